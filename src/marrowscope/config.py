@@ -1,0 +1,65 @@
+"""Configuration as a value: load TOML, merge flags over it, hash the result.
+
+Each stage declares its own small frozen model; this module only knows how to read, merge and hash them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from marrowscope.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's configuration: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str, Any] | None = None) -> ConfigT:
+    """Read ``model`` from a TOML file (defaults where ``path`` is None), flags in ``overrides`` on top.
+
+    Overrides that are None are ignored: the flag was not given. Raises ConfigError naming the file and key.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            message = f"{path}: not a readable TOML configuration ({error}); correct the file"
+            raise ConfigError(message) from error
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            values[key] = value
+    return validate_config(model, values, where=str(path) if path else "configuration")
+
+
+def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
+    """Validate ``values`` as ``model``; a ConfigError names ``where``, each key, and what was expected."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: found {item.get('input')!r}, {item['msg']}"
+            for item in error.errors()
+        )
+        message = f"{where}: {faults}"
+        raise ConfigError(message) from error
+
+
+def config_hash(config: BaseModel) -> str:
+    """SHA-256 of the configuration's canonical JSON: equal values give equal hashes."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

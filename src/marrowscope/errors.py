@@ -1,0 +1,73 @@
+"""The one tree of errors.
+
+    MarrowscopeError
+    ├── InputError            what the user gave cannot be used; the command line exits with 2
+    │   ├── ConfigError       a setting or configuration file
+    │   ├── VocabularyError   an unknown label, a broken vocabulary or mapping file
+    │   ├── CohortError       a cohort with faults; carries all of them
+    │   ├── ImageError        an image that cannot be read
+    │   ├── ScaleError        no micrometres per pixel where one is needed
+    │   └── BundleError       a model bundle that is damaged, incomplete or does not pass its golden sample
+    ├── RunError              a run folder that cannot be continued or read
+    ├── DependencyError       a command needs an extra that is not installed
+    └── TrainingError         training cannot go on (a loss that is not finite, a split without cells)
+
+A message is one sentence or two: what was found, what was expected, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marrowscope.records import Fault
+
+
+class MarrowscopeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class InputError(MarrowscopeError):
+    """What the user gave cannot be used; the command line prints the sentence and exits with 2."""
+
+
+class ConfigError(InputError):
+    """A setting or a configuration file is wrong."""
+
+
+class VocabularyError(InputError):
+    """A label is unknown, or a vocabulary or mapping file is broken."""
+
+
+class ImageError(InputError):
+    """An image cannot be read."""
+
+
+class ScaleError(InputError):
+    """An image has no micrometres per pixel where one is needed."""
+
+
+class BundleError(InputError):
+    """A model bundle is damaged, incomplete, or fails its golden sample."""
+
+
+class CohortError(InputError):
+    """A cohort has faults that would lose data; ``faults`` holds every one of them."""
+
+    def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+class RunError(MarrowscopeError):
+    """A run folder cannot be continued or read."""
+
+
+class DependencyError(MarrowscopeError):
+    """A command needs an extra that is not installed."""
+
+
+class TrainingError(MarrowscopeError):
+    """Training cannot go on."""
