@@ -1,0 +1,82 @@
+"""The command line: one typer application, one module of this package a command or group.
+
+A module ``cli/<name>.py`` holds either one function ``<name>`` (a command) or one ``app = typer.Typer(...)`` (a
+group of commands). It imports only what is light (typer, pathlib, typing, the errors); stages, numpy, cv2 and polars
+are imported inside the function, so that ``marrowscope --help`` stays fast. The function's docstring is its help and
+ends with a paragraph ``Example: marrowscope <name> ...``. A command adds itself here with one line.
+
+Exit codes: 0 done; 1 the work failed or is incomplete; 2 the input, an option or the installation is at fault.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from marrowscope import __version__
+from marrowscope.errors import DependencyError, InputError, MarrowscopeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="marrowscope",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(*, requested: bool) -> None:
+    """Print the version and stop, where ``--version`` was given."""
+    if requested:
+        typer.echo(f"marrowscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def marrowscope(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From photographs of a bone marrow smear to a patient's ratio of blast-like cells, every cell open to the eye.
+
+    For research use: it supports a qualified person, it does not diagnose.
+
+    Example: marrowscope demo
+    """
+    del version
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line (``sys.argv`` where ``arguments`` is None) and exit; errors of ours become one sentence."""
+    try:
+        app(None if arguments is None else list(arguments))
+    except DependencyError as error:
+        _stop(error, EXIT_BAD_INPUT)
+    except InputError as error:
+        _stop(error, EXIT_BAD_INPUT)
+    except MarrowscopeError as error:
+        _stop(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+def _stop(error: MarrowscopeError, code: int) -> NoReturn:
+    """Say what is wrong on standard error and exit with ``code``."""
+    typer.echo(f"Error: {error}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
