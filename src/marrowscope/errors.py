@@ -57,6 +57,7 @@ class CohortError(InputError):
     """A cohort has faults that would lose data; ``faults`` holds every one of them."""
 
     def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        """Keep the faults beside the message."""
         super().__init__(message)
         self.faults = tuple(faults)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from marrowscope.errors import ImageError
-from marrowscope.records import ImageArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.records import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_MEGAPIXELS = 100.0
@@ -45,8 +49,10 @@ def decode_image(data: bytes, where: str) -> ImageArray:
         message = f"{where}: the image cannot be decoded ({error.err}); export the image again or remove it"
         raise ImageError(message) from error
     if decoded is None:
-        message = f"{where}: found no readable image, expected one of {', '.join(sorted(IMAGE_SUFFIXES))}; " \
-                  "export the image again or remove it"
+        message = (
+            f"{where}: found no readable image, expected one of {', '.join(sorted(IMAGE_SUFFIXES))}; "
+            "export the image again or remove it"
+        )
         raise ImageError(message)
     return np.ascontiguousarray(decoded, dtype=np.uint8)
 

@@ -1,0 +1,72 @@
+"""Predicted contours to expert polygons of the same image, one to one, by contour IoU.
+
+The assignment is optimal: it first maximises the number of pairs with IoU >= ``min_iou``, then their total
+IoU. Both come from one linear assignment, because an admissible pair is worth 1 + IoU / (k + 1) with k the
+largest possible number of pairs: all IoUs together never outweigh one more pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from marrowscope import geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from marrowscope.records import ContourArray
+
+MIN_MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One matched predicted and expert contour, by their positions, and their IoU."""
+
+    predicted: int
+    expert: int
+    iou: float
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Pairs, ordered by predicted index, and what stays unmatched on both sides."""
+
+    pairs: tuple[Pair, ...]
+    unmatched_predicted: tuple[int, ...]
+    unmatched_expert: tuple[int, ...]
+
+
+def match_contours(
+    predicted: Sequence[ContourArray], expert: Sequence[ContourArray], min_iou: float = MIN_MATCH_IOU
+) -> Matching:
+    """Match contours (n, 2) of one image one to one; either side may be empty."""
+    return match_iou_matrix(geometry.iou_matrix(predicted, expert), min_iou)
+
+
+def match_iou_matrix(iou: NDArray[np.float64], min_iou: float = MIN_MATCH_IOU) -> Matching:
+    """Match from an IoU matrix (n_predicted, n_expert); pairs below ``min_iou`` are never made."""
+    n_predicted, n_expert = iou.shape
+    pairs: list[Pair] = []
+    if n_predicted and n_expert:
+        admissible = iou >= min_iou
+        worth = np.where(admissible, 1.0 + iou / (min(n_predicted, n_expert) + 1), 0.0)
+        rows, columns = linear_sum_assignment(worth, maximize=True)
+        pairs = [
+            Pair(int(row), int(column), float(iou[row, column]))
+            for row, column in zip(rows, columns, strict=True)
+            if admissible[row, column]
+        ]
+    used_predicted = {pair.predicted for pair in pairs}
+    used_expert = {pair.expert for pair in pairs}
+    return Matching(
+        pairs=tuple(pairs),
+        unmatched_predicted=tuple(index for index in range(n_predicted) if index not in used_predicted),
+        unmatched_expert=tuple(index for index in range(n_expert) if index not in used_expert),
+    )
