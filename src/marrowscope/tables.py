@@ -77,13 +77,27 @@ PATIENTS: dict[str, pl.DataType] = {
     "n_fields_failed": pl.Int64(),
     "n_contours": pl.Int64(),
     "n_rejected": pl.Int64(),
+    "rejected": pl.List(pl.Struct({"reason": pl.String(), "n": pl.Int64()})),
     "n_cells": pl.Int64(),
     "n_countable": pl.Int64(),
+    "n_not_countable": pl.Int64(),
     "n_cblc": pl.Int64(),
     "cblc_ratio": pl.Float64(),
     "cblc_ratio_lower": pl.Float64(),
     "cblc_ratio_upper": pl.Float64(),
     "n_contradictions": pl.Int64(),
+    # One row per category, Other last; n_countable and share leave out what stands outside of the count.
+    "differential": pl.List(
+        pl.Struct(
+            {
+                "category": pl.String(),
+                "lineage": pl.String(),
+                "n": pl.Int64(),
+                "n_countable": pl.Int64(),
+                "share": pl.Float64(),
+            }
+        )
+    ),
 }
 TableKind = Literal["fields", "cells", "patients"]
 SCHEMAS: dict[TableKind, dict[str, pl.DataType]] = {"fields": FIELDS, "cells": CELLS, "patients": PATIENTS}

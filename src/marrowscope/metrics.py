@@ -1,0 +1,145 @@
+"""Figures of merit on plain arrays: classification, ranking, agreement, detection.
+
+Classes are integers 0..k-1; a prediction of ``NO_PREDICTION`` (-1) is a cell that was never found and counts
+as wrong. A figure that is not defined on the data (no cells, one class only) is NaN, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+IntArray = NDArray[np.int64]
+RealArray = NDArray[np.float64]
+
+NO_PREDICTION = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class: ``n`` true cells, and precision, recall and F1 (0-1; 0 where the class is never predicted)."""
+
+    n: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def confusion_matrix(truth: IntArray, predicted: IntArray, n_classes: int) -> IntArray:
+    """Count cells by true class (rows) and predicted class (columns); the last column holds ``NO_PREDICTION``.
+
+    Shape (n_classes, n_classes + 1). Raises ValueError for a label outside its range.
+    """
+    truth = np.asarray(truth, dtype=np.int64)
+    predicted = np.asarray(predicted, dtype=np.int64)
+    if truth.shape != predicted.shape:
+        message = f"{truth.shape[0]} true labels beside {predicted.shape[0]} predicted ones; expected as many"
+        raise ValueError(message)
+    if truth.size and not (
+        0 <= truth.min() <= truth.max() < n_classes and predicted.min() >= NO_PREDICTION and predicted.max() < n_classes
+    ):
+        message = (
+            f"labels {truth.min()}..{truth.max()} (true) and {predicted.min()}..{predicted.max()} (predicted): "
+            f"expected 0..{n_classes - 1}, and {NO_PREDICTION} only as a prediction"
+        )
+        raise ValueError(message)
+    columns = np.where(predicted == NO_PREDICTION, n_classes, predicted)
+    counts = np.bincount(truth * (n_classes + 1) + columns, minlength=n_classes * (n_classes + 1))
+    return counts.reshape(n_classes, n_classes + 1).astype(np.int64)
+
+
+def class_scores(confusion: IntArray) -> tuple[ClassScore, ...]:
+    """Precision, recall and F1 of each class of a ``confusion_matrix``."""
+    n_true, n_called, f1 = _f1_by_class(confusion)
+    hits = np.diagonal(confusion)
+    return tuple(
+        ClassScore(
+            n=int(n_true[k]),
+            precision=float(hits[k] / n_called[k]) if n_called[k] else 0.0,
+            recall=float(hits[k] / n_true[k]) if n_true[k] else 0.0,
+            f1=float(f1[k]),
+        )
+        for k in range(len(confusion))
+    )
+
+
+def weighted_f1(confusion: IntArray) -> float:
+    """Mean F1 of the classes, weighted by their true cells; NaN without cells."""
+    n_true, _, f1 = _f1_by_class(confusion)
+    total = n_true.sum()
+    return float((n_true * f1).sum() / total) if total else math.nan
+
+
+def macro_f1(confusion: IntArray, classes: Sequence[int] | None = None) -> float:
+    """Plain mean F1 over ``classes``, by default those with a true cell (``present_classes``); NaN without any."""
+    averaged = present_classes(confusion) if classes is None else tuple(classes)
+    if not averaged:
+        return math.nan
+    return float(_f1_by_class(confusion)[2][list(averaged)].mean())
+
+
+def present_classes(confusion: IntArray) -> tuple[int, ...]:
+    """Classes that have a true cell: the ones a mean over classes may name."""
+    return tuple(int(k) for k in np.flatnonzero(confusion.sum(axis=1)))
+
+
+def positive_f1(confusion: IntArray) -> float:
+    """F1 of class 1 of a two-class ``confusion_matrix``; NaN without a true positive cell."""
+    n_true, _, f1 = _f1_by_class(confusion)
+    return float(f1[1]) if n_true[1] else math.nan
+
+
+def roc_auc(truth: NDArray[np.bool_], score: RealArray) -> float:
+    """Chance that a positive scores above a negative, ties counted half (Mann-Whitney); NaN with one class only."""
+    truth = np.asarray(truth, dtype=bool)
+    n_positive = int(truth.sum())
+    n_negative = len(truth) - n_positive
+    if not n_positive or not n_negative:
+        return math.nan
+    _, inverse, counts = np.unique(np.asarray(score, dtype=np.float64), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[truth].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def mean_absolute_error(truth: RealArray, estimate: RealArray) -> float:
+    """Mean of |estimate - truth|; NaN without rows."""
+    return float(np.abs(estimate - truth).mean()) if len(truth) else math.nan
+
+
+def bias(truth: RealArray, estimate: RealArray) -> float:
+    """Mean of estimate - truth: positive when the estimate is too high; NaN without rows."""
+    return float((estimate - truth).mean()) if len(truth) else math.nan
+
+
+def concordance(truth: RealArray, estimate: RealArray) -> float:
+    """Lin's concordance correlation (Biometrics 1989;45:255), moments over n.
+
+    1 only when every estimate equals the truth. NaN with fewer than two rows, or when both sides are constant.
+    """
+    if len(truth) < 2:  # noqa: PLR2004  agreement needs spread
+        return math.nan
+    covariance = float(((truth - truth.mean()) * (estimate - estimate.mean())).mean())
+    spread = float(truth.var() + estimate.var() + (truth.mean() - estimate.mean()) ** 2)
+    return 2 * covariance / spread if spread > 0 else math.nan
+
+
+def share(part: float, whole: float) -> float:
+    """``part / whole``, NaN when ``whole`` is 0: detection recall (pairs / expert), precision (pairs / predicted)."""
+    return float(part / whole) if whole else math.nan
+
+
+def _f1_by_class(confusion: IntArray) -> tuple[IntArray, IntArray, RealArray]:
+    """Give true cells, called cells and F1 = 2 TP / (true + called) of each class (0 where both are 0)."""
+    n_classes = len(confusion)
+    n_true = confusion.sum(axis=1)
+    n_called = confusion[:, :n_classes].sum(axis=0)
+    both = n_true + n_called
+    f1 = np.divide(2.0 * np.diagonal(confusion), both, out=np.zeros(n_classes), where=both > 0)
+    return n_true, n_called, f1

@@ -1,0 +1,131 @@
+"""Intervals: Wilson's for a proportion, and the percentile bootstrap over patients for everything else.
+
+Cells of one patient are alike, so a cell-level figure is resampled by patient: whole patients are drawn with
+replacement, and all rows of a drawn patient come along, as often as the patient is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marrowscope.records import Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+IndexArray = NDArray[np.int64]
+
+
+def wilson_interval(x: int, n: int, confidence: float = 0.95) -> Interval:
+    """Score interval of a proportion ``x / n`` (Wilson, J Am Stat Assoc 1927;22:209), without continuity correction.
+
+    Treats the ``n`` observations as independent. With ``n == 0`` nothing is known: the estimate is NaN and the
+    limits are 0 and 1. Raises ValueError when not 0 <= x <= n or the confidence is not inside (0, 1).
+    """
+    if not 0 <= x <= n:
+        message = f"a proportion of x={x} among n={n}: expected 0 <= x <= n"
+        raise ValueError(message)
+    z = NormalDist().inv_cdf(0.5 + _checked_confidence(confidence) / 2)
+    if n == 0:
+        return Interval(math.nan, 0.0, 1.0)
+    p = x / n
+    shrink = 1 + z * z / n
+    middle = (p + z * z / (2 * n)) / shrink
+    half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # The limits at 0 and n are exactly 0 and 1; the subtraction alone leaves a rounding error there.
+    lower = 0.0 if x == 0 else max(0.0, middle - half)
+    upper = 1.0 if x == n else min(1.0, middle + half)
+    return Interval(p, lower, upper)
+
+
+def bootstrap_over_groups(
+    groups: Sequence[str],
+    statistic: Callable[[IndexArray], float],
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of ``statistic`` with whole groups (patients) resampled.
+
+    ``groups`` names the group of each row; ``statistic`` takes row indices (int64, a row may repeat) and gives a
+    number, NaN where it is not defined on them. Resamples with NaN are left out. The estimate is the statistic
+    on all rows. The limits are NaN with fewer than two groups, or when fewer than half of the resamples are
+    defined: an interval over the remaining ones would describe other data.
+    """
+    rows = _rows_by_group(groups)
+    everything = np.arange(len(groups), dtype=np.int64)
+    estimate = statistic(everything) if len(groups) else math.nan
+    values = [
+        statistic(np.concatenate([rows[i] for i in drawn])) for drawn in _drawn_groups(len(rows), n_resamples, seed)
+    ]
+    return _percentile_interval(estimate, values, confidence)
+
+
+def bootstrap_difference(
+    groups_a: Sequence[str],
+    statistic_a: Callable[[IndexArray], float],
+    groups_b: Sequence[str],
+    statistic_b: Callable[[IndexArray], float],
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Interval of ``statistic_a - statistic_b`` when both were measured on the same patients (paired).
+
+    Each resample draws patients once and gives both sides the rows of those patients; the two sides may hold
+    different rows (two segmenters find different cells), never different patients: that raises ValueError.
+    """
+    if set(groups_a) != set(groups_b):
+        odd = sorted(set(groups_a) ^ set(groups_b))
+        message = f"a paired difference needs the same groups on both sides; only on one side: {', '.join(odd[:5])}"
+        raise ValueError(message)
+    rows_a, rows_b = _rows_by_group(groups_a), _rows_by_group(groups_b)
+    everything_a = np.arange(len(groups_a), dtype=np.int64)
+    everything_b = np.arange(len(groups_b), dtype=np.int64)
+    estimate = statistic_a(everything_a) - statistic_b(everything_b) if rows_a else math.nan
+    values = []
+    for drawn in _drawn_groups(len(rows_a), n_resamples, seed):
+        left = statistic_a(np.concatenate([rows_a[i] for i in drawn]))
+        right = statistic_b(np.concatenate([rows_b[i] for i in drawn]))
+        values.append(left - right)
+    return _percentile_interval(estimate, values, confidence)
+
+
+def _rows_by_group(groups: Sequence[str]) -> list[IndexArray]:
+    """Row indices of each group, groups in sorted order, so that the draw does not depend on the rows' order."""
+    rows: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        rows.setdefault(group, []).append(index)
+    return [np.array(rows[group], dtype=np.int64) for group in sorted(rows)]
+
+
+def _drawn_groups(n_groups: int, n_resamples: int, seed: int) -> Iterator[IndexArray]:
+    """Group indices of each resample; none with fewer than two groups, where resampling says nothing."""
+    if n_groups < 2:  # noqa: PLR2004  one group alone is always drawn as itself
+        return
+    generator = np.random.default_rng(seed)
+    for _ in range(n_resamples):
+        yield generator.integers(0, n_groups, size=n_groups)
+
+
+def _percentile_interval(estimate: float, values: Sequence[float], confidence: float) -> Interval:
+    tail = (1 - _checked_confidence(confidence)) / 2
+    defined = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
+    if len(defined) == 0 or len(defined) < len(values) / 2:
+        return Interval(estimate, math.nan, math.nan)
+    lower, upper = np.quantile(defined, [tail, 1 - tail])
+    return Interval(estimate, float(lower), float(upper))
+
+
+def _checked_confidence(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        message = f"confidence {confidence}: expected a share between 0 and 1, such as 0.95"
+        raise ValueError(message)
+    return confidence
