@@ -1,1 +1,1 @@
-
+"""Outside annotation formats, one a file: each is converted at the door to ``shapes.AnnotatedImage``."""

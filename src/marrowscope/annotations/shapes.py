@@ -1,0 +1,102 @@
+"""What every annotation format becomes at the door: one image's labelled contours, and what could not be taken.
+
+The ``code`` of an ``Annotation`` is here still the label as written; the cohort reader translates and checks it.
+Coordinates are taken as they stand: formats that put (0, 0) at the corner of the first pixel differ by half a pixel,
+less than a hand-drawn outline varies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from marrowscope.records import Annotation, ContourArray, Fault
+
+COORDINATES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """The annotation of one image.
+
+    ``image_path`` is as the file names it, ``where`` the annotation file for messages. The size is None where the
+    file does not state it. ``readable`` is False when nothing at all could be taken (the faults say why); ``n_shapes``
+    counts every shape the file holds, those that could not be taken included.
+    """
+
+    image_path: str
+    width_px: int | None
+    height_px: int | None
+    shapes: tuple[Annotation, ...]
+    exhaustive: bool = True
+    faults: tuple[Fault, ...] = ()
+    where: str = ""
+    readable: bool = True
+
+    @property
+    def n_shapes(self) -> int:
+        """Shapes in the file: those taken and those refused."""
+        return len(self.shapes) + sum(fault.loses_data and fault.shape_index is not None for fault in self.faults)
+
+
+def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
+    """Give the annotation of a file from which nothing could be taken."""
+    return AnnotatedImage(image_path, None, None, (), exhaustive=False, faults=(fault,), where=where, readable=False)
+
+
+def contour_from_points(points: object) -> ContourArray | None:
+    """Read a list of [x, y] as a contour (n, 2); a closing repeat of the first point is dropped.
+
+    None where ``points`` is no list of pairs of finite numbers; (0, 2) for an empty list.
+    """
+    if not isinstance(points, list):
+        return None
+    if not points:
+        return np.zeros((0, COORDINATES))
+    try:
+        contour = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if contour.ndim != COORDINATES or contour.shape[1] != COORDINATES or not np.isfinite(contour).all():
+        return None
+    if len(contour) > 1 and np.array_equal(contour[0], contour[-1]):
+        contour = contour[:-1]
+    return contour
+
+
+def points_from_contour(contour_xy: ContourArray) -> list[list[float]]:
+    """Give the contour as [[x, y], ...]; reading it back gives equal floats."""
+    return [[float(x), float(y)] for x, y in contour_xy]
+
+
+def label_text(value: object) -> str | None:
+    """Give a label as text (a bare number becomes its digits), None where it is no label."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value).strip() or None
+
+
+def size_px(value: object) -> int | None:
+    """Give a stated image side in pixels, None where it is absent or no positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 or value != int(value):
+        return None
+    return int(value)
+
+
+def broken_file(where: str, found: str, expected: str) -> Fault:
+    """Word the fault of an annotation file that cannot be read at all."""
+    return Fault("broken_annotation", where, found, expected, "export the annotation again")
+
+
+def broken_shape(where: str, index: int, found: str, expected: str) -> Fault:
+    """Word the fault of one shape that cannot be taken."""
+    return Fault("broken_shape", where, found, expected, "draw the cell again as a polygon", shape_index=index)
+
+
+def shorten(value: Any) -> str:  # noqa: ANN401 - whatever a foreign file holds
+    """Give ``value`` as a short readable text for a message."""
+    text = repr(value)
+    limit = 60
+    return text if len(text) <= limit else text[: limit - 3] + "..."
