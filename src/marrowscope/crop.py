@@ -16,12 +16,10 @@ from pydantic import Field
 from marrowscope import geometry
 from marrowscope.config import StageConfig
 from marrowscope.errors import ScaleError
-from marrowscope.records import ContourArray, Crop, ImageArray
+from marrowscope.records import ContourArray, Crop, ImageArray, MaskArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_MASK_SHIFT_BITS = 4
 
 
 class CropSpec(StageConfig):
@@ -62,7 +60,7 @@ def cut_crop(image: ImageArray, contour_xy: ContourArray, um_per_px: float, spec
 
 def cut_crops(
     image: ImageArray, contours: Sequence[ContourArray], um_per_px: float, spec: CropSpec
-) -> tuple[ImageArray, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+) -> tuple[ImageArray, MaskArray]:
     """Cut the crops of all cells of one image: images (n, s, s, 3) uint8 and masks (n, s, s) bool; n may be 0."""
     size = spec.size_px
     images = np.empty((len(contours), size, size, 3), dtype=np.uint8)
@@ -73,14 +71,9 @@ def cut_crops(
     return images, masks
 
 
-def _mask_in_crop(
-    contour_xy: ContourArray, center_xy: tuple[float, float], side_px: int, size_px: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _mask_in_crop(contour_xy: ContourArray, center_xy: tuple[float, float], side_px: int, size_px: int) -> MaskArray:
     """Rasterise the contour in the crop's frame; pixel centres at integers in both frames."""
     scale = size_px / side_px
     patch_xy = contour_xy - np.asarray(center_xy) + (side_px - 1) / 2
     crop_xy = (patch_xy + 0.5) * scale - 0.5
-    fixed_point = np.round(crop_xy * (1 << _MASK_SHIFT_BITS)).astype(np.int32)
-    canvas = np.zeros((size_px, size_px), dtype=np.uint8)
-    cv2.fillPoly(canvas, [fixed_point], color=1, shift=_MASK_SHIFT_BITS)
-    return canvas.astype(np.bool_)
+    return geometry.rasterize(crop_xy, size_px, size_px)

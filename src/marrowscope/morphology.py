@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _RED, _BLUE = 0, 2
 _MIN_REGION_PX = 12
+_RIM_PX = 2
 _MIN_ELLIPSE_POINTS = 5
 _MIN_OD_CONTRAST = 0.05
 """Below this difference in mean red OD the two Otsu classes are one: no nucleus stands out."""
@@ -70,7 +71,9 @@ def segment_nucleus(density: NDArray[np.float32], mask: MaskArray) -> BoolArray:
     Source: Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62.
     """
     red = density[..., _RED]
-    inside = red[mask]
+    # The outermost pixels blend with the background and would pass for a cytoplasm of their own.
+    core = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=_RIM_PX).astype(np.bool_)
+    inside = red[core]
     if inside.size == 0 or float(inside.max()) <= 0:
         return np.zeros_like(mask)
     levels = np.clip(inside / float(inside.max()) * 255, 0, 255).astype(np.uint8)

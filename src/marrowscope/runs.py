@@ -124,7 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a finished run; RunError when there is none or it is broken."""
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        message = f"{folder}: found no {MANIFEST_NAME}, expected the folder of a finished run; run `marrowscope predict` first"
+        message = f"{folder}: found no {MANIFEST_NAME}, expected a finished run; run `marrowscope predict` first"
         raise RunError(message)
     try:
         return Manifest.model_validate_json(path.read_text(encoding="utf-8"))

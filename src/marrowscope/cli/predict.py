@@ -1,0 +1,69 @@
+"""`marrowscope predict`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_SOME_IMAGES_FAILED = 1
+
+
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(help="A cohort, patient folders, or image files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; must be new or empty.")],
+    *,
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Model bundle; default: demonstration.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
+    precision: Annotated[str, typer.Option(help="f32; bf16 is opt-in until measured on your data.")] = "f32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops classified at once.")] = 32,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report too.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest's counts as JSON.")] = False,
+) -> None:
+    """Predict the cells and the CBLC ratio of every patient behind INPUTS.
+
+    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. An image that cannot be read
+    is recorded, the rest is predicted, and the exit code is 1.
+
+    Example: marrowscope predict my-cohort --out runs/first
+    """
+    from marrowscope.cli.progress import progress_bar
+    from marrowscope.demo import demonstration_bundle
+    from marrowscope.predict import PredictConfig
+    from marrowscope.predict import predict as run_prediction
+
+    config = PredictConfig(
+        um_per_px=um_per_px, backend=backend, device=device, precision=precision, batch_size=batch_size
+    )
+    with progress_bar("Predicting images", enabled=not as_json) as advance:
+        prediction = run_prediction(
+            inputs,
+            bundle or demonstration_bundle(),
+            out,
+            config=config,
+            overwrite=overwrite,
+            command=["marrowscope", *sys.argv[1:]],
+            progress=advance,
+        )
+    if report:
+        from marrowscope.report import write_report
+
+        write_report(out)
+    counts = prediction.manifest.counts
+    if as_json:
+        typer.echo(counts.model_dump_json(indent=2))
+    else:
+        typer.echo(
+            f"{counts.cells} cells of {counts.patients} patients in {counts.images_read} images: "
+            f"{counts.cblc} CBLC of {counts.countable} countable; {sum(counts.rejected.values())} contours rejected."
+        )
+        typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
+    for failure in prediction.manifest.failures:
+        typer.echo(f"Not predicted: {failure['error']}", err=True)
+    if counts.images_failed:
+        raise typer.Exit(EXIT_SOME_IMAGES_FAILED)

@@ -1,0 +1,349 @@
+"""Images to tables: decode, segment, quality rules, crop, classify, aggregate.
+
+The stages run as one stream. A reader thread decodes a few images ahead, each image's contours are cut and
+measured at once, and the classifier takes crops in batches that fill across images. No image outlives its crops,
+so memory does not grow with their number; what stays is a row per contour. The order of the rows is the order of
+the input, whatever the batch size.
+
+Invariant: every input image has a row in `fields` (a failed one with its error), every contour a row in `cells` (a
+rejected one with its reason), and the manifest's counts reconcile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field as Setting
+
+from marrowscope import geometry
+from marrowscope.aggregate import aggregate_patient, decode_calls
+from marrowscope.bundle import load_bundle
+from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.config import StageConfig, config_hash, validate_config
+from marrowscope.crop import CropSpec, cut_crop
+from marrowscope.errors import ImageError, ScaleError
+from marrowscope.imaging import decode_image, sha256_bytes
+from marrowscope.morphology import measure
+from marrowscope.quality import QualityRules, apply_quality_rules
+from marrowscope.runs import (
+    Manifest,
+    RunCounts,
+    installed_versions,
+    prepare_run_folder,
+    publish_run_folder,
+    write_manifest,
+)
+from marrowscope.segment.segmenter import Segmenter
+from marrowscope.tables import CELLS, FIELDS, REJECT_REASONS, conform, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from marrowscope.bundle import Bundle, Network
+    from marrowscope.cohort.inputs import InputImage, Inputs
+    from marrowscope.records import Detection, ImageArray
+    from marrowscope.vocabulary import Vocabulary
+
+_DECODED_AHEAD = 3
+STATUS_OK, STATUS_FAILED = "ok", "failed"
+
+
+class PredictConfig(StageConfig):
+    """How a prediction is run; nothing here changes which model is used."""
+
+    um_per_px: float | None = Setting(default=None, gt=0, description="scale of images that state none")
+    backend: str = Setting(default="auto", description="auto, openvino or onnxruntime")
+    device: str = Setting(default="auto", description="auto, or a device the backend names")
+    precision: str = Setting(default="f32", description="f32, or a lower precision the backend offers, opt-in")
+    batch_size: int = Setting(default=32, ge=1, description="crops classified at once")
+    threads: int | None = Setting(default=None, ge=1, description="threads of a network; None leaves it to the runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A finished run: its folder, the three tables and the manifest."""
+
+    folder: Path
+    fields: pl.DataFrame
+    cells: pl.DataFrame
+    patients: pl.DataFrame
+    manifest: Manifest
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows in input order; ``kept`` holds the positions of the rows that wait for, or have, a classification."""
+
+    fields: list[dict[str, Any]] = field(default_factory=list)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+
+def predict(
+    paths: Sequence[Path],
+    bundle: Bundle | Path,
+    out: Path,
+    *,
+    config: PredictConfig | None = None,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
+
+    ``paths`` are cohorts, patient folders or image files. An image that cannot be read is recorded and the rest is
+    predicted. ``progress`` gets (images done, images in all). Raises InputError and RunError before any network is
+    opened when the input, the bundle or ``out`` cannot be used, and ScaleError when an image has no scale.
+    """
+    config = config or PredictConfig()
+    started = time.monotonic()
+    inputs = collect_inputs(paths)
+    _refuse_missing_scale(inputs.images, config)
+    opened = bundle if not hasattr(bundle, "joinpath") else load_bundle(bundle)
+    staging = prepare_run_folder(out, overwrite=overwrite)
+    engine = CellEngine(opened, config)
+    rows = engine.run(inputs.images, progress)
+    fields = conform(pl.DataFrame(rows.fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
+    cells = conform(pl.DataFrame(rows.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
+    patients = _aggregate(inputs, fields, cells, opened.vocabulary)
+    manifest = Manifest(
+        command=tuple(command),
+        versions=installed_versions(),
+        bundle=opened.provenance(),
+        backend=engine.backend,
+        device=engine.device,
+        precision=engine.precision,
+        config=config.model_dump(mode="json"),
+        config_sha256=config_hash(config),
+        input_sha256=_hash_inputs(fields),
+        counts=_count(fields, cells, patients),
+        failures=tuple(
+            {"field_id": row["field_id"], "error": row["error"]}
+            for row in rows.fields
+            if row["status"] == STATUS_FAILED
+        ),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    write_table(staging / "fields.parquet", fields, "fields")
+    write_table(staging / "cells.parquet", cells, "cells")
+    write_table(staging / "patients.parquet", patients, "patients")
+    write_manifest(staging, manifest)
+    publish_run_folder(staging, out)
+    return Prediction(folder=out, fields=fields, cells=cells, patients=patients, manifest=manifest)
+
+
+class CellEngine:
+    """The networks of one bundle, opened once, and the stream of images through them."""
+
+    def __init__(self, bundle: Bundle, config: PredictConfig) -> None:
+        self._config = config
+        self._vocabulary = bundle.vocabulary
+        self._crop_spec = validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]")
+        self._rules = validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]")
+        options = {
+            "backend": config.backend,
+            "device": config.device,
+            "precision": config.precision,
+            "threads": config.threads,
+        }
+        network = bundle.open_segmenter(**options)
+        self._segmenter = Segmenter.from_bundle(bundle, network)
+        self._members: list[Network] = bundle.open_classifiers(**options)
+        self.backend, self.device, self.precision = network.backend, network.device, network.precision
+
+    def run(self, images: Sequence[InputImage], progress: Callable[[int, int], None] | None = None) -> _Rows:
+        """Predict ``images`` in order; gives the rows of the fields and cells tables."""
+        rows = _Rows()
+        pending: list[ImageArray] = []
+        n_classified = 0
+        for n_done, (item, digest, image) in enumerate(_decode_ahead(images), start=1):
+            pending += self._segment_field(rows, item, digest, image)
+            while len(pending) >= self._config.batch_size:
+                batch, pending = pending[: self._config.batch_size], pending[self._config.batch_size :]
+                n_classified += self._classify(rows, batch, n_classified)
+            if progress:
+                progress(n_done, len(images))
+        if pending:
+            self._classify(rows, pending, n_classified)
+        return rows
+
+    def _segment_field(
+        self, rows: _Rows, item: InputImage, digest: str, image: ImageArray | ImageError
+    ) -> list[ImageArray]:
+        """Add the rows of one image; gives the crops of the contours that pass the quality rules."""
+        if isinstance(image, ImageError):
+            rows.fields.append(
+                _field_row(item, digest, None, None, []) | {"status": STATUS_FAILED, "error": str(image)}
+            )
+            return []
+        scale = _scale_of(item, self._config)
+        detections = self._segmenter.detect(image, scale)
+        height, width = image.shape[:2]
+        reasons = apply_quality_rules(detections, self._rules, width, height, scale)
+        rows.fields.append(_field_row(item, digest, image, scale, reasons, detections))
+        crops = []
+        for detection, reason in zip(detections, reasons, strict=True):
+            row = _cell_row(item, digest, detection, reason, scale)
+            if reason is None:
+                crop = cut_crop(image, detection.contour_xy, scale, self._crop_spec)
+                row |= _nan_to_none(measure(crop, detection.contour_xy, scale, self._crop_spec.um_per_px))
+                crops.append(crop.image)
+                rows.kept.append(len(rows.cells))
+            rows.cells.append(row)
+        return crops
+
+    def _classify(self, rows: _Rows, crops: list[ImageArray], first: int) -> int:
+        """Fill the rows of the kept cells ``first``, ``first + 1``, ... from their crops; gives how many."""
+        batch = np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+        outputs = [member.run({"image": batch}) for member in self._members]
+        p_cblc, p_countable, p_category = (
+            _member_mean(outputs, name) for name in ("p_cblc", "p_countable", "p_category")
+        )
+        spread = np.std([output["p_cblc"][:, 1] for output in outputs], axis=0) if len(outputs) > 1 else None
+        calls = decode_calls(p_category, p_cblc[:, 1], p_countable[:, 1], self._vocabulary)
+        for index in range(len(crops)):
+            rows.cells[rows.kept[first + index]] |= {
+                "p_cblc": float(p_cblc[index, 1]),
+                "p_countable": float(p_countable[index, 1]),
+                "p_category": p_category[index].astype(np.float64).tolist(),
+                "category": self._vocabulary.categories[calls.category_index[index]],
+                "is_cblc": bool(calls.is_cblc[index]),
+                "is_countable": bool(calls.is_countable[index]),
+                "contradiction": bool(calls.contradiction[index]),
+                "member_spread": None if spread is None else float(spread[index]),
+            }
+        return len(crops)
+
+
+def _decode_ahead(images: Sequence[InputImage]) -> Iterator[tuple[InputImage, str, ImageArray | ImageError]]:
+    """Read and decode a few images ahead of the networks, in order; an unreadable one comes as its error."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as pool:
+        waiting = deque(pool.submit(_read, item) for item in images[:_DECODED_AHEAD])
+        for index, item in enumerate(images):
+            digest, image = waiting.popleft().result()
+            if index + _DECODED_AHEAD < len(images):
+                waiting.append(pool.submit(_read, images[index + _DECODED_AHEAD]))
+            yield item, digest, image
+
+
+def _read(item: InputImage) -> tuple[str, ImageArray | ImageError]:
+    """Hash and decode one file; the hash is empty when the file cannot even be opened."""
+    try:
+        data = item.path.read_bytes()
+    except OSError as error:
+        return "", ImageError(f"{item.path}: cannot be read ({error.strerror}); check the file's permissions")
+    try:
+        return sha256_bytes(data), decode_image(data, str(item.path))
+    except ImageError as error:
+        return sha256_bytes(data), error
+
+
+def _member_mean(outputs: Sequence[dict[str, NDArray[np.float32]]], name: str) -> NDArray[np.float64]:
+    return np.mean([output[name] for output in outputs], axis=0, dtype=np.float64)
+
+
+def _field_row(
+    item: InputImage,
+    digest: str,
+    image: ImageArray | None,
+    scale: float | None,
+    reasons: Sequence[str | None],
+    detections: Sequence[Detection] = (),
+) -> dict[str, Any]:
+    counted = Counter(reasons)
+    return {
+        "field_id": item.field_id,
+        "patient_id": item.patient_id,
+        "path": str(item.path),
+        "sha256": digest,
+        "width_px": None if image is None else image.shape[1],
+        "height_px": None if image is None else image.shape[0],
+        "um_per_px": scale,
+        "status": STATUS_OK,
+        "error": None,
+        "n_contours": len(reasons),
+        **{f"n_rejected_{reason}": counted[reason] for reason in REJECT_REASONS},
+        "n_split": sum(detection.n_parts > 1 for detection in detections),
+        "n_cells": counted[None],
+    }
+
+
+def _cell_row(
+    item: InputImage, digest: str, detection: Detection, reason: str | None, um_per_px: float
+) -> dict[str, Any]:
+    contour = detection.contour_xy
+    return {
+        "cell_id": hashlib.sha256(digest.encode() + contour.tobytes()).hexdigest()[:20],
+        "field_id": item.field_id,
+        "patient_id": item.patient_id,
+        "contour_xy": contour.ravel().tolist(),
+        "score": detection.score,
+        "area_um2": geometry.area(contour) * um_per_px**2,
+        "circularity": geometry.circularity(contour),
+        "reject_reason": reason,
+    }
+
+
+def _aggregate(inputs: Inputs, fields: pl.DataFrame, cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
+    rows = [
+        aggregate_patient(
+            patient,
+            fields.filter(pl.col("patient_id") == patient.patient_id),
+            cells.filter(pl.col("patient_id") == patient.patient_id),
+            vocabulary,
+        ).row()
+        for patient in inputs.patients
+    ]
+    return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
+
+
+def _count(fields: pl.DataFrame, cells: pl.DataFrame, patients: pl.DataFrame) -> RunCounts:
+    kept = cells.filter(pl.col("reject_reason").is_null())
+    n_failed = fields.filter(pl.col("status") == STATUS_FAILED).height
+    return RunCounts(
+        patients=patients.height,
+        images=fields.height,
+        images_read=fields.height - n_failed,
+        images_failed=n_failed,
+        contours=int(fields["n_contours"].sum()),
+        rejected={reason: int(fields[f"n_rejected_{reason}"].sum()) for reason in REJECT_REASONS},
+        cells=kept.height,
+        countable=int(patients["n_countable"].sum()),
+        cblc=int(patients["n_cblc"].sum()),
+        contradictions=int(kept["contradiction"].sum()),
+    )
+
+
+def _hash_inputs(fields: pl.DataFrame) -> str:
+    lines = sorted(f"{field_id} {digest}" for field_id, digest in fields.select("field_id", "sha256").iter_rows())
+    return sha256_bytes("\n".join(lines).encode())
+
+
+def _refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) -> None:
+    for item in images:
+        _scale_of(item, config)
+
+
+def _scale_of(item: InputImage, config: PredictConfig) -> float:
+    scale = item.um_per_px or config.um_per_px
+    if scale is None:
+        message = (
+            f"{item.path}: found no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or "
+            "set --um-per-px"
+        )
+        raise ScaleError(message)
+    return scale
+
+
+def _nan_to_none(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if np.isnan(value) else value for name, value in values.items()}

@@ -1,0 +1,241 @@
+"""Cohort to crops: segment, apply the quality rules, match to the expert polygons, cut.
+
+A crop set is a folder of
+    crops.npy     (n, s, s, 3) uint8 RGB, s = the network's crop with a margin for augmentation
+    masks.npy     (n, s, s) bool, the cell's mask in the same frame
+    cells.parquet a row per crop: where it comes from and what the expert called it
+    missed.parquet a row per expert cell that no predicted contour matched
+    prepare.json  crop specification, segmenter hash, counts
+Every expert polygon gives a crop with source "expert"; every predicted contour that matches one and passes the
+quality rules gives a crop with source "predicted" and the expert's code. Two passes: contours first, so that the
+number of crops is known, then the crops, written to disk as they are cut.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+
+from marrowscope.crop import CropSpec, cut_crops
+from marrowscope.errors import InputError, ScaleError
+from marrowscope.imaging import read_image
+from marrowscope.match import match_contours
+from marrowscope.quality import QualityRules, apply_quality_rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from marrowscope.records import ContourArray, Field, Patient
+    from marrowscope.segment.segmenter import Segmenter
+
+STORED_CROP_PX = 136
+"""Side of a stored crop: 96 px times the square root of 2, so that any rotation stays inside it."""
+
+CropSource = Literal["expert", "predicted"]
+CELLS_SCHEMA: dict[str, pl.DataType] = {
+    "cell_id": pl.String(),
+    "field_id": pl.String(),
+    "patient_id": pl.String(),
+    "center": pl.String(),
+    "diagnosis": pl.String(),
+    "image_sha256": pl.String(),
+    "source": pl.String(),
+    "expert_code": pl.String(),
+    "match_iou": pl.Float64(),
+    "um_per_px": pl.Float64(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedCrop:
+    contour_xy: ContourArray
+    source: CropSource
+    expert_code: str
+    shape_index: int
+    match_iou: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCrops:
+    """What ``prepare_crops`` made: the folder and its counts (they reconcile: expert = matched + missed)."""
+
+    folder: Path
+    n_expert: int
+    n_predicted: int
+    n_missed: int
+    n_unlabelled: int
+    n_rejected: int
+
+
+def prepare_crops(
+    patients: Iterable[Patient],
+    fields: Sequence[Field],
+    out: Path,
+    *,
+    segmenter: Segmenter | None = None,
+    rules: QualityRules | None = None,
+    spec: CropSpec | None = None,
+    um_per_px: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedCrops:
+    """Cut the crops of every annotated field and write the crop set to ``out``.
+
+    Without a segmenter only expert crops are cut. ``um_per_px`` is the scale of fields that state none;
+    ``progress`` gets (steps done, steps in all). Raises InputError when no field is annotated, ScaleError when a
+    field has no scale.
+    """
+    spec = spec or CropSpec()
+    rules = rules or QualityRules()
+    annotated = [field for field in fields if field.annotated]
+    if not annotated:
+        message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
+        raise InputError(message)
+    scales = [_scale_of(field, um_per_px) for field in annotated]
+    steps = len(annotated) * (2 if segmenter else 1)
+    counts = {"missed": 0, "unlabelled": 0, "rejected": 0}
+    missed: list[dict[str, str | int]] = []
+    plans: list[list[_PlannedCrop]] = []
+    for index, (field, scale) in enumerate(zip(annotated, scales, strict=True)):
+        plan = [
+            _PlannedCrop(item.contour_xy, "expert", item.code, item.shape_index, None) for item in field.annotations
+        ]
+        if segmenter:
+            plan += _plan_predicted(field, scale, segmenter, rules, counts, missed)
+            _report(progress, index + 1, steps)
+        plans.append(plan)
+    diagnosis_of = {patient.patient_id: patient.diagnosis for patient in patients}
+    out.mkdir(parents=True, exist_ok=True)
+    frame = _cut_all(annotated, scales, plans, spec, out, diagnosis_of, progress, steps)
+    frame.write_parquet(out / "cells.parquet")
+    pl.DataFrame(
+        missed, schema={"field_id": pl.String(), "shape_index": pl.Int64(), "expert_code": pl.String()}
+    ).write_parquet(out / "missed.parquet")
+    n_predicted = int((frame["source"] == "predicted").sum())
+    prepared = PreparedCrops(
+        folder=out,
+        n_expert=frame.height - n_predicted,
+        n_predicted=n_predicted,
+        n_missed=counts["missed"],
+        n_unlabelled=counts["unlabelled"],
+        n_rejected=counts["rejected"],
+    )
+    _write_summary(out, prepared, spec, rules, segmenter)
+    return prepared
+
+
+def _plan_predicted(
+    field: Field,
+    scale: float,
+    segmenter: Segmenter,
+    rules: QualityRules,
+    counts: dict[str, int],
+    missed: list[dict[str, str | int]],
+) -> list[_PlannedCrop]:
+    """Segment one field and match what passes the rules; adds to the counts and to the missed cells."""
+    detections = segmenter.detect(read_image(field.path), scale)
+    reasons = apply_quality_rules(detections, rules, field.width_px, field.height_px, scale)
+    kept = [detection for detection, reason in zip(detections, reasons, strict=True) if reason is None]
+    matching = match_contours(
+        [detection.contour_xy for detection in kept], [item.contour_xy for item in field.annotations]
+    )
+    counts["rejected"] += len(detections) - len(kept)
+    counts["unlabelled"] += len(matching.unmatched_predicted)
+    counts["missed"] += len(matching.unmatched_expert)
+    for expert_index in matching.unmatched_expert:
+        item = field.annotations[expert_index]
+        missed.append({"field_id": field.field_id, "shape_index": item.shape_index, "expert_code": item.code})
+    return [
+        _PlannedCrop(
+            contour_xy=kept[pair.predicted].contour_xy,
+            source="predicted",
+            expert_code=field.annotations[pair.expert].code,
+            shape_index=field.annotations[pair.expert].shape_index,
+            match_iou=pair.iou,
+        )
+        for pair in matching.pairs
+    ]
+
+
+def _cut_all(
+    fields: Sequence[Field],
+    scales: Sequence[float],
+    plans: Sequence[Sequence[_PlannedCrop]],
+    spec: CropSpec,
+    out: Path,
+    diagnosis_of: dict[str, str],
+    progress: Callable[[int, int], None] | None,
+    steps: int,
+) -> pl.DataFrame:
+    """Cut every planned crop into the two memory-mapped arrays; gives the table in the same order."""
+    n_crops = sum(len(plan) for plan in plans)
+    stored = spec.with_margin(STORED_CROP_PX)
+    size = stored.size_px
+    crops = np.lib.format.open_memmap(out / "crops.npy", mode="w+", dtype=np.uint8, shape=(n_crops, size, size, 3))
+    masks = np.lib.format.open_memmap(out / "masks.npy", mode="w+", dtype=np.bool_, shape=(n_crops, size, size))
+    rows: list[dict[str, str | float | None]] = []
+    for index, (field, scale, plan) in enumerate(zip(fields, scales, plans, strict=True)):
+        if plan:
+            window = slice(len(rows), len(rows) + len(plan))
+            crops[window], masks[window] = cut_crops(
+                read_image(field.path), [item.contour_xy for item in plan], scale, stored
+            )
+        rows += [
+            {
+                "cell_id": f"{field.field_id}#{item.shape_index}/{item.source}",
+                "field_id": field.field_id,
+                "patient_id": field.patient_id,
+                "center": field.center,
+                "diagnosis": diagnosis_of[field.patient_id],
+                "image_sha256": field.sha256,
+                "source": item.source,
+                "expert_code": item.expert_code,
+                "match_iou": item.match_iou,
+                "um_per_px": scale,
+            }
+            for item in plan
+        ]
+        _report(progress, steps - len(fields) + index + 1, steps)
+    crops.flush()
+    masks.flush()
+    return pl.DataFrame(rows, schema=CELLS_SCHEMA)
+
+
+def _write_summary(
+    out: Path, prepared: PreparedCrops, spec: CropSpec, rules: QualityRules, segmenter: Segmenter | None
+) -> None:
+    summary = {
+        "schema_version": 1,
+        "crop": spec.model_dump(mode="json"),
+        "stored_px": STORED_CROP_PX,
+        "quality_rules": rules.model_dump(mode="json"),
+        "segmenter_sha256": segmenter.sha256 if segmenter else None,
+        "counts": {
+            "expert": prepared.n_expert,
+            "predicted": prepared.n_predicted,
+            "missed": prepared.n_missed,
+            "unlabelled": prepared.n_unlabelled,
+            "rejected": prepared.n_rejected,
+        },
+    }
+    (out / "prepare.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+
+
+def _scale_of(field: Field, um_per_px: float | None) -> float:
+    scale = field.um_per_px or um_per_px
+    if scale is None:
+        message = (
+            f"{field.path}: found no scale, expected micrometres per pixel from patients.csv; add a um_per_px column "
+            "or set --um-per-px"
+        )
+        raise ScaleError(message)
+    return scale
+
+
+def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
+    if progress:
+        progress(done, total)
