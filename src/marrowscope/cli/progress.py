@@ -1,4 +1,4 @@
-"""A rich progress bar as the (done, total) callback that the stages take."""
+"""Rich progress bars behind the plain callbacks that the stages take."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_bar(title: str, *, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with rate and time left on standard error; gives the callback that moves it."""
+def staged_progress(*, enabled: bool = True) -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar a stage, with rate and time left, on standard error; gives a (stage, done, total) callback."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -31,9 +31,18 @@ def progress_bar(title: str, *, enabled: bool = True) -> Iterator[Callable[[int,
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not enabled) as bars:
-        task = bars.add_task(title, total=None)
+        tasks = {}
 
-        def advance(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
 
         yield advance
+
+
+@contextmanager
+def progress_bar(title: str, *, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Show one bar; gives a (done, total) callback."""
+    with staged_progress(enabled=enabled) as advance:
+        yield lambda done, total: advance(title, done, total)

@@ -1,0 +1,159 @@
+"""The demonstration: simulate six patients of two centres, predict them, write the report, compare with the truth.
+
+Nothing is precomputed: another seed gives other cells, other patients and another truth. The bundle that ships
+inside the package is for demonstration; its card says what it was trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from marrowscope.errors import BundleError, RunError
+from marrowscope.predict import PredictConfig, predict
+from marrowscope.report import write_report
+from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DEMO_DIAGNOSES = ("control", "AML_M2", "megaloblastic", "APL", "reactive_leftshift", "AML_M5a")
+"""Three patients with AML and three without, of the kinds that a CBLC ratio separates well and badly."""
+
+MIN_FIELDS, MIN_CELLS = 10, 200
+
+
+@dataclass(frozen=True, slots=True)
+class PatientComparison:
+    """One patient's predicted ratio (x of n, Wilson interval) beside the exact simulated one."""
+
+    patient_id: str
+    center: str
+    diagnosis: str
+    n_cblc: int
+    n_countable: int
+    ratio: float | None
+    lower: float | None
+    upper: float | None
+    true_n_cblc: int
+    true_n_countable: int
+
+    @property
+    def true_ratio(self) -> float:
+        """Exact CBLC share (0-1) of the countable cells that lie wholly inside the fields."""
+        return self.true_n_cblc / self.true_n_countable
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """Where everything is, and the comparison patient by patient."""
+
+    report: Path
+    run: Path
+    cohort: Path
+    patients: tuple[PatientComparison, ...]
+
+
+def demonstration_bundle() -> Path:
+    """Give the folder of the bundle that ships inside the package; BundleError when this build has none."""
+    folder = Path(str(files("marrowscope"))) / "data" / "demo_bundle"
+    if not (folder / "bundle.toml").is_file():
+        message = (
+            f"{folder}: found no demonstration bundle, expected bundle.toml; reinstall marrowscope or give --bundle"
+        )
+        raise BundleError(message)
+    return folder
+
+
+def run_demo(
+    out: Path,
+    *,
+    seed: int = 0,
+    workers: int = 2,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Demonstration:
+    """Simulate, predict, report and compare under ``out`` (cohort/, run/).
+
+    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). Raises RunError when ``out`` exists
+    and is no earlier demonstration that ``overwrite`` allows to replace.
+    """
+    bundle = demonstration_bundle()
+    cohort, run = out / "cohort", out / "run"
+    if cohort.exists() and not overwrite:
+        message = f"{out}: found an earlier demonstration, expected a new folder; add --overwrite or choose --out"
+        raise RunError(message)
+    config = SimulationConfig(
+        patients=len(DEMO_DIAGNOSES),
+        centers=2,
+        fields=MIN_FIELDS,
+        min_cells=MIN_CELLS,
+        seed=seed,
+        workers=workers,
+        diagnoses=DEMO_DIAGNOSES,
+    )
+    simulate_cohort(cohort, config, progress=_stage(progress, "Simulating fields"), overwrite=overwrite)
+    predict(
+        [cohort],
+        bundle,
+        run,
+        config=PredictConfig(),
+        overwrite=overwrite,
+        command=command,
+        progress=_stage(progress, "Predicting images"),
+    )
+    report = write_report(run)
+    return Demonstration(report=report, run=run, cohort=cohort, patients=compare_with_truth(run, cohort))
+
+
+def compare_with_truth(run: Path, cohort: Path) -> tuple[PatientComparison, ...]:
+    """Put a run's patients beside the exact counts of the simulated cohort it was made from.
+
+    A cell cut by the image's edge stands on neither side: the quality rules refuse it and the truth leaves it out.
+    """
+    patients = pl.read_parquet(run / "patients.parquet")
+    truth = pl.read_parquet(cohort / "truth_cells.parquet").filter(~pl.col("cut_by_edge"))
+    codes = load_vocabulary().codes
+    facts = pl.DataFrame(
+        [
+            {"code": code.code, "countable": code.countable, "cblc": code.cblc and code.countable}
+            for code in codes.values()
+        ]
+    )
+    counts = (
+        truth.join(facts, on="code", how="left", validate="m:1")
+        .group_by("patient_id")
+        .agg(pl.col("countable").sum().alias("true_countable"), pl.col("cblc").sum().alias("true_cblc"))
+    )
+    joined = patients.join(counts, on="patient_id", how="left", validate="1:1")
+    return tuple(
+        PatientComparison(
+            patient_id=row["patient_id"],
+            center=row["center"],
+            diagnosis=row["diagnosis"],
+            n_cblc=row["n_cblc"],
+            n_countable=row["n_countable"],
+            ratio=row["cblc_ratio"],
+            lower=row["cblc_ratio_lower"],
+            upper=row["cblc_ratio_upper"],
+            true_n_cblc=row["true_cblc"],
+            true_n_countable=row["true_countable"],
+        )
+        for row in joined.iter_rows(named=True)
+    )
+
+
+def _stage(progress: Callable[[str, int, int], None] | None, title: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+
+    def advance(done: int, total: int) -> None:
+        progress(title, done, total)
+
+    return advance
