@@ -1,0 +1,95 @@
+"""``marrowscope train``: the two networks, each from a laboratory's own annotated cohort."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from marrowscope.cli.train_classifier import classifier
+
+if TYPE_CHECKING:
+    from marrowscope.train.segmenter_data import LabelledField
+
+app = typer.Typer(name="train", no_args_is_help=True, help="Train the segmenter or the classifier on a cohort.")
+app.command()(classifier)
+
+
+@app.command()
+def segmenter(
+    cohorts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COHORT...",
+            help="Cohort folders with exhaustive annotations. FOLDER:4x3 says that each image is a mosaic of 4 x 3 "
+            "photographs, whose seams cut cells that are not annotated.",
+        ),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for windows, checkpoints and segmenter.pt.")],
+    boxes: Annotated[
+        list[Path] | None,
+        typer.Option(help="YOLO box data set (0 white cell, 1 erythrocyte) whose erythrocytes give the scale."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint (.pt) to start from; none is from scratch.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with SegmenterTrainingConfig's settings.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
+    crops_per_field: Annotated[int | None, typer.Option(help="Training windows cut from each field.")] = None,
+    max_images_per_epoch: Annotated[int | None, typer.Option(help="Windows drawn for each epoch.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(help="Scale of the windows and of prediction.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Learning rate of AdamW.")] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="Text file with the patient_id to train on, one a line; none is all.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of windows, split and order.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+) -> None:
+    """Train the one-class segmenter (YOLO11n-seg) on fields whose every nucleated cell is annotated.
+
+    Example: marrowscope train segmenter simulated/ blood-control:4x3 --out runs/segmenter --epochs 20
+    """
+    from marrowscope.config import load_config
+    from marrowscope.errors import ConfigError
+    from marrowscope.train.segmenter import SegmenterTrainingConfig, train_segmenter
+    from marrowscope.train.segmenter_data import box_fields
+
+    settings = load_config(
+        SegmenterTrainingConfig,
+        config,
+        {
+            "epochs": epochs,
+            "crops_per_field": crops_per_field,
+            "max_images_per_epoch": max_images_per_epoch,
+            "um_per_px": um_per_px,
+            "learning_rate": learning_rate,
+            "seed": seed,
+        },
+    )
+    if not cohorts and not boxes:
+        message = "found neither a cohort nor --boxes, expected something to train on; name a cohort folder"
+        raise ConfigError(message)
+    chosen = None if patients is None else frozenset(patients.read_text(encoding="utf-8").split())
+    fields: list[LabelledField] = []
+    if not resume:
+        for cohort in cohorts or []:
+            fields += _cohort_fields(cohort, chosen)
+        for folder in boxes or []:
+            fields += box_fields(folder)
+    checkpoint = train_segmenter(fields, out, settings, weights=weights, resume=resume, progress=typer.echo)
+    typer.echo(str(checkpoint))
+
+
+def _cohort_fields(argument: str, patients: frozenset[str] | None) -> list[LabelledField]:
+    """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS`` as labelled fields of the chosen patients."""
+    from marrowscope.cohort import read_cohort
+    from marrowscope.train.segmenter_data import labelled_fields
+    from marrowscope.vocabulary import load_vocabulary
+
+    match = re.fullmatch(r"(?P<folder>.+):(?P<columns>\d+)x(?P<rows>\d+)", argument)
+    folder = Path(match["folder"]) if match else Path(argument)
+    tile_grid = (int(match["columns"]), int(match["rows"])) if match else None
+    cohort = read_cohort(folder, vocabulary=load_vocabulary())
+    kept = [field for field in cohort.fields if patients is None or field.patient_id in patients]
+    return labelled_fields(kept, folder.resolve().name, tile_grid)

@@ -1,0 +1,382 @@
+"""Labelled fields to training windows for the segmenter.
+
+Steps: resample each field to the segmenter's um/px; where a field is a mosaic of photographs, paint over the
+cells that a seam cuts and nobody annotated; cut square windows (small fields are laid side by side first); vary
+the stain; clip the polygons; write images and YOLO-seg labels. The invariant: equal fields, configuration and
+seed give equal files, and a patient's windows stand on one side of the split only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from shapely import Polygon, box, make_valid
+from shapely.affinity import translate
+from shapely.errors import GEOSException
+
+from marrowscope.errors import ConfigError, ScaleError, TrainingError
+from marrowscope.imaging import is_image_path, read_image, sha256_file, write_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from shapely.geometry.base import BaseGeometry
+
+    from marrowscope.records import ContourArray, Field, ImageArray
+    from marrowscope.train.segmenter import SegmenterTrainingConfig
+
+FloatMatrix = NDArray[np.float64]
+
+ERYTHROCYTE_DIAMETER_UM = 7.7
+"""Diameter of an erythrocyte in a dried smear (HAEMATOLOGY T4); the scale of images that state none."""
+
+# Nuclei absorb red light, erythrocytes hardly: this red optical density parts them in Giemsa-type stains.
+_NUCLEUS_RED_OD = 0.22
+_MIN_PAINTED_UM2 = 2.0
+_PAINT_MARGIN_UM = 2.4
+# A box is whole when it ends before 0.49 of the image's side from the middle: it then touches no edge.
+_INSIDE = 0.49
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledField:
+    """One image with the contours of all its nucleated cells, in image pixels.
+
+    ``group`` is the patient (all fields of a group stand on one side of the split); ``source`` is the cohort
+    (every cohort is validated on); ``tile_grid`` is (columns, rows) where the field is a mosaic of photographs
+    whose seams cut cells that are not annotated.
+    """
+
+    image_path: Path
+    um_per_px: float
+    contours_xy: tuple[ContourArray, ...]
+    group: str
+    source: str = ""
+    tile_grid: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWindows:
+    """The written data set: Ultralytics' data file, the counts, and a hash over every source."""
+
+    data_yaml: Path
+    n_train: int
+    n_val: int
+    n_cells: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    """A resampled image and its polygons in corner coordinates (pixel (0, 0) covers 0 to 1)."""
+
+    image: ImageArray
+    polygons: tuple[BaseGeometry, ...]
+
+
+def labelled_fields(
+    fields: Iterable[Field], source: str, tile_grid: tuple[int, int] | None = None
+) -> list[LabelledField]:
+    """Take the fields of a cohort that are annotated to the last cell; the others would teach cells as background.
+
+    Raises ScaleError for an annotated field without um/px.
+    """
+    taken = []
+    for item in fields:
+        if not (item.annotated and item.exhaustive):
+            continue
+        if item.um_per_px is None:
+            message = f"{item.path}: found no um/px, expected a scale; add um_per_px to patients.csv"
+            raise ScaleError(message)
+        contours = tuple(annotation.contour_xy for annotation in item.annotations)
+        taken.append(LabelledField(item.path, item.um_per_px, contours, item.patient_id, source, tile_grid))
+    return taken
+
+
+def prepare_windows(
+    fields: Iterable[LabelledField],
+    folder: Path,
+    config: SegmenterTrainingConfig,
+) -> PreparedWindows:
+    """Write training and validation windows below ``folder`` (emptied first) and describe them.
+
+    Raises TrainingError when no field, or no cell, is left to train on.
+    """
+    ordered = sorted(fields, key=lambda item: (item.source, item.group, str(item.image_path)))
+    if not ordered:
+        message = "found no labelled field, expected at least one; name a cohort with annotations"
+        raise TrainingError(message)
+    shutil.rmtree(folder, ignore_errors=True)
+    sides = dict(zip(("train", "val"), _split(ordered, config), strict=True))
+    counts = {"train": 0, "val": 0}
+    n_cells = 0
+    digest = hashlib.sha256()
+    for side, side_fields in sides.items():
+        for index, item in enumerate(side_fields):
+            digest.update(_field_hash(item))
+            rng = np.random.default_rng([config.seed, index, side == "val"])
+            n_windows = config.crops_per_field if side == "train" else None
+            for image, rings in _field_windows(item, side_fields, n_windows, config, rng):
+                window = vary_stain(image, rng) if side == "train" else image
+                _write_window(folder, side, f"{index:05d}_{counts[side]:06d}", window, rings)
+                counts[side] += 1
+                n_cells += len(rings)
+    if n_cells == 0:
+        message = f"found no cell in {len(ordered)} fields, expected polygons; check the annotations and the scale"
+        raise TrainingError(message)
+    data_yaml = folder / "data.yaml"
+    val_part = "val" if counts["val"] else "train"
+    data_yaml.write_text(
+        f"path: {json.dumps(str(folder.resolve()))}\ntrain: images/train\nval: images/{val_part}\nnames:\n  0: cell\n",
+        encoding="utf-8",
+    )
+    return PreparedWindows(data_yaml, counts["train"], counts["val"], n_cells, digest.hexdigest())
+
+
+def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0) -> list[LabelledField]:
+    """Read a YOLO box data set (``images/*/``, ``labels/*/``) whose erythrocyte boxes give the scale.
+
+    Images of one size are taken as one source: its um/px is 7.7 um over the median erythrocyte box that touches no
+    edge. A cell's contour is the ellipse inscribed in its box. Sources without an erythrocyte
+    are refused with a ConfigError, since they have no scale.
+    """
+    rows: list[tuple[Path, int, int, FloatMatrix]] = []
+    sides: dict[tuple[int, int], list[float]] = {}
+    for image_path in sorted(path for path in (folder / "images").rglob("*") if is_image_path(path)):
+        label_path = folder / "labels" / image_path.relative_to(folder / "images").with_suffix(".txt")
+        if not label_path.is_file():
+            continue
+        height, width = read_image(image_path).shape[:2]
+        boxes = np.loadtxt(label_path, ndmin=2) if label_path.stat().st_size else np.zeros((0, 5))
+        rows.append((image_path, width, height, boxes))
+        inside = (np.abs(boxes[:, 1:3] - 0.5) + boxes[:, 3:5] / 2 < _INSIDE).all(axis=1)
+        whole = boxes[(boxes[:, 0] == erythrocyte_class) & inside]
+        sides.setdefault((width, height), []).extend(np.sqrt(whole[:, 3] * width * whole[:, 4] * height).tolist())
+    scales: dict[tuple[int, int], float] = {}
+    for size, values in sides.items():
+        if not values:
+            message = (
+                f"{folder}: found no whole erythrocyte box among the images of {size[0]} x {size[1]} px, "
+                "expected some to take the scale from; leave those images out"
+            )
+            raise ConfigError(message)
+        scales[size] = ERYTHROCYTE_DIAMETER_UM / float(np.median(values))
+    return [
+        LabelledField(
+            path,
+            scales[width, height],
+            tuple(_ellipse(row[1:5], width, height) for row in boxes if row[0] == cell_class),
+            group=path.stem,
+            source=folder.name,
+        )
+        for path, width, height, boxes in rows
+    ]
+
+
+def _ellipse(box_cxcywh: FloatMatrix, width: int, height: int) -> ContourArray:
+    """Contour (48, 2) of the ellipse inscribed in a normalised box."""
+    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    size = np.array([width, height], dtype=np.float64)
+    contour: ContourArray = (box_cxcywh[:2] + unit * box_cxcywh[2:4] / 2) * size - 0.5
+    return contour
+
+
+def paint_unlabelled(
+    image: ImageArray, polygons: Sequence[BaseGeometry], tile_grid: tuple[int, int], um_per_px: float
+) -> ImageArray:
+    """Paint nuclei that touch a tile's border and overlap no polygon with the tile's background colour.
+
+    Such cells are cut by the mosaic's seam and were left out by the annotators; to a network they are cells.
+    """
+    painted = image.copy()
+    labelled = np.zeros(image.shape[:2], dtype=np.uint8)
+    for polygon in polygons:
+        cv2.fillPoly(labelled, [np.round(ring - 0.5).astype(np.int32) for ring in _rings(polygon)], 1)
+    columns = np.round(np.linspace(0, image.shape[1], tile_grid[0] + 1)).astype(int)
+    rows = np.round(np.linspace(0, image.shape[0], tile_grid[1] + 1)).astype(int)
+    margin = max(1, round(_PAINT_MARGIN_UM / um_per_px))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
+            tile, kept = painted[top:bottom, left:right], labelled[top:bottom, left:right]
+            background = _background(tile)
+            red_od = np.log10(max(background[0], 1.0) / np.maximum(tile[..., 0].astype(np.float64), 1.0))
+            dark = (red_od > _NUCLEUS_RED_OD).astype(np.uint8)
+            n_parts, parts, stats, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
+            cover = np.zeros_like(dark)
+            for part in range(1, n_parts):
+                x0, y0, w, h, area_px = stats[part]
+                at_border = x0 <= 1 or y0 <= 1 or x0 + w >= dark.shape[1] - 1 or y0 + h >= dark.shape[0] - 1
+                blob = parts == part
+                if at_border and area_px * um_per_px**2 >= _MIN_PAINTED_UM2 and not kept[blob].any():
+                    cover[blob] = 1
+            tile[(cv2.dilate(cover, kernel) > 0) & (kept == 0)] = background
+    return painted
+
+
+def _rings(geometry: BaseGeometry) -> list[FloatMatrix]:
+    parts = getattr(geometry, "geoms", [geometry])
+    return [np.asarray(part.exterior.coords) for part in parts if isinstance(part, Polygon) and not part.is_empty]
+
+
+def _split(
+    fields: Sequence[LabelledField], config: SegmenterTrainingConfig
+) -> tuple[list[LabelledField], list[LabelledField]]:
+    """Part fields into training and validation by patient, within each source.
+
+    A source of one patient is trained on only. Of the validation patients' fields as many are drawn as there are
+    validation windows for the source; the rest is left out, never trained on.
+    """
+    training: list[LabelledField] = []
+    validation: list[LabelledField] = []
+    sources = sorted({item.source for item in fields})
+    for number, source in enumerate(sources):
+        rng = np.random.default_rng([config.seed, number])
+        groups = sorted({item.group for item in fields if item.source == source})
+        n_held = min(len(groups) - 1, max(1, round(config.val_fraction * len(groups))))
+        held = {groups[index] for index in rng.permutation(len(groups))[:n_held]}
+        training += [item for item in fields if item.source == source and item.group not in held]
+        candidates = [item for item in fields if item.source == source and item.group in held]
+        n_drawn = min(len(candidates), max(1, config.max_val_windows // len(sources)))
+        validation += [candidates[index] for index in sorted(rng.permutation(len(candidates))[:n_drawn])]
+    return training, validation
+
+
+def _field_hash(item: LabelledField) -> bytes:
+    text = json.dumps(
+        [sha256_file(item.image_path), item.um_per_px, [np.round(c, 3).tolist() for c in item.contours_xy]]
+    )
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _load_patch(item: LabelledField, config: SegmenterTrainingConfig) -> _Patch:
+    """Read and resample one field; polygons are inset by ``label_inset_px`` and moved to corner coordinates."""
+    image = read_image(item.image_path)
+    height, width = image.shape[:2]
+    factor = item.um_per_px / config.um_per_px
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    scale = np.array([size[0] / width, size[1] / height])
+    polygons = []
+    for contour in item.contours_xy:
+        if len(contour) < 3:  # noqa: PLR2004 - fewer than three points enclose nothing
+            continue
+        polygon = make_valid(Polygon((contour + 0.5) * scale))
+        polygon = polygon.buffer(-config.label_inset_px)
+        if not polygon.is_empty:
+            polygons.append(polygon)
+    painted = np.ascontiguousarray(resized, dtype=np.uint8)
+    if item.tile_grid is not None:
+        painted = paint_unlabelled(painted, polygons, item.tile_grid, config.um_per_px)
+    return _Patch(painted, tuple(polygons))
+
+
+def _field_windows(
+    item: LabelledField,
+    side_mates: Sequence[LabelledField],
+    n_windows: int | None,
+    config: SegmenterTrainingConfig,
+    rng: np.random.Generator,
+) -> Iterator[tuple[ImageArray, list[FloatMatrix]]]:
+    """Yield windows of one field as (image, rings in corner coordinates of the window).
+
+    ``side_mates`` are the fields of its side of the split, in order; a field smaller than a window is laid side by
+    side with the ones that follow it. Such a sheet shows many fields, so it is cut that much less often; None is
+    one window whatever the field's size.
+    """
+    patch = _load_patch(item, config)
+    side = config.window_px
+    height, width = patch.image.shape[:2]
+    columns, rows = -(-side // width), -(-side // height)
+    if columns * rows > 1:
+        if n_windows is not None:
+            n_windows = int(n_windows / (columns * rows) + rng.random())
+        if n_windows == 0:
+            return
+        mates = [mate for mate in side_mates if (mate.source, mate.um_per_px) == (item.source, item.um_per_px)]
+        start = next(place for place, mate in enumerate(mates) if mate is item)
+        others = (mates[(start + slot) % len(mates)] for slot in range(1, columns * rows))
+        patch = _lay_side_by_side([patch, *(_load_patch(other, config) for other in others)], columns, side)
+        height, width = patch.image.shape[:2]
+    for _ in range(1 if n_windows is None else n_windows):
+        x0, y0 = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
+        yield patch.image[y0 : y0 + side, x0 : x0 + side], _clip(patch.polygons, x0, y0, side, config.min_visible)
+
+
+def _lay_side_by_side(patches: Sequence[_Patch], columns: int, side: int) -> _Patch:
+    """Lay patches in rows of ``columns``, each cut to the first one's size, on a sheet of at least ``side``."""
+    cell_height, cell_width = patches[0].image.shape[:2]
+    rows = len(patches) // columns
+    sheet = np.empty((max(side, rows * cell_height), max(side, columns * cell_width), 3), dtype=np.uint8)
+    sheet[:] = _background(patches[0].image)
+    polygons: list[BaseGeometry] = []
+    for slot, patch in enumerate(patches):
+        x0, y0 = slot % columns * cell_width, slot // columns * cell_height
+        piece = patch.image[:cell_height, :cell_width]
+        sheet[y0 : y0 + piece.shape[0], x0 : x0 + piece.shape[1]] = piece
+        limits = box(0, 0, piece.shape[1], piece.shape[0])
+        polygons += [translate(polygon.intersection(limits), x0, y0) for polygon in patch.polygons]
+    return _Patch(sheet, tuple(polygons))
+
+
+def _background(image: ImageArray) -> FloatMatrix:
+    """Median colour (3,) of the lightest fifth of the pixels: the empty glass."""
+    lightness = image.min(axis=2)
+    colour: FloatMatrix = np.median(image[lightness >= np.percentile(lightness, 80)], axis=0)
+    return colour
+
+
+def _clip(polygons: Sequence[BaseGeometry], x0: int, y0: int, side: int, min_visible: float) -> list[FloatMatrix]:
+    """Cut polygons to a window; those with less than ``min_visible`` of their area inside are dropped."""
+    window = box(x0, y0, x0 + side, y0 + side)
+    rings = []
+    for polygon in polygons:
+        try:
+            inside = polygon.intersection(window)
+        except GEOSException:  # pragma: no cover - make_valid ran before
+            continue
+        if inside.area < max(min_visible * polygon.area, 1.0):
+            continue
+        largest = max(_rings(inside), key=lambda ring: Polygon(ring).area, default=None)
+        if largest is not None:
+            rings.append(largest[:-1] - [x0, y0])
+    return rings
+
+
+def vary_stain(image: ImageArray, rng: np.random.Generator) -> ImageArray:
+    """Vary stain strength per channel, illumination, tint, sharpness and noise; uint8 in and out.
+
+    Works on optical density, so that background stays background. The ranges are wider than the differences seen
+    between the two centres of the real packs: the segmenter should not know a centre by its colour.
+    """
+    density = -np.log10(np.maximum(image.astype(np.float32), 1.0) / 255.0)
+    density *= rng.uniform(0.75, 1.3) * rng.uniform(0.85, 1.15, size=3).astype(np.float32)
+    light = 255.0 * rng.uniform(0.85, 1.08) * rng.uniform(0.94, 1.06, size=3).astype(np.float32)
+    varied = np.float32(10.0) ** -density * light
+    if rng.random() < 0.4:  # noqa: PLR2004 - share of windows
+        varied = cv2.GaussianBlur(varied, (0, 0), float(rng.uniform(0.3, 1.1)))
+    if rng.random() < 0.4:  # noqa: PLR2004 - share of windows
+        varied = varied + rng.normal(0.0, rng.uniform(1.0, 5.0), size=varied.shape)
+    result: ImageArray = np.clip(np.round(varied), 0, 255).astype(np.uint8)
+    return result
+
+
+def _write_window(folder: Path, part: str, stem: str, image: ImageArray, rings: Sequence[FloatMatrix]) -> None:
+    image_path = folder / "images" / part / f"{stem}.png"
+    label_path = folder / "labels" / part / f"{stem}.txt"
+    image_path.parent.mkdir(parents=True, exist_ok=True)
+    label_path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(image_path, np.ascontiguousarray(image))
+    side = image.shape[0]
+    lines = [" ".join(["0", *(f"{value:.6f}" for value in np.clip(ring / side, 0, 1).ravel())]) for ring in rings]
+    label_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
