@@ -1,0 +1,108 @@
+"""``marrowscope train classifier``: the two-stage fit, with progress."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from marrowscope.train.engine import Progress
+
+
+def classifier(
+    source: Annotated[Path, typer.Argument(metavar="CROPS", help="Crop set made by `prepare`.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Training folder: checkpoints, curves, classifier.safetensors.")],
+    config: Annotated[Path | None, typer.Option(help="TOML file with ClassifierConfig's settings.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); none draws one.")
+    ] = None,
+    epochs_stage1: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of expert contours.")] = None,
+    epochs_stage2: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of predicted contours.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Initial weights: auto, scratch, lite0, hub or a .safetensors file.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split, order, augmentation and heads.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train the cell classifier in two stages: on expert contours, then on predicted ones.
+
+    Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
+    """
+    from marrowscope.config import load_config
+    from marrowscope.fit import fit_classifier
+    from marrowscope.train.config import ClassifierConfig
+
+    overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
+    settings = load_config(ClassifierConfig, config, overrides)
+    settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
+    with _ProgressLines() as lines:
+        result = fit_classifier(source, out, settings, split=split, resume=resume, on_progress=lines.update)
+    if as_json:
+        figures = result.best.model_dump(mode="json")
+        typer.echo(json.dumps({"weights": str(result.weights_path), "sha256": result.weights_sha256, "best": figures}))
+        return
+    typer.echo(
+        f"{result.weights_path}: epoch {result.best.epoch}, CBLC weighted F1 {result.best.cblc_weighted_f1:.3f}, "
+        f"category macro F1 {result.best.category_macro_f1:.3f} on the validation patients"
+    )
+    if result.info.categories_not_trained:
+        typer.echo(f"Not trained, never predicted: {', '.join(result.info.categories_not_trained)}")
+
+
+def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa: ANN401  the model is imported late
+    """Put the flags' epochs into the stages, in order."""
+    from marrowscope.config import validate_config
+    from marrowscope.errors import ConfigError
+
+    stages = [stage.model_dump() for stage in settings.stages]
+    for number, wanted in enumerate(epochs):
+        if wanted is None:
+            continue
+        if number >= len(stages):
+            message = f"--epochs-stage{number + 1}: the configuration has {len(stages)} stages; remove the flag"
+            raise ConfigError(message)
+        stages[number]["epochs"] = wanted
+    return validate_config(type(settings), settings.model_dump() | {"stages": stages}, where="command line")
+
+
+class _ProgressLines:
+    """A rich bar for the current epoch, and a line for each finished one."""
+
+    def __enter__(self) -> _ProgressLines:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=Console(stderr=True),
+        )
+        self._bars.start()
+        self._task = self._bars.add_task("starting", total=None, figures="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def update(self, now: Progress) -> None:
+        """Move the bar, and print the figures of an epoch that is done."""
+        left_min, left_s = divmod(round(now.seconds_left), 60)
+        figures = f"loss {now.loss:.3f}, {now.crops_per_second:.0f} crops/s, stage done in {left_min}:{left_s:02d}"
+        title = f"{now.stage} epoch {now.epoch}/{now.n_epochs}"
+        self._bars.update(self._task, description=title, completed=now.step, total=now.n_steps, figures=figures)
+        row = now.finished_epoch
+        if row is not None:
+            self._bars.console.print(
+                f"{title}: loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}, CBLC weighted F1 "
+                f"{row.cblc_weighted_f1:.3f}, category macro F1 {row.category_macro_f1:.3f}, "
+                f"{row.crops_per_second:.0f} crops/s"
+            )

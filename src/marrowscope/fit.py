@@ -1,0 +1,182 @@
+"""Crops to a trained classifier: split, the stages one after the other, the best weights.
+
+A training folder holds
+    split.csv                who trained, who selected, who was left out
+    fit.json                 configuration, data hash, versions, result
+    <n>-<stage>/             checkpoint.safetensors, best.safetensors, metrics.csv, learning_curve.svg, tensorboard/
+    classifier.safetensors   the last stage's best weights, with all that is needed to export them in the header
+Stage 1 (GT-to-YOLO) learns from crops cut from expert contours, stage 2 (YOLO-to-YOLO) goes on from its best epoch on
+crops cut from predicted contours; both select on predicted ones. A killed call, resumed, ends in equal weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
+from marrowscope.errors import RunError
+from marrowscope.imaging import sha256_file
+from marrowscope.runs import installed_versions
+from marrowscope.train.checkpoint import EpochRow, hash_weights, load_tensors
+from marrowscope.train.dataset import CropSet, class_priors, open_crop_set
+from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, fit_stage
+from marrowscope.train.model import CellClassifier, ClassifierInfo
+from marrowscope.train.weights import InitialWeights, load_initial_weights
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from marrowscope.train.config import ClassifierConfig, StagePlan
+    from marrowscope.vocabulary import Vocabulary
+
+CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME = "classifier.safetensors", "fit.json", "split.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """The trained classifier: its file, the SHA-256 of its weights, and the epoch they come from."""
+
+    weights_path: Path
+    weights_sha256: str
+    best: EpochRow
+    info: ClassifierInfo
+
+
+def fit_classifier(
+    crops: Path,
+    out: Path,
+    config: ClassifierConfig,
+    *,
+    split: Path | None = None,
+    vocabulary: Vocabulary | None = None,
+    resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> FitResult:
+    """Train on the crop set ``crops`` through every stage of ``config`` and write the training folder ``out``.
+
+    ``split`` names each patient's role; without it (or without a validation patient in it) a share of the training
+    patients is drawn for selection. Raises InputError for a crop set or split that cannot be used, RunError when
+    ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
+    """
+    if (out / FIT_NAME).exists() and not resume:
+        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        raise RunError(message)
+    vocabulary = vocabulary or load_vocabulary()
+    crop_set = open_crop_set(crops, vocabulary)
+    roles = _roles(crop_set, split, config)
+    check_split(crop_set.cells, roles)
+    data_sha256 = {name: sha256_file(crops / name) for name in ("crops.npy", "cells.parquet")}
+    out.mkdir(parents=True, exist_ok=True)
+    write_split(out / SPLIT_NAME, roles)
+    record: dict[str, object] = {
+        "config": config.model_dump(mode="json"),
+        "data_sha256": data_sha256,
+        "split_sha256": sha256_file(out / SPLIT_NAME),
+        "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
+        "versions": installed_versions() | {"torch": torch.__version__},
+    }
+    _write_json(out / FIT_NAME, record)
+
+    torch.manual_seed(config.seed)
+    model = CellClassifier(config.architecture, len(vocabulary.categories), config.dropout)
+    plans = [plan for plan in config.stages if plan.epochs]
+    best_path, info = out / CLASSIFIER_NAME, None
+    for number, plan in enumerate(plans, start=1):
+        folder = out / f"{number}-{plan.name}"
+        start = _start(model, config, folder, best_path if number > 1 else None, info)
+        inputs = _stage_inputs(crop_set, roles, plan, config, start, record)
+        fit_stage(model, inputs, plan, number, config, folder, on_progress)
+        best_path, info = folder / BEST_NAME, inputs.info
+    return _finish(out, best_path, record)
+
+
+def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> dict[str, Role]:
+    """Read the split, or draw the validation patients where there are none."""
+    roles: dict[str, Role] = {} if split is None else read_split(split)
+    if "validation" in roles.values():
+        return roles
+    patients = crop_set.cells.select("patient_id", "center", "diagnosis").unique("patient_id")
+    drawn = [patient for patient in patients["patient_id"] if split is None or roles.get(patient) == "train"]
+    kept = patients.filter(patients["patient_id"].is_in(drawn))
+    return roles | split_patients(kept, config.validation_fraction, config.seed)
+
+
+def _start(
+    model: CellClassifier, config: ClassifierConfig, folder: Path, previous: Path | None, info: ClassifierInfo | None
+) -> InitialWeights:
+    """Fill the model: from the stage before, or as ``config.init`` says; a started first stage is pinned already."""
+    if previous is not None and info is not None:
+        model.load_state_dict(load_tensors(previous)[0])
+        return InitialWeights(info.initial_weights, info.mean, info.std)
+    checkpoint = folder / "checkpoint.safetensors"
+    if checkpoint.is_file():
+        pinned = ClassifierInfo.model_validate(load_tensors(checkpoint)[1]["info"])
+        return InitialWeights(pinned.initial_weights, pinned.mean, pinned.std)
+    return load_initial_weights(model, config.architecture, config.init)
+
+
+def _stage_inputs(
+    crop_set: CropSet,
+    roles: dict[str, Role],
+    plan: StagePlan,
+    config: ClassifierConfig,
+    start: InitialWeights,
+    record: dict[str, object],
+) -> StageInputs:
+    """Choose the stage's crops on both sides and say what its weights will be."""
+    side = {role: {patient for patient, given in roles.items() if given == role} for role in ("train", "validation")}
+    training_rows = crop_set.rows(side["train"], plan.train_on)
+    info = ClassifierInfo(
+        architecture=config.architecture,
+        categories=crop_set.categories,
+        crop_px=config.crop_px,
+        um_per_px=crop_set.um_per_px,
+        mean=start.mean,
+        std=start.std,
+        priors=class_priors(crop_set.labels, training_rows, len(crop_set.categories)),
+        imbalance=config.imbalance,
+        tau=config.tau,
+        initial_weights=start.source,
+    )
+    decisive = {**record, "config": config.model_dump(mode="json", exclude={"checkpoint_every_steps"})}
+    del decisive["versions"]
+    fingerprint = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return StageInputs(crop_set, training_rows, crop_set.rows(side["validation"], plan.select_on), info, fingerprint)
+
+
+def _finish(out: Path, best_path: Path, record: dict[str, object]) -> FitResult:
+    """Put the best weights in their place and complete fit.json."""
+    final = out / CLASSIFIER_NAME
+    temporary = final.with_name(final.name + ".part")
+    shutil.copyfile(best_path, temporary)
+    temporary.replace(final)
+    tensors, meta = load_tensors(final)
+    result = FitResult(
+        final,
+        hash_weights(tensors),
+        EpochRow.model_validate(meta["epoch"]),
+        ClassifierInfo.model_validate(meta["info"]),
+    )
+    summary = {
+        "weights_sha256": result.weights_sha256,
+        "best_epoch": result.best.model_dump(mode="json"),
+        "initial_weights": result.info.initial_weights,
+        "categories_not_trained": result.info.categories_not_trained,
+    }
+    _write_json(out / FIT_NAME, {**record, "result": summary})
+    return result
+
+
+def _write_json(path: Path, value: dict[str, object]) -> None:
+    """Write JSON atomically."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

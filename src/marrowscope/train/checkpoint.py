@@ -1,0 +1,126 @@
+"""Weights and training states on disk: one safetensors file each, its JSON in the header, replaced atomically.
+
+No pickle. A training state holds everything the next step depends on; order, augmentation and dropout are
+functions of (seed, epoch, step), so nothing random has to be stored and a resumed training ends in equal weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from marrowscope.config import StageConfig
+from marrowscope.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+_META_KEY = "marrowscope"
+_MODEL, _OPTIMIZER = "model/", "optimizer/"
+
+
+class EpochRow(StageConfig):
+    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops."""
+
+    epoch: int = Field(description="counts from 1")
+    seconds: float
+    crops_per_second: float
+    learning_rate: float = Field(description="at the end of the epoch")
+    train_loss: float
+    train_loss_cblc: float
+    train_loss_countable: float
+    train_loss_category: float
+    validation_loss: float
+    validation_loss_cblc: float
+    validation_loss_countable: float
+    validation_loss_category: float
+    cblc_weighted_f1: float
+    cblc_positive_f1: float | None = Field(description="null where no validation crop is CBLC")
+    cblc_auc: float | None = Field(description="null where only one class is present")
+    countable_weighted_f1: float
+    category_weighted_f1: float
+    category_macro_f1: float
+    selection: float = Field(description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept")
+
+
+class TrainingState(StageConfig):
+    """Where a stage stands. ``loss_sums`` add up the steps of the unfinished epoch."""
+
+    stage: str
+    epoch: int = Field(description="epochs finished")
+    step: int = Field(description="steps finished inside the current epoch")
+    loss_sums: dict[str, float] = {}
+    seconds: float = Field(default=0.0, description="spent in the unfinished epoch")
+    history: tuple[EpochRow, ...] = ()
+    best_epoch: int = 0
+    info: dict[str, object] = Field(default={}, description="ClassifierInfo of the weights")
+    fingerprint: str = Field(description="of the crops, the split and the configuration; another one is not resumed")
+    finished: bool = False
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> None:
+    """Write named tensors with a JSON header to ``path``; a kill at any time leaves the old file or the new one."""
+    temporary = path.with_name(path.name + ".part")
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(packed, temporary, metadata={_META_KEY: json.dumps(meta)})
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read tensors and their JSON header (empty where another program wrote the file); RunError when broken."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            text = (stream.metadata() or {}).get(_META_KEY, "{}")
+            return {name: stream.get_tensor(name) for name in stream.keys()}, json.loads(text)  # noqa: SIM118  no mapping
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        message = f"{path}: cannot be read as safetensors ({error}); expected a weights file; train again or restore it"
+        raise RunError(message) from error
+
+
+def hash_weights(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the sorted names and the values of a state: equal weights give equal hashes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
+    """Write model, optimizer and state as one file."""
+    tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"{_OPTIMIZER}{index}/{slot}": value for slot, value in slots.items()}
+    save_tensors(path, tensors, state.model_dump(mode="json"))
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Fill model and optimizer from ``path`` and give the state to go on from."""
+    tensors, meta = load_tensors(path)
+    state = TrainingState.model_validate(meta)
+    model.load_state_dict(
+        {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    )
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_OPTIMIZER):
+            index, slot = name.removeprefix(_OPTIMIZER).split("/")
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, loaded in optimizer.state.items():
+        for slot, value in loaded.items():
+            if value.shape == parameter.shape:  # the parameter's layout in memory, as in a training never interrupted
+                loaded[slot] = torch.empty_like(parameter).copy_(value)
+    return state

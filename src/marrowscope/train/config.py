@@ -1,0 +1,90 @@
+"""Configuration of the classifier's training: one frozen model, stages as a tuple."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from marrowscope.config import StageConfig
+
+Source = Literal["expert", "predicted"]
+
+
+class AugmentConfig(StageConfig):
+    """Strengths of the random changes of a training crop; all zero with ``flips`` off is no augmentation."""
+
+    flips: bool = Field(default=True, description="mirror left-right and up-down, each in half of the crops")
+    rotation_deg: float = Field(default=180.0, ge=0, le=180, description="largest rotation; a cell has no upper side")
+    scale: float = Field(default=0.08, ge=0, lt=0.5, description="largest relative change of size; scale is a feature")
+    shift_px: float = Field(
+        default=4.0, ge=0, description="largest shift in crop pixels: contours are not centred alike"
+    )
+    stain: float = Field(
+        default=0.12, ge=0, lt=1, description="largest relative change of optical density, per channel"
+    )
+    stain_mix: float = Field(default=0.05, ge=0, lt=0.5, description="largest leak of a channel's density into another")
+    brightness: float = Field(default=0.06, ge=0, lt=1, description="largest common change of optical density (lamp)")
+    blur_chance: float = Field(default=0.15, ge=0, le=1, description="share of crops that are blurred")
+    blur_sigma_px: float = Field(default=0.9, ge=0, description="largest blur (Gaussian sigma) in crop pixels")
+
+
+NO_AUGMENTATION = AugmentConfig(
+    flips=False, rotation_deg=0, scale=0, shift_px=0, stain=0, stain_mix=0, brightness=0, blur_chance=0, blur_sigma_px=0
+)
+
+
+class StagePlan(StageConfig):
+    """One call of the training loop: which crops it learns from, which it selects on, and for how long."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$", description="names the stage's folder")
+    train_on: Source = Field(description="crops of the training patients: cut from expert or from predicted contours")
+    select_on: Source = Field(description="crops of the validation patients that choose the best epoch")
+    epochs: int = Field(ge=0, description="passes over the training crops; 0 leaves the stage out")
+    learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
+
+
+GT_TO_YOLO = StagePlan(name="gt-to-yolo", train_on="expert", select_on="predicted", epochs=4, learning_rate=1e-3)
+YOLO_TO_YOLO = StagePlan(name="yolo-to-yolo", train_on="predicted", select_on="predicted", epochs=3, learning_rate=3e-4)
+
+
+class ClassifierConfig(StageConfig):
+    """Everything that decides the weights, beside the crops and their split."""
+
+    architecture: str = Field(default="efficientnet_b0", description="name of the trunk in timm")
+    crop_px: int = Field(default=96, ge=16, description="side of the network's crop: the centre of the stored crop")
+    init: str = Field(
+        default="auto", description="initial weights: auto, scratch, lite0, hub, or the path of a .safetensors file"
+    )
+    stages: tuple[StagePlan, ...] = (GT_TO_YOLO, YOLO_TO_YOLO)
+    batch_size: int = Field(default=64, ge=2)
+    weight_decay: float = Field(default=0.05, ge=0, description="of AdamW, on convolutions and linear layers only")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of a stage's steps until the peak learning rate")
+    max_gradient_norm: float = Field(default=5.0, gt=0, description="gradients are clipped to this norm")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="before the heads")
+    imbalance: Literal["logit_adjustment", "none"] = "logit_adjustment"
+    tau: float = Field(default=1.0, ge=0, description="strength of the logit adjustment; 1 trains for a uniform prior")
+    loss_weights: dict[Literal["cblc", "countable", "category"], float] = {
+        "cblc": 1.0,
+        "countable": 0.5,
+        "category": 1.0,
+    }
+    augment: AugmentConfig = AugmentConfig()
+    validation_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="share of patients for selection, where no split file is given"
+    )
+    seed: int = Field(default=0, ge=0, description="of the split, initial heads, order, augmentation and dropout")
+    threads: int = Field(default=2, ge=1, description="CPU threads; another number may round sums differently")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is one")
+    checkpoint_every_steps: int = Field(default=50, ge=1, description="steps between checkpoints inside an epoch")
+
+    @model_validator(mode="after")
+    def _stages_are_named_apart(self) -> ClassifierConfig:
+        names = [stage.name for stage in self.stages]
+        if not any(stage.epochs for stage in self.stages) or len(set(names)) != len(names):
+            message = f"found stages {names}, expected at least one with an epoch, each with a name of its own"
+            raise ValueError(message)
+        if set(self.loss_weights) != {"cblc", "countable", "category"}:
+            message = f"found loss weights {sorted(self.loss_weights)}, expected cblc, countable and category"
+            raise ValueError(message)
+        return self

@@ -1,0 +1,141 @@
+"""A crop set on disk and the labels of its crops.
+
+A crop set is a folder: ``crops.npy`` (n, s, s, 3) uint8 RGB, ``cells.parquet`` with one row per crop
+in the same order, and ``prepare.json`` with the crop's physical side. Labels are derived here from the expert's raw code by the vocabulary, each fact on
+its own. Arrays stay on disk (memory-mapped); a batch is read when it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from marrowscope.errors import InputError, VocabularyError
+from marrowscope.train.augment import augment_crop, center_crop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from marrowscope.records import ImageArray
+    from marrowscope.train.config import AugmentConfig, Source
+    from marrowscope.vocabulary import Vocabulary
+
+IntArray = NDArray[np.int64]
+CROPS_NAME, CELLS_NAME, SUMMARY_NAME = "crops.npy", "cells.parquet", "prepare.json"
+COLUMNS = (
+    "cell_id", "field_id", "patient_id", "center", "diagnosis", "image_sha256", "source", "expert_code", "match_iou",
+    "um_per_px",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CropSet:
+    """Stored crops (n, s, s, 3) uint8, their table, and their labels by head, each (n,) int64.
+
+    Crops without an expert code (predicted cells that nobody labelled) have the label -1 in every head.
+    """
+
+    folder: Path
+    crops: ImageArray
+    cells: pl.DataFrame
+    labels: Mapping[str, IntArray]
+    categories: tuple[str, ...]
+    um_per_px: float
+
+    @property
+    def stored_px(self) -> int:
+        """Side of the stored crops."""
+        return int(self.crops.shape[1])
+
+    def rows(self, patients: set[str], source: Source) -> IntArray:
+        """Rows of the labelled crops of ``patients`` cut from ``source`` contours, in table order."""
+        chosen = (
+            self.cells["patient_id"].is_in(sorted(patients))
+            & (self.cells["source"] == source)
+            & self.cells["expert_code"].is_not_null()
+        )
+        return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
+
+
+def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
+    """Open a crop set and derive its labels; InputError naming the file when it is incomplete or inconsistent."""
+    absent = [name for name in (CROPS_NAME, CELLS_NAME, SUMMARY_NAME) if not (folder / name).is_file()]
+    if absent:
+        message = (
+            f"{folder}: found no {' and no '.join(absent)}, expected a crop set; make one with `marrowscope prepare`"
+        )
+        raise InputError(message)
+    try:
+        crops = np.load(folder / CROPS_NAME, mmap_mode="r", allow_pickle=False)
+        cells = pl.read_parquet(folder / CELLS_NAME)
+        crop = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))["crop"]
+        um_per_px = float(crop["side_um"]) / float(crop["size_px"])
+    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
+        message = f"{folder}: the crop set cannot be read ({error}); make it again with `marrowscope prepare`"
+        raise InputError(message) from error
+    missing = [name for name in COLUMNS if name not in cells.columns]
+    if missing or crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.dtype != np.uint8:  # noqa: PLR2004  (n, s, s, 3)
+        message = (
+            f"{folder}: found crops {crops.shape} {crops.dtype} and a table without {missing}, expected (n, s, s, 3) "
+            "uint8 and every column; make the crop set again with `marrowscope prepare`"
+        )
+        raise InputError(message)
+    if len(crops) != len(cells):
+        message = f"{folder}: found {len(crops)} crops beside {len(cells)} table rows; make the crop set again"
+        raise InputError(message)
+    return CropSet(folder, crops, cells, _labels(cells, vocabulary, folder), vocabulary.categories, um_per_px)
+
+
+def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: int) -> dict[str, tuple[float, ...]]:
+    """Share of each class among ``rows`` by head; 0 for a class without a cell."""
+    sizes = {"cblc": 2, "countable": 2, "category": n_categories}
+    return {
+        head: tuple(float(n) / len(rows) for n in np.bincount(labels[head][rows], minlength=size))
+        for head, size in sizes.items()
+    }
+
+
+def epoch_order(rows: IntArray, seed: int, stage: int, epoch: int) -> IntArray:
+    """Shuffle ``rows`` as a function of (seed, stage, epoch)."""
+    return np.random.default_rng((seed, stage, epoch, len(rows))).permutation(rows)
+
+
+def training_batch(
+    crop_set: CropSet, rows: IntArray, size_px: int, augment: AugmentConfig, key: tuple[int, int]
+) -> ImageArray:
+    """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, epoch)."""
+    batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
+    for place, row in enumerate(rows):
+        batch[place] = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row)))
+    return batch
+
+
+def validation_batches(
+    crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int
+) -> Iterator[tuple[IntArray, ImageArray]]:
+    """Give (rows, crops) in order, the central ``size_px`` of each stored crop, unchanged."""
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        yield chosen, np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
+
+
+def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[str, IntArray]:
+    """Translate raw codes to the labels of every head; an unknown code names its first cell."""
+    facts: dict[str, tuple[int, int, int]] = {}
+    for code in cells["expert_code"].drop_nulls().unique().sort().to_list():
+        try:
+            entry = vocabulary.lookup(code)
+        except VocabularyError as error:
+            cell = cells.filter(pl.col("expert_code") == code)["cell_id"][0]
+            message = f"{folder}, cell {cell}: {error}"
+            raise VocabularyError(message) from error
+        facts[code] = (int(entry.cblc), int(entry.countable), vocabulary.category_index(code))
+    table = np.array([facts.get(code, (-1, -1, -1)) for code in cells["expert_code"].to_list()], dtype=np.int64)
+    table = table.reshape(-1, 3)
+    return {head: table[:, column] for column, head in enumerate(("cblc", "countable", "category"))}
