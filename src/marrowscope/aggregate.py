@@ -33,6 +33,8 @@ INTERVAL_SCOPE = (
 )
 OTHER = "Other"
 _SMALLEST_P = 1e-12
+_ROUNDING = 1e-3
+"""How far above 1 a softmax of low precision may come out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def decode_calls(
     if category.ndim != 2 or category.shape != (heads.shape[1], n_categories):  # noqa: PLR2004  cells x categories
         message = f"p_category of shape {category.shape}: expected ({heads.shape[1]}, {n_categories})"
         raise ValueError(message)
-    if not all(np.all((values >= 0) & (values <= 1)) for values in (category, heads)):
+    if not all(np.all((values >= 0) & (values <= 1 + _ROUNDING)) for values in (category, heads)):
         message = "probabilities outside 0-1 or not finite: expected the heads after softmax"
         raise ValueError(message)
     triples = np.array(vocabulary.call_triples, dtype=np.int64)

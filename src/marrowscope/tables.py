@@ -120,6 +120,8 @@ def conform(frame: pl.DataFrame, kind: TableKind) -> pl.DataFrame:
             f"table {kind}: found undefined columns {unknown}, expected only {list(schema)}; define them in tables.py"
         )
         raise RunError(message)
+    if not frame.columns:
+        return empty_table(kind)  # a select of literals alone would invent one row of nulls
     columns = [
         (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(dtype)
         for name, dtype in schema.items()

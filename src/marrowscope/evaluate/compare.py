@@ -1,0 +1,90 @@
+"""Tables of a run and the experts' polygons to figures, centre by centre.
+
+1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
+   contour (before the quality rules) and once with the kept cells.
+2. ``scores.score_center``: figures with n and a bootstrap interval over patients.
+3. ``write.write_evaluation``: metrics.json, metrics.csv (one row per figure) and metrics.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
+from marrowscope.evaluate.scores import CenterScores, score_center
+from marrowscope.runs import read_manifest
+from marrowscope.tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from marrowscope.records import Field, Patient
+    from marrowscope.vocabulary import Vocabulary
+
+ALL_CENTERS = "all centers"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores per centre, all centres last where there are several, and what was compared."""
+
+    centers: tuple[CenterScores, ...]
+    linked: LinkedCells
+    config: EvaluateConfig
+    categories: tuple[str, ...]
+    run: dict[str, Any]
+
+
+def evaluate_run(
+    run: Path,
+    patients: Sequence[Patient],
+    fields: Sequence[Field],
+    vocabulary: Vocabulary,
+    *,
+    config: EvaluateConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Compare the run folder ``run`` with a cohort's annotated fields.
+
+    Raises InputError when no annotated field of the cohort stands in the run, or an image of the same name differs.
+    """
+    config = config or EvaluateConfig()
+    manifest = read_manifest(run)
+    linked = link_cells(
+        read_table(run / "fields.parquet", "fields"),
+        read_table(run / "cells.parquet", "cells"),
+        patients,
+        fields,
+        vocabulary,
+        config=config,
+    )
+    names = sorted(set(linked.ratios["center"]))
+    groups = [(name, pl.col("center") == name) for name in names]
+    if len(names) > 1:
+        groups.append((ALL_CENTERS, pl.lit(value=True)))
+    centers = []
+    for done, (name, of_center) in enumerate(groups, start=1):
+        centers.append(
+            score_center(
+                name,
+                linked.expert.filter(of_center),
+                linked.detections.filter(of_center),
+                linked.ratios.filter(of_center),
+                vocabulary.categories,
+                n_resamples=config.n_resamples,
+                seed=config.seed,
+            )
+        )
+        if progress:
+            progress(done, len(groups))
+    return Evaluation(
+        centers=tuple(centers),
+        linked=linked,
+        config=config,
+        categories=vocabulary.categories,
+        run={"created_utc": manifest.created_utc, "bundle": manifest.bundle, "precision": manifest.precision},
+    )

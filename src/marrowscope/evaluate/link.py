@@ -1,0 +1,232 @@
+"""Match a run's contours to the experts' polygons, image by image, and keep what stays unmatched on both sides.
+
+An unmatched detection at the image's edge, or at a tile's edge where fields are mosaics, counts neither way: experts
+do not outline cut cells. Only fields that stand in both the run and the cohort are compared; the others are counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field as Setting
+
+from marrowscope.config import StageConfig
+from marrowscope.errors import InputError
+from marrowscope.evaluate.scores import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
+from marrowscope.match import MIN_MATCH_IOU, match_contours
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marrowscope.match import Matching
+    from marrowscope.records import ContourArray, Field, Patient
+    from marrowscope.vocabulary import Vocabulary
+
+_TOUCH_PX = 1.0
+
+
+class EvaluateConfig(StageConfig):
+    """What counts as found, and what counts neither way."""
+
+    min_iou: float = Setting(default=MIN_MATCH_IOU, gt=0, le=1, description="contour IoU from which a cell is found")
+    tile_columns: int = Setting(default=1, ge=1, description="tiles across a field that is a mosaic; 1 = a photograph")
+    tile_rows: int = Setting(default=1, ge=1, description="tiles down a field that is a mosaic; 1 = a photograph")
+    edge_margin_px: float = Setting(
+        default=4.0, ge=0, description="an unmatched detection this near to an image or tile edge counts neither way"
+    )
+    n_resamples: int = Setting(default=2000, ge=0, description="bootstrap resamples of patients")
+    seed: int = Setting(default=0, description="seed of the bootstrap")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedCells:
+    """Run and truth side by side; the columns stand in ``evaluate.scores``.
+
+    ``expert`` has a row per expert cell, ``detections`` per kept detection, ``ratios`` per patient. The counts say
+    what could not be compared.
+    """
+
+    expert: pl.DataFrame
+    detections: pl.DataFrame
+    ratios: pl.DataFrame
+    n_fields_only_in_run: int
+    n_fields_only_in_cohort: int
+
+
+def link_cells(
+    run_fields: pl.DataFrame,
+    run_cells: pl.DataFrame,
+    patients: Sequence[Patient],
+    fields: Sequence[Field],
+    vocabulary: Vocabulary,
+    *,
+    config: EvaluateConfig | None = None,
+) -> LinkedCells:
+    """Match the run's contours to the expert polygons, image by image."""
+    config = config or EvaluateConfig()
+    hashes = dict(run_fields.select("field_id", "sha256").iter_rows())
+    annotated = [field for field in fields if field.annotated]
+    compared = [field for field in annotated if field.field_id in hashes]
+    if not compared:
+        message = (
+            f"found none of the cohort's {len(annotated)} annotated fields among the run's {len(hashes)}, expected "
+            "some in common; evaluate a run with the cohort it was predicted from"
+        )
+        raise InputError(message)
+    by_field = {str(key[0]): frame for key, frame in run_cells.group_by("field_id", maintain_order=True)}
+    expert_rows: list[dict[str, Any]] = []
+    detection_rows: list[dict[str, Any]] = []
+    for field in compared:
+        if hashes[field.field_id] != field.sha256:
+            message = (
+                f"{field.path}: the image differs from the one of the run (SHA-256 {field.sha256[:12]} here, "
+                f"{hashes[field.field_id][:12]} there); predict this cohort again"
+            )
+            raise InputError(message)
+        cells = by_field.get(field.field_id, run_cells.clear())
+        experts, detections = _link_field(field, cells, vocabulary, config)
+        expert_rows += experts
+        detection_rows += detections
+    expert = pl.DataFrame(expert_rows, schema=EXPERT_COLUMNS)
+    detection = pl.DataFrame(detection_rows, schema=DETECTION_COLUMNS)
+    compared_ids = {field.field_id for field in compared}
+    return LinkedCells(
+        expert=expert,
+        detections=detection,
+        ratios=_patient_ratios(patients, compared, expert, detection, config),
+        n_fields_only_in_run=len(hashes.keys() - compared_ids),
+        n_fields_only_in_cohort=len(annotated) - len(compared),
+    )
+
+
+def _link_field(
+    field: Field, cells: pl.DataFrame, vocabulary: Vocabulary, config: EvaluateConfig
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Give the expert rows and the detection rows of one image."""
+    rows = cells.to_dicts()
+    kept = [row for row in rows if row["reject_reason"] is None]
+    outlines = [annotation.contour_xy for annotation in field.annotations]
+    before = match_contours([_contour(row) for row in rows], outlines, config.min_iou)
+    after = match_contours([_contour(row) for row in kept], outlines, config.min_iou)
+    place = {"patient_id": field.patient_id, "center": field.center, "field_id": field.field_id}
+    experts = _expert_rows(field, before, after, kept, vocabulary)
+    unmatched = set(after.unmatched_predicted)
+    detections = [
+        {
+            "cell_id": row["cell_id"],
+            "matched": index not in unmatched,
+            "ignored": index in unmatched and touches_edge(_contour(row), field, config),
+            "exhaustive": field.exhaustive,
+            "is_cblc": row["is_cblc"],
+            "is_countable": row["is_countable"],
+        }
+        for index, row in enumerate(kept)
+    ]
+    return [place | row for row in experts], [place | row for row in detections]
+
+
+def _expert_rows(
+    field: Field, before: Matching, after: Matching, kept: Sequence[dict[str, Any]], vocabulary: Vocabulary
+) -> list[dict[str, Any]]:
+    found_before = {pair.expert for pair in before.pairs}
+    found = {pair.expert: pair for pair in after.pairs}
+    rows: list[dict[str, Any]] = []
+    for index, annotation in enumerate(field.annotations):
+        code = vocabulary.lookup(annotation.code, str(field.path), annotation.shape_index)
+        row: dict[str, Any] = {
+            "shape_index": annotation.shape_index,
+            "code": code.code,
+            "category": vocabulary.categories.index(code.category),
+            "cblc": code.cblc,
+            "countable": code.countable,
+            "cut": _touches_image_edge(annotation.contour_xy, field, _TOUCH_PX),
+            "found_before_rules": index in found_before,
+            "found": index in found,
+        }
+        if index in found:
+            cell = kept[found[index].predicted]
+            row |= {
+                "cell_id": cell["cell_id"],
+                "iou": found[index].iou,
+                "predicted_category": vocabulary.categories.index(cell["category"]),
+                "predicted_cblc": int(cell["is_cblc"]),
+                "p_cblc": cell["p_cblc"],
+            }
+        rows.append(row)
+    return rows
+
+
+def touches_edge(contour_xy: ContourArray, field: Field, config: EvaluateConfig) -> bool:
+    """Say whether a contour comes within the margin of the image's edge or of a seam between tiles."""
+    if _touches_image_edge(contour_xy, field, config.edge_margin_px):
+        return True
+    low, high = contour_xy.min(axis=0) - config.edge_margin_px, contour_xy.max(axis=0) + config.edge_margin_px
+    for axis, (length, tiles) in enumerate(
+        ((field.width_px, config.tile_columns), (field.height_px, config.tile_rows))
+    ):
+        seams = np.arange(1, tiles) * length / tiles - 0.5
+        if bool(np.any((low[axis] <= seams) & (seams <= high[axis]))):
+            return True
+    return False
+
+
+def _touches_image_edge(contour_xy: ContourArray, field: Field, margin_px: float) -> bool:
+    """Say whether a contour comes within ``margin_px`` of the outermost pixels' centres."""
+    low, high = contour_xy.min(axis=0), contour_xy.max(axis=0)
+    return bool(
+        low.min() <= margin_px
+        or high[0] >= field.width_px - 1 - margin_px
+        or high[1] >= field.height_px - 1 - margin_px
+    )
+
+
+def _patient_ratios(
+    patients: Sequence[Patient],
+    compared: Sequence[Field],
+    expert: pl.DataFrame,
+    detections: pl.DataFrame,
+    config: EvaluateConfig,
+) -> pl.DataFrame:
+    """Give each patient's true and predicted ratio, both over the same exhaustively annotated fields."""
+    exhaustive = [field.field_id for field in compared if field.exhaustive]
+    known = {field.patient_id for field in compared}
+    truth = expert.filter(pl.col("field_id").is_in(exhaustive))
+    called = detections.filter(pl.col("exhaustive"))
+    is_mosaic = config.tile_columns * config.tile_rows > 1
+    rows: list[dict[str, Any]] = []
+    for patient in patients:
+        if patient.patient_id not in known:
+            continue
+        of_patient = pl.col("patient_id") == patient.patient_id
+        cells, found = truth.filter(of_patient), called.filter(of_patient)
+        n_true, x_true = _ratio_counts(cells, "cblc", "countable")
+        n_called, x_called = _ratio_counts(found, "is_cblc", "is_countable")
+        n_inner, x_inner = _ratio_counts(found.filter(~pl.col("ignored")), "is_cblc", "is_countable")
+        rows.append(
+            {
+                "patient_id": patient.patient_id,
+                "center": patient.center,
+                "diagnosis": patient.diagnosis,
+                "n_true_countable": n_true,
+                "n_true_cblc": x_true,
+                "true_ratio": x_true / n_true if n_true else None,
+                "n_predicted_countable": n_called,
+                "n_predicted_cblc": x_called,
+                "predicted_ratio": x_called / n_called if n_called else None,
+                "predicted_ratio_no_seams": x_inner / n_inner if is_mosaic and n_inner else None,
+            }
+        )
+    return pl.DataFrame(rows, schema=RATIO_COLUMNS)
+
+
+def _ratio_counts(frame: pl.DataFrame, cblc: str, countable: str) -> tuple[int, int]:
+    """Count the countable cells, and the CBLC among them."""
+    counted = frame.filter(pl.col(countable))
+    return len(counted), int(counted[cblc].sum())
+
+
+def _contour(row: dict[str, Any]) -> ContourArray:
+    return np.asarray(row["contour_xy"], dtype=np.float64).reshape(-1, 2)

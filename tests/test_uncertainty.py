@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from marrowscope.uncertainty import bootstrap_difference, bootstrap_over_groups, wilson_interval
+
+
+@given(st.integers(0, 400), st.integers(1, 400), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
+def test_wilson_agrees_with_scipy(x: int, n: int, confidence: float) -> None:
+    x = min(x, n)
+    oracle = binomtest(x, n).proportion_ci(confidence, method="wilson")
+    interval = wilson_interval(x, n, confidence)
+    assert interval.estimate == x / n
+    assert interval.lower == pytest.approx(oracle.low, abs=1e-12)
+    assert interval.upper == pytest.approx(oracle.high, abs=1e-12)
+    assert 0 <= interval.lower <= interval.estimate <= interval.upper <= 1
+
+
+def test_wilson_without_observations_knows_nothing() -> None:
+    interval = wilson_interval(0, 0)
+    assert math.isnan(interval.estimate)
+    assert (interval.lower, interval.upper) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("x", "n"), [(-1, 4), (5, 4)])
+def test_wilson_refuses_an_impossible_count(x: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"x={x} among n={n}: expected 0 <= x <= n"):
+        wilson_interval(x, n)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+def test_confidence_is_a_share(confidence: float) -> None:
+    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+        wilson_interval(1, 2, confidence)
+
+
+def _mean_of(values: np.ndarray):  # noqa: ANN202  a closure used as statistic
+    return lambda rows: float(values[rows].mean())
+
+
+def test_bootstrap_matches_the_normal_interval_of_a_mean_of_groups() -> None:
+    generator = np.random.default_rng(1)
+    values = generator.normal(3.0, 2.0, size=200)
+    groups = [f"p{i}" for i in range(200)]
+    interval = bootstrap_over_groups(groups, _mean_of(values), n_resamples=4000, seed=3)
+    half = 1.96 * values.std() / math.sqrt(200)
+    assert interval.estimate == pytest.approx(values.mean())
+    assert interval.lower == pytest.approx(values.mean() - half, abs=0.03)
+    assert interval.upper == pytest.approx(values.mean() + half, abs=0.03)
+
+
+def test_alike_cells_of_a_patient_do_not_narrow_the_interval() -> None:
+    per_patient = np.random.default_rng(0).normal(size=12)
+    once = bootstrap_over_groups([f"p{i}" for i in range(12)], _mean_of(per_patient))
+    many = bootstrap_over_groups([f"p{i}" for i in range(12) for _ in range(50)], _mean_of(np.repeat(per_patient, 50)))
+    assert many.lower == pytest.approx(once.lower)
+    assert many.upper == pytest.approx(once.upper)
+
+
+def test_bootstrap_is_seeded_and_does_not_depend_on_the_order_of_rows() -> None:
+    values = np.random.default_rng(2).normal(size=60)
+    groups = [f"p{i % 17}" for i in range(60)]
+    first = bootstrap_over_groups(groups, _mean_of(values), seed=7)
+    assert bootstrap_over_groups(groups, _mean_of(values), seed=7) == first
+    assert bootstrap_over_groups(groups, _mean_of(values), seed=8) != first
+    backwards = bootstrap_over_groups(groups[::-1], _mean_of(values[::-1]), seed=7)
+    assert backwards.lower == pytest.approx(first.lower)
+    assert backwards.upper == pytest.approx(first.upper)
+
+
+def test_one_group_has_an_estimate_and_no_limits() -> None:
+    interval = bootstrap_over_groups(["p", "p"], _mean_of(np.array([1.0, 3.0])))
+    assert interval.estimate == 2.0
+    assert math.isnan(interval.lower)
+    assert math.isnan(interval.upper)
+
+
+def test_no_rows_have_no_estimate() -> None:
+    interval = bootstrap_over_groups([], lambda _: pytest.fail("called without rows"))
+    assert math.isnan(interval.estimate)
+
+
+def test_rarely_defined_statistic_has_no_limits_and_a_mostly_defined_one_has() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    groups = list("abcd")
+
+    def needs(n_distinct: int):  # noqa: ANN202
+        return lambda rows: float(values[rows].mean()) if len(set(rows)) >= n_distinct else math.nan
+
+    assert math.isnan(bootstrap_over_groups(groups, needs(4)).lower)  # a resample has all four with p = 0.09
+    assert math.isfinite(bootstrap_over_groups(groups, needs(2)).lower)  # p = 0.98
+
+
+def test_paired_difference_is_narrower_than_the_two_sides_apart() -> None:
+    generator = np.random.default_rng(5)
+    shared = generator.normal(0, 5, size=40)
+    groups = [f"p{i:02d}" for i in range(40)]
+    better, worse = shared + 1 + generator.normal(0, 0.1, 40), shared
+    interval = bootstrap_difference(groups, _mean_of(better), groups, _mean_of(worse))
+    assert interval.lower == pytest.approx(1, abs=0.1)
+    assert interval.upper == pytest.approx(1, abs=0.1)
+    assert interval.lower < interval.estimate < interval.upper
+
+
+def test_paired_difference_takes_different_rows_of_the_same_patients() -> None:
+    interval = bootstrap_difference(
+        ["a", "a", "b"], _mean_of(np.array([2.0, 2.0, 2.0])), ["b", "a"], _mean_of(np.array([1.0, 1.0]))
+    )
+    assert (interval.estimate, interval.lower, interval.upper) == (1.0, 1.0, 1.0)
+
+
+def test_paired_difference_refuses_different_patients() -> None:
+    with pytest.raises(ValueError, match="only on one side: c"):
+        bootstrap_difference(["a", "b"], len, ["a", "b", "c"], len)
