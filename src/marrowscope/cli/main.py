@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from marrowscope import __version__
+from marrowscope.cli.demo import demo
+from marrowscope.cli.predict import predict
+from marrowscope.cli.prepare import prepare
 from marrowscope.errors import DependencyError, InputError, MarrowscopeError
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ app = typer.Typer(
     name="marrowscope",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # paragraphs of a docstring flow to the terminal width
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,6 +59,15 @@ def marrowscope(
     Example: marrowscope demo
     """
     del version
+
+
+READ = "From images to a report"
+TRAIN = "From annotations to a model"
+CHECK = "Look and check"
+
+app.command(rich_help_panel=READ)(demo)
+app.command(rich_help_panel=READ)(predict)
+app.command(rich_help_panel=TRAIN)(prepare)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
