@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.manifest import PATIENTS_CSV, read_patients
+from marrowscope.cohort.patients import PATIENTS_NAME, UNKNOWN, read_patients
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import IMAGE_SUFFIXES, is_image_path
 from marrowscope.records import Fault, Patient
@@ -16,8 +16,6 @@ from marrowscope.records import Fault, Patient
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +52,10 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
     for path in paths:
         if path.is_file():
             loose.setdefault(path.resolve().parent.name or UNKNOWN, []).append(path)
-        elif (path / PATIENTS_CSV).is_file():
-            listed, found_faults = read_patients(path)
-            faults += found_faults
-            for patient in listed:
+        elif (path / PATIENTS_NAME).is_file():
+            table = read_patients(path)
+            faults += table.faults
+            for patient in table.patients:
                 _add_patient(patients, patient, path)
                 images += _images_of(patient, _image_paths(path / patient.patient_id))
         elif path.is_dir():
@@ -119,8 +117,8 @@ def _refuse_equal_names(images: Sequence[InputImage]) -> None:
     for image in images:
         if image.field_id in seen:
             message = (
-                f"{image.path}: found the name {image.field_id!r} taken by {seen[image.field_id]}, expected each image of a "
-                "patient to have its own name; rename one"
+                f"{image.path}: found the name {image.field_id!r} taken by {seen[image.field_id]}, expected each image "
+                "of a patient to have its own name; rename one"
             )
             raise InputError(message)
         seen[image.field_id] = image.path

@@ -1,0 +1,158 @@
+"""patients.csv: one row a patient; patient_id, center and diagnosis, optionally specimen, age_group, um_per_px, more.
+
+A row without center or diagnosis keeps its patient under the value ``unknown`` and has a fault, so that one missing
+cell does not hide the faults behind it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from marrowscope.cohort.counts import Tally
+from marrowscope.errors import CohortError
+from marrowscope.records import Fault, Patient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENTS_NAME = "patients.csv"
+REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
+OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
+SPECIMENS = ("marrow", "blood")
+UNKNOWN = "unknown"
+PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PatientsTable:
+    """The usable rows in file order, the faults, and the rows in and out."""
+
+    patients: tuple[Patient, ...]
+    faults: tuple[Fault, ...]
+    tally: Tally
+
+
+def read_patients(root: Path) -> PatientsTable:
+    """Read ``root``/patients.csv (comma, semicolon or tab; UTF-8), every fault at once.
+
+    Raises CohortError when there is no such file, it is no UTF-8 table, or it has no column patient_id.
+    """
+    path = root / PATIENTS_NAME
+    header, rows = _read_rows(path)
+    faults = [
+        Fault("missing_column", PATIENTS_NAME, f"columns {', '.join(header)}", f"a column {name}", "add the column")
+        for name in REQUIRED_COLUMNS
+        if name not in header
+    ]
+    patients: dict[str, Patient] = {}
+    rejected: Counter[str] = Counter()
+    for line, cells in rows:
+        where = f"{PATIENTS_NAME}, line {line}"
+        if len(cells) != len(header):
+            found, expected = f"{len(cells)} cells", f"{len(header)} as in the header"
+            faults.append(Fault("broken_row", where, found, expected, "correct the row"))
+            rejected["broken_row"] += 1
+            continue
+        row = dict(zip(header, cells, strict=True))
+        reason = _check_patient_id(row["patient_id"], where, patients, faults)
+        if reason:
+            rejected[reason] += 1
+            continue
+        patients[row["patient_id"]] = _read_patient(row, where, faults)
+    tally = Tally(len(rows), len(patients), dict(rejected))
+    return PatientsTable(tuple(patients.values()), tuple(faults), tally)
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and (line number, stripped cells) of each row that is not blank."""
+    if not path.is_file():
+        message = (
+            f"{path.parent}: found no {PATIENTS_NAME}, expected a cohort folder with {PATIENTS_NAME} "
+            f"({', '.join(REQUIRED_COLUMNS)}) and a folder per patient; add the file or choose another folder"
+        )
+        raise CohortError(message)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path}: not a readable UTF-8 table ({error}); save it as CSV in UTF-8"
+        raise CohortError(message) from error
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
+    except csv.Error as error:
+        message = f"{path}: not a readable table ({error}); save it as CSV in UTF-8"
+        raise CohortError(message) from error
+    header = rows[0][1] if rows else []
+    if "patient_id" not in header or len(set(header)) != len(header):
+        message = (
+            f"{path}: found columns {', '.join(header) or '(none)'}, expected {', '.join(REQUIRED_COLUMNS)}, "
+            "each once; correct the first line"
+        )
+        raise CohortError(message)
+    return header, rows[1:]
+
+
+def _check_patient_id(patient_id: str, where: str, known: dict[str, Patient], faults: list[Fault]) -> str | None:
+    """Give the reason why a row cannot name a patient (and add its fault), or None."""
+    if not patient_id:
+        faults.append(Fault("empty_cell", where, "no patient_id", "the name of the patient's folder", "fill the cell"))
+        return "empty_cell"
+    if patient_id in known:
+        found = f"patient_id {patient_id!r} a second time"
+        faults.append(Fault("duplicate_patient", where, found, "each patient once", "remove or rename the row"))
+        return "duplicate_patient"
+    if patient_id.startswith(".") or set(patient_id) & set('/\\:*?"<>|') or not patient_id.isprintable():
+        found = f"patient_id {patient_id!r}"
+        faults.append(Fault("bad_patient_id", where, found, "a name that can be a folder", "rename the patient"))
+        return "bad_patient_id"
+    return None
+
+
+def _read_patient(row: dict[str, str], where: str, faults: list[Fault]) -> Patient:
+    for name in REQUIRED_COLUMNS[1:]:
+        if row.get(name) == "":
+            found = f"an empty {name} for patient {row['patient_id']}"
+            faults.append(Fault("empty_cell", where, found, f"the {name}", "fill the cell"))
+    specimen = row.get("specimen", "").casefold() or SPECIMENS[0]
+    if specimen not in SPECIMENS:
+        faults.append(
+            Fault(
+                "bad_specimen",
+                where,
+                f"specimen {row['specimen']!r}",
+                " or ".join(SPECIMENS),
+                "correct the cell; it is taken as not marrow, so no marrow range is printed",
+                loses_data=False,
+            )
+        )
+    return Patient(
+        patient_id=row["patient_id"],
+        center=row.get("center") or UNKNOWN,
+        diagnosis=row.get("diagnosis") or UNKNOWN,
+        specimen=specimen,
+        age_group=row.get("age_group") or None,
+        um_per_px=_read_scale(row.get("um_per_px", ""), where, faults),
+        extra={key: value for key, value in row.items() if key not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS},
+    )
+
+
+def _read_scale(text: str, where: str, faults: list[Fault]) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        value = math.nan
+    low, high = PLAUSIBLE_UM_PER_PX
+    if not low <= value <= high:
+        expected = f"micrometres per pixel between {low} and {high}"
+        faults.append(Fault("bad_um_per_px", where, f"um_per_px {text!r}", expected, "correct the cell"))
+        return None
+    return value

@@ -1,0 +1,152 @@
+"""Expert shapes to usable annotations: label to raw code, contour checked against itself and its image.
+
+Every shape of an image comes out once: kept, kept but changed (repaired, clipped), or rejected with a reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope.geometry import area, bounding_box, clip_to_image, iou_matrix, is_valid, repair
+from marrowscope.records import Annotation, ContourArray, Fault
+from marrowscope.vocabulary import nearest
+
+if TYPE_CHECKING:
+    from marrowscope.annotations.shapes import AnnotatedImage
+    from marrowscope.vocabulary import LabelMapping, Vocabulary
+
+MIN_POINTS = 3
+MIN_AREA_PX = 1.0
+EDGE_TOLERANCE_PX = 1.0
+DUPLICATE_IOU = 0.9
+DROPPED = "dropped_by_mapping"
+
+
+@dataclass(slots=True)
+class CheckedShapes:
+    """The usable annotations of one image, the faults of its shapes, and how each shape ended."""
+
+    annotations: list[Annotation] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def lost_a_cell(self) -> bool:
+        """Say whether a cell the expert marked is missing: the image is then not exhaustively annotated."""
+        return any(fault.loses_data for fault in self.faults)
+
+
+def check_shapes(
+    annotated: AnnotatedImage,
+    width_px: int,
+    height_px: int,
+    vocabulary: Vocabulary,
+    mapping: LabelMapping | None = None,
+) -> CheckedShapes:
+    """Check every shape of one annotation against its image of ``width_px`` x ``height_px``."""
+    checked = CheckedShapes(faults=list(annotated.faults))
+    converted = {fault.shape_index: fault.kind for fault in annotated.faults if not fault.loses_data}
+    checked.rejected.update(fault.kind for fault in annotated.faults if fault.loses_data)
+    for shape in annotated.shapes:
+        code, code_reason = _raw_code(shape, annotated.where, vocabulary, mapping, checked.faults)
+        contour, outcome = _usable_contour(shape, annotated.where, width_px, height_px, checked.faults)
+        if code is None or contour is None:
+            checked.rejected[code_reason or outcome] += 1
+            continue
+        checked.annotations.append(Annotation(code, contour, shape.shape_index))
+        outcome = outcome or converted.get(shape.shape_index, "")
+        if outcome:
+            checked.changed[outcome] += 1
+    checked.faults += _duplicate_polygons(annotated.where, checked.annotations)
+    return checked
+
+
+def _raw_code(
+    shape: Annotation, where: str, vocabulary: Vocabulary, mapping: LabelMapping | None, faults: list[Fault]
+) -> tuple[str | None, str]:
+    """Give (raw code, "") or (None, reason); an unknown label adds its fault."""
+    if mapping is not None and shape.code in mapping.labels:
+        code = mapping.labels[shape.code].code
+        return code, "" if code else DROPPED
+    if mapping is None and shape.code in vocabulary.codes:
+        return shape.code, ""
+    known = vocabulary.codes if mapping is None else mapping.labels
+    scheme = (
+        f"a code of vocabulary {vocabulary.name}"
+        if mapping is None
+        else f"a label of mapping {mapping.name} {mapping.version}"
+    )
+    candidate = nearest(shape.code, known)
+    action = "correct the label" if mapping else "correct the label or give a mapping"
+    faults.append(
+        Fault(
+            "unknown_code",
+            where,
+            f"label {shape.code!r}",
+            f"{scheme} (the nearest is {candidate!r})" if candidate else f"{scheme} ({', '.join(known)})",
+            action,
+            shape_index=shape.shape_index,
+        )
+    )
+    return None, "unknown_code"
+
+
+def _usable_contour(
+    shape: Annotation, where: str, width_px: int, height_px: int, faults: list[Fault]
+) -> tuple[ContourArray | None, str]:
+    """Give (contour, how it was changed or "") or (None, reason), adding the fault of either."""
+
+    def add(kind: str, found: str, expected: str, action: str, *, loses_data: bool) -> str:
+        faults.append(Fault(kind, where, found, expected, action, shape.shape_index, loses_data))
+        return kind
+
+    contour: ContourArray | None = shape.contour_xy
+    n_points = len(shape.contour_xy)
+    outcome = ""
+    if n_points < MIN_POINTS:
+        found = f"a polygon of {n_points} points"
+        return None, add("empty_polygon", found, "at least 3", "draw the cell again or remove it", loses_data=True)
+    if not is_valid(shape.contour_xy):
+        contour = repair(shape.contour_xy)
+        if contour is not None and area(contour) >= MIN_AREA_PX:
+            found = "a polygon that crosses or touches itself"
+            action = f"it is repaired: the largest part, {area(contour):.0f} square px, is kept"
+            outcome = add("self_crossing", found, "a simple outline", action, loses_data=False)
+    if contour is None or area(contour) < MIN_AREA_PX:
+        found, expected = "a polygon without area", f"at least {MIN_AREA_PX:g} square px"
+        return None, add("empty_polygon", found, expected, "draw the cell again or remove it", loses_data=True)
+    x0, y0, x1, y1 = bounding_box(contour)
+    size = f"inside the image of {width_px} x {height_px} px"
+    beyond = max(-x0, -y0, x1 - (width_px - 1), y1 - (height_px - 1))
+    if beyond <= EDGE_TOLERANCE_PX:
+        return contour, outcome
+    clipped = clip_to_image(contour, width_px, height_px)
+    if clipped is None or area(clipped) < MIN_AREA_PX:
+        found = f"a polygon around x {x0:.0f}-{x1:.0f}, y {y0:.0f}-{y1:.0f}"
+        return None, add("outside_image", found, size, "move the polygon or remove it", loses_data=True)
+    found = f"a polygon that stands out by {beyond:.1f} px"
+    return clipped, add("clipped_polygon", found, size, "it is cut at the image's edge", loses_data=False)
+
+
+def _duplicate_polygons(where: str, annotations: list[Annotation]) -> list[Fault]:
+    """Find cells annotated twice (IoU above 0.9): both stay, since only the expert can say which one is right."""
+    contours = [item.contour_xy for item in annotations]
+    overlap = np.triu(iou_matrix(contours, contours), k=1)
+    return [
+        Fault(
+            "duplicate_polygon",
+            where,
+            f"{annotations[second].code}, the same outline as shape {annotations[first].shape_index} "
+            f"({annotations[first].code})",
+            "each cell once",
+            "remove one of them; both are counted",
+            annotations[second].shape_index,
+            loses_data=False,
+        )
+        for first, second in np.argwhere(overlap > DUPLICATE_IOU)
+    ]
