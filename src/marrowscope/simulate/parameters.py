@@ -1,0 +1,184 @@
+"""What the simulator knows: the appearance of each code, the differentials, the optics; read from data files.
+
+The three files (morphology.toml, differentials.toml, optics.toml) hold the values with their sources; the models
+here only check them. ``SimulationConfig`` is what the user chooses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from functools import lru_cache
+from importlib.resources import files
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from marrowscope.config import StageConfig, validate_config
+from marrowscope.errors import ConfigError
+
+Range = tuple[float, float]
+Triple = tuple[float, float, float]
+PARAMETER_FILES = ("morphology.toml", "differentials.toml", "optics.toml")
+
+
+class SimulationConfig(StageConfig):
+    """What to simulate. Equal values give equal pixels, whatever the number of workers."""
+
+    patients: int = Field(default=6, ge=1, description="number of patients")
+    centers: int = Field(default=2, ge=1, description="number of centres; each has its own stain, scale and camera")
+    fields: int = Field(default=10, ge=1, description="fields of view per patient, at least")
+    seed: int = Field(default=0, ge=0, description="changes every cell, style and differential")
+    workers: int = Field(default=1, ge=1, description="processes; no effect on the result")
+    diagnoses: tuple[str, ...] = Field(
+        default=(), description="patient i gets diagnoses[i % n]; empty: drawn by the weights of differentials.toml"
+    )
+    composition: Literal["differential", "balanced"] = Field(
+        default="differential",
+        description="differential: codes as in the diagnosis; balanced: every code about equally, for training",
+    )
+    min_cells: int = Field(default=0, ge=0, description="fields are added (at most as many again) up to this many cells")
+    cells_per_field: tuple[int, int] | None = Field(
+        default=None, description="nucleated cells per field, [least, most]; default by the look of the centre"
+    )
+    width_px: int = Field(default=1280, ge=64, description="field width")
+    height_px: int = Field(default=960, ge=64, description="field height")
+
+    @field_validator("diagnoses")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = load_parameters().differentials.diagnosis
+        for name in value:
+            if name not in known:
+                message = f"unknown diagnosis {name!r}, expected one of {', '.join(known)}"
+                raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _centers_have_patients(self) -> SimulationConfig:
+        if self.centers > self.patients:
+            message = f"{self.centers} centers for {self.patients} patients: every center needs a patient"
+            raise ValueError(message)
+        return self
+
+
+class Chromatin(StageConfig):
+    """Texture of a nucleus: clump size (um), contrast, sharpness of the clumps, share of strands."""
+
+    scale_um: float
+    contrast: float
+    gain: float
+    ridge: float
+
+
+class Granule(StageConfig):
+    """One kind of granule: which dye, how large, how dark."""
+
+    dye: str
+    diameter_um: Range
+    amount: Range
+
+
+class CodeMorphology(StageConfig):
+    """How cells of one raw code look; see morphology.toml for the meaning of every value."""
+
+    source: str
+    diameter_um: Range
+    nc: Range
+    nucleus: dict[str, float]
+    chromatin: str
+    chromatin_amount: Range
+    blue: Range
+    pink: Range
+    nucleoli: tuple[int, int] = (0, 0)
+    granules: tuple[tuple[str, float, float, float, float], ...] = ()
+    eccentricity: Range
+    irregularity: Range
+    elongation: Range
+    vacuoles: tuple[float, int, int] = (0.0, 0, 0)
+    hof: Range = (0.0, 0.0)
+    rim: Range
+    blebs: tuple[float, int, int] = (0.0, 0, 0)
+    auer_rods: float = 0.0
+    balanced_weight: float = 1.0
+
+
+class Morphology(StageConfig):
+    """morphology.toml."""
+
+    version: str
+    chromatin: dict[str, Chromatin]
+    granule: dict[str, Granule]
+    code: dict[str, CodeMorphology]
+
+
+class Diagnosis(StageConfig):
+    """One row of the differentials: how much CBLC, and which cells on either side."""
+
+    weight: float
+    aml: bool
+    cblc_share: Range
+    positive: dict[str, float]
+    negative: dict[str, float]
+
+
+class Differentials(StageConfig):
+    """differentials.toml."""
+
+    version: str
+    source: str
+    beta: Range
+    concentration: dict[str, float]
+    uncounted: dict[str, Range]
+    intra_field: dict[str, float]
+    diagnosis: dict[str, Diagnosis]
+
+
+class Optics(StageConfig):
+    """optics.toml; the tables are flat and their keys are explained in the file."""
+
+    version: str
+    dye: dict[str, Triple]
+    center: dict[str, float | Range | Triple]
+    patient: dict[str, float]
+    cell: dict[str, float]
+    field: dict[str, float | Range]
+    erythrocyte: dict[str, float | Range]
+
+
+class Parameters(BaseModel):
+    """The three files and their SHA-256."""
+
+    morphology: Morphology
+    differentials: Differentials
+    optics: Optics
+    sha256: dict[str, str]
+
+
+def span(value: float | Range | Triple) -> Range:
+    """Read a table entry as [low, high]; raises ConfigError where the file holds something else."""
+    if isinstance(value, tuple) and len(value) == 2:  # noqa: PLR2004 - low and high
+        return value
+    message = f"found {value!r}, expected [low, high] in the simulator's parameter files"
+    raise ConfigError(message)
+
+
+def number(value: float | Range | Triple) -> float:
+    """Read a table entry as one number; raises ConfigError where the file holds something else."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    message = f"found {value!r}, expected a number in the simulator's parameter files"
+    raise ConfigError(message)
+
+
+@lru_cache(maxsize=1)
+def load_parameters() -> Parameters:
+    """Read and check the packaged parameter files."""
+    contents = {name: files("marrowscope").joinpath("data", name).read_bytes() for name in PARAMETER_FILES}
+    tables = {name: tomllib.loads(data.decode("utf-8")) for name, data in contents.items()}
+    return Parameters(
+        morphology=validate_config(Morphology, tables["morphology.toml"], "morphology.toml"),
+        differentials=validate_config(Differentials, tables["differentials.toml"], "differentials.toml"),
+        optics=validate_config(Optics, tables["optics.toml"], "optics.toml"),
+        sha256={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+    )

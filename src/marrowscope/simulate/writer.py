@@ -1,0 +1,242 @@
+"""Simulate a whole cohort into a folder, patient by patient, in as many processes as wanted.
+
+    OUT/patients.csv                      what a laboratory would know
+    OUT/<patient_id>/field_001.jpg/.json  images and LabelMe polygons
+    OUT/truth_cells.parquet               every drawn cell, annotated or not
+    OUT/truth_patients.parquet            the drawn CBLC share and the cells it gave
+    OUT/simulation.json                   seed, configuration, hashes of the parameter files
+
+Every patient and field has its own SeedSequence, so nothing depends on the number of workers or on the order.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import polars as pl
+
+from marrowscope.config import config_hash
+from marrowscope.errors import RunError
+from marrowscope.imaging import write_image
+from marrowscope.simulate.differential import (
+    Differential,
+    balanced_differential,
+    draw_diagnosis,
+    draw_differential,
+    draw_field_codes,
+)
+from marrowscope.simulate.field import SimulatedField, cells_per_field, render_field
+from marrowscope.simulate.optics import PatientStyle, draw_center, draw_patient_style
+from marrowscope.simulate.parameters import Parameters, SimulationConfig, load_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SIMULATOR_VERSION = "1"
+LABELME_VERSION = "5.0.1"
+_CENTER, _PATIENT, _DIAGNOSIS, _FIELD = 1, 2, 3, 4
+AGE_GROUP = "adult"
+
+
+@dataclass(frozen=True)
+class PatientPlan:
+    """A patient before rendering."""
+
+    index: int
+    patient_id: str
+    center: str
+    style: PatientStyle
+    differential: Differential
+
+
+def _generator(config: SimulationConfig, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=key))
+
+
+def plan_patient(config: SimulationConfig, index: int, parameters: Parameters) -> PatientPlan:
+    """Decide patient ``index``: its centre (in turn), its diagnosis, differential and style."""
+    center_index = index % config.centers
+    center = draw_center(_generator(config, _CENTER, center_index), f"S{center_index + 1}", parameters)
+    rng = _generator(config, _PATIENT, index)
+    drawn = draw_diagnosis(_generator(config, _DIAGNOSIS, index), parameters)
+    diagnosis = config.diagnoses[index % len(config.diagnoses)] if config.diagnoses else drawn
+    style = draw_patient_style(rng, center, parameters)
+    if config.composition == "balanced":
+        differential = balanced_differential(parameters, diagnosis)
+    else:
+        differential = draw_differential(rng, diagnosis, parameters)
+    return PatientPlan(index, f"P{index + 1:04d}", center.name, style, differential)
+
+
+def simulate_field(config: SimulationConfig, plan: PatientPlan, number: int, parameters: Parameters) -> SimulatedField:
+    """Render field ``number`` (from 1) of a planned patient."""
+    rng = _generator(config, _FIELD, plan.index, number)
+    if config.cells_per_field is None:
+        n_cells = cells_per_field(rng, plan.style, parameters)
+    else:
+        n_cells = int(rng.integers(config.cells_per_field[0], config.cells_per_field[1] + 1))
+    correlation = parameters.differentials.intra_field["correlation"]
+    codes = draw_field_codes(rng, plan.differential.shares, n_cells, correlation)
+    return render_field(rng, codes, plan.style, parameters, config.width_px, config.height_px)
+
+
+def iterate_fields(
+    config: SimulationConfig, plan: PatientPlan, parameters: Parameters
+) -> Iterator[tuple[int, SimulatedField]]:
+    """Give a patient's fields: ``config.fields`` of them, and more until ``config.min_cells`` are annotated."""
+    n_cells = 0
+    for number in range(1, 2 * config.fields + 1):
+        if number > config.fields and n_cells >= config.min_cells:
+            return
+        field = simulate_field(config, plan, number, parameters)
+        n_cells += sum(cell.polygon_xy is not None for cell in field.cells)
+        yield number, field
+
+
+def _labelme(field: SimulatedField, name: str) -> dict[str, Any]:
+    height, width = field.image.shape[:2]
+    shapes = [
+        {
+            "label": cell.code,
+            "points": np.round(cell.polygon_xy, 2).tolist(),
+            "group_id": None,
+            "shape_type": "polygon",
+            "flags": {},
+        }
+        for cell in field.cells
+        if cell.polygon_xy is not None
+    ]
+    return {
+        "version": LABELME_VERSION,
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": name,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+
+
+def _truth_rows(plan: PatientPlan, number: int, field: SimulatedField) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    shape_index = 0
+    for cell in field.cells:
+        annotated = cell.polygon_xy is not None
+        rows.append({
+            "patient_id": plan.patient_id,
+            "center": plan.center,
+            "diagnosis": plan.differential.diagnosis,
+            "field": f"field_{number:03d}",
+            "shape_index": shape_index if annotated else None,
+            "code": cell.code,
+            "um_per_px": field.um_per_px,
+            "diameter_um": cell.diameter_um,
+            "area_um2": cell.area_um2,
+            "circularity": cell.circularity,
+            "nc": cell.nc,
+            "nucleus_area_um2": cell.nucleus_area_um2,
+            "inside_fraction": cell.inside_fraction,
+            "visible_fraction": cell.visible_fraction,
+            "cut_by_edge": cell.cut_by_edge,
+            "touching": cell.touching,
+            "overlapping": cell.overlapping,
+            "contour_xy": cell.contour_xy.ravel().tolist(),
+        })
+        shape_index += annotated
+    return rows
+
+
+def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str, Any]]:
+    """Render and write one patient; gives the truth rows. Runs in a worker process."""
+    config, out, index = task
+    if config.workers > 1:
+        cv2.setNumThreads(1)
+    parameters = load_parameters()
+    plan = plan_patient(config, index, parameters)
+    folder = out / plan.patient_id
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for number, field in iterate_fields(config, plan, parameters):
+        name = f"field_{number:03d}.jpg"
+        write_image(folder / name, field.image, plan.style.center.jpeg_quality)
+        text = json.dumps(_labelme(field, name), separators=(",", ":"))
+        (folder / name).with_suffix(".json").write_text(text, encoding="utf-8")
+        rows.extend(_truth_rows(plan, number, field))
+    return rows
+
+
+def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[str, Any]]]) -> None:
+    diagnoses = load_parameters().differentials.diagnosis
+    columns = ["patient_id", "center", "diagnosis", "subtype", "specimen", "age_group", "um_per_px"]
+    with (out / "patients.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        for plan in plans:
+            name = plan.differential.diagnosis
+            group = "AML" if diagnoses[name].aml else name
+            writer.writerow(
+                [plan.patient_id, plan.center, group, name, "marrow", AGE_GROUP, plan.style.center.um_per_px]
+            )
+    truth = [
+        {
+            "patient_id": plan.patient_id,
+            "center": plan.center,
+            "diagnosis": plan.differential.diagnosis,
+            "drawn_cblc_share": plan.differential.cblc_share,
+            "blood_like": plan.style.center.blood_like,
+            "n_cells_drawn": len(cells),
+            "n_cells_annotated": sum(cell["shape_index"] is not None for cell in cells),
+        }
+        for plan, cells in zip(plans, rows, strict=True)
+    ]
+    pl.DataFrame(truth).write_parquet(out / "truth_patients.parquet")
+
+
+def simulate_cohort(
+    out: Path, config: SimulationConfig, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
+
+    Raises RunError when ``out`` already holds something.
+    """
+    if out.exists() and any(out.iterdir()):
+        message = f"{out}: found files, expected a new or empty folder; choose another or remove it"
+        raise RunError(message)
+    out.mkdir(parents=True, exist_ok=True)
+    parameters = load_parameters()
+    plans = [plan_patient(config, index, parameters) for index in range(config.patients)]
+    tasks = [(config, out, index) for index in range(config.patients)]
+    rows: list[list[dict[str, Any]]] = []
+    if config.workers == 1:
+        for task in tasks:
+            rows.append(_simulate_patient(task))
+            if progress:
+                progress(len(rows), config.patients)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(config.workers, config.patients), mp_context=context) as pool:
+            for result in pool.map(_simulate_patient, tasks):
+                rows.append(result)
+                if progress:
+                    progress(len(rows), config.patients)
+    flat = [row for patient in rows for row in patient]
+    pl.DataFrame(flat, infer_schema_length=None).write_parquet(out / "truth_cells.parquet")
+    _write_patients(out, plans, rows)
+    record = {
+        "simulator_version": SIMULATOR_VERSION,
+        "seed": config.seed,
+        "config": config.model_dump(mode="json", exclude={"workers"}),
+        "config_sha256": config_hash(config.model_copy(update={"workers": 1})),
+        "parameters_sha256": parameters.sha256,
+        "n_cells_drawn": len(flat),
+        "n_cells_annotated": sum(row["shape_index"] is not None for row in flat),
+    }
+    (out / "simulation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
