@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from marrowscope import __version__
+from marrowscope.cli import train
 from marrowscope.cli.demo import demo
+from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
 from marrowscope.errors import DependencyError, InputError, MarrowscopeError
@@ -68,6 +70,8 @@ CHECK = "Look and check"
 app.command(rich_help_panel=READ)(demo)
 app.command(rich_help_panel=READ)(predict)
 app.command(rich_help_panel=TRAIN)(prepare)
+app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
+app.command(rich_help_panel=CHECK)(evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

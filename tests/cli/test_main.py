@@ -1,0 +1,123 @@
+"""The command line as a whole: every command is registered, explained by a true example, and fails in one sentence."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import marrowscope
+from marrowscope.cli import main as main_module
+from marrowscope.errors import DependencyError, ImageError, InputError, MarrowscopeError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND_LINE = Path(main_module.__file__).parent
+NOT_COMMANDS = {"__init__", "main", "progress"}
+
+
+def walk(command: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
+    """Give every command below ``command`` that is no group, with its words after ``marrowscope``."""
+    if isinstance(command, typer.core.TyperGroup):
+        for name, child in command.commands.items():
+            yield from walk(child, (*path, name))
+    else:
+        assert isinstance(command, typer.core.TyperCommand)
+        yield path, command
+
+
+COMMANDS = dict(walk(typer.main.get_command(main_module.app), ()))
+
+
+def examples(command: typer.core.TyperCommand) -> list[list[str]]:
+    """Give the words of each ``Example: marrowscope ...`` of a command's help, continuation lines joined."""
+    paragraphs = (command.help or "").split("\n\n")
+    return [shlex.split(" ".join(part.split())) for part in paragraphs if part.strip().startswith("Example:")]
+
+
+def exit_code_of(arguments: list[str]) -> int | str | None:
+    with pytest.raises(SystemExit) as stopped:
+        main_module.main(arguments)
+    return stopped.value.code
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_of_every_command_has_an_example_that_parses(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    shown = CliRunner().invoke(main_module.app, [*path, "--help"])
+    assert shown.exit_code == 0
+    assert "Example" in shown.output
+    assert examples(command)
+    for words in examples(command):
+        assert words[:2] == ["Example:", "marrowscope"]
+        assert tuple(words[2 : 2 + len(path)]) == path
+        command.make_context(" ".join(path), words[2 + len(path) :])
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_option_of_every_command_is_explained(path: tuple[str, ...]) -> None:
+    silent = [
+        parameter.name
+        for parameter in COMMANDS[path].params
+        if parameter.name != "help" and not getattr(parameter, "help", None)
+    ]
+    assert silent == []
+
+
+def test_every_module_of_the_command_line_is_reached() -> None:
+    modules = {file.stem.split("_")[0] for file in COMMAND_LINE.glob("*.py") if file.stem not in NOT_COMMANDS}
+    assert {path[0] for path in COMMANDS} == modules
+
+
+def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(["--version"]) == 0
+    assert capsys.readouterr().out == f"marrowscope {marrowscope.__version__}\n"
+
+
+def test_help_states_the_research_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(["--help"]) == 0
+    assert "it does not diagnose" in " ".join(capsys.readouterr().out.split())
+
+
+def test_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(["diagnose"]) == 2
+    assert "diagnose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("patients.csv: no column center"), 2),
+        (ImageError("a.jpg: found an empty file"), 2),
+        (DependencyError("training needs torch; pip install 'marrowscope[train]'"), 2),
+        (RunError("runs/a: no manifest"), 1),
+        (MarrowscopeError("anything else"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_become_one_sentence_and_an_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: list[str] | None) -> None:
+        del arguments
+        raise error
+
+    monkeypatch.setattr(main_module, "app", fail)
+    assert exit_code_of([]) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (f"Error: {error}\n" if str(error) else "")
+
+
+def test_an_unforeseen_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: list[str] | None) -> None:
+        raise ZeroDivisionError(arguments)
+
+    monkeypatch.setattr(main_module, "app", fail)
+    with pytest.raises(ZeroDivisionError):
+        main_module.main([])
