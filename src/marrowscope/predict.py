@@ -25,6 +25,7 @@ from pydantic import Field as Setting
 from marrowscope import geometry
 from marrowscope.aggregate import aggregate_patient, decode_calls
 from marrowscope.bundle import load_bundle
+from marrowscope.cohort.images import metadata_scale
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import StageConfig, config_hash, validate_config
 from marrowscope.crop import CropSpec, cut_crop
@@ -166,8 +167,8 @@ class CellEngine:
         rows = _Rows()
         pending: list[ImageArray] = []
         n_classified = 0
-        for n_done, (item, digest, image) in enumerate(_decode_ahead(images), start=1):
-            pending += self._segment_field(rows, item, digest, image)
+        for n_done, decoded in enumerate(_decode_ahead(images), start=1):
+            pending += self._segment_field(rows, decoded)
             while len(pending) >= self._config.batch_size:
                 batch, pending = pending[: self._config.batch_size], pending[self._config.batch_size :]
                 n_classified += self._classify(rows, batch, n_classified)
@@ -177,23 +178,20 @@ class CellEngine:
             self._classify(rows, pending, n_classified)
         return rows
 
-    def _segment_field(
-        self, rows: _Rows, item: InputImage, digest: str, image: ImageArray | ImageError
-    ) -> list[ImageArray]:
+    def _segment_field(self, rows: _Rows, decoded: _Decoded) -> list[ImageArray]:
         """Add the rows of one image; gives the crops of the contours that pass the quality rules."""
+        item, image = decoded.item, decoded.image
         if isinstance(image, ImageError):
-            rows.fields.append(
-                _field_row(item, digest, None, None, []) | {"status": STATUS_FAILED, "error": str(image)}
-            )
+            rows.fields.append(_field_row(decoded, None, [], []) | {"status": STATUS_FAILED, "error": str(image)})
             return []
-        scale = _scale_of(item, self._config)
+        scale = _scale_of(item, decoded.metadata_um_per_px, self._config)
         detections = self._segmenter.detect(image, scale)
         height, width = image.shape[:2]
         reasons = apply_quality_rules(detections, self._rules, width, height, scale)
-        rows.fields.append(_field_row(item, digest, image, scale, reasons, detections))
+        rows.fields.append(_field_row(decoded, scale, detections, reasons))
         crops = []
         for detection, reason in zip(detections, reasons, strict=True):
-            row = _cell_row(item, digest, detection, reason, scale)
+            row = _cell_row(decoded, detection, reason, scale)
             if reason is None:
                 crop = cut_crop(image, detection.contour_xy, scale, self._crop_spec)
                 row |= _nan_to_none(measure(crop, detection.contour_xy, scale, self._crop_spec.um_per_px))
@@ -225,27 +223,39 @@ class CellEngine:
         return len(crops)
 
 
-def _decode_ahead(images: Sequence[InputImage]) -> Iterator[tuple[InputImage, str, ImageArray | ImageError]]:
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A file as read: its hash, the scale its own metadata states, and its pixels or why there are none."""
+
+    item: InputImage
+    digest: str
+    metadata_um_per_px: float | None
+    image: ImageArray | ImageError
+
+
+def _decode_ahead(images: Sequence[InputImage]) -> Iterator[_Decoded]:
     """Read and decode a few images ahead of the networks, in order; an unreadable one comes as its error."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as pool:
         waiting = deque(pool.submit(_read, item) for item in images[:_DECODED_AHEAD])
-        for index, item in enumerate(images):
-            digest, image = waiting.popleft().result()
+        for index in range(len(images)):
+            decoded = waiting.popleft().result()
             if index + _DECODED_AHEAD < len(images):
                 waiting.append(pool.submit(_read, images[index + _DECODED_AHEAD]))
-            yield item, digest, image
+            yield decoded
 
 
-def _read(item: InputImage) -> tuple[str, ImageArray | ImageError]:
+def _read(item: InputImage) -> _Decoded:
     """Hash and decode one file; the hash is empty when the file cannot even be opened."""
     try:
         data = item.path.read_bytes()
     except OSError as error:
-        return "", ImageError(f"{item.path}: cannot be read ({error.strerror}); check the file's permissions")
+        message = f"{item.path}: cannot be read ({error.strerror}); check the file's permissions"
+        return _Decoded(item, "", None, ImageError(message))
     try:
-        return sha256_bytes(data), decode_image(data, str(item.path))
+        image: ImageArray | ImageError = decode_image(data, str(item.path))
     except ImageError as error:
-        return sha256_bytes(data), error
+        image = error
+    return _Decoded(item, sha256_bytes(data), metadata_scale(data), image)
 
 
 def _member_mean(outputs: Sequence[dict[str, NDArray[np.float32]]], name: str) -> NDArray[np.float64]:
@@ -253,13 +263,10 @@ def _member_mean(outputs: Sequence[dict[str, NDArray[np.float32]]], name: str) -
 
 
 def _field_row(
-    item: InputImage,
-    digest: str,
-    image: ImageArray | None,
-    scale: float | None,
-    reasons: Sequence[str | None],
-    detections: Sequence[Detection] = (),
+    decoded: _Decoded, scale: float | None, detections: Sequence[Detection], reasons: Sequence[str | None]
 ) -> dict[str, Any]:
+    item, digest = decoded.item, decoded.digest
+    image = None if isinstance(decoded.image, ImageError) else decoded.image
     counted = Counter(reasons)
     return {
         "field_id": item.field_id,
@@ -278,10 +285,8 @@ def _field_row(
     }
 
 
-def _cell_row(
-    item: InputImage, digest: str, detection: Detection, reason: str | None, um_per_px: float
-) -> dict[str, Any]:
-    contour = detection.contour_xy
+def _cell_row(decoded: _Decoded, detection: Detection, reason: str | None, um_per_px: float) -> dict[str, Any]:
+    item, digest, contour = decoded.item, decoded.digest, detection.contour_xy
     return {
         "cell_id": hashlib.sha256(digest.encode() + contour.tobytes()).hexdigest()[:20],
         "field_id": item.field_id,
@@ -330,12 +335,17 @@ def _hash_inputs(fields: pl.DataFrame) -> str:
 
 
 def _refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) -> None:
+    """Refuse an image without any scale before a network is opened; file metadata is read only where it decides."""
+    if config.um_per_px is not None:
+        return
     for item in images:
-        _scale_of(item, config)
+        if item.um_per_px is None and item.path.is_file():
+            _scale_of(item, metadata_scale(item.path.read_bytes()), config)
 
 
-def _scale_of(item: InputImage, config: PredictConfig) -> float:
-    scale = item.um_per_px or config.um_per_px
+def _scale_of(item: InputImage, metadata_um_per_px: float | None, config: PredictConfig) -> float:
+    """Scale of an image: its own metadata, else patients.csv, else the configuration's default."""
+    scale = metadata_um_per_px or item.um_per_px or config.um_per_px
     if scale is None:
         message = (
             f"{item.path}: found no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or "
