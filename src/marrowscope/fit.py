@@ -31,7 +31,7 @@ from marrowscope.train.weights import InitialWeights, load_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
@@ -87,13 +87,14 @@ def fit_classifier(
 
     torch.manual_seed(config.seed)
     model = CellClassifier(config.architecture, len(vocabulary.categories), config.dropout)
+    fingerprint = _fingerprint(config, record)
     plans = [plan for plan in config.stages if plan.epochs]
     best_path, info = out / CLASSIFIER_NAME, None
     for number, plan in enumerate(plans, start=1):
         folder = out / f"{number}-{plan.name}"
         start = _start(model, config, folder, best_path if number > 1 else None, info)
-        inputs = _stage_inputs(crop_set, roles, plan, config, start, record)
-        fit_stage(model, inputs, plan, number, config, folder, on_progress)
+        inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
+        fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
         best_path, info = folder / BEST_NAME, inputs.info
     return _finish(out, best_path, record)
 
@@ -127,13 +128,14 @@ def _stage_inputs(
     crop_set: CropSet,
     roles: dict[str, Role],
     plan: StagePlan,
+    *,
     config: ClassifierConfig,
     start: InitialWeights,
-    record: dict[str, object],
+    fingerprint: str,
 ) -> StageInputs:
     """Choose the stage's crops on both sides and say what its weights will be."""
-    side = {role: {patient for patient, given in roles.items() if given == role} for role in ("train", "validation")}
-    training_rows = crop_set.rows(side["train"], plan.train_on)
+    train, validation = ({name for name, given in roles.items() if given == role} for role in ("train", "validation"))
+    training_rows = crop_set.rows(train, plan.train_on)
     info = ClassifierInfo(
         architecture=config.architecture,
         categories=crop_set.categories,
@@ -146,10 +148,14 @@ def _stage_inputs(
         tau=config.tau,
         initial_weights=start.source,
     )
-    decisive = {**record, "config": config.model_dump(mode="json", exclude={"checkpoint_every_steps"})}
-    del decisive["versions"]
-    fingerprint = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    return StageInputs(crop_set, training_rows, crop_set.rows(side["validation"], plan.select_on), info, fingerprint)
+    return StageInputs(crop_set, training_rows, crop_set.rows(validation, plan.select_on), info, fingerprint)
+
+
+def _fingerprint(config: ClassifierConfig, record: Mapping[str, object]) -> str:
+    """Hash what decides the weights: data, split, vocabulary and settings, less how often they are saved."""
+    decisive = {key: record[key] for key in ("data_sha256", "split_sha256", "vocabulary")}
+    settings = config.model_dump(mode="json", exclude={"checkpoint_every_steps"})
+    return hashlib.sha256(json.dumps(decisive | {"config": settings}, sort_keys=True).encode()).hexdigest()
 
 
 def _finish(out: Path, best_path: Path, record: dict[str, object]) -> FitResult:

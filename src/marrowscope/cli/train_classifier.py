@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -74,7 +74,7 @@ def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa:
 class _ProgressLines:
     """A rich bar for the current epoch, and a line for each finished one."""
 
-    def __enter__(self) -> _ProgressLines:
+    def __enter__(self) -> Self:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as RichProgress

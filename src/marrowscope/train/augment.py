@@ -2,7 +2,8 @@
 
 Steps: one affine warp (mirror, rotation, size, shift) from the stored crop, whose margin holds real pixels, to the
 network's crop; then stain and lamp in optical density, where dyes add up; then a slight blur. The invariant: the
-result is a function of (pixels, configuration, seed, epoch, row) alone, so a resumed training sees equal batches.
+result is a function of (pixels, configuration, seed, stage, epoch, row) alone, so a resumed training sees equal
+batches.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ def center_crop(image: ImageArray, size_px: int) -> ImageArray:
     return image[start : start + size_px, start : start + size_px]
 
 
-def augment_crop(image: ImageArray, size_px: int, config: AugmentConfig, key: tuple[int, int, int]) -> ImageArray:
+def augment_crop(image: ImageArray, size_px: int, config: AugmentConfig, key: tuple[int, ...]) -> ImageArray:
     """Change one stored crop (s, s, 3) uint8 at random and give (size_px, size_px, 3) uint8.
 
-    ``key`` is (seed, epoch, row): equal keys give equal crops. Pixels beyond the stored crop are mirrored.
+    ``key`` is (seed, stage, epoch, row): equal keys give equal crops. Pixels beyond the stored crop are mirrored.
     """
     random = np.random.default_rng(key)
     # A fixed number of draws in a fixed order: switching one change off leaves the others as they were.

@@ -59,13 +59,12 @@ class TrainingState(StageConfig):
     stage: str
     epoch: int = Field(description="epochs finished")
     step: int = Field(description="steps finished inside the current epoch")
-    loss_sums: dict[str, float] = {}
+    loss_sums: dict[str, float] = Field(default_factory=dict)
     seconds: float = Field(default=0.0, description="spent in the unfinished epoch")
     history: tuple[EpochRow, ...] = ()
     best_epoch: int = 0
-    info: dict[str, object] = Field(default={}, description="ClassifierInfo of the weights")
+    info: dict[str, object] = Field(default_factory=dict, description="ClassifierInfo of the weights")
     fingerprint: str = Field(description="of the crops, the split and the configuration; another one is not resumed")
-    finished: bool = False
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> None:

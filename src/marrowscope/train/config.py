@@ -64,11 +64,9 @@ class ClassifierConfig(StageConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1, description="before the heads")
     imbalance: Literal["logit_adjustment", "none"] = "logit_adjustment"
     tau: float = Field(default=1.0, ge=0, description="strength of the logit adjustment; 1 trains for a uniform prior")
-    loss_weights: dict[Literal["cblc", "countable", "category"], float] = {
-        "cblc": 1.0,
-        "countable": 0.5,
-        "category": 1.0,
-    }
+    loss_weights: dict[str, float] = Field(
+        default_factory=lambda: {"cblc": 1.0, "countable": 0.5, "category": 1.0}, description="of the loss terms"
+    )
     augment: AugmentConfig = AugmentConfig()
     validation_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="share of patients for selection, where no split file is given"

@@ -1,8 +1,8 @@
 """A crop set on disk and the labels of its crops.
 
-A crop set is a folder: ``crops.npy`` (n, s, s, 3) uint8 RGB, ``cells.parquet`` with one row per crop
-in the same order, and ``prepare.json`` with the crop's physical side. Labels are derived here from the expert's raw code by the vocabulary, each fact on
-its own. Arrays stay on disk (memory-mapped); a batch is read when it is needed.
+A crop set is a folder: ``crops.npy`` (n, s, s, 3) uint8 RGB, ``cells.parquet`` with one row per crop in the same
+order, and ``prepare.json`` with the crop's physical side. Labels are derived here from the expert's raw code by the
+vocabulary, each fact on its own. Crops stay on disk (memory-mapped); a batch is read when it is needed.
 """
 
 from __future__ import annotations
@@ -101,28 +101,26 @@ def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: i
     }
 
 
-def epoch_order(rows: IntArray, seed: int, stage: int, epoch: int) -> IntArray:
-    """Shuffle ``rows`` as a function of (seed, stage, epoch)."""
-    return np.random.default_rng((seed, stage, epoch, len(rows))).permutation(rows)
+def epoch_order(rows: IntArray, key: tuple[int, int, int]) -> IntArray:
+    """Shuffle ``rows`` as a function of ``key`` = (seed, stage, epoch)."""
+    return np.random.default_rng(key).permutation(rows)
 
 
 def training_batch(
-    crop_set: CropSet, rows: IntArray, size_px: int, augment: AugmentConfig, key: tuple[int, int]
+    crop_set: CropSet, rows: IntArray, size_px: int, augment: AugmentConfig, key: tuple[int, int, int]
 ) -> ImageArray:
-    """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, epoch)."""
+    """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch)."""
     batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
     for place, row in enumerate(rows):
         batch[place] = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row)))
     return batch
 
 
-def validation_batches(
-    crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int
-) -> Iterator[tuple[IntArray, ImageArray]]:
-    """Give (rows, crops) in order, the central ``size_px`` of each stored crop, unchanged."""
+def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int) -> Iterator[ImageArray]:
+    """Give the central ``size_px`` of each stored crop of ``rows`` in order, unchanged: (n, size_px, size_px, 3)."""
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
-        yield chosen, np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
+        yield np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
 
 
 def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[str, IntArray]:

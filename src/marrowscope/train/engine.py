@@ -1,8 +1,9 @@
 """The training loop of one stage, resumable at any step.
 
-Steps: shuffle by (seed, stage, epoch); batches augmented by (seed, epoch, row); AdamW with linear warm-up and cosine
-decay as a function of the step; validation after each epoch on unchanged crops; the best epoch by ``selection`` is
-kept. The invariant: all that a step depends on is the checkpoint and numbers derived from (seed, stage, epoch, step).
+Steps: shuffle by (seed, stage, epoch); batches augmented by (seed, stage, epoch, row); AdamW with linear warm-up and
+cosine decay as a function of the step; validation after each epoch on unchanged crops; the best epoch by
+``selection`` is kept. The invariant: all that a step depends on is the checkpoint and numbers derived from (seed,
+stage, epoch, step), so a killed stage, resumed, ends in equal weights.
 """
 
 from __future__ import annotations
@@ -11,28 +12,27 @@ import csv
 import io
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from marrowscope import metrics
 from marrowscope.errors import RunError, TrainingError
 from marrowscope.train.checkpoint import EpochRow, TrainingState, load_checkpoint, save_checkpoint, save_tensors
-from marrowscope.train.dataset import CropSet, IntArray, epoch_order, training_batch, validation_batches
+from marrowscope.train.dataset import epoch_order, training_batch
 from marrowscope.train.losses import classification_losses, training_offsets, weighted_total
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, ClassifierOutput
+from marrowscope.train.model import HEADS
+from marrowscope.train.validation import normalise, predict_logits, probabilities, score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from marrowscope.records import ImageArray
     from marrowscope.train.config import ClassifierConfig, StagePlan
+    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.model import CellClassifier, ClassifierInfo
 
 CHECKPOINT_NAME, BEST_NAME, METRICS_NAME = "checkpoint.safetensors", "best.safetensors", "metrics.csv"
 _FINAL_RATE = 0.01  # share of the peak learning rate at the end of the cosine
@@ -40,7 +40,10 @@ _FINAL_RATE = 0.01  # share of the peak learning rate at the end of the cosine
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a stage stands: epochs and steps from 1, the mean loss of the epoch so far, crops/s, seconds left."""
+    """Where a stage stands: epochs and steps from 1, the mean loss of the epoch so far, seconds left of the stage.
+
+    ``finished_epoch`` is set once an epoch, after its validation.
+    """
 
     stage: str
     epoch: int
@@ -55,7 +58,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class StageInputs:
-    """What a stage learns from: the crops, the rows of both sides, what its weights will say, and a fingerprint."""
+    """What a stage learns from: the crops, the rows of both sides, what its weights will say of themselves.
+
+    ``fingerprint`` is a hash of data, split and settings: a checkpoint with another one is not continued.
+    """
 
     crop_set: CropSet
     training_rows: IntArray
@@ -73,7 +79,7 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
 
 
 def learning_rate_share(step: int, n_steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at ``step`` of ``n_steps``: linear warm-up, then cosine to 1%."""
+    """Share of the peak learning rate at ``step`` (from 0) of ``n_steps``: linear warm-up, then cosine to 1%."""
     n_warmup = max(1, round(warmup * n_steps))
     if step < n_warmup:
         return (step + 1) / n_warmup
@@ -81,19 +87,13 @@ def learning_rate_share(step: int, n_steps: int, warmup: float) -> float:
     return _FINAL_RATE + (1 - _FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2
 
 
-def normalise(batch: ImageArray, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
-    """Turn crops (n, s, s, 3) uint8 into the network's input (n, 3, s, s) float32, channels last in memory."""
-    pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (info.mean, info.std))
-    return (pixels - mean) / std
-
-
 def fit_stage(
     model: CellClassifier,
     inputs: StageInputs,
+    config: ClassifierConfig,
+    *,
     plan: StagePlan,
     stage: int,
-    config: ClassifierConfig,
     folder: Path,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingState:
@@ -106,69 +106,35 @@ def fit_stage(
     _check_rows(inputs, plan)
     folder.mkdir(parents=True, exist_ok=True)
     device = configure_torch(config)
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     optimizer = _optimizer(model, config, plan)
-    loop = _StageLoop(model, optimizer, inputs, plan, stage, config, folder, device, on_progress)
     checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.is_file():
-        loop.state = load_checkpoint(checkpoint, model, optimizer)
-        if loop.state.fingerprint != inputs.fingerprint:
+        state = load_checkpoint(checkpoint, model, optimizer)
+        if state.fingerprint != inputs.fingerprint:
             message = (
                 f"{checkpoint}: made from other crops, another split or other settings than the ones given, expected "
                 "equal ones; resume with the first call's arguments or choose another --out"
             )
             raise RunError(message)
     else:
-        loop.save()  # pins the initial weights: a resumed run never looks for them again
-    if not loop.state.finished:
-        loop.run()
+        info = inputs.info.model_dump(mode="json")
+        state = TrainingState(stage=plan.name, epoch=0, step=0, info=info, fingerprint=inputs.fingerprint)
+        save_checkpoint(checkpoint, model, optimizer, state)  # pins the initial weights: a resumed run keeps them
+    loop = _StageLoop(
+        model=model,
+        optimizer=optimizer,
+        inputs=inputs,
+        plan=plan,
+        stage=stage,
+        config=config,
+        folder=folder,
+        device=device,
+        on_progress=on_progress,
+        state=state,
+    )
+    loop.run()
     return loop.state
-
-
-@torch.inference_mode()
-def predict_logits(
-    model: CellClassifier,
-    crop_set: CropSet,
-    rows: IntArray,
-    info: ClassifierInfo,
-    device: torch.device,
-    batch_size: int,
-) -> ClassifierOutput:
-    """Plain logits of unchanged crops, on the CPU; leaves the model in evaluation mode."""
-    model.eval()
-    parts = [
-        model(normalise(batch, info, device))
-        for _, batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
-    ]
-    return ClassifierOutput(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
-
-
-def probabilities(logits: ClassifierOutput, info: ClassifierInfo) -> dict[str, NDArray[np.float32]]:
-    """Softmax of each head (n, k) over its trained classes; exactly 0 for the others."""
-    return {
-        head: torch.softmax(values.masked_fill(~torch.tensor(info.trained(head)), -math.inf), dim=1).numpy()
-        for head, values in logits._asdict().items()
-    }
-
-
-def score(predicted: Mapping[str, NDArray[np.float32]], labels: Mapping[str, IntArray]) -> dict[str, float]:
-    """Figures of merit of one epoch; ``selection`` is the mean of CBLC weighted F1 and category macro F1.
-
-    Macro F1 is over the categories with a true cell in these crops. A figure that is undefined is NaN.
-    """
-    confusion = {
-        head: metrics.confusion_matrix(labels[head], predicted[head].argmax(axis=1), predicted[head].shape[1])
-        for head in HEADS
-    }
-    figures = {
-        "cblc_weighted_f1": metrics.weighted_f1(confusion["cblc"]),
-        "cblc_positive_f1": metrics.positive_f1(confusion["cblc"]),
-        "cblc_auc": metrics.roc_auc(labels["cblc"] == 1, predicted["cblc"][:, 1].astype(np.float64)),
-        "countable_weighted_f1": metrics.weighted_f1(confusion["countable"]),
-        "category_weighted_f1": metrics.weighted_f1(confusion["category"]),
-        "category_macro_f1": metrics.macro_f1(confusion["category"]),
-    }
-    return figures | {"selection": (figures["cblc_weighted_f1"] + figures["category_macro_f1"]) / 2}
 
 
 def _check_rows(inputs: StageInputs, plan: StagePlan) -> None:
@@ -193,39 +159,33 @@ def _optimizer(model: CellClassifier, config: ClassifierConfig, plan: StagePlan)
     return torch.optim.AdamW(groups, lr=plan.learning_rate)
 
 
+@dataclass(kw_only=True)
 class _StageLoop:
-    """The loop's moving parts: one instance a stage."""
+    """The loop's moving parts: one instance a stage, changed in place."""
 
-    def __init__(
-        self,
-        model: CellClassifier,
-        optimizer: torch.optim.Optimizer,
-        inputs: StageInputs,
-        plan: StagePlan,
-        stage: int,
-        config: ClassifierConfig,
-        folder: Path,
-        device: torch.device,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.model, self.optimizer, self.inputs, self.plan, self.stage = model, optimizer, inputs, plan, stage
-        self.config, self.folder, self.device, self.on_progress = config, folder, device, on_progress
-        self.n_steps = max(1, len(inputs.training_rows) // config.batch_size)
-        self.state = TrainingState(
-            stage=plan.name, epoch=0, step=0, info=inputs.info.model_dump(mode="json"), fingerprint=inputs.fingerprint
-        )
+    model: CellClassifier
+    optimizer: torch.optim.Optimizer
+    inputs: StageInputs
+    plan: StagePlan
+    stage: int
+    config: ClassifierConfig
+    folder: Path
+    device: torch.device
+    on_progress: Callable[[Progress], None] | None
+    state: TrainingState
+    offsets: dict[str, torch.Tensor] = field(init=False)
+    n_steps: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_steps = max(1, len(self.inputs.training_rows) // self.config.batch_size)
+        imbalance, tau = self.config.imbalance, self.config.tau
         self.offsets = {
-            head: training_offsets(torch.tensor(inputs.info.priors[head], device=device), config.imbalance, config.tau)
-            for head in HEADS
+            head: training_offsets(torch.tensor(prior), imbalance, tau).to(self.device)
+            for head, prior in self.inputs.info.priors.items()
         }
-        self._clock = time.perf_counter()
-
-    def save(self) -> None:
-        """Write the checkpoint."""
-        save_checkpoint(self.folder / CHECKPOINT_NAME, self.model, self.optimizer, self.state)
 
     def run(self) -> None:
-        """Run the epochs that are left."""
+        """Run the epochs that are left; none when the stage is finished."""
         with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.state.epoch + 1) as board:
             while self.state.epoch < self.plan.epochs:
                 self._run_epoch()
@@ -237,25 +197,19 @@ class _StageLoop:
 
     def _run_epoch(self) -> None:
         """Run the steps of the current epoch that are left."""
-        key = (self.config.seed + self.stage * 1_000_003, self.state.epoch)
-        order = epoch_order(self.inputs.training_rows, self.config.seed, self.stage, self.state.epoch)
+        config, crop_set = self.config, self.inputs.crop_set
+        key = (config.seed, self.stage, self.state.epoch)
+        order = epoch_order(self.inputs.training_rows, key)
         self.model.train()
-        self._clock = time.perf_counter() - self.state.seconds
+        start = time.perf_counter() - self.state.seconds
         while self.state.step < self.n_steps:
-            start = self.state.step * self.config.batch_size
-            rows = order[start : start + self.config.batch_size]
-            batch = training_batch(self.inputs.crop_set, rows, self.config.crop_px, self.config.augment, key)
-            sums = self._step(batch, rows)
-            self.state = self.state.model_copy(
-                update={
-                    "step": self.state.step + 1,
-                    "loss_sums": {name: self.state.loss_sums.get(name, 0.0) + value for name, value in sums.items()},
-                    "seconds": time.perf_counter() - self._clock,
-                }
-            )
-            self._report(None)
-            if self.state.step % self.config.checkpoint_every_steps == 0 and self.state.step < self.n_steps:
-                self.save()
+            rows = order[self.state.step * config.batch_size : (self.state.step + 1) * config.batch_size]
+            batch = training_batch(crop_set, rows, config.crop_px, config.augment, key)
+            sums = {name: self.state.loss_sums.get(name, 0.0) + term for name, term in self._step(batch, rows).items()}
+            self._advance(step=self.state.step + 1, loss_sums=sums, seconds=time.perf_counter() - start)
+            self._report()
+            if self.state.step % config.checkpoint_every_steps == 0 and self.state.step < self.n_steps:
+                self._save()
 
     def _step(self, batch: ImageArray, rows: IntArray) -> dict[str, float]:
         """Make one optimisation step and give its loss terms with their ``total``."""
@@ -265,91 +219,89 @@ class _StageLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * share
         targets = {head: torch.from_numpy(self.inputs.crop_set.labels[head][rows]).to(self.device) for head in HEADS}
-        outputs = self.model(normalise(batch, self.inputs.info, self.device))
-        losses = classification_losses(outputs, targets, self.offsets)
+        losses = classification_losses(
+            self.model(normalise(batch, self.inputs.info, self.device)), targets, self.offsets
+        )
         where = f"stage {self.plan.name}, epoch {self.state.epoch + 1}, step {self.state.step + 1}"
-        total = weighted_total(losses, self.config.loss_weights, where)  # type: ignore[arg-type]  keys are the heads
+        total = weighted_total(losses, self.config.loss_weights, where)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         self.optimizer.step()
         return {name: float(term.detach()) for name, term in (losses | {"total": total}).items()}
 
     def _close_epoch(self) -> EpochRow:
         """Validate, keep the best weights, write metrics.csv and the checkpoint."""
-        seconds = time.perf_counter() - self._clock
         train = {name: total / self.n_steps for name, total in self.state.loss_sums.items()}
-        validation = self._validate()
-        row = EpochRow(
-            epoch=self.state.epoch + 1,
-            seconds=round(seconds, 2),
-            crops_per_second=round(self._crops_done() / max(seconds, 1e-9), 2),
-            learning_rate=self.optimizer.param_groups[0]["lr"],
-            train_loss=train["total"],
+        measured = {
+            "epoch": self.state.epoch + 1,
+            "seconds": round(self.state.seconds, 2),
+            "crops_per_second": round(self._crops_per_second(), 2),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": train["total"],
             **{f"train_loss_{head}": train[head] for head in HEADS},
-            **{name: value if math.isfinite(value) else None for name, value in validation.items()},
-        )
+            **{name: value if math.isfinite(value) else None for name, value in self._validate().items()},
+        }
+        row = EpochRow.model_validate(measured)
         history = (*self.state.history, row)
         best_epoch = max(history, key=lambda item: item.selection).epoch
-        self.state = self.state.model_copy(
-            update={
-                "epoch": row.epoch,
-                "step": 0,
-                "seconds": 0.0,
-                "loss_sums": {},
-                "history": history,
-                "best_epoch": best_epoch,
-                "finished": row.epoch == self.plan.epochs,
-            }
-        )
         if best_epoch == row.epoch:
             meta = {"info": self.inputs.info.model_dump(mode="json"), "epoch": row.model_dump(mode="json")}
             save_tensors(self.folder / BEST_NAME, self.model.state_dict(), meta)
         _write_csv(self.folder / METRICS_NAME, history)
-        self.save()
         self._report(row)
+        self._advance(epoch=row.epoch, step=0, seconds=0.0, loss_sums={}, history=history, best_epoch=best_epoch)
+        self._save()
         return row
 
     def _validate(self) -> dict[str, float]:
         """Losses and figures of merit on the validation crops."""
         rows, crop_set, info = self.inputs.validation_rows, self.inputs.crop_set, self.inputs.info
-        logits = predict_logits(self.model, crop_set, rows, info, self.device, self.config.batch_size)
-        targets = {head: torch.from_numpy(crop_set.labels[head][rows]) for head in HEADS}
+        logits = predict_logits(self.model, crop_set, rows, info, batch_size=self.config.batch_size)
+        labels = {head: crop_set.labels[head][rows] for head in HEADS}
+        targets = {head: torch.from_numpy(values) for head, values in labels.items()}
         offsets = {head: offset.cpu() for head, offset in self.offsets.items()}
-        losses = {head: float(term) for head, term in classification_losses(logits, targets, offsets).items()}
-        total = sum(weight * losses[head] for head, weight in self.config.loss_weights.items())
-        figures = score(probabilities(logits, info), {head: crop_set.labels[head][rows] for head in HEADS})
-        return {"validation_loss": total, **{f"validation_loss_{head}": losses[head] for head in HEADS}, **figures}
+        losses = classification_losses(logits, targets, offsets)
+        total = weighted_total(losses, self.config.loss_weights, f"stage {self.plan.name}, validation")
+        terms = {f"validation_loss_{head}": float(term) for head, term in losses.items()}
+        return {"validation_loss": float(total), **terms, **score(probabilities(logits, info), labels)}
 
-    def _crops_done(self) -> int:
-        """Crops trained on in the current epoch."""
-        return self.state.step * min(self.config.batch_size, len(self.inputs.training_rows))
+    def _advance(self, **changes: object) -> None:
+        """Replace the state by a changed copy."""
+        self.state = self.state.model_copy(update=changes)
 
-    def _report(self, row: EpochRow | None) -> None:
-        """Tell the callback where the stage stands."""
+    def _save(self) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.folder / CHECKPOINT_NAME, self.model, self.optimizer, self.state)
+
+    def _crops_per_second(self) -> float:
+        """Rate of the current epoch's training steps, reading and augmentation included."""
+        crops = self.state.step * min(self.config.batch_size, len(self.inputs.training_rows))
+        return crops / max(self.state.seconds, 1e-9)
+
+    def _report(self, finished: EpochRow | None = None) -> None:
+        """Tell the callback where the stage stands, before the epoch's counters are put back."""
         if self.on_progress is None:
             return
-        if row is not None:
-            left = row.seconds * (self.plan.epochs - row.epoch)
-            self.on_progress(
-                Progress(
-                    self.plan.name, row.epoch, self.plan.epochs, self.n_steps, self.n_steps, row.train_loss,
-                    row.crops_per_second, left, row,
-                )
-            )  # fmt: skip
-            return
         state = self.state
-        rate = self._crops_done() / max(state.seconds, 1e-9)
         steps_left = (self.plan.epochs - state.epoch) * self.n_steps - state.step
-        loss = state.loss_sums["total"] / state.step
-        left = steps_left * state.seconds / state.step
         self.on_progress(
-            Progress(self.plan.name, state.epoch + 1, self.plan.epochs, state.step, self.n_steps, loss, rate, left)
+            Progress(
+                stage=self.plan.name,
+                epoch=state.epoch + 1,
+                n_epochs=self.plan.epochs,
+                step=state.step,
+                n_steps=self.n_steps,
+                loss=state.loss_sums["total"] / state.step,
+                crops_per_second=self._crops_per_second(),
+                seconds_left=steps_left * state.seconds / state.step,
+                finished_epoch=finished,
+            )
         )
 
 
 def _write_csv(path: Path, history: tuple[EpochRow, ...]) -> None:
-    """Write metrics.csv, atomically."""
+    """Write metrics.csv, atomically; an undefined figure is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(EpochRow.model_fields), lineterminator="\n")
     writer.writeheader()

@@ -73,7 +73,7 @@ class CellClassifier(nn.Module):
             message = f"architecture: found {architecture!r}, expected a model of timm such as 'efficientnet_b0'"
             raise ConfigError(message)
         self.trunk: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
-        width = int(self.trunk.num_features)  # type: ignore[arg-type]  # an attribute of every timm model
+        width = int(self.trunk.num_features)
         self.dropout = nn.Dropout(dropout)
         self.cblc = nn.Linear(width, 2)
         self.countable = nn.Linear(width, 2)

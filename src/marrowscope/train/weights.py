@@ -7,6 +7,7 @@ in order, and the squeeze-excite gates are set to start near one. Whatever is ta
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import socket
@@ -42,27 +43,21 @@ class InitialWeights:
     std: tuple[float, float, float]
 
 
+_SCRATCH = InitialWeights("random initial weights", IMAGENET_MEAN, IMAGENET_STD)
+
+
 def load_initial_weights(model: CellClassifier, architecture: str, init: str) -> InitialWeights:
     """Fill the trunk of ``model`` as ``init`` says (auto, scratch, lite0, hub or a path) and say what was taken.
 
     Raises ConfigError when the asked source is absent or does not fit; ``auto`` goes on to the next source instead.
     """
-    if init == "scratch":
-        return InitialWeights("random initial weights", IMAGENET_MEAN, IMAGENET_STD)
-    if init == "lite0":
-        return _load_lite0(model, architecture)
+    if init == "auto":
+        return _load_best_available(model, architecture)
     if init == "hub":
         return _load_hub(model, architecture)
-    if init != "auto":
-        return _load_file(model, Path(init))
-    if hub_is_reachable():
-        try:
-            return _load_hub(model, architecture)
-        except ConfigError:
-            pass  # reachable, but without these weights: the next source is as good a start
-    if architecture == "efficientnet_b0" and importlib.util.find_spec(LITE0_PACKAGE) is not None:
+    if init == "lite0":
         return _load_lite0(model, architecture)
-    return load_initial_weights(model, architecture, "scratch")
+    return _SCRATCH if init == "scratch" else _load_file(model, Path(init))
 
 
 def hub_is_reachable() -> bool:
@@ -74,6 +69,17 @@ def hub_is_reachable() -> bool:
             return True
     except OSError:
         return False
+
+
+def _load_best_available(model: CellClassifier, architecture: str) -> InitialWeights:
+    """Take the hub, else Lite0, else random weights."""
+    if hub_is_reachable():
+        # A hub that answers but does not have these weights is no reason to stop: the next source is a good start.
+        with contextlib.suppress(ConfigError):
+            return _load_hub(model, architecture)
+    if architecture == "efficientnet_b0" and importlib.util.find_spec(LITE0_PACKAGE) is not None:
+        return _load_lite0(model, architecture)
+    return _SCRATCH
 
 
 def _load_hub(model: CellClassifier, architecture: str) -> InitialWeights:

@@ -1,0 +1,70 @@
+"""What a classifier says about unchanged crops, and how good that is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from marrowscope import metrics
+from marrowscope.train.dataset import validation_batches
+from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, ClassifierOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from marrowscope.records import ImageArray
+    from marrowscope.train.dataset import CropSet, IntArray
+
+
+def normalise(batch: ImageArray, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
+    """Turn crops (n, s, s, 3) uint8 into the network's input (n, 3, s, s) float32, channels last in memory."""
+    pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (info.mean, info.std))
+    return (pixels - mean) / std
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: CellClassifier, crop_set: CropSet, rows: IntArray, info: ClassifierInfo, *, batch_size: int = 64
+) -> ClassifierOutput:
+    """Plain logits of the unchanged crops of ``rows``, on the CPU; leaves the model in evaluation mode."""
+    device = next(model.parameters()).device
+    model.eval()
+    parts: list[ClassifierOutput] = [
+        model(normalise(batch, info, device)) for batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
+    ]
+    return ClassifierOutput(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
+
+
+def probabilities(logits: ClassifierOutput, info: ClassifierInfo) -> dict[str, NDArray[np.float32]]:
+    """Softmax of each head (n, k) over its trained classes; exactly 0 for the others."""
+    return {
+        head: torch.softmax(values.masked_fill(~torch.tensor(info.trained(head)), -math.inf), dim=1).numpy()
+        for head, values in logits._asdict().items()
+    }
+
+
+def score(predicted: Mapping[str, NDArray[np.float32]], labels: Mapping[str, IntArray]) -> dict[str, float]:
+    """Figures of merit of probabilities (n, k) by head; NaN where one is not defined.
+
+    ``category_macro_f1`` averages the categories with a true cell in these crops. ``selection``, the mean of it and
+    ``cblc_weighted_f1``, chooses the best epoch: the first alone would neglect CBLC, the second the differential.
+    """
+    confusion = {
+        head: metrics.confusion_matrix(labels[head], predicted[head].argmax(axis=1), predicted[head].shape[1])
+        for head in HEADS
+    }
+    figures = {
+        "cblc_weighted_f1": metrics.weighted_f1(confusion["cblc"]),
+        "cblc_positive_f1": metrics.positive_f1(confusion["cblc"]),
+        "cblc_auc": metrics.roc_auc(labels["cblc"] == 1, predicted["cblc"][:, 1].astype(np.float64)),
+        "countable_weighted_f1": metrics.weighted_f1(confusion["countable"]),
+        "category_weighted_f1": metrics.weighted_f1(confusion["category"]),
+        "category_macro_f1": metrics.macro_f1(confusion["category"]),
+    }
+    return figures | {"selection": (figures["cblc_weighted_f1"] + figures["category_macro_f1"]) / 2}
