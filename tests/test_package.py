@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,26 @@ def test_a_loaded_heavy_module_would_be_seen() -> None:
 
 def test_version_is_a_release_number() -> None:
     assert all(part.isdigit() for part in marrowscope.__version__.split("."))
+
+
+@pytest.mark.parametrize("name", marrowscope.__all__)
+def test_every_public_name_is_there_and_loaded_once(name: str) -> None:
+    if name == "fit_classifier":
+        pytest.importorskip("torch")
+    value = getattr(marrowscope, name)
+    assert value is getattr(marrowscope, name)
+    assert name in dir(marrowscope)
+
+
+def test_the_public_names_are_those_a_type_checker_sees() -> None:
+    tree = ast.parse(Path(marrowscope.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname or alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert seen | {"__version__"} == set(marrowscope.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'diagnose'"):
+        marrowscope.diagnose  # noqa: B018

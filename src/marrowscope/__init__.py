@@ -1,6 +1,73 @@
 """marrowscope: from photographs of a bone marrow smear to a patient's CBLC ratio, every cell open to the eye.
 
 For research use: it supports a qualified person, it does not diagnose.
+
+The names of ``__all__`` are the Python interface, the same functions that the command line calls. Each is loaded
+when it is first used, so that ``import marrowscope`` stays light.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from marrowscope.cohort import read_cohort
+    from marrowscope.errors import InputError, MarrowscopeError
+    from marrowscope.evaluate import evaluate_run
+    from marrowscope.fit import fit_classifier
+    from marrowscope.predict import PredictConfig
+    from marrowscope.predict import predict as predict_images
+    from marrowscope.prepare import prepare_crops
+    from marrowscope.simulate import SimulationConfig, simulate_cohort
+    from marrowscope.vocabulary import load_mapping, load_vocabulary
+
 __version__ = "0.1.0"
+
+# A function that bears its module's name goes by another one here: the module takes the name as soon as it is loaded.
+_HOMES = {
+    "InputError": "errors",
+    "MarrowscopeError": "errors",
+    "PredictConfig": "predict",
+    "SimulationConfig": "simulate",
+    "evaluate_run": "evaluate",
+    "fit_classifier": "fit",
+    "load_mapping": "vocabulary",
+    "load_vocabulary": "vocabulary",
+    "predict_images": "predict:predict",
+    "prepare_crops": "prepare",
+    "read_cohort": "cohort",
+    "simulate_cohort": "simulate",
+}
+
+__all__ = [
+    "InputError",
+    "MarrowscopeError",
+    "PredictConfig",
+    "SimulationConfig",
+    "__version__",
+    "evaluate_run",
+    "fit_classifier",
+    "load_mapping",
+    "load_vocabulary",
+    "predict_images",
+    "prepare_crops",
+    "read_cohort",
+    "simulate_cohort",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module it stands in."""
+    if name not in _HOMES:
+        message = f"module 'marrowscope' has no attribute {name!r}"
+        raise AttributeError(message)
+    module, _, original = _HOMES[name].partition(":")
+    value = getattr(import_module(f"marrowscope.{module}"), original or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})
