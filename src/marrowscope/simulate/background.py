@@ -49,7 +49,7 @@ def _erythrocyte(rng: np.random.Generator, radius: float, outline: FloatArray, p
 
 
 def _outline(rng: np.random.Generator, diameter: float, crenated: float, tear: float) -> FloatArray:
-    outline = draw_outline(rng, diameter, rng.uniform(0.01, 0.07), 1.0 + abs(rng.normal(0, 0.14)))
+    outline = draw_outline(rng, diameter, rng.uniform(0.006, 0.045), 1.0 + abs(rng.normal(0, 0.13)))
     kind = rng.random()
     angle = np.arange(N_ANGLES) * (2 * np.pi / N_ANGLES)
     if kind < crenated:

@@ -65,8 +65,8 @@ def draw_truncated(rng: np.random.Generator, low: float, high: float) -> float:
             return value
 
 
-def _frame(plan: CellPlan) -> _Frame:
-    reach = float(plan.outline.max()) + MARGIN_PX
+def _frame(plan: CellPlan, edge_px: float) -> _Frame:
+    reach = float(plan.outline.max()) + MARGIN_PX + edge_px
     cx, cy = plan.center_xy
     x0, y0 = int(np.floor(cx - reach)), int(np.floor(cy - reach))
     size = int(np.ceil(2 * reach)) + 1
@@ -78,7 +78,7 @@ def _frame(plan: CellPlan) -> _Frame:
     table = np.interp(np.arange(8 * N_ANGLES) / 8.0, np.arange(N_ANGLES + 1), closed).astype(np.float32)
     index = (np.arctan2(dy, dx) * np.float32(4 * N_ANGLES / np.pi)).astype(np.int32) % (8 * N_ANGLES)
     border = table[index]
-    cover = np.clip(border - distance + 0.5, 0.0, 1.0)
+    cover = np.clip((border - distance) / max(1.0, edge_px) + 0.5, 0.0, 1.0)
     return _Frame(dx, dy, distance, border, cover, x0, y0)
 
 
@@ -126,7 +126,7 @@ def _chromatin(
     grain = texture.clumps(rng, mask.shape, scale, kind.gain, kind.ridge)
     density = 1.0 + contrast * grain
     depth_um = depth * um_per_px
-    density += 0.16 * rng.uniform(0.2, 1.2) * np.exp(-np.clip(depth_um, 0, None) / 0.35)
+    density += 0.3 * rng.uniform(0.2, 1.2) * np.exp(-np.clip(depth_um, 0, None) / 0.25)
     if row.chromatin == "clockface":
         density += 0.12 * grain * np.exp(-np.clip(depth_um, 0, None) / 1.0)
     density *= 0.9 + 0.1 * np.clip(depth_um / 1.5, 0, 1)
@@ -212,20 +212,20 @@ def draw_cell(
 ) -> CellPatch:
     """Draw ``plan`` as optical density. ``rng`` decides everything that its row leaves open."""
     row = parameters.morphology.code[plan.code]
-    frame = _frame(plan)
+    frame = _frame(plan, rng.uniform(*row.edge_um) / um_per_px)
     nucleus, depth, center = _nucleus(rng, row, plan, frame, um_per_px)
     grain, nucleoli = _chromatin(rng, row, nucleus, depth, frame, um_per_px, parameters)
     blue, pink = _cytoplasm(rng, row, frame, center, um_per_px, style)
     holes = _vacuoles(rng, row, frame, nucleus, um_per_px)
     amount = rng.uniform(*row.chromatin_amount) * style.chromatin_factor * np.exp(rng.normal(0, style.chromatin_spread))
     clear = frame.cover * (1.0 - holes)
-    under = clear * (1.0 - 0.55 * nucleus)
+    under = clear * (1.0 - 0.72 * nucleus)
     chromatin = nucleus * (1.0 - 0.8 * holes * (1.0 - 0.5 * nucleus)) * amount * grain
     dyes = style.dyes
     density = np.empty((*frame.cover.shape, 3), dtype=np.float32)
     chromatin_kept = chromatin * (1.0 - 0.38 * nucleoli)
     blue_total = blue * under + 0.18 * nucleoli * chromatin
-    pink_total = pink * under
+    pink_total = pink * under + style.parachromatin * nucleus * clear * amount
     for channel in range(3):
         density[..., channel] = (
             chromatin_kept * dyes["chromatin"][channel]
@@ -243,7 +243,10 @@ def draw_cell(
         radii = (granule.diameter_um[0] / 2 / um_per_px, granule.diameter_um[1] / 2 / um_per_px)
         strength = np.exp(rng.normal(0, 0.2))
         level = (granule.amount[0] * strength, granule.amount[1] * strength)
-        density += texture.scatter(rng, place, n, radii, level)[..., None] * dyes[granule.dye]
+        amount_of = texture.scatter(rng, place, n, radii, level)
+        if granule.ground > 0:
+            amount_of += granule.ground * level[1] * place * rng.uniform(0.5, 1.2)
+        density += amount_of[..., None] * dyes[granule.dye]
     if rng.random() < row.auer_rods:
         density += 0.8 * _auer_rods(rng, frame, nucleus, um_per_px)[..., None] * dyes["azurophil"]
-    return CellPatch(density, frame.cover, frame.x0, frame.y0, float(nucleus.sum()))
+    return CellPatch(density, frame.cover, frame.x0, frame.y0, float(np.minimum(nucleus, frame.distance < frame.border).sum()))

@@ -62,6 +62,7 @@ class PatientStyle:
     diameter_factor: float
     chromatin_spread: float
     cytoplasm_spread: float
+    parachromatin: float
 
 
 def draw_center(rng: np.random.Generator, name: str, parameters: Parameters) -> CenterStyle:
@@ -123,6 +124,7 @@ def draw_patient_style(rng: np.random.Generator, center: CenterStyle, parameters
         diameter_factor=float(np.exp(rng.normal(0, table["diameter"]))),
         chromatin_spread=cell["chromatin"],
         cytoplasm_spread=cell["cytoplasm"],
+        parachromatin=cell["parachromatin"],
     )
 
 

@@ -77,6 +77,7 @@ class Granule(StageConfig):
     dye: str
     diameter_um: Range
     amount: Range
+    ground: float = 0.0
 
 
 class CodeMorphology(StageConfig):
@@ -98,6 +99,7 @@ class CodeMorphology(StageConfig):
     vacuoles: tuple[float, int, int] = (0.0, 0, 0)
     hof: Range = (0.0, 0.0)
     rim: Range
+    edge_um: Range = (0.1, 0.5)
     blebs: tuple[float, int, int] = (0.0, 0, 0)
     auer_rods: float = 0.0
     balanced_weight: float = 1.0

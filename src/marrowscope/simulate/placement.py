@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.simulate.parameters import number
-from marrowscope.simulate.shapes import ANGLES, press
+from marrowscope.simulate.shapes import N_ANGLES, press
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,17 +30,19 @@ class PlacedCell:
 
 
 def _reach(plan: CellPlan, direction: float) -> float:
-    return float(np.interp(direction % (2 * np.pi), ANGLES, plan.outline, period=2 * np.pi))
+    """Radius of the outline in ``direction`` (nearest of its angles)."""
+    return float(plan.outline[round(direction * N_ANGLES / (2 * np.pi)) % N_ANGLES])
 
 
 def _clearance(plan: CellPlan, center: tuple[float, float], others: Sequence[PlacedCell]) -> float:
     """Smallest gap (px, negative where outlines meet) between ``plan`` at ``center`` and the others."""
-    gap = np.inf
-    for other in others:
-        dx, dy = other.plan.center_xy[0] - center[0], other.plan.center_xy[1] - center[1]
-        distance, direction = float(np.hypot(dx, dy)), float(np.arctan2(dy, dx))
-        gap = min(gap, distance - _reach(plan, direction) - _reach(other.plan, direction + np.pi))
-    return gap
+    if not others:
+        return float("inf")
+    delta = np.array([other.plan.center_xy for other in others]) - center
+    distance = np.hypot(delta[:, 0], delta[:, 1])
+    index = np.round(np.arctan2(delta[:, 1], delta[:, 0]) * N_ANGLES / (2 * np.pi)).astype(np.int64)
+    theirs = np.array([other.plan.outline[(i + N_ANGLES // 2) % N_ANGLES] for other, i in zip(others, index, strict=True)])
+    return float(np.min(distance - plan.outline[index % N_ANGLES] - theirs))
 
 
 def place_cells(

@@ -128,12 +128,12 @@ def _cleft(rng: np.random.Generator, plane: Plane, size: float) -> FloatArray:
 
 def _band(rng: np.random.Generator, plane: Plane, size: float) -> FloatArray:
     """Distance to an arc (C and U) or to two opposite arcs (S)."""
-    spread = rng.uniform(2.6, 4.6)
-    arc_radius = size * rng.uniform(0.8, 1.05)
+    spread = rng.uniform(2.4, 4.4)
+    arc_radius = size * rng.uniform(0.68, 0.95)
     turn = rng.uniform(0, 2 * np.pi)
-    t = np.linspace(-0.5, 0.5, 15)
-    if rng.random() < 0.25:  # noqa: PLR2004 - one band nucleus in four is an S
-        x, y = 2.4 * arc_radius * t, 0.75 * arc_radius * np.sin(2 * np.pi * t)
+    t = np.linspace(-0.5, 0.5, 21)
+    if rng.random() < 0.2:  # noqa: PLR2004 - one band nucleus in five is an S
+        x, y = 2.3 * arc_radius * t, 0.42 * arc_radius * np.sin(2 * np.pi * t)
     else:
         x, y = arc_radius * np.cos(spread * t), arc_radius * np.sin(spread * t)
     x, y = x - x.mean(), y - y.mean()
@@ -147,9 +147,9 @@ def _band(rng: np.random.Generator, plane: Plane, size: float) -> FloatArray:
 
 def _lobes(rng: np.random.Generator, plane: Plane, size: float, n_lobes: int, thread: float) -> FloatArray:
     """Lobes on an arc, joined by threads of relative width ``thread``."""
-    turn, step = rng.uniform(0, 2 * np.pi), rng.uniform(1.15, 1.9) if n_lobes > 2 else rng.uniform(2.2, 3.1)  # noqa: PLR2004
+    turn, step = rng.uniform(0, 2 * np.pi), rng.uniform(1.2, 2.0) if n_lobes > 2 else rng.uniform(2.2, 3.1)  # noqa: PLR2004
     angles = turn + step * (np.arange(n_lobes) - (n_lobes - 1) / 2) + rng.normal(0, 0.15, n_lobes)
-    ring = size * (1.05 + 0.08 * n_lobes) * rng.uniform(0.85, 1.1, n_lobes)
+    ring = size / np.sqrt(n_lobes) / np.sin(step / 2) * rng.uniform(0.85, 1.15, n_lobes)
     x, y = ring * np.cos(angles), ring * np.sin(angles)
     x, y = x - x.mean(), y - y.mean()
     value = np.full(plane[0].shape, np.inf)
@@ -165,19 +165,19 @@ def _lobes(rng: np.random.Generator, plane: Plane, size: float, n_lobes: int, th
 
 def _lobed(rng: np.random.Generator, plane: Plane, size: float) -> FloatArray:
     n_lobes = int(rng.choice([2, 3, 4, 5], p=[0.25, 0.42, 0.25, 0.08]))
-    return _lobes(rng, plane, size * (0.95 if n_lobes < 4 else 0.85), n_lobes, rng.uniform(0.2, 0.45))  # noqa: PLR2004
+    return _lobes(rng, plane, size * rng.uniform(0.85, 1.12), n_lobes, rng.uniform(0.12, 0.5))
 
 
 def _bilobed(rng: np.random.Generator, plane: Plane, size: float) -> FloatArray:
-    return _lobes(rng, plane, size * 0.62, 2, rng.uniform(0.3, 0.8))
+    return _lobes(rng, plane, size * rng.uniform(0.7, 1.05), 2, rng.uniform(0.2, 0.8))
 
 
 def _binucleate(rng: np.random.Generator, plane: Plane, size: float) -> FloatArray:
-    return _lobes(rng, plane, size * 0.75, 2, 0.0)
+    return _lobes(rng, plane, size * rng.uniform(0.95, 1.15), 2, 0.0)
 
 
 def _multilobed(rng: np.random.Generator, plane: Plane, size: float) -> FloatArray:
-    return _lobes(rng, plane, size * 0.55, int(rng.integers(4, 8)), 0.7)
+    return _lobes(rng, plane, size * 0.85, int(rng.integers(4, 8)), 0.7)
 
 
 NUCLEI: dict[str, Callable[[np.random.Generator, Plane, float], FloatArray]] = {

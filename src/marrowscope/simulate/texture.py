@@ -15,19 +15,24 @@ import numpy as np
 if TYPE_CHECKING:
     from marrowscope.records import FloatArray
 
-BANK_SIZE_PX = 1024
+BANK_SIZE_PX = 768
 BANK_SEED = 20260101
 FINEST_PX = 0.8
 
 
+@lru_cache(maxsize=1)
+def _white_spectrum() -> np.ndarray[tuple[int, int], np.dtype[np.complex64]]:
+    """Spectrum of the one white noise image that all banks are smoothed from."""
+    white = np.random.default_rng(BANK_SEED).standard_normal((BANK_SIZE_PX, BANK_SIZE_PX), dtype=np.float32)
+    return np.fft.rfft2(white).astype(np.complex64)
+
+
 @lru_cache(maxsize=48)
 def _bank(scale_px: float) -> FloatArray:
-    """Tileable noise (1024, 1024), zero mean, unit variance; ``scale_px`` is the standard deviation of its blur."""
-    rng = np.random.default_rng([BANK_SEED, round(scale_px * 100)])
-    white = rng.standard_normal((BANK_SIZE_PX, BANK_SIZE_PX), dtype=np.float32)
+    """Tileable noise (768, 768), zero mean, unit variance; ``scale_px`` is the standard deviation of its blur."""
     frequency = np.fft.fftfreq(BANK_SIZE_PX)[:, None] ** 2 + np.fft.rfftfreq(BANK_SIZE_PX)[None, :] ** 2
     kernel = np.exp(-2.0 * (np.pi * scale_px) ** 2 * frequency)
-    smooth = np.fft.irfft2(np.fft.rfft2(white) * kernel, s=white.shape).astype(np.float32)
+    smooth = np.fft.irfft2(_white_spectrum() * kernel, s=(BANK_SIZE_PX, BANK_SIZE_PX)).astype(np.float32)
     smooth -= smooth.mean()
     result: FloatArray = smooth / smooth.std()
     return result
@@ -46,9 +51,8 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> 
     height, width = shape
     if y0 + height <= BANK_SIZE_PX and x0 + width <= BANK_SIZE_PX:
         return bank[y0 : y0 + height, x0 : x0 + width]
-    rows = np.arange(y0, y0 + height) % BANK_SIZE_PX
-    cols = np.arange(x0, x0 + width) % BANK_SIZE_PX
-    return bank[rows[:, None], cols[None, :]]
+    repeats = ((y0 + height - 1) // BANK_SIZE_PX + 1, (x0 + width - 1) // BANK_SIZE_PX + 1)
+    return np.tile(bank, repeats)[y0 : y0 + height, x0 : x0 + width]
 
 
 def clumps(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, gain: float, ridge: float) -> FloatArray:
@@ -62,7 +66,7 @@ def clumps(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, ga
         main = (1.0 - ridge) * main + ridge * np.clip(strands, -1.2, 1.2)
     fine = noise(rng, shape, 0.45 * scale_px)
     drift = noise(rng, shape, 4.0 * scale_px)
-    return (main + 0.35 * fine + 0.3 * drift).astype(np.float32, copy=False)
+    return (main + 0.55 * fine + 0.3 * drift).astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=256)
