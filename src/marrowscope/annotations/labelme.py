@@ -17,7 +17,9 @@ from marrowscope.annotations.shapes import (
     broken_shape,
     contour_from_points,
     label_text,
+    load_json,
     points_from_contour,
+    shape_type_fault,
     shorten,
     size_px,
     unreadable,
@@ -40,12 +42,9 @@ def read_labelme(path: Path, where: str | None = None) -> AnnotatedImage:
     operating system, keeps its last part only: the image lies beside the file.
     """
     where = where or str(path)
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        return unreadable("", where, broken_file(where, f"a file that cannot be opened ({error.strerror})", "JSON"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        return unreadable("", where, broken_file(where, f"broken JSON ({error})", "a LabelMe file"))
+    document, broken = load_json(path, where, "a LabelMe file")
+    if broken is not None:
+        return unreadable("", where, broken)
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
         found = f"keys {shorten(sorted(document))}" if isinstance(document, dict) else type(document).__name__
         return unreadable("", where, broken_file(where, found, "a LabelMe file with a list of shapes"))
@@ -124,9 +123,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
     contour = _contour_of(str(shape_type), points)
     if contour is None:
         found = f"shape type {shape_type!r} with {len(points)} points"
-        faults.append(
-            Fault("shape_type", where, found, "a polygon", "draw the cell again as a polygon", shape_index=index)
-        )
+        faults.append(shape_type_fault(where, index, found))
         return None
     faults.append(
         Fault(

@@ -7,12 +7,18 @@ less than a hand-drawn outline varies.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marrowscope.geometry import area
 from marrowscope.records import Annotation, ContourArray, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 COORDINATES = 2
 
@@ -44,6 +50,16 @@ class AnnotatedImage:
 def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
     """Give the annotation of a file from which nothing could be taken."""
     return AnnotatedImage(image_path, None, None, (), exhaustive=False, faults=(fault,), where=where, readable=False)
+
+
+def load_json(path: Path, where: str, expected: str) -> tuple[Any, Fault | None]:
+    """Read a JSON file: (document, None), or (None, the fault that says why it cannot be read)."""
+    try:
+        return json.loads(path.read_bytes()), None
+    except OSError as error:
+        return None, broken_file(where, f"a file that cannot be opened ({error.strerror})", expected)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        return None, broken_file(where, f"broken JSON ({error})", expected)
 
 
 def contour_from_points(points: object) -> ContourArray | None:
@@ -100,3 +116,17 @@ def shorten(value: Any) -> str:  # noqa: ANN401 - whatever a foreign file holds
     text = repr(value)
     limit = 60
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def join_parts(parts: Sequence[ContourArray], where: str, index: int, faults: list[Fault]) -> ContourArray:
+    """Give the largest part of a cell that a format stores in several; the fault that says so loses nothing else."""
+    if len(parts) > 1:
+        action = "the largest is kept"
+        found = f"a cell of {len(parts)} parts"
+        faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
+    return max(parts, key=area)
+
+
+def shape_type_fault(where: str, index: int, found: str) -> Fault:
+    """Word the fault of a shape of a kind that encloses no cell."""
+    return Fault("shape_type", where, found, "a polygon", "draw the cell again as a polygon", shape_index=index)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from marrowscope import __version__
-from marrowscope.cli import train
+from marrowscope.cli import cohort, train, vocabulary
 from marrowscope.cli.demo import demo
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.predict import predict
@@ -72,6 +72,8 @@ app.command(rich_help_panel=READ)(predict)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=CHECK)(evaluate)
+app.add_typer(cohort.app, name="cohort", rich_help_panel=CHECK)
+app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=CHECK)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -16,7 +16,7 @@ from marrowscope.cohort.counts import CohortCounts, Tally
 from marrowscope.cohort.images import ImageFile, examine_image
 from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
 from marrowscope.cohort.polygons import check_shapes
-from marrowscope.cohort.sources import labelme_of_folder, pair
+from marrowscope.cohort.sources import find_annotations, pair
 from marrowscope.errors import CohortError
 from marrowscope.imaging import is_image_path
 from marrowscope.records import Fault, Field, Patient
@@ -223,12 +223,7 @@ def _examine(
 
 def _annotate(root: Path, images: Sequence[_Image], faults: list[Fault]) -> tuple[list[AnnotatedImage], int]:
     """Attach its annotation to every image; gives the annotations without image and the number of broken files."""
-    in_folder: defaultdict[Path, list[Path]] = defaultdict(list)
-    for image in images:
-        in_folder[image.file.path.parent].append(image.file.path)
-    documents = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))):
-        documents += labelme_of_folder(folder, in_folder[folder], root)
+    documents = find_annotations(root, [image.file.path for image in images])
     by_image, left_over, pair_faults = pair(documents)
     faults += pair_faults
     n_broken = sum(not annotated.readable for _, annotated in documents)

@@ -1,38 +1,45 @@
 """Find the annotation of every image of a cohort, whichever form it has.
 
-LabelMe: a JSON file beside the image. Every other form is read by name: see ``ROOT_FORMATS`` in ``manifest``.
+Beside the image: LabelMe (``.json``) or GeoJSON (``.geojson``). One file in the cohort's folder, for many images: COCO
+(``*.coco.json``) or GeoJSON (``*.geojson``), which name an image by its path from the cohort's folder, or by its bare
+name where only one image has it.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from marrowscope.annotations.coco import read_coco
+from marrowscope.annotations.geojson import read_geojson
 from marrowscope.annotations.labelme import read_labelme
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from marrowscope.annotations.shapes import AnnotatedImage
 
-
-def labelme_of_folder(folder: Path, images: Sequence[Path], root: Path) -> list[tuple[Path | None, AnnotatedImage]]:
-    """Read every LabelMe file of one folder with the image it belongs to (None where there is none)."""
-    by_name = {path.name: path for path in images}
-    by_stem = {path.stem: path for path in images}
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        if path.name.startswith("."):
-            continue
-        annotated = read_labelme(path, path.relative_to(root).as_posix())
-        found.append((by_name.get(annotated.image_path) or by_stem.get(path.stem), annotated))
-    return found
+    Document = tuple[Path | None, AnnotatedImage]
 
 
-def pair(
-    documents: Sequence[tuple[Path | None, AnnotatedImage]],
-) -> tuple[dict[Path, AnnotatedImage], list[AnnotatedImage], list[Fault]]:
+def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
+    """Read every annotation below ``root`` with the image it belongs to (None where there is none)."""
+    in_folder: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in images:
+        in_folder[path.parent].append(path)
+    documents: list[Document] = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))):
+        documents += _beside(folder, in_folder[folder], root)
+    for path in sorted(root.glob("*.coco.json")):
+        documents += match_by_path(read_coco(path, path.name), root, images)
+    for path in sorted(root.glob("*.geojson")):
+        documents += match_by_path(read_geojson(path, path.name), root, images)
+    return documents
+
+
+def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], list[AnnotatedImage], list[Fault]]:
     """Give each image one annotation: (by image, the annotations left over, the faults of those)."""
     by_image: dict[Path, AnnotatedImage] = {}
     left_over: list[AnnotatedImage] = []
@@ -42,11 +49,43 @@ def pair(
             by_image[image] = annotated
             continue
         left_over.append(annotated)
-        if image is None:
-            kind, found = "annotation_without_image", f"an annotation of {annotated.image_path or 'no image'!r}"
-            expected, action = "the image beside it", "add the image or remove the annotation"
-        else:
-            kind, found = "second_annotation", f"a second annotation of {image.name} ({by_image[image].where} is one)"
-            expected, action = "one annotation an image", "join the two or remove one"
-        faults += [*annotated.faults, Fault(kind, annotated.where, found, expected, action)]
+        faults += annotated.faults
+        if image is not None:
+            found = f"a second annotation of {image.name} ({by_image[image].where} is one)"
+            action = "join the two or remove one"
+            faults.append(Fault("second_annotation", annotated.where, found, "one annotation an image", action))
+        elif annotated.readable:
+            found = f"an annotation of {annotated.image_path or 'an image it does not name'}, which is not there"
+            action = "add the image or remove the annotation"
+            faults.append(Fault("annotation_without_image", annotated.where, found, "its image", action))
     return by_image, left_over, faults
+
+
+def _beside(folder: Path, images: Sequence[Path], root: Path) -> list[Document]:
+    """Read the files of one folder; an image is named by the annotation, else by the file's own name."""
+    by_name = {path.name: path for path in images}
+    by_stem = {path.stem: path for path in images}
+    documents: list[Document] = []
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.geojson")]):
+        if path.name.startswith("."):
+            continue
+        where = path.relative_to(root).as_posix()
+        read = (read_labelme(path, where),) if path.suffix == ".json" else read_geojson(path, where)
+        for annotated in read:
+            name = annotated.image_path.rsplit("/", 1)[-1]
+            documents.append((by_name.get(name) or by_stem.get(path.stem), annotated))
+    return documents
+
+
+def match_by_path(annotations: Iterable[AnnotatedImage], root: Path, images: Sequence[Path]) -> list[Document]:
+    """Find the image of each entry of a file that serves the whole cohort."""
+    by_path = {path.relative_to(root).as_posix(): path for path in images}
+    by_name: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in images:
+        by_name[path.name].append(path)
+    documents: list[Document] = []
+    for annotated in annotations:
+        candidates = by_name[annotated.image_path]
+        only = candidates[0] if len(candidates) == 1 else None
+        documents.append((by_path.get(annotated.image_path, only), annotated))
+    return documents

@@ -1,0 +1,173 @@
+"""`marrowscope cohort`: check a cohort, export a run's contours for correction, import other formats."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from marrowscope.cohort import Cohort
+
+EXIT_LOSES_DATA = 2
+VocabularyOption = Annotated[
+    Path | None, typer.Option("--vocabulary", help="A vocabulary file of your own (default: the one shipped).")
+]
+MappingOption = Annotated[
+    str | None, typer.Option("--mapping", help="Mapping of another label scheme: a shipped name or a TOML file.")
+]
+
+
+class Format(StrEnum):
+    """Annotation formats that are written."""
+
+    LABELME = "labelme"
+    COCO = "coco"
+    GEOJSON = "geojson"
+
+
+class SourceFormat(StrEnum):
+    """Annotation formats that are imported."""
+
+    COCO = "coco"
+    GEOJSON = "geojson"
+
+
+app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, exchange annotations with other tools.")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Cohort: patients.csv and a folder of images per patient.")],
+    *,
+    um_per_px: Annotated[
+        float | None, typer.Option(min=0.01, max=2.0, help="Scale of images for which nothing else states one.")
+    ] = None,
+    mapping: MappingOption = None,
+    vocabulary: VocabularyOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """List every fault of a cohort at once, and count it by center, diagnosis and code.
+
+    Exit code 2 when going on would lose a cell, an image or a patient.
+
+    Example: marrowscope cohort check my-cohort
+    """
+    from marrowscope.cli.progress import progress_bar
+    from marrowscope.cohort import read_cohort
+    from marrowscope.cohort.summary import summarize
+    from marrowscope.vocabulary import load_mapping, load_vocabulary
+
+    with progress_bar("Examining images", enabled=not as_json) as advance:
+        cohort = read_cohort(
+            folder,
+            vocabulary=load_vocabulary(vocabulary),
+            mapping=load_mapping(mapping) if mapping else None,
+            um_per_px=um_per_px,
+            progress=advance,
+        )
+    if as_json:
+        typer.echo(json.dumps(summarize(cohort), indent=2, ensure_ascii=False))
+    else:
+        _print_cohort(cohort)
+    if cohort.loses_data:
+        raise typer.Exit(EXIT_LOSES_DATA)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that `marrowscope predict` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder for the cohort of predicted contours.")],
+    *,
+    file_format: Annotated[Format, typer.Option("--format", help="Annotation format.")] = Format.LABELME,
+    images: Annotated[bool, typer.Option(help="Copy the images beside the annotations.")] = True,
+    vocabulary: VocabularyOption = None,
+) -> None:
+    """Write a run's predicted cells as annotations, so that experts correct them in their own tool.
+
+    A cell whose raw code the call does not settle gets its category and a question mark as label.
+
+    Example: marrowscope cohort export runs/first --out to-correct
+    """
+    from marrowscope.cohort.export import export_run
+    from marrowscope.vocabulary import load_vocabulary
+
+    done = export_run(run, out, file_format.value, load_vocabulary(vocabulary), copy_images=images)
+    typer.echo(
+        f"{done.folder}: {done.n_cells} cells of {done.n_images} images as {file_format.value}, "
+        f"{done.n_to_name} of them to be named; {done.n_rejected} rejected contours left out."
+    )
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Annotation file to convert.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder below which its images lie.")],
+    *,
+    file_format: Annotated[SourceFormat, typer.Option("--format", help="What the file is.")] = SourceFormat.COCO,
+    mapping: MappingOption = None,
+    vocabulary: VocabularyOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace annotations that are there.")] = False,
+) -> None:
+    """Convert COCO or GeoJSON to a LabelMe file beside each image; nothing is written when a cell would be lost.
+
+    Example: marrowscope cohort import slides.coco.json --images my-cohort --mapping munich-marrow-21
+    """
+    from marrowscope.cohort.convert import import_annotations
+    from marrowscope.vocabulary import load_mapping, load_vocabulary
+
+    done = import_annotations(
+        source,
+        images,
+        file_format.value,
+        load_vocabulary(vocabulary),
+        mapping=load_mapping(mapping) if mapping else None,
+        overwrite=overwrite,
+    )
+    for fault in done.faults:
+        typer.echo(fault.sentence(), err=True)
+    dropped = "".join(f", {n} {reason}" for reason, n in {**done.changed, **done.rejected}.items())
+    typer.echo(f"{images}: {done.n_cells} cells in {done.n_files} LabelMe files{dropped}.")
+
+
+def _print_cohort(cohort: Cohort) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from marrowscope.cohort.summary import count_by_center, count_by_code, count_by_diagnosis
+
+    console = Console()
+    counts = cohort.counts
+    table = Table("", "found", "used", "rejected", "kept but changed", title=escape(str(cohort.root)))
+    for name, tally in (("patients", counts.patients), ("images", counts.images), ("cells", counts.shapes)):
+        table.add_row(name, str(tally.n_in), str(tally.n_out), _reasons(tally.rejected), _reasons(tally.changed))
+    console.print(table)
+    for title, rows in (("center", count_by_center(cohort)), ("diagnosis", count_by_diagnosis(cohort))):
+        table = Table(title, "patients", "images", "annotated", "not exhaustive", "cells", "countable", "CBLC")
+        for row in rows:
+            numbers = (row.n_patients, row.n_images, row.n_annotated_images, row.n_not_exhaustive, row.n_cells)
+            table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc)))
+        console.print(table)
+    table = Table("code", "name", "category", "cells", "by center", "by diagnosis")
+    for item in count_by_code(cohort):
+        groups = (escape(_reasons(item.by_center)), escape(_reasons(item.by_diagnosis)))
+        table.add_row(item.code, item.name, item.category, str(item.n_cells), *groups)
+    console.print(table)
+    losing = [fault for fault in cohort.faults if fault.loses_data]
+    noted = [fault for fault in cohort.faults if not fault.loses_data]
+    for title, faults in (("noted, nothing is lost", noted), ("would lose data", losing)):
+        if faults:
+            typer.echo(f"{len(faults)} faults: {title}")
+        for fault in faults:
+            typer.echo(f"  {fault.kind}: {fault.sentence()}")
+    typer.echo("Nothing would be lost." if not losing else "Correct these before going on.")
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "-"

@@ -1,0 +1,104 @@
+"""`marrowscope vocabulary`: the raw codes and what is derived from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The raw codes, what is derived from them, and mappings to them.")
+
+
+@app.command()
+def show(
+    file: Annotated[
+        Path | None, typer.Option("--vocabulary", help="A vocabulary file of your own (default: the one shipped).")
+    ] = None,
+    *,
+    ranges: Annotated[bool, typer.Option("--ranges", help="Print the adult marrow reference ranges too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Print every raw code with its category, group, lineage and what it counts in.
+
+    The meaning of the codes and their merge into 16 categories are inferred from public material.
+
+    Example: marrowscope vocabulary show
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from marrowscope.vocabulary import load_reference_ranges, load_vocabulary
+
+    vocabulary = load_vocabulary(file)
+    reference = load_reference_ranges()
+    if as_json:
+        document = {
+            "name": vocabulary.name,
+            "version": vocabulary.version,
+            "sha256": vocabulary.sha256,
+            "categories": vocabulary.categories,
+            "codes": [asdict(code) for code in vocabulary.codes.values()],
+        }
+        if ranges:
+            document["reference_ranges"] = {
+                "column": reference.column,
+                "source": reference.source,
+                "ranges": [asdict(row) for row in reference.ranges.values()],
+            }
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    title = f"Vocabulary {vocabulary.name}, version {vocabulary.version}, SHA-256 {vocabulary.sha256[:12]}"
+    table = Table(
+        "code", "name", "category", "paper group", "lineage", "CBLC", "countable", "NDC", "WHO blast", title=title
+    )
+    for code in vocabulary.codes.values():
+        who_blast = f"if {code.who_blast_if}" if code.who_blast_if else _yes(code.who_blast)
+        flags = (_yes(code.cblc), _yes(code.countable), _yes(code.ndc), who_blast)
+        table.add_row(code.code, code.name, code.category, code.paper_group, code.lineage, *flags)
+    console.print(table)
+    if ranges:
+        table = Table("row", "codes", "low", "high", "unit", "mark", title=f"Adult marrow, column {reference.column}")
+        for row in reference.ranges.values():
+            codes = " ".join(row.codes) + (f" / {' '.join(row.denominator_codes)}" if row.denominator_codes else "")
+            table.add_row(row.name, codes, f"{row.low:g}", f"{row.high:g}", row.unit, row.mark)
+        console.print(table)
+        console.print(reference.source, markup=False)
+
+
+@app.command()
+def mapping(
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped mapping or a TOML file; without it, the shipped ones are listed.")
+    ] = None,
+) -> None:
+    """Print how another scheme's labels become raw codes, and where that is approximate.
+
+    Example: marrowscope vocabulary mapping munich-marrow-21
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from marrowscope.vocabulary import load_mapping, mapping_names
+
+    if name is None:
+        for known in mapping_names():
+            typer.echo(known)
+        return
+    loaded = load_mapping(name)
+    table = Table(
+        "label", "meaning", "raw code", "approximate, or why dropped", title=f"{loaded.name} {loaded.version}"
+    )
+    for item in loaded.labels.values():
+        table.add_row(item.label, item.meaning, item.code or "dropped", item.approximate or item.drop or "")
+    console = Console()
+    console.print(table)
+    console.print(loaded.source, markup=False)
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - the value itself is what is printed
+    return "yes" if value else "-"

@@ -1,0 +1,107 @@
+"""A cohort in numbers: counts by center, diagnosis and code, as plain values for a table or for JSON."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from marrowscope.cohort.manifest import Cohort
+    from marrowscope.records import JsonDict
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """What one center or one diagnosis holds; of ``n_cells`` annotated cells so many are countable or CBLC."""
+
+    name: str
+    n_patients: int
+    n_images: int
+    n_annotated_images: int
+    n_not_exhaustive: int
+    n_cells: int
+    n_countable: int
+    n_cblc: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeCounts:
+    """Annotated cells of one code; ``by_diagnosis`` and ``by_center`` show a code that encodes the diagnosis."""
+
+    code: str
+    name: str
+    category: str
+    n_cells: int
+    by_center: dict[str, int]
+    by_diagnosis: dict[str, int]
+
+
+def count_by_center(cohort: Cohort) -> tuple[GroupCounts, ...]:
+    """Count patients, images and cells of every center, by name."""
+    return _count_groups(cohort, {patient.patient_id: patient.center for patient in cohort.patients})
+
+
+def count_by_diagnosis(cohort: Cohort) -> tuple[GroupCounts, ...]:
+    """Count patients, images and cells of every diagnosis, by name."""
+    return _count_groups(cohort, {patient.patient_id: patient.diagnosis for patient in cohort.patients})
+
+
+def count_by_code(cohort: Cohort) -> tuple[CodeCounts, ...]:
+    """Count the annotated cells of every code that occurs, in the vocabulary's order."""
+    by_center: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    by_diagnosis: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for (code, center, diagnosis), n in cohort.cells().items():
+        by_center[code][center] += n
+        by_diagnosis[code][diagnosis] += n
+    return tuple(
+        CodeCounts(
+            code=code.code,
+            name=code.name,
+            category=code.category,
+            n_cells=by_center[code.code].total(),
+            by_center=dict(sorted(by_center[code.code].items())),
+            by_diagnosis=dict(sorted(by_diagnosis[code.code].items())),
+        )
+        for code in cohort.vocabulary.codes.values()
+        if code.code in by_center
+    )
+
+
+def summarize(cohort: Cohort) -> JsonDict:
+    """Give everything `marrowscope cohort check --json` prints."""
+    return {
+        "schema_version": 1,
+        "vocabulary": {
+            "name": cohort.vocabulary.name,
+            "version": cohort.vocabulary.version,
+            "sha256": cohort.vocabulary.sha256,
+        },
+        "loses_data": cohort.loses_data,
+        "counts": asdict(cohort.counts),
+        "centers": [asdict(row) for row in count_by_center(cohort)],
+        "diagnoses": [asdict(row) for row in count_by_diagnosis(cohort)],
+        "codes": [asdict(row) for row in count_by_code(cohort)],
+        "faults": [{**asdict(fault), "sentence": fault.sentence()} for fault in cohort.faults],
+    }
+
+
+def _count_groups(cohort: Cohort, group_of: dict[str, str]) -> tuple[GroupCounts, ...]:
+    codes = cohort.vocabulary.codes
+    rows = []
+    for name in sorted(set(group_of.values())):
+        fields = [field for field in cohort.fields if group_of[field.patient_id] == name]
+        cells = [codes[item.code] for field in fields for item in field.annotations]
+        rows.append(
+            GroupCounts(
+                name=name,
+                n_patients=sum(group == name for group in group_of.values()),
+                n_images=len(fields),
+                n_annotated_images=sum(field.annotated for field in fields),
+                n_not_exhaustive=sum(field.annotated and not field.exhaustive for field in fields),
+                n_cells=len(cells),
+                n_countable=sum(code.countable for code in cells),
+                n_cblc=sum(code.cblc for code in cells),
+            )
+        )
+    return tuple(rows)
