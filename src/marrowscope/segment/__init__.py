@@ -1,1 +1,1 @@
-
+"""Find nucleated cells: letterbox, network, decode, sub-pixel contours."""

@@ -1,0 +1,141 @@
+"""The golden sample: what both networks of a bundle gave for a stored input when the bundle was made.
+
+A machine whose runtime gives something else must not be trusted with patients. Arrays only; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope.bundle import GOLDEN_FILE
+from marrowscope.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from marrowscope.bundle import Bundle
+    from marrowscope.networks import Network
+
+CLASSIFIER_OUTPUTS = ("p_cblc", "p_countable", "p_category")
+
+TOLERANCES: dict[str, dict[str, float]] = {
+    "f32": {"score": 1e-3, "box_px": 0.1, "mask": 1e-2, "probability": 1e-3},
+    "f16": {"score": 0.02, "box_px": 1.0, "mask": 0.1, "probability": 0.02},
+    "bf16": {"score": 0.1, "box_px": 3.0, "mask": 0.5, "probability": 0.1},
+}
+"""Largest difference allowed for each precision: of scores and probabilities (0-1), of boxes in input pixels, of
+the mask prototypes relative to their standard deviation. A lower precision is a smoke test, not a proof."""
+
+# Boxes of anchors that nobody would keep are noise; they are compared from this score on.
+_BOX_SCORE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenResult:
+    """Largest difference of each kind, its tolerance, and the verdict; ``passed`` when none is exceeded."""
+
+    backend: str
+    device: str
+    precision: str
+    differences: dict[str, float]
+    tolerances: dict[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Say whether every difference is finite and within its tolerance."""
+        return all(value <= self.tolerances[name] for name, value in self.differences.items())
+
+    def sentence(self) -> str:
+        """Give the result as one line."""
+        parts = ", ".join(
+            f"{name} {value:.2g} (at most {self.tolerances[name]:g})" for name, value in self.differences.items()
+        )
+        verdict = "passes" if self.passed else "FAILS"
+        return f"golden sample {verdict} on {self.backend} {self.device} {self.precision}: {parts}"
+
+
+def make_golden(
+    segmenter: Network,
+    classifiers: Sequence[Network],
+    segmenter_input: NDArray[np.float32],
+    crops: NDArray[np.uint8],
+) -> bytes:
+    """Give the content of golden.npz.
+
+    ``segmenter_input`` (1, 3, h, w) RGB from 0 to 1, sides a multiple of 32 (128 px are enough and small), with at
+    least one cell; ``crops`` uint8 (n, s, s, 3). The networks should be ONNX Runtime's in float32.
+    """
+    arrays: dict[str, NDArray[np.generic]] = {
+        "segmenter_input": np.round(segmenter_input * 255).astype(np.uint8),
+        "crops": crops,
+    }
+    arrays |= _run(segmenter, classifiers, arrays["segmenter_input"], crops)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def check_golden(
+    bundle: Bundle, backend: str = "auto", device: str = "auto", precision: str = "f32", threads: int | None = None
+) -> GoldenResult:
+    """Run the golden sample of ``bundle`` here. Raises BundleError when the bundle has none or it is broken."""
+    expected = _read(bundle)
+    segmenter = bundle.open_segmenter(backend, device, precision, threads)
+    classifiers = bundle.open_classifiers(backend, device, precision, threads)
+    found = _run(segmenter, classifiers, expected["segmenter_input"], expected["crops"])
+    same_grid = found["output0"].shape == expected["output0"].shape
+    likely = expected["output0"][0, 4] >= _BOX_SCORE
+    spread = float(expected["output1"].std()) or 1.0
+    differences = {
+        "score": _largest(found["output0"][:, 4], expected["output0"][:, 4]),
+        "box_px": _largest(found["output0"][0, :4, likely], expected["output0"][0, :4, likely])
+        if same_grid
+        else float("inf"),
+        "mask": _largest(found["output1"], expected["output1"]) / spread,
+        "probability": max(_largest(found[name], expected[name]) for name in CLASSIFIER_OUTPUTS),
+    }
+    return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, TOLERANCES[precision])
+
+
+def _run(
+    segmenter: Network,
+    classifiers: Sequence[Network],
+    segmenter_input: NDArray[np.generic],
+    crops: NDArray[np.generic],
+) -> dict[str, NDArray[np.float32]]:
+    """Run both networks; the classifier's probabilities are stacked by member."""
+    batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+    raw = segmenter.run({"images": segmenter_input.astype(np.float32) / np.float32(255)})
+    members = [member.run({"image": batch}) for member in classifiers]
+    return raw | {name: np.stack([member[name] for member in members]) for name in CLASSIFIER_OUTPUTS}
+
+
+def _read(bundle: Bundle) -> Mapping[str, NDArray[np.generic]]:
+    path = bundle.folder / GOLDEN_FILE
+    wanted = {"segmenter_input", "crops", "output0", "output1", *CLASSIFIER_OUTPUTS}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError) as error:
+        message = f"{path}: no readable golden sample ({error}); export the bundle again"
+        raise BundleError(message) from error
+    if missing := wanted - arrays.keys():
+        message = f"{path}: found no {', '.join(sorted(missing))}, expected them in it; export the bundle again"
+        raise BundleError(message)
+    return arrays
+
+
+def _largest(found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
+    """Largest absolute difference; infinite where shapes differ or something is not a number, 0 of nothing."""
+    if found.shape != expected.shape:
+        return float("inf")
+    if found.size == 0:
+        return 0.0
+    largest = float(np.abs(found.astype(np.float64) - expected.astype(np.float64)).max())
+    return largest if np.isfinite(largest) else float("inf")

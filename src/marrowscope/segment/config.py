@@ -1,0 +1,23 @@
+"""What the segmenter's network expects, and how its output becomes cells."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from marrowscope.config import StageConfig
+
+
+class SegmenterConfig(StageConfig):
+    """Preprocessing the network was trained with, and the thresholds of its decoding."""
+
+    um_per_px: float = Field(default=0.3, gt=0, description="scale of the network's input; training fixes it")
+    stride: int = Field(default=32, ge=1, description="the input's sides are multiples of this")
+    pad_value: int = Field(default=114, ge=0, le=255, description="grey of the padding, as in training")
+    confidence: float = Field(default=0.3, ge=0, le=1, description="lowest score of a cell; raise it for precision")
+    nms_iou: float = Field(default=0.6, gt=0, le=1, description="of two boxes that overlap more, the weaker one goes")
+    max_detections: int = Field(default=1000, ge=1, description="cells of one image at most, the best by score")
+    box_margin_px: float = Field(
+        default=1.0, ge=0, le=8, description="a mask may leave its box by this; beyond it the network was never trained"
+    )
+    contour_step_px: float = Field(default=1.5, gt=0, description="distance of a contour's points, network pixels")
+    max_upscale: float = Field(default=4.0, gt=0, description="images that would be enlarged more are refused")

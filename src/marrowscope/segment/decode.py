@@ -1,0 +1,73 @@
+"""The raw output of a one-class YOLO segmentation head to boxes, scores and mask coefficients.
+
+Output 0 is (1, 4 + 1 + k, n): centre x, centre y, width, height in input pixels (corner coordinates: the first
+pixel spans 0 to 1), the score from 0 to 1, and k mask coefficients, for each of n anchors. Output 1 is
+(1, k, h / 4, w / 4), the mask prototypes. Written from the format; no code of Ultralytics is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope.errors import BundleError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from marrowscope.segment.config import SegmenterConfig
+
+_BOX_AND_SCORE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RawCells:
+    """What survives the score and the overlap test, best first.
+
+    ``boxes_xyxy`` (m, 4) in corner coordinates of the input, ``scores`` (m,), ``coefficients`` (m, k).
+    """
+
+    boxes_xyxy: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    coefficients: NDArray[np.float32]
+
+
+def decode(output: NDArray[np.float32], prototypes: NDArray[np.float32], config: SegmenterConfig) -> RawCells:
+    """Decode the two outputs of one image. No anchor above the threshold gives empty arrays.
+
+    Raises BundleError when the shapes are not those of a one-class segmentation head.
+    """
+    if output.ndim != 3 or prototypes.ndim != 4 or output.shape[1] != _BOX_AND_SCORE + prototypes.shape[1]:  # noqa: PLR2004
+        message = (
+            f"the segmenter gives outputs of shape {output.shape} and {prototypes.shape}, expected (1, 5 + k, n) and "
+            "(1, k, h, w) of a one-class YOLO segmentation model; export it again"
+        )
+        raise BundleError(message)
+    candidates = output[0, :, output[0, 4] >= config.confidence]
+    boxes = candidates[:, :4].astype(np.float64)
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+    scores = candidates[:, 4].astype(np.float64)
+    kept = suppress_overlaps(corners, scores, config.nms_iou)[: config.max_detections]
+    return RawCells(corners[kept], scores[kept], candidates[kept, _BOX_AND_SCORE:])
+
+
+def suppress_overlaps(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], max_iou: float) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression: indices of the boxes kept, best score first.
+
+    A box goes when it overlaps a kept one by more than ``max_iou``; equal scores keep their order.
+    """
+    order = np.argsort(-scores, kind="stable")
+    x0, y0, x1, y1 = boxes_xyxy.T
+    areas = (x1 - x0) * (y1 - y0)
+    kept: list[int] = []
+    while len(order):
+        best, rest = order[0], order[1:]
+        kept.append(int(best))
+        shared = np.clip(np.minimum(x1[best], x1[rest]) - np.maximum(x0[best], x0[rest]), 0, None) * np.clip(
+            np.minimum(y1[best], y1[rest]) - np.maximum(y0[best], y0[rest]), 0, None
+        )
+        united = areas[best] + areas[rest] - shared
+        order = rest[shared <= max_iou * united]
+    return np.array(kept, dtype=np.intp)
