@@ -136,29 +136,37 @@ def import_(
 
 
 def _print_cohort(cohort: Cohort) -> None:
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
+    from marrowscope.cli.tables import new_table, print_table
     from marrowscope.cohort.summary import count_by_center, count_by_code, count_by_diagnosis
 
-    console = Console()
     counts = cohort.counts
-    table = Table("", "found", "used", "rejected", "kept but changed", title=escape(str(cohort.root)))
+    table = new_table("", "found", "used", "rejected", "kept but changed", title=str(cohort.root))
     for name, tally in (("patients", counts.patients), ("images", counts.images), ("cells", counts.shapes)):
         table.add_row(name, str(tally.n_in), str(tally.n_out), _reasons(tally.rejected), _reasons(tally.changed))
-    console.print(table)
+    print_table(table)
     for title, rows in (("center", count_by_center(cohort)), ("diagnosis", count_by_diagnosis(cohort))):
-        table = Table(title, "patients", "images", "annotated", "not exhaustive", "cells", "countable", "CBLC")
+        table = new_table(
+            title,
+            "patients",
+            "images",
+            "annotated",
+            "not exhaustive",
+            "cells",
+            "countable",
+            "CBLC",
+            title=f"By {title}",
+        )
         for row in rows:
             numbers = (row.n_patients, row.n_images, row.n_annotated_images, row.n_not_exhaustive, row.n_cells)
             table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc)))
-        console.print(table)
-    table = Table("code", "name", "category", "cells", "by center", "by diagnosis")
+        print_table(table)
+    table = new_table("code", "name", "category", "cells", "by center", "by diagnosis", title="By code")
     for item in count_by_code(cohort):
         groups = (escape(_reasons(item.by_center)), escape(_reasons(item.by_diagnosis)))
         table.add_row(item.code, item.name, item.category, str(item.n_cells), *groups)
-    console.print(table)
+    print_table(table)
     losing = [fault for fault in cohort.faults if fault.loses_data]
     noted = [fault for fault in cohort.faults if not fault.loses_data]
     for title, faults in (("noted, nothing is lost", noted), ("would lose data", losing)):

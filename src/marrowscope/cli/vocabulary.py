@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from marrowscope.records import JsonDict
 
 app = typer.Typer(no_args_is_help=True, help="The raw codes, what is derived from them, and mappings to them.")
 
@@ -28,15 +31,13 @@ def show(
     """
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.table import Table
-
+    from marrowscope.cli.tables import new_table, print_table
     from marrowscope.vocabulary import load_reference_ranges, load_vocabulary
 
     vocabulary = load_vocabulary(file)
     reference = load_reference_ranges()
     if as_json:
-        document = {
+        document: JsonDict = {
             "name": vocabulary.name,
             "version": vocabulary.version,
             "sha256": vocabulary.sha256,
@@ -51,23 +52,24 @@ def show(
             }
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    console = Console()
     title = f"Vocabulary {vocabulary.name}, version {vocabulary.version}, SHA-256 {vocabulary.sha256[:12]}"
-    table = Table(
+    table = new_table(
         "code", "name", "category", "paper group", "lineage", "CBLC", "countable", "NDC", "WHO blast", title=title
     )
     for code in vocabulary.codes.values():
         who_blast = f"if {code.who_blast_if}" if code.who_blast_if else _yes(code.who_blast)
         flags = (_yes(code.cblc), _yes(code.countable), _yes(code.ndc), who_blast)
         table.add_row(code.code, code.name, code.category, code.paper_group, code.lineage, *flags)
-    console.print(table)
+    print_table(table)
     if ranges:
-        table = Table("row", "codes", "low", "high", "unit", "mark", title=f"Adult marrow, column {reference.column}")
+        table = new_table(
+            "row", "codes", "low", "high", "unit", "mark", title=f"Adult marrow, column {reference.column}"
+        )
         for row in reference.ranges.values():
             codes = " ".join(row.codes) + (f" / {' '.join(row.denominator_codes)}" if row.denominator_codes else "")
             table.add_row(row.name, codes, f"{row.low:g}", f"{row.high:g}", row.unit, row.mark)
-        console.print(table)
-        console.print(reference.source, markup=False)
+        print_table(table)
+        typer.echo(reference.source)
 
 
 @app.command()
@@ -80,9 +82,7 @@ def mapping(
 
     Example: marrowscope vocabulary mapping munich-marrow-21
     """
-    from rich.console import Console
-    from rich.table import Table
-
+    from marrowscope.cli.tables import new_table, print_table
     from marrowscope.vocabulary import load_mapping, mapping_names
 
     if name is None:
@@ -90,14 +90,13 @@ def mapping(
             typer.echo(known)
         return
     loaded = load_mapping(name)
-    table = Table(
+    table = new_table(
         "label", "meaning", "raw code", "approximate, or why dropped", title=f"{loaded.name} {loaded.version}"
     )
     for item in loaded.labels.values():
         table.add_row(item.label, item.meaning, item.code or "dropped", item.approximate or item.drop or "")
-    console = Console()
-    console.print(table)
-    console.print(loaded.source, markup=False)
+    print_table(table)
+    typer.echo(loaded.source)
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - the value itself is what is printed

@@ -1,0 +1,32 @@
+"""Tables on the terminal: nothing is cut off, long cells fold, piped output is wide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PIPED_WIDTH = 160
+
+
+def new_table(*columns: str, title: str) -> Table:
+    """Give an empty table of ``columns`` whose cells fold where the terminal is narrow."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print to standard output; the cells may hold the user's own text, so markup in it was escaped by the caller."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)
+    console.print(table)
