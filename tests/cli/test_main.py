@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND_LINE = Path(main_module.__file__).parent
-NOT_COMMANDS = {"__init__", "main", "progress"}
 
 
 def walk(command: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
@@ -70,8 +70,10 @@ def test_every_option_of_every_command_is_explained(path: tuple[str, ...]) -> No
 
 
 def test_every_module_of_the_command_line_is_reached() -> None:
-    modules = {file.stem.split("_")[0] for file in COMMAND_LINE.glob("*.py") if file.stem not in NOT_COMMANDS}
-    assert {path[0] for path in COMMANDS} == modules
+    names = {file.stem for file in COMMAND_LINE.glob("*.py")} - {"__init__", "main"}
+    modules = {name: import_module(f"marrowscope.cli.{name}") for name in names}
+    offered = {name for name, module in modules.items() if {name, "app"} & set(vars(module))}
+    assert {path[0] for path in COMMANDS} == offered
 
 
 def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:

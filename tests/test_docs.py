@@ -1,0 +1,152 @@
+"""The documents are true: links lead somewhere, commands parse, examples run, lists are complete."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+import marrowscope
+from marrowscope.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+README = TEXTS[ROOT / "README.md"]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Give the fenced code blocks of exactly this info string."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def pages_with(language: str) -> list[Path]:
+    return [page for page in PAGES if blocks(TEXTS[page], language)]
+
+
+def command_words() -> set[tuple[str, ...]]:
+    """Give every command as its words after ``marrowscope``."""
+
+    def walk(command: object, path: tuple[str, ...]) -> set[tuple[str, ...]]:
+        if not isinstance(command, typer.core.TyperGroup):
+            return {path}
+        return set().union(*(walk(child, (*path, name)) for name, child in command.commands.items()))
+
+    return walk(typer.main.get_command(app), ())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXTS[page])
+    missing = [
+        target
+        for target in targets
+        if not re.match(r"https?://|mailto:", target) and not (page.parent / target).exists()
+    ]
+    assert missing == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = TEXTS[ROOT / "docs" / "index.md"]
+    unreached = [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index]
+    assert unreached == ["index.md"]
+
+
+def test_readme_has_exactly_two_commands_that_set_everything_up() -> None:
+    commands = blocks(README, "sh")
+    assert len(commands) == 2
+    for command, goal in zip(commands, ("marrowscope demo", "pytest"), strict=True):
+        assert len(command.splitlines()) == 1
+        assert command.startswith("python3 -m pip install ")
+        assert goal in command
+
+
+def test_readme_file_map_names_what_exists() -> None:
+    (listing,) = blocks(README, "text")
+    folder = ROOT
+    entries = []
+    for line in listing.splitlines():
+        entry = line.split()[0]
+        folder = ROOT / entry if not line.startswith(" ") else folder
+        entries.append(folder if not line.startswith(" ") else folder / entry)
+    assert len(entries) > 10
+    assert [entry for entry in entries if not entry.exists()] == []
+
+
+@pytest.mark.parametrize("words", sorted(command_words()), ids=" ".join)
+def test_every_command_is_documented(words: tuple[str, ...]) -> None:
+    command = "marrowscope " + " ".join(words)
+    assert any(re.search(rf"{re.escape(command)}\b", text) for page, text in TEXTS.items() if page.parent != ROOT)
+
+
+@pytest.mark.parametrize("page", pages_with("console"), ids=name_of)
+def test_console_examples_parse(page: Path) -> None:
+    lines = [line for block in blocks(TEXTS[page], "console") for line in block.replace("\\\n", " ").splitlines()]
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if words[:1] != ["marrowscope"]:
+            continue
+        command, rest = typer.main.get_command(app), words[1:]
+        while isinstance(command, typer.core.TyperGroup) and rest and rest[0] in command.commands:
+            command, rest = command.commands[rest[0]], rest[1:]
+        assert not isinstance(command, typer.core.TyperGroup), f"{line}: no such command"
+        command.make_context(line, rest)
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
+def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a page's ```python blocks in order, as one program, in an empty folder; ```py blocks are only shown."""
+    monkeypatch.chdir(tmp_path)
+    program = "\n".join(blocks(TEXTS[page], "python"))
+    exec(compile(program, name_of(page), "exec"), {"__name__": "__example__"})  # noqa: S102 - our own documentation
+
+
+def test_every_public_name_stands_on_the_interface_page() -> None:
+    page = TEXTS[ROOT / "docs" / "api.md"]
+    assert [name for name in marrowscope.__all__ if f"`{name}`" not in page] == []
+
+
+def test_dependencies_page_lists_what_is_declared() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = {
+        "Base": declared["project"]["dependencies"],
+        "Extra `train`": declared["project"]["optional-dependencies"]["train"],
+        "Group `dev`": declared["dependency-groups"]["dev"],
+    }
+    page = TEXTS[ROOT / "docs" / "dependencies.md"]
+    for title, requirements in groups.items():
+        section = page.split(f"## {title}")[1].split("\n## ")[0]
+        listed = re.findall(r"^\| ([a-z0-9-]+) \|", section, flags=re.MULTILINE)[1:]
+        wanted = [re.split(r"[^a-z0-9-]", requirement)[0] for requirement in requirements]
+        assert sorted(listed) == sorted(wanted), title
+
+
+def test_the_dev_group_and_the_base_hold_no_training_package() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    training = {re.split(r"[^a-z0-9-]", item)[0] for item in declared["project"]["optional-dependencies"]["train"]}
+    for requirement in [*declared["project"]["dependencies"], *declared["dependency-groups"]["dev"]]:
+        assert re.split(r"[^a-z0-9-]", requirement)[0] not in training
+
+
+def test_every_release_says_what_can_alter_a_prediction() -> None:
+    releases = TEXTS[ROOT / "CHANGELOG.md"].split("\n## ")[1:]
+    assert releases
+    for release in releases:
+        assert "### Changes that can alter a prediction" in release, release.splitlines()[0]
+
+
+def test_citation_has_the_version_of_the_package() -> None:
+    assert f"\nversion: {marrowscope.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_research_use_is_stated(page: str) -> None:
+    assert "does not diagnose" in " ".join(TEXTS[ROOT / page].split())
