@@ -18,7 +18,7 @@ def ellipse(x: float, y: float, a: float, b: float) -> ContourArray:
 
 
 def draw_cell(a: float, b: float, nucleus_share: float) -> ImageArray:
-    """An elliptic cell (half axes in px) with a concentric nucleus of that share of its area."""
+    """Draw an elliptic cell (half axes in px) with a concentric nucleus of that share of its area."""
     rows, columns = np.mgrid[:300, :300]
     level = ((columns - 150) / a) ** 2 + ((rows - 150) / b) ** 2
     image = np.empty((300, 300, 3), dtype=np.uint8)

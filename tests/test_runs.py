@@ -79,12 +79,12 @@ def test_only_an_earlier_run_is_replaced_and_only_when_asked(tmp_path: Path) -> 
     write_manifest(staging, manifest())
     publish_run_folder(staging, out)
     assert not staging.exists()
-    with pytest.raises(RunError, match="found an earlier run.*add --overwrite"):
+    with pytest.raises(RunError, match=r"found an earlier run.*add --overwrite"):
         prepare_run_folder(out, overwrite=False)
     publish_run_folder(prepare_run_folder(out, overwrite=True), out)
     assert list(out.iterdir()) == []
 
     (out / "thesis.docx").touch()
-    with pytest.raises(RunError, match="something that is not a run.*choose another folder"):
+    with pytest.raises(RunError, match=r"something that is not a run.*choose another folder"):
         prepare_run_folder(out, overwrite=True)
     assert (out / "thesis.docx").exists()

@@ -30,7 +30,7 @@ def test_column_without_a_definition_is_refused() -> None:
 
 def test_absent_foreign_and_broken_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cells.parquet"
-    with pytest.raises(RunError, match="not found.*run `marrowscope predict` first"):
+    with pytest.raises(RunError, match=r"not found.*run `marrowscope predict` first"):
         read_table(path, "cells")
     write_table(path, empty_table("fields"), "fields")
     with pytest.raises(RunError, match="found table fields of schema version 1, expected cells"):
