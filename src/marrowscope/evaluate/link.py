@@ -190,10 +190,13 @@ def _patient_ratios(
     detections: pl.DataFrame,
     config: EvaluateConfig,
 ) -> pl.DataFrame:
-    """Give each patient's true and predicted ratio, both over the same exhaustively annotated fields."""
+    """Give each patient's true and predicted ratio, both over the same exhaustively annotated fields.
+
+    The true one leaves out cells cut by the image's edge, as the quality rules do for the predicted one.
+    """
     exhaustive = [field.field_id for field in compared if field.exhaustive]
     known = {field.patient_id for field in compared}
-    truth = expert.filter(pl.col("field_id").is_in(exhaustive))
+    truth = expert.filter(pl.col("field_id").is_in(exhaustive) & ~pl.col("cut"))
     called = detections.filter(pl.col("exhaustive"))
     is_mosaic = config.tile_columns * config.tile_rows > 1
     rows: list[dict[str, Any]] = []

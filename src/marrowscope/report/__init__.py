@@ -1,1 +1,8 @@
+"""The report: a page for the cohort and one for every patient, self-contained HTML a haematologist can check.
 
+``write_report(run)`` writes ``run/report/index.html``; ``figures.learning_curve`` draws a training's metrics.csv.
+"""
+
+from marrowscope.report.html import write_report
+
+__all__ = ["write_report"]

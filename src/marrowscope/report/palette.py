@@ -1,0 +1,66 @@
+"""Colours and names of the categories.
+
+One hue a lineage, darker for younger cells: granulocytic blue (eosinophils cyan), monocytic gold, erythroid
+vermilion, lymphoid green, the rest grey. The hues are those of Okabe and Ito's set for colour-blind readers
+(jfly.uni-koeln.de/color); colour never carries a fact alone, each contour and bar also has its code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from marrowscope.vocabulary import Vocabulary
+
+OTHER = "Other"
+LINEAGE_COLORS = {
+    "granulocytic": "#0b5c9e",
+    "monocytic": "#a67c00",
+    "erythroid": "#c2451e",
+    "lymphoid": "#00806a",
+    "other": "#6b7178",
+}
+CATEGORY_COLORS = {
+    "N": "#08306b",
+    "N1": "#0b4f96",
+    "N2": "#1f72b8",
+    "N3": "#4190cb",
+    "N4": "#6caedb",
+    "N5": "#9ac8e6",
+    "E": "#16a3b8",
+    "M": "#6b5000",
+    "M1": "#a67c00",
+    "M2": "#d9ab21",
+    "R": "#7a1f0a",
+    "R1": "#b03a17",
+    "R2": "#db6238",
+    "R3": "#f2977a",
+    "L": "#00806a",
+    "Other": "#6b7178",
+}
+_MANY_CODES = 2
+
+
+def category_color(category: str, lineage: str = "other") -> str:
+    """Colour of a category; a laboratory's own category takes the colour of its lineage."""
+    return CATEGORY_COLORS.get(category) or lineage_color(lineage)
+
+
+def lineage_color(lineage: str) -> str:
+    """Colour of a lineage; grey where it is not one of the five."""
+    return LINEAGE_COLORS.get(lineage, LINEAGE_COLORS["other"])
+
+
+def category_names(vocabulary: Vocabulary) -> dict[str, str]:
+    """Name each category: its own code's name, or the lineage where more than two codes are merged in it."""
+    names: dict[str, str] = {}
+    for category in vocabulary.categories:
+        codes = [code for code in vocabulary.codes.values() if code.category == category]
+        if category == OTHER:
+            names[category] = "other cells"
+        elif len(codes) > _MANY_CODES:
+            names[category] = f"{codes[0].lineage} cells"
+        else:
+            own = [code.name for code in codes if code.code == category]
+            names[category] = (own or [codes[0].name])[0]
+    return names
