@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from marrowscope.bundle import load_bundle
     from marrowscope.cohort import read_cohort
     from marrowscope.errors import InputError, MarrowscopeError
     from marrowscope.evaluate import evaluate_run
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as predict_images
     from marrowscope.prepare import prepare_crops
+    from marrowscope.report import write_report
     from marrowscope.simulate import SimulationConfig, simulate_cohort
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
@@ -32,12 +34,14 @@ _HOMES = {
     "SimulationConfig": "simulate",
     "evaluate_run": "evaluate",
     "fit_classifier": "fit",
+    "load_bundle": "bundle",
     "load_mapping": "vocabulary",
     "load_vocabulary": "vocabulary",
     "predict_images": "predict:predict",
     "prepare_crops": "prepare",
     "read_cohort": "cohort",
     "simulate_cohort": "simulate",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -48,12 +52,14 @@ __all__ = [
     "__version__",
     "evaluate_run",
     "fit_classifier",
+    "load_bundle",
     "load_mapping",
     "load_vocabulary",
     "predict_images",
     "prepare_crops",
     "read_cohort",
     "simulate_cohort",
+    "write_report",
 ]
 
 
