@@ -6,6 +6,7 @@ inside the package is for demonstration; its card says what it was trained on.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -86,9 +87,12 @@ def run_demo(
     """
     bundle = demonstration_bundle()
     cohort, run = out / "cohort", out / "run"
-    if cohort.exists() and not overwrite:
+    is_earlier = (cohort / "simulation.json").is_file()
+    if cohort.exists() and not (overwrite and is_earlier):
         message = f"{out}: found an earlier demonstration, expected a new folder; add --overwrite or choose --out"
         raise RunError(message)
+    if is_earlier:
+        shutil.rmtree(cohort)
     config = SimulationConfig(
         patients=len(DEMO_DIAGNOSES),
         centers=2,
@@ -98,7 +102,7 @@ def run_demo(
         workers=workers,
         diagnoses=DEMO_DIAGNOSES,
     )
-    simulate_cohort(cohort, config, progress=_stage(progress, "Simulating fields"), overwrite=overwrite)
+    simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"))
     predict(
         [cohort],
         bundle,

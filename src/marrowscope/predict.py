@@ -16,6 +16,7 @@ import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,12 +47,12 @@ from marrowscope.tables import CELLS, FIELDS, REJECT_REASONS, conform, write_tab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from marrowscope.bundle import Bundle, Network
+    from marrowscope.bundle import Bundle
     from marrowscope.cohort.inputs import InputImage, Inputs
+    from marrowscope.networks import Network
     from marrowscope.records import Detection, ImageArray
     from marrowscope.vocabulary import Vocabulary
 
@@ -110,7 +111,7 @@ def predict(
     started = time.monotonic()
     inputs = collect_inputs(paths)
     _refuse_missing_scale(inputs.images, config)
-    opened = bundle if not hasattr(bundle, "joinpath") else load_bundle(bundle)
+    opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     staging = prepare_run_folder(out, overwrite=overwrite)
     engine = CellEngine(opened, config)
     rows = engine.run(inputs.images, progress)
@@ -151,15 +152,10 @@ class CellEngine:
         self._vocabulary = bundle.vocabulary
         self._crop_spec = validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]")
         self._rules = validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]")
-        options = {
-            "backend": config.backend,
-            "device": config.device,
-            "precision": config.precision,
-            "threads": config.threads,
-        }
-        network = bundle.open_segmenter(**options)
+        options = (config.backend, config.device, config.precision, config.threads)
+        network = bundle.open_segmenter(*options)
         self._segmenter = Segmenter.from_bundle(bundle, network)
-        self._members: list[Network] = bundle.open_classifiers(**options)
+        self._members: list[Network] = bundle.open_classifiers(*options)
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
 
     def run(self, images: Sequence[InputImage], progress: Callable[[int, int], None] | None = None) -> _Rows:
@@ -259,7 +255,7 @@ def _read(item: InputImage) -> _Decoded:
 
 
 def _member_mean(outputs: Sequence[dict[str, NDArray[np.float32]]], name: str) -> NDArray[np.float64]:
-    return np.mean([output[name] for output in outputs], axis=0, dtype=np.float64)
+    return np.asarray(np.mean([output[name] for output in outputs], axis=0), dtype=np.float64)
 
 
 def _field_row(

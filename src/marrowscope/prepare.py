@@ -14,7 +14,7 @@ number of crops is known, then the crops, written to disk as they are cut.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,10 +27,10 @@ from marrowscope.match import match_contours
 from marrowscope.quality import QualityRules, apply_quality_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from marrowscope.records import ContourArray, Field, Patient
+    from marrowscope.records import Annotation, ContourArray, Field, Patient
     from marrowscope.segment.segmenter import Segmenter
 
 STORED_CROP_PX = 136
@@ -49,6 +49,11 @@ CELLS_SCHEMA: dict[str, pl.DataType] = {
     "match_iou": pl.Float64(),
     "um_per_px": pl.Float64(),
 }
+MISSED_SCHEMA: dict[str, pl.DataType] = {
+    "field_id": pl.String(),
+    "shape_index": pl.Int64(),
+    "expert_code": pl.String(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,18 @@ class _PlannedCrop:
     expert_code: str
     shape_index: int
     match_iou: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _FieldPlan:
+    """One field, its scale, what is to be cut from it, and what the segmenter missed, added or was refused."""
+
+    field: Field
+    um_per_px: float
+    crops: tuple[_PlannedCrop, ...]
+    missed: tuple[Annotation, ...] = ()
+    n_unlabelled: int = 0
+    n_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,60 +113,49 @@ def prepare_crops(
         message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
         raise InputError(message)
     scales = [_scale_of(field, um_per_px) for field in annotated]
-    steps = len(annotated) * (2 if segmenter else 1)
-    counts = {"missed": 0, "unlabelled": 0, "rejected": 0}
-    missed: list[dict[str, str | int]] = []
-    plans: list[list[_PlannedCrop]] = []
-    for index, (field, scale) in enumerate(zip(annotated, scales, strict=True)):
-        plan = [
-            _PlannedCrop(item.contour_xy, "expert", item.code, item.shape_index, None) for item in field.annotations
-        ]
+    steps = _Steps(len(annotated) * (2 if segmenter else 1), progress)
+    plans = []
+    for field, scale in zip(annotated, scales, strict=True):
+        plan = _plan_expert(field, scale)
         if segmenter:
-            plan += _plan_predicted(field, scale, segmenter, rules, counts, missed)
-            _report(progress, index + 1, steps)
+            plan = _plan_predicted(plan, segmenter, rules)
+            steps.done_one()
         plans.append(plan)
-    diagnosis_of = {patient.patient_id: patient.diagnosis for patient in patients}
     out.mkdir(parents=True, exist_ok=True)
-    frame = _cut_all(annotated, scales, plans, spec, out, diagnosis_of, progress, steps)
-    frame.write_parquet(out / "cells.parquet")
-    pl.DataFrame(
-        missed, schema={"field_id": pl.String(), "shape_index": pl.Int64(), "expert_code": pl.String()}
-    ).write_parquet(out / "missed.parquet")
-    n_predicted = int((frame["source"] == "predicted").sum())
+    diagnosis_of = {patient.patient_id: patient.diagnosis for patient in patients}
+    cells = _cut_all(plans, spec, out, diagnosis_of, steps)
+    cells.write_parquet(out / "cells.parquet")
+    missed = _missed_table(plans)
+    missed.write_parquet(out / "missed.parquet")
+    n_predicted = int((cells["source"] == "predicted").sum())
     prepared = PreparedCrops(
         folder=out,
-        n_expert=frame.height - n_predicted,
+        n_expert=cells.height - n_predicted,
         n_predicted=n_predicted,
-        n_missed=counts["missed"],
-        n_unlabelled=counts["unlabelled"],
-        n_rejected=counts["rejected"],
+        n_missed=missed.height,
+        n_unlabelled=sum(plan.n_unlabelled for plan in plans),
+        n_rejected=sum(plan.n_rejected for plan in plans),
     )
     _write_summary(out, prepared, spec, rules, segmenter)
     return prepared
 
 
-def _plan_predicted(
-    field: Field,
-    scale: float,
-    segmenter: Segmenter,
-    rules: QualityRules,
-    counts: dict[str, int],
-    missed: list[dict[str, str | int]],
-) -> list[_PlannedCrop]:
-    """Segment one field and match what passes the rules; adds to the counts and to the missed cells."""
-    detections = segmenter.detect(read_image(field.path), scale)
-    reasons = apply_quality_rules(detections, rules, field.width_px, field.height_px, scale)
+def _plan_expert(field: Field, um_per_px: float) -> _FieldPlan:
+    """Plan a crop of every expert polygon."""
+    crops = (_PlannedCrop(item.contour_xy, "expert", item.code, item.shape_index, None) for item in field.annotations)
+    return _FieldPlan(field, um_per_px, tuple(crops))
+
+
+def _plan_predicted(plan: _FieldPlan, segmenter: Segmenter, rules: QualityRules) -> _FieldPlan:
+    """Segment the field and add a crop of every contour that passes the rules and matches an expert polygon."""
+    field = plan.field
+    detections = segmenter.detect(read_image(field.path), plan.um_per_px)
+    reasons = apply_quality_rules(detections, rules, field.width_px, field.height_px, plan.um_per_px)
     kept = [detection for detection, reason in zip(detections, reasons, strict=True) if reason is None]
     matching = match_contours(
         [detection.contour_xy for detection in kept], [item.contour_xy for item in field.annotations]
     )
-    counts["rejected"] += len(detections) - len(kept)
-    counts["unlabelled"] += len(matching.unmatched_predicted)
-    counts["missed"] += len(matching.unmatched_expert)
-    for expert_index in matching.unmatched_expert:
-        item = field.annotations[expert_index]
-        missed.append({"field_id": field.field_id, "shape_index": item.shape_index, "expert_code": item.code})
-    return [
+    matched = (
         _PlannedCrop(
             contour_xy=kept[pair.predicted].contour_xy,
             source="predicted",
@@ -158,32 +164,32 @@ def _plan_predicted(
             match_iou=pair.iou,
         )
         for pair in matching.pairs
-    ]
+    )
+    return replace(
+        plan,
+        crops=(*plan.crops, *matched),
+        missed=tuple(field.annotations[index] for index in matching.unmatched_expert),
+        n_unlabelled=len(matching.unmatched_predicted),
+        n_rejected=len(detections) - len(kept),
+    )
 
 
 def _cut_all(
-    fields: Sequence[Field],
-    scales: Sequence[float],
-    plans: Sequence[Sequence[_PlannedCrop]],
-    spec: CropSpec,
-    out: Path,
-    diagnosis_of: dict[str, str],
-    progress: Callable[[int, int], None] | None,
-    steps: int,
+    plans: Sequence[_FieldPlan], spec: CropSpec, out: Path, diagnosis_of: Mapping[str, str], steps: _Steps
 ) -> pl.DataFrame:
     """Cut every planned crop into the two memory-mapped arrays; gives the table in the same order."""
-    n_crops = sum(len(plan) for plan in plans)
+    n_crops = sum(len(plan.crops) for plan in plans)
     stored = spec.with_margin(STORED_CROP_PX)
     size = stored.size_px
     crops = np.lib.format.open_memmap(out / "crops.npy", mode="w+", dtype=np.uint8, shape=(n_crops, size, size, 3))
     masks = np.lib.format.open_memmap(out / "masks.npy", mode="w+", dtype=np.bool_, shape=(n_crops, size, size))
     rows: list[dict[str, str | float | None]] = []
-    for index, (field, scale, plan) in enumerate(zip(fields, scales, plans, strict=True)):
-        if plan:
-            window = slice(len(rows), len(rows) + len(plan))
-            crops[window], masks[window] = cut_crops(
-                read_image(field.path), [item.contour_xy for item in plan], scale, stored
-            )
+    for plan in plans:
+        field = plan.field
+        if plan.crops:
+            window = slice(len(rows), len(rows) + len(plan.crops))
+            contours = [item.contour_xy for item in plan.crops]
+            crops[window], masks[window] = cut_crops(read_image(field.path), contours, plan.um_per_px, stored)
         rows += [
             {
                 "cell_id": f"{field.field_id}#{item.shape_index}/{item.source}",
@@ -195,14 +201,23 @@ def _cut_all(
                 "source": item.source,
                 "expert_code": item.expert_code,
                 "match_iou": item.match_iou,
-                "um_per_px": scale,
+                "um_per_px": plan.um_per_px,
             }
-            for item in plan
+            for item in plan.crops
         ]
-        _report(progress, steps - len(fields) + index + 1, steps)
+        steps.done_one()
     crops.flush()
     masks.flush()
     return pl.DataFrame(rows, schema=CELLS_SCHEMA)
+
+
+def _missed_table(plans: Sequence[_FieldPlan]) -> pl.DataFrame:
+    rows = [
+        {"field_id": plan.field.field_id, "shape_index": item.shape_index, "expert_code": item.code}
+        for plan in plans
+        for item in plan.missed
+    ]
+    return pl.DataFrame(rows, schema=MISSED_SCHEMA)
 
 
 def _write_summary(
@@ -225,6 +240,19 @@ def _write_summary(
     (out / "prepare.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
 
 
+class _Steps:
+    """Counts the steps of both passes for the progress callback."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def done_one(self) -> None:
+        """Report one more step."""
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, self._total)
+
+
 def _scale_of(field: Field, um_per_px: float | None) -> float:
     scale = field.um_per_px or um_per_px
     if scale is None:
@@ -234,8 +262,3 @@ def _scale_of(field: Field, um_per_px: float | None) -> float:
         )
         raise ScaleError(message)
     return scale
-
-
-def _report(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
-    if progress:
-        progress(done, total)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from marrowscope.records import Field, Patient
 
 
 def prepare(
@@ -24,7 +27,6 @@ def prepare(
 
     Example: marrowscope prepare cohort --segmenter segmenter/segmenter.onnx --out crops
     """
-    from marrowscope.bundle import open_network
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import prepare_crops
@@ -32,19 +34,19 @@ def prepare(
     from marrowscope.vocabulary import load_vocabulary
 
     vocabulary = load_vocabulary()
-    patients, fields = [], []
+    patients: list[Patient] = []
+    fields: list[Field] = []
     for root in cohorts:
         cohort = read_cohort(root, vocabulary=vocabulary, um_per_px=um_per_px)
         require_clean(cohort)
         patients += cohort.patients
         fields += cohort.fields
-    network = None if segmenter is None else open_network(segmenter, backend=backend)
     with progress_bar("Segmenting and cutting") as advance:
         prepared = prepare_crops(
             patients,
             fields,
             out,
-            segmenter=None if network is None else Segmenter.from_network(network),
+            segmenter=None if segmenter is None else Segmenter.from_onnx(segmenter, backend=backend),
             um_per_px=um_per_px,
             progress=advance,
         )
