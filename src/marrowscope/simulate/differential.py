@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from marrowscope.simulate.parameters import Parameters
 
+
 @dataclass(frozen=True)
 class Differential:
     """A patient's true composition: ``cblc_share`` among counted cells and the share of each code among all."""

@@ -13,16 +13,19 @@ import cv2
 import numpy as np
 
 from marrowscope.simulate import background
-from marrowscope.simulate.cell import CellPlan, draw_cell, draw_truncated
+from marrowscope.simulate.cell import draw_cell, draw_truncated
+from marrowscope.simulate.erythrocytes import add_erythrocytes
+from marrowscope.simulate.frame import CellPlan
 from marrowscope.simulate.optics import develop
 from marrowscope.simulate.parameters import load_parameters, number, span
 from marrowscope.simulate.placement import place_cells
 from marrowscope.simulate.shapes import draw_outline, outline_contour
+from marrowscope.simulate.slide import Slide, lay_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from marrowscope.records import ContourArray, FloatArray, ImageArray
+    from marrowscope.records import ContourArray, ImageArray, MaskArray
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
 
@@ -77,24 +80,11 @@ def _plan(rng: np.random.Generator, code: str, style: PatientStyle, parameters: 
     return CellPlan(code, (0.0, 0.0), outline, nc)
 
 
-def _fill(contour: ContourArray, height: int, width: int, value: np.uint8, out: np.ndarray | None = None) -> np.ndarray:
-    image = np.zeros((height, width), dtype=np.uint8) if out is None else out
+def _fill(contour: ContourArray, height: int, width: int) -> MaskArray:
+    image = np.zeros((height, width), dtype=np.uint8)
     points = np.round(contour * (1 << SHIFT_BITS)).astype(np.int32)
-    cv2.fillPoly(image, [points], int(value), lineType=cv2.LINE_8, shift=SHIFT_BITS)
-    return image
-
-
-def _composite(density: FloatArray, patch: FloatArray, cover: FloatArray, keep: float, x0: int, y0: int) -> None:
-    """Lay a cell on the canvas: what lies below keeps the share ``keep`` of its density under it."""
-    height, width = density.shape[:2]
-    ax, ay = max(x0, 0), max(y0, 0)
-    bx, by = min(x0 + patch.shape[1], width), min(y0 + patch.shape[0], height)
-    if ax >= bx or ay >= by:
-        return
-    window = density[ay:by, ax:bx]
-    part = (slice(ay - y0, by - y0), slice(ax - x0, bx - x0))
-    window *= (1.0 - (1.0 - keep) * cover[part])[..., None]
-    window += patch[part]
+    cv2.fillPoly(image, [points], 1, lineType=cv2.LINE_8, shift=SHIFT_BITS)
+    return image > 0
 
 
 def render_field(
@@ -102,6 +92,7 @@ def render_field(
     codes: Sequence[str],
     style: PatientStyle,
     parameters: Parameters | None = None,
+    *,
     width_px: int = 1280,
     height_px: int = 960,
 ) -> SimulatedField:
@@ -111,39 +102,52 @@ def render_field(
     """
     parameters = parameters or load_parameters()
     plans = [_plan(rng, code, style, parameters) for code in codes]
-    placed = place_cells(rng, plans, style.center.blood_like, parameters, width_px, height_px)
+    placed = place_cells(rng, plans, parameters, (width_px, height_px), blood_like=style.center.blood_like)
     contours = [outline_contour(item.plan.outline, item.plan.center_xy) for item in placed]
     order = np.zeros((height_px, width_px), dtype=np.uint8)
     inside_px: list[int] = []
     for number_drawn, contour in enumerate(contours, start=1):
-        single = _fill(contour, height_px, width_px, np.uint8(1))
+        single = _fill(contour, height_px, width_px)
         inside_px.append(int(single.sum()))
-        order[single > 0] = number_drawn
+        order[single] = number_drawn
     counts = np.bincount(order.ravel(), minlength=len(contours) + 1)
 
-    density = np.zeros((height_px, width_px, 3), dtype=np.float32)
-    background.add_erythrocytes(rng, density, order > 0, style, parameters)
-    background.add_fat_holes(rng, density, style, parameters)
-    background.add_plasma(rng, density, style)
-    background.add_platelets(rng, density, style, parameters)
+    slide = Slide(height_px, width_px)
+    add_erythrocytes(rng, slide, order > 0, style, parameters)
+    background.add_fat_holes(rng, slide, style, parameters)
+    background.add_plasma(rng, slide, style)
+    background.add_platelets(rng, slide, style, parameters)
+    density = slide.density(style)
     um_per_px = style.center.um_per_px
     cells: list[CellTruth] = []
     for index, (item, contour) in enumerate(zip(placed, contours, strict=True)):
         patch = draw_cell(rng, item.plan, um_per_px, style, parameters)
         keep = float(rng.uniform(0.15, 0.7))
-        _composite(density, patch.density, patch.cover, keep, patch.x0, patch.y0)
+        lay_over(density, patch.density, patch.cover, keep, (patch.x0, patch.y0))
         cells.append(
-            _truth(item.plan, contour, (inside_px[index], int(counts[index + 1])), patch.nucleus_area_px,
-                   (um_per_px, width_px, height_px, number(parameters.optics.field["minimum_visible"])),
-                   touching=item.touching, overlapping=item.overlapping)
+            _truth(
+                item.plan,
+                contour,
+                (inside_px[index], int(counts[index + 1])),
+                patch.nucleus_area_px,
+                (um_per_px, width_px, height_px, number(parameters.optics.field["minimum_visible"])),
+                touching=item.touching,
+                overlapping=item.overlapping,
+            )
         )
-    background.add_debris(rng, density, style, parameters)
+    background.add_precipitate(rng, density, style, parameters)
     return SimulatedField(develop(rng, density, style), um_per_px, tuple(cells))
 
 
 def _truth(
-    plan: CellPlan, contour: ContourArray, pixels: tuple[int, int], nucleus_px: float,
-    frame: tuple[float, int, int, float], *, touching: bool, overlapping: bool,
+    plan: CellPlan,
+    contour: ContourArray,
+    pixels: tuple[int, int],
+    nucleus_px: float,
+    frame: tuple[float, int, int, float],
+    *,
+    touching: bool,
+    overlapping: bool,
 ) -> CellTruth:
     um_per_px, width, height, minimum = frame
     x, y = contour[:, 0], contour[:, 1]

@@ -37,7 +37,7 @@ class SimulationConfig(StageConfig):
         default="differential",
         description="differential: codes as in the diagnosis; balanced: every code about equally, for training",
     )
-    min_cells: int = Field(default=0, ge=0, description="fields are added (at most as many again) up to this many cells")
+    min_cells: int = Field(default=0, ge=0, description="fields are added (as many again at most) up to this many")
     cells_per_field: tuple[int, int] | None = Field(
         default=None, description="nucleated cells per field, [least, most]; default by the look of the centre"
     )
@@ -63,12 +63,13 @@ class SimulationConfig(StageConfig):
 
 
 class Chromatin(StageConfig):
-    """Texture of a nucleus: clump size (um), contrast, sharpness of the clumps, share of strands."""
+    """Texture of a nucleus: clump size (um), contrast, sharpness, share of strands, extra contrast at the membrane."""
 
     scale_um: float
     contrast: float
     gain: float
     ridge: float
+    peripheral: float = 0.0
 
 
 class Granule(StageConfig):

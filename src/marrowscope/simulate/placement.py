@@ -9,15 +9,17 @@ import numpy as np
 
 from marrowscope.simulate.parameters import number
 from marrowscope.simulate.shapes import N_ANGLES, press
+from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from marrowscope.simulate.cell import CellPlan
+    from marrowscope.simulate.frame import CellPlan
     from marrowscope.simulate.parameters import Parameters
 
-ERYTHROID = frozenset({"R", "R1", "R2", "R3"})
 TRIES = 40
+TOUCHING_PX = 1.5
+OVERLAPPING_PX = -3.0
 
 
 @dataclass
@@ -41,58 +43,91 @@ def _clearance(plan: CellPlan, center: tuple[float, float], others: Sequence[Pla
     delta = np.array([other.plan.center_xy for other in others]) - center
     distance = np.hypot(delta[:, 0], delta[:, 1])
     index = np.round(np.arctan2(delta[:, 1], delta[:, 0]) * N_ANGLES / (2 * np.pi)).astype(np.int64)
-    theirs = np.array([other.plan.outline[(i + N_ANGLES // 2) % N_ANGLES] for other, i in zip(others, index, strict=True)])
+    opposite = (index + N_ANGLES // 2) % N_ANGLES
+    theirs = np.array([other.plan.outline[i] for other, i in zip(others, opposite, strict=True)])
     return float(np.min(distance - plan.outline[index % N_ANGLES] - theirs))
 
 
-def place_cells(
-    rng: np.random.Generator, plans: Sequence[CellPlan], blood_like: bool, parameters: Parameters,  # noqa: FBT001
-    width_px: int, height_px: int,
-) -> list[PlacedCell]:
-    """Place the cells one after the other; touching pairs flatten against each other or overlap.
+@dataclass(frozen=True)
+class _Rules:
+    """How the cells of one field lie."""
 
-    Cells of the erythroid line are placed in a row, so that touching ones form islands. A cell that finds no place in
-    40 tries is left out (the field is full).
+    touch_share: float
+    overlap_share: float
+    edge_share: float
+    islands: float
+    width_px: int
+    height_px: int
+
+
+def place_cells(
+    rng: np.random.Generator,
+    plans: Sequence[CellPlan],
+    parameters: Parameters,
+    size_px: tuple[int, int],
+    *,
+    blood_like: bool,
+) -> list[PlacedCell]:
+    """Place the cells one after the other on ``size_px`` (width, height); touching pairs flatten or overlap.
+
+    Huge cells come first, the erythroid line last and in a row, so that touching ones form islands. A cell that finds
+    no place in 40 tries is left out (the field is full).
     """
     table = parameters.optics.field
-    touch_share = number(table["touching_blood_like" if blood_like else "touching_marrow"])
-    overlap_share, edge_share = number(table["overlap"]), number(table["edge_share"])
-    ordered = sorted(plans, key=lambda plan: (-float(plan.outline.max() > 0.25 * height_px), plan.code in ERYTHROID))
+    rules = _Rules(
+        touch_share=number(table["touching_blood_like" if blood_like else "touching_marrow"]),
+        overlap_share=number(table["overlap"]),
+        edge_share=number(table["edge_share"]),
+        islands=number(table["islands"]),
+        width_px=size_px[0],
+        height_px=size_px[1],
+    )
+    codes = load_vocabulary().codes
+    erythroid = {code for code, facts in codes.items() if facts.lineage == "erythroid"}
     placed: list[PlacedCell] = []
-    for plan in ordered:
-        radius = float(np.sqrt(np.mean(plan.outline**2)))
-        for _ in range(TRIES):
-            touching = bool(placed) and rng.random() < touch_share
-            overlapping = touching and rng.random() < overlap_share
-            if touching:
-                same = [c for c in placed if (c.plan.code in ERYTHROID) == (plan.code in ERYTHROID)]
-                pool = same if same and rng.random() < number(table["islands"]) else placed
-                host = pool[int(rng.integers(len(pool)))]
-                direction = rng.uniform(0, 2 * np.pi)
-                distance = _reach(host.plan, direction) + _reach(plan, direction + np.pi)
-                distance -= radius * (rng.uniform(0.15, 0.45) if overlapping else rng.uniform(-0.02, 0.14))
-                x = host.plan.center_xy[0] + distance * np.cos(direction)
-                y = host.plan.center_xy[1] + distance * np.sin(direction)
-            else:
-                margin = -0.6 * radius if rng.random() < edge_share else min(1.02 * radius, 0.45 * height_px)
-                x = rng.uniform(margin, width_px - margin)
-                y = rng.uniform(margin, height_px - margin)
-            if not (-0.7 * radius < x < width_px + 0.7 * radius and -0.7 * radius < y < height_px + 0.7 * radius):
-                continue
-            allowed = -0.5 * radius if overlapping else (-0.2 * radius if touching else 0.12 * radius)
-            if _clearance(plan, (x, y), placed) < allowed:
-                continue
-            plan.center_xy = (float(x), float(y))
-            cell = PlacedCell(plan, touching, overlapping)
-            if touching and not overlapping:
-                _flatten(cell, placed)
+    for plan in sorted(plans, key=lambda p: (float(p.outline.max()) < 0.25 * size_px[1], p.code in erythroid)):
+        cell = _try_places(rng, plan, placed, rules, erythroid)
+        if cell is not None:
             placed.append(cell)
-            break
     for cell in placed:
         gap = _clearance(cell.plan, cell.plan.center_xy, [other for other in placed if other is not cell])
-        cell.touching = gap < 1.5  # noqa: PLR2004 - px: no background between them
-        cell.overlapping = cell.overlapping or gap < -3.0  # noqa: PLR2004
+        cell.touching = gap < TOUCHING_PX
+        cell.overlapping = cell.overlapping or gap < OVERLAPPING_PX
     return placed
+
+
+def _try_places(
+    rng: np.random.Generator, plan: CellPlan, placed: Sequence[PlacedCell], rules: _Rules, erythroid: set[str]
+) -> PlacedCell | None:
+    """Find a place for one cell beside the placed ones; None after 40 tries."""
+    radius = float(np.sqrt(np.mean(plan.outline**2)))
+    for _ in range(TRIES):
+        touching = bool(placed) and rng.random() < rules.touch_share
+        overlapping = touching and rng.random() < rules.overlap_share
+        if touching:
+            same = [cell for cell in placed if (cell.plan.code in erythroid) == (plan.code in erythroid)]
+            pool = same if same and rng.random() < rules.islands else placed
+            host = pool[int(rng.integers(len(pool)))].plan
+            direction = rng.uniform(0, 2 * np.pi)
+            distance = _reach(host, direction) + _reach(plan, direction + np.pi)
+            distance -= radius * (rng.uniform(0.15, 0.45) if overlapping else rng.uniform(-0.02, 0.14))
+            x = host.center_xy[0] + distance * np.cos(direction)
+            y = host.center_xy[1] + distance * np.sin(direction)
+        else:
+            margin = -0.6 * radius if rng.random() < rules.edge_share else min(1.02 * radius, 0.45 * rules.height_px)
+            x, y = rng.uniform(margin, rules.width_px - margin), rng.uniform(margin, rules.height_px - margin)
+        beyond = 0.7 * radius
+        if not (-beyond < x < rules.width_px + beyond and -beyond < y < rules.height_px + beyond):
+            continue
+        allowed = -0.5 * radius if overlapping else (-0.2 * radius if touching else 0.12 * radius)
+        if _clearance(plan, (x, y), placed) < allowed:
+            continue
+        plan.center_xy = (float(x), float(y))
+        cell = PlacedCell(plan, touching, overlapping)
+        if touching and not overlapping:
+            _flatten(cell, placed)
+        return cell
+    return None
 
 
 def _flatten(cell: PlacedCell, others: Sequence[PlacedCell]) -> None:

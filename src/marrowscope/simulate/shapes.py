@@ -98,9 +98,7 @@ def _bitten(rng: np.random.Generator, plane: Plane, size: float, depth: tuple[fl
     for _ in range(bites):
         reach = size * rng.uniform(1.0, 1.25)
         width = size * rng.uniform(0.5, 0.9)
-        bite = _ellipse(
-            plane, (reach * np.cos(direction), reach * np.sin(direction)), rng.uniform(1.0, 1.8), direction
-        )
+        bite = _ellipse(plane, (reach * np.cos(direction), reach * np.sin(direction)), rng.uniform(1.0, 1.8), direction)
         value = value + size * rng.uniform(*depth) * np.exp(-((bite / width) ** 2))
         direction += rng.uniform(1.2, 3.4)
     return value

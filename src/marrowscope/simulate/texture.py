@@ -80,7 +80,11 @@ def _disc(radius_px: float) -> FloatArray:
 
 
 def scatter(
-    rng: np.random.Generator, probability: FloatArray, n: int, radius_px: tuple[float, float], amount: tuple[float, float]
+    rng: np.random.Generator,
+    probability: FloatArray,
+    n: int,
+    radius_px: tuple[float, float],
+    amount: tuple[float, float],
 ) -> FloatArray:
     """Scatter ``n`` granules over the pixels by ``probability`` (height, width); gives their dye amount per pixel.
 

@@ -85,7 +85,7 @@ def simulate_field(config: SimulationConfig, plan: PatientPlan, number: int, par
         n_cells = int(rng.integers(config.cells_per_field[0], config.cells_per_field[1] + 1))
     correlation = parameters.differentials.intra_field["correlation"]
     codes = draw_field_codes(rng, plan.differential.shares, n_cells, correlation)
-    return render_field(rng, codes, plan.style, parameters, config.width_px, config.height_px)
+    return render_field(rng, codes, plan.style, parameters, width_px=config.width_px, height_px=config.height_px)
 
 
 def iterate_fields(
@@ -130,26 +130,28 @@ def _truth_rows(plan: PatientPlan, number: int, field: SimulatedField) -> list[d
     shape_index = 0
     for cell in field.cells:
         annotated = cell.polygon_xy is not None
-        rows.append({
-            "patient_id": plan.patient_id,
-            "center": plan.center,
-            "diagnosis": plan.differential.diagnosis,
-            "field": f"field_{number:03d}",
-            "shape_index": shape_index if annotated else None,
-            "code": cell.code,
-            "um_per_px": field.um_per_px,
-            "diameter_um": cell.diameter_um,
-            "area_um2": cell.area_um2,
-            "circularity": cell.circularity,
-            "nc": cell.nc,
-            "nucleus_area_um2": cell.nucleus_area_um2,
-            "inside_fraction": cell.inside_fraction,
-            "visible_fraction": cell.visible_fraction,
-            "cut_by_edge": cell.cut_by_edge,
-            "touching": cell.touching,
-            "overlapping": cell.overlapping,
-            "contour_xy": cell.contour_xy.ravel().tolist(),
-        })
+        rows.append(
+            {
+                "patient_id": plan.patient_id,
+                "center": plan.center,
+                "diagnosis": plan.differential.diagnosis,
+                "field": f"field_{number:03d}",
+                "shape_index": shape_index if annotated else None,
+                "code": cell.code,
+                "um_per_px": field.um_per_px,
+                "diameter_um": cell.diameter_um,
+                "area_um2": cell.area_um2,
+                "circularity": cell.circularity,
+                "nc": cell.nc,
+                "nucleus_area_um2": cell.nucleus_area_um2,
+                "inside_fraction": cell.inside_fraction,
+                "visible_fraction": cell.visible_fraction,
+                "cut_by_edge": cell.cut_by_edge,
+                "touching": cell.touching,
+                "overlapping": cell.overlapping,
+                "contour_xy": cell.contour_xy.ravel().tolist(),
+            }
+        )
         shape_index += annotated
     return rows
 
@@ -200,9 +202,7 @@ def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[st
     pl.DataFrame(truth).write_parquet(out / "truth_patients.parquet")
 
 
-def simulate_cohort(
-    out: Path, config: SimulationConfig, progress: Callable[[int, int], None] | None = None
-) -> None:
+def simulate_cohort(out: Path, config: SimulationConfig, progress: Callable[[int, int], None] | None = None) -> None:
     """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
 
     Raises RunError when ``out`` already holds something.

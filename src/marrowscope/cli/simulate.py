@@ -1,0 +1,48 @@
+"""`marrowscope simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(help="New or empty folder for the cohort.")],
+    *,
+    patients: Annotated[int, typer.Option(help="Number of patients.")] = 6,
+    centers: Annotated[int, typer.Option(help="Number of centers, each with its own stain, scale and camera.")] = 2,
+    fields: Annotated[int, typer.Option(help="Fields of view per patient, at least.")] = 10,
+    seed: Annotated[int, typer.Option(help="Changes every cell, style and differential.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; the result does not depend on it.")] = 1,
+    min_cells: Annotated[int, typer.Option(help="Add fields until a patient has this many annotated cells.")] = 0,
+    composition: Annotated[
+        str, typer.Option(help="differential: as in the diagnosis; balanced: every code about equally, for training.")
+    ] = "differential",
+    diagnosis: Annotated[
+        list[str] | None, typer.Option(help="Give the patients these diagnoses in turn (repeat the option).")
+    ] = None,
+) -> None:
+    """Simulate a cohort of smears with exact truth: images, LabelMe polygons and tables of every cell.
+
+    Example: marrowscope simulate cohort --patients 12 --centers 3 --fields 10 --seed 1 --workers 2
+    """
+    from marrowscope.cli.progress import progress_bar
+    from marrowscope.config import validate_config
+    from marrowscope.simulate import SimulationConfig, simulate_cohort
+
+    values = {
+        "patients": patients,
+        "centers": centers,
+        "fields": fields,
+        "seed": seed,
+        "workers": workers,
+        "min_cells": min_cells,
+        "composition": composition,
+        "diagnoses": tuple(diagnosis or ()),
+    }
+    config = validate_config(SimulationConfig, values, "simulate")
+    with progress_bar("Simulating patients") as advance:
+        simulate_cohort(out, config, progress=advance)
+    typer.echo(f"Cohort of {patients} patients of {centers} centers, truth in truth_cells.parquet: {out}")
