@@ -21,6 +21,7 @@ from marrowscope.cli.demo import demo
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
+from marrowscope.cli.simulate import simulate
 from marrowscope.cli.report import report
 from marrowscope.errors import DependencyError, InputError, MarrowscopeError
 
@@ -71,6 +72,7 @@ CHECK = "Look and check"
 app.command(rich_help_panel=READ)(demo)
 app.command(rich_help_panel=READ)(predict)
 app.command(rich_help_panel=READ)(report)
+app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=CHECK)(evaluate)
