@@ -1,0 +1,92 @@
+"""Crops of a cohort: what is planned is what is cut, and expert = matched + missed."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.crop import CropSpec, cut_crop
+from marrowscope.errors import InputError, ScaleError
+from marrowscope.imaging import read_image, write_image
+from marrowscope.prepare import STORED_CROP_PX, prepare_crops
+from marrowscope.quality import QualityRules
+from marrowscope.records import Annotation, ContourArray, Detection, Field, ImageArray, Patient
+from marrowscope.segment.config import SegmenterConfig
+
+
+def circle(x: float, y: float, radius: float) -> ContourArray:
+    angle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1)
+
+
+class FixedSegmenter:
+    """Finds the same contours in every image."""
+
+    sha256 = "f" * 64
+    config = SegmenterConfig()
+
+    def __init__(self, contours: list[ContourArray]) -> None:
+        self._contours = contours
+
+    def detect(self, image: ImageArray, um_per_px: float) -> list[Detection]:
+        """Give the fixed contours."""
+        del image, um_per_px
+        return [Detection(contour, (0.0, 0.0, 1.0, 1.0), 0.9) for contour in self._contours]
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Field:
+    path = tmp_path / "a.png"
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    write_image(path, image)
+    expert = (
+        Annotation("N", circle(100, 100, 40), 0),
+        Annotation("N5", circle(250, 100, 40), 1),
+        Annotation("V", circle(300, 220, 40), 4),
+    )
+    return Field("P1/a", "P1", "A", path, "0" * 64, 400, 300, 0.15, annotated=True, annotations=expert)
+
+
+PATIENTS = [Patient("P1", "A", "AML")]
+
+
+def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, tmp_path: Path) -> None:
+    segmenter = FixedSegmenter([circle(252, 101, 38), circle(98, 101, 41), circle(100, 230, 40), circle(4, 150, 40)])
+    prepared = prepare_crops(PATIENTS, [field], tmp_path / "crops", segmenter=segmenter, rules=QualityRules())  # type: ignore[arg-type]
+    assert (prepared.n_expert, prepared.n_predicted, prepared.n_missed) == (3, 2, 1)
+    assert (prepared.n_unlabelled, prepared.n_rejected) == (1, 1)
+    assert prepared.n_expert == prepared.n_predicted + prepared.n_missed
+
+    cells = pl.read_parquet(prepared.folder / "cells.parquet")
+    assert cells["source"].to_list() == ["expert"] * 3 + ["predicted"] * 2
+    assert cells["expert_code"].to_list() == ["N", "N5", "V", "N5", "N"]
+    assert cells["diagnosis"].unique().to_list() == ["AML"]
+    assert cells["cell_id"].n_unique() == 5
+    missed = pl.read_parquet(prepared.folder / "missed.parquet")
+    assert missed.rows() == [("P1/a", 4, "V")]
+
+    crops = np.load(prepared.folder / "crops.npy")
+    masks = np.load(prepared.folder / "masks.npy")
+    assert crops.shape == (5, STORED_CROP_PX, STORED_CROP_PX, 3)
+    stored = CropSpec().with_margin(STORED_CROP_PX)
+    expected = cut_crop(read_image(field.path), circle(98, 101, 41), 0.15, stored)
+    assert np.array_equal(crops[4], expected.image)
+    assert np.array_equal(masks[4], expected.mask)
+
+
+def test_without_a_segmenter_only_expert_crops_are_cut(field: Field, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    prepared = prepare_crops(PATIENTS, [field], tmp_path / "crops", progress=lambda *step: steps.append(step))
+    assert (prepared.n_expert, prepared.n_predicted, prepared.n_missed) == (3, 0, 0)
+    assert steps == [(1, 1)]
+
+
+def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Field, tmp_path: Path) -> None:
+    bare = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15)
+    with pytest.raises(InputError, match=r"found 1 fields and no annotation.*annotate the fields first"):
+        prepare_crops(PATIENTS, [bare], tmp_path / "crops")
+    unscaled = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, None, annotated=True)
+    with pytest.raises(ScaleError, match="add a um_per_px column or set --um-per-px"):
+        prepare_crops(PATIENTS, [unscaled], tmp_path / "crops")
+    assert not (tmp_path / "crops").exists()
