@@ -28,7 +28,7 @@ UNCERTAIN_BELOW = 0.7
 """A cell called CBLC with less than this probability is marked as uncertain."""
 
 MAX_MOST_CERTAIN, MAX_LEAST_CERTAIN = 180, 60
-N_NEAR_MISSES = 24
+N_NEAR_MISSES = 27
 REASONS = {
     "too_small": "smaller than a nucleated cell",
     "too_large": "larger than one cell",

@@ -7,6 +7,7 @@ vermilion, lymphoid green, the rest grey. The hues are those of Okabe and Ito's 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,22 +24,24 @@ LINEAGE_COLORS = {
 CATEGORY_COLORS = {
     "N": "#08306b",
     "N1": "#0b4f96",
-    "N2": "#1f72b8",
-    "N3": "#4190cb",
-    "N4": "#6caedb",
-    "N5": "#9ac8e6",
+    "N2": "#1b6ab0",
+    "N3": "#3583c4",
+    "N4": "#5599d3",
+    "N5": "#74aede",
     "E": "#16a3b8",
     "M": "#6b5000",
     "M1": "#a67c00",
-    "M2": "#d9ab21",
+    "M2": "#cf9f17",
     "R": "#7a1f0a",
     "R1": "#b03a17",
     "R2": "#db6238",
-    "R3": "#f2977a",
+    "R3": "#e8845f",
     "L": "#00806a",
     "Other": "#6b7178",
 }
 _MANY_CODES = 2
+_REMARK = re.compile(r" \([^)]*\)")
+"""``polychromatic (intermediate) erythroblast`` is printed as ``polychromatic erythroblast``."""
 
 
 def category_color(category: str, lineage: str = "other") -> str:
@@ -62,5 +65,5 @@ def category_names(vocabulary: Vocabulary) -> dict[str, str]:
             names[category] = f"{codes[0].lineage} cells"
         else:
             own = [code.name for code in codes if code.code == category]
-            names[category] = (own or [codes[0].name])[0]
+            names[category] = _REMARK.sub("", (own or [codes[0].name])[0])
     return names

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FIELD_LONG_SIDE_PX = 1280
 FIELD_QUALITY = 78
 CELL_QUALITY = 86
-CELL_SPEC = CropSpec(side_um=28.8, size_px=112)
+CELL_SPEC = CropSpec(side_um=28.8, size_px=128)
 """Side of a gallery picture: the 28.8 um the classifier sees, the same for every cell so that sizes compare."""
 
 _UNSCALED_SIDE_PX = 192
