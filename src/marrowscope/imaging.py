@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
-MAX_MEGAPIXELS = 100.0
+_JPEG_START, _JPEG_START_OF_SCAN, _JPEG_END_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 def is_image_path(path: Path) -> bool:
@@ -43,6 +44,9 @@ def decode_image(data: bytes, where: str) -> ImageArray:
     if not data:
         message = f"{where}: found an empty file, expected an image; export the image again or remove it"
         raise ImageError(message)
+    if _is_truncated(data):
+        message = f"{where}: found an image that ends too early; copy or export it again"
+        raise ImageError(message)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
@@ -55,6 +59,19 @@ def decode_image(data: bytes, where: str) -> ImageArray:
         )
         raise ImageError(message)
     return np.ascontiguousarray(decoded, dtype=np.uint8)
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Say whether a JPEG or PNG lacks its end: decoders fill the missing part with grey and say nothing.
+
+    A marker cannot occur inside a JPEG's coded pixels, so a complete file has its last end-of-image marker behind its
+    last start-of-scan marker, whatever thumbnails it carries.
+    """
+    if data.startswith(_JPEG_START):
+        return data.rfind(_JPEG_END_OF_IMAGE) < data.rfind(_JPEG_START_OF_SCAN)
+    if data.startswith(_PNG_START):
+        return _PNG_END not in data
+    return False
 
 
 def read_image(path: Path) -> ImageArray:

@@ -1,0 +1,149 @@
+"""Prediction with the demonstration bundle on simulated fields: tables, counts, faults, equivalences."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.demo import compare_with_truth, demonstration_bundle
+from marrowscope.errors import BundleError, InputError, RunError, ScaleError
+from marrowscope.imaging import read_image, write_image
+from marrowscope.predict import PredictConfig, Prediction, predict
+from marrowscope.runs import read_manifest
+from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.tables import read_table
+
+CONFIG = PredictConfig(backend="onnxruntime", threads=1)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("predict") / "cohort"
+    config = SimulationConfig(patients=2, centers=2, fields=2, seed=11, diagnoses=("AML_M2", "control"))
+    simulate_cohort(out, config)
+    return out
+
+
+@pytest.fixture(scope="module")
+def prediction(cohort: Path) -> Prediction:
+    return predict([cohort], demonstration_bundle(), cohort.parent / "run", config=CONFIG)
+
+
+def test_tables_and_manifest_reconcile_and_are_read_back_equal(prediction: Prediction, cohort: Path) -> None:
+    counts = prediction.manifest.counts
+    assert (counts.patients, counts.images, counts.images_failed) == (2, 4, 0)
+    assert counts.cells >= 20
+    assert prediction.fields["n_contours"].sum() == prediction.cells.height
+    assert counts.cells + sum(counts.rejected.values()) == counts.contours
+    for kind in ("fields", "cells", "patients"):
+        assert read_table(prediction.folder / f"{kind}.parquet", kind).equals(getattr(prediction, kind))
+    assert read_manifest(prediction.folder) == prediction.manifest
+    assert prediction.manifest.precision == "f32"
+    assert prediction.manifest.bundle["files"]
+    assert set(prediction.patients["diagnosis"]) == set(pl.read_csv(cohort / "patients.csv")["diagnosis"])
+
+
+def test_kept_cells_are_classified_and_rejected_ones_are_not(prediction: Prediction) -> None:
+    kept = prediction.cells.filter(pl.col("reject_reason").is_null())
+    rejected = prediction.cells.filter(pl.col("reject_reason").is_not_null())
+    assert rejected.height > 0
+    assert rejected["p_cblc"].null_count() == rejected.height
+    assert kept["p_cblc"].is_between(0, 1).all()
+    sums = kept["p_category"].list.sum().to_numpy()
+    assert np.allclose(sums, 1, atol=1e-4)
+    assert kept.filter(pl.col("is_cblc") & ~pl.col("is_countable")).is_empty()
+    assert prediction.cells["cell_id"].n_unique() == prediction.cells.height
+
+
+def test_ratio_is_near_the_exact_one(prediction: Prediction, cohort: Path) -> None:
+    compared = compare_with_truth(prediction.folder, cohort)
+    assert len(compared) == 2
+    for patient in compared:
+        assert patient.ratio is not None
+        assert abs(patient.ratio - patient.true_ratio) < 0.25
+
+
+def test_batch_size_changes_no_call(prediction: Prediction, cohort: Path, tmp_path: Path) -> None:
+    single = predict(
+        [cohort], demonstration_bundle(), tmp_path / "run", config=CONFIG.model_copy(update={"batch_size": 1})
+    )
+    exact = [name for name in single.cells.columns if not name.startswith("p_")]
+    assert single.cells.select(exact).equals(prediction.cells.select(exact))
+    assert np.allclose(single.cells["p_cblc"].drop_nulls(), prediction.cells["p_cblc"].drop_nulls(), atol=1e-5)
+
+
+def test_corrupt_image_is_recorded_and_the_rest_is_as_before(
+    prediction: Prediction, cohort: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "cohort"
+    shutil.copytree(cohort, damaged)
+    patient = min(path for path in damaged.iterdir() if path.is_dir())
+    (patient / "field_000.jpg").write_bytes((patient / "field_001.jpg").read_bytes()[:20_000])
+    (patient / "field_009.png").write_bytes(b"")
+    result = predict([damaged], demonstration_bundle(), tmp_path / "run", config=CONFIG)
+    assert result.manifest.counts.images_failed == 2
+    assert result.manifest.counts.cells == prediction.manifest.counts.cells
+    errors = {failure["field_id"]: failure["error"] for failure in result.manifest.failures}
+    assert "field_009.png: found an empty file" in errors[f"{patient.name}/field_009"]
+    assert "ends too early; copy or export it again" in errors[f"{patient.name}/field_000"]
+    assert result.fields["status"].to_list().count("failed") == 2
+    assert result.patients["n_fields_failed"].to_list() == [2, 0]
+
+
+def test_image_without_a_cell_gives_a_patient_without_a_ratio(tmp_path: Path) -> None:
+    folder = tmp_path / "empty-patient"
+    folder.mkdir()
+    write_image(folder / "blank.png", np.full((300, 400, 3), 235, dtype=np.uint8))
+    result = predict(
+        [folder], demonstration_bundle(), tmp_path / "run", config=CONFIG.model_copy(update={"um_per_px": 0.15})
+    )
+    assert result.cells.is_empty()
+    assert result.patients["patient_id"].to_list() == ["empty-patient"]
+    assert result.patients["cblc_ratio"].to_list() == [None]
+    assert result.patients["n_countable"].to_list() == [0]
+
+
+def test_loose_images_belong_to_the_patient_named_after_their_folder(
+    prediction: Prediction, cohort: Path, tmp_path: Path
+) -> None:
+    patient = min(path for path in cohort.iterdir() if path.is_dir())
+    scale = prediction.fields.filter(pl.col("patient_id") == patient.name)["um_per_px"][0]
+    config = CONFIG.model_copy(update={"um_per_px": scale})
+    images = sorted(patient.glob("*.jpg"))
+    result = predict(images, demonstration_bundle(), tmp_path / "run", config=config)
+    of_patient = prediction.cells.filter(pl.col("patient_id") == patient.name)
+    assert result.patients["patient_id"].to_list() == [patient.name]
+    assert result.cells["cell_id"].to_list() == of_patient["cell_id"].to_list()
+
+
+def test_whatever_can_be_refused_early_is_refused_before_a_run_exists(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    bundle = demonstration_bundle()
+    with pytest.raises(InputError, match=r"nowhere: not found, expected a cohort, a patient's folder or an image"):
+        predict([tmp_path / "nowhere"], bundle, out)
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(InputError, match=r"found no image, expected files ending in"):
+        predict([tmp_path / "bare"], bundle, out)
+    image = next(cohort.glob("*/*.jpg"))
+    with pytest.raises(ScaleError, match=r"found no scale.*set --um-per-px"):
+        predict([image], bundle, out)
+    with pytest.raises(BundleError, match=r"found no bundle.toml"):
+        predict([cohort], tmp_path, out)
+    assert not out.exists()
+    out.mkdir()
+    (out / "notes.txt").touch()
+    with pytest.raises(RunError, match=r"something that is not a run"):
+        predict([cohort], bundle, out)
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "P1"
+    folder.mkdir()
+    image = np.full((64, 64, 3), 235, dtype=np.uint8)
+    write_image(folder / "a.png", image)
+    write_image(folder / "a.jpg", image)
+    assert read_image(folder / "a.jpg").shape == (64, 64, 3)
+    with pytest.raises(InputError, match=r"found the name 'P1/a' taken by"):
+        predict([folder], demonstration_bundle(), tmp_path / "run", config=CONFIG)
