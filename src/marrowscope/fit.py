@@ -3,7 +3,7 @@
 A training folder holds
     split.csv                who trained, who selected, who was left out
     fit.json                 configuration, data hash, versions, result
-    <n>-<stage>/             checkpoint.safetensors, best.safetensors, metrics.csv, learning_curve.svg, tensorboard/
+    <n>-<stage>/             checkpoint.safetensors, best.safetensors, metrics.csv, tensorboard/
     classifier.safetensors   the last stage's best weights, with all that is needed to export them in the header
 Stage 1 (GT-to-YOLO) learns from crops cut from expert contours, stage 2 (YOLO-to-YOLO) goes on from its best epoch on
 crops cut from predicted contours; both select on predicted ones. A killed call, resumed, ends in equal weights.
@@ -15,9 +15,8 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING
-
-import torch
 
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
 from marrowscope.errors import RunError
@@ -26,7 +25,7 @@ from marrowscope.runs import installed_versions
 from marrowscope.train.checkpoint import EpochRow, hash_weights, load_tensors
 from marrowscope.train.dataset import CropSet, class_priors, open_crop_set
 from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, fit_stage
-from marrowscope.train.model import CellClassifier, ClassifierInfo
+from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.weights import InitialWeights, load_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
@@ -78,25 +77,28 @@ def fit_classifier(
     write_split(out / SPLIT_NAME, roles)
     record: dict[str, object] = {
         "config": config.model_dump(mode="json"),
+        "crops": str(crops.resolve()),
+        "prepared": crop_set.summary,
         "data_sha256": data_sha256,
         "split_sha256": sha256_file(out / SPLIT_NAME),
         "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
-        "versions": installed_versions() | {"torch": torch.__version__},
+        "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
     }
     _write_json(out / FIT_NAME, record)
 
-    torch.manual_seed(config.seed)
-    model = CellClassifier(config.architecture, len(vocabulary.categories), config.dropout)
+    model = new_classifier(config.architecture, len(vocabulary.categories), config.dropout, config.seed)
     fingerprint = _fingerprint(config, record)
+    counts: dict[str, dict[str, int]] = {}
     plans = [plan for plan in config.stages if plan.epochs]
     best_path, info = out / CLASSIFIER_NAME, None
     for number, plan in enumerate(plans, start=1):
         folder = out / f"{number}-{plan.name}"
         start = _start(model, config, folder, best_path if number > 1 else None, info)
         inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
+        counts[plan.name] = _count(crop_set, inputs)
         fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
         best_path, info = folder / BEST_NAME, inputs.info
-    return _finish(out, best_path, record)
+    return _finish(out, best_path, {**record, "stages": counts})
 
 
 def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> dict[str, Role]:
@@ -149,6 +151,14 @@ def _stage_inputs(
         initial_weights=start.source,
     )
     return StageInputs(crop_set, training_rows, crop_set.rows(validation, plan.select_on), info, fingerprint)
+
+
+def _count(crop_set: CropSet, inputs: StageInputs) -> dict[str, int]:
+    """Count crops and patients on both sides of a stage."""
+    sides = {"training": inputs.training_rows, "validation": inputs.validation_rows}
+    return {f"{side}_crops": len(rows) for side, rows in sides.items()} | {
+        f"{side}_patients": crop_set.cells["patient_id"][rows].n_unique() for side, rows in sides.items()
+    }
 
 
 def _fingerprint(config: ClassifierConfig, record: Mapping[str, object]) -> str:

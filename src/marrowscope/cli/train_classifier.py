@@ -41,7 +41,7 @@ def classifier(
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
-    with _ProgressLines() as lines:
+    with _ProgressLines(out) as lines:
         result = fit_classifier(source, out, settings, split=split, resume=resume, on_progress=lines.update)
     if as_json:
         figures = result.best.model_dump(mode="json")
@@ -72,7 +72,10 @@ def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa:
 
 
 class _ProgressLines:
-    """A rich bar for the current epoch, and a line for each finished one."""
+    """A rich bar for the current epoch; for each finished one a line, and the learning curve drawn anew."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -94,7 +97,9 @@ class _ProgressLines:
         self._bars.stop()
 
     def update(self, now: Progress) -> None:
-        """Move the bar, and print the figures of an epoch that is done."""
+        """Move the bar, and print and draw the figures of an epoch that is done."""
+        from marrowscope.report.figures import learning_curve
+
         left_min, left_s = divmod(round(now.seconds_left), 60)
         figures = f"loss {now.loss:.3f}, {now.crops_per_second:.0f} crops/s, stage done in {left_min}:{left_s:02d}"
         title = f"{now.stage} epoch {now.epoch}/{now.n_epochs}"
@@ -106,3 +111,5 @@ class _ProgressLines:
                 f"{row.cblc_weighted_f1:.3f}, category macro F1 {row.category_macro_f1:.3f}, "
                 f"{row.crops_per_second:.0f} crops/s"
             )
+            for table in self._out.glob("*/metrics.csv"):
+                learning_curve(table, table.with_name("learning_curve.svg"))

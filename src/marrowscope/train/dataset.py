@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from marrowscope.records import ImageArray
+    from marrowscope.records import ImageArray, JsonDict
     from marrowscope.train.config import AugmentConfig, Source
     from marrowscope.vocabulary import Vocabulary
 
@@ -39,6 +39,7 @@ class CropSet:
     """Stored crops (n, s, s, 3) uint8, their table, and their labels by head, each (n,) int64.
 
     Crops without an expert code (predicted cells that nobody labelled) have the label -1 in every head.
+    ``um_per_px`` is the scale of a crop, ``summary`` the content of prepare.json.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class CropSet:
     labels: Mapping[str, IntArray]
     categories: tuple[str, ...]
     um_per_px: float
+    summary: JsonDict
 
     @property
     def stored_px(self) -> int:
@@ -74,8 +76,8 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
     try:
         crops = np.load(folder / CROPS_NAME, mmap_mode="r", allow_pickle=False)
         cells = pl.read_parquet(folder / CELLS_NAME)
-        crop = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))["crop"]
-        um_per_px = float(crop["side_um"]) / float(crop["size_px"])
+        summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
+        um_per_px = float(summary["crop"]["side_um"]) / float(summary["crop"]["size_px"])
     except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
         message = f"{folder}: the crop set cannot be read ({error}); make it again with `marrowscope prepare`"
         raise InputError(message) from error
@@ -89,7 +91,7 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
     if len(crops) != len(cells):
         message = f"{folder}: found {len(crops)} crops beside {len(cells)} table rows; make the crop set again"
         raise InputError(message)
-    return CropSet(folder, crops, cells, _labels(cells, vocabulary, folder), vocabulary.categories, um_per_px)
+    return CropSet(folder, crops, cells, _labels(cells, vocabulary, folder), vocabulary.categories, um_per_px, summary)
 
 
 def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: int) -> dict[str, tuple[float, ...]]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import timm
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from marrowscope.config import StageConfig
 from marrowscope.errors import ConfigError
-
-if TYPE_CHECKING:
-    import torch
 
 HEADS = ("cblc", "countable", "category")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -79,7 +77,13 @@ class CellClassifier(nn.Module):
         self.countable = nn.Linear(width, 2)
         self.category = nn.Linear(width, n_categories)
 
-    def forward(self, crops: torch.Tensor) -> ClassifierOutput:
+    def forward(self, crops: Tensor) -> ClassifierOutput:
         """Give the logits of every head."""
         features = self.dropout(self.trunk(crops))
         return ClassifierOutput(self.cblc(features), self.countable(features), self.category(features))
+
+
+def new_classifier(architecture: str, n_categories: int, dropout: float, seed: int) -> CellClassifier:
+    """Make a classifier whose random initial weights are a function of ``seed``."""
+    torch.manual_seed(seed)
+    return CellClassifier(architecture, n_categories, dropout)
