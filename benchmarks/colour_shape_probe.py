@@ -38,7 +38,7 @@ def cell_features(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> list[flo
     area = float(mask.sum())
     hull = max(cv2.contourArea(cv2.convexHull(contour)), 1.0)
     _, axes, _ = cv2.minAreaRect(contour)
-    elongation = 1.0 - min(axes) / max(max(axes), 1.0)
+    elongation = 1.0 - min(axes) / max(*axes, 1.0)
     shape = [np.sqrt(area), 4 * np.pi * area / perimeter**2, area / hull, elongation, float(inside.mean(axis=1).min())]
     return [*inside.mean(axis=0), *inside.std(axis=0), *shape]
 

@@ -1,0 +1,179 @@
+"""How well a segmenter finds cells it was not trained on: recall, precision and mean IoU, one JSON object.
+
+    python benchmarks/detection.py cohort SEG.onnx COHORT [--tiles 4x3] [--half 0|1] [--patients FILE]
+    python benchmarks/detection.py plasma SEG.onnx FOLDER   (images and annotations.coco.json; only plasma cells)
+    python benchmarks/detection.py boxes  SEG.onnx FOLDER   (YOLO boxes; erythrocytes give the scale) [--stems FILE]
+
+A detection matches at contour IoU >= 0.5 (boxes: box IoU >= 0.5). An unmatched detection at the edge of an image or of
+a tile counts neither way, because cut cells are not annotated. `--half` keeps every second patient, in the order of
+their names: tune on one half, report on the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from marrowscope import geometry
+from marrowscope.cohort import read_cohort
+from marrowscope.evaluate.link import EvaluateConfig, touches_edge
+from marrowscope.imaging import read_image
+from marrowscope.match import match_contours
+from marrowscope.quality import QualityRules, apply_quality_rules
+from marrowscope.records import ContourArray, Field
+from marrowscope.segment.segmenter import Segmenter
+from marrowscope.vocabulary import load_vocabulary
+
+PLASMA_CELL_DIAMETER_UM = 14.5
+"""Middle of the range of plasma cells, 9-20 um: the scale of images that state none is estimated from it."""
+
+
+def score_cohort(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Recall, precision and mean IoU per centre, before and after the quality rules."""
+    columns, rows = (int(part) for part in arguments.tiles.split("x"))
+    config = EvaluateConfig(tile_columns=columns, tile_rows=rows)
+    cohort = read_cohort(arguments.source, vocabulary=load_vocabulary())
+    chosen = sorted({field.patient_id for field in cohort.fields})
+    if arguments.patients:
+        listed = set(arguments.patients.read_text(encoding="utf-8").split())
+        chosen = [patient for patient in chosen if patient in listed]
+    if arguments.half is not None:
+        chosen = chosen[arguments.half :: 2]
+    counts: dict[str, dict[str, Any]] = {}
+    for field in track([field for field in cohort.fields if field.patient_id in set(chosen)], "detecting"):
+        scale = field.um_per_px or arguments.um_per_px
+        detections = segmenter.detect(read_image(field.path), scale)
+        reasons = apply_quality_rules(detections, QualityRules(), field.width_px, field.height_px, scale)
+        contours = [detection.contour_xy for detection in detections]
+        kept = [contour for contour, reason in zip(contours, reasons, strict=True) if reason is None]
+        sums = counts.setdefault(
+            field.center, {"patients": set(), "fields": 0, "expert": 0, "detections": 0, "ious": []}
+        )
+        sums["patients"].add(field.patient_id)
+        sums["fields"] += 1
+        sums["expert"] += len(field.annotations)
+        sums["detections"] += len(contours)
+        for name, side in (("all", contours), ("kept", kept)):
+            _add_matches(sums, name, side, field, config)
+    return {center: _shares(sums) for center, sums in sorted(counts.items())}
+
+
+def _add_matches(
+    sums: dict[str, Any], name: str, contours: list[ContourArray], field: Field, config: EvaluateConfig
+) -> None:
+    matching = match_contours(contours, [annotation.contour_xy for annotation in field.annotations])
+    wrong = sum(not touches_edge(contours[index], field, config) for index in matching.unmatched_predicted)
+    sums[f"found_{name}"] = sums.get(f"found_{name}", 0) + len(matching.pairs)
+    sums[f"wrong_{name}"] = sums.get(f"wrong_{name}", 0) + wrong
+    if name == "all":
+        sums["ious"] += [pair.iou for pair in matching.pairs]
+
+
+def _shares(sums: dict[str, Any]) -> dict[str, Any]:
+    shares = {
+        "n_patients": len(sums["patients"]),
+        "n_fields": sums["fields"],
+        "n_expert": sums["expert"],
+        "detections_per_field": sums["detections"] / sums["fields"],
+        "mean_iou": float(np.mean(sums["ious"])) if sums["ious"] else None,
+    }
+    for name in ("all", "kept"):
+        found, wrong = sums[f"found_{name}"], sums[f"wrong_{name}"]
+        shares[f"recall_{name}"] = found / max(1, sums["expert"])
+        shares[f"precision_{name}"] = found / max(1, found + wrong)
+    return shares
+
+
+def score_plasma(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Recall of plasma cells per camera; other cells are not annotated, so there is no precision."""
+    document = json.loads((arguments.source / "annotations.coco.json").read_text(encoding="utf-8"))
+    camera_of = {image["id"]: tuple(image["camera_size"]) for image in document["images"]}
+    contours_of: dict[int, list[ContourArray]] = {image["id"]: [] for image in document["images"]}
+    for annotation in document["annotations"]:
+        parts = [np.asarray(part, dtype=np.float64).reshape(-1, 2) for part in annotation["segmentation"]]
+        contours_of[annotation["image_id"]].append(max(parts, key=geometry.area))
+    diameters: dict[tuple[int, ...], list[float]] = {}
+    for image_id, contours in contours_of.items():
+        diameters.setdefault(camera_of[image_id], []).extend(2 * (geometry.area(c) / np.pi) ** 0.5 for c in contours)
+    scale_of = {camera: PLASMA_CELL_DIAMETER_UM / float(np.median(found)) for camera, found in diameters.items()}
+    figures: dict[str, Any] = {}
+    for image in track(document["images"], "detecting"):
+        camera = camera_of[image["id"]]
+        detections = segmenter.detect(read_image(arguments.source / image["file_name"]), scale_of[camera])
+        expert = contours_of[image["id"]]
+        matching = match_contours([detection.contour_xy for detection in detections], expert)
+        sums = figures.setdefault(
+            "x".join(map(str, camera)),
+            {"um_per_px": scale_of[camera], "n_fields": 0, "n_expert": 0, "found": 0, "n": 0},
+        )
+        sums["n_fields"] += 1
+        sums["n_expert"] += len(expert)
+        sums["found"] += len(matching.pairs)
+        sums["n"] += len(detections)
+    for sums in figures.values():
+        sums["detections_per_field"] = sums.pop("n") / sums["n_fields"]
+        sums["recall"] = sums["found"] / sums["n_expert"]
+    totals = [sum(sums[name] for sums in figures.values()) for name in ("found", "n_expert")]
+    return figures | {"recall": totals[0] / totals[1], "n_expert": totals[1]}
+
+
+def score_boxes(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Recall and precision against boxes of white cells, per image size; every white cell is boxed there."""
+    from marrowscope.train.segmenter_data import box_fields  # noqa: PLC0415  needs the training extra
+
+    stems = set(arguments.stems.read_text(encoding="utf-8").split()) if arguments.stems else None
+    figures: dict[str, dict[str, float]] = {}
+    items = [item for item in box_fields(arguments.source) if stems is None or item.image_path.stem in stems]
+    for item in track(items, "detecting"):
+        image = read_image(item.image_path)
+        height, width = image.shape[:2]
+        detections = segmenter.detect(image, item.um_per_px)
+        found = [_box_contour(detection.contour_xy) for detection in detections]
+        expert = [_box_contour(contour) for contour in item.contours_xy]
+        matching = match_contours(found, expert)
+        field = Field("", "", "", item.image_path, "", width, height, item.um_per_px)
+        wrong = sum(not touches_edge(found[index], field, EvaluateConfig()) for index in matching.unmatched_predicted)
+        sums = figures.setdefault(
+            f"{width}x{height}", {"um_per_px": item.um_per_px, "n_fields": 0, "n_expert": 0, "found": 0, "wrong": 0}
+        )
+        sums["n_fields"] += 1
+        sums["n_expert"] += len(expert)
+        sums["found"] += len(matching.pairs)
+        sums["wrong"] += wrong
+    total = {name: sum(sums[name] for sums in figures.values()) for name in ("n_fields", "n_expert", "found", "wrong")}
+    result: dict[str, Any] = {**figures, "all": total}
+    for sums in result.values():
+        sums["recall"] = sums["found"] / max(1, sums["n_expert"])
+        sums["precision"] = sums["found"] / max(1, sums["found"] + sums["wrong"])
+    return result
+
+
+def _box_contour(contour_xy: ContourArray) -> ContourArray:
+    x0, y0, x1, y1 = geometry.bounding_box(contour_xy)
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+
+
+def main() -> None:
+    """Parse the command line and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("cohort", "plasma", "boxes"))
+    parser.add_argument("segmenter", type=Path)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--tiles", default="1x1")
+    parser.add_argument("--half", type=int, choices=(0, 1))
+    parser.add_argument("--patients", type=Path)
+    parser.add_argument("--stems", type=Path)
+    parser.add_argument("--um-per-px", type=float)
+    arguments = parser.parse_args()
+    segmenter = Segmenter.from_onnx(arguments.segmenter)
+    score = {"cohort": score_cohort, "plasma": score_plasma, "boxes": score_boxes}[arguments.kind]
+    print(json.dumps(score(segmenter, arguments), indent=2))
+
+
+if __name__ == "__main__":
+    main()
