@@ -1,0 +1,110 @@
+"""Size and scale from image headers, checked against full decoding."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from marrowscope.cohort.images import examine_image, header_size, metadata_scale
+from marrowscope.imaging import decode_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (37, 53, 3), dtype=np.uint8)
+
+
+def encoded(suffix: str) -> bytes:
+    return cv2.imencode(suffix, IMAGE)[1].tobytes()
+
+
+def tiff(unit: int, numerator: int, denominator: int, order: str = "<") -> bytes:
+    """Give a TIFF head whose first directory holds x resolution and its unit."""
+    start = b"II*\x00" if order == "<" else b"MM\x00*"
+    entries = struct.pack(order + "HHII", 282, 5, 1, 38) + struct.pack(order + "HHIHH", 296, 3, 1, unit, 0)
+    directory = struct.pack(order + "H", 2) + entries + struct.pack(order + "I", 0)
+    return start + struct.pack(order + "I", 8) + directory + struct.pack(order + "II", numerator, denominator)
+
+
+def png_with(kind: bytes, body: bytes) -> bytes:
+    """Give the test image as PNG with one more chunk after its header."""
+    data = encoded(".png")
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return data[:33] + chunk + data[33:]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_header_size_agrees_with_decoding(suffix: str) -> None:
+    data = encoded(suffix)
+    height, width = decode_image(data, "f").shape[:2]
+    assert header_size(data) == (width, height) == (53, 37)
+
+
+def test_progressive_jpeg() -> None:
+    data = cv2.imencode(".jpg", IMAGE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert header_size(data) == (53, 37)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".webp"])
+def test_other_formats_have_to_be_decoded(suffix: str) -> None:
+    assert header_size(encoded(suffix)) is None
+
+
+def test_exif_may_rotate_so_the_header_is_not_trusted(tmp_path: Path) -> None:
+    data = encoded(".jpg")
+    orientation = b"Exif\x00\x00" + b"MM\x00*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    rotated = data[:2] + b"\xff\xe1" + struct.pack(">H", len(orientation) + 2) + orientation + data[2:]
+    assert header_size(rotated) is None
+    path = tmp_path / "f.jpg"
+    path.write_bytes(rotated)
+    file = examine_image(path, "f.jpg", decode=False)
+    assert (file.width_px, file.height_px) == (37, 53)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"", b"\xff\xd8\x00\x00\x00"])
+def test_broken_headers_have_no_size(data: bytes) -> None:
+    assert header_size(data) is None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_scale_of_a_tiff(order: str) -> None:
+    assert metadata_scale(tiff(3, 50_000, 1, order)) == pytest.approx(0.2)
+    assert metadata_scale(tiff(2, 254_000, 2, order)) == pytest.approx(0.2)
+
+
+def test_scale_of_a_png() -> None:
+    assert metadata_scale(png_with(b"pHYs", struct.pack(">IIB", 5_000_000, 5_000_000, 1))) == pytest.approx(0.2)
+    assert metadata_scale(png_with(b"pHYs", struct.pack(">IIB", 5_000_000, 5_000_000, 0))) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(2, 72, 1),  # a camera's 72 dots per inch
+        tiff(1, 50_000, 1),  # no absolute unit
+        tiff(3, 50_000, 0),
+        tiff(3, 50_000, 1)[:20],
+        encoded(".png"),
+        encoded(".jpg"),
+        b"",
+    ],
+)
+def test_no_scale_in_the_metadata(data: bytes) -> None:
+    assert metadata_scale(data) is None
+
+
+def test_scale_of_the_image_is_read_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "f.png"
+    path.write_bytes(png_with(b"pHYs", struct.pack(">IIB", 5_000_000, 5_000_000, 1)))
+    assert examine_image(path, "f.png", decode=True).um_per_px == pytest.approx(0.2)
+
+
+def test_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    fault = examine_image(tmp_path / "f.png", "p1/f.png", decode=True).fault
+    assert fault is not None
+    assert "p1/f.png: found no access (No such file" in fault.sentence()

@@ -1,0 +1,87 @@
+"""COCO and GeoJSON become LabelMe beside the images, all or nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from marrowscope.annotations.coco import write_coco
+from marrowscope.annotations.geojson import write_geojson
+from marrowscope.annotations.labelme import read_labelme
+from marrowscope.annotations.shapes import AnnotatedImage
+from marrowscope.cohort.convert import import_annotations
+from marrowscope.errors import CohortError, InputError
+from marrowscope.imaging import write_image
+from marrowscope.records import Annotation
+from marrowscope.vocabulary import load_mapping, load_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOCABULARY = load_vocabulary()
+SQUARE = np.array([[5.0, 5.0], [15.0, 5.0], [15.0, 15.0], [5.0, 15.0]])
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    root = tmp_path / "images"
+    for name in ("p1/f1.png", "p2/f2.png"):
+        (root / name).parent.mkdir(parents=True)
+        write_image(root / name, np.zeros((40, 60, 3), dtype=np.uint8))
+    return root
+
+
+def coco(tmp_path: Path, *entries: tuple[str, int, tuple[str, ...]]) -> Path:
+    path = tmp_path / "a.coco.json"
+    write_coco(
+        path,
+        [
+            AnnotatedImage(name, width, 40, tuple(Annotation(label, SQUARE, 0) for label in labels), exhaustive=False)
+            for name, width, labels in entries
+        ],
+    )
+    return path
+
+
+def test_import_translates_and_writes_beside_the_images(images: Path, tmp_path: Path) -> None:
+    source = coco(tmp_path, ("p1/f1.png", 60, ("SNE", "PLATELET")), ("f2.png", 60, ()))
+    done = import_annotations(source, images, "coco", VOCABULARY, mapping=load_mapping("barcelona-13"))
+    assert (done.n_files, done.n_cells, done.rejected) == (2, 1, {"dropped_by_mapping": 1})
+    written = read_labelme(images / "p1/f1.json")
+    assert ([shape.code for shape in written.shapes], written.exhaustive) == (["N5"], False)
+    np.testing.assert_array_equal(written.shapes[0].contour_xy, SQUARE)
+    assert read_labelme(images / "p2/f2.json").n_shapes == 0
+
+
+def test_import_of_geojson(images: Path, tmp_path: Path) -> None:
+    source = tmp_path / "a.geojson"
+    write_geojson(source, "p1/f1.png", 60, 40, [Annotation("N1", SQUARE, 0)])
+    assert import_annotations(source, images, "geojson", VOCABULARY).n_cells == 1
+
+
+def test_nothing_is_written_where_a_cell_would_be_lost(images: Path, tmp_path: Path) -> None:
+    source = coco(tmp_path, ("p1/f1.png", 60, ("N", "Q9")), ("p2/f2.png", 61, ("N",)), ("p3/f3.png", 60, ("N",)))
+    with pytest.raises(CohortError, match="found 3 faults that would lose data, expected none; nothing") as caught:
+        import_annotations(source, images, "coco", VOCABULARY)
+    assert {fault.kind for fault in caught.value.faults} == {
+        "unknown_code",
+        "wrong_image_size",
+        "annotation_without_image",
+    }
+    assert list(images.rglob("*.json")) == []
+
+
+def test_unreadable_image_is_refused(images: Path, tmp_path: Path) -> None:
+    (images / "p1/f1.png").write_bytes(b"")
+    with pytest.raises(CohortError, match=r"p1/f1\.png: found a file of 0 bytes"):
+        import_annotations(coco(tmp_path, ("p1/f1.png", 60, ())), images, "coco", VOCABULARY)
+
+
+def test_existing_annotations_are_kept_unless_asked(images: Path, tmp_path: Path) -> None:
+    source = coco(tmp_path, ("p1/f1.png", 60, ("N",)))
+    (images / "p1/f1.json").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"f1.json: found an annotation there \(1 in all\), expected none"):
+        import_annotations(source, images, "coco", VOCABULARY)
+    assert import_annotations(source, images, "coco", VOCABULARY, overwrite=True).n_files == 1
