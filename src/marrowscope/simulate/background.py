@@ -14,9 +14,9 @@ from marrowscope.simulate.shapes import draw_outline
 from marrowscope.simulate.slide import Slide, paste
 
 if TYPE_CHECKING:
-    from marrowscope.records import FloatArray
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
+    from marrowscope.simulate.texture import Floats
 
 CLUMP_SHARE = 0.06
 CLUSTER_SHARE = 0.25
@@ -73,7 +73,7 @@ def add_fat_holes(rng: np.random.Generator, slide: Slide, style: PatientStyle, p
         slide.clear(np.clip(1.2 * patch, 0, 1), x0, y0, 0.95)
 
 
-def add_precipitate(rng: np.random.Generator, density: FloatArray, style: PatientStyle, parameters: Parameters) -> None:
+def add_precipitate(rng: np.random.Generator, density: Floats, style: PatientStyle, parameters: Parameters) -> None:
     """Add stain precipitate on top of everything: specks and clusters of them, blue-black to red-violet."""
     height, width = density.shape[:2]
     um_per_px = style.center.um_per_px

@@ -6,6 +6,7 @@ the code except through its row of morphology.toml.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,17 @@ from marrowscope.simulate.frame import Brush, CellPlan, make_frame
 from marrowscope.simulate.nucleus import place_nucleoli, shape_nucleus, stain_chromatin
 
 if TYPE_CHECKING:
-    from marrowscope.records import FloatArray
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
+    from marrowscope.simulate.texture import Floats
 
 
 @dataclass(frozen=True)
 class CellPatch:
     """A drawn cell: optical density (h, w, 3) and cover (h, w, 0-1) with the patch's top-left pixel in the field."""
 
-    density: FloatArray
-    cover: FloatArray
+    density: Floats
+    cover: Floats
     x0: int
     y0: int
     nucleus_area_px: float
@@ -53,7 +54,9 @@ def draw_cell(
     grain, nucleoli = stain_chromatin(brush, nucleus), place_nucleoli(brush, nucleus)
     blue, pink = stain_cytoplasm(brush, nucleus)
     holes = place_vacuoles(brush, nucleus)
-    amount = rng.uniform(*row.chromatin_amount) * style.chromatin_factor * np.exp(rng.normal(0, style.chromatin_spread))
+    amount = (
+        rng.uniform(*row.chromatin_amount) * style.chromatin_factor * math.exp(rng.normal(0, style.chromatin_spread))
+    )
     clear = frame.cover * (1.0 - holes)
     chromatin = nucleus.mask * (1.0 - 0.5 * holes) * amount * grain
     under = clear * (1.0 - 0.72 * nucleus.mask)
@@ -74,22 +77,22 @@ def draw_cell(
     return CellPatch(density, frame.cover, frame.x0, frame.y0, nucleus_area)
 
 
-def _granules(brush: Brush, nucleus: FloatArray, clear: FloatArray) -> dict[str, FloatArray]:
+def _granules(brush: Brush, nucleus: Floats, clear: Floats) -> dict[str, Floats]:
     """Amount of dye (h, w) of the cell's granules, by dye."""
     rng, frame, um_per_px = brush.rng, brush.frame, brush.um_per_px
-    layers: dict[str, FloatArray] = {}
+    layers: dict[str, Floats] = {}
     inner = frame.border - frame.distance > 0.3 / um_per_px
     for kind, low, high, share, over_nucleus in brush.row.granules:
         if rng.random() >= share:
             continue
         granule = brush.parameters.morphology.granule[kind]
         place = clear * (1.0 - (1.0 - over_nucleus) * nucleus) * inner
-        per_um2 = np.exp(rng.uniform(np.log(low), np.log(high)))
+        per_um2 = math.exp(rng.uniform(math.log(low), math.log(high)))
         n = int(rng.poisson(per_um2 * float(place.sum()) * um_per_px**2))
         radii = (granule.diameter_um[0] / 2 / um_per_px, granule.diameter_um[1] / 2 / um_per_px)
         strength = float(np.exp(rng.normal(0, 0.2)))
         level = (granule.amount[0] * strength, granule.amount[1] * strength)
-        layer = texture.scatter(rng, place, n, radii, level)
+        layer: Floats = texture.scatter(rng, place, n, radii, level)
         if granule.ground > 0:
             layer = layer + granule.ground * level[1] * rng.uniform(0.5, 1.2) * place
         layers[granule.dye] = layers[granule.dye] + layer if granule.dye in layers else layer

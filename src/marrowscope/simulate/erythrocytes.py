@@ -18,9 +18,10 @@ from marrowscope.simulate.shapes import ANGLES, N_ANGLES, draw_outline
 from marrowscope.simulate.slide import Slide, paste
 
 if TYPE_CHECKING:
-    from marrowscope.records import FloatArray, MaskArray
+    from marrowscope.records import MaskArray
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
+    from marrowscope.simulate.texture import Floats
 
 COARSE = 8
 TRIES_PER_CELL = 6
@@ -58,8 +59,8 @@ def draw_smear(rng: np.random.Generator, style: PatientStyle, parameters: Parame
 
 
 def disc_patch(
-    rng: np.random.Generator, outline: FloatArray, center: tuple[float, float], pallor: float = 0.0, width: float = 1.0
-) -> tuple[FloatArray, int, int]:
+    rng: np.random.Generator, outline: Floats, center: tuple[float, float], pallor: float = 0.0, width: float = 1.0
+) -> tuple[Floats, int, int]:
     """Thickness (h, w) of one flat cell, 1 at its thick ring, with the patch's top-left pixel."""
     reach = float(outline.max()) + 2
     x0, y0 = int(np.floor(center[0] - reach)), int(np.floor(center[1] - reach))
@@ -70,13 +71,13 @@ def disc_patch(
     index = (np.arctan2(dy, dx) * np.float32(N_ANGLES / (2 * np.pi))).astype(np.int32) % N_ANGLES
     border = outline.astype(np.float32)[index]
     fraction = distance / border
-    profile = 1.0 - pallor * np.exp(-((fraction / width) ** rng.choice([2.0, 3.0, 5.0])))
+    profile = 1.0 - pallor * np.exp(-((fraction / width) ** float(rng.choice([2.0, 3.0, 5.0]))))
     profile *= 0.86 + 0.14 * np.clip(fraction, 0, 1) ** 2
-    edge = np.clip((border - distance) / rng.uniform(1.0, 0.06 * reach + 1.2) + 0.3, 0.0, 1.0)
+    edge = np.clip((border - distance) / float(rng.uniform(1.0, 0.06 * reach + 1.2)) + 0.3, 0.0, 1.0)
     return (profile * edge).astype(np.float32), x0, y0
 
 
-def _outline(rng: np.random.Generator, diameter: float, crenated: float, tear: float) -> FloatArray:
+def _outline(rng: np.random.Generator, diameter: float, crenated: float, tear: float) -> Floats:
     """Round to oval; some crenated, some tear-shaped."""
     outline = draw_outline(rng, diameter, rng.uniform(0.006, 0.045), 1.0 + abs(rng.normal(0, 0.13)))
     kind = rng.random()
@@ -92,7 +93,8 @@ def _places(rng: np.random.Generator, occupied: MaskArray, smear: Smear) -> list
     """Choose (x, y, radius px): in crowds, some in stacks, mostly beside the nucleated cells."""
     height, width = occupied.shape
     small = cv2.resize(occupied.astype(np.uint8), (width // COARSE + 1, height // COARSE + 1))
-    free = cv2.distanceTransform((small == 0).astype(np.uint8), cv2.DIST_L2, 3) * COARSE
+    distance = cv2.distanceTransform((small == 0).astype(np.uint8), cv2.DIST_L2, 3)
+    free = COARSE * np.minimum(distance, max(height, width))  # no cell at all: the distance is infinite
     crowd = 0.5 + 0.35 * texture.noise(rng, free.shape, 24.0)
     n_wanted = int(smear.coverage * float((small == 0).mean()) * height * width / (np.pi * smear.radius_px**2))
     taken = np.zeros(free.shape, dtype=np.uint8)

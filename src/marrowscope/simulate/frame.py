@@ -10,9 +10,9 @@ import numpy as np
 from marrowscope.simulate.shapes import N_ANGLES
 
 if TYPE_CHECKING:
-    from marrowscope.records import FloatArray
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import CodeMorphology, Parameters
+    from marrowscope.simulate.texture import Floats
 
 MARGIN_PX = 4
 TABLE = 8 * N_ANGLES
@@ -24,7 +24,7 @@ class CellPlan:
 
     code: str
     center_xy: tuple[float, float]
-    outline: FloatArray
+    outline: Floats
     nc: float
 
 
@@ -32,18 +32,19 @@ class CellPlan:
 class Frame:
     """Grid of one cell's patch, all (h, w): offset from the centre, distance, radius of the outline, cover (0-1)."""
 
-    dx: FloatArray
-    dy: FloatArray
-    distance: FloatArray
-    border: FloatArray
-    cover: FloatArray
+    dx: Floats
+    dy: Floats
+    distance: Floats
+    border: Floats
+    cover: Floats
     x0: int
     y0: int
 
-    def spot(self, place: int) -> FloatArray:
+    def spot(self, place: int) -> Floats:
         """Distance (h, w) of every pixel to the pixel with flat index ``place``."""
         y, x = divmod(place, self.cover.shape[1])
-        return np.hypot(self.dx - self.dx[0, x], self.dy - self.dy[y, 0])
+        distance: Floats = np.hypot(self.dx - self.dx[0, x], self.dy - self.dy[y, 0])
+        return distance
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from marrowscope.simulate import texture
 from marrowscope.simulate.shapes import ANGLES, NUCLEI
 
 if TYPE_CHECKING:
-    from marrowscope.records import FloatArray
     from marrowscope.simulate.frame import Brush
+    from marrowscope.simulate.texture import Floats
 
 BARE_NC = 0.96
 """From this ratio on the nucleus fills the whole outline: bare and smudged nuclei."""
@@ -23,8 +23,8 @@ NUCLEOLUS_DEPTH_UM = 0.9
 class Nucleus:
     """Soft mask (h, w, 0-1), depth below the nuclear membrane in um (negative outside), centre (px from the cell's)."""
 
-    mask: FloatArray
-    depth_um: FloatArray
+    mask: Floats
+    depth_um: Floats
     center_px: tuple[float, float]
 
 
@@ -43,7 +43,7 @@ def shape_nucleus(brush: Brush) -> Nucleus:
     shift = max(0.0, 1.0 - size) * rng.uniform(*row.eccentricity)
     direction = rng.uniform(0, 2 * np.pi)
     reach = float(np.interp(direction, ANGLES, brush.plan.outline)) / radius
-    x, y = shift * reach * np.cos(direction), shift * reach * np.sin(direction)
+    x, y = shift * reach * float(np.cos(direction)), shift * reach * float(np.sin(direction))
     value = NUCLEI[kind](rng, (frame.dx / radius - x, frame.dy / radius - y), size)
     value = value + (0.14 if kind == "smudge" else 0.05) * size * texture.noise(rng, value.shape, 0.28 * radius)
     value = value + 0.018 * texture.noise(rng, value.shape, 0.5 / brush.um_per_px)
@@ -52,29 +52,30 @@ def shape_nucleus(brush: Brush) -> Nucleus:
     value = (1.0 - follow) * value + follow * fraction * size
     value = value + 4.0 * np.clip(fraction - 0.95, 0.0, None)
     inside = frame.distance < frame.border
-    depth = (float(np.quantile(value[inside], min(nc, 0.999))) - value) * radius
-    mask = np.clip(depth / 1.2 + 0.5, 0.0, 1.0) * frame.cover
+    depth: Floats = (float(np.quantile(value[inside], min(nc, 0.999))) - value) * radius
+    mask: Floats = np.clip(depth / 1.2 + 0.5, 0.0, 1.0) * frame.cover
     if nc > BARE_NC:
         mask, depth = frame.cover, frame.border - frame.distance
     depth_um = (depth * brush.um_per_px).astype(np.float32)
     return Nucleus(mask.astype(np.float32), depth_um, (x * radius, y * radius))
 
 
-def stain_chromatin(brush: Brush, nucleus: Nucleus) -> FloatArray:
+def stain_chromatin(brush: Brush, nucleus: Nucleus) -> Floats:
     """Give chromatin density relative to the nucleus' mean (h, w): clumps, membrane, thinner at the border."""
     rng, kind = brush.rng, brush.parameters.morphology.chromatin[brush.row.chromatin]
     scale = kind.scale_um * rng.uniform(0.8, 1.25) / brush.um_per_px / 2.0
     contrast = kind.contrast * rng.uniform(0.7, 1.35)
     grain = texture.clumps(rng, nucleus.mask.shape, scale, kind.gain, kind.ridge)
     depth = np.clip(nucleus.depth_um, 0, None)
-    density = 1.0 + contrast * grain + 0.3 * rng.uniform(0.2, 1.2) * np.exp(-depth / 0.25)
+    density: Floats = 1.0 + contrast * grain + 0.3 * rng.uniform(0.2, 1.2) * np.exp(-depth / 0.25)
     if kind.peripheral > 0:
         density += kind.peripheral * grain * np.exp(-depth)
     density *= 0.9 + 0.1 * np.clip(depth / 1.5, 0, 1)
-    return np.clip(density, 0.15, None).astype(np.float32)
+    floored: Floats = np.maximum(density, np.float32(0.15))
+    return floored
 
 
-def place_nucleoli(brush: Brush, nucleus: Nucleus) -> FloatArray:
+def place_nucleoli(brush: Brush, nucleus: Nucleus) -> Floats:
     """Cover (h, w, 0-1) of the nucleoli, away from the nuclear membrane."""
     rng, (least, most) = brush.rng, brush.row.nucleoli
     cover = np.zeros(nucleus.mask.shape, dtype=np.float32)

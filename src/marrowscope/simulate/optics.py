@@ -18,8 +18,9 @@ from marrowscope.simulate.parameters import number, span
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from marrowscope.records import FloatArray, ImageArray
+    from marrowscope.records import ImageArray
     from marrowscope.simulate.parameters import Parameters
+    from marrowscope.simulate.texture import Floats
 
 CREAM = np.array([1.0, 0.902, 0.808])
 """White of the slide in pack blood-control (255, 230, 206) as part of the full scale."""
@@ -31,9 +32,9 @@ class CenterStyle:
 
     name: str
     um_per_px: float
-    white: FloatArray
-    dyes: Mapping[str, FloatArray]
-    erythrocyte: FloatArray
+    white: Floats
+    dyes: Mapping[str, Floats]
+    erythrocyte: Floats
     blur_px: float
     sharpen: float
     noise: float
@@ -53,9 +54,9 @@ class PatientStyle:
     """A centre's style with one patient's stain, and how much cells vary within it."""
 
     center: CenterStyle
-    white: FloatArray
-    dyes: Mapping[str, FloatArray]
-    erythrocyte: FloatArray
+    white: Floats
+    dyes: Mapping[str, Floats]
+    erythrocyte: Floats
     chromatin_factor: float
     blue_factor: float
     pink_factor: float
@@ -128,25 +129,23 @@ def draw_patient_style(rng: np.random.Generator, center: CenterStyle, parameters
     )
 
 
-def develop(rng: np.random.Generator, density: FloatArray, style: PatientStyle) -> ImageArray:
+def develop(rng: np.random.Generator, density: Floats, style: PatientStyle) -> ImageArray:
     """Turn optical density (h, w, 3) into the camera's RGB uint8 image."""
     center = style.center
     height, width = density.shape[:2]
-    light = cv2.exp(-density) * (style.white / np.float32(255.0))
+    light: Floats = np.asarray(cv2.exp(-density)) * (style.white / np.float32(255.0))
     y = (np.arange(height, dtype=np.float32) / height - center.lamp_xy[1]) ** 2
     x = (np.arange(width, dtype=np.float32) / width - center.lamp_xy[0]) ** 2
     light *= (1.0 - 2.0 * center.falloff * (y[:, None] + x[None, :]))[..., None]
     focus = center.blur_px * float(np.exp(rng.normal(0, 0.2)))
-    light = cv2.GaussianBlur(light, (0, 0), max(focus, 0.35))
+    light = np.asarray(cv2.GaussianBlur(light, (0, 0), max(focus, 0.35)))
     if center.sharpen > 0.05:  # noqa: PLR2004 - below, not visible
         soft = cv2.GaussianBlur(light, (0, 0), 1.4 * max(focus, 0.8))
-        light = cv2.addWeighted(light, 1.0 + center.sharpen, soft, -center.sharpen, 0.0)
-    grain = cv2.merge([texture.noise(rng, (height, width), 0.8) for _ in range(3)])
-    light += center.noise * grain * np.sqrt(np.clip(light, 0.05, 1.0))
-    grey = light.mean(axis=2, keepdims=True)
-    light = grey + center.saturation * (light - grey)
-    light = np.clip(light, 0.0, 1.0)
-    if abs(center.gamma - 1.0) > 0.01:  # noqa: PLR2004 - below, not visible
-        table = (255.0 * (np.arange(4096) / 4095.0) ** center.gamma + 0.5).astype(np.uint8)
-        return table[(light * 4095.0).astype(np.uint16)]
-    return (light * 255.0 + 0.5).astype(np.uint8)
+        light = np.asarray(cv2.addWeighted(light, 1.0 + center.sharpen, soft, -center.sharpen, 0.0))
+    for channel in range(3):
+        grain = texture.noise(rng, (height, width), 0.8)
+        light[..., channel] += center.noise * grain * np.sqrt(np.clip(light[..., channel], 0.05, 1.0))
+    mix = (1.0 - center.saturation) / 3.0 * np.ones((3, 3)) + center.saturation * np.eye(3)
+    light = np.clip(cv2.transform(light, mix.astype(np.float32)), 0.0, 1.0)
+    image: ImageArray = (cv2.pow(light, center.gamma) * np.float32(255.0) + np.float32(0.5)).astype(np.uint8)
+    return image

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from marrowscope.records import FloatArray
     from marrowscope.simulate.optics import PatientStyle
+    from marrowscope.simulate.texture import Floats
 
 LAYERS = ("erythrocyte", "blue", "pink", "azurophil")
 
 
-def paste(canvas: FloatArray, patch: FloatArray, x0: int, y0: int) -> None:
+def paste(canvas: Floats, patch: Floats, x0: int, y0: int) -> None:
     """Add ``patch`` to ``canvas`` in place with its top-left pixel at (x0, y0), cut to the canvas."""
     height, width = canvas.shape[:2]
     ax, ay = max(x0, 0), max(y0, 0)
@@ -27,7 +27,7 @@ def paste(canvas: FloatArray, patch: FloatArray, x0: int, y0: int) -> None:
         canvas[ay:by, ax:bx] += patch[ay - y0 : by - y0, ax - x0 : bx - x0]
 
 
-def lay_over(density: FloatArray, patch: FloatArray, cover: FloatArray, keep: float, corner: tuple[int, int]) -> None:
+def lay_over(density: Floats, patch: Floats, cover: Floats, keep: float, corner: tuple[int, int]) -> None:
     """Lay a cell on the density in place with its top-left pixel at ``corner`` (x, y).
 
     What lies below keeps the share ``keep`` of its density under it.
@@ -49,13 +49,13 @@ class Slide:
 
     height_px: int
     width_px: int
-    layers: dict[str, FloatArray] = field(init=False)
+    layers: dict[str, Floats] = field(init=False)
 
     def __post_init__(self) -> None:
         """Start with clear layers."""
         self.layers = {name: np.zeros((self.height_px, self.width_px), dtype=np.float32) for name in LAYERS}
 
-    def clear(self, patch: FloatArray, x0: int, y0: int, share: float) -> None:
+    def clear(self, patch: Floats, x0: int, y0: int, share: float) -> None:
         """Take the share ``share * patch`` away from every layer (a hole in whatever lies there)."""
         height, width = self.height_px, self.width_px
         ax, ay = max(x0, 0), max(y0, 0)
@@ -65,7 +65,7 @@ class Slide:
             for layer in self.layers.values():
                 layer[ay:by, ax:bx] *= rest
 
-    def density(self, style: PatientStyle) -> FloatArray:
+    def density(self, style: PatientStyle) -> Floats:
         """Optical density (height, width, 3) with one patient's dyes."""
         vectors = [style.erythrocyte if name == "erythrocyte" else style.dyes[name] for name in LAYERS]
         stacked = cv2.merge([self.layers[name] for name in LAYERS])

@@ -7,13 +7,14 @@ of it. That keeps rendering fast and makes no pixel depend on which process draw
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from marrowscope.records import FloatArray
+Floats = NDArray[np.floating[Any]]
+"""Amounts and coordinates inside the simulator: float32 where there are many, float64 for outlines."""
 
 BANK_SIZE_PX = 768
 BANK_SEED = 20260101
@@ -28,17 +29,17 @@ def _white_spectrum() -> np.ndarray[tuple[int, int], np.dtype[np.complex64]]:
 
 
 @lru_cache(maxsize=48)
-def _bank(scale_px: float) -> FloatArray:
+def _bank(scale_px: float) -> Floats:
     """Tileable noise (768, 768), zero mean, unit variance; ``scale_px`` is the standard deviation of its blur."""
     frequency = np.fft.fftfreq(BANK_SIZE_PX)[:, None] ** 2 + np.fft.rfftfreq(BANK_SIZE_PX)[None, :] ** 2
     kernel = np.exp(-2.0 * (np.pi * scale_px) ** 2 * frequency)
     smooth = np.fft.irfft2(_white_spectrum() * kernel, s=(BANK_SIZE_PX, BANK_SIZE_PX)).astype(np.float32)
     smooth -= smooth.mean()
-    result: FloatArray = smooth / smooth.std()
+    result: Floats = smooth / smooth.std()
     return result
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> FloatArray:
+def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> Floats:
     """Cut a random window (float32, unit variance) with clumps of about ``scale_px`` out of the bank.
 
     ``scale_px`` is rounded to steps of 10 % so that few banks are made; larger windows wrap around.
@@ -47,15 +48,16 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> 
     bank = _bank(float(round(1.1**step, 3)))
     if rng.random() < 0.5:  # noqa: PLR2004 - half of the windows are transposed
         bank = bank.T
-    y0, x0 = (int(v) for v in rng.integers(0, BANK_SIZE_PX, 2))
     height, width = shape
-    if y0 + height <= BANK_SIZE_PX and x0 + width <= BANK_SIZE_PX:
+    if max(shape) < BANK_SIZE_PX:
+        y0, x0 = int(rng.integers(BANK_SIZE_PX - height)), int(rng.integers(BANK_SIZE_PX - width))
         return bank[y0 : y0 + height, x0 : x0 + width]
+    y0, x0 = (int(v) for v in rng.integers(0, BANK_SIZE_PX, 2))
     repeats = ((y0 + height - 1) // BANK_SIZE_PX + 1, (x0 + width - 1) // BANK_SIZE_PX + 1)
     return np.tile(bank, repeats)[y0 : y0 + height, x0 : x0 + width]
 
 
-def clumps(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, gain: float, ridge: float) -> FloatArray:
+def clumps(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, gain: float, ridge: float) -> Floats:
     """Chromatin-like texture in about [-1.5, 1.5]: clumps with borders of sharpness ``gain``, ``ridge`` part strands.
 
     Three octaves: the clumps, a finer grain, and a slow drift of density over the nucleus.
@@ -66,26 +68,27 @@ def clumps(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, ga
         main = (1.0 - ridge) * main + ridge * np.clip(strands, -1.2, 1.2)
     fine = noise(rng, shape, 0.45 * scale_px)
     drift = noise(rng, shape, 4.0 * scale_px)
-    return (main + 0.55 * fine + 0.3 * drift).astype(np.float32, copy=False)
+    texture: Floats = main + np.float32(0.55) * fine + np.float32(0.3) * drift
+    return texture
 
 
 @lru_cache(maxsize=256)
-def _disc(radius_px: float) -> FloatArray:
+def _disc(radius_px: float) -> Floats:
     """Small soft disc kernel with maximum one."""
     half = int(np.ceil(radius_px + 1.0))
     axis = np.arange(-half, half + 1, dtype=np.float32)
     distance = np.hypot(axis[:, None], axis[None, :])
-    kernel: FloatArray = np.clip(radius_px + 0.5 - distance, 0.0, 1.0).astype(np.float32)
+    kernel: Floats = np.clip(radius_px + 0.5 - distance, 0.0, 1.0).astype(np.float32)
     return kernel / max(float(kernel.max()), 1e-6)
 
 
 def scatter(
     rng: np.random.Generator,
-    probability: FloatArray,
+    probability: Floats,
     n: int,
     radius_px: tuple[float, float],
     amount: tuple[float, float],
-) -> FloatArray:
+) -> Floats:
     """Scatter ``n`` granules over the pixels by ``probability`` (height, width); gives their dye amount per pixel.
 
     Radii and amounts vary between granules; overlapping granules saturate like 1 - exp(-x).
@@ -105,5 +108,5 @@ def scatter(
         kernel = _disc(radius) * min(1.0, (radius / 0.55) ** 2)
         result += cv2.filter2D(image, cv2.CV_32F, kernel, borderType=cv2.BORDER_CONSTANT)
     top = amount[1] * 1.6
-    saturated: FloatArray = top * (1.0 - np.exp(-result / top))
+    saturated: Floats = top * (1.0 - np.exp(-result / top))
     return saturated.astype(np.float32, copy=False)

@@ -1,0 +1,116 @@
+"""A simulated cohort on disk: deterministic, complete, and read back as it was drawn."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.cohort import read_cohort
+from marrowscope.config import validate_config
+from marrowscope.errors import ConfigError, RunError
+from marrowscope.imaging import read_image, sha256_file
+from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = SimulationConfig(
+    patients=3,
+    centers=2,
+    fields=2,
+    seed=5,
+    cells_per_field=(4, 7),
+    width_px=520,
+    height_px=400,
+    diagnoses=("control", "AML_M2", "APL"),
+)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("simulated") / "cohort"
+    simulate_cohort(out, SMALL)
+    return out
+
+
+def hashes(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): sha256_file(path) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_result_does_not_depend_on_the_workers(cohort: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    config = SMALL.model_copy(update={"workers": 2})
+    simulate_cohort(tmp_path / "again", config, progress=lambda done, total: seen.append((done, total)))
+    assert hashes(tmp_path / "again") == hashes(cohort)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_another_seed_changes_images_and_truth(cohort: Path, tmp_path: Path) -> None:
+    simulate_cohort(tmp_path / "other", SMALL.model_copy(update={"seed": 6}))
+    one, other = hashes(cohort), hashes(tmp_path / "other")
+    assert all(one[name] != other[name] for name in one if name in other and name.endswith((".jpg", ".parquet")))
+
+
+def test_the_cohort_reader_takes_it_without_a_fault(cohort: Path) -> None:
+    read = read_cohort(cohort, vocabulary=load_vocabulary())
+    assert read.faults == ()
+    assert [patient.diagnosis for patient in read.patients] == ["control", "AML", "AML"]
+    assert len(read.fields) == 6
+    assert all(0.11 <= (field.um_per_px or 0) <= 0.17 for field in read.fields)
+
+
+def test_truth_equals_the_annotations(cohort: Path) -> None:
+    truth = pl.read_parquet(cohort / "truth_cells.parquet")
+    annotated = truth.filter(pl.col("shape_index").is_not_null())
+    n_shapes = 0
+    for path in sorted(cohort.glob("*/*.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        height, width = read_image(path.parent / document["imagePath"]).shape[:2]
+        assert (document["imageHeight"], document["imageWidth"]) == (height, width) == (400, 520)
+        rows = annotated.filter((pl.col("patient_id") == path.parent.name) & (pl.col("field") == path.stem))
+        assert rows["shape_index"].to_list() == list(range(len(document["shapes"])))
+        n_shapes += len(document["shapes"])
+        for shape, row in zip(document["shapes"], rows.iter_rows(named=True), strict=True):
+            assert shape["label"] == row["code"]
+            if not row["cut_by_edge"]:
+                contour = np.array(row["contour_xy"]).reshape(-1, 2)
+                assert np.allclose(shape["points"], contour, atol=0.006)
+    assert n_shapes == annotated.height > 0
+
+
+def test_fields_and_cells_are_as_many_as_asked(tmp_path: Path) -> None:
+    config = SimulationConfig(
+        patients=2, centers=1, fields=3, cells_per_field=(5, 5), width_px=640, height_px=480, min_cells=20
+    )
+    simulate_cohort(tmp_path / "c", config)
+    truth = pl.read_parquet(tmp_path / "c" / "truth_patients.parquet")
+    n_fields = {p.name: len(list(p.glob("*.jpg"))) for p in (tmp_path / "c").iterdir() if p.is_dir()}
+    assert min(truth["n_cells_annotated"].to_list()) >= 20
+    assert all(3 < n <= 6 for n in n_fields.values())
+    record = json.loads((tmp_path / "c" / "simulation.json").read_text(encoding="utf-8"))
+    assert record["n_cells_annotated"] == sum(truth["n_cells_annotated"].to_list())
+    assert set(record["parameters_sha256"]) == {"morphology.toml", "differentials.toml", "optics.toml"}
+
+
+def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(RunError, match="expected a new or empty folder"):
+        simulate_cohort(tmp_path, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"diagnoses": ("flu",)}, "unknown diagnosis 'flu', expected one of control"),
+        ({"patients": 2, "centers": 3}, "3 centers for 2 patients"),
+        ({"composition": "even"}, "'differential' or 'balanced'"),
+    ],
+)
+def test_wrong_settings_are_explained(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate_config(SimulationConfig, values, "simulate")
