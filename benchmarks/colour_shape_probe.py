@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def run_probe(train: Path, test: Path, source: str) -> dict[str, Any]:
     """Fit on one crop set, test on another; figures per centre."""
     codes = load_vocabulary().codes
     (x_train, train_cells), (x_test, test_cells) = load_features(train, source), load_features(test, source)
-    labels = {
+    labels: dict[str, Callable[[pl.DataFrame], NDArray[np.generic]]] = {
         "cblc": lambda cells: np.array([codes[code].cblc for code in cells["expert_code"]]),
         "category": lambda cells: np.array([codes[code].category for code in cells["expert_code"]]),
     }

@@ -29,6 +29,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from marrowscope.imaging import read_image
 from marrowscope.vocabulary import load_vocabulary
 
 FOLDS = 5
@@ -63,7 +64,7 @@ def read(root: Path, limit: int, rng: np.random.Generator) -> Cells:
     rows: list[list[float]] = []
     labels: list[tuple[str, str, str]] = []
     for path in sorted(chosen):
-        image = cv2.imread(str(path.with_suffix(".jpg")))
+        image = read_image(path.with_suffix(".jpg"))
         patient = patients[path.parent.name]
         for shape in json.loads(path.read_text(encoding="utf-8"))["shapes"]:
             contour = np.array(shape["points"])

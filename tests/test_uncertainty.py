@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from marrowscope.uncertainty import bootstrap_difference, bootstrap_over_groups, wilson_interval
+
+Statistic = Callable[[NDArray[np.int64]], float]
 
 
 @given(st.integers(0, 400), st.integers(1, 400), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
@@ -40,7 +44,7 @@ def test_confidence_is_a_share(confidence: float) -> None:
         wilson_interval(1, 2, confidence)
 
 
-def _mean_of(values: np.ndarray):  # noqa: ANN202  a closure used as statistic
+def _mean_of(values: NDArray[np.float64]) -> Statistic:
     return lambda rows: float(values[rows].mean())
 
 
@@ -90,7 +94,7 @@ def test_rarely_defined_statistic_has_no_limits_and_a_mostly_defined_one_has() -
     values = np.array([1.0, 2.0, 3.0, 4.0])
     groups = list("abcd")
 
-    def needs(n_distinct: int):  # noqa: ANN202
+    def needs(n_distinct: int) -> Statistic:
         return lambda rows: float(values[rows].mean()) if len(set(rows)) >= n_distinct else math.nan
 
     assert math.isnan(bootstrap_over_groups(groups, needs(4)).lower)  # a resample has all four with p = 0.09

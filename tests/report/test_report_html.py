@@ -5,13 +5,12 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import polars as pl
 import pytest
 
 from marrowscope.errors import RunError
-from marrowscope.imaging import write_image
+from marrowscope.imaging import decode_image, read_image, write_image
 from marrowscope.records import Patient
 from marrowscope.report import write_report
 from marrowscope.report.html import RESEARCH_USE
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import FakeRun
+    from tests.report.conftest import FakeRun
 
 VOID = {"meta", "img", "input", "br", "link", "image", "line", "path", "rect", "circle"}
 MINUS = "\N{MINUS SIGN}"
@@ -187,8 +186,8 @@ def test_embedded_field_is_the_image_shrunk_without_metadata(fake_run: Callable[
     data = base64.b64decode(re.findall(r'<image href="data:image/webp;base64,([^"]+)"', text)[0])
     assert b"EXIF" not in data
     assert b"Exif" not in data
-    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    original = cv2.imread(str(run.images / "folder-0" / "field_0.png"))
+    shown = decode_image(data, "the page's field")
+    original = read_image(run.images / "folder-0" / "field_0.png")
     assert shown.shape == original.shape
     assert np.abs(shown.astype(int) - original.astype(int)).mean() < 4
 

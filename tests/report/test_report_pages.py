@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -86,7 +88,12 @@ def test_path_puts_pixel_centres_at_half_pixels() -> None:
 
 
 def test_label_stays_inside_the_image_for_a_cell_at_the_top() -> None:
-    cell = {"cell_id": "x", "contour_xy": [10.0, 0.0, 30.0, 0.0, 20.0, 20.0], "category": "N", "p_category": [0.1, 0.9]}
+    cell: dict[str, Any] = {
+        "cell_id": "x",
+        "contour_xy": [10.0, 0.0, 30.0, 0.0, 20.0, 20.0],
+        "category": "N",
+        "p_category": [0.1, 0.9],
+    }
     cell |= {"p_cblc": 0.9, "is_cblc": True, "is_countable": True, "contradiction": False, "reject_reason": None}
     mark = cell_mark(cell, 1, 750, {"N": "granulocytic"})
     assert (mark.label_x, mark.label_y) == (20.0, 10.0)
