@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -24,6 +23,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Matrix = NDArray[np.float64]
 
