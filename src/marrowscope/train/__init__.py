@@ -1,1 +1,1 @@
-
+"""Training: the only place with PyTorch, timm and Ultralytics; prediction never imports it."""
