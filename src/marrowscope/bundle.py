@@ -227,6 +227,6 @@ def _key(key: str) -> str:
 def _value(value: Any) -> str:  # noqa: ANN401 - whatever TOML can hold
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
-    if isinstance(value, float) and value != value:  # noqa: PLR0124 - JSON writes NaN, TOML nan
-        return "nan"
+    if isinstance(value, float):
+        return repr(value)  # nan and inf as TOML spells them
     return json.dumps(value, ensure_ascii=False)

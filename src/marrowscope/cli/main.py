@@ -18,11 +18,12 @@ import typer
 from marrowscope import __version__
 from marrowscope.cli import cohort, train, vocabulary
 from marrowscope.cli.demo import demo
+from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
-from marrowscope.cli.simulate import simulate
 from marrowscope.cli.report import report
+from marrowscope.cli.simulate import simulate
 from marrowscope.errors import DependencyError, InputError, MarrowscopeError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ app.command(rich_help_panel=READ)(report)
 app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
+app.command(rich_help_panel=CHECK)(doctor)
 app.command(rich_help_panel=CHECK)(evaluate)
 app.add_typer(cohort.app, name="cohort", rich_help_panel=CHECK)
 app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=CHECK)

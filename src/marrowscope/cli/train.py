@@ -48,12 +48,16 @@ def segmenter(
 ) -> None:
     """Train the one-class segmenter (YOLO11n-seg) on fields whose every nucleated cell is annotated.
 
+    Leaves OUT/segmenter.pt and the exported graph OUT/segmenter/segmenter.onnx. The graph is AGPL-3.0, as is the
+    package that trains it.
+
     Example: marrowscope train segmenter simulated/ blood-control:4x3 --out runs/segmenter --epochs 20
     """
     from marrowscope.config import load_config
     from marrowscope.errors import ConfigError
-    from marrowscope.train.segmenter import SegmenterTrainingConfig, train_segmenter
+    from marrowscope.train.segmenter import TRAINING_DATA_FILE, SegmenterTrainingConfig, train_segmenter
     from marrowscope.train.segmenter_data import box_fields
+    from marrowscope.train.segmenter_export import export_segmenter
 
     settings = load_config(
         SegmenterTrainingConfig,
@@ -78,7 +82,11 @@ def segmenter(
         for folder in boxes or []:
             fields += box_fields(folder)
     checkpoint = train_segmenter(fields, out, settings, weights=weights, resume=resume, progress=typer.echo)
-    typer.echo(str(checkpoint))
+    fingerprint = (out / TRAINING_DATA_FILE).read_text(encoding="utf-8").strip()
+    graph = export_segmenter(
+        checkpoint, out / "segmenter" / "segmenter.onnx", settings, training_data_sha256=fingerprint
+    )
+    typer.echo(f"graph: {graph}")
 
 
 def _cohort_fields(argument: str, patients: frozenset[str] | None) -> list[LabelledField]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+
+Interpolation = Literal["linear", "cubic"]
 
 
 class SegmenterConfig(StageConfig):
@@ -20,4 +24,7 @@ class SegmenterConfig(StageConfig):
         default=1.0, ge=0, le=8, description="a mask may leave its box by this; beyond it the network was never trained"
     )
     contour_step_px: float = Field(default=1.5, gt=0, description="distance of a contour's points, network pixels")
+    interpolation: Interpolation = Field(
+        default="cubic", description="of the mask's logits; linear is what Ultralytics does and cuts round cells short"
+    )
     max_upscale: float = Field(default=4.0, gt=0, description="images that would be enlarged more are refused")

@@ -1,8 +1,8 @@
 """A mask's logits to a sub-pixel contour.
 
 The mask of a cell is a weighted sum of prototypes on a grid of four input pixels. It is summed inside the cell's box
-only, resampled to the input's pixels by cubic interpolation, limited to the box, and traced at its zero level by
-marching squares with linear interpolation. The contour therefore follows the logits, not the prototype grid's stairs.
+only, resampled to the input's pixels, traced at its zero level by marching squares with linear
+interpolation, and cut to the box. The contour therefore follows the logits, not the prototype grid's stairs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import contourpy
 import cv2
 import numpy as np
+import shapely
 
 from marrowscope import geometry
 
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.records import ContourArray
+    from marrowscope.segment.config import Interpolation
 
     _OuterOffset = tuple[list[NDArray[np.float64]], list[NDArray[np.uint32]]]
 
 _RATIO = 4
+_INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 # Prototypes kept around the box: a cubic kernel reaches two to either side.
 _PROTOTYPE_MARGIN = 3
 # A separate part smaller than this (input pixels squared) is the interpolation's ripple, not a part of the mask.
 _MIN_PART_PX2 = 2.0
+_MIN_POINTS = 12
 
 
 def trace_cell(
@@ -36,6 +40,7 @@ def trace_cell(
     *,
     box_margin_px: float = 0.0,
     step_px: float = 1.5,
+    interpolation: Interpolation = "cubic",
 ) -> tuple[ContourArray, int] | None:
     """Trace one cell in input pixels (the centre of the first is (0, 0)); give its contour and number of parts.
 
@@ -52,31 +57,37 @@ def trace_cell(
     fine = cv2.resize(
         np.ascontiguousarray(logits, dtype=np.float32),
         (int(column1 - column0) * _RATIO, int(row1 - row0) * _RATIO),
-        interpolation=cv2.INTER_CUBIC,
+        interpolation=_INTERPOLATIONS[interpolation],
     ).astype(np.float64)
-    # One pixel more on every side, so that the ring of a cell at the input's edge closes on the edge.
+    # One pixel more on every side, so that the ring of a cell at the input's edge reaches the edge.
     fine = np.pad(fine, 1, mode="edge")
     x = np.arange(column0 * _RATIO - 1, column1 * _RATIO + 1, dtype=np.float64)
     y = np.arange(row0 * _RATIO - 1, row1 * _RATIO + 1, dtype=np.float64)
     # Corner coordinates to pixel centres: half a pixel. The box ends where the input ends.
     left, top = np.maximum(box_xyxy[:2] - box_margin_px, 0) - 0.5
     right, bottom = np.minimum(box_xyxy[2:] + box_margin_px, (n_columns * _RATIO, n_rows * _RATIO)) - 0.5
-    inside = np.minimum(np.minimum(x - left, right - x)[None, :], np.minimum(y - top, bottom - y)[:, None])
-    # The distance to the box, scaled well above the logits, puts the zero level exactly on the box's edge.
-    limited = np.minimum(fine, inside * (1.0 + np.abs(fine).max()))
-    parts = _trace_zero_level(limited, x, y)
-    areas = [geometry.area(part) for part in parts]
-    if not parts or max(areas) < _MIN_PART_PX2:
+    limits = shapely.box(left, top, right, bottom)
+    parts = [
+        np.asarray(piece.exterior.coords)[:-1]
+        for ring in _trace_zero_level(fine, x, y)
+        for piece in shapely.get_parts(shapely.intersection(shapely.Polygon(ring), limits))
+        if isinstance(piece, shapely.Polygon) and piece.area >= _MIN_PART_PX2
+    ]
+    if not parts:
         return None
-    largest = parts[int(np.argmax(areas))]
-    n_points = max(12, round(geometry.perimeter(largest) / step_px))
-    return geometry.resample_contour(largest, n_points), sum(part_px2 >= _MIN_PART_PX2 for part_px2 in areas)
+    largest = max(parts, key=geometry.area)
+    n_points = max(_MIN_POINTS, round(geometry.perimeter(largest) / step_px))
+    return geometry.resample_contour(largest, n_points), len(parts)
 
 
 def _trace_zero_level(
     values: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> list[ContourArray]:
     """Outer rings of the region where ``values`` (rows y, columns x) is positive; holes are left out."""
+    # A negative frame closes the rings that reach the end of the values.
+    values = np.pad(values, 1, constant_values=-1.0 - float(np.abs(values).max()))
+    x = np.concatenate([[x[0] - 1], x, [x[-1] + 1]])
+    y = np.concatenate([[y[0] - 1], y, [y[-1] + 1]])
     generator = contourpy.contour_generator(x, y, values, fill_type=contourpy.FillType.OuterOffset)
     polygons, ring_offsets = cast("_OuterOffset", generator.filled(0.0, np.inf))
     # Each polygon's first ring is its outline, closed by repeating its first point.

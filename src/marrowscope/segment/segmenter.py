@@ -71,6 +71,7 @@ class Segmenter:
                 box,
                 box_margin_px=self.config.box_margin_px,
                 step_px=self.config.contour_step_px,
+                interpolation=self.config.interpolation,
             )
             if traced is None:
                 continue

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ARCHITECTURE = "yolo11n-seg.yaml"
+TRAINING_DATA_FILE = "training-data.sha256"
 
 
 class SegmenterTrainingConfig(StageConfig):
@@ -126,7 +127,7 @@ def _prepare(
     started = time.monotonic()
     prepared = prepare_windows(sources, out / "windows", config)
     (out / "segmenter-training.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (out / "training-data.sha256").write_text(prepared.fingerprint + "\n", encoding="utf-8")
+    (out / TRAINING_DATA_FILE).write_text(prepared.fingerprint + "\n", encoding="utf-8")
     say(
         f"{prepared.n_train} training and {prepared.n_val} validation windows, {prepared.n_cells} cells, "
         f"{time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "
@@ -161,7 +162,7 @@ def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
         "single_cls": True,
         "amp": False,
         "plots": False,
-        "cache": "ram",
+        "cache": False,
         "workers": 0,
         "device": "cpu",
         "exist_ok": True,

@@ -1,0 +1,68 @@
+"""``marrowscope doctor``: what is installed, what will be used, and whether a bundle passes its golden sample."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from marrowscope.doctor import Diagnosis
+
+EXIT_UNHEALTHY = 1
+
+
+def doctor(
+    *,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-b", help="Bundle to check; default: demonstration.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show versions, runtimes and devices, and rerun the golden sample of a bundle on every runtime.
+
+    The exit code is 1 when no runtime is installed or a golden sample fails.
+
+    Example: marrowscope doctor --bundle my-bundle
+    """
+    from marrowscope.demo import demonstration_bundle
+    from marrowscope.doctor import examine
+    from marrowscope.errors import BundleError
+
+    missing = ""
+    if bundle is None:
+        try:
+            bundle = demonstration_bundle()
+        except BundleError as error:
+            missing = str(error)
+    diagnosis = examine(bundle)
+    if as_json:
+        typer.echo(json.dumps(diagnosis.as_dict(), indent=2))
+    else:
+        _show(diagnosis, missing)
+    if not diagnosis.healthy:
+        raise typer.Exit(EXIT_UNHEALTHY)
+
+
+def _show(diagnosis: Diagnosis, missing: str) -> None:
+    """Print the diagnosis for a reader."""
+    facts = diagnosis.as_dict()
+    typer.echo(f"marrowscope {facts['marrowscope']}, Python {facts['python']}, {facts['platform']}")
+    typer.echo(f"{diagnosis.n_cores} processor cores")
+    for title, versions in (("packages", diagnosis.versions), ("training", diagnosis.training_versions)):
+        listed = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
+        typer.echo(f"{title}: {listed}")
+    for name, devices in diagnosis.devices.items():
+        typer.echo(f"{name}: {', '.join(devices) or 'not installed'}")
+    if diagnosis.chosen is None:
+        typer.echo("will use: nothing, no inference runtime is installed; run `pip install onnxruntime`")
+    else:
+        typer.echo(f"will use: {diagnosis.chosen} on CPU in f32")
+    if diagnosis.bundle is None:
+        typer.echo(f"bundle: none checked. {missing}".rstrip())
+        return
+    typer.echo(f"bundle: {diagnosis.bundle['name']} {diagnosis.bundle['version']}, every file's hash is right")
+    for result in diagnosis.golden:
+        typer.echo(result.sentence())

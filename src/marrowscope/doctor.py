@@ -1,0 +1,104 @@
+"""What is installed, what will be used, and whether a bundle gives here what it gave where it was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata, util
+from typing import TYPE_CHECKING, Any
+
+from marrowscope import __version__
+from marrowscope.bundle import load_bundle
+from marrowscope.errors import DependencyError
+from marrowscope.golden import GoldenResult, check_golden
+from marrowscope.networks import BACKENDS, available_backends, available_devices, choose_backend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+PACKAGES = ("numpy", "opencv-python-headless", "polars", "shapely", "onnxruntime", "openvino")
+TRAINING_PACKAGES = ("torch", "timm", "ultralytics-opencv-headless", "safetensors", "onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What this machine offers.
+
+    ``chosen`` is None where no runtime is installed; ``golden`` holds one result a runtime, nothing without a bundle.
+    """
+
+    versions: dict[str, str | None]
+    training_versions: dict[str, str | None]
+    n_cores: int
+    devices: dict[str, tuple[str, ...]]
+    chosen: str | None
+    bundle: dict[str, Any] | None
+    golden: tuple[GoldenResult, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether a prediction can run here and every golden sample passed."""
+        return self.chosen is not None and all(result.passed for result in self.golden)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for ``--json``."""
+        return {
+            "marrowscope": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "n_cores": self.n_cores,
+            "packages": self.versions,
+            "training_packages": self.training_versions,
+            "devices": {name: list(devices) for name, devices in self.devices.items()},
+            "chosen_backend": self.chosen,
+            "bundle": self.bundle,
+            "golden": [
+                {
+                    "backend": result.backend,
+                    "device": result.device,
+                    "precision": result.precision,
+                    "passed": result.passed,
+                    "differences": result.differences,
+                    "tolerances": result.tolerances,
+                }
+                for result in self.golden
+            ],
+            "healthy": self.healthy,
+        }
+
+
+def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None = None) -> Diagnosis:
+    """Look at the installation, and run the golden sample of a bundle on every runtime (or on ``backends``).
+
+    Raises BundleError when the bundle is damaged; a sample that fails is a result, not an error.
+    """
+    installed = available_backends()
+    try:
+        chosen = choose_backend("auto")
+    except DependencyError:
+        chosen = None
+    golden: tuple[GoldenResult, ...] = ()
+    provenance = None
+    if bundle_folder is not None:
+        bundle = load_bundle(bundle_folder)
+        provenance = bundle.provenance()
+        golden = tuple(check_golden(bundle, name) for name in backends or installed)
+    return Diagnosis(
+        versions={name: _version(name) for name in PACKAGES},
+        training_versions={name: _version(name) for name in TRAINING_PACKAGES},
+        n_cores=os.cpu_count() or 1,
+        devices={name: available_devices(name) if name in installed else () for name in BACKENDS},
+        chosen=chosen,
+        bundle=provenance,
+        golden=golden,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        module = package.split("-", maxsplit=1)[0]
+        return "unknown" if util.find_spec(module) is not None else None

@@ -1,0 +1,102 @@
+"""Runtimes behind one face: equal answers, stated precision, errors that say what to do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marrowscope.errors import BundleError, ConfigError, DependencyError
+from marrowscope.networks import (
+    BACKENDS,
+    available_backends,
+    available_devices,
+    choose_backend,
+    open_network,
+)
+from tests.onnx_graphs import classifier_graph, segmenter_graph
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    path = tmp_path / "classifier-0.onnx"
+    path.write_bytes(classifier_graph(seed=1))
+    return path
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if name not in available_backends():
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+def test_answers_are_those_of_numpy(classifier: Path, backend: str) -> None:
+    network = open_network(classifier, backend)
+    batch = np.random.default_rng(0).random((5, 3, 96, 96), dtype=np.float32)
+    weights = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
+    logits = batch.mean(axis=(2, 3)) @ weights
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = network.run({"image": batch})
+    assert {name: values.shape for name, values in found.items()} == {
+        "p_cblc": (5, 2),
+        "p_countable": (5, 2),
+        "p_category": (5, 16),
+    }
+    np.testing.assert_allclose(found["p_cblc"], expected, atol=1e-5)
+
+
+def test_a_result_is_not_overwritten_by_the_next_run(classifier: Path, backend: str) -> None:
+    network = open_network(classifier, backend)
+    first = network.run({"image": np.zeros((1, 3, 96, 96), np.float32)})
+    kept = first["p_cblc"].copy()
+    network.run({"image": np.ones((1, 3, 96, 96), np.float32)})
+    np.testing.assert_array_equal(first["p_cblc"], kept)
+
+
+def test_what_was_used_is_recorded(tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "segmenter.onnx"
+    notes = {"um_per_px": "0.3", "license": "AGPL-3.0-only"}
+    path.write_bytes(segmenter_graph(np.zeros((1, 7, 4), np.float32), np.zeros((1, 2, 8, 8), np.float32), notes))
+    network = open_network(path, backend, threads=1)
+    assert (network.backend, network.device, network.precision) == (backend, "CPU", "f32")
+    assert dict(network.metadata) == notes
+
+
+def test_lower_precision_is_opt_in_and_recorded(classifier: Path) -> None:
+    if "openvino" not in available_backends():
+        pytest.skip("openvino is not installed")
+    assert open_network(classifier, "openvino", precision="bf16").precision == "bf16"
+    with pytest.raises(ConfigError, match="ONNX Runtime computes in f32 here; choose f32 or the openvino backend"):
+        open_network(classifier, "onnxruntime", precision="bf16")
+    with pytest.raises(ConfigError, match="precision 'int3': expected one of f32, bf16, f16"):
+        open_network(classifier, precision="int3")
+
+
+def test_auto_prefers_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("openvino", "onnxruntime"))
+    assert choose_backend("auto") == "openvino"
+    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("onnxruntime",))
+    assert choose_backend("auto") == "onnxruntime"
+    with pytest.raises(DependencyError, match="openvino is not installed; run `pip install openvino`"):
+        choose_backend("openvino")
+    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ())
+    with pytest.raises(DependencyError, match="pip install onnxruntime"):
+        choose_backend("auto")
+
+
+def test_unknown_backend_device_and_file(classifier: Path, backend: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="backend 'tensorrt': expected auto or one of openvino, onnxruntime"):
+        open_network(classifier, "tensorrt")
+    with pytest.raises(ConfigError, match=r"device 'TPU': .* has .*(cpu|CPU).*; choose one"):
+        open_network(classifier, backend, device="TPU")
+    with pytest.raises(BundleError, match="no such file, expected an ONNX graph"):
+        open_network(tmp_path / "none.onnx", backend)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(classifier.read_bytes()[:200])
+    with pytest.raises(BundleError, match=rf"broken\.onnx: {backend} cannot load it"):
+        open_network(broken, backend)
+
+
+def test_devices_are_listed(backend: str) -> None:
+    assert "CPU" in available_devices(backend)

@@ -1,0 +1,193 @@
+"""Training windows: labels where the cells are, no patient on two sides, equal seeds give equal files."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import shapely
+
+from marrowscope.errors import ConfigError, ScaleError, TrainingError
+from marrowscope.imaging import read_image, write_image
+from marrowscope.records import Annotation, ContourArray, Field
+from marrowscope.train.segmenter import SegmenterTrainingConfig
+from marrowscope.train.segmenter_data import (
+    LabelledField,
+    box_fields,
+    labelled_fields,
+    paint_unlabelled,
+    prepare_windows,
+    vary_stain,
+)
+
+GLASS, NUCLEUS = (235, 225, 230), (90, 60, 140)
+
+
+def _circle(cx: float, cy: float, radius: float) -> ContourArray:
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    return np.stack([cx + radius * np.cos(angle), cy + radius * np.sin(angle)], axis=1)
+
+
+def _write_field(path: Path, cells: list[tuple[int, int, int]], size: tuple[int, int] = (400, 500)) -> Path:
+    image = np.full((*size, 3), GLASS, dtype=np.uint8)
+    for cx, cy, radius in cells:
+        cv2.circle(image, (cx, cy), radius, NUCLEUS, -1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, image)
+    return path
+
+
+def _fields(folder: Path, n_patients: int = 5, um_per_px: float = 0.3) -> list[LabelledField]:
+    fields = []
+    for index in range(n_patients):
+        cells = [(100 + 20 * index, 120, 22), (260, 200, 18), (420, 330, 25), (30, 360, 20)]
+        path = _write_field(folder / f"P{index}" / "f.png", cells)
+        contours = tuple(_circle(*cell) for cell in cells)
+        fields.append(LabelledField(path, um_per_px, contours, f"P{index}", "cohort"))
+    return fields
+
+
+def _labels(image_path: Path, side: int) -> list[np.ndarray]:
+    text = Path(str(image_path).replace("images", "labels")).with_suffix(".txt").read_text(encoding="utf-8")
+    return [np.array(line.split()[1:], dtype=np.float64).reshape(-1, 2) * side for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("um_per_px", [0.3, 0.6])
+def test_labels_lie_on_the_dark_cells(tmp_path: Path, um_per_px: float) -> None:
+    """Label coverage and dark pixels agree in every window: nothing is shifted, lost or invented."""
+    config = SegmenterTrainingConfig(window_px=128, crops_per_field=6, label_inset_px=0, min_visible=0.01)
+    prepare_windows(_fields(tmp_path / "in", um_per_px=um_per_px), tmp_path / "out", config)
+    paths = sorted((tmp_path / "out" / "images" / "train").glob("*.png"))
+    assert len(paths) >= 20
+    overlap = union = 0
+    for path in paths:
+        image = read_image(path)
+        glass = np.median(image.reshape(-1, 3), axis=0)
+        dark = image[..., 0] < glass[0] * 0.7
+        labels = _labels(path, 128)
+        y, x = np.mgrid[:128, :128] + 0.5
+        drawn = np.zeros((128, 128), dtype=bool)
+        for ring in labels:
+            drawn |= shapely.contains_xy(shapely.Polygon(ring), x, y)
+        if dark.mean() > 0.5:
+            continue
+        overlap += int((drawn & dark).sum())
+        union += int((drawn | dark).sum())
+    assert overlap / union > 0.93
+
+
+def test_split_is_by_patient_and_every_source_is_validated_on(tmp_path: Path) -> None:
+    fields = _fields(tmp_path / "in")
+    other = [
+        LabelledField(item.image_path, item.um_per_px, item.contours_xy, item.group, "other")
+        for item in _fields(tmp_path / "in2")
+    ]
+    config = SegmenterTrainingConfig(window_px=128, crops_per_field=1, val_fraction=0.2)
+    prepared = prepare_windows([*fields, *other], tmp_path / "out", config)
+    assert (prepared.n_train, prepared.n_val) == (8, 2)
+    alone = prepare_windows(fields[:1], tmp_path / "alone", config.model_copy(update={"crops_per_field": 4}))
+    assert alone.n_val == 0
+    assert "val: images/train" in alone.data_yaml.read_text(encoding="utf-8")
+
+
+def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:
+    fields = _fields(tmp_path / "in")
+    contents = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        config = SegmenterTrainingConfig(window_px=128, crops_per_field=2, seed=seed)
+        prepared = prepare_windows(reversed(fields), tmp_path / name, config)
+        files = sorted((tmp_path / name).rglob("*.png")) + sorted((tmp_path / name).rglob("*.txt"))
+        contents.append([path.read_bytes() for path in files])
+        assert len(prepared.fingerprint) == 64
+    assert contents[0] == contents[1]
+    assert contents[0] != contents[2]
+
+
+def test_small_fields_are_laid_side_by_side(tmp_path: Path) -> None:
+    """Fields of 60 px fill a window of 128 px with nine of them: every window holds whole cells of several."""
+    fields = []
+    for index in range(40):
+        path = _write_field(tmp_path / "in" / f"P{index:02d}.png", [(30, 30, 12)], size=(60, 60))
+        fields.append(LabelledField(path, 0.3, (_circle(30, 30, 12),), f"P{index:02d}", "small"))
+    config = SegmenterTrainingConfig(window_px=128, crops_per_field=9)
+    prepared = prepare_windows(fields, tmp_path / "out", config)
+    assert prepared.n_train == 36
+    assert prepared.n_cells / (prepared.n_train + prepared.n_val) > 3
+
+
+def test_cells_hardly_visible_are_dropped(tmp_path: Path) -> None:
+    path = _write_field(tmp_path / "in" / "f.png", [(64, 64, 20), (128, 64, 20), (60, 144, 20)], size=(128, 128))
+    contours = (_circle(64, 64, 20), _circle(128, 64, 20), _circle(60, 144, 20))
+    config = SegmenterTrainingConfig(window_px=128, crops_per_field=1, min_visible=0.25)
+    prepared = prepare_windows([LabelledField(path, 0.3, contours, "P", "c")], tmp_path / "out", config)
+    assert prepared.n_cells == 2
+
+
+def test_cells_cut_by_a_seam_are_painted_over() -> None:
+    """Of four nuclei, the unlabelled one at the seam goes; whole, labelled and inner ones stay."""
+    image = np.full((120, 240, 3), GLASS, dtype=np.uint8)
+    for x, y in ((60, 60), (118, 30), (180, 60), (124, 100)):
+        cv2.circle(image, (x, y), 12, NUCLEUS, -1)
+    labelled = [shapely.Polygon(_circle(60, 60, 12) + 0.5), shapely.Polygon(_circle(124, 100, 12) + 0.5)]
+    painted = paint_unlabelled(image, labelled, (2, 1), um_per_px=0.3)
+    assert painted[30, 115].tolist() == list(GLASS)
+    assert painted[30, 125].tolist() == list(GLASS)
+    for x, y in ((60, 60), (180, 60), (124, 100)):
+        assert painted[y, x].tolist() == list(NUCLEUS)
+    assert image[30, 115].tolist() == list(NUCLEUS)
+
+
+def test_box_set_takes_its_scale_from_erythrocytes(tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part / "train").mkdir(parents=True)
+    write_image(tmp_path / "images" / "train" / "a.png", np.zeros((200, 400, 3), np.uint8))
+    label = "0 0.5 0.5 0.25 0.4\n1 0.25 0.5 0.0875 0.175\n1 0.0 0.5 0.5 0.5\n2 0.7 0.5 0.01 0.02\n"
+    (tmp_path / "labels" / "train" / "a.txt").write_text(label, encoding="utf-8")
+    (field,) = box_fields(tmp_path)
+    assert field.um_per_px == pytest.approx(7.7 / 35)
+    (contour,) = field.contours_xy
+    np.testing.assert_allclose([contour.min(0), contour.max(0)], [[149.5, 59.5], [249.5, 139.5]], atol=0.01)
+
+
+def test_box_set_without_erythrocytes_is_refused(tmp_path: Path) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    write_image(tmp_path / "images" / "a.png", np.zeros((20, 40, 3), np.uint8))
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.25 0.4\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="found no whole erythrocyte box among the images of 40 x 20 px"):
+        box_fields(tmp_path)
+
+
+def _cohort_field(**changes: object) -> Field:
+    values: dict[str, object] = {
+        "field_id": "P/f", "patient_id": "P", "center": "A", "path": Path("f.png"), "sha256": "", "width_px": 9,
+        "height_px": 9, "um_per_px": 0.2, "annotated": True, "annotations": (Annotation("N", _circle(4, 4, 2), 0),),
+    }  # fmt: skip
+    return Field(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_only_exhaustively_annotated_fields_teach() -> None:
+    fields = [_cohort_field(), _cohort_field(exhaustive=False), _cohort_field(annotated=False, annotations=())]
+    (taken,) = labelled_fields(fields, "cohort", (4, 3))
+    assert (taken.um_per_px, taken.group, taken.source, taken.tile_grid) == (0.2, "P", "cohort", (4, 3))
+    with pytest.raises(ScaleError, match=r"f\.png: found no um/px, expected a scale"):
+        labelled_fields([_cohort_field(um_per_px=None)], "cohort")
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    config = SegmenterTrainingConfig(window_px=128)
+    with pytest.raises(TrainingError, match="found no labelled field"):
+        prepare_windows([], tmp_path / "out", config)
+    path = _write_field(tmp_path / "in" / "f.png", [])
+    with pytest.raises(TrainingError, match="found no cell in 1 fields"):
+        prepare_windows([LabelledField(path, 0.3, (), "P")], tmp_path / "out", config)
+
+
+def test_stain_variation_keeps_the_form() -> None:
+    image = np.full((64, 64, 3), GLASS, dtype=np.uint8)
+    cv2.circle(image, (32, 32), 12, NUCLEUS, -1)
+    varied = [vary_stain(image, np.random.default_rng(seed)) for seed in range(8)]
+    assert len({item.tobytes() for item in varied}) == 8
+    for item in varied:
+        assert item.shape == image.shape
+        assert float(item[30:34, 30:34].mean()) < float(item[:8, :8].mean()) - 30

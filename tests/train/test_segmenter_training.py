@@ -1,0 +1,96 @@
+"""One tiny training from windows to a graph: it resumes, exports, and the graph is the checkpoint's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marrowscope.errors import ConfigError
+from marrowscope.networks import open_network
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("ultralytics")
+pytest.importorskip("onnx")
+
+from marrowscope.imaging import write_image  # noqa: E402 - after the check that the extra is installed
+from marrowscope.train.segmenter import SegmenterTrainingConfig, load_ultralytics, train_segmenter  # noqa: E402
+from marrowscope.train.segmenter_data import LabelledField  # noqa: E402
+from marrowscope.train.segmenter_export import export_segmenter  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch and Ultralytics warn about their own affairs
+
+CONFIG = SegmenterTrainingConfig(
+    window_px=64, crops_per_field=2, epochs=2, batch=4, max_images_per_epoch=8, threads=1, max_val_windows=2
+)
+
+
+def _fields(folder: Path) -> list[LabelledField]:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    contour = np.stack([40 + 15 * np.cos(angle), 40 + 15 * np.sin(angle)], axis=1)
+    fields = []
+    for index in range(6):
+        path = folder / f"{index}.png"
+        write_image(path, rng.integers(0, 255, size=(80, 80, 3), dtype=np.uint8))
+        fields.append(LabelledField(path, 0.3, (contour,), str(index)))
+    return fields
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Kill a training of two epochs after the first, then resume it."""
+    folder = tmp_path_factory.mktemp("segmenter")
+    fields = _fields(folder / "in")
+
+    def kill_after_one(line: str) -> None:
+        if line.startswith("epoch 1/2"):
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        train_segmenter(fields, folder / "out", CONFIG, progress=kill_after_one)
+    lines: list[str] = []
+    return train_segmenter([], folder / "out", CONFIG, resume=True, progress=lines.append), lines
+
+
+def test_training_resumes_where_it_was_killed(trained: tuple[Path, list[str]]) -> None:
+    checkpoint, lines = trained
+    assert checkpoint.is_file()
+    assert lines[0].startswith("resuming from")
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 2/2"]
+
+
+def test_an_epoch_draws_no_more_than_asked_and_sets_its_threads(trained: tuple[Path, list[str]]) -> None:
+    assert "training with 1 threads, 2 steps an epoch" in trained[1]
+
+
+def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """On a batch and a size that export never saw."""
+    checkpoint, _ = trained
+    path = export_segmenter(checkpoint, tmp_path / "segmenter" / "segmenter.onnx", CONFIG, training_data_sha256="ab")
+    network = open_network(path, "onnxruntime")
+    assert network.metadata["um_per_px"] == "0.3"
+    assert network.metadata["license"] == "AGPL-3.0-only"
+    assert network.metadata["training_data_sha256"] == "ab"
+    assert not any(str(tmp_path) in value for value in network.metadata.values())
+    assert b"GNU AFFERO GENERAL PUBLIC LICENSE" in (path.parent / "LICENSE").read_bytes()
+    images = np.random.default_rng(0).random((2, 3, 96, 160), dtype=np.float32)
+    model = load_ultralytics(tmp_path).YOLO(str(checkpoint)).model.float().eval()
+    with torch.no_grad():
+        (expected, prototypes), _ = model(torch.from_numpy(images))
+    found = network.run({"images": images})
+    assert found["output0"].shape == (2, 37, 12 * 20 + 6 * 10 + 3 * 5)
+    np.testing.assert_allclose(found["output0"][:, 4], expected[:, 4], atol=1e-4)
+    np.testing.assert_allclose(found["output0"][:, :4], expected[:, :4], atol=0.05)
+    np.testing.assert_allclose(found["output1"], prototypes, atol=1e-3)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.pt: no such file, expected the \.pt of an earlier"):
+        train_segmenter([], tmp_path / "out", CONFIG, weights=tmp_path / "none.pt")
+    with pytest.raises(ConfigError, match=r"none\.pt: no such file, expected the segmenter\.pt"):
+        export_segmenter(tmp_path / "none.pt", tmp_path / "x.onnx", CONFIG)
