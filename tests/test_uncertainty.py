@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from marrowscope.uncertainty import bootstrap_difference, bootstrap_over_groups, wilson_interval
+from marrowscope.uncertainty import bootstrap_difference, bootstrap_over_groups, bootstrap_sums, wilson_interval
 
 Statistic = Callable[[NDArray[np.int64]], float]
 
@@ -76,6 +76,22 @@ def test_bootstrap_is_seeded_and_does_not_depend_on_the_order_of_rows() -> None:
     backwards = bootstrap_over_groups(groups[::-1], _mean_of(values[::-1]), seed=7)
     assert backwards.lower == pytest.approx(first.lower)
     assert backwards.upper == pytest.approx(first.upper)
+
+
+def test_sums_of_groups_give_the_same_interval_as_their_rows() -> None:
+    found = np.random.default_rng(0).random(90) < 0.7
+    groups = [f"p{i % 9}" for i in range(90)]
+    rows = bootstrap_over_groups(groups, lambda drawn: float(found[drawn].mean()), seed=3, n_resamples=500)
+    sums = np.array([[found[k::9].sum(), 10] for k in range(9)], dtype=np.float64)
+    totals = bootstrap_sums(sums, lambda total: float(total[0] / total[1]), seed=3, n_resamples=500)
+    assert (totals.estimate, totals.lower, totals.upper) == pytest.approx((rows.estimate, rows.lower, rows.upper))
+
+
+@pytest.mark.parametrize("n_groups", [0, 1])
+def test_sums_of_fewer_than_two_groups_have_no_limits(n_groups: int) -> None:
+    interval = bootstrap_sums(np.ones((n_groups, 2)), lambda total: float(total[0] / total[1]))
+    assert math.isnan(interval.lower)
+    assert math.isnan(interval.estimate) == (n_groups == 0)
 
 
 def test_one_group_has_an_estimate_and_no_limits() -> None:

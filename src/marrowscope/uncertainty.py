@@ -7,8 +7,9 @@ replacement, and all rows of a drawn patient come along, as often as the patient
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 IndexArray = NDArray[np.int64]
+_FEWEST_GROUPS = 2
+"""One group alone is always drawn as itself: resampling would claim certainty."""
+
+ScalarT = TypeVar("ScalarT", np.int64, np.float64)
 
 
 def wilson_interval(x: int, n: int, confidence: float = 0.95) -> Interval:
@@ -67,6 +72,28 @@ def bootstrap_over_groups(
     return _percentile_interval(estimate, values, confidence)
 
 
+def bootstrap_sums(
+    sums: NDArray[ScalarT],
+    statistic: Callable[[NDArray[ScalarT]], float],
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a statistic of sums over groups; what ``bootstrap_over_groups`` gives, far faster.
+
+    ``sums`` (n_groups, ...) holds what each group adds (cells found and cells in all, a confusion matrix); the
+    statistic takes the total of a resample, of the same shape without the first axis. Groups in a fixed order.
+    """
+    n_groups = len(sums)
+    estimate = statistic(sums.sum(axis=0)) if n_groups else math.nan
+    if n_groups < _FEWEST_GROUPS:
+        return _percentile_interval(estimate, [], confidence)
+    times = _times_drawn(n_groups, n_resamples, seed)
+    totals = (times.astype(sums.dtype) @ sums.reshape(n_groups, -1)).reshape(len(times), *sums.shape[1:])
+    return _percentile_interval(estimate, [statistic(total) for total in totals], confidence)
+
+
 def bootstrap_difference(
     groups_a: Sequence[str],
     statistic_a: Callable[[IndexArray], float],
@@ -108,11 +135,18 @@ def _rows_by_group(groups: Sequence[str]) -> list[IndexArray]:
 
 def _drawn_groups(n_groups: int, n_resamples: int, seed: int) -> Iterator[IndexArray]:
     """Group indices of each resample; none with fewer than two groups, where resampling says nothing."""
-    if n_groups < 2:  # noqa: PLR2004  one group alone is always drawn as itself
+    if n_groups < _FEWEST_GROUPS:
         return
     generator = np.random.default_rng(seed)
     for _ in range(n_resamples):
         yield generator.integers(0, n_groups, size=n_groups)
+
+
+@lru_cache(maxsize=8)
+def _times_drawn(n_groups: int, n_resamples: int, seed: int) -> IndexArray:
+    """Count how often each resample draws each group: (resamples, groups)."""
+    drawn = [np.bincount(groups, minlength=n_groups) for groups in _drawn_groups(n_groups, n_resamples, seed)]
+    return np.array(drawn, dtype=np.int64).reshape(n_resamples, n_groups)
 
 
 def _percentile_interval(estimate: float, values: Sequence[float], confidence: float) -> Interval:

@@ -35,6 +35,7 @@ def evaluate(
 
     Example: marrowscope evaluate runs/first my-cohort --out runs/first-metrics
     """
+    from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort
     from marrowscope.config import validate_config
     from marrowscope.evaluate import EvaluateConfig, as_markdown, evaluate_run, write_evaluation
@@ -52,8 +53,11 @@ def evaluate(
     read_manifest(run)  # a folder that is no run is refused before the cohort's images are read
     vocabulary = load_vocabulary()
     labels = None if mapping is None else load_mapping(mapping)
-    truth = read_cohort(cohort, vocabulary=vocabulary, mapping=labels)
-    evaluation = evaluate_run(run, truth.patients, truth.fields, vocabulary, config=config)
+    # The pixels are not needed: the images' hashes say that they are the predicted ones.
+    with progress_bar("Reading annotations", enabled=not as_json) as advance:
+        truth = read_cohort(cohort, vocabulary=vocabulary, mapping=labels, decode=False, progress=advance)
+    with progress_bar("Measuring centers", enabled=not as_json) as advance:
+        evaluation = evaluate_run(run, truth.patients, truth.fields, vocabulary, config=config, progress=advance)
     write_evaluation(evaluation, out)
     if as_json:
         typer.echo((out / "metrics.json").read_text(encoding="utf-8"))

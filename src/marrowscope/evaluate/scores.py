@@ -13,13 +13,13 @@ out on purpose, because half a cell cannot be classified. One figure says what t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from marrowscope import metrics
-from marrowscope.uncertainty import bootstrap_over_groups
+from marrowscope.uncertainty import ScalarT, bootstrap_over_groups, bootstrap_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,9 +69,6 @@ RATIO_COLUMNS = {
     "predicted_ratio": pl.Float64(),
     "predicted_ratio_no_seams": pl.Float64(),
 }
-
-
-ScalarT = TypeVar("ScalarT", np.int64, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +162,7 @@ class _Scorer:
 
     def of_sums(self, sums: NDArray[ScalarT], statistic: Callable[[NDArray[ScalarT]], float]) -> Interval:
         """Interval of a statistic of the sums added over patients."""
-        return self.of_patients(lambda drawn: statistic(sums[drawn].sum(axis=0)))
-
-    def of_patients(self, statistic: Callable[[NDArray[np.int64]], float]) -> Interval:
-        """Interval of a statistic of drawn patient positions."""
-        return bootstrap_over_groups(self.patients, statistic, n_resamples=self._n_resamples, seed=self._seed)
+        return bootstrap_sums(sums, statistic, n_resamples=self._n_resamples, seed=self._seed)
 
     def of_rows(self, frame: pl.DataFrame, statistic: Callable[[NDArray[np.int64]], float]) -> Interval:
         """Interval of a statistic of row indices; for figures that are not made of sums."""

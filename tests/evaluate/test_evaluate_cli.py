@@ -1,0 +1,137 @@
+"""`marrowscope evaluate` from a cohort and a run on disk to the printed tables."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.annotations.labelme import write_labelme
+from marrowscope.cli.main import main
+from marrowscope.imaging import sha256_file, write_image
+from marrowscope.records import Annotation
+from marrowscope.runs import Manifest, RunCounts, write_manifest
+from marrowscope.tables import CELLS, FIELDS, write_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CENTERS = {"P1": "A", "P2": "A", "Q1": "B"}
+CODES = ("N", "N5", "L2", "N5")
+
+
+def circle(x: float, y: float) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    return np.stack([x + 20 * np.cos(angle), y + 20 * np.sin(angle)], axis=1)
+
+
+@pytest.fixture
+def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
+    """Three patients of two centres, one field each; the run finds all but each patient's last cell."""
+    cohort, run = tmp_path / "cohort", tmp_path / "run"
+    generator = np.random.default_rng(0)
+    lines, fields, cells = ["patient_id,center,diagnosis,um_per_px"], [], []
+    for patient, center in CENTERS.items():
+        lines.append(f"{patient},{center},AML,0.15")
+        (cohort / patient).mkdir(parents=True)
+        path = cohort / patient / "f.png"
+        write_image(path, generator.integers(0, 255, (200, 400, 3), dtype=np.uint8))
+        shapes = [Annotation(code, circle(60 + 80 * k, 100), k) for k, code in enumerate(CODES)]
+        write_labelme(path.with_suffix(".json"), path.name, 400, 200, shapes)
+        where = {"field_id": f"{patient}/f", "patient_id": patient}
+        fields.append(where | {"sha256": sha256_file(path), "status": "ok"})
+        for shape in shapes[:-1]:
+            category = shape.code[:1] if shape.code == "L2" else shape.code
+            call = {"category": category, "is_cblc": category == "N", "is_countable": True}
+            outline = {"contour_xy": shape.contour_xy.ravel().tolist(), "cell_id": f"{patient}{shape.shape_index}"}
+            cells.append(where | call | outline | {"p_cblc": 0.9 if category == "N" else 0.1})
+    (cohort / "patients.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run.mkdir()
+    write_table(run / "fields.parquet", pl.DataFrame(fields, schema_overrides=FIELDS), "fields")
+    write_table(run / "cells.parquet", pl.DataFrame(cells, schema_overrides=CELLS), "cells")
+    counts = RunCounts(
+        patients=3,
+        images=3,
+        images_read=3,
+        images_failed=0,
+        contours=9,
+        rejected={},
+        cells=9,
+        countable=9,
+        cblc=3,
+        contradictions=0,
+    )
+    manifest = Manifest(
+        command=(),
+        versions={},
+        bundle={"name": "none"},
+        backend="none",
+        device="none",
+        precision="f32",
+        config={},
+        config_sha256="",
+        input_sha256="",
+        counts=counts,
+    )
+    write_manifest(run, manifest)
+    return cohort, run
+
+
+def run_main(*arguments: str | Path) -> int | str | None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return stopped.value.code
+
+
+def test_tables_are_written_and_printed_per_center(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    printed = capsys.readouterr().out
+    assert "## A: 2 patients, 2 fields" in printed
+    assert "## B: 1 patients, 1 fields" in printed
+    assert "## all centers: 3 patients, 3 fields" in printed
+    assert "| detection recall | 0.750 [0.750, 0.750]" in printed
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert names == {"metrics.json", "metrics.csv", "metrics.md", "ratios.csv"}
+    ratios = pl.read_csv(tmp_path / "m" / "ratios.csv")
+    assert ratios["true_ratio"].to_list() == [0.25] * 3
+    assert ratios["predicted_ratio"].to_list() == pytest.approx([1 / 3] * 3)
+
+
+def test_json_is_the_only_output_when_asked(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--json", "--tile-grid", "4x3") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["config"]["tile_columns"], document["config"]["tile_rows"]) == (4, 3)
+    assert [center["center"] for center in document["centers"]] == ["A", "B", "all centers"]
+
+
+@pytest.mark.parametrize("grid", ["4", "4x", "0x3", "4x3x2", "ax3"])
+def test_grid_that_is_none_is_refused(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], grid: str
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--tile-grid", grid) == 2
+    assert f"--tile-grid: found {grid!r}, expected columns x rows such as 4x3" in capsys.readouterr().err
+
+
+def test_option_out_of_range_is_refused(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--min-iou", "1.5") == 2
+    assert "min_iou: found 1.5" in capsys.readouterr().err
+
+
+def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 1
+    assert "found no manifest.json" in capsys.readouterr().err

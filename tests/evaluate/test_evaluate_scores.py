@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.evaluate import EvaluateConfig, Evaluation, LinkedCells, as_markdown, score_center, write_evaluation
+from marrowscope.evaluate.scores import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.evaluate import CenterScores, Figure
+
+VOCABULARY = load_vocabulary()
+CATEGORIES = VOCABULARY.categories
+
+
+def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 0.5, **other: Any) -> dict[str, Any]:  # noqa: ANN401
+    facts = VOCABULARY.lookup(code)
+    row: dict[str, Any] = {
+        "patient_id": patient,
+        "center": "A",
+        "field_id": f"{patient}/f",
+        "shape_index": 0,
+        "code": code,
+        "category": VOCABULARY.category_index(code),
+        "cblc": facts.cblc,
+        "countable": facts.countable,
+        "cut": False,
+        "found_before_rules": predicted is not None,
+        "found": predicted is not None,
+    }
+    if predicted is not None:
+        called = VOCABULARY.lookup(predicted)
+        row |= {"cell_id": "c", "iou": 0.9, "predicted_category": VOCABULARY.category_index(predicted)}
+        row |= {"predicted_cblc": int(called.cblc), "p_cblc": p}
+    return row | other
+
+
+def detection(*, matched: bool, ignored: bool = False, exhaustive: bool = True, patient: str = "P1") -> dict[str, Any]:
+    row = {"patient_id": patient, "center": "A", "field_id": f"{patient}/f", "cell_id": "c", "matched": matched}
+    return row | {"ignored": ignored, "exhaustive": exhaustive, "is_cblc": False, "is_countable": True}
+
+
+def ratio(patient: str, truth: float | None, predicted: float | None, seams: float | None = None) -> dict[str, Any]:
+    row = {"patient_id": patient, "center": "A", "diagnosis": "AML", "true_ratio": truth}
+    return row | {"predicted_ratio": predicted, "predicted_ratio_no_seams": seams}
+
+
+def score(
+    cells: list[dict[str, Any]], found: list[dict[str, Any]] | None = None, ratios: list[dict[str, Any]] | None = None
+) -> CenterScores:
+    return score_center(
+        "A",
+        pl.DataFrame(cells, schema=EXPERT_COLUMNS),
+        pl.DataFrame(found or [], schema=DETECTION_COLUMNS),
+        pl.DataFrame(ratios or [], schema=RATIO_COLUMNS),
+        CATEGORIES,
+        n_resamples=60,
+    )
+
+
+def figure(scores: CenterScores, name: str) -> Figure:
+    (found,) = (item for item in scores.figures if item.name == name)
+    return found
+
+
+def test_matched_and_all_expert_differ_by_the_misses() -> None:
+    cells = [expert("N", "N"), expert("N", None), expert("N5", "N5"), expert("N5", "N")]
+    scores = score(cells)
+    assert figure(scores, "CBLC positive-class F1, matched").value.estimate == pytest.approx(2 / 3)
+    everything = figure(scores, "CBLC positive-class F1, all expert")
+    assert everything.value.estimate == pytest.approx(2 * 1 / (2 + 2))
+    assert (figure(scores, "CBLC weighted F1, matched").n, everything.n) == (3, 4)
+    assert everything.note == "2 CBLC of 4"
+
+
+def test_all_negative_stands_beside_the_figure() -> None:
+    scores = score([expert("N", "N"), *[expert("N5", "N5")] * 19])
+    beside = figure(scores, "CBLC weighted F1, matched")
+    assert beside.value.estimate == 1
+    assert beside.reference == pytest.approx(0.95 * 2 * 19 / (19 + 20))
+    assert figure(scores, "CBLC positive-class F1, matched").reference == 0
+    assert figure(scores, "CBLC AUC, matched").reference == 0.5
+
+
+def test_auc_ranks_by_the_probability_of_the_found_cells() -> None:
+    cells = [expert("N", "N5", p=0.4), expert("N5", "N5", p=0.3), expert("N5", "N", p=0.6), expert("N", None)]
+    assert figure(score(cells), "CBLC AUC, matched").value.estimate == 0.5
+
+
+def test_averaged_categories_are_named() -> None:
+    scores = score([expert("N", "N"), expert("N5", "L2"), expert("L2", "L2")])
+    macro = figure(scores, "category macro F1, matched")
+    assert macro.note == "averaged over 3: N N5 L"
+    assert macro.value.estimate == pytest.approx((1 + 0 + 2 / 3) / 3)
+
+
+def test_cut_cells_are_left_out_but_for_the_figure_that_says_so() -> None:
+    scores = score([expert("N", "N"), expert("N", None, cut=True)])
+    assert figure(scores, "detection recall").value.estimate == 1
+    assert "1 cut ones left out" in figure(scores, "detection recall").note
+    assert figure(scores, "detection recall, cut cells included").value.estimate == 0.5
+    assert figure(scores, "CBLC weighted F1, all expert").n == 1
+
+
+def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
+    found = [
+        detection(matched=True),
+        detection(matched=False),
+        detection(matched=False, ignored=True),
+        detection(matched=False, exhaustive=False),
+    ]
+    precision = figure(score([expert("N", "N")], found), "detection precision")
+    assert precision.value.estimate == 0.5
+    assert (precision.n, precision.unit) == (2, "detections")
+    assert precision.note.startswith("1 unmatched at an edge ignored")
+
+
+def test_recall_by_class_before_and_after_the_rules() -> None:
+    refused = expert("J2", None, found_before_rules=True)
+    scores = score([expert("N", "N"), refused, expert("J2", None), expert("A", "A")])
+    by_code = {item.label: item for item in scores.class_recalls if item.kind == "code"}
+    assert (by_code["J2"].n, by_code["J2"].before_rules.estimate, by_code["J2"].after_rules.estimate) == (2, 0.5, 0)
+    by_category = {item.label: item for item in scores.class_recalls if item.kind == "category"}
+    assert list(by_category) == ["Other", "N"]
+    assert by_category["Other"].after_rules.estimate == pytest.approx(1 / 3)
+
+
+def test_patient_ratio_figures_leave_out_patients_without_a_ratio() -> None:
+    ratios = [ratio("P1", 0.2, 0.3), ratio("P2", 0.6, 0.5), ratio("P3", None, 0.5)]
+    scores = score([expert("N", "N")], ratios=ratios)
+    mae = figure(scores, "patient ratio MAE")
+    assert mae.value.estimate == pytest.approx(0.1)
+    assert (mae.n, mae.unit) == (2, "patients")
+    assert mae.note == "1 patients without a ratio on both sides left out"
+    assert figure(scores, "patient ratio bias").value.estimate == pytest.approx(0)
+    assert not any("seams" in item.name for item in scores.figures)
+
+
+def test_interval_resamples_patients_not_cells() -> None:
+    """Two patients, one wholly right and one wholly wrong: a resample is 0, 1/2 or 1, however many cells."""
+    cells = [expert("N", "N", patient="P1")] * 50 + [expert("N", None, patient="P2")] * 50
+    recall = figure(score(cells), "detection recall")
+    assert (recall.value.lower, recall.value.estimate, recall.value.upper) == (0, 0.5, 1)
+    assert recall.n_patients == 2
+
+
+def test_figures_are_those_of_scikit_learn_on_random_cells() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(4)
+    codes = list(VOCABULARY.codes)
+    cells = [
+        expert(
+            codes[generator.integers(len(codes))],
+            codes[generator.integers(len(codes))] if generator.random() < 0.9 else None,
+            patient=f"P{generator.integers(4)}",
+            p=float(generator.random()),
+        )
+        for _ in range(300)
+    ]
+    scores = score(cells)
+    truth = [row["category"] for row in cells]
+    predicted = [row.get("predicted_category", -1) for row in cells]
+    keywords = {"labels": sorted(set(truth)), "zero_division": 0.0}
+    for average in ("weighted", "macro"):
+        oracle = sklearn_metrics.f1_score(truth, predicted, average=average, **keywords)
+        found = figure(scores, f"category {average} F1, all expert").value
+        assert found.estimate == pytest.approx(oracle)
+        assert found.lower < found.estimate < found.upper
+    matched = [row for row in cells if row["found"]]
+    auc = sklearn_metrics.roc_auc_score([row["cblc"] for row in matched], [row["p_cblc"] for row in matched])
+    assert figure(scores, "CBLC AUC, matched").value.estimate == pytest.approx(auc)
+
+
+def test_nothing_to_measure_is_nan_never_zero() -> None:
+    scores = score([])
+    assert all(math.isnan(item.value.estimate) for item in scores.figures)
+    assert scores.class_recalls == ()
+
+
+def make_evaluation(*scores: CenterScores) -> Evaluation:
+    linked = LinkedCells(
+        expert=pl.DataFrame(schema=EXPERT_COLUMNS),
+        detections=pl.DataFrame(schema=DETECTION_COLUMNS),
+        ratios=pl.DataFrame([ratio("P1", 0.2, 0.3)], schema=RATIO_COLUMNS),
+        n_fields_only_in_run=1,
+        n_fields_only_in_cohort=2,
+    )
+    return Evaluation(scores, linked, EvaluateConfig(), CATEGORIES, {"precision": "f32"})
+
+
+def test_files_hold_the_same_figures_and_no_nan(tmp_path: Path) -> None:
+    evaluation = make_evaluation(score([expert("N", "N"), expert("N5", None)]), score([]))
+    write_evaluation(evaluation, tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    table = pl.read_csv(tmp_path / "out" / "metrics.csv")
+    rows = [row for center in document["centers"] for row in center["figures"]]
+    by_name = table.filter(~pl.col("metric").str.starts_with("recall of"))
+    assert by_name["metric"].to_list() == [row["metric"] for row in rows]
+    assert by_name["value"].to_list() == [row["value"] for row in rows]
+    assert "NaN" not in (tmp_path / "out" / "metrics.csv").read_text(encoding="utf-8")
+    assert document["n_fields_only_in_cohort"] == 2
+    assert pl.read_csv(tmp_path / "out" / "ratios.csv")["true_ratio"].to_list() == [0.2]
+    confusion = document["centers"][0]["confusion_matched"]
+    assert confusion["rows_true"][confusion["order"].index("N")][confusion["order"].index("N")] == 1
+
+
+def test_markdown_gives_every_figure_with_n_and_keeps_text_in_its_cell() -> None:
+    scores = score([expert("N", "N"), expert("N5", "N5")])
+    text = as_markdown(make_evaluation(scores))
+    for item in scores.figures:
+        assert f"| {item.name} | " in text
+    assert "1.000 [no interval]" in text  # one patient
+    assert "| 2 cells | 1 | 1 CBLC of 2 |" in text
+    assert "For research use" in text
+    hostile = score_center(
+        "A|\nB", *(pl.DataFrame(schema=s) for s in (EXPERT_COLUMNS, DETECTION_COLUMNS, RATIO_COLUMNS)), CATEGORIES
+    )
+    assert "## A\\| B: 0 patients" in as_markdown(make_evaluation(hostile))
