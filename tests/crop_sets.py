@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from marrowscope.config import validate_config
+from marrowscope.train.config import ClassifierConfig
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -54,3 +57,22 @@ def write_crop_set(
     crop = {"side_um": 9.6, "size_px": 32}
     (folder / "prepare.json").write_text(json.dumps({"crop": crop}), encoding="utf-8")
     return folder
+
+
+def tiny_config(**changes: object) -> ClassifierConfig:
+    """Give settings for a network of 0.1 million weights on 32 px crops, from scratch on one thread."""
+    stages = (
+        {"name": "gt-to-yolo", "train_on": "expert", "select_on": "predicted", "epochs": 2, "learning_rate": 3e-3},
+        {"name": "yolo-to-yolo", "train_on": "predicted", "select_on": "predicted", "epochs": 1, "learning_rate": 1e-3},
+    )
+    values: dict[str, object] = {
+        "architecture": "test_efficientnet",
+        "crop_px": 32,
+        "init": "scratch",
+        "stages": stages,
+        "batch_size": 8,
+        "threads": 1,
+        "device": "cpu",
+        "checkpoint_every_steps": 2,
+    }
+    return validate_config(ClassifierConfig, values | changes, where="test")

@@ -1,0 +1,314 @@
+"""Trained classifiers and a segmenter to a bundle: graphs, parity, golden sample, card.
+
+Steps: every member becomes an ONNX graph and is compared with torch on crops of its own crop set; the segmenter is
+checked to be the one whose contours the members were trained on; a golden sample is computed with ONNX Runtime in
+float32; everything is written and hashed. A graph that differs is never written.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from marrowscope.bundle import (
+    GOLDEN_FILE,
+    SEGMENTER_FILE,
+    BundleSpec,
+    VocabularyReference,
+    write_bundle,
+)
+from marrowscope.config import StageConfig
+from marrowscope.crop import CropSpec
+from marrowscope.errors import BundleError, InputError, RunError
+from marrowscope.fit import CLASSIFIER_NAME, FIT_NAME
+from marrowscope.golden import make_golden
+from marrowscope.networks import open_network
+from marrowscope.quality import QualityRules
+from marrowscope.segment.segmenter import Segmenter
+from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.export import check_parity, export_classifier
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from marrowscope.bundle import Bundle
+    from marrowscope.networks import Network
+    from marrowscope.records import ImageArray, JsonDict
+    from marrowscope.train.dataset import CropSet
+    from marrowscope.train.model import ClassifierInfo
+
+N_PARITY_CROPS, N_GOLDEN_CROPS = 64, 4
+_MAX_GOLDEN_PX = 128
+_GOLDEN_SCORE = 0.3
+_REFERENCE = "onnxruntime"
+
+
+class BundleDescription(StageConfig):
+    """What only a person can say about a bundle; it goes into bundle.toml and CARD.md."""
+
+    name: str = "classifier"
+    version: str = "1"
+    purpose: str = "Finds nucleated cells on smear images and classifies them."
+    trained_on: str = Field(default="Not stated.", description="which images, from whom, under which licence")
+    threshold: float | None = Field(default=None, description="study threshold of the CBLC ratio, once learned")
+    licences: dict[str, str] = Field(
+        default_factory=lambda: {"segmenter": "AGPL-3.0-only (Ultralytics YOLO11)", "classifier": "not stated"},
+        description="part of the bundle to its licence and attribution",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One trained classifier: its training folder, its record, and what its weights are."""
+
+    folder: Path
+    record: JsonDict
+    info: ClassifierInfo
+    parity: dict[str, float]
+
+
+def export_bundle(
+    trainings: Sequence[Path],
+    segmenter: Path,
+    out: Path,
+    *,
+    crops: Path | None = None,
+    description: BundleDescription | None = None,
+    other_segmenter: bool = False,
+) -> Bundle:
+    """Write the bundle ``out`` from finished training folders and the segmenter's graph.
+
+    ``crops`` is the crop set for parity and golden sample, by default the one the first member was trained on; a few
+    of its images become part of the bundle. Raises RunError for an unfinished training, InputError for a segmenter
+    other than the one that cut the members' crops (unless ``other_segmenter``), BundleError when a graph differs.
+    """
+    description = description or BundleDescription()
+    records = [_read_record(folder) for folder in trainings]
+    if not records:
+        message = "found no training folder, expected at least one; name the --out of `marrowscope train classifier`"
+        raise InputError(message)
+    opened = Segmenter.from_onnx(segmenter)
+    for folder, record in zip(trainings, records, strict=True):
+        _check_segmenter(folder, record, segmenter, opened.sha256, allowed=other_segmenter)
+    vocabulary = load_vocabulary()
+    crop_set = open_crop_set(crops or Path(records[0]["crops"]), vocabulary)
+
+    with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as scratch:
+        graphs = [Path(scratch) / f"classifier-{index}.onnx" for index in range(len(records))]
+        members = []
+        for folder, record, graph in zip(trainings, records, graphs, strict=True):
+            info = export_classifier(folder / CLASSIFIER_NAME, graph)
+            sample = _sample(crop_set, N_PARITY_CROPS, info.crop_px)
+            members.append(Member(folder, record, info, check_parity(folder / CLASSIFIER_NAME, graph, sample)))
+        info = _common_info(members)
+        network = open_network(segmenter, _REFERENCE)
+        golden = make_golden(
+            network,
+            [open_network(graph, _REFERENCE) for graph in graphs],
+            _golden_field(crop_set, network, opened.config.um_per_px),
+            _sample(crop_set, N_GOLDEN_CROPS, info.crop_px),
+        )
+        spec = BundleSpec(
+            name=description.name,
+            version=description.version,
+            purpose=description.purpose,
+            vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
+            um_per_px=opened.config.um_per_px,
+            segmenter=opened.config.model_dump(mode="json"),
+            crop=CropSpec(side_um=info.um_per_px * info.crop_px, size_px=info.crop_px).model_dump(mode="json"),
+            quality_rules=QualityRules.model_validate(records[0]["prepared"].get("quality_rules", {})).model_dump(
+                mode="json"
+            ),
+            categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
+            implied_prior=_implied_prior(members),
+            threshold=description.threshold,
+            metrics={f"classifier-{index}": _metrics(member.record) for index, member in enumerate(members)},
+            training_data={"description": description.trained_on}
+            | {f"classifier-{index}": _fingerprint(member.record) for index, member in enumerate(members)},
+            licences=description.licences,
+        )
+        files: dict[str, Path | bytes] = {
+            **{graph.name: graph for graph in graphs},
+            **_segmenter_files(segmenter, network),
+            GOLDEN_FILE: golden,
+            "CARD.md": write_card(spec, members, opened.sha256).encode(),
+        }
+        return write_bundle(out, spec, files)
+
+
+def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: str) -> str:
+    """Fill the card's template: what the bundle is, was trained on, and must not be used for."""
+    template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
+    info = members[0].info
+    adjusted = info.imbalance == "logit_adjustment"
+    stages = [
+        f"| {index} | {name} | {counts['training_crops']} | {counts['training_patients']} | "
+        f"{counts['validation_crops']} | {counts['validation_patients']} |"
+        for index, member in enumerate(members)
+        for name, counts in member.record["stages"].items()
+    ]
+    names = ("cblc_weighted_f1", "cblc_positive_f1", "cblc_auc", "category_weighted_f1", "category_macro_f1")
+    figures = [
+        f"| {index} | " + " | ".join(_figure(_metrics(member.record)[name]) for name in names) + " |"
+        for index, member in enumerate(members)
+    ]
+    return string.Template(template).substitute(
+        name=spec.name,
+        version=spec.version,
+        purpose=spec.purpose,
+        segmenter_sha256=segmenter_sha256,
+        segmenter_um_per_px=f"{spec.um_per_px:g}",
+        n_members=len(members),
+        architecture=info.architecture,
+        side_um=f"{spec.crop['side_um']:g}",
+        crop_px=info.crop_px,
+        n_categories=len(info.categories),
+        vocabulary_name=spec.vocabulary.name,
+        vocabulary_version=spec.vocabulary.version,
+        not_trained=", ".join(_never_predicted(members)) or "none",
+        prior_words="every trained class equally frequent" if adjusted else "the class shares of the training cells",
+        trained_on=spec.training_data["description"],
+        initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
+        stage_rows="\n".join(stages),
+        metric_rows="\n".join(figures),
+        licences="\n".join(f"- {part}: {licence}" for part, licence in spec.licences.items()),
+        n_golden=N_GOLDEN_CROPS + 1,
+        parity=f"{max(max(member.parity.values()) for member in members):.1g}",
+        n_parity=N_PARITY_CROPS,
+        backends=", ".join(members[0].parity),
+    )
+
+
+def _read_record(folder: Path) -> JsonDict:
+    """Read fit.json of a finished training."""
+    path = folder / FIT_NAME
+    try:
+        record: JsonDict = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = (
+            f"{path}: no readable record of a training ({error}); give the --out of `marrowscope train classifier`"
+        )
+        raise RunError(message) from error
+    if "result" not in record:
+        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
+        raise RunError(message)
+    return record
+
+
+def _check_segmenter(folder: Path, record: JsonDict, segmenter: Path, sha256: str, *, allowed: bool) -> None:
+    """Refuse a segmenter whose contours the classifier never saw."""
+    trained_with = record["prepared"].get("segmenter_sha256")
+    if trained_with and trained_with != sha256 and not allowed:
+        message = (
+            f"{segmenter}: found SHA-256 {sha256[:12]}, expected {trained_with[:12]}, the segmenter that cut the crops "
+            f"of {folder}; give that one, or say --other-segmenter"
+        )
+        raise InputError(message)
+
+
+def _sample(crop_set: CropSet, n: int, size_px: int) -> ImageArray:
+    """Take ``n`` crops evenly from the whole set, cut to the network's size."""
+    rows = np.unique(np.linspace(0, len(crop_set.crops) - 1, n).round().astype(np.int64))
+    start = (crop_set.stored_px - size_px) // 2
+    return np.ascontiguousarray(crop_set.crops[rows, start : start + size_px, start : start + size_px])
+
+
+def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDArray[np.float32]:
+    """Give the stored crop the segmenter is surest of, at its scale, as an input of at most 128 px a side."""
+    best_score, best = 0.0, None
+    for image in _sample(crop_set, 12, crop_set.stored_px):
+        side = round(crop_set.stored_px * crop_set.um_per_px / um_per_px)
+        resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        kept = min(side, _MAX_GOLDEN_PX) // 32 * 32
+        start = (side - kept) // 2
+        pixels = resized[start : start + kept, start : start + kept].transpose(2, 0, 1)[None]
+        tensor = np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255)
+        score = float(network.run({"images": tensor})["output0"][0, 4].max())
+        if score > best_score:
+            best_score, best = score, tensor
+    if best is None or best_score < _GOLDEN_SCORE:
+        message = (
+            f"{crop_set.folder}: the segmenter finds no cell on its crops (best score {best_score:.2f}), expected at "
+            f"least {_GOLDEN_SCORE}; check that segmenter and crops belong together"
+        )
+        raise BundleError(message)
+    return best
+
+
+def _common_info(members: Sequence[Member]) -> ClassifierInfo:
+    """Give what all members share; refuse an ensemble that sees different crops or knows different categories."""
+    first = members[0].info
+    for member in members[1:]:
+        other = member.info
+        if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):
+            message = (
+                f"{member.folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected "
+                f"{first.crop_px} px at {first.um_per_px} and equal categories as in {members[0].folder}"
+            )
+            raise InputError(message)
+    return first
+
+
+def _never_predicted(members: Sequence[Member]) -> tuple[str, ...]:
+    """Categories that no member was trained on."""
+    absent = set.intersection(*(set(member.info.categories_not_trained) for member in members))
+    return tuple(name for name in members[0].info.categories if name in absent)
+
+
+def _implied_prior(members: Sequence[Member]) -> dict[str, float]:
+    """Mean of the members' implied priors of the categories."""
+    shares = np.mean([member.info.implied_prior("category") for member in members], axis=0)
+    return dict(zip(members[0].info.categories, shares.tolist(), strict=True))
+
+
+def _metrics(record: JsonDict) -> dict[str, float]:
+    """Figures of the epoch the weights come from, with n; an undefined one is NaN."""
+    best: Mapping[str, float | None] = record["result"]["best_epoch"]
+    last_stage = list(record["stages"].values())[-1]
+    figures = {name: value for name, value in best.items() if name.endswith(("_f1", "_auc"))}
+    defined = {name: float("nan") if value is None else value for name, value in figures.items()}
+    return defined | {"n_crops": last_stage["validation_crops"], "n_patients": last_stage["validation_patients"]}
+
+
+def _fingerprint(record: JsonDict) -> JsonDict:
+    """Say what the member was trained on, by hash and number."""
+    return {
+        "crops_sha256": record["data_sha256"]["crops.npy"],
+        "cells_sha256": record["data_sha256"]["cells.parquet"],
+        "split_sha256": record["split_sha256"],
+        "segmenter_sha256": record["prepared"].get("segmenter_sha256") or "",
+        "weights_sha256": record["result"]["weights_sha256"],
+        "initial_weights": record["result"]["initial_weights"],
+        "stages": record["stages"],
+    }
+
+
+def _segmenter_files(segmenter: Path, network: Network) -> dict[str, Path | bytes]:
+    """Give the graph with the licence that has to travel with it, and its own card where there is one."""
+    licence, card = segmenter.with_name("LICENSE"), segmenter.with_name("CARD.md")
+    if "AGPL" in network.metadata.get("license", "") and not licence.is_file():
+        message = (
+            f"{segmenter}: its licence is {network.metadata['license']}, expected the text in {licence}; export the "
+            "segmenter again, which writes it"
+        )
+        raise BundleError(message)
+    folder = Path(SEGMENTER_FILE).parent
+    beside = {f"{folder}/{path.name}": path for path in (licence, card) if path.is_file()}
+    return {SEGMENTER_FILE: segmenter, **beside}
+
+
+def _figure(value: float) -> str:
+    """Write a figure of merit with three decimals; a dash where it is not defined."""
+    return "-" if np.isnan(value) else f"{value:.3f}"

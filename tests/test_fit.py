@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("torch")
+
+from safetensors import safe_open
+
+from marrowscope.cohort.folds import read_split, write_split
+from marrowscope.errors import CohortError, RunError
+from marrowscope.fit import fit_classifier
+from marrowscope.train.checkpoint import hash_weights, load_tensors
+from tests.crop_sets import tiny_config, write_crop_set
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG_TOML = """
+architecture = "test_efficientnet"
+crop_px = 32
+init = "scratch"
+batch_size = 8
+threads = 1
+device = "cpu"
+checkpoint_every_steps = 2
+"""
+
+
+@pytest.fixture
+def crops_dir(tmp_path: Path) -> Path:
+    return write_crop_set(tmp_path / "crops")
+
+
+def test_two_stages_leave_a_classifier_and_its_record(crops_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = fit_classifier(crops_dir, out, tiny_config())
+    record = json.loads((out / "fit.json").read_text(encoding="utf-8"))
+    tensors, meta = load_tensors(result.weights_path)
+    assert record["result"]["weights_sha256"] == result.weights_sha256 == hash_weights(tensors)
+    assert hash_weights(load_tensors(out / "2-yolo-to-yolo" / "best.safetensors")[0]) == result.weights_sha256
+    assert meta["info"] == result.info.model_dump(mode="json")
+    assert record["stages"]["gt-to-yolo"] == {
+        "training_crops": 50, "validation_crops": 10, "training_patients": 5, "validation_patients": 1,
+    }  # fmt: skip
+    assert set(record["result"]["categories_not_trained"]) == set(result.info.categories) - {
+        "Other",
+        "N",
+        "N5",
+        "R1",
+        "L",
+    }
+    assert sorted(read_split(out / "split.csv").values()) == ["train"] * 5 + ["validation"]
+
+
+def test_the_second_stage_starts_from_the_first_ones_best(crops_dir: Path, tmp_path: Path) -> None:
+    """With a learning rate of almost nothing, stage 2 hardly leaves stage 1's best weights."""
+    config = tiny_config()
+    still = config.stages[1].model_copy(update={"learning_rate": 1e-12})
+    fit_classifier(crops_dir, tmp_path / "out", config.model_copy(update={"stages": (config.stages[0], still)}))
+    first = load_tensors(tmp_path / "out" / "1-gt-to-yolo" / "best.safetensors")[0]
+    second = load_tensors(tmp_path / "out" / "2-yolo-to-yolo" / "best.safetensors")[0]
+    assert abs(first["category.weight"] - second["category.weight"]).max() < 1e-9
+
+
+def test_a_single_stage_on_expert_crops_is_a_configuration(crops_dir: Path, tmp_path: Path) -> None:
+    stage = {"name": "baseline", "train_on": "expert", "select_on": "expert", "epochs": 1, "learning_rate": 1e-3}
+    result = fit_classifier(crops_dir, tmp_path / "out", tiny_config(stages=(stage,), imbalance="none"))
+    assert result.info.implied_prior("cblc") == pytest.approx((0.6, 0.4))
+
+
+def test_under_logit_adjustment_the_implied_prior_is_uniform_over_trained_classes(
+    crops_dir: Path, tmp_path: Path
+) -> None:
+    info = fit_classifier(crops_dir, tmp_path / "out", tiny_config()).info
+    prior = info.implied_prior("category")
+    assert [share for share in prior if share] == pytest.approx([0.2] * 5)
+    assert [name for name, share in zip(info.categories, prior, strict=True) if not share] == list(
+        info.categories_not_trained
+    )
+
+
+def test_a_split_file_is_obeyed_and_test_patients_stay_out(crops_dir: Path, tmp_path: Path) -> None:
+    roles = {"p0": "train", "p1": "train", "p2": "validation", "p3": "test", "p4": "test", "p5": "test"}
+    write_split(tmp_path / "split.csv", roles)  # type: ignore[arg-type]  # plain text in a test
+    fit_classifier(crops_dir, tmp_path / "out", tiny_config(), split=tmp_path / "split.csv")
+    record = json.loads((tmp_path / "out" / "fit.json").read_text(encoding="utf-8"))
+    assert record["stages"]["yolo-to-yolo"]["training_patients"] == 2
+    assert record["stages"]["yolo-to-yolo"]["validation_patients"] == 1
+    assert read_split(tmp_path / "out" / "split.csv") == roles
+
+
+def test_a_split_file_without_validation_gives_some_of_its_training_patients(crops_dir: Path, tmp_path: Path) -> None:
+    roles = {"p0": "train", "p1": "train", "p2": "train", "p3": "train", "p4": "test", "p5": "test"}
+    write_split(tmp_path / "split.csv", roles)  # type: ignore[arg-type]  # plain text in a test
+    fit_classifier(crops_dir, tmp_path / "out", tiny_config(), split=tmp_path / "split.csv")
+    found = read_split(tmp_path / "out" / "split.csv")
+    assert sorted(found[name] for name in ("p0", "p1", "p2", "p3")) == ["train", "train", "train", "validation"]
+    assert found["p4"] == found["p5"] == "test"
+
+
+def test_an_image_of_two_patients_on_two_sides_is_refused_before_training(tmp_path: Path) -> None:
+    import polars as pl
+
+    crops = write_crop_set(tmp_path / "crops")
+    cells = pl.read_parquet(crops / "cells.parquet")
+    cells.with_columns(pl.lit("f" * 64).alias("image_sha256")).write_parquet(crops / "cells.parquet")
+    with pytest.raises(CohortError, match=r"the split leaks: 1 images stand on two sides \(image ffffffffffff .*p0"):
+        fit_classifier(crops, tmp_path / "out", tiny_config())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_training_is_not_overwritten(crops_dir: Path, tmp_path: Path) -> None:
+    fit_classifier(crops_dir, tmp_path / "out", tiny_config())
+    with pytest.raises(RunError, match="found an earlier training, expected a new folder; add --resume"):
+        fit_classifier(crops_dir, tmp_path / "out", tiny_config())
+
+
+def test_other_settings_are_not_resumed(crops_dir: Path, tmp_path: Path) -> None:
+    fit_classifier(crops_dir, tmp_path / "out", tiny_config())
+    with pytest.raises(RunError, match="made from other crops, another split or other settings"):
+        fit_classifier(crops_dir, tmp_path / "out", tiny_config(tau=0.5), resume=True)
+
+
+def test_killed_in_mid_epoch_and_resumed_the_command_ends_in_equal_weights(crops_dir: Path, tmp_path: Path) -> None:
+    """SIGKILL in stage 1, epoch 2; the resumed command's weights hash as an uninterrupted training's."""
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG_TOML, encoding="utf-8")
+    command = [
+        sys.executable, "-m", "marrowscope.cli.main", "train", "classifier", str(crops_dir), "--resume",
+        "--out", str(tmp_path / "killed"), "--config", str(config), "--epochs-stage1", "3", "--epochs-stage2", "1",
+    ]  # fmt: skip
+    checkpoint = tmp_path / "killed" / "1-gt-to-yolo" / "checkpoint.safetensors"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # noqa: S603
+        deadline = time.monotonic() + 300
+        while not (checkpoint.is_file() and _position(checkpoint) >= (1, 2)):
+            assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
+            assert time.monotonic() < deadline, "no checkpoint in time"
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    epoch, step = _position(checkpoint)
+    assert (epoch, step > 0) in {(1, True), (2, True)}, "the kill came between epochs"
+    assert not (tmp_path / "killed" / "classifier.safetensors").exists()
+
+    subprocess.run(command, check=True, capture_output=True, timeout=300)  # noqa: S603
+    stages = tiny_config().model_dump()["stages"]
+    stages[0] |= {"epochs": 3, "learning_rate": 1e-3}
+    stages[1] |= {"learning_rate": 3e-4}
+    fresh = fit_classifier(crops_dir, tmp_path / "fresh", tiny_config(stages=stages, checkpoint_every_steps=1000))
+    for name in ("1-gt-to-yolo/best.safetensors", "classifier.safetensors"):
+        resumed, uninterrupted = (load_tensors(tmp_path / run / name)[0] for run in ("killed", "fresh"))
+        assert hash_weights(resumed) == hash_weights(uninterrupted)
+    record = json.loads((tmp_path / "killed" / "fit.json").read_text(encoding="utf-8"))
+    assert record["result"]["weights_sha256"] == fresh.weights_sha256
+    assert (tmp_path / "killed" / "1-gt-to-yolo" / "learning_curve.svg").is_file()
+
+
+def _position(checkpoint: Path) -> tuple[int, int]:
+    """Epochs and steps done, from the header alone."""
+    with safe_open(checkpoint, framework="pt") as stream:
+        state = json.loads(stream.metadata()["marrowscope"])
+    return state["epoch"], state["step"]
