@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import FakeRun
+    from tests.fake_runs import FakeRun
 
 
 def run_main(*arguments: str | Path) -> int | str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.report.conftest import FakeRun
+    from tests.fake_runs import FakeRun
 
 VOID = {"meta", "img", "input", "br", "link", "image", "line", "path", "rect", "circle"}
 MINUS = "\N{MINUS SIGN}"

@@ -1,0 +1,160 @@
+"""A small run without any network: circles drawn as cells, calls made up, written with the package's own writers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import polars as pl
+
+from marrowscope.aggregate import aggregate_patient
+from marrowscope.imaging import sha256_file, write_image
+from marrowscope.runs import Manifest, RunCounts, write_manifest
+from marrowscope.tables import CELLS, REJECT_REASONS, conform, write_table
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.records import Patient
+
+VOCABULARY = load_vocabulary()
+WIDTH, HEIGHT, UM_PER_PX = 480, 360, 0.15
+CALLS = (("N", True, True), ("N5", False, True), ("R2", False, True), ("Other", False, False), ("L", False, True))
+
+
+@dataclass
+class FakeRun:
+    """Where the run lies, and the tables it was written from."""
+
+    folder: Path
+    images: Path
+    fields: list[dict[str, Any]] = field(default_factory=list)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+
+
+def circle(x: float, y: float, radius: float, n: int = 40) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1)
+
+
+def draw_field(generator: np.random.Generator, path: Path, n_cells: int) -> list[np.ndarray]:
+    """Draw a field with round cells on a grid; gives their contours."""
+    image = np.full((HEIGHT, WIDTH, 3), (236, 214, 214), dtype=np.uint8)
+    contours = []
+    for index in range(n_cells):
+        x, y = 60 + 90 * (index % 5), 60 + 90 * (index // 5)
+        radius = float(generator.uniform(26, 40))
+        cv2.circle(image, (x, y), round(radius), (176, 140, 190), -1, cv2.LINE_AA)
+        cv2.circle(image, (x, y), round(radius * 0.75), (96, 48, 130), -1, cv2.LINE_AA)
+        contours.append(circle(x, y, radius))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, image)
+    return contours
+
+
+def cell_row(generator: np.random.Generator, contour: np.ndarray, where: dict[str, str], index: int) -> dict[str, Any]:
+    category, is_cblc, is_countable = CALLS[index % len(CALLS)]
+    p = generator.dirichlet(np.full(16, 0.05))
+    p[VOCABULARY.categories.index(category)] += 2
+    row: dict[str, Any] = {
+        "cell_id": f"{where['field_id']}-{index}".replace("/", "-").encode().hex(),
+        **where,
+        "contour_xy": contour.ravel().tolist(),
+        "score": 0.9,
+        "area_um2": 100.0,
+        "circularity": 0.9,
+    }
+    if index % 7 == 6:
+        return row | {"reject_reason": REJECT_REASONS[index % len(REJECT_REASONS)]}
+    return row | {
+        "p_cblc": float(generator.uniform(0.5, 1.0) if is_cblc else generator.uniform(0, 0.5)),
+        "p_countable": 0.9 if is_countable else 0.1,
+        "p_category": (p / p.sum()).tolist(),
+        "category": category,
+        "is_cblc": is_cblc,
+        "is_countable": is_countable,
+        "contradiction": index == 5,
+    }
+
+
+def write_run(run: FakeRun, patients: list[Patient]) -> None:
+    """Write tables and manifest as `predict` does."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    fields = conform(pl.DataFrame(run.fields, infer_schema_length=None), "fields")
+    cells = conform(pl.DataFrame(run.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
+    summaries = [
+        aggregate_patient(
+            patient,
+            fields.filter(pl.col("patient_id") == patient.patient_id),
+            cells.filter(pl.col("patient_id") == patient.patient_id),
+            VOCABULARY,
+        )
+        for patient in patients
+    ]
+    rows = [summary.row() for summary in summaries]
+    write_table(run.folder / "fields.parquet", fields, "fields")
+    write_table(run.folder / "cells.parquet", cells, "cells")
+    write_table(run.folder / "patients.parquet", pl.DataFrame(rows, infer_schema_length=None), "patients")
+    rejected = {reason: int((cells["reject_reason"] == reason).sum()) for reason in REJECT_REASONS}
+    n_failed = int((fields["status"] != "ok").sum())
+    counts = RunCounts(
+        patients=len(patients),
+        images=len(fields),
+        images_read=len(fields) - n_failed,
+        images_failed=n_failed,
+        contours=len(cells),
+        rejected=rejected,
+        cells=len(cells) - sum(rejected.values()),
+        countable=sum(summary.n_countable for summary in summaries),
+        cblc=sum(summary.n_cblc for summary in summaries),
+        contradictions=sum(summary.n_contradictions for summary in summaries),
+    )
+    manifest = Manifest(
+        created_utc="2026-03-01T10:00:00+00:00",
+        command=("marrowscope", "predict", "cohort", "--out", "run"),
+        versions={"python": "3.11", "numpy": "2.3"},
+        bundle={"name": "fake <bundle>", "version": "1", "sha256": "ab" * 32, "files": {"segmenter.onnx": "cd" * 32}},
+        backend="none",
+        device="none",
+        precision="f32",
+        config={},
+        config_sha256="ef" * 32,
+        input_sha256="01" * 32,
+        counts=counts,
+        seconds=1.5,
+    )
+    write_manifest(run.folder, manifest)
+
+
+def make_run(root: Path, patients: list[Patient], *, n_fields: int = 2, n_cells: int = 12, seed: int = 0) -> FakeRun:
+    """Write images and a run; the last patient's last image is one that could not be read."""
+    generator = np.random.default_rng(seed)
+    run = FakeRun(root / "run", root / "images")
+    for number, patient in enumerate(patients):
+        for index in range(n_fields):
+            path = run.images / f"folder-{number}" / f"field_{index}.png"
+            where = {"field_id": f"{patient.patient_id}/field_{index}", "patient_id": patient.patient_id}
+            row = where | {"center": patient.center, "path": str(path), "um_per_px": UM_PER_PX}
+            if patient is patients[-1] and index == n_fields - 1:
+                error = f"{path.name}: found an empty file, expected an image <b>"
+                run.fields.append(row | {"sha256": "00", "status": "failed", "error": error})
+                continue
+            contours = draw_field(generator, path, n_cells)
+            rows = [cell_row(generator, contour, where, i) for i, contour in enumerate(contours)]
+            run.cells += rows
+            run.fields.append(
+                row
+                | {
+                    "sha256": sha256_file(path),
+                    "width_px": WIDTH,
+                    "height_px": HEIGHT,
+                    "status": "ok",
+                    "n_contours": len(rows),
+                    "n_cells": sum("category" in item for item in rows),
+                }
+            )
+    write_run(run, patients)
+    return run
