@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BARE_NC = 0.96
 """From this ratio on the nucleus fills the whole outline: bare and smudged nuclei."""
 NUCLEOLUS_DEPTH_UM = 0.9
+NUCLEUS_RIPPLE_UM = 0.13
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def shape_nucleus(brush: Brush) -> Nucleus:
     x, y = shift * reach * float(np.cos(direction)), shift * reach * float(np.sin(direction))
     value = NUCLEI[kind](rng, (frame.dx / radius - x, frame.dy / radius - y), size)
     value = value + (0.14 if kind == "smudge" else 0.05) * size * texture.noise(rng, value.shape, 0.28 * radius)
-    value = value + 0.018 * texture.noise(rng, value.shape, 0.5 / brush.um_per_px)
+    ripple = NUCLEUS_RIPPLE_UM / (radius * brush.um_per_px)
+    value = value + ripple * texture.noise(rng, value.shape, 0.5 / brush.um_per_px)
     fraction = frame.distance / frame.border
     follow = nc**4
     value = (1.0 - follow) * value + follow * fraction * size
