@@ -91,8 +91,8 @@ def test_every_command_is_documented(words: tuple[str, ...]) -> None:
 def test_console_examples_parse(page: Path) -> None:
     lines = [line for block in blocks(TEXTS[page], "console") for line in block.replace("\\\n", " ").splitlines()]
     for line in lines:
-        words = shlex.split(line, comments=True)
-        if words[:1] != ["marrowscope"]:
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words[:1] != ["marrowscope"] or "--help" in words:
             continue
         command, rest = typer.main.get_command(app), words[1:]
         while isinstance(command, typer.core.TyperGroup) and rest and rest[0] in command.commands:

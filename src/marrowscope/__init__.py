@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from marrowscope.cohort import read_cohort
     from marrowscope.errors import InputError, MarrowscopeError
     from marrowscope.evaluate import evaluate_run
+    from marrowscope.export import export_bundle
     from marrowscope.fit import fit_classifier
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as predict_images
@@ -33,6 +34,7 @@ _HOMES = {
     "PredictConfig": "predict",
     "SimulationConfig": "simulate",
     "evaluate_run": "evaluate",
+    "export_bundle": "export",
     "fit_classifier": "fit",
     "load_bundle": "bundle",
     "load_mapping": "vocabulary",
@@ -51,6 +53,7 @@ __all__ = [
     "SimulationConfig",
     "__version__",
     "evaluate_run",
+    "export_bundle",
     "fit_classifier",
     "load_bundle",
     "load_mapping",

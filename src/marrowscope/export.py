@@ -29,11 +29,11 @@ from marrowscope.bundle import (
 from marrowscope.config import StageConfig
 from marrowscope.crop import CropSpec
 from marrowscope.errors import BundleError, InputError, RunError
-from marrowscope.fit import CLASSIFIER_NAME, FIT_NAME
 from marrowscope.golden import make_golden
 from marrowscope.networks import open_network
 from marrowscope.quality import QualityRules
 from marrowscope.segment.segmenter import Segmenter
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME
 from marrowscope.train.dataset import open_crop_set
 from marrowscope.train.export import check_parity, export_classifier
 from marrowscope.vocabulary import load_vocabulary

@@ -22,7 +22,14 @@ from marrowscope.cohort.folds import Role, check_split, read_split, split_patien
 from marrowscope.errors import RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs import installed_versions
-from marrowscope.train.checkpoint import EpochRow, hash_weights, load_tensors
+from marrowscope.train.checkpoint import (
+    CLASSIFIER_NAME,
+    FIT_NAME,
+    SPLIT_NAME,
+    EpochRow,
+    hash_weights,
+    load_tensors,
+)
 from marrowscope.train.dataset import CropSet, class_priors, open_crop_set
 from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, fit_stage
 from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
@@ -35,8 +42,6 @@ if TYPE_CHECKING:
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
     from marrowscope.vocabulary import Vocabulary
-
-CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME = "classifier.safetensors", "fit.json", "split.csv"
 
 
 @dataclass(frozen=True, slots=True)

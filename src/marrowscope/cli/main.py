@@ -20,6 +20,8 @@ from marrowscope.cli import cohort, train, vocabulary
 from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
+from marrowscope.cli.export import export
+from marrowscope.cli.export import export
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
 from marrowscope.cli.report import report
@@ -76,6 +78,8 @@ app.command(rich_help_panel=READ)(report)
 app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
+app.command(rich_help_panel=TRAIN)(export)
+app.command(rich_help_panel=TRAIN)(export)
 app.command(rich_help_panel=CHECK)(doctor)
 app.command(rich_help_panel=CHECK)(evaluate)
 app.add_typer(cohort.app, name="cohort", rich_help_panel=CHECK)

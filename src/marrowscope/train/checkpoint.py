@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME = "classifier.safetensors", "fit.json", "split.csv"
+"""Files of a training folder, beside the stages' own folders."""
+
 _META_KEY = "marrowscope"
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
