@@ -132,6 +132,18 @@ def test_image_that_changed_is_refused() -> None:
         link_cells(run_fields.with_columns(sha256=pl.lit("bb")), run_cells, PATIENTS, [field], VOCABULARY)
 
 
+def test_cells_of_an_image_that_failed_are_missed() -> None:
+    fields = [make_field(expert("N", 60, 60)), make_field(expert("N", 60, 60), name="broken")]
+    run_fields, run_cells = tables(fields, [cell(60, 60, "N")])
+    is_broken = pl.col("field_id") == "P1/broken"
+    run_fields = run_fields.with_columns(
+        status=pl.when(is_broken).then(pl.lit("failed")).otherwise("status"),
+        sha256=pl.when(is_broken).then(None).otherwise("sha256"),
+    )
+    linked = link_cells(run_fields, run_cells, PATIENTS, fields, VOCABULARY)
+    assert linked.expert["found"].to_list() == [True, False]
+
+
 def test_unknown_code_names_file_and_shape() -> None:
     field = make_field(expert("N9", 60, 60, 4))
     with pytest.raises(VocabularyError, match=r"f\.png, shape 4: found label 'N9'"):

@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from marrowscope.errors import RunError
-from marrowscope.imaging import decode_image, read_image, write_image
+from marrowscope.imaging import decode_image, encode_image, read_image, sha256_file, write_image
 from marrowscope.records import Patient
 from marrowscope.report import write_report
 from marrowscope.report.html import RESEARCH_USE
+from marrowscope.report.pictures import shrink
 from marrowscope.tables import read_table, write_table
 
 if TYPE_CHECKING:
@@ -179,17 +180,35 @@ def test_no_countable_cell_prints_no_ratio(fake_run: Callable[..., FakeRun]) -> 
     assert "no countable cell" in pages(report)["index.html"].text
 
 
-def test_embedded_field_is_the_image_shrunk_without_metadata(fake_run: Callable[..., FakeRun]) -> None:
+def test_embedded_field_has_the_pixels_and_nothing_of_the_exif(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run()
+    path = run.images / "folder-0" / "field_0.png"
+    original = read_image(path)
+    jpeg = encode_image(original, ".jpg", 95)
+    # An APP1 segment right after the start of the image, as a camera writes it: an empty IFD and a name.
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00" + b"Dr. Secret, room 7"
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+    fields = read_table(run.folder / "fields.parquet", "fields")
+    digest = pl.when(pl.col("path") == str(path)).then(pl.lit(sha256_file(path))).otherwise("sha256").alias("sha256")
+    write_table(run.folder / "fields.parquet", fields.with_columns(digest), "fields")
     write_report(run.folder)
     text = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
-    data = base64.b64decode(re.findall(r'<image href="data:image/webp;base64,([^"]+)"', text)[0])
-    assert b"EXIF" not in data
-    assert b"Exif" not in data
-    shown = decode_image(data, "the page's field")
-    original = read_image(run.images / "folder-0" / "field_0.png")
+    uris = [base64.b64decode(data) for data in re.findall(r'data:image/webp;base64,([^"]+)"', text)]
+    assert len(uris) > 2
+    assert not any(word in data for data in uris for word in (b"EXIF", b"Exif", b"Secret"))
+    shown = decode_image(uris_of_fields(text)[0], "field")
     assert shown.shape == original.shape
     assert np.abs(shown.astype(int) - original.astype(int)).mean() < 4
+
+
+def uris_of_fields(text: str) -> list[bytes]:
+    return [base64.b64decode(data) for data in re.findall(r'<image href="data:image/webp;base64,([^"]+)"', text)]
+
+
+def test_large_field_is_shrunk_and_a_small_one_left_alone() -> None:
+    image = np.zeros((1200, 2560, 3), np.uint8)
+    assert shrink(image, 1280).shape == (600, 1280, 3)
+    assert shrink(image, 4000) is image
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])

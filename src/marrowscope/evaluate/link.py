@@ -65,9 +65,13 @@ def link_cells(
     *,
     config: EvaluateConfig | None = None,
 ) -> LinkedCells:
-    """Match the run's contours to the expert polygons, image by image."""
+    """Match the run's contours to the expert polygons, image by image.
+
+    An image that the run could not read has no contour: all its expert cells are missed.
+    """
     config = config or EvaluateConfig()
     hashes = dict(run_fields.select("field_id", "sha256").iter_rows())
+    failed = set(run_fields.filter(pl.col("status") != "ok")["field_id"])
     annotated = [field for field in fields if field.annotated]
     compared = [field for field in annotated if field.field_id in hashes]
     if not compared:
@@ -80,7 +84,7 @@ def link_cells(
     expert_rows: list[dict[str, Any]] = []
     detection_rows: list[dict[str, Any]] = []
     for field in compared:
-        if hashes[field.field_id] != field.sha256:
+        if field.field_id not in failed and hashes[field.field_id] != field.sha256:
             message = (
                 f"{field.path}: the image differs from the one of the run (SHA-256 {field.sha256[:12]} here, "
                 f"{hashes[field.field_id][:12]} there); predict this cohort again"
