@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from marrowscope.errors import TrainingError  # noqa: E402
-from marrowscope.train.losses import classification_losses, training_offsets, weighted_total  # noqa: E402
-from marrowscope.train.model import ClassifierOutput  # noqa: E402
+import torch
+
+from marrowscope.errors import TrainingError
+from marrowscope.train.losses import classification_losses, training_offsets, weighted_total
+from marrowscope.train.model import ClassifierOutput
 
 
 def _outputs(category: torch.Tensor) -> ClassifierOutput:

@@ -73,7 +73,7 @@ def test_the_hub_is_not_asked_when_it_is_switched_off(monkeypatch: pytest.Monkey
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("a connection was tried")
 
-    monkeypatch.setattr(weights.socket, "create_connection", refuse)
+    monkeypatch.setattr("socket.create_connection", refuse)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert not weights.hub_is_reachable()
 
@@ -83,7 +83,7 @@ def test_a_machine_without_internet_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         raise OSError
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(weights.socket, "create_connection", refuse)
+    monkeypatch.setattr("socket.create_connection", refuse)
     assert not weights.hub_is_reachable()
 
 
