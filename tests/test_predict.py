@@ -41,6 +41,8 @@ def test_tables_and_manifest_reconcile_and_are_read_back_equal(prediction: Predi
         assert read_table(prediction.folder / f"{kind}.parquet", kind).equals(getattr(prediction, kind))
     assert read_manifest(prediction.folder) == prediction.manifest
     assert prediction.manifest.precision == "f32"
+    centers = prediction.fields.select("patient_id", "center").unique().sort("patient_id")["center"].to_list()
+    assert centers == prediction.patients.sort("patient_id")["center"].to_list()
     assert prediction.manifest.bundle["files"]
     assert set(prediction.patients["diagnosis"]) == set(pl.read_csv(cohort / "patients.csv")["diagnosis"])
 

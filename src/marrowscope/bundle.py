@@ -105,6 +105,7 @@ class Bundle:
         return {
             "name": self.spec.name,
             "version": self.spec.version,
+            "purpose": self.spec.purpose,
             "sha256": self.spec_sha256,
             "vocabulary": self.spec.vocabulary.model_dump(),
             "files": dict(self.spec.files),

@@ -115,6 +115,9 @@ def predict(
     staging = prepare_run_folder(out, overwrite=overwrite)
     engine = CellEngine(opened, config)
     rows = engine.run(inputs.images, progress)
+    center_of = {patient.patient_id: patient.center for patient in inputs.patients}
+    for row in rows.fields:
+        row["center"] = center_of[row["patient_id"]]
     fields = conform(pl.DataFrame(rows.fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
     cells = conform(pl.DataFrame(rows.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
     patients = _aggregate(inputs, fields, cells, opened.vocabulary)
