@@ -21,7 +21,6 @@ from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.export import export
-from marrowscope.cli.export import export
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
 from marrowscope.cli.report import report
@@ -78,7 +77,6 @@ app.command(rich_help_panel=READ)(report)
 app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
-app.command(rich_help_panel=TRAIN)(export)
 app.command(rich_help_panel=TRAIN)(export)
 app.command(rich_help_panel=CHECK)(doctor)
 app.command(rich_help_panel=CHECK)(evaluate)
