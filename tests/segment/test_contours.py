@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from marrowscope import geometry
-from marrowscope.segment.contours import trace_cell
+from marrowscope.segment.contours import smooth_contour, trace_cell
 from tests.segment.raw_outputs import ellipse_contour, ellipse_logits
 
 ONE = np.ones(1, dtype=np.float32)
@@ -19,7 +19,7 @@ def _box(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
 def test_ellipse_is_traced_to_a_fraction_of_a_pixel(radii: tuple[float, float], center: tuple[float, float]) -> None:
     """Area within 1%, centre within 0.1 px and IoU above 0.98, on a prototype grid of 4 px."""
     cell = (center[0], center[1], radii[0], radii[1])
-    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell), box_margin_px=1.0)
+    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell))
     assert traced is not None
     contour, n_parts = traced
     truth = ellipse_contour(cell)
@@ -33,7 +33,7 @@ def test_ellipse_is_traced_to_a_fraction_of_a_pixel(radii: tuple[float, float], 
 def test_the_contour_has_no_stairs() -> None:
     """The perimeter of a circle is that of a circle: a stair-step outline would be 27% longer."""
     cell = (50.0, 50.0, 20.0, 20.0)
-    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell), box_margin_px=1.0)
+    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell))
     assert traced is not None
     assert geometry.perimeter(traced[0]) == pytest.approx(2 * np.pi * 20, rel=0.01)
     assert geometry.circularity(traced[0]) > 0.99
@@ -41,7 +41,7 @@ def test_the_contour_has_no_stairs() -> None:
 
 def test_a_cell_at_the_edge_ends_on_the_edge() -> None:
     cell = (6.0, 50.0, 20.0, 20.0)
-    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell), box_margin_px=1.0)
+    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell))
     assert traced is not None
     truth = geometry.clip_to_image(ellipse_contour(cell), 128, 128)
     assert truth is not None
@@ -52,7 +52,7 @@ def test_a_cell_at_the_edge_ends_on_the_edge() -> None:
 def test_the_mask_ends_at_its_box() -> None:
     """A mask that goes on beyond its box (training never looked there) is cut exactly at the box."""
     everything = np.full((1, 32, 32), 3.0, dtype=np.float32)
-    traced = trace_cell(everything, ONE, np.array([30.0, 40.0, 70.0, 64.0]), step_px=0.5)
+    traced = trace_cell(everything, ONE, np.array([30.0, 40.0, 70.0, 64.0]), step_px=0.5, smoothing_px=0)
     assert traced is not None
     assert geometry.bounding_box(traced[0]) == pytest.approx((29.5, 39.5, 69.5, 63.5), abs=0.05)
     assert geometry.area(traced[0]) == pytest.approx(40 * 24, rel=0.005)
@@ -74,6 +74,14 @@ def test_a_hole_is_filled() -> None:
     assert traced is not None
     assert traced[1] == 1
     assert geometry.area(traced[0]) == pytest.approx(np.pi * 24**2, rel=0.02)
+
+
+def test_smoothing_takes_off_corners_and_hardly_shrinks() -> None:
+    rough = ellipse_contour((50.0, 50.0, 20.0, 20.0), 120)
+    rough[::2] += (rough[::2] - 50) * 0.05
+    smooth = smooth_contour(rough, 1.0, 1.5)
+    assert geometry.perimeter(smooth) < 0.9 * geometry.perimeter(rough)
+    assert geometry.area(smooth) == pytest.approx(geometry.area(rough), rel=0.01)
 
 
 def test_points_stand_a_step_apart() -> None:

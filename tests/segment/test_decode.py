@@ -80,7 +80,9 @@ def test_boxes_and_masks_agree_with_ultralytics() -> None:
     assert len(ours.scores) == len(theirs) == 3
     np.testing.assert_allclose(ours.boxes_xyxy, theirs[:, :4].numpy(), atol=1e-3)
     for index, mask in enumerate(masks.astype(bool)):
-        traced = trace_cell(prototypes[0], ours.coefficients[index], ours.boxes_xyxy[index], interpolation="linear")
+        traced = trace_cell(
+            prototypes[0], ours.coefficients[index], ours.boxes_xyxy[index], smoothing_px=0, interpolation="linear"
+        )
         assert traced is not None
         drawn = geometry.rasterize(traced[0], 128, 192)
         assert (drawn & mask).sum() / (drawn | mask).sum() >= 0.98

@@ -1,8 +1,8 @@
 """A mask's logits to a sub-pixel contour.
 
 The mask of a cell is a weighted sum of prototypes on a grid of four input pixels. It is summed inside the cell's box
-only, resampled to the input's pixels, traced at its zero level by marching squares with linear
-interpolation, and cut to the box. The contour therefore follows the logits, not the prototype grid's stairs.
+only, resampled to the input's pixels, traced at its zero level by marching squares with linear interpolation, cut to
+the box, and smoothed along its length. The contour follows the logits, not the prototype grid's stairs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contourpy
 import cv2
 import numpy as np
 import shapely
+from scipy.ndimage import gaussian_filter1d
 
 from marrowscope import geometry
 
@@ -38,14 +39,15 @@ def trace_cell(
     coefficients: NDArray[np.float32],
     box_xyxy: NDArray[np.float64],
     *,
-    box_margin_px: float = 0.0,
-    step_px: float = 1.5,
+    smoothing_px: float = 1.0,
+    step_px: float = 1.0,
     interpolation: Interpolation = "cubic",
 ) -> tuple[ContourArray, int] | None:
     """Trace one cell in input pixels (the centre of the first is (0, 0)); give its contour and number of parts.
 
     ``prototypes`` is (k, h / 4, w / 4), ``coefficients`` (k,), ``box_xyxy`` in corner coordinates of the input.
-    The largest part is kept, without holes, its points ``step_px`` apart. None when the mask is empty in its box.
+    The largest part is kept, without holes, smoothed, its points ``step_px`` apart. Beyond the box the network was
+    never trained, so the mask ends there. None when it is empty inside.
     """
     n_rows, n_columns = prototypes.shape[1:]
     low = np.floor(box_xyxy[:2] / _RATIO).astype(int) - _PROTOTYPE_MARGIN
@@ -64,8 +66,8 @@ def trace_cell(
     x = np.arange(column0 * _RATIO - 1, column1 * _RATIO + 1, dtype=np.float64)
     y = np.arange(row0 * _RATIO - 1, row1 * _RATIO + 1, dtype=np.float64)
     # Corner coordinates to pixel centres: half a pixel. The box ends where the input ends.
-    left, top = np.maximum(box_xyxy[:2] - box_margin_px, 0) - 0.5
-    right, bottom = np.minimum(box_xyxy[2:] + box_margin_px, (n_columns * _RATIO, n_rows * _RATIO)) - 0.5
+    left, top = np.maximum(box_xyxy[:2], 0) - 0.5
+    right, bottom = np.minimum(box_xyxy[2:], (n_columns * _RATIO, n_rows * _RATIO)) - 0.5
     limits = shapely.box(left, top, right, bottom)
     parts = [
         np.asarray(piece.exterior.coords)[:-1]
@@ -76,8 +78,23 @@ def trace_cell(
     if not parts:
         return None
     largest = max(parts, key=geometry.area)
-    n_points = max(_MIN_POINTS, round(geometry.perimeter(largest) / step_px))
-    return geometry.resample_contour(largest, n_points), len(parts)
+    return smooth_contour(largest, smoothing_px, step_px), len(parts)
+
+
+def smooth_contour(contour_xy: ContourArray, sigma_px: float, step_px: float) -> ContourArray:
+    """Filter a closed contour along its length with a Gaussian of ``sigma_px``; give points ``step_px`` apart.
+
+    The filter is 2 G - G G: a Gaussian G by itself would shrink a circle of radius r by sigma^2 / (2 r).
+    ``sigma_px`` 0 only resamples.
+    """
+    length = geometry.perimeter(contour_xy)
+    n_points = max(_MIN_POINTS, round(length / step_px))
+    fine = geometry.resample_contour(contour_xy, 4 * n_points)
+    if sigma_px > 0:
+        sigma = sigma_px * len(fine) / length
+        once = gaussian_filter1d(fine, sigma, axis=0, mode="wrap")
+        fine = 2 * once - gaussian_filter1d(once, sigma, axis=0, mode="wrap")
+    return fine[::4]
 
 
 def _trace_zero_level(

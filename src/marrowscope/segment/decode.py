@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from marrowscope.segment.config import SegmenterConfig
 
 _BOX_AND_SCORE = 5
+_PROTOTYPE_STRIDE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class RawCells:
     """What survives the score and the overlap test, best first.
 
-    ``boxes_xyxy`` (m, 4) in corner coordinates of the input, ``scores`` (m,), ``coefficients`` (m, k).
+    ``boxes_xyxy`` (m, 4) in corner coordinates of the input, cut to it, ``scores`` (m,), ``coefficients`` (m, k).
     """
 
     boxes_xyxy: NDArray[np.float64]
@@ -48,9 +49,11 @@ def decode(output: NDArray[np.float32], prototypes: NDArray[np.float32], config:
     candidates = output[0, :, output[0, 4] >= config.confidence]
     boxes = candidates[:, :4].astype(np.float64)
     corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+    height, width = (_PROTOTYPE_STRIDE * side for side in prototypes.shape[2:])
     scores = candidates[:, 4].astype(np.float64)
     kept = suppress_overlaps(corners, scores, config.nms_iou)[: config.max_detections]
-    return RawCells(corners[kept], scores[kept], candidates[kept, _BOX_AND_SCORE:])
+    inside = np.clip(corners[kept], 0, [width, height, width, height])
+    return RawCells(inside, scores[kept], candidates[kept, _BOX_AND_SCORE:])
 
 
 def suppress_overlaps(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], max_iou: float) -> NDArray[np.intp]:

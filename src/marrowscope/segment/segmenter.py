@@ -69,7 +69,7 @@ class Segmenter:
                 prototypes[0],
                 coefficients,
                 box,
-                box_margin_px=self.config.box_margin_px,
+                smoothing_px=self.config.smoothing_px,
                 step_px=self.config.contour_step_px,
                 interpolation=self.config.interpolation,
             )
