@@ -91,7 +91,7 @@ def train_segmenter(
             **_training_options(config),
             "data": str(prepared.data_yaml),
             "save_dir": str(out / "training"),
-            "pretrained": False,
+            "pretrained": weights is not None,  # False would build the network anew even from a checkpoint
         }
         model = ultralytics.YOLO(ARCHITECTURE if weights is None else str(weights))
     _add_callbacks(model, config, say)
