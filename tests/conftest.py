@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("marrowscope", deadline=None, derandomize=True)  # a slow machine is no defect
+settings.load_profile("marrowscope")
 
 
 @pytest.fixture(scope="session")
