@@ -94,3 +94,15 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         train_segmenter([], tmp_path / "out", CONFIG, weights=tmp_path / "none.pt")
     with pytest.raises(ConfigError, match=r"none\.pt: no such file, expected the segmenter\.pt"):
         export_segmenter(tmp_path / "none.pt", tmp_path / "x.onnx", CONFIG)
+
+
+def test_training_starts_from_the_weights_it_was_given(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """With a learning rate of nothing, what comes out is what went in."""
+    checkpoint, _ = trained
+    still = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
+    again = train_segmenter(_fields(tmp_path / "in"), tmp_path / "out", still, weights=checkpoint)
+    ultralytics = load_ultralytics(tmp_path)
+    before, after = (dict(ultralytics.YOLO(str(path)).model.named_parameters()) for path in (checkpoint, again))
+    assert before.keys() == after.keys()
+    for name, parameter in before.items():
+        assert torch.allclose(parameter.float(), after[name].float(), atol=1e-3), name
