@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pydantic_core import ErrorDetails
+
 
 class StageConfig(BaseModel):
     """Base of every stage's configuration: frozen, unknown keys refused."""
@@ -51,12 +53,15 @@ def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str)
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: found {item.get('input')!r}, {item['msg']}"
-            for item in error.errors()
-        )
-        message = f"{where}: {faults}"
+        message = f"{where}: {'; '.join(_word(item) for item in error.errors())}"
         raise ConfigError(message) from error
+
+
+def _word(fault: ErrorDetails) -> str:
+    """Word one of pydantic's faults: the key, what was found, what was expected; no key where values contradict."""
+    rule = fault["msg"].removeprefix("Value error, ")
+    key = ".".join(str(part) for part in fault["loc"])
+    return f"{key}: found {fault['input']!r}, {rule}" if key else rule
 
 
 def config_hash(config: BaseModel) -> str:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import marrowscope
 from marrowscope.cli import main as main_module
-from marrowscope.errors import DependencyError, ImageError, InputError, MarrowscopeError, RunError
+from marrowscope.errors import DependencyError, ImageError, InputError, MarrowscopeError, RunError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,8 @@ def test_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]) -> Non
         (InputError("patients.csv: no column center"), 2),
         (ImageError("a.jpg: found an empty file"), 2),
         (DependencyError("training needs torch; pip install 'marrowscope[train]'"), 2),
-        (RunError("runs/a: no manifest"), 1),
+        (RunError("runs/a: no manifest"), 2),
+        (TrainingError("the loss is not finite"), 1),
         (MarrowscopeError("anything else"), 1),
         (KeyboardInterrupt(), 130),
     ],
@@ -122,4 +123,28 @@ def test_an_unforeseen_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(main_module, "app", fail)
     with pytest.raises(ZeroDivisionError):
+        main_module.main([])
+
+
+def test_a_missing_training_package_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: list[str] | None) -> None:
+        message = f"No module named 'torch.nn' for {arguments}"
+        raise ModuleNotFoundError(message, name="torch.nn")
+
+    monkeypatch.setattr(main_module, "app", fail)
+    assert exit_code_of(["train", "classifier"]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        "Error: found no module torch.nn, which training needs; install it with: pip install 'marrowscope[train]'\n"
+    )
+
+
+def test_a_missing_module_of_our_own_is_not_blamed_on_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: list[str] | None) -> None:
+        raise ModuleNotFoundError(str(arguments), name="marrowscope.nothing")
+
+    monkeypatch.setattr(main_module, "app", fail)
+    with pytest.raises(ModuleNotFoundError):
         main_module.main([])

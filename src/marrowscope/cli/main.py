@@ -25,7 +25,7 @@ from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
 from marrowscope.cli.report import report
 from marrowscope.cli.simulate import simulate
-from marrowscope.errors import DependencyError, InputError, MarrowscopeError
+from marrowscope.errors import DependencyError, InputError, MarrowscopeError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+TRAINING_MODULES = frozenset({"onnx", "onnxscript", "safetensors", "timm", "torch", "torchvision", "ultralytics"})
+"""What the extra ``train`` brings: a command that misses one of them says so in a sentence."""
 
 app = typer.Typer(
     name="marrowscope",
@@ -88,12 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line (``sys.argv`` where ``arguments`` is None) and exit; errors of ours become one sentence."""
     try:
         app(None if arguments is None else list(arguments))
-    except DependencyError as error:
-        _stop(error, EXIT_BAD_INPUT)
-    except InputError as error:
+    except (InputError, RunError, DependencyError) as error:
         _stop(error, EXIT_BAD_INPUT)
     except MarrowscopeError as error:
         _stop(error, EXIT_FAILED)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAINING_MODULES:
+            raise
+        message = (
+            f"found no module {error.name}, which training needs; install it with: pip install 'marrowscope[train]'"
+        )
+        _stop(DependencyError(message), EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)
