@@ -8,9 +8,9 @@
     │   ├── ImageError        an image that cannot be read
     │   ├── ScaleError        no micrometres per pixel where one is needed
     │   └── BundleError       a model bundle that is damaged, incomplete or does not pass its golden sample
-    ├── RunError              a run folder that cannot be continued or read
-    ├── DependencyError       a command needs an extra that is not installed
-    └── TrainingError         training cannot go on (a loss that is not finite, a split without cells)
+    ├── RunError              a run folder that cannot be continued or read; exits with 2
+    ├── DependencyError       a command needs an extra that is not installed; exits with 2
+    └── TrainingError         training cannot go on (a loss that is not finite, a split without cells); exits with 1
 
 A message is one sentence or two: what was found, what was expected, where, and what to do.
 """
