@@ -40,7 +40,7 @@ def cell_statistics(expert: pl.DataFrame, n_categories: int) -> dict[str, tuple[
     category = found["category"].to_numpy()
     named = found["predicted_category"].to_numpy().astype(np.int64)
     all_cblc = expert["cblc"].to_numpy().astype(np.int64)
-    all_called = expert["predicted_cblc"].fill_null(2).to_numpy().astype(np.int64)
+    all_called = expert["predicted_cblc"].fill_null(metrics.NO_PREDICTION).to_numpy().astype(np.int64)
 
     def confusion(truth: Rows, call: Rows, n_classes: int) -> Callable[[Rows], NDArray[np.int64]]:
         return lambda rows: metrics.confusion_matrix(truth[rows], call[rows], n_classes)
@@ -70,7 +70,8 @@ def compare(run_a: LinkedCells, run_b: LinkedCells, n_categories: int) -> dict[s
     for center in sorted(set(run_a.expert["center"])):
         of_center = pl.col("center") == center
         sides = [
-            cell_statistics(run.expert.filter(of_center), n_categories) | ratio_statistic(run.ratios.filter(of_center))
+            cell_statistics(run.expert.filter(of_center & ~pl.col("cut")), n_categories)
+            | ratio_statistic(run.ratios.filter(of_center))
             for run in (run_a, run_b)
         ]
         figures: dict[str, Any] = {
