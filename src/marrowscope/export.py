@@ -26,7 +26,7 @@ from marrowscope.bundle import (
     VocabularyReference,
     write_bundle,
 )
-from marrowscope.config import StageConfig
+from marrowscope.config import StageConfig, validate_config
 from marrowscope.crop import CropSpec
 from marrowscope.errors import BundleError, InputError, RunError
 from marrowscope.golden import make_golden
@@ -35,7 +35,7 @@ from marrowscope.quality import QualityRules
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME
 from marrowscope.train.dataset import open_crop_set
-from marrowscope.train.export import check_parity, export_classifier
+from marrowscope.train.export import check_parity, export_classifier, load_classifier
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
     from marrowscope.records import ImageArray, JsonDict
+    from marrowscope.segment.config import SegmenterConfig
     from marrowscope.train.dataset import CropSet
     from marrowscope.train.model import ClassifierInfo
+    from marrowscope.vocabulary import Vocabulary
 
 N_PARITY_CROPS, N_GOLDEN_CROPS = 64, 4
 _MAX_GOLDEN_PX = 128
@@ -102,46 +104,31 @@ def export_bundle(
     opened = Segmenter.from_onnx(segmenter)
     for folder, record in zip(trainings, records, strict=True):
         _check_segmenter(folder, record, segmenter, opened.sha256, allowed=other_segmenter)
+    network = open_network(segmenter, _REFERENCE)
+    segmenter_files = _segmenter_files(segmenter, network)
+    info = _common_info(trainings)
     vocabulary = load_vocabulary()
+    _check_vocabulary(trainings, records, vocabulary)
     crop_set = open_crop_set(crops or Path(records[0]["crops"]), vocabulary)
+    field = _golden_field(crop_set, network, opened.config.um_per_px)
 
     with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as scratch:
         graphs = [Path(scratch) / f"classifier-{index}.onnx" for index in range(len(records))]
-        members = []
-        for folder, record, graph in zip(trainings, records, graphs, strict=True):
-            info = export_classifier(folder / CLASSIFIER_NAME, graph)
-            sample = _sample(crop_set, N_PARITY_CROPS, info.crop_px)
-            members.append(Member(folder, record, info, check_parity(folder / CLASSIFIER_NAME, graph, sample)))
-        info = _common_info(members)
-        network = open_network(segmenter, _REFERENCE)
+        sample = _sample(crop_set, N_PARITY_CROPS, info.crop_px)
+        members = [
+            _export_member(folder, record, graph, sample)
+            for folder, record, graph in zip(trainings, records, graphs, strict=True)
+        ]
         golden = make_golden(
             network,
             [open_network(graph, _REFERENCE) for graph in graphs],
-            _golden_field(crop_set, network, opened.config.um_per_px),
+            field,
             _sample(crop_set, N_GOLDEN_CROPS, info.crop_px),
         )
-        spec = BundleSpec(
-            name=description.name,
-            version=description.version,
-            purpose=description.purpose,
-            vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
-            um_per_px=opened.config.um_per_px,
-            segmenter=opened.config.model_dump(mode="json"),
-            crop=CropSpec(side_um=info.um_per_px * info.crop_px, size_px=info.crop_px).model_dump(mode="json"),
-            quality_rules=QualityRules.model_validate(records[0]["prepared"].get("quality_rules", {})).model_dump(
-                mode="json"
-            ),
-            categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
-            implied_prior=_implied_prior(members),
-            threshold=description.threshold,
-            metrics={f"classifier-{index}": _metrics(member.record) for index, member in enumerate(members)},
-            training_data={"description": description.trained_on}
-            | {f"classifier-{index}": _fingerprint(member.record) for index, member in enumerate(members)},
-            licences=description.licences,
-        )
+        spec = _specify(description, vocabulary, members, opened.config)
         files: dict[str, Path | bytes] = {
             **{graph.name: graph for graph in graphs},
-            **_segmenter_files(segmenter, network),
+            **segmenter_files,
             GOLDEN_FILE: golden,
             "CARD.md": write_card(spec, members, opened.sha256).encode(),
         }
@@ -191,6 +178,34 @@ def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: st
     )
 
 
+def _specify(
+    description: BundleDescription, vocabulary: Vocabulary, members: Sequence[Member], segmenter: SegmenterConfig
+) -> BundleSpec:
+    """Put what is known of the parts into the bundle's specification."""
+    info, prepared = members[0].info, members[0].record["prepared"]
+    rules = validate_config(QualityRules, prepared.get("quality_rules", {}), where="prepare.json of the crop set")
+    numbered = [(f"classifier-{index}", member) for index, member in enumerate(members)]
+    return BundleSpec(
+        name=description.name,
+        version=description.version,
+        purpose=description.purpose,
+        vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
+        um_per_px=segmenter.um_per_px,
+        segmenter=segmenter.model_dump(mode="json"),
+        crop=CropSpec(side_um=info.um_per_px * info.crop_px, size_px=info.crop_px).model_dump(mode="json"),
+        quality_rules=rules.model_dump(mode="json"),
+        categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
+        implied_prior=_implied_prior(members),
+        threshold=description.threshold,
+        metrics={name: _metrics(member.record) for name, member in numbered},
+        training_data={
+            "description": description.trained_on,
+            **{name: _fingerprint(member.record) for name, member in numbered},
+        },
+        licences=description.licences,
+    )
+
+
 def _read_record(folder: Path) -> JsonDict:
     """Read fit.json of a finished training."""
     path = folder / FIT_NAME
@@ -216,6 +231,19 @@ def _check_segmenter(folder: Path, record: JsonDict, segmenter: Path, sha256: st
             f"of {folder}; give that one, or say --other-segmenter"
         )
         raise InputError(message)
+
+
+def _check_vocabulary(trainings: Sequence[Path], records: Sequence[JsonDict], vocabulary: Vocabulary) -> None:
+    """Refuse a member that learned its labels from another vocabulary than the one the bundle will name."""
+    for folder, record in zip(trainings, records, strict=True):
+        trained = record["vocabulary"]
+        if trained["sha256"] != vocabulary.sha256:
+            message = (
+                f"{folder}: trained with vocabulary {trained['name']} {trained['version']} ({trained['sha256'][:12]}), "
+                f"found {vocabulary.name} {vocabulary.version} ({vocabulary.sha256[:12]}); train again, or export "
+                "with the version of marrowscope it was trained with"
+            )
+            raise InputError(message)
 
 
 def _sample(crop_set: CropSet, n: int, size_px: int) -> ImageArray:
@@ -247,15 +275,20 @@ def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDAr
     return best
 
 
-def _common_info(members: Sequence[Member]) -> ClassifierInfo:
-    """Give what all members share; refuse an ensemble that sees different crops or knows different categories."""
-    first = members[0].info
-    for member in members[1:]:
-        other = member.info
+def _export_member(folder: Path, record: JsonDict, graph: Path, sample: ImageArray) -> Member:
+    """Write one member's graph and prove it equal to torch on ``sample``."""
+    info = export_classifier(folder / CLASSIFIER_NAME, graph)
+    return Member(folder, record, info, check_parity(folder / CLASSIFIER_NAME, graph, sample))
+
+
+def _common_info(trainings: Sequence[Path]) -> ClassifierInfo:
+    """Give the first member's description; refuse members that see other crops or know other categories."""
+    first, *others = [load_classifier(folder / CLASSIFIER_NAME)[1] for folder in trainings]
+    for folder, other in zip(trainings[1:], others, strict=True):
         if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):
             message = (
-                f"{member.folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected "
-                f"{first.crop_px} px at {first.um_per_px} and equal categories as in {members[0].folder}"
+                f"{folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected {first.crop_px} px at "
+                f"{first.um_per_px} and equal categories as in {trainings[0]}"
             )
             raise InputError(message)
     return first

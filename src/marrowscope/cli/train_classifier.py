@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 
 def classifier(
-    source: Annotated[Path, typer.Argument(metavar="CROPS", help="Crop set made by `prepare`.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="CROPS", help="Crop set made by `prepare`, or a cohort to prepare first.")
+    ],
     *,
     out: Annotated[Path, typer.Option(help="Training folder: checkpoints, curves, classifier.safetensors.")],
     config: Annotated[Path | None, typer.Option(help="TOML file with ClassifierConfig's settings.")] = None,
     split: Annotated[
         Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); none draws one.")
+    ] = None,
+    segmenter: Annotated[
+        Path | None, typer.Option(help="Segmenter (.onnx) that cuts a cohort's predicted crops; not for a crop set.")
     ] = None,
     epochs_stage1: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of expert contours.")] = None,
     epochs_stage2: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of predicted contours.")] = None,
@@ -41,8 +46,9 @@ def classifier(
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
+    crops = _prepared(source, out, segmenter, resume=resume)
     with _ProgressLines(out) as lines:
-        result = fit_classifier(source, out, settings, split=split, resume=resume, on_progress=lines.update)
+        result = fit_classifier(crops, out, settings, split=split, resume=resume, on_progress=lines.update)
     if as_json:
         figures = result.best.model_dump(mode="json")
         typer.echo(json.dumps({"weights": str(result.weights_path), "sha256": result.weights_sha256, "best": figures}))
@@ -53,6 +59,26 @@ def classifier(
     )
     if result.info.categories_not_trained:
         typer.echo(f"Not trained, never predicted: {', '.join(result.info.categories_not_trained)}")
+
+
+def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
+    """Give the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
+    from marrowscope.cli.prepare import prepare
+    from marrowscope.errors import ConfigError, RunError
+    from marrowscope.train.checkpoint import FIT_NAME
+
+    if not (source / "patients.csv").is_file():
+        if segmenter is not None:
+            message = f"--segmenter: {source} is no cohort, expected a folder with patients.csv; remove the option"
+            raise ConfigError(message)
+        return source
+    if (out / FIT_NAME).exists() and not resume:
+        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        raise RunError(message)
+    crops = out / "crops"
+    if not (resume and (crops / "prepare.json").is_file()):  # written last: it says that the crop set is complete
+        prepare([source], crops, segmenter=segmenter)
+    return crops
 
 
 def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa: ANN401  the model is imported late

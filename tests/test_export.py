@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import onnx  # noqa: E402
+
+from marrowscope.bundle import load_bundle  # noqa: E402
+from marrowscope.errors import BundleError, InputError, RunError  # noqa: E402
+from marrowscope.export import BundleDescription, export_bundle  # noqa: E402
+from marrowscope.fit import fit_classifier  # noqa: E402
+from marrowscope.golden import check_golden  # noqa: E402
+from marrowscope.imaging import sha256_file  # noqa: E402
+from marrowscope.networks import available_backends, open_network  # noqa: E402
+from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E402
+from marrowscope.train.export import check_parity, export_classifier  # noqa: E402
+from tests.crop_sets import tiny_config, write_crop_set  # noqa: E402
+from tests.onnx_graphs import segmenter_graph  # noqa: E402
+from tests.segment.raw_outputs import raw_outputs  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SEGMENTER_METADATA = {"um_per_px": "0.3", "license": "AGPL-3.0-only"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a crop set, a finished training ``run``, its graph and a segmenter, once for this file."""
+    root = tmp_path_factory.mktemp("export")
+    (root / "segmenter").mkdir()
+    cell = (60.0, 50.0, 20.0, 20.0, 0.9)
+    segmenter = root / "segmenter" / "segmenter.onnx"
+    segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), SEGMENTER_METADATA))
+    (root / "segmenter" / "LICENSE").write_text("the licence", encoding="utf-8")
+    write_crop_set(root / "crops")
+    prepared = {"crop": {"side_um": 9.6, "size_px": 32}, "segmenter_sha256": sha256_file(segmenter)}
+    prepared["quality_rules"] = {"min_circularity": 0.5}
+    (root / "crops" / "prepare.json").write_text(json.dumps(prepared), encoding="utf-8")
+    fit_classifier(root / "crops", root / "run", tiny_config())
+    export_classifier(root / "run" / "classifier.safetensors", root / "graph.onnx")
+    return root
+
+
+@pytest.fixture(scope="module")
+def crops(folder: Path) -> np.ndarray:
+    stored = np.load(folder / "crops" / "crops.npy")
+    return np.ascontiguousarray(stored[:7, 7:39, 7:39])
+
+
+def test_the_graph_equals_torch_on_every_runtime(folder: Path, crops: np.ndarray) -> None:
+    differences = check_parity(folder / "run" / "classifier.safetensors", folder / "graph.onnx", crops)
+    assert set(differences) == set(available_backends())
+    assert max(differences.values()) < 1e-4
+
+
+def test_the_batch_is_free_and_a_crop_does_not_depend_on_its_batch(folder: Path, crops: np.ndarray) -> None:
+    network = open_network(folder / "graph.onnx", "onnxruntime")
+    batch = crops.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    together = network.run({"image": batch})
+    assert {name: values.shape for name, values in together.items()} == {
+        "p_cblc": (7, 2), "p_countable": (7, 2), "p_category": (7, 16),
+    }  # fmt: skip
+    for name, values in network.run({"image": batch[3:4]}).items():
+        np.testing.assert_allclose(values[0], together[name][3], atol=1e-6)
+        np.testing.assert_allclose(together[name].sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_a_category_never_trained_has_probability_exactly_zero(folder: Path, crops: np.ndarray, backend: str) -> None:
+    network = open_network(folder / "graph.onnx", backend)
+    categories = json.loads(network.metadata["categories"])
+    absent = [categories.index(name) for name in json.loads(network.metadata["categories_not_trained"])]
+    assert len(absent) == 11
+    found = network.run({"image": crops.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)})["p_category"]
+    assert (found[:, absent] == 0).all()
+    assert (np.delete(found, absent, axis=1) > 0).all()
+
+
+def test_the_graph_is_one_file_that_says_what_it_is_and_nothing_of_this_machine(folder: Path) -> None:
+    content = (folder / "graph.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b".py" not in content
+    graph = onnx.load(str(folder / "graph.onnx"), load_external_data=False)
+    assert all(not tensor.external_data for tensor in graph.graph.initializer)
+    described = {entry.key: entry.value for entry in graph.metadata_props}
+    assert described["crop_px"] == "32"
+    assert float(described["um_per_px"]) == pytest.approx(0.3)
+    assert described["channel_order"] == "RGB"
+    prior = json.loads(described["implied_prior"])
+    assert sum(prior["category"]) == pytest.approx(1)
+
+
+def test_a_graph_of_other_weights_is_refused(folder: Path, crops: np.ndarray, tmp_path: Path) -> None:
+    tensors, meta = load_tensors(folder / "run" / "classifier.safetensors")
+    save_tensors(
+        tmp_path / "other.safetensors", tensors | {"cblc.bias": tensors["cblc.bias"] + torch.tensor([0.0, 1.0])}, meta
+    )
+    with pytest.raises(BundleError, match=r"differ from torch by .* on 7 crops, expected at most 0\.001"):
+        check_parity(tmp_path / "other.safetensors", folder / "graph.onnx", crops)
+
+
+def test_a_graph_that_gives_no_number_is_refused(folder: Path, crops: np.ndarray, tmp_path: Path) -> None:
+    tensors, meta = load_tensors(folder / "run" / "classifier.safetensors")
+    save_tensors(tmp_path / "nan.safetensors", tensors | {"cblc.bias": tensors["cblc.bias"] * torch.nan}, meta)
+    with pytest.raises(BundleError, match="differ from torch by nan"):
+        check_parity(tmp_path / "nan.safetensors", folder / "graph.onnx", crops)
+
+
+def test_weights_of_another_program_are_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "plain.safetensors", {"weight": torch.zeros(1)}, {})
+    with pytest.raises(BundleError, match=r"plain\.safetensors: found no description in the header"):
+        export_classifier(tmp_path / "plain.safetensors", tmp_path / "graph.onnx")
+
+
+def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path, tmp_path: Path) -> None:
+    described = BundleDescription(name="two", version="7", trained_on="Coloured noise.", licences={"all": "CC0-1.0"})
+    members = (folder / "run", folder / "run")
+    segmenter = folder / "segmenter" / "segmenter.onnx"
+    export_bundle(members, segmenter, tmp_path / "bundle", description=described)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.classifier_files == ("classifier-0.onnx", "classifier-1.onnx")
+    assert bundle.segmenter_sha256 == sha256_file(segmenter)
+    assert "segmenter/LICENSE" in bundle.spec.files
+    assert set(bundle.spec.categories_trained) == {"Other", "N", "N5", "R1", "L"}
+    assert sum(bundle.spec.implied_prior.values()) == pytest.approx(1)
+    assert bundle.spec.crop == {"side_um": pytest.approx(9.6), "size_px": 32}
+    assert bundle.spec.quality_rules["min_circularity"] == 0.5
+    assert bundle.spec.metrics["classifier-1"]["n_crops"] == 10
+    for backend in available_backends():
+        assert check_golden(bundle, backend).passed
+    card = (tmp_path / "bundle" / "CARD.md").read_text(encoding="utf-8")
+    for expected in (
+        "# two 7",
+        "Research use",
+        "Coloured noise.",
+        "- all: CC0-1.0",
+        "| 1 | yolo-to-yolo | 50 | 5 | 10 |",
+    ):
+        assert expected in card
+    assert "$" not in card
+    assert str(folder) not in card + (tmp_path / "bundle" / "bundle.toml").read_text(encoding="utf-8")
+
+
+def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: Path) -> None:
+    cell = (60.0, 50.0, 21.0, 20.0, 0.8)
+    segmenter = tmp_path / "segmenter.onnx"
+    segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), {"um_per_px": "0.3"}))
+    with pytest.raises(InputError, match=r"the segmenter that cut the crops of .*run; give that one"):
+        export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
+    assert export_bundle([folder / "run"], segmenter, tmp_path / "bundle", other_segmenter=True).folder.is_dir()
+
+
+def test_a_segmenter_without_its_licence_is_refused(folder: Path, tmp_path: Path) -> None:
+    segmenter = tmp_path / "segmenter.onnx"
+    shutil.copyfile(folder / "segmenter" / "segmenter.onnx", segmenter)
+    with pytest.raises(BundleError, match=r"its licence is AGPL-3\.0-only, expected the text in .*LICENSE"):
+        export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
+
+
+def test_a_segmenter_that_finds_nothing_has_no_golden_sample(folder: Path, tmp_path: Path) -> None:
+    segmenter = tmp_path / "segmenter.onnx"
+    cell = (60.0, 50.0, 21.0, 20.0, 0.01)
+    segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), {"um_per_px": "0.3"}))
+    with pytest.raises(BundleError, match=r"finds no cell on its crops \(best score 0\.01\)"):
+        export_bundle([folder / "run"], segmenter, tmp_path / "bundle", other_segmenter=True)
+
+
+def test_a_training_that_did_not_finish_is_refused(folder: Path, tmp_path: Path) -> None:
+    record = json.loads((folder / "run" / "fit.json").read_text(encoding="utf-8"))
+    del record["result"]
+    (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(RunError, match="found a training that did not finish"):
+        export_bundle([tmp_path], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
+    with pytest.raises(RunError, match=r"fit\.json: no readable record of a training"):
+        export_bundle([tmp_path / "absent"], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
+
+
+def test_labels_of_another_vocabulary_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder / "run", other)
+    record = json.loads((other / "fit.json").read_text(encoding="utf-8"))
+    record["vocabulary"]["sha256"] = "0" * 64
+    (other / "fit.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(InputError, match=r"other: trained with vocabulary .* \(000000000000\), found .*; train again"):
+        export_bundle([other], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
+
+
+def test_no_training_at_all_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found no training folder, expected at least one"):
+        export_bundle([], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
+
+
+def test_members_of_different_crops_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder / "run", other)
+    tensors, meta = load_tensors(other / "classifier.safetensors")
+    info = meta["info"]
+    assert isinstance(info, dict)
+    save_tensors(other / "classifier.safetensors", tensors, meta | {"info": info | {"um_per_px": 0.25}})
+    with pytest.raises(InputError, match=r"other: 32 px crops at 0\.25 um per px, expected 32 px at 0\.3"):
+        export_bundle([folder / "run", other], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
