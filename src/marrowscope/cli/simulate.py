@@ -12,7 +12,10 @@ def simulate(
     out: Annotated[Path, typer.Argument(help="New or empty folder for the cohort.")],
     *,
     patients: Annotated[int, typer.Option(help="Number of patients.")] = 6,
-    centers: Annotated[int, typer.Option(help="Number of centers, each with its own stain, scale and camera.")] = 2,
+    centers: Annotated[
+        int | None,
+        typer.Option(help="Number of centers, each with its own stain, scale and camera; default at most 2."),
+    ] = None,
     fields: Annotated[int, typer.Option(help="Fields of view per patient, at least.")] = 10,
     seed: Annotated[int, typer.Option(help="Changes every cell, style and differential.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; the result does not depend on it.")] = 1,
@@ -34,7 +37,7 @@ def simulate(
 
     values = {
         "patients": patients,
-        "centers": centers,
+        "centers": min(2, patients) if centers is None else centers,
         "fields": fields,
         "seed": seed,
         "workers": workers,
@@ -45,4 +48,4 @@ def simulate(
     config = validate_config(SimulationConfig, values, "simulate")
     with progress_bar("Simulating patients") as advance:
         simulate_cohort(out, config, progress=advance)
-    typer.echo(f"Cohort of {patients} patients of {centers} centers, truth in truth_cells.parquet: {out}")
+    typer.echo(f"Cohort of {patients} patients of {config.centers} centers, truth in truth_cells.parquet: {out}")

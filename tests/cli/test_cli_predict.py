@@ -1,0 +1,77 @@
+"""From `simulate` to `predict` and `report` on the command line, as a new user types it."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from marrowscope.cli.main import main
+
+
+def run(*arguments: str) -> int:
+    """Give the exit code of ``marrowscope ARGUMENTS``."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "cohort"
+    assert run("simulate", str(out), "--patients", "1", "--fields", "2", "--seed", "4") == 0
+    return out
+
+
+def test_simulate_of_one_patient_needs_no_word_about_centers(cohort: Path) -> None:
+    assert pl.read_csv(cohort / "patients.csv")["center"].to_list() == ["S1"]
+    assert len(list(cohort.glob("*/*.jpg"))) == 2
+
+
+def test_simulate_refuses_an_unknown_diagnosis_with_the_known_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("simulate", str(tmp_path / "x"), "--diagnosis", "AML_M7") == 2
+    assert "unknown diagnosis 'AML_M7', expected one of control" in capsys.readouterr().err
+
+
+def test_predict_writes_tables_and_report_and_says_the_counts(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run("predict", str(cohort), "--out", str(out), "--backend", "onnxruntime", "--json") == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["images"] == counts["images_read"] == 2
+    assert counts["contours"] == counts["cells"] + sum(counts["rejected"].values())
+    assert (out / "report" / "index.html").is_file()
+    assert run("predict", str(cohort), "--out", str(out)) == 2
+    assert "found an earlier run, expected a new or empty folder; add --overwrite" in capsys.readouterr().err
+
+
+def test_corrupt_image_is_named_and_the_exit_code_says_so(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "patient"
+    broken.mkdir()
+    good = min(cohort.glob("*/*.jpg"))
+    (broken / "good.jpg").write_bytes(good.read_bytes())
+    (broken / "bad.jpg").write_bytes(good.read_bytes()[:5000])
+    out = tmp_path / "run"
+    arguments = ("predict", str(broken), "--out", str(out), "--um-per-px", "0.14", "--backend", "onnxruntime")
+    assert run(*arguments, "--no-report") == 1
+    printed = capsys.readouterr()
+    assert "bad.jpg: found an image that ends too early; copy or export it again" in printed.err
+    assert "of 1 patients in 1 images" in printed.out
+    assert (out / "manifest.json").is_file()
+
+
+def test_demo_compares_six_patients_with_their_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert run("demo", "--out", str(out), "--seed", "5", "--workers", "1", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert Path(result["report"]).is_file()
+    assert len(result["patients"]) == 6
+    assert len({patient["center"] for patient in result["patients"]}) == 2
+    assert all(patient["true_n_countable"] >= 150 for patient in result["patients"])
+    error = sum(abs(patient["ratio"] - patient["true_ratio"]) for patient in result["patients"]) / 6
+    assert error < 0.12
