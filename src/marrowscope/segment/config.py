@@ -25,6 +25,6 @@ class SegmenterConfig(StageConfig):
         default="cubic", description="of the mask's logits; linear is Ultralytics' and draws round cells 1-3% too small"
     )
     smoothing_px: float = Field(
-        default=1.0, ge=0, description="Gaussian along the contour, network pixels; 0 shows the mask as it is"
+        default=2.0, ge=0, description="Gaussian along the contour, network pixels; 0 shows the mask as it is"
     )
     max_upscale: float = Field(default=4.0, gt=0, description="images that would be enlarged more are refused")

@@ -39,7 +39,7 @@ def trace_cell(
     coefficients: NDArray[np.float32],
     box_xyxy: NDArray[np.float64],
     *,
-    smoothing_px: float = 1.0,
+    smoothing_px: float = 2.0,
     step_px: float = 1.0,
     interpolation: Interpolation = "cubic",
 ) -> tuple[ContourArray, int] | None:
