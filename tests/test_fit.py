@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -18,6 +19,7 @@ from marrowscope.cohort.folds import read_split, write_split
 from marrowscope.errors import CohortError, RunError
 from marrowscope.fit import fit_classifier
 from marrowscope.train.checkpoint import hash_weights, load_tensors
+from marrowscope.train.model import ClassifierInfo
 from tests.crop_sets import tiny_config, write_crop_set
 
 if TYPE_CHECKING:
@@ -174,3 +176,29 @@ def _position(checkpoint: Path) -> tuple[int, int]:
     with safe_open(checkpoint, framework="pt") as stream:
         state = json.loads(stream.metadata()["marrowscope"])
     return state["epoch"], state["step"]
+
+
+def test_probabilities_turned_to_another_prior_obey_bayes_rule() -> None:
+    info = ClassifierInfo(
+        architecture="efficientnet_b0",
+        categories=("Other", "N", "N1"),
+        crop_px=96,
+        um_per_px=0.3,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        priors={"cblc": (0.8, 0.2), "countable": (0.1, 0.9), "category": (0.7, 0.3, 0.0)},
+        imbalance="logit_adjustment",
+        tau=1.0,
+        initial_weights="none",
+    )
+    assert info.implied_prior("category") == pytest.approx((0.5, 0.5, 0.0))
+    assert info.implied_prior("category", 0.0) == pytest.approx((0.7, 0.3, 0.0))
+    balanced = np.array([0.4, 0.6])
+    turned = np.log(balanced) + np.array(info.decision_offset("cblc", 0.0))
+    turned = np.exp(turned) / np.exp(turned).sum()
+    by_bayes = balanced * np.array([0.8, 0.2]) / (balanced * np.array([0.8, 0.2])).sum()
+    assert turned == pytest.approx(by_bayes)
+    assert info.decision_offset("cblc", None) == (0.0, 0.0)
+    assert info.decision_offset("cblc", 1.0) == (0.0, 0.0)
+    plain = info.model_copy(update={"imbalance": "none"})
+    assert plain.decision_offset("cblc", 0.0) == (0.0, 0.0)

@@ -61,6 +61,8 @@ class BundleSpec(StageConfig):
     quality_rules: dict[str, Any] = Field(default_factory=dict, description="QualityRules")
     categories_trained: tuple[str, ...] = Field(default=(), description="the others are never predicted")
     implied_prior: dict[str, float] = Field(default_factory=dict, description="category to share, sums to one")
+    implied_prior_cblc: float | None = Field(default=None, ge=0, le=1, description="CBLC share that p_cblc assumes")
+    implied_prior_countable: float | None = Field(default=None, ge=0, le=1, description="share p_countable assumes")
     threshold: float | None = Field(default=None, ge=0, le=1, description="study threshold of the CBLC ratio")
     calibration: dict[str, Any] = Field(default_factory=dict, description="temperature of each head, for example")
     metrics: dict[str, Any] = Field(default_factory=dict, description="as measured, with n, on what")

@@ -65,6 +65,13 @@ class BundleDescription(StageConfig):
     purpose: str = "Finds nucleated cells on smear images and classifies them."
     trained_on: str = Field(default="Not stated.", description="which images, from whom, under which licence")
     threshold: float | None = Field(default=None, description="study threshold of the CBLC ratio, once learned")
+    decision_tau: float | None = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="class shares the probabilities assume: 0 those of the training cells, 1 all equal, in between "
+        "shares ** (1 - tau); none leaves them as trained. 0 had the smallest ratio error on validation patients",
+    )
     licences: dict[str, str] = Field(
         default_factory=lambda: {"segmenter": "AGPL-3.0-only (Ultralytics YOLO11)", "classifier": "not stated"},
         description="part of the bundle to its licence and attribution",
@@ -116,7 +123,7 @@ def export_bundle(
         graphs = [Path(scratch) / f"classifier-{index}.onnx" for index in range(len(records))]
         sample = _sample(crop_set, N_PARITY_CROPS, info.crop_px)
         members = [
-            _export_member(folder, record, graph, sample)
+            _export_member(folder, record, graph, sample, description.decision_tau)
             for folder, record, graph in zip(trainings, records, graphs, strict=True)
         ]
         golden = make_golden(
@@ -139,7 +146,6 @@ def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: st
     """Fill the card's template: what the bundle is, was trained on, and must not be used for."""
     template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
     info = members[0].info
-    adjusted = info.imbalance == "logit_adjustment"
     stages = [
         f"| {index} | {name} | {counts['training_crops']} | {counts['training_patients']} | "
         f"{counts['validation_crops']} | {counts['validation_patients']} |"
@@ -165,7 +171,7 @@ def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: st
         vocabulary_name=spec.vocabulary.name,
         vocabulary_version=spec.vocabulary.version,
         not_trained=", ".join(_never_predicted(members)) or "none",
-        prior_words="every trained class equally frequent" if adjusted else "the class shares of the training cells",
+        prior_cblc=f"{spec.implied_prior_cblc:.3f}",
         trained_on=spec.training_data["description"],
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
@@ -184,6 +190,7 @@ def _specify(
     """Put what is known of the parts into the bundle's specification."""
     info, prepared = members[0].info, members[0].record["prepared"]
     rules = validate_config(QualityRules, prepared.get("quality_rules", {}), where="prepare.json of the crop set")
+    tau = description.decision_tau
     numbered = [(f"classifier-{index}", member) for index, member in enumerate(members)]
     return BundleSpec(
         name=description.name,
@@ -195,7 +202,9 @@ def _specify(
         crop=CropSpec(side_um=info.um_per_px * info.crop_px, size_px=info.crop_px).model_dump(mode="json"),
         quality_rules=rules.model_dump(mode="json"),
         categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
-        implied_prior=_implied_prior(members),
+        implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),
+        implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
+        implied_prior_countable=_implied_prior(members, "countable", tau)[1],
         threshold=description.threshold,
         metrics={name: _metrics(member.record) for name, member in numbered},
         training_data={
@@ -275,10 +284,13 @@ def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDAr
     return best
 
 
-def _export_member(folder: Path, record: JsonDict, graph: Path, sample: ImageArray) -> Member:
+def _export_member(
+    folder: Path, record: JsonDict, graph: Path, sample: ImageArray, decision_tau: float | None
+) -> Member:
     """Write one member's graph and prove it equal to torch on ``sample``."""
-    info = export_classifier(folder / CLASSIFIER_NAME, graph)
-    return Member(folder, record, info, check_parity(folder / CLASSIFIER_NAME, graph, sample))
+    weights = folder / CLASSIFIER_NAME
+    info = export_classifier(weights, graph, decision_tau)
+    return Member(folder, record, info, check_parity(weights, graph, sample, decision_tau))
 
 
 def _common_info(trainings: Sequence[Path]) -> ClassifierInfo:
@@ -300,10 +312,12 @@ def _never_predicted(members: Sequence[Member]) -> tuple[str, ...]:
     return tuple(name for name in members[0].info.categories if name in absent)
 
 
-def _implied_prior(members: Sequence[Member]) -> dict[str, float]:
-    """Mean of the members' implied priors of the categories."""
-    shares = np.mean([member.info.implied_prior("category") for member in members], axis=0)
-    return dict(zip(members[0].info.categories, shares.tolist(), strict=True))
+def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | None) -> list[float]:
+    """Mean of the members' implied priors of one head, by class."""
+    shares: list[float] = np.mean(
+        [member.info.implied_prior(head, decision_tau) for member in members], axis=0
+    ).tolist()
+    return shares
 
 
 def _metrics(record: JsonDict) -> dict[str, float]:

@@ -34,13 +34,14 @@ _NEVER = -1e4  # exp of it is exactly 0 in every precision, and it is finite in 
 class ExportedClassifier(nn.Module):
     """A classifier with its normalisation before and its probabilities behind."""
 
-    def __init__(self, model: CellClassifier, info: ClassifierInfo) -> None:
+    def __init__(self, model: CellClassifier, info: ClassifierInfo, decision_tau: float | None = None) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("mean", torch.tensor(info.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1))
         for head in HEADS:
-            offset = torch.where(torch.tensor(info.trained(head)), 0.0, _NEVER)
+            turned = torch.tensor(info.decision_offset(head, decision_tau))
+            offset = torch.where(torch.tensor(info.trained(head)), turned, _NEVER)
             self.register_buffer(f"offset_{head}", offset)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -64,10 +65,13 @@ def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, Epoc
     return model.eval(), info, EpochRow.model_validate(meta["epoch"])
 
 
-def export_classifier(weights: Path, out: Path) -> ClassifierInfo:
-    """Write the graph of ``weights`` to ``out`` as one file, its batch size free, and give what it is."""
+def export_classifier(weights: Path, out: Path, decision_tau: float | None = None) -> ClassifierInfo:
+    """Write the graph of ``weights`` to ``out`` as one file, its batch size free, and give what it is.
+
+    ``decision_tau`` says which class shares the probabilities assume (``ClassifierInfo.implied_prior``).
+    """
     model, info, _ = load_classifier(weights)
-    graph = ExportedClassifier(model, info).eval()
+    graph = ExportedClassifier(model, info, decision_tau).eval()
     example = torch.zeros(2, 3, info.crop_px, info.crop_px)
     program = torch.onnx.export(
         graph,
@@ -83,7 +87,7 @@ def export_classifier(weights: Path, out: Path) -> ClassifierInfo:
         raise BundleError(message)
     proto = program.model_proto
     _strip_traces(proto)
-    for key, value in _describe(weights, info).items():
+    for key, value in _describe(weights, info, decision_tau).items():
         proto.metadata_props.add(key=key, value=value)
     proto.producer_name, proto.producer_version = "marrowscope", metadata.version("marrowscope")
     onnx.checker.check_model(proto)
@@ -92,7 +96,9 @@ def export_classifier(weights: Path, out: Path) -> ClassifierInfo:
     return info
 
 
-def check_parity(weights: Path, onnx_path: Path, crops: ImageArray) -> dict[str, float]:
+def check_parity(
+    weights: Path, onnx_path: Path, crops: ImageArray, decision_tau: float | None = None
+) -> dict[str, float]:
     """Compare torch with every runtime installed here on real ``crops`` (n, s, s, 3) uint8, in float32.
 
     Gives the largest difference of a probability by runtime; BundleError when one exceeds 0.001.
@@ -100,7 +106,7 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray) -> dict[str,
     model, info, _ = load_classifier(weights)
     batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
     with torch.inference_mode():
-        expected = [values.numpy() for values in ExportedClassifier(model, info)(torch.from_numpy(batch))]
+        expected = [values.numpy() for values in ExportedClassifier(model, info, decision_tau)(torch.from_numpy(batch))]
     differences = {}
     for backend in available_backends():
         found = open_network(onnx_path, backend).run({"image": batch})
@@ -117,7 +123,7 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray) -> dict[str,
     return differences
 
 
-def _describe(weights: Path, info: ClassifierInfo) -> dict[str, str]:
+def _describe(weights: Path, info: ClassifierInfo, decision_tau: float | None) -> dict[str, str]:
     """Give the graph's metadata as text."""
     return {
         "task": "classify",
@@ -130,7 +136,7 @@ def _describe(weights: Path, info: ClassifierInfo) -> dict[str, str]:
         "std": json.dumps(info.std),
         "categories": json.dumps(info.categories),
         "categories_not_trained": json.dumps(info.categories_not_trained),
-        "implied_prior": json.dumps({head: info.implied_prior(head) for head in HEADS}),
+        "implied_prior": json.dumps({head: info.implied_prior(head, decision_tau) for head in HEADS}),
         "initial_weights": info.initial_weights,
         "weights_sha256": sha256_file(weights),
     }

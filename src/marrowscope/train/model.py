@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import timm
@@ -51,15 +52,27 @@ class ClassifierInfo(StageConfig):
         """Categories that this classifier never predicts."""
         return tuple(name for name, known in zip(self.categories, self.trained("category"), strict=True) if not known)
 
-    def implied_prior(self, head: str) -> tuple[float, ...]:
-        """Class shares that the exported probabilities assume.
+    def implied_prior(self, head: str, decision_tau: float | None = None) -> tuple[float, ...]:
+        """Class shares that the probabilities assume: proportional to prior ** (1 - tau) over the trained classes.
 
-        Proportional to prior ** (1 - tau) over the trained classes under logit adjustment (uniform at tau 1), the
-        training shares themselves without it.
+        ``decision_tau`` is the tau the probabilities are turned to; None leaves them as trained (uniform shares under
+        logit adjustment with tau 1, the training shares without it).
         """
-        power = 1 - self.tau if self.imbalance == "logit_adjustment" else 1.0
+        power = 1 - (self._trained_tau if decision_tau is None else decision_tau)
         shares = [share**power if share > 0 else 0.0 for share in self.priors[head]]
         return tuple(share / sum(shares) for share in shares)
+
+    def decision_offset(self, head: str, decision_tau: float | None) -> tuple[float, ...]:
+        """Give what turns a head's logits from the shares they were trained for to those of ``decision_tau``.
+
+        By Bayes' rule the logits move by the log of the ratio of the two priors; 0 for a class that was never trained.
+        """
+        change = 0.0 if decision_tau is None else self._trained_tau - decision_tau
+        return tuple(change * math.log(share) if share > 0 else 0.0 for share in self.priors[head])
+
+    @property
+    def _trained_tau(self) -> float:
+        return self.tau if self.imbalance == "logit_adjustment" else 0.0
 
 
 class CellClassifier(nn.Module):
