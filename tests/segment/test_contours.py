@@ -79,7 +79,7 @@ def test_a_hole_is_filled() -> None:
 def test_smoothing_takes_off_corners_and_hardly_shrinks() -> None:
     rough = ellipse_contour((50.0, 50.0, 20.0, 20.0), 120)
     rough[::2] += (rough[::2] - 50) * 0.05
-    smooth = smooth_contour(rough, 1.0, 1.5)
+    smooth = smooth_contour(rough, 1.0)
     assert geometry.perimeter(smooth) < 0.9 * geometry.perimeter(rough)
     assert geometry.area(smooth) == pytest.approx(geometry.area(rough), rel=0.01)
 

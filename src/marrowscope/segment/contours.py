@@ -1,8 +1,8 @@
 """A mask's logits to a sub-pixel contour.
 
 The mask of a cell is a weighted sum of prototypes on a grid of four input pixels. It is summed inside the cell's box
-only, resampled to the input's pixels, traced at its zero level by marching squares with linear interpolation, cut to
-the box, and smoothed along its length. The contour follows the logits, not the prototype grid's stairs.
+only, resampled to the input's pixels, traced at its zero level by marching squares with linear interpolation,
+smoothed along its length, and cut to the box. The contour follows the logits, not the prototype grid's stairs.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _PROTOTYPE_MARGIN = 3
 # A separate part smaller than this (input pixels squared) is the interpolation's ripple, not a part of the mask.
 _MIN_PART_PX2 = 2.0
 _MIN_POINTS = 12
+_PAD_PX = 8
+_EVEN_STEP_PX = 0.5
 
 
 def trace_cell(
@@ -61,10 +63,10 @@ def trace_cell(
         (int(column1 - column0) * _RATIO, int(row1 - row0) * _RATIO),
         interpolation=_INTERPOLATIONS[interpolation],
     ).astype(np.float64)
-    # One pixel more on every side, so that the ring of a cell at the input's edge reaches the edge.
-    fine = np.pad(fine, 1, mode="edge")
-    x = np.arange(column0 * _RATIO - 1, column1 * _RATIO + 1, dtype=np.float64)
-    y = np.arange(row0 * _RATIO - 1, row1 * _RATIO + 1, dtype=np.float64)
+    # A cell at the input's edge is continued, smoothed, and only then cut: its contour ends on the edge, sharply.
+    fine = np.pad(fine, _PAD_PX, mode="edge")
+    x = np.arange(column0 * _RATIO - _PAD_PX, column1 * _RATIO + _PAD_PX, dtype=np.float64)
+    y = np.arange(row0 * _RATIO - _PAD_PX, row1 * _RATIO + _PAD_PX, dtype=np.float64)
     # Corner coordinates to pixel centres: half a pixel. The box ends where the input ends.
     left, top = np.maximum(box_xyxy[:2], 0) - 0.5
     right, bottom = np.minimum(box_xyxy[2:], (n_columns * _RATIO, n_rows * _RATIO)) - 0.5
@@ -72,29 +74,36 @@ def trace_cell(
     parts = [
         np.asarray(piece.exterior.coords)[:-1]
         for ring in _trace_zero_level(fine, x, y)
-        for piece in shapely.get_parts(shapely.intersection(shapely.Polygon(ring), limits))
+        if geometry.area(ring) >= _MIN_PART_PX2
+        for piece in shapely.get_parts(shapely.intersection(_smooth_polygon(ring, smoothing_px), limits))
         if isinstance(piece, shapely.Polygon) and piece.area >= _MIN_PART_PX2
     ]
     if not parts:
         return None
     largest = max(parts, key=geometry.area)
-    return smooth_contour(largest, smoothing_px, step_px), len(parts)
+    n_points = max(_MIN_POINTS, round(geometry.perimeter(largest) / step_px))
+    return geometry.resample_contour(largest, n_points), len(parts)
 
 
-def smooth_contour(contour_xy: ContourArray, sigma_px: float, step_px: float) -> ContourArray:
-    """Filter a closed contour along its length with a Gaussian of ``sigma_px``; give points ``step_px`` apart.
+def smooth_contour(contour_xy: ContourArray, sigma_px: float) -> ContourArray:
+    """Filter a closed contour along its length with a Gaussian of ``sigma_px``; 0 gives it back.
 
     The filter is 2 G - G G: a Gaussian G by itself would shrink a circle of radius r by sigma^2 / (2 r).
-    ``sigma_px`` 0 only resamples.
     """
+    if sigma_px == 0:
+        return contour_xy
     length = geometry.perimeter(contour_xy)
-    n_points = max(_MIN_POINTS, round(length / step_px))
-    fine = geometry.resample_contour(contour_xy, 4 * n_points)
-    if sigma_px > 0:
-        sigma = sigma_px * len(fine) / length
-        once = gaussian_filter1d(fine, sigma, axis=0, mode="wrap")
-        fine = 2 * once - gaussian_filter1d(once, sigma, axis=0, mode="wrap")
-    return fine[::4]
+    even = geometry.resample_contour(contour_xy, max(_MIN_POINTS, round(length / _EVEN_STEP_PX)))
+    sigma = sigma_px * len(even) / length
+    once = gaussian_filter1d(even, sigma, axis=0, mode="wrap")
+    twice = gaussian_filter1d(once, sigma, axis=0, mode="wrap")
+    return np.asarray(2 * once - twice, dtype=np.float64)
+
+
+def _smooth_polygon(ring: ContourArray, sigma_px: float) -> shapely.Geometry:
+    """Give the smoothed ring as a valid geometry."""
+    polygon = shapely.Polygon(smooth_contour(ring, sigma_px))
+    return polygon if polygon.is_valid else shapely.make_valid(polygon)
 
 
 def _trace_zero_level(
