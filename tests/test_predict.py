@@ -94,6 +94,21 @@ def test_corrupt_image_is_recorded_and_the_rest_is_as_before(
     assert result.patients["n_fields_failed"].to_list() == [2, 0]
 
 
+def test_what_is_not_predicted_is_said_in_manifest_and_counts(cohort: Path, tmp_path: Path) -> None:
+    faulty = tmp_path / "cohort"
+    shutil.copytree(cohort, faulty)
+    (faulty / "nobody").mkdir()
+    image = min(faulty.glob("*/*.jpg"))
+    shutil.copyfile(image, faulty / "nobody" / "a.jpg")
+    with (faulty / "patients.csv").open("a", encoding="utf-8") as stream:
+        stream.write("P0001,again\n")
+    manifest = predict([faulty], demonstration_bundle(), tmp_path / "run", config=CONFIG).manifest
+    assert (manifest.counts.patients, manifest.counts.left_out) == (2, 2)
+    assert len(manifest.faults) == 2
+    assert "found 2 cells, expected 7 as in the header" in manifest.faults[0]
+    assert "nobody: found 1 images of no patient in patients.csv" in manifest.faults[1]
+
+
 def test_image_without_a_cell_gives_a_patient_without_a_ratio(tmp_path: Path) -> None:
     folder = tmp_path / "empty-patient"
     folder.mkdir()
@@ -110,7 +125,9 @@ def test_image_without_a_cell_gives_a_patient_without_a_ratio(tmp_path: Path) ->
 def test_loose_images_belong_to_the_patient_named_after_their_folder(
     prediction: Prediction, cohort: Path, tmp_path: Path
 ) -> None:
-    patient = min(path for path in cohort.iterdir() if path.is_dir())
+    known = min(path for path in cohort.iterdir() if path.is_dir())
+    patient = tmp_path / known.name  # no patients.csv beside it
+    shutil.copytree(known, patient)
     scale = prediction.fields.filter(pl.col("patient_id") == patient.name)["um_per_px"][0]
     config = CONFIG.model_copy(update={"um_per_px": scale})
     images = sorted(patient.glob("*.jpg"))
@@ -128,7 +145,8 @@ def test_whatever_can_be_refused_early_is_refused_before_a_run_exists(cohort: Pa
     (tmp_path / "bare").mkdir()
     with pytest.raises(InputError, match=r"found no image, expected files ending in"):
         predict([tmp_path / "bare"], bundle, out)
-    image = next(cohort.glob("*/*.jpg"))
+    image = tmp_path / "bare" / "a.jpg"
+    shutil.copyfile(next(cohort.glob("*/*.jpg")), image)
     with pytest.raises(ScaleError, match=r"found no scale.*set --um-per-px"):
         predict([image], bundle, out)
     with pytest.raises(BundleError, match=r"found no bundle.toml"):
@@ -138,6 +156,8 @@ def test_whatever_can_be_refused_early_is_refused_before_a_run_exists(cohort: Pa
     (out / "notes.txt").touch()
     with pytest.raises(RunError, match=r"something that is not a run"):
         predict([cohort], bundle, out)
+    with pytest.raises(RunError, match=r"found the working folder or one above it"):
+        predict([cohort], bundle, Path())
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:

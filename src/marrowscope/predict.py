@@ -63,7 +63,9 @@ STATUS_OK, STATUS_FAILED = "ok", "failed"
 class PredictConfig(StageConfig):
     """How a prediction is run; nothing here changes which model is used."""
 
-    um_per_px: float | None = Setting(default=None, gt=0, description="scale of images that state none")
+    um_per_px: float | None = Setting(
+        default=None, gt=0, allow_inf_nan=False, description="scale of images that state none"
+    )
     backend: str = Setting(default="auto", description="auto, openvino or onnxruntime")
     device: str = Setting(default="auto", description="auto, or a device the backend names")
     precision: str = Setting(default="f32", description="f32, or a lower precision the backend offers, opt-in")
@@ -104,8 +106,9 @@ def predict(
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
     ``paths`` are cohorts, patient folders or image files. An image that cannot be read is recorded and the rest is
-    predicted. ``progress`` gets (images done, images in all). Raises InputError and RunError before any network is
-    opened when the input, the bundle or ``out`` cannot be used, and ScaleError when an image has no scale.
+    predicted; what is wrong with the folders themselves stands in the manifest's ``faults``. ``progress`` gets (images
+    done, images in all). Raises InputError and RunError before any network is opened when the input, the bundle or
+    ``out`` cannot be used, and ScaleError when an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
@@ -131,7 +134,8 @@ def predict(
         config=config.model_dump(mode="json"),
         config_sha256=config_hash(config),
         input_sha256=_hash_inputs(fields),
-        counts=_count(fields, cells, patients),
+        counts=_count(fields, cells, patients, inputs.n_left_out),
+        faults=tuple(fault.sentence() for fault in inputs.faults),
         failures=tuple(
             {"field_id": row["field_id"], "error": row["error"]}
             for row in rows.fields
@@ -311,7 +315,7 @@ def _aggregate(inputs: Inputs, fields: pl.DataFrame, cells: pl.DataFrame, vocabu
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
 
 
-def _count(fields: pl.DataFrame, cells: pl.DataFrame, patients: pl.DataFrame) -> RunCounts:
+def _count(fields: pl.DataFrame, cells: pl.DataFrame, patients: pl.DataFrame, n_left_out: int) -> RunCounts:
     kept = cells.filter(pl.col("reject_reason").is_null())
     n_failed = fields.filter(pl.col("status") == STATUS_FAILED).height
     return RunCounts(
@@ -325,6 +329,7 @@ def _count(fields: pl.DataFrame, cells: pl.DataFrame, patients: pl.DataFrame) ->
         countable=int(patients["n_countable"].sum()),
         cblc=int(patients["n_cblc"].sum()),
         contradictions=int(kept["contradiction"].sum()),
+        left_out=n_left_out,
     )
 
 
@@ -338,8 +343,12 @@ def _refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) -
     if config.um_per_px is not None:
         return
     for item in images:
-        if item.um_per_px is None and item.path.is_file():
-            _scale_of(item, metadata_scale(item.path.read_bytes()), config)
+        if item.um_per_px is None:
+            try:
+                data = item.path.read_bytes()
+            except OSError:
+                continue  # recorded as failed where it is read
+            _scale_of(item, metadata_scale(data), config)
 
 
 def _scale_of(item: InputImage, metadata_um_per_px: float | None, config: PredictConfig) -> float:

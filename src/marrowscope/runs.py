@@ -38,6 +38,7 @@ class RunCounts(StageConfig):
     countable: int
     cblc: int
     contradictions: int
+    left_out: int = Field(default=0, description="images and rows of patients.csv that were not predicted, see faults")
 
     @model_validator(mode="after")
     def _reconcile(self) -> RunCounts:
@@ -61,7 +62,7 @@ class Manifest(StageConfig):
     schema_version: int = 1
     created_utc: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     marrowscope_version: str = __version__
-    command: tuple[str, ...] = Field(description="the call as given, without paths above the working folder")
+    command: tuple[str, ...] = Field(description="the call as given, paths included; empty from Python")
     versions: dict[str, str]
     bundle: dict[str, Any] = Field(description="name, version, sha256 of bundle.toml, vocabulary and file hashes")
     backend: str
@@ -71,7 +72,8 @@ class Manifest(StageConfig):
     config_sha256: str
     input_sha256: str = Field(description="SHA-256 over the sorted (field_id, image hash) pairs")
     counts: RunCounts
-    failures: tuple[dict[str, str], ...] = ()
+    faults: tuple[str, ...] = Field(default=(), description="what is wrong with the input folders, a sentence each")
+    failures: tuple[dict[str, str], ...] = Field(default=(), description="field_id and error of each unreadable image")
     seconds: float | None = None
 
 
@@ -91,6 +93,9 @@ def prepare_run_folder(out: Path, *, overwrite: bool) -> Path:
 
     Only a folder that holds a manifest.json, or is empty, is ever replaced.
     """
+    if out.name in {"", ".."}:
+        message = f"{out}: found the working folder or one above it, expected a folder of the run's own; name a new one"
+        raise RunError(message)
     if out.exists():
         is_empty = out.is_dir() and not any(out.iterdir())
         is_run = (out / MANIFEST_NAME).is_file()

@@ -1,6 +1,7 @@
 """From `simulate` to `predict` and `report` on the command line, as a new user types it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -75,3 +76,26 @@ def test_demo_compares_six_patients_with_their_truth(tmp_path: Path, capsys: pyt
     assert all(patient["true_n_countable"] >= 150 for patient in result["patients"])
     error = sum(abs(patient["ratio"] - patient["true_ratio"]) for patient in result["patients"]) / 6
     assert error < 0.12
+
+
+def test_a_setting_out_of_range_is_a_sentence(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("0", "inf", "nan"):
+        assert run("predict", str(cohort), "--out", str(tmp_path / "run"), "--um-per-px", value) == 2
+        assert "Error: marrowscope predict: um_per_px: found" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_nobody_are_named_and_the_exit_code_says_so(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faulty = tmp_path / "cohort"
+    shutil.copytree(cohort, faulty)
+    (faulty / "nobody").mkdir()
+    shutil.copyfile(min(cohort.glob("*/*.jpg")), faulty / "nobody" / "a.jpg")
+    out = tmp_path / "run"
+    assert run("predict", str(faulty), "--out", str(out), "--backend", "onnxruntime") == 1
+    sentence = "found 1 images of no patient in patients.csv, expected a folder named as a patient_id"
+    assert sentence in capsys.readouterr().err
+    page = (out / "report" / "index.html").read_text(encoding="utf-8")
+    assert sentence in page
+    assert "1 image or row of patients.csv was not predicted" in page

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-EXIT_SOME_IMAGES_FAILED = 1
+EXIT_INCOMPLETE = 1
 
 
 def predict(
@@ -27,19 +27,25 @@ def predict(
 ) -> None:
     """Predict the cells and the CBLC ratio of every patient behind INPUTS.
 
-    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. An image that cannot be read
-    is recorded, the rest is predicted, and the exit code is 1.
+    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. An image that cannot be read,
+    or that belongs to no patient, is recorded, the rest is predicted, and the exit code is 1.
 
     Example: marrowscope predict my-cohort --out runs/first
     """
     from marrowscope.cli.progress import progress_bar
+    from marrowscope.config import validate_config
     from marrowscope.demo import demonstration_bundle
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as run_prediction
 
-    config = PredictConfig(
-        um_per_px=um_per_px, backend=backend, device=device, precision=precision, batch_size=batch_size
-    )
+    values = {
+        "um_per_px": um_per_px,
+        "backend": backend,
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+    }
+    config = validate_config(PredictConfig, values, where="marrowscope predict")
     with progress_bar("Predicting images", enabled=not as_json) as advance:
         prediction = run_prediction(
             inputs,
@@ -63,7 +69,9 @@ def predict(
             f"{counts.cblc} CBLC of {counts.countable} countable; {sum(counts.rejected.values())} contours rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
+    for fault in prediction.manifest.faults:
+        typer.echo(f"Input: {fault}", err=True)
     for failure in prediction.manifest.failures:
         typer.echo(f"Not predicted: {failure['error']}", err=True)
-    if counts.images_failed:
-        raise typer.Exit(EXIT_SOME_IMAGES_FAILED)
+    if counts.images_failed or counts.left_out:
+        raise typer.Exit(EXIT_INCOMPLETE)

@@ -1,11 +1,16 @@
 """What `predict` is pointed at: a cohort, one patient's folder, a folder of patient folders, or loose images.
 
-Nothing is decoded here: a file that turns out to be no image is recorded where it is read.
+Nothing is decoded here: a file that turns out to be no image is recorded where it is read. Whatever lies in the given
+folders and is not predicted (a row of patients.csv that names nobody, images of nobody, images a folder too deep) has
+a fault and is counted.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.patients import PATIENTS_NAME, UNKNOWN, read_patients
@@ -14,8 +19,7 @@ from marrowscope.imaging import IMAGE_SUFFIXES, is_image_path
 from marrowscope.records import Fault, Patient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,49 +34,97 @@ class InputImage:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Patients in the order given, their images in the order of their names, and the faults of patients.csv."""
+    """Patients in the order given, their images in the order of their names, and what is wrong with the input.
+
+    ``n_left_out`` counts the images and the rows of patients.csv that are not predicted; each has its fault.
+    """
 
     patients: tuple[Patient, ...]
     images: tuple[InputImage, ...]
     faults: tuple[Fault, ...] = ()
+    n_left_out: int = 0
 
 
 def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Inputs:
     """List the patients and images behind ``paths``.
 
     A folder with patients.csv is a cohort; a folder with images is one patient named after the folder; a folder of
-    such folders is several patients; an image file belongs to the patient named after its folder. ``center`` is
-    given to patients without a patients.csv. Raises InputError for a path that does not exist or holds no image, and
-    for two patients or two images of one name.
+    such folders is several patients; an image file belongs to the patient named after its folder. A patient whose
+    folder lies in a cohort is described by its patients.csv; ``center`` is given to the others. Raises InputError for
+    a path that does not exist or holds no image, and for two patients or two images of one name.
     """
     patients: dict[str, Patient] = {}
     images: list[InputImage] = []
     faults: list[Fault] = []
-    loose: dict[str, list[Path]] = {}
+    n_left_out = 0
+    loose: dict[Path, list[Path]] = {}
     for path in paths:
         if path.is_file():
-            loose.setdefault(path.resolve().parent.name or UNKNOWN, []).append(path)
+            loose.setdefault(path.resolve().parent, []).append(path)
         elif (path / PATIENTS_NAME).is_file():
             table = read_patients(path)
             faults += table.faults
+            n_left_out += table.tally.n_rejected
             for patient in table.patients:
                 _add_patient(patients, patient, path)
                 images += _images_of(patient, _image_paths(path / patient.patient_id))
         elif path.is_dir():
             for folder in _patient_folders(path):
-                patient = Patient(patient_id=folder.resolve().name, center=center or UNKNOWN, diagnosis=UNKNOWN)
+                patient = _patient_of_folder(folder.resolve(), center)
                 _add_patient(patients, patient, folder)
                 images += _images_of(patient, _image_paths(folder))
         else:
             message = f"{path}: not found, expected a cohort, a patient's folder or an image; check the path"
             raise InputError(message)
-    for patient_id, files in loose.items():
-        patient = Patient(patient_id=patient_id, center=center or UNKNOWN, diagnosis=UNKNOWN)
-        _add_patient(patients, patient, files[0].parent)
+    for folder, files in loose.items():
+        patient = _patient_of_folder(folder, center)
+        _add_patient(patients, patient, folder)
         images += _images_of(patient, files)
+    taken = {image.path for image in images}
+    for path in filter(Path.is_dir, paths):
+        for folder, n in _overlooked(path, taken).items():
+            faults.append(_not_predicted(folder, n, path))
+            n_left_out += n
     _refuse_empty(images, paths, faults)
     _refuse_equal_names(images)
-    return Inputs(patients=tuple(patients.values()), images=tuple(images), faults=tuple(faults))
+    return Inputs(tuple(patients.values()), tuple(images), tuple(faults), n_left_out)
+
+
+def _patient_of_folder(folder: Path, center: str | None) -> Patient:
+    """Give the row of the patients.csv beside ``folder`` that names it, else a patient of which no more is known.
+
+    A broken patients.csv says nothing here: it was not what the user pointed at.
+    """
+    known: Iterable[Patient] = ()
+    if (folder.parent / PATIENTS_NAME).is_file():
+        with contextlib.suppress(CohortError):
+            known = read_patients(folder.parent).patients
+    stranger = Patient(patient_id=folder.name or UNKNOWN, center=center or UNKNOWN, diagnosis=UNKNOWN)
+    return next((patient for patient in known if patient.patient_id == folder.name), stranger)
+
+
+def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
+    """Count the images below the folder ``path`` that nobody predicts, by their folder; hidden ones do not count."""
+    found = (
+        image
+        for image in sorted(path.rglob("*"))
+        if image not in taken
+        and is_image_path(image)
+        and image.is_file()
+        and not any(part.startswith((".", "__")) for part in image.relative_to(path).parts)
+    )
+    return Counter(image.parent for image in found)
+
+
+def _not_predicted(folder: Path, n: int, given: Path) -> Fault:
+    """Word the fault of ``n`` images in ``folder`` that belong to no patient of the folder ``given``."""
+    if (given / PATIENTS_NAME).is_file() and folder in (given, *given.iterdir()):
+        found, expected = f"{n} images of no patient in {PATIENTS_NAME}", "a folder named as a patient_id"
+        action = f"they are not predicted; add the patient to {PATIENTS_NAME}"
+        return Fault("images_without_patient", str(folder), found, expected, action)
+    found, expected = f"{n} images in a subfolder", "images directly in a patient's folder"
+    action = "they are not predicted; move them up or name their folder as well"
+    return Fault("images_in_subfolder", str(folder), found, expected, action)
 
 
 def _patient_folders(path: Path) -> list[Path]:

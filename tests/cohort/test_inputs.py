@@ -1,0 +1,81 @@
+"""What `predict` is pointed at: who the patients are, and that nothing in the folders is passed over in silence."""
+
+from pathlib import Path
+
+import pytest
+
+from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.errors import InputError
+
+TABLE = "patient_id,center,diagnosis,um_per_px\np1,A,AML,0.2\np2,B,control,0.1\n"
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    root = tmp_path / "cohort"
+    for name in ("p1/a.jpg", "p1/b.png", "p2/a.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "patients.csv").write_text(TABLE, encoding="utf-8")
+    return root
+
+
+def test_a_cohort_gives_its_patients_and_images_without_a_fault(cohort: Path) -> None:
+    inputs = collect_inputs([cohort])
+    assert [(item.field_id, item.um_per_px) for item in inputs.images] == [
+        ("p1/a", 0.2),
+        ("p1/b", 0.2),
+        ("p2/a", 0.1),
+    ]
+    assert [(item.patient_id, item.center, item.diagnosis) for item in inputs.patients] == [
+        ("p1", "A", "AML"),
+        ("p2", "B", "control"),
+    ]
+    assert (inputs.faults, inputs.n_left_out) == ((), 0)
+
+
+def test_a_patients_folder_or_image_inside_a_cohort_keeps_what_is_known_of_the_patient(cohort: Path) -> None:
+    for given in ([cohort / "p2"], [cohort / "p2" / "a.jpg"]):
+        inputs = collect_inputs(given)
+        assert [(item.patient_id, item.center, item.um_per_px) for item in inputs.patients] == [("p2", "B", 0.1)]
+        assert [item.um_per_px for item in inputs.images] == [0.1]
+    (cohort / "patients.csv").write_text("no table", encoding="utf-8")
+    assert [(item.center, item.um_per_px) for item in collect_inputs([cohort / "p2"]).patients] == [("unknown", None)]
+
+
+def test_images_of_nobody_and_images_too_deep_are_counted_and_worded(cohort: Path) -> None:
+    for name in ("stranger/a.jpg", "p1/old/a.jpg", "p1/old/b.jpg", "top.jpg", ".cache/a.jpg", "__MACOSX/p1/a.jpg"):
+        (cohort / name).parent.mkdir(parents=True, exist_ok=True)
+        (cohort / name).touch()
+    inputs = collect_inputs([cohort])
+    assert len(inputs.images) == 3
+    assert inputs.n_left_out == 4
+    assert {(fault.kind, Path(fault.where).name, fault.found.split()[0]) for fault in inputs.faults} == {
+        ("images_without_patient", "stranger", "1"),
+        ("images_without_patient", "cohort", "1"),
+        ("images_in_subfolder", "old", "2"),
+    }
+
+
+def test_images_below_a_patients_folder_are_counted_without_a_table_too(cohort: Path) -> None:
+    (cohort / "patients.csv").unlink()
+    (cohort / "top.jpg").touch()
+    inputs = collect_inputs([cohort])  # images at the top: the folder is one patient
+    assert [item.patient_id for item in inputs.patients] == ["cohort"]
+    assert inputs.n_left_out == 3
+    assert "found 2 images in a subfolder" in inputs.faults[0].sentence()
+
+
+def test_rows_of_patients_csv_that_name_nobody_are_counted(cohort: Path) -> None:
+    (cohort / "patients.csv").write_text(TABLE + "p1,C,MDS,0.3\n,A,AML,0.2\n", encoding="utf-8")
+    inputs = collect_inputs([cohort])
+    assert [item.center for item in inputs.patients] == ["A", "B"]
+    assert (len(inputs.faults), inputs.n_left_out) == (2, 2)
+
+
+def test_folders_of_one_name_are_never_taken_for_one_patient(cohort: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "p1"
+    other.mkdir(parents=True)
+    (other / "c.jpg").touch()
+    with pytest.raises(InputError, match="found patient 'p1' a second time"):
+        collect_inputs([cohort / "p1" / "a.jpg", other / "c.jpg"])
