@@ -1,5 +1,6 @@
 """Crops of a cohort: what is planned is what is cut, and expert = matched + missed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,24 @@ def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Fi
     bare = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15)
     with pytest.raises(InputError, match=r"found 1 fields and no annotation.*annotate the fields first"):
         prepare_crops(PATIENTS, [bare], tmp_path / "crops")
-    unscaled = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, None, annotated=True)
+    empty = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15, annotated=True)
+    with pytest.raises(InputError, match=r"found 1 fields and no annotation"):
+        prepare_crops(PATIENTS, [empty], tmp_path / "crops")
+    with pytest.raises(InputError, match=r"found patient 'P1' in two cohorts, expected each name once"):
+        prepare_crops([*PATIENTS, Patient("P1", "B", "control")], [field], tmp_path / "crops")
+    unscaled = replace(field, um_per_px=None)
     with pytest.raises(ScaleError, match="add a um_per_px column or set --um-per-px"):
         prepare_crops(PATIENTS, [unscaled], tmp_path / "crops")
     assert not (tmp_path / "crops").exists()
+
+
+def test_a_crop_set_that_was_interrupted_does_not_look_complete(field: Field, tmp_path: Path) -> None:
+    prepare_crops(PATIENTS, [field], tmp_path / "crops")
+    assert (tmp_path / "crops" / "prepare.json").is_file()
+
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_crops(PATIENTS, [field], tmp_path / "crops", progress=interrupt)
+    assert not (tmp_path / "crops" / "prepare.json").exists()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 STORED_CROP_PX = 136
 """Side of a stored crop: 96 px times the square root of 2, so that any rotation stays inside it."""
 
+SUMMARY_NAME = "prepare.json"
 CropSource = Literal["expert", "predicted"]
 CELLS_SCHEMA: dict[str, pl.DataType] = {
     "cell_id": pl.String(),
@@ -103,15 +104,16 @@ def prepare_crops(
     """Cut the crops of every annotated field and write the crop set to ``out``.
 
     Without a segmenter only expert crops are cut. ``um_per_px`` is the scale of fields that state none;
-    ``progress`` gets (steps done, steps in all). Raises InputError when no field is annotated, ScaleError when a
-    field has no scale.
+    ``progress`` gets (steps done, steps in all). Raises InputError when no annotation holds a cell or two patients
+    have one name, ScaleError when a field has no scale.
     """
     spec = spec or CropSpec()
     rules = rules or QualityRules()
     annotated = [field for field in fields if field.annotated]
-    if not annotated:
+    if not any(field.annotations for field in annotated):
         message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
         raise InputError(message)
+    diagnosis_of = _diagnoses(patients)
     scales = [_scale_of(field, um_per_px) for field in annotated]
     steps = _Steps(len(annotated) * (2 if segmenter else 1), progress)
     plans = []
@@ -122,7 +124,7 @@ def prepare_crops(
             steps.done_one()
         plans.append(plan)
     out.mkdir(parents=True, exist_ok=True)
-    diagnosis_of = {patient.patient_id: patient.diagnosis for patient in patients}
+    (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: while it is absent the crop set is not complete
     cells = _cut_all(plans, spec, out, diagnosis_of, steps)
     cells.write_parquet(out / "cells.parquet")
     missed = _missed_table(plans)
@@ -138,6 +140,20 @@ def prepare_crops(
     )
     _write_summary(out, prepared, spec, rules, segmenter)
     return prepared
+
+
+def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
+    """Give each patient's diagnosis; two patients of one name, from two cohorts, would share a side of every split."""
+    diagnoses: dict[str, str] = {}
+    for patient in patients:
+        if patient.patient_id in diagnoses:
+            message = (
+                f"found patient {patient.patient_id!r} in two cohorts, expected each name once; rename the patients of "
+                "one cohort, or prepare the cohorts apart"
+            )
+            raise InputError(message)
+        diagnoses[patient.patient_id] = patient.diagnosis
+    return diagnoses
 
 
 def _plan_expert(field: Field, um_per_px: float) -> _FieldPlan:
@@ -237,7 +253,7 @@ def _write_summary(
             "rejected": prepared.n_rejected,
         },
     }
-    (out / "prepare.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    (out / SUMMARY_NAME).write_text(json.dumps(summary, indent=2), encoding="utf-8")
 
 
 class _Steps:

@@ -18,7 +18,9 @@ def prepare(
     segmenter: Annotated[
         Path | None, typer.Option(help="Segmenter (.onnx); without it only expert crops are cut.")
     ] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(min=0.01, max=2.0, help="Micrometres per pixel of images that state none.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
 ) -> None:
     """Cut the training crops of annotated cohorts, from expert and from predicted contours.
