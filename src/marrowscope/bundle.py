@@ -152,8 +152,10 @@ def write_bundle(folder: Path, spec: BundleSpec, files: Mapping[str, Path | byte
     ``files`` maps a relative path to its content or to the file to copy. An earlier bundle is replaced; anything
     else in the way raises BundleError.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / SPEC_NAME).is_file():
-        message = f"{folder}: found a folder that is no bundle, expected none or a bundle to replace; choose another"
+    is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_empty and not (folder / SPEC_NAME).is_file():
+        found = "folder" if folder.is_dir() else "file"
+        message = f"{folder}: found a {found} that is no bundle, expected none or a bundle to replace; choose another"
         raise BundleError(message)
     staging = folder.with_name(folder.name + ".part")
     shutil.rmtree(staging, ignore_errors=True)

@@ -88,8 +88,11 @@ def run_demo(
     bundle = demonstration_bundle()
     cohort, run = out / "cohort", out / "run"
     is_earlier = (cohort / "simulation.json").is_file()
-    if cohort.exists() and not (overwrite and is_earlier):
-        message = f"{out}: found an earlier demonstration, expected a new folder; add --overwrite or choose --out"
+    if (cohort.exists() or run.exists()) and not (overwrite and is_earlier):
+        found, action = "an earlier demonstration", "add --overwrite"
+        if not is_earlier:
+            found, action = "a demonstration that was not finished, or something else", "remove it"
+        message = f"{out}: found {found}, expected a new folder; {action} or choose --out"
         raise RunError(message)
     if is_earlier:
         shutil.rmtree(cohort)

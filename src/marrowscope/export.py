@@ -64,7 +64,9 @@ class BundleDescription(StageConfig):
     version: str = "1"
     purpose: str = "Finds nucleated cells on smear images and classifies them."
     trained_on: str = Field(default="Not stated.", description="which images, from whom, under which licence")
-    threshold: float | None = Field(default=None, description="study threshold of the CBLC ratio, once learned")
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="study threshold of the CBLC ratio, once learned"
+    )
     decision_tau: float | None = Field(
         default=0.0,
         ge=0,

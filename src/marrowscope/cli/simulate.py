@@ -19,7 +19,9 @@ def simulate(
     fields: Annotated[int, typer.Option(help="Fields of view per patient, at least.")] = 10,
     seed: Annotated[int, typer.Option(help="Changes every cell, style and differential.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; the result does not depend on it.")] = 1,
-    min_cells: Annotated[int, typer.Option(help="Add fields until a patient has this many annotated cells.")] = 0,
+    min_cells: Annotated[
+        int, typer.Option(help="Add fields, up to twice --fields, until a patient has this many annotated cells.")
+    ] = 0,
     composition: Annotated[
         str, typer.Option(help="differential: as in the diagnosis; balanced: every code about equally, for training.")
     ] = "differential",

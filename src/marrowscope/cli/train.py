@@ -74,7 +74,7 @@ def segmenter(
     if not cohorts and not boxes:
         message = "found neither a cohort nor --boxes, expected something to train on; name a cohort folder"
         raise ConfigError(message)
-    chosen = None if patients is None else frozenset(patients.read_text(encoding="utf-8").split())
+    chosen = None if patients is None else _read_names(patients)
     fields: list[LabelledField] = []
     if not resume:
         for cohort in cohorts or []:
@@ -87,6 +87,18 @@ def segmenter(
         checkpoint, out / "segmenter" / "segmenter.onnx", settings, training_data_sha256=fingerprint
     )
     typer.echo(f"graph: {graph}")
+
+
+def _read_names(path: Path) -> frozenset[str]:
+    """Read one patient_id a line; blank lines say nothing."""
+    from marrowscope.errors import InputError
+
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path}: the list of patients cannot be read ({error}); expected a text file, one patient_id a line"
+        raise InputError(message) from error
+    return frozenset(line.strip() for line in lines if line.strip())
 
 
 def _cohort_fields(argument: str, patients: frozenset[str] | None) -> list[LabelledField]:

@@ -207,7 +207,7 @@ def simulate_cohort(out: Path, config: SimulationConfig, progress: Callable[[int
 
     Raises RunError when ``out`` already holds something.
     """
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         message = f"{out}: found files, expected a new or empty folder; choose another or remove it"
         raise RunError(message)
     out.mkdir(parents=True, exist_ok=True)
