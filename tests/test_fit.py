@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 from safetensors import safe_open
 
 from marrowscope.cohort.folds import read_split, write_split
-from marrowscope.errors import CohortError, RunError
+from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.fit import fit_classifier
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.model import ClassifierInfo
@@ -129,6 +129,13 @@ def test_other_settings_are_not_resumed(crops_dir: Path, tmp_path: Path) -> None
     fit_classifier(crops_dir, tmp_path / "out", tiny_config())
     with pytest.raises(RunError, match="made from other crops, another split or other settings"):
         fit_classifier(crops_dir, tmp_path / "out", tiny_config(tau=0.5), resume=True)
+    assert "result" in json.loads((tmp_path / "out" / "fit.json").read_text(encoding="utf-8"))
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_a_crop_larger_than_the_stored_one_is_refused(crops_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="crop_px: found 512, expected at most"):
+        fit_classifier(crops_dir, tmp_path / "out", tiny_config(crop_px=512))
 
 
 def test_killed_in_mid_epoch_and_resumed_the_command_ends_in_equal_weights(crops_dir: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ import json
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
-from marrowscope.errors import RunError
+from marrowscope.errors import ConfigError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs import installed_versions
 from marrowscope.train.checkpoint import (
@@ -77,22 +77,30 @@ def fit_classifier(
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
     check_split(crop_set.cells, roles)
+    _check_crop_size(crop_set, config)
     data_sha256 = {name: sha256_file(crops / name) for name in ("crops.npy", "cells.parquet")}
     out.mkdir(parents=True, exist_ok=True)
-    write_split(out / SPLIT_NAME, roles)
+    new_split = out / f"{SPLIT_NAME}.part"
+    write_split(new_split, roles)
     record: dict[str, object] = {
         "config": config.model_dump(mode="json"),
         "crops": str(crops.resolve()),
         "prepared": crop_set.summary,
         "data_sha256": data_sha256,
-        "split_sha256": sha256_file(out / SPLIT_NAME),
+        "split_sha256": sha256_file(new_split),
         "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
         "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
     }
+    fingerprint = _fingerprint(record)
+    try:
+        _check_earlier(out / FIT_NAME, fingerprint)
+    except RunError:
+        new_split.unlink()
+        raise
+    new_split.replace(out / SPLIT_NAME)
     _write_json(out / FIT_NAME, record)
 
     model = new_classifier(config.architecture, len(vocabulary.categories), config.dropout, config.seed)
-    fingerprint = _fingerprint(config, record)
     counts: dict[str, dict[str, int]] = {}
     plans = [plan for plan in config.stages if plan.epochs]
     best_path, info = out / CLASSIFIER_NAME, None
@@ -166,10 +174,36 @@ def _count(crop_set: CropSet, inputs: StageInputs) -> dict[str, int]:
     }
 
 
-def _fingerprint(config: ClassifierConfig, record: Mapping[str, object]) -> str:
+def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
+    """Refuse crops smaller than what the network wants to see."""
+    if config.crop_px > crop_set.stored_px:
+        message = (
+            f"crop_px: found {config.crop_px}, expected at most {crop_set.stored_px}, the side of the crops in "
+            f"{crop_set.folder}; choose a smaller one"
+        )
+        raise ConfigError(message)
+
+
+def _check_earlier(path: Path, fingerprint: str) -> None:
+    """Refuse to go on with other crops or settings before the earlier training's record is replaced."""
+    if not path.is_file():
+        return
+    try:
+        earlier = _fingerprint(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError):
+        return  # a record that cannot be read is no loss; the checkpoints have their own fingerprint
+    if earlier != fingerprint:
+        message = (
+            f"{path.parent}: found a training made from other crops, another split or other settings than the ones "
+            "given, expected equal ones; resume with the first call's arguments or choose another --out"
+        )
+        raise RunError(message)
+
+
+def _fingerprint(record: Mapping[str, Any]) -> str:
     """Hash what decides the weights: data, split, vocabulary and settings, less how often they are saved."""
     decisive = {key: record[key] for key in ("data_sha256", "split_sha256", "vocabulary")}
-    settings = config.model_dump(mode="json", exclude={"checkpoint_every_steps"})
+    settings = {key: value for key, value in record["config"].items() if key != "checkpoint_every_steps"}
     return hashlib.sha256(json.dumps(decisive | {"config": settings}, sort_keys=True).encode()).hexdigest()
 
 
