@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.cli import prepare as prepare_command
-from marrowscope.cli.train_classifier import _prepared, _with_epochs
+from marrowscope.cli.train_classifier import _prepared, _uses_predicted_crops, _with_epochs
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.config import ClassifierConfig
 
@@ -57,3 +57,12 @@ def test_a_crop_set_is_taken_as_it_is_and_needs_no_segmenter(tmp_path: Path) -> 
     assert _prepared(tmp_path, tmp_path / "out", None, resume=False) == tmp_path
     with pytest.raises(ConfigError, match=r"--segmenter: .* is no cohort"):
         _prepared(tmp_path, tmp_path / "out", tmp_path / "segmenter.onnx", resume=False)
+
+
+def test_only_stages_that_run_on_predicted_contours_need_a_segmenter() -> None:
+    default = ClassifierConfig()
+    expert = default.stages[0].model_copy(update={"select_on": "expert"})
+    assert _uses_predicted_crops(default)
+    assert not _uses_predicted_crops(default.model_copy(update={"stages": (expert,)}))
+    resting = default.stages[1].model_copy(update={"epochs": 0})
+    assert not _uses_predicted_crops(default.model_copy(update={"stages": (expert, resting)}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 if TYPE_CHECKING:
+    from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.engine import Progress
 
 
@@ -23,7 +24,8 @@ def classifier(
         Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); none draws one.")
     ] = None,
     segmenter: Annotated[
-        Path | None, typer.Option(help="Segmenter (.onnx) that cuts a cohort's predicted crops; not for a crop set.")
+        Path | None,
+        typer.Option(help="Segmenter (.onnx) that cuts a cohort's predicted crops; default: the demonstration's."),
     ] = None,
     epochs_stage1: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of expert contours.")] = None,
     epochs_stage2: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of predicted contours.")] = None,
@@ -37,6 +39,8 @@ def classifier(
 ) -> None:
     """Train the cell classifier in two stages: on expert contours, then on predicted ones.
 
+    A cohort is prepared into OUT/crops first.
+
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
     from marrowscope.config import load_config
@@ -46,6 +50,9 @@ def classifier(
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
+    if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
+        segmenter = _demonstration_segmenter()
+        typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter}", err=True)
     crops = _prepared(source, out, segmenter, resume=resume)
     with _ProgressLines(out) as lines:
         result = fit_classifier(crops, out, settings, split=split, resume=resume, on_progress=lines.update)
@@ -67,7 +74,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
     from marrowscope.errors import ConfigError, RunError
     from marrowscope.train.checkpoint import FIT_NAME
 
-    if not (source / "patients.csv").is_file():
+    if not _is_cohort(source):
         if segmenter is not None:
             message = f"--segmenter: {source} is no cohort, expected a folder with patients.csv; remove the option"
             raise ConfigError(message)
@@ -79,6 +86,22 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
     if not (resume and (crops / "prepare.json").is_file()):  # written last: it says that the crop set is complete
         prepare([source], crops, segmenter=segmenter)
     return crops
+
+
+def _is_cohort(source: Path) -> bool:
+    return (source / "patients.csv").is_file()
+
+
+def _uses_predicted_crops(settings: ClassifierConfig) -> bool:
+    """Say whether a stage that runs learns from predicted contours or selects on them."""
+    return any("predicted" in (plan.train_on, plan.select_on) for plan in settings.stages if plan.epochs)
+
+
+def _demonstration_segmenter() -> Path:
+    from marrowscope.bundle import SEGMENTER_FILE
+    from marrowscope.demo import demonstration_bundle
+
+    return demonstration_bundle() / SEGMENTER_FILE
 
 
 def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa: ANN401  the model is imported late
