@@ -7,11 +7,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from marrowscope import geometry
+from marrowscope.bundle import SEGMENTER_FILE
 from marrowscope.demo import compare_with_truth, demonstration_bundle
 from marrowscope.errors import BundleError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
+from marrowscope.networks import available_backends
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.runs import read_manifest
+from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.tables import read_table
 
@@ -169,3 +173,15 @@ def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     assert read_image(folder / "a.jpg").shape == (64, 64, 3)
     with pytest.raises(InputError, match=r"found the name 'P1/a' taken by"):
         predict([folder], demonstration_bundle(), tmp_path / "run", config=CONFIG)
+
+
+def test_both_runtimes_find_the_same_cells_with_the_shipped_segmenter(cohort: Path) -> None:
+    if len(available_backends()) < 2:
+        pytest.skip("only one runtime is installed")
+    image = read_image(min(cohort.glob("*/*.jpg")))
+    graph = demonstration_bundle() / SEGMENTER_FILE
+    ours, theirs = (Segmenter.from_onnx(graph, backend=name).detect(image, 0.14) for name in available_backends())
+    overlap = geometry.iou_matrix([item.contour_xy for item in ours], [item.contour_xy for item in theirs])
+    assert len(ours) == len(theirs) >= 10
+    assert overlap.max(axis=1).min() >= 0.99
+    assert overlap.max(axis=0).min() >= 0.99

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-TRAINING_MODULES = frozenset({"onnx", "onnxscript", "safetensors", "timm", "torch", "torchvision", "ultralytics"})
+TRAINING_MODULES = frozenset(
+    {"onnx", "onnxscript", "onnxslim", "safetensors", "tensorboard", "timm", "torch", "torchvision", "ultralytics"}
+)
 """What the extra ``train`` brings: a command that misses one of them says so in a sentence."""
 
 app = typer.Typer(
