@@ -176,6 +176,7 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
         {"schema_version", "name", "version", "categories", "paper_groups", "lineages", "conditions", "codes"},
         str(path),
     )
+    _require_text(document, ("name", "version"), str(path))
     codes: dict[str, Code] = {}
     for number, row in enumerate(document["codes"]):
         code = _read_code(row, f"{path}, codes[{number}]", document)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from marrowscope.cli.train import _read_names
-from marrowscope.errors import InputError
+from marrowscope.cli.train import _cohort_fields, _read_names
+from marrowscope.errors import CohortError, InputError
 
 
 def test_a_list_of_patients_has_one_name_a_line_and_names_may_hold_blanks(tmp_path: Path) -> None:
@@ -14,3 +14,10 @@ def test_a_list_of_patients_has_one_name_a_line_and_names_may_hold_blanks(tmp_pa
     assert _read_names(path) == {"P 1", "P2"}
     with pytest.raises(InputError, match=r"nowhere\.txt: the list of patients cannot be read .*one patient_id a line"):
         _read_names(tmp_path / "nowhere.txt")
+
+
+def test_a_cohort_that_would_lose_cells_is_refused_before_training(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    with pytest.raises(CohortError, match="found 1 faults that would lose data"):
+        _cohort_fields(f"{tmp_path}:4x3", None)

@@ -103,13 +103,13 @@ def _read_names(path: Path) -> frozenset[str]:
 
 def _cohort_fields(argument: str, patients: frozenset[str] | None) -> list[LabelledField]:
     """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS`` as labelled fields of the chosen patients."""
-    from marrowscope.cohort import read_cohort
+    from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.train.segmenter_data import labelled_fields
     from marrowscope.vocabulary import load_vocabulary
 
-    match = re.fullmatch(r"(?P<folder>.+):(?P<columns>\d+)x(?P<rows>\d+)", argument)
+    match = re.fullmatch(r"(?P<folder>.+):(?P<columns>[1-9]\d*)x(?P<rows>[1-9]\d*)", argument)
     folder = Path(match["folder"]) if match else Path(argument)
     tile_grid = (int(match["columns"]), int(match["rows"])) if match else None
-    cohort = read_cohort(folder, vocabulary=load_vocabulary())
+    cohort = require_clean(read_cohort(folder, vocabulary=load_vocabulary()))
     kept = [field for field in cohort.fields if patients is None or field.patient_id in patients]
     return labelled_fields(kept, folder.resolve().name, tile_grid)
