@@ -149,7 +149,7 @@ def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
         if patient.patient_id in diagnoses:
             message = (
                 f"found patient {patient.patient_id!r} in two cohorts, expected each name once; rename the patients of "
-                "one cohort, or prepare the cohorts apart"
+                "one cohort (simulated ones: `marrowscope simulate --prefix`)"
             )
             raise InputError(message)
         diagnoses[patient.patient_id] = patient.diagnosis

@@ -85,11 +85,19 @@ def test_truth_equals_the_annotations(cohort: Path) -> None:
 
 def test_fields_and_cells_are_as_many_as_asked(tmp_path: Path) -> None:
     config = SimulationConfig(
-        patients=2, centers=1, fields=3, cells_per_field=(5, 5), width_px=640, height_px=480, min_cells=20
+        patients=2,
+        centers=1,
+        fields=3,
+        cells_per_field=(5, 5),
+        width_px=640,
+        height_px=480,
+        min_cells=20,
+        prefix="other-",
     )
     simulate_cohort(tmp_path / "c", config)
     truth = pl.read_parquet(tmp_path / "c" / "truth_patients.parquet")
     n_fields = {p.name: len(list(p.glob("*.jpg"))) for p in (tmp_path / "c").iterdir() if p.is_dir()}
+    assert truth["patient_id"].to_list() == ["other-0001", "other-0002"]
     assert min(truth["n_cells_annotated"].to_list()) >= 20
     assert all(3 < n <= 6 for n in n_fields.values())
     record = json.loads((tmp_path / "c" / "simulation.json").read_text(encoding="utf-8"))
@@ -108,6 +116,7 @@ def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     [
         ({"diagnoses": ("flu",)}, "unknown diagnosis 'flu', expected one of control"),
         ({"patients": 2, "centers": 3}, "3 centers for 2 patients"),
+        ({"prefix": "a/b"}, "prefix: found 'a/b'"),
         ({"composition": "even"}, "'differential' or 'balanced'"),
     ],
 )

@@ -17,6 +17,9 @@ def simulate(
         typer.Option(help="Number of centers, each with its own stain, scale and camera; default at most 2."),
     ] = None,
     fields: Annotated[int, typer.Option(help="Fields of view per patient, at least.")] = 10,
+    prefix: Annotated[
+        str, typer.Option(help="Patients are PREFIX0001 and so on; cohorts trained on together need different ones.")
+    ] = "P",
     seed: Annotated[int, typer.Option(help="Changes every cell, style and differential.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; the result does not depend on it.")] = 1,
     min_cells: Annotated[
@@ -41,6 +44,7 @@ def simulate(
         "patients": patients,
         "centers": min(2, patients) if centers is None else centers,
         "fields": fields,
+        "prefix": prefix,
         "seed": seed,
         "workers": workers,
         "min_cells": min_cells,

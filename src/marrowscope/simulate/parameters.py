@@ -28,6 +28,11 @@ class SimulationConfig(StageConfig):
     patients: int = Field(default=6, ge=1, description="number of patients")
     centers: int = Field(default=2, ge=1, description="number of centres; each has its own stain, scale and camera")
     fields: int = Field(default=10, ge=1, description="fields of view per patient, at least")
+    prefix: str = Field(
+        default="P",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        description="patients are PREFIX0001 and so on; cohorts used together need prefixes of their own",
+    )
     seed: int = Field(default=0, ge=0, description="changes every cell, style and differential")
     workers: int = Field(default=1, ge=1, description="processes; no effect on the result")
     diagnoses: tuple[str, ...] = Field(

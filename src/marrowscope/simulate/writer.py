@@ -73,7 +73,7 @@ def plan_patient(config: SimulationConfig, index: int, parameters: Parameters) -
         differential = balanced_differential(parameters, diagnosis)
     else:
         differential = draw_differential(rng, diagnosis, parameters)
-    return PatientPlan(index, f"P{index + 1:04d}", center.name, style, differential)
+    return PatientPlan(index, f"{config.prefix}{index + 1:04d}", center.name, style, differential)
 
 
 def simulate_field(config: SimulationConfig, plan: PatientPlan, number: int, parameters: Parameters) -> SimulatedField:
