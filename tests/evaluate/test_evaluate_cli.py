@@ -133,5 +133,5 @@ def test_option_out_of_range_is_refused(
 def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 1
+    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
     assert "found no manifest.json" in capsys.readouterr().err

@@ -31,6 +31,6 @@ def test_command_writes_the_report_and_says_where(
     assert not (run.folder / "report").exists()
 
 
-def test_folder_that_is_no_run_fails_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_main("report", tmp_path) == 1
+def test_folder_that_is_no_run_is_refused_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main("report", tmp_path) == 2
     assert "run `marrowscope predict` first" in capsys.readouterr().err
