@@ -37,10 +37,11 @@ def test_mask_lies_on_the_cell_in_the_image() -> None:
 
 
 def test_centroid_lands_in_the_middle_of_the_crop() -> None:
-    crop = cut_crop(disc_image(101, 99, 30), disc_contour(101, 99, 30), 0.2, CropSpec())
-    rows, columns = np.nonzero(crop.mask)
-    assert rows.mean() == pytest.approx(47.5, abs=0.6)
-    assert columns.mean() == pytest.approx(47.5, abs=0.6)
+    for um_per_px in (0.1, 0.2, 0.45):
+        crop = cut_crop(disc_image(101, 99, 30), disc_contour(101, 99, 30), um_per_px, CropSpec())
+        rows, columns = np.nonzero(crop.mask)
+        assert rows.mean() == pytest.approx(47.5, abs=0.1)
+        assert columns.mean() == pytest.approx(47.5, abs=0.1)
 
 
 def test_cell_at_the_images_corner_repeats_the_border() -> None:

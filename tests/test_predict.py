@@ -185,3 +185,29 @@ def test_both_runtimes_find_the_same_cells_with_the_shipped_segmenter(cohort: Pa
     assert len(ours) == len(theirs) >= 10
     assert overlap.max(axis=1).min() >= 0.99
     assert overlap.max(axis=0).min() >= 0.99
+
+
+def test_image_of_a_scale_too_coarse_is_recorded_and_ends_no_run(tmp_path: Path) -> None:
+    folder = tmp_path / "P1"
+    folder.mkdir()
+    write_image(folder / "a.png", np.full((64, 64, 3), 235, dtype=np.uint8))
+    coarse = CONFIG.model_copy(update={"um_per_px": 1.5})
+    result = predict([folder], demonstration_bundle(), tmp_path / "run", config=coarse)
+    assert result.manifest.counts.images_failed == 1
+    assert "a.png: found 1.5 um per px, expected more than 0 and at most 1.2" in result.manifest.failures[0]["error"]
+
+
+def test_exact_truth_leaves_out_cut_cells_and_counts_by_the_vocabulary(tmp_path: Path) -> None:
+    run, cohort = tmp_path / "run", tmp_path / "cohort"
+    run.mkdir()
+    cohort.mkdir()
+    counts = {"n_cblc": [1], "n_countable": [3], "cblc_ratio": [1 / 3], "cblc_ratio_lower": [0.1]}
+    names = {"patient_id": ["P1"], "center": ["S1"], "diagnosis": ["AML"], "cblc_ratio_upper": [0.9]}
+    pl.DataFrame(names | counts).write_parquet(run / "patients.parquet")
+    codes = ["N", "N", "J1", "N5", "V", "M0"]
+    cut = [False, True, False, False, False, False]
+    truth = pl.DataFrame({"patient_id": ["P1"] * 6, "code": codes, "cut_by_edge": cut})
+    truth.write_parquet(cohort / "truth_cells.parquet")
+    (patient,) = compare_with_truth(run, cohort)
+    assert (patient.true_n_cblc, patient.true_n_countable) == (2, 4)
+    assert patient.true_ratio == pytest.approx(0.5)

@@ -21,7 +21,8 @@ def _ellipse(cx: float, cy: float, rx: float, ry: float) -> NDArray[np.float64]:
     [
         (_ellipse(100, 100, 24, 24), None),
         (_ellipse(100, 100, 8, 8), "too_small"),
-        (_ellipse(100, 100, 85, 85), "too_large"),
+        (_ellipse(100, 100, 90, 90), None),  # 45 um across: a promegakaryocyte counts
+        (_ellipse(150, 150, 105, 105), "too_large"),
         (_ellipse(100, 100, 60, 15), "not_round"),
         (_ellipse(20, 100, 24, 24), "edge"),
         (_ellipse(4, 100, 8, 8), "edge"),
@@ -30,7 +31,7 @@ def _ellipse(cx: float, cy: float, rx: float, ry: float) -> NDArray[np.float64]:
 )
 def test_each_reason(contour: NDArray[np.float64], reason: str | None) -> None:
     assert reason is None or reason in REJECT_REASONS
-    assert judge_contour(contour, QualityRules(), 200, 200, UM_PER_PX) == reason
+    assert judge_contour(contour, QualityRules(), 300, 300, UM_PER_PX) == reason
 
 
 def test_reasons_come_in_the_order_of_the_detections() -> None:

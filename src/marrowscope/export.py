@@ -201,7 +201,7 @@ def _specify(
         vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
         um_per_px=segmenter.um_per_px,
         segmenter=segmenter.model_dump(mode="json"),
-        crop=CropSpec(side_um=info.um_per_px * info.crop_px, size_px=info.crop_px).model_dump(mode="json"),
+        crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px).model_dump(mode="json"),
         quality_rules=rules.model_dump(mode="json"),
         categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
         implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),

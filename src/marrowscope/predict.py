@@ -188,7 +188,12 @@ class CellEngine:
             rows.fields.append(_field_row(decoded, None, [], []) | {"status": STATUS_FAILED, "error": str(image)})
             return []
         scale = _scale_of(item, decoded.metadata_um_per_px, self._config)
-        detections = self._segmenter.detect(image, scale)
+        try:
+            detections = self._segmenter.detect(image, scale)
+        except ScaleError as error:  # too coarse for this network: one image's fault, not the run's
+            message = f"{item.path}: {error}"
+            rows.fields.append(_field_row(decoded, scale, [], []) | {"status": STATUS_FAILED, "error": message})
+            return []
         height, width = image.shape[:2]
         reasons = apply_quality_rules(detections, self._rules, width, height, scale)
         rows.fields.append(_field_row(decoded, scale, detections, reasons))

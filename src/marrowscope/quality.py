@@ -23,7 +23,7 @@ class QualityRules(StageConfig):
     """Limits of a contour that is kept."""
 
     min_area_um2: float = Field(default=20.0, ge=0, description="a lymphocyte of 6 um has 28; debris is smaller")
-    max_area_um2: float = Field(default=1200.0, gt=0, description="a cell of 39 um; megakaryocytes are larger")
+    max_area_um2: float = Field(default=2000.0, gt=0, description="a cell of 50 um, the largest promegakaryocyte")
     min_circularity: float = Field(default=0.65, ge=0, le=1, description="4 pi area / perimeter^2; 0.65 as published")
     edge_margin_um: float = Field(default=0.3, ge=0, description="nearer to the edge it is cut: a network pixel")
     min_area_px: float = Field(default=300.0, ge=0, description="in place of um2 where there is no scale")

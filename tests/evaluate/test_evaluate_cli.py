@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -11,13 +12,13 @@ import pytest
 
 from marrowscope.annotations.labelme import write_labelme
 from marrowscope.cli.main import main
+from marrowscope.errors import InputError
+from marrowscope.evaluate.compare import _refuse_other_vocabulary
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
 from marrowscope.runs import Manifest, RunCounts, write_manifest
 from marrowscope.tables import CELLS, FIELDS, write_table
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from marrowscope.vocabulary import load_vocabulary
 
 CENTERS = {"P1": "A", "P2": "A", "Q1": "B"}
 CODES = ("N", "N5", "L2", "N5")
@@ -135,3 +136,13 @@ def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
 ) -> None:
     assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
     assert "found no manifest.json" in capsys.readouterr().err
+
+
+def test_run_of_another_vocabulary_is_refused() -> None:
+    vocabulary = load_vocabulary()
+    used = {"name": "ours", "version": "9", "sha256": "0" * 64}
+    manifest = SimpleNamespace(bundle={"vocabulary": used})
+    with pytest.raises(InputError, match=r"predicted with vocabulary ours 9, expected marrow-37 1 of the cohort"):
+        _refuse_other_vocabulary(Path("run"), manifest, vocabulary)  # type: ignore[arg-type]
+    same = SimpleNamespace(bundle={"vocabulary": used | {"sha256": vocabulary.sha256}})
+    _refuse_other_vocabulary(Path("run"), same, vocabulary)  # type: ignore[arg-type]

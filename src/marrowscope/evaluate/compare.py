@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from marrowscope.errors import InputError
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.runs import read_manifest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.records import Field, Patient
+    from marrowscope.runs import Manifest
     from marrowscope.vocabulary import Vocabulary
 
 ALL_CENTERS = "all centers"
@@ -50,10 +52,12 @@ def evaluate_run(
 ) -> Evaluation:
     """Compare the run folder ``run`` with a cohort's annotated fields.
 
-    Raises InputError when no annotated field of the cohort stands in the run, or an image of the same name differs.
+    Raises InputError when no annotated field of the cohort stands in the run, an image of the same name differs, or
+    the run was made with another vocabulary.
     """
     config = config or EvaluateConfig()
     manifest = read_manifest(run)
+    _refuse_other_vocabulary(run, manifest, vocabulary)
     linked = link_cells(
         read_table(run / "fields.parquet", "fields"),
         read_table(run / "cells.parquet", "cells"),
@@ -88,3 +92,14 @@ def evaluate_run(
         categories=vocabulary.categories,
         run={"created_utc": manifest.created_utc, "bundle": manifest.bundle, "precision": manifest.precision},
     )
+
+
+def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
+    """Refuse a run whose categories may mean something else than the cohort's codes."""
+    used = manifest.bundle.get("vocabulary", {})
+    if used.get("sha256", vocabulary.sha256) != vocabulary.sha256:
+        message = (
+            f"{run}: predicted with vocabulary {used.get('name')} {used.get('version')}, expected {vocabulary.name} "
+            f"{vocabulary.version} of the cohort; evaluate with the vocabulary of the run's bundle"
+        )
+        raise InputError(message)
