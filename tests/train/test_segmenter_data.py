@@ -158,6 +158,20 @@ def test_box_set_without_erythrocytes_is_refused(tmp_path: Path) -> None:
         box_fields(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("label", "found"), [("0 0.5 0.5\n", "3 columns"), ("0 0.5 wide 0.2 0.1\n", "could not convert")]
+)
+def test_box_file_that_is_no_table_of_boxes_is_named(tmp_path: Path, label: str, found: str) -> None:
+    with pytest.raises(ConfigError, match="found no image with a label file"):
+        box_fields(tmp_path)
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    write_image(tmp_path / "images" / "a.png", np.zeros((20, 40, 3), np.uint8))
+    (tmp_path / "labels" / "a.txt").write_text(label, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"a\.txt: found {found}.*expected rows of class, centre and size"):
+        box_fields(tmp_path)
+
+
 def _cohort_field(**changes: object) -> Field:
     values: dict[str, object] = {
         "field_id": "P/f", "patient_id": "P", "center": "A", "path": Path("f.png"), "sha256": "", "width_px": 9,

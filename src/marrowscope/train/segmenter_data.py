@@ -44,6 +44,7 @@ _NUCLEUS_RED_OD = 0.22
 _MIN_PAINTED_UM2 = 2.0
 _PAINT_MARGIN_UM = 2.4
 # A box is whole when it ends before 0.49 of the image's side from the middle: it then touches no edge.
+_BOX_COLUMNS = 5
 _INSIDE = 0.49
 
 
@@ -156,11 +157,16 @@ def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0)
         if not label_path.is_file():
             continue
         height, width = read_image(image_path).shape[:2]
-        boxes = np.loadtxt(label_path, ndmin=2) if label_path.stat().st_size else np.zeros((0, 5))
+        boxes = _read_boxes(label_path)
         rows.append((image_path, width, height, boxes))
         inside = (np.abs(boxes[:, 1:3] - 0.5) + boxes[:, 3:5] / 2 < _INSIDE).all(axis=1)
         whole = boxes[(boxes[:, 0] == erythrocyte_class) & inside]
         sides.setdefault((width, height), []).extend(np.sqrt(whole[:, 3] * width * whole[:, 4] * height).tolist())
+    if not rows:
+        message = (
+            f"{folder}: found no image with a label file, expected images/ and labels/ of equal names; check --boxes"
+        )
+        raise ConfigError(message)
     scales: dict[tuple[int, int], float] = {}
     for size, values in sides.items():
         if not values:
@@ -180,6 +186,24 @@ def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0)
         )
         for path, width, height, boxes in rows
     ]
+
+
+def _read_boxes(label_path: Path) -> FloatMatrix:
+    """Rows of class, centre x, centre y, width, height (n, 5), the last four as shares of the image."""
+    text = label_path.read_text(encoding="utf-8")
+    if not text.strip():
+        return np.zeros((0, _BOX_COLUMNS))
+    try:
+        boxes = np.loadtxt(text.splitlines(), ndmin=2)
+        reason = f"{boxes.shape[1]} columns"
+    except ValueError as error:
+        boxes, reason = np.zeros((0, 0)), str(error)
+    if boxes.shape[1] != _BOX_COLUMNS:
+        message = (
+            f"{label_path}: found {reason}, expected rows of class, centre and size as five numbers; mend the file"
+        )
+        raise ConfigError(message)
+    return boxes
 
 
 def _ellipse(box_cxcywh: FloatMatrix, width: int, height: int) -> ContourArray:
