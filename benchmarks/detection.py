@@ -124,7 +124,7 @@ def score_plasma(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[st
 
 def score_boxes(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
     """Recall and precision against boxes of white cells, per image size; every white cell is boxed there."""
-    from marrowscope.train.segmenter_data import box_fields  # noqa: PLC0415  needs the training extra
+    from marrowscope.train.segmenter_boxes import box_fields  # noqa: PLC0415  needs the training extra
 
     stems = set(arguments.stems.read_text(encoding="utf-8").split()) if arguments.stems else None
     figures: dict[str, dict[str, float]] = {}

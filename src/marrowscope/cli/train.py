@@ -56,7 +56,7 @@ def segmenter(
     from marrowscope.config import load_config
     from marrowscope.errors import ConfigError
     from marrowscope.train.segmenter import TRAINING_DATA_FILE, SegmenterTrainingConfig, train_segmenter
-    from marrowscope.train.segmenter_data import box_fields
+    from marrowscope.train.segmenter_boxes import box_fields
     from marrowscope.train.segmenter_export import export_segmenter
 
     settings = load_config(
