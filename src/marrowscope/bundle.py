@@ -54,6 +54,9 @@ class BundleSpec(StageConfig):
     name: str
     version: str
     purpose: str = Field(default="", description="one sentence: what it may be used for")
+    demonstration: bool = Field(
+        default=False, description="every surface warns that it is not for a laboratory's images"
+    )
     vocabulary: VocabularyReference
     um_per_px: float = Field(gt=0, description="scale of the segmenter's input")
     segmenter: dict[str, Any] = Field(default_factory=dict, description="SegmenterConfig")
@@ -108,6 +111,7 @@ class Bundle:
             "name": self.spec.name,
             "version": self.spec.version,
             "purpose": self.spec.purpose,
+            "demonstration": self.spec.demonstration,
             "sha256": self.spec_sha256,
             "vocabulary": self.spec.vocabulary.model_dump(),
             "files": dict(self.spec.files),

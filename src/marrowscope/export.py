@@ -63,6 +63,7 @@ class BundleDescription(StageConfig):
     name: str = "classifier"
     version: str = "1"
     purpose: str = "Finds nucleated cells on smear images and classifies them."
+    demonstration: bool = Field(default=False, description="every surface warns that it is not for own images")
     trained_on: str = Field(default="Not stated.", description="which images, from whom, under which licence")
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="study threshold of the CBLC ratio, once learned"
@@ -198,6 +199,7 @@ def _specify(
         name=description.name,
         version=description.version,
         purpose=description.purpose,
+        demonstration=description.demonstration,
         vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
         um_per_px=segmenter.um_per_px,
         segmenter=segmenter.model_dump(mode="json"),

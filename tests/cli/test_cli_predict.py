@@ -41,7 +41,11 @@ def test_predict_writes_tables_and_report_and_says_the_counts(
 ) -> None:
     out = tmp_path / "run"
     assert run("predict", str(cohort), "--out", str(out), "--backend", "onnxruntime", "--json") == 0
-    counts = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "Demonstration models, trained mostly on simulated cells: not for real smears" in printed.err
+    assert "Made with demonstration models" in (out / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Made with demonstration models" in min(out.glob("report/patients/*")).read_text(encoding="utf-8")
+    counts = json.loads(printed.out)
     assert counts["images"] == counts["images_read"] == 2
     assert counts["contours"] == counts["cells"] + sum(counts["rejected"].values())
     assert (out / "report" / "index.html").is_file()

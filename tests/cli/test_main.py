@@ -96,7 +96,7 @@ def test_unknown_command_exits_with_2(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (InputError("patients.csv: no column center"), 2),
         (ImageError("a.jpg: found an empty file"), 2),
-        (DependencyError("training needs torch; pip install 'marrowscope[train]'"), 2),
+        (DependencyError("training needs torch; pip install '.[train]'"), 2),
         (RunError("runs/a: no manifest"), 2),
         (TrainingError("the loss is not finite"), 1),
         (MarrowscopeError("anything else"), 1),
@@ -137,7 +137,7 @@ def test_a_missing_training_package_is_named_with_its_extra(
     assert exit_code_of(["train", "classifier"]) == 2
     error = capsys.readouterr().err
     assert error == (
-        "Error: found no module torch.nn, which training needs; install it with: pip install 'marrowscope[train]'\n"
+        "Error: found no module torch.nn, which training needs; in a copy of the repository: pip install '.[train]'\n"
     )
 
 

@@ -30,7 +30,7 @@ def export(
 ) -> None:
     """Write a bundle: ONNX graphs proved equal to torch, a golden sample, a card, every file hashed.
 
-    Example: marrowscope export runs/classifier --segmenter runs/segmenter/segmenter.onnx --out bundle
+    Example: marrowscope export runs/classifier --segmenter runs/segmenter/segmenter/segmenter.onnx --out bundle
     """
     from marrowscope.config import load_config
     from marrowscope.export import BundleDescription, export_bundle

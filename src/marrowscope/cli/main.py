@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if (error.name or "").partition(".")[0] not in TRAINING_MODULES:
             raise
         message = (
-            f"found no module {error.name}, which training needs; install it with: pip install 'marrowscope[train]'"
+            f"found no module {error.name}, which training needs; in a copy of the repository: pip install '.[train]'"
         )
         _stop(DependencyError(message), EXIT_BAD_INPUT)
     except KeyboardInterrupt:

@@ -69,6 +69,10 @@ def predict(
             f"{counts.cblc} CBLC of {counts.countable} countable; {sum(counts.rejected.values())} contours rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
+    if prediction.manifest.bundle.get("demonstration"):
+        typer.echo(
+            "Demonstration models, trained mostly on simulated cells: not for real smears. See --bundle.", err=True
+        )
     for fault in prediction.manifest.faults:
         typer.echo(f"Input: {fault}", err=True)
     for failure in prediction.manifest.failures:

@@ -27,4 +27,10 @@ class SegmenterConfig(StageConfig):
     smoothing_px: float = Field(
         default=2.0, ge=0, description="Gaussian along the contour, network pixels; 0 shows the mask as it is"
     )
+    mask_level: float = Field(
+        default=0.0, description="logit above which a pixel is the cell; 0 is a probability of 1/2"
+    )
+    box_margin_px: float = Field(
+        default=0.0, ge=0, le=4, description="a contour may leave its box by this, network pixels"
+    )
     max_upscale: float = Field(default=4.0, gt=0, description="images that would be enlarged more are refused")

@@ -1,8 +1,8 @@
 """A mask's logits to a sub-pixel contour.
 
 The mask of a cell is a weighted sum of prototypes on a grid of four input pixels. It is summed inside the cell's box
-only, resampled to the input's pixels, traced at its zero level by marching squares with linear interpolation,
-smoothed along its length, and cut to the box. The contour follows the logits, not the prototype grid's stairs.
+only, resampled to the input's pixels, traced by marching squares with linear interpolation, cut to the box, smoothed
+along its length, and cut to the input. The contour follows the logits, not the prototype grid's stairs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _PROTOTYPE_MARGIN = 3
 _MIN_PART_PX2 = 2.0
 _MIN_POINTS = 12
 _PAD_PX = 8
+# A box that ends nearer than this to the input's edge ends there because the input does.
+_EDGE_PX = 1.5
 _EVEN_STEP_PX = 0.5
 
 
@@ -44,12 +46,15 @@ def trace_cell(
     smoothing_px: float = 2.0,
     step_px: float = 1.0,
     interpolation: Interpolation = "cubic",
+    level: float = 0.0,
+    box_margin_px: float = 0.0,
 ) -> tuple[ContourArray, int] | None:
     """Trace one cell in input pixels (the centre of the first is (0, 0)); give its contour and number of parts.
 
     ``prototypes`` is (k, h / 4, w / 4), ``coefficients`` (k,), ``box_xyxy`` in corner coordinates of the input.
-    The largest part is kept, without holes, smoothed, its points ``step_px`` apart. Beyond the box the network was
-    never trained, so the mask ends there. None when it is empty inside.
+    The largest part where the logits exceed ``level`` is kept, without holes, smoothed, its points ``step_px`` apart.
+    Beyond the box the network was never trained, so the mask ends there, or ``box_margin_px`` further out. None when it
+    is empty inside.
     """
     n_rows, n_columns = prototypes.shape[1:]
     low = np.floor(box_xyxy[:2] / _RATIO).astype(int) - _PROTOTYPE_MARGIN
@@ -64,19 +69,17 @@ def trace_cell(
         interpolation=_INTERPOLATIONS[interpolation],
     ).astype(np.float64)
     # A cell at the input's edge is continued, smoothed, and only then cut: its contour ends on the edge, sharply.
-    fine = np.pad(fine, _PAD_PX, mode="edge")
+    fine = np.pad(fine, _PAD_PX, mode="edge") - level
     x = np.arange(column0 * _RATIO - _PAD_PX, column1 * _RATIO + _PAD_PX, dtype=np.float64)
     y = np.arange(row0 * _RATIO - _PAD_PX, row1 * _RATIO + _PAD_PX, dtype=np.float64)
-    # Corner coordinates to pixel centres: half a pixel. The box ends where the input ends.
-    left, top = np.maximum(box_xyxy[:2], 0) - 0.5
-    right, bottom = np.minimum(box_xyxy[2:], (n_columns * _RATIO, n_rows * _RATIO)) - 0.5
-    limits = shapely.box(left, top, right, bottom)
+    inside = shapely.box(-0.5, -0.5, n_columns * _RATIO - 0.5, n_rows * _RATIO - 0.5)
+    limits = _open_box(box_xyxy, box_margin_px, n_columns * _RATIO, n_rows * _RATIO)
     parts = [
         np.asarray(piece.exterior.coords)[:-1]
         for ring in _trace_zero_level(fine, x, y)
         if geometry.area(ring) >= _MIN_PART_PX2
-        for piece in shapely.get_parts(shapely.intersection(_smooth_polygon(ring, smoothing_px), limits))
-        if isinstance(piece, shapely.Polygon) and piece.area >= _MIN_PART_PX2
+        for cut in _polygons(shapely.intersection(_valid(ring), limits))
+        for piece in _polygons(shapely.intersection(_smooth_polygon(cut, smoothing_px), inside))
     ]
     if not parts:
         return None
@@ -100,10 +103,34 @@ def smooth_contour(contour_xy: ContourArray, sigma_px: float) -> ContourArray:
     return np.asarray(2 * once - twice, dtype=np.float64)
 
 
-def _smooth_polygon(ring: ContourArray, sigma_px: float) -> shapely.Geometry:
-    """Give the smoothed ring as a valid geometry."""
-    polygon = shapely.Polygon(smooth_contour(ring, sigma_px))
+def _open_box(box_xyxy: NDArray[np.float64], margin_px: float, width_px: int, height_px: int) -> shapely.Polygon:
+    """Give the box with its margin in pixel-centre coordinates, open where it ends at the input's edge.
+
+    There the cell goes on outside, and the cut at the edge comes after the smoothing.
+    """
+    low, high = box_xyxy[:2] - margin_px, box_xyxy[2:] + margin_px
+    low = np.where(low < _EDGE_PX, -float(_PAD_PX), low) - 0.5
+    size = np.array([width_px, height_px], dtype=np.float64)
+    high = np.where(high > size - _EDGE_PX, size + _PAD_PX, high) - 0.5
+    limits: shapely.Polygon = shapely.box(low[0], low[1], high[0], high[1])
+    return limits
+
+
+def _polygons(shape: shapely.Geometry) -> list[shapely.Polygon]:
+    """Give the polygons of a geometry that are more than a ripple."""
+    pieces = shapely.get_parts(shape)
+    return [piece for piece in pieces if isinstance(piece, shapely.Polygon) and piece.area >= _MIN_PART_PX2]
+
+
+def _valid(ring: ContourArray) -> shapely.Geometry:
+    """Give a ring as a valid geometry."""
+    polygon = shapely.Polygon(ring)
     return polygon if polygon.is_valid else shapely.make_valid(polygon)
+
+
+def _smooth_polygon(polygon: shapely.Polygon, sigma_px: float) -> shapely.Geometry:
+    """Smooth a polygon's outline; its holes go."""
+    return _valid(smooth_contour(np.asarray(polygon.exterior.coords)[:-1], sigma_px))
 
 
 def _trace_zero_level(

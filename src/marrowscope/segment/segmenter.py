@@ -72,6 +72,8 @@ class Segmenter:
                 smoothing_px=self.config.smoothing_px,
                 step_px=self.config.contour_step_px,
                 interpolation=self.config.interpolation,
+                level=self.config.mask_level,
+                box_margin_px=self.config.box_margin_px,
             )
             if traced is None:
                 continue

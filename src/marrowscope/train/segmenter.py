@@ -114,7 +114,7 @@ def load_ultralytics(config_folder: Path) -> ModuleType:
     try:
         import ultralytics  # noqa: PLC0415 - an optional extra, and its settings are read on import
     except ImportError as error:
-        message = 'training a segmenter needs the training extra; install "marrowscope[train]"'
+        message = 'training a segmenter needs the training extra; in a copy of the repository: pip install ".[train]"'
         raise DependencyError(message) from error
     ultralytics.settings.update({"sync": False, "tensorboard": False})
     module: ModuleType = ultralytics

