@@ -211,3 +211,20 @@ def test_exact_truth_leaves_out_cut_cells_and_counts_by_the_vocabulary(tmp_path:
     (patient,) = compare_with_truth(run, cohort)
     assert (patient.true_n_cblc, patient.true_n_countable) == (2, 4)
     assert patient.true_ratio == pytest.approx(0.5)
+
+
+def test_run_that_cannot_start_or_is_interrupted_leaves_no_folder(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def interrupt(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict([cohort], demonstration_bundle(), out, config=CONFIG, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_named_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"notes\.txt: found no image file, expected one ending in \.bmp"):
+        predict([tmp_path / "notes.txt"], demonstration_bundle(), tmp_path / "run", config=CONFIG)

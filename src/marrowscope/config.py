@@ -61,6 +61,8 @@ def _word(fault: ErrorDetails) -> str:
     """Word one of pydantic's faults: the key, what was found, what was expected; no key where values contradict."""
     rule = fault["msg"].removeprefix("Value error, ")
     key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":
+        return f"{key}: found nothing, expected a value; add it"
     return f"{key}: found {fault['input']!r}, {rule}" if key else rule
 
 

@@ -38,8 +38,7 @@ from marrowscope.runs import (
     Manifest,
     RunCounts,
     installed_versions,
-    prepare_run_folder,
-    publish_run_folder,
+    staged_run_folder,
     write_manifest,
 )
 from marrowscope.segment.segmenter import Segmenter
@@ -115,39 +114,38 @@ def predict(
     inputs = collect_inputs(paths)
     _refuse_missing_scale(inputs.images, config)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
-    staging = prepare_run_folder(out, overwrite=overwrite)
-    engine = CellEngine(opened, config)
-    rows = engine.run(inputs.images, progress)
-    center_of = {patient.patient_id: patient.center for patient in inputs.patients}
-    for row in rows.fields:
-        row["center"] = center_of[row["patient_id"]]
-    fields = conform(pl.DataFrame(rows.fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
-    cells = conform(pl.DataFrame(rows.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
-    patients = _aggregate(inputs, fields, cells, opened.vocabulary)
-    manifest = Manifest(
-        command=tuple(command),
-        versions=installed_versions(),
-        bundle=opened.provenance(),
-        backend=engine.backend,
-        device=engine.device,
-        precision=engine.precision,
-        config=config.model_dump(mode="json"),
-        config_sha256=config_hash(config),
-        input_sha256=_hash_inputs(fields),
-        counts=_count(fields, cells, patients, inputs.n_left_out),
-        faults=tuple(fault.sentence() for fault in inputs.faults),
-        failures=tuple(
-            {"field_id": row["field_id"], "error": row["error"]}
-            for row in rows.fields
-            if row["status"] == STATUS_FAILED
-        ),
-        seconds=round(time.monotonic() - started, 3),
-    )
-    write_table(staging / "fields.parquet", fields, "fields")
-    write_table(staging / "cells.parquet", cells, "cells")
-    write_table(staging / "patients.parquet", patients, "patients")
-    write_manifest(staging, manifest)
-    publish_run_folder(staging, out)
+    with staged_run_folder(out, overwrite=overwrite) as staging:
+        engine = CellEngine(opened, config)
+        rows = engine.run(inputs.images, progress)
+        center_of = {patient.patient_id: patient.center for patient in inputs.patients}
+        for row in rows.fields:
+            row["center"] = center_of[row["patient_id"]]
+        fields = conform(pl.DataFrame(rows.fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
+        cells = conform(pl.DataFrame(rows.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
+        patients = _aggregate(inputs, fields, cells, opened.vocabulary)
+        manifest = Manifest(
+            command=tuple(command),
+            versions=installed_versions(),
+            bundle=opened.provenance(),
+            backend=engine.backend,
+            device=engine.device,
+            precision=engine.precision,
+            config=config.model_dump(mode="json"),
+            config_sha256=config_hash(config),
+            input_sha256=_hash_inputs(fields),
+            counts=_count(fields, cells, patients, inputs.n_left_out),
+            faults=tuple(fault.sentence() for fault in inputs.faults),
+            failures=tuple(
+                {"field_id": row["field_id"], "error": row["error"]}
+                for row in rows.fields
+                if row["status"] == STATUS_FAILED
+            ),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        write_table(staging / "fields.parquet", fields, "fields")
+        write_table(staging / "cells.parquet", cells, "cells")
+        write_table(staging / "patients.parquet", patients, "patients")
+        write_manifest(staging, manifest)
     return Prediction(folder=out, fields=fields, cells=cells, patients=patients, manifest=manifest)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MANIFEST_NAME = "manifest.json"
@@ -116,6 +118,18 @@ def publish_run_folder(staging: Path, out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     staging.replace(out)
+
+
+@contextmanager
+def staged_run_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a folder to write a run into; it becomes ``out`` when all went well, and is removed when not."""
+    staging = prepare_run_folder(out, overwrite=overwrite)
+    try:
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    publish_run_folder(staging, out)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -60,6 +60,7 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
     loose: dict[Path, list[Path]] = {}
     for path in paths:
         if path.is_file():
+            _refuse_other_file(path)
             loose.setdefault(path.resolve().parent, []).append(path)
         elif (path / PATIENTS_NAME).is_file():
             table = read_patients(path)
@@ -114,6 +115,13 @@ def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
         and not any(part.startswith((".", "__")) for part in image.relative_to(path).parts)
     )
     return Counter(image.parent for image in found)
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Refuse a file given by name that does not even claim to be an image."""
+    if not is_image_path(path):
+        message = f"{path}: found no image file, expected one ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+        raise InputError(message)
 
 
 def _not_predicted(folder: Path, n: int, given: Path) -> Fault:
