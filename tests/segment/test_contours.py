@@ -49,6 +49,35 @@ def test_a_cell_at_the_edge_ends_on_the_edge() -> None:
     assert traced[0][:, 0].min() == pytest.approx(-0.5, abs=0.05)
 
 
+def test_a_box_that_stops_at_the_edge_leaves_the_cut_sharp() -> None:
+    """The network's boxes end a little inside the image; the cut through the cell keeps its corners all the same."""
+    cell = (6.0, 50.0, 20.0, 20.0)
+    box = _box(*cell)
+    box[0] = 0.4
+    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, box, step_px=0.25)
+    assert traced is not None
+    half_chord = np.sqrt(20**2 - 6.5**2)
+    for corner in ((-0.5, 50 - half_chord), (-0.5, 50 + half_chord)):
+        assert np.hypot(*(traced[0] - corner).T).min() < 0.4
+
+
+def test_a_higher_level_draws_the_contour_where_the_logits_pass_it() -> None:
+    """These logits are 6 tanh(depth / 4), so a level of 1.5 lies 4 atanh(1.5 / 6) px inside the outline."""
+    cell = (50.0, 50.0, 20.0, 20.0)
+    traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell), level=1.5)
+    assert traced is not None
+    radius = 20 - 4 * np.arctanh(1.5 / 6)
+    assert geometry.area(traced[0]) == pytest.approx(np.pi * radius**2, rel=0.01)
+
+
+def test_a_margin_lets_the_contour_leave_its_box_by_that_much() -> None:
+    everything = np.full((1, 32, 32), 3.0, dtype=np.float32)
+    box = np.array([30.0, 40.0, 70.0, 64.0])
+    traced = trace_cell(everything, ONE, box, step_px=0.5, smoothing_px=0, box_margin_px=1.5)
+    assert traced is not None
+    assert geometry.bounding_box(traced[0]) == pytest.approx((28.0, 38.0, 71.0, 65.0), abs=0.05)
+
+
 def test_the_mask_ends_at_its_box() -> None:
     """A mask that goes on beyond its box (training never looked there) is cut exactly at the box."""
     everything = np.full((1, 32, 32), 3.0, dtype=np.float32)
