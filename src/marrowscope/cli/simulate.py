@@ -28,6 +28,13 @@ def simulate(
     composition: Annotated[
         str, typer.Option(help="differential: as in the diagnosis; balanced: every code about equally, for training.")
     ] = "differential",
+    neighbours: Annotated[
+        str,
+        typer.Option(
+            help="islands: as in life; correlated, independent, reversed: the same cells in rows, beside their like in "
+            "being composite blast-like, in any order, or beside the other kind."
+        ),
+    ] = "islands",
     diagnosis: Annotated[
         list[str] | None, typer.Option(help="Give the patients these diagnoses in turn (repeat the option).")
     ] = None,
@@ -49,6 +56,7 @@ def simulate(
         "workers": workers,
         "min_cells": min_cells,
         "composition": composition,
+        "neighbours": neighbours,
         "diagnoses": tuple(diagnosis or ()),
     }
     config = validate_config(SimulationConfig, values, "simulate")

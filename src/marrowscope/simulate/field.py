@@ -16,6 +16,7 @@ from marrowscope.simulate import background
 from marrowscope.simulate.cell import draw_cell, draw_truncated
 from marrowscope.simulate.erythrocytes import add_erythrocytes
 from marrowscope.simulate.frame import CellPlan
+from marrowscope.simulate.neighbours import place_rows
 from marrowscope.simulate.optics import develop
 from marrowscope.simulate.parameters import load_parameters, number, span
 from marrowscope.simulate.placement import place_cells
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from marrowscope.records import ContourArray, ImageArray, MaskArray
+    from marrowscope.simulate.neighbours import Neighbours
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
 
@@ -95,14 +97,23 @@ def render_field(
     *,
     width_px: int = 1280,
     height_px: int = 960,
+    neighbours: Neighbours = "islands",
 ) -> SimulatedField:
     """Render one field with nucleated cells of ``codes``; everything is decided by ``rng`` and ``style``.
 
-    An empty ``codes`` gives a field of erythrocytes only. Cells that cannot be placed are left out.
+    An empty ``codes`` gives a field of erythrocytes only. Cells that cannot be placed are left out. ``neighbours``
+    other than islands lays the cells in rows (see neighbours.py); each cell then has its own stream, so that it looks
+    the same wherever it lies.
     """
     parameters = parameters or load_parameters()
     plans = [_plan(rng, code, style, parameters) for code in codes]
-    placed = place_cells(rng, plans, parameters, (width_px, height_px), blood_like=style.center.blood_like)
+    if neighbours == "islands":
+        placed = place_cells(rng, plans, parameters, (width_px, height_px), blood_like=style.center.blood_like)
+        streams = [rng] * len(placed)
+    else:
+        um_per_px = style.center.um_per_px
+        placed = place_rows(rng.spawn(1)[0], plans, um_per_px, (width_px, height_px), neighbours)
+        streams = rng.spawn(len(placed))
     contours = [outline_contour(item.plan.outline, item.plan.center_xy) for item in placed]
     order = np.zeros((height_px, width_px), dtype=np.uint8)
     inside_px: list[int] = []
@@ -121,8 +132,8 @@ def render_field(
     um_per_px = style.center.um_per_px
     cells: list[CellTruth] = []
     for index, (item, contour) in enumerate(zip(placed, contours, strict=True)):
-        patch = draw_cell(rng, item.plan, um_per_px, style, parameters)
-        keep = float(rng.uniform(0.15, 0.7))
+        patch = draw_cell(streams[index], item.plan, um_per_px, style, parameters)
+        keep = float(streams[index].uniform(0.15, 0.7))
         lay_over(density, patch.density, patch.cover, keep, (patch.x0, patch.y0))
         cells.append(
             _truth(

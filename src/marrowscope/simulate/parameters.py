@@ -42,6 +42,13 @@ class SimulationConfig(StageConfig):
         default="differential",
         description="differential: codes as in the diagnosis; balanced: every code about equally, for training",
     )
+    neighbours: Literal["islands", "independent", "correlated", "reversed"] = Field(
+        default="islands",
+        description=(
+            "islands: as in life; the others lay the same cells in rows, beside their like in being composite "
+            "blast-like (correlated), beside the other kind (reversed), or in any order (independent)"
+        ),
+    )
     min_cells: int = Field(default=0, ge=0, description="fields are added (as many again at most) up to this many")
     cells_per_field: tuple[int, int] | None = Field(
         default=None, description="nucleated cells per field, [least, most]; default by the look of the centre"

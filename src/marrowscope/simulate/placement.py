@@ -36,7 +36,7 @@ def _reach(plan: CellPlan, direction: float) -> float:
     return float(plan.outline[round(direction * N_ANGLES / (2 * np.pi)) % N_ANGLES])
 
 
-def _clearance(plan: CellPlan, center: tuple[float, float], others: Sequence[PlacedCell]) -> float:
+def clearance(plan: CellPlan, center: tuple[float, float], others: Sequence[PlacedCell]) -> float:
     """Smallest gap (px, negative where outlines meet) between ``plan`` at ``center`` and the others."""
     if not others:
         return float("inf")
@@ -90,7 +90,7 @@ def place_cells(
         if cell is not None:
             placed.append(cell)
     for cell in placed:
-        gap = _clearance(cell.plan, cell.plan.center_xy, [other for other in placed if other is not cell])
+        gap = clearance(cell.plan, cell.plan.center_xy, [other for other in placed if other is not cell])
         cell.touching = gap < TOUCHING_PX
         cell.overlapping = cell.overlapping or gap < OVERLAPPING_PX
     return placed
@@ -120,7 +120,7 @@ def _try_places(
         if not (-beyond < x < rules.width_px + beyond and -beyond < y < rules.height_px + beyond):
             continue
         allowed = -0.5 * radius if overlapping else (-0.2 * radius if touching else 0.12 * radius)
-        if _clearance(plan, (x, y), placed) < allowed:
+        if clearance(plan, (x, y), placed) < allowed:
             continue
         plan.center_xy = (float(x), float(y))
         cell = PlacedCell(plan, touching, overlapping)

@@ -85,7 +85,8 @@ def simulate_field(config: SimulationConfig, plan: PatientPlan, number: int, par
         n_cells = int(rng.integers(config.cells_per_field[0], config.cells_per_field[1] + 1))
     correlation = parameters.differentials.intra_field["correlation"]
     codes = draw_field_codes(rng, plan.differential.shares, n_cells, correlation)
-    return render_field(rng, codes, plan.style, parameters, width_px=config.width_px, height_px=config.height_px)
+    size = {"width_px": config.width_px, "height_px": config.height_px}
+    return render_field(rng, codes, plan.style, parameters, neighbours=config.neighbours, **size)
 
 
 def iterate_fields(
