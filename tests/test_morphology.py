@@ -78,4 +78,4 @@ def test_optical_density_of_white_is_zero_and_of_a_tenth_is_one() -> None:
 
 
 def test_empty_mask_has_no_nucleus() -> None:
-    assert not segment_nucleus(np.ones((8, 8, 3), dtype=np.float32), np.zeros((8, 8), dtype=np.bool_)).any()
+    assert not segment_nucleus(np.ones((8, 8, 3), dtype=np.float32), np.zeros((8, 8), dtype=np.bool_), 0.3).any()

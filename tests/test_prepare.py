@@ -7,13 +7,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from marrowscope import geometry
+from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.crop import CropSpec, cut_crop
 from marrowscope.errors import InputError, ScaleError
 from marrowscope.imaging import read_image, write_image
-from marrowscope.prepare import STORED_CROP_PX, prepare_crops
+from marrowscope.morphology import measure
+from marrowscope.prepare import CELLS_SCHEMA, STORED_CROP_PX, prepare_crops
 from marrowscope.quality import QualityRules
 from marrowscope.records import Annotation, ContourArray, Detection, Field, ImageArray, Patient
 from marrowscope.segment.config import SegmenterConfig
+from marrowscope.tables import MORPHOLOGY_COLUMNS
 
 
 def circle(x: float, y: float, radius: float) -> ContourArray:
@@ -74,6 +78,33 @@ def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, 
     expected = cut_crop(read_image(field.path), circle(98, 101, 41), 0.15, stored)
     assert np.array_equal(crops[4], expected.image)
     assert np.array_equal(masks[4], expected.mask)
+
+
+@pytest.mark.parametrize("um_per_px", [0.15, 0.137])
+def test_morphology_of_a_crop_is_what_prediction_measures_on_the_same_contour(
+    field: Field, tmp_path: Path, um_per_px: float
+) -> None:
+    # 28.8 um are no whole number of pixels at 0.137 um: the network's crop and the stored one round differently.
+    prepared = prepare_crops(PATIENTS, [replace(field, um_per_px=um_per_px)], tmp_path / "crops")
+    cells = pl.read_parquet(prepared.folder / "cells.parquet")
+    assert cells.schema == pl.Schema(CELLS_SCHEMA)
+    contour, spec = circle(100, 100, 40), CropSpec()
+    crop = cut_crop(read_image(field.path), contour, um_per_px, spec)
+    row = cells.row(0, named=True)
+    for name, value in measure(crop, contour, um_per_px, spec.um_per_px).items():
+        assert row[name] == (None if np.isnan(value) else value), name
+    assert row["area_um2"] == geometry.area(contour) * um_per_px**2
+    assert row["circularity"] == geometry.circularity(contour)
+    assert row["image_dhash"] == image_fingerprint(read_image(field.path))
+
+
+def test_what_cannot_be_measured_is_null_and_not_nan(field: Field, tmp_path: Path) -> None:
+    write_image(field.path, np.full((300, 400, 3), 200, dtype=np.uint8))  # no nucleus stands out of a grey field
+    prepared = prepare_crops(PATIENTS, [field], tmp_path / "crops")
+    cells = pl.read_parquet(prepared.folder / "cells.parquet")
+    assert cells["nucleus_area_um2"].null_count() == cells.height
+    assert cells["cytoplasm_od"].null_count() == 0
+    assert not any(cells[name].is_nan().any() for name in MORPHOLOGY_COLUMNS)
 
 
 def test_without_a_segmenter_only_expert_crops_are_cut(field: Field, tmp_path: Path) -> None:

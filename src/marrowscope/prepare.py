@@ -3,7 +3,7 @@
 A crop set is a folder of
     crops.npy     (n, s, s, 3) uint8 RGB, s = the network's crop with a margin for augmentation
     masks.npy     (n, s, s) bool, the cell's mask in the same frame
-    cells.parquet a row per crop: where it comes from and what the expert called it
+    cells.parquet a row per crop: where it comes from, what the expert called it, its morphology as measured
     missed.parquet a row per expert cell that no predicted contour matched
     prepare.json  crop specification, segmenter hash, counts
 Every expert polygon gives a crop with source "expert"; every predicted contour that matches one and passes the
@@ -14,23 +14,28 @@ number of crops is known, then the crops, written to disk as they are cut.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 
-from marrowscope.crop import CropSpec, cut_crops
+from marrowscope import geometry
+from marrowscope.cohort.duplicates import image_fingerprint
+from marrowscope.crop import CropSpec, cut_crop, cut_crops
 from marrowscope.errors import InputError, ScaleError
 from marrowscope.imaging import read_image
 from marrowscope.match import match_contours
+from marrowscope.morphology import measure
 from marrowscope.quality import QualityRules, apply_quality_rules
+from marrowscope.tables import MORPHOLOGY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from marrowscope.records import Annotation, ContourArray, Field, Patient
+    from marrowscope.records import Annotation, ContourArray, Field, ImageArray, Patient
     from marrowscope.segment.segmenter import Segmenter
 
 STORED_CROP_PX = 136
@@ -45,10 +50,14 @@ CELLS_SCHEMA: dict[str, pl.DataType] = {
     "center": pl.String(),
     "diagnosis": pl.String(),
     "image_sha256": pl.String(),
+    "image_dhash": pl.String(),
     "source": pl.String(),
     "expert_code": pl.String(),
     "match_iou": pl.Float64(),
     "um_per_px": pl.Float64(),
+    "area_um2": pl.Float64(),
+    "circularity": pl.Float64(),
+    **{name: pl.Float64() for name in MORPHOLOGY_COLUMNS},
 }
 MISSED_SCHEMA: dict[str, pl.DataType] = {
     "field_id": pl.String(),
@@ -202,10 +211,14 @@ def _cut_all(
     rows: list[dict[str, str | float | None]] = []
     for plan in plans:
         field = plan.field
-        if plan.crops:
-            window = slice(len(rows), len(rows) + len(plan.crops))
-            contours = [item.contour_xy for item in plan.crops]
-            crops[window], masks[window] = cut_crops(read_image(field.path), contours, plan.um_per_px, stored)
+        if not plan.crops:
+            steps.done_one()
+            continue
+        image = read_image(field.path)
+        fingerprint = image_fingerprint(image)
+        window = slice(len(rows), len(rows) + len(plan.crops))
+        contours = [item.contour_xy for item in plan.crops]
+        crops[window], masks[window] = cut_crops(image, contours, plan.um_per_px, stored)
         rows += [
             {
                 "cell_id": f"{field.field_id}#{item.shape_index}/{item.source}",
@@ -214,10 +227,12 @@ def _cut_all(
                 "center": field.center,
                 "diagnosis": diagnosis_of[field.patient_id],
                 "image_sha256": field.sha256,
+                "image_dhash": fingerprint,
                 "source": item.source,
                 "expert_code": item.expert_code,
                 "match_iou": item.match_iou,
                 "um_per_px": plan.um_per_px,
+                **_morphology(image, item.contour_xy, plan.um_per_px, spec),
             }
             for item in plan.crops
         ]
@@ -225,6 +240,22 @@ def _cut_all(
     crops.flush()
     masks.flush()
     return pl.DataFrame(rows, schema=CELLS_SCHEMA)
+
+
+def _morphology(
+    image: ImageArray, contour_xy: ContourArray, um_per_px: float, spec: CropSpec
+) -> dict[str, float | None]:
+    """Measure one cell on the crop that the network sees, as prediction does; None where not measurable.
+
+    The stored crop has a margin, and with it another background and another rounding of its side to whole pixels.
+    """
+    crop = cut_crop(image, contour_xy, um_per_px, spec)
+    values = {
+        "area_um2": geometry.area(contour_xy) * um_per_px**2,
+        "circularity": geometry.circularity(contour_xy),
+        **measure(crop, contour_xy, um_per_px, spec.um_per_px),
+    }
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _missed_table(plans: Sequence[_FieldPlan]) -> pl.DataFrame:
