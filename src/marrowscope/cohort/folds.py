@@ -1,23 +1,35 @@
-"""Who trains, who selects, who tests: a split by patient, stratified by centre and diagnosis, checked for leaks."""
+"""Who trains, who selects, who tests: splits and folds by patient, stratified by centre and diagnosis.
+
+A split gives every patient one role. Folds give every patient the one fold that tests it, or none: patients of external
+centres are outside of all folds. A fold becomes a split by ``fold_roles``. Both are checked for leaks before use.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import polars as pl
+from scipy.optimize import Bounds, LinearConstraint, milp
 
+from marrowscope.cohort.duplicates import refuse_leaks, some
 from marrowscope.errors import CohortError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 Role = Literal["train", "validation", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
-_SHOWN = 5
+Folds = dict[str, int | None]
+"""The fold of every patient, 0 and up; None for a patient of an external centre."""
+EXTERNAL = "external"
+FOLD_COLUMNS = ("patient_id", "center", "diagnosis", "fold")
 
 
 def split_patients(patients: pl.DataFrame, fraction: float, seed: int) -> dict[str, Role]:
@@ -41,14 +53,178 @@ def split_patients(patients: pl.DataFrame, fraction: float, seed: int) -> dict[s
     return {patient: "validation" if index in chosen else "train" for index, patient in enumerate(line)}
 
 
-def read_split(path: Path) -> dict[str, Role]:
-    """Read a split file (columns patient_id, role); InputError names every faulty line."""
+def make_folds(patients: pl.DataFrame, n_folds: int, seed: int, external_centers: Collection[str] = ()) -> Folds:
+    """Deal the patients to ``n_folds`` folds; those of ``external_centers`` get None.
+
+    ``patients`` has one row each with patient_id, center and diagnosis. Folds differ by at most one patient, in all,
+    within every centre, every diagnosis and every stratum (a pair of the two), however small; who goes where is drawn
+    with ``seed``, whatever the order of rows.
+    Raises CohortError for a patient in two rows, an unknown external centre and fewer patients than folds.
+    """
+    inside, folds = _set_apart(patients, external_centers)
+    if not 2 <= n_folds <= inside.height:  # noqa: PLR2004  one fold would test what it trained on
+        message = f"found {inside.height} patients for {n_folds} folds, expected at least two folds of one patient each"
+        raise CohortError(message)
+    random = np.random.default_rng((seed, inside.height))
+    shuffled = inside.sort("patient_id")[random.permutation(inside.height)]
+    strata = shuffled.group_by("center", "diagnosis").agg("patient_id").sort("center", "diagnosis")
+    members = [list(line) for line in strata["patient_id"].to_list()]
+    for fold in range(n_folds):
+        taken = _fair_share(strata, [len(line) for line in members], n_folds - fold, random)
+        for line, n in zip(members, taken, strict=True):
+            folds |= {line.pop(): fold for _ in range(n)}
+    return dict(sorted(folds.items()))
+
+
+def leave_one_center_out(patients: pl.DataFrame, external_centers: Collection[str] = ()) -> Folds:
+    """Make every centre a fold, in the order of their names; patients of ``external_centers`` get None.
+
+    ``patients`` is as in ``make_folds``. Raises CohortError for fewer than two centres to leave out.
+    """
+    inside, folds = _set_apart(patients, external_centers)
+    centers = sorted(inside["center"].unique().to_list())
+    if len(centers) < 2:  # noqa: PLR2004  one to train on
+        message = (
+            f"found {len(centers)} centres ({some(centers)}) to leave out one by one, expected at least two; take "
+            "folds by patient"
+        )
+        raise CohortError(message)
+    number = {center: fold for fold, center in enumerate(centers)}
+    folds |= {patient: number[center] for patient, center in inside.select("patient_id", "center").iter_rows()}
+    return dict(sorted(folds.items()))
+
+
+def fold_roles(
+    folds: Mapping[str, int | None], fold: int, patients: pl.DataFrame, validation_fraction: float, seed: int
+) -> dict[str, Role]:
+    """Give the patients of ``fold`` and the external ones the role test; the others train, a share of them validates.
+
+    ``patients`` is as in ``make_folds``. Predictions on ``fold`` then saw its patients neither in training nor in
+    selection. Raises CohortError for a fold or patient that ``folds`` does not hold.
+    """
+    numbers = sorted({number for number in folds.values() if number is not None})
+    if fold not in numbers:
+        message = f"found no fold {fold}, expected one of {numbers}"
+        raise CohortError(message)
+    _refuse_absent(patients, folds, "a fold", f"draw the folds again, or add them to the file as {EXTERNAL}")
+    inside = [patient for patient in patients["patient_id"] if folds[patient] not in {fold, None}]
+    roles: dict[str, Role] = dict.fromkeys(sorted(patients["patient_id"].to_list()), "test")
+    others = patients.filter(pl.col("patient_id").is_in(inside))
+    return roles | split_patients(others, validation_fraction, seed)
+
+
+def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tuple[pl.DataFrame, Folds]:
+    """Give the patients that enter the folds, and None for each of the others."""
+    twice = patients.filter(patients["patient_id"].is_duplicated())["patient_id"].unique().sort().to_list()
+    if twice:
+        message = (
+            f"found {len(twice)} patients in several rows ({some(twice)}), expected one centre and diagnosis for each; "
+            "correct patients.csv"
+        )
+        raise CohortError(message)
+    unknown = sorted(set(external_centers) - set(patients["center"].to_list()))
+    if unknown:
+        known = sorted(patients["center"].unique().to_list())
+        message = (
+            f"found no patient of external centre {some(unknown)}, expected one of {', '.join(known)}; correct the name"
+        )
+        raise CohortError(message)
+    outside = pl.col("center").is_in(list(external_centers))
+    return patients.filter(~outside), dict.fromkeys(patients.filter(outside)["patient_id"].to_list())
+
+
+def _fair_share(
+    strata: pl.DataFrame, n_left: list[int], n_folds_left: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw how many patients of each stratum the next fold takes.
+
+    Strata, centres, diagnoses and the total each give their n / n_folds_left, rounded up or down. That can always be
+    done in whole numbers, since these groups are two laminar families, whose matrix is totally unimodular (Edmonds
+    1970), and n / n_folds_left itself keeps the limits. Random costs pick one of the solutions.
+    """
+    rows = [np.eye(len(n_left)), np.ones((1, len(n_left)))]
+    for column in ("center", "diagnosis"):
+        values = strata[column].to_numpy()
+        rows.append(values == np.unique(values)[:, None])
+    groups = np.concatenate(rows).astype(np.int64)
+    totals = groups @ np.array(n_left)
+    limits = LinearConstraint(groups, totals // n_folds_left, -(-totals // n_folds_left))
+    whole = np.ones(len(n_left), dtype=np.int64)
+    solution = milp(random.random(len(n_left)), integrality=whole, bounds=Bounds(0, n_left), constraints=limits)
+    if solution.x is None:
+        message = f"the folds cannot be balanced ({solution.message}) for strata of {n_left} patients; report this"
+        raise CohortError(message)
+    return np.rint(solution.x).astype(np.int64)
+
+
+def read_folds(path: Path) -> Folds:
+    """Read a fold file (columns patient_id, center, diagnosis, fold); InputError names every faulty line."""
+    rows = _read_rows(path, ", ".join(FOLD_COLUMNS))
+    folds: Folds = {}
+    faults = []
+    sides: dict[str, set[bool]] = {}
+    for line, row in enumerate(rows, start=2):
+        patient, center, fold = ((row.get(name) or "").strip() for name in ("patient_id", "center", "fold"))
+        if not patient or not (fold == EXTERNAL or (fold.isascii() and fold.isdigit())):
+            faults.append(f"line {line}: found patient_id {patient!r} in fold {fold!r}")
+        elif patient in folds:
+            faults.append(f"line {line}: patient {patient} stands a second time: a leak")
+        else:
+            folds[patient] = None if fold == EXTERNAL else int(fold)
+            sides.setdefault(center, set()).add(fold == EXTERNAL)
+    mixed = sorted(center for center, outside in sides.items() if len(outside) > 1)
+    faults += [f"centre {center} has patients in folds and {EXTERNAL} ones" for center in mixed]
+    numbers = {fold for fold in folds.values() if fold is not None}
+    if not faults and (len(numbers) < 2 or numbers != set(range(len(numbers)))):  # noqa: PLR2004  as in make_folds
+        faults.append(f"found folds {sorted(numbers)}")
+    if faults:
+        message = (
+            f"{path}: {some(faults, '; ')}; expected columns {', '.join(FOLD_COLUMNS)}, a row a patient, at least two "
+            f"folds counted from 0, and whole centres {EXTERNAL}; draw them with `marrowscope cohort folds`"
+        )
+        raise InputError(message)
+    return folds
+
+
+def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFrame) -> bool:
+    """Write a fold file that ``read_folds`` reads back equal; gives False where an equal one is there already.
+
+    ``patients`` is as in ``make_folds``. Raises InputError where another file is there: folds are drawn once.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FOLD_COLUMNS)
+    for patient, center, diagnosis in patients.select(FOLD_COLUMNS[:3]).sort("patient_id").iter_rows():
+        fold = folds[patient]
+        writer.writerow([patient, center, diagnosis, EXTERNAL if fold is None else fold])
+    content = text.getvalue().encode()
+    if path.exists():
+        if path.read_bytes() == content:
+            return False
+        message = (
+            f"{path}: found other folds, expected none or these; use them as they are, or choose another file: results "
+            "on different folds are not comparable"
+        )
+        raise InputError(message)
+    temporary = path.with_suffix(path.suffix + ".part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return True
+
+
+def _read_rows(path: Path, columns: str) -> list[dict[str, str]]:
+    """Read the rows of a CSV file; InputError where that cannot be done."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+            return list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: the split file cannot be read ({error}); expected CSV with columns patient_id, role"
+        message = f"{path}: the file cannot be read ({error}); expected CSV with columns {columns}"
         raise InputError(message) from error
+
+
+def read_split(path: Path) -> dict[str, Role]:
+    """Read a split file (columns patient_id, role); InputError names every faulty line."""
+    rows = _read_rows(path, "patient_id, role")
     roles: dict[str, Role] = {}
     faults = []
     for line, row in enumerate(rows, start=2):
@@ -58,7 +234,7 @@ def read_split(path: Path) -> dict[str, Role]:
         elif roles.get(patient, role) != role:
             faults.append(f"line {line}: patient {patient} stands under {roles[patient]} and {role}: a leak")
         else:
-            roles[patient] = cast("Role", role)
+            roles[patient] = role
     if faults or not roles:
         message = (
             f"{path}: {'; '.join(faults) or 'found no row'}; expected columns patient_id, role with one role of "
@@ -79,37 +255,27 @@ def write_split(path: Path, roles: Mapping[str, Role]) -> None:
 def check_split(images: pl.DataFrame, roles: Mapping[str, Role]) -> None:
     """Refuse a patient without a role and an image that stands on two sides, by name.
 
-    ``images`` has columns patient_id and image_sha256, any number of rows an image. Raises CohortError.
+    ``images`` has columns patient_id and image_sha256, any number of rows an image; where it has image_dhash, a
+    near-duplicate on two sides is refused as well. Raises CohortError.
     """
-    absent = sorted(set(images["patient_id"].unique().to_list()) - set(roles))
+    action = "add them to the split file, with role test to leave them out"
+    _refuse_absent(images, roles, "a role in the split", action)
+    refuse_leaks(images, roles, "remove the copies or give these patients one role")
+
+
+def check_folds(images: pl.DataFrame, folds: Mapping[str, int | None]) -> None:
+    """Refuse a patient without a fold and an image that stands in two, or in one and outside, by name.
+
+    ``images`` is as in ``check_split``. Raises CohortError.
+    """
+    _refuse_absent(images, folds, "a fold", f"draw the folds again, or add them to the file as {EXTERNAL}")
+    sides = {patient: EXTERNAL if fold is None else f"fold {fold}" for patient, fold in folds.items()}
+    refuse_leaks(images, sides, "remove the copies, or put these patients into one fold of the file")
+
+
+def _refuse_absent(images: pl.DataFrame, known: Mapping[str, object], what: str, action: str) -> None:
+    """Refuse patients of ``images`` that the division does not know."""
+    absent = sorted(set(images["patient_id"].unique().to_list()) - set(known))
     if absent:
-        message = (
-            f"found {len(absent)} patients without a role in the split ({_some(absent)}), expected one for each; "
-            "add them to the split file, with role test to leave them out"
-        )
+        message = f"found {len(absent)} patients without {what} ({some(absent)}), expected one for each; {action}"
         raise CohortError(message)
-    placed = images.select("patient_id", "image_sha256").unique()
-    placed = placed.with_columns(pl.col("patient_id").replace_strict(roles, return_dtype=pl.String()).alias("role"))
-    leaks = (
-        placed.group_by("image_sha256")
-        .agg(pl.col("role").n_unique().alias("n_roles"), pl.col("patient_id").sort())
-        .filter(pl.col("n_roles") > 1)
-        .sort("image_sha256")
-    )
-    if leaks.height:
-        named = [
-            f"image {row['image_sha256'][:12]} of patients "
-            + " and ".join(f"{patient} ({roles[patient]})" for patient in row["patient_id"])
-            for row in leaks.iter_rows(named=True)
-        ]
-        message = (
-            f"the split leaks: {len(named)} images stand on two sides ({_some(named, '; ')}), expected each on one; "
-            "remove the copies or give these patients one role"
-        )
-        raise CohortError(message)
-
-
-def _some(names: list[str], separator: str = ", ") -> str:
-    """Join the first few names."""
-    more = len(names) - _SHOWN
-    return separator.join(names[:_SHOWN]) + (f"{separator}and {more} more" if more > 0 else "")
