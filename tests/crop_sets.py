@@ -48,12 +48,19 @@ def write_crop_set(
                         "expert_code": code,
                         "match_iou": 0.9 if source == "predicted" else None,
                         "um_per_px": 0.3,
+                        "image_dhash": f"{patient * 0x9E3779B97F4A7C15 % 2**64:016x}" * 4,
+                        "area_um2": 60.0 + 20 * index + float(random.normal()),
+                        "circularity": 0.9,
+                        "nucleus_area_ratio": None if index == 0 else 0.5 + 0.02 * index,
                     }
                 )
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "crops.npy", np.stack(crops))
-    np.save(folder / "masks.npy", np.ones((len(crops), stored_px, stored_px), dtype=np.bool_))
-    pl.DataFrame(rows, schema_overrides={"match_iou": pl.Float64()}).write_parquet(folder / "cells.parquet")
+    masks = np.zeros((len(crops), stored_px, stored_px), dtype=np.bool_)
+    masks[:, stored_px // 4 : -stored_px // 4, stored_px // 4 : -stored_px // 4] = True
+    np.save(folder / "masks.npy", masks)
+    floats = dict.fromkeys(("match_iou", "nucleus_area_ratio"), pl.Float64())
+    pl.DataFrame(rows, schema_overrides=floats).write_parquet(folder / "cells.parquet")
     crop = {"side_um": 9.6, "size_px": 32}
     (folder / "prepare.json").write_text(json.dumps({"crop": crop}), encoding="utf-8")
     return folder

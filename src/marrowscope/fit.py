@@ -19,7 +19,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
-from marrowscope.errors import ConfigError, RunError
+from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs import installed_versions
 from marrowscope.train.checkpoint import (
@@ -32,7 +32,9 @@ from marrowscope.train.checkpoint import (
 )
 from marrowscope.train.dataset import CropSet, class_priors, open_crop_set
 from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, fit_stage
-from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
+from marrowscope.train.imbalance import correct_all
+from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
+from marrowscope.train.targets import standardise
 from marrowscope.train.weights import InitialWeights, load_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
     from marrowscope.vocabulary import Vocabulary
+
+
+_NOT_DECISIVE = {"checkpoint_every_steps", "workers"}
+"""Settings that change how a training runs and not what comes out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,12 @@ def fit_classifier(
     roles = _roles(crop_set, split, config)
     check_split(crop_set.cells, roles)
     _check_crop_size(crop_set, config)
-    data_sha256 = {name: sha256_file(crops / name) for name in ("crops.npy", "cells.parquet")}
+    _check_parts(crop_set, config)
+    data_sha256 = {
+        name: sha256_file(crops / name)
+        for name in ("crops.npy", "masks.npy", "cells.parquet")
+        if (crops / name).is_file()
+    }
     out.mkdir(parents=True, exist_ok=True)
     new_split = out / f"{SPLIT_NAME}.part"
     write_split(new_split, roles)
@@ -100,7 +111,14 @@ def fit_classifier(
     new_split.replace(out / SPLIT_NAME)
     _write_json(out / FIT_NAME, record)
 
-    model = new_classifier(config.architecture, len(vocabulary.categories), config.dropout, config.seed)
+    model = new_classifier(
+        config.architecture,
+        len(vocabulary.categories),
+        config.dropout,
+        config.seed,
+        n_morphology=len(crop_set.measured) if config.loss_weights["morphology"] > 0 else 0,
+        norm=config.norm,
+    )
     counts: dict[str, dict[str, int]] = {}
     plans = [plan for plan in config.stages if plan.epochs]
     best_path, info = out / CLASSIFIER_NAME, None
@@ -151,6 +169,10 @@ def _stage_inputs(
     """Choose the stage's crops on both sides and say what its weights will be."""
     train, validation = ({name for name, given in roles.items() if given == role} for role in ("train", "validation"))
     training_rows = crop_set.rows(train, plan.train_on)
+    labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
+    priors = class_priors(crop_set.labels, training_rows, len(crop_set.categories))
+    corrections = correct_all(labels, {head: len(prior) for head, prior in priors.items()}, config)
+    targets = standardise(crop_set.measured, training_rows)[0] if config.loss_weights["morphology"] > 0 else ()
     info = ClassifierInfo(
         architecture=config.architecture,
         categories=crop_set.categories,
@@ -158,9 +180,12 @@ def _stage_inputs(
         um_per_px=crop_set.um_per_px,
         mean=start.mean,
         std=start.std,
-        priors=class_priors(crop_set.labels, training_rows, len(crop_set.categories)),
+        priors=priors,
         imbalance=config.imbalance,
         tau=config.tau,
+        implied={head: correction.implied for head, correction in corrections.items()},
+        norm=config.norm,
+        morphology=targets,
         initial_weights=start.source,
     )
     return StageInputs(crop_set, training_rows, crop_set.rows(validation, plan.select_on), info, fingerprint)
@@ -184,6 +209,23 @@ def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
         raise ConfigError(message)
 
 
+def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
+    """Refuse a crop set that lacks what a loss term needs."""
+    terms = [name for name in ("evidence", "consistency") if config.loss_weights[name] > 0]
+    if terms and crop_set.masks is None:
+        message = f"{crop_set.folder}: found no masks.npy, expected it for the loss terms {' and '.join(terms)}"
+    elif config.loss_weights["morphology"] > 0 and not crop_set.measured:
+        terms, message = (
+            ["morphology"],
+            f"{crop_set.folder}: found no morphology column in cells.parquet, expected some",
+        )
+    else:
+        return
+    zeros = ", ".join(f"{name} = 0" for name in terms)
+    message += f"; make the crop set again with `marrowscope prepare`, or set {zeros} under [loss_weights]"
+    raise InputError(message)
+
+
 def _check_earlier(path: Path, fingerprint: str) -> None:
     """Refuse to go on with other crops or settings before the earlier training's record is replaced."""
     if not path.is_file():
@@ -203,7 +245,7 @@ def _check_earlier(path: Path, fingerprint: str) -> None:
 def _fingerprint(record: Mapping[str, Any]) -> str:
     """Hash what decides the weights: data, split, vocabulary and settings, less how often they are saved."""
     decisive = {key: record[key] for key in ("data_sha256", "split_sha256", "vocabulary")}
-    settings = {key: value for key, value in record["config"].items() if key != "checkpoint_every_steps"}
+    settings = {key: value for key, value in record["config"].items() if key not in _NOT_DECISIVE}
     return hashlib.sha256(json.dumps(decisive | {"config": settings}, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from marrowscope.errors import InputError, VocabularyError
 from marrowscope.train.config import AugmentConfig
-from marrowscope.train.dataset import class_priors, epoch_order, open_crop_set, training_batch, validation_batches
+from marrowscope.train.dataset import class_priors, epoch_order, open_crop_set, training_crops, validation_batches
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -58,9 +58,22 @@ def test_order_and_batches_are_functions_of_their_keys(crops_dir: Path) -> None:
     np.testing.assert_array_equal(epoch_order(rows, (0, 1, 2)), epoch_order(rows, (0, 1, 2)))
     assert set(epoch_order(rows, (0, 1, 2)).tolist()) == set(range(50))
     assert (epoch_order(rows, (0, 1, 2)) != epoch_order(rows, (0, 1, 3))).any()
-    batch = training_batch(crop_set, rows[:5], 32, AugmentConfig(), (0, 1, 2))
-    alone = training_batch(crop_set, rows[3:4], 32, AugmentConfig(), (0, 1, 2))
-    np.testing.assert_array_equal(batch[3], alone[0])
+    batch = training_crops(crop_set, rows[:5], 32, AugmentConfig(), (0, 1, 2), with_masks=True)
+    alone = training_crops(crop_set, rows[3:4], 32, AugmentConfig(), (0, 1, 2), with_masks=True)
+    for together, single in zip(batch, alone, strict=True):  # crops, then masks
+        np.testing.assert_array_equal(together[3], single[0])
+
+
+def test_an_epoch_may_be_a_draw() -> None:
+    """A part of the crops without repeats, another one each epoch; with weights, repeats in proportion to them."""
+    rows = np.arange(50, dtype=np.int64)
+    part = epoch_order(rows, (0, 1, 2), size=20)
+    assert len(set(part.tolist())) == 20
+    assert set(part.tolist()) != set(epoch_order(rows, (0, 1, 3), size=20).tolist())
+    weights = np.where(rows == 7, 1.0, 1 / 49)
+    drawn = epoch_order(np.arange(50, dtype=np.int64), (0, 1, 2), weights=weights / weights.sum())
+    assert len(drawn) == 50
+    assert 15 <= (drawn == 7).sum() <= 35
 
 
 def test_validation_batches_are_the_stored_centres_in_order(crops_dir: Path) -> None:
@@ -93,7 +106,7 @@ def test_a_broken_crop_set_is_an_input_error(crops_dir: Path) -> None:
 
 def test_crops_and_rows_must_be_as_many(crops_dir: Path) -> None:
     np.save(crops_dir / "crops.npy", np.zeros((3, 46, 46, 3), dtype=np.uint8))
-    with pytest.raises(InputError, match="found 3 crops beside 120 table rows"):
+    with pytest.raises(InputError, match="found 3 crops and 120 masks beside 120 table rows"):
         open_crop_set(crops_dir, load_vocabulary())
 
 

@@ -1,7 +1,8 @@
 """Random changes of a crop that a smear, a stainer or a camera could have made.
 
 Steps: one affine warp (mirror, rotation, size, shift) from the stored crop, whose margin holds real pixels, to the
-network's crop; then stain and lamp in optical density, where dyes add up; then a slight blur. The invariant: the
+network's crop; then stain, lamp and uneven illumination in optical density, where dyes add up; then a slight blur,
+then a JPEG. The cell's mask follows the same warp and grows or shrinks as predicted contours do. The invariant: the
 result is a function of (pixels, configuration, seed, stage, epoch, row) alone, so a resumed training sees equal
 batches.
 """
@@ -12,11 +13,18 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from marrowscope.train.border import dilate_masks
 
 if TYPE_CHECKING:
-    from marrowscope.records import ImageArray
+    from marrowscope.records import ImageArray, MaskArray
     from marrowscope.train.config import AugmentConfig
 
+Matrix = NDArray[np.float64]
+
+_BEST_JPEG = 95
+_HALF = 127
 # Optical density of each 8-bit value over a white of 255; 0 is read as half a grey level, since its log has no end.
 _DENSITY = -np.log(np.maximum(np.arange(256), 0.5) / 255).astype(np.float32)
 
@@ -27,39 +35,51 @@ def center_crop(image: ImageArray, size_px: int) -> ImageArray:
     return image[start : start + size_px, start : start + size_px]
 
 
-def augment_crop(image: ImageArray, size_px: int, config: AugmentConfig, key: tuple[int, ...]) -> ImageArray:
-    """Change one stored crop (s, s, 3) uint8 at random and give (size_px, size_px, 3) uint8.
+def augment_crop(
+    image: ImageArray, size_px: int, config: AugmentConfig, key: tuple[int, ...], mask: MaskArray | None = None
+) -> tuple[ImageArray, MaskArray | None]:
+    """Change one stored crop (s, s, 3) uint8 at random and give (size_px, size_px, 3) uint8 with its mask, if given.
 
     ``key`` is (seed, stage, epoch, row): equal keys give equal crops. Pixels beyond the stored crop are mirrored.
     """
     random = np.random.default_rng(key)
     # A fixed number of draws in a fixed order: switching one change off leaves the others as they were.
     flips, unit = random.random(2) < 0.5, random.uniform(-1, 1, 17)  # noqa: PLR2004  half of the crops
-    blur_draw, blur_size = random.random(2)
-    crop = _warp(image, size_px, config, flips, unit[:4])
-    if config.stain or config.stain_mix or config.brightness:
-        crop = _restain(crop, config, unit[4:])
+    blur_draw, blur_size, slope, jpeg_draw, jpeg_size, growth = random.random(6)
+    matrix = _placement(image.shape[0], size_px, config, flips, unit[:4])
+    crop = _warp(image, matrix, size_px)
+    if config.stain or config.stain_mix or config.brightness or config.illumination:
+        crop = _restain(crop, config, unit[4:], slope)
     if blur_draw < config.blur_chance and config.blur_sigma_px > 0:
         crop = cv2.GaussianBlur(crop, (0, 0), max(0.1, config.blur_sigma_px * blur_size)).astype(np.uint8, copy=False)
-    return crop
+    if jpeg_draw < config.jpeg_chance:
+        crop = _recompress(crop, round(config.jpeg_quality + (_BEST_JPEG - config.jpeg_quality) * jpeg_size))
+    if mask is None:
+        return crop, None
+    turned = _warp(np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255), matrix, size_px) > _HALF
+    return crop, _grow(turned, config.contour_px * (2 * growth - 1))
 
 
-def _warp(
-    image: ImageArray,
+def _placement(
+    stored_px: int,
     size_px: int,
     config: AugmentConfig,
     flips: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
     unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> ImageArray:
-    """Mirror, turn, scale and shift about the crop's centre in one linear interpolation."""
+) -> Matrix:
+    """Mirror, turn, scale and shift about the crop's centre: (2, 3), from the network's crop to the stored one."""
     angle = np.deg2rad(config.rotation_deg * unit[0])
     scale = 1 + config.scale * unit[1]
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if config.flips:
         turn = turn @ np.diag(np.where(flips, -1.0, 1.0))
-    stored_center, center = (image.shape[0] - 1) / 2, (size_px - 1) / 2
+    stored_center, center = (stored_px - 1) / 2, (size_px - 1) / 2
     offset = stored_center - turn @ np.full(2, center) + config.shift_px * unit[2:4]
-    matrix = np.column_stack([turn, offset])
+    return np.column_stack([turn, offset])
+
+
+def _warp(image: ImageArray, matrix: Matrix, size_px: int) -> ImageArray:
+    """Resample by ``matrix`` in one linear interpolation."""
     warped = cv2.warpAffine(
         image,
         matrix,
@@ -71,11 +91,28 @@ def _warp(
 
 
 def _restain(
-    image: ImageArray, config: AugmentConfig, unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    image: ImageArray, config: AugmentConfig, unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]], slope: float
 ) -> ImageArray:
-    """Scale and mix the optical densities of the channels, and add a common one for the lamp."""
+    """Scale and mix the optical densities of the channels, and add a common one for the lamp and its slope.
+
+    The crop was turned at random before, so the slope always runs from left to right.
+    """
     mix = config.stain_mix * unit[:9].reshape(3, 3)
     np.fill_diagonal(mix, 1 + config.stain * unit[9:12])
     matrix = np.column_stack([mix, np.full(3, config.brightness * unit[12])]).astype(np.float32)
     density = cv2.transform(cv2.LUT(image, _DENSITY), matrix)
+    if config.illumination:
+        half = config.illumination * slope / 2
+        density = density + np.linspace(-half, half, image.shape[1], dtype=np.float32)[None, :, None]
     return cv2.convertScaleAbs(cv2.exp(-np.maximum(density, 0)), alpha=255.0).astype(np.uint8, copy=False)
+
+
+def _recompress(image: ImageArray, quality: int) -> ImageArray:
+    """Write and read the crop as a JPEG of ``quality``."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+
+
+def _grow(mask: MaskArray, pixels: float) -> MaskArray:
+    """Grow (or shrink, below 0) a mask (s, s) by a number of pixels, rounded."""
+    return dilate_masks(mask[None], pixels)[0]

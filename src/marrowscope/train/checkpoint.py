@@ -43,6 +43,9 @@ class EpochRow(StageConfig):
     train_loss_cblc: float
     train_loss_countable: float
     train_loss_category: float
+    train_loss_morphology: float | None = Field(default=None, description="null where the term is switched off")
+    train_loss_evidence: float | None = None
+    train_loss_consistency: float | None = None
     validation_loss: float
     validation_loss_cblc: float
     validation_loss_countable: float

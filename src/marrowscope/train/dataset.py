@@ -1,8 +1,9 @@
 """A crop set on disk and the labels of its crops.
 
-A crop set is a folder: ``crops.npy`` (n, s, s, 3) uint8 RGB, ``cells.parquet`` with one row per crop in the same
-order, and ``prepare.json`` with the crop's physical side. Labels are derived here from the expert's raw code by the
-vocabulary, each fact on its own. Crops stay on disk (memory-mapped); a batch is read when it is needed.
+A crop set is a folder: ``crops.npy`` (n, s, s, 3) uint8 RGB, ``masks.npy`` (n, s, s) bool, ``cells.parquet`` with one
+row per crop in the same order, and ``prepare.json`` with the crop's physical side. Labels are derived here from the
+expert's raw code by the vocabulary, each fact on its own. Crops stay on disk (memory-mapped); a batch is read when it
+is needed.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from numpy.typing import NDArray
 
 from marrowscope.errors import InputError, VocabularyError
 from marrowscope.train.augment import augment_crop, center_crop
+from marrowscope.train.targets import measured_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from marrowscope.records import ImageArray, JsonDict
+    from marrowscope.records import ImageArray, JsonDict, MaskArray
     from marrowscope.train.config import AugmentConfig, Source
     from marrowscope.vocabulary import Vocabulary
 
 IntArray = NDArray[np.int64]
-CROPS_NAME, CELLS_NAME, SUMMARY_NAME = "crops.npy", "cells.parquet", "prepare.json"
+FloatArray = NDArray[np.float64]
+CROPS_NAME, MASKS_NAME, CELLS_NAME, SUMMARY_NAME = "crops.npy", "masks.npy", "cells.parquet", "prepare.json"
 COLUMNS = (
     "cell_id", "field_id", "patient_id", "center", "diagnosis", "image_sha256", "source", "expert_code", "match_iou",
     "um_per_px",
@@ -39,13 +42,17 @@ class CropSet:
     """Stored crops (n, s, s, 3) uint8, their table, and their labels by head, each (n,) int64.
 
     Crops without an expert code (predicted cells that nobody labelled) have the label -1 in every head.
-    ``um_per_px`` is the scale of a crop, ``summary`` the content of prepare.json.
+    ``masks`` (n, s, s) bool are the cells in the same frame, None where the set has none; ``measured`` are the
+    morphology columns it has, each (n,) float64 with NaN where not measured. ``um_per_px`` is the scale of a crop,
+    ``summary`` the content of prepare.json.
     """
 
     folder: Path
     crops: ImageArray
+    masks: MaskArray | None
     cells: pl.DataFrame
     labels: Mapping[str, IntArray]
+    measured: Mapping[str, FloatArray]
     categories: tuple[str, ...]
     um_per_px: float
     summary: JsonDict
@@ -88,10 +95,22 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
             "uint8 and every column; make the crop set again with `marrowscope prepare`"
         )
         raise InputError(message)
-    if len(crops) != len(cells):
-        message = f"{folder}: found {len(crops)} crops beside {len(cells)} table rows; make the crop set again"
+    masks = _open_masks(folder)
+    if len(crops) != len(cells) or (masks is not None and masks.shape != crops.shape[:3]):
+        found = f"{len(crops)} crops" + ("" if masks is None else f" and {len(masks)} masks")
+        message = f"{folder}: found {found} beside {len(cells)} table rows; make the crop set again"
         raise InputError(message)
-    return CropSet(folder, crops, cells, _labels(cells, vocabulary, folder), vocabulary.categories, um_per_px, summary)
+    return CropSet(
+        folder=folder,
+        crops=crops,
+        masks=masks,
+        cells=cells,
+        labels=_labels(cells, vocabulary, folder),
+        measured=measured_values(cells),
+        categories=vocabulary.categories,
+        um_per_px=um_per_px,
+        summary=summary,
+    )
 
 
 def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: int) -> dict[str, tuple[float, ...]]:
@@ -103,19 +122,41 @@ def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: i
     }
 
 
-def epoch_order(rows: IntArray, key: tuple[int, int, int]) -> IntArray:
-    """Shuffle ``rows`` as a function of ``key`` = (seed, stage, epoch)."""
-    return np.random.default_rng(key).permutation(rows)
+def epoch_order(
+    rows: IntArray, key: tuple[int, int, int], *, size: int | None = None, weights: FloatArray | None = None
+) -> IntArray:
+    """Give the rows of an epoch in order, as a function of ``key`` = (seed, stage, epoch).
+
+    All of ``rows`` shuffled, or ``size`` of them; with ``weights`` (their probabilities) drawn with replacement.
+    """
+    random = np.random.default_rng(key)
+    n = len(rows) if size is None else min(size, len(rows))
+    if weights is None:
+        return random.permutation(rows)[:n]
+    return random.choice(rows, size=n, p=weights)
 
 
-def training_batch(
-    crop_set: CropSet, rows: IntArray, size_px: int, augment: AugmentConfig, key: tuple[int, int, int]
-) -> ImageArray:
-    """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch)."""
+def training_crops(
+    crop_set: CropSet,
+    rows: IntArray,
+    size_px: int,
+    augment: AugmentConfig,
+    key: tuple[int, int, int],
+    *,
+    with_masks: bool = False,
+) -> tuple[ImageArray, MaskArray]:
+    """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch).
+
+    The masks (n, size_px, size_px) bool follow the same warp; without ``with_masks`` there are none (0, s, s).
+    """
     batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
+    masks = np.zeros((len(rows) if with_masks else 0, size_px, size_px), dtype=np.bool_)
     for place, row in enumerate(rows):
-        batch[place] = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row)))
-    return batch
+        stored = crop_set.masks[row] if with_masks and crop_set.masks is not None else None
+        batch[place], mask = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row)), stored)
+        if mask is not None:
+            masks[place] = mask
+    return batch, masks
 
 
 def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int) -> Iterator[ImageArray]:
@@ -123,6 +164,19 @@ def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_si
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         yield np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
+
+
+def _open_masks(folder: Path) -> MaskArray | None:
+    """Map the masks, or None where the crop set has none; InputError for a file that cannot be read."""
+    path = folder / MASKS_NAME
+    if not path.is_file():
+        return None
+    try:
+        masks: MaskArray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        message = f"{path}: the masks cannot be read ({error}); make the crop set again with `marrowscope prepare`"
+        raise InputError(message) from error
+    return masks
 
 
 def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[str, IntArray]:

