@@ -115,4 +115,4 @@ def _recompress(image: ImageArray, quality: int) -> ImageArray:
 
 def _grow(mask: MaskArray, pixels: float) -> MaskArray:
     """Grow (or shrink, below 0) a mask (s, s) by a number of pixels, rounded."""
-    return dilate_masks(mask[None], pixels)[0]
+    return np.asarray(dilate_masks(mask[None], pixels)[0], dtype=np.bool_)

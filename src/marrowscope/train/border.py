@@ -77,7 +77,7 @@ def background_color(crop: ImageArray, cell_mask: MaskArray) -> NDArray[np.uint8
     brightness = outside.sum(axis=1, dtype=np.int64)
     n_bright = max(1, round(_BRIGHT_SHARE * len(outside)))
     brightest = outside[np.argpartition(brightness, -n_bright)[-n_bright:]]
-    return np.rint(np.median(brightest, axis=0)).astype(np.uint8)
+    return np.asarray(np.rint(np.median(brightest, axis=0)), dtype=np.uint8)
 
 
 def evidence_map(features: Tensor, class_weights: Tensor) -> Tensor:
@@ -93,7 +93,9 @@ def evidence_outside(evidence: Tensor, masks: Tensor) -> Tensor:
 
     The mask is averaged down to the map: a place half covered counts half.
     """
-    inside = functional.adaptive_avg_pool2d(masks[:, None].to(evidence.dtype), evidence.shape[-2:])[:, 0]
+    inside = functional.adaptive_avg_pool2d(masks[:, None].to(evidence.dtype), (evidence.shape[1], evidence.shape[2]))[
+        :, 0
+    ]
     total = evidence.sum(dim=(1, 2))
     outside = (evidence * (1 - inside)).sum(dim=(1, 2))
     return (outside / total.clamp(min=1e-6)).mean()
