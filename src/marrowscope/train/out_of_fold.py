@@ -1,0 +1,65 @@
+"""What a trained classifier says of crops it has not learned from, as a table that needs no torch to be read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import torch
+
+from marrowscope.train.checkpoint import hash_weights, load_tensors
+from marrowscope.train.engine import configure_torch
+from marrowscope.train.export import load_classifier
+from marrowscope.train.model import HEADS, ClassifierInfo
+from marrowscope.train.validation import predict_logits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from marrowscope.train.config import ClassifierConfig
+    from marrowscope.train.dataset import CropSet, IntArray
+
+CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "source", "expert_code")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPriors:
+    """Class shares (k,) of one head: those its logits assume, and those of the cells it was trained on."""
+
+    implied: NDArray[np.float64]
+    trained: NDArray[np.float64]
+
+
+def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: ClassifierConfig) -> pl.DataFrame:
+    """Predict the unchanged crops of ``rows`` on the device of ``config``: a row each, in order.
+
+    Beside the cell's own columns it has, by head, the label and ``logp_<head>``: the log-probabilities (k,) the network
+    was trained to give, minus infinity for a class that was never trained.
+    """
+    device = configure_torch(config)
+    model, info, _ = load_classifier(weights)
+    logits = predict_logits(model.to(device), crop_set, rows, info, batch_size=config.batch_size)
+    table = crop_set.cells[rows].select(CELL_COLUMNS)
+    for head, values in logits.items():
+        known = torch.tensor(info.trained(head))
+        log_p = torch.log_softmax(values.masked_fill(~known, -math.inf), dim=1).numpy()
+        table = table.with_columns(
+            pl.Series(f"label_{head}", crop_set.labels[head][rows], dtype=pl.Int64()),
+            pl.Series(f"logp_{head}", log_p, dtype=pl.Array(pl.Float32(), log_p.shape[1])),
+        )
+    return table
+
+
+def read_priors(weights: Path) -> tuple[str, dict[str, HeadPriors]]:
+    """Give the SHA-256 of a classifier's weights, and the priors of each head."""
+    tensors, meta = load_tensors(weights)
+    info = ClassifierInfo.model_validate(meta["info"])
+    priors = {
+        head: HeadPriors(np.array(info.implied_prior(head)), np.array(info.implied_prior(head, 0.0))) for head in HEADS
+    }
+    return hash_weights(tensors), priors
