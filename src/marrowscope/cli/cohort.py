@@ -1,4 +1,4 @@
-"""`marrowscope cohort`: check a cohort, export a run's contours for correction, import other formats."""
+"""`marrowscope cohort`: check a cohort, draw its folds, export a run for correction, import other formats."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from marrowscope.cli.cohort_folds import folds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +40,8 @@ class SourceFormat(StrEnum):
     GEOJSON = "geojson"
 
 
-app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, exchange annotations with other tools.")
+app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, divide it, exchange annotations.")
+app.command()(folds)
 
 
 @app.command()
