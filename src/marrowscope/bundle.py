@@ -67,7 +67,9 @@ class BundleSpec(StageConfig):
     implied_prior_cblc: float | None = Field(default=None, ge=0, le=1, description="CBLC share that p_cblc assumes")
     implied_prior_countable: float | None = Field(default=None, ge=0, le=1, description="share p_countable assumes")
     threshold: float | None = Field(default=None, ge=0, le=1, description="study threshold of the CBLC ratio")
-    calibration: dict[str, Any] = Field(default_factory=dict, description="temperature of each head, for example")
+    calibration: dict[str, Any] = Field(
+        default_factory=dict, description="how and on what each head's temperature was fitted"
+    )
     metrics: dict[str, Any] = Field(default_factory=dict, description="as measured, with n, on what")
     training_data: dict[str, Any] = Field(default_factory=dict, description="what it was trained on, and fingerprints")
     licences: dict[str, str] = Field(default_factory=dict, description="part to licence and attribution")

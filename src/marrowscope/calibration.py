@@ -20,8 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+
+from marrowscope import metrics
+from marrowscope.config import StageConfig
 
 RealArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -31,6 +35,9 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 MIN_CELLS = 50
 N_BINS = 15
 _TOLERANCE = 1e-6
+
+CROSSFIT_NAME, CALIBRATION_NAME = "crossfit.json", "calibration.json"
+"""Files of a cross-fit folder: the manifest, and a ``Calibration``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,39 @@ class ReliabilityBin:
     n: int
     mean_probability: float
     share_true: float
+
+
+class HeadCalibration(StageConfig):
+    """One head's temperature, and what it changes on cells it was not fitted on.
+
+    The figures are nested: each fold's cells are turned by a temperature fitted on the other folds alone. Null where
+    one is not defined.
+    """
+
+    temperature: float = Field(gt=0, description="fitted on every out-of-fold cell; 1 where that was not possible")
+    reason: str = Field(default="", description="why the temperature is 1, or a limit of the search")
+    n_cells: int = Field(description="labelled out-of-fold cells of a trained class")
+    n_left_out: int = Field(description="cells without a label, or of a class their fold had no training cell of")
+    nested_temperatures: dict[str, float] = Field(description="fold to the temperature fitted on the other folds")
+    nll_before: float | None = Field(description="mean negative log-likelihood in nats at temperature 1")
+    nll_after: float | None
+    ece_before: float | None = Field(description="expected calibration error, 15 bins of equal numbers of cells")
+    ece_after: float | None
+
+
+class Calibration(StageConfig):
+    """Temperatures of an ensemble and the members they belong to: the content of calibration.json."""
+
+    schema_version: int = 1
+    method: str = "softmax((z - log q) / T + log t), T by head of least negative log-likelihood on out-of-fold cells"
+    source: str = Field(description="contours the cells were cut by: predicted or expert")
+    n_patients: int
+    members: dict[str, str] = Field(description="folder of each fold's training to the SHA-256 of its weights")
+    heads: dict[str, HeadCalibration]
+
+    def temperatures(self) -> dict[str, float]:
+        """Give the temperature of each head."""
+        return {head: fitted.temperature for head, fitted in self.heads.items()}
 
 
 def fit_temperature(
@@ -104,6 +144,49 @@ def apply_temperature(logits: RealArray, implied: RealArray, wanted: RealArray, 
     return probabilities
 
 
+def nested_calibration(
+    logits: RealArray, labels: IntArray, folds: IntArray, implied: RealArray, wanted: RealArray
+) -> tuple[HeadCalibration, RealArray, RealArray]:
+    """Fit one head's temperature on cells of several folds, and show what it does on cells it was not fitted on.
+
+    ``folds`` (n,) says in which fold a cell was left out; ``implied`` and ``wanted`` are (n, k). Gives the record, its
+    temperature fitted on all cells, and the probabilities (n, k) at temperature 1 and at the nested temperatures.
+    """
+    known = trained_labels(labels, implied)
+    before = apply_temperature(logits, implied, wanted)
+    after = np.empty_like(before)
+    nested = {}
+    for fold in np.unique(folds):
+        inside = folds == fold
+        fit = fit_temperature(logits[~inside], labels[~inside], implied[~inside], wanted[~inside])
+        after[inside] = apply_temperature(logits[inside], implied[inside], wanted[inside], fit.value)
+        nested[str(fold)] = fit.value
+    fit = fit_temperature(logits, labels, implied, wanted)
+    figures = (calibration_figures(probabilities[known], labels[known]) for probabilities in (before, after))
+    (nll_before, ece_before), (nll_after, ece_after) = figures
+    record = HeadCalibration(
+        temperature=fit.value,
+        reason=fit.reason,
+        n_cells=fit.n_cells,
+        n_left_out=fit.n_left_out,
+        nested_temperatures=nested,
+        nll_before=nll_before,
+        nll_after=nll_after,
+        ece_before=ece_before,
+        ece_after=ece_after,
+    )
+    return record, before, after
+
+
+def calibration_figures(probabilities: RealArray, labels: IntArray) -> tuple[float | None, float | None]:
+    """Give negative log-likelihood and expected calibration error of (n, k) probabilities; None without cells."""
+    if not len(labels):
+        return None, None
+    return negative_log_likelihood(probabilities, labels), expected_calibration_error(
+        *binary_event(probabilities, labels)
+    )
+
+
 def trained_labels(labels: IntArray, implied: RealArray) -> BoolArray:
     """Say for each cell (n,) whether it has a label, and one with a share in its row of ``implied`` (n, k)."""
     labelled = labels >= 0
@@ -132,14 +215,11 @@ def binary_event(probabilities: RealArray, labels: IntArray) -> tuple[RealArray,
 
 
 def reliability_table(probability: RealArray, true: BoolArray, bins: int = N_BINS) -> tuple[ReliabilityBin, ...]:
-    """Group cells by ``probability`` (n,) into at most ``bins`` bins of about equal numbers of cells.
+    """Group cells by ``probability`` (n,) into at most ``bins`` bins of equal numbers of cells; none give none.
 
-    Equal probabilities stand in one bin, so the order of the cells decides nothing. No cells give no bins.
+    Equal probabilities stand in one bin, so the order of the cells decides nothing.
     """
-    if not len(probability):
-        return ()
-    inner = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
-    place = np.searchsorted(inner, probability, side="left")
+    place = metrics.equal_mass_bins(probability, bins)
     return tuple(
         ReliabilityBin(
             lower=float(probability[inside].min()),
@@ -158,8 +238,12 @@ def expected_calibration_error(probability: RealArray, true: BoolArray, bins: in
     Few cells make it too large even for perfect probabilities: read it beside n.
     """
     table = reliability_table(probability, true, bins)
-    n = sum(row.n for row in table)
-    return sum(row.n * abs(row.share_true - row.mean_probability) for row in table) / n if n else math.nan
+    n = np.array([row.n for row in table], dtype=np.float64)
+    sums = (
+        n * np.array([getattr(row, name) for row in table], dtype=np.float64)
+        for name in ("mean_probability", "share_true")
+    )
+    return metrics.expected_calibration_error(n, *sums)
 
 
 def _evidence(logits: RealArray, implied: RealArray, wanted: RealArray) -> tuple[RealArray, RealArray]:

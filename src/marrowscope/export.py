@@ -1,8 +1,8 @@
 """Trained classifiers and a segmenter to a bundle: graphs, parity, golden sample, card.
 
-Steps: every member becomes an ONNX graph and is compared with torch on crops of its own crop set; the segmenter is
-checked to be the one whose contours the members were trained on; a golden sample is computed with ONNX Runtime in
-float32; everything is written and hashed. A graph that differs is never written.
+Steps: every member becomes an ONNX graph, the temperatures of its cross-fit inside, and is compared with torch on crops
+of its own crop set; the segmenter is checked to be the one whose contours the members were trained on; a golden sample
+is computed with ONNX Runtime in float32; everything is written and hashed. A graph that differs is never written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from marrowscope.bundle import (
     VocabularyReference,
     write_bundle,
 )
+from marrowscope.calibration import CALIBRATION_NAME, CROSSFIT_NAME, Calibration
 from marrowscope.config import StageConfig, validate_config
 from marrowscope.crop import CropSpec
 from marrowscope.errors import BundleError, InputError, RunError
@@ -35,7 +36,7 @@ from marrowscope.quality import QualityRules
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME
 from marrowscope.train.dataset import open_crop_set
-from marrowscope.train.export import check_parity, export_classifier, load_classifier
+from marrowscope.train.export import Readout, check_parity, export_classifier, load_classifier
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -99,19 +100,25 @@ def export_bundle(
     crops: Path | None = None,
     description: BundleDescription | None = None,
     other_segmenter: bool = False,
+    calibrate: bool = True,
 ) -> Bundle:
     """Write the bundle ``out`` from finished training folders and the segmenter's graph.
 
-    ``crops`` is the crop set for parity and golden sample, by default the one the first member was trained on; a few
-    of its images become part of the bundle. Raises RunError for an unfinished training, InputError for a segmenter
+    A cross-fit folder stands for its folds, with the temperatures fitted on what they left out (unless ``calibrate`` is
+    off). ``crops`` is the crop set for parity and golden sample, by default the one the first member was trained on; a
+    few of its images become part of the bundle. Raises RunError for an unfinished training, InputError for a segmenter
     other than the one that cut the members' crops (unless ``other_segmenter``), BundleError when a graph differs.
     """
     description = description or BundleDescription()
+    trainings, calibration = _members(trainings, calibrate=calibrate)
     records = [_read_record(folder) for folder in trainings]
     if not records:
         message = "found no training folder, expected at least one; name the --out of `marrowscope train classifier`"
         raise InputError(message)
     opened = Segmenter.from_onnx(segmenter)
+    if calibration is not None:
+        _check_calibrated(trainings, records, calibration)
+    readout = Readout(description.decision_tau, {} if calibration is None else calibration.temperatures())
     for folder, record in zip(trainings, records, strict=True):
         _check_segmenter(folder, record, segmenter, opened.sha256, allowed=other_segmenter)
     network = open_network(segmenter, _REFERENCE)
@@ -126,7 +133,7 @@ def export_bundle(
         graphs = [Path(scratch) / f"classifier-{index}.onnx" for index in range(len(records))]
         sample = _sample(crop_set, N_PARITY_CROPS, info.crop_px)
         members = [
-            _export_member(folder, record, graph, sample, description.decision_tau)
+            _export_member(folder, record, graph, sample, readout)
             for folder, record, graph in zip(trainings, records, graphs, strict=True)
         ]
         golden = make_golden(
@@ -135,7 +142,7 @@ def export_bundle(
             field,
             _sample(crop_set, N_GOLDEN_CROPS, info.crop_px),
         )
-        spec = _specify(description, vocabulary, members, opened.config)
+        spec = _specify(description, vocabulary, members, opened.config, calibration)
         files: dict[str, Path | bytes] = {
             **{graph.name: graph for graph in graphs},
             **segmenter_files,
@@ -175,6 +182,7 @@ def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: st
         vocabulary_version=spec.vocabulary.version,
         not_trained=", ".join(_never_predicted(members)) or "none",
         prior_cblc=f"{spec.implied_prior_cblc:.3f}",
+        calibration=_say_calibration(spec.calibration),
         trained_on=spec.training_data["description"],
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
@@ -188,7 +196,11 @@ def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: st
 
 
 def _specify(
-    description: BundleDescription, vocabulary: Vocabulary, members: Sequence[Member], segmenter: SegmenterConfig
+    description: BundleDescription,
+    vocabulary: Vocabulary,
+    members: Sequence[Member],
+    segmenter: SegmenterConfig,
+    calibration: Calibration | None,
 ) -> BundleSpec:
     """Put what is known of the parts into the bundle's specification."""
     info, prepared = members[0].info, members[0].record["prepared"]
@@ -210,12 +222,65 @@ def _specify(
         implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
         implied_prior_countable=_implied_prior(members, "countable", tau)[1],
         threshold=description.threshold,
+        calibration={} if calibration is None else _calibration_table(calibration),
         metrics={name: _metrics(member.record) for name, member in numbered},
         training_data={
             "description": description.trained_on,
             **{name: _fingerprint(member.record) for name, member in numbered},
         },
         licences=description.licences,
+    )
+
+
+def _members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Path], Calibration | None]:
+    """Give the training folders, those of its folds for a cross-fit folder, and the temperatures of the latter."""
+    crossfits = [folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()]
+    if not crossfits:
+        return list(trainings), None
+    if len(trainings) > 1:
+        message = (
+            f"found {len(trainings)} folders, {crossfits[0]} among them a cross-fit, expected a cross-fit alone: its "
+            "temperatures belong to its own folds; export it alone, or name the folds' folders"
+        )
+        raise InputError(message)
+    path = crossfits[0] / CALIBRATION_NAME
+    try:
+        calibration = Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: no readable calibration ({error}); train every fold, the last one writes it"
+        raise RunError(message) from error
+    return [crossfits[0] / name for name in calibration.members], calibration if calibrate else None
+
+
+def _check_calibrated(trainings: Sequence[Path], records: Sequence[JsonDict], calibration: Calibration) -> None:
+    """Refuse weights other than those whose predictions the temperatures were fitted on."""
+    for folder, record in zip(trainings, records, strict=True):
+        found, expected = record["result"]["weights_sha256"], calibration.members[folder.name]
+        if found != expected:
+            message = (
+                f"{folder}: found weights {found[:12]}, expected {expected[:12]}, those of {CALIBRATION_NAME}; finish "
+                "the cross-fit again with `marrowscope train classifier --folds ... --resume`"
+            )
+            raise InputError(message)
+
+
+def _calibration_table(calibration: Calibration) -> JsonDict:
+    """Give what bundle.toml says of the temperatures that are inside the graphs."""
+    kept = calibration.model_dump(mode="json", include={"method", "source", "n_patients"})
+    heads = {name: fitted.model_dump(mode="json", exclude_none=True) for name, fitted in calibration.heads.items()}
+    return kept | heads
+
+
+def _say_calibration(table: Mapping[str, Any]) -> str:
+    """Word the calibration for the card."""
+    if not table:
+        return "They are not calibrated."
+    heads = ", ".join(
+        f"{name} {fitted['temperature']:.2f}" for name, fitted in table.items() if isinstance(fitted, dict)
+    )
+    return (
+        f"Temperatures (inside the graphs; {heads}) were fitted on cells of {table['n_patients']} patients, each "
+        "predicted by the member that had not seen them."
     )
 
 
@@ -288,13 +353,11 @@ def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDAr
     return best
 
 
-def _export_member(
-    folder: Path, record: JsonDict, graph: Path, sample: ImageArray, decision_tau: float | None
-) -> Member:
+def _export_member(folder: Path, record: JsonDict, graph: Path, sample: ImageArray, readout: Readout) -> Member:
     """Write one member's graph and prove it equal to torch on ``sample``."""
     weights = folder / CLASSIFIER_NAME
-    info = export_classifier(weights, graph, decision_tau)
-    return Member(folder, record, info, check_parity(weights, graph, sample, decision_tau))
+    info = export_classifier(weights, graph, readout)
+    return Member(folder, record, info, check_parity(weights, graph, sample, readout))
 
 
 def _common_info(trainings: Sequence[Path]) -> ClassifierInfo:

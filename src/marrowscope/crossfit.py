@@ -1,0 +1,399 @@
+"""One training for each fold, and what the folds together say about calibration.
+
+A cross-fit folder holds
+    folds.csv             in which fold each patient is left out
+    crossfit.json         everything needed to repeat the run: settings, hashes, versions, what each fold became
+    fold-<k>/             the training folder of fold k, and oof.parquet, its predictions of the patients left out
+    oof.parquet           the predictions of all folds: each patient by the one network that never saw it
+    calibration.json      temperature of each head, for the members named there
+    calibration.csv       negative log-likelihood and calibration error before and after, overall and by center
+    reliability.csv       the bins behind them
+Invariant: the patients of fold k neither train nor select in fold k; external patients enter no fold. Folds may be
+trained one at a time, on several machines; the one that completes the set, or ``join_folds``, does the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from marrowscope import __version__
+from marrowscope.calibration import (
+    CALIBRATION_NAME,
+    CROSSFIT_NAME,
+    Calibration,
+    binary_event,
+    calibration_figures,
+    nested_calibration,
+    reliability_table,
+    trained_labels,
+)
+from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
+from marrowscope.errors import CohortError, ConfigError, RunError
+from marrowscope.fit import fit_classifier
+from marrowscope.imaging import sha256_file
+from marrowscope.runs import installed_versions
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
+from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.out_of_fold import predict_table, read_priors
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from marrowscope.cohort.folds import Role
+    from marrowscope.records import JsonDict
+    from marrowscope.train.config import ClassifierConfig, Source
+    from marrowscope.train.dataset import CropSet
+    from marrowscope.train.engine import Progress
+    from marrowscope.vocabulary import Vocabulary
+
+FOLDS_NAME, OOF_NAME, CALIBRATION_TABLE, RELIABILITY_TABLE = (
+    "folds.csv", "oof.parquet", "calibration.csv", "reliability.csv",
+)  # fmt: skip
+# Settings that may differ between machines: they move how fast a fold is trained, and roundings.
+_OF_THE_MACHINE = {"checkpoint_every_steps", "threads", "device", "precision", "compile", "workers"}
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """State of a cross-fit folder: folds that are trained, those still missing; calibrated once none is missing."""
+
+    folder: Path
+    finished: tuple[int, ...]
+    missing: tuple[int, ...]
+    calibration: Calibration | None
+
+
+def fit_folds(
+    crops: Path,
+    out: Path,
+    config: ClassifierConfig,
+    folds: Mapping[str, int | None] | Path,
+    *,
+    only_fold: int | None = None,
+    vocabulary: Vocabulary | None = None,
+    resume: bool = False,
+    on_progress: Callable[[int, Progress], None] | None = None,
+) -> CrossFit:
+    """Train on the crop set ``crops`` once a fold, each left out in turn, and calibrate when all are there.
+
+    ``folds`` maps patients to the fold that leaves them out (None: external, in no fold) or names a folds.csv.
+    ``only_fold`` trains that one alone. With ``resume`` finished folds are kept and a broken one goes on.
+    ``on_progress`` hears the fold and where its training stands. Raises CohortError for folds that leak, ConfigError
+    for a fold that is not there, RunError when ``out`` holds other folds or settings, or some and ``resume`` is off.
+    """
+    vocabulary = vocabulary or load_vocabulary()
+    crop_set = open_crop_set(crops, vocabulary)
+    assigned = read_folds(folds) if isinstance(folds, Path) else dict(folds)
+    check_folds(crop_set.cells, assigned)
+    numbers = _numbers(assigned)
+    chosen = numbers if only_fold is None else [only_fold]
+    _check_fold_numbers(crop_set, assigned, chosen)
+    record = _describe(crop_set, config, assigned, vocabulary)
+    _check_earlier(out, record, resume=resume or only_fold is not None)
+    out.mkdir(parents=True, exist_ok=True)
+    if isinstance(folds, Path) and not (out / FOLDS_NAME).exists():
+        shutil.copyfile(folds, out / FOLDS_NAME)
+    elif not isinstance(folds, Path):
+        write_folds(out / FOLDS_NAME, assigned, _patients(crop_set.cells))
+    if not (out / CROSSFIT_NAME).is_file():
+        _write_json(out / CROSSFIT_NAME, record)
+    for fold in chosen:
+        if not (resume and _is_finished(out, fold)):
+            _fit_fold(crop_set, out, config, assigned, fold, resume=resume, on_progress=on_progress)
+    missing = tuple(fold for fold in numbers if not _is_finished(out, fold))
+    if missing:
+        return CrossFit(out, tuple(fold for fold in numbers if fold not in missing), missing, None)
+    return join_folds(out)
+
+
+def join_folds(out: Path) -> CrossFit:
+    """Put the finished folds of ``out`` together: out-of-fold predictions, temperatures, tables, manifest.
+
+    Raises RunError naming the folds that are missing or were trained on other crops or with other settings, CohortError
+    for one that learned from patients it should have left out.
+    """
+    record = _read_json(out / CROSSFIT_NAME)
+    assigned = read_folds(out / FOLDS_NAME)
+    numbers = _numbers(assigned)
+    missing = [fold for fold in numbers if not _is_finished(out, fold)]
+    if missing:
+        message = (
+            f"{out}: found no predictions of fold {', '.join(map(str, missing))}, expected those of every fold; train "
+            "them with `marrowscope train classifier --folds ... --fold` or copy their folders here"
+        )
+        raise RunError(message)
+    fits = {fold: _read_json(_folder(out, fold) / FIT_NAME) for fold in numbers}
+    for fold, fit in fits.items():
+        _check_member(_folder(out, fold), fit, record)
+        _check_left_out(read_split(_folder(out, fold) / SPLIT_NAME), assigned, fold)
+    cells = pl.concat([pl.read_parquet(_folder(out, fold) / OOF_NAME) for fold in numbers])
+    _check_cells(cells, assigned, out)
+    cells.write_parquet(out / OOF_NAME)
+    calibration = _calibrate(cells, out, numbers)
+    members = {
+        str(fold): {
+            "weights_sha256": fit["result"]["weights_sha256"],
+            "split_sha256": fit["split_sha256"],
+            "initial_weights": fit["result"]["initial_weights"],
+            "best_epoch": fit["result"]["best_epoch"],
+            "stages": fit["stages"],
+            "versions": fit["versions"],
+        }
+        for fold, fit in fits.items()
+    }
+    finished = {"folds": members, "oof_sha256": sha256_file(out / OOF_NAME)}
+    _write_json(out / CROSSFIT_NAME, record | finished)
+    return CrossFit(out, tuple(numbers), (), calibration)
+
+
+def _fit_fold(
+    crop_set: CropSet,
+    out: Path,
+    config: ClassifierConfig,
+    assigned: Mapping[str, int | None],
+    fold: int,
+    *,
+    resume: bool,
+    on_progress: Callable[[int, Progress], None] | None,
+) -> None:
+    """Train one fold and predict its patients; oof.parquet, written last, says that the fold is finished."""
+    roles = fold_roles(assigned, fold, _patients(crop_set.cells), config.validation_fraction, config.seed)
+    _check_left_out(roles, assigned, fold)
+    folder = _folder(out, fold)
+    with tempfile.TemporaryDirectory(prefix="marrowscope-fold-") as scratch:
+        split = Path(scratch) / SPLIT_NAME
+        write_split(split, roles)
+        result = fit_classifier(
+            crop_set.folder,
+            folder,
+            config,
+            split=split,
+            resume=resume,
+            on_progress=None if on_progress is None else lambda now: on_progress(fold, now),
+        )
+    rows = crop_set.rows(_members(assigned, fold), _source(crop_set))
+    table = predict_table(result.weights_path, crop_set, rows, config)
+    table = table.with_columns(pl.lit(fold, pl.Int64()).alias("fold"))
+    temporary = folder / f"{OOF_NAME}.part"
+    table.write_parquet(temporary)
+    temporary.replace(folder / OOF_NAME)
+
+
+def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibration:
+    """Fit the temperatures on every out-of-fold cell, and write them with their nested figures by center."""
+    priors = {fold: read_priors(_folder(out, fold) / CLASSIFIER_NAME) for fold in numbers}
+    folds = cells["fold"].to_numpy()
+    place = np.searchsorted(np.array(numbers), folds)
+    heads, figures, bins = {}, [], []
+    for head in ("cblc", "countable", "category"):
+        implied, wanted = (
+            np.stack([getattr(priors[fold][1][head], name) for fold in numbers])[place]
+            for name in ("implied", "trained")
+        )
+        labels = cells[f"label_{head}"].to_numpy()
+        logits = cells[f"logp_{head}"].to_numpy().astype(np.float64)
+        heads[head], before, after = nested_calibration(logits, labels, folds, implied, wanted)
+        known = trained_labels(labels, implied)
+        for center, rows in _groups(cells["center"], known):
+            n = {"n_cells": len(rows), "n_patients": cells["patient_id"][rows].n_unique()}
+            (nll_before, ece_before), (nll_after, ece_after) = (
+                calibration_figures(values[rows], labels[rows]) for values in (before, after)
+            )
+            figures.append(
+                {"head": head, "center": center, **n, "nll_before": nll_before, "nll_after": nll_after}
+                | {"ece_before": ece_before, "ece_after": ece_after}
+            )
+            for state, values in (("before", before), ("after", after)):
+                table = reliability_table(*binary_event(values[rows], labels[rows]))
+                bins += [
+                    {"head": head, "center": center, "calibration": state, "bin": index}
+                    | {name: getattr(row, name) for name in row.__slots__}
+                    for index, row in enumerate(table)
+                ]
+    calibration = Calibration(
+        source=cells["source"][0],
+        n_patients=cells["patient_id"].n_unique(),
+        members={_folder(out, fold).name: priors[fold][0] for fold in numbers},
+        heads=heads,
+    )
+    pl.DataFrame(figures).write_csv(out / CALIBRATION_TABLE)
+    pl.DataFrame(bins).write_csv(out / RELIABILITY_TABLE)
+    _write_json(out / CALIBRATION_NAME, calibration.model_dump(mode="json"))
+    return calibration
+
+
+def _groups(centers: pl.Series, known: NDArray[np.bool_]) -> Iterable[tuple[str, NDArray[np.int64]]]:
+    """Give the rows of all known cells, then those of each center by name."""
+    yield "all", np.flatnonzero(known)
+    for center in centers.unique().sort().to_list():
+        yield center, np.flatnonzero(known & (centers == center).to_numpy())
+
+
+def _source(crop_set: CropSet) -> Source:
+    """Contours of the crops that are predicted: the ones a prediction will see, where the crop set has them."""
+    labelled = crop_set.cells.filter(pl.col("expert_code").is_not_null())
+    return "predicted" if (labelled["source"] == "predicted").any() else "expert"
+
+
+def _patients(cells: pl.DataFrame) -> pl.DataFrame:
+    return cells.select("patient_id", "center", "diagnosis").unique("patient_id").sort("patient_id")
+
+
+def _numbers(assigned: Mapping[str, int | None]) -> list[int]:
+    return sorted({fold for fold in assigned.values() if fold is not None})
+
+
+def _members(assigned: Mapping[str, int | None], fold: int) -> set[str]:
+    return {patient for patient, given in assigned.items() if given == fold}
+
+
+def _folder(out: Path, fold: int) -> Path:
+    return out / f"fold-{fold}"
+
+
+def _is_finished(out: Path, fold: int) -> bool:
+    return (_folder(out, fold) / OOF_NAME).is_file()
+
+
+def _describe(
+    crop_set: CropSet, config: ClassifierConfig, assigned: Mapping[str, int | None], vocabulary: Vocabulary
+) -> JsonDict:
+    """Give what decides the run; ``join_folds`` adds what each fold became."""
+    ordered = {patient: "external" if fold is None else fold for patient, fold in sorted(assigned.items())}
+    return {
+        "schema_version": 1,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "marrowscope_version": __version__,
+        "config": config.model_dump(mode="json"),
+        "seed": config.seed,
+        "crops": str(crop_set.folder.resolve()),
+        "prepared": crop_set.summary,
+        "segmenter_sha256": crop_set.summary.get("segmenter_sha256"),
+        "data_sha256": {name: sha256_file(crop_set.folder / name) for name in _hashed(crop_set.folder)},
+        "assigned_sha256": hashlib.sha256(json.dumps(ordered).encode()).hexdigest(),
+        "n_folds": len(_numbers(assigned)),
+        "n_external_patients": sum(fold is None for fold in assigned.values()),
+        "predicted_crops": _source(crop_set),
+        "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
+        "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
+    }
+
+
+def _hashed(crops: Path) -> list[str]:
+    """Give the files of a crop set that decide a training."""
+    return [name for name in ("crops.npy", "masks.npy", "cells.parquet") if (crops / name).is_file()]
+
+
+def _decisive(record: Mapping[str, Any]) -> JsonDict:
+    """Give what must be equal in everything that stands in one cross-fit folder."""
+    settings = {key: value for key, value in record["config"].items() if key not in _OF_THE_MACHINE}
+    return {"data_sha256": record["data_sha256"], "vocabulary": record["vocabulary"], "config": settings}
+
+
+def _check_fold_numbers(crop_set: CropSet, assigned: Mapping[str, int | None], chosen: Sequence[int]) -> None:
+    """Refuse a fold that is not there, and one that would predict nothing."""
+    numbers = _numbers(assigned)
+    if not set(chosen) <= set(numbers):
+        message = f"fold: found {chosen[0]}, expected one of {', '.join(map(str, numbers))}; choose one of the folds"
+        raise ConfigError(message)
+    source = _source(crop_set)
+    empty = [str(fold) for fold in numbers if not len(crop_set.rows(_members(assigned, fold), source))]
+    if empty:
+        message = (
+            f"{crop_set.folder}: found no labelled {source} crop of the patients of fold {', '.join(empty)}, expected "
+            "some in every fold; draw the folds from this crop set"
+        )
+        raise CohortError(message)
+
+
+def _check_earlier(out: Path, record: JsonDict, *, resume: bool) -> None:
+    """Refuse a folder with an earlier run that is not to go on, or that has other crops, folds or settings."""
+    if not (out / CROSSFIT_NAME).is_file():
+        if (out / FIT_NAME).is_file():
+            message = f"{out}: found a training without folds, expected a new folder; choose another --out"
+            raise RunError(message)
+        return
+    if not resume:
+        message = f"{out}: found an earlier cross-fit, expected a new folder; add --resume to go on or choose another"
+        raise RunError(message)
+    earlier = _read_json(out / CROSSFIT_NAME)
+    different = [name for name, value in _decisive(record).items() if _decisive(earlier)[name] != value]
+    different += ["folds"] if earlier["assigned_sha256"] != record["assigned_sha256"] else []
+    if different:
+        message = (
+            f"{out}: found a cross-fit with other {', '.join(different)}, expected equal ones; go on with the first "
+            "call's arguments or choose another --out"
+        )
+        raise RunError(message)
+
+
+def _check_member(folder: Path, fit: JsonDict, record: JsonDict) -> None:
+    """Refuse a fold, copied here, that was trained on other crops or with other settings."""
+    if "result" not in fit:
+        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
+        raise RunError(message)
+    ours, theirs = _decisive(record), _decisive(fit)
+    different = [name for name, value in ours.items() if theirs[name] != value]
+    if different:
+        message = (
+            f"{folder}: found other {', '.join(different)} than in {CROSSFIT_NAME}, expected equal ones; train again"
+        )
+        raise RunError(message)
+
+
+def _check_left_out(roles: Mapping[str, Role], assigned: Mapping[str, int | None], fold: int) -> None:
+    """Refuse roles under which a patient that the fold leaves out, or an external one, trains or selects."""
+    seen = sorted(
+        patient for patient, role in roles.items() if role != "test" and assigned.get(patient, None) in {None, fold}
+    )
+    if seen:
+        message = (
+            f"fold {fold}: patients {', '.join(seen[:5])} train or select, expected them left out; draw the folds "
+            "again and train this one anew"
+        )
+        raise CohortError(message)
+
+
+def _check_cells(cells: pl.DataFrame, assigned: Mapping[str, int | None], out: Path) -> None:
+    """Refuse predictions that no fold's network may have made, or made twice."""
+    strays = {
+        patient
+        for patient, fold in cells.select("patient_id", "fold").unique().iter_rows()
+        if assigned.get(patient) != fold
+    }
+    if strays or cells["cell_id"].is_duplicated().any():
+        message = (
+            f"{out}: found predictions of {', '.join(sorted(strays)) or 'a cell'} by another fold or twice, expected "
+            f"each cell once, by the fold of its patient in {FOLDS_NAME}; train these folds again"
+        )
+        raise RunError(message)
+
+
+def _read_json(path: Path) -> JsonDict:
+    try:
+        record: JsonDict = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: no readable record of a cross-fit ({error}); give the --out of `train classifier --folds`"
+        raise RunError(message) from error
+    return record
+
+
+def _write_json(path: Path, value: JsonDict) -> None:
+    """Write JSON atomically."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

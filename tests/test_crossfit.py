@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+pytest.importorskip("torch")
+
+from marrowscope.calibration import Calibration, apply_temperature
+from marrowscope.cohort.folds import read_folds, read_split, write_split
+from marrowscope.crossfit import fit_folds, join_folds
+from marrowscope.errors import CohortError, ConfigError, RunError
+from marrowscope.train.checkpoint import hash_weights, load_tensors
+from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.out_of_fold import predict_table, read_priors
+from marrowscope.vocabulary import load_vocabulary
+from tests.crop_sets import tiny_config, write_crop_set
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.train.config import ClassifierConfig
+
+FOLDS = {"p0": 0, "p1": 1, "p2": 2, "p3": 0, "p4": 1, "p5": None}
+
+
+def config() -> ClassifierConfig:
+    stage = {"name": "short", "train_on": "expert", "select_on": "predicted", "epochs": 2, "learning_rate": 3e-3}
+    return tiny_config(stages=(stage,))
+
+
+def write_doubtful_crops(folder: Path) -> Path:
+    """Write crops some of whose labels are wrong, so that there is something to calibrate; p5 is of another centre."""
+    write_crop_set(folder, crops_per_patient=40)
+    cells = pl.read_parquet(folder / "cells.parquet").with_row_index()
+    doubtful = (pl.col("index") * 7919 % 10) < 3
+    cells = cells.with_columns(
+        pl.when(doubtful).then(pl.col("expert_code").reverse()).otherwise(pl.col("expert_code")).alias("expert_code"),
+        pl.when(pl.col("patient_id") == "p5").then(pl.lit("c9")).otherwise(pl.col("center")).alias("center"),
+    )
+    cells.drop("index").write_parquet(folder / "cells.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a crop set and a cross-fit of three folds, the second one first, once for this file."""
+    folder = tmp_path_factory.mktemp("crossfit")
+    crops = write_doubtful_crops(folder / "crops")
+    first = fit_folds(crops, folder / "out", config(), FOLDS, only_fold=1)
+    assert (first.finished, first.missing, first.calibration) == ((1,), (0, 2), None)
+    assert not (folder / "out" / "oof.parquet").exists()
+    before = (folder / "out" / "fold-1" / "classifier.safetensors").stat().st_mtime_ns
+    heard: list[int] = []
+    rest = fit_folds(
+        crops, folder / "out", config(), FOLDS, resume=True, on_progress=lambda fold, _: heard.append(fold)
+    )
+    assert (rest.finished, rest.missing) == ((0, 1, 2), ())
+    assert sorted(set(heard)) == [0, 2]
+    assert (folder / "out" / "fold-1" / "classifier.safetensors").stat().st_mtime_ns == before
+    return folder
+
+
+@pytest.fixture
+def copied(root: Path, tmp_path: Path) -> Path:
+    shutil.copytree(root / "out", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_every_cell_is_predicted_once_by_the_network_that_never_saw_its_patient(root: Path) -> None:
+    oof = pl.read_parquet(root / "out" / "oof.parquet")
+    assert oof.height == 5 * 40
+    assert not oof["cell_id"].is_duplicated().any()
+    assert set(oof["source"]) == {"predicted"}
+    assert dict(oof.select("patient_id", "fold").unique().iter_rows()) == {
+        k: v for k, v in FOLDS.items() if v is not None
+    }
+    for fold in (0, 1, 2):
+        roles = read_split(root / "out" / f"fold-{fold}" / "split.csv")
+        left_out = {patient for patient, given in FOLDS.items() if given in {fold, None}}
+        assert {patient for patient, role in roles.items() if role == "test"} == left_out
+        assert "validation" in roles.values()
+
+
+def test_the_predictions_are_those_of_the_folds_own_network(root: Path) -> None:
+    crop_set = open_crop_set(root / "crops", load_vocabulary())
+    oof = pl.read_parquet(root / "out" / "oof.parquet").filter(pl.col("fold") == 2)
+    rows = crop_set.rows({"p2"}, "predicted")
+    own, other = (
+        predict_table(root / "out" / name / "classifier.safetensors", crop_set, rows, config())
+        for name in ("fold-2", "fold-0")
+    )
+    assert oof.drop("fold").equals(own)
+    assert np.abs(other["logp_cblc"].to_numpy() - own["logp_cblc"].to_numpy()).max() > 1e-3
+    assert oof["label_cblc"].to_list() == crop_set.labels["cblc"][rows].tolist()
+    log_p = oof["logp_category"].to_numpy()
+    np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1, atol=1e-5)
+    assert np.isneginf(log_p).sum(axis=1).tolist() == [11] * 40  # five of sixteen categories have cells
+
+
+def test_the_temperatures_name_their_members_and_lower_the_loss_they_were_fitted_for(root: Path) -> None:
+    out = root / "out"
+    calibration = Calibration.model_validate_json((out / "calibration.json").read_text(encoding="utf-8"))
+    assert calibration.members == {
+        f"fold-{fold}": hash_weights(load_tensors(out / f"fold-{fold}" / "classifier.safetensors")[0])
+        for fold in (0, 1, 2)
+    }
+    assert (calibration.source, calibration.n_patients) == ("predicted", 5)
+    oof = pl.read_parquet(out / "oof.parquet")
+    for head, fitted in calibration.heads.items():
+        assert fitted.n_cells == 200
+        assert set(fitted.nested_temperatures) == {"0", "1", "2"}
+        losses = {}
+        for temperature in (1.0, fitted.temperature, fitted.temperature * 1.3, fitted.temperature / 1.3):
+            total = 0.0
+            for fold in (0, 1, 2):
+                part = oof.filter(pl.col("fold") == fold)
+                priors = read_priors(out / f"fold-{fold}" / "classifier.safetensors")[1][head]
+                p = apply_temperature(part[f"logp_{head}"].to_numpy(), priors.implied, priors.trained, temperature)
+                total -= float(np.log(p[np.arange(len(p)), part[f"label_{head}"].to_numpy()]).sum())
+            losses[temperature] = total
+        assert min(losses, key=losses.__getitem__) == fitted.temperature or fitted.temperature == 1
+
+
+def test_the_tables_cover_every_head_and_center(root: Path) -> None:
+    table = pl.read_csv(root / "out" / "calibration.csv")
+    assert table.height == 9
+    assert table.filter(pl.col("head") == "cblc").select("center", "n_cells", "n_patients").rows() == [
+        ("all", 200, 5), ("c0", 120, 3), ("c1", 80, 2),
+    ]  # fmt: skip
+    calibration = json.loads((root / "out" / "calibration.json").read_text(encoding="utf-8"))
+    overall = table.filter((pl.col("head") == "category") & (pl.col("center") == "all")).row(0, named=True)
+    for name in ("nll_before", "nll_after", "ece_before", "ece_after"):
+        assert overall[name] == pytest.approx(calibration["heads"]["category"][name])
+    bins = pl.read_csv(root / "out" / "reliability.csv")
+    totals = bins.group_by("head", "center", "calibration").agg(pl.col("n").sum())
+    assert totals.height == 18
+    assert set(totals.filter(pl.col("center") == "c0")["n"]) == {120}
+
+
+def test_the_manifest_says_what_is_needed_to_repeat_the_run(root: Path) -> None:
+    record = json.loads((root / "out" / "crossfit.json").read_text(encoding="utf-8"))
+    assert record["config"] == config().model_dump(mode="json")
+    assert set(record["data_sha256"]) == {"crops.npy", "masks.npy", "cells.parquet"}
+    assert record["n_external_patients"] == 1
+    assert set(record["folds"]) == {"0", "1", "2"}
+    fit = json.loads((root / "out" / "fold-2" / "fit.json").read_text(encoding="utf-8"))
+    assert record["folds"]["2"]["weights_sha256"] == fit["result"]["weights_sha256"]
+    assert {"python", "torch", "timm", "numpy"} <= set(record["versions"])
+    assert read_folds(root / "out" / "folds.csv") == FOLDS
+
+
+def test_folds_copied_together_give_the_same_calibration(copied: Path) -> None:
+    expected = (copied / "calibration.json").read_bytes(), (copied / "oof.parquet").read_bytes()
+    for name in ("calibration.json", "oof.parquet", "reliability.csv"):
+        (copied / name).unlink()
+    joined = join_folds(copied)
+    assert joined.calibration is not None
+    assert ((copied / "calibration.json").read_bytes(), (copied / "oof.parquet").read_bytes()) == expected
+    assert (copied / "reliability.csv").is_file()
+
+
+def test_a_missing_fold_is_named(copied: Path) -> None:
+    (copied / "fold-1" / "oof.parquet").unlink()
+    with pytest.raises(RunError, match="found no predictions of fold 1, expected those of every fold"):
+        join_folds(copied)
+
+
+def test_a_fold_of_other_settings_is_refused_and_one_of_another_machine_is_not(copied: Path) -> None:
+    path = copied / "fold-1" / "fit.json"
+    fit = json.loads(path.read_text(encoding="utf-8"))
+    fit["config"]["threads"] = 16
+    path.write_text(json.dumps(fit), encoding="utf-8")
+    join_folds(copied)
+    fit["config"]["tau"] = 0.5
+    path.write_text(json.dumps(fit), encoding="utf-8")
+    with pytest.raises(RunError, match=r"fold-1: found other config than in crossfit\.json, expected equal ones"):
+        join_folds(copied)
+
+
+def test_a_fold_that_learned_from_a_patient_it_leaves_out_is_refused(copied: Path) -> None:
+    roles = read_split(copied / "fold-1" / "split.csv")
+    write_split(copied / "fold-1" / "split.csv", roles | {"p4": "validation"})
+    with pytest.raises(CohortError, match="fold 1: patients p4 train or select, expected them left out"):
+        join_folds(copied)
+    write_split(copied / "fold-1" / "split.csv", roles | {"p5": "train"})
+    with pytest.raises(CohortError, match="fold 1: patients p5 train or select"):
+        join_folds(copied)
+
+
+def test_predictions_of_another_folds_patients_are_refused(copied: Path) -> None:
+    oof = pl.read_parquet(copied / "fold-0" / "oof.parquet")
+    oof.with_columns(pl.lit(1, pl.Int64()).alias("fold")).write_parquet(copied / "fold-1" / "oof.parquet")
+    with pytest.raises(RunError, match="found predictions of p0, p3 by another fold or twice"):
+        join_folds(copied)
+
+
+def test_an_earlier_cross_fit_is_kept_and_other_folds_or_settings_are_not_mixed_in(root: Path) -> None:
+    crops, out = root / "crops", root / "out"
+    with pytest.raises(RunError, match="found an earlier cross-fit, expected a new folder; add --resume"):
+        fit_folds(crops, out, config(), FOLDS)
+    with pytest.raises(RunError, match="found an earlier training, expected a new folder; add --resume"):
+        fit_folds(crops, out, config(), FOLDS, only_fold=1)
+    with pytest.raises(RunError, match="found a cross-fit with other config, expected equal ones"):
+        fit_folds(crops, out, tiny_config(tau=0.5), FOLDS, resume=True)
+    with pytest.raises(RunError, match="found a cross-fit with other folds, expected equal ones"):
+        fit_folds(crops, out, config(), FOLDS | {"p0": 1}, resume=True)
+    with pytest.raises(RunError, match="found a training without folds, expected a new folder"):
+        fit_folds(crops, out / "fold-0", config(), FOLDS)
+
+
+def test_a_fold_that_is_not_there_or_predicts_nothing_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fold: found 7, expected one of 0, 1, 2"):
+        fit_folds(root / "crops", tmp_path / "out", config(), FOLDS, only_fold=7)
+    with pytest.raises(CohortError, match="found no labelled predicted crop of the patients of fold 3"):
+        fit_folds(root / "crops", tmp_path / "out", config(), FOLDS | {"p9": 3})
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_that_share_an_image_are_refused(root: Path, tmp_path: Path) -> None:
+    crops = tmp_path / "crops"
+    shutil.copytree(root / "crops", crops)
+    cells = pl.read_parquet(crops / "cells.parquet")
+    shared = pl.when(pl.col("patient_id").is_in(["p0", "p1"])).then(pl.lit("f" * 64)).otherwise(pl.col("image_sha256"))
+    cells.with_columns(shared.alias("image_sha256")).write_parquet(crops / "cells.parquet")
+    with pytest.raises(CohortError, match=r"p0.*p1"):
+        fit_folds(crops, tmp_path / "out", config(), FOLDS)
