@@ -12,14 +12,16 @@ torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 
 from marrowscope.bundle import load_bundle  # noqa: E402
+from marrowscope.calibration import apply_temperature  # noqa: E402
 from marrowscope.errors import BundleError, InputError, RunError  # noqa: E402
-from marrowscope.export import BundleDescription, _check_segmenter, export_bundle  # noqa: E402
+from marrowscope.export import BundleDescription, _check_segmenter, _members, export_bundle  # noqa: E402
 from marrowscope.fit import fit_classifier  # noqa: E402
 from marrowscope.golden import check_golden  # noqa: E402
 from marrowscope.imaging import sha256_file  # noqa: E402
 from marrowscope.networks import available_backends, open_network  # noqa: E402
 from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E402
-from marrowscope.train.export import check_parity, export_classifier  # noqa: E402
+from marrowscope.train.export import Readout, check_parity, export_classifier  # noqa: E402
+from marrowscope.train.out_of_fold import read_priors  # noqa: E402
 from tests.crop_sets import tiny_config, write_crop_set  # noqa: E402
 from tests.onnx_graphs import segmenter_graph  # noqa: E402
 from tests.segment.raw_outputs import raw_outputs  # noqa: E402
@@ -209,3 +211,80 @@ def test_members_of_different_crops_are_refused(folder: Path, tmp_path: Path) ->
     save_tensors(other / "classifier.safetensors", tensors, meta | {"info": info | {"um_per_px": 0.25}})
     with pytest.raises(InputError, match=r"other: 32 px crops at 0\.25 um per px, expected 32 px at 0\.3"):
         export_bundle([folder / "run", other], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
+
+
+TEMPERATURES = {"cblc": 1.6, "countable": 1.0, "category": 0.7}
+
+
+def write_crossfit(folder: Path, run: Path) -> Path:
+    """Make a cross-fit of two folds, both of the weights of ``run``, with the temperatures above."""
+    weights = json.loads((run / "fit.json").read_text(encoding="utf-8"))["result"]["weights_sha256"]
+    for name in ("fold-0", "fold-1"):
+        shutil.copytree(run, folder / name)
+    figures = {"nll_before": 0.5, "nll_after": 0.4, "ece_before": 0.1, "ece_after": None}
+    counts = {"n_cells": 200, "n_left_out": 0, "nested_temperatures": {"0": 1.0, "1": 1.0}}
+    calibration = {
+        "source": "predicted",
+        "n_patients": 6,
+        "members": {"fold-0": weights, "fold-1": weights},
+        "heads": {head: {"temperature": value, **counts, **figures} for head, value in TEMPERATURES.items()},
+    }
+    (folder / "calibration.json").write_text(json.dumps(calibration), encoding="utf-8")
+    (folder / "crossfit.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("decision_tau", [None, 0.0])
+def test_the_graph_scales_the_likelihood_and_not_the_prior(
+    folder: Path, crops: np.ndarray, tmp_path: Path, decision_tau: float | None
+) -> None:
+    weights = folder / "run" / "classifier.safetensors"
+    export_classifier(weights, tmp_path / "graph.onnx", Readout(decision_tau, TEMPERATURES))
+    check_parity(weights, tmp_path / "graph.onnx", crops, Readout(decision_tau, TEMPERATURES))
+    batch = crops.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    plain = open_network(folder / "graph.onnx", "onnxruntime").run({"image": batch})
+    network = open_network(tmp_path / "graph.onnx", "onnxruntime")
+    found = network.run({"image": batch})
+    for head, prior in read_priors(weights)[1].items():
+        with np.errstate(divide="ignore"):
+            log_p = np.log(plain[f"p_{head}"].astype(np.float64))
+        wanted = prior.implied if decision_tau is None else prior.trained
+        expected = apply_temperature(log_p, prior.implied, wanted, TEMPERATURES[head])
+        np.testing.assert_allclose(found[f"p_{head}"], expected, atol=1e-5)
+        assert json.loads(network.metadata["implied_prior"])[head] == pytest.approx(wanted.tolist())
+    assert json.loads(network.metadata["temperature"]) == TEMPERATURES
+
+
+def test_a_cross_fit_is_the_ensemble_of_its_folds_with_its_temperatures(folder: Path, tmp_path: Path) -> None:
+    crossfit = write_crossfit(tmp_path / "crossfit", folder / "run")
+    segmenter = folder / "segmenter" / "segmenter.onnx"
+    bundle = export_bundle([crossfit], segmenter, tmp_path / "bundle")
+    assert bundle.classifier_files == ("classifier-0.onnx", "classifier-1.onnx")
+    assert bundle.spec.calibration["category"]["temperature"] == 0.7
+    assert bundle.spec.calibration["n_patients"] == 6
+    assert bundle.spec.calibration["cblc"] == {
+        "temperature": 1.6, "reason": "", "n_cells": 200, "n_left_out": 0, "nested_temperatures": {"0": 1.0, "1": 1.0},
+        "nll_before": 0.5, "nll_after": 0.4, "ece_before": 0.1,
+    }  # fmt: skip
+    assert json.loads(bundle.open_classifiers("onnxruntime")[1].metadata["temperature"]) == TEMPERATURES
+    card = (tmp_path / "bundle" / "CARD.md").read_text(encoding="utf-8")
+    assert "Temperatures (inside the graphs; cblc 1.60, countable 1.00, category 0.70) were fitted on" in card
+    assert _members([crossfit], calibrate=False) == ([crossfit / "fold-0", crossfit / "fold-1"], None)
+    assert _members([folder / "run"], calibrate=True) == ([folder / "run"], None)
+
+
+def test_temperatures_of_other_weights_or_folders_are_refused(folder: Path, tmp_path: Path) -> None:
+    crossfit = write_crossfit(tmp_path / "crossfit", folder / "run")
+    segmenter = folder / "segmenter" / "segmenter.onnx"
+    with pytest.raises(
+        InputError, match=r"found 2 folders, .*crossfit among them a cross-fit, expected a cross-fit al"
+    ):
+        export_bundle([folder / "run", crossfit], segmenter, tmp_path / "bundle")
+    record = json.loads((crossfit / "fold-1" / "fit.json").read_text(encoding="utf-8"))
+    record["result"]["weights_sha256"] = "0" * 64
+    (crossfit / "fold-1" / "fit.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(InputError, match=r"fold-1: found weights 000000000000, expected .*those of calibration\.json"):
+        export_bundle([crossfit], segmenter, tmp_path / "bundle")
+    (crossfit / "calibration.json").unlink()
+    with pytest.raises(RunError, match=r"calibration\.json: no readable calibration .* train every fold"):
+        export_bundle([crossfit], segmenter, tmp_path / "bundle")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 
 from marrowscope.cli import prepare as prepare_command
-from marrowscope.cli.train_classifier import _prepared, _uses_predicted_crops, _with_epochs
+from marrowscope.cli.main import main
+from marrowscope.cli.train_classifier import _folds, _prepared, _uses_predicted_crops, _with_epochs
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.config import ClassifierConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def run(*arguments: str) -> int:
+    """Give the exit code of ``marrowscope train classifier ARGUMENTS``."""
+    with pytest.raises(SystemExit) as stopped:
+        main(("train", "classifier", *arguments))
+    return int(stopped.value.code or 0)
 
 
 def test_the_flags_set_the_epochs_of_the_stages_in_order() -> None:
@@ -47,9 +57,11 @@ def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: p
     assert _prepared(cohort, out, segmenter, resume=False) == out / "crops"
     assert _prepared(cohort, out, segmenter, resume=True) == out / "crops"
     assert calls == [([cohort], out / "crops", segmenter)]
-    (out / "fit.json").touch()
-    with pytest.raises(RunError, match="found an earlier training"):
-        _prepared(cohort, out, segmenter, resume=False)
+    for name in ("fit.json", "crossfit.json"):
+        (out / name).touch()
+        with pytest.raises(RunError, match="found an earlier training"):
+            _prepared(cohort, out, segmenter, resume=False)
+        (out / name).unlink()
     assert len(calls) == 1
 
 
@@ -66,3 +78,50 @@ def test_only_stages_that_run_on_predicted_contours_need_a_segmenter() -> None:
     assert not _uses_predicted_crops(default.model_copy(update={"stages": (expert,)}))
     resting = default.stages[1].model_copy(update={"epochs": 0})
     assert not _uses_predicted_crops(default.model_copy(update={"stages": (expert, resting)}))
+
+
+def test_folds_are_trained_one_at_a_time_and_the_last_one_calibrates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    from tests.crop_sets import tiny_config, write_crop_set
+
+    crops = str(write_crop_set(tmp_path / "crops"))
+    config = tmp_path / "config.toml"
+    names = ("architecture", "crop_px", "init", "batch_size", "threads", "device")
+    values = tiny_config().model_dump()
+    config.write_text("".join(f"{name} = {json.dumps(values[name])}\n" for name in names), encoding="utf-8")
+    common = ("--out", str(tmp_path / "out"), "--config", str(config), "--epochs-stage1", "0", "--epochs-stage2", "1")
+    assert run(crops, *common, "--folds", "2", "--fold", "1") == 0
+    printed = capsys.readouterr()
+    assert "trained without fold 1; still missing: 0." in printed.out
+    assert "fold 1 yolo-to-yolo epoch 1/1: loss" in printed.err
+    assert (tmp_path / "out" / "fold-1" / "1-yolo-to-yolo" / "learning_curve.svg").is_file()
+    assert run(crops, *common, "--folds", str(tmp_path / "out" / "folds.csv"), "--resume") == 0
+    printed = capsys.readouterr()
+    assert "2 folds, 6 patients predicted unseen" in printed.out
+    assert "cblc: temperature" in printed.out
+    assert run(crops, *common, "--folds", "2", "--resume", "--json") == 0
+    state = json.loads(capsys.readouterr().out)
+    assert (state["finished"], state["missing"]) == ([0, 1], [])
+    assert set(state["calibration"]["heads"]) == {"cblc", "countable", "category"}
+
+
+def test_a_number_of_folds_draws_them_from_the_crop_set(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tests.crop_sets import write_crop_set
+
+    crops = write_crop_set(tmp_path / "crops")
+    drawn = _folds("3", crops, 0)
+    assert isinstance(drawn, dict)
+    assert set(drawn) == set(pl.read_parquet(crops / "cells.parquet")["patient_id"])
+    assert set(drawn.values()) == {0, 1, 2}
+    assert _folds("folds.csv", crops, 0).name == "folds.csv"  # type: ignore[union-attr]  # a path
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = (str(tmp_path), "--out", str(tmp_path / "out"))
+    assert run(*common, "--folds", "5", "--split", "split.csv") == 2
+    assert "found --split and --folds, expected one of them" in capsys.readouterr().err
+    assert run(*common, "--fold", "1") == 2
+    assert "found --fold 1 without --folds" in capsys.readouterr().err

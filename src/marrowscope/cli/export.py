@@ -10,7 +10,8 @@ import typer
 
 def export(
     trainings: Annotated[
-        list[Path], typer.Argument(metavar="TRAINING...", help="Folders of `train classifier`, one a member.")
+        list[Path],
+        typer.Argument(metavar="TRAINING...", help="Folders of `train classifier`, one a member, or one cross-fit."),
     ],
     *,
     segmenter: Annotated[Path, typer.Option(help="Graph of the segmenter (.onnx), its LICENSE beside it.")],
@@ -27,6 +28,9 @@ def export(
     other_segmenter: Annotated[
         bool, typer.Option("--other-segmenter", help="Accept a segmenter that did not cut the training crops.")
     ] = False,
+    no_calibration: Annotated[
+        bool, typer.Option("--no-calibration", help="Leave out the temperatures of a cross-fit.")
+    ] = False,
 ) -> None:
     """Write a bundle: ONNX graphs proved equal to torch, a golden sample, a card, every file hashed.
 
@@ -37,7 +41,13 @@ def export(
 
     described = load_config(BundleDescription, description)
     bundle = export_bundle(
-        trainings, segmenter, out, crops=crops, description=described, other_segmenter=other_segmenter
+        trainings,
+        segmenter,
+        out,
+        crops=crops,
+        description=described,
+        other_segmenter=other_segmenter,
+        calibrate=not no_calibration,
     )
     size_mb = sum((bundle.folder / name).stat().st_size for name in bundle.spec.files) / 1e6
     typer.echo(

@@ -1,4 +1,4 @@
-"""``marrowscope train classifier``: the two-stage fit, with progress."""
+"""``marrowscope train classifier``: the two-stage fit, once or for every fold, with progress."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 if TYPE_CHECKING:
+    from marrowscope.crossfit import CrossFit
+    from marrowscope.fit import FitResult
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.engine import Progress
 
@@ -23,6 +25,13 @@ def classifier(
     split: Annotated[
         Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); none draws one.")
     ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|N", help="One training a fold, each left out once: a folds.csv, or a number to draw so many."
+        ),
+    ] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Train this fold of --folds alone.")] = None,
     segmenter: Annotated[
         Path | None,
         typer.Option(help="Segmenter (.onnx) that cuts a cohort's predicted crops; default: the demonstration's."),
@@ -39,23 +48,65 @@ def classifier(
 ) -> None:
     """Train the cell classifier in two stages: on expert contours, then on predicted ones.
 
-    A cohort is prepared into OUT/crops first.
+    A cohort is prepared into OUT/crops first. With --folds there is a training for each fold, the predictions of the
+    patients it leaves out, and the temperatures fitted on them.
 
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
     from marrowscope.config import load_config
-    from marrowscope.fit import fit_classifier
     from marrowscope.train.config import ClassifierConfig
 
+    _check_division(split, folds, fold)
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = _demonstration_segmenter()
         typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter}", err=True)
-    crops = _prepared(source, out, segmenter, resume=resume)
+    crops = _prepared(source, out, segmenter, resume=resume or fold is not None)
     with _ProgressLines(out) as lines:
-        result = fit_classifier(crops, out, settings, split=split, resume=resume, on_progress=lines.update)
+        if folds is None:
+            from marrowscope.fit import fit_classifier
+
+            result = fit_classifier(crops, out, settings, split=split, resume=resume, on_progress=lines.update)
+        else:
+            from marrowscope.crossfit import fit_folds
+
+            drawn = _folds(folds, crops, settings.seed)
+            fitted = fit_folds(
+                crops, out, settings, drawn, only_fold=fold, resume=resume, on_progress=lines.update_fold
+            )
+    if folds is None:
+        _print_training(result, as_json=as_json)
+    else:
+        _print_crossfit(fitted, as_json=as_json)
+
+
+def _check_division(split: Path | None, folds: str | None, fold: int | None) -> None:
+    """Refuse options that divide the patients in two ways, or a fold without folds."""
+    from marrowscope.errors import ConfigError
+
+    if folds is not None and split is not None:
+        message = "found --split and --folds, expected one of them: folds give every patient a role; remove the other"
+        raise ConfigError(message)
+    if fold is not None and folds is None:
+        message = f"found --fold {fold} without --folds, expected the file that says who is in it; add --folds"
+        raise ConfigError(message)
+
+
+def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
+    """Give the file of folds, or draw as many as asked for from the patients of the crop set."""
+    if not given.isdecimal():
+        return Path(given)
+    from marrowscope.cohort.folds import make_folds
+    from marrowscope.train.dataset import open_crop_set
+    from marrowscope.vocabulary import load_vocabulary
+
+    cells = open_crop_set(crops, load_vocabulary()).cells
+    return make_folds(cells.select("patient_id", "center", "diagnosis").unique(), int(given), seed)
+
+
+def _print_training(result: FitResult, *, as_json: bool) -> None:
     if as_json:
         figures = result.best.model_dump(mode="json")
         typer.echo(json.dumps({"weights": str(result.weights_path), "sha256": result.weights_sha256, "best": figures}))
@@ -68,8 +119,33 @@ def classifier(
         typer.echo(f"Not trained, never predicted: {', '.join(result.info.categories_not_trained)}")
 
 
+def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
+    """Say which folds are there and, when all are, what their predictions say about calibration."""
+    calibration = fitted.calibration
+    if as_json:
+        described = None if calibration is None else calibration.model_dump(mode="json")
+        state = {"folder": str(fitted.folder), "finished": fitted.finished, "missing": fitted.missing}
+        typer.echo(json.dumps(state | {"calibration": described}))
+        return
+    if calibration is None:
+        missing = ", ".join(map(str, fitted.missing))
+        typer.echo(
+            f"{fitted.folder}: trained without fold {', '.join(map(str, fitted.finished))}; still missing: {missing}. "
+            "Train them with --fold, here or elsewhere; copied together, --resume joins them."
+        )
+        return
+    typer.echo(f"{fitted.folder}: {len(fitted.finished)} folds, {calibration.n_patients} patients predicted unseen")
+    for head, found in calibration.heads.items():
+        errors = [f"{value:.3f}" if value is not None else "-" for value in (found.ece_before, found.ece_after)]
+        why = f" ({found.reason})" if found.reason else ""
+        typer.echo(
+            f"{head}: temperature {found.temperature:.2f}{why}, calibration error {errors[0]} before, {errors[1]} after"
+        )
+
+
 def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
     """Give the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
+    from marrowscope.calibration import CROSSFIT_NAME
     from marrowscope.cli.prepare import prepare
     from marrowscope.errors import ConfigError, RunError
     from marrowscope.train.checkpoint import FIT_NAME
@@ -79,7 +155,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
             message = f"--segmenter: {source} is no cohort, expected a folder with patients.csv; remove the option"
             raise ConfigError(message)
         return source
-    if (out / FIT_NAME).exists() and not resume:
+    if not resume and any((out / name).exists() for name in (FIT_NAME, CROSSFIT_NAME)):
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
     crops = out / "crops"
@@ -145,13 +221,17 @@ class _ProgressLines:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def update(self, now: Progress) -> None:
+    def update_fold(self, fold: int, now: Progress) -> None:
+        """Do as ``update`` for the training of one fold."""
+        self.update(now, f"fold {fold} ", f"fold-{fold}/")
+
+    def update(self, now: Progress, prefix: str = "", folder: str = "") -> None:
         """Move the bar, and print and draw the figures of an epoch that is done."""
         from marrowscope.report.figures import learning_curve
 
         left_min, left_s = divmod(round(now.seconds_left), 60)
         figures = f"loss {now.loss:.3f}, {now.crops_per_second:.0f} crops/s, stage done in {left_min}:{left_s:02d}"
-        title = f"{now.stage} epoch {now.epoch}/{now.n_epochs}"
+        title = f"{prefix}{now.stage} epoch {now.epoch}/{now.n_epochs}"
         self._bars.update(self._task, description=title, completed=now.step, total=now.n_steps, figures=figures)
         row = now.finished_epoch
         if row is not None:
@@ -160,5 +240,5 @@ class _ProgressLines:
                 f"{row.cblc_weighted_f1:.3f}, category macro F1 {row.category_macro_f1:.3f}, "
                 f"{row.crops_per_second:.0f} crops/s"
             )
-            for table in self._out.glob("*/metrics.csv"):
+            for table in self._out.glob(f"{folder}*/metrics.csv"):
                 learning_curve(table, table.with_name("learning_curve.svg"))
