@@ -24,6 +24,7 @@ from marrowscope.cli.export import export
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
 from marrowscope.cli.report import report
+from marrowscope.cli.reproduce import reproduce
 from marrowscope.cli.simulate import simulate
 from marrowscope.errors import DependencyError, InputError, MarrowscopeError, RunError
 
@@ -82,6 +83,7 @@ app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(export)
+app.command(rich_help_panel=TRAIN)(reproduce)
 app.command(rich_help_panel=CHECK)(doctor)
 app.command(rich_help_panel=CHECK)(evaluate)
 app.add_typer(cohort.app, name="cohort", rich_help_panel=CHECK)

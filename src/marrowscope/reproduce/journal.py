@@ -1,0 +1,126 @@
+"""What of a long run is done: a marker a step, written last, with a hash of what went in.
+
+A folder holds reproduce.json (the settings) and steps/<name>.json (inputs, outputs, seconds). A step whose marker has
+the same inputs and whose files are there is not done again; a step that was cut short has none and starts over, or
+goes on from what its own stage keeps. Outputs carry the hashes that later steps take in, so a changed beginning cannot
+be continued by an old end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from marrowscope.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from marrowscope.records import JsonDict
+
+SETTINGS_NAME, STEPS_FOLDER = "reproduce.json", "steps"
+
+
+class Journal:
+    """The settings and markers of one folder; raises RunError for a folder of other settings or of something else."""
+
+    def __init__(self, folder: Path, settings: JsonDict) -> None:
+        self.folder = folder
+        self._settings = json.loads(json.dumps(settings))
+        self._check_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / SETTINGS_NAME).is_file():
+            write_json(folder / SETTINGS_NAME, self._settings)
+
+    def step(self, name: str, inputs: JsonDict, files: Sequence[Path], action: Callable[[], JsonDict]) -> JsonDict:
+        """Give the outputs of step ``name``: those of its marker where it is done, else what ``action`` gives.
+
+        ``files`` are what the step leaves: where one of them is gone, the step is done again.
+        """
+        digest = hash_json(inputs)
+        earlier = self._read(name)
+        if earlier and earlier["inputs_sha256"] == digest and all(path.exists() for path in files):
+            outputs: JsonDict = earlier["outputs"]
+            return outputs
+        self._marker(name).unlink(missing_ok=True)
+        started = time.monotonic()
+        outputs = action()
+        marker = {
+            "inputs_sha256": digest,
+            "inputs": inputs,
+            "outputs": outputs,
+            "seconds": round(time.monotonic() - started, 3),
+            "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._marker(name).parent.mkdir(exist_ok=True)
+        write_json(self._marker(name), marker)
+        return outputs
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of every step that is done, by name; of one that was cut short, only those of its last part."""
+        names = sorted(path.stem for path in (self.folder / STEPS_FOLDER).glob("*.json"))
+        return {name: float(marker["seconds"]) for name in names if (marker := self._read(name))}
+
+    def _marker(self, name: str) -> Path:
+        return self.folder / STEPS_FOLDER / f"{name}.json"
+
+    def _read(self, name: str) -> JsonDict | None:
+        return read_json(self._marker(name)) if self._marker(name).is_file() else None
+
+    def _check_folder(self) -> None:
+        """Refuse a folder that was started with other settings, or holds something else."""
+        if not (self.folder / SETTINGS_NAME).is_file():
+            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                message = (
+                    f"{self.folder}: found something that is no reproduction, expected a new or empty folder; choose "
+                    "another --out"
+                )
+                raise RunError(message)
+            return
+        earlier = read_json(self.folder / SETTINGS_NAME)
+        different = _differences(earlier, self._settings)
+        if different:
+            shown = "; ".join(different[:4]) + (f" and {len(different) - 4} more" if len(different) > 4 else "")  # noqa: PLR2004
+            message = (
+                f"{self.folder}: found a reproduction with other settings ({shown}), expected equal ones; go on with "
+                "the first call's preset and seed, or choose another --out"
+            )
+            raise RunError(message)
+
+
+def _differences(earlier: JsonDict, now: JsonDict, prefix: str = "") -> list[str]:
+    """Name every setting that differs, with both values."""
+    found = []
+    for key in sorted(earlier.keys() | now.keys()):
+        one, other = earlier.get(key), now.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            found.append(f"{prefix}{key}: {one} there, {other} here")
+    return found
+
+
+def hash_json(value: JsonDict) -> str:
+    """SHA-256 of canonical JSON: equal values give equal hashes."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_json(path: Path, value: JsonDict) -> None:
+    """Write JSON atomically; NaN is refused, JSON does not have it."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> JsonDict:
+    """Read a file of this folder; RunError where it is broken."""
+    try:
+        value: JsonDict = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: cannot be read ({error}); remove the file, its step is then done again"
+        raise RunError(message) from error
+    return value

@@ -1,0 +1,23 @@
+"""The study in half a minute: nine patients of six centres, one small field each, a network of 0.1 million weights."""
+
+from __future__ import annotations
+
+from marrowscope.reproduce import Preset
+from tests.crop_sets import tiny_config
+
+STAGES = tuple(
+    {"name": name, "train_on": source, "select_on": "predicted", "epochs": 1, "learning_rate": 3e-3}
+    for name, source in (("gt-to-yolo", "expert"), ("yolo-to-yolo", "predicted"))
+)
+TINY = Preset(
+    name="tiny",
+    internal=(2, 2, 2),
+    external=(1, 1, 1),
+    fields=1,
+    field_px=(640, 480),
+    cells_per_field=(9, 11),
+    n_folds=2,
+    seed=3,
+    classifier=tiny_config(stages=STAGES, checkpoint_every_steps=1, seed=3),
+    n_resamples=50,
+)
