@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from typing import TYPE_CHECKING  # noqa: E402
+import torch
 
-from marrowscope.train.border import swap_border  # noqa: E402
-from marrowscope.train.border_proof import (  # noqa: E402
+from marrowscope.train.border import swap_border
+from marrowscope.train.border_proof import (
     NO_DONOR,
     Answer,
     activation_maps,
@@ -29,8 +31,8 @@ from marrowscope.train.border_proof import (  # noqa: E402
     shuffle_within,
     swap_effect,
 )
-from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, ClassifierInfo, ClassifierOutput  # noqa: E402
-from marrowscope.vocabulary import load_vocabulary  # noqa: E402
+from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, ClassifierInfo, ClassifierOutput
+from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +74,7 @@ class TwoChannels(torch.nn.Module):
 
 def disc(radius: float) -> NDArray[np.bool_]:
     axis = np.arange(SIDE) - (SIDE - 1) / 2
-    return np.hypot(axis[:, None], axis[None, :]) <= radius
+    return np.asarray(np.hypot(axis[:, None], axis[None, :]) <= radius, dtype=np.bool_)
 
 
 def cohort(n: int = 60) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], list[str], list[str]]:
