@@ -160,7 +160,8 @@ def _nucleus_shape(nucleus: BoolArray, um_per_px: float) -> dict[str, float]:
         "nucleus_circularity": min(1.0, 4 * np.pi * area_px / perimeter_px**2),
         "nucleus_elongation": _elongation(cv2.moments(drawn, binaryImage=True)),
         "nucleus_solidity": min(1.0, area_px / hull_px),
-        "nucleus_width_um": (2.0 * float(depth.max()) - 1.0) * um_per_px,
+        # Squared distances are integers; OpenCV's square root differs in its last bits with the number of threads.
+        "nucleus_width_um": (2.0 * float(np.sqrt(round(float(depth.max()) ** 2))) - 1.0) * um_per_px,
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from marrowscope.simulate import texture
 from marrowscope.simulate.cytoplasm import place_auer_rods, place_vacuoles, stain_cytoplasm
+from marrowscope.simulate.exact import ExactMorphology, exact_morphology
 from marrowscope.simulate.frame import Brush, CellPlan, make_frame
 from marrowscope.simulate.nucleus import place_nucleoli, shape_nucleus, stain_chromatin
 
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellPatch:
-    """A drawn cell: optical density (h, w, 3) and cover (h, w, 0-1) with the patch's top-left pixel in the field."""
+    """A drawn cell: optical density (h, w, 3) and cover (h, w, 0-1) with the patch's top-left pixel in the field.
+
+    ``exact`` holds what of its morphology the pixels do not state.
+    """
 
     density: Floats
     cover: Floats
     x0: int
     y0: int
     nucleus_area_px: float
+    exact: ExactMorphology
 
 
 def draw_truncated(rng: np.random.Generator, low: float, high: float) -> float:
@@ -65,16 +70,19 @@ def draw_cell(
         "blue": blue * under + 0.18 * nucleoli * chromatin,
         "pink": pink * under + style.parachromatin * amount * nucleus.mask * clear,
     }
-    for dye, layer in _granules(brush, nucleus.mask, clear).items():
-        layers[dye] = layers[dye] + layer if dye in layers else layer
+    granules = _granules(brush, nucleus.mask, clear)
     if rng.random() < row.auer_rods:
         rods = 0.8 * place_auer_rods(brush, nucleus)
-        layers["azurophil"] = layers.get("azurophil", 0.0) + rods
+        granules["azurophil"] = granules.get("azurophil", 0.0) + rods
+    for dye, layer in granules.items():
+        layers[dye] = layers[dye] + layer if dye in layers else layer
     names = list(layers)
     stacked = np.stack([layers[name] for name in names], axis=-1).astype(np.float32, copy=False)
     density = stacked @ np.stack([style.dyes[name] for name in names])
     nucleus_area = float(np.minimum(nucleus.mask, frame.distance < frame.border).sum())
-    return CellPatch(density, frame.cover, frame.x0, frame.y0, nucleus_area)
+    added = sum((layer[..., None] * style.dyes[name] for name, layer in granules.items()), np.zeros_like(density))
+    exact = exact_morphology(brush, nucleus, density, added, grain)
+    return CellPatch(density, frame.cover, frame.x0, frame.y0, nucleus_area, exact)
 
 
 def _granules(brush: Brush, nucleus: Floats, clear: Floats) -> dict[str, Floats]:

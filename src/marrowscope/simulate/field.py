@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from marrowscope.records import ContourArray, ImageArray, MaskArray
+    from marrowscope.simulate.exact import ExactMorphology
     from marrowscope.simulate.neighbours import Neighbours
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
@@ -39,7 +40,8 @@ class CellTruth:
     """The exact truth of one drawn cell.
 
     ``contour_xy`` is the whole outline, ``polygon_xy`` the part inside the image (None: too little to annotate);
-    ``visible_fraction`` is the share of the outline's area that is inside the image and under no other cell.
+    ``visible_fraction`` is the share of the outline's area that is inside the image and under no other cell; ``exact``
+    describes the whole cell as drawn, before light and camera.
     """
 
     code: str
@@ -55,6 +57,7 @@ class CellTruth:
     cut_by_edge: bool
     touching: bool
     overlapping: bool
+    exact: ExactMorphology
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def render_field(
                 (um_per_px, width_px, height_px, number(parameters.optics.field["minimum_visible"])),
                 touching=item.touching,
                 overlapping=item.overlapping,
+                exact=patch.exact,
             )
         )
     background.add_precipitate(rng, density, style, parameters)
@@ -159,6 +163,7 @@ def _truth(
     *,
     touching: bool,
     overlapping: bool,
+    exact: ExactMorphology,
 ) -> CellTruth:
     um_per_px, width, height, minimum = frame
     x, y = contour[:, 0], contour[:, 1]
@@ -190,6 +195,7 @@ def _truth(
         cut_by_edge=cut,
         touching=touching,
         overlapping=overlapping,
+        exact=exact,
     )
 
 

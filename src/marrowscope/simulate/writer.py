@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -37,7 +38,7 @@ from marrowscope.simulate.optics import PatientStyle, draw_center, draw_patient_
 from marrowscope.simulate.parameters import Parameters, SimulationConfig, load_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 SIMULATOR_VERSION = "1"
@@ -150,6 +151,7 @@ def _truth_rows(plan: PatientPlan, number: int, field: SimulatedField) -> list[d
                 "cut_by_edge": cell.cut_by_edge,
                 "touching": cell.touching,
                 "overlapping": cell.overlapping,
+                **{name: None if math.isnan(value) else value for name, value in asdict(cell.exact).items()},
                 "contour_xy": cell.contour_xy.ravel().tolist(),
             }
         )
@@ -203,31 +205,39 @@ def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[st
     pl.DataFrame(truth).write_parquet(out / "truth_patients.parquet")
 
 
-def simulate_cohort(out: Path, config: SimulationConfig, progress: Callable[[int, int], None] | None = None) -> None:
+def simulate_cohort(
+    out: Path,
+    config: SimulationConfig,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    patients: Sequence[int] | None = None,
+) -> None:
     """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
 
-    Raises RunError when ``out`` already holds something.
+    ``patients`` (from 0) are the only ones drawn, the same as in the whole cohort; patient i has centre i mod
+    ``config.centers``. Raises RunError when ``out`` already holds something.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         message = f"{out}: found files, expected a new or empty folder; choose another or remove it"
         raise RunError(message)
     out.mkdir(parents=True, exist_ok=True)
     parameters = load_parameters()
-    plans = [plan_patient(config, index, parameters) for index in range(config.patients)]
-    tasks = [(config, out, index) for index in range(config.patients)]
+    chosen = range(config.patients) if patients is None else patients
+    plans = [plan_patient(config, index, parameters) for index in chosen]
+    tasks = [(config, out, index) for index in chosen]
     rows: list[list[dict[str, Any]]] = []
     if config.workers == 1:
         for task in tasks:
             rows.append(_simulate_patient(task))
             if progress:
-                progress(len(rows), config.patients)
+                progress(len(rows), len(tasks))
     else:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(config.workers, config.patients), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(config.workers, len(tasks)), mp_context=context) as pool:
             for result in pool.map(_simulate_patient, tasks):
                 rows.append(result)
                 if progress:
-                    progress(len(rows), config.patients)
+                    progress(len(rows), len(tasks))
     flat = [row for patient in rows for row in patient]
     pl.DataFrame(flat, infer_schema_length=None).write_parquet(out / "truth_cells.parquet")
     _write_patients(out, plans, rows)
@@ -237,6 +247,7 @@ def simulate_cohort(out: Path, config: SimulationConfig, progress: Callable[[int
         "config": config.model_dump(mode="json", exclude={"workers"}),
         "config_sha256": config_hash(config.model_copy(update={"workers": 1})),
         "parameters_sha256": parameters.sha256,
+        **({} if patients is None else {"patients": list(chosen)}),
         "n_cells_drawn": len(flat),
         "n_cells_annotated": sum(row["shape_index"] is not None for row in flat),
     }
