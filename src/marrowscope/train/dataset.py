@@ -9,8 +9,9 @@ is needed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import mmap
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -61,6 +62,10 @@ class CropSet:
     def stored_px(self) -> int:
         """Side of the stored crops."""
         return int(self.crops.shape[1])
+
+    def __reduce__(self) -> tuple[object, tuple[dict[str, object]]]:
+        """Pickle the path of a file that is mapped instead of its gigabytes: a worker process maps it itself."""
+        return _unpickle, ({field.name: _path_or_value(getattr(self, field.name)) for field in fields(self)},)
 
     def rows(self, patients: set[str], source: Source) -> IntArray:
         """Rows of the labelled crops of ``patients`` cut from ``source`` contours, in table order."""
@@ -164,6 +169,27 @@ def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_si
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         yield np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
+
+
+def _path_or_value(value: object) -> object:
+    """Give the path of an array that is a whole mapped file, and anything else as it is."""
+    if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap):
+        return _MappedFile(str(value.filename))
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _MappedFile:
+    path: str
+
+
+def _unpickle(values: dict[str, Any]) -> CropSet:
+    """Map the files again."""
+    opened = {
+        name: np.load(value.path, mmap_mode="r", allow_pickle=False) if isinstance(value, _MappedFile) else value
+        for name, value in values.items()
+    }
+    return CropSet(**opened)
 
 
 def _open_masks(folder: Path) -> MaskArray | None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,31 +22,25 @@ from torch.utils.tensorboard import SummaryWriter
 
 from marrowscope.errors import RunError, TrainingError
 from marrowscope.train.checkpoint import EpochRow, TrainingState, load_checkpoint, save_checkpoint, save_tensors
-from marrowscope.train.imbalance import correct_all
-from marrowscope.train.loader import EpochBatches, TrainingBatch, batches_from, steps_of_epoch
-from marrowscope.train.losses import (
-    HeadCorrection,
-    classification_losses,
-    consistency_loss,
-    evidence_loss,
-    morphology_loss,
-    to_tensors,
-    weighted_total,
-)
+from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
+from marrowscope.train.losses import check_finite, classification_losses, weighted_total
 from marrowscope.train.model import HEADS
-from marrowscope.train.targets import standardise
-from marrowscope.train.validation import normalise, predict_logits, probabilities, score
+from marrowscope.train.step import TrainingStep, make_optimizer
+from marrowscope.train.validation import predict_logits, probabilities, score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
     from marrowscope.train.dataset import CropSet, IntArray
-    from marrowscope.train.model import CellClassifier, ClassifierInfo, ClassifierOutput
+    from marrowscope.train.loader import TrainingBatch
+    from marrowscope.train.model import CellClassifier, ClassifierInfo
 
 CHECKPOINT_NAME, BEST_NAME, METRICS_NAME = "checkpoint.safetensors", "best.safetensors", "metrics.csv"
 _FINAL_RATE = 0.01  # share of the peak learning rate at the end of the cosine
+_STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 20}
+"""Steps until the losses are read: to read them is to wait for the device, which then waits for the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +80,9 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums with a workspace only
     return torch.device(name)
-
-
-def autocasts(config: ClassifierConfig, device: torch.device) -> bool:
-    """Say whether the network runs in bf16 autocast; ``auto`` does on CUDA only (slower on the CPU, docs/train.md)."""
-    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def learning_rate_share(step: int, n_steps: int, warmup: float) -> float:
@@ -121,7 +114,7 @@ def fit_stage(
     folder.mkdir(parents=True, exist_ok=True)
     device = configure_torch(config)
     model.to(device).to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, config, plan)
+    optimizer = make_optimizer(model, config)
     checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.is_file():
         state = load_checkpoint(checkpoint, model, optimizer)
@@ -165,14 +158,6 @@ def _check_rows(inputs: StageInputs, plan: StagePlan) -> None:
             raise TrainingError(message)
 
 
-def _optimizer(model: CellClassifier, config: ClassifierConfig, plan: StagePlan) -> torch.optim.AdamW:
-    """AdamW; no weight decay on biases and norms."""
-    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate)
-
-
 @dataclass(kw_only=True)
 class _StageLoop:
     """The loop's moving parts: one instance a stage, changed in place."""
@@ -187,78 +172,76 @@ class _StageLoop:
     device: torch.device
     on_progress: Callable[[Progress], None] | None
     state: TrainingState
-    corrections: dict[str, HeadCorrection] = field(init=False)
-    measured: torch.Tensor = field(init=False)
-    forward: Callable[[torch.Tensor], ClassifierOutput] = field(init=False)
+    make_step: TrainingStep = field(init=False)
     n_steps: int = field(init=False)
+    unread: list[dict[str, torch.Tensor]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         inputs, config = self.inputs, self.config
         self.n_steps = steps_of_epoch(len(inputs.training_rows), config)
-        labels = {head: inputs.crop_set.labels[head][inputs.training_rows] for head in HEADS}
-        sizes = {head: len(prior) for head, prior in inputs.info.priors.items()}
-        self.corrections = to_tensors(correct_all(labels, sizes, config), self.device)
-        self.measured = torch.from_numpy(standardise(inputs.crop_set.measured, inputs.training_rows)[1])
-        self.forward = torch.compile(self.model) if config.compile else self.model
+        self.make_step = TrainingStep(
+            self.model,
+            self.optimizer,
+            config,
+            inputs.info,
+            crop_set=inputs.crop_set,
+            training_rows=inputs.training_rows,
+        )
 
     def run(self) -> None:
         """Run the epochs that are left; none when the stage is finished."""
+        batches = self._batches()
         with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.state.epoch + 1) as board:
             while self.state.epoch < self.plan.epochs:
-                self._run_epoch()
+                self._run_epoch(batches)
                 row = self._close_epoch()
                 for name, value in row.model_dump(exclude={"epoch"}).items():
                     if value is not None:
                         board.add_scalar(name, value, row.epoch)
                 board.flush()
 
-    def _run_epoch(self) -> None:
+    def _batches(self) -> Iterator[TrainingBatch]:
+        """Give the batches of the stage from where it stands; workers read ahead, over the ends of epochs too."""
+        state, config = self.state, self.config
+        keys = [(epoch, step) for epoch in range(state.epoch, self.plan.epochs) for step in range(self.n_steps)]
+        batches = StageBatches(self.inputs.crop_set, self.inputs.training_rows, config, self.stage)
+        return batches_from(batches, keys[state.step :], config.workers, pin=self.device.type == "cuda")
+
+    def _run_epoch(self, batches: Iterator[TrainingBatch]) -> None:
         """Run the steps of the current epoch that are left."""
-        config = self.config
-        batches = EpochBatches(self.inputs.crop_set, self.inputs.training_rows, config, self.stage, self.state.epoch)
+        every = self.config.checkpoint_every_steps
         self.model.train()
         start = time.perf_counter() - self.state.seconds
-        for batch in batches_from(batches, self.state.step, config.workers, pin=self.device.type == "cuda"):
-            terms = self._step(batch)
-            sums = {name: self.state.loss_sums.get(name, 0.0) + term for name, term in terms.items()}
-            self._advance(step=self.state.step + 1, loss_sums=sums, seconds=time.perf_counter() - start)
-            self._report()
-            if self.state.step % config.checkpoint_every_steps == 0 and self.state.step < self.n_steps:
+        for batch in islice(batches, self.n_steps - self.state.step):
+            self._take_step(batch)
+            step = self.state.step
+            saves = step % every == 0 and step < self.n_steps
+            if saves or step == self.n_steps or len(self.unread) == _STEPS_BETWEEN_READS[self.device.type]:
+                self._read_losses()
+                self._advance(seconds=time.perf_counter() - start)
+                self._report()
+            if saves:
                 self._save()
 
-    def _step(self, batch: TrainingBatch) -> dict[str, float]:
-        """Make one optimisation step and give its loss terms with their ``total``."""
+    def _take_step(self, batch: TrainingBatch) -> None:
+        """Make one optimisation step and leave its losses on the device."""
         done = self.state.epoch * self.n_steps + self.state.step
-        torch.manual_seed((self.config.seed * 1_000 + self.stage) * 10_000_000 + done)  # dropout
         share = learning_rate_share(done, self.plan.epochs * self.n_steps, self.config.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate * share
-        losses = self._losses(batch)
-        where = f"stage {self.plan.name}, epoch {self.state.epoch + 1}, step {self.state.step + 1}"
-        total = weighted_total(losses, self.config.loss_weights, where)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(total)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
-        self.optimizer.step()
-        return {name: float(term.detach()) for name, term in (losses | {"total": total}).items()}
+        seed = (self.config.seed * 1_000 + self.stage) * 10_000_000 + done
+        self.unread.append(self.make_step(batch, learning_rate=self.plan.learning_rate * share, seed=seed))
+        self._advance(step=self.state.step + 1)
 
-    def _losses(self, batch: TrainingBatch) -> dict[str, torch.Tensor]:
-        """Give every loss term that is switched on."""
-        weights, rows, n = self.config.loss_weights, batch.rows.numpy(), len(batch.rows)
-        targets = {head: torch.from_numpy(self.inputs.crop_set.labels[head][rows]).to(self.device) for head in HEADS}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
-            output = self.forward(normalise(batch.crops, self.inputs.info, self.device))
-        logits = {head: values[:n] for head, values in output.logits().items()}
-        losses = classification_losses(logits, targets, self.corrections)
-        if weights["morphology"] > 0:
-            losses["morphology"] = morphology_loss(output.morphology[:n], self.measured[batch.rows].to(self.device))
-        if weights["evidence"] > 0:
-            losses["evidence"] = evidence_loss(self.model, output.evidence[:n], targets, batch.masks.to(self.device))
-        if weights["consistency"] > 0:
-            swapped = {head: values[n:] for head, values in output.logits().items()}
-            seen = {head: values[: len(swapped[head])] for head, values in logits.items()}
-            losses["consistency"] = consistency_loss(seen, swapped, self.corrections)
-        return losses
+    def _read_losses(self) -> None:
+        """Add the losses not read yet to the epoch's sums, in one transfer; stop at the first that is not finite."""
+        table = torch.stack([torch.stack(list(terms.values())) for terms in self.unread]).tolist()
+        first = self.state.step - len(self.unread) + 1
+        for step, values in enumerate(table, start=first):
+            terms = dict(zip(self.unread[0], values, strict=True))
+            where = f"stage {self.plan.name}, epoch {self.state.epoch + 1}, step {step}"
+            check_finite({name: value for name, value in terms.items() if name != "total"}, where)
+            sums = self.state.loss_sums
+            self._advance(loss_sums={name: sums.get(name, 0.0) + value for name, value in terms.items()})
+        self.unread.clear()
 
     def _close_epoch(self) -> EpochRow:
         """Validate, keep the best weights, write metrics.csv and the checkpoint."""
@@ -290,9 +273,10 @@ class _StageLoop:
         logits = predict_logits(self.model, crop_set, rows, info, batch_size=self.config.batch_size)
         labels = {head: crop_set.labels[head][rows] for head in HEADS}
         targets = {head: torch.from_numpy(values) for head, values in labels.items()}
-        on_cpu = {head: HeadCorrection(o.cpu(), w.cpu(), gamma) for head, (o, w, gamma) in self.corrections.items()}
+        on_cpu = {head: correction.to(torch.device("cpu")) for head, correction in self.make_step.corrections.items()}
         losses = classification_losses(logits, targets, on_cpu)
-        total = weighted_total(losses, self.config.loss_weights, f"stage {self.plan.name}, validation")
+        total = weighted_total(losses, self.config.loss_weights)
+        check_finite({head: float(term) for head, term in losses.items()}, f"stage {self.plan.name}, validation")
         terms = {f"validation_loss_{head}": float(term) for head, term in losses.items()}
         return {"validation_loss": float(total), **terms, **score(probabilities(logits, info), labels)}
 

@@ -1,13 +1,15 @@
-"""Batches of one epoch, read, augmented and composed ahead of the network.
+"""Batches of a stage, read, augmented and composed ahead of the network.
 
-PyTorch's own loader runs ``EpochBatches`` in worker processes where ``workers`` asks for them. A batch is a function
-of (seed, stage, epoch) and its place in the epoch, so neither workers nor a resumed run change what the network sees.
+PyTorch's own loader runs ``StageBatches`` in worker processes where ``workers`` asks for them; they live as long as the
+stage, so an epoch begins without a wait. A batch is a function of (seed, stage, epoch) and its place in the epoch, so
+neither workers nor a resumed run change what the network sees.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -17,7 +19,7 @@ from marrowscope.train.dataset import epoch_order, training_crops
 from marrowscope.train.imbalance import sampling_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -36,44 +38,57 @@ class TrainingBatch(NamedTuple):
     crops: Tensor
     masks: Tensor
 
+    def to(self, device: torch.device) -> TrainingBatch:
+        """Give the batch on ``device``; from pinned memory the copies run beside the device's work."""
+        return TrainingBatch(*(part.to(device, non_blocking=True) for part in self))
 
-class EpochBatches(Dataset[TrainingBatch]):
-    """The batches of one epoch by their number; the last incomplete one is left out unless it is the only one."""
 
-    def __init__(self, crop_set: CropSet, rows: IntArray, config: ClassifierConfig, stage: int, epoch: int) -> None:
-        self._crop_set, self._config = crop_set, config
-        self._key = (config.seed, stage, epoch)
-        weights = sampling_weights(crop_set.labels["category"][rows], config.imbalance)
-        self._order = epoch_order(rows, self._key, size=config.epoch_crops, weights=weights)
-        self._n_steps = steps_of_epoch(len(rows), config)
+class StageBatches(Dataset[TrainingBatch]):
+    """The batches of a stage by (epoch, step), both from 0.
 
-    def __len__(self) -> int:
-        """Give the number of batches."""
-        return self._n_steps
+    An epoch's last incomplete batch is left out unless it is the only one.
+    """
 
-    def __getitem__(self, step: int) -> TrainingBatch:
-        """Read and augment the crops of batch ``step``."""
-        config = self._config
-        rows = self._order[step * config.batch_size : (step + 1) * config.batch_size]
-        wants_masks = uses_masks(config)
+    def __init__(self, crop_set: CropSet, rows: IntArray, config: ClassifierConfig, stage: int) -> None:
+        self._crop_set, self._rows, self._config, self._stage = crop_set, rows, config, stage
+        self._weights = sampling_weights(crop_set.labels["category"][rows], config.imbalance)
+        self._order: tuple[int, IntArray] | None = None
+
+    def order(self, epoch: int) -> IntArray:
+        """Give the rows of an epoch in the order in which they are seen; the last one asked for is kept."""
+        if self._order is None or self._order[0] != epoch:
+            key = (self._config.seed, self._stage, epoch)
+            order = epoch_order(self._rows, key, size=self._config.epoch_crops, weights=self._weights)
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
+        """Read, augment and compose the crops of batch ``key`` = (epoch, step)."""
+        (epoch, step), config = key, self._config
+        rows = self.order(epoch)[step * config.batch_size : (step + 1) * config.batch_size]
         crops, masks = training_crops(
-            self._crop_set, rows, config.crop_px, config.augment, self._key, with_masks=wants_masks
+            self._crop_set,
+            rows,
+            config.crop_px,
+            config.augment,
+            (config.seed, self._stage, epoch),
+            with_masks=uses_masks(config),
         )
+        dilated = dilate_masks(masks, config.border.dilation_px)
         if config.loss_weights["consistency"] > 0 and len(rows) > 1:
             n_swapped = max(1, round(config.border.swap_share * len(rows)))
             # The order is random already: the next cells in the batch are random donors, and never the cell itself.
             donors = (np.arange(n_swapped) + max(1, len(rows) // 2)) % len(rows)
             swapped = swap_border(
                 crops[:n_swapped],
-                masks[:n_swapped],
+                dilated[:n_swapped],
                 crops[donors],
-                masks[donors],
-                dilation_px=config.border.dilation_px,
+                dilated[donors],
+                dilation_px=0,  # done above, for the whole batch
                 feather_px=config.border.feather_px,
             )
             crops = np.concatenate([crops, swapped])
-        dilated = dilate_masks(masks, config.border.dilation_px).astype(np.uint8)
-        return TrainingBatch(torch.from_numpy(rows), torch.from_numpy(crops), torch.from_numpy(dilated))
+        return TrainingBatch(torch.from_numpy(rows), torch.from_numpy(crops), torch.from_numpy(dilated.view(np.uint8)))
 
 
 def uses_masks(config: ClassifierConfig) -> bool:
@@ -87,15 +102,23 @@ def steps_of_epoch(n_rows: int, config: ClassifierConfig) -> int:
     return max(1, n_crops // config.batch_size)
 
 
-def batches_from(batches: EpochBatches, first_step: int, workers: int, *, pin: bool = False) -> Iterator[TrainingBatch]:
-    """Give the batches from ``first_step`` on, in order."""
+def batches_from(
+    batches: StageBatches, keys: Sequence[tuple[int, int]], workers: int, *, pin: bool = False
+) -> Iterator[TrainingBatch]:
+    """Give the batches of ``keys`` = (epoch, step), in order; ``pin`` leaves them in page-locked memory for CUDA."""
     # "fork" would copy the threads' locks of OpenCV and torch; a worker starts fresh and maps the crops itself.
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=range(first_step, len(batches)),
+        sampler=keys,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_start_worker,
         pin_memory=pin,
     )
     return iter(loader)
+
+
+def _start_worker(_number: int) -> None:
+    """Keep OpenCV in a worker to one thread: the workers themselves are the parallel work."""
+    cv2.setNumThreads(1)

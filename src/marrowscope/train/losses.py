@@ -7,8 +7,10 @@ none, so that a weight means the same for every batch.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -27,11 +29,21 @@ IGNORED = -100
 
 
 class HeadCorrection(NamedTuple):
-    """A ``Correction`` as tensors on the training device: offsets (k,), weights (k,), focal exponent."""
+    """A ``Correction`` as tensors on the training device: offsets (k,), weights (k,), focal exponent.
+
+    ``trained`` (j,) int64 are the classes with a training cell: to choose by a mask would wait for the device.
+    """
 
     offsets: Tensor
     weights: Tensor
     focal_gamma: float
+    trained: Tensor
+
+    def to(self, device: torch.device) -> HeadCorrection:
+        """Give the correction on ``device``."""
+        return HeadCorrection(
+            self.offsets.to(device), self.weights.to(device), self.focal_gamma, self.trained.to(device)
+        )
 
 
 def to_tensors(corrections: Mapping[str, Correction], device: torch.device) -> dict[str, HeadCorrection]:
@@ -41,6 +53,7 @@ def to_tensors(corrections: Mapping[str, Correction], device: torch.device) -> d
             torch.tensor(correction.offsets, dtype=torch.float32, device=device),
             torch.tensor(correction.weights, dtype=torch.float32, device=device),
             correction.focal_gamma,
+            torch.tensor(np.flatnonzero(np.isfinite(correction.offsets)), dtype=torch.int64, device=device),
         )
         for head, correction in corrections.items()
     }
@@ -55,7 +68,7 @@ def classification_losses(
     """
     losses: dict[str, Tensor] = {}
     for head, correction in corrections.items():
-        offsets, weights, gamma = correction
+        offsets, weights, gamma, _ = correction
         known = ~torch.isinf(offsets)[targets[head]]
         target = torch.where(known, targets[head], IGNORED)
         each = functional.cross_entropy(logits[head].float() + offsets, target, ignore_index=IGNORED, reduction="none")
@@ -69,7 +82,9 @@ def classification_losses(
 def morphology_loss(predicted: Tensor, measured: Tensor) -> Tensor:
     """Mean smooth L1 between (n, k) predicted and measured standardised values, over the measured ones."""
     known = torch.isfinite(measured)
-    difference = functional.smooth_l1_loss(predicted.float()[known], measured[known], reduction="sum")
+    values = predicted.float()
+    # A missing value is replaced by the prediction itself: no difference, no gradient, and no choice by a mask.
+    difference = functional.smooth_l1_loss(values, torch.where(known, measured, values.detach()), reduction="sum")
     return difference / known.sum().clamp(min=1)
 
 
@@ -83,10 +98,10 @@ def consistency_loss(
     """
     total = torch.zeros((), device=swapped["cblc"].device)
     for head in ("cblc", "category"):
-        offsets = corrections[head].offsets
-        known = ~torch.isinf(offsets)
+        offsets, trained = corrections[head].offsets, corrections[head].trained
         teacher, student = (
-            functional.log_softmax((values[head].float() + offsets)[:, known], dim=1) for values in (logits, swapped)
+            functional.log_softmax((values[head].float() + offsets).index_select(1, trained), dim=1)
+            for values in (logits, swapped)
         )
         total = total + functional.kl_div(student, teacher.detach(), reduction="batchmean", log_target=True)
     return total
@@ -105,13 +120,17 @@ def evidence_loss(model: CellClassifier, evidence: Tensor, targets: Mapping[str,
     return torch.stack(shares).mean()
 
 
-def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float], where: str) -> Tensor:
-    """Sum the terms with their weights; TrainingError naming every term when one is not finite."""
-    if not all(bool(torch.isfinite(term)) for term in losses.values()):
-        parts = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in losses.items())
+def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum the terms with their weights."""
+    return torch.stack([weights[name] * term for name, term in losses.items()]).sum()
+
+
+def check_finite(losses: Mapping[str, float], where: str) -> None:
+    """Raise TrainingError naming every term when one is not finite."""
+    if not all(math.isfinite(term) for term in losses.values()):
+        parts = ", ".join(f"{name} = {term:.4g}" for name, term in losses.items())
         message = (
             f"{where}: the loss is not finite ({parts}), expected finite terms; lower learning_rate of the stage, "
             "or look for broken crops"
         )
         raise TrainingError(message)
-    return torch.stack([weights[name] * term for name, term in losses.items()]).sum()

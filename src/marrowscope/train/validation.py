@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 def normalise(batch: ImageArray | torch.Tensor, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
     """Turn crops (n, s, s, 3) uint8 into the network's input (n, 3, s, s) float32, channels last in memory."""
     crops = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
-    pixels = crops.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (info.mean, info.std))
-    return (pixels - mean) / std
+    mean, std = (torch.tensor(values, device=device) for values in (info.mean, info.std))
+    return scale_pixels(crops.to(device, non_blocking=True), mean, std)
+
+
+def scale_pixels(crops: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Do what ``normalise`` does where crops, mean (3,) and std (3,) lie on the device already."""
+    pixels = crops.permute(0, 3, 1, 2).float() / 255
+    return (pixels - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
 
 @torch.inference_mode()

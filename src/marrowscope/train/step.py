@@ -1,0 +1,109 @@
+"""One optimisation step: the loss terms of a batch, their gradients, AdamW.
+
+Nothing in a step waits for the device: labels and measurements lie there, and the loss terms stay there until somebody
+reads them. The engine and the speed measurement (``bench``) run this same step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from marrowscope.train.imbalance import correct_all
+from marrowscope.train.losses import (
+    classification_losses,
+    consistency_loss,
+    evidence_loss,
+    morphology_loss,
+    to_tensors,
+    weighted_total,
+)
+from marrowscope.train.model import HEADS
+from marrowscope.train.targets import standardise
+from marrowscope.train.validation import scale_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from marrowscope.train.config import ClassifierConfig
+    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.loader import TrainingBatch
+    from marrowscope.train.model import CellClassifier, ClassifierInfo, ClassifierOutput
+
+
+def autocasts(config: ClassifierConfig, device: torch.device) -> bool:
+    """Say whether the network runs in bf16 autocast; ``auto`` does on CUDA only (slower on the CPU, docs/train.md)."""
+    return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+
+
+def make_optimizer(model: CellClassifier, config: ClassifierConfig) -> torch.optim.AdamW:
+    """AdamW, in one kernel on CUDA; no weight decay on biases and norms. The step sets the learning rate."""
+    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    on_cuda = next(model.parameters()).is_cuda
+    return torch.optim.AdamW(groups, lr=0.0, fused=True if on_cuda else None)
+
+
+class TrainingStep:
+    """All that a step needs besides its batch, on the model's device.
+
+    ``training_rows`` are the crops the class shares and the standardisation of the measurements come from.
+    """
+
+    def __init__(
+        self,
+        model: CellClassifier,
+        optimizer: torch.optim.Optimizer,
+        config: ClassifierConfig,
+        info: ClassifierInfo,
+        *,
+        crop_set: CropSet,
+        training_rows: IntArray,
+    ) -> None:
+        self.model, self.optimizer, self.config = model, optimizer, config
+        self.device = next(model.parameters()).device
+        self.forward: Callable[[Tensor], ClassifierOutput] = torch.compile(model) if config.compile else model
+        labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
+        sizes = {head: len(prior) for head, prior in info.priors.items()}
+        self.corrections = to_tensors(correct_all(labels, sizes, config), self.device)
+        self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in HEADS}
+        self._measured = torch.from_numpy(standardise(crop_set.measured, training_rows)[1]).to(self.device)
+        self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
+
+    def __call__(self, batch: TrainingBatch, *, learning_rate: float, seed: int) -> dict[str, Tensor]:
+        """Make one step and give its loss terms with their ``total``, each () float32 on the device, detached.
+
+        ``seed`` decides the dropout. A term that is not finite spoils the weights: read the terms before they are kept.
+        """
+        torch.manual_seed(seed)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        losses = self._losses(batch.to(self.device))
+        total = weighted_total(losses, self.config.loss_weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(total)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        self.optimizer.step()
+        return {name: term.detach() for name, term in (losses | {"total": total}).items()}
+
+    def _losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Give every loss term that is switched on."""
+        weights, n = self.config.loss_weights, len(batch.rows)
+        targets = {head: labels[batch.rows] for head, labels in self._labels.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
+            output = self.forward(scale_pixels(batch.crops, self._mean, self._std))
+        logits = {head: values[:n] for head, values in output.logits().items()}
+        losses = classification_losses(logits, targets, self.corrections)
+        if weights["morphology"] > 0:
+            losses["morphology"] = morphology_loss(output.morphology[:n], self._measured[batch.rows])
+        if weights["evidence"] > 0:
+            losses["evidence"] = evidence_loss(self.model, output.evidence[:n], targets, batch.masks)
+        if weights["consistency"] > 0:
+            swapped = {head: values[n:] for head, values in output.logits().items()}
+            seen = {head: values[: len(swapped[head])] for head, values in logits.items()}
+            losses["consistency"] = consistency_loss(seen, swapped, self.corrections)
+        return losses
