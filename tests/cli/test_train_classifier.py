@@ -101,6 +101,7 @@ def test_folds_are_trained_one_at_a_time_and_the_last_one_calibrates(
     printed = capsys.readouterr()
     assert "2 folds, 6 patients predicted unseen" in printed.out
     assert "cblc: temperature" in printed.out
+    assert "category, c1:" in (tmp_path / "out" / "reliability.svg").read_text(encoding="utf-8")
     assert run(crops, *common, "--folds", "2", "--resume", "--json") == 0
     state = json.loads(capsys.readouterr().out)
     assert (state["finished"], state["missing"]) == ([0, 1], [])

@@ -120,8 +120,14 @@ def _print_training(result: FitResult, *, as_json: bool) -> None:
 
 
 def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
-    """Say which folds are there and, when all are, what their predictions say about calibration."""
+    """Say which folds are there and, when all are, draw and say what their predictions show about calibration."""
     calibration = fitted.calibration
+    if calibration is not None:
+        from marrowscope.crossfit import RELIABILITY_TABLE
+        from marrowscope.report.calibration_figures import draw_reliability
+
+        table = fitted.folder / RELIABILITY_TABLE
+        draw_reliability(table, table.with_suffix(".svg"))
     if as_json:
         described = None if calibration is None else calibration.model_dump(mode="json")
         state = {"folder": str(fitted.folder), "finished": fitted.finished, "missing": fitted.missing}
