@@ -131,7 +131,7 @@ def test_a_crop_set_whose_images_are_copies_is_refused(
 ) -> None:
     crops = crop_set(root, "image_dhash")
     assert run("cohort", "folds", crops, "--folds", 2, "--out", tmp_path / "folds.csv") == 2
-    assert "9 images stand on two sides" in capsys.readouterr().err
+    assert "15 images stand on two sides" in capsys.readouterr().err
 
 
 def test_what_is_no_cohort_or_contradicts_itself_is_refused(

@@ -125,14 +125,17 @@ def fingerprint_fields(
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String()))
 
 
-def refuse_leaks(images: pl.DataFrame, side_of: Mapping[str, str], action: str) -> None:
+def refuse_leaks(
+    images: pl.DataFrame, side_of: Mapping[str, str], action: str, label_of: Mapping[str, str] | None = None
+) -> None:
     """Raise CohortError with the names of every image that stands on two sides, as a file or as a near-duplicate.
 
     ``images`` has columns patient_id and image_sha256, any number of rows an image; with image_dhash near-duplicates
-    are found too, with field_id images are called by it. ``side_of`` gives the side of every patient; ``action`` is
-    what the message says to do.
+    are found too, with field_id images are called by it. ``side_of`` gives the side of every patient and ``label_of``
+    what the message calls it (the side itself by default); ``action`` is what the message says to do.
     """
-    leaks = [*_shared_files(images, side_of), *_shared_photographs(images, side_of)]
+    call = _caller(images, label_of or side_of)
+    leaks = [*_shared_files(images, side_of, call), *_shared_photographs(images, side_of, call)]
     if leaks:
         message = (
             f"the split leaks: {len(leaks)} images stand on two sides ({some(leaks, '; ')}), expected each on one; "
@@ -147,7 +150,7 @@ def some(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(names[:_SHOWN]) + (f"{separator}and {more} more" if more > 0 else "")
 
 
-def _shared_files(images: pl.DataFrame, side_of: Mapping[str, str]) -> list[str]:
+def _shared_files(images: pl.DataFrame, side_of: Mapping[str, str], call: Callable[[str, str], str]) -> list[str]:
     """Name the files that patients of two sides have in common."""
     shared = (
         images.select("patient_id", "image_sha256")
@@ -157,7 +160,6 @@ def _shared_files(images: pl.DataFrame, side_of: Mapping[str, str]) -> list[str]
         .filter(pl.col("patient_id").list.len() > 1)
         .sort("image_sha256")
     )
-    call = _caller(images, side_of)
     return [
         f"image {sha256[:12]} of patients " + " and ".join(call(patient, sha256) for patient in owners)
         for sha256, owners in shared.iter_rows()
@@ -165,11 +167,10 @@ def _shared_files(images: pl.DataFrame, side_of: Mapping[str, str]) -> list[str]
     ]
 
 
-def _shared_photographs(images: pl.DataFrame, side_of: Mapping[str, str]) -> list[str]:
+def _shared_photographs(images: pl.DataFrame, side_of: Mapping[str, str], call: Callable[[str, str], str]) -> list[str]:
     """Name the pairs of files that show one photograph and stand on two sides."""
     if "image_dhash" not in images.columns:
         return []
-    call = _caller(images, side_of)
     return [
         f"near-duplicates {pair.image_a[:12]} and {pair.image_b[:12]} ({pair.distance} of {N_BITS} bits differ) of "
         f"patients {call(pair.patient_a, pair.image_a)} and {call(pair.patient_b, pair.image_b)}"
@@ -178,13 +179,13 @@ def _shared_photographs(images: pl.DataFrame, side_of: Mapping[str, str]) -> lis
     ]
 
 
-def _caller(images: pl.DataFrame, side_of: Mapping[str, str]) -> Callable[[str, str], str]:
+def _caller(images: pl.DataFrame, label_of: Mapping[str, str]) -> Callable[[str, str], str]:
     """Give a function from patient and hash to ``p1 (train)``, or ``p1 (train, field p1/f1)`` where it has a name."""
     if "field_id" not in images.columns:
-        return lambda patient, _: f"{patient} ({side_of[patient]})"
+        return lambda patient, _: f"{patient} ({label_of[patient]})"
     named = images.select("patient_id", "image_sha256", "field_id").unique(keep="first", maintain_order=True)
     field_of = {(patient, sha256): name for patient, sha256, name in named.iter_rows()}
-    return lambda patient, sha256: f"{patient} ({side_of[patient]}, field {field_of[patient, sha256]})"
+    return lambda patient, sha256: f"{patient} ({label_of[patient]}, field {field_of[patient, sha256]})"
 
 
 def _unpack(fingerprints: list[str]) -> NDArray[np.bool_]:

@@ -264,13 +264,19 @@ def check_split(images: pl.DataFrame, roles: Mapping[str, Role]) -> None:
 
 
 def check_folds(images: pl.DataFrame, folds: Mapping[str, int | None]) -> None:
-    """Refuse a patient without a fold and an image that stands in two, or in one and outside, by name.
+    """Refuse a patient without a fold and an image of two patients, unless both are external, by name.
 
-    ``images`` is as in ``check_split``. Raises CohortError.
+    ``images`` is as in ``check_split``. One fold does not make two patients safe: while another fold is tested, one of
+    them may train and the other select. Raises CohortError.
     """
     _refuse_absent(images, folds, "a fold", f"draw the folds again, or add them to the file as {EXTERNAL}")
-    sides = {patient: EXTERNAL if fold is None else f"fold {fold}" for patient, fold in folds.items()}
-    refuse_leaks(images, sides, "remove the copies, or put these patients into one fold of the file")
+    sides = {patient: EXTERNAL if fold is None else f"patient {patient}" for patient, fold in folds.items()}
+    labels = {patient: EXTERNAL if fold is None else f"fold {fold}" for patient, fold in folds.items()}
+    action = (
+        "remove the copies, or give one person one patient_id (patients of one fold are two sides as well: while "
+        "another fold is tested, one may train and the other select)"
+    )
+    refuse_leaks(images, sides, action, labels)
 
 
 def _refuse_absent(images: pl.DataFrame, known: Mapping[str, object], what: str, action: str) -> None:
