@@ -20,6 +20,8 @@ IntArray = NDArray[np.int64]
 RealArray = NDArray[np.float64]
 
 NO_PREDICTION = -1
+RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
+"""The recalls at which COCO reads the precision (cocodataset.org, detection evaluation)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,126 @@ def concordance(truth: RealArray, estimate: RealArray) -> float:
 def share(part: float, whole: float) -> float:
     """``part / whole``, NaN when ``whole`` is 0: detection recall (pairs / expert), precision (pairs / predicted)."""
     return float(part / whole) if whole else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class RocCurve:
+    """Points of a ROC curve from (0, 0) to (1, 1), and the score from which each point calls positive.
+
+    The first threshold is infinity: nothing is called. Empty arrays where one class is absent.
+    """
+
+    false_positive_rate: RealArray
+    true_positive_rate: RealArray
+    threshold: RealArray
+
+
+def roc_curve(truth: NDArray[np.bool_], score: RealArray) -> RocCurve:
+    """Rates at every distinct score, from the highest down; a positive is ``score >= threshold``."""
+    truth = np.asarray(truth, dtype=bool)
+    score = np.asarray(score, dtype=np.float64)
+    n_positive = int(truth.sum())
+    n_negative = len(truth) - n_positive
+    if not n_positive or not n_negative:
+        nothing = np.zeros(0)
+        return RocCurve(nothing, nothing, nothing)
+    order = np.argsort(-score, kind="stable")
+    ranked, hit = score[order], truth[order]
+    last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+    true_positives = np.cumsum(hit)[last]
+    false_positives = last + 1 - true_positives
+    return RocCurve(
+        np.append(0.0, false_positives / n_negative),
+        np.append(0.0, true_positives / n_positive),
+        np.append(np.inf, ranked[last]),
+    )
+
+
+def won_pairs(truth: NDArray[np.bool_], score: RealArray, weight: RealArray) -> tuple[RealArray, RealArray]:
+    """Pairs of a positive and a negative that the positive wins (ties half), and all such pairs, under weights.
+
+    ``weight`` (..., n) is how often each row counts; gives two arrays (...). Their ratio is ``roc_auc`` of the rows
+    repeated so often; added up over strata first, it is the AUC over pairs of one stratum.
+    """
+    if not len(truth):
+        nothing = np.zeros(weight.shape[:-1])
+        return nothing, nothing
+    order = np.argsort(score, kind="stable")
+    ranked, is_positive = np.asarray(score)[order], np.asarray(truth, dtype=bool)[order]
+    starts = np.flatnonzero(np.append(True, np.diff(ranked) != 0))
+    weight = weight[..., order]
+    positive = np.add.reduceat(weight * is_positive, starts, axis=-1)
+    negative = np.add.reduceat(weight * ~is_positive, starts, axis=-1)
+    below = np.cumsum(negative, axis=-1) - negative / 2
+    return (positive * below).sum(axis=-1), positive.sum(axis=-1) * negative.sum(axis=-1)
+
+
+def shares(part: RealArray, whole: RealArray) -> RealArray:
+    """``share`` of each element: NaN where ``whole`` is 0."""
+    result: RealArray = np.full(np.shape(whole), math.nan)
+    np.divide(part, whole, out=result, where=np.asarray(whole) > 0)
+    return result
+
+
+def sensitivity(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
+    """Share of the positives that are called; NaN without a positive."""
+    return share(float((truth & called).sum()), float(truth.sum()))
+
+
+def specificity(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
+    """Share of the negatives that are not called; NaN without a negative."""
+    return share(float((~truth & ~called).sum()), float((~truth).sum()))
+
+
+def equal_mass_bins(probability: RealArray, n_bins: int) -> IntArray:
+    """Bin (0..) of each probability, as many in each bin as can be; equal probabilities share a bin.
+
+    The bins are those of the sorted values cut into ``n_bins`` runs; a cut inside a run of ties moves to its end, so
+    there may be fewer bins.
+    """
+    probability = np.asarray(probability, dtype=np.float64)
+    values, inverse, counts = np.unique(probability, return_inverse=True, return_counts=True)
+    if not len(values):
+        return np.zeros(0, dtype=np.int64)
+    before = np.cumsum(counts) - counts  # rows below each distinct value
+    bins: IntArray = np.unique(before * n_bins // len(probability), return_inverse=True)[1][inverse].astype(np.int64)
+    return bins
+
+
+def expected_calibration_error(n: RealArray, sum_probability: RealArray, sum_outcome: RealArray) -> float:
+    """Mean over bins of |mean probability - share of outcomes|, weighted by ``n`` (Naeini, AAAI 2015); NaN if empty.
+
+    Takes the sums of each bin, so that patients can be added up. It is never negative, and the fewer the cells the
+    larger it comes out by chance.
+    """
+    total = float(np.sum(n))
+    return float(np.abs(np.asarray(sum_probability) - np.asarray(sum_outcome)).sum()) / total if total else math.nan
+
+
+def average_precision(hit: NDArray[np.bool_], n_truth: RealArray, weight: RealArray) -> RealArray:
+    """Average precision as COCO counts it: the mean, over 101 recall levels, of the best precision at that recall.
+
+    ``hit`` (n,) says of each detection, the highest score first, whether it found a true object; ``weight`` (m, n) is
+    how often each counts in each of m resamples, ``n_truth`` (m,) how many true objects there are. Gives (m,). A level
+    that is never reached has precision 0; NaN without a true object.
+    """
+    m, n = weight.shape
+    if n:
+        true_positives = np.cumsum(weight * hit, axis=1)
+        called = np.cumsum(weight, axis=1)
+        precision = np.divide(true_positives, called, out=np.zeros((m, n)), where=called > 0)
+        best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        recall = np.divide(true_positives, n_truth[:, None], out=np.zeros((m, n)), where=n_truth[:, None] > 0)
+        # All rows in one search: row i is moved to 2 i .. 2 i + 1. A recall of 3 / 10 must reach the level 0.3 in
+        # spite of rounding.
+        shift = 2.0 * np.arange(m)[:, None]
+        reached = np.searchsorted((recall + shift).ravel(), (RECALL_LEVELS - 1e-9 + shift).ravel(), side="left")
+        reached = reached.reshape(m, -1) - n * np.arange(m)[:, None]
+        padded = np.concatenate([best_from_here, np.zeros((m, 1))], axis=1)
+        average = np.take_along_axis(padded, np.clip(reached, 0, n), axis=1).mean(axis=1)
+    else:
+        average = np.zeros(m)
+    return np.where(n_truth > 0, average, math.nan)
 
 
 def _f1_by_class(confusion: IntArray) -> tuple[IntArray, IntArray, RealArray]:

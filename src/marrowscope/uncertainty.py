@@ -94,6 +94,38 @@ def bootstrap_sums(
     return _percentile_interval(estimate, [statistic(total) for total in totals], confidence)
 
 
+def bootstrap_columns(
+    sums: NDArray[ScalarT],
+    statistic: Callable[[NDArray[ScalarT]], NDArray[np.float64]],
+    *,
+    block: int = 2000,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> list[Interval]:
+    """Intervals of many statistics of sums over groups at once (a recall of every class), without a loop.
+
+    ``statistic`` takes the totals of up to ``block`` resamples (n, ...) and gives (n, k) numbers, NaN where one is not
+    defined; the draws are those of ``bootstrap_sums`` and so is the rule for NaN. Gives k intervals. With the
+    identity matrix as ``sums`` the totals say how often each group is drawn: the statistic weighs rows itself then.
+    """
+    estimates = statistic(sums.sum(axis=0)[None])[0]
+    n_groups = len(sums)
+    if n_groups < _FEWEST_GROUPS:
+        return [Interval(float(estimate), math.nan, math.nan) for estimate in estimates]
+    times = _times_drawn(n_groups, n_resamples, seed).astype(sums.dtype)
+    flat = sums.reshape(n_groups, -1)
+    parts = [
+        statistic((times[start : start + block] @ flat).reshape(-1, *sums.shape[1:]))
+        for start in range(0, n_resamples, block)
+    ]
+    columns = np.concatenate(parts).T if parts else np.zeros((len(estimates), 0))
+    return [
+        _percentile_interval(float(estimate), column.tolist(), confidence)
+        for estimate, column in zip(estimates, columns, strict=True)
+    ]
+
+
 def bootstrap_difference(
     groups_a: Sequence[str],
     statistic_a: Callable[[IndexArray], float],

@@ -14,6 +14,7 @@ from marrowscope.annotations.labelme import write_labelme
 from marrowscope.cli.main import main
 from marrowscope.errors import InputError
 from marrowscope.evaluate.compare import _refuse_other_vocabulary
+from marrowscope.evaluate.write import TABLE_NAMES
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
 from marrowscope.runs import Manifest, RunCounts, write_manifest
@@ -48,7 +49,7 @@ def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
             category = shape.code[:1] if shape.code == "L2" else shape.code
             call = {"category": category, "is_cblc": category == "N", "is_countable": True}
             outline = {"contour_xy": shape.contour_xy.ravel().tolist(), "cell_id": f"{patient}{shape.shape_index}"}
-            cells.append(where | call | outline | {"p_cblc": 0.9 if category == "N" else 0.1})
+            cells.append(where | call | outline | {"p_cblc": 0.9 if category == "N" else 0.1, "score": 0.9})
     (cohort / "patients.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     run.mkdir()
     write_table(run / "fields.parquet", pl.DataFrame(fields, schema_overrides=FIELDS), "fields")
@@ -93,13 +94,16 @@ def test_tables_are_written_and_printed_per_center(
     cohort, run = cohort_and_run
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
     printed = capsys.readouterr().out
-    assert "## A: 2 patients, 2 fields" in printed
-    assert "## B: 1 patients, 1 fields" in printed
-    assert "## all centers: 3 patients, 3 fields" in printed
-    assert "| detection recall | 0.750 [0.750, 0.750]" in printed
+    assert len(printed.splitlines()) < 40
+    for words in ("A", "2 patients", "B", "1 patients", "all centers", "0.750*=", "0.750-0.750", "no interval", "n 8"):
+        assert words in printed
+    assert "* fewer than 5 patients: the interval is too narrow." in printed
     names = {path.name for path in (tmp_path / "m").iterdir()}
-    assert names == {"metrics.json", "metrics.csv", "metrics.md", "ratios.csv"}
-    ratios = pl.read_csv(tmp_path / "m" / "ratios.csv")
+    assert names == {"metrics.json", "metrics.md", "index.html", "figures", *TABLE_NAMES}
+    text = (tmp_path / "m" / "metrics.md").read_text(encoding="utf-8")
+    assert "## B: 1 patients, 1 fields" in text
+    assert "| detection recall | 0.750 [0.750, 0.750] *= |" in text
+    ratios = pl.read_csv(tmp_path / "m" / "patients.csv")
     assert ratios["true_ratio"].to_list() == [0.25] * 3
     assert ratios["predicted_ratio"].to_list() == pytest.approx([1 / 3] * 3)
 

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from marrowscope.evaluate import EvaluateConfig, Evaluation, LinkedCells, as_markdown, score_center, write_evaluation
-from marrowscope.evaluate.scores import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
+from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
+from marrowscope.evaluate.ranking import IOU_LEVELS
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -33,29 +34,37 @@ def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 
         "category": VOCABULARY.category_index(code),
         "cblc": facts.cblc,
         "countable": facts.countable,
+        "normal_blast": code in {"N0", "M0"},
         "cut": False,
+        "exhaustive": True,
         "found_before_rules": predicted is not None,
         "found": predicted is not None,
     }
     if predicted is not None:
         called = VOCABULARY.lookup(predicted)
         row |= {"cell_id": "c", "iou": 0.9, "predicted_category": VOCABULARY.category_index(predicted)}
-        row |= {"predicted_cblc": int(called.cblc), "p_cblc": p}
+        row |= {"predicted_cblc": int(called.cblc), "p_cblc": p, "p_called": 0.8}
     return row | other
 
 
 def detection(*, matched: bool, ignored: bool = False, exhaustive: bool = True, patient: str = "P1") -> dict[str, Any]:
     row = {"patient_id": patient, "center": "A", "field_id": f"{patient}/f", "cell_id": "c", "matched": matched}
-    return row | {"ignored": ignored, "exhaustive": exhaustive, "is_cblc": False, "is_countable": True}
+    outcomes = [-1 if ignored else int(matched)] * len(IOU_LEVELS)
+    row |= {"ignored": ignored, "exhaustive": exhaustive, "is_cblc": False, "is_countable": True}
+    return row | {"score": 0.9, "outcomes": outcomes}
 
 
-def ratio(patient: str, truth: float | None, predicted: float | None, seams: float | None = None) -> dict[str, Any]:
-    row = {"patient_id": patient, "center": "A", "diagnosis": "AML", "true_ratio": truth}
-    return row | {"predicted_ratio": predicted, "predicted_ratio_no_seams": seams}
+def ratio(patient: str, truth: float | None, predicted: float | None, **other: Any) -> dict[str, Any]:  # noqa: ANN401
+    row = {"patient_id": patient, "center": "A", "diagnosis": "AML", "true_ratio": truth, "predicted_ratio": predicted}
+    row |= {"true_ratio_with_normal": truth, "n_true_normal_blasts": 0, "run_ratio": predicted}
+    return row | other
 
 
 def score(
-    cells: list[dict[str, Any]], found: list[dict[str, Any]] | None = None, ratios: list[dict[str, Any]] | None = None
+    cells: list[dict[str, Any]],
+    found: list[dict[str, Any]] | None = None,
+    ratios: list[dict[str, Any]] | None = None,
+    config: EvaluateConfig | None = None,
 ) -> CenterScores:
     return score_center(
         "A",
@@ -63,13 +72,13 @@ def score(
         pl.DataFrame(found or [], schema=DETECTION_COLUMNS),
         pl.DataFrame(ratios or [], schema=RATIO_COLUMNS),
         CATEGORIES,
-        n_resamples=60,
+        config=EvaluateConfig(n_resamples=60) if config is None else config,
     )
 
 
 def figure(scores: CenterScores, name: str) -> Figure:
-    (found,) = (item for item in scores.figures if item.name == name)
-    return found
+    assert [item.name for item in scores.figures].count(name) == 1
+    return scores.figure(name)
 
 
 def test_matched_and_all_expert_differ_by_the_misses() -> None:
@@ -79,7 +88,7 @@ def test_matched_and_all_expert_differ_by_the_misses() -> None:
     everything = figure(scores, "CBLC positive-class F1, all expert")
     assert everything.value.estimate == pytest.approx(2 * 1 / (2 + 2))
     assert (figure(scores, "CBLC weighted F1, matched").n, everything.n) == (3, 4)
-    assert everything.note == "2 CBLC of 4"
+    assert everything.note == "2 CBLC of 4; a missed cell counts as wrong"
 
 
 def test_all_negative_stands_beside_the_figure() -> None:
@@ -99,7 +108,7 @@ def test_auc_ranks_by_the_probability_of_the_found_cells() -> None:
 def test_averaged_categories_are_named() -> None:
     scores = score([expert("N", "N"), expert("N5", "L2"), expert("L2", "L2")])
     macro = figure(scores, "category macro F1, matched")
-    assert macro.note == "averaged over 3: N N5 L"
+    assert macro.note.startswith("averaged over 3: N N5 L;")
     assert macro.value.estimate == pytest.approx((1 + 0 + 2 / 3) / 3)
 
 
@@ -203,14 +212,13 @@ def test_files_hold_the_same_figures_and_no_nan(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     table = pl.read_csv(tmp_path / "out" / "metrics.csv")
     rows = [row for center in document["centers"] for row in center["figures"]]
-    by_name = table.filter(~pl.col("metric").str.starts_with("recall of"))
-    assert by_name["metric"].to_list() == [row["metric"] for row in rows]
-    assert by_name["value"].to_list() == [row["value"] for row in rows]
+    assert table["metric"].to_list() == [row["name"] for row in rows]
+    assert table["value"].to_list() == [row["value"] for row in rows]
     assert "NaN" not in (tmp_path / "out" / "metrics.csv").read_text(encoding="utf-8")
     assert document["n_fields_only_in_cohort"] == 2
-    assert pl.read_csv(tmp_path / "out" / "ratios.csv")["true_ratio"].to_list() == [0.2]
-    confusion = document["centers"][0]["confusion_matched"]
-    assert confusion["rows_true"][confusion["order"].index("N")][confusion["order"].index("N")] == 1
+    assert pl.read_csv(tmp_path / "out" / "patients.csv")["true_ratio"].to_list() == [0.2]
+    confusion = pl.read_csv(tmp_path / "out" / "confusion.csv").filter(over="all expert")
+    assert confusion.select("true", "called", "n").rows() == [("N", "N", 1), ("N5", "missed", 1)]
 
 
 def test_markdown_gives_every_figure_with_n_and_keeps_text_in_its_cell() -> None:
@@ -219,7 +227,7 @@ def test_markdown_gives_every_figure_with_n_and_keeps_text_in_its_cell() -> None
     for item in scores.figures:
         assert f"| {item.name} | " in text
     assert "1.000 [no interval]" in text  # one patient
-    assert "| 2 cells | 1 | 1 CBLC of 2 |" in text
+    assert "| 2 cells | 1 | 1 CBLC of 2; found cells only: classification alone |" in text
     assert "For research use" in text
     hostile = replace(score([]), center="A|\nB")
     assert "## A\\| B: 0 patients" in as_markdown(make_evaluation(hostile))

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from marrowscope.bundle import Bundle
+    from marrowscope.evaluate import Evaluation
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that `marrowscope predict` wrote.")],
+    run_or_bundle: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_BUNDLE",
+            help="A run that `marrowscope predict` wrote, or a bundle: it predicts the cohort first.",
+        ),
+    ],
     cohort: Annotated[Path, typer.Argument(help="The annotated cohort the run was predicted from.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json, metrics.csv and metrics.md.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, its figures and the tables.")],
     *,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="CBLC ratio (0-1) from which a patient is called (default: the bundle's, if it has one)."),
+    ] = None,
+    aml_diagnosis: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A diagnosis that counts as AML; repeat it for several (default AML)."),
+    ] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="With a bundle: micrometres per pixel of images that state none.")
+    ] = None,
     tile_grid: Annotated[
         str | None,
         typer.Option(
@@ -28,45 +51,135 @@ def evaluate(
     mapping: Annotated[
         str | None, typer.Option(help="Mapping of another label scheme to the vocabulary: a name or a TOML file.")
     ] = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="Vocabulary of the run's bundle, where it is a laboratory's own (TOML).")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the bootstrap over patients (default 0).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the tables.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
-    """Measure RUN against the expert polygons of COHORT, centre by centre, each figure with n and 95% interval.
+    """Measure RUN_OR_BUNDLE against the expert polygons of COHORT, centre by centre, with n and 95% intervals.
+
+    Writes index.html (one page that stands alone), figures/*.svg, metrics.json, metrics.md and the tables as CSV. A
+    bundle's run stays in the folder `run` beside them.
 
     Example: marrowscope evaluate runs/first my-cohort --out runs/first-metrics
     """
+    from marrowscope.bundle import SPEC_NAME, load_bundle
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort
     from marrowscope.config import validate_config
-    from marrowscope.evaluate import EvaluateConfig, as_markdown, evaluate_run, write_evaluation
+    from marrowscope.evaluate import (
+        RUN_NAME,
+        EvaluateConfig,
+        check_evaluation_folder,
+        evaluate_run,
+        evaluation_folder,
+        write_evaluation,
+    )
+    from marrowscope.report.evaluation_page import write_evaluation_page
     from marrowscope.runs import read_manifest
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
     columns, rows = _parse_grid(tile_grid)
-    values = {"edge_margin_px": edge_margin, "min_iou": min_iou, "seed": seed}
+    values = {
+        "edge_margin_px": edge_margin,
+        "min_iou": min_iou,
+        "seed": seed,
+        "threshold": threshold,
+        "aml_diagnoses": aml_diagnosis or None,
+    }
     config = validate_config(
         EvaluateConfig,
         {"tile_columns": columns, "tile_rows": rows}
         | {key: value for key, value in values.items() if value is not None},
         where="marrowscope evaluate",
     )
-    read_manifest(run)  # a folder that is no run is refused before the cohort's images are read
-    vocabulary = load_vocabulary()
+    # Everything cheap is refused before the cohort's images are read.
+    check_evaluation_folder(out, overwrite=overwrite)
+    bundle = load_bundle(run_or_bundle) if (run_or_bundle / SPEC_NAME).is_file() else None
+    if bundle is None:
+        read_manifest(run_or_bundle)
+        words = load_vocabulary(vocabulary)
+    else:
+        words = bundle.vocabulary
+        if config.threshold is None:
+            config = config.model_copy(update={"threshold": bundle.spec.threshold})
     labels = None if mapping is None else load_mapping(mapping)
     # The pixels are not needed: the images' hashes say that they are the predicted ones.
     with progress_bar("Reading annotations", enabled=not as_json) as advance:
-        truth = read_cohort(cohort, vocabulary=vocabulary, mapping=labels, decode=False, progress=advance)
-    with progress_bar("Measuring centers", enabled=not as_json) as advance:
-        evaluation = evaluate_run(run, truth.patients, truth.fields, vocabulary, config=config, progress=advance)
-    write_evaluation(evaluation, out)
+        truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
+    run = run_or_bundle
+    if bundle is not None:
+        run = out / RUN_NAME
+        _predict(bundle, cohort, run, um_per_px=um_per_px, overwrite=overwrite, quiet=as_json)
+    keep_run = run.resolve() == (out / RUN_NAME).resolve()
+    with evaluation_folder(out, overwrite=overwrite, keep_run=keep_run) as folder:
+        with progress_bar("Measuring centers", enabled=not as_json) as advance:
+            evaluation = evaluate_run(run, truth.patients, truth.fields, words, config=config, progress=advance)
+        write_evaluation(evaluation, folder)
+        write_evaluation_page(folder)
     if as_json:
         typer.echo((out / "metrics.json").read_text(encoding="utf-8"))
         return
-    typer.echo(as_markdown(evaluation))
-    typer.echo(f"Written: {out / 'metrics.md'}, metrics.csv, metrics.json, ratios.csv")
+    _print_main_figures(evaluation)
+    typer.echo(f"Page: {out / 'index.html'}")
+    typer.echo(f"Every figure: {out / 'metrics.md'}; tables and figures/*.svg beside it.")
     lost = [fault for fault in truth.faults if fault.loses_data]
     if lost:
         typer.echo(f"{len(lost)} faults of the cohort lose data; see `marrowscope cohort check {cohort}`", err=True)
+
+
+def _predict(bundle: Bundle, cohort: Path, run: Path, *, um_per_px: float | None, overwrite: bool, quiet: bool) -> None:
+    """Predict the cohort with the bundle into ``run``."""
+    from marrowscope.cli.progress import progress_bar
+    from marrowscope.config import validate_config
+    from marrowscope.predict import PredictConfig, predict
+
+    config = validate_config(PredictConfig, {"um_per_px": um_per_px}, where="marrowscope evaluate")
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar("Predicting images", enabled=not quiet) as advance:
+        predict(
+            [cohort],
+            bundle.folder,
+            run,
+            config=config,
+            overwrite=overwrite,
+            command=["marrowscope", *sys.argv[1:]],
+            progress=advance,
+        )
+
+
+def _print_main_figures(evaluation: Evaluation) -> None:
+    """Print one table: a row a center, the main figures as value, interval and n."""
+    from rich.markup import escape
+
+    from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.evaluate import FEW_PATIENTS, MAIN_FIGURES
+
+    table = new_table("center", *(title for title, _ in MAIN_FIGURES), title="Evaluation: value, 95% interval, n")
+    for scores in evaluation.centers:
+        cells = []
+        for _, name in MAIN_FIGURES:
+            figure = scores.figure(name)
+            if figure.undefined:
+                cells.append(f"not defined: {figure.undefined}")
+                continue
+            mark = figure.marks + ("!" if figure.warning else "")
+            low, high = figure.value.lower, figure.value.upper
+            limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
+            cells.append(f"{figure.value.estimate:.3f}{mark}\n{limits}\nn {figure.n}")
+        table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{scores.n_patients} patients", *cells)))
+        table.add_section()
+    print_table(table)
+    marks = [mark for scores in evaluation.centers for _, name in MAIN_FIGURES for mark in scores.figure(name).marks]
+    typer.echo("Cell figures over all expert cells, a miss counted as wrong. Intervals: bootstrap over patients.")
+    if "*" in marks:
+        typer.echo(f"* fewer than {FEW_PATIENTS} patients: the interval is too narrow.")
+    if "=" in marks:
+        typer.echo("= every resample gives the same value: no error was seen, which does not prove that there is none.")
+    for warning in {item.warning: None for scores in evaluation.centers for item in scores.figures if item.warning}:
+        typer.echo(f"! {warning}")
 
 
 def _parse_grid(text: str | None) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
    contour (before the quality rules) and once with the kept cells.
-2. ``scores.score_center``: figures with n and a bootstrap interval over patients.
-3. ``write.write_evaluation``: metrics.json, metrics.csv (one row per figure) and metrics.md.
+2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``cells``, ``reliability``,
+   ``detection`` and ``patients`` hold one kind of figure each.
+3. ``write.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ def evaluate_run(
         vocabulary,
         config=config,
     )
+    threshold = manifest.bundle.get("threshold")
+    if config.threshold is None and threshold is not None:
+        config = config.model_copy(update={"threshold": float(threshold)})
     names = sorted(set(linked.ratios["center"]))
     groups = [(name, pl.col("center") == name) for name in names]
     if len(names) > 1:
@@ -79,8 +83,7 @@ def evaluate_run(
                 linked.detections.filter(of_center),
                 linked.ratios.filter(of_center),
                 vocabulary.categories,
-                n_resamples=config.n_resamples,
-                seed=config.seed,
+                config=config,
             )
         )
         if progress:
@@ -90,7 +93,16 @@ def evaluate_run(
         linked=linked,
         config=config,
         categories=vocabulary.categories,
-        run={"created_utc": manifest.created_utc, "bundle": manifest.bundle, "precision": manifest.precision},
+        run={
+            "created_utc": manifest.created_utc,
+            "marrowscope_version": manifest.marrowscope_version,
+            "bundle": manifest.bundle,
+            "backend": manifest.backend,
+            "device": manifest.device,
+            "precision": manifest.precision,
+            "input_sha256": manifest.input_sha256,
+            "config_sha256": manifest.config_sha256,
+        },
     )
 
 

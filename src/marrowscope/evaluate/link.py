@@ -13,10 +13,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field as Setting
 
+from marrowscope import geometry
 from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
-from marrowscope.evaluate.scores import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
-from marrowscope.match import MIN_MATCH_IOU, match_contours
+from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
+from marrowscope.evaluate.ranking import rank_outcomes
+from marrowscope.match import MIN_MATCH_IOU, match_iou_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,7 @@ _TOUCH_PX = 1.0
 
 
 class EvaluateConfig(StageConfig):
-    """What counts as found, and what counts neither way."""
+    """What counts as found, what counts neither way, and who has AML."""
 
     min_iou: float = Setting(default=MIN_MATCH_IOU, gt=0, le=1, description="contour IoU from which a cell is found")
     tile_columns: int = Setting(default=1, ge=1, description="tiles across a field that is a mosaic; 1 = a photograph")
@@ -37,13 +39,20 @@ class EvaluateConfig(StageConfig):
     edge_margin_px: float = Setting(
         default=4.0, ge=0, description="an unmatched detection this near to an image or tile edge counts neither way"
     )
+    threshold: float | None = Setting(
+        default=None, ge=0, le=1, description="CBLC ratio from which a patient is called; none: no sensitivity"
+    )
+    aml_diagnoses: tuple[str, ...] = Setting(
+        default=("AML",), min_length=1, description="diagnoses that count as AML, case ignored; all others do not"
+    )
+    n_bins: int = Setting(default=15, ge=1, description="bins of equal cell number for the calibration error")
     n_resamples: int = Setting(default=2000, ge=0, description="bootstrap resamples of patients")
     seed: int = Setting(default=0, description="seed of the bootstrap")
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedCells:
-    """Run and truth side by side; the columns stand in ``evaluate.scores``.
+    """Run and truth side by side; the columns stand in ``evaluate.frames``.
 
     ``expert`` has a row per expert cell, ``detections`` per kept detection, ``ratios`` per patient. The counts say
     what could not be compared.
@@ -96,11 +105,13 @@ def link_cells(
         detection_rows += detections
     expert = pl.DataFrame(expert_rows, schema=EXPERT_COLUMNS)
     detection = pl.DataFrame(detection_rows, schema=DETECTION_COLUMNS)
+    known = {field.patient_id for field in compared}
+    compared_patients = [patient for patient in patients if patient.patient_id in known]
     compared_ids = {field.field_id for field in compared}
     return LinkedCells(
         expert=expert,
         detections=detection,
-        ratios=_patient_ratios(patients, compared, expert, detection, config),
+        ratios=_patient_ratios(compared_patients, expert, detection, run_cells, config),
         n_fields_only_in_run=len(hashes.keys() - compared_ids),
         n_fields_only_in_cohort=len(annotated) - len(compared),
     )
@@ -111,21 +122,32 @@ def _link_field(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Give the expert rows and the detection rows of one image."""
     rows = cells.to_dicts()
-    kept = [row for row in rows if row["reject_reason"] is None]
+    is_kept = np.array([row["reject_reason"] is None for row in rows], dtype=bool)
+    kept = [row for row, keep in zip(rows, is_kept, strict=True) if keep]
     outlines = [annotation.contour_xy for annotation in field.annotations]
-    before = match_contours([_contour(row) for row in rows], outlines, config.min_iou)
-    after = match_contours([_contour(row) for row in kept], outlines, config.min_iou)
-    place = {"patient_id": field.patient_id, "center": field.center, "field_id": field.field_id}
+    iou = geometry.iou_matrix([_contour(row) for row in rows], outlines).reshape(len(rows), len(outlines))
+    before, after = match_iou_matrix(iou, config.min_iou), match_iou_matrix(iou[is_kept], config.min_iou)
+    place = {
+        "patient_id": field.patient_id,
+        "center": field.center,
+        "field_id": field.field_id,
+        "exhaustive": field.exhaustive,
+    }
     experts = _expert_rows(field, before, after, kept, vocabulary)
     unmatched = set(after.unmatched_predicted)
+    at_edge = np.array([touches_edge(_contour(row), field, config) for row in kept], dtype=bool)
+    cut = np.array([row["cut"] for row in experts], dtype=bool)
+    scores = np.array([row["score"] if row["score"] is not None else 0.0 for row in kept], dtype=np.float64)
+    outcomes = rank_outcomes(iou[is_kept], scores, cut, at_edge)
     detections = [
         {
             "cell_id": row["cell_id"],
             "matched": index not in unmatched,
-            "ignored": index in unmatched and touches_edge(_contour(row), field, config),
-            "exhaustive": field.exhaustive,
+            "ignored": index in unmatched and bool(at_edge[index]),
             "is_cblc": row["is_cblc"],
             "is_countable": row["is_countable"],
+            "score": row["score"],
+            "outcomes": outcomes[index].tolist(),
         }
         for index, row in enumerate(kept)
     ]
@@ -137,6 +159,7 @@ def _expert_rows(
 ) -> list[dict[str, Any]]:
     found_before = {pair.expert for pair in before.pairs}
     found = {pair.expert: pair for pair in after.pairs}
+    normal_blasts = vocabulary.codes_where(who_blast=True, cblc=False)
     rows: list[dict[str, Any]] = []
     for index, annotation in enumerate(field.annotations):
         code = vocabulary.lookup(annotation.code, str(field.path), annotation.shape_index)
@@ -146,18 +169,21 @@ def _expert_rows(
             "category": vocabulary.categories.index(code.category),
             "cblc": code.cblc,
             "countable": code.countable,
+            "normal_blast": code.code in normal_blasts,
             "cut": _touches_image_edge(annotation.contour_xy, field, _TOUCH_PX),
             "found_before_rules": index in found_before,
             "found": index in found,
         }
         if index in found:
             cell = kept[found[index].predicted]
+            called = vocabulary.categories.index(cell["category"])
             row |= {
                 "cell_id": cell["cell_id"],
                 "iou": found[index].iou,
-                "predicted_category": vocabulary.categories.index(cell["category"]),
+                "predicted_category": called,
                 "predicted_cblc": int(cell["is_cblc"]),
                 "p_cblc": cell["p_cblc"],
+                "p_called": cell["p_category"][called] if cell["p_category"] else None,
             }
         rows.append(row)
     return rows
@@ -189,29 +215,28 @@ def _touches_image_edge(contour_xy: ContourArray, field: Field, margin_px: float
 
 def _patient_ratios(
     patients: Sequence[Patient],
-    compared: Sequence[Field],
     expert: pl.DataFrame,
     detections: pl.DataFrame,
+    run_cells: pl.DataFrame,
     config: EvaluateConfig,
 ) -> pl.DataFrame:
     """Give each patient's true and predicted ratio, both over the same exhaustively annotated fields.
 
     The true one leaves out cells cut by the image's edge, as the quality rules do for the predicted one.
     """
-    exhaustive = [field.field_id for field in compared if field.exhaustive]
-    known = {field.patient_id for field in compared}
-    truth = expert.filter(pl.col("field_id").is_in(exhaustive) & ~pl.col("cut"))
+    truth = expert.filter(pl.col("exhaustive") & ~pl.col("cut"))
     called = detections.filter(pl.col("exhaustive"))
+    kept = run_cells.filter(pl.col("reject_reason").is_null())
     is_mosaic = config.tile_columns * config.tile_rows > 1
     rows: list[dict[str, Any]] = []
     for patient in patients:
-        if patient.patient_id not in known:
-            continue
         of_patient = pl.col("patient_id") == patient.patient_id
         cells, found = truth.filter(of_patient), called.filter(of_patient)
         n_true, x_true = _ratio_counts(cells, "cblc", "countable")
+        n_normal = int((cells["normal_blast"] & cells["countable"]).sum())
         n_called, x_called = _ratio_counts(found, "is_cblc", "is_countable")
         n_inner, x_inner = _ratio_counts(found.filter(~pl.col("ignored")), "is_cblc", "is_countable")
+        n_run, x_run = _ratio_counts(kept.filter(of_patient), "is_cblc", "is_countable")
         rows.append(
             {
                 "patient_id": patient.patient_id,
@@ -219,11 +244,16 @@ def _patient_ratios(
                 "diagnosis": patient.diagnosis,
                 "n_true_countable": n_true,
                 "n_true_cblc": x_true,
+                "n_true_normal_blasts": n_normal,
                 "true_ratio": x_true / n_true if n_true else None,
+                "true_ratio_with_normal": (x_true + n_normal) / n_true if n_true else None,
                 "n_predicted_countable": n_called,
                 "n_predicted_cblc": x_called,
                 "predicted_ratio": x_called / n_called if n_called else None,
                 "predicted_ratio_no_seams": x_inner / n_inner if is_mosaic and n_inner else None,
+                "n_run_countable": n_run,
+                "n_run_cblc": x_run,
+                "run_ratio": x_run / n_run if n_run else None,
             }
         )
     return pl.DataFrame(rows, schema=RATIO_COLUMNS)

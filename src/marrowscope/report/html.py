@@ -141,13 +141,13 @@ def _environment(manifest: Manifest) -> jinja2.Environment:
         uncertain_below=UNCERTAIN_BELOW,
         crop_um=CELL_SPEC.side_um,
         lineage_colors=LINEAGE_COLORS,
-        style=_asset("report.css"),
-        script=_asset("sort.js"),
+        style=asset("report.css"),
+        script=asset("sort.js"),
     )
     return environment
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
     """Give a file of the package as trusted text."""
     text = (files("marrowscope.report") / "templates" / name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704  our own file

@@ -1,0 +1,131 @@
+"""An evaluation as Markdown: a summary over the centres, then every table of every centre."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from marrowscope.evaluate.cells import MATCHED
+from marrowscope.evaluate.scorer import INTERVAL_NATURE
+
+if TYPE_CHECKING:
+    from marrowscope.evaluate.compare import Evaluation
+    from marrowscope.evaluate.scorer import Figure
+    from marrowscope.evaluate.scores import CenterScores
+    from marrowscope.records import Interval
+
+MAIN_FIGURES = (
+    ("CBLC weighted F1", "CBLC weighted F1, all expert"),
+    ("CBLC F1", "CBLC positive-class F1, all expert"),
+    ("category weighted F1", "category weighted F1, all expert"),
+    ("detection recall", "detection recall"),
+    ("detection precision", "detection precision"),
+    ("AP50", "AP50"),
+    ("ratio MAE", "patient ratio MAE"),
+    ("AML AUC", "AML AUC, predicted ratio"),
+)
+"""Title and name of what stands in the summary; the cell figures count misses as wrong."""
+
+
+def as_markdown(evaluation: Evaluation) -> str:
+    """Give the evaluation as tables to read."""
+    linked = evaluation.linked
+    only_run, only_cohort = linked.n_fields_only_in_run, linked.n_fields_only_in_cohort
+    lines = [
+        "# Evaluation",
+        "",
+        f"Value [95% interval]. {INTERVAL_NATURE}",
+        "",
+        "For research use; it does not diagnose.",
+        f"Fields only in the run: {only_run}; only in the cohort: {only_cohort}.",
+        "",
+        "## Main figures; cell figures over all expert cells, a miss counted as wrong",
+        "",
+        f"| center | patients | {' | '.join(title for title, _ in MAIN_FIGURES)} |",
+        "|---|---|" + "---|" * len(MAIN_FIGURES),
+    ]
+    for scores in evaluation.centers:
+        figures = [scores.figure(name) for _, name in MAIN_FIGURES]
+        values = [f"{figure_text(figure)}, n {figure.n}" for figure in figures]
+        lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
+    lines += _normal_blasts(evaluation)
+    for scores in evaluation.centers:
+        lines += ["", f"## {_cell(scores.center)}: {scores.n_patients} patients, {scores.n_fields} fields"]
+        lines += _figures(scores)
+        lines += _classes(scores)
+    return "\n".join(lines) + "\n"
+
+
+def figure_text(figure: Figure) -> str:
+    """Give value, interval and marks in one line, or why there is no value."""
+    if figure.undefined:
+        return f"not defined: {figure.undefined}"
+    return interval_text(figure.value) + (f" {figure.marks}" if figure.marks else "")
+
+
+def interval_text(value: Interval) -> str:
+    """Give ``0.910 [0.880, 0.930]``; with fewer than two patients there are no limits."""
+    if math.isnan(value.estimate):
+        return "not defined"
+    if math.isnan(value.lower):
+        return f"{value.estimate:.3f} [no interval]"
+    return f"{value.estimate:.3f} [{value.lower:.3f}, {value.upper:.3f}]"
+
+
+def _figures(scores: CenterScores) -> list[str]:
+    lines: list[str] = []
+    for group, figures in groupby(scores.figures, key=lambda figure: figure.group):
+        lines += ["", f"### {group}", "", "| figure | value | all negative | n | patients | note |"]
+        lines.append("|---|---|---|---|---|---|")
+        for figure in figures:
+            reference = "" if figure.reference is None or math.isnan(figure.reference) else f"{figure.reference:.3f}"
+            note = "; ".join(text for text in (figure.warning, figure.note) if text)
+            lines.append(
+                f"| {figure.name} | {_cell(figure_text(figure))} | {reference} | {figure.n} {figure.unit} "
+                f"| {figure.n_patients} | {_cell(note)} |"
+            )
+    return lines
+
+
+def _classes(scores: CenterScores) -> list[str]:
+    lines: list[str] = []
+    for over in dict.fromkeys(item.over for item in scores.class_figures):
+        title = "matched cells" if over == MATCHED else "all expert cells, a miss counted as wrong"
+        lines += ["", f"### Categories, {title}", "", "| category | n | called | precision | recall | F1 |"]
+        lines.append("|---|---|---|---|---|---|")
+        lines += [
+            f"| {_cell(item.label)} | {item.n} | {item.n_called} | {interval_text(item.precision)} "
+            f"| {interval_text(item.recall)} | {interval_text(item.f1)} |"
+            for item in scores.class_figures
+            if item.over == over
+        ]
+    if scores.class_recalls:
+        lines += ["", "### Detection recall by class", "", "| class | n | before rules | after rules |"]
+        lines.append("|---|---|---|---|")
+        lines += [
+            f"| {item.kind} {_cell(item.label)} | {item.n} | {interval_text(item.before_rules)} "
+            f"| {interval_text(item.after_rules)} |"
+            for item in scores.class_recalls
+        ]
+    return lines
+
+
+def _normal_blasts(evaluation: Evaluation) -> list[str]:
+    rows = evaluation.centers[-1].normal_blasts if evaluation.centers else ()
+    if not rows:
+        return []
+    codes = [code for code, _ in rows[0].n_by_code]
+    head = ["center", "diagnosis", "patients", "expert cells", *codes, "of them found", "called CBLC"]
+    lines = ["", f"## Blasts labelled normal ({', '.join(codes)}) by center and diagnosis", ""]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for row in rows:
+        counts = [row.n_patients, row.n_cells, *(n for _, n in row.n_by_code), row.n_found, row.n_called_cblc]
+        cells = [_cell(row.center), _cell(row.diagnosis), *(str(count) for count in counts)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Keep user-given text inside its table cell."""
+    return text.replace("|", "\\|").replace("\n", " ")

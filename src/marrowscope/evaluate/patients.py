@@ -1,0 +1,247 @@
+"""Figures of the patient: the predicted ratio against the annotated one, and AML against all other diagnoses.
+
+Every figure that an annotated ratio enters is given again with N0 and M0 ("normal" blasts) counted as CBLC: those
+codes may have been chosen with the diagnosis in mind. AML is judged by the ratio over all fields of the run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from marrowscope import metrics
+from marrowscope.evaluate.scorer import WILSON, Scorer
+from marrowscope.uncertainty import wilson_interval
+
+if TYPE_CHECKING:
+    from marrowscope.evaluate.link import EvaluateConfig
+    from marrowscope.evaluate.scorer import Figure
+
+RATIO_GROUP, AML_GROUP = "CBLC ratio, patient by patient", "AML against other diagnoses"
+WITH_NORMAL = ", N0 and M0 counted as CBLC"
+PREDICTED, ANNOTATED = "predicted ratio", "annotated ratio"
+_AGREEMENTS = (
+    ("patient ratio MAE", ""),
+    ("patient ratio bias", ""),
+    ("patient ratio concordance", "needs two patients whose ratios differ"),
+)
+_NO_SPREAD = 1e-12
+"""Squared ratios below this differ by rounding only."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormalBlasts:
+    """N0 and M0 among the uncut expert cells of one centre and diagnosis, and how many of them were called CBLC."""
+
+    center: str
+    diagnosis: str
+    n_patients: int
+    n_cells: int
+    n_by_code: tuple[tuple[str, int], ...]
+    n_found: int
+    n_called_cblc: int
+
+
+def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
+    """Give MAE, bias and concordance of the ratio; again without what lies at seams, and with N0, M0 as CBLC."""
+    figures: list[Figure] = []
+    n_normal = int(ratios["n_true_normal_blasts"].sum())
+    for truth_column, column, suffix in (
+        ("true_ratio", "predicted_ratio", ""),
+        ("true_ratio", "predicted_ratio_no_seams", ", seams left out"),
+        ("true_ratio_with_normal", "predicted_ratio", WITH_NORMAL),
+    ):
+        both = ratios.filter(pl.col(truth_column).is_not_null() & pl.col(column).is_not_null())
+        if column == "predicted_ratio_no_seams" and both.is_empty():
+            continue
+        truth, estimate = both[truth_column].to_numpy(), both[column].to_numpy()
+        left_out = len(ratios) - len(both)
+        notes = [f"{left_out} patients without a ratio on both sides left out"] if left_out else []
+        if suffix == WITH_NORMAL:
+            notes.append(f"{n_normal} such cells" if n_normal else "no such cell: the same figure")
+        scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
+        values = scorer.of_columns(_moments(truth, estimate), _agreements)
+        for (name, undefined), value in zip(_AGREEMENTS, values, strict=True):
+            figures.append(
+                scorer.figure(
+                    name + suffix,
+                    value,
+                    both,
+                    group=RATIO_GROUP,
+                    unit="patients",
+                    note="; ".join(notes),
+                    undefined=undefined,
+                )
+            )
+    return figures
+
+
+def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
+    """Give AUC, and sensitivity and specificity at the threshold, of the predicted and of the annotated ratio."""
+    figures: list[Figure] = []
+    n_normal = int(ratios["n_true_normal_blasts"].sum())
+    normal_note = f"; {n_normal} such cells" if n_normal else "; no such cell: the same figure"
+    for source, column, suffix in (
+        (PREDICTED, "run_ratio", ""),
+        (ANNOTATED, "true_ratio", ""),
+        (ANNOTATED, "true_ratio_with_normal", WITH_NORMAL),
+    ):
+        known = diagnosed(ratios, config).filter(pl.col(column).is_not_null())
+        known = known.with_columns(ratio=pl.col(column))
+        note = _group_sizes(known, len(ratios) - len(known)) + (normal_note if suffix else "")
+        ending = f", {source}{suffix}"
+        figures += _aucs(known, ending, note, config)
+        figures += [_at_threshold(known, ending, note, config, aml=aml) for aml in (True, False)]
+    return figures
+
+
+def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig) -> list[Figure]:
+    """AUC over all pairs, and where there are several centres over pairs of one centre."""
+    truth, ratio, centers = (known[name].to_numpy() for name in ("is_aml", "ratio", "center"))
+    scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
+
+    def columns(weight: metrics.RealArray, _: metrics.RealArray) -> metrics.RealArray:
+        pooled = metrics.shares(*metrics.won_pairs(truth, ratio, weight))
+        by_center = [
+            metrics.won_pairs(truth[here], ratio[here], weight[:, here])
+            for here in (centers == center for center in sorted(set(centers)))
+        ]
+        won, pairs = np.sum(by_center, axis=0) if by_center else np.zeros((2, len(weight)))
+        return np.stack([pooled, metrics.shares(won, pairs)], axis=1)
+
+    auc, within = scorer.of_weights(known, columns)
+    common: dict[str, Any] = {"group": AML_GROUP, "unit": "patients", "reference": 0.5}
+    figures = [
+        scorer.figure(
+            f"AML AUC{ending}",
+            auc,
+            known,
+            note=note,
+            warning=confounding(known),
+            undefined=_one_class(known),
+            **common,
+        )
+    ]
+    if known["center"].n_unique() > 1:
+        figures.append(
+            scorer.figure(
+                f"AML AUC within centers{ending}",
+                within,
+                known,
+                note=f"{note}; only pairs of patients of one center",
+                undefined="no center has both patients with AML and patients without",
+                **common,
+            )
+        )
+    return figures
+
+
+def _at_threshold(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, *, aml: bool) -> Figure:
+    """Sensitivity (``aml``) or specificity of "ratio at or above the threshold", with Wilson's interval."""
+    group = known.filter(pl.col("is_aml") == aml)
+    name = f"AML {'sensitivity' if aml else 'specificity'} at the threshold{ending}"
+    scorer = Scorer(group["patient_id"].to_list(), 0, config.seed)
+    if config.threshold is None:
+        nothing = "no threshold: the bundle states none and none was given (--threshold)"
+        return scorer.figure(
+            name, wilson_interval(0, 0), group, group=AML_GROUP, unit="patients", note=note, undefined=nothing
+        )
+    called = group["ratio"].to_numpy() >= config.threshold
+    x = int((called == aml).sum())
+    return scorer.figure(
+        name,
+        wilson_interval(x, len(group)),
+        group,
+        group=AML_GROUP,
+        unit="patients",
+        note=f"{x} of {len(group)}, ratio {'at least' if aml else 'below'} {config.threshold:.3f}; {note}",
+        undefined=f"no patient with {'AML' if aml else 'another diagnosis'}",
+        method=WILSON,
+    )
+
+
+def diagnosed(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
+    """Give the patients whose diagnosis is stated, with ``is_aml``."""
+    names = [name.strip().casefold() for name in config.aml_diagnoses]
+    stated = ratios.filter(pl.col("diagnosis").is_not_null() & (pl.col("diagnosis").str.strip_chars() != ""))
+    is_aml = [diagnosis.strip().casefold() in names for diagnosis in stated["diagnosis"]]
+    return stated.with_columns(is_aml=pl.Series(is_aml, dtype=pl.Boolean))
+
+
+def confounding(known: pl.DataFrame) -> str:
+    """Say so where a pooled AUC mixes the disease with the centre: a centre with AML only, or with none."""
+    by_center = known.group_by("center").agg(pl.col("is_aml").mean().alias("share")).sort("center")
+    if len(by_center) < 2 or known["is_aml"].n_unique() < 2:  # noqa: PLR2004  one centre or one group confounds nothing
+        return ""
+    pure = [
+        f"{center} ({'AML only' if share else 'no AML'})" for center, share in by_center.iter_rows() if share in {0, 1}
+    ]
+    if not pure:
+        return ""
+    return f"confounded by center: {', '.join(pure)}; a difference between the centers alone can give this figure"
+
+
+def normal_blasts(expert: pl.DataFrame, ratios: pl.DataFrame) -> tuple[NormalBlasts, ...]:
+    """Tabulate the "normal" blasts by centre and diagnosis; every centre and diagnosis has a row."""
+    whole = expert.filter(~pl.col("cut")).join(ratios.select("patient_id", "diagnosis"), on="patient_id", how="left")
+    codes = sorted(set(whole.filter("normal_blast")["code"]) | {"M0", "N0"})
+    rows = []
+    for center, diagnosis in ratios.select("center", "diagnosis").unique().sort("center", "diagnosis").iter_rows():
+        here = (pl.col("center") == center) & (pl.col("diagnosis") == diagnosis)
+        cells = whole.filter(here)
+        normal = cells.filter("normal_blast")
+        found = normal.filter("found")
+        rows.append(
+            NormalBlasts(
+                center=center,
+                diagnosis=diagnosis,
+                n_patients=len(ratios.filter(here)),
+                n_cells=len(cells),
+                n_by_code=tuple((code, int((normal["code"] == code).sum())) for code in codes),
+                n_found=len(found),
+                n_called_cblc=int(found["predicted_cblc"].sum()),
+            )
+        )
+    return tuple(rows)
+
+
+def _group_sizes(known: pl.DataFrame, n_unknown: int) -> str:
+    """Name the diagnoses on both sides, with their patients."""
+    sides = []
+    for is_aml, title in ((True, "AML"), (False, "other")):
+        counts = known.filter(pl.col("is_aml") == is_aml).group_by("diagnosis").len().sort("diagnosis")
+        named = ", ".join(f"{diagnosis} {n}" for diagnosis, n in counts.iter_rows())
+        sides.append(f"{title}: {named or 'none'}")
+    if n_unknown:
+        sides.append(f"{n_unknown} patients without a diagnosis or a ratio left out")
+    return "; ".join(sides)
+
+
+def _one_class(known: pl.DataFrame) -> str:
+    n_aml = int(known["is_aml"].sum())
+    if n_aml == 0:
+        return f"none of the {len(known)} patients has AML"
+    return f"all {len(known)} patients have AML" if n_aml == len(known) else ""
+
+
+def _moments(truth: metrics.RealArray, estimate: metrics.RealArray) -> metrics.RealArray:
+    """Give what each patient adds to MAE, bias and concordance: (patients, 8)."""
+    difference = estimate - truth
+    columns = (np.ones(len(truth)), np.abs(difference), difference, truth, estimate, truth**2, estimate**2)
+    return np.stack([*columns, truth * estimate], axis=1)
+
+
+def _agreements(totals: metrics.RealArray) -> metrics.RealArray:
+    """MAE, bias and Lin's concordance from sums of ``_moments``: (m, 3); what ``metrics`` gives on the rows."""
+    n = totals[:, 0]
+    absolute, difference, truth, estimate, truth_squared, estimate_squared, product = (
+        metrics.shares(column, n) for column in totals.T[1:]
+    )
+    variances = truth_squared - truth**2 + estimate_squared - estimate**2
+    spread = variances + (truth - estimate) ** 2
+    agreement = metrics.shares(2 * (product - truth * estimate), np.where(spread > _NO_SPREAD, spread, 0.0))
+    return np.stack([absolute, difference, np.where(n > 1, agreement, math.nan)], axis=1)

@@ -1,0 +1,90 @@
+"""Calibration on matched cells: whether a probability of 0.8 is right in 8 of 10 cells.
+
+``cblc`` compares p_cblc with whether the cell is CBLC; ``category`` the probability of the called category with
+whether it is the expert's (top-label). Bins hold equally many cells and stay those of all cells in every resample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from marrowscope import metrics
+
+if TYPE_CHECKING:
+    from marrowscope.evaluate.scorer import Figure, Scorer
+    from marrowscope.records import Interval
+
+CALIBRATION_GROUP = "Calibration"
+HEADS = ("cblc", "category")
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """One bin: ``n`` cells, their mean probability, and the share that was so, with its interval."""
+
+    head: str
+    index: int
+    n: int
+    mean_probability: float
+    share: Interval
+
+
+def calibration_figures(
+    scorer: Scorer, matched: pl.DataFrame, n_bins: int
+) -> tuple[list[Figure], tuple[ReliabilityBin, ...]]:
+    """Give the expected calibration error and Brier score of both heads, and the bins of the diagram."""
+    figures: list[Figure] = []
+    bins: list[ReliabilityBin] = []
+    for head in HEADS:
+        column = "p_cblc" if head == "cblc" else "p_called"
+        frame = matched.filter(pl.col(column).is_not_null())
+        outcome = frame["cblc"] if head == "cblc" else frame["category"] == frame["predicted_category"]
+        probability = frame[column].to_numpy()
+        sums = _bin_sums(scorer, frame, probability, outcome.cast(pl.Float64).to_numpy(), n_bins)
+        error = scorer.of_sums(sums, lambda total: metrics.expected_calibration_error(*total.T))
+        squared = (probability - outcome.cast(pl.Float64).to_numpy()) ** 2
+        squares = np.stack(
+            [scorer.sum_by_patient(frame, squared), scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1
+        )
+        what = "p(CBLC)" if head == "cblc" else "probability of the called category"
+        note = f"{what}; {sums.shape[1]} bins of equal cell number; resampling alone makes it larger"
+        figures += [
+            scorer.figure(f"{head} calibration error, matched", error, frame, group=CALIBRATION_GROUP, note=note),
+            scorer.figure(
+                f"{head} Brier score, matched",
+                scorer.of_sums(squares, lambda total: metrics.share(total[0], total[1])),
+                frame,
+                group=CALIBRATION_GROUP,
+                note=f"{what}: mean squared difference to what was so; 0 is best",
+            ),
+        ]
+        bins += _bins(scorer, head, sums)
+    return figures, tuple(bins)
+
+
+def _bin_sums(
+    scorer: Scorer, frame: pl.DataFrame, probability: metrics.RealArray, outcome: metrics.RealArray, n_bins: int
+) -> metrics.RealArray:
+    """Sum n, probability and outcome by patient and bin: (patients, bins, 3)."""
+    bin_of = metrics.equal_mass_bins(probability, n_bins)
+    n_used = int(bin_of.max()) + 1 if len(bin_of) else 0
+    sums = np.zeros((len(scorer.patients), n_used, 3))
+    where = (scorer.positions(frame), bin_of)
+    for part, values in enumerate((np.ones(len(frame)), probability, outcome)):
+        np.add.at(sums[:, :, part], where, values)
+    return sums
+
+
+def _bins(scorer: Scorer, head: str, sums: metrics.RealArray) -> list[ReliabilityBin]:
+    total = sums.sum(axis=0)
+    if not len(total):
+        return []
+    shares = scorer.of_columns(sums, lambda totals: metrics.shares(totals[:, :, 2], totals[:, :, 0]))
+    return [
+        ReliabilityBin(head, index, int(n), float(probability / n), shares[index])
+        for index, (n, probability, _) in enumerate(total)
+    ]
