@@ -14,6 +14,7 @@ from marrowscope.calibration import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
+    nested_calibration,
     reliability_table,
 )
 
@@ -204,3 +205,43 @@ def test_no_cells_have_no_figures() -> None:
     assert math.isnan(expected_calibration_error(none, never))
     assert math.isnan(negative_log_likelihood(np.zeros((0, 2)), np.zeros(0, dtype=np.int64)))
     assert negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1])) == math.inf
+
+
+def test_no_fold_calibrates_itself() -> None:
+    """Other labels in fold 0 change every temperature but its own, and none of its own probabilities."""
+    logits, labels = world(2.0, n=3000)
+    folds = np.arange(3000) % 3
+    priors = np.tile(UNIFORM, (3000, 1)), np.tile(SKEWED, (3000, 1))
+    record, before, after = nested_calibration(logits, labels, folds, *priors)
+    shuffled = np.where(folds == 0, np.random.default_rng(5).permutation(labels), labels)
+    other, _, other_after = nested_calibration(logits, shuffled, folds, *priors)
+    assert other.nested_temperatures["0"] == record.nested_temperatures["0"]
+    np.testing.assert_array_equal(other_after[folds == 0], after[folds == 0])
+    for fold in ("1", "2"):
+        assert other.nested_temperatures[fold] > 1.2 * record.nested_temperatures[fold]
+    assert other.temperature > 1.2 * record.temperature == pytest.approx(1.2 * 2.0, rel=0.1)
+    np.testing.assert_allclose(before, apply_temperature(logits, UNIFORM, SKEWED))
+
+
+def test_the_nested_figures_are_those_of_the_nested_probabilities() -> None:
+    logits, labels = world(3.0, n=3000)
+    labels[:5] = -1
+    folds = np.arange(3000) % 2
+    record, before, after = nested_calibration(
+        logits, labels, folds, np.tile(UNIFORM, (3000, 1)), np.tile(SKEWED, (3000, 1))
+    )
+    assert (record.n_cells, record.n_left_out) == (2995, 5)
+    assert record.nll_before == pytest.approx(negative_log_likelihood(before[5:], labels[5:]))
+    assert record.nll_after == pytest.approx(negative_log_likelihood(after[5:], labels[5:]))
+    assert record.ece_after == pytest.approx(expected_calibration_error(*binary_event(after[5:], labels[5:])))
+    assert record.ece_before is not None
+    assert record.ece_after is not None
+    assert record.ece_after < record.ece_before / 2
+
+
+def test_folds_without_a_labelled_cell_have_no_figures() -> None:
+    nothing = np.full(20, -1)
+    record, *_ = nested_calibration(
+        np.zeros((20, 3)), nothing, np.arange(20) % 2, np.tile(UNIFORM, (20, 1)), np.tile(SKEWED, (20, 1))
+    )
+    assert (record.temperature, record.n_cells, record.nll_before, record.ece_after) == (1.0, 0, None, None)

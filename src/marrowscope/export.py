@@ -3,6 +3,7 @@
 Steps: every member becomes an ONNX graph, the temperatures of its cross-fit inside, and is compared with torch on crops
 of its own crop set; the segmenter is checked to be the one whose contours the members were trained on; a golden sample
 is computed with ONNX Runtime in float32; everything is written and hashed. A graph that differs is never written.
+Longer than most files here, since it is the one list of what a bundle is made of and of what it is refused for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -147,12 +148,14 @@ def export_bundle(
             **{graph.name: graph for graph in graphs},
             **segmenter_files,
             GOLDEN_FILE: golden,
-            "CARD.md": write_card(spec, members, opened.sha256).encode(),
+            "CARD.md": write_card(spec, members, opened.sha256, calibration).encode(),
         }
         return write_bundle(out, spec, files)
 
 
-def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: str) -> str:
+def write_card(
+    spec: BundleSpec, members: Sequence[Member], segmenter_sha256: str, calibration: Calibration | None = None
+) -> str:
     """Fill the card's template: what the bundle is, was trained on, and must not be used for."""
     template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
     info = members[0].info
@@ -182,7 +185,7 @@ def write_card(spec: BundleSpec, members: Sequence[Member], segmenter_sha256: st
         vocabulary_version=spec.vocabulary.version,
         not_trained=", ".join(_never_predicted(members)) or "none",
         prior_cblc=f"{spec.implied_prior_cblc:.3f}",
-        calibration=_say_calibration(spec.calibration),
+        calibration="They are not calibrated." if calibration is None else calibration.sentence(),
         trained_on=spec.training_data["description"],
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
@@ -222,7 +225,7 @@ def _specify(
         implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
         implied_prior_countable=_implied_prior(members, "countable", tau)[1],
         threshold=description.threshold,
-        calibration={} if calibration is None else _calibration_table(calibration),
+        calibration={} if calibration is None else calibration.table(),
         metrics={name: _metrics(member.record) for name, member in numbered},
         training_data={
             "description": description.trained_on,
@@ -262,26 +265,6 @@ def _check_calibrated(trainings: Sequence[Path], records: Sequence[JsonDict], ca
                 "the cross-fit again with `marrowscope train classifier --folds ... --resume`"
             )
             raise InputError(message)
-
-
-def _calibration_table(calibration: Calibration) -> JsonDict:
-    """Give what bundle.toml says of the temperatures that are inside the graphs."""
-    kept = calibration.model_dump(mode="json", include={"method", "source", "n_patients"})
-    heads = {name: fitted.model_dump(mode="json", exclude_none=True) for name, fitted in calibration.heads.items()}
-    return kept | heads
-
-
-def _say_calibration(table: Mapping[str, Any]) -> str:
-    """Word the calibration for the card."""
-    if not table:
-        return "They are not calibrated."
-    heads = ", ".join(
-        f"{name} {fitted['temperature']:.2f}" for name, fitted in table.items() if isinstance(fitted, dict)
-    )
-    return (
-        f"Temperatures (inside the graphs; {heads}) were fitted on cells of {table['n_patients']} patients, each "
-        "predicted by the member that had not seen them."
-    )
 
 
 def _read_record(folder: Path) -> JsonDict:
