@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marrowscope.reproduce import Preset
+from marrowscope.reproduce.plan import Machine, Rates
 from tests.crop_sets import tiny_config
 
 STAGES = tuple(
@@ -21,3 +22,5 @@ TINY = Preset(
     classifier=tiny_config(stages=STAGES, checkpoint_every_steps=1, seed=3),
     n_resamples=50,
 )
+MACHINE = Machine(workers=1, threads=1, device="cpu")
+RATES = Rates(simulate_s=2.0, prepare_s=1.0, predict_s=0.5, train_crops_per_s=100.0, cells_per_field=20.0)

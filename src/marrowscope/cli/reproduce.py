@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from marrowscope.reproduce.estimate import Plan
+    from marrowscope.reproduce.plan import Plan
 
 EXIT_BELOW_PROBE = 1
 
@@ -55,7 +55,7 @@ def reproduce(
 
     from marrowscope.cli.progress import staged_progress
     from marrowscope.reproduce import PRESETS
-    from marrowscope.reproduce.estimate import Machine
+    from marrowscope.reproduce.plan import Machine
     from marrowscope.reproduce.study import plan_study
     from marrowscope.reproduce.study import reproduce as run_study
 

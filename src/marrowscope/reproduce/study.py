@@ -32,8 +32,9 @@ from marrowscope.imaging import sha256_file
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.prepare import SUMMARY_NAME, prepare_crops
 from marrowscope.reproduce.compare import Comparison, compare_models
-from marrowscope.reproduce.estimate import Machine, Plan, Rates, make_plan, measure_rates, shipped_bundle
 from marrowscope.reproduce.journal import Journal, read_json, write_json
+from marrowscope.reproduce.measure import measure_rates, shipped_bundle
+from marrowscope.reproduce.plan import Machine, Plan, Rates, make_plan
 from marrowscope.reproduce.tables import write_tables
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import simulate_cohort

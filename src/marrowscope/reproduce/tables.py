@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import JsonDict
     from marrowscope.reproduce.compare import CenterComparison, Comparison, Score
-    from marrowscope.reproduce.estimate import Plan
+    from marrowscope.reproduce.plan import Plan
     from marrowscope.reproduce.presets import Preset
 
 TABLE_NAME, CSV_NAME, SUMMARY_NAME = "table.md", "table.csv", "summary.json"
