@@ -50,6 +50,16 @@ def test_result_does_not_depend_on_the_workers(cohort: Path, tmp_path: Path) -> 
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_some_patients_alone_are_the_same_as_in_the_whole_cohort(cohort: Path, tmp_path: Path) -> None:
+    simulate_cohort(tmp_path / "some", SMALL, patients=[2, 0])
+    whole, some = hashes(cohort), hashes(tmp_path / "some")
+    images = {name for name in whole if name.startswith(("P0001", "P0003"))}
+    assert images
+    assert {name: some[name] for name in some if "/" in name} == {name: whole[name] for name in images}
+    assert [patient.center for patient in read_cohort(tmp_path / "some").patients] == ["S1", "S1"]
+    assert json.loads((tmp_path / "some" / "simulation.json").read_text(encoding="utf-8"))["patients"] == [2, 0]
+
+
 def test_another_seed_changes_images_and_truth(cohort: Path, tmp_path: Path) -> None:
     simulate_cohort(tmp_path / "other", SMALL.model_copy(update={"seed": 6}))
     one, other = hashes(cohort), hashes(tmp_path / "other")
