@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from marrowscope import __version__
-from marrowscope.cli import cohort, train, vocabulary
+from marrowscope.cli import bench, cohort, train, vocabulary
 from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
@@ -83,6 +83,7 @@ app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(export)
+app.add_typer(bench.app, name="bench", rich_help_panel=CHECK)
 app.command(rich_help_panel=TRAIN)(reproduce)
 app.command(rich_help_panel=CHECK)(doctor)
 app.command(rich_help_panel=CHECK)(evaluate)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_NAME, BEST_NAME, METRICS_NAME = "checkpoint.safetensors", "best.safetensors", "metrics.csv"
 _FINAL_RATE = 0.01  # share of the peak learning rate at the end of the cosine
-_STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 20}
+STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 20}
 """Steps until the losses are read: to read them is to wait for the device, which then waits for the next step."""
 
 
@@ -216,7 +216,7 @@ class _StageLoop:
             self._take_step(batch)
             step = self.state.step
             saves = step % every == 0 and step < self.n_steps
-            if saves or step == self.n_steps or len(self.unread) == _STEPS_BETWEEN_READS[self.device.type]:
+            if saves or step == self.n_steps or len(self.unread) == STEPS_BETWEEN_READS[self.device.type]:
                 self._read_losses()
                 self._advance(seconds=time.perf_counter() - start)
                 self._report()

@@ -1,0 +1,117 @@
+"""``marrowscope bench``: how fast parts of the program run on this machine."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from marrowscope.train.bench import BenchResult, Pairs
+
+app = typer.Typer(name="bench", no_args_is_help=True, help="Measure how fast parts of the program run here.")
+
+
+@app.callback()
+def _bench() -> None:
+    """Keep ``train`` a word of its own: typer would fold a group of one command into it."""
+
+
+@app.command()
+def train(
+    crops: Annotated[
+        Path | None, typer.Argument(metavar="[CROPS]", help="Crop set made by `prepare`; none makes random crops.")
+    ] = None,
+    *,
+    config: Annotated[Path | None, typer.Option(help="TOML file with ClassifierConfig's settings.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of each side in a round; default 5, on CUDA 50.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the median of their ratios is given.")] = 3,
+    workers: Annotated[
+        list[int] | None, typer.Option(min=0, help="Numbers of workers to try, one an option; default 0, 1 and 2.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the network.")] = None,
+    with_compile: Annotated[
+        bool, typer.Option("--compile", help="Try torch.compile too: minutes until it is compiled.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all rounds as JSON.")] = False,
+) -> None:
+    """Measure the classifier's training: the model's step alone in several ways, then the whole loop beside it.
+
+    The loop reads, augments and moves every batch; at 0.9 of the step alone or more, the device is kept busy. Only
+    times of the same round are divided, so that a busy machine does not spoil the ratios.
+
+    Example: marrowscope bench train crops/ --steps 10 --workers 0 --workers 4
+    """
+    from tempfile import TemporaryDirectory
+
+    from marrowscope.config import load_config
+    from marrowscope.train.bench import bench_training
+    from marrowscope.train.config import ClassifierConfig
+    from marrowscope.train.dataset import open_crop_set
+    from marrowscope.train.random_crops import write_random_crops
+    from marrowscope.vocabulary import load_vocabulary
+
+    settings = load_config(ClassifierConfig, config, {"threads": threads})
+    vocabulary = load_vocabulary()
+    with ExitStack() as stack:
+        if crops is None:
+            folder = Path(stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))  # files may be mapped
+            crops = write_random_crops(folder, list(vocabulary.codes), n=max(512, 2 * settings.batch_size))
+        result = bench_training(
+            open_crop_set(crops, vocabulary),
+            settings,
+            n_steps=steps,
+            rounds=rounds,
+            workers=workers or (0, 1, 2),
+            with_compile=with_compile,
+            on_progress=lambda words: typer.echo(words, err=True),
+        )
+    if as_json:
+        typer.echo(json.dumps(_as_json(result), indent=2))
+        return
+    _print_tables(result)
+
+
+def _as_json(result: BenchResult) -> dict[str, object]:
+    """Give everything measured, and the medians beside it."""
+    import dataclasses
+
+    def rounds(pairs: Pairs) -> dict[str, object]:
+        return {
+            "name": pairs.name,
+            "crops_per_second": pairs.crops_per_second,
+            "ratio": pairs.ratio,
+            "ratios": pairs.ratios,
+            "seconds": [seconds._asdict() for seconds in pairs.own],
+            "reference_seconds": [seconds._asdict() for seconds in pairs.reference],
+            "ratios_of": "cpu" if pairs.in_process else "wall",
+        }
+
+    values = {name: value for name, value in dataclasses.asdict(result).items() if name not in {"steps", "loops"}}
+    return values | {"steps": [rounds(pairs) for pairs in result.steps], "loops": [rounds(p) for p in result.loops]}
+
+
+def _print_tables(result: BenchResult) -> None:
+    """Print a table of the steps and one of the loops."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=100)
+    for title, rows, reference in (
+        ("Step alone", result.steps, "the first"),
+        ("Whole loop", result.loops, "the step alone"),
+    ):
+        table = Table("", "crops/s", f"rate by that of {reference}", "range", title=title, title_justify="left")
+        for pairs in rows:
+            low, high = min(pairs.ratios), max(pairs.ratios)
+            table.add_row(pairs.name, f"{pairs.crops_per_second:.1f}", f"{pairs.ratio:.3f}", f"{low:.3f}-{high:.3f}")
+        console.print(table)
+    typer.echo(
+        f"{result.device}; batches of {result.batch_size}; one core reads and augments "
+        f"{result.pipeline_crops_per_cpu_second:.0f} crops/s"
+    )
