@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from marrowscope.uncertainty import bootstrap_difference, bootstrap_over_groups, bootstrap_sums, wilson_interval
+from marrowscope.uncertainty import (
+    bootstrap_columns,
+    bootstrap_difference,
+    bootstrap_over_groups,
+    bootstrap_sums,
+    wilson_interval,
+)
 
 Statistic = Callable[[NDArray[np.int64]], float]
 
@@ -85,6 +91,33 @@ def test_sums_of_groups_give_the_same_interval_as_their_rows() -> None:
     sums = np.array([[found[k::9].sum(), 10] for k in range(9)], dtype=np.float64)
     totals = bootstrap_sums(sums, lambda total: float(total[0] / total[1]), seed=3, n_resamples=500)
     assert (totals.estimate, totals.lower, totals.upper) == pytest.approx((rows.estimate, rows.lower, rows.upper))
+
+
+def _two_shares(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([totals[:, 0] / totals[:, 1], totals[:, 1] - totals[:, 0]], axis=1)
+
+
+@pytest.mark.parametrize("block", [1, 7, 5000])
+def test_columns_at_once_give_the_intervals_of_one_statistic_after_the_other(block: int) -> None:
+    generator = np.random.default_rng(0)
+    sums = np.stack([generator.integers(0, 9, 12), np.full(12, 10)], axis=1).astype(np.float64)
+    first, second = bootstrap_columns(sums, _two_shares, n_resamples=100, seed=4, block=block)
+    assert first == bootstrap_sums(sums, lambda total: float(total[0] / total[1]), n_resamples=100, seed=4)
+    assert second == bootstrap_sums(sums, lambda total: float(total[1] - total[0]), n_resamples=100, seed=4)
+
+
+def test_identity_as_sums_says_how_often_each_group_is_drawn() -> None:
+    values = np.random.default_rng(0).normal(size=9)
+    (weighed,) = bootstrap_columns(np.eye(9), lambda times: (times @ values / 9)[:, None], n_resamples=200, seed=2)
+    rows = bootstrap_over_groups([f"p{k}" for k in range(9)], _mean_of(values), n_resamples=200, seed=2)
+    assert (weighed.estimate, weighed.lower, weighed.upper) == pytest.approx((rows.estimate, rows.lower, rows.upper))
+
+
+@pytest.mark.parametrize("n_groups", [0, 1])
+def test_columns_of_fewer_than_two_groups_have_no_limits(n_groups: int) -> None:
+    (interval,) = bootstrap_columns(np.ones((n_groups, 1)), lambda totals: totals)
+    assert interval.estimate == n_groups
+    assert math.isnan(interval.lower)
 
 
 @pytest.mark.parametrize("n_groups", [0, 1])

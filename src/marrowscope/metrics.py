@@ -196,16 +196,6 @@ def shares(part: RealArray, whole: RealArray) -> RealArray:
     return result
 
 
-def sensitivity(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
-    """Share of the positives that are called; NaN without a positive."""
-    return share(float((truth & called).sum()), float(truth.sum()))
-
-
-def specificity(truth: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
-    """Share of the negatives that are not called; NaN without a negative."""
-    return share(float((~truth & ~called).sum()), float((~truth).sum()))
-
-
 def equal_mass_bins(probability: RealArray, n_bins: int) -> IntArray:
     """Bin (0..) of each probability, as many in each bin as can be; equal probabilities share a bin.
 

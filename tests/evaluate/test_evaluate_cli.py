@@ -17,9 +17,10 @@ from marrowscope.evaluate.compare import _refuse_other_vocabulary
 from marrowscope.evaluate.write import TABLE_NAMES
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
-from marrowscope.runs import Manifest, RunCounts, write_manifest
+from marrowscope.runs import Manifest, RunCounts, read_manifest, write_manifest
 from marrowscope.tables import CELLS, FIELDS, write_table
 from marrowscope.vocabulary import load_vocabulary
+from tests.bundles import make_bundle, make_spec
 
 CENTERS = {"P1": "A", "P2": "A", "Q1": "B"}
 CODES = ("N", "N5", "L2", "N5")
@@ -150,3 +151,99 @@ def test_run_of_another_vocabulary_is_refused() -> None:
         _refuse_other_vocabulary(Path("run"), manifest, vocabulary)  # type: ignore[arg-type]
     same = SimpleNamespace(bundle={"vocabulary": used | {"sha256": vocabulary.sha256}})
     _refuse_other_vocabulary(Path("run"), same, vocabulary)  # type: ignore[arg-type]
+
+
+def test_earlier_evaluation_is_replaced_only_when_asked(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    (tmp_path / "m" / "figures" / "old.svg").write_text("old", encoding="utf-8")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
+    assert "found an earlier evaluation, expected a new or empty folder; add --overwrite" in capsys.readouterr().err
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 0
+    assert not (tmp_path / "m" / "figures" / "old.svg").exists()
+
+
+def test_folder_of_something_else_is_never_replaced(
+    cohort_and_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", run, "--overwrite") == 2
+    assert "found something that is no evaluation (cells.parquet, fields.parquet, " in capsys.readouterr().err
+    assert run_main("evaluate", run, cohort, "--out", cohort / "patients.csv", "--overwrite") == 2
+    assert (run / "cells.parquet").is_file()
+
+
+def test_failed_evaluation_leaves_nothing_new(cohort_and_run: tuple[Path, Path], tmp_path: Path) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    before = (tmp_path / "m" / "metrics.json").read_bytes()
+    fields = pl.read_parquet(run / "fields.parquet").with_columns(sha256=pl.lit("0" * 64))
+    write_table(run / "fields.parquet", fields, "fields")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 2
+    assert (tmp_path / "m" / "metrics.json").read_bytes() == before
+    assert not (tmp_path / "m.part").exists()
+
+
+def test_same_run_gives_the_same_bytes(cohort_and_run: tuple[Path, Path], tmp_path: Path) -> None:
+    cohort, run = cohort_and_run
+    for name in ("first", "second"):
+        assert run_main("evaluate", run, cohort, "--out", tmp_path / name) == 0
+    first = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
+    assert len(first) > 20
+    for path in first:
+        assert path.read_bytes() == (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes()
+
+
+def test_threshold_and_diagnoses_are_taken(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    text = (cohort / "patients.csv").read_text(encoding="utf-8").replace("Q1,B,AML", "Q1,B,APL")
+    (cohort / "patients.csv").write_text(text, encoding="utf-8")
+    options = ("--threshold", "0.3", "--aml-diagnosis", "AML", "--json")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", *options) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["config"]["threshold"] == 0.3
+    figures = {item["name"]: item for item in document["centers"][-1]["figures"]}
+    assert figures["AML sensitivity at the threshold, predicted ratio"]["value"] == 1
+    assert figures["AML sensitivity at the threshold, annotated ratio"]["value"] == 0  # 1 of 4, below 0.3
+    assert figures["AML AUC, predicted ratio"]["value"] == 0.5
+    assert "confounded by center: A (AML only), B (no AML)" in figures["AML AUC, predicted ratio"]["warning"]
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "w") == 0
+    assert "! confounded by center" in capsys.readouterr().out
+
+
+def test_bundle_predicts_the_cohort_first_and_keeps_the_run(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, _ = cohort_and_run
+    bundle = make_bundle(tmp_path / "bundle", spec=make_spec(threshold=0.25))
+    out = tmp_path / "m"
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 0
+    assert read_manifest(out / "run").bundle["name"] == "test"
+    document = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert document["config"]["threshold"] == 0.25
+    assert document["run"]["bundle"]["name"] == "test"
+    capsys.readouterr()
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 2
+    assert "found an earlier evaluation" in capsys.readouterr().err
+    # The kept run can be evaluated again into the same folder, and stays.
+    assert run_main("evaluate", out / "run", cohort, "--out", out, "--overwrite", "--threshold", "0.5") == 0
+    assert (out / "run" / "cells.parquet").is_file()
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out, "--overwrite") == 0
+    assert (out / "run" / "cells.parquet").is_file()
+
+
+def test_bundle_takes_the_scale_that_images_do_not_state(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, _ = cohort_and_run
+    text = (cohort / "patients.csv").read_text(encoding="utf-8").replace(",0.15", ",")
+    (cohort / "patients.csv").write_text(text, encoding="utf-8")
+    bundle = make_bundle(tmp_path / "bundle")
+    assert run_main("evaluate", bundle.folder, cohort, "--out", tmp_path / "m") == 2
+    assert "--um-per-px" in capsys.readouterr().err
+    assert run_main("evaluate", bundle.folder, cohort, "--out", tmp_path / "m", "--um-per-px", "0.15") == 0
+    assert read_manifest(tmp_path / "m" / "run").config["um_per_px"] == 0.15

@@ -231,3 +231,121 @@ def test_markdown_gives_every_figure_with_n_and_keeps_text_in_its_cell() -> None
     assert "For research use" in text
     hostile = replace(score([]), center="A|\nB")
     assert "## A\\| B: 0 patients" in as_markdown(make_evaluation(hostile))
+
+
+def test_average_precision_is_that_of_the_ranked_list() -> None:
+    """Scores 0.9 hit, 0.8 false, 0.7 hit of 3 cells: precision 1 up to recall 1/3, 2/3 up to recall 2/3."""
+    cells = [expert("N", "N"), expert("N", "N"), expert("N", None), expert("N", None, cut=True)]
+    found = [detection(matched=hit) | {"score": s} for hit, s in ((True, 0.9), (False, 0.8), (True, 0.7))]
+    found.append(detection(matched=False, ignored=True) | {"score": 0.95})
+    found.append(detection(matched=False, exhaustive=False) | {"score": 0.99})
+    scores = score(cells, found)
+    assert figure(scores, "AP50").value.estimate == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
+    assert figure(scores, "AP50-95").value.estimate == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
+    assert figure(scores, "AP50").n == 3
+    half = [row | {"outcomes": [1] * 5 + [0] * 5} for row in (detection(matched=True),)]
+    assert figure(score(cells[:1], half), "AP50-95").value.estimate == pytest.approx(0.5)
+
+
+def test_patient_without_a_detection_counts_in_the_average_precision() -> None:
+    cells = [expert("N", "N", patient="P1"), expert("N", None, patient="P2")]
+    value = figure(score(cells, [detection(matched=True, patient="P1")]), "AP50").value
+    assert value.estimate == pytest.approx(51 / 101)
+    assert (value.lower, value.upper) == (0, 1)
+
+
+def test_calibration_of_both_heads_against_scikit_learn() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(1)
+    cells = []
+    for index, p in enumerate(generator.permutation(np.linspace(0.02, 0.98, 90))):
+        code = "N" if generator.random() < p else "N5"
+        cells.append(expert(code, "N" if p > 0.5 else "N5", patient=f"P{index % 5}", p=float(p)))
+        cells[-1]["p_called"] = float(max(p, 1 - p))
+    scores = score([*cells, expert("N", None)], config=EvaluateConfig(n_resamples=60, n_bins=9))
+    p, y = np.array([row["p_cblc"] for row in cells]), np.array([row["cblc"] for row in cells])
+    brier = figure(scores, "cblc Brier score, matched")
+    assert brier.value.estimate == pytest.approx(sklearn_metrics.brier_score_loss(y, p))
+    order = np.argsort(p).reshape(9, 10)
+    by_hand = np.mean([abs(p[rows].mean() - y[rows].mean()) for rows in order])
+    error = figure(scores, "cblc calibration error, matched")
+    assert error.value.estimate == pytest.approx(by_hand)
+    assert error.n == 90
+    right = np.array([row["category"] == row["predicted_category"] for row in cells])
+    confidence = np.array([row["p_called"] for row in cells])
+    top = figure(scores, "category Brier score, matched")
+    assert top.value.estimate == pytest.approx(np.mean((confidence - right) ** 2))
+    bins = [item for item in scores.reliability if item.head == "cblc"]
+    assert [item.n for item in bins] == [10] * 9
+    assert [item.share.estimate for item in bins] == pytest.approx([y[rows].mean() for rows in order])
+    assert all(item.share.lower <= item.share.estimate <= item.share.upper for item in bins)
+
+
+def test_class_figures_are_those_of_scikit_learn_with_and_without_misses() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(7)
+    codes = ["N", "N1", "N5", "R2", "L2", "A"]
+    cells = [
+        expert(str(generator.choice(codes[:5])), str(generator.choice(codes)), patient=f"P{k % 6}") for k in range(200)
+    ]
+    cells += [expert("N", None, patient="P1")] * 20
+    scores = score(cells)
+    for over, rows in (("matched", cells[:200]), ("all expert", cells)):
+        truth = [row["category"] for row in rows]
+        called = [row.get("predicted_category", -1) for row in rows]
+        labels = sorted(set(truth))
+        oracle = np.array(
+            sklearn_metrics.precision_recall_fscore_support(truth, called, labels=labels, zero_division=0.0)
+        )
+        items = {item.label: item for item in scores.class_figures if item.over == over}
+        for column, label in enumerate(labels):
+            item = items[CATEGORIES[label]]
+            values = [item.precision.estimate, item.recall.estimate, item.f1.estimate, item.n]
+            assert values == pytest.approx(oracle[:, column].tolist())
+            assert item.f1.lower <= item.f1.estimate <= item.f1.upper
+        assert items["Other"].n == 0  # called, never true: a precision, no recall
+        assert items["Other"].precision.estimate == 0
+        assert math.isnan(items["Other"].recall.estimate)
+
+
+def test_roc_curve_has_the_area_of_the_auc_after_straight_points_are_dropped() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(3)
+    cells = [expert(str(generator.choice(["N", "N5"])), "N", p=float(p)) for p in generator.random(300)]
+    scores = score(cells)
+    curve = scores.curves["CBLC of a cell, matched"]
+    area = sklearn_metrics.auc(curve.false_positive_rate, curve.true_positive_rate)
+    assert area == pytest.approx(figure(scores, "CBLC AUC, matched").value.estimate)
+    assert len(curve.threshold) < 250
+    assert (curve.false_positive_rate[-1], curve.true_positive_rate[-1]) == (1, 1)
+
+
+def test_figure_that_is_not_defined_says_why() -> None:
+    scores = score([expert("N5", "N5")], ratios=[ratio("P1", 0.0, 0.0)])
+    assert figure(scores, "CBLC positive-class F1, matched").undefined == "none of the 1 cells is CBLC"
+    assert figure(scores, "CBLC AUC, matched").undefined == "none of the 1 cells is CBLC"
+    assert figure(scores, "AML AUC, predicted ratio").undefined == "all 1 patients have AML"
+    assert figure(scores, "AP50").value.estimate == 0  # a cell and no detection: found nothing, which is a value
+    assert "differ" in figure(scores, "patient ratio concordance").undefined
+    assert figure(score([]), "category weighted F1, matched").undefined == "no cells to measure"
+    assert all(bool(item.undefined) == math.isnan(item.value.estimate) for item in scores.figures)
+
+
+def test_marks_say_few_patients_and_intervals_without_width() -> None:
+    few = figure(score([expert("N", "N", patient=f"P{k}") for k in range(4)]), "detection recall")
+    assert few.marks == "*="
+    many = figure(score([expert("N", "N", patient=f"P{k}") for k in range(5)]), "detection recall")
+    assert many.marks == "="
+    assert figure(score([expert("N", "N")]), "detection recall").marks == "*"  # one patient: no interval at all
+    assert figure(score([]), "detection recall").marks == ""
+
+
+def test_key_is_one_word() -> None:
+    scores = score([expert("N", "N")])
+    assert figure(scores, "CBLC weighted F1, all expert").key == "cblc_weighted_f1_all_expert"
+    assert len({item.key for item in scores.figures}) == len(scores.figures)
+
+
+def test_center_without_that_figure_says_so() -> None:
+    with pytest.raises(KeyError, match="no such"):
+        score([]).figure("no such")

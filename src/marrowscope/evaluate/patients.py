@@ -132,7 +132,7 @@ def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig) -
                 f"AML AUC within centers{ending}",
                 within,
                 known,
-                note=f"{note}; only pairs of patients of one center",
+                note=f"only pairs of patients of one center; {note}",
                 undefined="no center has both patients with AML and patients without",
                 **common,
             )
@@ -191,14 +191,14 @@ def normal_blasts(expert: pl.DataFrame, ratios: pl.DataFrame) -> tuple[NormalBla
     codes = sorted(set(whole.filter("normal_blast")["code"]) | {"M0", "N0"})
     rows = []
     for center, diagnosis in ratios.select("center", "diagnosis").unique().sort("center", "diagnosis").iter_rows():
-        here = (pl.col("center") == center) & (pl.col("diagnosis") == diagnosis)
+        here = (pl.col("center") == center) & pl.col("diagnosis").eq_missing(pl.lit(diagnosis))
         cells = whole.filter(here)
         normal = cells.filter("normal_blast")
         found = normal.filter("found")
         rows.append(
             NormalBlasts(
                 center=center,
-                diagnosis=diagnosis,
+                diagnosis=diagnosis or "",
                 n_patients=len(ratios.filter(here)),
                 n_cells=len(cells),
                 n_by_code=tuple((code, int((normal["code"] == code).sum())) for code in codes),

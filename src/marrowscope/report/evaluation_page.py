@@ -39,6 +39,9 @@ HEADLINES = (
 )
 """Title and name of the figures in the table over the centers."""
 
+_SAME = "no such cell: the same figure"
+"""What the note of a figure with N0 and M0 counted ends with where a centre has none."""
+
 _ERRORS = ("MAE", "calibration error", "Brier score")
 _ERROR_END = 0.25
 """End of the scale of a figure that should be small; above it a mark stands at the end."""
@@ -94,13 +97,16 @@ _TABLES: dict[str, dict[str, pl.DataType]] = {
 
 @dataclass(frozen=True, slots=True)
 class CenterPage:
-    """One centre as printed: its figures by group, its drawings, its tables as rows."""
+    """One centre as printed: its figures by group, its drawings, its tables as rows.
+
+    A group is its name, its figures, and whether those with N0 and M0 counted were left out as equal.
+    """
 
     anchor: str
     center: str
     n_patients: int
     n_fields: int
-    groups: tuple[tuple[str, tuple[Mapping[str, Any], ...]], ...]
+    groups: tuple[tuple[str, tuple[Mapping[str, Any], ...], bool], ...]
     headlines: tuple[Mapping[str, Any], ...]
     drawings: tuple[tuple[str, str, Drawing], ...]
     not_drawn: tuple[str, ...]
@@ -137,7 +143,7 @@ def write_evaluation_page(folder: Path) -> Path:
             warnings=_warnings(document),
         )
     )
-    (folder / "index.html").write_text(text, encoding="utf-8")
+    (folder / "index.html").write_text(text.lstrip(), encoding="utf-8")
     return folder / "index.html"
 
 
@@ -151,7 +157,8 @@ def _center_page(
     center: Mapping[str, Any], document: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]
 ) -> CenterPage:
     name = center["center"]
-    figures = {figure["name"]: figure for figure in center["figures"]}
+    measured = center["figures"]
+    figures = {figure["name"]: figure for figure in measured}
     here = {
         table: frame if table == "patients.csv" and name == ALL_CENTERS else frame.filter(pl.col("center") == name)
         for table, frame in tables.items()
@@ -177,7 +184,7 @@ def _center_page(
         n_patients=center["n_patients"],
         n_fields=center["n_fields"],
         groups=tuple(
-            (group, tuple(rows)) for group, rows in groupby(center["figures"], key=lambda figure: str(figure["group"]))
+            _group(name, list(rows)) for name, rows in groupby(measured, key=lambda figure: str(figure["group"]))
         ),
         headlines=tuple(figures[key] for _, key in HEADLINES),
         drawings=tuple((key, title, drawing) for key, title, drawing in drawn if drawing is not None),
@@ -186,6 +193,12 @@ def _center_page(
         recalls=tuple(here["recall_by_class.csv"].to_dicts()),
         patients=tuple(patients.to_dicts()),
     )
+
+
+def _group(name: str, figures: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[Mapping[str, Any], ...], bool]:
+    """Leave out the figures that say N0 and M0 again where there is no such cell: one line says so instead."""
+    kept = tuple(figure for figure in figures if not figure["note"].endswith(_SAME))
+    return name, kept, len(kept) < len(figures)
 
 
 def scale_of(name: str) -> tuple[float, float]:
