@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from marrowscope.bundle import load_bundle
     from marrowscope.cohort import read_cohort
+    from marrowscope.crossfit import fit_folds, join_folds
     from marrowscope.errors import InputError, MarrowscopeError
     from marrowscope.evaluate import evaluate_run
     from marrowscope.export import export_bundle
@@ -36,6 +37,8 @@ _HOMES = {
     "evaluate_run": "evaluate",
     "export_bundle": "export",
     "fit_classifier": "fit",
+    "fit_folds": "crossfit",
+    "join_folds": "crossfit",
     "load_bundle": "bundle",
     "load_mapping": "vocabulary",
     "load_vocabulary": "vocabulary",
@@ -55,6 +58,8 @@ __all__ = [
     "evaluate_run",
     "export_bundle",
     "fit_classifier",
+    "fit_folds",
+    "join_folds",
     "load_bundle",
     "load_mapping",
     "load_vocabulary",
