@@ -102,7 +102,7 @@ class TrainingStep:
             losses["morphology"] = morphology_loss(output.morphology[:n], self._measured[batch.rows])
         if weights["evidence"] > 0:
             losses["evidence"] = evidence_loss(self.model, output.evidence[:n], targets, batch.masks)
-        if weights["consistency"] > 0:
+        if len(batch.crops) > n:
             swapped = {head: values[n:] for head, values in output.logits().items()}
             seen = {head: values[: len(swapped[head])] for head, values in logits.items()}
             losses["consistency"] = consistency_loss(seen, swapped, self.corrections)
