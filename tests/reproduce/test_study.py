@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -119,7 +120,7 @@ def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:
 
 
 def test_another_machine_may_go_on(finished: Path) -> None:
-    elsewhere = study.Machine(workers=3, threads=2, device="auto")
+    elsewhere = replace(MACHINE, workers=3, threads=2, device="auto")
     assert study.plan_study(finished, TINY, elsewhere).seconds < study.plan_study(finished, TINY, MACHINE).seconds
 
 

@@ -262,7 +262,7 @@ class _Study:
             on_progress=note,
         )
         result = read_json(folder / f"fold-{fold}" / FIT_NAME)["result"]
-        return {"weights_sha256": result["weights_sha256"], "best_epoch": result["best_epoch"]}
+        return {"weights_sha256": result["weights_sha256"], "best_epoch": result["best_epoch"]["epoch"]}
 
     def _bundle(self, segmenter: Path) -> Bundle:
         folder = self._out / "bundle"
