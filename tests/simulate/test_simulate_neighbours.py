@@ -16,6 +16,8 @@ from marrowscope.simulate.writer import plan_patient, simulate_field
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from marrowscope.simulate.neighbours import Neighbours
 
 CODES = load_vocabulary().codes
@@ -70,6 +72,23 @@ def test_the_three_ways_hold_the_same_cells() -> None:
         assert max(cell.nc for cell in cells) - min(cell.nc for cell in cells) < 0.02
         assert not any(cell.cut_by_edge for cell in cells)
         assert min(cell.visible_fraction for cell in cells) > 0.9
+
+
+def inner_colors(field: SimulatedField) -> NDArray[np.float64]:
+    """Mean colour (n, 3) of the inner half of each cell, in the order of drawing."""
+    means = []
+    for cell in field.cells:
+        middle = cell.contour_xy.mean(axis=0)
+        mask = np.zeros(field.image.shape[:2], dtype=np.uint8)
+        cv2.fillPoly(mask, [np.round(middle + 0.7 * (cell.contour_xy - middle)).astype(np.int32)], 1)
+        means.append(field.image[mask > 0].mean(axis=0))
+    return np.array(means)
+
+
+def test_a_cell_looks_the_same_wherever_it_lies() -> None:
+    apart = np.abs(inner_colors(field_of("independent")) - inner_colors(field_of("reversed"))).max(axis=1)
+    assert np.median(apart) < 3
+    assert apart.max() < 12
 
 
 def test_neighbours_follow_ignore_or_contradict_the_cell() -> None:
