@@ -4,11 +4,12 @@
     marrowscope train classifier OUT --config same.toml --split split.csv --out RINGS
     python benchmarks/ring_only.py measure TRAINED CROPS [--ceiling RINGS]
 
-The same disc, larger than 99% of the cells, is painted in one colour in every crop; cells that reach beyond it are
-left out and counted. Balanced accuracy within patients of the classifier on rings is put beside that on rings
-shuffled among the cells of the same patient: the difference is what the ring tells, and the classifier takes from it,
-beyond whose ring it is. A classifier trained on rings is the ceiling. Neighbours share the patient and erythroid
-cells grow in islands, so some of it is honest. Prints a Markdown table and one JSON object.
+The same disc, a tenth larger than the 99th percentile cell, is painted in one colour in every crop; cells that reach
+beyond it are left out and counted. Balanced accuracy within patients of the classifier on rings is put beside that on
+rings shuffled among the cells of the same patient: the difference is what the ring tells, and the classifier takes
+from it, beyond whose ring it is. A call is the class whose probability is highest against its mean over the patient's
+rings: plainly called, nearly all are smudges. A classifier trained on rings is the ceiling. Neighbours share the
+patient and erythroid cells grow in islands, so some of it is honest. Prints a Markdown table and one JSON object.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import numpy as np
 
 from marrowscope.aggregate import decode_calls
 from marrowscope.train.border_proof import (
-    RING_QUANTILE,
     balanced_accuracy_within,
     reach_px,
+    relative_calls,
     ring_only,
+    ring_radius,
     shuffle_within,
 )
 from marrowscope.train.proof_cells import ProofSelection, answer, load_cells, load_trained
@@ -63,11 +65,6 @@ def make_ring_set(crops: Path, out: Path, radius_px: float) -> None:
     masks.flush()
 
 
-def disc_radius(cells: ProofCells) -> float:
-    """Radius (px) of the disc that covers 99% of the cells."""
-    return float(np.quantile(reach_px(cells.masks), RING_QUANTILE))
-
-
 def measure(trained: Path, cells: ProofCells, radius_px: float) -> dict[str, Any]:
     """Balanced accuracy within patients on the own ring, on shuffled rings, and their difference, for one model."""
     model, info = load_trained(trained)
@@ -79,7 +76,8 @@ def measure(trained: Path, cells: ProofCells, radius_px: float) -> dict[str, Any
     shuffles = [shuffle_within(patients, rng) for _ in range(N_SHUFFLES)]
     figures: dict[str, Any] = {"n_cells": len(covered)}
     for head in ("cblc", "category"):
-        truth, called = cells.labels[head][covered], said[head].called
+        truth = cells.labels[head][covered]
+        called = relative_calls(patients, truth, said[head].probability)
         own, n_patients = balanced_accuracy_within(patients, truth, called)
         others = [balanced_accuracy_within(patients, truth, called[order])[0] for order in shuffles]
         # Of a resample every patient counts once: the mean of patients is resampled, not their cells.
@@ -87,6 +85,9 @@ def measure(trained: Path, cells: ProofCells, radius_px: float) -> dict[str, Any
         gain = bootstrap_over_groups(names, _mean_of(gains))
         figures[head] = {
             "n_patients": n_patients,
+            "plainly_called": dict(
+                zip(*(part.tolist() for part in np.unique(said[head].called, return_counts=True)), strict=True)
+            ),
             "own": own,
             "shuffled": float(np.mean(others)),
             "gain": [gain.estimate, gain.lower, gain.upper],
@@ -140,7 +141,9 @@ def main() -> None:
     making.add_argument("crops", type=Path)
     making.add_argument("out", type=Path, help="new folder")
     making.add_argument("--trained", type=Path, required=True, help="gives the size of the network's crop")
-    making.add_argument("--radius-px", type=float, help="of the disc; default: covers 99%% of the set's cells")
+    making.add_argument(
+        "--radius-px", type=float, help="of the disc; default: a tenth more than the 99th percentile cell"
+    )
     measuring = commands.add_parser("measure", help="balanced accuracy within patients")
     measuring.add_argument("trained", type=Path)
     measuring.add_argument("crops", type=Path, help="the crop set with its centres")
@@ -157,7 +160,7 @@ def main() -> None:
     measuring_only = {} if arguments.command == "make" else {"split": arguments.split, "most": arguments.most}
     selection = ProofSelection(source=arguments.source, roles=roles, **measuring_only)
     cells = load_cells(arguments.crops, arguments.trained, info, selection, load_vocabulary())
-    radius_px = arguments.radius_px or disc_radius(cells)
+    radius_px = arguments.radius_px or ring_radius(cells.masks)
     if arguments.command == "make":
         make_ring_set(arguments.crops, arguments.out, radius_px)
         print(

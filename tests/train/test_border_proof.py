@@ -25,7 +25,9 @@ from marrowscope.train.border_proof import (
     paint_map,
     predict_crops,
     reach_px,
+    relative_calls,
     ring_only,
+    ring_radius,
     select_cells,
     share_outside,
     shuffle_within,
@@ -210,6 +212,26 @@ def test_composition_alone_is_worth_nothing_within_a_patient() -> None:
     nothing, n_patients = balanced_accuracy_within(patients, np.ones(33, dtype=np.int64), truth)
     assert np.isnan(nothing)
     assert n_patients == 0
+
+
+def test_the_disc_is_larger_than_the_99th_percentile_cell() -> None:
+    masks = np.stack([disc(4)] * 99 + [disc(12)] * 3)
+    radius = float(np.sqrt(disc(12).sum() / np.pi))
+    assert ring_radius(masks) == pytest.approx(1.1 * radius, rel=1e-6)
+    assert ring_radius(masks[:99]) == pytest.approx(1.1 * np.sqrt(disc(4).sum() / np.pi))
+
+
+def test_a_relative_call_sees_through_a_constant_preference() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 1, 2, 5, 5])
+    patients = ["a"] * 7 + ["b"] * 2
+    smudge = np.full((9, 6), 0.01)
+    smudge[:, 4] = 0.9
+    smudge[np.arange(7), truth[:7]] += 0.005
+    called = relative_calls(patients, truth, smudge)
+    assert called[:6].tolist() == truth[:6].tolist()
+    assert called[6] in (0, 1)
+    assert called[7:].tolist() == [-1, -1]
+    assert balanced_accuracy_within(patients, truth, called) == (1.0, 1)
 
 
 def test_activation_lies_where_the_class_has_its_evidence() -> None:

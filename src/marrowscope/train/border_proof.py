@@ -39,7 +39,7 @@ DONOR_KINDS: tuple[DonorKind, ...] = ("same_lineage", "other_lineage", "other_pa
 LEFT_OUT_CODES = ("J", "J1")
 NO_LINEAGE = "none"
 NO_DONOR = -1
-RING_QUANTILE = 0.99
+RING_QUANTILE, RING_MARGIN = 0.99, 1.1
 _INFERENCE_BATCH = 128
 
 
@@ -183,6 +183,15 @@ def reach_px(masks: MaskArray) -> RealArray:
     return np.asarray((masks * distance).max(axis=(1, 2), initial=0.0), dtype=np.float64)
 
 
+def ring_radius(masks: MaskArray) -> float:
+    """Give the radius (px) of the disc that hides a cell: a tenth more than the 99th percentile of the cells' radii.
+
+    A cell's radius is that of the circle of its area; masks are (n, s, s), n at least 1.
+    """
+    radii = np.sqrt(masks.sum(axis=(1, 2)) / np.pi)
+    return RING_MARGIN * float(np.quantile(radii, RING_QUANTILE))
+
+
 def ring_only(crops: ImageArray, radius_px: float, fill: tuple[int, int, int]) -> ImageArray:
     """Paint the same disc around the centre of every crop (n, s, s, 3) with one colour: only the ring is left."""
     side = crops.shape[1]
@@ -220,6 +229,25 @@ def balanced_accuracy_within(
         if len(classes) > 1:
             values.append(np.mean([(called[here & (truth == k)] == k).mean() for k in classes]))
     return (float(np.mean(values)) if values else float("nan")), len(values)
+
+
+def relative_calls(patients: Sequence[str], truth: IntArray, probability: RealArray, *, least: int = 3) -> IntArray:
+    """Call of n cells the class whose probability (n, k) is highest against its mean over the patient's cells.
+
+    A crop without a centre is like nothing a classifier has learnt from, and plainly called nearly all are smudges;
+    what still tells cells apart is left by this. Classes with at least ``least`` cells in the patient can be called,
+    each as if they were equally frequent; -1 for a patient without one.
+    """
+    names = np.asarray(patients)
+    called = np.full(len(names), -1, dtype=np.int64)
+    for name in np.unique(names):
+        here = np.flatnonzero(names == name)
+        classes, counts = np.unique(truth[here], return_counts=True)
+        classes = classes[counts >= least]
+        if len(classes):
+            chosen = probability[np.ix_(here, classes)]
+            called[here] = classes[np.argmax(chosen / np.maximum(chosen.mean(axis=0), 1e-12), axis=1)]
+    return called
 
 
 def activation_maps(
