@@ -19,7 +19,7 @@ from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
 from marrowscope.runs import Manifest, RunCounts, read_manifest, write_manifest
 from marrowscope.tables import CELLS, FIELDS, write_table
-from marrowscope.vocabulary import load_vocabulary
+from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
 from tests.bundles import make_bundle, make_spec
 
 CENTERS = {"P1": "A", "P2": "A", "Q1": "B"}
@@ -96,7 +96,7 @@ def test_tables_are_written_and_printed_per_center(
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) < 40
-    for words in ("A", "2 patients", "B", "1 patients", "all centers", "0.750*=", "0.750-0.750", "no interval", "n 8"):
+    for words in ("A", "2 patients", "B", "1 patient", "all centers", "0.750*=", "0.750-0.750", "no interval", "n 8"):
         assert words in printed
     assert "* fewer than 5 patients: the interval is too narrow." in printed
     names = {path.name for path in (tmp_path / "m").iterdir()}
@@ -247,3 +247,27 @@ def test_bundle_takes_the_scale_that_images_do_not_state(
     assert "--um-per-px" in capsys.readouterr().err
     assert run_main("evaluate", bundle.folder, cohort, "--out", tmp_path / "m", "--um-per-px", "0.15") == 0
     assert read_manifest(tmp_path / "m" / "run").config["um_per_px"] == 0.15
+
+
+def test_threshold_that_the_run_states_is_used_unless_one_is_given(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "threshold": 0.4}}))
+    for options, expected in (((), 0.4), (("--threshold", "0.6"), 0.6)):
+        capsys.readouterr()
+        assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--json", "--overwrite", *options) == 0
+        assert json.loads(capsys.readouterr().out)["config"]["threshold"] == expected
+
+
+def test_vocabulary_of_a_laboratory_is_taken(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    own = tmp_path / "own.toml"
+    own.write_text(DEFAULT_VOCABULARY.read_text(encoding="utf-8").replace('"marrow-37"', '"ours"'), encoding="utf-8")
+    used = {"name": "ours", "version": "1", "sha256": load_vocabulary(own).sha256}
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "vocabulary": used}}))
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
+    assert "--vocabulary" in capsys.readouterr().err
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--vocabulary", own) == 0

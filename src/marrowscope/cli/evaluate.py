@@ -169,7 +169,7 @@ def _print_main_figures(evaluation: Evaluation) -> None:
             low, high = figure.value.lower, figure.value.upper
             limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
             cells.append(f"{figure.value.estimate:.3f}{mark}\n{limits}\nn {figure.n}")
-        table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{scores.n_patients} patients", *cells)))
+        table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{_counted(scores.n_patients)}", *cells)))
         table.add_section()
     print_table(table)
     marks = [mark for scores in evaluation.centers for _, name in MAIN_FIGURES for mark in scores.figure(name).marks]
@@ -180,6 +180,10 @@ def _print_main_figures(evaluation: Evaluation) -> None:
         typer.echo("= every resample gives the same value: no error was seen, which does not prove that there is none.")
     for warning in {item.warning: None for scores in evaluation.centers for item in scores.figures if item.warning}:
         typer.echo(f"! {warning}")
+
+
+def _counted(n_patients: int) -> str:
+    return f"{n_patients} patient" if n_patients == 1 else f"{n_patients} patients"
 
 
 def _parse_grid(text: str | None) -> tuple[int, int]:

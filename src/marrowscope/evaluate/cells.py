@@ -30,12 +30,16 @@ _MISSES = {MATCHED: "found cells only: classification alone", ALL_EXPERT: "a mis
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """One category with its intervals; ``n`` true cells, ``n_called`` called so, ``over`` matched or all expert."""
+    """One category with its intervals, over matched or all expert cells.
+
+    ``n`` true cells of ``n_patients`` patients, ``n_called`` cells called so.
+    """
 
     over: str
     label: str
     n: int
     n_called: int
+    n_patients: int
     precision: Interval
     recall: Interval
     f1: Interval
@@ -122,7 +126,8 @@ def class_figures(
         n, n_called = int(total[k].sum()), int(total[:, k].sum())
         if n or n_called:
             precision, recall, f1 = (intervals[part * n_classes + k] for part in range(3))
-            rows.append(ClassFigures(over, label, n, n_called, precision, recall, f1))
+            n_patients = int((counts[:, k].sum(axis=1) > 0).sum())
+            rows.append(ClassFigures(over, label, n, n_called, n_patients, precision, recall, f1))
     return tuple(rows)
 
 

@@ -112,6 +112,6 @@ def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabula
     if used.get("sha256", vocabulary.sha256) != vocabulary.sha256:
         message = (
             f"{run}: predicted with vocabulary {used.get('name')} {used.get('version')}, expected {vocabulary.name} "
-            f"{vocabulary.version} of the cohort; evaluate with the vocabulary of the run's bundle"
+            f"{vocabulary.version} of the cohort; name the vocabulary of the run's bundle (--vocabulary)"
         )
         raise InputError(message)

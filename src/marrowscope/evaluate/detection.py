@@ -31,6 +31,7 @@ class ClassRecall:
     kind: str
     label: str
     n: int
+    n_patients: int
     before_rules: Interval
     after_rules: Interval
 
@@ -100,7 +101,7 @@ def class_recalls(scorer: Scorer, expert: pl.DataFrame, categories: Sequence[str
     whole = expert.filter(~pl.col("cut"))
     groups = [("category", name, pl.col("category") == index) for index, name in enumerate(categories)]
     groups += [("code", code, pl.col("code") == code) for code in sorted(set(whole["code"]))]
-    kept: list[tuple[str, str, int]] = []
+    kept: list[tuple[str, str, int, int]] = []
     sums: list[metrics.RealArray] = []
     for kind, label, of_class in groups:
         cells = whole.filter(of_class)
@@ -110,15 +111,15 @@ def class_recalls(scorer: Scorer, expert: pl.DataFrame, categories: Sequence[str
         for column in ("found_before_rules", "found"):
             found = scorer.sum_by_patient(cells, cells[column].cast(pl.Float64).to_numpy())
             sums.append(np.stack([found, n], axis=1))
-        kept.append((kind, label, len(cells)))
+        kept.append((kind, label, len(cells), int((n > 0).sum())))
     if not kept:
         return ()
     intervals = scorer.of_columns(
         np.stack(sums, axis=1), lambda totals: metrics.shares(totals[:, :, 0], totals[:, :, 1])
     )
     return tuple(
-        ClassRecall(kind, label, n, intervals[2 * index], intervals[2 * index + 1])
-        for index, (kind, label, n) in enumerate(kept)
+        ClassRecall(kind, label, n, n_patients, intervals[2 * index], intervals[2 * index + 1])
+        for index, (kind, label, n, n_patients) in enumerate(kept)
     )
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from marrowscope.evaluate.cells import MATCHED
-from marrowscope.evaluate.scorer import INTERVAL_NATURE
+from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.compare import Evaluation
@@ -92,23 +92,28 @@ def _classes(scores: CenterScores) -> list[str]:
     lines: list[str] = []
     for over in dict.fromkeys(item.over for item in scores.class_figures):
         title = "matched cells" if over == MATCHED else "all expert cells, a miss counted as wrong"
-        lines += ["", f"### Categories, {title}", "", "| category | n | called | precision | recall | F1 |"]
-        lines.append("|---|---|---|---|---|---|")
+        lines += ["", f"### Categories, {title}", "", "| category | n | patients | called | precision | recall | F1 |"]
+        lines.append("|---|---|---|---|---|---|---|")
         lines += [
-            f"| {_cell(item.label)} | {item.n} | {item.n_called} | {interval_text(item.precision)} "
-            f"| {interval_text(item.recall)} | {interval_text(item.f1)} |"
+            f"| {_cell(item.label)} | {item.n} | {_few(item.n_patients)} | {item.n_called} "
+            f"| {interval_text(item.precision)} | {interval_text(item.recall)} | {interval_text(item.f1)} |"
             for item in scores.class_figures
             if item.over == over
         ]
     if scores.class_recalls:
-        lines += ["", "### Detection recall by class", "", "| class | n | before rules | after rules |"]
-        lines.append("|---|---|---|---|")
+        lines += ["", "### Detection recall by class", "", "| class | n | patients | before rules | after rules |"]
+        lines.append("|---|---|---|---|---|")
         lines += [
-            f"| {item.kind} {_cell(item.label)} | {item.n} | {interval_text(item.before_rules)} "
-            f"| {interval_text(item.after_rules)} |"
+            f"| {item.kind} {_cell(item.label)} | {item.n} | {_few(item.n_patients)} "
+            f"| {interval_text(item.before_rules)} | {interval_text(item.after_rules)} |"
             for item in scores.class_recalls
         ]
     return lines
+
+
+def _few(n_patients: int) -> str:
+    """Mark fewer than five patients."""
+    return f"{n_patients}{' *' if n_patients < FEW_PATIENTS else ''}"
 
 
 def _normal_blasts(evaluation: Evaluation) -> list[str]:

@@ -79,6 +79,7 @@ _SCHEMAS: dict[str, dict[str, pl.DataType]] = {
         "category": pl.String(),
         "n": pl.Int64(),
         "n_called": pl.Int64(),
+        "n_patients": pl.Int64(),
         **_with_limits("precision", "recall", "f1"),
     },
     "recall_by_class.csv": {
@@ -86,6 +87,7 @@ _SCHEMAS: dict[str, dict[str, pl.DataType]] = {
         "kind": pl.String(),
         "label": pl.String(),
         "n": pl.Int64(),
+        "n_patients": pl.Int64(),
         **_with_limits("before_rules", "after_rules"),
     },
     "confusion.csv": {
@@ -256,6 +258,7 @@ def _class_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
             "category": item.label,
             "n": item.n,
             "n_called": item.n_called,
+            "n_patients": item.n_patients,
             **_columns("precision", item.precision),
             **_columns("recall", item.recall),
             **_columns("f1", item.f1),
@@ -269,6 +272,7 @@ def _recall_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
             "kind": item.kind,
             "label": item.label,
             "n": item.n,
+            "n_patients": item.n_patients,
             **_columns("before_rules", item.before_rules),
             **_columns("after_rules", item.after_rules),
         }

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 MATCHED, ALL_EXPERT, MISSED = "matched", "all expert", "missed"
+FEW_PATIENTS = 5
+"""A class with cells of fewer patients is marked: its interval is too narrow."""
+
 _HEADS = {"cblc": "CBLC", "category": "Category called"}
 _DARK_FROM = 0.55
 """Share of a row from which a tile is so dark that its number is printed in the colour of the paper."""
@@ -114,15 +117,17 @@ def per_class_f1(tables: CenterTables) -> Drawing | None:
     spoken = []
     for row, name in enumerate(names):
         middle = panel.top + step * (row + 0.5)
-        n = by_key.get((name, ALL_EXPERT), by_key.get((name, MATCHED)))
+        known = by_key.get((name, ALL_EXPERT)) or by_key[name, MATCHED]
         drawing.text(40, middle + 4, name, "end strong")
-        drawing.text(left - 12, middle + 4, f"n {n['n']:,}" if n else "", "end")
+        drawing.text(left - 12, middle + 4, f"n {known['n']:,}", "end")
+        if known["n_patients"] < FEW_PATIENTS:
+            drawing.text(left - 11, middle + 4, "*")
         for over, shape, css, offset in ((ALL_EXPERT, "dot", "a", -5.5), (MATCHED, "open", "b", 5.5)):
             item = by_key.get((name, over))
             if item is None:
                 continue
             y = middle + offset
-            title = f"{name}, {over} cells: F1 {_interval(item, 'f1')}, n {item['n']}"
+            title = f"{name}, {over} cells: F1 {_interval(item, 'f1')}, n {item['n']} of {item['n_patients']} patients"
             if item["f1_lower"] is not None:
                 drawing.whisker(panel.x(item["f1_lower"]), y, panel.x(item["f1_upper"]), y, css, title=title)
             drawing.mark(panel.x(item["f1"]), y, "circle", f"{shape} {css}", title)

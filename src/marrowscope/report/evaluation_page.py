@@ -18,7 +18,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marrowscope.errors import InputError
-from marrowscope.report.evaluation_figures import ALL_EXPERT, FIGURES, MATCHED, CenterTables
+from marrowscope.report.evaluation_figures import ALL_EXPERT, FEW_PATIENTS, FIGURES, MATCHED, CenterTables
 from marrowscope.report.html import RESEARCH_USE, asset
 from marrowscope.report.plot import STYLE, Drawing
 
@@ -61,6 +61,7 @@ _TABLES: dict[str, dict[str, pl.DataType]] = {
         "category": _STRING,
         "n": _INT,
         "n_called": _INT,
+        "n_patients": _INT,
         **_limits("precision", "recall", "f1"),
     },
     "recall_by_class.csv": {
@@ -68,6 +69,7 @@ _TABLES: dict[str, dict[str, pl.DataType]] = {
         "kind": _STRING,
         "label": _STRING,
         "n": _INT,
+        "n_patients": _INT,
         **_limits("before_rules", "after_rules"),
     },
     "reliability.csv": {
@@ -297,6 +299,7 @@ def _environment() -> jinja2.Environment:
         own_style=asset("evaluation.css"),
         plot_style=Markup(STYLE),  # noqa: S704  our own text
         scale_of=scale_of,
+        few_patients=FEW_PATIENTS,
         all_expert=ALL_EXPERT,
         matched=MATCHED,
         all_centers=ALL_CENTERS,
