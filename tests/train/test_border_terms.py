@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from marrowscope.train.border import (  # noqa: E402
+import torch
+
+from marrowscope.train.border import (
     background_color,
     dilate_masks,
     evidence_map,
     evidence_outside,
     swap_border,
 )
-from marrowscope.train.losses import evidence_loss  # noqa: E402
-from marrowscope.train.model import new_classifier  # noqa: E402
+from marrowscope.train.losses import evidence_loss
+from marrowscope.train.model import new_classifier
 
 
 @pytest.fixture

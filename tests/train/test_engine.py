@@ -7,51 +7,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from marrowscope.errors import RunError, TrainingError  # noqa: E402
-from marrowscope.train.config import NO_AUGMENTATION, ClassifierConfig, StagePlan  # noqa: E402
-from marrowscope.train.dataset import class_priors, open_crop_set  # noqa: E402
-from marrowscope.train.engine import Progress, StageInputs, fit_stage, learning_rate_share  # noqa: E402
-from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier  # noqa: E402
-from marrowscope.train.targets import standardise  # noqa: E402
-from marrowscope.train.validation import predict_logits, probabilities, score  # noqa: E402
-from marrowscope.vocabulary import load_vocabulary  # noqa: E402
-from tests.crop_sets import tiny_config  # noqa: E402
+import torch
+
+from marrowscope.errors import RunError, TrainingError
+from marrowscope.train import engine
+from marrowscope.train.checkpoint import hash_weights, load_tensors
+from marrowscope.train.config import NO_AUGMENTATION, StagePlan
+from marrowscope.train.dataset import class_priors
+from marrowscope.train.engine import Progress, StageInputs, fit_stage, learning_rate_share
+from marrowscope.train.step import TrainingStep
+from marrowscope.train.validation import predict_logits, probabilities, score
+from tests.crop_sets import tiny_config
+from tests.train.stages import stage_inputs, tiny_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-def _inputs(folder: Path, config: ClassifierConfig, n_rows: int | None = None) -> StageInputs:
-    crop_set = open_crop_set(folder, load_vocabulary())
-    rows = crop_set.rows({"p0", "p1", "p2", "p3"}, "expert")[:n_rows]
-    info = ClassifierInfo(
-        architecture=config.architecture,
-        categories=crop_set.categories,
-        crop_px=config.crop_px,
-        um_per_px=0.3,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        priors=class_priors(crop_set.labels, rows, 16),
-        imbalance=config.imbalance,
-        tau=config.tau,
-        norm=config.norm,
-        morphology=standardise(crop_set.measured, rows)[0],
-        initial_weights="random",
-    )
-    return StageInputs(crop_set, rows, crop_set.rows({"p4", "p5"}, "predicted"), info, "fingerprint")
-
-
-def _model(config: ClassifierConfig) -> CellClassifier:
-    return new_classifier(config.architecture, 16, config.dropout, config.seed, n_morphology=3, norm=config.norm)
+    from marrowscope.train.loader import TrainingBatch
 
 
 def test_one_batch_is_learned_by_heart(crops_dir: Path, tmp_path: Path) -> None:
     """Eight crops, no augmentation: every head gets every crop right and the loss all but vanishes."""
     # Crops with another's border would have a part in the batch statistics.
     config = tiny_config(augment=NO_AUGMENTATION, dropout=0.0, weight_decay=0.0, loss_weights={"consistency": 0})
-    inputs, model = _inputs(crops_dir, config, n_rows=8), _model(config)
+    inputs, model = stage_inputs(crops_dir, config, n_rows=8), tiny_model(config)
     plan = StagePlan(name="overfit", train_on="expert", select_on="predicted", epochs=30, learning_rate=2e-2)
     state = fit_stage(model, inputs, config, plan=plan, stage=1, folder=tmp_path / "stage")
     last = state.history[-1]
@@ -66,7 +47,13 @@ def test_a_stage_writes_its_best_epoch_its_table_and_its_scalars(crops_dir: Path
     seen: list[Progress] = []
     plan = config.stages[0]
     state = fit_stage(
-        _model(config), _inputs(crops_dir, config), config, plan=plan, stage=1, folder=tmp_path, on_progress=seen.append
+        tiny_model(config),
+        stage_inputs(crops_dir, config),
+        config,
+        plan=plan,
+        stage=1,
+        folder=tmp_path,
+        on_progress=seen.append,
     )
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
@@ -85,7 +72,7 @@ def test_a_stage_writes_its_best_epoch_its_table_and_its_scalars(crops_dir: Path
 def test_an_absent_category_is_never_predicted(crops_dir: Path) -> None:
     """The heads are set to shout for an absent class; the probabilities give it exactly nothing."""
     config = tiny_config()
-    inputs, model = _inputs(crops_dir, config), _model(config)
+    inputs, model = stage_inputs(crops_dir, config), tiny_model(config)
     absent = [k for k, known in enumerate(inputs.info.trained("category")) if not known]
     assert len(absent) == 11
     with torch.no_grad():
@@ -97,12 +84,12 @@ def test_an_absent_category_is_never_predicted(crops_dir: Path) -> None:
 
 def test_a_category_seen_only_in_validation_does_not_stop_the_training(crops_dir: Path, tmp_path: Path) -> None:
     config = tiny_config()
-    inputs = _inputs(crops_dir, config)
+    inputs = stage_inputs(crops_dir, config)
     code = inputs.crop_set.cells["expert_code"].to_numpy()[inputs.training_rows]
     rows = inputs.training_rows[np.isin(code, ["N5", "L"])]  # neither CBLC nor an uncounted cell is left
     info = inputs.info.model_copy(update={"priors": class_priors(inputs.crop_set.labels, rows, 16)})
     one_sided = StageInputs(inputs.crop_set, rows, inputs.validation_rows, info, "fingerprint")
-    state = fit_stage(_model(config), one_sided, config, plan=config.stages[1], stage=1, folder=tmp_path)
+    state = fit_stage(tiny_model(config), one_sided, config, plan=config.stages[1], stage=1, folder=tmp_path)
     assert np.isfinite(state.history[0].validation_loss)
     assert info.trained("cblc") == (True, False)
     assert info.trained("countable") == (False, True)
@@ -110,29 +97,29 @@ def test_a_category_seen_only_in_validation_does_not_stop_the_training(crops_dir
 
 def test_a_side_without_crops_is_refused(crops_dir: Path, tmp_path: Path) -> None:
     config = tiny_config()
-    inputs = _inputs(crops_dir, config)
+    inputs = stage_inputs(crops_dir, config)
     empty = StageInputs(inputs.crop_set, inputs.training_rows, np.array([], dtype=np.int64), inputs.info, "")
     with pytest.raises(TrainingError, match="no labelled crop of source 'predicted' among the validation patients"):
-        fit_stage(_model(config), empty, config, plan=config.stages[0], stage=1, folder=tmp_path)
+        fit_stage(tiny_model(config), empty, config, plan=config.stages[0], stage=1, folder=tmp_path)
 
 
 def test_a_loss_that_explodes_stops_the_stage_and_says_where(crops_dir: Path, tmp_path: Path) -> None:
     config = tiny_config()
-    model = _model(config)
+    model = tiny_model(config)
     with torch.no_grad():
         model.category.bias[:] = float("nan")
     with pytest.raises(TrainingError, match=r"stage gt-to-yolo, epoch 1, step 1: the loss is not finite \(cblc = "):
-        fit_stage(model, _inputs(crops_dir, config), config, plan=config.stages[0], stage=1, folder=tmp_path)
+        fit_stage(model, stage_inputs(crops_dir, config), config, plan=config.stages[0], stage=1, folder=tmp_path)
 
 
 def test_a_checkpoint_of_other_inputs_is_not_continued(crops_dir: Path, tmp_path: Path) -> None:
     config = tiny_config()
-    inputs = _inputs(crops_dir, config)
+    inputs = stage_inputs(crops_dir, config)
     plan = config.stages[1]
-    fit_stage(_model(config), inputs, config, plan=plan, stage=1, folder=tmp_path)
+    fit_stage(tiny_model(config), inputs, config, plan=plan, stage=1, folder=tmp_path)
     other = StageInputs(inputs.crop_set, inputs.training_rows, inputs.validation_rows, inputs.info, "another")
     with pytest.raises(RunError, match="made from other crops, another split or other settings"):
-        fit_stage(_model(config), other, config, plan=plan, stage=1, folder=tmp_path)
+        fit_stage(tiny_model(config), other, config, plan=plan, stage=1, folder=tmp_path)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_one_percent() -> None:
@@ -159,3 +146,51 @@ def test_selection_is_the_mean_of_its_two_figures() -> None:
     assert figures["cblc_weighted_f1"] == pytest.approx(cblc)
     assert figures["selection"] == pytest.approx((cblc + macro) / 2)
     assert figures["cblc_auc"] == pytest.approx(sklearn.roc_auc_score(labels["cblc"], predicted["cblc"][:, 1]))
+
+
+class _SpoiledFrom:
+    """A step whose loss is not a number from the n-th call on; the others are left as they are."""
+
+    def __init__(self, step: TrainingStep, n: int) -> None:
+        self._step, self._left, self.corrections = step, n, step.corrections
+
+    def __call__(self, batch: TrainingBatch, *, learning_rate: float, seed: int) -> dict[str, torch.Tensor]:
+        self._left -= 1
+        terms = self._step(batch, learning_rate=learning_rate, seed=seed)
+        return terms if self._left > 0 else {name: term * float("nan") for name, term in terms.items()}
+
+
+def test_losses_read_every_few_steps_are_those_read_every_step(
+    crops_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA: the same table of losses and the same weights, fewer reports, one at the end of each epoch."""
+    config = tiny_config(checkpoint_every_steps=100)
+    found = {}
+    for every in (1, 3):
+        monkeypatch.setitem(engine.STEPS_BETWEEN_READS, "cpu", every)
+        seen: list[Progress] = []
+        folder, inputs = tmp_path / str(every), stage_inputs(crops_dir, config)
+        state = fit_stage(
+            tiny_model(config), inputs, config, plan=config.stages[0], stage=1, folder=folder, on_progress=seen.append
+        )
+        steps = [(now.epoch, now.step) for now in seen if now.finished_epoch is None]
+        rows = [row.model_dump(exclude={"seconds", "crops_per_second"}) for row in state.history]
+        found[every] = steps, rows, hash_weights(load_tensors(folder / "best.safetensors")[0])
+    assert found[1][0] == [(epoch, step) for epoch in (1, 2) for step in range(1, 6)]
+    assert found[3][0] == [(epoch, step) for epoch in (1, 2) for step in (3, 5)]
+    assert found[1][1:] == found[3][1:]
+
+
+def test_a_loss_read_late_still_names_its_own_step_and_is_never_saved(
+    crops_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are read at step 4, for a checkpoint: the fault of step 3 is named, and the file holds the start."""
+    monkeypatch.setitem(engine.STEPS_BETWEEN_READS, "cpu", 20)
+    config = tiny_config(checkpoint_every_steps=4)
+    make = TrainingStep
+    monkeypatch.setattr(engine, "TrainingStep", lambda *given, **named: _SpoiledFrom(make(*given, **named), 3))
+    with pytest.raises(TrainingError, match=r"epoch 1, step 3: the loss is not finite \(cblc = nan"):
+        fit_stage(
+            tiny_model(config), stage_inputs(crops_dir, config), config, plan=config.stages[0], stage=1, folder=tmp_path
+        )
+    assert load_tensors(tmp_path / "checkpoint.safetensors")[1]["step"] == 0

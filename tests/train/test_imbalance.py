@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from marrowscope.train.config import Imbalance  # noqa: E402
-from marrowscope.train.dataset import epoch_order  # noqa: E402
-from marrowscope.train.imbalance import correct_all, correct_head, sampling_weights  # noqa: E402
-from marrowscope.train.losses import classification_losses, to_tensors  # noqa: E402
-from tests.crop_sets import tiny_config  # noqa: E402
+import torch
+
+from marrowscope.train.config import Imbalance
+from marrowscope.train.dataset import epoch_order
+from marrowscope.train.imbalance import correct_all, correct_head, sampling_weights
+from marrowscope.train.losses import classification_losses, to_tensors
+from tests.crop_sets import tiny_config
 
 METHODS: tuple[Imbalance, ...] = get_args(Imbalance)
 COUNTS = np.array([700, 200, 0, 10])
@@ -78,7 +80,7 @@ def test_the_implied_prior_is_what_a_network_that_sees_nothing_learns(method: st
         torch.autograd.backward(loss)
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     np.testing.assert_allclose(torch.softmax(logits.detach(), 0).numpy(), correction.implied, atol=2e-4)
 
 

@@ -59,9 +59,7 @@ def reestimate_batch_norm(
         )
         raise ConfigError(message)
     if len(rows) < 2:  # noqa: PLR2004  a variance
-        message = (
-            f"{crop_set.folder}: found {len(rows)} crops to estimate batch norm on, expected at least {FEWEST_CROPS}"
-        )
+        message = f"{crop_set.folder}: found {len(rows)} crops for batch norm, expected at least {FEWEST_CROPS}"
         raise ConfigError(message)
     device = next(adapted.parameters()).device
     momenta = [layer.momentum for layer in layers]
