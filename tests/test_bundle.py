@@ -1,5 +1,6 @@
 """Bundles: what is written is what is read, and nothing that was changed is opened."""
 
+import math
 import tomllib
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def test_networks_of_a_bundle_open(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", n_members=2)
     assert bundle.open_segmenter("onnxruntime").run({"images": np.zeros((1, 3, 128, 192), np.float32)})
     assert len(bundle.open_classifiers("onnxruntime")) == 2
+
+
+def test_a_figure_that_is_not_defined_is_nan_in_the_file_too(tmp_path: Path) -> None:
+    spec = make_spec(metrics={"classifier-0": {"cblc_auc": float("nan"), "n_crops": 3}})
+    bundle = make_bundle(tmp_path / "bundle", spec=spec)
+    assert math.isnan(bundle.spec.metrics["classifier-0"]["cblc_auc"])
+    assert bundle.spec.metrics["classifier-0"]["n_crops"] == 3
 
 
 @pytest.mark.parametrize("name", ["segmenter/segmenter.onnx", "classifier-0.onnx", "golden.npz", "CARD.md"])

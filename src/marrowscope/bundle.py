@@ -20,7 +20,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from marrowscope.config import StageConfig, validate_config
 from marrowscope.errors import BundleError, ConfigError
@@ -49,6 +49,9 @@ class VocabularyReference(StageConfig):
 
 class BundleSpec(StageConfig):
     """What bundle.toml holds."""
+
+    # A figure that validation does not define is NaN, which TOML can say: the default would make it None.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     schema_version: int = SCHEMA_VERSION
     name: str
