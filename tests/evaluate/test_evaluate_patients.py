@@ -143,7 +143,9 @@ def test_without_threshold_or_one_side_the_reason_is_given() -> None:
     assert figures["AML AUC, predicted ratio"].undefined == "none of the 2 patients has AML"
     assert "--threshold" in figures["AML sensitivity at the threshold, predicted ratio"].undefined
     figures = by_name(aml_figures(no_aml, CONFIG.model_copy(update={"threshold": 0.3})))
-    assert figures["AML sensitivity at the threshold, predicted ratio"].undefined == "no patient with AML"
+    nothing = figures["AML sensitivity at the threshold, predicted ratio"]
+    assert nothing.undefined == "no patient with AML"
+    assert math.isnan(nothing.value.lower)
     assert figures["AML specificity at the threshold, predicted ratio"].value.estimate == 1
 
 

@@ -62,11 +62,12 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
     counts = confusions(scorer, frame, "cblc", 2)
     truth = frame["cblc"].to_numpy()
     all_negative = metrics.confusion_matrix(truth.astype(np.int64), np.zeros(len(truth), dtype=np.int64), 2)
+    weighted, _, positive = scorer.of_columns(counts, _f1_columns)
     note = f"{int(truth.sum())} CBLC of {len(truth)}; {_MISSES[over]}"
     figures = [
         scorer.figure(
             f"CBLC weighted F1, {over}",
-            scorer.of_sums(counts, metrics.weighted_f1),
+            weighted,
             frame,
             group=CBLC_GROUP,
             reference=metrics.weighted_f1(all_negative),
@@ -74,7 +75,7 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
         ),
         scorer.figure(
             f"CBLC positive-class F1, {over}",
-            scorer.of_sums(counts, metrics.positive_f1),
+            positive,
             frame,
             group=CBLC_GROUP,
             reference=0.0,
@@ -101,15 +102,10 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
     counts = confusions(scorer, frame, "category", len(categories))
     present = metrics.present_classes(counts.sum(axis=0))
     note = f"averaged over {len(present)}: " + " ".join(categories[k] for k in present) + f"; {_MISSES[over]}"
+    weighted, macro, _ = scorer.of_columns(counts, _f1_columns)
     return [
-        scorer.figure(
-            f"category {name} F1, {over}",
-            scorer.of_sums(counts, statistic),
-            frame,
-            group=CATEGORY_GROUP,
-            note=note,
-        )
-        for name, statistic in (("weighted", metrics.weighted_f1), ("macro", metrics.macro_f1))
+        scorer.figure(f"category {name} F1, {over}", value, frame, group=CATEGORY_GROUP, note=note)
+        for name, value in (("weighted", weighted), ("macro", macro))
     ]
 
 
@@ -129,6 +125,17 @@ def class_figures(
             n_patients = int((counts[:, k].sum(axis=1) > 0).sum())
             rows.append(ClassFigures(over, label, n, n_called, n_patients, precision, recall, f1))
     return tuple(rows)
+
+
+def _f1_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
+    """Weighted, macro and class-1 F1 of many confusion matrices: (n, 3); what ``metrics`` gives one by one."""
+    n_classes = totals.shape[1]
+    n_true = totals.sum(axis=2).astype(np.float64)
+    f1 = _class_columns(totals)[:, 2 * n_classes :]
+    summed = np.nan_to_num(f1)
+    weighted = metrics.shares((n_true * summed).sum(axis=1), n_true.sum(axis=1))
+    macro = metrics.shares(summed.sum(axis=1), (n_true > 0).sum(axis=1).astype(np.float64))
+    return np.stack([weighted, macro, f1[:, 1]], axis=1)
 
 
 def _class_columns(totals: metrics.IntArray) -> NDArray[np.float64]:

@@ -148,7 +148,14 @@ def _at_threshold(known: pl.DataFrame, ending: str, note: str, config: EvaluateC
     if config.threshold is None:
         nothing = "no threshold: the bundle states none and none was given (--threshold)"
         return scorer.figure(
-            name, wilson_interval(0, 0), group, group=AML_GROUP, unit="patients", note=note, undefined=nothing
+            name,
+            wilson_interval(0, 0),
+            group,
+            group=AML_GROUP,
+            unit="patients",
+            note=note,
+            undefined=nothing,
+            method=WILSON,
         )
     called = group["ratio"].to_numpy() >= config.threshold
     x = int((called == aml).sum())
@@ -159,6 +166,7 @@ def _at_threshold(known: pl.DataFrame, ending: str, note: str, config: EvaluateC
         group=AML_GROUP,
         unit="patients",
         note=f"{x} of {len(group)}, ratio {'at least' if aml else 'below'} {config.threshold:.3f}; {note}",
+        warning=confounding(known),
         undefined=f"no patient with {'AML' if aml else 'another diagnosis'}",
         method=WILSON,
     )

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marrowscope.uncertainty import (
-    ScalarT,
-    bootstrap_columns,
-    bootstrap_sums,
-)
+from marrowscope.records import Interval
+from marrowscope.uncertainty import ScalarT, bootstrap_columns, bootstrap_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.metrics import RealArray
-    from marrowscope.records import Interval
 
 FEW_PATIENTS = 5
 """A bootstrap over fewer patients has few different resamples: its interval is too narrow and is marked."""
@@ -136,5 +132,7 @@ class Scorer:
         reason = (undefined or f"no {unit} to measure") if math.isnan(value.estimate) else ""
         if frame.is_empty() and not undefined:
             reason = f"no {unit} to measure"
+        if reason:
+            value = Interval(math.nan, math.nan, math.nan)
         n_patients = frame["patient_id"].n_unique()
         return Figure(name, value, len(frame), unit, n_patients, reference, note, group, warning, reason, method)
