@@ -119,9 +119,27 @@ def test_other_settings_in_the_same_folder_are_refused(finished: Path) -> None:
         study.reproduce(finished, other, MACHINE)
 
 
-def test_another_machine_may_go_on(finished: Path) -> None:
-    elsewhere = replace(MACHINE, workers=3, threads=2, device="auto")
-    assert study.plan_study(finished, TINY, elsewhere).seconds < study.plan_study(finished, TINY, MACHINE).seconds
+def test_another_machine_may_go_on_and_is_measured_itself(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "moved")
+    monkeypatch.setattr(study, "measure_rates", lambda *_: pytest.fail("measured once more"))
+    here = study.plan_study(out, TINY, MACHINE).seconds
+    assert study.plan_study(out, TINY, replace(MACHINE, workers=3)).seconds < here
+    monkeypatch.setattr(study, "measure_rates", lambda *_: replace(RATES, train_crops_per_s=1e6))
+    for _ in range(2):
+        assert study.plan_study(out, TINY, replace(MACHINE, device="cuda")).seconds < here
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "measure_rates", lambda *_: replace(RATES, cells_per_field=1e12))
+    with pytest.raises(
+        RunError, match=r"GB free, expected \d+\.\d GB for images and crops; choose an --out on another"
+    ):
+        study.reproduce(tmp_path / "study", TINY, MACHINE)
+    assert not (tmp_path / "study" / "cohort").exists()
 
 
 def test_a_segmenter_whose_every_epoch_is_done_is_used_not_resumed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from marrowscope.calibration import CALIBRATION_NAME
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.cohort.folds import check_folds, make_folds, write_folds
 from marrowscope.crossfit import FOLDS_NAME, OOF_NAME, fit_folds
+from marrowscope.errors import RunError
 from marrowscope.evaluate import EvaluateConfig, evaluate_run, write_evaluation
 from marrowscope.export import BundleDescription, export_bundle
 from marrowscope.imaging import sha256_file
@@ -89,8 +90,11 @@ def reproduce(
     machine = machine or Machine()
     journal = Journal(out, _settings(preset))
     plan = _plan(journal, preset, machine)
+    done = journal.seconds()
     if on_plan:
-        on_plan(plan, plan.seconds_left(set(journal.seconds())))
+        on_plan(plan, plan.seconds_left(set(done)))
+    if not done:
+        _check_space(out, plan)
     study = _Study(journal, preset, machine, command, progress or (lambda _step, _done, _total: None))
     comparison = study.run()
     seconds = journal.seconds()
@@ -108,12 +112,25 @@ def _settings(preset: Preset) -> JsonDict:
 
 
 def _plan(journal: Journal, preset: Preset, machine: Machine) -> Plan:
+    """Take the kept rates, or measure where they are of other threads or another device."""
     path = journal.folder / PLAN_NAME
-    if path.is_file():
-        return make_plan(preset, Rates(**read_json(path)), machine)
+    measured_with = {"threads": machine.threads, "device": machine.device}
+    if path.is_file() and (kept := read_json(path))["measured_with"] == measured_with:
+        return make_plan(preset, Rates(**kept["rates"]), machine)
     rates = measure_rates(preset, machine)
-    write_json(path, {name: getattr(rates, name) for name in rates.__slots__})
+    write_json(path, {"measured_with": measured_with, "rates": asdict(rates)})
     return make_plan(preset, rates, machine)
+
+
+def _check_space(out: Path, plan: Plan) -> None:
+    """Refuse to begin what the disk cannot hold."""
+    free_gb = shutil.disk_usage(out).free / 1e9
+    if free_gb < plan.disk_gb:
+        message = (
+            f"{out}: found {free_gb:.1f} GB free, expected {plan.disk_gb:.1f} GB for images and crops; choose an --out "
+            "on another disk"
+        )
+        raise RunError(message)
 
 
 class _Study:
