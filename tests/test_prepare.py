@@ -103,7 +103,7 @@ def test_what_cannot_be_measured_is_null_and_not_nan(field: Field, tmp_path: Pat
     prepared = prepare_crops(PATIENTS, [field], tmp_path / "crops")
     cells = pl.read_parquet(prepared.folder / "cells.parquet")
     assert cells["nucleus_area_um2"].null_count() == cells.height
-    assert cells["cytoplasm_od"].null_count() == 0
+    assert cells["perimeter_um"].null_count() == 0
     assert not any(cells[name].is_nan().any() for name in MORPHOLOGY_COLUMNS)
 
 

@@ -2,12 +2,13 @@
 
 Steps: shape from the contour; optical density from the crop (OD = -log10(I / white), white from the crop's own
 bright background); the nucleus by a threshold on the purple density that is both Otsu's and an edge; shape of the
-nucleus, colour of the cytoplasm, texture as what a small Gaussian blur removes. What cannot be measured is NaN, never
+nucleus, colour of the cytoplasm, texture as what a Gaussian blur removes. What cannot be measured is NaN, never
 a guess.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,17 +21,24 @@ from marrowscope.tables import MORPHOLOGY_COLUMNS
 if TYPE_CHECKING:
     from marrowscope.records import ContourArray, Crop, ImageArray, MaskArray
 
-_RED, _GREEN, _BLUE = 0, 1, 2
 _MIN_REGION_PX = 12
-_TEXTURE_SIGMA_UM = 0.45
+_WINDOW_MARGIN_UM = 1.8
 _WHITE_QUANTILE = 0.95
 _MIN_WHITE = 32
+_WIDE_RIM_UM, _NARROW_RIM_UM = 0.6, 0.3
+"""Widths of the rims of nucleus and cell whose pixels enter no density and no texture: the lens mixes both sides."""
+_CLEAR_OD = 0.03
+"""Below, a pixel is background inside a generous contour, or a vacuole."""
+_MIN_CYTOPLASM_UM2, _MIN_GRANULAR_UM2 = 1.5, 3.0
+_TEXTURE_SIGMA_UM = 0.7
 
-_PURPLE = np.array([0.5, 0.75, -0.25], dtype=np.float32)
+_MEAN = np.full((1, 3), 1 / 3, dtype=np.float32)
+_PURPLE = np.array([[0.5, 0.75, -0.25]], dtype=np.float32)
 """Weights of the OD of R, G, B in which a nucleus stands out: green from blue cytoplasm, red from eosin granules."""
-_NUCLEUS_SIGMA_UM = 0.54
-"""Blur before the threshold: chromatin clumps vanish, the nuclear membrane stays."""
-_EDGE_POWER = 3
+_CLUMP_GAP_UM, _GRANULE_UM = 0.6, 0.3
+"""Radii: paler gaps between clumps of chromatin are closed, then finer dark grains opened."""
+_NUCLEUS_SIGMA_UM = 0.4
+_EDGE_POWER = 2
 _LEVELS = 48
 _MIN_OD_CONTRAST = 0.05
 """Below this difference in mean purple OD the two classes are one: no nucleus stands out."""
@@ -38,6 +46,9 @@ _MIN_PART_UM2, _MIN_PART_SHARE = 3.0, 0.12
 _MAX_HOLE_UM2 = 5.0
 
 BoolArray = NDArray[np.bool_]
+Window = tuple[slice, slice]
+_EVERYWHERE: Window = (slice(None), slice(None))
+_LOG_LEVELS = np.log10(np.arange(256, dtype=np.float32) + np.float32(1.0))
 
 
 def measure(crop: Crop, contour_xy: ContourArray, um_per_px: float, crop_um_per_px: float) -> dict[str, float]:
@@ -48,49 +59,53 @@ def measure(crop: Crop, contour_xy: ContourArray, um_per_px: float, crop_um_per_
     """
     values = dict.fromkeys(MORPHOLOGY_COLUMNS, float("nan"))
     values.update(_cell_shape(contour_xy, um_per_px))
-    if int(crop.mask.sum()) < _MIN_REGION_PX:
+    n_cell_px = int(np.count_nonzero(crop.mask))
+    if n_cell_px < _MIN_REGION_PX:
         return values
-    density = optical_density(crop.image)
-    nucleus = segment_nucleus(density, crop.mask, crop_um_per_px)
-    fine = _fine_structure(density.mean(axis=2), _TEXTURE_SIGMA_UM / crop_um_per_px)
-    cytoplasm = crop.mask & ~nucleus
-    if int(nucleus.sum()) >= _MIN_REGION_PX:
+    window = _window(crop.mask, round(_WINDOW_MARGIN_UM / crop_um_per_px))
+    density, mask = optical_density(crop.image, window), crop.mask[window]
+    nucleus = segment_nucleus(density, mask, crop_um_per_px)
+    n_nucleus_px = int(np.count_nonzero(nucleus))
+    gray = np.asarray(cv2.transform(density, _MEAN), dtype=np.float32)
+    if n_nucleus_px >= _MIN_REGION_PX:
         if not _touches_frame(crop.mask):
             values.update(_nucleus_shape(nucleus, crop_um_per_px))
-            values["nucleus_area_ratio"] = float(nucleus.sum() / crop.mask.sum())
-        values["nucleus_od"] = float(density[nucleus].mean())
-        values["chromatin_texture"] = float(fine[nucleus].std())
-    if int(cytoplasm.sum()) >= _MIN_REGION_PX:
-        mean_od = density[cytoplasm].mean(axis=0)
-        values["cytoplasm_od"] = float(mean_od.mean())
-        values["cytoplasm_basophilia"] = float(mean_od[_RED] - mean_od[_BLUE])
-        values["cytoplasm_eosinophilia"] = float(mean_od[_GREEN] - mean_od[_RED])
-        values["granularity"] = float(fine[cytoplasm].std())
+            values["nucleus_area_ratio"] = n_nucleus_px / n_cell_px
+        core = _eroded(nucleus, _WIDE_RIM_UM / crop_um_per_px)
+        if np.count_nonzero(core) < _MIN_REGION_PX:
+            core = nucleus
+        values["nucleus_od"] = float(gray[core].mean())
+        values["chromatin_texture"] = _fine_deviation(gray, core, _TEXTURE_SIGMA_UM / crop_um_per_px)
+    values.update(_cytoplasm(density, gray, mask, nucleus, crop_um_per_px))
     return values
 
 
-def optical_density(image: ImageArray) -> NDArray[np.float32]:
-    """Optical density per channel (h, w, 3), float32, from RGB uint8; white is each channel's 95% quantile."""
-    density = np.empty(image.shape, dtype=np.float32)
-    levels = np.arange(256, dtype=np.float32) + np.float32(1.0)
+def optical_density(image: ImageArray, window: Window = _EVERYWHERE) -> NDArray[np.float32]:
+    """Optical density per channel (h, w, 3), float32, of ``window`` of an RGB uint8 image.
+
+    White is each channel's 95% quantile over the whole image.
+    """
+    table = np.empty((1, 256, 3), dtype=np.float32)
     n_below = _WHITE_QUANTILE * image.shape[0] * image.shape[1]
     for channel in range(3):
-        counts = np.bincount(image[..., channel].ravel(), minlength=256)
-        white = max(int(np.searchsorted(counts.cumsum(), n_below)), _MIN_WHITE)
-        table = np.maximum(-np.log10(levels / np.float32(white + 1)), np.float32(0.0))
-        density[..., channel] = table[image[..., channel]]
-    return density
+        counts = cv2.calcHist([image], [channel], None, [256], [0, 256])
+        white = max(int(np.searchsorted(counts.ravel().cumsum(), n_below)), _MIN_WHITE)
+        table[0, :, channel] = np.maximum(_LOG_LEVELS[white] - _LOG_LEVELS, 0)
+    return np.asarray(cv2.LUT(image[window], table), dtype=np.float32)
 
 
 def segment_nucleus(density: NDArray[np.float32], mask: MaskArray, um_per_px: float) -> BoolArray:
     """Nucleus (h, w) of the cell under ``mask``, from the OD (h, w, 3) at ``um_per_px``; empty where none stands out.
 
-    The threshold on the blurred purple density maximises Otsu's variance between the two classes (Otsu 1979, IEEE
-    Trans. Syst. Man Cybern. 9:62) times the cube of the mean gradient along it: an outline of clumps lies on a gentle
-    slope, an outline of a nucleus on a steep one. Crumbs are dropped, small holes closed.
+    The purple density is closed over the gaps between clumps of chromatin, opened and blurred; the threshold on it
+    maximises Otsu's variance between the two classes (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62) times the square
+    of the mean gradient along it: an outline of clumps lies on a gentle slope, one of a nucleus on a steep one. Crumbs
+    are dropped, small holes closed.
     """
     blank = np.zeros(mask.shape, dtype=np.bool_)
-    purple = cv2.GaussianBlur(density @ _PURPLE, (0, 0), _NUCLEUS_SIGMA_UM / um_per_px)
+    purple = cv2.morphologyEx(cv2.transform(density, _PURPLE), cv2.MORPH_CLOSE, _disc(_CLUMP_GAP_UM / um_per_px))
+    purple = cv2.morphologyEx(purple, cv2.MORPH_OPEN, _disc(_GRANULE_UM / um_per_px))
+    purple = cv2.GaussianBlur(purple, (0, 0), _NUCLEUS_SIGMA_UM / um_per_px)
     inside = np.asarray(purple[mask], dtype=np.float32)
     if inside.size < _MIN_REGION_PX or float(np.ptp(inside)) < _MIN_OD_CONTRAST:
         return blank
@@ -100,7 +115,6 @@ def segment_nucleus(density: NDArray[np.float32], mask: MaskArray, um_per_px: fl
     if inside[dense].mean() - inside[~dense].mean() < _MIN_OD_CONTRAST:
         return blank
     nucleus = ((purple > threshold) & mask).astype(np.uint8)
-    nucleus = np.asarray(cv2.morphologyEx(nucleus, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))))
     return _whole_parts(nucleus, um_per_px) & mask
 
 
@@ -135,6 +149,31 @@ def _whole_parts(nucleus: NDArray[np.uint8], um_per_px: float) -> BoolArray:
     return np.asarray(closed[holes], dtype=np.bool_)
 
 
+def _cytoplasm(
+    density: NDArray[np.float32],
+    gray: NDArray[np.float32],
+    mask: MaskArray,
+    nucleus: BoolArray,
+    um_per_px: float,
+) -> dict[str, float]:
+    """Colour and texture of the cytoplasm; a thin one has a colour, and no texture."""
+    inner = _eroded(mask, _NARROW_RIM_UM / um_per_px) & (gray > _CLEAR_OD)
+    cytoplasm = inner & ~_dilated(nucleus, _WIDE_RIM_UM / um_per_px)
+    area_um2 = np.count_nonzero(cytoplasm) * um_per_px**2
+    values = {}
+    if area_um2 >= _MIN_GRANULAR_UM2:
+        values["granularity"] = _fine_deviation(gray, cytoplasm, _TEXTURE_SIGMA_UM / um_per_px)
+    if area_um2 < _MIN_CYTOPLASM_UM2:
+        cytoplasm = inner & ~_dilated(nucleus, _NARROW_RIM_UM / um_per_px)
+        area_um2 = np.count_nonzero(cytoplasm) * um_per_px**2
+    if area_um2 >= _MIN_CYTOPLASM_UM2:
+        red, green, blue, _ = cv2.mean(density, cytoplasm.view(np.uint8))
+        values["cytoplasm_od"] = (red + green + blue) / 3
+        values["cytoplasm_basophilia"] = red - blue
+        values["cytoplasm_eosinophilia"] = green - red
+    return values
+
+
 def _cell_shape(contour_xy: ContourArray, um_per_px: float) -> dict[str, float]:
     shape = {"perimeter_um": geometry.perimeter(contour_xy) * um_per_px}
     points = contour_xy.astype(np.float32)
@@ -154,15 +193,25 @@ def _nucleus_shape(nucleus: BoolArray, um_per_px: float) -> dict[str, float]:
     perimeter_px = sum(_smooth_perimeter(np.asarray(outline, dtype=np.float64)[:, 0]) + np.pi for outline in outlines)
     hull = cv2.convexHull(np.concatenate(outlines))
     hull_px = float(cv2.contourArea(hull)) + 0.5 * cv2.arcLength(hull, closed=True) + 1.0
-    depth = cv2.distanceTransform(np.pad(drawn, 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = cv2.distanceTransform(
+        cv2.copyMakeBorder(drawn, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )
     return {
         "nucleus_area_um2": area_px * um_per_px**2,
         "nucleus_circularity": min(1.0, 4 * np.pi * area_px / perimeter_px**2),
         "nucleus_elongation": _elongation(cv2.moments(drawn, binaryImage=True)),
         "nucleus_solidity": min(1.0, area_px / hull_px),
-        # Squared distances are integers; OpenCV's square root differs in its last bits with the number of threads.
-        "nucleus_width_um": (2.0 * float(np.sqrt(round(float(depth.max()) ** 2))) - 1.0) * um_per_px,
+        "nucleus_width_um": _width_px(np.asarray(depth, dtype=np.float32)) * um_per_px,
     }
+
+
+def _width_px(depth: NDArray[np.float32]) -> float:
+    """Diameter of the largest disc, from the distances (h, w) to the nearest pixel outside.
+
+    That pixel's centre lies half a pixel beyond the border, and the disc's own some 0.38 px off the grid's.
+    """
+    # Squared distances are integers; OpenCV's square root differs in its last bits with the number of threads.
+    return 2.0 * float(np.sqrt(round(float(depth.max()) ** 2))) - 1.0 + 2 * 0.38
 
 
 def _elongation(moments: cv2.typing.Moments) -> float:
@@ -176,13 +225,45 @@ def _smooth_perimeter(chain_xy: ContourArray) -> float:
     """Length (px) of a closed chain (n, 2) of pixels, smoothed over five of them so that stairs do not lengthen it."""
     if len(chain_xy) < 8:  # noqa: PLR2004 - too short to smooth
         return geometry.perimeter(chain_xy)
-    shifted = [np.roll(chain_xy, shift, axis=0) for shift in range(-2, 3)]
-    return geometry.perimeter(np.mean(shifted, axis=0))
+    wrapped = np.concatenate([chain_xy[-3:], chain_xy, chain_xy[:3]])
+    # A step between two means of five points is a fifth of the way from the point that leaves to the one that enters.
+    steps = (wrapped[5:] - wrapped[:-5]) / 5
+    return float(np.hypot(steps[1:, 0], steps[1:, 1]).sum())
 
 
 def _touches_frame(mask: MaskArray) -> bool:
     return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
 
 
-def _fine_structure(gray_density: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
-    return np.asarray(gray_density - cv2.GaussianBlur(gray_density, (0, 0), max(sigma_px, 0.5)), dtype=np.float32)
+def _window(mask: MaskArray, margin_px: int) -> Window:
+    """Rows and columns of ``mask`` (h, w), with a margin inside the crop."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (
+        slice(max(0, y - margin_px), y + height + margin_px),
+        slice(max(0, x - margin_px), x + width + margin_px),
+    )
+
+
+@lru_cache(maxsize=16)
+def _disc(radius_px: float) -> NDArray[np.uint8]:
+    size = 2 * max(1, round(radius_px)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), dtype=np.uint8)
+
+
+def _eroded(region: BoolArray, radius_px: float) -> BoolArray:
+    return np.asarray(cv2.erode(region.view(np.uint8), _disc(radius_px)), dtype=np.uint8).view(np.bool_)
+
+
+def _dilated(region: BoolArray, radius_px: float) -> BoolArray:
+    return np.asarray(cv2.dilate(region.view(np.uint8), _disc(radius_px)), dtype=np.uint8).view(np.bool_)
+
+
+def _fine_deviation(gray_density: NDArray[np.float32], region: BoolArray, sigma_px: float) -> float:
+    """Give the mean absolute deviation in ``region`` (h, w) from a blur within it: its border adds nothing.
+
+    Absolute and not squared, so that a clump of chromatin taken for cytoplasm does not outweigh the granules.
+    """
+    weight = region.astype(np.float32)
+    stacked = cv2.merge([gray_density * weight, weight])
+    blurred = np.asarray(cv2.GaussianBlur(stacked, (0, 0), max(sigma_px, 0.5)))[region]
+    return float(np.abs(gray_density[region] - blurred[:, 0] / blurred[:, 1]).mean())

@@ -32,8 +32,8 @@ MORPHOLOGY_COLUMNS: dict[str, str] = {
     "cytoplasm_od": "mean optical density of the cytoplasm, mean over R, G, B",
     "cytoplasm_basophilia": "red minus blue optical density of the cytoplasm: high in blue, low in pink cytoplasm",
     "cytoplasm_eosinophilia": "green minus red optical density of the cytoplasm: high in pink and orange cytoplasm",
-    "granularity": "standard deviation of the fine-scale optical density of the cytoplasm",
-    "chromatin_texture": "standard deviation of the fine-scale optical density inside the nucleus",
+    "granularity": "mean absolute deviation of the cytoplasm's optical density from its blur: granules",
+    "chromatin_texture": "mean absolute deviation of the nucleus' optical density from its blur: clumps",
 }
 
 FIELDS: dict[str, pl.DataType] = {

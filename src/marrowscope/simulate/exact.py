@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from marrowscope.simulate.nucleus import Nucleus
     from marrowscope.simulate.texture import Floats
 
-FINE_SIGMA_UM = 0.45
+FINE_SIGMA_UM = 0.7
 """Texture is what a Gaussian blur of this width, within the part, removes."""
 FULL = 0.9
 """Pixels with less of a part's cover than this belong to its soft border, and to no mean."""
@@ -127,10 +127,10 @@ def _mean(values: Floats, region: NDArray[np.bool_]) -> float:
 
 
 def _fine_deviation(values: Floats, region: NDArray[np.bool_], sigma_px: float) -> float:
-    """Deviation in ``region`` of what a blur within it removes: its border adds nothing."""
+    """Mean absolute deviation in ``region`` from a blur within it: its border adds nothing."""
     if not region.any():
         return math.nan
     weight = region.astype(np.float32)
     blurred = cv2.GaussianBlur(values * weight, (0, 0), sigma_px)[region]
     share = cv2.GaussianBlur(weight, (0, 0), sigma_px)[region]
-    return float((values[region] - blurred / share).std())
+    return float(np.abs(values[region] - blurred / share).mean())
