@@ -24,9 +24,10 @@ from marrowscope.vocabulary import load_vocabulary
 MIN_IOU = 0.5
 
 
-def polygons(contours: list[list[float]]) -> list[shapely.Geometry]:
+def polygons(contours: list[list[float]]) -> list[shapely.Polygon | shapely.MultiPolygon]:
     """Turn flat contours x0, y0, x1, y1, ... to valid polygons."""
-    return [shapely.Polygon(np.reshape(contour, (-1, 2))).buffer(0) for contour in contours]
+    shapes = [shapely.Polygon(np.reshape(contour, (-1, 2))).buffer(0) for contour in contours]
+    return [shape for shape in shapes if isinstance(shape, shapely.Polygon | shapely.MultiPolygon)]
 
 
 def count(run: Path, cohort: Path, inside: float) -> dict[str, dict[str, list[int]]]:
