@@ -67,9 +67,8 @@ def main() -> None:
         return
     for center, codes in counts.items():
         total = [sum(values) for values in zip(*codes.values(), strict=True)]
-        print(
-            f"\nCentre {center}\n\n| code | expert polygons | unmatched | of these inside a contour |\n|---|---|---|---|"
-        )
+        print(f"\nCentre {center}\n\n| code | expert polygons | unmatched | of these inside a contour |")
+        print("|---|---|---|---|")
         for code, values in [("all", total), *codes.items()]:
             if values[1]:
                 print(f"| {code} | " + " | ".join(map(str, values)) + " |")
