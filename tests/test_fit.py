@@ -13,12 +13,15 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
 from safetensors import safe_open
 
 from marrowscope.cohort.folds import read_split, write_split
+from marrowscope.config import validate_config
 from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.fit import fit_classifier
 from marrowscope.train.checkpoint import hash_weights, load_tensors
+from marrowscope.train.config import ClassifierConfig
 from marrowscope.train.model import ClassifierInfo
 from tests.crop_sets import tiny_config, write_crop_set
 
@@ -60,6 +63,28 @@ def test_two_stages_leave_a_classifier_and_its_record(crops_dir: Path, tmp_path:
         "L",
     }
     assert sorted(read_split(out / "split.csv").values()) == ["train"] * 5 + ["validation"]
+
+
+def test_a_training_is_repeated_from_its_record(crops_dir: Path, tmp_path: Path) -> None:
+    """Configuration and split as the folder states them, another folder: the same weights from the same start."""
+    first = fit_classifier(crops_dir, tmp_path / "first", tiny_config(seed=3))
+    record = json.loads((tmp_path / "first" / "fit.json").read_text(encoding="utf-8"))
+    config = validate_config(ClassifierConfig, record["config"], where="fit.json")
+    again = fit_classifier(crops_dir, tmp_path / "again", config, split=tmp_path / "first" / "split.csv")
+    assert again.weights_sha256 == first.weights_sha256 == record["result"]["weights_sha256"]
+    assert again.info.initial_sha256 == first.info.initial_sha256 == record["result"]["initial_sha256"]
+    assert len(first.info.initial_sha256) == 64
+    assert record["machine"] == {
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "deterministic": True,
+    }
+    assert set(record["versions"]) >= {"python", "platform", "numpy", "torch", "timm"}
+    other = json.loads((tmp_path / "again" / "fit.json").read_text(encoding="utf-8"))
+    for what in ("config", "data_sha256", "vocabulary", "versions", "machine", "stages"):
+        assert other[what] == record[what]
 
 
 def test_the_second_stage_starts_from_the_first_ones_best(crops_dir: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A training folder holds
     split.csv                who trained, who selected, who was left out
-    fit.json                 configuration, data hash, versions, result
+    fit.json                 all that repeats the training: configuration, hashes, versions, machine; and its result
     <n>-<stage>/             checkpoint.safetensors, best.safetensors, metrics.csv, tensorboard/
     classifier.safetensors   the last stage's best weights, with all that is needed to export them in the header
 Stage 1 (GT-to-YOLO) learns from crops cut from expert contours, stage 2 (YOLO-to-YOLO) goes on from its best epoch on
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from marrowscope.train.checkpoint import (
     load_tensors,
 )
 from marrowscope.train.dataset import CropSet, class_priors, open_crop_set
-from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, fit_stage
+from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, describe_machine, fit_stage
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.targets import standardise
@@ -101,6 +101,7 @@ def fit_classifier(
         "split_sha256": sha256_file(new_split),
         "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
         "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
+        "machine": describe_machine(config),
     }
     fingerprint = _fingerprint(record)
     try:
@@ -149,12 +150,13 @@ def _start(
     """Fill the model: from the stage before, or as ``config.init`` says; a started first stage is pinned already."""
     if previous is not None and info is not None:
         model.load_state_dict(load_tensors(previous)[0])
-        return InitialWeights(info.initial_weights, info.mean, info.std)
+        return InitialWeights(info.initial_weights, info.mean, info.std, info.initial_sha256)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.is_file():
         pinned = ClassifierInfo.model_validate(load_tensors(checkpoint)[1]["info"])
-        return InitialWeights(pinned.initial_weights, pinned.mean, pinned.std)
-    return load_initial_weights(model, config.architecture, config.init)
+        return InitialWeights(pinned.initial_weights, pinned.mean, pinned.std, pinned.initial_sha256)
+    loaded = load_initial_weights(model, config.architecture, config.init)
+    return replace(loaded, sha256=hash_weights(model.state_dict()))
 
 
 def _stage_inputs(
@@ -187,6 +189,7 @@ def _stage_inputs(
         norm=config.norm,
         morphology=targets,
         initial_weights=start.source,
+        initial_sha256=start.sha256,
     )
     return StageInputs(crop_set, training_rows, crop_set.rows(validation, plan.select_on), info, fingerprint)
 
@@ -266,6 +269,7 @@ def _finish(out: Path, best_path: Path, record: dict[str, object]) -> FitResult:
         "weights_sha256": result.weights_sha256,
         "best_epoch": result.best.model_dump(mode="json"),
         "initial_weights": result.info.initial_weights,
+        "initial_sha256": result.info.initial_sha256,
         "categories_not_trained": result.info.categories_not_trained,
     }
     _write_json(out / FIT_NAME, {**record, "result": summary})

@@ -25,7 +25,7 @@ from marrowscope.train.checkpoint import EpochRow, TrainingState, load_checkpoin
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
 from marrowscope.train.model import HEADS
-from marrowscope.train.step import TrainingStep, make_optimizer
+from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
 from marrowscope.train.validation import predict_logits, probabilities, score
 
 if TYPE_CHECKING:
@@ -83,6 +83,21 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
     if name == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums with a workspace only
     return torch.device(name)
+
+
+def describe_machine(config: ClassifierConfig) -> dict[str, str | int | bool]:
+    """Say what decides the last bits of the weights beside configuration and versions: what ``auto`` became here.
+
+    ``instructions`` are those of the processor that torch's kernels use; another set rounds sums differently.
+    """
+    device = configure_torch(config)
+    return {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "precision": "bf16" if autocasts(config, device) else "float32",
+        "threads": config.threads,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def learning_rate_share(step: int, n_steps: int, warmup: float) -> float:

@@ -65,6 +65,7 @@ class ClassifierInfo(StageConfig):
         default=(), description="outputs of the morphology head, in order; used in training only"
     )
     initial_weights: str = Field(description="where the trunk's weights came from, with their licence")
+    initial_sha256: str = Field(default="", description="of the whole network's weights before the first step")
 
     def trained(self, head: str) -> tuple[bool, ...]:
         """Say for each class of ``head`` whether it had a training cell."""

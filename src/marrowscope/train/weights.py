@@ -32,11 +32,15 @@ _HUB_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class InitialWeights:
-    """What was loaded: a sentence on the source with its licence, and the normalisation that goes with it."""
+    """What was loaded: a sentence on the source with its licence, and the normalisation that goes with it.
+
+    ``sha256`` is of the whole network's first weights, random heads included; empty until they are in place.
+    """
 
     source: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    sha256: str = ""
 
 
 _SCRATCH = InitialWeights("random initial weights", IMAGENET_MEAN, IMAGENET_STD)
