@@ -98,8 +98,8 @@ QUICK = Preset(
         batch_size=32,
         epoch_crops=1000,
         stages=(
-            GT_TO_YOLO.model_copy(update={"epochs": 2}),
-            YOLO_TO_YOLO.model_copy(update={"epochs": 1}),
+            GT_TO_YOLO.model_copy(update={"epochs": 3}),
+            YOLO_TO_YOLO.model_copy(update={"epochs": 2}),
         ),
         seed=2026,
     ),

@@ -105,17 +105,20 @@ def reproduce(
 def _settings(preset: Preset) -> JsonDict:
     """Everything that decides the result."""
     vocabulary = load_vocabulary()
-    settings: JsonDict = preset.model_dump(mode="json")
-    for name in ("threads", "device", "workers", "checkpoint_every_steps"):
-        settings["classifier"].pop(name)
+    settings = preset.model_dump(mode="json") | {"classifier": _decisive(preset.classifier)}
     return {"marrowscope_version": __version__, "vocabulary_sha256": vocabulary.sha256, "preset": settings}
+
+
+def _decisive(config: ClassifierConfig) -> JsonDict:
+    """Give the training's settings without those that another machine may change."""
+    return config.model_dump(mode="json", exclude={"threads", "device", "workers", "checkpoint_every_steps"})
 
 
 def _plan(journal: Journal, preset: Preset, machine: Machine) -> Plan:
     """Take the kept rates, or measure where they are of other threads or another device."""
     path = journal.folder / PLAN_NAME
     measured_with = {"threads": machine.threads, "device": machine.device}
-    if path.is_file() and (kept := read_json(path))["measured_with"] == measured_with:
+    if path.is_file() and (kept := read_json(path)).get("measured_with") == measured_with:
         return make_plan(preset, Rates(**kept["rates"]), machine)
     rates = measure_rates(preset, machine)
     write_json(path, {"measured_with": measured_with, "rates": asdict(rates)})
@@ -259,7 +262,11 @@ class _Study:
         folder, last = self._out / "crossfit", self._preset.n_folds - 1
         machine = {"threads": self._machine.threads, "device": self._machine.device}
         config = self._preset.classifier.model_copy(update=machine)
-        inputs = {"crops": self._made["prepare-internal"], "folds": self._made["folds"]}
+        inputs = {
+            "config": _decisive(config),
+            "crops": self._made["prepare-internal"],
+            "folds": self._made["folds"],
+        }
         for fold in range(self._preset.n_folds):
             files = [folder / f"fold-{fold}" / OOF_NAME, *([folder / CALIBRATION_NAME] if fold == last else [])]
             self._step(f"crossfit-{fold}", inputs, files, partial(self._fit_fold, folder, config, fold))
