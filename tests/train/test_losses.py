@@ -70,13 +70,27 @@ def test_without_correction_the_loss_is_plain_cross_entropy() -> None:
 
 
 def test_class_balanced_weights_are_the_inverse_effective_numbers() -> None:
-    """Weighted mean of the cells' losses with weights (1 - beta) / (1 - beta^n) of their true class."""
+    """Mean of the losses times (1 - beta) / (1 - beta^n) of the true class, of mean 1 over the training cells."""
+    counts = np.array([700.0, 200.0, 10.0])
     logits = torch.tensor([[0.3, -1.0, 2.0], [1.5, 0.2, -0.7]])
     each = -torch.log_softmax(logits, dim=1)[[0, 1], [2, 0]].numpy()
-    weights = (1 - 0.999) / (1 - 0.999 ** np.array([10.0, 700.0]))
-    expected = (weights * each).sum() / weights.sum()
+    weights = (1 - 0.999) / (1 - 0.999**counts)
+    weights /= (weights * counts).sum() / counts.sum()
+    expected = (weights[[2, 0]] * each).mean()
     found = _category_loss(logits, [2, 0], _corrections([700, 200, 10], "class_balanced"))
     assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_class_weights_mean_the_same_in_small_batches_as_over_all_cells() -> None:
+    """Else a class rarer than a cell a batch would weigh less, and the logits imply another prior than is stored."""
+    counts = [90, 9, 1]
+    corrections = _corrections(counts, "class_balanced")
+    truth = np.repeat(np.arange(3), counts)
+    logits = torch.tensor(np.random.default_rng(0).normal(size=(100, 3)))
+    together = float(_category_loss(logits, truth.tolist(), corrections))
+    places = np.random.default_rng(1).permutation(100).reshape(25, 4)
+    apart = [float(_category_loss(logits[batch], truth[batch].tolist(), corrections)) for batch in places]
+    assert np.mean(apart) == pytest.approx(together, rel=1e-5)
 
 
 def test_focal_discounts_the_easy_cell() -> None:
@@ -84,6 +98,19 @@ def test_focal_discounts_the_easy_cell() -> None:
     truth = torch.softmax(logits, dim=1)[[0, 1], [0, 1]].numpy()
     expected = (-((1 - truth) ** 2) * np.log(truth)).mean()
     assert float(_category_loss(logits, [0, 1], _corrections([7, 2, 1], "focal"))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_has_a_finite_gradient_at_a_cell_called_with_certainty() -> None:
+    """(1 - p) ** gamma has an infinite slope at p = 1 for gamma below 1."""
+    correction = correct_head(np.array([5, 5]), tiny_config(imbalance="focal", focal_gamma=0.5))
+    corrections = to_tensors({"cblc": correction}, torch.device("cpu"))
+    logits = torch.tensor([[200.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    torch.autograd.backward(
+        classification_losses({"cblc": logits}, {"cblc": torch.tensor([0, 0])}, corrections)["cblc"]
+    )
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[1].abs().sum() > 0
 
 
 @pytest.mark.parametrize("imbalance", get_args(Imbalance))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from marrowscope.train.model import CellClassifier
 
 IGNORED = -100
+_LEAST_DOUBT = 1e-7  # below what float32 can tell from certainty
 
 
 class HeadCorrection(NamedTuple):
@@ -64,7 +65,9 @@ def classification_losses(
 ) -> dict[str, Tensor]:
     """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head.
 
-    Cells whose true class was never trained are left out (they have no finite loss).
+    Cells whose true class was never trained are left out (they have no finite loss). Class weights, of mean 1 over the
+    training cells, are divided by the number of cells: divided by their sum in each batch, a class rarer than a cell a
+    batch would lose up to half of its weight and more, and the logits would not imply the prior that is stored.
     """
     losses: dict[str, Tensor] = {}
     for head, correction in corrections.items():
@@ -73,9 +76,9 @@ def classification_losses(
         target = torch.where(known, targets[head], IGNORED)
         each = functional.cross_entropy(logits[head].float() + offsets, target, ignore_index=IGNORED, reduction="none")
         if gamma > 0:
-            each = each * (1 - torch.exp(-each)) ** gamma
-        cell_weights = weights[targets[head]] * known
-        losses[head] = (each * cell_weights).sum() / cell_weights.sum().clamp(min=1e-12)
+            # A cell that is called with certainty: the power's slope at 0 is infinite for an exponent below 1.
+            each = each * (1 - torch.exp(-each)).clamp(min=_LEAST_DOUBT) ** gamma
+        losses[head] = (each * weights[targets[head]] * known).sum() / known.sum().clamp(min=1)
     return losses
 
 
