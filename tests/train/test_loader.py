@@ -12,7 +12,7 @@ import torch
 
 from marrowscope.train.border import dilate_masks
 from marrowscope.train.config import NO_AUGMENTATION, ClassifierConfig
-from marrowscope.train.dataset import CropSet, open_crop_set, training_crops
+from marrowscope.train.dataset import CropSet, earlier_draws, open_crop_set, training_crops
 from marrowscope.train.loader import (
     StageBatches,
     TrainingBatch,
@@ -60,6 +60,28 @@ def test_a_batch_is_a_function_of_its_place_alone(case: Case) -> None:
         _assert_equal(forwards[key], second[key])
     assert not torch.equal(forwards[0, 0].rows, forwards[1, 0].rows)
     assert not torch.equal(forwards[0, 0].crops, StageBatches(case.crop_set, case.rows, config, 2)[0, 0].crops)
+
+
+def test_a_crop_drawn_again_in_an_epoch_is_changed_in_another_way(case: Case) -> None:
+    """The square-root sampler draws a rare cell many times; equal copies of it would add nothing."""
+    config = tiny_config(imbalance="square_root_sampler", loss_weights=NO_BORDER_TERMS)
+    rare = np.concatenate([case.rows[:40:5], case.rows[1:2]])  # one cell of the second code beside eight of the first
+    batches = StageBatches(case.crop_set, rare, config, 1)
+    batch = batches[0, 0]
+    rows = batch.rows.numpy()
+    drawn = np.flatnonzero(rows == case.rows[1])
+    assert len(drawn) > 1
+    once, again = (batch.crops[place] for place in drawn[:2])
+    assert not torch.equal(once, again)
+    expected, _ = training_crops(case.crop_set, rows[drawn[:1]], 32, config.augment, (0, 1, 0), with_masks=False)
+    np.testing.assert_array_equal(once.numpy(), expected[0])  # the first time as without a sampler
+    _assert_equal(batch, StageBatches(case.crop_set, rare, config, 1)[0, 0])
+
+
+def test_earlier_draws_count_what_stands_before() -> None:
+    order = np.array([5, 2, 5, 9, 5, 2])
+    assert earlier_draws(order).tolist() == [0, 0, 1, 0, 2, 1]
+    assert earlier_draws(np.zeros(0, dtype=np.int64)).tolist() == []
 
 
 def test_a_batch_holds_its_crops_then_some_with_another_border_then_dilated_masks(case: Case) -> None:

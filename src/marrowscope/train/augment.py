@@ -3,8 +3,8 @@
 Steps: one affine warp (mirror, rotation, size, shift) from the stored crop, whose margin holds real pixels, to the
 network's crop; then stain, lamp and uneven illumination in optical density, where dyes add up; then a slight blur,
 then a JPEG. The cell's mask follows the same warp and grows or shrinks as predicted contours do. The invariant: the
-result is a function of (pixels, configuration, seed, stage, epoch, row) alone, so a resumed training sees equal
-batches.
+result is a function of (pixels, configuration, seed, stage, epoch, row) and how often the epoch drew the row before, so
+a resumed training sees equal batches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def augment_crop(
 ) -> tuple[ImageArray, MaskArray | None]:
     """Change one stored crop (s, s, 3) uint8 at random and give (size_px, size_px, 3) uint8 with its mask, if given.
 
-    ``key`` is (seed, stage, epoch, row): equal keys give equal crops. Pixels beyond the stored crop are mirrored.
+    ``key`` is (seed, stage, epoch, row) and, for a row drawn again in an epoch, the number of its earlier draws: equal
+    keys give equal crops. Pixels beyond the stored crop are mirrored.
     """
     random = np.random.default_rng(key)
     # A fixed number of draws in a fixed order: switching one change off leaves the others as they were.

@@ -141,6 +141,15 @@ def epoch_order(
     return random.choice(rows, size=n, p=weights)
 
 
+def earlier_draws(order: IntArray) -> IntArray:
+    """Say of each place in an epoch (n,) how often its row stands before it: 0 throughout without replacement."""
+    by_row = np.argsort(order, kind="stable")
+    _, starts, counts = np.unique(order[by_row], return_index=True, return_counts=True)
+    draws = np.empty(len(order), dtype=np.int64)
+    draws[by_row] = np.arange(len(order)) - np.repeat(starts, counts)
+    return draws
+
+
 def training_crops(
     crop_set: CropSet,
     rows: IntArray,
@@ -148,17 +157,21 @@ def training_crops(
     augment: AugmentConfig,
     key: tuple[int, int, int],
     *,
+    draws: IntArray | None = None,
     with_masks: bool = False,
 ) -> tuple[ImageArray, MaskArray]:
     """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch).
 
-    The masks (n, size_px, size_px) bool follow the same warp; without ``with_masks`` there are none (0, s, s).
+    ``draws`` (n,) say how often each crop was seen in the epoch before (``earlier_draws``; None: never), so that one
+    drawn again is changed in another way. The masks (n, size_px, size_px) bool follow the same warp; without
+    ``with_masks`` there are none (0, s, s).
     """
     batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
     masks = np.zeros((len(rows) if with_masks else 0, size_px, size_px), dtype=np.bool_)
     for place, row in enumerate(rows):
         stored = crop_set.masks[row] if with_masks and crop_set.masks is not None else None
-        batch[place], mask = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row)), stored)
+        again = (int(draws[place]),) if draws is not None and draws[place] else ()
+        batch[place], mask = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row), *again), stored)
         if mask is not None:
             masks[place] = mask
     return batch, masks

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from marrowscope.train.border import dilate_masks, swap_border
-from marrowscope.train.dataset import epoch_order, training_crops
+from marrowscope.train.dataset import earlier_draws, epoch_order, training_crops
 from marrowscope.train.imbalance import sampling_weights
 
 if TYPE_CHECKING:
@@ -65,13 +65,15 @@ class StageBatches(Dataset[TrainingBatch]):
     def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
         """Read, augment and compose the crops of batch ``key`` = (epoch, step)."""
         (epoch, step), config = key, self._config
-        rows = self.order(epoch)[step * config.batch_size : (step + 1) * config.batch_size]
+        place = slice(step * config.batch_size, (step + 1) * config.batch_size)
+        rows = self.order(epoch)[place]
         crops, masks = training_crops(
             self._crop_set,
             rows,
             config.crop_px,
             config.augment,
             (config.seed, self._stage, epoch),
+            draws=None if self._weights is None else earlier_draws(self.order(epoch))[place],
             with_masks=uses_masks(config),
         )
         dilated = dilate_masks(masks, config.border.dilation_px)
