@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -229,3 +230,10 @@ def test_folds_that_share_an_image_are_refused(root: Path, tmp_path: Path) -> No
     cells.with_columns(shared.alias("image_sha256")).write_parquet(crops / "cells.parquet")
     with pytest.raises(CohortError, match=r"p0.*p1"):
         fit_folds(crops, tmp_path / "out", config(), FOLDS)
+
+
+def test_the_folds_learn_with_the_vocabulary_that_was_given(root: Path, tmp_path: Path) -> None:
+    own = replace(load_vocabulary(), sha256="f" * 64)
+    fit_folds(root / "crops", tmp_path / "out", config(), FOLDS, only_fold=0, vocabulary=own)
+    fit = json.loads((tmp_path / "out" / "fold-0" / "fit.json").read_text(encoding="utf-8"))
+    assert fit["vocabulary"]["sha256"] == own.sha256

@@ -113,7 +113,9 @@ def fit_folds(
         _write_json(out / CROSSFIT_NAME, record)
     for fold in chosen:
         if not (resume and _is_finished(out, fold)):
-            _fit_fold(crop_set, out, config, assigned, fold, resume=resume, on_progress=on_progress)
+            _fit_fold(
+                crop_set, out, config, assigned, fold, vocabulary=vocabulary, resume=resume, on_progress=on_progress
+            )
     missing = tuple(fold for fold in numbers if not _is_finished(out, fold))
     if missing:
         return CrossFit(out, tuple(fold for fold in numbers if fold not in missing), missing, None)
@@ -167,6 +169,7 @@ def _fit_fold(
     assigned: Mapping[str, int | None],
     fold: int,
     *,
+    vocabulary: Vocabulary,
     resume: bool,
     on_progress: Callable[[int, Progress], None] | None,
 ) -> None:
@@ -182,6 +185,7 @@ def _fit_fold(
             folder,
             config,
             split=split,
+            vocabulary=vocabulary,
             resume=resume,
             on_progress=None if on_progress is None else lambda now: on_progress(fold, now),
         )
