@@ -1,14 +1,15 @@
 """Ring-only crops: what a crop tells of its cell when the cell is painted over. Descriptive, no target.
 
     python benchmarks/ring_only.py make CROPS OUT --trained TRAINED           # a crop set without centres, to train on
-    marrowscope train classifier OUT --config same.toml --split split.csv --out RINGS
+    marrowscope train classifier OUT --config rings.toml --split split.csv --out RINGS
     python benchmarks/ring_only.py measure TRAINED CROPS [--ceiling RINGS]
 
 The same disc, a tenth larger than the 99th percentile cell, is painted in one colour in every crop; cells that reach
 beyond it are left out and counted. Balanced accuracy within patients of the classifier on rings is put beside that on
 rings shuffled among the cells of the same patient: the difference is what the ring tells, and the classifier takes
 from it, beyond whose ring it is. A call is the class whose probability is highest against its mean over the patient's
-rings: plainly called, nearly all are smudges. A classifier trained on rings is the ceiling. Neighbours share the
+rings: plainly called, nearly all are smudges. A classifier trained on rings is the ceiling; rings.toml sets the weights
+of consistency and evidence to 0, which would teach it to ignore the ring, the rest as in TRAINED. Neighbours share the
 patient and erythroid cells grow in islands, so some of it is honest. Prints a Markdown table and one JSON object.
 """
 
