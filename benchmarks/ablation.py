@@ -7,7 +7,8 @@
 A row is every folder OUT/<row> or OUT/<row>_s<seed>; its figure is the mean over its seeds. Each expert cell of the
 left-out patients is judged by the crop of the predicted contour that matched it, decoded as in prediction with the
 training cells' class shares; a cell without such a contour is wrong. Intervals of the paired difference (row minus
-reference) come from a bootstrap over patients, the same draws for both. Per centre, Markdown.
+reference) come from a bootstrap over patients, the same draws for both. They hold the choice of patients and not the
+noise of training: a row of one seed, marked so, says little about another seed. Per centre, Markdown.
 """
 
 from __future__ import annotations

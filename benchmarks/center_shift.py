@@ -4,7 +4,8 @@
 
 Each TRAINED is a training folder made with `marrowscope train classifier CROPS --split ...`, the split naming all
 patients of at least one centre as test. The folder predicts the test patients of every such centre; one with batch norm
-does so twice, the second time with its statistics estimated again on all crops of that centre, without labels. Only
+does so twice, the second time with its statistics estimated again on all crops of that centre, the judged ones among
+them, without their classes (a predicted crop stands in a crop set only where an expert drew a cell). Only
 cells of shared categories are judged: trained by every folder that is compared, the others are counted. Folders that
 trained on the same centres are compared, each with the first: a paired bootstrap over patients. The tables are
 Markdown, with `--out` all figures are written as JSON too.

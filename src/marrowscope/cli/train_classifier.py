@@ -103,6 +103,12 @@ def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
     from marrowscope.vocabulary import load_vocabulary
 
     cells = open_crop_set(crops, load_vocabulary()).cells
+    n_centers = cells["center"].n_unique()
+    typer.echo(
+        f"Folds drawn over the patients of {n_centers} centers, none external; for external centers use "
+        "`marrowscope cohort folds --external` and give its file.",
+        err=True,
+    )
     return make_folds(cells.select("patient_id", "center", "diagnosis").unique(), int(given), seed)
 
 

@@ -87,7 +87,8 @@ def correct_all(
 ) -> dict[str, Correction]:
     """Give the correction of every head from the labels (n,) of the training crops; ``sizes`` are numbers of classes.
 
-    Under the sampler the implied prior of every head is the share among the crops as they are drawn.
+    Under the sampler the implied prior of every head is the share among the crops as they are drawn; for CBLC and
+    countable that is an approximation, since drawing by category also changes the mixture inside their classes.
     """
     corrections = {
         head: correct_head(np.bincount(labels[head], minlength=size), config) for head, size in sizes.items()
