@@ -103,6 +103,13 @@ def test_a_single_stage_on_expert_crops_is_a_configuration(crops_dir: Path, tmp_
     assert result.info.implied_prior("cblc") == pytest.approx((0.6, 0.4))
 
 
+def test_the_weights_name_the_segmenter_that_cut_their_crops(crops_dir: Path, tmp_path: Path) -> None:
+    summary = crops_dir / "prepare.json"
+    prepared = json.loads(summary.read_text(encoding="utf-8")) | {"segmenter_sha256": "ab" * 32}
+    summary.write_text(json.dumps(prepared), encoding="utf-8")
+    assert fit_classifier(crops_dir, tmp_path / "out", tiny_config()).info.segmenter_sha256 == "ab" * 32
+
+
 def test_under_logit_adjustment_the_implied_prior_is_uniform_over_trained_classes(
     crops_dir: Path, tmp_path: Path
 ) -> None:

@@ -189,6 +189,7 @@ def _stage_inputs(
         norm=config.norm,
         morphology=targets,
         initial_weights=start.source,
+        segmenter_sha256=crop_set.summary.get("segmenter_sha256"),
         initial_sha256=start.sha256,
     )
     return StageInputs(crop_set, training_rows, crop_set.rows(validation, plan.select_on), info, fingerprint)

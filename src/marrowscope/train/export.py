@@ -169,6 +169,7 @@ def _describe(weights: Path, info: ClassifierInfo, readout: Readout) -> dict[str
         "implied_prior": json.dumps({head: info.implied_prior(head, readout.decision_tau) for head in HEADS}),
         "temperature": json.dumps({head: readout.temperature(head) for head in HEADS}),
         "initial_weights": info.initial_weights,
+        "segmenter_sha256": info.segmenter_sha256 or "none",
         "weights_sha256": sha256_file(weights),
     }
 

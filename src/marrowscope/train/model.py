@@ -65,6 +65,9 @@ class ClassifierInfo(StageConfig):
         default=(), description="outputs of the morphology head, in order; used in training only"
     )
     initial_weights: str = Field(description="where the trunk's weights came from, with their licence")
+    segmenter_sha256: str | None = Field(
+        default=None, description="graph that cut the predicted crops; null where there were none"
+    )
     initial_sha256: str = Field(default="", description="of the whole network's weights before the first step")
 
     def trained(self, head: str) -> tuple[bool, ...]:
