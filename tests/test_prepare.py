@@ -129,6 +129,15 @@ def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Fi
     assert not (tmp_path / "crops").exists()
 
 
+def test_a_crop_set_takes_the_place_of_no_cohort_and_no_file(field: Field, tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"found a cohort \(patients.csv\), expected a folder of its own"):
+        prepare_crops(PATIENTS, [field], tmp_path)
+    with pytest.raises(InputError, match=r"patients.csv: found a file, expected a folder"):
+        prepare_crops(PATIENTS, [field], tmp_path / "patients.csv")
+    assert not (tmp_path / "cells.parquet").exists()
+
+
 def test_a_crop_set_that_was_interrupted_does_not_look_complete(field: Field, tmp_path: Path) -> None:
     prepare_crops(PATIENTS, [field], tmp_path / "crops")
     assert (tmp_path / "crops" / "prepare.json").is_file()

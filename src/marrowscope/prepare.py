@@ -23,6 +23,7 @@ import polars as pl
 
 from marrowscope import geometry
 from marrowscope.cohort.duplicates import image_fingerprint
+from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.crop import CropSpec, cut_crop, cut_crops
 from marrowscope.errors import InputError, ScaleError
 from marrowscope.imaging import read_image
@@ -118,6 +119,7 @@ def prepare_crops(
     """
     spec = spec or CropSpec()
     rules = rules or QualityRules()
+    _check_out(out)
     annotated = [field for field in fields if field.annotated]
     if not any(field.annotations for field in annotated):
         message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
@@ -149,6 +151,18 @@ def prepare_crops(
     )
     _write_summary(out, prepared, spec, rules, segmenter)
     return prepared
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a file and a cohort: a crop set inside a cohort would be taken for the cohort from then on."""
+    if out.exists() and not out.is_dir():
+        message = f"{out}: found a file, expected a folder for the crop set; choose another"
+        raise InputError(message)
+    if (out / PATIENTS_NAME).exists():
+        message = (
+            f"{out}: found a cohort ({PATIENTS_NAME}), expected a folder of its own for the crop set; choose another"
+        )
+        raise InputError(message)
 
 
 def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:

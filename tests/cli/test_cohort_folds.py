@@ -134,6 +134,15 @@ def test_a_crop_set_whose_images_are_copies_is_refused(
     assert "15 images stand on two sides" in capsys.readouterr().err
 
 
+def test_the_folder_of_the_fold_file_is_made_and_a_folder_as_file_is_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("cohort", "folds", root, "--folds", 2, "--out", tmp_path / "new" / "folds.csv") == 0
+    assert (tmp_path / "new" / "folds.csv").is_file()
+    assert run("cohort", "folds", root, "--folds", 2, "--out", tmp_path / "new") == 2
+    assert "new: found a folder, expected the name of a CSV file" in capsys.readouterr().err
+
+
 def test_what_is_no_cohort_or_contradicts_itself_is_refused(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

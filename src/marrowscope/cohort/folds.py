@@ -189,7 +189,8 @@ def read_folds(path: Path) -> Folds:
 def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFrame) -> bool:
     """Write a fold file that ``read_folds`` reads back equal; gives False where an equal one is there already.
 
-    ``patients`` is as in ``make_folds``. Raises InputError where another file is there: folds are drawn once.
+    ``patients`` is as in ``make_folds``. Raises InputError where another file or a folder is there: folds are drawn
+    once.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -198,6 +199,9 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
         fold = folds[patient]
         writer.writerow([patient, center, diagnosis, EXTERNAL if fold is None else fold])
     content = text.getvalue().encode()
+    if path.is_dir():
+        message = f"{path}: found a folder, expected the name of a CSV file; choose another"
+        raise InputError(message)
     if path.exists():
         if path.read_bytes() == content:
             return False
@@ -207,6 +211,7 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
         )
         raise InputError(message)
     temporary = path.with_suffix(path.suffix + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_bytes(content)
     temporary.replace(path)
     return True
