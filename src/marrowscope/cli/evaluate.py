@@ -177,7 +177,7 @@ def _print_main_figures(evaluation: Evaluation) -> None:
     if "*" in marks:
         typer.echo(f"* fewer than {FEW_PATIENTS} patients: the interval is too narrow.")
     if "=" in marks:
-        typer.echo("= every resample gives the same value: no error was seen, which does not prove that there is none.")
+        typer.echo("= every resample gives the same value: the interval has no width and says nothing of the error.")
     for warning in {item.warning: None for scores in evaluation.centers for item in scores.figures if item.warning}:
         typer.echo(f"! {warning}")
 

@@ -34,8 +34,8 @@ INTERVAL_NATURE = (
     "95% percentile bootstrap over patients: whole patients are drawn again, with all their cells, because the cells "
     "of a patient are alike. It says how a figure would vary with other patients of the same center, nothing about "
     "other centers, other scanners or the experts' own disagreement. Below 5 patients it is too narrow (marked *); "
-    "with one patient there is none. Where every resample gives the same value (marked =), no error was seen: that "
-    "is no proof that there is none."
+    "with one patient there is none. Where every resample gives the same value (marked =), the interval has no "
+    "width and says nothing of the error."
 )
 
 
