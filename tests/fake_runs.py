@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from marrowscope.aggregate import aggregate_patient
+from marrowscope.assess import assess_patients
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.runs import Manifest, RunCounts, write_manifest
 from marrowscope.tables import CELLS, REJECT_REASONS, conform, write_table
@@ -85,19 +85,10 @@ def write_run(run: FakeRun, patients: list[Patient]) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     fields = conform(pl.DataFrame(run.fields, infer_schema_length=None), "fields")
     cells = conform(pl.DataFrame(run.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
-    summaries = [
-        aggregate_patient(
-            patient,
-            fields.filter(pl.col("patient_id") == patient.patient_id),
-            cells.filter(pl.col("patient_id") == patient.patient_id),
-            VOCABULARY,
-        )
-        for patient in patients
-    ]
-    rows = [summary.row() for summary in summaries]
+    table = assess_patients(patients, fields, cells, VOCABULARY)
     write_table(run.folder / "fields.parquet", fields, "fields")
     write_table(run.folder / "cells.parquet", cells, "cells")
-    write_table(run.folder / "patients.parquet", pl.DataFrame(rows, infer_schema_length=None), "patients")
+    write_table(run.folder / "patients.parquet", table, "patients")
     rejected = {reason: int((cells["reject_reason"] == reason).sum()) for reason in REJECT_REASONS}
     n_failed = int((fields["status"] != "ok").sum())
     counts = RunCounts(
@@ -108,9 +99,9 @@ def write_run(run: FakeRun, patients: list[Patient]) -> None:
         contours=len(cells),
         rejected=rejected,
         cells=len(cells) - sum(rejected.values()),
-        countable=sum(summary.n_countable for summary in summaries),
-        cblc=sum(summary.n_cblc for summary in summaries),
-        contradictions=sum(summary.n_contradictions for summary in summaries),
+        countable=int(table["n_countable"].sum()),
+        cblc=int(table["n_cblc"].sum()),
+        contradictions=int(table["n_contradictions"].sum()),
     )
     manifest = Manifest(
         created_utc="2026-03-01T10:00:00+00:00",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marrowscope.aggregate import aggregate_patient, category_lineages, decode_calls, differential
+from marrowscope.aggregate import aggregate_patient, decode_calls
 from marrowscope.records import Patient
 from marrowscope.tables import CELLS, FIELDS, conform
 from marrowscope.uncertainty import wilson_interval
@@ -116,7 +116,7 @@ def test_patient_counts_reconcile_and_the_ratio_is_over_countable_cells() -> Non
         [("N", True, True)] * 3 + [("N5", False, True)] * 6 + [("Other", True, True)] + [("Other", False, False)] * 5
     )
     fields, cells = make_tables(calls, ["too_small", "edge", "edge"])
-    summary = aggregate_patient(PATIENT, fields, cells, VOCABULARY)
+    summary = aggregate_patient(PATIENT, fields, cells)
     assert (summary.n_fields, summary.n_fields_failed) == (2, 1)
     assert summary.n_contours == summary.n_cells + sum(summary.rejected.values()) == 18
     assert summary.rejected == {"edge": 2, "too_small": 1}
@@ -124,35 +124,18 @@ def test_patient_counts_reconcile_and_the_ratio_is_over_countable_cells() -> Non
     assert summary.cblc_ratio == wilson_interval(4, 10)
     row = summary.row()
     assert row["n_not_countable"] == 5
-    stored = conform(pl.DataFrame([row], infer_schema_length=None), "patients")
-    assert stored["differential"].to_list()[0] == row["differential"]
+    assert (row["ratio_all_unclassified_not_cblc"], row["ratio_all_unclassified_cblc"]) == (4 / 15, 9 / 15)
+    assert conform(pl.DataFrame([row], infer_schema_length=None), "patients").height == 1
 
 
 def test_no_countable_cell_gives_no_ratio() -> None:
     fields, cells = make_tables([("Other", False, False)], ["edge"])
-    summary = aggregate_patient(PATIENT, fields, cells, VOCABULARY)
+    summary = aggregate_patient(PATIENT, fields, cells)
     assert summary.cblc_ratio is None
     assert summary.row()["cblc_ratio"] is None
-    assert all(line.share is None for line in summary.differential)
 
 
 def test_patient_without_any_contour_is_a_row_of_zeros() -> None:
     fields, cells = make_tables([], [])
-    summary = aggregate_patient(PATIENT, fields, cells, VOCABULARY)
+    summary = aggregate_patient(PATIENT, fields, cells)
     assert (summary.n_contours, summary.n_cells, summary.n_cblc, summary.cblc_ratio) == (0, 0, 0, None)
-
-
-def test_differential_adds_up_to_the_countable_cells_with_other_last() -> None:
-    rows = differential(["N5", "N5", "L", "Other", "Other"], [True, True, True, True, False], VOCABULARY)
-    assert [row.category for row in rows] == [*CATEGORIES[1:], "Other"]
-    by_name = {row.category: row for row in rows}
-    assert by_name["N5"].share == 0.5
-    assert (by_name["Other"].n, by_name["Other"].n_countable, by_name["Other"].share) == (2, 1, 0.25)
-    assert sum(row.share or 0 for row in rows) == pytest.approx(1)
-
-
-def test_only_other_mixes_lineages() -> None:
-    lineages = category_lineages(VOCABULARY)
-    assert lineages["E"] == "granulocytic"
-    assert lineages["M1"] == "monocytic"
-    assert [category for category, lineage in lineages.items() if lineage == "other"] == ["Other"]

@@ -1,4 +1,4 @@
-"""From cells to a patient: decoded calls, the CBLC ratio as "x of n", the differential, what was left out.
+"""From cells to a patient: decoded calls, the CBLC ratio as "x of n", what was left out.
 
 1. ``decode_calls`` turns the three heads' probabilities into one call per cell that exists in the vocabulary.
 2. ``aggregate_patient`` counts a patient's cells.
@@ -31,7 +31,6 @@ INTERVAL_SCOPE = (
     "Cells cluster within fields, so the true uncertainty is larger. "
     "Dilution and the choice of fields are not measured."
 )
-OTHER = "Other"
 _SMALLEST_P = 1e-12
 _ROUNDING = 1e-3
 """How far above 1 a softmax of low precision may come out."""
@@ -52,24 +51,12 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
-class DifferentialRow:
-    """One category of the differential.
-
-    ``n`` counts all its cells, ``n_countable`` those in the denominator (they differ in ``Other`` only, which mixes
-    nucleated marrow cells with megakaryocytes, macrophages and smudges); ``share`` is n_countable over the
-    patient's countable cells (0-1), None where there are none.
-    """
-
-    category: str
-    lineage: str
-    n: int
-    n_countable: int
-    share: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class PatientSummary:
-    """A patient's counts; ``cblc_ratio`` is None when no cell is countable."""
+    """A patient's counts; ``cblc_ratio`` is None when no cell is countable.
+
+    The ratio's two bounds take every cell that is not countable for an unclassified one (smudges, V): all of them CBLC,
+    or none. A prediction cannot tell V from megakaryocytes and macrophages, so the bounds are wide rather than narrow.
+    """
 
     patient: Patient
     n_fields: int
@@ -80,40 +67,34 @@ class PatientSummary:
     n_countable: int
     n_cblc: int
     n_contradictions: int
+    n_fields_counted: int
     cblc_ratio: Interval | None
-    differential: tuple[DifferentialRow, ...]
 
     def row(self) -> dict[str, Any]:
         """Give the summary as one row of the patients table."""
-        ratio = self.cblc_ratio
+        ratio, n_apart = self.cblc_ratio, self.n_cells - self.n_countable
         return {
             "patient_id": self.patient.patient_id,
             "center": self.patient.center,
             "diagnosis": self.patient.diagnosis,
             "specimen": self.patient.specimen,
+            "age_group": self.patient.age_group,
             "n_fields": self.n_fields,
             "n_fields_failed": self.n_fields_failed,
+            "n_fields_counted": self.n_fields_counted,
             "n_contours": self.n_contours,
             "n_rejected": sum(self.rejected.values()),
             "rejected": [{"reason": reason, "n": n} for reason, n in sorted(self.rejected.items())],
             "n_cells": self.n_cells,
             "n_countable": self.n_countable,
-            "n_not_countable": self.n_cells - self.n_countable,
+            "n_not_countable": n_apart,
             "n_cblc": self.n_cblc,
             "n_contradictions": self.n_contradictions,
             "cblc_ratio": None if ratio is None else ratio.estimate,
             "cblc_ratio_lower": None if ratio is None else ratio.lower,
             "cblc_ratio_upper": None if ratio is None else ratio.upper,
-            "differential": [
-                {
-                    "category": line.category,
-                    "lineage": line.lineage,
-                    "n": line.n,
-                    "n_countable": line.n_countable,
-                    "share": line.share,
-                }
-                for line in self.differential
-            ],
+            "ratio_all_unclassified_not_cblc": self.n_cblc / self.n_cells if self.n_cells else None,
+            "ratio_all_unclassified_cblc": (self.n_cblc + n_apart) / self.n_cells if self.n_cells else None,
         }
 
 
@@ -153,7 +134,7 @@ def decode_calls(
 
 
 def aggregate_patient(
-    patient: Patient, fields: pl.DataFrame, cells: pl.DataFrame, vocabulary: Vocabulary, confidence: float = 0.95
+    patient: Patient, fields: pl.DataFrame, cells: pl.DataFrame, confidence: float = 0.95
 ) -> PatientSummary:
     """Count one patient's cells; ``fields`` and ``cells`` are the run's tables cut to this patient.
 
@@ -174,30 +155,6 @@ def aggregate_patient(
         n_countable=n_countable,
         n_cblc=n_cblc,
         n_contradictions=int(kept["contradiction"].sum()),
+        n_fields_counted=kept.filter("is_countable")["field_id"].n_unique(),
         cblc_ratio=wilson_interval(n_cblc, n_countable, confidence) if n_countable else None,
-        differential=differential(kept["category"].to_list(), kept["is_countable"].to_list(), vocabulary),
     )
-
-
-def differential(categories: list[str], countable: list[bool], vocabulary: Vocabulary) -> tuple[DifferentialRow, ...]:
-    """Count cells by category, named categories in vocabulary order, ``Other`` last; every category has a row."""
-    n_all = dict.fromkeys(vocabulary.categories, 0)
-    n_counted = dict.fromkeys(vocabulary.categories, 0)
-    for category, counts in zip(categories, countable, strict=True):
-        n_all[category] += 1
-        n_counted[category] += counts
-    total = sum(n_counted.values())
-    lineage = category_lineages(vocabulary)
-    order = sorted(vocabulary.categories, key=lambda category: category == OTHER)
-    return tuple(
-        DifferentialRow(name, lineage[name], n_all[name], n_counted[name], n_counted[name] / total if total else None)
-        for name in order
-    )
-
-
-def category_lineages(vocabulary: Vocabulary) -> dict[str, str]:
-    """Lineage of each category; ``other`` where its codes belong to several lineages."""
-    found: dict[str, set[str]] = {category: set() for category in vocabulary.categories}
-    for code in vocabulary.codes.values():
-        found[code.category].add(code.lineage)
-    return {category: next(iter(lineages)) if len(lineages) == 1 else "other" for category, lineages in found.items()}

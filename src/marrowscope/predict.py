@@ -24,7 +24,8 @@ import polars as pl
 from pydantic import Field as Setting
 
 from marrowscope import geometry
-from marrowscope.aggregate import aggregate_patient, decode_calls
+from marrowscope.aggregate import decode_calls
+from marrowscope.assess import assess_patients
 from marrowscope.bundle import load_bundle
 from marrowscope.cohort.images import metadata_scale
 from marrowscope.cohort.inputs import collect_inputs
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.bundle import Bundle
-    from marrowscope.cohort.inputs import InputImage, Inputs
+    from marrowscope.cohort.inputs import InputImage
     from marrowscope.networks import Network
     from marrowscope.records import Detection, ImageArray
     from marrowscope.vocabulary import Vocabulary
@@ -122,7 +123,7 @@ def predict(
             row["center"] = center_of[row["patient_id"]]
         fields = conform(pl.DataFrame(rows.fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
         cells = conform(pl.DataFrame(rows.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
-        patients = _aggregate(inputs, fields, cells, opened.vocabulary)
+        patients = assess_patients(inputs.patients, fields, cells, opened.vocabulary)
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
@@ -303,19 +304,6 @@ def _cell_row(decoded: _Decoded, detection: Detection, reason: str | None, um_pe
         "circularity": geometry.circularity(contour),
         "reject_reason": reason,
     }
-
-
-def _aggregate(inputs: Inputs, fields: pl.DataFrame, cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
-    rows = [
-        aggregate_patient(
-            patient,
-            fields.filter(pl.col("patient_id") == patient.patient_id),
-            cells.filter(pl.col("patient_id") == patient.patient_id),
-            vocabulary,
-        ).row()
-        for patient in inputs.patients
-    ]
-    return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
 
 
 def _count(fields: pl.DataFrame, cells: pl.DataFrame, patients: pl.DataFrame, n_left_out: int) -> RunCounts:

@@ -16,7 +16,7 @@ from marrowscope.errors import RunError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REJECT_REASONS = ("too_small", "too_large", "not_round", "edge")
 MORPHOLOGY_COLUMNS: dict[str, str] = {
     "perimeter_um": "length of the contour",
@@ -35,6 +35,15 @@ MORPHOLOGY_COLUMNS: dict[str, str] = {
     "granularity": "mean absolute deviation of the cytoplasm's optical density from its blur: granules",
     "chromatin_texture": "mean absolute deviation of the nucleus' optical density from its blur: clumps",
 }
+FIELD_MEASURES: dict[str, str] = {
+    "sharpness": "largest share of fine detail over the image's tiles; low where nothing is in focus",
+    "background": "grey level of the empty slide (0-1)",
+    "clipped": "share of pixels at the end of the grey scale (0-1): over- or underexposed",
+    "od_red": "mean optical density of the stained foreground, red",
+    "od_green": "mean optical density of the stained foreground, green",
+    "od_blue": "mean optical density of the stained foreground, blue",
+    "stain_distance": "Mahalanobis distance of the three densities from the training fields; null without a reference",
+}
 
 FIELDS: dict[str, pl.DataType] = {
     "field_id": pl.String(),
@@ -51,6 +60,8 @@ FIELDS: dict[str, pl.DataType] = {
     **{f"n_rejected_{reason}": pl.Int64() for reason in REJECT_REASONS},
     "n_split": pl.Int64(),
     "n_cells": pl.Int64(),
+    **{name: pl.Float64() for name in FIELD_MEASURES},
+    "flags": pl.List(pl.String()),  # names of the quality flags this field raised
 }
 CELLS: dict[str, pl.DataType] = {
     "cell_id": pl.String(),
@@ -73,13 +84,27 @@ CELLS: dict[str, pl.DataType] = {
     "member_spread": pl.Float64(),
     **{name: pl.Float64() for name in MORPHOLOGY_COLUMNS},
 }
+_SHARE: dict[str, pl.DataType] = {
+    "n": pl.Int64(),
+    "share": pl.Float64(),
+    "lower": pl.Float64(),
+    "upper": pl.Float64(),
+    "reference_low": pl.Float64(),
+    "reference_high": pl.Float64(),
+    "reference_mark": pl.String(),
+}
+"""A share of the nucleated cells (0-1) with its interval and, for adult marrow, its reference range (0-1)."""
+
 PATIENTS: dict[str, pl.DataType] = {
     "patient_id": pl.String(),
     "center": pl.String(),
     "diagnosis": pl.String(),
     "specimen": pl.String(),
+    "age_group": pl.String(),
+    # What was seen, and what of it counts.
     "n_fields": pl.Int64(),
     "n_fields_failed": pl.Int64(),
+    "n_fields_counted": pl.Int64(),  # fields with a countable cell: the K of the interval
     "n_contours": pl.Int64(),
     "n_rejected": pl.Int64(),
     "rejected": pl.List(pl.Struct({"reason": pl.String(), "n": pl.Int64()})),
@@ -87,11 +112,33 @@ PATIENTS: dict[str, pl.DataType] = {
     "n_countable": pl.Int64(),
     "n_not_countable": pl.Int64(),
     "n_cblc": pl.Int64(),
+    "n_contradictions": pl.Int64(),
+    # The ratio as counted, with Wilson's interval; and with every cell that is not countable in the denominator.
     "cblc_ratio": pl.Float64(),
     "cblc_ratio_lower": pl.Float64(),
     "cblc_ratio_upper": pl.Float64(),
-    "n_contradictions": pl.Int64(),
-    # One row per category, Other last; n_countable and share leave out what stands outside of the count.
+    "ratio_all_unclassified_not_cblc": pl.Float64(),
+    "ratio_all_unclassified_cblc": pl.Float64(),
+    # The ratio corrected for classifier and detection error; null where the bundle has no error rates.
+    "corrected_ratio": pl.Float64(),
+    "corrected_lower": pl.Float64(),
+    "corrected_upper": pl.Float64(),
+    "correction": pl.String(),  # name of the method
+    "correction_note": pl.String(),  # one of CORRECTION_NOTES, null where there is nothing to say
+    "design_effect": pl.Float64(),
+    # The study threshold and the call; null where the bundle has none.
+    "threshold": pl.Float64(),
+    "threshold_lower": pl.Float64(),
+    "threshold_upper": pl.Float64(),
+    "confidence_above": pl.Float64(),  # share of the drawn ratios above the threshold
+    "call": pl.String(),  # one of CALLS
+    "call_reason": pl.String(),  # one of CALL_REASONS, null for above and below
+    "call_depends_on_threshold": pl.Boolean(),  # the call changes within the threshold's interval
+    # The differential of nucleated cells.
+    "n_nucleated": pl.Int64(),
+    "adequacy": pl.String(),  # one of ADEQUACY; null unless adult marrow
+    # One row per category, Other last. n counts all its cells, n_countable those in the ratio's denominator, share
+    # is over those; n_nucleated and share_nucleated with the interval belong to the differential.
     "differential": pl.List(
         pl.Struct(
             {
@@ -100,10 +147,45 @@ PATIENTS: dict[str, pl.DataType] = {
                 "n": pl.Int64(),
                 "n_countable": pl.Int64(),
                 "share": pl.Float64(),
+                "n_nucleated": pl.Int64(),
+                "share_nucleated": pl.Float64(),
+                "lower": pl.Float64(),
+                "upper": pl.Float64(),
+                "reference_low": pl.Float64(),
+                "reference_high": pl.Float64(),
+                "reference_mark": pl.String(),
             }
         )
     ),
+    "lineages": pl.List(pl.Struct({"lineage": pl.String(), **_SHARE})),
+    "reference_source": pl.String(),  # null where no range is printed: not adult marrow
+    # M:E = (granulocytic + monocytic) / erythroid; null unless adult marrow, or without an erythroid cell.
+    "me_numerator": pl.Int64(),
+    "me_denominator": pl.Int64(),
+    "me_ratio": pl.Float64(),
+    "me_lower": pl.Float64(),
+    "me_upper": pl.Float64(),
+    "me_reference_low": pl.Float64(),
+    "me_reference_high": pl.Float64(),
+    # Myeloid blast estimate after the WHO's definition, a range: from cells that are surely of its codes to those that
+    # may be. The limits are of the sampling alone.
+    "who_declared": pl.String(),  # apl, pure_erythroid_leukaemia, or null
+    "who_n_least": pl.Int64(),
+    "who_n_most": pl.Int64(),
+    "who_least": pl.Float64(),
+    "who_most": pl.Float64(),
+    "who_lower": pl.Float64(),
+    "who_upper": pl.Float64(),
+    "lymphoid_share": pl.Float64(),
+    # Quality flags: measured value, the limit it broke, and how many fields raised it (null for a patient's own flag).
+    "flags": pl.List(
+        pl.Struct({"flag": pl.String(), "value": pl.Float64(), "limit": pl.Float64(), "n_fields": pl.Int64()})
+    ),
 }
+CALLS = ("above", "below", "indeterminate", "no_call", "withheld")
+CALL_REASONS = ("few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell")
+CORRECTION_NOTES = ("none_called", "within_false_positive_rate", "rates_too_close")
+ADEQUACY = ("under_300", "300_to_499", "500_or_more")
 TableKind = Literal["fields", "cells", "patients"]
 SCHEMAS: dict[TableKind, dict[str, pl.DataType]] = {"fields": FIELDS, "cells": CELLS, "patients": PATIENTS}
 

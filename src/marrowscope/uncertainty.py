@@ -1,7 +1,8 @@
-"""Intervals: Wilson's for a proportion, and the percentile bootstrap over patients for everything else.
+"""Intervals: Wilson's for a proportion, the percentile bootstrap over patients, and shares of clustered cells.
 
 Cells of one patient are alike, so a cell-level figure is resampled by patient: whole patients are drawn with
-replacement, and all rows of a drawn patient come along, as often as the patient is drawn.
+replacement, and all rows of a drawn patient come along, as often as the patient is drawn. A share of one patient's
+cells has no patients to draw: its cells cluster within fields, and count for fewer by a design effect (``clusters``).
 """
 
 from __future__ import annotations
