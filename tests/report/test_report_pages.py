@@ -3,11 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marrowscope.aggregate import differential
+from marrowscope.differential import nucleated_differential
+from marrowscope.records import Patient
 from marrowscope.report.pages import cell_mark, differential_bars, file_names, reason_words
 from marrowscope.report.palette import CATEGORY_COLORS, LINEAGE_COLORS, category_color, category_names
 from marrowscope.report.pictures import svg_path
@@ -61,11 +63,15 @@ def test_own_category_of_a_laboratory_takes_its_lineages_colour() -> None:
 
 
 def test_bars_add_up_and_other_outside_the_count_stands_apart() -> None:
-    rows = differential(["N", "N", "L", "Other", "Other", "Other"], [True, True, True, True, False, False], VOCABULARY)
-    table = [
-        {"category": r.category, "lineage": r.lineage, "n": r.n, "n_countable": r.n_countable, "share": r.share}
-        for r in rows
-    ]
+    kept = pl.DataFrame(
+        {
+            "field_id": ["f"] * 6,
+            "category": ["N", "N", "L", "Other", "Other", "Other"],
+            "is_cblc": [True, True, False, False, False, False],
+            "is_countable": [True, True, True, True, False, False],
+        }
+    )
+    table = nucleated_differential(Patient("P1", "A", "control"), kept, VOCABULARY, None, 0.04)["differential"]
     by_lineage, by_category, n_apart = differential_bars(table, category_names(VOCABULARY), {"N": 2})
     assert n_apart == 2
     assert sum(bar.n for bar in by_category) == sum(bar.n for bar in by_lineage) == 4
