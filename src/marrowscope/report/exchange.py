@@ -1,0 +1,132 @@
+"""A run's tables as CSV, for spreadsheets and statistics programs.
+
+``patients.csv``, ``cells.csv`` and ``fields.csv`` hold what the Parquet tables hold, nested columns spread out: one
+column a category and figure. Contours and reference ranges are left to Parquet and JSON. A spreadsheet runs a cell that
+begins like a formula; such text is written with an apostrophe in front (OWASP, "CSV Injection"), plain numbers are
+not touched. Every text is quoted, so that no separator inside one opens a new cell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from marrowscope.report.run_json import write_json
+from marrowscope.tables import REJECT_REASONS, read_table
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+__all__ = ["flat_cells", "flat_fields", "flat_patients", "neutralised", "write_csv", "write_json"]
+
+FORMULA_START = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001  full-width signs open formulas too
+PLAIN_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_OF_CATEGORY = {
+    "n": "n",
+    "n_countable": "n_countable",
+    "share": "share",
+    "n_nucleated": "n_nucleated",
+    "share_nucleated": "share_nucleated",
+    "lower": "share_nucleated_lower",
+    "upper": "share_nucleated_upper",
+}
+_OF_LINEAGE = {"n": "n", "share": "share", "lower": "share_lower", "upper": "share_upper"}
+
+
+def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
+    """Write the three tables of ``run_dir`` to ``out`` (default: beside the Parquet files); gives their paths.
+
+    UTF-8 with a byte order mark, without which spreadsheets misread names; a null is an empty cell, an empty text is
+    a pair of quotes. Raises RunError when ``run_dir`` is no finished run.
+    """
+    folder = out or run_dir
+    patients = read_table(run_dir / "patients.parquet", "patients")
+    frames = {
+        "patients": flat_patients(patients),
+        "fields": flat_fields(read_table(run_dir / "fields.parquet", "fields")),
+        "cells": flat_cells(read_table(run_dir / "cells.parquet", "cells"), load_vocabulary().categories),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, frame in frames.items():
+        path = folder / f"{name}.csv"
+        temporary = path.with_suffix(".csv.part")
+        neutralised(frame).write_csv(temporary, include_bom=True, quote_style="non_numeric")
+        temporary.replace(path)
+        paths.append(path)
+    return paths
+
+
+def neutralised(frame: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before every text that a spreadsheet would run as a formula; plain numbers stay."""
+    text = pl.col(pl.String)
+    runs = text.str.contains(FORMULA_START) & ~text.str.contains(PLAIN_NUMBER)
+    return frame.with_columns(pl.when(runs).then(pl.lit("'") + text).otherwise(text).name.keep())
+
+
+def flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
+    """Spread the nested columns of the patients table: ``share_N``, ``share_lineage_erythroid``, ``n_rejected_edge``.
+
+    The columns follow the plain ones; a category of any patient has its columns for all of them. ``flags`` becomes
+    the flags' names, separated by spaces.
+    """
+    categories = _names(patients["differential"], "category")
+    lineages = _names(patients["lineages"], "lineage")
+    spread = [
+        *(
+            _entry("rejected", "reason", reason, "n").fill_null(0).alias(f"n_rejected_{reason}")
+            for reason in _in_order(REJECT_REASONS, _names(patients["rejected"], "reason"))
+        ),
+        *(
+            _entry("differential", "category", category, figure).alias(f"{name}_{category}")
+            for category in categories
+            for figure, name in _OF_CATEGORY.items()
+        ),
+        *(
+            _entry("lineages", "lineage", lineage, figure).alias(f"{name}_lineage_{lineage}")
+            for lineage in lineages
+            for figure, name in _OF_LINEAGE.items()
+        ),
+    ]
+    names = pl.col("flags").list.eval(pl.element().struct.field("flag")).list.join(" ")
+    return patients.with_columns(names, *spread).drop("rejected", "differential", "lineages")
+
+
+def flat_fields(fields: pl.DataFrame) -> pl.DataFrame:
+    """Give the fields table with its flags as one text, separated by spaces."""
+    return fields.with_columns(pl.col("flags").list.join(" "))
+
+
+def flat_cells(cells: pl.DataFrame, categories: Sequence[str]) -> pl.DataFrame:
+    """Spread the probabilities to ``p_category_<name>``, in the vocabulary's order, and leave the contours out.
+
+    Where a run has another number of categories than ``categories``, the columns are numbered instead of named.
+    """
+    width = cells["p_category"].list.len().max()
+    n = width if isinstance(width, int) else len(categories)
+    names = categories if n == len(categories) else [str(index) for index in range(n)]
+    spread = [
+        pl.col("p_category").list.get(index, null_on_oob=True).alias(f"p_category_{name}")
+        for index, name in enumerate(names)
+    ]
+    return cells.with_columns(spread).drop("contour_xy", "p_category")
+
+
+def _entry(column: str, key: str, value: str, figure: str) -> pl.Expr:
+    """Take ``figure`` of the list entry whose ``key`` is ``value``; null where there is none."""
+    matching = pl.element().filter(pl.element().struct.field(key) == value).struct.field(figure)
+    return pl.col(column).list.eval(matching).list.first()
+
+
+def _names(column: pl.Series, key: str) -> list[str]:
+    """Give the names that occur in a nested column, in the order of their first occurrence."""
+    entries = column.explode().drop_nulls()
+    return entries.struct.field(key).unique(maintain_order=True).to_list() if len(entries) else []
+
+
+def _in_order(known: Iterable[str], found: Iterable[str]) -> list[str]:
+    """Give the known names in their order, and after them any other that was found."""
+    return list(dict.fromkeys([*known, *found]))
