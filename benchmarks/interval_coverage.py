@@ -1,0 +1,213 @@
+"""Coverage of the corrected ratio's interval on simulated patients: does a 95% interval hold the truth 95 times in 100?
+
+    python benchmarks/interval_coverage.py --replicates 1000 --out coverage.csv
+    python benchmarks/interval_coverage.py --replicates 1000 --center-shift 0.8 --out shifted.csv
+
+A replicate draws a cohort of its own to measure error rates on, then one patient for every cell of the grid ratio x cells
+x fields. What is drawn differs from what the interval assumes: patients' rates vary on the logit scale and not as a
+beta, every kind of cell has its own rate, a patient's mixture of kinds is that of a diagnosis. Fields cluster by a
+Dirichlet. Beside ours stand Wilson's interval of the raw ratio, and a bootstrap over the patient's fields corrected with
+pooled rates (an adjusted count). ``--center-shift`` moves all rates of the patient by one normal draw on the logit scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from scipy.special import expit, logit
+
+from marrowscope.clusters import design_effect, pooled_correlation
+from marrowscope.quantify.correct import adjusted_ratio
+from marrowscope.quantify.estimate import draw_ratios, patient_mixtures
+from marrowscope.quantify.rates import ErrorRates, draw_rates, kinds_of
+from marrowscope.uncertainty import wilson_interval
+from marrowscope.vocabulary import DATA_DIR, load_vocabulary
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    RealArray = NDArray[np.float64]
+
+VOCABULARY = load_vocabulary()
+KINDS = kinds_of(VOCABULARY)
+IS_CBLC = np.array([kind.cblc for kind in KINDS])
+DIAGNOSES = tomllib.loads((DATA_DIR / "differentials.toml").read_text(encoding="utf-8"))["diagnosis"]
+RATIOS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+CELLS = (100, 200, 500, 1000, 2000)
+FIELDS = (5, 10, 20, 60)
+METHODS = ("ours", "wilson", "field bootstrap")
+N_DRAWS, N_RESAMPLES = 2000, 400
+
+
+@dataclass(frozen=True)
+class World:
+    """How the classifier errs in truth: a rate for every kind, and how far patients lie from it."""
+
+    rates: RealArray
+    patient_spread: float = 0.5
+    recall_cblc: float = 0.95
+    recall_other: float = 0.97
+    recall_spread: float = 0.4
+    field_correlation: float = 0.04
+    category_error: float = 0.2
+
+
+def make_world(rng: np.random.Generator) -> World:
+    """Draw each kind's rate: CBLC 0.75-0.95, others 0.01-0.10."""
+    rates = np.where(IS_CBLC, rng.uniform(0.75, 0.95, len(KINDS)), rng.uniform(0.01, 0.10, len(KINDS)))
+    return World(rates)
+
+
+def mixture(rng: np.random.Generator, diagnosis: str, ratio: float) -> RealArray:
+    """Shares (k,) of the kinds of a patient of ``diagnosis`` with the given share of CBLC."""
+    shares = np.zeros(len(KINDS))
+    for part, total, concentration in (("positive", ratio, 40.0), ("negative", 1 - ratio, 50.0)):
+        codes = DIAGNOSES[diagnosis][part]
+        weights = np.array(list(codes.values()), dtype=float)
+        drawn = rng.dirichlet(concentration * weights / weights.sum() + 1e-3)
+        for code, share in zip(codes, drawn, strict=True):
+            row = VOCABULARY.codes[code]
+            shares[KINDS.index((row.category, row.cblc))] += total * share
+    return shares
+
+
+def observe(
+    rng: np.random.Generator, world: World, shares: RealArray, cells: RealArray, shift: float = 0.0
+) -> tuple[RealArray, RealArray, RealArray]:
+    """Give annotated and counted cells by kind (K, k) and calls of CBLC by kind, for fields of ``cells`` (K,) cells."""
+    concentration = (1 - world.field_correlation) / world.field_correlation
+    gammas = rng.standard_gamma(np.maximum(shares * concentration, 1e-9), size=(len(cells), len(shares)))
+    present = shares > 0
+    gammas[:, ~present] = 0.0
+    annotated = rng.multinomial(cells.astype(int), gammas / gammas.sum(axis=1, keepdims=True))
+    recall = np.where(IS_CBLC, world.recall_cblc, world.recall_other)
+    by_side = rng.normal(0, world.recall_spread, 2)
+    counted = rng.binomial(annotated, expit(logit(recall) + by_side[IS_CBLC.astype(int)]))
+    effect = rng.normal(0, world.patient_spread, 2) + shift
+    called = rng.binomial(counted, expit(logit(world.rates) + effect[IS_CBLC.astype(int)]))
+    return annotated.astype(float), counted.astype(float), called.astype(float)
+
+
+def kinds_called(
+    rng: np.random.Generator, world: World, counted: RealArray, called: RealArray
+) -> RealArray:
+    """Confusion (called kind, true kind): right in 1 - error of the cells on the right side, else any kind of the side."""
+    confusion = np.zeros((len(KINDS), len(KINDS)))
+    for kind, (n, x) in enumerate(zip(counted.astype(int), called.astype(int), strict=True)):
+        for side, cells in ((True, x), (False, n - x)):
+            same = IS_CBLC == side
+            spread = same / same.sum()
+            if IS_CBLC[kind] == side:
+                spread = world.category_error * spread
+                spread[kind] += 1 - world.category_error
+            confusion[:, kind] += rng.multinomial(cells, spread)
+    return confusion
+
+
+def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> ErrorRates:
+    """Measure the rates on a cohort of its own: diagnoses by their weights, 300-600 cells in 15 fields each."""
+    names = list(DIAGNOSES)
+    weights = np.array([DIAGNOSES[name]["weight"] if "weight" in DIAGNOSES[name] else 1.0 for name in names], dtype=float)
+    tables: dict[str, list[tuple[int, ...]]] = {"annotated": [], "counted": [], "called": []}
+    confusion = np.zeros((len(KINDS), len(KINDS)))
+    x_fields, n_fields = [], []
+    for name in rng.choice(names, n_patients, p=weights / weights.sum()):
+        low, high = DIAGNOSES[name]["cblc_share"]
+        shares = mixture(rng, name, low + (high - low) * rng.beta(2, 2))
+        cells = np.full(15, rng.integers(300, 601) / 15)
+        annotated, counted, called = observe(rng, world, shares, cells)
+        for key, values in (("annotated", annotated), ("counted", counted), ("called", called)):
+            tables[key].append(tuple(int(value) for value in values.sum(axis=0)))
+        confusion += kinds_called(rng, world, counted.sum(axis=0), called.sum(axis=0))
+        x_fields.append(called.sum(axis=1))
+        n_fields.append(counted.sum(axis=1))
+    return ErrorRates.model_construct(
+        kinds=KINDS,
+        confusion=tuple(tuple(int(value) for value in row) for row in confusion),
+        correlation=pooled_correlation(x_fields, n_fields),
+        **{key: tuple(rows) for key, rows in tables.items()},
+    )
+
+
+def run(replicates: int, n_patients: int, center_shift: float, seed: int) -> pl.DataFrame:
+    """Give a row per replicate, cell of the grid and method: whether the interval holds the truth, and its width."""
+    grid = list(itertools.product(RATIOS, CELLS, FIELDS))
+    rows = []
+    for replicate in range(replicates):
+        rng = np.random.default_rng([seed, replicate])
+        world = make_world(rng)
+        rates = measure_rates(rng, world, n_patients)
+        draws = draw_rates(rates, N_DRAWS, seed=replicate)
+        counted, called = (np.asarray(table, dtype=float) for table in (rates.counted, rates.called))
+        tpr, fpr = (called[:, side].sum() / counted[:, side].sum() for side in (IS_CBLC, ~IS_CBLC))
+        shift = float(rng.normal(0, center_shift)) if center_shift else 0.0
+        p, effective, mixtures, raw, resampled = [], [], [], [], []
+        for ratio, n_cells, n_fields in grid:
+            diagnosis = str(rng.choice(list(DIAGNOSES)))
+            shares = mixture(rng, diagnosis, ratio)
+            sizes = np.full(n_fields, n_cells // n_fields)
+            _, by_kind, calls = observe(rng, world, shares, sizes, shift)
+            x, n = calls.sum(axis=1), by_kind.sum(axis=1)
+            p.append(x.sum() / n.sum())
+            effective.append(n.sum() / float(design_effect(x, n, rates.correlation)))
+            confusion = kinds_called(rng, world, by_kind.sum(axis=0), calls.sum(axis=0))
+            mixtures.append(patient_mixtures(confusion.sum(axis=1), rates))
+            raw.append(wilson_interval(int(x.sum()), int(n.sum())))
+            chosen = rng.integers(0, n_fields, size=(N_RESAMPLES, n_fields))
+            share = x[chosen].sum(axis=1) / np.maximum(n[chosen].sum(axis=1), 1)
+            resampled.append(np.quantile(adjusted_ratio(share, tpr, fpr), [0.025, 0.975]))
+        stacked = (np.array([pair[0] for pair in mixtures]), np.array([pair[1] for pair in mixtures]))
+        drawn = draw_ratios(np.array(p), np.array(effective), stacked, draws, seed=replicate)
+        limits = np.quantile(drawn, [0.025, 0.975], axis=1).T
+        limits[np.array(p) == 0, 0] = 0.0
+        for index, (ratio, n_cells, n_fields) in enumerate(grid):
+            of_method = (limits[index], (raw[index].lower, raw[index].upper), resampled[index])
+            for method, (lower, upper) in zip(METHODS, of_method, strict=True):
+                rows.append((ratio, n_cells, n_fields, method, lower <= ratio <= upper, upper - lower))
+    return pl.DataFrame(rows, schema=["ratio", "cells", "fields", "method", "held", "width"], orient="row")
+
+
+def main() -> None:
+    """Run the grid and print coverage by ratio, the worst cell, widths and the Monte-Carlo error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replicates", type=int, default=1000, help="simulated patients in every cell of the grid")
+    parser.add_argument("--patients", type=int, default=80, help="patients the error rates are measured on")
+    parser.add_argument("--center-shift", type=float, default=0.0, help="sd of a shift of all rates, logit scale")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="CSV with a row per cell of the grid and method")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    rows = run(arguments.replicates, arguments.patients, arguments.center_shift, arguments.seed)
+    cells = rows.group_by("method", "ratio", "cells", "fields", maintain_order=True).agg(
+        pl.col("held").mean().alias("coverage"), pl.col("width").mean(), pl.len().alias("n")
+    )
+    if arguments.out:
+        cells.write_csv(arguments.out)
+    error = (0.95 * 0.05 / arguments.replicates) ** 0.5
+    print(f"{arguments.replicates} patients in each of {len(cells) // len(METHODS)} cells; "
+          f"Monte-Carlo standard error of a coverage of 0.95: {error:.4f}; {time.monotonic() - started:.0f} s\n")  # fmt: skip
+    print("| ratio | " + " | ".join(f"{method}: mean (worst) coverage, width" for method in METHODS) + " |")
+    print("|---|" + "---|" * len(METHODS))
+    for ratio in RATIOS:
+        line = [f"{100 * ratio:g}%"]
+        for method in METHODS:
+            of_row = cells.filter((pl.col("method") == method) & (pl.col("ratio") == ratio))
+            line.append(f"{of_row['coverage'].mean():.3f} ({of_row['coverage'].min():.3f}), {of_row['width'].mean():.3f}")
+        print("| " + " | ".join(line) + " |")
+    for method in METHODS:
+        of_method = cells.filter(pl.col("method") == method)
+        above = of_method.filter(pl.col("ratio") > 0)
+        print(f"\n{method}: mean {of_method['coverage'].mean():.3f}, worst above 0 {above['coverage'].min():.3f}, "
+              f"worst at 0 {of_method.filter(pl.col('ratio') == 0)['coverage'].min():.3f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""A patient's corrected ratio with its interval, from counts alone.
+
+1. The calls of the patient's cells tell which kinds they are of (``correct.composition``); the rates of those kinds,
+   weighed so, are the rates one expects of this patient. A binary correction would take the rates of another mixture.
+2. r = (p - fpr) / (tpr - fpr), then detection is undone (``correct.undo_detection``).
+3. The interval draws what is not known: p from a Beta with the effective number of cells n / d, the patient's own tpr,
+   fpr and recalls around their expectation, the expectation itself from the Bayesian bootstrap over the patients the
+   rates were measured on. The limits are quantiles of the drawn ratios.
+
+Invariant: lower <= ratio <= upper, all within 0-1; equal counts and rates give equal figures, whatever else is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marrowscope.clusters import design_effect
+from marrowscope.quantify.correct import MIN_CONTRAST, adjusted_ratio, composition, undo_detection
+from marrowscope.quantify.rates import ErrorRates, RateDraws, draw_beta, draw_rates, pooled_rates
+
+RealArray = NDArray[np.float64]
+
+METHOD = "category-adjusted count"
+N_DRAWS = 4000
+PRIOR_CELLS = 20.0
+"""Cells of the measured patients' mixture that a patient's own mixture is mixed with."""
+
+_SMALLEST_RECALL = 0.05
+_LIMITS = (0.025, 0.975)
+_SEED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PatientCounts:
+    """One patient's countable cells: by field (K,) those called CBLC and all, and by called kind (k,)."""
+
+    cblc_by_field: RealArray
+    countable_by_field: RealArray
+    called_kinds: RealArray
+
+
+@dataclass(frozen=True, slots=True)
+class RatioEstimate:
+    """A corrected ratio (0-1) with its limits, the drawn ratios behind them, and what there is to say about it.
+
+    ``note`` is one of ``tables.CORRECTION_NOTES`` or None; without a correction (rates too close) the ratio is NaN.
+    """
+
+    ratio: float
+    lower: float
+    upper: float
+    effect: float
+    note: str | None
+    draws: RealArray
+
+    def confidence_above(self, threshold: float) -> float:
+        """Share of the drawn ratios above ``threshold``; NaN without a correction."""
+        return float((self.draws > threshold).mean()) if len(self.draws) else float("nan")
+
+
+def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
+    """Correct one patient's ratio. Raises ValueError for a patient without a countable cell: nothing to estimate."""
+    x, n = float(counts.cblc_by_field.sum()), float(counts.countable_by_field.sum())
+    if n <= 0:
+        message = "found no countable cell, expected at least one: such a patient has no ratio"
+        raise ValueError(message)
+    effect = float(design_effect(counts.cblc_by_field, counts.countable_by_field, rates.correlation))
+    center = _Measured.of(rates)
+    if not center.contrast >= MIN_CONTRAST:
+        return RatioEstimate(np.nan, np.nan, np.nan, effect, "rates_too_close", np.empty(0))
+    mixtures = patient_mixtures(counts.called_kinds, rates)
+    tpr, fpr = (float(mixture @ center.rates) for mixture in mixtures)
+    found = adjusted_ratio(x / n, tpr, fpr)
+    ratio = float(undo_detection(found, center.recall_cblc, center.recall_other))
+    stacked = (mixtures[0][None], mixtures[1][None])
+    draws = draw_ratios(np.array([x / n]), np.array([n / effect]), stacked, _draws(rates), seed=_SEED)[0]
+    lower, upper = np.quantile(draws, _LIMITS)
+    note = "none_called" if x == 0 else "within_false_positive_rate" if x / n <= fpr else None
+    return RatioEstimate(
+        ratio=ratio,
+        lower=0.0 if x == 0 else float(min(lower, ratio)),
+        upper=float(max(upper, ratio)),
+        effect=effect,
+        note=note,
+        draws=draws,
+    )
+
+
+def patient_mixtures(called_kinds: RealArray, rates: ErrorRates) -> tuple[RealArray, RealArray]:
+    """Shares (k,) of the kinds among this patient's CBLC, and among the others; each sums to 1.
+
+    Estimated from the called kinds and mixed with ``PRIOR_CELLS`` cells of the mixture the rates were measured on, so
+    that a patient of few cells of a side takes that mixture.
+    """
+    n = float(called_kinds.sum())
+    center = _Measured.of(rates)
+    shares = composition(called_kinds / n, center.confusion) if n else np.zeros(len(rates.kinds))
+    mixtures = []
+    for side, usual in ((rates.is_cblc, center.mixture_cblc), (~rates.is_cblc, center.mixture_other)):
+        cells = np.where(side, shares * n, 0.0) + PRIOR_CELLS * usual
+        mixtures.append(cells / cells.sum())
+    return mixtures[0], mixtures[1]
+
+
+def draw_ratios(
+    p: RealArray, effective: RealArray, mixtures: tuple[RealArray, RealArray], draws: RateDraws, *, seed: int
+) -> RealArray:
+    """Draw true ratios (patients, d) of patients with observed shares ``p`` of ``effective`` independent cells.
+
+    ``mixtures`` are those of CBLC and of the others, (patients, k) each. One draw pairs the patient's own chance with
+    one draw of the parameters.
+    """
+    mixture_cblc, mixture_other = mixtures
+    rng = np.random.default_rng(seed)
+    a, b = p * effective + 0.5, (1 - p) * effective + 0.5
+    size = (len(p), len(draws.correlation_cblc))
+    share = rng.beta(a[:, None], b[:, None], size=size)
+    tpr = draw_beta(mixture_cblc @ draws.rates.T, draws.correlation_cblc, rng)
+    fpr = draw_beta(mixture_other @ draws.rates.T, draws.correlation_other, rng)
+    recall_cblc = draw_beta(np.broadcast_to(draws.recall_cblc, size), draws.recall_correlation_cblc, rng)
+    recall_other = draw_beta(np.broadcast_to(draws.recall_other, size), draws.recall_correlation_other, rng)
+    # A drawn pair of rates that tells nothing leaves the ratio open: any value is as good as another.
+    found = adjusted_ratio(share, tpr, fpr)
+    open_ended = np.isnan(found)
+    if open_ended.any():
+        found[open_ended] = rng.uniform(size=int(open_ended.sum()))
+    return undo_detection(found, np.maximum(recall_cblc, _SMALLEST_RECALL), np.maximum(recall_other, _SMALLEST_RECALL))
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Point values of the rates, computed once for each model."""
+
+    rates: RealArray
+    confusion: RealArray
+    mixture_cblc: RealArray
+    mixture_other: RealArray
+    recall_cblc: float
+    recall_other: float
+    contrast: float
+
+    @staticmethod
+    def of(rates: ErrorRates) -> _Measured:
+        return _measured(rates)
+
+
+@lru_cache(maxsize=64)
+def _measured(rates: ErrorRates) -> _Measured:
+    counted, annotated = (np.asarray(table, dtype=np.float64).sum(axis=0) for table in (rates.counted, rates.annotated))
+    confusion = np.asarray(rates.confusion, dtype=np.float64)
+    by_kind = pooled_rates(rates)
+    sides = (rates.is_cblc, ~rates.is_cblc)
+    mixtures = [np.where(side, counted, 0.0) / max(counted[side].sum(), 1.0) for side in sides]
+    recalls = [float(counted[side].sum() / max(annotated[side].sum(), 1.0)) for side in sides]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = confusion / confusion.sum(axis=0)
+    contrast = float(mixtures[0] @ np.nan_to_num(by_kind) - mixtures[1] @ np.nan_to_num(by_kind))
+    both_sides = all(counted[side].sum() > 0 for side in sides)
+    return _Measured(
+        rates=np.nan_to_num(by_kind),
+        confusion=columns,
+        mixture_cblc=mixtures[0],
+        mixture_other=mixtures[1],
+        recall_cblc=max(recalls[0], _SMALLEST_RECALL),
+        recall_other=max(recalls[1], _SMALLEST_RECALL),
+        contrast=contrast if both_sides else 0.0,
+    )
+
+
+@lru_cache(maxsize=8)
+def _draws(rates: ErrorRates) -> RateDraws:
+    return draw_rates(rates, N_DRAWS, _SEED)

@@ -1,0 +1,53 @@
+"""What a bundle stores to correct and to call: error rates, threshold and rules, in one hashed file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, ValidationError
+
+from marrowscope.config import StageConfig
+from marrowscope.errors import BundleError
+from marrowscope.quantify.rates import ErrorRates
+from marrowscope.quantify.threshold import CallRules, StudyThreshold
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUANTIFICATION_FILE = "quantification.json"
+SCHEMA_VERSION = 1
+
+
+class Quantification(StageConfig):
+    """Error rates on patients the classifier never saw, and the study threshold learned on their ratios."""
+
+    schema_version: int = SCHEMA_VERSION
+    source: str = Field(description="which patients, in words: out-of-fold, or a cohort held back")
+    rates: ErrorRates
+    threshold: StudyThreshold | None = Field(default=None, description="none: no call is made")
+    threshold_missing: str = Field(default="", description="why there is no threshold")
+    call_rules: CallRules = Field(default_factory=CallRules)
+
+    def sentence(self) -> str:
+        """Say it in words, for a bundle's card."""
+        rates = self.rates
+        words = (
+            f"Error rates for the corrected ratio were measured on {rates.n_patients} patients ({self.source}), "
+            f"{sum(map(sum, rates.counted))} cells counted of {sum(map(sum, rates.annotated))}."
+        )
+        if self.threshold is None:
+            return f"{words} There is no study threshold: {self.threshold_missing or 'none was learned'}."
+        found = self.threshold
+        return (
+            f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
+            f"{found.n_aml} patients with AML and {found.n_other} without."
+        )
+
+
+def read_quantification(path: Path) -> Quantification:
+    """Read a quantification file. Raises BundleError when it is absent or not readable."""
+    try:
+        return Quantification.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        message = f"{path}: no readable error rates ({error}); export the bundle again"
+        raise BundleError(message) from error
