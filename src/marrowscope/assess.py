@@ -12,6 +12,7 @@ import polars as pl
 from marrowscope.aggregate import aggregate_patient
 from marrowscope.clusters import ASSUMED_CORRELATION
 from marrowscope.differential import nucleated_differential
+from marrowscope.flags import FlagRules, patient_flags
 from marrowscope.tables import conform
 from marrowscope.vocabulary import load_reference_ranges
 
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 
 
 def assess_patients(
-    patients: Sequence[Patient], fields: pl.DataFrame, cells: pl.DataFrame, vocabulary: Vocabulary
+    patients: Sequence[Patient],
+    fields: pl.DataFrame,
+    cells: pl.DataFrame,
+    vocabulary: Vocabulary,
+    *,
+    flag_rules: FlagRules | None = None,
 ) -> pl.DataFrame:
     """Give the patients table of ``patients``, in their order, from the fields and cells tables of a run."""
+    flag_rules = flag_rules or FlagRules()
     ranges = load_reference_ranges()
     known = ranges if ranges.vocabulary == vocabulary.name else None
     correlation = ASSUMED_CORRELATION
@@ -35,5 +42,6 @@ def assess_patients(
         own_fields, own_cells = fields.filter(of_patient), cells.filter(of_patient)
         kept = own_cells.filter(pl.col("reject_reason").is_null())
         counted = aggregate_patient(patient, own_fields, own_cells).row()
-        rows.append(counted | nucleated_differential(patient, kept, vocabulary, known, correlation) | {"flags": []})
+        row = counted | nucleated_differential(patient, kept, vocabulary, known, correlation)
+        rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")

@@ -65,6 +65,10 @@ class BundleSpec(StageConfig):
     segmenter: dict[str, Any] = Field(default_factory=dict, description="SegmenterConfig")
     crop: dict[str, Any] = Field(default_factory=dict, description="CropSpec")
     quality_rules: dict[str, Any] = Field(default_factory=dict, description="QualityRules")
+    flags: dict[str, Any] = Field(default_factory=dict, description="FlagRules; the package's own where it is empty")
+    stain_reference: dict[str, Any] = Field(
+        default_factory=dict, description="StainReference of the training fields; without it no stain is called far"
+    )
     categories_trained: tuple[str, ...] = Field(default=(), description="the others are never predicted")
     implied_prior: dict[str, float] = Field(default_factory=dict, description="category to share, sums to one")
     implied_prior_cblc: float | None = Field(default=None, ge=0, le=1, description="CBLC share that p_cblc assumes")

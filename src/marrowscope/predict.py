@@ -1,4 +1,4 @@
-"""Images to tables: decode, segment, quality rules, crop, classify, aggregate.
+"""Images to tables: decode, segment, quality rules, field measures, crop, classify, assess.
 
 The stages run as one stream. A reader thread decodes a few images ahead, each image's contours are cut and
 measured at once, and the classifier takes crops in batches that fill across images. No image outlives its crops,
@@ -32,6 +32,7 @@ from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import StageConfig, config_hash, validate_config
 from marrowscope.crop import CropSpec, cut_crop
 from marrowscope.errors import ImageError, ScaleError
+from marrowscope.flags import FlagRules, StainReference, field_flags, measure_field, stain_distance
 from marrowscope.imaging import decode_image, sha256_bytes
 from marrowscope.morphology import measure
 from marrowscope.quality import QualityRules, apply_quality_rules
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from marrowscope.cohort.inputs import InputImage
     from marrowscope.networks import Network
     from marrowscope.records import Detection, ImageArray
-    from marrowscope.vocabulary import Vocabulary
 
 _DECODED_AHEAD = 3
 STATUS_OK, STATUS_FAILED = "ok", "failed"
@@ -123,7 +123,7 @@ def predict(
             row["center"] = center_of[row["patient_id"]]
         fields = conform(pl.DataFrame(rows.fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
         cells = conform(pl.DataFrame(rows.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
-        patients = assess_patients(inputs.patients, fields, cells, opened.vocabulary)
+        patients = assess_patients(inputs.patients, fields, cells, opened.vocabulary, flag_rules=engine.flag_rules)
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
@@ -158,6 +158,12 @@ class CellEngine:
         self._vocabulary = bundle.vocabulary
         self._crop_spec = validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]")
         self._rules = validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]")
+        self.flag_rules = validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
+        self._stain = (
+            validate_config(StainReference, bundle.spec.stain_reference, where="bundle.toml [stain_reference]")
+            if bundle.spec.stain_reference
+            else None
+        )
         options = (config.backend, config.device, config.precision, config.threads)
         network = bundle.open_segmenter(*options)
         self._segmenter = Segmenter.from_bundle(bundle, network)
@@ -195,7 +201,10 @@ class CellEngine:
             return []
         height, width = image.shape[:2]
         reasons = apply_quality_rules(detections, self._rules, width, height, scale)
-        rows.fields.append(_field_row(decoded, scale, detections, reasons))
+        row = _field_row(decoded, scale, detections, reasons)
+        measures = measure_field(image, scale)
+        row |= _nan_to_none(measures | {"stain_distance": stain_distance(measures, self._stain)})
+        rows.fields.append(row | {"flags": field_flags(row, self.flag_rules)})
         crops = []
         for detection, reason in zip(detections, reasons, strict=True):
             row = _cell_row(decoded, detection, reason, scale)

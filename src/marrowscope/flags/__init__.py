@@ -1,0 +1,17 @@
+"""Quality flags: what a field's picture is like, how its stain compares with training, and what deserves a warning."""
+
+from marrowscope.flags.field import measure_field
+from marrowscope.flags.rules import FIELD_FLAGS, PATIENT_FLAGS, FlagRules, field_flags, patient_flags
+from marrowscope.flags.stain import StainReference, fit_stain_reference, stain_distance
+
+__all__ = [
+    "FIELD_FLAGS",
+    "PATIENT_FLAGS",
+    "FlagRules",
+    "StainReference",
+    "field_flags",
+    "fit_stain_reference",
+    "measure_field",
+    "patient_flags",
+    "stain_distance",
+]
