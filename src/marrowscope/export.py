@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import polars as pl
 from pydantic import Field
 
 from marrowscope.bundle import (
@@ -28,14 +29,16 @@ from marrowscope.bundle import (
     write_bundle,
 )
 from marrowscope.calibration import CALIBRATION_NAME, CROSSFIT_NAME, Calibration
+from marrowscope.cohort.folds import read_split
 from marrowscope.config import StageConfig, validate_config
 from marrowscope.crop import CropSpec
 from marrowscope.errors import BundleError, InputError, RunError
+from marrowscope.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
 from marrowscope.golden import make_golden
 from marrowscope.networks import open_network
 from marrowscope.quality import QualityRules
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
 from marrowscope.train.dataset import open_crop_set
 from marrowscope.train.export import Readout, check_parity, export_classifier, load_classifier
 from marrowscope.vocabulary import load_vocabulary
@@ -77,6 +80,7 @@ class BundleDescription(StageConfig):
         description="class shares the probabilities assume: 0 those of the training cells, 1 all equal, in between "
         "shares ** (1 - tau); none leaves them as trained. 0 had the smallest ratio error on validation patients",
     )
+    flags: FlagRules = Field(default_factory=FlagRules, description="thresholds of the quality flags")
     licences: dict[str, str] = Field(
         default_factory=lambda: {"segmenter": "AGPL-3.0-only (Ultralytics YOLO11)", "classifier": "not stated"},
         description="part of the bundle to its licence and attribution",
@@ -220,6 +224,8 @@ def _specify(
         segmenter=segmenter.model_dump(mode="json"),
         crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px).model_dump(mode="json"),
         quality_rules=rules.model_dump(mode="json"),
+        flags=description.flags.model_dump(mode="json"),
+        stain_reference=_stain_reference(members),
         categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
         implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),
         implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
@@ -390,6 +396,19 @@ def _fingerprint(record: JsonDict) -> JsonDict:
         "initial_weights": record["result"]["initial_weights"],
         "stages": record["stages"],
     }
+
+
+def _stain_reference(members: Sequence[Member]) -> JsonDict:
+    """Fit the stain of the fields that some member was trained on; nothing where a crop set did not measure them."""
+    measured = []
+    for member in members:
+        path = Path(member.record["crops"]) / TRAINING_FIELDS_NAME
+        if not path.is_file():
+            return {}
+        trained = [name for name, role in read_split(member.folder / SPLIT_NAME).items() if role == "train"]
+        measured.append(pl.read_parquet(path).filter(pl.col("patient_id").is_in(trained)))
+    reference = fit_stain_reference(pl.concat(measured).unique(maintain_order=True))
+    return {} if reference is None else reference.model_dump(mode="json")
 
 
 def _segmenter_files(segmenter: Path, network: Network) -> dict[str, Path | bytes]:

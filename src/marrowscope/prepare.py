@@ -5,6 +5,7 @@ A crop set is a folder of
     masks.npy     (n, s, s) bool, the cell's mask in the same frame
     cells.parquet a row per crop: where it comes from, what the expert called it, its morphology as measured
     missed.parquet a row per expert cell that no predicted contour matched
+    fields.parquet a row per field with a crop: how sharp, bright and stained it is
     prepare.json  crop specification, segmenter hash, counts
 Every expert polygon gives a crop with source "expert"; every predicted contour that matches one and passes the
 quality rules gives a crop with source "predicted" and the expert's code. Two passes: contours first, so that the
@@ -26,11 +27,12 @@ from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.crop import CropSpec, cut_crop, cut_crops
 from marrowscope.errors import InputError, ScaleError
+from marrowscope.flags import TRAINING_FIELDS_NAME, measure_field
 from marrowscope.imaging import read_image
 from marrowscope.match import match_contours
 from marrowscope.morphology import measure
 from marrowscope.quality import QualityRules, apply_quality_rules
-from marrowscope.tables import MORPHOLOGY_COLUMNS
+from marrowscope.tables import FIELD_MEASURES, MORPHOLOGY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,6 +66,12 @@ MISSED_SCHEMA: dict[str, pl.DataType] = {
     "field_id": pl.String(),
     "shape_index": pl.Int64(),
     "expert_code": pl.String(),
+}
+FIELDS_SCHEMA: dict[str, pl.DataType] = {
+    "field_id": pl.String(),
+    "patient_id": pl.String(),
+    "center": pl.String(),
+    **{name: pl.Float64() for name in FIELD_MEASURES if name != "stain_distance"},  # measured from these fields
 }
 
 
@@ -136,8 +144,9 @@ def prepare_crops(
         plans.append(plan)
     out.mkdir(parents=True, exist_ok=True)
     (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: while it is absent the crop set is not complete
-    cells = _cut_all(plans, spec, out, diagnosis_of, steps)
+    cells, measured = _cut_all(plans, spec, out, diagnosis_of, steps)
     cells.write_parquet(out / "cells.parquet")
+    measured.write_parquet(out / TRAINING_FIELDS_NAME)
     missed = _missed_table(plans)
     missed.write_parquet(out / "missed.parquet")
     n_predicted = int((cells["source"] == "predicted").sum())
@@ -215,14 +224,15 @@ def _plan_predicted(plan: _FieldPlan, segmenter: Segmenter, rules: QualityRules)
 
 def _cut_all(
     plans: Sequence[_FieldPlan], spec: CropSpec, out: Path, diagnosis_of: Mapping[str, str], steps: _Steps
-) -> pl.DataFrame:
-    """Cut every planned crop into the two memory-mapped arrays; gives the table in the same order."""
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cut every planned crop into the two memory-mapped arrays; gives cells in the same order, and fields measured."""
     n_crops = sum(len(plan.crops) for plan in plans)
     stored = spec.with_margin(STORED_CROP_PX)
     size = stored.size_px
     crops = np.lib.format.open_memmap(out / "crops.npy", mode="w+", dtype=np.uint8, shape=(n_crops, size, size, 3))
     masks = np.lib.format.open_memmap(out / "masks.npy", mode="w+", dtype=np.bool_, shape=(n_crops, size, size))
     rows: list[dict[str, str | float | None]] = []
+    measured: list[dict[str, str | float | None]] = []
     for plan in plans:
         field = plan.field
         if not plan.crops:
@@ -230,15 +240,15 @@ def _cut_all(
             continue
         image = read_image(field.path)
         fingerprint = image_fingerprint(image)
+        of_field = {"field_id": field.field_id, "patient_id": field.patient_id, "center": field.center}
+        measured.append(of_field | _finite(measure_field(image, plan.um_per_px)))
         window = slice(len(rows), len(rows) + len(plan.crops))
         contours = [item.contour_xy for item in plan.crops]
         crops[window], masks[window] = cut_crops(image, contours, plan.um_per_px, stored)
         rows += [
             {
                 "cell_id": f"{field.field_id}#{item.shape_index}/{item.source}",
-                "field_id": field.field_id,
-                "patient_id": field.patient_id,
-                "center": field.center,
+                **of_field,
                 "diagnosis": diagnosis_of[field.patient_id],
                 "image_sha256": field.sha256,
                 "image_dhash": fingerprint,
@@ -253,7 +263,7 @@ def _cut_all(
         steps.done_one()
     crops.flush()
     masks.flush()
-    return pl.DataFrame(rows, schema=CELLS_SCHEMA)
+    return pl.DataFrame(rows, schema=CELLS_SCHEMA), pl.DataFrame(measured, schema=FIELDS_SCHEMA)
 
 
 def _morphology(
@@ -269,6 +279,10 @@ def _morphology(
         "circularity": geometry.circularity(contour_xy),
         **measure(crop, contour_xy, um_per_px, spec.um_per_px),
     }
+    return _finite(values)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 

@@ -2,11 +2,12 @@
 
 from marrowscope.flags.field import measure_field
 from marrowscope.flags.rules import FIELD_FLAGS, PATIENT_FLAGS, FlagRules, field_flags, patient_flags
-from marrowscope.flags.stain import StainReference, fit_stain_reference, stain_distance
+from marrowscope.flags.stain import TRAINING_FIELDS_NAME, StainReference, fit_stain_reference, stain_distance
 
 __all__ = [
     "FIELD_FLAGS",
     "PATIENT_FLAGS",
+    "TRAINING_FIELDS_NAME",
     "FlagRules",
     "StainReference",
     "field_flags",

@@ -75,7 +75,7 @@ def _clipped_share(image: ImageArray) -> float:
     """Share of the pixels that are black or white in all three channels."""
     dark = cv2.countNonZero(cv2.inRange(image, (0, 0, 0), (_CLIPPED_LOW,) * 3))
     bright = cv2.countNonZero(cv2.inRange(image, (_CLIPPED_HIGH,) * 3, (255, 255, 255)))
-    return float(dark + bright) / (image.shape[0] * image.shape[1])
+    return float((dark + bright) / (image.shape[0] * image.shape[1]))
 
 
 def _at_fixed_scale(image: ImageArray, um_per_px: float) -> tuple[ImageArray, float]:

@@ -111,11 +111,13 @@ def _flags_of_fields(patient: Mapping[str, Any], fields: pl.DataFrame, rules: Fl
 
 
 def _few_cells(patient: Mapping[str, Any], rules: FlagRules) -> dict[str, Any] | None:
-    """Too few countable cells, or in too few fields; ``n_fields`` says in how many."""
+    """Too few countable cells, or else too few fields: the latter has ``n_fields``, equal to its value."""
     n_cells, n_fields = patient["n_countable"], patient["n_fields_counted"]
-    if n_cells >= rules.min_cells and n_fields >= rules.min_fields:
-        return None
-    return {"flag": "few_cells", "value": float(n_cells), "limit": float(rules.min_cells), "n_fields": n_fields}
+    if n_cells < rules.min_cells:
+        return {"flag": "few_cells", "value": float(n_cells), "limit": float(rules.min_cells), "n_fields": None}
+    if n_fields < rules.min_fields:
+        return {"flag": "few_cells", "value": float(n_fields), "limit": float(rules.min_fields), "n_fields": n_fields}
+    return None
 
 
 def _rejected_share(patient: Mapping[str, Any]) -> float | None:

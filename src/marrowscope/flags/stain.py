@@ -18,6 +18,9 @@ from marrowscope.config import StageConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+TRAINING_FIELDS_NAME = "fields.parquet"
+"""The measures of the training fields, in a crop set's folder."""
+
 DENSITIES = ("od_red", "od_green", "od_blue")
 
 _ASSUMED_SD, _ASSUMED_PATIENTS = 0.12, 5
