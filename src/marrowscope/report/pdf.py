@@ -1,0 +1,173 @@
+"""A patient's report as a PDF of two A4 pages: ``write_pdfs(run)`` writes one for every patient of a run.
+
+What a page says is made in ``pdf_document.py``, how it looks in ``templates/patient.typ``; here cells are cut from
+their fields and typst is run. Data reach the template as a JSON file beside it, never as part of its source. The
+files are PDF/A-2a and PDF/UA-1: for the archive, tagged for screen readers, and refused by the compiler where a
+glyph is missing. Files are written beside their place and moved there when all of them are complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from marrowscope.crop import CropSpec, cut_crop
+from marrowscope.errors import ImageError, InputError
+from marrowscope.imaging import decode_image, encode_image, sha256_bytes
+from marrowscope.report.fonts import HOW_TO_INSTALL, families_for, open_fonts
+from marrowscope.report.pages import file_names
+from marrowscope.report.pdf_document import choose_cells, patient_document
+from marrowscope.report.pictures import locate_image
+from marrowscope.report.words import load_words
+from marrowscope.runs import read_manifest
+from marrowscope.tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import typst
+
+    from marrowscope.records import ImageArray
+
+STANDARDS: list[Any] = ["a-2a", "ua-1"]
+TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
+"""What a gallery picture shows; 192 px on 13.6 mm are 358 dpi."""
+
+_UNSCALED_SIDE_PX = 192
+_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class PdfFonts:
+    """The fonts of one language, looked for before anything is written."""
+
+    fonts: typst.Fonts
+    families: tuple[str, ...]
+
+
+def find_pdf_fonts(language: str = "en", font_path: Path | None = None) -> PdfFonts:
+    """Find what a PDF in ``language`` needs. Raises DependencyError where typst or a Chinese font is missing."""
+    fonts = open_fonts(font_path)
+    return PdfFonts(fonts, tuple(families_for(language, fonts, font_path)))
+
+
+def write_pdfs(
+    run_dir: Path,
+    out: Path | None = None,
+    *,
+    language: str = "en",
+    font_path: Path | None = None,
+    images_root: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write ``<patient>.pdf`` for every patient of ``run_dir`` to ``out`` (default ``run_dir/pdf``); gives the paths.
+
+    ``images_root`` is where the images are now, when they have moved; a cell whose image is gone or has changed is
+    shown without its picture. Raises DependencyError where typst or a font is missing, InputError where no font
+    has a character of a patient's data, RunError where ``run_dir`` is no finished run; nothing is written then.
+    """
+    words, fonts = load_words(language), find_pdf_fonts(language, font_path)
+    manifest = read_manifest(run_dir)
+    fields = read_table(run_dir / "fields.parquet", "fields")
+    cells = read_table(run_dir / "cells.parquet", "cells")
+    patients = read_table(run_dir / "patients.parquet", "patients")
+    name_of = {key: Path(name).with_suffix(".pdf").name for key, name in file_names(patients["patient_id"]).items()}
+    out = out or run_dir / "pdf"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+        for index, row in enumerate(patients.iter_rows(named=True)):
+            of_patient = pl.col("patient_id") == row["patient_id"]
+            chosen = choose_cells(cells.filter(of_patient), [item["category"] for item in row["differential"] or ()])
+            document = patient_document(row, chosen, manifest, words, fonts.families)
+            tiles = cut_tiles(chosen.every, fields.filter(of_patient), images_root)
+            content = render_pdf(document, tiles, fonts, manifest.created_utc)
+            (Path(staging) / name_of[row["patient_id"]]).write_bytes(content)
+            if progress:
+                progress(index + 1, len(patients))
+        out.mkdir(exist_ok=True)
+        for row_id in patients["patient_id"]:
+            paths.append(out / name_of[row_id])
+            shutil.move(Path(staging) / name_of[row_id], paths[-1])
+    return paths
+
+
+def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
+    """Typeset one patient's document with its pictures (JPEG, by cell id); equal input gives equal bytes."""
+    import typst  # noqa: PLC0415  an extra: only a PDF needs it
+
+    with tempfile.TemporaryDirectory(prefix="marrowscope-pdf-") as folder:
+        root = Path(folder)
+        names = {cell_id: f"{index}.jpg" for index, cell_id in enumerate(sorted(tiles))}
+        for cell_id, name in names.items():
+            (root / name).write_bytes(tiles[cell_id])
+        (root / "data.json").write_text(json.dumps(_with_paths(document, names), ensure_ascii=False), encoding="utf-8")
+        template = files("marrowscope.report") / "templates" / "patient.typ"
+        (root / "patient.typ").write_bytes(template.read_bytes())
+        try:
+            return typst.compile(
+                root / "patient.typ",
+                root=root,
+                font_paths=fonts.fonts,
+                pdf_standards=STANDARDS,
+                timestamp=datetime.fromisoformat(created_utc),
+            )
+        except typst.TypstError as error:
+            if "could not be displayed" not in error.message:
+                raise
+            message = (
+                f"the PDF of patient {document['patient']}: found a character that no font here has "
+                f"({error.message.split('error: ')[-1]}), expected one that can be printed; {HOW_TO_INSTALL}"
+            )
+            raise InputError(message) from error
+
+
+def cut_tiles(
+    cells: Sequence[Mapping[str, Any]], fields: pl.DataFrame, images_root: Path | None = None
+) -> dict[str, bytes]:
+    """Cut the pictures of ``cells`` from their fields, one field in memory at once; gives JPEG bytes by cell id.
+
+    A field whose image is gone, unreadable, or no longer the one that was predicted gives no picture.
+    """
+    tiles: dict[str, bytes] = {}
+    for field in fields.iter_rows(named=True):
+        wanted = [cell for cell in cells if cell["field_id"] == field["field_id"]]
+        image = _field_image(field, images_root) if wanted else None
+        if image is None:
+            continue
+        scale = field["um_per_px"]
+        spec = TILE_SPEC if scale else CropSpec(side_um=_UNSCALED_SIDE_PX, size_px=TILE_SPEC.size_px)
+        for cell in wanted:
+            contour = np.asarray(cell["contour_xy"], dtype=np.float64).reshape(-1, 2)
+            tiles[cell["cell_id"]] = encode_image(cut_crop(image, contour, scale or 1.0, spec).image, ".jpg", _QUALITY)
+    return tiles
+
+
+def _field_image(field: Mapping[str, Any], images_root: Path | None) -> ImageArray | None:
+    """Read a field's image if it still is the one that was predicted."""
+    found = locate_image(Path(field["path"]), images_root)
+    try:
+        data = found.read_bytes() if found is not None else b""
+        return decode_image(data, field["path"]) if sha256_bytes(data) == field["sha256"] else None
+    except (OSError, ImageError):
+        return None
+
+
+def _with_paths(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Put the picture's file name in place of the cell's id everywhere, null where there is no picture."""
+
+    def placed(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{**cell, "path": names.get(cell["path"])} for cell in cells]
+
+    galleries = [{**gallery, "cells": placed(gallery["cells"])} for gallery in document["galleries"]]
+    groups = [{**group, "cells": placed(group["cells"])} for group in document["categories"]["groups"]]
+    return {**document, "galleries": galleries, "categories": {**document["categories"], "groups": groups}}
