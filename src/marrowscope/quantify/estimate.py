@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from marrowscope.clusters import design_effect
 from marrowscope.quantify.correct import MIN_CONTRAST, adjusted_ratio, composition, undo_detection
-from marrowscope.quantify.rates import ErrorRates, RateDraws, draw_beta, draw_rates, pooled_rates
+from marrowscope.quantify.rates import ErrorRates, RateDraws, draw_rates, rates_by_kind
+from marrowscope.quantify.spread import draw_beta
 
 RealArray = NDArray[np.float64]
 
@@ -152,7 +153,7 @@ class _Measured:
 def _measured(rates: ErrorRates) -> _Measured:
     counted, annotated = (np.asarray(table, dtype=np.float64).sum(axis=0) for table in (rates.counted, rates.annotated))
     confusion = np.asarray(rates.confusion, dtype=np.float64)
-    by_kind = pooled_rates(rates)
+    by_kind = rates_by_kind(rates)
     sides = (rates.is_cblc, ~rates.is_cblc)
     mixtures = [np.where(side, counted, 0.0) / max(counted[side].sum(), 1.0) for side in sides]
     recalls = [float(counted[side].sum() / max(annotated[side].sum(), 1.0)) for side in sides]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+from marrowscope.quantify.spread import draw_spread, spread_of_patients
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,7 @@ Table = tuple[tuple[int, ...], ...]
 SHRINKAGE_CELLS = 10.0
 """Cells of the pooled rate that a kind's own rate is mixed with: a kind of three cells has no rate of its own."""
 
-MAX_CORRELATION = 0.5
-_SMALLEST_RATE = 1e-4
+_SMALLEST = 1e-4
 TRUTH_COLUMNS = ("patient_id", "field_id", "code", "counted", "called_category", "called_cblc")
 
 
@@ -128,62 +128,75 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
                       kinds=kinds, correlation=correlation)  # fmt: skip
 
 
-def pooled_rates(rates: ErrorRates, weights: RealArray | None = None) -> RealArray:
-    """Rate (..., k) at which each kind is called CBLC, kinds of few cells mixed with the rate of all like them.
+def rates_by_kind(rates: ErrorRates) -> RealArray:
+    """Rate (k,) at which each kind is called CBLC; a kind of few cells or patients takes the rate of all like it.
 
-    ``weights`` (..., patients) are those of a draw; all 1 by default. Without a CBLC (or another) cell the rate is NaN.
+    A kind's own rate weighs as its effective number of cells, the pooled one as ``SHRINKAGE_CELLS``. NaN without a cell
+    of the side.
     """
-    weights = np.ones(rates.n_patients) if weights is None else weights
-    called, counted = (weights @ np.asarray(table, dtype=np.float64) for table in (rates.called, rates.counted))
-    found = np.empty_like(counted)
-    for side in (rates.is_cblc, ~rates.is_cblc):
-        n, x = counted[..., side], called[..., side]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pooled = x.sum(axis=-1, keepdims=True) / n.sum(axis=-1, keepdims=True)
-        found[..., side] = (x + SHRINKAGE_CELLS * pooled) / (n + SHRINKAGE_CELLS)
-    return found
+    a, b = _beta_of_kinds(rates, [_side_rate(rates, side) for side in (True, False)])
+    return np.asarray(a / (a + b), dtype=np.float64)
 
 
 def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:
-    """Draw the parameters ``n_draws`` times; the same seed gives the same draws."""
+    """Draw the parameters ``n_draws`` times; the same seed gives the same draws.
+
+    Pooled rates and recalls come from the bootstrap. A kind's rate is drawn from the Beta that its effective number of
+    cells allows: the bootstrap cannot see how unsure the rate of a kind of two patients is. Nor can it see how unsure
+    the spread of patients is: see ``spread``.
+    """
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.ones(rates.n_patients), size=n_draws) * rates.n_patients
-    by_kind = pooled_rates(rates, weights)
     counted, called, annotated = (
         np.asarray(table, dtype=np.float64) for table in (rates.counted, rates.called, rates.annotated)
     )
-    correlations, recalls, recall_correlations = [], [], []
+    by_kind, effective = rates_by_kind(rates), _effective_cells(rates)
+    pooled, correlations, recalls, recall_correlations = [], [], [], []
     for side in (rates.is_cblc, ~rates.is_cblc):
-        n, x = counted[:, side], called[:, side].sum(axis=1)
-        expected = by_kind[:, side] @ n.T  # (draws, patients)
-        correlations.append(_correlation(x, n.sum(axis=1), expected, weights))
-        outlined, found = annotated[:, side].sum(axis=1), n.sum(axis=1)
-        recall = (weights @ found) / np.maximum(weights @ outlined, _SMALLEST_RATE)
-        recalls.append(recall)
-        recall_correlations.append(_correlation(found, outlined, recall[:, None] * outlined, weights))
-    return RateDraws(by_kind, *correlations, *recalls, *recall_correlations)
+        outlined, found, x = (table[:, side].sum(axis=1) for table in (annotated, counted, called))
+        fitted = float((effective[side] / (effective[side] + SHRINKAGE_CELLS)).sum())
+        correlations.append(draw_spread(x, found, counted[:, side] @ by_kind[side], n_draws, rng, fitted=fitted))
+        usual = outlined * found.sum() / max(outlined.sum(), 1.0)
+        recall_correlations.append(draw_spread(found, outlined, usual, n_draws, rng))
+        recalls.append((weights @ found) / np.maximum(weights @ outlined, _SMALLEST))
+        pooled.append((weights @ x) / np.maximum(weights @ found, _SMALLEST))
+    a, b = _beta_of_kinds(rates, [values[:, None] for values in pooled])
+    drawn = rng.beta(np.maximum(a, _SMALLEST), np.maximum(b, _SMALLEST))
+    return RateDraws(drawn, *correlations, *recalls, *recall_correlations)
 
 
-def _correlation(x: RealArray, n: RealArray, expected: RealArray, weights: RealArray) -> RealArray:
-    """Intra-patient correlation (d,) beyond binomial chance, by the method of moments, cut to 0-0.5.
+def _side_rate(rates: ErrorRates, cblc: bool) -> RealArray:  # noqa: FBT001  one of two sides
+    side = rates.is_cblc == cblc
+    called, counted = (np.asarray(table, dtype=np.float64)[:, side].sum() for table in (rates.called, rates.counted))
+    return np.asarray(called / counted if counted else np.nan)
 
-    ``x`` and ``n`` (patients,), ``expected`` number of successes and ``weights`` (d, patients). The mean was fitted on
-    the same patients: the squares are scaled by M / (M - 1).
+
+def _beta_of_kinds(rates: ErrorRates, pooled: Sequence[RealArray]) -> tuple[RealArray, RealArray]:
+    """Parameters (..., k) of the Beta of each kind's rate: its effective calls, and cells of the pooled rate.
+
+    ``pooled`` is the rate of all CBLC and that of all others, (..., 1) or a number.
     """
-    used = n > 0
-    n_patients = max(int(used.sum()), 2)
-    n, x, expected, weights = n[used], x[used], expected[:, used], weights[:, used]
-    variance = expected * (1 - expected / n)
-    excess = weights * ((x - expected) ** 2 * n_patients / (n_patients - 1) - variance)
-    scale = (weights * (n - 1) * variance).sum(axis=1)
-    found = np.divide(excess.sum(axis=1), scale, out=np.zeros(len(scale)), where=scale > 0)
-    return np.asarray(np.clip(found, 0.0, MAX_CORRELATION), dtype=np.float64)
+    effective = _effective_cells(rates)
+    own = _own_rates(rates)
+    prior = np.where(rates.is_cblc, *(np.asarray(value) for value in pooled))
+    return own * effective + SHRINKAGE_CELLS * prior, (1 - own) * effective + SHRINKAGE_CELLS * (1 - prior)
 
 
-def draw_beta(mean: RealArray, correlation: RealArray, rng: np.random.Generator) -> RealArray:
-    """Draw a new patient's rate around ``mean`` with the given intra-patient correlation; the mean itself at 0."""
-    mean = np.clip(mean, _SMALLEST_RATE, 1 - _SMALLEST_RATE)
-    spread = np.broadcast_to(correlation, mean.shape) > _SMALLEST_RATE
-    concentration = np.where(spread, 1 / np.where(spread, correlation, 1.0) - 1, 1.0)
-    drawn = rng.beta(np.maximum(mean * concentration, 1e-6), np.maximum((1 - mean) * concentration, 1e-6))
-    return np.asarray(np.where(spread, drawn, mean), dtype=np.float64)
+def _own_rates(rates: ErrorRates) -> RealArray:
+    counted, called = (np.asarray(table, dtype=np.float64).sum(axis=0) for table in (rates.counted, rates.called))
+    return np.divide(called, counted, out=np.zeros(len(rates.kinds)), where=counted > 0)
+
+
+def _effective_cells(rates: ErrorRates) -> RealArray:
+    """Give how many independent cells those of each kind are worth (k,).
+
+    A patient's cells of a kind share the patient's own deviation: n of them are worth n / (1 + (n - 1) corr).
+    """
+    counted, called = (np.asarray(table, dtype=np.float64) for table in (rates.counted, rates.called))
+    own = _own_rates(rates)
+    effective = np.zeros(len(rates.kinds))
+    for side in (rates.is_cblc, ~rates.is_cblc):
+        n = counted[:, side]
+        correlation = float(spread_of_patients(called[:, side].sum(axis=1), n.sum(axis=1), n @ own[side]))
+        effective[side] = (n / (1 + np.maximum(n - 1, 0) * correlation)).sum(axis=0)
+    return effective
