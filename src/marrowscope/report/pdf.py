@@ -18,22 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from marrowscope.crop import CropSpec, cut_crop
 from marrowscope.errors import ImageError, InputError
 from marrowscope.imaging import decode_image, encode_image, sha256_bytes
 from marrowscope.report.fonts import HOW_TO_INSTALL, families_for, open_fonts
 from marrowscope.report.pages import file_names
-from marrowscope.report.pdf_document import choose_cells, patient_document
+from marrowscope.report.patient_tables import PatientTables
+from marrowscope.report.pdf_document import patient_document
+from marrowscope.report.pdf_gallery import choose_cells
 from marrowscope.report.pictures import locate_image
 from marrowscope.report.words import load_words
 from marrowscope.runs import read_manifest
-from marrowscope.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import polars as pl
     import typst
 
     from marrowscope.records import ImageArray
@@ -77,27 +78,25 @@ def write_pdfs(
     """
     words, fonts = load_words(language), find_pdf_fonts(language, font_path)
     manifest = read_manifest(run_dir)
-    fields = read_table(run_dir / "fields.parquet", "fields")
-    cells = read_table(run_dir / "cells.parquet", "cells")
-    patients = read_table(run_dir / "patients.parquet", "patients")
-    name_of = {key: Path(name).with_suffix(".pdf").name for key, name in file_names(patients["patient_id"]).items()}
+    tables = PatientTables(run_dir)
+    pages = file_names(row["patient_id"] for row in tables.rows)
+    name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
     out = out or run_dir / "pdf"
     out.parent.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
-        for index, row in enumerate(patients.iter_rows(named=True)):
-            of_patient = pl.col("patient_id") == row["patient_id"]
-            chosen = choose_cells(cells.filter(of_patient), [item["category"] for item in row["differential"] or ()])
+        for index, row in enumerate(tables.rows):
+            patient_id = row["patient_id"]
+            chosen = choose_cells(tables.cells(patient_id), [item["category"] for item in row["differential"] or ()])
             document = patient_document(row, chosen, manifest, words, fonts.families)
-            tiles = cut_tiles(chosen.every, fields.filter(of_patient), images_root)
+            tiles = cut_tiles(chosen.every, tables.fields(patient_id), images_root)
             content = render_pdf(document, tiles, fonts, manifest.created_utc)
-            (Path(staging) / name_of[row["patient_id"]]).write_bytes(content)
+            (Path(staging) / name_of[patient_id]).write_bytes(content)
             if progress:
-                progress(index + 1, len(patients))
+                progress(index + 1, len(tables.rows))
         out.mkdir(exist_ok=True)
-        for row_id in patients["patient_id"]:
-            paths.append(out / name_of[row_id])
-            shutil.move(Path(staging) / name_of[row_id], paths[-1])
+        paths = [out / name for name in name_of.values()]
+        for path in paths:
+            shutil.move(Path(staging) / path.name, path)
     return paths
 
 

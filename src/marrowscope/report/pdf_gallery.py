@@ -1,0 +1,81 @@
+"""The cells that a patient's PDF shows: which, in which order, and what stands below each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from marrowscope.report.marks import UNCERTAIN_BELOW
+from marrowscope.report.palette import OTHER, category_color
+from marrowscope.report.pdf_text import plain, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
+
+    from marrowscope.report.words import Words
+
+TILE_MM, GAP_MM = 13.6, 1.5
+TILES_PER_ROW, TILES_PER_GROUP, GROUPS_PER_ROW = 12, 3, 4
+N_CERTAIN, N_LEAST_CERTAIN, N_NEAR_MISSES = 2 * TILES_PER_ROW, TILES_PER_ROW, TILES_PER_ROW
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The cells of the galleries, rows of the cells table, each kind the most telling first."""
+
+    certain: tuple[Mapping[str, Any], ...]
+    least_certain: tuple[Mapping[str, Any], ...]
+    near_misses: tuple[Mapping[str, Any], ...]
+    by_category: Mapping[str, tuple[Mapping[str, Any], ...]]
+
+    @property
+    def every(self) -> tuple[Mapping[str, Any], ...]:
+        """Every chosen cell once."""
+        called = (*self.certain, *self.least_certain)
+        cells = (*called, *self.near_misses, *(cell for group in self.by_category.values() for cell in group))
+        return tuple({cell["cell_id"]: cell for cell in cells}.values())
+
+
+def choose_cells(cells: pl.DataFrame, categories: Sequence[str]) -> Chosen:
+    """Choose the cells to show: most and least certain CBLC, nearest to a call, most certain of each of ``categories``.
+
+    Ties are broken by the cell's id, so that a page is the same each time it is made.
+    """
+    rows = [row for row in cells.iter_rows(named=True) if row["reject_reason"] is None]
+    by_cblc = sorted(rows, key=lambda row: (-(row["p_cblc"] or 0.0), row["cell_id"]))
+    by_category = sorted(rows, key=lambda row: (-certainty(row), row["cell_id"]))
+    called = tuple(row for row in by_cblc if row["is_cblc"])
+    return Chosen(
+        certain=called[:N_CERTAIN],
+        least_certain=called[N_CERTAIN:][-N_LEAST_CERTAIN:],
+        near_misses=tuple(row for row in by_cblc if not row["is_cblc"])[:N_NEAR_MISSES],
+        by_category={
+            name: tuple(row for row in by_category if row["category"] == name)[:TILES_PER_GROUP] for name in categories
+        },
+    )
+
+
+def certainty(cell: Mapping[str, Any]) -> float:
+    """Probability of the cell's likeliest category, 0-1."""
+    return max(cell["p_category"] or (0.0,))
+
+
+def tile(cell: Mapping[str, Any], lineage_of: Mapping[str, str], words: Words, key: str) -> dict[str, Any]:
+    """Give one cell: its picture's key, what is printed below (``key`` says which probability), what it is in words."""
+    category, p = cell["category"] or OTHER, certainty(cell)
+    p_cblc = cell["p_cblc"] or 0.0
+    uncertain = bool(cell["contradiction"]) or p < UNCERTAIN_BELOW or (cell["is_cblc"] and p_cblc < UNCERTAIN_BELOW)
+    label = f"{category} {p_cblc if key == 'p_cblc' else p:.2f}"
+    called = words.strings(
+        "cell.is_cblc" if cell["is_cblc"] else "cell.is_countable" if cell["is_countable"] else "cell.not_countable"
+    )
+    told = {"category": category, "p": f"{p:.2f}", "p_cblc": f"{p_cblc:.2f}", "called": called}
+    return {
+        "path": cell["cell_id"],
+        "label": printable(label + (" ?" if uncertain else "")),
+        "mark": uncertain,
+        "color": category_color(category, lineage_of.get(category, "other")),
+        "alt": printable(plain(words.text("cell.called", **told))),
+    }
