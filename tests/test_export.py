@@ -5,6 +5,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,9 +14,11 @@ import onnx  # noqa: E402
 
 from marrowscope.bundle import load_bundle  # noqa: E402
 from marrowscope.calibration import apply_temperature  # noqa: E402
+from marrowscope.cohort.folds import read_split  # noqa: E402
 from marrowscope.errors import BundleError, InputError, RunError  # noqa: E402
 from marrowscope.export import BundleDescription, _check_segmenter, _members, export_bundle  # noqa: E402
 from marrowscope.fit import fit_classifier  # noqa: E402
+from marrowscope.flags import FlagRules, fit_stain_reference  # noqa: E402
 from marrowscope.golden import check_golden  # noqa: E402
 from marrowscope.imaging import sha256_file  # noqa: E402
 from marrowscope.networks import available_backends, open_network  # noqa: E402
@@ -136,6 +139,8 @@ def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path
     assert sum(bundle.spec.implied_prior.values()) == pytest.approx(1)
     assert bundle.spec.crop == {"side_um": pytest.approx(9.6), "size_px": 32}
     assert bundle.spec.quality_rules["min_circularity"] == 0.5
+    assert bundle.spec.flags == FlagRules().model_dump(mode="json")
+    assert bundle.spec.stain_reference == {}  # a crop set whose fields were not measured
     assert bundle.spec.metrics["classifier-1"]["n_crops"] == 10
     for backend in available_backends():
         assert check_golden(bundle, backend).passed
@@ -150,6 +155,31 @@ def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path
         assert expected in card
     assert "$" not in card
     assert str(folder) not in card + (tmp_path / "bundle" / "bundle.toml").read_text(encoding="utf-8")
+
+
+def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in_the_bundle(
+    folder: Path, tmp_path: Path
+) -> None:
+    segmenter = folder / "segmenter" / "segmenter.onnx"
+    described = BundleDescription(flags=FlagRules(max_lymphoid=0.4))
+    training = [name for name, role in read_split(folder / "run" / "split.csv").items() if role == "train"]
+    densities = np.random.default_rng(0).uniform(0.1, 1.0, (6, 3))
+    measured = pl.DataFrame(densities, schema=["od_red", "od_green", "od_blue"]).with_columns(
+        field_id=pl.Series([f"p{number}/f0" for number in range(6)]),
+        patient_id=pl.Series([f"p{number}" for number in range(6)]),
+        center=pl.lit("c0"),
+    )
+    path = folder / "crops" / "fields.parquet"
+    measured.write_parquet(path)
+    try:
+        bundle = export_bundle([folder / "run"], segmenter, tmp_path / "bundle", description=described)
+    finally:
+        path.unlink()
+    expected = fit_stain_reference(measured.filter(pl.col("patient_id").is_in(training)))
+    assert expected is not None
+    assert expected.n_patients == len(training) < 6
+    assert bundle.spec.flags == described.flags.model_dump(mode="json")
+    assert bundle.spec.stain_reference == expected.model_dump(mode="json")
 
 
 def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: Path) -> None:
@@ -248,7 +278,7 @@ def test_the_graph_scales_the_likelihood_and_not_the_prior(
     for head, prior in read_priors(weights)[1].items():
         with np.errstate(divide="ignore"):
             log_p = np.log(plain[f"p_{head}"].astype(np.float64))
-        wanted = prior.implied if decision_tau is None else prior.trained
+        wanted = prior.implied if decision_tau is None else prior.wanted
         expected = apply_temperature(log_p, prior.implied, wanted, TEMPERATURES[head])
         np.testing.assert_allclose(found[f"p_{head}"], expected, atol=1e-5)
         assert json.loads(network.metadata["implied_prior"])[head] == pytest.approx(wanted.tolist())

@@ -11,9 +11,10 @@ from marrowscope import geometry
 from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.crop import CropSpec, cut_crop
 from marrowscope.errors import InputError, ScaleError
+from marrowscope.flags import measure_field
 from marrowscope.imaging import read_image, write_image
 from marrowscope.morphology import measure
-from marrowscope.prepare import CELLS_SCHEMA, STORED_CROP_PX, prepare_crops
+from marrowscope.prepare import CELLS_SCHEMA, FIELDS_SCHEMA, STORED_CROP_PX, prepare_crops
 from marrowscope.quality import QualityRules
 from marrowscope.records import Annotation, ContourArray, Detection, Field, ImageArray, Patient
 from marrowscope.segment.config import SegmenterConfig
@@ -78,6 +79,15 @@ def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, 
     expected = cut_crop(read_image(field.path), circle(98, 101, 41), 0.15, stored)
     assert np.array_equal(crops[4], expected.image)
     assert np.array_equal(masks[4], expected.mask)
+
+
+def test_every_field_with_a_crop_is_measured_as_prediction_measures_it(field: Field, tmp_path: Path) -> None:
+    empty = replace(field, field_id="P1/b", annotations=())
+    prepared = prepare_crops(PATIENTS, [field, empty], tmp_path / "crops")
+    measured = pl.read_parquet(prepared.folder / "fields.parquet")
+    assert measured.schema == pl.Schema(FIELDS_SCHEMA)
+    expected = {"field_id": "P1/a", "patient_id": "P1", "center": "A"} | measure_field(read_image(field.path), 0.15)
+    assert measured.to_dicts() == [expected]
 
 
 @pytest.mark.parametrize("um_per_px", [0.15, 0.137])
