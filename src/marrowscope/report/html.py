@@ -1,81 +1,136 @@
 """Write the report of a run: ``index.html`` for the cohort, ``patients/<id>.html`` for every patient.
 
 Each page stands alone: style, script, pictures and figures are inside it, and its security policy forbids every
-request. All text from tables and manifest is escaped by the templates. A report is written beside its place and
-moved there when it is complete.
+request and every script but its own. All text from tables and manifest is escaped by the templates. A report is
+written beside its place and moved there when it is complete.
+
+Patients are read, rendered and written one by one, so that memory does not grow with their number; with ``workers``
+they are shared among processes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-import polars as pl
-from markupsafe import Markup
+import cv2
 
-from marrowscope.aggregate import INTERVAL_SCOPE
 from marrowscope.errors import RunError
-from marrowscope.report.pages import UNCERTAIN_BELOW, PatientPage, file_names, patient_page, reason_words
-from marrowscope.report.palette import LINEAGE_COLORS, category_names
-from marrowscope.report.pictures import CELL_SPEC, FieldPicture, field_picture
-from marrowscope.runs import Manifest, read_manifest
-from marrowscope.tables import read_table
+from marrowscope.report.cohort_page import cohort_page
+from marrowscope.report.environment import asset, page_environment
+from marrowscope.report.pages import PatientPage, file_names, patient_page
+from marrowscope.report.patient_tables import PatientTables
+from marrowscope.report.pictures import FieldPicture, field_picture, shrink_factors
+from marrowscope.report.strings import load_strings
+from marrowscope.report.words import Words, load_words
+from marrowscope.runs import read_manifest
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-RESEARCH_USE = "For research use only. marrowscope supports a qualified person; it does not diagnose."
+    import jinja2
+
+__all__ = ["RESEARCH_USE", "asset", "write_report"]
+
+RESEARCH_USE = load_strings()("research_use")
 GENERATOR = '<meta name="generator" content="marrowscope'
 _PICTURE_THREADS = 2
+_FEWEST_FOR_WORKERS = 6
+"""Fewer patients are done before a second process has started."""
 
 
 def write_report(
     run_dir: Path,
     out: Path | None = None,
     *,
+    lang: str = "en",
     images_root: Path | None = None,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the report of ``run_dir`` to ``out`` (default ``run_dir/report``); gives the path of index.html.
 
-    ``images_root`` is where the images are now, when they have moved. A field whose image is gone or has changed is
-    shown without its picture. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds something that
-    is no report.
+    ``lang`` is the language of every page, ``en`` or ``zh``. ``images_root`` is where the images are now, when they
+    have moved; a field whose image is gone or has changed is shown without its picture. ``workers`` processes share
+    the patients; above 1 the calling script needs the guard ``if __name__ == "__main__"``.
+
+    Raises RunError when ``run_dir`` is no finished run, or ``out`` holds something that is no report, and ConfigError
+    for an unknown language.
     """
-    manifest = read_manifest(run_dir)
-    fields = read_table(run_dir / "fields.parquet", "fields")
-    cells = read_table(run_dir / "cells.parquet", "cells")
-    patients = read_table(run_dir / "patients.parquet", "patients")
+    job = _Job(run_dir, lang, images_root)
+    rows = job.tables.rows
     out = out or run_dir / "report"
     staging = _staging_folder(out)
-    environment = _environment(manifest)
-    file_of = file_names(patients["patient_id"].to_list())
-    names = category_names(load_vocabulary())
-    rows = list(patients.iter_rows(named=True))
     (staging / "patients").mkdir()
-    for index, row in enumerate(rows):
-        of_patient = pl.col("patient_id") == row["patient_id"]
-        page = patient_page(row, file_of[row["patient_id"]], fields.filter(of_patient), cells.filter(of_patient), names)
-        neighbours = {
-            "previous": rows[index - 1] if index else None,
-            "following": rows[index + 1] if index + 1 < len(rows) else None,
-        }
-        text = render_patient(environment, page, _pictures(page, images_root), file_of, neighbours)
-        (staging / "patients" / page.file_name).write_text(text, encoding="utf-8")
+    for done, (name, text) in enumerate(_patient_pages(job, workers), start=1):
+        (staging / "patients" / name).write_text(text, encoding="utf-8")
         if progress:
-            progress(index + 1, len(rows))
-    failed = fields.filter(pl.col("status") != "ok").to_dicts()
-    index_text = environment.get_template("index.html.j2").render(rows=rows, file_of=file_of, failed=failed)
-    (staging / "index.html").write_text(index_text, encoding="utf-8")
+            progress(done, len(rows))
+    (staging / "index.html").write_text(job.index(), encoding="utf-8")
     if out.exists():
         shutil.rmtree(out)
     staging.replace(out)
     return out / "index.html"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is needed to render any page of one run; a process makes its own from the three values."""
+
+    run_dir: Path
+    lang: str
+    images_root: Path | None
+
+    @cached_property
+    def words(self) -> Words:
+        return load_words(self.lang)
+
+    @cached_property
+    def environment(self) -> jinja2.Environment:
+        return page_environment(read_manifest(self.run_dir), self.words)
+
+    @cached_property
+    def tables(self) -> PatientTables:
+        return PatientTables(self.run_dir)
+
+    @cached_property
+    def file_of(self) -> dict[str, str]:
+        return file_names([row["patient_id"] for row in self.tables.rows])
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        return load_vocabulary().categories
+
+    def index(self) -> str:
+        """Render the cohort's page."""
+        return self.environment.get_template("index.html.j2").render(
+            page=cohort_page(self.tables.rows), file_of=self.file_of, failed=self.tables.failed
+        )
+
+    def patient(self, index: int, threads: int = _PICTURE_THREADS) -> tuple[str, str]:
+        """Render the page of the patient in row ``index``; gives its file name and its text."""
+        rows, patient_id = self.tables.rows, self.tables.rows[index]["patient_id"]
+        page = patient_page(
+            rows[index],
+            self.file_of[patient_id],
+            self.tables.fields(patient_id),
+            self.tables.cells(patient_id),
+            self.words,
+            self.categories,
+        )
+        neighbours = {
+            "previous": rows[index - 1] if index else None,
+            "following": rows[index + 1] if index + 1 < len(rows) else None,
+        }
+        pictures = _pictures(page, self.images_root, threads)
+        return page.file_name, render_patient(self.environment, page, pictures, self.file_of, neighbours)
 
 
 def render_patient(
@@ -86,7 +141,7 @@ def render_patient(
     neighbours: Mapping[str, Any],
 ) -> str:
     """Render one patient's page; ``pictures`` by field number, as ``_pictures`` gives them."""
-    wanted = _gallery_by_field(page)
+    wanted = _pictured_by_field(page)
     uri_of = {
         mark.cell_id: uri
         for number, picture in pictures.items()
@@ -97,11 +152,12 @@ def render_patient(
     )
 
 
-def _pictures(page: PatientPage, images_root: Path | None) -> dict[int, FieldPicture]:
+def _pictures(page: PatientPage, images_root: Path | None, threads: int) -> dict[int, FieldPicture]:
     """Read a patient's fields, a few at a time, and cut the gallery's cells; one patient is in memory at once."""
-    wanted = _gallery_by_field(page)
+    wanted = _pictured_by_field(page)
     readable = [field for field in page.fields if field.failed is None]
-    with ThreadPoolExecutor(max_workers=_PICTURE_THREADS, thread_name_prefix="report") as pool:
+    factors = shrink_factors(readable)
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="report") as pool:
         pictures = pool.map(
             lambda field: field_picture(
                 Path(field.path),
@@ -109,48 +165,55 @@ def _pictures(page: PatientPage, images_root: Path | None) -> dict[int, FieldPic
                 field.um_per_px,
                 [mark.contour_xy for mark in wanted.get(field.number, ())],
                 images_root,
+                factors[field.number],
             ),
             readable,
         )
         return {field.number: picture for field, picture in zip(readable, pictures, strict=True)}
 
 
-def _gallery_by_field(page: PatientPage) -> dict[int, list[Any]]:
-    """Group the gallery's cells by field number, in gallery order."""
+def _pictured_by_field(page: PatientPage) -> dict[int, list[Any]]:
+    """Group the cells that need a picture by field number."""
     groups: dict[int, list[Any]] = {}
-    for mark in page.gallery:
+    for mark in page.pictured:
         groups.setdefault(mark.field_number, []).append(mark)
     return groups
 
 
-def _environment(manifest: Manifest) -> jinja2.Environment:
-    """Templates of the package, every value escaped, with what all pages share."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("marrowscope.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["percent"] = lambda value, digits=1: "none" if value is None else f"{100 * value:.{digits}f}%"
-    environment.filters["reason_words"] = reason_words
-    environment.globals.update(
-        manifest=manifest,
-        research_use=RESEARCH_USE,
-        interval_scope=INTERVAL_SCOPE,
-        uncertain_below=UNCERTAIN_BELOW,
-        crop_um=CELL_SPEC.side_um,
-        lineage_colors=LINEAGE_COLORS,
-        style=asset("report.css"),
-        script=asset("sort.js"),
-    )
-    return environment
+def _patient_pages(job: _Job, workers: int) -> Iterator[tuple[str, str]]:
+    """Render every patient's page, in order; in processes of their own where that pays."""
+    indices = range(len(job.tables.rows))
+    if workers <= 1 or len(indices) < _FEWEST_FOR_WORKERS:
+        yield from map(job.patient, indices)
+        return
+    # Spawned, not forked: polars holds threads that a fork would leave locked.
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(job.run_dir, job.lang, job.images_root),
+    ) as pool:
+        waiting = deque(pool.submit(_work, index) for index in indices[: 2 * workers])
+        for index in indices:  # a few ahead of the one that is written, so that finished pages do not pile up
+            yield waiting.popleft().result()
+            if index + 2 * workers < len(indices):
+                waiting.append(pool.submit(_work, index + 2 * workers))
 
 
-def asset(name: str) -> Markup:
-    """Give a file of the package as trusted text."""
-    text = (files("marrowscope.report") / "templates" / name).read_text(encoding="utf-8")
-    return Markup(text)  # noqa: S704  our own file
+_worker_job: _Job | None = None
+
+
+def _start_worker(run_dir: Path, lang: str, images_root: Path | None) -> None:
+    global _worker_job  # noqa: PLW0603  one job a process, made once
+    cv2.setNumThreads(1)
+    _worker_job = _Job(run_dir, lang, images_root)
+
+
+def _work(index: int) -> tuple[str, str]:
+    if _worker_job is None:
+        message = "a report's process was given a patient before its run"
+        raise RunError(message)
+    return _worker_job.patient(index, threads=1)
 
 
 def _staging_folder(out: Path) -> Path:

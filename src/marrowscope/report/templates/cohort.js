@@ -34,13 +34,38 @@
       sort(column, kind, descending);
     });
   });
+
   const filter = document.querySelector(".filter");
-  filter.hidden = false;
-  filter.querySelector("input").addEventListener("input", (event) => {
-    const words = event.target.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-    for (const row of body.rows) {
-      const text = [...row.cells].slice(0, 4).map((cell) => cell.textContent).join(" ").toLocaleLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
+  const search = filter.querySelector("input");
+  const selects = [...filter.querySelectorAll("select")];
+  const shown = filter.querySelector("output");
+  const fits = (row, column, wanted) => {
+    const found = row.dataset[column] ?? "";
+    if (column !== "flags") return found === wanted;
+    if (wanted === "*" || wanted === "-") return (found !== "") === (wanted === "*");
+    return found.split(" ").includes(wanted);
+  };
+  const apply = () => {
+    const words = search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+    const rows = [...body.rows].filter((row) => row.dataset.call);
+    let n = 0;
+    for (const row of rows) {
+      const text = row.textContent.toLocaleLowerCase();
+      const found = words.every((word) => text.includes(word))
+        && selects.every((select) => !select.value || fits(row, select.dataset.column, select.value));
+      row.hidden = !found;
+      n += found;
     }
+    shown.textContent = n < rows.length ? shown.dataset.text.replace("#", n) : "";
+  };
+  filter.hidden = false;
+  search.addEventListener("input", apply);
+  selects.forEach((select) => select.addEventListener("change", apply));
+  filter.querySelector(".clear").addEventListener("click", () => {
+    search.value = "";
+    selects.forEach((select) => { select.value = ""; });
+    apply();
+    search.focus();
   });
+  apply(); // a browser may keep what was typed when the page is loaded again
 })();

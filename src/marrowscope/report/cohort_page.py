@@ -1,0 +1,130 @@
+"""The cohort's page: a line a patient, and the ratios by diagnosis and by center as strips of marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from marrowscope.report.verdict import Ratio, call_of, shown_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_BIN = 0.012
+"""Marks nearer than this on the scale (0-1) stand above each other."""
+
+_MOST_STACKED = 9
+
+
+@dataclass(frozen=True, slots=True)
+class CohortRow:
+    """One patient's line."""
+
+    row: Mapping[str, Any]
+    ratio: Ratio
+    call: str
+    flags: tuple[str, ...]
+
+    @property
+    def n_left_out(self) -> int:
+        """Contours refused and cells that are not countable."""
+        return (self.row["n_rejected"] or 0) + (self.row["n_not_countable"] or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One patient of a strip: place on the scale (0-1) and position in its stack, from 0."""
+
+    patient_id: str
+    share: float
+    level: int
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The patients of one diagnosis or center; without a ratio a patient has no dot and is counted."""
+
+    name: str
+    n: int
+    dots: tuple[Dot, ...]
+    median: float | None
+    lowest: float | None
+    highest: float | None
+
+    @property
+    def levels(self) -> int:
+        """How many dots stand above each other at most."""
+        return 1 + max((dot.level for dot in self.dots), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class CohortPage:
+    """What the cohort's page prints; ``threshold`` is None where the bundle has none."""
+
+    rows: tuple[CohortRow, ...]
+    by_diagnosis: tuple[Strip, ...]
+    by_center: tuple[Strip, ...]
+    threshold: Ratio | None
+    n_without_ratio: int
+    is_corrected: bool
+
+    def values(self, column: str) -> list[str]:
+        """Give what a filter of ``column`` offers: the values found, in order."""
+        return sorted({str(item.row[column]) for item in self.rows if item.row[column]}, key=str.casefold)
+
+    @property
+    def calls(self) -> list[str]:
+        """The calls that occur, in the order of their first patient."""
+        return list(dict.fromkeys(item.call for item in self.rows))
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags that occur."""
+        return sorted({flag for item in self.rows for flag in item.flags})
+
+
+def cohort_page(rows: Sequence[Mapping[str, Any]]) -> CohortPage:
+    """Make the page's record from the rows of the patients table."""
+    lines = tuple(
+        CohortRow(row, shown_ratio(row), call_of(row), tuple(item["flag"] for item in row["flags"] or ()))
+        for row in rows
+    )
+    known = next((row for row in rows if row["threshold"] is not None), None)
+    return CohortPage(
+        rows=lines,
+        by_diagnosis=strips(lines, "diagnosis"),
+        by_center=strips(lines, "center"),
+        threshold=Ratio(known["threshold"], known["threshold_lower"], known["threshold_upper"]) if known else None,
+        n_without_ratio=sum(line.ratio.share is None for line in lines),
+        is_corrected=any(row["corrected_ratio"] is not None for row in rows),
+    )
+
+
+def strips(lines: Sequence[CohortRow], column: str) -> tuple[Strip, ...]:
+    """Give a strip for each value of ``column``, the highest median first and those without a ratio last."""
+    groups: dict[str, list[CohortRow]] = {}
+    for line in lines:
+        groups.setdefault(str(line.row[column] or "–"), []).append(line)
+    made = [_strip(name, group) for name, group in groups.items()]
+    return tuple(sorted(made, key=lambda item: (item.median is None, -(item.median or 0.0), item.name)))
+
+
+def _strip(name: str, lines: Sequence[CohortRow]) -> Strip:
+    placed = sorted(
+        ((line.ratio.share, line) for line in lines if line.ratio.share is not None),
+        key=lambda pair: (pair[0], pair[1].row["patient_id"]),
+    )
+    dots: list[Dot] = []
+    last_at: list[float] = []  # where the last dot of each level stands
+    for share, line in placed:
+        level = next((k for k, at in enumerate(last_at) if share - at >= _BIN), len(last_at))
+        level = min(level, _MOST_STACKED - 1)
+        if level == len(last_at):
+            last_at.append(share)
+        last_at[level] = share
+        dots.append(Dot(line.row["patient_id"], share, level, line.call))
+    shares = [share for share, _ in placed]
+    ends = (median(shares), shares[0], shares[-1]) if shares else (None, None, None)
+    return Strip(name, len(lines), tuple(dots), *ends)

@@ -1,0 +1,129 @@
+"""The differential as printed: a line a category and a lineage, its bar beside the reference range, and what is outside.
+
+A share is outside of its range firmly when its whole interval is, and loosely when the interval reaches into the range:
+two signs, since a share of 300 cells is often outside by chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from marrowscope.report.palette import OTHER, category_color, lineage_color
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: counts, share of nucleated cells (0-1) with interval and range, and positions on the bar (0-1).
+
+    ``outside`` is a key of SIGNS or None. ``starts_group`` says that the lineage is another one than the line above.
+    """
+
+    key: str
+    color: str
+    n: int
+    n_cblc: int
+    share: float | None
+    lower: float | None
+    upper: float | None
+    reference_low: float | None
+    reference_high: float | None
+    reference_mark: str | None
+    outside: str | None
+    scale: float
+    starts_group: bool = False
+
+    def along(self, share: float | None) -> float:
+        """Position of a share on the bar's axis, in percent of its length."""
+        return round(100 * min(max((share or 0.0) / self.scale, 0.0), 1.0), 2)
+
+    @property
+    def sign(self) -> str:
+        """The sign of what is outside; empty inside."""
+        return SIGNS.get(self.outside or "", "")
+
+
+def category_lines(differential: Sequence[Mapping[str, Any]], n_cblc: Mapping[str, int]) -> tuple[Line, ...]:
+    """Give a line for each category in the table's order; bars and ranges of all share one axis."""
+    scale = _axis(differential, "share_nucleated")
+    lines: list[Line] = []
+    before: str | None = None
+    for row in differential:
+        key, lineage = row["category"], row["lineage"]
+        lines.append(
+            _line(
+                row,
+                key,
+                category_color(key, lineage),
+                "share_nucleated",
+                row["n_nucleated"],
+                scale,
+                n_cblc=n_cblc.get(key, 0),
+                starts_group=lineage != before,
+            )
+        )
+        before = lineage
+    return tuple(lines)
+
+
+def lineage_lines(lineages: Sequence[Mapping[str, Any]] | None) -> tuple[Line, ...]:
+    """Give a line for each lineage; the axis ends at the largest share, interval or range."""
+    rows = lineages or ()
+    scale = _axis(rows, "share")
+    return tuple(
+        _line(row, row["lineage"], lineage_color(row["lineage"]), "share", row["n"], scale)
+        for row in rows
+    )
+
+
+def n_apart(differential: Sequence[Mapping[str, Any]]) -> int:
+    """Count the cells of Other that stand in neither denominator."""
+    return sum(row["n"] - max(row["n_countable"], row["n_nucleated"]) for row in differential if row["category"] == OTHER)
+
+
+def outside_of(
+    share: float | None, lower: float | None, upper: float | None, low: float | None, high: float | None
+) -> str | None:
+    """Say on which side of its range a share lies, and whether its interval reaches into the range.
+
+    >>> outside_of(0.30, 0.25, 0.36, 0.10, 0.20)
+    'high'
+    >>> outside_of(0.22, 0.15, 0.30, 0.10, 0.20)
+    'high_maybe'
+    """
+    if share is None or low is None or high is None:
+        return None
+    if share > high:
+        return "high" if lower is not None and lower > high else "high_maybe"
+    if share < low:
+        return "low" if upper is not None and upper < low else "low_maybe"
+    return None
+
+
+def _line(
+    row: Mapping[str, Any],
+    key: str,
+    color: str,
+    share: str,
+    n: int,
+    scale: float,
+    *,
+    n_cblc: int = 0,
+    starts_group: bool = False,
+) -> Line:
+    limits = (row["lower"], row["upper"], row["reference_low"], row["reference_high"])
+    return Line(
+        key, color, n, n_cblc, row[share], *limits, row["reference_mark"], outside_of(row[share], *limits), scale,
+        starts_group=starts_group,
+    )  # fmt: skip
+
+
+def _axis(rows: Sequence[Mapping[str, Any]], share: str) -> float:
+    """Give where the axis ends: the largest share or limit of a range, so that a range is always seen whole."""
+    values = [row[name] or 0.0 for row in rows for name in (share, "reference_high")]
+    return max([*values, 0.01])

@@ -1,0 +1,73 @@
+"""The templates with what all pages share: the words of a language, the style, the manifest; every value is escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import jinja2
+from markupsafe import Markup
+
+from marrowscope.report.marks import UNCERTAIN_BELOW
+from marrowscope.report.palette import LINEAGE_COLORS
+from marrowscope.report.pictures import CELL_SPEC
+from marrowscope.report.verdict import CALL_SIGNS
+from marrowscope.report.words import integer
+
+if TYPE_CHECKING:
+    from marrowscope.report.words import Words
+    from marrowscope.runs import Manifest
+
+
+def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
+    """Give the templates of the package in one language."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("marrowscope.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        percent=words.percent, integer=integer, zip=lambda a, b: list(zip(a, b, strict=True)), base_name=base_name
+    )
+    environment.globals.update(
+        manifest=manifest,
+        words=words,
+        t=words.text,
+        count=words.count,
+        uncertain_below=f"{UNCERTAIN_BELOW:.2f}",
+        crop_um=f"{CELL_SPEC.side_um:.1f}",
+        lineage_colors=LINEAGE_COLORS,
+        call_signs=CALL_SIGNS,
+        style=asset("report.css") + asset("pages.css"),
+        css_text=css_text,
+        scripts={name: asset(f"{name}.js") for name in ("cohort", "patient")},
+        script_hash=script_hash,
+    )
+    return environment
+
+
+def asset(name: str) -> Markup:
+    """Give a file of the package as trusted text."""
+    text = (files("marrowscope.report") / "templates" / name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704  our own file
+
+
+def script_hash(script: str) -> str:
+    """Give the source of a page's security policy that allows this script and no other."""
+    digest = hashlib.sha256(str(script).encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def base_name(path: str) -> str:
+    """Give the last part of a path as written on any system."""
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def css_text(text: str) -> Markup:
+    """Give a text as a string of a style sheet."""
+    return Markup(json.dumps(str(text), ensure_ascii=False).replace("<", "\\3c "))  # noqa: S704  quoted

@@ -1,0 +1,69 @@
+"""The galleries: each category's cells, the most certain first, and the cells that came nearest to a call of CBLC.
+
+Limited in number, since a page is one file; what is not shown is counted, and stands in the fields all the same.
+Ties are broken by the cell's id, so that a report is the same each time it is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from marrowscope.report.marks import CellMark
+
+CBLC_LIMITS = (48, 16)
+"""Most and least certain cells of a category with cells called CBLC: the ratio rests on them."""
+
+OTHER_LIMITS = (12, 6)
+"""The same of every other category."""
+
+N_NEAR_MISSES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """One category's cells; ``least_certain`` is empty where all are in ``most_certain``."""
+
+    category: str
+    color: str
+    n: int
+    n_cblc: int
+    most_certain: tuple[CellMark, ...]
+    least_certain: tuple[CellMark, ...]
+
+    @property
+    def n_shown(self) -> int:
+        """Cells with a picture."""
+        return len(self.most_certain) + len(self.least_certain)
+
+
+def galleries(kept: Iterable[CellMark], order: Sequence[str]) -> tuple[Gallery, ...]:
+    """Give a gallery for each category that has a cell, in the given order."""
+    by_category: dict[str, list[CellMark]] = {category: [] for category in order}
+    for mark in kept:
+        by_category.setdefault(mark.category, []).append(mark)
+    return tuple(_gallery(category, marks) for category, marks in by_category.items() if marks)
+
+
+def near_misses(kept: Iterable[CellMark]) -> tuple[CellMark, ...]:
+    """Give the cells not called CBLC that have the highest probability of it."""
+    others = sorted((mark for mark in kept if not mark.is_cblc), key=lambda mark: (-mark.p_cblc, mark.cell_id))
+    return tuple(others[:N_NEAR_MISSES])
+
+
+def _gallery(category: str, marks: Sequence[CellMark]) -> Gallery:
+    ranked = sorted(marks, key=lambda mark: (-mark.p_category, mark.cell_id))
+    n_cblc = sum(mark.is_cblc for mark in marks)
+    n_most, n_least = CBLC_LIMITS if n_cblc else OTHER_LIMITS
+    fits = len(ranked) <= n_most + n_least
+    return Gallery(
+        category=category,
+        color=ranked[0].color,
+        n=len(ranked),
+        n_cblc=n_cblc,
+        most_certain=tuple(ranked if fits else ranked[:n_most]),
+        least_certain=() if fits else tuple(ranked[-n_least:]),
+    )

@@ -1,0 +1,77 @@
+"""A run's tables, one patient at a time: memory holds the rows of one patient, however many the run has.
+
+The rows of a patient stand together in the table of cells, in the order of the input: they are read as one slice. Rows
+that do not stand together are gathered from their slices.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from marrowscope.errors import RunError
+from marrowscope.tables import SCHEMA_VERSION, SCHEMAS, read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_COLUMNS = (
+    "cell_id", "field_id", "contour_xy", "reject_reason", "p_cblc", "p_category", "category", "is_cblc",
+    "is_countable", "contradiction",
+)  # fmt: skip
+"""Columns of the table of cells that a page shows."""
+
+
+class PatientTables:
+    """The tables of a finished run; RunError where one is absent, broken or of another schema version."""
+
+    def __init__(self, run_dir: Path) -> None:
+        patients = read_table(run_dir / "patients.parquet", "patients")
+        fields = read_table(run_dir / "fields.parquet", "fields")
+        self.rows: list[dict[str, Any]] = list(patients.iter_rows(named=True))
+        self.failed: list[dict[str, Any]] = fields.filter(pl.col("status") != "ok").to_dicts()
+        self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
+        self._no_fields = fields.clear()
+        self._cells = _scan_cells(run_dir / "cells.parquet")
+        self._slices = _slices(self._cells)
+
+    def fields(self, patient_id: str) -> pl.DataFrame:
+        """Give the fields of a patient; empty for a patient without one."""
+        return self._fields.get(patient_id, self._no_fields)
+
+    def cells(self, patient_id: str) -> pl.DataFrame:
+        """Read the cells of a patient, with the columns a page shows; empty for a patient without one."""
+        slices = self._slices.get(patient_id, ())
+        if not slices:
+            return pl.DataFrame(schema={name: SCHEMAS["cells"][name] for name in _COLUMNS})
+        return pl.concat([self._cells.slice(start, length).select(_COLUMNS).collect() for start, length in slices])
+
+
+def _scan_cells(path: Path) -> pl.LazyFrame:
+    """Open the table of cells without reading its rows; the same is refused as by ``read_table``."""
+    try:
+        metadata = pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        message = f"{path}: not a readable Parquet table ({error}); run `marrowscope predict` again"
+        raise RunError(message) from error
+    found = (metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version"))
+    if found != ("cells", str(SCHEMA_VERSION)):
+        message = (
+            f"{path}: found table {found[0]} of schema version {found[1]}, expected cells of version {SCHEMA_VERSION}; "
+            "run `marrowscope predict` again"
+        )
+        raise RunError(message)
+    return pl.scan_parquet(path)
+
+
+def _slices(cells: pl.LazyFrame) -> Mapping[str, list[tuple[int, int]]]:
+    """Give for each patient the runs of rows it has, as start and length."""
+    runs = cells.select(pl.col("patient_id").rle()).collect().unnest("patient_id")
+    found: dict[str, list[tuple[int, int]]] = {}
+    start = 0
+    for length, patient_id in runs.select("len", "value").iter_rows():
+        found.setdefault(patient_id, []).append((start, length))
+        start += length
+    return found

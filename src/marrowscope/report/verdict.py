@@ -1,0 +1,137 @@
+"""What is said about the ratio and its call: which figure stands large, why it is not corrected, the fixed wording.
+
+The corrected ratio is the large figure where there is one, the counted share beside it; else the counted share is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from marrowscope.report.words import integer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from markupsafe import Markup
+
+    from marrowscope.report.words import Words
+
+CALL_SIGNS = {"above": "▲", "below": "▽", "indeterminate": "◇", "no_call": "–", "withheld": "–", "none": "–"}
+"""A sign beside the words, so that a call is told by shape and not by colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio and its limits (0-1); ``share`` is None where there is none, and then so are the limits."""
+
+    share: float | None
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The ratio and the call of one patient, in words; ``remarks`` are sentences about how to read the figure."""
+
+    title: str
+    figure: str
+    interval: Markup | None
+    is_corrected: bool
+    shown: Ratio
+    counted: Ratio
+    remarks: tuple[Markup, ...]
+    call: str
+    sign: str
+    sentence: Markup
+    details: tuple[Markup, ...]
+
+
+def shown_ratio(row: Mapping[str, Any]) -> Ratio:
+    """Give the ratio that stands for a patient: the corrected one, or the counted share without a correction."""
+    if row["corrected_ratio"] is not None:
+        return Ratio(row["corrected_ratio"], row["corrected_lower"], row["corrected_upper"])
+    return Ratio(row["cblc_ratio"], row["cblc_ratio_lower"], row["cblc_ratio_upper"])
+
+
+def call_of(row: Mapping[str, Any]) -> str:
+    """Give the call of a patient, ``none`` without a threshold."""
+    return row["call"] or "none"
+
+
+def verdict(row: Mapping[str, Any], words: Words) -> Verdict:
+    """Put a row of the patients table in words."""
+    shown, is_corrected = shown_ratio(row), row["corrected_ratio"] is not None
+    title = "ratio.corrected" if is_corrected else "ratio.raw"
+    return Verdict(
+        title=words.strings(title) if shown.share is not None else words.strings("ratio.heading"),
+        figure=_figure(row, shown, words),
+        interval=_interval(row, shown, words),
+        is_corrected=is_corrected,
+        shown=shown,
+        counted=Ratio(row["cblc_ratio"], row["cblc_ratio_lower"], row["cblc_ratio_upper"]),
+        remarks=tuple(_remarks(row, words, is_corrected=is_corrected)),
+        call=call_of(row),
+        sign=CALL_SIGNS.get(call_of(row), "–"),
+        sentence=call_sentence(row, words),
+        details=tuple(_call_details(row, words)),
+    )
+
+
+def call_sentence(row: Mapping[str, Any], words: Words) -> Markup:
+    """Give the call in its fixed wording."""
+    call = call_of(row)
+    if call == "no_call":
+        return words.text("call.no_call", n=integer(row["n_countable"]), k=row["n_fields_counted"] or 0)
+    if call == "withheld":
+        return words.text("call.withheld", x=words.percent(row["lymphoid_share"], 0))
+    if call == "none":
+        return words.text("call.none")
+    return words.text(f"call.{call}", t=words.percent(row["threshold"]))
+
+
+def _figure(row: Mapping[str, Any], shown: Ratio, words: Words) -> str:
+    if shown.share is None:
+        return words.strings("ratio.no_ratio")
+    return words.percent(shown.share, 0 if row["correction_note"] == "none_called" else 1)
+
+
+def _interval(row: Mapping[str, Any], shown: Ratio, words: Words) -> Markup | None:
+    if shown.share is None or shown.lower is None:
+        return None
+    if row["correction_note"] == "none_called":
+        return words.text("ratio.none_called", n=integer(row["n_countable"]), u=words.percent(shown.upper))
+    return words.text("ratio.interval", interval=words.interval(shown.lower, shown.upper))
+
+
+def _remarks(row: Mapping[str, Any], words: Words, *, is_corrected: bool) -> list[Markup]:
+    if row["cblc_ratio"] is None:
+        return [words.text("ratio.no_ratio_why")]
+    note = row["correction_note"]
+    remarks = [words.text("ratio.within_false_positive_rate")] if note == "within_false_positive_rate" else []
+    if not is_corrected:
+        reason = "rates_too_close" if "rates_too_close" in {note, row["call_reason"]} else "no_rates"
+        remarks.append(words.text(f"ratio.not_corrected.{reason}"))
+    return remarks
+
+
+def _call_details(row: Mapping[str, Any], words: Words) -> list[Markup]:
+    call = call_of(row)
+    if call == "none":
+        return [words.text("call.none_why")]
+    details = []
+    if row["call_reason"] is not None and words.has(f"call.reason.{row['call_reason']}"):
+        details.append(words.text(f"call.reason.{row['call_reason']}"))
+    if row["confidence_above"] is not None and call != "no_call":
+        details.append(words.text("call.confidence", p=_confidence(row["confidence_above"])))
+    if row["call_depends_on_threshold"]:
+        interval = words.interval(row["threshold_lower"], row["threshold_upper"])
+        details.append(words.text("call.depends", interval=interval))
+    return details
+
+
+def _confidence(share: float) -> str:
+    """Print a share of draws; the ends are never printed as certain."""
+    if share > 0.999:  # noqa: PLR2004
+        return "> 99.9%"
+    return "< 0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004

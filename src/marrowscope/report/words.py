@@ -1,0 +1,77 @@
+"""The catalogue as templates use it: texts with escaped values, counts of things, numbers as this language prints them.
+
+A text of the catalogue is trusted and may hold markup; whatever is filled in is escaped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from marrowscope.report.palette import category_names
+from marrowscope.report.strings import Strings, load_strings
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of one language; ``category_names`` are those of categories that the catalogue does not name."""
+
+    strings: Strings
+    category_names: Mapping[str, str]
+
+    @property
+    def language(self) -> str:
+        """Code of the language, as ``lang`` of a page."""
+        return {"zh": "zh-Hans"}.get(self.strings.language, self.strings.language)
+
+    def text(self, key: str, **values: object) -> Markup:
+        """Give the text of ``key`` with the escaped ``values`` in its places; KeyError for an unknown key."""
+        return Markup(self.strings.texts[key]).format(**values)  # noqa: S704  our own file; format escapes
+
+    def has(self, key: str) -> bool:
+        """Say whether the catalogue has ``key``."""
+        return key in self.strings.texts
+
+    def count(self, noun: str, n: int) -> Markup:
+        """Give ``n`` things in words, such as ``1 cell`` or ``1,204 cells``."""
+        return self.text(f"count.{noun}.{'one' if n == 1 else 'many'}", n=integer(n))
+
+    def percent(self, share: float | None, digits: int = 1) -> str:
+        """Give a share (0-1) as a percentage; the word for none without one."""
+        return self.strings("none") if share is None else f"{100 * share:.{digits}f}%"
+
+    def interval(self, low: float | None, high: float | None) -> str:
+        """Give a range of shares (0-1) as percentages."""
+        return self.strings("interval", low=self.percent(low), high=self.percent(high))
+
+    def numbers(self, low: float | None, high: float | None, digits: int = 1) -> str:
+        """Give a range of plain numbers; without an upper one it is open."""
+        if low is None:
+            return self.strings("none")
+        if high is None:
+            return self.strings("interval.open", low=f"{low:.{digits}f}")
+        return self.strings("interval", low=f"{low:.{digits}f}", high=f"{high:.{digits}f}")
+
+    def category(self, key: str) -> str:
+        """Name a category; a laboratory's own takes the name of its vocabulary."""
+        return self.strings.texts.get(f"category.{key}") or self.category_names.get(key, key)
+
+    def name(self, kind: str, key: str | None) -> str:
+        """Give the word for ``key`` of a ``kind`` such as lineage or reason; itself where there is none."""
+        return self.strings.choose(kind, key) if key is None or self.has(f"{kind}.{key}") else key.replace("_", " ")
+
+
+def load_words(language: str = "en") -> Words:
+    """Load the words of a language. Raises ConfigError for one that the catalogue does not have."""
+    return Words(load_strings(language), category_names(load_vocabulary()))
+
+
+def integer(n: int) -> str:
+    """Print a whole number with separators between thousands."""
+    return f"{n:,}"
