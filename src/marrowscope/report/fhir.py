@@ -1,0 +1,290 @@
+"""A patient's figures as FHIR: a ``Bundle`` of a ``DiagnosticReport`` and its ``Observation`` resources.
+
+Elements are those that R4 (4.0.1) and R4B share. What is measured here has no code of its own in LOINC or SNOMED CT
+that could be verified, so every ``code`` is text, and a receiver maps it. Units are UCUM. The status is
+``preliminary``: no person has confirmed it. The subject is named by its identifier; no Patient is invented. Ids are
+UUIDs of version 5 made from the run and the patient, so that a run gives the same resources each time.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid5
+
+from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
+from marrowscope.report.pages import file_names
+from marrowscope.report.pdf_document import flag_sentence
+from marrowscope.report.pdf_text import plain
+from marrowscope.report.verdict import call_sentence
+from marrowscope.report.words import load_words
+from marrowscope.runs import read_manifest
+from marrowscope.tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from marrowscope.report.words import Words
+    from marrowscope.runs import Manifest
+
+
+def write_fhir(run_dir: Path, out: Path | None = None, *, language: str = "en") -> list[Path]:
+    """Write ``<patient>.json`` for every patient of ``run_dir`` to ``out`` (default ``run_dir/fhir``); gives the paths.
+
+    Raises RunError when ``run_dir`` is no finished run; nothing is written then.
+    """
+    words, manifest = load_words(language), read_manifest(run_dir)
+    patients = read_table(run_dir / "patients.parquet", "patients")
+    names = file_names(patients["patient_id"])
+    out = out or run_dir / "fhir"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+        for row in patients.iter_rows(named=True):
+            name = f"{names[row['patient_id']].removesuffix('.html')}.json"
+            text = json.dumps(patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
+            (Path(staging) / name).write_text(text + "\n", encoding="utf-8")
+            paths.append(out / name)
+        out.mkdir(exist_ok=True)
+        for path in paths:
+            shutil.move(Path(staging) / path.name, path)
+    return paths
+
+
+def patient_bundle(row: Mapping[str, Any], manifest: Manifest, words: Words) -> Json:
+    """Give the Bundle (type collection) of one row of the patients table; the report comes first."""
+    maker = _Maker.of(row, manifest, words)
+    categories = [maker.category(item) for item in row["differential"] or ()]
+    lineages = [maker.lineage(item) for item in row["lineages"] or ()]
+    panel = maker.panel(row, [*categories, *lineages])
+    results = [
+        maker.counted_ratio(row),
+        maker.corrected_ratio(row),
+        maker.call(row),
+        maker.myeloid_to_erythroid(row),
+        maker.blast_estimate(row),
+        maker.flags(row),
+        panel,
+    ]
+    report = maker.report(row, results)
+    resources = [report, *results, *categories, *lineages]
+    return {
+        "resourceType": "Bundle",
+        "id": maker.id_of("bundle"),
+        "language": words.language,
+        "type": "collection",
+        "timestamp": manifest.created_utc,
+        "entry": [{"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource} for resource in resources],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """What every resource of one patient shares, and each resource."""
+
+    words: Words
+    seed: str
+    shared: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], manifest: Manifest, words: Words) -> _Maker:
+        bundle = manifest.bundle
+        made_by = f"marrowscope {manifest.marrowscope_version}, {bundle.get('name', '')} {bundle.get('version', '')}"
+        seed = "\n".join(
+            (manifest.input_sha256, manifest.config_sha256, str(bundle.get("sha256", "")), made_by, row["patient_id"])
+        )
+        shared = {
+            "language": words.language,
+            "status": "preliminary",
+            "subject": {
+                "type": "Patient",
+                "identifier": {"value": row["patient_id"]},
+                "display": row["patient_id"],
+            },
+            "issued": manifest.created_utc,
+        }
+        return cls(words, seed, {"made_by": made_by, "resource": shared})
+
+    def id_of(self, part: str) -> str:
+        """Give the id of one resource: the same for the same run, patient and part."""
+        return str(uuid5(NAMESPACE_OID, f"{self.seed}\n{part}"))
+
+    def report(self, row: Mapping[str, Any], results: list[Json]) -> Json:
+        """Give the DiagnosticReport; its conclusion is the call in its fixed wording and the research-use statement."""
+        conclusion = f"{plain(call_sentence(row, self.words))} {self.words.strings('research_use')}"
+        specimen = self.words.strings("fhir.specimen", specimen=row["specimen"], center=row["center"])
+        return {
+            "resourceType": "DiagnosticReport",
+            "id": self.id_of("report"),
+            **self.shared["resource"],
+            "code": code(self.words.strings("fhir.report")),
+            "specimen": [{"type": "Specimen", "display": specimen}],
+            "result": [_reference(result) for result in results],
+            "conclusion": conclusion,
+        }
+
+    def counted_ratio(self, row: Mapping[str, Any]) -> Json:
+        """Give the ratio as counted, with x and n and Wilson's interval."""
+        return self._observation(
+            "counted-ratio",
+            self.words.strings("ratio.raw"),
+            percent(row["cblc_ratio"]),
+            components=[
+                integer_part(self.words.strings("fhir.n_cblc"), row["n_cblc"]),
+                integer_part(self.words.strings("fhir.n_countable"), row["n_countable"]),
+                percent_range(self.words.strings("fhir.wilson"), row["cblc_ratio_lower"], row["cblc_ratio_upper"]),
+            ],
+            absent="not-applicable",
+        )
+
+    def corrected_ratio(self, row: Mapping[str, Any]) -> Json:
+        """Give the corrected ratio with its interval and the threshold it is compared with."""
+        confidence = percent(row["confidence_above"])
+        return self._observation(
+            "corrected-ratio",
+            self.words.strings("ratio.corrected"),
+            percent(row["corrected_ratio"]),
+            components=[
+                percent_range(self.words.strings("fhir.interval"), row["corrected_lower"], row["corrected_upper"]),
+                {"code": code(self.words.strings("fhir.threshold")), **percent(row["threshold"])},
+                percent_range(
+                    self.words.strings("fhir.threshold_interval"), row["threshold_lower"], row["threshold_upper"]
+                ),
+                {"code": code(self.words.strings("fhir.confidence")), **confidence},
+            ],
+            absent="not-performed",
+            note=self.words.strings("ratio.scope"),
+        )
+
+    def call(self, row: Mapping[str, Any]) -> Json:
+        """Give the call in its fixed wording."""
+        known = row["call"] is not None
+        value = {"valueString": plain(call_sentence(row, self.words))} if known else {}
+        return self._observation("call", self.words.strings("call.heading"), value, absent="not-performed")
+
+    def category(self, item: Mapping[str, Any]) -> Json:
+        """Give one category of the differential."""
+        name = f"{item['category']}: {self.words.category(item['category'])}"
+        return self._share(f"category-{item['category']}", name, item, "share_nucleated", "n_nucleated")
+
+    def lineage(self, item: Mapping[str, Any]) -> Json:
+        """Give one lineage of the differential."""
+        return self._share(
+            f"lineage-{item['lineage']}", self.words.name("lineage", item["lineage"]), item, "share", "n"
+        )
+
+    def panel(self, row: Mapping[str, Any], members: list[Json]) -> Json:
+        """Give the differential as the count of its cells, with its categories and lineages as members."""
+        source = row["reference_source"]
+        note = f"{self.words.strings('differential.source')} {source}" if source else None
+        return self._observation(
+            "differential", self.words.strings("differential.heading"), {"valueInteger": row["n_nucleated"]}, note=note
+        ) | {"hasMember": [_reference(member) for member in members]}
+
+    def myeloid_to_erythroid(self, row: Mapping[str, Any]) -> Json:
+        """Give M:E with both counts and its interval."""
+        strings = self.words.strings
+        counts = [
+            integer_part(strings("fhir.n_myeloid"), row["me_numerator"]),
+            integer_part(strings("fhir.n_erythroid"), row["me_denominator"]),
+        ]
+        limits = {
+            end: quantity(row[key], "1")
+            for end, key in (("low", "me_lower"), ("high", "me_upper"))
+            if row[key] is not None
+        }
+        interval = [{"code": code(strings("fhir.interval")), "valueRange": limits}] if limits else []
+        value = {} if row["me_ratio"] is None else {"valueQuantity": quantity(row["me_ratio"], "1")}
+        ranges = reference_range(row["me_reference_low"], row["me_reference_high"], "1", 1.0)
+        return (
+            self._observation(
+                "myeloid-erythroid",
+                strings("fhir.me"),
+                value,
+                components=counts + interval if row["me_numerator"] is not None else [],
+                absent="not-applicable",
+            )
+            | ranges
+        )
+
+    def blast_estimate(self, row: Mapping[str, Any]) -> Json:
+        """Give the myeloid blast estimate as a range, with the sentence on the marks at 10% and 20%."""
+        strings = self.words.strings
+        known = row["who_least"] is not None
+        value = percent_range("", row["who_least"], row["who_most"])["valueRange"] if known else None
+        return self._observation(
+            "blast-estimate",
+            strings("blasts.heading"),
+            {"valueRange": value} if known else {},
+            components=[
+                integer_part(strings("fhir.n_least"), row["who_n_least"]),
+                integer_part(strings("fhir.n_most"), row["who_n_most"]),
+                percent_range(strings("fhir.interval"), row["who_lower"], row["who_upper"]),
+            ],
+            absent="not-applicable",
+            note=strings("blasts.marks"),
+        )
+
+    def flags(self, row: Mapping[str, Any]) -> Json:
+        """Give the quality flags as text."""
+        told = [flag_sentence(flag, self.words) for flag in row["flags"] or ()]
+        text = "; ".join(told) or self.words.strings("flags.none")
+        return self._observation("flags", self.words.strings("flags.heading"), {"valueString": text})
+
+    def _share(self, part: str, name: str, item: Mapping[str, Any], share: str, count: str) -> Json:
+        """Give a share of the nucleated cells with its count, interval and reference range."""
+        made = self._observation(
+            part,
+            name,
+            percent(item[share]),
+            components=[
+                integer_part(self.words.strings("fhir.n_cells"), item[count]),
+                percent_range(self.words.strings("fhir.interval"), item["lower"], item["upper"]),
+            ],
+            absent="not-applicable",
+        )
+        return made | reference_range(item["reference_low"], item["reference_high"], "%", 100.0, item["reference_mark"])
+
+    def _observation(
+        self,
+        part: str,
+        name: str,
+        value: Mapping[str, Any],
+        *,
+        components: list[Json] | None = None,
+        absent: str = "unknown",
+        note: str | None = None,
+    ) -> Json:
+        """Give an Observation; without a value the reason for its absence stands in its place."""
+        found = {key: item for key, item in value.items() if key.startswith("value")}
+        made: Json = {
+            "resourceType": "Observation",
+            "id": self.id_of(part),
+            **self.shared["resource"],
+            "code": code(name),
+            "device": {"type": "Device", "display": self.shared["made_by"]},
+            **(found or absence(absent)),
+        }
+        if note is not None:
+            made["note"] = [{"text": note}]
+        if components:
+            made["component"] = [item if _has_value(item) else item | absence(absent) for item in components]
+        return made
+
+
+def absence(reason: str) -> Json:
+    """Say why a value is not there, with a code of FHIR's own list."""
+    system = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+    return {"dataAbsentReason": {"coding": [{"system": system, "code": reason}]}}
+
+
+def _has_value(component: Mapping[str, Any]) -> bool:
+    return any(key.startswith("value") for key in component)
+
+
+def _reference(resource: Mapping[str, Any]) -> Json:
+    return {"reference": f"urn:uuid:{resource['id']}", "display": resource["code"]["text"]}
