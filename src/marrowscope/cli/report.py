@@ -2,27 +2,82 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class Format(StrEnum):
+    """What a run can be written as."""
+
+    html = "html"
+    pdf = "pdf"
+    csv = "csv"
+    json = "json"
+    fhir = "fhir"
+
+
+class Lang(StrEnum):
+    """Language of pages, PDF and FHIR."""
+
+    en = "en"
+    zh = "zh"
+
+
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run that `marrowscope predict` wrote.")],
     *,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the report; default RUN/report.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of what is written; default RUN/report, RUN for others.")
+    ] = None,
+    formats: Annotated[
+        list[Format] | None, typer.Option("--format", "-f", help="What to write; may be given again. Default: html.")
+    ] = None,
+    lang: Annotated[Lang, typer.Option(help="Language of pages, PDF and FHIR.")] = Lang.en,
+    font_path: Annotated[
+        Path | None, typer.Option(help="Folder with a font for the PDF, where Chinese needs one.")
+    ] = None,
     fields_from: Annotated[
         Path | None, typer.Option(help="Folder with the images, where they have moved since the prediction.")
     ] = None,
 ) -> None:
     """Write the report of RUN again: a page for the cohort and one for every patient, readable offline.
 
-    Example: marrowscope report runs/first
+    With --format also as PDF (two pages a patient), CSV, JSON and FHIR.
+
+    Example: marrowscope report runs/first --format html --format pdf
     """
     from marrowscope.cli.progress import progress_bar
-    from marrowscope.report import write_report
 
-    with progress_bar("Writing pages") as advance:
-        index = write_report(run, out, images_root=fields_from, progress=advance)
-    typer.echo(f"Report: {index}")
+    wanted = set(formats or [Format.html])
+    if Format.pdf in wanted:
+        from marrowscope.report.pdf import find_pdf_fonts, write_pdfs
+
+        find_pdf_fonts(lang, font_path)  # what a PDF lacks is said before anything is written
+    if Format.html in wanted:
+        from marrowscope.report import write_report
+
+        with progress_bar("Writing pages") as advance:
+            index = write_report(run, out, lang=lang, images_root=fields_from, progress=advance)
+        typer.echo(f"Report: {index}")
+    if Format.pdf in wanted:
+        folder = (out or run) / "pdf"
+        with progress_bar("Writing PDFs") as advance:
+            write_pdfs(run, folder, lang=lang, font_path=font_path, images_root=fields_from, progress=advance)
+        typer.echo(f"PDF: {folder}")
+    if Format.csv in wanted:
+        from marrowscope.report.exchange import write_csv
+
+        typer.echo(f"CSV: {', '.join(str(path) for path in write_csv(run, out))}")
+    if Format.json in wanted:
+        from marrowscope.report.run_json import write_json
+
+        typer.echo(f"JSON: {write_json(run, out)}")
+    if Format.fhir in wanted:
+        from marrowscope.report.fhir import write_fhir
+
+        folder = (out or run) / "fhir"
+        write_fhir(run, folder, lang=lang)
+        typer.echo(f"FHIR: {folder}")

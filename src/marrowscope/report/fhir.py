@@ -19,7 +19,7 @@ from uuid import NAMESPACE_OID, uuid5
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
 from marrowscope.report.pages import file_names
 from marrowscope.report.pdf_document import flag_sentence
-from marrowscope.report.pdf_text import plain
+from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.verdict import call_sentence
 from marrowscope.report.words import load_words
 from marrowscope.runs import read_manifest
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from marrowscope.runs import Manifest
 
 
-def write_fhir(run_dir: Path, out: Path | None = None, *, language: str = "en") -> list[Path]:
+def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> list[Path]:
     """Write ``<patient>.json`` for every patient of ``run_dir`` to ``out`` (default ``run_dir/fhir``); gives the paths.
 
     Raises RunError when ``run_dir`` is no finished run; nothing is written then.
     """
-    words, manifest = load_words(language), read_manifest(run_dir)
+    words, manifest = load_words(lang), read_manifest(run_dir)
     patients = read_table(run_dir / "patients.parquet", "patients")
     names = file_names(patients["patient_id"])
     out = out or run_dir / "fhir"
@@ -88,26 +88,23 @@ class _Maker:
 
     words: Words
     seed: str
-    shared: Mapping[str, Any]
+    made_by: str
+    shared: Json
 
     @classmethod
     def of(cls, row: Mapping[str, Any], manifest: Manifest, words: Words) -> _Maker:
-        bundle = manifest.bundle
-        made_by = f"marrowscope {manifest.marrowscope_version}, {bundle.get('name', '')} {bundle.get('version', '')}"
-        seed = "\n".join(
-            (manifest.input_sha256, manifest.config_sha256, str(bundle.get("sha256", "")), made_by, row["patient_id"])
+        bundle, patient_id = manifest.bundle, one_line(row["patient_id"])
+        made_by = one_line(
+            f"marrowscope {manifest.marrowscope_version}, {bundle.get('name', '')} {bundle.get('version', '')}"
         )
+        hashes = (manifest.input_sha256, manifest.config_sha256, str(bundle.get("sha256", "")))
         shared = {
             "language": words.language,
             "status": "preliminary",
-            "subject": {
-                "type": "Patient",
-                "identifier": {"value": row["patient_id"]},
-                "display": row["patient_id"],
-            },
+            "subject": {"type": "Patient", "identifier": {"value": patient_id}, "display": patient_id},
             "issued": manifest.created_utc,
         }
-        return cls(words, seed, {"made_by": made_by, "resource": shared})
+        return cls(words, "\n".join((*hashes, made_by, row["patient_id"])), made_by, shared)
 
     def id_of(self, part: str) -> str:
         """Give the id of one resource: the same for the same run, patient and part."""
@@ -116,13 +113,14 @@ class _Maker:
     def report(self, row: Mapping[str, Any], results: list[Json]) -> Json:
         """Give the DiagnosticReport; its conclusion is the call in its fixed wording and the research-use statement."""
         conclusion = f"{plain(call_sentence(row, self.words))} {self.words.strings('research_use')}"
-        specimen = self.words.strings("fhir.specimen", specimen=row["specimen"], center=row["center"])
+        specimen = self.words.name("specimen", row["specimen"].casefold())
+        shown = self.words.strings("fhir.specimen", specimen=specimen, center=row["center"])
         return {
             "resourceType": "DiagnosticReport",
             "id": self.id_of("report"),
-            **self.shared["resource"],
+            **self.shared,
             "code": code(self.words.strings("fhir.report")),
-            "specimen": [{"type": "Specimen", "display": specimen}],
+            "specimen": [{"type": "Specimen", "display": one_line(shown)}],
             "result": [_reference(result) for result in results],
             "conclusion": conclusion,
         }
@@ -264,9 +262,9 @@ class _Maker:
         made: Json = {
             "resourceType": "Observation",
             "id": self.id_of(part),
-            **self.shared["resource"],
+            **self.shared,
             "code": code(name),
-            "device": {"type": "Device", "display": self.shared["made_by"]},
+            "device": {"type": "Device", "display": self.made_by},
             **(found or absence(absent)),
         }
         if note is not None:

@@ -55,17 +55,17 @@ class PdfFonts:
     families: tuple[str, ...]
 
 
-def find_pdf_fonts(language: str = "en", font_path: Path | None = None) -> PdfFonts:
-    """Find what a PDF in ``language`` needs. Raises DependencyError where typst or a Chinese font is missing."""
+def find_pdf_fonts(lang: str = "en", font_path: Path | None = None) -> PdfFonts:
+    """Find what a PDF in ``lang`` needs. Raises DependencyError where typst or a Chinese font is missing."""
     fonts = open_fonts(font_path)
-    return PdfFonts(fonts, tuple(families_for(language, fonts, font_path)))
+    return PdfFonts(fonts, tuple(families_for(lang, fonts, font_path)))
 
 
 def write_pdfs(
     run_dir: Path,
     out: Path | None = None,
     *,
-    language: str = "en",
+    lang: str = "en",
     font_path: Path | None = None,
     images_root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -76,7 +76,7 @@ def write_pdfs(
     shown without its picture. Raises DependencyError where typst or a font is missing, InputError where no font
     has a character of a patient's data, RunError where ``run_dir`` is no finished run; nothing is written then.
     """
-    words, fonts = load_words(language), find_pdf_fonts(language, font_path)
+    words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = read_manifest(run_dir)
     tables = PatientTables(run_dir)
     pages = file_names(row["patient_id"] for row in tables.rows)

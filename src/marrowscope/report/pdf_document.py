@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from marrowscope.report.flag_lines import flag_lines
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.pdf_axes import ratio_axis
 from marrowscope.report.pdf_gallery import GAP_MM, GROUPS_PER_ROW, TILE_MM, TILES_PER_GROUP, TILES_PER_ROW, Chosen, tile
@@ -118,22 +119,12 @@ def _galleries(row: Mapping[str, Any], chosen: Chosen, words: Words) -> dict[str
 
 
 def flag_sentence(flag: Mapping[str, Any], words: Words) -> str:
-    """Put a raised flag in words: its name, what was measured, the limit, and in how many fields."""
-    name, value, limit = flag["flag"], flag["value"], flag["limit"]
-    told = plain(words.text(f"flag.{name}")) if words.has(f"flag.{name}") else name.replace("_", " ")
-    if value is not None and limit is not None:
-        shown = {"value": _flag_value(name, value, words), "limit": _flag_value(name, limit, words)}
-        told += f" ({plain(words.text('flags.measured', **shown))})"
-    if flag["n_fields"] is not None:
-        told += f" {plain(words.text('flags.in_fields', fields=words.count('field', flag['n_fields'])))}"
-    return told
-
-
-def _flag_value(name: str, value: float, words: Words) -> str:
-    """Print what a flag measures: a number of cells, a spread of probabilities, else a share."""
-    if name == "few_cells":
-        return integer(round(value))
-    return f"{value:.2f}" if name == "members_disagree" else words.percent(value)
+    """Put a raised flag in one line: its name, what was measured, the limit, and in how many fields."""
+    (line,) = flag_lines([flag], (), words)
+    told = f"{line.name} ({plain(line.measured)})" if line.measured else line.name
+    if flag["n_fields"] is None:
+        return told
+    return f"{told} {plain(words.text('flags.in_fields', fields=words.count('field', flag['n_fields'])))}"
 
 
 def _facts(row: Mapping[str, Any], manifest: Manifest, words: Words) -> dict[str, Any]:

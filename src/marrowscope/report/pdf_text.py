@@ -16,10 +16,15 @@ def plain(text: str) -> str:
     return Markup(text).striptags()  # noqa: S704  markup is taken away here, not added
 
 
+def one_line(text: str | None) -> str:
+    """Give a user's text on one line: control characters and line breaks become spaces."""
+    kept = (" " if unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} else sign for sign in text or "")
+    return "".join(kept).strip()
+
+
 def printable(text: str | None) -> str:
-    """Give a user's text on one line: control characters become spaces, long words may break every 30 characters."""
-    kept = "".join(" " if unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} else sign for sign in text or "")
-    return re.sub(rf"\S{{{_LONGEST_WORD * 2 + 1},}}", _breakable, " ".join(kept.split(" ")).strip())
+    """Give a user's text on one line whose words of more than 60 characters may break every 30."""
+    return re.sub(rf"\S{{{_LONGEST_WORD * 2 + 1},}}", _breakable, one_line(text))
 
 
 def _breakable(word: re.Match[str]) -> str:
