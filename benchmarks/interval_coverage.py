@@ -1,13 +1,14 @@
-"""Coverage of the corrected ratio's interval on simulated patients: does a 95% interval hold the truth 95 times in 100?
+"""Coverage of the corrected ratio's interval on simulated patients: does a 95% interval hold 95 truths in 100.
 
     python benchmarks/interval_coverage.py --replicates 1000 --out coverage.csv
-    python benchmarks/interval_coverage.py --replicates 1000 --center-shift 0.8 --out shifted.csv
+    python benchmarks/interval_coverage.py --replicates 400 --center-shift 0.7 --out shifted.csv
 
-A replicate draws a cohort of its own to measure error rates on, then one patient for every cell of the grid ratio x cells
-x fields. What is drawn differs from what the interval assumes: patients' rates vary on the logit scale and not as a
-beta, every kind of cell has its own rate, a patient's mixture of kinds is that of a diagnosis. Fields cluster by a
-Dirichlet. Beside ours stand Wilson's interval of the raw ratio, and a bootstrap over the patient's fields corrected with
-pooled rates (an adjusted count). ``--center-shift`` moves all rates of the patient by one normal draw on the logit scale.
+A replicate draws a cohort of its own to measure error rates on, then one patient for every cell of the grid ratio x
+cells x fields. What is drawn differs from what the interval assumes: patients' rates vary on the logit scale and not
+as a beta, every kind of cell has its own rate, a patient's mixture of kinds is that of a diagnosis. Fields cluster by
+a Dirichlet. Beside ours stand Wilson's interval of the raw ratio, and a bootstrap over the patient's fields corrected
+with pooled rates (an adjusted count). ``--center-shift`` moves all rates of the patient by one normal draw on the logit
+scale.
 """
 
 from __future__ import annotations
@@ -96,14 +97,12 @@ def observe(
     return annotated.astype(float), counted.astype(float), called.astype(float)
 
 
-def kinds_called(
-    rng: np.random.Generator, world: World, counted: RealArray, called: RealArray
-) -> RealArray:
-    """Confusion (called kind, true kind): right in 1 - error of the cells on the right side, else any kind of the side."""
+def kinds_called(rng: np.random.Generator, world: World, counted: RealArray, called: RealArray) -> RealArray:
+    """Give the confusion (called kind, true kind): right for 1 - error of the cells called on their own side."""
     confusion = np.zeros((len(KINDS), len(KINDS)))
     for kind, (n, x) in enumerate(zip(counted.astype(int), called.astype(int), strict=True)):
         for side, cells in ((True, x), (False, n - x)):
-            same = IS_CBLC == side
+            same = np.equal(IS_CBLC, side)
             spread = same / same.sum()
             if IS_CBLC[kind] == side:
                 spread = world.category_error * spread
@@ -115,7 +114,7 @@ def kinds_called(
 def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> ErrorRates:
     """Measure the rates on a cohort of its own: diagnoses by their weights, 300-600 cells in 15 fields each."""
     names = list(DIAGNOSES)
-    weights = np.array([DIAGNOSES[name]["weight"] if "weight" in DIAGNOSES[name] else 1.0 for name in names], dtype=float)
+    weights = np.array([DIAGNOSES[name].get("weight", 1.0) for name in names], dtype=float)
     tables: dict[str, list[tuple[int, ...]]] = {"annotated": [], "counted": [], "called": []}
     confusion = np.zeros((len(KINDS), len(KINDS)))
     x_fields, n_fields = [], []
@@ -129,11 +128,13 @@ def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> Er
         confusion += kinds_called(rng, world, counted.sum(axis=0), called.sum(axis=0))
         x_fields.append(called.sum(axis=1))
         n_fields.append(counted.sum(axis=1))
-    return ErrorRates.model_construct(
+    return ErrorRates(
         kinds=KINDS,
+        annotated=tuple(tables["annotated"]),
+        counted=tuple(tables["counted"]),
+        called=tuple(tables["called"]),
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
         correlation=pooled_correlation(x_fields, n_fields),
-        **{key: tuple(rows) for key, rows in tables.items()},
     )
 
 
@@ -191,22 +192,34 @@ def main() -> None:
     )
     if arguments.out:
         cells.write_csv(arguments.out)
-    error = (0.95 * 0.05 / arguments.replicates) ** 0.5
-    print(f"{arguments.replicates} patients in each of {len(cells) // len(METHODS)} cells; "
-          f"Monte-Carlo standard error of a coverage of 0.95: {error:.4f}; {time.monotonic() - started:.0f} s\n")  # fmt: skip
+    n_grid = len(cells) // len(METHODS)
+    print(f"{arguments.replicates} patients in each of {n_grid} cells, {time.monotonic() - started:.0f} s; Monte-Carlo")
+    print(f"standard error of a coverage of 0.95: {(0.95 * 0.05 / arguments.replicates) ** 0.5:.4f}\n")
+    print_tables(cells)
+
+
+def print_tables(cells: pl.DataFrame) -> None:
+    """Print coverage and width by ratio, then the mean and the worst cell of each method."""
     print("| ratio | " + " | ".join(f"{method}: mean (worst) coverage, width" for method in METHODS) + " |")
     print("|---|" + "---|" * len(METHODS))
     for ratio in RATIOS:
         line = [f"{100 * ratio:g}%"]
         for method in METHODS:
-            of_row = cells.filter((pl.col("method") == method) & (pl.col("ratio") == ratio))
-            line.append(f"{of_row['coverage'].mean():.3f} ({of_row['coverage'].min():.3f}), {of_row['width'].mean():.3f}")
+            here = cells.filter((pl.col("method") == method) & (pl.col("ratio") == ratio))
+            mean, worst, width = (
+                here.select(value).item()
+                for value in (pl.col("coverage").mean(), pl.col("coverage").min(), pl.col("width").mean())
+            )
+            line.append(f"{mean:.3f} ({worst:.3f}), {width:.3f}")
         print("| " + " | ".join(line) + " |")
     for method in METHODS:
         of_method = cells.filter(pl.col("method") == method)
-        above = of_method.filter(pl.col("ratio") > 0)
-        print(f"\n{method}: mean {of_method['coverage'].mean():.3f}, worst above 0 {above['coverage'].min():.3f}, "
-              f"worst at 0 {of_method.filter(pl.col('ratio') == 0)['coverage'].min():.3f}")  # fmt: skip
+        above, at_zero = (
+            of_method.filter(chosen).select(pl.col("coverage").min()).item()
+            for chosen in (pl.col("ratio") > 0, pl.col("ratio") == 0)
+        )
+        mean = of_method.select(pl.col("coverage").mean()).item()
+        print(f"\n{method}: mean {mean:.3f}, worst above 0 {above:.3f}, worst at 0 {at_zero:.3f}")
 
 
 if __name__ == "__main__":

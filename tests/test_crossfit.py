@@ -121,7 +121,7 @@ def test_the_temperatures_name_their_members_and_lower_the_loss_they_were_fitted
             for fold in (0, 1, 2):
                 part = oof.filter(pl.col("fold") == fold)
                 priors = read_priors(out / f"fold-{fold}" / "classifier.safetensors")[1][head]
-                p = apply_temperature(part[f"logp_{head}"].to_numpy(), priors.implied, priors.trained, temperature)
+                p = apply_temperature(part[f"logp_{head}"].to_numpy(), priors.implied, priors.wanted, temperature)
                 total -= float(np.log(p[np.arange(len(p)), part[f"label_{head}"].to_numpy()]).sum())
             losses[temperature] = total
         assert min(losses, key=losses.__getitem__) == fitted.temperature or fitted.temperature == 1

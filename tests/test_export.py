@@ -16,11 +16,12 @@ from marrowscope.bundle import load_bundle  # noqa: E402
 from marrowscope.calibration import apply_temperature  # noqa: E402
 from marrowscope.cohort.folds import read_split  # noqa: E402
 from marrowscope.errors import BundleError, InputError, RunError  # noqa: E402
-from marrowscope.export import BundleDescription, _check_segmenter, _members, export_bundle  # noqa: E402
+from marrowscope.export import BundleDescription, export_bundle  # noqa: E402
 from marrowscope.fit import fit_classifier  # noqa: E402
 from marrowscope.flags import FlagRules, fit_stain_reference  # noqa: E402
 from marrowscope.golden import check_golden  # noqa: E402
 from marrowscope.imaging import sha256_file  # noqa: E402
+from marrowscope.members import check_segmenter, find_members  # noqa: E402
 from marrowscope.networks import available_backends, open_network  # noqa: E402
 from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E402
 from marrowscope.train.export import Readout, check_parity, export_classifier  # noqa: E402
@@ -189,7 +190,7 @@ def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: P
     with pytest.raises(InputError, match=r"the segmenter that cut the crops of .*run; give that one"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
     record = json.loads((folder / "run" / "fit.json").read_text(encoding="utf-8"))
-    _check_segmenter(folder / "run", record, segmenter, sha256_file(segmenter), allowed=True)
+    check_segmenter(folder / "run", record, segmenter, sha256_file(segmenter), allowed=True)
 
 
 def test_a_segmenter_without_its_licence_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -299,8 +300,8 @@ def test_a_cross_fit_is_the_ensemble_of_its_folds_with_its_temperatures(folder: 
     assert json.loads(bundle.open_classifiers("onnxruntime")[1].metadata["temperature"]) == TEMPERATURES
     card = (tmp_path / "bundle" / "CARD.md").read_text(encoding="utf-8")
     assert "Temperatures (inside the graphs; cblc 1.60, countable 1.00, category 0.70) were fitted on" in card
-    assert _members([crossfit], calibrate=False) == ([crossfit / "fold-0", crossfit / "fold-1"], None)
-    assert _members([folder / "run"], calibrate=True) == ([folder / "run"], None)
+    assert find_members([crossfit], calibrate=False) == ([crossfit / "fold-0", crossfit / "fold-1"], None)
+    assert find_members([folder / "run"], calibrate=True) == ([folder / "run"], None)
 
 
 def test_temperatures_of_other_weights_or_folders_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from marrowscope.aggregate import aggregate_patient
 from marrowscope.clusters import ASSUMED_CORRELATION
 from marrowscope.differential import nucleated_differential
 from marrowscope.flags import FlagRules, patient_flags
+from marrowscope.quantify.estimate import METHOD, PatientCounts, estimate_ratio
+from marrowscope.quantify.rates import Kind, kinds_of
+from marrowscope.quantify.threshold import decide
 from marrowscope.tables import conform
 from marrowscope.vocabulary import load_reference_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from marrowscope.quantify.model import Quantification
     from marrowscope.records import Patient
     from marrowscope.vocabulary import Vocabulary
 
@@ -29,19 +34,90 @@ def assess_patients(
     cells: pl.DataFrame,
     vocabulary: Vocabulary,
     *,
+    quantification: Quantification | None = None,
     flag_rules: FlagRules | None = None,
 ) -> pl.DataFrame:
-    """Give the patients table of ``patients``, in their order, from the fields and cells tables of a run."""
+    """Give the patients table of ``patients``, in their order, from the fields and cells tables of a run.
+
+    Without ``quantification`` (a bundle without error rates) no ratio is corrected and no call is made.
+    """
     flag_rules = flag_rules or FlagRules()
     ranges = load_reference_ranges()
     known = ranges if ranges.vocabulary == vocabulary.name else None
-    correlation = ASSUMED_CORRELATION
+    correlation = quantification.rates.correlation if quantification else ASSUMED_CORRELATION
+    fields_of, cells_of = (
+        {str(key[0]): frame for key, frame in table.group_by("patient_id", maintain_order=True)}
+        for table in (fields, cells)
+    )
     rows: list[dict[str, Any]] = []
     for patient in patients:
-        of_patient = pl.col("patient_id") == patient.patient_id
-        own_fields, own_cells = fields.filter(of_patient), cells.filter(of_patient)
+        own_fields = fields_of.get(patient.patient_id, fields.clear())
+        own_cells = cells_of.get(patient.patient_id, cells.clear())
         kept = own_cells.filter(pl.col("reject_reason").is_null())
-        counted = aggregate_patient(patient, own_fields, own_cells).row()
-        row = counted | nucleated_differential(patient, kept, vocabulary, known, correlation)
+        row = aggregate_patient(patient, own_fields, own_cells).row()
+        row |= nucleated_differential(patient, kept, vocabulary, known, correlation)
+        if quantification:
+            row |= corrected(kept, row["lymphoid_share"], quantification, vocabulary)
         rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
+
+
+def corrected(
+    kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """Give the patient's part of the patients table that belongs to the corrected ratio and the call."""
+    threshold = quantification.threshold
+    stated = {
+        "threshold": threshold.value if threshold else None,
+        "threshold_lower": threshold.lower if threshold else None,
+        "threshold_upper": threshold.upper if threshold else None,
+    }
+    counts = patient_counts(kept, vocabulary)
+    n_fields = len(counts.countable_by_field)
+    if n_fields == 0:
+        no_call = {"call": "no_call", "call_reason": "no_countable_cell"} if threshold else {}
+        return stated | no_call
+    estimate = estimate_ratio(counts, quantification.rates)
+    row: dict[str, Any] = stated | {
+        "corrected_ratio": _number(estimate.ratio),
+        "corrected_lower": _number(estimate.lower),
+        "corrected_upper": _number(estimate.upper),
+        "correction": METHOD,
+        "correction_note": estimate.note,
+        "design_effect": estimate.effect,
+    }
+    if threshold is None:
+        return row
+    call = decide(
+        estimate,
+        int(counts.countable_by_field.sum()),
+        n_fields,
+        lymphoid_share=lymphoid_share,
+        threshold=threshold,
+        rules=quantification.call_rules,
+    )
+    return row | {
+        "confidence_above": call.confidence,
+        "call": call.call,
+        "call_reason": call.reason,
+        "call_depends_on_threshold": call.depends_on_threshold,
+    }
+
+
+def patient_counts(kept: pl.DataFrame, vocabulary: Vocabulary) -> PatientCounts:
+    """Count a patient's countable cells by field and by called kind; ``kept`` are the cells that were classified."""
+    countable = kept.filter("is_countable")
+    by_field = countable.group_by("field_id", maintain_order=True).agg(pl.col("is_cblc").sum(), pl.len().alias("n"))
+    kinds = {kind: index for index, kind in enumerate(kinds_of(vocabulary))}
+    called = np.zeros(len(kinds))
+    for category, is_cblc, n in countable.group_by("category", "is_cblc").len().iter_rows():
+        called[kinds[Kind(category, is_cblc)]] += n
+    return PatientCounts(
+        cblc_by_field=by_field["is_cblc"].to_numpy().astype(np.float64),
+        countable_by_field=by_field["n"].to_numpy().astype(np.float64),
+        called_kinds=called,
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -5,6 +5,7 @@
     segmenter/segmenter.onnx    beside its AGPL-3.0 LICENSE and CARD.md
     classifier-0.onnx ...       the members, in order
     golden.npz                  input and expected output of both networks
+    quantification.json         error rates and study threshold, where they were measured
     vocabulary.toml             only where it is not the one that ships with the package
 
 Invariant: nothing is opened whose hash was not checked, and no file is ever unpickled. The stages' settings are
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 SPEC_NAME = "bundle.toml"
 SEGMENTER_FILE = "segmenter/segmenter.onnx"
-GOLDEN_FILE = "golden.npz"
+GOLDEN_FILE, CARD_FILE = "golden.npz", "CARD.md"
 VOCABULARY_FILE = "vocabulary.toml"
 
 
@@ -123,6 +124,7 @@ class Bundle:
             "demonstration": self.spec.demonstration,
             "sha256": self.spec_sha256,
             "vocabulary": self.spec.vocabulary.model_dump(),
+            "threshold": self.spec.threshold,
             "files": dict(self.spec.files),
         }
 

@@ -1,8 +1,8 @@
 """Shares of one patient's cells, which cluster within fields: how many independent cells they are worth.
 
-Cells of one field are alike (lines grow in groups, a field may lie in a thick or thin part), so n cells in K fields tell
-less than n cells from all over the smear. The design effect d says how much less: a share's variance is d times that
-of n independent cells (Kish, Survey Sampling, 1965), and n / d is the effective number.
+Cells of one field are alike (lines grow in groups, a field may lie in a thick or thin part), so n cells in K fields
+tell less than n cells from all over the smear. The design effect d says how much less: a share's variance is d times
+that of n independent cells (Kish, Survey Sampling, 1965), and n / d is the effective number.
 
 One patient's own fields give a noisy estimate of d, and the intra-class correlation pooled over a cohort an estimate
 that ignores the patient; the two are averaged as if the pooled one rested on ten fields.
@@ -92,8 +92,8 @@ def pooled_correlation(x: Sequence[RealArray], n: Sequence[RealArray]) -> float:
 def share_interval(x: float, n: float, effect: float = 1.0, confidence: float = 0.95) -> Interval:
     """Jeffreys interval of x of n with n / ``effect`` independent cells; the limits at 0 and n are exactly 0 and 1.
 
-    Quantiles of Beta(p n / d + 1/2, (1 - p) n / d + 1/2) (Brown, Cai, DasGupta, Stat Sci 2001;16:101, with the effective
-    number of Korn and Graubard). Without cells the estimate is NaN and the limits are 0 and 1.
+    Quantiles of Beta(p n / d + 1/2, (1 - p) n / d + 1/2) (Brown, Cai, DasGupta, Stat Sci 2001;16:101, with the
+    effective number of Korn and Graubard). Without cells the estimate is NaN and the limits are 0 and 1.
     """
     if n <= 0:
         return Interval(float("nan"), 0.0, 1.0)

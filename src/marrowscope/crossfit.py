@@ -5,6 +5,7 @@ A cross-fit folder holds
     crossfit.json         everything needed to repeat the run: settings, hashes, versions, what each fold became
     fold-<k>/             the training folder of fold k, and oof.parquet, its predictions of the patients left out
     oof.parquet           the predictions of all folds: each patient by the one network that never saw it
+    missed.parquet        expert cells of these patients that no predicted contour matched
     calibration.json      temperature of each head, for the members named there
     calibration.csv       negative log-likelihood and calibration error before and after, overall and by center
     reliability.csv       the bins behind them
@@ -41,6 +42,7 @@ from marrowscope.calibration import (
 from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
 from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.fit import fit_classifier
+from marrowscope.held_out import MISSED_NAME, OOF_NAME
 from marrowscope.imaging import sha256_file
 from marrowscope.runs import installed_versions
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
@@ -60,9 +62,7 @@ if TYPE_CHECKING:
     from marrowscope.train.engine import Progress
     from marrowscope.vocabulary import Vocabulary
 
-FOLDS_NAME, OOF_NAME, CALIBRATION_TABLE, RELIABILITY_TABLE = (
-    "folds.csv", "oof.parquet", "calibration.csv", "reliability.csv",
-)  # fmt: skip
+FOLDS_NAME, CALIBRATION_TABLE, RELIABILITY_TABLE = "folds.csv", "calibration.csv", "reliability.csv"
 # Settings that may differ between machines: they move how fast a fold is trained, and roundings.
 _OF_THE_MACHINE = {"checkpoint_every_steps", "threads", "device", "precision", "compile", "workers"}
 
@@ -111,6 +111,7 @@ def fit_folds(
         write_folds(out / FOLDS_NAME, assigned, _patients(crop_set.cells))
     if not (out / CROSSFIT_NAME).is_file():
         _write_json(out / CROSSFIT_NAME, record)
+    _write_missed(crop_set, out, assigned)
     for fold in chosen:
         if not (resume and _is_finished(out, fold)):
             _fit_fold(
@@ -197,6 +198,17 @@ def _fit_fold(
     temporary.replace(folder / OOF_NAME)
 
 
+def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | None]) -> None:
+    """Keep the expert cells that no contour matched: the bundle's corrected ratio has to know of them."""
+    path = crop_set.folder / MISSED_NAME
+    if not path.is_file() or _source(crop_set) != "predicted":
+        return
+    patient_of = crop_set.cells.select("field_id", "patient_id").unique("field_id")
+    inside = [patient for patient, fold in assigned.items() if fold is not None]
+    missed = pl.read_parquet(path).join(patient_of, on="field_id").filter(pl.col("patient_id").is_in(inside))
+    missed.select("patient_id", "field_id", "expert_code").sort("field_id").write_parquet(out / MISSED_NAME)
+
+
 def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibration:
     """Fit the temperatures on every out-of-fold cell, and write them with their nested figures by center."""
     priors = {fold: read_priors(_folder(out, fold) / CLASSIFIER_NAME) for fold in numbers}
@@ -206,7 +218,7 @@ def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibr
     for head in ("cblc", "countable", "category"):
         implied, wanted = (
             np.stack([getattr(priors[fold][1][head], name) for fold in numbers])[place]
-            for name in ("implied", "trained")
+            for name in ("implied", "wanted")
         )
         labels = cells[f"label_{head}"].to_numpy()
         logits = cells[f"logp_{head}"].to_numpy().astype(np.float64)

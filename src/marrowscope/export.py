@@ -8,7 +8,6 @@ Longer than most files here, since it is the one list of what a bundle is made o
 
 from __future__ import annotations
 
-import json
 import string
 import tempfile
 from dataclasses import dataclass
@@ -22,25 +21,37 @@ import polars as pl
 from pydantic import Field
 
 from marrowscope.bundle import (
+    CARD_FILE,
     GOLDEN_FILE,
     SEGMENTER_FILE,
     BundleSpec,
     VocabularyReference,
     write_bundle,
 )
-from marrowscope.calibration import CALIBRATION_NAME, CROSSFIT_NAME, Calibration
+from marrowscope.calibration import CROSSFIT_NAME, Calibration
 from marrowscope.cohort.folds import read_split
 from marrowscope.config import StageConfig, validate_config
 from marrowscope.crop import CropSpec
-from marrowscope.errors import BundleError, InputError, RunError
+from marrowscope.errors import BundleError, InputError
 from marrowscope.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
 from marrowscope.golden import make_golden
+from marrowscope.held_out import crossfit_cells
+from marrowscope.members import (
+    check_calibrated,
+    check_segmenter,
+    check_vocabulary,
+    common_info,
+    find_members,
+    read_record,
+)
 from marrowscope.networks import open_network
 from marrowscope.quality import QualityRules
+from marrowscope.quantify.fit import fit_quantification
+from marrowscope.quantify.model import QUANTIFICATION_FILE
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
 from marrowscope.train.dataset import open_crop_set
-from marrowscope.train.export import Readout, check_parity, export_classifier, load_classifier
+from marrowscope.train.export import Readout, check_parity, export_classifier
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -50,6 +61,7 @@ if TYPE_CHECKING:
 
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
+    from marrowscope.quantify.model import Quantification
     from marrowscope.records import ImageArray, JsonDict
     from marrowscope.segment.config import SegmenterConfig
     from marrowscope.train.dataset import CropSet
@@ -60,6 +72,10 @@ N_PARITY_CROPS, N_GOLDEN_CROPS = 64, 4
 _MAX_GOLDEN_PX = 128
 _GOLDEN_SCORE = 0.3
 _REFERENCE = "onnxruntime"
+NOT_MEASURED = (
+    "It has no error rates: ratios are not corrected, no call is made. Measure them on annotated patients it never saw "
+    "with `marrowscope quantify`."
+)
 
 
 class BundleDescription(StageConfig):
@@ -71,7 +87,10 @@ class BundleDescription(StageConfig):
     demonstration: bool = Field(default=False, description="every surface warns that it is not for own images")
     trained_on: str = Field(default="Not stated.", description="which images, from whom, under which licence")
     threshold: float | None = Field(
-        default=None, ge=0, le=1, description="study threshold of the CBLC ratio, once learned"
+        default=None, ge=0, le=1, description="study threshold of the corrected ratio; none: learned from a cross-fit"
+    )
+    aml_diagnoses: tuple[str, ...] = Field(
+        default=("AML",), min_length=1, description="diagnoses that count as AML where the threshold is learned"
     )
     decision_tau: float | None = Field(
         default=0.0,
@@ -115,23 +134,25 @@ def export_bundle(
     other than the one that cut the members' crops (unless ``other_segmenter``), BundleError when a graph differs.
     """
     description = description or BundleDescription()
-    trainings, calibration = _members(trainings, calibrate=calibrate)
-    records = [_read_record(folder) for folder in trainings]
+    crossfit = next((folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()), None)
+    trainings, calibration = find_members(trainings, calibrate=calibrate)
+    records = [read_record(folder) for folder in trainings]
     if not records:
         message = "found no training folder, expected at least one; name the --out of `marrowscope train classifier`"
         raise InputError(message)
     opened = Segmenter.from_onnx(segmenter)
     if calibration is not None:
-        _check_calibrated(trainings, records, calibration)
+        check_calibrated(trainings, records, calibration)
     readout = Readout(description.decision_tau, {} if calibration is None else calibration.temperatures())
     for folder, record in zip(trainings, records, strict=True):
-        _check_segmenter(folder, record, segmenter, opened.sha256, allowed=other_segmenter)
+        check_segmenter(folder, record, segmenter, opened.sha256, allowed=other_segmenter)
     network = open_network(segmenter, _REFERENCE)
     segmenter_files = _segmenter_files(segmenter, network)
-    info = _common_info(trainings)
+    info = common_info(trainings)
     vocabulary = load_vocabulary()
-    _check_vocabulary(trainings, records, vocabulary)
+    check_vocabulary(trainings, records, vocabulary)
     crop_set = open_crop_set(crops or Path(records[0]["crops"]), vocabulary)
+    quantification, not_measured = _quantify(crossfit, calibration, description, vocabulary)
     field = _golden_field(crop_set, network, opened.config.um_per_px)
 
     with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as scratch:
@@ -148,17 +169,46 @@ def export_bundle(
             _sample(crop_set, N_GOLDEN_CROPS, info.crop_px),
         )
         spec = _specify(description, vocabulary, members, opened.config, calibration)
+        if quantification and quantification.threshold:
+            spec = spec.model_copy(update={"threshold": quantification.threshold.value})
+        measured = quantification.sentence() if quantification else not_measured
         files: dict[str, Path | bytes] = {
             **{graph.name: graph for graph in graphs},
             **segmenter_files,
+            **({QUANTIFICATION_FILE: quantification.as_json()} if quantification else {}),
             GOLDEN_FILE: golden,
-            "CARD.md": write_card(spec, members, opened.sha256, calibration).encode(),
+            CARD_FILE: write_card(spec, members, opened.sha256, calibration, measured).encode(),
         }
         return write_bundle(out, spec, files)
 
 
+def _quantify(
+    crossfit: Path | None, calibration: Calibration | None, description: BundleDescription, vocabulary: Vocabulary
+) -> tuple[Quantification | None, str]:
+    """Measure the error rates on what the folds left out; without a cross-fit, or with few patients, say why not."""
+    if crossfit is None:
+        return None, NOT_MEASURED
+    cells, diagnosis_of = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary)
+    try:
+        found = fit_quantification(
+            cells,
+            diagnosis_of,
+            vocabulary,
+            source=f"out-of-fold predictions of {cells['patient_id'].n_unique()} patients",
+            aml_diagnoses=description.aml_diagnoses,
+            threshold=description.threshold,
+        )
+    except ValueError as error:
+        return None, f"It has no error rates, so that no ratio is corrected: {error}."
+    return found, ""
+
+
 def write_card(
-    spec: BundleSpec, members: Sequence[Member], segmenter_sha256: str, calibration: Calibration | None = None
+    spec: BundleSpec,
+    members: Sequence[Member],
+    segmenter_sha256: str,
+    calibration: Calibration | None = None,
+    quantification: str = "",
 ) -> str:
     """Fill the card's template: what the bundle is, was trained on, and must not be used for."""
     template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
@@ -190,6 +240,7 @@ def write_card(
         not_trained=", ".join(_never_predicted(members)) or "none",
         prior_cblc=f"{spec.implied_prior_cblc:.3f}",
         calibration="They are not calibrated." if calibration is None else calibration.sentence(),
+        quantification=quantification or NOT_MEASURED,
         trained_on=spec.training_data["description"],
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
@@ -241,78 +292,6 @@ def _specify(
     )
 
 
-def _members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Path], Calibration | None]:
-    """Give the training folders, those of its folds for a cross-fit folder, and the temperatures of the latter."""
-    crossfits = [folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()]
-    if not crossfits:
-        return list(trainings), None
-    if len(trainings) > 1:
-        message = (
-            f"found {len(trainings)} folders, {crossfits[0]} among them a cross-fit, expected a cross-fit alone: its "
-            "temperatures belong to its own folds; export it alone, or name the folds' folders"
-        )
-        raise InputError(message)
-    path = crossfits[0] / CALIBRATION_NAME
-    try:
-        calibration = Calibration.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{path}: no readable calibration ({error}); train every fold, the last one writes it"
-        raise RunError(message) from error
-    return [crossfits[0] / name for name in calibration.members], calibration if calibrate else None
-
-
-def _check_calibrated(trainings: Sequence[Path], records: Sequence[JsonDict], calibration: Calibration) -> None:
-    """Refuse weights other than those whose predictions the temperatures were fitted on."""
-    for folder, record in zip(trainings, records, strict=True):
-        found, expected = record["result"]["weights_sha256"], calibration.members[folder.name]
-        if found != expected:
-            message = (
-                f"{folder}: found weights {found[:12]}, expected {expected[:12]}, those of {CALIBRATION_NAME}; finish "
-                "the cross-fit again with `marrowscope train classifier --folds ... --resume`"
-            )
-            raise InputError(message)
-
-
-def _read_record(folder: Path) -> JsonDict:
-    """Read fit.json of a finished training."""
-    path = folder / FIT_NAME
-    try:
-        record: JsonDict = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = (
-            f"{path}: no readable record of a training ({error}); give the --out of `marrowscope train classifier`"
-        )
-        raise RunError(message) from error
-    if "result" not in record:
-        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
-        raise RunError(message)
-    return record
-
-
-def _check_segmenter(folder: Path, record: JsonDict, segmenter: Path, sha256: str, *, allowed: bool) -> None:
-    """Refuse a segmenter whose contours the classifier never saw."""
-    trained_with = record["prepared"].get("segmenter_sha256")
-    if trained_with and trained_with != sha256 and not allowed:
-        message = (
-            f"{segmenter}: found SHA-256 {sha256[:12]}, expected {trained_with[:12]}, the segmenter that cut the crops "
-            f"of {folder}; give that one, or say --other-segmenter"
-        )
-        raise InputError(message)
-
-
-def _check_vocabulary(trainings: Sequence[Path], records: Sequence[JsonDict], vocabulary: Vocabulary) -> None:
-    """Refuse a member that learned its labels from another vocabulary than the one the bundle will name."""
-    for folder, record in zip(trainings, records, strict=True):
-        trained = record["vocabulary"]
-        if trained["sha256"] != vocabulary.sha256:
-            message = (
-                f"{folder}: trained with vocabulary {trained['name']} {trained['version']} ({trained['sha256'][:12]}), "
-                f"found {vocabulary.name} {vocabulary.version} ({vocabulary.sha256[:12]}); train again, or export "
-                "with the version of marrowscope it was trained with"
-            )
-            raise InputError(message)
-
-
 def _sample(crop_set: CropSet, n: int, size_px: int) -> ImageArray:
     """Take ``n`` crops evenly from the whole set, cut to the network's size."""
     rows = np.unique(np.linspace(0, len(crop_set.crops) - 1, n).round().astype(np.int64))
@@ -347,19 +326,6 @@ def _export_member(folder: Path, record: JsonDict, graph: Path, sample: ImageArr
     weights = folder / CLASSIFIER_NAME
     info = export_classifier(weights, graph, readout)
     return Member(folder, record, info, check_parity(weights, graph, sample, readout))
-
-
-def _common_info(trainings: Sequence[Path]) -> ClassifierInfo:
-    """Give the first member's description; refuse members that see other crops or know other categories."""
-    first, *others = [load_classifier(folder / CLASSIFIER_NAME)[1] for folder in trainings]
-    for folder, other in zip(trainings[1:], others, strict=True):
-        if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):
-            message = (
-                f"{folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected {first.crop_px} px at "
-                f"{first.um_per_px} and equal categories as in {trainings[0]}"
-            )
-            raise InputError(message)
-    return first
 
 
 def _never_predicted(members: Sequence[Member]) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from marrowscope.flags import FlagRules, StainReference, field_flags, measure_fi
 from marrowscope.imaging import decode_image, sha256_bytes
 from marrowscope.morphology import measure
 from marrowscope.quality import QualityRules, apply_quality_rules
+from marrowscope.quantify.model import open_quantification
 from marrowscope.runs import (
     Manifest,
     RunCounts,
@@ -115,6 +116,7 @@ def predict(
     inputs = collect_inputs(paths)
     _refuse_missing_scale(inputs.images, config)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
+    quantification = open_quantification(opened)
     with staged_run_folder(out, overwrite=overwrite) as staging:
         engine = CellEngine(opened, config)
         rows = engine.run(inputs.images, progress)
@@ -123,7 +125,14 @@ def predict(
             row["center"] = center_of[row["patient_id"]]
         fields = conform(pl.DataFrame(rows.fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
         cells = conform(pl.DataFrame(rows.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
-        patients = assess_patients(inputs.patients, fields, cells, opened.vocabulary, flag_rules=engine.flag_rules)
+        patients = assess_patients(
+            inputs.patients,
+            fields,
+            cells,
+            opened.vocabulary,
+            quantification=quantification,
+            flag_rules=engine.flag_rules,
+        )
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),

@@ -23,6 +23,7 @@ from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.export import export
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
+from marrowscope.cli.quantify import quantify
 from marrowscope.cli.report import report
 from marrowscope.cli.reproduce import reproduce
 from marrowscope.cli.simulate import simulate
@@ -83,6 +84,7 @@ app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(export)
+app.command(rich_help_panel=TRAIN)(quantify)
 app.add_typer(bench.app, name="bench", rich_help_panel=CHECK)
 app.command(rich_help_panel=TRAIN)(reproduce)
 app.command(rich_help_panel=CHECK)(doctor)

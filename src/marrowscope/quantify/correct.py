@@ -32,8 +32,8 @@ _MAX_STEPS, _TOLERANCE = 1000, 1e-8
 _SUM_WEIGHT = 1e3
 
 
-def adjusted_ratio(p: RealArray | float, tpr: RealArray | float, fpr: RealArray | float) -> RealArray:  # noqa: D417
-    """True share behind the observed share ``p``: (p - fpr) / (tpr - fpr), cut to 0-1; broadcast.
+def adjusted_ratio(p: RealArray | float, tpr: RealArray | float, fpr: RealArray | float) -> RealArray:
+    """Give the true share behind the observed share ``p``: (p - fpr) / (tpr - fpr), cut to 0-1; broadcast.
 
     NaN where tpr <= fpr: calls that tell nothing, or the opposite.
     """

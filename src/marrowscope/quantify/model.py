@@ -8,11 +8,11 @@ from pydantic import Field, ValidationError
 
 from marrowscope.config import StageConfig
 from marrowscope.errors import BundleError
-from marrowscope.quantify.rates import ErrorRates
+from marrowscope.quantify.rates import ErrorRates, kinds_of
 from marrowscope.quantify.threshold import CallRules, StudyThreshold
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from marrowscope.bundle import Bundle
 
 QUANTIFICATION_FILE = "quantification.json"
 SCHEMA_VERSION = 1
@@ -43,11 +43,26 @@ class Quantification(StageConfig):
             f"{found.n_aml} patients with AML and {found.n_other} without."
         )
 
+    def as_json(self) -> bytes:
+        """Give the content of ``quantification.json``."""
+        return (self.model_dump_json() + "\n").encode()
 
-def read_quantification(path: Path) -> Quantification:
-    """Read a quantification file. Raises BundleError when it is absent or not readable."""
+
+def open_quantification(bundle: Bundle) -> Quantification | None:
+    """Read a bundle's quantification, None where it has none. Raises BundleError when it is not readable."""
+    if QUANTIFICATION_FILE not in bundle.spec.files:
+        return None
+    path = bundle.folder / QUANTIFICATION_FILE
     try:
-        return Quantification.model_validate_json(path.read_text(encoding="utf-8"))
+        found = Quantification.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         message = f"{path}: no readable error rates ({error}); export the bundle again"
         raise BundleError(message) from error
+    expected = kinds_of(bundle.vocabulary)
+    if found.rates.kinds != expected:
+        message = (
+            f"{path}: found rates of {len(found.rates.kinds)} kinds of cells, expected the {len(expected)} of "
+            f"vocabulary {bundle.vocabulary.name}; measure them again with `marrowscope quantify`"
+        )
+        raise BundleError(message)
+    return found

@@ -184,7 +184,8 @@ def _beta_of_kinds(rates: ErrorRates, pooled: Sequence[RealArray]) -> tuple[Real
 
 def _own_rates(rates: ErrorRates) -> RealArray:
     counted, called = (np.asarray(table, dtype=np.float64).sum(axis=0) for table in (rates.counted, rates.called))
-    return np.divide(called, counted, out=np.zeros(len(rates.kinds)), where=counted > 0)
+    own: RealArray = np.divide(called, counted, out=np.zeros(len(rates.kinds)), where=counted > 0)
+    return own
 
 
 def _effective_cells(rates: ErrorRates) -> RealArray:

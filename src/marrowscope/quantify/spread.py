@@ -26,8 +26,8 @@ def spread_of_patients(
     """Intra-patient correlation, cut to 0-0.5: of ``x`` successes among ``n`` cells where ``expected`` were to be seen.
 
     All are (patients,). ``fitted`` is the number of parameters that were fitted to the same patients to expect what is
-    expected: M patients have M - fitted degrees of freedom left. ``factor`` scales the squared deviations, one number or
-    (d,) draws of it.
+    expected: M patients have M - fitted degrees of freedom left. ``factor`` scales the squared deviations, one number
+    or (d,) draws of it.
     """
     square, n, worth = _deviations(x, n, expected, fitted)
     scale = float((worth * (n - 1)).sum())
@@ -40,8 +40,8 @@ def draw_spread(
 ) -> RealArray:
     """Draw the correlation (d,): a variance seen with v degrees of freedom is known up to v / chi-squared(v).
 
-    That is its posterior for normal deviations (Box and Tiao, Bayesian Inference in Statistical Analysis, 1973, 2.3). A
-    bootstrap of the patients gives too small correlations too often: it draws the few far patients, or does not.
+    That is its posterior for normal deviations (Box and Tiao, Bayesian Inference in Statistical Analysis, 1973, 2.3).
+    A bootstrap of the patients gives too small correlations too often: it draws the few far patients, or does not.
     """
     _, n_used, worth = _deviations(x, n, expected, fitted)
     weight = worth * (n_used - 1)

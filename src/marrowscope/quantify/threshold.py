@@ -37,8 +37,8 @@ class StudyThreshold(StageConfig):
     upper: float = Field(ge=0, le=1)
     youden: float = Field(ge=0, le=1, description="threshold of the largest sensitivity + specificity, for comparison")
     separable: bool = Field(description="a gap lies between the groups, and the value is its middle")
-    sensitivity: float
-    specificity: float
+    sensitivity: float | None = Field(description="on the patients it was learned on; none where it was given")
+    specificity: float | None
     n_aml: int
     n_other: int
     n_by_diagnosis: dict[str, int] = Field(default_factory=dict)

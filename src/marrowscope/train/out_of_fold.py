@@ -29,10 +29,10 @@ CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "sou
 
 @dataclass(frozen=True, slots=True)
 class HeadPriors:
-    """Class shares (k,) of one head: those its logits assume, and those of the cells it was trained on."""
+    """Class shares (k,) of one head: those its logits assume, and those its probabilities are wanted for."""
 
     implied: NDArray[np.float64]
-    trained: NDArray[np.float64]
+    wanted: NDArray[np.float64]
 
 
 def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: ClassifierConfig) -> pl.DataFrame:
@@ -55,11 +55,16 @@ def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: Clas
     return table
 
 
-def read_priors(weights: Path) -> tuple[str, dict[str, HeadPriors]]:
-    """Give the SHA-256 of a classifier's weights, and the priors of each head."""
+def read_priors(weights: Path, decision_tau: float | None = 0.0) -> tuple[str, dict[str, HeadPriors]]:
+    """Give the SHA-256 of a classifier's weights, and the priors of each head.
+
+    The wanted prior is that of ``decision_tau`` (see ``ClassifierInfo.implied_prior``), by default the shares of the
+    cells the classifier was trained on.
+    """
     tensors, meta = load_tensors(weights)
     info = ClassifierInfo.model_validate(meta["info"])
     priors = {
-        head: HeadPriors(np.array(info.implied_prior(head)), np.array(info.implied_prior(head, 0.0))) for head in HEADS
+        head: HeadPriors(np.array(info.implied_prior(head)), np.array(info.implied_prior(head, decision_tau)))
+        for head in HEADS
     }
     return hash_weights(tensors), priors

@@ -1,0 +1,43 @@
+"""`marrowscope quantify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def quantify(
+    bundle: Annotated[Path, typer.Argument(help="Model bundle whose error rates are to be measured.")],
+    cohort: Annotated[Path, typer.Argument(help="Annotated cohort of patients that the networks never saw.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
+    *,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Study threshold of the corrected ratio; default: learned.")
+    ] = None,
+    aml: Annotated[list[str] | None, typer.Option(help="Diagnosis that counts as AML; repeat for more.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+) -> None:
+    """Measure how BUNDLE errs on COHORT, learn the study threshold there, and write a bundle that knows both.
+
+    From then on `predict` gives corrected ratios with intervals, and calls. The networks stay as they are.
+
+    Example: marrowscope quantify bundle held-back-cohort --out bundle-measured
+    """
+    from marrowscope.cli.progress import progress_bar
+    from marrowscope.config import validate_config
+    from marrowscope.predict import PredictConfig
+    from marrowscope.quantify.model import open_quantification
+    from marrowscope.quantify_bundle import quantify_bundle
+
+    config = validate_config(PredictConfig, {"um_per_px": um_per_px, "backend": backend}, where="marrowscope quantify")
+    with progress_bar("Predicting images") as advance:
+        written = quantify_bundle(
+            bundle, cohort, out, threshold=threshold, aml_diagnoses=tuple(aml or ("AML",)), config=config,
+            progress=advance,
+        )  # fmt: skip
+    found = open_quantification(written)
+    typer.echo(found.sentence() if found else "")
+    typer.echo(f"Bundle: {out}")

@@ -1,0 +1,136 @@
+"""Error rates and study threshold, from cells of patients the classifier never saw.
+
+The threshold is learned on corrected ratios, and no patient corrects itself: the ratios of a group of patients (a fold)
+are corrected with the rates of all others. The rates that are stored are those of all patients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from marrowscope.clusters import pooled_correlation
+from marrowscope.quantify.estimate import PatientCounts, estimate_ratio
+from marrowscope.quantify.model import Quantification
+from marrowscope.quantify.rates import TRUTH_COLUMNS, Kind, fit_error_rates, kinds_of
+from marrowscope.quantify.threshold import StudyThreshold, learn_threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from marrowscope.quantify.rates import ErrorRates
+    from marrowscope.vocabulary import Vocabulary
+
+MIN_PATIENTS = 3
+_N_GROUPS = 10
+
+
+def fit_quantification(
+    cells: pl.DataFrame,
+    diagnosis_of: Mapping[str, str | None],
+    vocabulary: Vocabulary,
+    *,
+    source: str,
+    aml_diagnoses: Collection[str] = ("AML",),
+    threshold: float | None = None,
+) -> Quantification:
+    """Measure the error rates on ``cells`` and learn the threshold, or take the one that is given.
+
+    ``cells`` has a row per expert cell, the columns of ``rates.TRUTH_COLUMNS`` and optionally ``group``: patients of
+    one group are corrected with the rates of the others (ten groups by order of name where there is none). A threshold
+    needs 10 patients with AML and 10 without; where it has not, ``threshold_missing`` says so. Raises ValueError with
+    fewer than three patients of counted cells.
+    """
+    counted = cells.filter("counted")
+    patients = cells["patient_id"].unique().sort().to_list()
+    if counted["patient_id"].n_unique() < MIN_PATIENTS:
+        message = (
+            f"found counted cells of {counted['patient_id'].n_unique()} patients, expected at least {MIN_PATIENTS}: "
+            "how patients differ cannot be seen on fewer"
+        )
+        raise ValueError(message)
+    counts = _counts_by_patient(counted, vocabulary)
+    correlation = pooled_correlation(
+        [item.cblc_by_field for item in counts.values()], [item.countable_by_field for item in counts.values()]
+    )
+    rates = fit_error_rates(cells.select(TRUTH_COLUMNS), vocabulary, correlation)
+    if threshold is not None:
+        return Quantification(source=source, rates=rates, threshold=_given(threshold))
+    ratios = held_out_ratios(cells, counts, rates, patients)
+    learned, missing = _learn(ratios, diagnosis_of, aml_diagnoses, source)
+    return Quantification(source=source, rates=rates, threshold=learned, threshold_missing=missing)
+
+
+def held_out_ratios(
+    cells: pl.DataFrame, counts: Mapping[str, PatientCounts], rates: ErrorRates, patients: list[str]
+) -> dict[str, float]:
+    """Corrected ratio of each patient, by the rates of the patients of all other groups; NaN where there is none."""
+    if "group" in cells.columns:
+        group_of = dict(cells.select("patient_id", "group").unique().iter_rows())
+    else:
+        group_of = {patient: index % _N_GROUPS for index, patient in enumerate(patients)}
+    ratios = {}
+    for group in sorted(set(group_of.values())):
+        members = [patient for patient in patients if group_of[patient] == group]
+        others = rates.without([patients.index(patient) for patient in members])
+        for patient in members:
+            usable = patient in counts and others.n_patients > 0
+            ratios[patient] = estimate_ratio(counts[patient], others).ratio if usable else np.nan
+    return ratios
+
+
+def _learn(
+    ratios: Mapping[str, float], diagnosis_of: Mapping[str, str | None], aml_diagnoses: Collection[str], source: str
+) -> tuple[StudyThreshold | None, str]:
+    """Learn the threshold on the patients whose diagnosis is stated, or say why not."""
+    names = {name.strip().casefold() for name in aml_diagnoses}
+    known = {
+        patient: (diagnosis_of.get(patient) or "").strip()
+        for patient in ratios
+        if (diagnosis_of.get(patient) or "").strip() and np.isfinite(ratios[patient])
+    }
+    values = np.array([ratios[patient] for patient in known])
+    is_aml = np.array([diagnosis.casefold() in names for diagnosis in known.values()], dtype=bool)
+    diagnoses = pl.Series("diagnosis", list(known.values()), dtype=pl.String()).value_counts().sort("diagnosis")
+    try:
+        return (
+            learn_threshold(values, is_aml, diagnoses=dict(diagnoses.iter_rows()), learned_on=source),
+            "",
+        )
+    except ValueError as error:
+        return None, str(error)
+
+
+def _given(threshold: float) -> StudyThreshold:
+    """Take a threshold that a person chose: it has no interval, and nothing was learned."""
+    return StudyThreshold(
+        value=threshold,
+        lower=threshold,
+        upper=threshold,
+        youden=threshold,
+        separable=False,
+        sensitivity=None,
+        specificity=None,
+        n_aml=0,
+        n_other=0,
+        learned_on="given, not learned",
+    )
+
+
+def _counts_by_patient(counted: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, PatientCounts]:
+    """Count each patient's counted cells as a prediction would, whatever the expert called them."""
+    kinds = {kind: index for index, kind in enumerate(kinds_of(vocabulary))}
+    found: dict[str, PatientCounts] = {}
+    for (patient,), frame in counted.group_by("patient_id", maintain_order=True):
+        by_field = frame.group_by("field_id", maintain_order=True).agg(
+            pl.col("called_cblc").sum().alias("x"), pl.len().alias("n")
+        )
+        called = np.zeros(len(kinds))
+        for category, is_cblc, n in frame.group_by("called_category", "called_cblc").len().iter_rows():
+            called[kinds[Kind(category, bool(is_cblc))]] += n
+        found[str(patient)] = PatientCounts(
+            by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64), called
+        )
+    return found
