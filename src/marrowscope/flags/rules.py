@@ -36,10 +36,10 @@ class FlagRules(StageConfig):
     min_sharpness: float = Field(default=0.7, ge=0, description="1/um; a field below is blurred")
     min_background: float = Field(default=0.55, ge=0, le=1, description="grey level; a field below is underexposed")
     max_clipped: float = Field(
-        default=0.02, ge=0, le=1, description="share of pixels; a field above is wrongly exposed"
+        default=0.01, ge=0, le=1, description="share of pixels; a field above is wrongly exposed"
     )
     max_stain_distance: float = Field(
-        default=3.8, gt=0, description="Mahalanobis; a field above is stained unlike those of training"
+        default=4.0, gt=0, description="Mahalanobis; a field above is stained unlike those of training"
     )
     max_flagged_fields: float = Field(
         default=0.2, ge=0, le=1, description="share of a patient's fields that may raise the same flag"
