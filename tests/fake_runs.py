@@ -12,7 +12,7 @@ import polars as pl
 from marrowscope.assess import assess_patients
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.runs import Manifest, RunCounts, write_manifest
-from marrowscope.tables import CELLS, REJECT_REASONS, conform, write_table
+from marrowscope.tables import CELLS, PATIENTS, REJECT_REASONS, conform, read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -149,3 +149,33 @@ def make_run(root: Path, patients: list[Patient], *, n_fields: int = 2, n_cells:
             )
     write_run(run, patients)
     return run
+
+
+ASSESSED: dict[str, Any] = {
+    "corrected_ratio": 0.31,
+    "corrected_lower": 0.22,
+    "corrected_upper": 0.41,
+    "correction": "category",
+    "design_effect": 1.6,
+    "threshold": 0.21,
+    "threshold_lower": 0.17,
+    "threshold_upper": 0.26,
+    "confidence_above": 0.982,
+    "call": "above",
+    "call_depends_on_threshold": True,
+    "flags": [
+        {"flag": "blurred_fields", "value": 0.5, "limit": 0.2, "n_fields": 1},
+        {"flag": "few_cells", "value": 18.0, "limit": 100.0, "n_fields": None},
+    ],
+}
+"""What a bundle with error rates and a threshold adds to a patient's row; whole as `predict` writes it."""
+
+
+def assess_as(run: FakeRun, patient_id: str, **values: object) -> None:
+    """Fill in what the run's bundle could not know: ``values`` (default ASSESSED) of one patient's row."""
+    path = run.folder / "patients.parquet"
+    rows = read_table(path, "patients").to_dicts()
+    for row in rows:
+        if row["patient_id"] == patient_id:
+            row.update(values or ASSESSED)
+    write_table(path, pl.DataFrame(rows, schema=PATIENTS), "patients")

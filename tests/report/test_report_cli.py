@@ -34,3 +34,13 @@ def test_command_writes_the_report_and_says_where(
 def test_folder_that_is_no_run_is_refused_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main("report", tmp_path) == 2
     assert "run `marrowscope predict` first" in capsys.readouterr().err
+
+
+def test_language_is_chosen_and_an_unknown_one_refused(
+    fake_run: Callable[..., FakeRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fake_run()
+    assert run_main("report", run.folder, "--lang", "zh") == 0
+    assert '<html lang="zh-Hans">' in (run.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert run_main("report", run.folder, "--lang", "fr") == 2
+    assert "'fr' is not one of 'en', 'zh'" in " ".join(capsys.readouterr().err.split())

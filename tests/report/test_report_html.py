@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ from marrowscope.imaging import decode_image, encode_image, read_image, sha256_f
 from marrowscope.records import Patient
 from marrowscope.report import write_report
 from marrowscope.report.html import RESEARCH_USE
-from marrowscope.report.pictures import shrink
+from marrowscope.report.strings import load_strings
 from marrowscope.tables import read_table, write_table
+from marrowscope.vocabulary import load_vocabulary
+from tests.fake_runs import assess_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.fake_runs import FakeRun
 
-VOID = {"meta", "img", "input", "br", "link", "image", "line", "path", "rect", "circle"}
+VOID = {"meta", "img", "input", "br", "link", "image", "line", "path", "rect", "circle", "use"}
 MINUS = "\N{MINUS SIGN}"
 HOSTILE = "<script>alert(1)</script>\"'&"
 
@@ -51,7 +54,7 @@ class Page(HTMLParser):
         self.ids += [value for key, value in attrs if key == "id" and value]
         if tag == "a":
             self.links.append(values.get("href") or "")
-        self.sources += [value for key, value in attrs if key in {"src", "href"} and tag != "a" and value]
+        self.sources += [value for key, value in attrs if key in {"src", "href"} and tag not in {"a", "use"} and value]
         self.images_without_alt += tag == "img" and not values.get("alt")
         if tag not in VOID:
             self.open.append(tag)
@@ -122,29 +125,82 @@ def test_patient_page_shows_the_ratio_as_x_of_n_with_interval_and_exclusions(
     assert f"{row['n_cblc']} of {row['n_countable']} countable cells are called CBLC" in text
     assert f"{100 * row['cblc_ratio']:.1f}%" in text
     assert f"{100 * row['cblc_ratio_lower']:.1f}% to {100 * row['cblc_ratio_upper']:.1f}%" in text
+    assert "Not corrected: the bundle holds no error rates" in text
     assert "treats the cells as independent" in text
     assert "describes the photographed fields, not the marrow" in text
     assert re.search(rf"Contours found {row['n_contours']} ", text)
-    assert re.search(rf"not countable \(.*?\) {MINUS}{row['n_not_countable']} ", text)
+    assert re.search(rf"not countable: .*? {MINUS}{row['n_not_countable']} ", text)
     for reason in row["rejected"]:
         assert re.search(rf"{MINUS}{reason['n']} ", text)
-    assert "threshold" not in text  # no threshold is known, so no call is printed
+    assert "No call: no study threshold is known." in text
+
+
+def test_corrected_ratio_is_the_large_figure_and_the_counted_one_stands_beside(
+    fake_run: Callable[..., FakeRun],
+) -> None:
+    run = fake_run()
+    assess_as(run, "P1")
+    row = read_table(run.folder / "patients.parquet", "patients").row(0, named=True)
+    write_report(run.folder)
+    raw = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
+    text = " ".join(Page(raw).text.split())
+    assert '<p class="big">31.0%</p>' in raw
+    assert "95% interval 22.0% to 41.0%" in text
+    assert f"{row['n_cblc']} of {row['n_countable']} countable cells are called CBLC; as counted" in text
+    assert "Above study threshold 21.0%. Not a diagnosis" in text
+    assert "Confidence that the ratio exceeds the threshold: 98.2%." in text
+    assert "The call changes within the threshold's own interval (17.0% to 26.0%)." in text
+    assert load_strings()("flag.blurred_fields") in text
+    assert "measured 50.0%, limit 20.0%" in text
+    assert "measured 18, limit 100" in text
+    assert "method: category" in text
+    assert "treats the cells as independent" not in text
+    index = " ".join(pages(run.folder / "report")["index.html"].text.split())
+    assert "31.0% 22.0% to 41.0%" in index
+    assert re.search(r"▲\s+above", index)
+
+
+def test_marks_of_the_blast_thresholds_stand_in_their_own_section_alone(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run()
+    assess_as(run, "P1")
+    write_report(run.folder)
+    raw = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
+    sections = re.split(r"<section ", raw)
+    with_marks = [part for part in sections if 'class="limit who"' in part]
+    assert len(with_marks) == 1
+    assert with_marks[0].startswith('class="blasts"')
+    assert "some AML needs no minimum" in with_marks[0]
+    assert "WHO 2022" not in raw.replace(with_marks[0], "")
 
 
 def test_gallery_is_sorted_by_certainty_and_leads_to_the_cell_in_its_field(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run(n_cells=20)
     write_report(run.folder)
     text = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
-    cells = read_table(run.folder / "cells.parquet", "cells")
-    called = cells.filter(pl.col("is_cblc") & (pl.col("patient_id") == "P1")).sort("p_cblc", descending=True)
-    section = text.split('id="called"')[1].split("</section>")[0]
+    cells = read_table(run.folder / "cells.parquet", "cells").filter(pl.col("patient_id") == "P1")
+    index = load_vocabulary().categories.index("N")
+    called = cells.filter(pl.col("category") == "N").with_columns(pl.col("p_category").list.get(index).alias("p"))
+    called = called.sort("p", descending=True)
+    section = text.split("myeloblast <span>")[1].split("</section>")[0]
     assert re.findall(r'href="#c-(\w+)"', section) == called["cell_id"].to_list()
-    shown = [float(p) for p in re.findall(r'class="p">([\d.]+)<', section)]
-    assert shown == [round(p, 2) for p in called["p_cblc"]]
-    n_uncertain = int((called["contradiction"] | (called["p_cblc"] < 0.7)).sum())
-    assert section.count('class="cell uncertain"') == n_uncertain > 0
-    for cell_id in called["cell_id"]:
-        assert f'<a id="c-{cell_id}"' in text
+    assert [float(p) for p in re.findall(r"([\d.]+)</span></span>\n", section)] == [round(p, 2) for p in called["p"]]
+    for cell in called.iter_rows(named=True):
+        assert f'<a id="c-{cell["cell_id"]}"' in text
+        center = np.reshape(cell["contour_xy"], (-1, 2)).mean(axis=0).round().astype(int)
+        place = rf"{cell['cell_id'][:8]}<br>F\d · {center[0]}, {center[1]}<"
+        assert re.search(place, section), "a cell is traced by its id and its place"
+
+
+def test_cells_that_came_nearest_to_a_call_have_a_gallery_of_their_own(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run(n_cells=20)
+    write_report(run.folder)
+    text = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
+    kept = read_table(run.folder / "cells.parquet", "cells").filter(
+        (pl.col("patient_id") == "P1") & pl.col("reject_reason").is_null() & ~pl.col("is_cblc")
+    )
+    section = text.split('id="near"')[1].split("</section>")[0]
+    expected = kept.sort("p_cblc", descending=True)["cell_id"].to_list()[:24]
+    assert re.findall(r'href="#c-(\w+)"', section) == expected
 
 
 def test_hostile_text_is_escaped_everywhere(fake_run: Callable[..., FakeRun]) -> None:
@@ -158,7 +214,11 @@ def test_hostile_text_is_escaped_everywhere(fake_run: Callable[..., FakeRun]) ->
         assert "<script>alert" not in text
         assert "fake <bundle>" not in text
         assert "expected an image <b>" not in text
-        assert Page(text).tags.count("script") == (path.name == "index.html")
+        page = Page(text)
+        assert page.tags.count("script") == 1
+        script = text.split("<script>")[1].split("</script>")[0]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in text, "the page's own script is the only one that may run"
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in (report / "index.html").read_text(encoding="utf-8")
 
 
@@ -176,7 +236,7 @@ def test_no_countable_cell_prints_no_ratio(fake_run: Callable[..., FakeRun]) -> 
     report = write_report(run.folder).parent
     page = pages(report)["P1.html"]
     assert "No ratio" in page.text
-    assert "%" not in page.text.split("Differential")[0].replace("100%", "")
+    assert not re.search(r"\d%", page.text.split("Flags")[0])
     assert "no countable cell" in pages(report)["index.html"].text
 
 
@@ -203,12 +263,6 @@ def test_embedded_field_has_the_pixels_and_nothing_of_the_exif(fake_run: Callabl
 
 def uris_of_fields(text: str) -> list[bytes]:
     return [base64.b64decode(data) for data in re.findall(r'<image href="data:image/webp;base64,([^"]+)"', text)]
-
-
-def test_large_field_is_shrunk_and_a_small_one_left_alone() -> None:
-    image = np.zeros((1200, 2560, 3), np.uint8)
-    assert shrink(image, 1280).shape == (600, 1280, 3)
-    assert shrink(image, 4000) is image
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
@@ -264,17 +318,24 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_huge_gallery_shows_both_ends_and_says_what_is_left_out(
     fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("marrowscope.report.pages.MAX_MOST_CERTAIN", 2)
-    monkeypatch.setattr("marrowscope.report.pages.MAX_LEAST_CERTAIN", 1)
+    monkeypatch.setattr("marrowscope.report.gallery.CBLC_LIMITS", (2, 1))
     run = fake_run(n_cells=20)
     write_report(run.folder)
     text = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
     n_called = read_table(run.folder / "patients.parquet", "patients")["n_cblc"][0]
-    assert f"{n_called - 3} cells between the two lists" in Page(text).text
-    section = text.split('id="called"')[1].split("</section>")[0]
+    assert f"{n_called - 3} cells between the most and the least certain" in Page(text).text
+    section = text.split("myeloblast <span>")[1].split("</section>")[0]
     assert section.count('<li class="cell') == 3
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_processes_write_the_same_pages(fake_run: Callable[..., FakeRun], tmp_path: Path) -> None:
+    run = fake_run([Patient(f"P{k}", "A", "control") for k in range(6)], n_fields=1, n_cells=4)
+    alone = write_report(run.folder).parent
+    shared = write_report(run.folder, tmp_path / "shared", workers=2).parent
+    for path in alone.rglob("*.html"):
+        assert path.read_bytes() == (shared / path.relative_to(alone)).read_bytes()
 
 
 def test_run_without_patients_has_an_index(fake_run: Callable[..., FakeRun]) -> None:

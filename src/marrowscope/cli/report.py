@@ -42,6 +42,7 @@ def report(
     fields_from: Annotated[
         Path | None, typer.Option(help="Folder with the images, where they have moved since the prediction.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the patients.")] = 2,
 ) -> None:
     """Write the report of RUN again: a page for the cohort and one for every patient, readable offline.
 
@@ -60,7 +61,7 @@ def report(
         from marrowscope.report import write_report
 
         with progress_bar("Writing pages") as advance:
-            index = write_report(run, out, lang=lang, images_root=fields_from, progress=advance)
+            index = write_report(run, out, lang=lang, images_root=fields_from, workers=workers, progress=advance)
         typer.echo(f"Report: {index}")
     if Format.pdf in wanted:
         folder = (out or run) / "pdf"

@@ -106,7 +106,7 @@ def strips(lines: Sequence[CohortRow], column: str) -> tuple[Strip, ...]:
     """Give a strip for each value of ``column``, the highest median first and those without a ratio last."""
     groups: dict[str, list[CohortRow]] = {}
     for line in lines:
-        groups.setdefault(str(line.row[column] or "–"), []).append(line)
+        groups.setdefault(str(line.row[column] or "\N{EN DASH}"), []).append(line)
     made = [_strip(name, group) for name, group in groups.items()]
     return tuple(sorted(made, key=lambda item: (item.median is None, -(item.median or 0.0), item.name)))
 

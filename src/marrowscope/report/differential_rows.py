@@ -1,4 +1,4 @@
-"""The differential as printed: a line a category and a lineage, its bar beside the reference range, and what is outside.
+"""The differential as printed: a line a category and a lineage, its bar, its reference range, and what is outside.
 
 A share is outside of its range firmly when its whole interval is, and loosely when the interval reaches into the range:
 two signs, since a share of 300 cells is often outside by chance.
@@ -60,9 +60,9 @@ def category_lines(differential: Sequence[Mapping[str, Any]], n_cblc: Mapping[st
                 row,
                 key,
                 category_color(key, lineage),
-                "share_nucleated",
-                row["n_nucleated"],
-                scale,
+                share="share_nucleated",
+                n=row["n_nucleated"],
+                scale=scale,
                 n_cblc=n_cblc.get(key, 0),
                 starts_group=lineage != before,
             )
@@ -76,14 +76,16 @@ def lineage_lines(lineages: Sequence[Mapping[str, Any]] | None) -> tuple[Line, .
     rows = lineages or ()
     scale = _axis(rows, "share")
     return tuple(
-        _line(row, row["lineage"], lineage_color(row["lineage"]), "share", row["n"], scale)
+        _line(row, row["lineage"], lineage_color(row["lineage"]), share="share", n=row["n"], scale=scale)
         for row in rows
     )
 
 
 def n_apart(differential: Sequence[Mapping[str, Any]]) -> int:
     """Count the cells of Other that stand in neither denominator."""
-    return sum(row["n"] - max(row["n_countable"], row["n_nucleated"]) for row in differential if row["category"] == OTHER)
+    return sum(
+        row["n"] - max(row["n_countable"], row["n_nucleated"]) for row in differential if row["category"] == OTHER
+    )
 
 
 def outside_of(
@@ -109,10 +111,10 @@ def _line(
     row: Mapping[str, Any],
     key: str,
     color: str,
+    *,
     share: str,
     n: int,
     scale: float,
-    *,
     n_cblc: int = 0,
     starts_group: bool = False,
 ) -> Line:

@@ -29,7 +29,9 @@ class FlagLine:
     fields: tuple[int, ...]
 
 
-def flag_lines(flags: Sequence[Mapping[str, Any]] | None, fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
+def flag_lines(
+    flags: Sequence[Mapping[str, Any]] | None, fields: Sequence[FieldPage], words: Words
+) -> tuple[FlagLine, ...]:
     """Put the flags of one patient in words, in the table's order."""
     return tuple(_line(item, fields, words) for item in flags or ())
 

@@ -65,6 +65,7 @@ def write_report(
     for an unknown language.
     """
     job = _Job(run_dir, lang, images_root)
+    job.environment.get_template("index.html.j2")  # a folder without a manifest is refused before anything is written
     rows = job.tables.rows
     out = out or run_dir / "report"
     staging = _staging_folder(out)
@@ -122,8 +123,8 @@ class _Job:
             self.file_of[patient_id],
             self.tables.fields(patient_id),
             self.tables.cells(patient_id),
-            self.words,
-            self.categories,
+            words=self.words,
+            categories=self.categories,
         )
         neighbours = {
             "previous": rows[index - 1] if index else None,
@@ -164,8 +165,8 @@ def _pictures(page: PatientPage, images_root: Path | None, threads: int) -> dict
                 field.sha256,
                 field.um_per_px,
                 [mark.contour_xy for mark in wanted.get(field.number, ())],
-                images_root,
-                factors[field.number],
+                images_root=images_root,
+                shrink_to=factors[field.number],
             ),
             readable,
         )

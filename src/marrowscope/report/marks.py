@@ -58,7 +58,9 @@ class CellMark:
     @property
     def uncertain(self) -> bool:
         """Whether the call needs a second look: a low probability, or heads that contradict each other."""
-        return self.contradiction or self.p_category < UNCERTAIN_BELOW or (self.is_cblc and self.p_cblc < UNCERTAIN_BELOW)
+        return (
+            self.contradiction or self.p_category < UNCERTAIN_BELOW or (self.is_cblc and self.p_cblc < UNCERTAIN_BELOW)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,9 @@ def svg_path(contour_xy: ContourArray, tolerance_px: float = 0.0) -> str:
 
     SVG puts the corner of the top-left pixel at (0, 0), contours its centre: half a pixel is added.
     """
-    points = contour_xy
+    points = np.asarray(contour_xy, dtype=np.float64)
     if tolerance_px > 0 and len(points) > _LEAST_POINTS:
-        points = cv2.approxPolyDP(points.astype(np.float32)[:, None], tolerance_px, closed=True)[:, 0]
+        drawn = cv2.approxPolyDP(points.astype(np.float32)[:, None], tolerance_px, closed=True)
+        points = np.asarray(drawn[:, 0], dtype=np.float64)
     text = " ".join(f"{x + 0.5:.1f},{y + 0.5:.1f}" for x, y in points.tolist())
     return f"M{text}Z" if text else ""

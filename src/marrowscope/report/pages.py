@@ -52,9 +52,7 @@ class PatientPage:
     @property
     def in_gallery(self) -> frozenset[str]:
         """Ids of the cells in the galleries by category."""
-        return frozenset(
-            mark.cell_id for item in self.galleries for mark in (*item.most_certain, *item.least_certain)
-        )
+        return frozenset(mark.cell_id for item in self.galleries for mark in (*item.most_certain, *item.least_certain))
 
     @property
     def pictured(self) -> tuple[CellMark, ...]:
@@ -68,6 +66,7 @@ def patient_page(
     file_name: str,
     fields: pl.DataFrame,
     cells: pl.DataFrame,
+    *,
     words: Words,
     categories: Sequence[str],
 ) -> PatientPage:

@@ -59,6 +59,7 @@ def field_picture(
     sha256: str,
     um_per_px: float | None,
     contours: Sequence[ContourArray],
+    *,
     images_root: Path | None = None,
     shrink_to: float = 1.0,
 ) -> FieldPicture:

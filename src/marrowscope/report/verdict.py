@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from marrowscope.report.words import Words
 
-CALL_SIGNS = {"above": "▲", "below": "▽", "indeterminate": "◇", "no_call": "–", "withheld": "–", "none": "–"}
+CALL_SIGNS = {
+    "above": "▲",
+    "below": "▽",
+    "indeterminate": "◇",
+    "no_call": "\N{EN DASH}",
+    "withheld": "\N{EN DASH}",
+    "none": "\N{EN DASH}",
+}
 """A sign beside the words, so that a call is told by shape and not by colour."""
 
 
@@ -72,7 +79,7 @@ def verdict(row: Mapping[str, Any], words: Words) -> Verdict:
         counted=Ratio(row["cblc_ratio"], row["cblc_ratio_lower"], row["cblc_ratio_upper"]),
         remarks=tuple(_remarks(row, words, is_corrected=is_corrected)),
         call=call_of(row),
-        sign=CALL_SIGNS.get(call_of(row), "–"),
+        sign=CALL_SIGNS.get(call_of(row), "\N{EN DASH}"),
         sentence=call_sentence(row, words),
         details=tuple(_call_details(row, words)),
     )

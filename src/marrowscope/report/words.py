@@ -50,6 +50,10 @@ class Words:
         """Give a range of shares (0-1) as percentages."""
         return self.strings("interval", low=self.percent(low), high=self.percent(high))
 
+    def compact(self, low: float | None, high: float | None) -> str:
+        """Give a range of shares (0-1) for a narrow column, with one sign of per cent."""
+        return "" if low is None or high is None else f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}%"
+
     def numbers(self, low: float | None, high: float | None, digits: int = 1) -> str:
         """Give a range of plain numbers; without an upper one it is open."""
         if low is None:
