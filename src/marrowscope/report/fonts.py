@@ -98,7 +98,7 @@ def catalogue_characters(language: str) -> set[str]:
 
 def missing_characters(info: typst.FontInfo, wanted: set[str]) -> set[str]:
     """Give those of ``wanted`` that a font file has no glyph for."""
-    from fontTools.ttLib import TTFont  # noqa: PLC0415  comes with matplotlib and with the extra `pdf`
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # noqa: PLC0415  comes with the extra `pdf`
 
     with TTFont(str(info.path), fontNumber=info.index, lazy=True) as font:
         table = font.getBestCmap() or {}

@@ -43,6 +43,9 @@ STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
 """What a gallery picture shows; 192 px on 13.6 mm are 358 dpi."""
 
+_UNPRINTABLE = ("could not be displayed", "contains the codepoint")
+"""What typst says of a character without a glyph, and of one that has no meaning outside one font."""
+
 _UNSCALED_SIDE_PX = 192
 _QUALITY = 90
 
@@ -121,11 +124,11 @@ def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: P
                 timestamp=datetime.fromisoformat(created_utc),
             )
         except typst.TypstError as error:
-            if "could not be displayed" not in error.message:
+            if not any(sign in error.message for sign in _UNPRINTABLE):
                 raise
             message = (
-                f"the PDF of patient {document['patient']}: found a character that no font here has "
-                f"({error.message.split('error: ')[-1]}), expected one that can be printed; {HOW_TO_INSTALL}"
+                f"the PDF of patient {document['patient']!r}: found a character that cannot be printed "
+                f"({error.message.split('error: ')[-1]}), expected one that a font here has; {HOW_TO_INSTALL}"
             )
             raise InputError(message) from error
 

@@ -13,7 +13,7 @@ from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.pdf_axes import ratio_axis
 from marrowscope.report.pdf_gallery import GAP_MM, GROUPS_PER_ROW, TILE_MM, TILES_PER_GROUP, TILES_PER_ROW, Chosen, tile
 from marrowscope.report.pdf_shares import blast_part, differential_part, lineage_part, ratio_part
-from marrowscope.report.pdf_text import plain, printable
+from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.verdict import Verdict, verdict
 from marrowscope.report.words import integer
 
@@ -37,11 +37,11 @@ def patient_document(
         "region": "CN" if words.strings.language == "zh" else None,
         "fonts": list(fonts),
         "date": {"year": year, "month": month, "day": day},
-        "title": printable(plain(words.text("page.title_patient", patient=row["patient_id"]))),
-        "patient": printable(row["patient_id"]),
+        "title": one_line(plain(words.text("page.title_patient", patient=row["patient_id"]))),
+        "patient": one_line(row["patient_id"]),
         "heading": words.strings("pdf.heading"),
         "research_use": words.strings("research_use"),
-        "footer": printable(
+        "footer": one_line(
             f"{row['patient_id']} · {_bundle_name(manifest)} · marrowscope {manifest.marrowscope_version}"
         ),
         "facts": _facts(row, manifest, words),
@@ -97,8 +97,8 @@ def _galleries(row: Mapping[str, Any], chosen: Chosen, words: Words) -> dict[str
     ]
     groups = [
         {
-            "code": printable(item["category"]),
-            "name": printable(words.category(item["category"])),
+            "code": one_line(item["category"]),
+            "name": one_line(words.category(item["category"])),
             "n": integer(item["n"]),
             "cells": tiles(chosen.by_category[item["category"]], "category"),
         }
@@ -131,14 +131,14 @@ def _facts(row: Mapping[str, Any], manifest: Manifest, words: Words) -> dict[str
     age = words.name("age_group", row["age_group"].casefold()) if row["age_group"] else words.strings("none")
     return {
         "left": [
-            [words.strings("patient.center"), printable(row["center"])],
-            [words.strings("patient.diagnosis"), printable(row["diagnosis"])],
-            [words.strings("patient.specimen"), printable(words.name("specimen", row["specimen"].casefold()))],
+            [words.strings("patient.center"), one_line(row["center"])],
+            [words.strings("patient.diagnosis"), one_line(row["diagnosis"])],
+            [words.strings("patient.specimen"), one_line(words.name("specimen", row["specimen"].casefold()))],
         ],
         "right": [
             [words.strings("patient.date"), manifest.created_utc[:10]],
-            [words.strings("patient.bundle"), printable(_bundle_name(manifest))],
-            [words.strings("patient.age_group"), printable(age)],
+            [words.strings("patient.bundle"), one_line(_bundle_name(manifest))],
+            [words.strings("patient.age_group"), one_line(age)],
         ],
     }
 
@@ -238,7 +238,7 @@ def _provenance(manifest: Manifest, words: Words) -> list[list[str]]:
             ),
         ],
     ]
-    return [[printable(label), printable(value)] for label, value in rows if value.strip()]
+    return [[one_line(label), one_line(value)] for label, value in rows if value.strip()]
 
 
 def _bundle_name(manifest: Manifest) -> str:

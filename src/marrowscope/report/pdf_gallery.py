@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.palette import OTHER, category_color
-from marrowscope.report.pdf_text import plain, printable
+from marrowscope.report.pdf_text import one_line, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,8 +74,8 @@ def tile(cell: Mapping[str, Any], lineage_of: Mapping[str, str], words: Words, k
     told = {"category": category, "p": f"{p:.2f}", "p_cblc": f"{p_cblc:.2f}", "called": called}
     return {
         "path": cell["cell_id"],
-        "label": printable(label + (" ?" if uncertain else "")),
+        "label": one_line(label + (" ?" if uncertain else "")),
         "mark": uncertain,
         "color": category_color(category, lineage_of.get(category, "other")),
-        "alt": printable(plain(words.text("cell.called", **told))),
+        "alt": one_line(plain(words.text("cell.called", **told))),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from marrowscope.report.differential_rows import SIGNS, outside_of
 from marrowscope.report.palette import category_color, lineage_color
 from marrowscope.report.pdf_axes import blast_axis, round_up
-from marrowscope.report.pdf_text import percent_range, plain, printable
+from marrowscope.report.pdf_text import one_line, percent_range, plain
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ def differential_part(row: Mapping[str, Any], words: Words) -> dict[str, Any]:
     rows = [
         _share_row(item, "share_nucleated", item["n_nucleated"])
         | {
-            "code": printable(item["category"]),
-            "name": printable(words.category(item["category"])),
+            "code": one_line(item["category"]),
+            "name": one_line(words.category(item["category"])),
             "color": category_color(item["category"], item["lineage"]),
         }
         for item in row["differential"] or ()
     ]
     if row["reference_source"]:
-        source = f"{words.strings('differential.source')} {printable(row['reference_source'])}"
+        source = f"{words.strings('differential.source')} {one_line(row['reference_source'])}"
         lines = [words.strings("differential.marks"), source]
     else:
         lines = [words.strings("differential.no_reference")]

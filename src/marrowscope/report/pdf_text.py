@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 from markupsafe import Markup
-
-_LONGEST_WORD = 30
-_ZERO_WIDTH_SPACE = "\u200b"
 
 
 def plain(text: str) -> str:
@@ -20,17 +16,6 @@ def one_line(text: str | None) -> str:
     """Give a user's text on one line: control characters and line breaks become spaces."""
     kept = (" " if unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} else sign for sign in text or "")
     return "".join(kept).strip()
-
-
-def printable(text: str | None) -> str:
-    """Give a user's text on one line whose words of more than 60 characters may break every 30."""
-    return re.sub(rf"\S{{{_LONGEST_WORD * 2 + 1},}}", _breakable, one_line(text))
-
-
-def _breakable(word: re.Match[str]) -> str:
-    found = word.group()
-    parts = [found[start : start + _LONGEST_WORD] for start in range(0, len(found), _LONGEST_WORD)]
-    return _ZERO_WIDTH_SPACE.join(parts)
 
 
 def percent_range(low: float, high: float) -> str:
