@@ -156,6 +156,7 @@ def test_pixels_are_clipped_where_all_three_channels_are() -> None:
     image = np.full((100, 100, 3), (255, 230, 206), dtype=np.uint8)  # a cream background: full in red alone
     image[:10] = 255
     image[10:15] = 0
+    image[50:] = (200, 210, 255)
     assert measure_field(image, 0.3)["clipped"] == pytest.approx(0.15)
 
 
