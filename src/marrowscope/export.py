@@ -35,7 +35,7 @@ from marrowscope.crop import CropSpec
 from marrowscope.errors import BundleError, InputError
 from marrowscope.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
 from marrowscope.golden import make_golden
-from marrowscope.held_out import crossfit_cells
+from marrowscope.held_out import OOF_NAME, crossfit_cells
 from marrowscope.members import (
     check_calibrated,
     check_segmenter,
@@ -186,7 +186,7 @@ def _quantify(
     crossfit: Path | None, calibration: Calibration | None, description: BundleDescription, vocabulary: Vocabulary
 ) -> tuple[Quantification | None, str]:
     """Measure the error rates on what the folds left out; without a cross-fit, or with few patients, say why not."""
-    if crossfit is None:
+    if crossfit is None or not (crossfit / OOF_NAME).is_file():
         return None, NOT_MEASURED
     cells, diagnosis_of = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary)
     try:
