@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from marrowscope.cli.main import main
 from marrowscope.errors import RunError
 from marrowscope.records import Patient
 from marrowscope.report.exchange import flat_cells, neutralised, write_csv
@@ -127,6 +128,29 @@ def test_run_without_a_cell_gives_tables_with_heads(fake_run: Callable[..., Fake
     assert rows_of(run / "cells.csv") == []
     assert "p_category_N5" in (run / "cells.csv").read_text(encoding="utf-8")
     assert [row["cblc_ratio"] for row in rows_of(run / "patients.csv")] == ["", ""]
+
+
+def test_measure_that_is_not_a_number_is_an_empty_cell_and_null(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run().folder
+    path = run / "fields.parquet"
+    write_table(path, read_table(path, "fields").with_columns(sharpness=pl.lit(float("nan"))), "fields")
+    write_csv(run)
+    assert {row["sharpness"] for row in rows_of(run / "fields.csv")} == {""}
+    document = json.loads(write_json(run).read_text(encoding="utf-8"))
+    assert {field["sharpness"] for field in document["fields"]} == {None}
+
+
+def test_command_writes_every_format_asked_for_and_no_other(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = fake_run().folder, tmp_path / "out"
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(run), "--format", "csv", "-f", "json", "-f", "fhir", "--out", str(out)])
+    assert stopped.value.code == 0
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert found == ["cells.csv", "fhir/P1.json", "fhir/P2.json", "fields.csv", "patients.csv", "run.json"]
+    assert str(out / "run.json") in "".join(capsys.readouterr().out.split("\n"))
+    assert not (run / "report").exists()
 
 
 def test_json_is_valid_under_the_published_schema(fake_run: Callable[..., FakeRun]) -> None:

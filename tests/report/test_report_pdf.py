@@ -332,11 +332,18 @@ def test_font_that_lacks_characters_is_not_taken() -> None:
     assert "A" not in missing_characters(latin[0], {"髓", "A"})
 
 
-def test_font_of_the_users_folder_comes_first(chinese_font: str, tmp_path: Path) -> None:
+def test_font_of_the_users_folder_is_taken_whatever_its_name(
+    chinese_font: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = next(info.path for info in open_fonts().fonts() if info.family == chinese_font and info.path)
     (tmp_path / "fonts").mkdir()
     (tmp_path / "fonts" / f"own{path[-4:]}").symlink_to(path)
-    assert families_for("zh", open_fonts(tmp_path / "fonts"), tmp_path / "fonts")[0].endswith(("SC", "HK", "JP", "KR"))
+    fonts = open_fonts(tmp_path / "fonts")
+    assert families_for("zh", fonts, tmp_path / "fonts")[0] == chinese_font
+    monkeypatch.setattr(font_search, "CHINESE", ())
+    assert families_for("zh", fonts, tmp_path / "fonts")[0] in {info.family for info in fonts.fonts() if info.path}
+    with pytest.raises(DependencyError):
+        families_for("zh", fonts)
 
 
 @pytest.mark.parametrize("name", CHINESE)

@@ -54,7 +54,9 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
     for name, frame in frames.items():
         path = folder / f"{name}.csv"
         temporary = path.with_suffix(".csv.part")
-        neutralised(frame).write_csv(temporary, include_bom=True, quote_style="non_numeric")
+        neutralised(frame.with_columns(pl.col(pl.Float64).fill_nan(None))).write_csv(
+            temporary, include_bom=True, quote_style="non_numeric"
+        )
         temporary.replace(path)
         paths.append(path)
     return paths

@@ -15,8 +15,6 @@ from marrowscope.errors import DependencyError, InputError
 from marrowscope.report.strings import load_strings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import typst
 
 LATIN = ("Libertinus Serif", "DejaVu Sans Mono")
@@ -44,6 +42,7 @@ CHINESE = (
 """Families with Simplified Chinese, sans serif first: Linux, macOS, Windows."""
 
 _FIRST_EAST_ASIAN = "\u2e80"
+_REGULAR = 400
 FONT_PACKAGE = "noto_cjk_sans_otc"
 HOW_TO_INSTALL = (
     "install one (Debian and Ubuntu: apt install fonts-noto-cjk; anywhere: pip install noto-cjk-sans-otc) "
@@ -78,14 +77,10 @@ def families_for(language: str, fonts: typst.Fonts, font_path: Path | None = Non
     if language != "zh":
         return list(LATIN)
     wanted = catalogue_characters(language)
-    known = {name.casefold() for name in CHINESE}
-    ranked = sorted(
-        (info for info in fonts.fonts() if info.path is not None),
-        key=lambda info: (_rank(info, font_path), info.family, info.weight != 400),  # noqa: PLR2004  regular first
-    )
+    ranked = sorted((info for info in fonts.fonts() if info.path is not None), key=lambda info: _rank(info, font_path))
     for info in ranked:
-        of_user = font_path is not None and Path(str(info.path)).is_relative_to(font_path)
-        if (of_user or info.family.casefold() in known) and not missing_characters(info, wanted):
+        is_elsewhere, place, *_ = _rank(info, font_path)
+        if (not is_elsewhere or place < len(CHINESE)) and not missing_characters(info, wanted):
             return [info.family, *LATIN]
     message = f"no font with the {len(wanted)} characters of the Chinese texts was found; {HOW_TO_INSTALL}"
     raise DependencyError(message)
@@ -105,9 +100,10 @@ def missing_characters(info: typst.FontInfo, wanted: set[str]) -> set[str]:
     return {sign for sign in wanted if ord(sign) not in table}
 
 
-def _rank(info: typst.FontInfo, font_path: Path | None) -> int:
-    """Order of preference: the user's folder before any other, then the families as listed."""
-    if font_path is not None and Path(str(info.path)).is_relative_to(font_path):
-        return -1
-    folded: Sequence[str] = [name.casefold() for name in CHINESE]
-    return folded.index(info.family.casefold()) if info.family.casefold() in folded else len(folded)
+def _rank(info: typst.FontInfo, font_path: Path | None) -> tuple[bool, int, str, bool]:
+    """Order of preference: the user's folder before any other, families as listed, then by name, regular first."""
+    is_elsewhere = font_path is None or not Path(str(info.path)).is_relative_to(font_path)
+    listed = [name.casefold() for name in CHINESE]
+    family = info.family.casefold()
+    place = listed.index(family) if family in listed else len(listed)
+    return is_elsewhere, place, family, info.weight != _REGULAR
