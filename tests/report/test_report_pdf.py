@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import sys
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -337,7 +338,7 @@ def test_font_of_the_users_folder_is_taken_whatever_its_name(
 ) -> None:
     path = next(info.path for info in open_fonts().fonts() if info.family == chinese_font and info.path)
     (tmp_path / "fonts").mkdir()
-    (tmp_path / "fonts" / f"own{path[-4:]}").symlink_to(path)
+    shutil.copyfile(path, tmp_path / "fonts" / f"own{path[-4:]}")
     fonts = open_fonts(tmp_path / "fonts")
     assert families_for("zh", fonts, tmp_path / "fonts")[0] == chinese_font
     monkeypatch.setattr(font_search, "CHINESE", ())
