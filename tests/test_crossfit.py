@@ -11,10 +11,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from marrowscope.aggregate import decode_calls
 from marrowscope.calibration import Calibration, apply_temperature
 from marrowscope.cohort.folds import read_folds, read_split, write_split
 from marrowscope.crossfit import fit_folds, join_folds
 from marrowscope.errors import CohortError, ConfigError, RunError
+from marrowscope.held_out import crossfit_cells
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.dataset import open_crop_set
 from marrowscope.train.out_of_fold import predict_table, read_priors
@@ -37,6 +39,9 @@ def config() -> ClassifierConfig:
 def write_doubtful_crops(folder: Path) -> Path:
     """Write crops some of whose labels are wrong, so that there is something to calibrate; p5 is of another centre."""
     write_crop_set(folder, crops_per_patient=40)
+    missed = [("p0/f0", 90, "N"), ("p0/f0", 91, "L"), ("p5/f0", 90, "N")]
+    columns = {"field_id": pl.String, "shape_index": pl.Int64, "expert_code": pl.String}
+    pl.DataFrame(missed, schema=columns, orient="row").write_parquet(folder / "missed.parquet")
     cells = pl.read_parquet(folder / "cells.parquet").with_row_index()
     doubtful = (pl.col("index") * 7919 % 10) < 3
     cells = cells.with_columns(
@@ -125,6 +130,38 @@ def test_the_temperatures_name_their_members_and_lower_the_loss_they_were_fitted
                 total -= float(np.log(p[np.arange(len(p)), part[f"label_{head}"].to_numpy()]).sum())
             losses[temperature] = total
         assert min(losses, key=losses.__getitem__) == fitted.temperature or fitted.temperature == 1
+
+
+def test_cells_held_out_are_called_as_the_exported_graphs_will_call_them(root: Path) -> None:
+    out, vocabulary = root / "out", load_vocabulary()
+    calibration = Calibration.model_validate_json((out / "calibration.json").read_text(encoding="utf-8"))
+    cells, diagnosis_of = crossfit_cells(out, calibration, 0.0, vocabulary)
+    assert diagnosis_of == {"p0": "AML_M2", "p1": "AML_M2", "p2": "control", "p3": "control", "p4": "AML_M2"}
+    oof = pl.read_parquet(out / "oof.parquet")
+    assert cells.filter("counted").height + (~cells["counted"]).sum() == oof.height + 2  # the external patient's apart
+    assert dict(cells.select("patient_id", "group").unique().iter_rows()) == {
+        "p0": 0,
+        "p1": 1,
+        "p2": 2,
+        "p3": 0,
+        "p4": 1,
+    }
+    missed = cells.filter(pl.col("called_category").is_null())
+    assert missed.select("patient_id", "code", "counted").rows() == [("p0", "N", False), ("p0", "L", False)]
+    part = oof.filter(pl.col("fold") == 1)
+    _, priors = read_priors(out / "fold-1" / "classifier.safetensors", 0.0)
+    heads = {
+        head: apply_temperature(
+            part[f"logp_{head}"].to_numpy(), priors[head].implied, priors[head].wanted, calibration.temperatures()[head]
+        )
+        for head in ("category", "cblc", "countable")
+    }
+    calls = decode_calls(heads["category"], heads["cblc"][:, 1], heads["countable"][:, 1], vocabulary)
+    called = cells.filter((pl.col("group") == 1) & pl.col("called_category").is_not_null())
+    assert called["called_cblc"].to_list() == calls.is_cblc.tolist()
+    assert called["counted"].to_list() == calls.is_countable.tolist()
+    without = crossfit_cells(out, None, None, vocabulary)[0]
+    assert without.height == cells.height
 
 
 def test_the_tables_cover_every_head_and_center(root: Path) -> None:
