@@ -24,6 +24,7 @@ import cv2
 from marrowscope.errors import RunError
 from marrowscope.report.cohort_page import cohort_page
 from marrowscope.report.environment import asset, page_environment
+from marrowscope.report.mark_words import words_by_cell
 from marrowscope.report.pages import PatientPage, file_names, patient_page
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pictures import FieldPicture, field_picture, shrink_factors
@@ -131,12 +132,16 @@ class _Job:
             "following": rows[index + 1] if index + 1 < len(rows) else None,
         }
         pictures = _pictures(page, self.images_root, threads)
-        return page.file_name, render_patient(self.environment, page, pictures, self.file_of, neighbours)
+        return page.file_name, render_patient(
+            self.environment, self.words, page, pictures=pictures, file_of=self.file_of, neighbours=neighbours
+        )
 
 
 def render_patient(
     environment: jinja2.Environment,
+    words: Words,
     page: PatientPage,
+    *,
     pictures: Mapping[int, FieldPicture],
     file_of: Mapping[str, str],
     neighbours: Mapping[str, Any],
@@ -149,7 +154,13 @@ def render_patient(
         for mark, uri in zip(wanted.get(number, ()), picture.cell_uris, strict=False)
     }
     return environment.get_template("patient.html.j2").render(
-        page=page, row=page.row, pictures=pictures, uri_of=uri_of, file_of=file_of, **neighbours
+        page=page,
+        row=page.row,
+        pictures=pictures,
+        uri_of=uri_of,
+        said_of=words_by_cell((mark for field in page.fields for mark in (*field.kept, *field.rejected)), words),
+        file_of=file_of,
+        **neighbours,
     )
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from marrowscope.report.marks import FieldPage
 
 COARSEST_UM_PER_PX = 0.25
-PATIENT_PIXELS = 12_000_000
-"""Pixels of all fields of a patient together: 1 to 1.5 MB at the quality below."""
+PATIENT_PIXELS = 9_000_000
+"""Pixels of all fields of a patient together: some 1 MB at the quality below, and a third of a second to encode."""
 
 UNSCALED_LONG_SIDE_PX = 1280
 FIELD_QUALITY, CELL_QUALITY = 78, 82

@@ -42,6 +42,10 @@ class Words:
         """Give ``n`` things in words, such as ``1 cell`` or ``1,204 cells``."""
         return self.text(f"count.{noun}.{'one' if n == 1 else 'many'}", n=integer(n))
 
+    def plain(self, key: str, **values: object) -> str:
+        """Give the text of ``key`` as plain text, which a page escapes whole: for texts that hold no markup."""
+        return self.strings.texts[key].format(**values)
+
     def percent(self, share: float | None, digits: int = 1) -> str:
         """Give a share (0-1) as a percentage; the word for none without one."""
         return self.strings("none") if share is None else f"{100 * share:.{digits}f}%"
