@@ -22,7 +22,7 @@ from marrowscope.report.pdf import TILE_SPEC, write_pdfs
 from marrowscope.report.pdf_gallery import N_CERTAIN, TILE_MM, choose_cells
 from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.strings import load_strings
-from marrowscope.runs import read_manifest
+from marrowscope.runs import read_manifest, write_manifest
 from marrowscope.tables import read_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import ASSESSED, assess_as
@@ -106,6 +106,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         "95% interval 22.0% to 41.0%",
         f"{row['n_cblc']} of {row['n_countable']} countable cells are called CBLC",
         "threshold 21.0%",
+        f"● corrected ○ as counted {strings('scale.threshold_band', interval='17.0% to 26.0%')}",
         strings("call.above", t="21.0%"),
         "Confidence that the ratio exceeds the threshold: 98.2%.",
         "The call changes within the threshold's own interval (17.0% to 26.0%).",
@@ -141,6 +142,17 @@ def test_row_without_correction_and_threshold_says_so(fake_run: Callable[..., Fa
     assert "No call: no study threshold is known." in first
     assert "threshold 2" not in first
     assert "CBLC" in second
+
+
+def test_demonstration_models_are_named_at_the_top(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([ADULT])
+    manifest = read_manifest(run.folder)
+    shown = manifest.model_copy(update={"bundle": manifest.bundle | {"demonstration": True}})
+    write_manifest(run.folder, shown)
+    first, _ = pages_of(one_pdf(run))
+    assert load_strings()("page.demonstration") in first.split("CBLC ratio")[1]
+    write_manifest(run.folder, manifest)
+    assert load_strings()("page.demonstration") not in pages_of(one_pdf(run))[0]
 
 
 def test_patient_without_a_flag_is_told_so(fake_run: Callable[..., FakeRun]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from marrowscope.report.pdf_text import plain
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,8 +39,19 @@ def ratio_axis(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str,
         "band": None if None in limits else list(limits),
         "interval": None if shown.lower is None else [shown.lower, shown.upper],
         "estimate": shown.share,
+        "range": None,
         "counted": said.counted.share if said.is_corrected else None,
     }
+
+
+def ratio_legend(row: Mapping[str, Any], said: Verdict, words: Words) -> list[str]:
+    """Say what the marks on the ratio's scale are; nothing without a scale."""
+    strings = words.strings
+    marks = [f"● {strings('scale.corrected')}   ○ {strings('scale.raw')}"] if said.is_corrected else []
+    if row["threshold_lower"] is not None and said.shown.share is not None:
+        interval = words.interval(row["threshold_lower"], row["threshold_upper"])
+        marks.append(plain(words.text("scale.threshold_band", interval=interval)))
+    return ["   ".join(marks)] if marks else []
 
 
 def blast_axis(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +64,7 @@ def blast_axis(row: Mapping[str, Any]) -> dict[str, Any]:
         "band": None,
         "interval": [row["who_lower"], row["who_upper"]],
         "estimate": row["who_most"] if row["who_least"] == row["who_most"] else None,
-        "range": [row["who_least"], row["who_most"]],
+        "range": None if row["who_least"] == row["who_most"] else [row["who_least"], row["who_most"]],
         "counted": None,
     }
 

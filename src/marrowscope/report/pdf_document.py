@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from marrowscope.report.flag_lines import flag_lines
 from marrowscope.report.marks import UNCERTAIN_BELOW
-from marrowscope.report.pdf_axes import ratio_axis
+from marrowscope.report.pdf_axes import ratio_axis, ratio_legend
 from marrowscope.report.pdf_gallery import GAP_MM, GROUPS_PER_ROW, TILE_MM, TILES_PER_GROUP, TILES_PER_ROW, Chosen, tile
 from marrowscope.report.pdf_shares import blast_part, differential_part, lineage_part, ratio_part
 from marrowscope.report.pdf_text import one_line, plain
@@ -144,7 +144,7 @@ def _facts(row: Mapping[str, Any], manifest: Manifest, words: Words) -> dict[str
 
 
 def _ratio(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str, Any]:
-    lines = []
+    lines = ratio_legend(row, said, words)
     if row["cblc_ratio"] is not None:
         counted = words.interval(said.counted.lower, said.counted.upper)
         if said.is_corrected:
