@@ -36,7 +36,7 @@ MORPHOLOGY_COLUMNS: dict[str, str] = {
     "chromatin_texture": "mean absolute deviation of the nucleus' optical density from its blur: clumps",
 }
 FIELD_MEASURES: dict[str, str] = {
-    "sharpness": "largest share of fine detail over the image's tiles; low where nothing is in focus",
+    "sharpness": "steepness of the steepest edges: slope of the density over its range within 1.5 um (1/um)",
     "background": "grey level of the empty slide (0-1)",
     "clipped": "share of pixels at the end of the grey scale (0-1): over- or underexposed",
     "od_red": "mean optical density of the stained foreground, red",
