@@ -4,7 +4,7 @@
     python benchmarks/quantifiers.py corrections --measured RUN COHORT --tested RUN COHORT
     python benchmarks/quantifiers.py calls --measured RUN COHORT --tested RUN COHORT
 
-Two runs of one bundle over two annotated simulated cohorts, other patients and other centers each. Every expert cell
+Runs of one bundle over annotated simulated cohorts, other patients and other centers on either side. Every expert cell
 is taken with what the bundle made of it (missed, not countable, or its call and probabilities). A virtual patient has
 the differential of a diagnosis (table T3) and cells drawn by code from one center, by preference from two patients of
 it; cells of one field share a composition. ``corrections`` measures rates on virtual patients of the first cohort and
@@ -78,19 +78,10 @@ class Pool:
         return rng.choice(rows, n) if len(rows) else np.empty(0, np.int64)
 
 
-def make_pool(run: Path, cohort: Path) -> Pool:
-    """Hold a run against the cohort it was predicted from."""
-    read, cells = read_cohort(cohort), read_table(run / "cells.parquet", "cells")
-    linked = link_cells(read_table(run / "fields.parquet", "fields"), cells, read.patients, read.fields, VOCABULARY)
-    chosen = cells.select("cell_id", "is_countable", "is_cblc", "category", p="p_cblc", p_all="p_category")
-    table = (
-        linked.expert.filter(~pl.col("cut"))
-        .select("patient_id", "center", "code", "cblc", "countable", "found", "cell_id")
-        .join(chosen, on="cell_id", how="left")
-        .with_columns(counted=pl.col("found") & pl.col("is_countable").fill_null(value=False))
-        .rename({"is_cblc": "called_cblc", "category": "called_category"})
-        .with_row_index("row")
-    )
+def make_pool(pairs: list[list[Path]]) -> Pool:
+    """Hold runs against the cohorts they were predicted from; centers of two cohorts are never the same."""
+    table = pl.concat([linked_cells(run, cohort, f"{number}:") for number, (run, cohort) in enumerate(pairs)])
+    table = table.with_row_index("row")
     rows_of = {
         (str(center), str(patient), str(code)): part["row"].to_numpy().astype(np.int64)
         for (center, patient, code), part in table.group_by("center", "patient_id", "code")
@@ -99,6 +90,24 @@ def make_pool(run: Path, cohort: Path) -> Pool:
     for center, patient in table.select("center", "patient_id").unique().sort("patient_id").iter_rows():
         patients_of[center].append(patient)
     return Pool(table, rows_of, dict(patients_of))
+
+
+def linked_cells(run: Path, cohort: Path, prefix: str) -> pl.DataFrame:
+    """Give every whole expert cell of a cohort with what the run made of it."""
+    read, cells = read_cohort(cohort), read_table(run / "cells.parquet", "cells")
+    linked = link_cells(read_table(run / "fields.parquet", "fields"), cells, read.patients, read.fields, VOCABULARY)
+    chosen = cells.select("cell_id", "is_countable", "is_cblc", "category", p="p_cblc", p_all="p_category")
+    return (
+        linked.expert.filter(~pl.col("cut"))
+        .select("patient_id", "center", "code", "cblc", "countable", "found", "cell_id")
+        .join(chosen, on="cell_id", how="left")
+        .with_columns(
+            counted=pl.col("found") & pl.col("is_countable").fill_null(value=False),
+            center=pl.lit(prefix) + pl.col("center"),
+            patient_id=pl.lit(prefix) + pl.col("patient_id"),
+        )
+        .rename({"is_cblc": "called_cblc", "category": "called_category"})
+    )
 
 
 def virtual_patient(
@@ -329,8 +338,10 @@ def main() -> None:
     blur.add_argument("--seed", type=int, default=0)
     for name in ("corrections", "calls"):
         command = commands.add_parser(name)
-        command.add_argument("--measured", type=Path, nargs=2, required=True, metavar=("RUN", "COHORT"))
-        command.add_argument("--tested", type=Path, nargs=2, required=True, metavar=("RUN", "COHORT"))
+        for option in ("--measured", "--tested"):
+            command.add_argument(
+                option, type=Path, nargs=2, action="append", required=True, metavar=("RUN", "COHORT"), help="repeatable"
+            )
         command.add_argument("--patients", type=int, default=600 if name == "corrections" else 60)
         command.add_argument("--bundle", type=Path, default=demonstration_bundle(), help="of both runs")
         command.add_argument("--seed", type=int, default=0)
@@ -338,7 +349,7 @@ def main() -> None:
     if arguments.command == "blur":
         blur_cohort(arguments.cohort, arguments.out, arguments.least, arguments.most, arguments.seed)
         return
-    measured, tested = make_pool(*arguments.measured), make_pool(*arguments.tested)
+    measured, tested = make_pool(arguments.measured), make_pool(arguments.tested)
     print(f"{measured.cells.height} and {tested.cells.height} expert cells of "
           f"{len(measured.patients_of)} and {len(tested.patients_of)} centers\n")  # fmt: skip
     if arguments.command == "corrections":
