@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as predict_images
     from marrowscope.prepare import prepare_crops
+    from marrowscope.quantify_bundle import quantify_bundle
     from marrowscope.report import write_report
     from marrowscope.simulate import SimulationConfig, simulate_cohort
     from marrowscope.vocabulary import load_mapping, load_vocabulary
@@ -43,6 +44,7 @@ _HOMES = {
     "load_mapping": "vocabulary",
     "load_vocabulary": "vocabulary",
     "predict_images": "predict:predict",
+    "quantify_bundle": "quantify_bundle:quantify_bundle",
     "prepare_crops": "prepare",
     "read_cohort": "cohort",
     "simulate_cohort": "simulate",
@@ -65,6 +67,7 @@ __all__ = [
     "load_vocabulary",
     "predict_images",
     "prepare_crops",
+    "quantify_bundle",
     "read_cohort",
     "simulate_cohort",
     "write_report",
