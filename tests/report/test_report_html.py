@@ -94,7 +94,9 @@ def test_every_page_is_self_contained_balanced_and_says_research_use(fake_run: C
     report = write_report(fake_run().folder).parent
     for name, page in pages(report).items():
         assert page.text.count(RESEARCH_USE) >= 2, name
-        assert all(source.startswith("data:image/webp;base64,") for source in page.sources), name
+        assert all(
+            source.startswith(("data:image/webp;base64,", "data:image/jpeg;base64,")) for source in page.sources
+        ), name
         assert page.images_without_alt == 0
         assert len(page.ids) == len(set(page.ids)), name
         raw = (report / name if name == "index.html" else report / "patients" / name).read_text(encoding="utf-8")
@@ -253,7 +255,7 @@ def test_embedded_field_has_the_pixels_and_nothing_of_the_exif(fake_run: Callabl
     write_table(run.folder / "fields.parquet", fields.with_columns(digest), "fields")
     write_report(run.folder)
     text = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
-    uris = [base64.b64decode(data) for data in re.findall(r'data:image/webp;base64,([^"]+)"', text)]
+    uris = [base64.b64decode(data) for data in re.findall(r'data:image/(?:webp|jpeg);base64,([^"]+)"', text)]
     assert len(uris) > 2
     assert not any(word in data for data in uris for word in (b"EXIF", b"Exif", b"Secret"))
     shown = decode_image(uris_of_fields(text)[0], "field")

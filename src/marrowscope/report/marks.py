@@ -25,8 +25,8 @@ SHORT_ID = 8
 """Digits of a cell's id that are printed; enough for a search in the table, where the whole id stands."""
 
 _LEAST_POINTS = 3
-_DRAWN_TOLERANCE_UM = 0.06
-"""How far a drawn contour may leave the predicted one: a quarter of a pixel of the picture."""
+_DRAWN_TOLERANCE_UM = 0.03
+"""How far a drawn contour may leave the predicted one: an eighth of a pixel of the coarsest picture."""
 
 
 @dataclass(frozen=True, slots=True)

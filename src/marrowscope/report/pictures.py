@@ -1,4 +1,4 @@
-"""Pixels for the report: fields and cells re-encoded as WebP data URIs.
+"""Pixels for the report: fields re-encoded as WebP and cells as JPEG data URIs.
 
 Re-encoding from pixels drops whatever metadata the file had (EXIF with names, places, serial numbers). A patient's
 fields share a number of pixels, so that many fields and few both give a page that a browser opens: never coarser than
@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from marrowscope.crop import CropSpec, cut_crop
+from marrowscope import geometry
+from marrowscope.crop import CropSpec
 from marrowscope.errors import ImageError
-from marrowscope.imaging import decode_image, sha256_bytes
+from marrowscope.imaging import decode_image, encode_image, sha256_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +34,12 @@ PATIENT_PIXELS = 9_000_000
 """Pixels of all fields of a patient together: some 1 MB at the quality below, and a third of a second to encode."""
 
 UNSCALED_LONG_SIDE_PX = 1280
-FIELD_QUALITY, CELL_QUALITY = 78, 82
+FIELD_QUALITY, CELL_QUALITY = 78, 88
 CELL_SPEC = CropSpec(side_um=28.8, size_px=112)
 """Side of a gallery picture: the 28.8 um the classifier sees, the same for every cell so that sizes compare."""
 
 _UNSCALED_SIDE_PX = 192
+_LINEAR_FROM = 0.49
 _WEBP_METHOD = 2
 """Twice as fast as the encoder's default of 4 and 5% larger; 0 and 1 are half as large again."""
 
@@ -108,23 +110,32 @@ def locate_image(path: Path, images_root: Path | None) -> Path | None:
 
 def cell_uri(image: ImageArray, contour_xy: ContourArray, um_per_px: float | None) -> str:
     """Cut one cell at the fixed physical side and give it as a data URI; a fixed pixel side without a scale."""
-    if um_per_px:
-        crop = cut_crop(image, contour_xy, um_per_px, CELL_SPEC)
-    else:
-        crop = cut_crop(image, contour_xy, 1.0, CropSpec(side_um=_UNSCALED_SIDE_PX, size_px=CELL_SPEC.size_px))
-    return as_uri(crop.image, CELL_QUALITY)
+    side_px = max(1, round(CELL_SPEC.side_um / um_per_px)) if um_per_px else _UNSCALED_SIDE_PX
+    patch = cv2.getRectSubPix(image, (side_px, side_px), geometry.centroid(contour_xy))
+    interpolation = cv2.INTER_AREA if side_px >= CELL_SPEC.size_px else cv2.INTER_LINEAR
+    crop = cv2.resize(patch, (CELL_SPEC.size_px, CELL_SPEC.size_px), interpolation=interpolation)
+    # JPEG, since a picture of this size takes a tenth of the time of a WebP, and a page has hundreds.
+    return _data_uri("jpeg", encode_image(np.asarray(crop, dtype=np.uint8), ".jpg", CELL_QUALITY))
 
 
 def shrink(image: ImageArray, factor: float) -> ImageArray:
-    """Shrink both sides by ``factor`` (0-1) with an area filter; 1 leaves the image as it is."""
+    """Shrink both sides by ``factor`` (0-1); 1 leaves the image as it is.
+
+    Down to a half each pixel is made of the four around its place, which takes a fifth of the area filter's time.
+    """
     if factor >= 1:
         return image
+    interpolation = cv2.INTER_LINEAR if factor >= _LINEAR_FROM else cv2.INTER_AREA
     size = (max(1, math.ceil(image.shape[1] * factor)), max(1, math.ceil(image.shape[0] * factor)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), dtype=np.uint8)
 
 
 def as_uri(image: ImageArray, quality: int) -> str:
     """Encode RGB uint8 as a WebP data URI."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "WEBP", quality=quality, method=_WEBP_METHOD)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return _data_uri("webp", stream.getvalue())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
