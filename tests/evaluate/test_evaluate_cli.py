@@ -55,6 +55,7 @@ def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
     run.mkdir()
     write_table(run / "fields.parquet", pl.DataFrame(fields, schema_overrides=FIELDS), "fields")
     write_table(run / "cells.parquet", pl.DataFrame(cells, schema_overrides=CELLS), "cells")
+    write_table(run / "patients.parquet", pl.DataFrame({"patient_id": list(CENTERS)}), "patients")
     counts = RunCounts(
         patients=3,
         images=3,

@@ -1,4 +1,4 @@
-"""Figures of the patient, against scikit-learn, the plain functions of ``metrics``, and by hand."""
+"""AML by the patient's ratio, against scikit-learn and by hand."""
 
 from __future__ import annotations
 
@@ -9,90 +9,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from marrowscope import metrics
-from marrowscope.evaluate import EvaluateConfig, Figure
-from marrowscope.evaluate.frames import EXPERT_COLUMNS, RATIO_COLUMNS
-from marrowscope.evaluate.patients import aml_figures, confounding, diagnosed, normal_blasts, ratio_figures
-from marrowscope.uncertainty import bootstrap_over_groups, wilson_interval
-
-CONFIG = EvaluateConfig(n_resamples=200, seed=3)
-
-
-def patient(
-    name: str,
-    diagnosis: str | None,
-    truth: float | None,
-    predicted: float | None,
-    **other: Any,  # noqa: ANN401
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"patient_id": name, "center": "A", "diagnosis": diagnosis, "true_ratio": truth}
-    row |= {"predicted_ratio": predicted, "run_ratio": predicted}
-    return row | {"true_ratio_with_normal": truth, "n_true_normal_blasts": 0} | other
-
-
-def frame(*rows: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=RATIO_COLUMNS)
-
-
-def by_name(figures: list[Figure]) -> dict[str, Figure]:
-    assert len({figure.name for figure in figures}) == len(figures)
-    return {figure.name: figure for figure in figures}
-
-
-def random_patients(n: int = 14) -> pl.DataFrame:
-    generator = np.random.default_rng(8)
-    truth = generator.random(n)
-    predicted = np.clip(truth + generator.normal(0, 0.15, n), 0, 1)
-    return frame(
-        *(
-            patient(
-                f"P{k:02d}", "AML" if truth[k] + generator.normal(0, 0.2) > 0.5 else "control", truth[k], predicted[k]
-            )
-            | {"center": "AB"[k % 2]}
-            for k in range(n)
-        )
-    )
-
-
-def test_agreement_and_its_interval_are_those_of_the_plain_functions_on_drawn_rows() -> None:
-    ratios = random_patients()
-    truth, estimate = ratios["true_ratio"].to_numpy(), ratios["predicted_ratio"].to_numpy()
-    figures = by_name(ratio_figures(ratios, CONFIG))
-    for name, plain in (
-        ("patient ratio MAE", metrics.mean_absolute_error),
-        ("patient ratio bias", metrics.bias),
-        ("patient ratio concordance", metrics.concordance),
-    ):
-        oracle = bootstrap_over_groups(
-            ratios["patient_id"].to_list(),
-            lambda rows, plain=plain: plain(truth[rows], estimate[rows]),  # type: ignore[misc]
-            n_resamples=200,
-            seed=3,
-        )
-        found = figures[name].value
-        assert (found.estimate, found.lower, found.upper) == pytest.approx(
-            (oracle.estimate, oracle.lower, oracle.upper)
-        )
-
-
-def test_normal_blasts_counted_as_cblc_move_the_truth_only() -> None:
-    ratios = frame(
-        patient("P1", "AML", 0.5, 0.5),
-        patient("P2", "control", 0.0, 0.1, true_ratio_with_normal=0.1, n_true_normal_blasts=4),
-    )
-    figures = by_name(ratio_figures(ratios, CONFIG))
-    assert figures["patient ratio MAE"].value.estimate == pytest.approx(0.05)
-    again = figures["patient ratio MAE, N0 and M0 counted as CBLC"]
-    assert again.value.estimate == pytest.approx(0)
-    assert again.note == "4 such cells"
-    aml = by_name(aml_figures(ratios, CONFIG))
-    assert aml["AML AUC, annotated ratio, N0 and M0 counted as CBLC"].note.endswith("4 such cells")
+from marrowscope.evaluate.frames import EXPERT_COLUMNS
+from marrowscope.evaluate.patients import aml_figures, confounding, diagnosed, normal_blasts
+from marrowscope.uncertainty import wilson_interval
+from tests.evaluate.patient_rows import CONFIG, by_name, frame, patient, random_patients
 
 
 def test_repeat_without_such_a_cell_says_that_it_is_the_same() -> None:
-    figures = [*ratio_figures(random_patients(), CONFIG), *aml_figures(random_patients(), CONFIG)]
-    again = [figure for figure in figures if "N0 and M0" in figure.name]
-    assert len(again) == 3 + 4
+    again = [figure for figure in aml_figures(random_patients(), CONFIG) if "N0 and M0" in figure.name]
+    assert len(again) == 4
     assert all(figure.note.endswith("no such cell: the same figure") for figure in again)
 
 
@@ -120,7 +45,7 @@ def test_sensitivity_and_specificity_at_the_threshold_have_wilson_intervals() ->
     config = CONFIG.model_copy(update={"threshold": 0.45})
     figures = by_name(aml_figures(ratios, config))
     truth = ratios["diagnosis"].to_numpy() == "AML"
-    called = ratios["run_ratio"].to_numpy() >= 0.45
+    called = ratios["run_ratio"].to_numpy() > 0.45
     sensitivity = figures["AML sensitivity at the threshold, predicted ratio"]
     specificity = figures["AML specificity at the threshold, predicted ratio"]
     assert sensitivity.value.estimate == pytest.approx(sklearn_metrics.recall_score(truth, called))
@@ -130,11 +55,11 @@ def test_sensitivity_and_specificity_at_the_threshold_have_wilson_intervals() ->
     assert sensitivity.method == "Wilson"
 
 
-def test_ratio_at_the_threshold_is_called() -> None:
+def test_ratio_at_the_threshold_is_not_above_it() -> None:
     ratios = frame(patient("P1", "AML", 0.2, 0.2), patient("P2", "control", 0.2, 0.2))
     figures = by_name(aml_figures(ratios, CONFIG.model_copy(update={"threshold": 0.2})))
-    assert figures["AML sensitivity at the threshold, predicted ratio"].value.estimate == 1
-    assert figures["AML specificity at the threshold, predicted ratio"].value.estimate == 0
+    assert figures["AML sensitivity at the threshold, predicted ratio"].value.estimate == 0
+    assert figures["AML specificity at the threshold, predicted ratio"].value.estimate == 1
 
 
 def test_without_threshold_or_one_side_the_reason_is_given() -> None:
@@ -147,6 +72,25 @@ def test_without_threshold_or_one_side_the_reason_is_given() -> None:
     assert nothing.undefined == "no patient with AML"
     assert math.isnan(nothing.value.lower)
     assert figures["AML specificity at the threshold, predicted ratio"].value.estimate == 1
+
+
+def test_corrected_ratio_has_aml_figures_of_its_own_or_says_why_not() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(2)
+    ratios = random_patients().with_columns(corrected_ratio=pl.Series(generator.random(14)))
+    config = CONFIG.model_copy(update={"threshold": 0.45})
+    figures = by_name(aml_figures(ratios, config))
+    truth, corrected = ratios["diagnosis"].to_numpy() == "AML", ratios["corrected_ratio"].to_numpy()
+    assert figures["AML AUC, corrected ratio"].value.estimate == pytest.approx(
+        sklearn_metrics.roc_auc_score(truth, corrected)
+    )
+    assert figures["AML sensitivity at the threshold, corrected ratio"].value == wilson_interval(
+        int((truth & (corrected > 0.45)).sum()), int(truth.sum())
+    )
+    without = by_name(aml_figures(random_patients(), config))
+    for name in ("AUC", "sensitivity at the threshold", "specificity at the threshold"):
+        nothing = without[f"AML {name}, corrected ratio"]
+        assert (nothing.undefined, nothing.note, nothing.n) == ("the run has no corrected ratio", "", 0)
 
 
 def test_diagnoses_are_compared_without_case_and_the_note_names_both_sides() -> None:
@@ -183,21 +127,6 @@ def test_a_center_of_one_kind_confounds_the_pooled_auc(rows: list[tuple[str, str
     assert figures["AML AUC, predicted ratio"].warning == warning
     within = figures.get("AML AUC within centers, predicted ratio")
     assert within is None or within.warning == ""
-
-
-def test_seams_have_figures_of_their_own_where_there_are_any() -> None:
-    names = [figure.name for figure in ratio_figures(frame(patient("P1", "AML", 0.2, 0.3)), CONFIG)]
-    assert not any("seams" in name for name in names)
-    figures = ratio_figures(frame(patient("P1", "AML", 0.2, 0.3, predicted_ratio_no_seams=0.2)), CONFIG)
-    assert by_name(figures)["patient ratio MAE, seams left out"].value.estimate == 0
-
-
-def test_one_patient_has_values_and_no_interval() -> None:
-    figures = by_name(ratio_figures(frame(patient("P1", "AML", 0.2, 0.3)), CONFIG))
-    mae = figures["patient ratio MAE"]
-    assert mae.value.estimate == pytest.approx(0.1)
-    assert math.isnan(mae.value.lower)
-    assert figures["patient ratio concordance"].undefined == "needs two patients whose ratios differ"
 
 
 def test_normal_blasts_are_tabulated_by_center_and_diagnosis() -> None:

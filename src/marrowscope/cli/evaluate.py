@@ -28,7 +28,9 @@ def evaluate(
     *,
     threshold: Annotated[
         float | None,
-        typer.Option(help="CBLC ratio (0-1) from which a patient is called (default: the bundle's, if it has one)."),
+        typer.Option(
+            help="CBLC ratio (0-1) above which a patient counts as AML (default: the bundle's, if it has one)."
+        ),
     ] = None,
     aml_diagnosis: Annotated[
         list[str] | None,
@@ -123,6 +125,7 @@ def evaluate(
         typer.echo((out / "metrics.json").read_text(encoding="utf-8"))
         return
     _print_main_figures(evaluation)
+    _print_calls(evaluation)
     typer.echo(f"Page: {out / 'index.html'}")
     typer.echo(f"Every figure: {out / 'metrics.md'}; tables and figures/*.svg beside it.")
     lost = [fault for fault in truth.faults if fault.loses_data]
@@ -180,6 +183,45 @@ def _print_main_figures(evaluation: Evaluation) -> None:
         typer.echo("= every resample gives the same value: the interval has no width and says nothing of the error.")
     for warning in {item.warning: None for scores in evaluation.centers for item in scores.figures if item.warning}:
         typer.echo(f"! {warning}")
+
+
+def _print_calls(evaluation: Evaluation) -> None:
+    """Print in three lines what the corrected ratio and the calls are worth, all centers together."""
+    scores = evaluation.centers[-1]
+    for title, names in _CALL_LINES:
+        parts = []
+        for words, name in names:
+            figure = scores.figure(name)
+            low, high = figure.value.lower, figure.value.upper
+            limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
+            parts.append(f"{words} {figure.value.estimate:.3f}{figure.marks} ({limits}, n {figure.n})")
+            if figure.undefined:
+                parts = [f"not defined: {figure.undefined}"]
+                break
+        typer.echo(f"{title}, {scores.center}: {', '.join(parts)}.")
+
+
+_CALL_LINES = (
+    (
+        "Corrected ratio",
+        (
+            ("MAE", "patient ratio MAE, corrected ratio"),
+            ("annotated ratio inside the 95% interval", "annotated ratio inside the interval"),
+        ),
+    ),
+    (
+        "Calls",
+        (("error among decided", "calls, error among decided"), ("indeterminate", "calls, share indeterminate")),
+    ),
+    (
+        "Forced decision",
+        (
+            ("error by the predicted ratio", "forced decision error, predicted ratio"),
+            ("by the corrected ratio", "forced decision error, corrected ratio"),
+        ),
+    ),
+)
+"""Title, and words and name of each figure, printed under the table."""
 
 
 def _counted(n_patients: int) -> str:

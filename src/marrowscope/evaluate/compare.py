@@ -3,19 +3,20 @@
 1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
    contour (before the quality rules) and once with the kept cells.
 2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``cells``, ``reliability``,
-   ``detection`` and ``patients`` hold one kind of figure each.
+   ``detection``, ``ratios``, ``patients`` and ``calls`` hold one kind of figure each.
 3. ``write.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from marrowscope.errors import InputError
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
+from marrowscope.evaluate.ratios import with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.runs import read_manifest
 from marrowscope.tables import read_table
@@ -67,6 +68,8 @@ def evaluate_run(
         vocabulary,
         config=config,
     )
+    ratios = with_assessment(linked.ratios, read_table(run / "patients.parquet", "patients"))
+    linked = replace(linked, ratios=ratios)
     threshold = manifest.bundle.get("threshold")
     if config.threshold is None and threshold is not None:
         config = config.model_copy(update={"threshold": float(threshold)})

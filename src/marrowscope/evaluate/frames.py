@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from marrowscope.tables import CALLS
+
 EXPERT_COLUMNS = {
     "patient_id": pl.String(),
     "center": pl.String(),
@@ -60,6 +62,48 @@ RATIO_COLUMNS = {
     "n_run_countable": pl.Int64(),
     "n_run_cblc": pl.Int64(),
     "run_ratio": pl.Float64(),
+    "n_fields_unshared": pl.Int64(),
+    "corrected_ratio": pl.Float64(),
+    "corrected_lower": pl.Float64(),
+    "corrected_upper": pl.Float64(),
+    "annotated_inside": pl.Boolean(),
+    "run_threshold": pl.Float64(),
+    "confidence_above": pl.Float64(),
+    "call": pl.String(),
+    "call_reason": pl.String(),
 }
 """One row per patient. ``true_`` and ``predicted_`` stand on the same exhaustively annotated fields, ``run_`` on every
-field of the run; ``_with_normal`` counts N0 and M0 as CBLC, ``_no_seams`` leaves out what lies unmatched at a seam."""
+field of the run; ``_with_normal`` counts N0 and M0 as CBLC, ``_no_seams`` leaves out what lies unmatched at a seam.
+From ``corrected_ratio`` on it is what the run's own patients table says, null where its bundle states no error rates
+or no threshold; ``n_fields_unshared`` counts fields that only one of annotated and corrected ratio stands on, and
+``annotated_inside`` says whether the annotated ratio lies in the corrected one's 95% interval, limits included."""
+
+CALL_COLUMNS = {
+    "center": pl.String(),
+    "group": pl.String(),
+    "diagnosis": pl.String(),
+    "n_patients": pl.Int64(),
+    **{f"n_{call}": pl.Int64() for call in CALLS},
+    "measure": pl.String(),
+    "n_decided": pl.Int64(),
+    "n_right": pl.Int64(),
+    "right": pl.Float64(),
+    "right_lower": pl.Float64(),
+    "right_upper": pl.Float64(),
+}
+"""One row per diagnosis, and one for all diagnoses of a group (diagnosis null). ``n_decided`` patients are called above
+or below; ``right`` is the share of them called above (AML: sensitivity) or below (others: specificity)."""
+
+RISK_COLUMNS = {
+    "center": pl.String(),
+    "n": pl.Int64(),
+    "n_patients": pl.Int64(),
+    "coverage": pl.Float64(),
+    "certainty": pl.Float64(),
+    "n_wrong": pl.Int64(),
+    "error": pl.Float64(),
+    "error_lower": pl.Float64(),
+    "error_upper": pl.Float64(),
+}
+"""One row per distinct certainty: among the ``n`` most certain of ``n_patients``, the share decided wrongly.
+``certainty`` is the least of theirs, 0.5 to 1: the larger one of confidence above and 1 - confidence above."""

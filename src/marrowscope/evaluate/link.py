@@ -40,7 +40,7 @@ class EvaluateConfig(StageConfig):
         default=4.0, ge=0, description="an unmatched detection this near to an image or tile edge counts neither way"
     )
     threshold: float | None = Setting(
-        default=None, ge=0, le=1, description="CBLC ratio from which a patient is called; none: no sensitivity"
+        default=None, ge=0, le=1, description="a patient is called where the ratio is above it; none: no sensitivity"
     )
     aml_diagnoses: tuple[str, ...] = Setting(
         default=("AML",), min_length=1, description="diagnoses that count as AML, case ignored; all others do not"
@@ -111,7 +111,9 @@ def link_cells(
     return LinkedCells(
         expert=expert,
         detections=detection,
-        ratios=_patient_ratios(compared_patients, expert, detection, run_cells, config),
+        ratios=_patient_ratios(compared_patients, expert, detection, run_cells, config).with_columns(
+            n_fields_unshared=_count_unshared(compared_patients, compared, run_fields)
+        ),
         n_fields_only_in_run=len(hashes.keys() - compared_ids),
         n_fields_only_in_cohort=len(annotated) - len(compared),
     )
@@ -257,6 +259,14 @@ def _patient_ratios(
             }
         )
     return pl.DataFrame(rows, schema=RATIO_COLUMNS)
+
+
+def _count_unshared(patients: Sequence[Patient], compared: Sequence[Field], run_fields: pl.DataFrame) -> pl.Series:
+    """Count each patient's fields that only one ratio stands on: the annotated one, or the one over all of the run."""
+    annotated = {(field.patient_id, field.field_id) for field in compared if field.exhaustive}
+    read = set(run_fields.filter(pl.col("status") == "ok").select("patient_id", "field_id").iter_rows())
+    alone = [patient_id for patient_id, _ in annotated ^ read]
+    return pl.Series([alone.count(patient.patient_id) for patient in patients], dtype=pl.Int64())
 
 
 def _ratio_counts(frame: pl.DataFrame, cblc: str, countable: str) -> tuple[int, int]:

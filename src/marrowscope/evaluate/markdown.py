@@ -6,14 +6,16 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from marrowscope.evaluate.calls import NO_CALLS, NOT_STATED
 from marrowscope.evaluate.cells import MATCHED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
+from marrowscope.records import Interval
+from marrowscope.tables import CALLS
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.compare import Evaluation
     from marrowscope.evaluate.scorer import Figure
     from marrowscope.evaluate.scores import CenterScores
-    from marrowscope.records import Interval
 
 MAIN_FIGURES = (
     ("CBLC weighted F1", "CBLC weighted F1, all expert"),
@@ -53,6 +55,7 @@ def as_markdown(evaluation: Evaluation) -> str:
     for scores in evaluation.centers:
         lines += ["", f"## {_cell(scores.center)}: {scores.n_patients} patients, {scores.n_fields} fields"]
         lines += _figures(scores)
+        lines += _calls(scores)
         lines += _classes(scores)
     return "\n".join(lines) + "\n"
 
@@ -85,6 +88,25 @@ def _figures(scores: CenterScores) -> list[str]:
                 f"| {figure.name} | {_cell(figure_text(figure))} | {reference} | {figure.n} {figure.unit} "
                 f"| {figure.n_patients} | {_cell(note)} |"
             )
+    return lines
+
+
+def _calls(scores: CenterScores) -> list[str]:
+    if scores.calls.is_empty():
+        return ["", f"### Calls by diagnosis: {NO_CALLS}"]
+    head = ["diagnosis", "patients", *(call.replace("_", " ") for call in CALLS), "right of decided", "share right"]
+    lines = ["", "### Calls by diagnosis; decided: called above or below", "", f"| {' | '.join(head)} |"]
+    lines.append("|" + "---|" * len(head))
+    for row in scores.calls.iter_rows(named=True):
+        title = row["diagnosis"] or (row["group"] if row["group"] == NOT_STATED else f"**all {row['group']}**")
+        counts = [str(row["n_patients"]), *(str(row[f"n_{call}"]) for call in CALLS)]
+        right = ["", ""]
+        if row["measure"]:
+            share = "not defined: nobody decided"
+            if row["right"] is not None:
+                share = interval_text(Interval(row["right"], row["right_lower"], row["right_upper"]))
+            right = [f"{row['n_right']} of {row['n_decided']}", f"{row['measure']} {share}"]
+        lines.append(f"| {' | '.join([_cell(title), *counts, *right])} |")
     return lines
 
 

@@ -1,12 +1,11 @@
-"""Figures of the patient: the predicted ratio against the annotated one, and AML against all other diagnoses.
+"""AML against all other diagnoses, by the ratio counted, corrected and annotated; and the "normal" blasts.
 
 Every figure that an annotated ratio enters is given again with N0 and M0 ("normal" blasts) counted as CBLC: those
-codes may have been chosen with the diagnosis in mind. AML is judged by the ratio over all fields of the run.
+codes may have been chosen with the diagnosis in mind. Counted and corrected ratio stand on all fields of the run.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope import metrics
+from marrowscope.evaluate.ratios import NOT_CORRECTED, WITH_NORMAL
 from marrowscope.evaluate.scorer import WILSON, Scorer
 from marrowscope.uncertainty import wilson_interval
 
@@ -21,16 +21,9 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-RATIO_GROUP, AML_GROUP = "CBLC ratio, patient by patient", "AML against other diagnoses"
-WITH_NORMAL = ", N0 and M0 counted as CBLC"
-PREDICTED, ANNOTATED = "predicted ratio", "annotated ratio"
-_AGREEMENTS = (
-    ("patient ratio MAE", ""),
-    ("patient ratio bias", ""),
-    ("patient ratio concordance", "needs two patients whose ratios differ"),
-)
-_NO_SPREAD = 1e-12
-"""Squared ratios below this differ by rounding only."""
+AML_GROUP = "AML against other diagnoses"
+NO_THRESHOLD = "no threshold: the bundle states none and none was given (--threshold)"
+PREDICTED, CORRECTED, ANNOTATED = "predicted ratio", "corrected ratio", "annotated ratio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,60 +39,28 @@ class NormalBlasts:
     n_called_cblc: int
 
 
-def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
-    """Give MAE, bias and concordance of the ratio; again without what lies at seams, and with N0, M0 as CBLC."""
-    figures: list[Figure] = []
-    n_normal = int(ratios["n_true_normal_blasts"].sum())
-    for truth_column, column, suffix in (
-        ("true_ratio", "predicted_ratio", ""),
-        ("true_ratio", "predicted_ratio_no_seams", ", seams left out"),
-        ("true_ratio_with_normal", "predicted_ratio", WITH_NORMAL),
-    ):
-        both = ratios.filter(pl.col(truth_column).is_not_null() & pl.col(column).is_not_null())
-        if column == "predicted_ratio_no_seams" and both.is_empty():
-            continue
-        truth, estimate = both[truth_column].to_numpy(), both[column].to_numpy()
-        left_out = len(ratios) - len(both)
-        notes = [f"{left_out} patients without a ratio on both sides left out"] if left_out else []
-        if suffix == WITH_NORMAL:
-            notes.append(f"{n_normal} such cells" if n_normal else "no such cell: the same figure")
-        scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
-        values = scorer.of_columns(_moments(truth, estimate), _agreements)
-        for (name, undefined), value in zip(_AGREEMENTS, values, strict=True):
-            figures.append(
-                scorer.figure(
-                    name + suffix,
-                    value,
-                    both,
-                    group=RATIO_GROUP,
-                    unit="patients",
-                    note="; ".join(notes),
-                    undefined=undefined,
-                )
-            )
-    return figures
-
-
 def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
-    """Give AUC, and sensitivity and specificity at the threshold, of the predicted and of the annotated ratio."""
+    """Give AUC, and sensitivity and specificity at the threshold, of each ratio."""
     figures: list[Figure] = []
     n_normal = int(ratios["n_true_normal_blasts"].sum())
     normal_note = f"; {n_normal} such cells" if n_normal else "; no such cell: the same figure"
     for source, column, suffix in (
         (PREDICTED, "run_ratio", ""),
+        (CORRECTED, "corrected_ratio", ""),
         (ANNOTATED, "true_ratio", ""),
         (ANNOTATED, "true_ratio_with_normal", WITH_NORMAL),
     ):
         known = diagnosed(ratios, config).filter(pl.col(column).is_not_null())
         known = known.with_columns(ratio=pl.col(column))
-        note = _group_sizes(known, len(ratios) - len(known)) + (normal_note if suffix else "")
+        missing = NOT_CORRECTED if source == CORRECTED and known.is_empty() else ""
+        note = "" if missing else _group_sizes(known, len(ratios) - len(known)) + (normal_note if suffix else "")
         ending = f", {source}{suffix}"
-        figures += _aucs(known, ending, note, config)
-        figures += [_at_threshold(known, ending, note, config, aml=aml) for aml in (True, False)]
+        figures += _aucs(known, ending, note, config, missing)
+        figures += [_at_threshold(known, ending, note, config, missing, aml=aml) for aml in (True, False)]
     return figures
 
 
-def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig) -> list[Figure]:
+def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, missing: str) -> list[Figure]:
     """AUC over all pairs, and where there are several centres over pairs of one centre."""
     truth, ratio, centers = (known[name].to_numpy() for name in ("is_aml", "ratio", "center"))
     scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
@@ -122,7 +83,7 @@ def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig) -
             known,
             note=note,
             warning=confounding(known),
-            undefined=_one_class(known),
+            undefined=missing or _one_class(known),
             **common,
         )
     ]
@@ -140,13 +101,14 @@ def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig) -
     return figures
 
 
-def _at_threshold(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, *, aml: bool) -> Figure:
-    """Sensitivity (``aml``) or specificity of "ratio at or above the threshold", with Wilson's interval."""
+def _at_threshold(
+    known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, missing: str, *, aml: bool
+) -> Figure:
+    """Sensitivity (``aml``) or specificity of "ratio above the threshold", with Wilson's interval."""
     group = known.filter(pl.col("is_aml") == aml)
     name = f"AML {'sensitivity' if aml else 'specificity'} at the threshold{ending}"
     scorer = Scorer(group["patient_id"].to_list(), 0, config.seed)
     if config.threshold is None:
-        nothing = "no threshold: the bundle states none and none was given (--threshold)"
         return scorer.figure(
             name,
             wilson_interval(0, 0),
@@ -154,20 +116,21 @@ def _at_threshold(known: pl.DataFrame, ending: str, note: str, config: EvaluateC
             group=AML_GROUP,
             unit="patients",
             note=note,
-            undefined=nothing,
+            undefined=NO_THRESHOLD,
             method=WILSON,
         )
-    called = group["ratio"].to_numpy() >= config.threshold
+    called = group["ratio"].to_numpy() > config.threshold
     x = int((called == aml).sum())
+    said = "above" if aml else "not above"
     return scorer.figure(
         name,
         wilson_interval(x, len(group)),
         group,
         group=AML_GROUP,
         unit="patients",
-        note=f"{x} of {len(group)}, ratio {'at least' if aml else 'below'} {config.threshold:.3f}; {note}",
+        note="" if missing else f"{x} of {len(group)}, ratio {said} {config.threshold:.3f}; {note}",
         warning=confounding(known),
-        undefined=f"no patient with {'AML' if aml else 'another diagnosis'}",
+        undefined=missing or f"no patient with {'AML' if aml else 'another diagnosis'}",
         method=WILSON,
     )
 
@@ -234,22 +197,3 @@ def _one_class(known: pl.DataFrame) -> str:
     if n_aml == 0:
         return f"none of the {len(known)} patients has AML"
     return f"all {len(known)} patients have AML" if n_aml == len(known) else ""
-
-
-def _moments(truth: metrics.RealArray, estimate: metrics.RealArray) -> metrics.RealArray:
-    """Give what each patient adds to MAE, bias and concordance: (patients, 8)."""
-    difference = estimate - truth
-    columns = (np.ones(len(truth)), np.abs(difference), difference, truth, estimate, truth**2, estimate**2)
-    return np.stack([*columns, truth * estimate], axis=1)
-
-
-def _agreements(totals: metrics.RealArray) -> metrics.RealArray:
-    """MAE, bias and Lin's concordance from sums of ``_moments``: (m, 3); what ``metrics`` gives on the rows."""
-    n = totals[:, 0]
-    absolute, difference, truth, estimate, truth_squared, estimate_squared, product = (
-        metrics.shares(column, n) for column in totals.T[1:]
-    )
-    variances = truth_squared - truth**2 + estimate_squared - estimate**2
-    spread = variances + (truth - estimate) ** 2
-    agreement = metrics.shares(2 * (product - truth * estimate), np.where(spread > _NO_SPREAD, spread, 0.0))
-    return np.stack([absolute, difference, np.where(n > 1, agreement, math.nan)], axis=1)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope import metrics
+from marrowscope.evaluate.calls import call_figures, call_table, forced_figures, risk_coverage
 from marrowscope.evaluate.cells import (
     ALL_EXPERT,
     MATCHED,
@@ -24,7 +25,8 @@ from marrowscope.evaluate.cells import (
 )
 from marrowscope.evaluate.detection import ClassRecall, class_recalls, detection_figures
 from marrowscope.evaluate.link import EvaluateConfig
-from marrowscope.evaluate.patients import NormalBlasts, aml_figures, diagnosed, normal_blasts, ratio_figures
+from marrowscope.evaluate.patients import NormalBlasts, aml_figures, diagnosed, normal_blasts
+from marrowscope.evaluate.ratios import interval_figures, ratio_figures
 from marrowscope.evaluate.reliability import ReliabilityBin, calibration_figures
 from marrowscope.evaluate.scorer import Figure, Scorer
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROC_CBLC = "CBLC of a cell, matched"
-ROC_PREDICTED, ROC_ANNOTATED = "AML by the predicted ratio", "AML by the annotated ratio"
+ROC_PREDICTED, ROC_CORRECTED, ROC_ANNOTATED = (
+    f"AML by the {kind} ratio" for kind in ("predicted", "corrected", "annotated")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class CenterScores:
     reliability: tuple[ReliabilityBin, ...]
     curves: Mapping[str, metrics.RocCurve]
     normal_blasts: tuple[NormalBlasts, ...]
+    calls: pl.DataFrame
+    risk_coverage: pl.DataFrame
 
     def figure(self, name: str) -> Figure:
         """Give the figure of exactly this name; KeyError where there is none."""
@@ -85,7 +91,10 @@ def score_center(
         *calibration,
         *detection_figures(scorer, expert, detections),
         *ratio_figures(ratios, config),
+        *interval_figures(ratios, config),
         *aml_figures(ratios, config),
+        *forced_figures(ratios, config),
+        *call_figures(ratios, config),
     ]
     confusion = {
         over: confusions(scorer, frame, "category", len(categories)).sum(axis=0)
@@ -106,6 +115,8 @@ def score_center(
         reliability=reliability,
         curves=_curves(matched, ratios, config),
         normal_blasts=normal_blasts(expert, ratios),
+        calls=call_table(ratios, center, config),
+        risk_coverage=risk_coverage(ratios, center, config),
     )
 
 
@@ -113,7 +124,11 @@ def _curves(matched: pl.DataFrame, ratios: pl.DataFrame, config: EvaluateConfig)
     """ROC curves, corners only; a curve without both classes is left out."""
     known = diagnosed(ratios, config)
     curves = {ROC_CBLC: metrics.roc_curve(matched["cblc"].to_numpy(), matched["p_cblc"].to_numpy())}
-    for name, column in ((ROC_PREDICTED, "run_ratio"), (ROC_ANNOTATED, "true_ratio")):
+    for name, column in (
+        (ROC_PREDICTED, "run_ratio"),
+        (ROC_CORRECTED, "corrected_ratio"),
+        (ROC_ANNOTATED, "true_ratio"),
+    ):
         rows = known.filter(pl.col(column).is_not_null())
         curves[name] = metrics.roc_curve(rows["is_aml"].to_numpy(), rows[column].to_numpy())
     return {name: _corners(curve) for name, curve in curves.items() if len(curve.threshold)}

@@ -16,6 +16,7 @@ import polars as pl
 
 from marrowscope import __version__
 from marrowscope.errors import InputError
+from marrowscope.evaluate.frames import CALL_COLUMNS, RISK_COLUMNS
 from marrowscope.evaluate.markdown import as_markdown
 from marrowscope.evaluate.scorer import INTERVAL_NATURE
 from marrowscope.runs import MANIFEST_NAME
@@ -43,6 +44,8 @@ TABLE_NAMES = (
     "roc.csv",
     "patients.csv",
     "normal_blasts.csv",
+    "calls.csv",
+    "risk_coverage.csv",
 )
 MISSED = "missed"
 _OWN = frozenset({METRICS_NAME, "metrics.md", "index.html", "figures", RUN_NAME, *TABLE_NAMES})
@@ -181,6 +184,10 @@ def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
         name: pl.DataFrame([row for scores in evaluation.centers for row in rows(scores)], schema=_SCHEMAS[name])
         for name, rows in rows_of.items()
     }
+    frames["calls.csv"] = pl.concat([pl.DataFrame(schema=CALL_COLUMNS), *(s.calls for s in evaluation.centers)])
+    frames["risk_coverage.csv"] = pl.concat(
+        [pl.DataFrame(schema=RISK_COLUMNS), *(s.risk_coverage for s in evaluation.centers)]
+    )
     # The last scores are those of all centers, or of the only one: their rows name every center.
     normal = evaluation.centers[-1].normal_blasts if evaluation.centers else ()
     frames |= {

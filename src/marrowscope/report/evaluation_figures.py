@@ -196,6 +196,7 @@ def roc(tables: CenterTables) -> Drawing | None:
 _CURVES = {
     "CBLC of a cell, matched": ("a", "CBLC AUC, matched", "CBLC, cells"),
     "AML by the predicted ratio": ("b dashed", "AML AUC, predicted ratio", "AML, predicted"),
+    "AML by the corrected ratio": ("b", "AML AUC, corrected ratio", "AML, corrected"),
     "AML by the annotated ratio": ("c dotted", "AML AUC, annotated ratio", "AML, annotated"),
 }
 
