@@ -241,6 +241,19 @@ def test_long_names_and_large_counts_stay_on_two_pages_inside_the_margins(
         assert page[-round(8 / MM_PER_INCH * 60) :].min() > 250
 
 
+@pytest.mark.parametrize("sizes", [(14.0, 12.0, 9.0, 6.0), (30.0, 20.0)])
+def test_page_that_is_too_full_is_set_smaller_or_scaled(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch, sizes: tuple[float, ...]
+) -> None:
+    run = fake_run([ADULT], n_fields=6)
+    expected = [sorted(without_space(page)) for page in pages_of(one_pdf(run))]
+    monkeypatch.setattr("marrowscope.report.pdf.SIZES_PT", sizes)
+    pages = pages_of(one_pdf(run))
+    assert len(pages) == 2
+    for page, signs in zip(pages, expected, strict=True):
+        assert sorted(without_space(page)) == signs
+
+
 def test_markup_in_a_users_text_prints_as_it_is(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run([Patient(MARKUP, MARKUP + "C", MARKUP + "D")])
     first, second = pages_of(one_pdf(run))

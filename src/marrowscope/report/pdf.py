@@ -9,6 +9,7 @@ glyph is missing. Files are written beside their place and moved there when all 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
 """What a gallery picture shows; 192 px on 13.6 mm are 358 dpi."""
 
+SIZES_PT = (9.25, 8.75, 8.25, 7.75, 7.25, 6.75, 6.0)
+"""Text sizes, tried in this order until a page holds what it has to."""
+
+_FULL = re.compile(r"page (\d) is full")
 _UNPRINTABLE = ("could not be displayed", "contains the codepoint")
 """What typst says of a character without a glyph, and of one that has no meaning outside one font."""
 
@@ -104,7 +109,10 @@ def write_pdfs(
 
 
 def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
-    """Typeset one patient's document with its pictures (JPEG, by cell id); equal input gives equal bytes."""
+    """Typeset one patient's document with its pictures (JPEG, by cell id); equal input gives equal bytes.
+
+    A page that is full is set again with a smaller text, and at the smallest scaled as a whole.
+    """
     import typst  # noqa: PLC0415  an extra: only a PDF needs it
 
     with tempfile.TemporaryDirectory(prefix="marrowscope-pdf-") as folder:
@@ -112,25 +120,36 @@ def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: P
         names = {cell_id: f"{index}.jpg" for index, cell_id in enumerate(sorted(tiles))}
         for cell_id, name in names.items():
             (root / name).write_bytes(tiles[cell_id])
-        (root / "data.json").write_text(json.dumps(_with_paths(document, names), ensure_ascii=False), encoding="utf-8")
         template = files("marrowscope.report") / "templates" / "patient.typ"
         (root / "patient.typ").write_bytes(template.read_bytes())
-        try:
-            return typst.compile(
-                root / "patient.typ",
-                root=root,
-                font_paths=fonts.fonts,
-                pdf_standards=STANDARDS,
-                timestamp=datetime.fromisoformat(created_utc),
-            )
-        except typst.TypstError as error:
-            if not any(sign in error.message for sign in _UNPRINTABLE):
-                raise
-            message = (
-                f"the PDF of patient {document['patient']!r}: found a character that cannot be printed "
-                f"({error.message.split('error: ')[-1]}), expected one that a font here has; {HOW_TO_INSTALL}"
-            )
-            raise InputError(message) from error
+        placed = _with_paths(document, names)
+        steps = {1: 0, 2: 0}
+        while True:
+            sizes = [(SIZES_PT[step], step == len(SIZES_PT) - 1) for step in steps.values()]
+            (root / "data.json").write_text(json.dumps(placed | {"sizes": sizes}, ensure_ascii=False), encoding="utf-8")
+            try:
+                return typst.compile(
+                    root / "patient.typ",
+                    root=root,
+                    font_paths=fonts.fonts,
+                    pdf_standards=STANDARDS,
+                    timestamp=datetime.fromisoformat(created_utc),
+                )
+            except typst.TypstError as error:
+                if full := _FULL.search(error.message):
+                    steps[int(full[1])] += 1
+                elif any(sign in error.message for sign in _UNPRINTABLE):
+                    raise InputError(_unprintable(error.message, document["patient"])) from error
+                else:
+                    raise
+
+
+def _unprintable(complaint: str, patient: str) -> str:
+    """Say whose character cannot be printed, and what to do."""
+    return (
+        f"the PDF of patient {patient!r}: found a character that cannot be printed "
+        f"({complaint.rsplit('error: ', maxsplit=1)[-1]}), expected one that a font here has; {HOW_TO_INSTALL}"
+    )
 
 
 def cut_tiles(
