@@ -115,8 +115,10 @@ def test_forced_error_is_that_of_scikit_learn_and_the_difference_is_paired() -> 
         seed=3,
     )
     change = figures["forced decision error, corrected - predicted"]
-    found = change.value
-    assert (found.estimate, found.lower, found.upper) == pytest.approx((oracle.estimate, oracle.lower, oracle.upper))
+    interval = change.value
+    assert (interval.estimate, interval.lower, interval.upper) == pytest.approx(
+        (oracle.estimate, oracle.lower, oracle.upper)
+    )
     mended = int(((truth != decided["run_ratio"]) & (truth == decided["corrected_ratio"])).sum())
     assert mended > 0
     assert f"mends {mended} and spoils " in change.note

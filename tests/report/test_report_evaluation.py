@@ -15,15 +15,18 @@ import pytest
 from marrowscope.errors import InputError
 from marrowscope.evaluate import ALL_CENTERS, EvaluateConfig, Evaluation, LinkedCells, score_center, write_evaluation
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
-from marrowscope.evaluate.patients import WITH_NORMAL
+from marrowscope.evaluate.ratios import WITH_NORMAL
 from marrowscope.report import evaluation_figures, evaluation_page
+from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_page import anchor, scale_of, write_evaluation_page
+from marrowscope.tables import CALLS
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 VOCABULARY = load_vocabulary()
+DASH = "\N{EN DASH}"
 CONFIG = EvaluateConfig(n_resamples=40, threshold=0.3)
 RUN = {
     "created_utc": "2026-03-01T10:00:00+00:00",
@@ -37,7 +40,17 @@ RUN = {
 }
 
 
-def rows_of(center: str, names: list[str], seed: int, *, misses: bool = True) -> tuple[list[dict[str, Any]], ...]:
+def assessed(truth: float, number: int) -> dict[str, Any]:
+    """Make up what a run with error rates and a threshold says of a patient; every fifth one gets no call."""
+    lower, upper = max(0.0, truth - 0.1), min(1.0, truth + 0.1)
+    call = "no_call" if number % 5 == 4 else "above" if truth > 0.3 else "below"
+    row = {"corrected_ratio": truth, "corrected_lower": lower, "corrected_upper": upper, "annotated_inside": True}
+    return row | {"run_threshold": 0.3, "confidence_above": round(truth, 2), "call": call, "n_fields_unshared": 0}
+
+
+def rows_of(
+    center: str, names: list[str], seed: int, *, misses: bool = True, calls: bool = True
+) -> tuple[list[dict[str, Any]], ...]:
     """Make up cells, detections and ratios of some patients."""
     generator = np.random.default_rng(seed)
     cells: list[dict[str, Any]] = []
@@ -76,6 +89,7 @@ def rows_of(center: str, names: list[str], seed: int, *, misses: bool = True) ->
                 "predicted_ratio": min(1.0, truth * 1.1),
                 "run_ratio": min(1.0, truth * 1.1),
             }
+            | (assessed(truth, number) if calls else {})
         )
     return cells, found, ratios
 
@@ -144,7 +158,7 @@ def test_page_stands_alone_and_every_figure_is_said_in_words(tmp_path: Path) -> 
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
     assert "script" not in page.tags
-    assert len(page.labels) == 3 * len(evaluation_figures.FIGURES)
+    assert len(page.labels) == 3 * len(evaluation_figures.FIGURES | CALL_FIGURES)
     assert all(len(label) > 40 for label in page.labels)
     assert "For research use only" in text
 
@@ -176,7 +190,7 @@ def test_every_figure_stands_with_value_interval_and_n(tmp_path: Path) -> None:
 def test_figures_are_svg_files_that_parse_and_are_safe_to_name(tmp_path: Path) -> None:
     write(tmp_path / "m", TWO_CENTERS)
     files = sorted((tmp_path / "m" / "figures").rglob("*.svg"))
-    assert len(files) == 3 * 6
+    assert len(files) == 3 * 8
     for path in files:
         root = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 - our own text
         assert root.attrib["aria-label"]
@@ -219,6 +233,7 @@ def test_repeats_of_equal_figures_are_one_line() -> None:
 
 def test_scales_hold_the_values_they_are_for() -> None:
     assert scale_of("patient ratio bias") == (-0.25, 0.25)
+    assert scale_of("patient ratio MAE, corrected - predicted") == (-0.25, 0.25)
     assert scale_of("patient ratio MAE, seams left out") == (0, 0.25)
     assert scale_of("detection recall") == (0, 1)
 
@@ -243,6 +258,55 @@ def test_confusion_names_its_worst_errors_and_its_misses(tmp_path: Path) -> None
     assert "missed" in label
 
 
+def table_rows(text: str, caption: str) -> list[list[str]]:
+    """Give the words of each row of the first table after ``caption``."""
+    table = text.split(caption, 1)[1].split("</table>", 1)[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in table.split("<tr")[1:]]
+    return [[" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row] for row in cells]
+
+
+def test_calls_stand_by_diagnosis_as_they_are_in_the_table(tmp_path: Path) -> None:
+    text = write(tmp_path / "m", {"A": [f"A{k}" for k in range(10)]}).read_text(encoding="utf-8")
+    head, *rows = table_rows(text, "Calls by diagnosis")
+    assert head[:7] == ["Diagnosis", "patients", "above", "below", "indeterminate", "no call", "withheld"]
+    assert [row[0] for row in rows] == ["AML", "all AML", "MDS", "all other"]
+    written = pl.read_csv(tmp_path / "m" / "calls.csv")
+    for row, truth in zip(rows, written.iter_rows(named=True), strict=True):
+        assert row[2:7] == [str(truth[f"n_{name}"]) for name in CALLS]
+        assert row[7:9] == [f"{truth['n_right']} of {truth['n_decided']}", truth["measure"]]
+        assert row[9].startswith(f"{truth['right']:.3f}")
+    assert written["n_no_call"].sum() > 0
+
+
+def test_corrected_ratio_interval_and_call_stand_in_the_row_of_a_patient(tmp_path: Path) -> None:
+    text = write(tmp_path / "m", {"A": ["A1", "A2"]}).read_text(encoding="utf-8")
+    first = pl.read_csv(tmp_path / "m" / "patients.csv").row(0, named=True)
+    row = next(row for row in table_rows(text, "the largest difference first") if row[0] == first["patient_id"])
+    shown = [f"{100 * first[f'corrected_{name}']:.1f}" for name in ("ratio", "lower", "upper")]
+    assert re.findall(r"[0-9.]+", row[-3]) == shown
+    assert row[-2:] == ["yes", first["call"]]
+
+
+def test_curve_of_risk_ends_with_everyone_and_says_so_in_words(tmp_path: Path) -> None:
+    text = write(tmp_path / "m", {"A": [f"A{k}" for k in range(12)]}).read_text(encoding="utf-8")
+    last = pl.read_csv(tmp_path / "m" / "risk_coverage.csv").sort("n").row(-1, named=True)
+    label = next(label for label in Page(text).labels if label.startswith("Risk-coverage curve at A"))
+    assert f"12 of 12 decided, certainty {last['certainty']:.3f} or more: {last['n_wrong']} wrong" in label
+    root = ET.fromstring((tmp_path / "m/figures/center-A/risk_coverage.svg").read_text(encoding="utf-8"))  # noqa: S314 - our own text
+    assert len(root.findall(".//{*}circle")) == len(pl.read_csv(tmp_path / "m" / "risk_coverage.csv"))
+
+
+def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path: Path) -> None:
+    text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}, calls=False).read_text(encoding="utf-8")
+    for _, title in ((key, title) for key, (title, _) in CALL_FIGURES.items()):
+        assert title in text.split("Not drawn, because there is nothing to draw:")[1].split("</p>")[0]
+    assert "The run holds no call: its bundle states no threshold, or no error rates." in text
+    assert text.count("not defined: the run has no corrected ratio") >= 5
+    row = next(row for row in table_rows(text, "the largest difference first") if row[0] == "A1")
+    assert row[-3] == "none"
+    assert set(row[-2:]) == {DASH}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -251,6 +315,8 @@ def test_confusion_names_its_worst_errors_and_its_misses(tmp_path: Path) -> None
         ("metrics.json", '{"schema_version": 9}', "found schema version 9, expected 1"),
         ("patients.csv", None, "cannot be read as a table with patient_id"),
         ("confusion.csv", "a,b\n1,2\n", "cannot be read as a table with center"),
+        ("calls.csv", None, "cannot be read as a table with center, group, diagnosis"),
+        ("risk_coverage.csv", None, "cannot be read as a table with center, n, n_patients, coverage"),
         ("normal_blasts.csv", None, "cannot be read as a table"),
     ],
 )
@@ -273,7 +339,8 @@ def test_what_the_page_reads_is_what_an_evaluation_writes() -> None:
     assert evaluation_page.ALL_CENTERS == ALL_CENTERS
     assert (evaluation_figures.MATCHED, evaluation_figures.ALL_EXPERT) == (cells.MATCHED, cells.ALL_EXPERT)
     assert evaluation_figures.MISSED == writing.MISSED
-    assert set(evaluation_figures._CURVES) == {scores.ROC_CBLC, scores.ROC_PREDICTED, scores.ROC_ANNOTATED}
+    curves = {scores.ROC_CBLC, scores.ROC_PREDICTED, scores.ROC_CORRECTED, scores.ROC_ANNOTATED}
+    assert set(evaluation_figures._CURVES) == curves
     expert, detections, ratios = (
         pl.DataFrame(schema=columns) for columns in (EXPERT_COLUMNS, DETECTION_COLUMNS, RATIO_COLUMNS)
     )

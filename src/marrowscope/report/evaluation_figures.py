@@ -38,6 +38,7 @@ class CenterTables:
     reliability: pl.DataFrame
     roc: pl.DataFrame
     patients: pl.DataFrame
+    risk_coverage: pl.DataFrame
     categories: Sequence[str]
     aml_diagnoses: Sequence[str]
     threshold: float | None
@@ -207,17 +208,12 @@ def ratio_agreement(tables: CenterTables) -> Drawing | None:
     if not rows:
         return None
     drawing = Drawing(366, 392, "")
-    end = _axis_end(rows)
+    end = axis_end(_largest(rows))
     panel = Panel(drawing, 58, 34, 290, 284, (0.0, end), (0.0, end))
-    drawing.text(panel.left, 16, f"CBLC ratio, {len(rows)} {_patients(len(rows))}", "strong")
+    drawing.text(panel.left, 16, f"CBLC ratio, {counted(len(rows))}", "strong")
     panel.axes("annotated", "predicted", percent=True)
     drawing.line(panel.x(0), panel.y(0), panel.x(end), panel.y(end), "guide")
-    if tables.threshold is not None and tables.threshold < end:
-        y = panel.y(tables.threshold)
-        drawing.line(
-            panel.left, y, panel.x(end), y, "whisker c dotted", title=f"threshold {100 * tables.threshold:.1f}%"
-        )
-        drawing.text(panel.x(end) - 2, y - 5, f"threshold {100 * tables.threshold:.1f}%", "end")
+    threshold_line(panel, tables.threshold)
     for row in rows:
         x, y = panel.x(row["true_ratio"]), panel.y(row["predicted_ratio"])
         with_normal = row["true_ratio_with_normal"]
@@ -225,9 +221,9 @@ def ratio_agreement(tables: CenterTables) -> Drawing | None:
             words = f"{row['patient_id']}: annotated {100 * with_normal:.1f}% with N0 and M0 counted as CBLC"
             drawing.line(x, y, panel.x(with_normal), y, "whisker c", title=words)
         _patient_mark(drawing, x, y, row, tables)
-    _aml_legend(drawing, rows, tables, 384)
+    aml_legend(drawing, rows, tables, 384)
     drawing.label = (
-        f"Predicted against annotated CBLC ratio of {len(rows)} {_patients(len(rows))} at {tables.center}; mean "
+        f"Predicted against annotated CBLC ratio of {counted(len(rows))} at {tables.center}; mean "
         f"absolute error {_interval(tables.figures.get('patient ratio MAE', {}), 'value')}."
     )
     return drawing
@@ -247,8 +243,8 @@ def bland_altman(tables: CenterTables) -> Drawing | None:
         lines = [("upper limit", bias + 1.96 * spread), *lines, ("lower limit", bias - 1.96 * spread)]
     reach = max(0.05, 1.15 * max(abs(value) for value in (*difference.tolist(), *(value for _, value in lines))))
     drawing = Drawing(744, 392, "")
-    panel = Panel(drawing, 58, 34, 534, 284, (0.0, _axis_end(rows)), (-reach, reach))
-    drawing.text(panel.left, 16, f"Predicted - annotated ratio, {len(rows)} {_patients(len(rows))}", "strong")
+    panel = Panel(drawing, 58, 34, 534, 284, (0.0, axis_end(_largest(rows))), (-reach, reach))
+    drawing.text(panel.left, 16, f"Predicted - annotated ratio, {counted(len(rows))}", "strong")
     panel.axes("mean of predicted and annotated", "predicted - annotated", percent=True)
     drawing.line(panel.left, panel.y(0), panel.left + panel.width, panel.y(0), "axis")
     right = panel.left + panel.width
@@ -260,9 +256,9 @@ def bland_altman(tables: CenterTables) -> Drawing | None:
     for row, delta in zip(rows, difference, strict=True):
         x = panel.x((row["true_ratio"] + row["predicted_ratio"]) / 2)
         _patient_mark(drawing, x, panel.y(float(delta)), row, tables)
-    _aml_legend(drawing, rows, tables, 384)
+    aml_legend(drawing, rows, tables, 384)
     spoken = ", ".join(f"{name} {100 * value:+.1f}%" for name, value in lines)
-    drawing.label = f"Bland-Altman plot of {len(rows)} {_patients(len(rows))} at {tables.center}: {spoken}."
+    drawing.label = f"Bland-Altman plot of {counted(len(rows))} at {tables.center}: {spoken}."
     return drawing
 
 
@@ -282,14 +278,18 @@ def _paired(tables: CenterTables) -> list[dict[str, Any]]:
     return rows.sort("patient_id").to_dicts()
 
 
-def _axis_end(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Give the end of a ratio axis: 1, or less where all ratios are small."""
+def _largest(rows: Sequence[Mapping[str, Any]]) -> float:
     names = ("true_ratio", "predicted_ratio", "true_ratio_with_normal")
-    largest = max(row[name] or 0.0 for row in rows for name in names)
+    return float(max(row[name] or 0.0 for row in rows for name in names))
+
+
+def axis_end(largest: float) -> float:
+    """Give the end of a ratio axis: 1, or less where all ratios are small."""
     return next(end for end in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if largest <= end * 0.97 or end == 1.0)
 
 
-def _is_aml(row: Mapping[str, Any], tables: CenterTables) -> bool:
+def is_aml(row: Mapping[str, Any], tables: CenterTables) -> bool:
+    """Say whether a patient's diagnosis is among those that count as AML."""
     names = {name.strip().casefold() for name in tables.aml_diagnoses}
     return (row["diagnosis"] or "").strip().casefold() in names
 
@@ -300,16 +300,27 @@ def _patient_mark(drawing: Drawing, x: float, y: float, row: Mapping[str, Any], 
         f"predicted {row['n_predicted_cblc']} of {row['n_predicted_countable']} ({100 * row['predicted_ratio']:.1f}%), "
         f"annotated {row['n_true_cblc']} of {row['n_true_countable']} ({100 * row['true_ratio']:.1f}%)"
     )
-    if _is_aml(row, tables):
+    if is_aml(row, tables):
         drawing.mark(x, y, "circle", "dot a", words)
     else:
         drawing.mark(x, y, "diamond", "open b", words)
 
 
-def _aml_legend(drawing: Drawing, rows: Sequence[Mapping[str, Any]], tables: CenterTables, y: float) -> None:
-    n_aml = sum(_is_aml(row, tables) for row in rows)
+def aml_legend(drawing: Drawing, rows: Sequence[Mapping[str, Any]], tables: CenterTables, y: float) -> None:
+    """Name the two marks, with the patients of each."""
+    n_aml = sum(is_aml(row, tables) for row in rows)
     entries = [("circle", "dot a", f"AML, n {n_aml}"), ("diamond", "open b", f"other diagnoses, n {len(rows) - n_aml}")]
     _series_legend(drawing, 58, y, entries)
+
+
+def threshold_line(panel: Panel, threshold: float | None) -> None:
+    """Draw the threshold across a panel of ratios, where there is one and it lies on the axis."""
+    end = panel.y_range[1]
+    if threshold is None or threshold >= end:
+        return
+    y, right, words = panel.y(threshold), panel.left + panel.width, f"threshold {100 * threshold:.1f}%"
+    panel.drawing.line(panel.left, y, right, y, "whisker c dotted", title=words)
+    panel.drawing.text(right - 2, y - 5, words, "end")
 
 
 def _series_legend(drawing: Drawing, x: float, y: float, entries: Sequence[tuple[str, str, str]]) -> None:
@@ -343,5 +354,6 @@ def _called(name: str) -> str:
     return MISSED if name == MISSED else f"called {name}"
 
 
-def _patients(n: int) -> str:
-    return "patient" if n == 1 else "patients"
+def counted(n_patients: int) -> str:
+    """Give ``1 patient``, ``2 patients``."""
+    return f"{n_patients} {'patient' if n_patients == 1 else 'patients'}"

@@ -18,9 +18,11 @@ import polars as pl
 from markupsafe import Markup
 
 from marrowscope.errors import InputError
+from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_figures import ALL_EXPERT, FEW_PATIENTS, FIGURES, MATCHED, CenterTables
 from marrowscope.report.html import RESEARCH_USE, asset
 from marrowscope.report.plot import STYLE, Drawing
+from marrowscope.tables import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +37,7 @@ HEADLINES = (
     ("Detection recall", "detection recall"),
     ("AP50", "AP50"),
     ("Ratio MAE", "patient ratio MAE"),
+    ("Corrected MAE", "patient ratio MAE, corrected ratio"),
     ("AML AUC", "AML AUC, predicted ratio"),
 )
 """Title and name of the figures in the table over the centers."""
@@ -43,6 +46,7 @@ _SAME = "no such cell: the same figure"
 """What the note of a figure with N0 and M0 counted ends with where a centre has none."""
 
 _ERRORS = ("MAE", "calibration error", "Brier score")
+_DIFFERENCE = "corrected - predicted"
 _ERROR_END = 0.25
 """End of the scale of a figure that should be small; above it a mark stands at the end."""
 
@@ -93,6 +97,32 @@ _TABLES: dict[str, dict[str, pl.DataType]] = {
         "n_predicted_cblc": _INT,
         "predicted_ratio": _FLOAT,
         "run_ratio": _FLOAT,
+        "corrected_ratio": _FLOAT,
+        "corrected_lower": _FLOAT,
+        "corrected_upper": _FLOAT,
+        "annotated_inside": pl.Boolean(),
+        "confidence_above": _FLOAT,
+        "call": _STRING,
+    },
+    "calls.csv": {
+        "center": _STRING,
+        "group": _STRING,
+        "diagnosis": _STRING,
+        "n_patients": _INT,
+        **{f"n_{call}": _INT for call in CALLS},
+        "measure": _STRING,
+        "n_decided": _INT,
+        "n_right": _INT,
+        **_limits("right"),
+    },
+    "risk_coverage.csv": {
+        "center": _STRING,
+        "n": _INT,
+        "n_patients": _INT,
+        "coverage": _FLOAT,
+        "certainty": _FLOAT,
+        "n_wrong": _INT,
+        **_limits("error"),
     },
 }
 
@@ -115,6 +145,7 @@ class CenterPage:
     classes: tuple[Mapping[str, Any], ...]
     recalls: tuple[Mapping[str, Any], ...]
     patients: tuple[Mapping[str, Any], ...]
+    calls: tuple[Mapping[str, Any], ...]
 
 
 def write_evaluation_page(folder: Path) -> Path:
@@ -173,11 +204,12 @@ def _center_page(
         reliability=here["reliability.csv"],
         roc=here["roc.csv"],
         patients=here["patients.csv"],
+        risk_coverage=here["risk_coverage.csv"],
         categories=document["categories"],
         aml_diagnoses=document["config"]["aml_diagnoses"],
         threshold=document["config"]["threshold"],
     )
-    drawn = [(key, title, draw(cut)) for key, (title, draw) in FIGURES.items()]
+    drawn = [(key, title, draw(cut)) for key, (title, draw) in (FIGURES | CALL_FIGURES).items()]
     off = (pl.col("predicted_ratio") - pl.col("true_ratio")).alias("difference")
     patients = here["patients.csv"].with_columns(off).sort(pl.col("difference").abs(), descending=True, nulls_last=True)
     return CenterPage(
@@ -194,6 +226,7 @@ def _center_page(
         classes=_class_rows(here["per_class.csv"]),
         recalls=tuple(here["recall_by_class.csv"].to_dicts()),
         patients=tuple(patients.to_dicts()),
+        calls=tuple(here["calls.csv"].to_dicts()),
     )
 
 
@@ -205,7 +238,7 @@ def _group(name: str, figures: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[
 
 def scale_of(name: str) -> tuple[float, float]:
     """Give the ends of the scale on which a figure of this name is drawn."""
-    if "bias" in name:
+    if "bias" in name or name.endswith(_DIFFERENCE):
         return -_ERROR_END, _ERROR_END
     return 0.0, _ERROR_END if any(word in name for word in _ERRORS) else 1.0
 
@@ -303,5 +336,6 @@ def _environment() -> jinja2.Environment:
         all_expert=ALL_EXPERT,
         matched=MATCHED,
         all_centers=ALL_CENTERS,
+        calls=CALLS,
     )
     return environment
