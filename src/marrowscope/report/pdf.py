@@ -44,7 +44,7 @@ STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
 """What a gallery picture shows; 192 px on 13.6 mm are 358 dpi."""
 
-SIZES_PT = (9.25, 8.75, 8.25, 7.75, 7.25, 6.75, 6.0)
+SIZES_PT = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
 """Text sizes, tried in this order until a page holds what it has to."""
 
 _FULL = re.compile(r"page (\d) is full")

@@ -52,7 +52,7 @@ def patient_document(
             "sentence": plain(said.sentence),
             "lines": [plain(line) for line in said.details],
         },
-        "scope": [words.strings("ratio.scope"), words.strings("page.footer")],
+        "scope": [words.strings("ratio.scope")],
         "demonstration": (
             [words.strings("page.demonstration"), words.strings("page.demonstration_more")]
             if manifest.bundle.get("demonstration")
@@ -201,13 +201,15 @@ def _excluded(row: Mapping[str, Any], words: Words) -> list[str]:
         words.strings("pdf.excluded_cells", n=integer(row["n_not_countable"])),
         words.strings("pdf.excluded_images", n=integer(row["n_fields_failed"]), total=integer(row["n_fields"])),
     ]
+    denominators = {"n_countable": integer(row["n_countable"]), "n_nucleated": integer(row["n_nucleated"])}
+    lines.append(plain(words.text("differential.denominators", **denominators)))
     if row["n_contradictions"]:
         lines.append(words.strings("pdf.contradictions", n=integer(row["n_contradictions"])))
     return lines
 
 
 def _method(row: Mapping[str, Any], words: Words) -> list[str]:
-    lines = [words.strings("method.cells")]
+    lines = [words.strings("page.footer"), words.strings("method.cells")]
     if row["correction"] is not None:
         lines.append(plain(words.text("method.correction", method=row["correction"])))
     lines.append(words.strings("method.call"))

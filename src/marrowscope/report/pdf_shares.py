@@ -32,8 +32,6 @@ def differential_part(row: Mapping[str, Any], words: Words) -> dict[str, Any]:
         lines = [words.strings("differential.marks"), source]
     else:
         lines = [words.strings("differential.no_reference")]
-    denominators = {"n_countable": integer(row["n_countable"]), "n_nucleated": integer(row["n_nucleated"])}
-    lines.append(plain(words.text("differential.denominators", **denominators)))
     return {
         "title": words.strings("differential.heading"),
         "note": plain(words.text("pdf.differential_note", cells=words.count("nucleated", row["n_nucleated"]))),
