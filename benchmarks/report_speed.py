@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import subprocess  # its own script, in a process whose peak memory is its own
@@ -91,11 +92,27 @@ def whole_report(run: Path, out: Path, workers: int) -> dict[str, float]:
 
 def write_and_measure(run: Path, out: Path, workers: int) -> dict[str, float]:
     """Write the report here and give what it took; the workers' memory is that of the largest of them."""
+    peaks = {"peak_megabytes": 0.0, "peak_megabytes_of_a_worker": 0.0}
+
+    def look(_done: int, _total: int) -> None:
+        peaks["peak_megabytes"] = max(peaks["peak_megabytes"], peak_megabytes("self"))
+        of_workers = [peak_megabytes(child.pid) for child in multiprocessing.active_children()]
+        peaks["peak_megabytes_of_a_worker"] = max([peaks["peak_megabytes_of_a_worker"], *of_workers])
+
     start = time.perf_counter()
-    write_report(run, out, workers=workers)
+    write_report(run, out, workers=workers, progress=look)
     seconds = time.perf_counter() - start
-    own, others = (resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"seconds": seconds, "peak_megabytes": own, "peak_megabytes_of_a_worker": others}
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {"seconds": seconds, "processor_seconds": sum(u.ru_utime + u.ru_stime for u in used)} | peaks
+
+
+def peak_megabytes(process: int | str | None) -> float:
+    """Peak memory of a process since its start, as Linux keeps it; 0 elsewhere, and when it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
 
 def main() -> None:
