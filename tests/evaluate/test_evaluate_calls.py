@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from marrowscope.evaluate.calls import call_figures, call_table, forced_figures, risk_coverage
+from marrowscope.evaluate.ratios import NOT_CORRECTED
 from marrowscope.uncertainty import bootstrap_over_groups, wilson_interval
 from tests.evaluate.patient_rows import CONFIG, by_name, frame, patient
 
@@ -174,7 +175,7 @@ def test_run_without_calls_says_why_and_writes_no_row() -> None:
     forced = by_name(forced_figures(plain, AT))
     assert forced["forced decision error, predicted ratio"].value == wilson_interval(1, 2)
     for name in ("corrected ratio", "corrected - predicted"):
-        assert forced[f"forced decision error, {name}"].undefined == "the run has no corrected ratio"
+        assert forced[f"forced decision error, {name}"].undefined == NOT_CORRECTED
 
 
 def test_without_a_threshold_no_decision_is_forced() -> None:

@@ -261,6 +261,48 @@ def test_threshold_that_the_run_states_is_used_unless_one_is_given(
         assert json.loads(capsys.readouterr().out)["config"]["threshold"] == expected
 
 
+def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    text = (cohort / "patients.csv").read_text(encoding="utf-8").replace("P2,A,AML", "P2,A,MDS")
+    (cohort / "patients.csv").write_text(text, encoding="utf-8")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    printed = capsys.readouterr().out
+    assert (
+        "Corrected ratio, all centers: not defined: no corrected ratio: the run's bundle has no error rates" in printed
+    )
+    assert "Calls, all centers: not defined: the run holds no call" in printed
+    said = {
+        "patient_id": list(CENTERS),
+        "corrected_ratio": [0.3, 0.5, 0.1],
+        "corrected_lower": [0.2, 0.4, 0.0],
+        "corrected_upper": [0.4, 0.6, 0.25],
+        "threshold": [0.35] * 3,
+        "confidence_above": [0.3, 1.0, 0.0],
+        "call": ["indeterminate", "above", "below"],
+    }
+    write_table(run / "patients.parquet", pl.DataFrame(said), "patients")
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "threshold": 0.35}}))
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 0
+    printed = capsys.readouterr().out
+    # The annotated ratio is 0.25 everywhere: inside twice, once at the limit.
+    assert "annotated ratio inside the 95% interval 0.667* (0.208-0.939, n 3)" in printed
+    assert "error among decided 1.000* (0.342-1.000, n 2), indeterminate 0.333* (0.061-0.792, n 3)" in printed
+    assert "error by the predicted ratio 0.667* (0.208-0.939, n 3), by the corrected ratio 1.000*" in printed
+    document = json.loads((tmp_path / "m" / "metrics.json").read_text(encoding="utf-8"))
+    figures = {item["name"]: item for item in document["centers"][-1]["figures"]}
+    assert figures["patient ratio MAE, corrected ratio"]["value"] == pytest.approx((0.05 + 0.25 + 0.15) / 3)
+    assert figures["AML specificity at the threshold, corrected ratio"]["value"] == 0
+    calls = pl.read_csv(tmp_path / "m" / "calls.csv").filter(pl.col("center") == "all centers")
+    assert calls.select("diagnosis", "n_above", "n_below", "n_indeterminate").rows() == [
+        ("AML", 0, 1, 1),
+        (None, 0, 1, 1),
+        ("MDS", 1, 0, 0),
+        (None, 1, 0, 0),
+    ]
+
+
 def test_vocabulary_of_a_laboratory_is_taken(
     cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

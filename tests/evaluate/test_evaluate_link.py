@@ -115,7 +115,19 @@ def test_only_fields_on_both_sides_are_compared_and_the_others_counted() -> None
     linked = link_cells(run_fields, run_cells, PATIENTS, [both, absent, bare], VOCABULARY)
     assert (linked.n_fields_only_in_run, linked.n_fields_only_in_cohort) == (1, 1)
     assert linked.ratios["patient_id"].to_list() == ["P1"]
+    assert linked.ratios["n_fields_unshared"].to_list() == [1]  # the run's ratio counts the bare field too
     assert len(linked.detections) == 1
+
+
+def test_field_that_only_one_ratio_counts_is_counted_by_patient() -> None:
+    failed, partly = make_field(expert("N", 60, 60)), make_field(expert("N", 60, 60), name="partly", exhaustive=False)
+    same = make_field(expert("N", 60, 60), patient_id="P2")
+    run_fields, run_cells = tables([failed, partly, same], [])
+    run_fields = run_fields.with_columns(
+        status=pl.when(pl.col("field_id") == failed.field_id).then(pl.lit("failed")).otherwise("status")
+    )
+    linked = link_cells(run_fields, run_cells, PATIENTS, [failed, partly, same], VOCABULARY)
+    assert dict(linked.ratios.select("patient_id", "n_fields_unshared").iter_rows()) == {"P1": 2, "P2": 0}
 
 
 def test_run_of_another_cohort_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from marrowscope.evaluate.frames import EXPERT_COLUMNS
 from marrowscope.evaluate.patients import aml_figures, confounding, diagnosed, normal_blasts
+from marrowscope.evaluate.ratios import NOT_CORRECTED
 from marrowscope.uncertainty import wilson_interval
 from tests.evaluate.patient_rows import CONFIG, by_name, frame, patient, random_patients
 
@@ -90,7 +91,7 @@ def test_corrected_ratio_has_aml_figures_of_its_own_or_says_why_not() -> None:
     without = by_name(aml_figures(random_patients(), config))
     for name in ("AUC", "sensitivity at the threshold", "specificity at the threshold"):
         nothing = without[f"AML {name}, corrected ratio"]
-        assert (nothing.undefined, nothing.note, nothing.n) == ("the run has no corrected ratio", "", 0)
+        assert (nothing.undefined, nothing.note, nothing.n) == (NOT_CORRECTED, "", 0)
 
 
 def test_diagnoses_are_compared_without_case_and_the_note_names_both_sides() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from marrowscope import metrics
 from marrowscope.evaluate.patients import aml_figures
-from marrowscope.evaluate.ratios import interval_figures, ratio_figures, with_assessment
+from marrowscope.evaluate.ratios import NOT_CORRECTED, interval_figures, ratio_figures, with_assessment
 from marrowscope.tables import conform
 from marrowscope.uncertainty import bootstrap_over_groups, wilson_interval
 from tests.evaluate.patient_rows import CONFIG, by_name, frame, patient, random_patients
@@ -149,10 +149,17 @@ def test_run_without_corrected_ratios_says_so_and_keeps_its_other_figures() -> N
     ratios = random_patients()
     figures = by_name([*ratio_figures(ratios, CONFIG), *interval_figures(ratios, CONFIG)])
     missing = [figure for figure in figures.values() if figure.undefined]
-    assert {figure.undefined for figure in missing} == {"the run has no corrected ratio"}
+    assert {figure.undefined for figure in missing} == {NOT_CORRECTED}
     assert len(missing) == 2 * 3 + 1 + 3
     assert all(math.isnan(figure.value.estimate) and figure.n == 0 for figure in missing)
     assert figures["patient ratio MAE"].value.estimate > 0
+
+
+def test_nobody_with_a_countable_cell_is_no_fault_of_the_bundle() -> None:
+    ratios = frame(patient("P1", "AML", 0.3, None))
+    figures = by_name([*ratio_figures(ratios, CONFIG), *interval_figures(ratios, CONFIG)])
+    assert figures["patient ratio MAE, corrected ratio"].undefined == "no patients to measure"
+    assert figures["annotated ratio inside the interval"].undefined == "no patients to measure"
 
 
 def test_assessment_of_the_run_is_joined_by_patient() -> None:

@@ -233,6 +233,23 @@ def test_markdown_gives_every_figure_with_n_and_keeps_text_in_its_cell() -> None
     assert "## A\\| B: 0 patients" in as_markdown(make_evaluation(hostile))
 
 
+def test_calls_stand_in_markdown_and_csv_by_center_and_diagnosis(tmp_path: Path) -> None:
+    said = {"corrected_ratio": 0.5, "confidence_above": 1.0, "run_threshold": 0.3, "diagnosis": "A|L"}
+    scores = score([expert("N", "N")], ratios=[ratio("P1", 0.5, 0.5, call="above", **said)])
+    evaluation = make_evaluation(scores)
+    text = as_markdown(evaluation)
+    assert "| A\\|L | 1 | 1 | 0 | 0 | 0 | 0 | 0 of 1 | specificity 0.000 [0.000, 0.793] |" in text
+    assert "| **all other** | 1 | 1 |" in text
+    write_evaluation(evaluation, tmp_path)
+    assert pl.read_csv(tmp_path / "calls.csv").select("center", "diagnosis", "n_above").rows() == [
+        ("A", "A|L", 1),
+        ("A", None, 1),
+    ]
+    assert pl.read_csv(tmp_path / "risk_coverage.csv")["n_wrong"].to_list() == [1]
+    without = as_markdown(make_evaluation(score([expert("N", "N")], ratios=[ratio("P1", 0.5, 0.5)])))
+    assert "### Calls by diagnosis: the run holds no call" in without
+
+
 def test_average_precision_is_that_of_the_ranked_list() -> None:
     """Scores 0.9 hit, 0.8 false, 0.7 hit of 3 cells: precision 1 up to recall 1/3, 2/3 up to recall 2/3."""
     cells = [expert("N", "N"), expert("N", "N"), expert("N", None), expert("N", None, cut=True)]

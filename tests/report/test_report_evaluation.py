@@ -287,6 +287,14 @@ def test_corrected_ratio_interval_and_call_stand_in_the_row_of_a_patient(tmp_pat
     assert row[-2:] == ["yes", first["call"]]
 
 
+def test_corrected_error_has_a_column_over_the_centers(tmp_path: Path) -> None:
+    text = write(tmp_path / "m", {"A": ["A1", "A2"]}).read_text(encoding="utf-8")
+    head, row, *_ = table_rows(text, "Main figures of every center")
+    titles = [title for title, _ in evaluation_page.HEADLINES]
+    assert [any(words.startswith(title) for words in head) for title in titles] == [True] * len(titles)
+    assert row[1 + titles.index("Corrected MAE")].startswith("0.000")  # made up without an error
+
+
 def test_curve_of_risk_ends_with_everyone_and_says_so_in_words(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": [f"A{k}" for k in range(12)]}).read_text(encoding="utf-8")
     last = pl.read_csv(tmp_path / "m" / "risk_coverage.csv").sort("n").row(-1, named=True)
@@ -301,7 +309,8 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
     for _, title in ((key, title) for key, (title, _) in CALL_FIGURES.items()):
         assert title in text.split("Not drawn, because there is nothing to draw:")[1].split("</p>")[0]
     assert "The run holds no call: its bundle states no threshold, or no error rates." in text
-    assert text.count("not defined: the run has no corrected ratio") >= 5
+    assert text.count("not defined: no corrected ratio: the run&#39;s bundle has no error rates") >= 5
+    assert "Corrected MAE" not in text
     row = next(row for row in table_rows(text, "the largest difference first") if row[0] == "A1")
     assert row[-3] == "none"
     assert set(row[-2:]) == {DASH}

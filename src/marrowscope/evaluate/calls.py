@@ -15,7 +15,7 @@ import polars as pl
 from marrowscope import metrics
 from marrowscope.evaluate.frames import CALL_COLUMNS, RISK_COLUMNS
 from marrowscope.evaluate.patients import NO_THRESHOLD, confounding, diagnosed
-from marrowscope.evaluate.ratios import NOT_CORRECTED
+from marrowscope.evaluate.ratios import not_corrected
 from marrowscope.evaluate.scorer import WILSON, Scorer
 from marrowscope.tables import CALLS
 from marrowscope.uncertainty import wilson_interval
@@ -102,7 +102,7 @@ def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]
     """Give the error of "above the threshold is AML" by the counted and the corrected ratio, and their difference."""
     known = diagnosed(ratios, config)
     figures = []
-    missing = NOT_CORRECTED if len(ratios) and ratios["corrected_ratio"].is_null().all() else ""
+    missing = not_corrected(ratios)
     for column, title in (("run_ratio", "predicted ratio"), ("corrected_ratio", "corrected ratio")):
         reason = missing if column == "corrected_ratio" else ""
         frame = known.filter(pl.col(column).is_not_null())

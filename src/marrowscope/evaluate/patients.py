@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope import metrics
-from marrowscope.evaluate.ratios import NOT_CORRECTED, WITH_NORMAL
+from marrowscope.evaluate.ratios import WITH_NORMAL, not_corrected
 from marrowscope.evaluate.scorer import WILSON, Scorer
 from marrowscope.uncertainty import wilson_interval
 
@@ -52,7 +52,7 @@ def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
     ):
         known = diagnosed(ratios, config).filter(pl.col(column).is_not_null())
         known = known.with_columns(ratio=pl.col(column))
-        missing = NOT_CORRECTED if source == CORRECTED and known.is_empty() else ""
+        missing = not_corrected(ratios) if source == CORRECTED else ""
         note = "" if missing else _group_sizes(known, len(ratios) - len(known)) + (normal_note if suffix else "")
         ending = f", {source}{suffix}"
         figures += _aucs(known, ending, note, config, missing)
@@ -116,7 +116,7 @@ def _at_threshold(
             group=AML_GROUP,
             unit="patients",
             note=note,
-            undefined=NO_THRESHOLD,
+            undefined=missing or NO_THRESHOLD,
             method=WILSON,
         )
     called = group["ratio"].to_numpy() > config.threshold

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 RATIO_GROUP, INTERVAL_GROUP = "CBLC ratio, patient by patient", "95% interval of the corrected ratio"
 CORRECTED = ", corrected ratio"
 WITH_NORMAL = ", N0 and M0 counted as CBLC"
-NOT_CORRECTED = "the run has no corrected ratio"
-"""Why a figure of the corrected ratio has no value: the bundle states no error rates, or rates too close to correct."""
+NOT_CORRECTED = "no corrected ratio: the run's bundle has no error rates, or too weak ones"
 
 _AGREEMENTS = (
     ("patient ratio MAE", ""),
@@ -70,7 +69,7 @@ def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
         truth, estimate = both[truth_column].to_numpy(), both[column].to_numpy()
         scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
         values = scorer.of_columns(_moments(truth, estimate), _agreements)
-        missing = _not_corrected(ratios) if column == "corrected_ratio" else ""
+        missing = not_corrected(ratios) if column == "corrected_ratio" else ""
         notes = _notes(ratios, both, column, with_normal=suffix.endswith(WITH_NORMAL))
         for (name, undefined), value in zip(_AGREEMENTS, values, strict=True):
             by_name[name].append(
@@ -108,7 +107,7 @@ def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figur
                 group=INTERVAL_GROUP,
                 unit="patients",
                 note="; ".join(words for words in ("" if known.is_empty() else note, notes) if words),
-                undefined=_not_corrected(ratios),
+                undefined=not_corrected(ratios),
                 method=WILSON,
             )
         )
@@ -123,10 +122,16 @@ def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figur
             group=INTERVAL_GROUP,
             unit="patients",
             note="upper minus lower limit, ratios 0-1",
-            undefined=_not_corrected(ratios),
+            undefined=not_corrected(ratios),
         )
     )
     return figures
+
+
+def not_corrected(ratios: pl.DataFrame) -> str:
+    """Say why there is no corrected ratio, where none of the patients who have a counted one has it."""
+    counted = ratios.filter(pl.col("run_ratio").is_not_null())
+    return NOT_CORRECTED if len(counted) and counted["corrected_ratio"].is_null().all() else ""
 
 
 def _change(ratios: pl.DataFrame, config: EvaluateConfig) -> Figure:
@@ -144,16 +149,12 @@ def _change(ratios: pl.DataFrame, config: EvaluateConfig) -> Figure:
         group=RATIO_GROUP,
         unit="patients",
         note="the same patients on both sides; below 0 the corrected ratio is nearer",
-        undefined=_not_corrected(ratios),
+        undefined=not_corrected(ratios),
     )
 
 
 def _corrected(ratios: pl.DataFrame, truth_column: str) -> pl.DataFrame:
     return ratios.filter(pl.col("corrected_ratio").is_not_null() & pl.col(truth_column).is_not_null())
-
-
-def _not_corrected(ratios: pl.DataFrame) -> str:
-    return NOT_CORRECTED if len(ratios) and ratios["corrected_ratio"].is_null().all() else ""
 
 
 def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal: bool) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 ALL_CENTERS = "all centers"
+CORRECTED_MAE = "patient ratio MAE, corrected ratio"
 HEADLINES = (
     ("CBLC weighted F1", "CBLC weighted F1, all expert"),
     ("CBLC F1", "CBLC positive-class F1, all expert"),
@@ -37,10 +38,10 @@ HEADLINES = (
     ("Detection recall", "detection recall"),
     ("AP50", "AP50"),
     ("Ratio MAE", "patient ratio MAE"),
-    ("Corrected MAE", "patient ratio MAE, corrected ratio"),
+    ("Corrected MAE", CORRECTED_MAE),
     ("AML AUC", "AML AUC, predicted ratio"),
 )
-"""Title and name of the figures in the table over the centers."""
+"""Title and name of the figures in the table over the centers; the corrected one only where a run has it."""
 
 _SAME = "no such cell: the same figure"
 """What the note of a figure with N0 and M0 counted ends with where a centre has none."""
@@ -156,7 +157,8 @@ def write_evaluation_page(folder: Path) -> Path:
     document = _read_document(folder)
     tables = {name: _read_table(folder / name, columns) for name, columns in _TABLES.items()}
     normal_blasts = _read_normal_blasts(folder / "normal_blasts.csv")
-    pages = [_center_page(center, document, tables) for center in document["centers"]]
+    headlines = _headlines(document)
+    pages = [_center_page(center, document, tables, headlines) for center in document["centers"]]
     for page in pages:
         place = folder / "figures" / page.anchor
         place.mkdir(parents=True, exist_ok=True)
@@ -171,7 +173,7 @@ def write_evaluation_page(folder: Path) -> Path:
             document=document,
             pages=ordered,
             rows=pages,
-            columns=_columns(pages),
+            columns=_columns(pages, headlines),
             normal_blasts=normal_blasts,
             warnings=_warnings(document),
         )
@@ -186,8 +188,18 @@ def _warnings(document: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(figure["warning"] for figure in figures if figure["warning"]))
 
 
+def _headlines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Leave out the column of the corrected ratio where no center has one: every figure below says why."""
+    values = [f["value"] for center in document["centers"] for f in center["figures"] if f["name"] == CORRECTED_MAE]
+    has_corrected = any(value is not None for value in values)
+    return [item for item in HEADLINES if has_corrected or item[1] != CORRECTED_MAE]
+
+
 def _center_page(
-    center: Mapping[str, Any], document: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]
+    center: Mapping[str, Any],
+    document: Mapping[str, Any],
+    tables: Mapping[str, pl.DataFrame],
+    headlines: Sequence[tuple[str, str]],
 ) -> CenterPage:
     name = center["center"]
     measured = center["figures"]
@@ -220,7 +232,7 @@ def _center_page(
         groups=tuple(
             _group(name, list(rows)) for name, rows in groupby(measured, key=lambda figure: str(figure["group"]))
         ),
-        headlines=tuple(figures[key] for _, key in HEADLINES),
+        headlines=tuple(figures[key] for _, key in headlines),
         drawings=tuple((key, title, drawing) for key, title, drawing in drawn if drawing is not None),
         not_drawn=tuple(title for _, title, drawing in drawn if drawing is None),
         classes=_class_rows(here["per_class.csv"]),
@@ -243,10 +255,10 @@ def scale_of(name: str) -> tuple[float, float]:
     return 0.0, _ERROR_END if any(word in name for word in _ERRORS) else 1.0
 
 
-def _columns(pages: Sequence[CenterPage]) -> list[dict[str, Any]]:
+def _columns(pages: Sequence[CenterPage], headlines: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """Give title and scale of each headline; the scale starts at 0.5 where nothing lies below it."""
     columns = []
-    for index, (title, name) in enumerate(HEADLINES):
+    for index, (title, name) in enumerate(headlines):
         low, high = scale_of(name)
         words = f"{low:g} to {high:g}, less is better"
         if high == 1:
