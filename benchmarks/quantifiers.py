@@ -75,7 +75,10 @@ class Pool:
         rows = np.concatenate(
             [found for key, found in self.rows_of.items() if key[2] == code] or [np.empty(0, np.int64)]
         )
-        return rng.choice(rows, n) if len(rows) else np.empty(0, np.int64)
+        if not len(rows):
+            message = f"found no cell of code {code} in the cohorts, expected some; add a cohort of such patients"
+            raise SystemExit(message)
+        return rng.choice(rows, n)
 
 
 def make_pool(pairs: list[list[Path]]) -> Pool:
@@ -184,7 +187,7 @@ def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int
         x = found["is_cblc"].to_numpy().mean()
         soft, by_category = found["p"].to_numpy(), np.array(found["p_all"].to_list())
         counts = patient_counts(found, VOCABULARY)
-        shares = composition(counts.called_kinds / counts.called_kinds.sum(), columns)
+        shares = composition(counts.called_kinds, columns)
         estimates = {
             "raw": float(x),
             "adjusted count": float(adjusted_ratio(x, tpr, fpr)),
@@ -193,7 +196,7 @@ def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int
                 expected_maximum(np.stack([1 - soft, soft], axis=1), np.array([1 - prior[1], prior[1]]))[1]
             ),
             "expectation-maximisation, 16 categories": float(expected_maximum(by_category, prior[0]) @ within),
-            "least squares over kinds": float(shares[IS_CBLC].sum()),
+            "likeliest mixture of kinds": float(shares[IS_CBLC].sum()),
             "category-adjusted count (ours)": estimate_ratio(counts, rates).ratio,
         }
         true = true_ratio(cells)

@@ -119,6 +119,7 @@ def test_dependencies_page_lists_what_is_declared() -> None:
     groups = {
         "Base": declared["project"]["dependencies"],
         "Extra `train`": declared["project"]["optional-dependencies"]["train"],
+        "Extra `pdf`": declared["project"]["optional-dependencies"]["pdf"],
         "Group `dev`": declared["dependency-groups"]["dev"],
     }
     page = TEXTS[ROOT / "docs" / "dependencies.md"]

@@ -186,6 +186,9 @@ CALLS = ("above", "below", "indeterminate", "no_call", "withheld")
 CALL_REASONS = ("few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell")
 CORRECTION_NOTES = ("none_called", "within_false_positive_rate", "rates_too_close")
 ADEQUACY = ("under_300", "300_to_499", "500_or_more")
+_ROW_GROUP = 2048
+"""Rows read at once: small, so that one patient's cells are read without those of a thousand others."""
+
 TableKind = Literal["fields", "cells", "patients"]
 SCHEMAS: dict[TableKind, dict[str, pl.DataType]] = {"fields": FIELDS, "cells": CELLS, "patients": PATIENTS}
 
@@ -220,7 +223,9 @@ def write_table(path: Path, frame: pl.DataFrame, kind: TableKind) -> None:
     """Write ``frame`` as Parquet, atomically, with the schema version in the metadata."""
     temporary = path.with_suffix(path.suffix + ".part")
     conform(frame, kind).write_parquet(
-        temporary, metadata={"marrowscope.table": kind, "marrowscope.schema_version": str(SCHEMA_VERSION)}
+        temporary,
+        row_group_size=_ROW_GROUP,
+        metadata={"marrowscope.table": kind, "marrowscope.schema_version": str(SCHEMA_VERSION)},
     )
     temporary.replace(path)
 

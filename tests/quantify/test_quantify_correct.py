@@ -64,13 +64,30 @@ def test_class_without_a_prior_stays_without_a_share_and_no_cells_say_nothing() 
 def test_composition_is_found_again_from_exact_calls() -> None:
     rates = np.array([[0.8, 0.1, 0.2], [0.1, 0.8, 0.2], [0.1, 0.1, 0.6]])
     shares = np.array([0.2, 0.5, 0.3])
-    assert composition(rates @ shares, rates) == pytest.approx(shares, abs=1e-5)
+    assert composition(300 * rates @ shares, rates) == pytest.approx(shares, abs=2e-3)
 
 
 def test_composition_never_gives_a_negative_share_nor_one_to_an_unknown_kind() -> None:
     rates = np.array([[0.9, 0.1, np.nan], [0.1, 0.9, np.nan]])
-    found = composition(np.array([1.0, 0.0]), rates)
-    assert found.tolist() == pytest.approx([1.0, 0.0, 0.0])
+    found = composition(np.array([50.0, 0.0]), rates)
+    assert found.tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-3)
+    assert found[2] == 0.0
+
+
+def test_usual_shares_stand_in_for_a_patient_without_cells_and_hardly_matter_to_one_of_many() -> None:
+    rates, usual = np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0.3, 0.7])
+    assert composition(np.zeros(2), rates, usual, 20.0) == pytest.approx(usual)
+    assert composition(np.zeros(2), rates).tolist() == [0.5, 0.5]
+    many = composition(5000 * rates @ np.array([0.8, 0.2]), rates, usual, 20.0)
+    assert many == pytest.approx([0.8, 0.2], abs=0.005)
+
+
+def test_composition_is_the_likeliest_mixture() -> None:
+    rates, called = np.array([[0.7, 0.2], [0.3, 0.8]]), np.array([30.0, 70.0])
+    trial = np.linspace(0.001, 0.999, 999)
+    p = rates[:, :1] * trial + rates[:, 1:] * (1 - trial)
+    best = trial[int(np.argmax((called[:, None] * np.log(p)).sum(axis=0)))]
+    assert composition(called, rates)[0] == pytest.approx(best, abs=2e-3)
 
 
 def test_corrections_agree_with_quapy() -> None:

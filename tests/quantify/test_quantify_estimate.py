@@ -8,7 +8,7 @@ import pytest
 from marrowscope.clusters import design_effect
 from marrowscope.quantify.correct import adjusted_ratio
 from marrowscope.quantify.estimate import PatientCounts, draw_ratios, estimate_ratio, patient_mixtures
-from marrowscope.quantify.rates import draw_rates, fit_error_rates, rates_by_kind
+from marrowscope.quantify.rates import draw_rates, fit_error_rates
 from tests.quantify.patients import IS_CBLC, KINDS, M1, N5, R2, VOCABULARY, N, make_counts, make_rates
 
 
@@ -31,6 +31,18 @@ def test_detection_enters_the_ratio() -> None:
     same = estimate_ratio(make_counts({N: 60, N5: 140}), make_rates({N: 0.9, N5: 0.05})).ratio
     missed = make_rates({N: 0.9, N5: 0.05}, found=(0.8, 1.0))
     assert estimate_ratio(make_counts({N: 60, N5: 140}), missed).ratio > same + 0.03
+
+
+def test_kind_that_is_often_missed_counts_for_more() -> None:
+    def ratio(missed: int) -> float:
+        rates = make_rates({N: 0.9, M1: 0.9, N5: 0.05})
+        annotated = [list(row) for row in rates.annotated]
+        for row in annotated:
+            row[missed] = 2 * row[missed]  # half of its cells were not found
+        found = rates.model_copy(update={"annotated": tuple(map(tuple, annotated))})
+        return estimate_ratio(make_counts({N: 60, N5: 140}), found).ratio
+
+    assert ratio(N) > ratio(M1) + 0.08
 
 
 def test_no_called_cell_gives_zero_with_an_upper_limit() -> None:
@@ -116,7 +128,7 @@ def test_interval_covers_new_patients() -> None:
 
 def test_kind_of_few_cells_takes_the_rate_of_all_like_it() -> None:
     rates = make_rates({N: 0.9, N5: 0.05})
-    by_kind = rates_by_kind(rates)
+    by_kind = rates.calls.rates()
     assert by_kind[N] == pytest.approx(0.9, abs=1e-3)
     assert by_kind[M1] == pytest.approx(0.9, abs=1e-3)  # never seen
     assert by_kind[~IS_CBLC] == pytest.approx(0.05, abs=1e-3)

@@ -9,8 +9,7 @@ and in what they take for granted about the patient.
   CBLC differs from the one the rates were measured on, since rates differ by category.
 * ``expected_maximum``: the shares that make the probabilities likeliest (Saerens, Latinne, Decaestecker, Neural Comput
   2002;14:21), for two classes or for all categories. It needs the prior that the probabilities imply.
-* ``composition``: the shares of kinds of cells whose expected calls fit the observed ones best, by non-negative least
-  squares on the matrix of call rates.
+* ``composition``: the shares of kinds of cells that make the observed calls likeliest, from the matrix of call rates.
 
 Shares are 0-1. Nothing here knows of uncertainty: see ``interval``.
 """
@@ -21,15 +20,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 RealArray = NDArray[np.float64]
 
 MIN_CONTRAST = 0.3
 """Smallest tpr - fpr that allows a correction: below it, noise in p is blown up more than threefold."""
 
-_MAX_STEPS, _TOLERANCE = 1000, 1e-8
-_SUM_WEIGHT = 1e3
+_MAX_STEPS, _TOLERANCE, _COARSE = 1000, 1e-8, 1e-5
 
 
 def adjusted_ratio(p: RealArray | float, tpr: RealArray | float, fpr: RealArray | float) -> RealArray:
@@ -78,15 +75,27 @@ def expected_maximum(probabilities: NDArray[np.floating[Any]], prior: RealArray)
     return np.asarray(shares, dtype=np.float64)
 
 
-def composition(called: RealArray, rates: RealArray) -> RealArray:
-    """Shares (k,) of the true kinds whose expected calls come nearest to ``called`` (c,), a share for each call.
+def composition(called: RealArray, rates: RealArray, usual: RealArray | None = None, weight: float = 0.0) -> RealArray:
+    """Shares (k,) of the true kinds that make the ``called`` cells (c,), a number for each call, likeliest.
 
-    ``rates`` (c, k): how often each kind gets each call, columns sum to 1. Least squares with shares >= 0 of sum 1.
-    A kind without a rate (a column of NaN) gets none.
+    ``rates`` (c, k): how often each kind gets each call, columns sum to 1. A mixture of multinomials, fitted by
+    expectation-maximisation (Dempster, Laird, Rubin, J R Stat Soc B 1977;39:1); ``usual`` shares count as ``weight``
+    cells beside the patient's (a Dirichlet prior). A kind without a rate (a column of NaN) gets no share.
     """
     known = np.isfinite(rates).all(axis=0)
-    system = np.vstack([rates[:, known], np.full((1, int(known.sum())), _SUM_WEIGHT)])
-    found, _ = nnls(system, np.append(called, _SUM_WEIGHT))
-    shares = np.zeros(rates.shape[1])
-    shares[known] = found / found.sum() if found.sum() > 0 else 0.0
-    return shares
+    system = np.where(known, np.nan_to_num(rates), 0.0)
+    prior = weight * (np.where(known, usual, 0.0) if usual is not None else np.zeros(len(known)))
+    shares = known / max(known.sum(), 1)
+    for _ in range(_MAX_STEPS):
+        expected = system @ shares
+        weights = np.divide(called, expected, out=np.zeros(len(expected)), where=expected > 0)
+        new = shares * (weights @ system) + prior
+        total = new.sum()
+        if total <= 0:
+            return shares
+        new = new / total
+        moved = float(np.abs(new - shares).max())
+        shares = new
+        if moved < _COARSE:
+            break
+    return np.asarray(shares, dtype=np.float64)

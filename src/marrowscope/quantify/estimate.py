@@ -2,7 +2,7 @@
 
 1. The calls of the patient's cells tell which kinds they are of (``correct.composition``); the rates of those kinds,
    weighed so, are the rates one expects of this patient. A binary correction would take the rates of another mixture.
-2. r = (p - fpr) / (tpr - fpr), then detection is undone (``correct.undo_detection``).
+2. r = (p - fpr) / (tpr - fpr), then detection is undone (``correct.undo_detection``) with the recalls of those kinds.
 3. The interval draws what is not known: p from a Beta with the effective number of cells n / d, the patient's own tpr,
    fpr and recalls around their expectation, the expectation itself from the Bayesian bootstrap over the patients the
    rates were measured on. The limits are quantiles of the drawn ratios.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from marrowscope.clusters import design_effect
 from marrowscope.quantify.correct import MIN_CONTRAST, adjusted_ratio, composition, undo_detection
-from marrowscope.quantify.rates import ErrorRates, RateDraws, draw_rates, rates_by_kind
+from marrowscope.quantify.rates import ErrorRates, RateDraws, draw_rates
 from marrowscope.quantify.spread import draw_beta
 
 RealArray = NDArray[np.float64]
@@ -76,7 +76,7 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
     mixtures = patient_mixtures(counts.called_kinds, rates)
     tpr, fpr = (float(mixture @ center.rates) for mixture in mixtures)
     found = adjusted_ratio(x / n, tpr, fpr)
-    ratio = float(undo_detection(found, center.recall_cblc, center.recall_other))
+    ratio = float(undo_detection(found, *(_recall(mixture, center.recalls) for mixture in mixtures)))
     stacked = (mixtures[0][None], mixtures[1][None])
     draws = draw_ratios(np.array([x / n]), np.array([n / effect]), stacked, _draws(rates), seed=_SEED)[0]
     lower, upper = np.quantile(draws, _LIMITS)
@@ -97,12 +97,13 @@ def patient_mixtures(called_kinds: RealArray, rates: ErrorRates) -> tuple[RealAr
     Estimated from the called kinds and mixed with ``PRIOR_CELLS`` cells of the mixture the rates were measured on, so
     that a patient of few cells of a side takes that mixture.
     """
-    n = float(called_kinds.sum())
     center = _Measured.of(rates)
-    shares = composition(called_kinds / n, center.confusion) if n else np.zeros(len(rates.kinds))
+    shares = composition(called_kinds, center.confusion, center.mixture, PRIOR_CELLS)
     mixtures = []
     for side, usual in ((rates.is_cblc, center.mixture_cblc), (~rates.is_cblc, center.mixture_other)):
-        cells = np.where(side, shares * n, 0.0) + PRIOR_CELLS * usual
+        of_side = np.where(side, shares, 0.0)
+        # A hundredth of a cell of the usual mixture: a patient without any cell of a side takes it whole.
+        cells = of_side * max(float(called_kinds.sum()), 1.0) + 0.01 * usual
         mixtures.append(cells / cells.sum())
     return mixtures[0], mixtures[1]
 
@@ -118,12 +119,13 @@ def draw_ratios(
     mixture_cblc, mixture_other = mixtures
     rng = np.random.default_rng(seed)
     a, b = p * effective + 0.5, (1 - p) * effective + 0.5
-    size = (len(p), len(draws.correlation_cblc))
+    size = (len(p), len(draws.calls.rates))
     share = rng.beta(a[:, None], b[:, None], size=size)
-    tpr = draw_beta(mixture_cblc @ draws.rates.T, draws.correlation_cblc, rng)
-    fpr = draw_beta(mixture_other @ draws.rates.T, draws.correlation_other, rng)
-    recall_cblc = draw_beta(np.broadcast_to(draws.recall_cblc, size), draws.recall_correlation_cblc, rng)
-    recall_other = draw_beta(np.broadcast_to(draws.recall_other, size), draws.recall_correlation_other, rng)
+    calls, recalls = draws.calls, draws.recalls
+    tpr = draw_beta(mixture_cblc @ calls.rates.T, calls.correlation_cblc, rng)
+    fpr = draw_beta(mixture_other @ calls.rates.T, calls.correlation_other, rng)
+    recall_cblc = draw_beta(_recall(mixture_cblc, recalls.rates), recalls.correlation_cblc, rng)
+    recall_other = draw_beta(_recall(mixture_other, recalls.rates), recalls.correlation_other, rng)
     # A drawn pair of rates that tells nothing leaves the ratio open: any value is as good as another.
     found = adjusted_ratio(share, tpr, fpr)
     open_ended = np.isnan(found)
@@ -132,16 +134,24 @@ def draw_ratios(
     return undo_detection(found, np.maximum(recall_cblc, _SMALLEST_RECALL), np.maximum(recall_other, _SMALLEST_RECALL))
 
 
+def _recall(mixture: RealArray, recalls: RealArray) -> RealArray:
+    """Recall of a side (..., d) whose counted cells are mixed so (..., k): counted cells over those there were.
+
+    ``recalls`` is (k,) or (d, k). Each kind's counted cells stand for 1 / recall outlined ones.
+    """
+    return np.asarray(1 / (mixture @ (1 / np.maximum(recalls, _SMALLEST_RECALL)).T), dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class _Measured:
     """Point values of the rates, computed once for each model."""
 
     rates: RealArray
     confusion: RealArray
+    mixture: RealArray
     mixture_cblc: RealArray
     mixture_other: RealArray
-    recall_cblc: float
-    recall_other: float
+    recalls: RealArray
     contrast: float
 
     @staticmethod
@@ -151,24 +161,21 @@ class _Measured:
 
 @lru_cache(maxsize=64)
 def _measured(rates: ErrorRates) -> _Measured:
-    counted, annotated = (np.asarray(table, dtype=np.float64).sum(axis=0) for table in (rates.counted, rates.annotated))
+    counted = np.asarray(rates.counted, dtype=np.float64).sum(axis=0)
     confusion = np.asarray(rates.confusion, dtype=np.float64)
-    by_kind = rates_by_kind(rates)
-    sides = (rates.is_cblc, ~rates.is_cblc)
+    by_kind, sides = np.nan_to_num(rates.calls.rates()), (rates.is_cblc, ~rates.is_cblc)
     mixtures = [np.where(side, counted, 0.0) / max(counted[side].sum(), 1.0) for side in sides]
-    recalls = [float(counted[side].sum() / max(annotated[side].sum(), 1.0)) for side in sides]
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = confusion / confusion.sum(axis=0)
-    contrast = float(mixtures[0] @ np.nan_to_num(by_kind) - mixtures[1] @ np.nan_to_num(by_kind))
     both_sides = all(counted[side].sum() > 0 for side in sides)
     return _Measured(
-        rates=np.nan_to_num(by_kind),
+        rates=by_kind,
         confusion=columns,
+        mixture=counted / max(counted.sum(), 1.0),
         mixture_cblc=mixtures[0],
         mixture_other=mixtures[1],
-        recall_cblc=max(recalls[0], _SMALLEST_RECALL),
-        recall_other=max(recalls[1], _SMALLEST_RECALL),
-        contrast=contrast if both_sides else 0.0,
+        recalls=np.nan_to_num(rates.recalls.rates(), nan=1.0),
+        contrast=float(mixtures[0] @ by_kind - mixtures[1] @ by_kind) if both_sides else 0.0,
     )
 
 

@@ -1,13 +1,11 @@
 """How a classifier errs, and how differently from patient to patient: measured on patients it never saw.
 
 A kind of cell is a category split by whether it is CBLC (``vocabulary`` names those that count). For each patient the
-cells of every kind that are counted (found, kept by the quality rules, called countable) are held against those called
-CBLC. Two things follow: the rate rho of each kind, and how far a patient's own rates lie from what the mixture of
-kinds makes one expect. The second is a beta-binomial (Skellam, J R Stat Soc B 1948;10:257) whose intra-patient
-correlation is found by the method of moments; a new patient's rate is Beta with mean mu and concentration 1 / corr - 1.
+cells of every kind that an expert outlined are held against those that are counted (found, kept by the quality rules,
+called countable), and those against the ones called CBLC. Two things follow for either step: the rate of each kind
+(``kinds``), and how far a patient's own rates lie from what the mixture of kinds makes one expect (``spread``).
 
-Parameter uncertainty is the Bayesian bootstrap over patients (Rubin, Ann Stat 1981;9:130): every draw weighs the
-patients anew, and gives rates and correlations of its own. No patient's name is kept, only counts.
+No patient's name is kept, only counts.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from marrowscope.config import StageConfig
-from marrowscope.quantify.spread import draw_spread, spread_of_patients
+from marrowscope.quantify.kinds import KindCounts, KindDraws
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +30,6 @@ if TYPE_CHECKING:
 RealArray = NDArray[np.float64]
 Table = tuple[tuple[int, ...], ...]
 
-SHRINKAGE_CELLS = 10.0
-"""Cells of the pooled rate that a kind's own rate is mixed with: a kind of three cells has no rate of its own."""
-
-_SMALLEST = 1e-4
 TRUTH_COLUMNS = ("patient_id", "field_id", "code", "counted", "called_category", "called_cblc")
 
 
@@ -72,6 +66,16 @@ class ErrorRates(StageConfig):
         """Which kinds are CBLC, (k,)."""
         return np.array([kind.cblc for kind in self.kinds], dtype=bool)
 
+    @property
+    def recalls(self) -> KindCounts:
+        """Counted among annotated cells."""
+        return KindCounts(_real(self.counted), _real(self.annotated), self.is_cblc)
+
+    @property
+    def calls(self) -> KindCounts:
+        """Called CBLC among counted cells."""
+        return KindCounts(_real(self.called), _real(self.counted), self.is_cblc)
+
     def without(self, patients: Sequence[int]) -> ErrorRates:
         """Give the rates of all patients but those in these rows; the confusion stays that of all."""
         kept = [row for row in range(self.n_patients) if row not in set(patients)]
@@ -81,18 +85,14 @@ class ErrorRates(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class RateDraws:
-    """Draws (d,) of the parameters behind a new patient's rates; ``rates`` is (d, k), one a kind.
+    """Draws of both rates: that an outlined cell is counted, and that a counted cell is called CBLC."""
 
-    Correlations say how far patients lie apart: of the rate of CBLC, of the rate of the others, and of both recalls.
-    """
+    recalls: KindDraws
+    calls: KindDraws
 
-    rates: RealArray
-    correlation_cblc: RealArray
-    correlation_other: RealArray
-    recall_cblc: RealArray
-    recall_other: RealArray
-    recall_correlation_cblc: RealArray
-    recall_correlation_other: RealArray
+
+def _real(table: Table) -> RealArray:
+    return np.asarray(table, dtype=np.float64)
 
 
 def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: float) -> ErrorRates:
@@ -128,76 +128,7 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
                       kinds=kinds, correlation=correlation)  # fmt: skip
 
 
-def rates_by_kind(rates: ErrorRates) -> RealArray:
-    """Rate (k,) at which each kind is called CBLC; a kind of few cells or patients takes the rate of all like it.
-
-    A kind's own rate weighs as its effective number of cells, the pooled one as ``SHRINKAGE_CELLS``. NaN without a cell
-    of the side.
-    """
-    a, b = _beta_of_kinds(rates, [_side_rate(rates, side) for side in (True, False)])
-    return np.asarray(a / (a + b), dtype=np.float64)
-
-
 def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:
-    """Draw the parameters ``n_draws`` times; the same seed gives the same draws.
-
-    Pooled rates and recalls come from the bootstrap. A kind's rate is drawn from the Beta that its effective number of
-    cells allows: the bootstrap cannot see how unsure the rate of a kind of two patients is. Nor can it see how unsure
-    the spread of patients is: see ``spread``.
-    """
+    """Draw the parameters ``n_draws`` times; the same seed gives the same draws."""
     rng = np.random.default_rng(seed)
-    weights = rng.dirichlet(np.ones(rates.n_patients), size=n_draws) * rates.n_patients
-    counted, called, annotated = (
-        np.asarray(table, dtype=np.float64) for table in (rates.counted, rates.called, rates.annotated)
-    )
-    by_kind, effective = rates_by_kind(rates), _effective_cells(rates)
-    pooled, correlations, recalls, recall_correlations = [], [], [], []
-    for side in (rates.is_cblc, ~rates.is_cblc):
-        outlined, found, x = (table[:, side].sum(axis=1) for table in (annotated, counted, called))
-        fitted = float((effective[side] / (effective[side] + SHRINKAGE_CELLS)).sum())
-        correlations.append(draw_spread(x, found, counted[:, side] @ by_kind[side], n_draws, rng, fitted=fitted))
-        usual = outlined * found.sum() / max(outlined.sum(), 1.0)
-        recall_correlations.append(draw_spread(found, outlined, usual, n_draws, rng))
-        recalls.append((weights @ found) / np.maximum(weights @ outlined, _SMALLEST))
-        pooled.append((weights @ x) / np.maximum(weights @ found, _SMALLEST))
-    a, b = _beta_of_kinds(rates, [values[:, None] for values in pooled])
-    drawn = rng.beta(np.maximum(a, _SMALLEST), np.maximum(b, _SMALLEST))
-    return RateDraws(drawn, *correlations, *recalls, *recall_correlations)
-
-
-def _side_rate(rates: ErrorRates, cblc: bool) -> RealArray:  # noqa: FBT001  one of two sides
-    side = rates.is_cblc == cblc
-    called, counted = (np.asarray(table, dtype=np.float64)[:, side].sum() for table in (rates.called, rates.counted))
-    return np.asarray(called / counted if counted else np.nan)
-
-
-def _beta_of_kinds(rates: ErrorRates, pooled: Sequence[RealArray]) -> tuple[RealArray, RealArray]:
-    """Parameters (..., k) of the Beta of each kind's rate: its effective calls, and cells of the pooled rate.
-
-    ``pooled`` is the rate of all CBLC and that of all others, (..., 1) or a number.
-    """
-    effective = _effective_cells(rates)
-    own = _own_rates(rates)
-    prior = np.where(rates.is_cblc, *(np.asarray(value) for value in pooled))
-    return own * effective + SHRINKAGE_CELLS * prior, (1 - own) * effective + SHRINKAGE_CELLS * (1 - prior)
-
-
-def _own_rates(rates: ErrorRates) -> RealArray:
-    counted, called = (np.asarray(table, dtype=np.float64).sum(axis=0) for table in (rates.counted, rates.called))
-    own: RealArray = np.divide(called, counted, out=np.zeros(len(rates.kinds)), where=counted > 0)
-    return own
-
-
-def _effective_cells(rates: ErrorRates) -> RealArray:
-    """Give how many independent cells those of each kind are worth (k,).
-
-    A patient's cells of a kind share the patient's own deviation: n of them are worth n / (1 + (n - 1) corr).
-    """
-    counted, called = (np.asarray(table, dtype=np.float64) for table in (rates.counted, rates.called))
-    own = _own_rates(rates)
-    effective = np.zeros(len(rates.kinds))
-    for side in (rates.is_cblc, ~rates.is_cblc):
-        n = counted[:, side]
-        correlation = float(spread_of_patients(called[:, side].sum(axis=1), n.sum(axis=1), n @ own[side]))
-        effective[side] = (n / (1 + np.maximum(n - 1, 0) * correlation)).sum(axis=0)
-    return effective
+    return RateDraws(recalls=rates.recalls.draw(n_draws, rng), calls=rates.calls.draw(n_draws, rng))
