@@ -75,7 +75,7 @@ def test_without_error_rates_nothing_is_corrected_and_nothing_called() -> None:
 def test_without_a_threshold_the_ratio_is_corrected_and_nothing_called() -> None:
     row = assess({"P": (50, 250, 0)}, Quantification(source="a test", rates=RATES)).row(0, named=True)
     assert row["corrected_lower"] < row["corrected_ratio"] < row["corrected_upper"]
-    assert (row["call"], row["threshold"], row["correction"]) == (None, None, "category-adjusted count")
+    assert (row["call"], row["threshold"], row["correction"]) == (None, None, "likeliest mixture of categories")
 
 
 def test_large_correction_is_flagged() -> None:

@@ -82,10 +82,10 @@ def composition(called: RealArray, rates: RealArray, usual: RealArray | None = N
     expectation-maximisation (Dempster, Laird, Rubin, J R Stat Soc B 1977;39:1); ``usual`` shares count as ``weight``
     cells beside the patient's (a Dirichlet prior). A kind without a rate (a column of NaN) gets no share.
     """
-    known = np.isfinite(rates).all(axis=0)
+    known = np.asarray(np.isfinite(rates).all(axis=0), dtype=bool)
     system = np.where(known, np.nan_to_num(rates), 0.0)
-    prior = weight * (np.where(known, usual, 0.0) if usual is not None else np.zeros(len(known)))
-    shares = known / max(known.sum(), 1)
+    prior = weight * (np.where(known, usual, 0.0) if usual is not None else np.zeros(rates.shape[1]))
+    shares: RealArray = known / max(int(known.sum()), 1)
     for _ in range(_MAX_STEPS):
         expected = system @ shares
         weights = np.divide(called, expected, out=np.zeros(len(expected)), where=expected > 0)

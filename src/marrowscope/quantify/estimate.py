@@ -1,11 +1,12 @@
 """A patient's corrected ratio with its interval, from counts alone.
 
-1. The calls of the patient's cells tell which kinds they are of (``correct.composition``); the rates of those kinds,
-   weighed so, are the rates one expects of this patient. A binary correction would take the rates of another mixture.
-2. r = (p - fpr) / (tpr - fpr), then detection is undone (``correct.undo_detection``) with the recalls of those kinds.
-3. The interval draws what is not known: p from a Beta with the effective number of cells n / d, the patient's own tpr,
-   fpr and recalls around their expectation, the expectation itself from the Bayesian bootstrap over the patients the
-   rates were measured on. The limits are quantiles of the drawn ratios.
+1. The called categories tell the likeliest mixture of kinds (``correct.composition``); its share of CBLC is the ratio
+   among counted cells. Of seven corrections this one erred least (docs/quantify.md).
+2. Detection is undone (``correct.undo_detection``) with the recalls of those kinds.
+3. The interval is that of the adjusted count r = (p - fpr) / (tpr - fpr) with the rates of this mixture: a binary
+   correction would take those of another one. It draws what is not known: p from a Beta with the effective number of
+   cells n / d, the patient's own tpr, fpr and recalls around their expectation, and the expectation itself. The limits
+   are quantiles of the drawn ratios.
 
 Invariant: lower <= ratio <= upper, all within 0-1; equal counts and rates give equal figures, whatever else is asked.
 """
@@ -25,7 +26,7 @@ from marrowscope.quantify.spread import draw_beta
 
 RealArray = NDArray[np.float64]
 
-METHOD = "category-adjusted count"
+METHOD = "likeliest mixture of categories"
 N_DRAWS = 4000
 PRIOR_CELLS = 20.0
 """Cells of the measured patients' mixture that a patient's own mixture is mixed with."""
@@ -74,9 +75,7 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
     if not center.contrast >= MIN_CONTRAST:
         return RatioEstimate(np.nan, np.nan, np.nan, effect, "rates_too_close", np.empty(0))
     mixtures = patient_mixtures(counts.called_kinds, rates)
-    tpr, fpr = (float(mixture @ center.rates) for mixture in mixtures)
-    found = adjusted_ratio(x / n, tpr, fpr)
-    ratio = float(undo_detection(found, *(_recall(mixture, center.recalls) for mixture in mixtures)))
+    ratio, fpr = point_ratio(x / n, counts.called_kinds, mixtures, rates)
     stacked = (mixtures[0][None], mixtures[1][None])
     draws = draw_ratios(np.array([x / n]), np.array([n / effect]), stacked, _draws(rates), seed=_SEED)[0]
     lower, upper = np.quantile(draws, _LIMITS)
@@ -89,6 +88,22 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
         note=note,
         draws=draws,
     )
+
+
+def point_ratio(
+    p: float, called_kinds: RealArray, mixtures: tuple[RealArray, RealArray], rates: ErrorRates
+) -> tuple[float, float]:
+    """Give the corrected ratio (0-1), and the false-positive rate that a patient of these ``mixtures`` has.
+
+    The share of CBLC in the likeliest mixture of kinds behind the called ones, detection undone; 0 where the observed
+    share ``p`` does not exceed the false-positive rate.
+    """
+    center = _Measured.of(rates)
+    fpr = float(mixtures[1] @ center.rates)
+    if p <= fpr:
+        return 0.0, fpr
+    found = composition(called_kinds, center.confusion)[rates.is_cblc].sum()
+    return float(undo_detection(found, *(_recall(mixture, center.recalls) for mixture in mixtures))), fpr
 
 
 def patient_mixtures(called_kinds: RealArray, rates: ErrorRates) -> tuple[RealArray, RealArray]:
@@ -109,7 +124,12 @@ def patient_mixtures(called_kinds: RealArray, rates: ErrorRates) -> tuple[RealAr
 
 
 def draw_ratios(
-    p: RealArray, effective: RealArray, mixtures: tuple[RealArray, RealArray], draws: RateDraws, *, seed: int
+    p: RealArray,
+    effective: RealArray,
+    mixtures: tuple[RealArray, RealArray],
+    draws: RateDraws,
+    *,
+    seed: int,
 ) -> RealArray:
     """Draw true ratios (patients, d) of patients with observed shares ``p`` of ``effective`` independent cells.
 
