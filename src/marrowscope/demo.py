@@ -31,7 +31,7 @@ MIN_FIELDS, MIN_CELLS = 10, 200
 
 @dataclass(frozen=True, slots=True)
 class PatientComparison:
-    """One patient's predicted ratio (x of n, Wilson interval) beside the exact simulated one."""
+    """One patient's counted ratio (x of n), corrected ratio with its limits, and call, beside the exact ratio."""
 
     patient_id: str
     center: str
@@ -39,8 +39,10 @@ class PatientComparison:
     n_cblc: int
     n_countable: int
     ratio: float | None
+    corrected: float | None
     lower: float | None
     upper: float | None
+    call: str | None
     true_n_cblc: int
     true_n_countable: int
 
@@ -115,7 +117,7 @@ def run_demo(
         command=command,
         progress=_stage(progress, "Predicting images"),
     )
-    report = write_report(run)
+    report = write_report(run, workers=workers)
     return Demonstration(report=report, run=run, cohort=cohort, patients=compare_with_truth(run, cohort))
 
 
@@ -147,8 +149,10 @@ def compare_with_truth(run: Path, cohort: Path) -> tuple[PatientComparison, ...]
             n_cblc=row["n_cblc"],
             n_countable=row["n_countable"],
             ratio=row["cblc_ratio"],
-            lower=row["cblc_ratio_lower"],
-            upper=row["cblc_ratio_upper"],
+            corrected=row["corrected_ratio"],
+            lower=row["corrected_lower"],
+            upper=row["corrected_upper"],
+            call=row["call"],
             true_n_cblc=row["true_cblc"],
             true_n_countable=row["true_countable"],
         )

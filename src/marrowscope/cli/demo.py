@@ -48,21 +48,27 @@ def demo(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("patient", "center", "diagnosis", "CBLC of countable", "ratio (95% interval)", "exact ratio")
+    table = Table(
+        "patient", "center", "diagnosis", "CBLC of countable", "corrected (95% interval)", "exact ratio", "call"
+    )
     for patient in result.patients:
-        ratio = (
-            "no countable cell"
-            if patient.ratio is None
-            else f"{patient.ratio:.3f} ({patient.lower:.3f}-{patient.upper:.3f})"
+        corrected = (
+            "no corrected ratio"
+            if patient.corrected is None
+            else f"{patient.corrected:.3f} ({patient.lower:.3f}-{patient.upper:.3f})"
         )
+        counted = f"{patient.n_cblc} of {patient.n_countable}"
         table.add_row(
             patient.patient_id,
             patient.center,
             patient.diagnosis,
-            f"{patient.n_cblc} of {patient.n_countable}",
-            ratio,
+            counted if patient.ratio is None else f"{counted} = {patient.ratio:.3f}",
+            corrected,
             f"{patient.true_ratio:.3f}",
+            patient.call or "none",
         )
     Console(width=120).print(table)
-    typer.echo("The interval treats cells as independent; for research use, not a diagnosis.")
+    typer.echo(
+        "Corrected for the classifier's errors; the interval describes the fields. For research use, not a diagnosis."
+    )
     typer.echo(f"Report: {result.report}")

@@ -59,7 +59,7 @@ def predict(
     if report:
         from marrowscope.report import write_report
 
-        write_report(out)
+        write_report(out, workers=2)
     counts = prediction.manifest.counts
     if as_json:
         typer.echo(counts.model_dump_json(indent=2))
