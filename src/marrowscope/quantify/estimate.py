@@ -182,15 +182,12 @@ class _Measured:
 @lru_cache(maxsize=64)
 def _measured(rates: ErrorRates) -> _Measured:
     counted = np.asarray(rates.counted, dtype=np.float64).sum(axis=0)
-    confusion = np.asarray(rates.confusion, dtype=np.float64)
     by_kind, sides = np.nan_to_num(rates.calls.rates()), (rates.is_cblc, ~rates.is_cblc)
     mixtures = [np.where(side, counted, 0.0) / max(counted[side].sum(), 1.0) for side in sides]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        columns = confusion / confusion.sum(axis=0)
     both_sides = all(counted[side].sum() > 0 for side in sides)
     return _Measured(
         rates=by_kind,
-        confusion=columns,
+        confusion=rates.call_shares(),
         mixture=counted / max(counted.sum(), 1.0),
         mixture_cblc=mixtures[0],
         mixture_other=mixtures[1],

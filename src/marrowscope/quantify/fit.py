@@ -20,7 +20,6 @@ from marrowscope.quantify.threshold import StudyThreshold, learn_threshold
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from marrowscope.quantify.rates import ErrorRates
     from marrowscope.vocabulary import Vocabulary
 
 MIN_PATIENTS = 3
@@ -44,7 +43,6 @@ def fit_quantification(
     fewer than three patients of counted cells.
     """
     counted = cells.filter("counted")
-    patients = cells["patient_id"].unique().sort().to_list()
     if counted["patient_id"].n_unique() < MIN_PATIENTS:
         message = (
             f"found counted cells of {counted['patient_id'].n_unique()} patients, expected at least {MIN_PATIENTS}: "
@@ -58,26 +56,28 @@ def fit_quantification(
     rates = fit_error_rates(cells.select(TRUTH_COLUMNS), vocabulary, correlation)
     if threshold is not None:
         return Quantification(source=source, rates=rates, threshold=_given(threshold))
-    ratios = held_out_ratios(cells, counts, rates, patients)
+    ratios = held_out_ratios(cells, counts, vocabulary, correlation)
     learned, missing = _learn(ratios, diagnosis_of, aml_diagnoses, source)
     return Quantification(source=source, rates=rates, threshold=learned, threshold_missing=missing)
 
 
 def held_out_ratios(
-    cells: pl.DataFrame, counts: Mapping[str, PatientCounts], rates: ErrorRates, patients: list[str]
+    cells: pl.DataFrame, counts: Mapping[str, PatientCounts], vocabulary: Vocabulary, correlation: float
 ) -> dict[str, float]:
     """Corrected ratio of each patient, by the rates of the patients of all other groups; NaN where there is none."""
+    patients = cells["patient_id"].unique().sort().to_list()
     if "group" in cells.columns:
         group_of = dict(cells.select("patient_id", "group").unique().iter_rows())
     else:
         group_of = {patient: index % _N_GROUPS for index, patient in enumerate(patients)}
-    ratios = {}
+    ratios = dict.fromkeys(patients, float("nan"))
     for group in sorted(set(group_of.values())):
         members = [patient for patient in patients if group_of[patient] == group]
-        others = rates.without([patients.index(patient) for patient in members])
-        for patient in members:
-            usable = patient in counts and others.n_patients > 0
-            ratios[patient] = estimate_ratio(counts[patient], others).ratio if usable else np.nan
+        others = cells.filter(~pl.col("patient_id").is_in(members))
+        if not others["counted"].any():
+            continue
+        rates = fit_error_rates(others.select(TRUTH_COLUMNS), vocabulary, correlation)
+        ratios |= {patient: estimate_ratio(counts[patient], rates).ratio for patient in members if patient in counts}
     return ratios
 
 

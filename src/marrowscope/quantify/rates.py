@@ -21,14 +21,18 @@ from marrowscope.config import StageConfig
 from marrowscope.quantify.kinds import KindCounts, KindDraws
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import polars as pl
 
     from marrowscope.vocabulary import Vocabulary
 
 RealArray = NDArray[np.float64]
 Table = tuple[tuple[int, ...], ...]
+
+COMMON_CELLS = 20.0
+"""Cells that the column common to all kinds weighs beside a kind's own calls."""
+
+CALL_CORRELATION = 0.1
+"""Assumed correlation of the categories called in one patient: n cells of a kind are worth n / (1 + (n - 1) 0.1)."""
 
 TRUTH_COLUMNS = ("patient_id", "field_id", "code", "counted", "called_category", "called_cblc")
 
@@ -76,11 +80,26 @@ class ErrorRates(StageConfig):
         """Called CBLC among counted cells."""
         return KindCounts(_real(self.called), _real(self.counted), self.is_cblc)
 
-    def without(self, patients: Sequence[int]) -> ErrorRates:
-        """Give the rates of all patients but those in these rows; the confusion stays that of all."""
-        kept = [row for row in range(self.n_patients) if row not in set(patients)]
-        chosen = {name: tuple(getattr(self, name)[row] for row in kept) for name in ("annotated", "counted", "called")}
-        return self.model_copy(update=chosen)
+    def call_shares(self) -> RealArray:
+        """How often each kind (columns) gets each call (rows), (k, k); columns sum to 1.
+
+        A kind seen on few patients takes part of the column that all kinds have in common: right as often as all are,
+        wrong calls spread as all wrong calls are. Its own column weighs as its effective number of cells, the common one
+        as ``COMMON_CELLS``: one patient whose monocytes look alike must not teach that every monocyte is a blast.
+        """
+        confusion, counted = _real(self.confusion), _real(self.counted)
+        total = confusion.sum()
+        right = float(np.trace(confusion) / total) if total else 1.0
+        wrong = confusion - np.diag(np.diag(confusion))
+        spread = wrong.sum(axis=1) + 1.0
+        common = np.repeat(spread[:, None], len(spread), axis=1)
+        np.fill_diagonal(common, 0.0)
+        common = (1 - right) * common / common.sum(axis=0) + right * np.eye(len(spread))
+        cells = (counted / (1 + np.maximum(counted - 1, 0) * CALL_CORRELATION)).sum(axis=0)
+        n = confusion.sum(axis=0)
+        cells = np.where(n > 0, cells, 0.0)
+        own = confusion / np.maximum(n, 1.0)
+        return np.asarray((own * cells + COMMON_CELLS * common) / (cells + COMMON_CELLS), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
