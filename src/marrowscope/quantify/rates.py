@@ -84,8 +84,8 @@ class ErrorRates(StageConfig):
         """How often each kind (columns) gets each call (rows), (k, k); columns sum to 1.
 
         A kind seen on few patients takes part of the column that all kinds have in common: right as often as all are,
-        wrong calls spread as all wrong calls are. Its own column weighs as its effective number of cells, the common one
-        as ``COMMON_CELLS``: one patient whose monocytes look alike must not teach that every monocyte is a blast.
+        wrong calls spread as all wrong calls are. Its own column weighs as its effective number of cells, the common
+        one as ``COMMON_CELLS``: one patient whose monocytes look alike must not teach that every monocyte is a blast.
         """
         confusion, counted = _real(self.confusion), _real(self.counted)
         total = confusion.sum()
