@@ -158,6 +158,13 @@ def test_conclusion_is_the_call_and_the_research_use(filled: FakeRun) -> None:
     assert report["conclusion"] == f"{load_strings()('call.above', t='21.0%')} {load_strings()('research_use')}"
 
 
+def test_conclusion_names_a_lymphoid_marrow_beside_the_call(filled: FakeRun) -> None:
+    assess_as(filled, "P1", lymphoid_share=0.412)
+    conclusion = bundles(filled)[0]["entry"][0]["resource"]["conclusion"]
+    said = "Review the cells. Lymphoid cells 41.2%: blast status not assessed. For research use only."
+    assert said in conclusion
+
+
 def test_codes_are_text_but_for_units_and_absence(filled: FakeRun) -> None:
     (bundle,) = bundles(filled)
     for node in nodes(bundle):

@@ -17,7 +17,7 @@ COUNTED: dict[str, Any] = dict.fromkeys(PATIENTS) | {
     "cblc_ratio": 0.25,
     "cblc_ratio_lower": 0.22,
     "cblc_ratio_upper": 0.28,
-    "lymphoid_share": 0.414,
+    "lymphoid_share": 0.2,
 }
 FULL = COUNTED | ASSESSED
 
@@ -78,11 +78,11 @@ def test_no_countable_cell_has_no_figure() -> None:
         ),
         ("indeterminate", "Indeterminate: the interval does not separate this patient from 21.0%."),
         ("no_call", "No call: 1,200 cells in 20 fields."),
-        ("withheld", "Lymphoid cells 41%: blast status not assessed."),
+        ("withheld", "Lymphoid cells 41.4%: blast status not assessed."),
     ],
 )
 def test_calls_have_their_fixed_wording(call: str, sentence: str) -> None:
-    assert call_sentence(FULL | {"call": call}, WORDS) == sentence
+    assert call_sentence(FULL | {"call": call, "lymphoid_share": 0.414}, WORDS) == sentence
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -104,3 +104,17 @@ def test_confidence_is_never_printed_as_certain() -> None:
 def test_no_call_prints_no_confidence() -> None:
     said = verdict(FULL | {"call": "no_call", "call_reason": "few_fields", "call_depends_on_threshold": False}, WORDS)
     assert [str(detail) for detail in said.details] == ["A call needs cells in at least 5 fields."]
+
+
+@pytest.mark.parametrize("call", ["above", "below", "indeterminate", "no_call"])
+def test_lymphoid_marrow_is_named_beside_every_call(call: str) -> None:
+    sentence = "Lymphoid cells 30.0%: blast status not assessed."
+    assert verdict(FULL | {"call": call, "lymphoid_share": 0.3004}, WORDS).details[0] == sentence
+    for share in (0.30, None):
+        assert sentence not in verdict(FULL | {"call": call, "lymphoid_share": share}, WORDS).details
+
+
+def test_withheld_call_says_lymphoid_cells_once() -> None:
+    said = verdict(FULL | {"call": "withheld", "call_reason": "lymphoid", "lymphoid_share": 0.414}, WORDS)
+    assert "41.4%" in said.sentence
+    assert not any("blast status" in detail for detail in said.details)

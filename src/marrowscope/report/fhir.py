@@ -20,7 +20,7 @@ from marrowscope.report.fhir_parts import Json, code, integer_part, percent, per
 from marrowscope.report.pages import file_names
 from marrowscope.report.pdf_document import flag_sentence
 from marrowscope.report.pdf_text import one_line, plain
-from marrowscope.report.verdict import call_sentence
+from marrowscope.report.verdict import call_sentence, lymphoid_sentence
 from marrowscope.report.words import load_words
 from marrowscope.runs import read_manifest
 from marrowscope.tables import read_table
@@ -111,8 +111,10 @@ class _Maker:
         return str(uuid5(NAMESPACE_OID, f"{self.seed}\n{part}"))
 
     def report(self, row: Mapping[str, Any], results: list[Json]) -> Json:
-        """Give the DiagnosticReport; its conclusion is the call in its fixed wording and the research-use statement."""
-        conclusion = f"{plain(call_sentence(row, self.words))} {self.words.strings('research_use')}"
+        """Give the DiagnosticReport; its conclusion is what is said of the call and the research-use statement."""
+        beside = lymphoid_sentence(row, self.words)
+        said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
+        conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
         specimen = self.words.name("specimen", row["specimen"].casefold())
         shown = self.words.strings("fhir.specimen", specimen=specimen, center=row["center"])
         return {

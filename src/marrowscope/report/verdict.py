@@ -27,6 +27,9 @@ CALL_SIGNS = {
 }
 """A sign beside the words, so that a call is told by shape and not by colour."""
 
+MAX_LYMPHOID = 0.30
+"""Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
@@ -91,10 +94,20 @@ def call_sentence(row: Mapping[str, Any], words: Words) -> Markup:
     if call == "no_call":
         return words.text("call.no_call", n=integer(row["n_countable"]), k=row["n_fields_counted"] or 0)
     if call == "withheld":
-        return words.text("call.withheld", x=words.percent(row["lymphoid_share"], 0))
+        return _lymphoid_words(row, words)
     if call == "none":
         return words.text("call.none")
     return words.text(f"call.{call}", t=words.percent(row["threshold"]))
+
+
+def lymphoid_sentence(row: Mapping[str, Any], words: Words) -> Markup | None:
+    """Give what stands beside the call of a lymphoid marrow; None where the call is withheld and says it itself."""
+    is_lymphoid = row["lymphoid_share"] is not None and row["lymphoid_share"] > MAX_LYMPHOID
+    return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in {"withheld", "none"} else None
+
+
+def _lymphoid_words(row: Mapping[str, Any], words: Words) -> Markup:
+    return words.text("call.withheld", x=words.percent(row["lymphoid_share"]))
 
 
 def _figure(row: Mapping[str, Any], shown: Ratio, words: Words) -> str:
@@ -126,7 +139,8 @@ def _call_details(row: Mapping[str, Any], words: Words) -> list[Markup]:
     call = call_of(row)
     if call == "none":
         return [words.text("call.none_why")]
-    details = []
+    lymphoid = lymphoid_sentence(row, words)
+    details = [] if lymphoid is None else [lymphoid]
     if row["call_reason"] is not None and words.has(f"call.reason.{row['call_reason']}"):
         details.append(words.text(f"call.reason.{row['call_reason']}"))
     if row["confidence_above"] is not None and call != "no_call":
