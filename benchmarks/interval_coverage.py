@@ -5,7 +5,8 @@
 
 A replicate draws a cohort of its own to measure error rates on, then one patient for every cell of the grid ratio x
 cells x fields. What is drawn differs from what the interval assumes: patients' rates vary on the logit scale and not
-as a beta, every kind of cell has its own rate, a patient's mixture of kinds is that of a diagnosis. Fields cluster by
+as a beta, every kind of cell has its own rate and recall, up to one counted cell in twenty is none of the count, a
+patient's mixture of kinds is that of a diagnosis. Fields cluster by
 a Dirichlet. Beside ours stand Wilson's interval of the raw ratio, and a bootstrap over the patient's fields corrected
 with pooled rates (an adjusted count). ``--center-shift`` moves all rates of the patient by one normal draw on the logit
 scale.
@@ -53,18 +54,20 @@ class World:
     """How the classifier errs in truth: a rate for every kind, and how far patients lie from it."""
 
     rates: RealArray
+    recalls: RealArray
+    impurity: float
+    impurity_rate: float
     patient_spread: float = 0.5
-    recall_cblc: float = 0.95
-    recall_other: float = 0.97
     recall_spread: float = 0.4
     field_correlation: float = 0.04
     category_error: float = 0.2
 
 
 def make_world(rng: np.random.Generator) -> World:
-    """Draw each kind's rate: CBLC 0.75-0.95, others 0.01-0.10."""
+    """Draw each kind's rate (CBLC 0.75-0.95, others 0.01-0.10) and recall, and what is counted and should not be."""
     rates = np.where(IS_CBLC, rng.uniform(0.75, 0.95, len(KINDS)), rng.uniform(0.01, 0.10, len(KINDS)))
-    return World(rates)
+    recalls = rng.uniform(0.90, 0.99, len(KINDS))
+    return World(rates, recalls, float(rng.uniform(0.0, 0.05)), float(rng.uniform(0.05, 0.4)))
 
 
 def mixture(rng: np.random.Generator, diagnosis: str, ratio: float) -> RealArray:
@@ -89,12 +92,32 @@ def observe(
     present = shares > 0
     gammas[:, ~present] = 0.0
     annotated = rng.multinomial(cells.astype(int), gammas / gammas.sum(axis=1, keepdims=True))
-    recall = np.where(IS_CBLC, world.recall_cblc, world.recall_other)
     by_side = rng.normal(0, world.recall_spread, 2)
-    counted = rng.binomial(annotated, expit(logit(recall) + by_side[IS_CBLC.astype(int)]))
+    counted = rng.binomial(annotated, expit(logit(world.recalls) + by_side[IS_CBLC.astype(int)]))
     effect = rng.normal(0, world.patient_spread, 2) + shift
     called = rng.binomial(counted, expit(logit(world.rates) + effect[IS_CBLC.astype(int)]))
     return annotated.astype(float), counted.astype(float), called.astype(float)
+
+
+def impurities(rng: np.random.Generator, world: World, counted: RealArray) -> tuple[RealArray, RealArray]:
+    """Give cells counted that should not be, and those of them called CBLC, by field (K,)."""
+    share = expit(logit(max(world.impurity, 1e-4)) + rng.normal(0, world.patient_spread))
+    n = rng.poisson(counted.sum(axis=1) * share / (1 - share)).astype(float)
+    return n, rng.binomial(n.astype(int), world.impurity_rate).astype(float)
+
+
+def spread_calls(rng: np.random.Generator, n: float, x: float) -> RealArray:
+    """Give the called kinds (k,) of n cells that are of no kind, x of them called CBLC."""
+    calls = np.zeros(len(KINDS))
+    for side, cells in ((True, x), (False, n - x)):
+        same = np.equal(IS_CBLC, side)
+        calls += rng.multinomial(int(cells), same / same.sum())
+    return calls
+
+
+def split(cells: int, fields: int) -> RealArray:
+    """Spread cells over fields as evenly as whole cells allow."""
+    return np.array([cells // fields + (index < cells % fields) for index in range(fields)], dtype=float)
 
 
 def kinds_called(rng: np.random.Generator, world: World, counted: RealArray, called: RealArray) -> RealArray:
@@ -118,16 +141,20 @@ def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> Er
     tables: dict[str, list[tuple[int, ...]]] = {"annotated": [], "counted": [], "called": []}
     confusion = np.zeros((len(KINDS), len(KINDS)))
     x_fields, n_fields = [], []
+    wrongly, wrong_calls = [], np.zeros(len(KINDS))
     for name in rng.choice(names, n_patients, p=weights / weights.sum()):
         low, high = DIAGNOSES[name]["cblc_share"]
         shares = mixture(rng, name, low + (high - low) * rng.beta(2, 2))
-        cells = np.full(15, rng.integers(300, 601) / 15)
+        cells = split(int(rng.integers(300, 601)), 15)
         annotated, counted, called = observe(rng, world, shares, cells)
         for key, values in (("annotated", annotated), ("counted", counted), ("called", called)):
             tables[key].append(tuple(int(value) for value in values.sum(axis=0)))
         confusion += kinds_called(rng, world, counted.sum(axis=0), called.sum(axis=0))
-        x_fields.append(called.sum(axis=1))
-        n_fields.append(counted.sum(axis=1))
+        extra, extra_called = impurities(rng, world, counted)
+        wrongly.append(int(extra.sum()))
+        wrong_calls += spread_calls(rng, extra.sum(), extra_called.sum())
+        x_fields.append(called.sum(axis=1) + extra_called)
+        n_fields.append(counted.sum(axis=1) + extra)
     return ErrorRates(
         kinds=KINDS,
         annotated=tuple(tables["annotated"]),
@@ -135,6 +162,8 @@ def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> Er
         called=tuple(tables["called"]),
         confusion=tuple(tuple(int(value) for value in row) for row in confusion),
         correlation=pooled_correlation(x_fields, n_fields),
+        wrongly_counted=tuple(wrongly),
+        wrong_calls=tuple(int(value) for value in wrong_calls),
     )
 
 
@@ -154,14 +183,16 @@ def run(replicates: int, n_patients: int, center_shift: float, seed: int) -> pl.
         for ratio, n_cells, n_fields in grid:
             diagnosis = str(rng.choice(list(DIAGNOSES)))
             shares = mixture(rng, diagnosis, ratio)
-            sizes = np.full(n_fields, n_cells // n_fields)
+            sizes = split(n_cells, n_fields)
             _, by_kind, calls = observe(rng, world, shares, sizes, shift)
-            x, n = calls.sum(axis=1), by_kind.sum(axis=1)
+            extra, extra_called = impurities(rng, world, by_kind)
+            x, n = calls.sum(axis=1) + extra_called, by_kind.sum(axis=1) + extra
             p.append(x.sum() / n.sum())
             effective.append(n.sum() / float(design_effect(x, n, rates.correlation)))
             kinds = kinds_called(rng, world, by_kind.sum(axis=0), calls.sum(axis=0)).sum(axis=1)
+            kinds += spread_calls(rng, extra.sum(), extra_called.sum())
             mixtures.append(patient_mixtures(kinds, rates))
-            ratios.append(point_ratio(p[-1], kinds, mixtures[-1], rates)[0])
+            ratios.append(point_ratio(p[-1], kinds, mixtures[-1], rates))
             raw.append(wilson_interval(int(x.sum()), int(n.sum())))
             chosen = rng.integers(0, n_fields, size=(N_RESAMPLES, n_fields))
             share = x[chosen].sum(axis=1) / np.maximum(n[chosen].sum(axis=1), 1)

@@ -102,4 +102,4 @@ def test_images_of_nobody_are_named_and_the_exit_code_says_so(
     assert sentence in capsys.readouterr().err
     page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert sentence in page
-    assert "1 image or row of patients.csv was not predicted" in page
+    assert "Images and rows of patients.csv that were not predicted: 1." in page

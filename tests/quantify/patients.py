@@ -53,7 +53,16 @@ def make_rates(
             confusion[N5 if IS_CBLC[kind] else N, kind] += wrong
     tables = (tuple(tuple(int(v) for v in row) for row in table) for table in (annotated, counted, called, confusion))
     first, second, third, fourth = tables
-    return ErrorRates(kinds=KINDS, annotated=first, counted=second, called=third, confusion=fourth, correlation=0.02)
+    return ErrorRates(
+        kinds=KINDS,
+        annotated=first,
+        counted=second,
+        called=third,
+        confusion=fourth,
+        correlation=0.02,
+        wrongly_counted=(0,) * n_patients,
+        wrong_calls=(0,) * len(KINDS),
+    )
 
 
 def make_counts(called: dict[int, int], n_fields: int = 10) -> PatientCounts:

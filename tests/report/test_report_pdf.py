@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from marrowscope.cli.main import main
 from marrowscope.errors import DependencyError, InputError
@@ -39,6 +40,7 @@ typst = pytest.importorskip("typst", reason="no typst: install the extra pdf")
 ADULT = Patient("P1", "A", "control", age_group="adult")
 MARKUP = r"#strong[x] *b* _i_ $y$ @ref `c` // d /* e */ \ = <l> ~ -- 'q' #panic()"
 MM_PER_INCH = 25.4
+HIGHEST = "ratio_all_unclassified_cblc"
 EVERY_CATEGORY = tuple((name, name in {"N", "N1", "M", "M1", "R", "R1"}, True) for name in load_vocabulary().categories)
 FLAGS = [
     {"flag": name, "value": 0.4321, "limit": 0.15, "n_fields": 12}
@@ -108,6 +110,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         "threshold 21.0%",
         f"● corrected ○ as counted {strings('scale.threshold_band', interval='17.0% to 26.0%')}",
         strings("call.above", t="21.0%"),
+        f"The ratio as counted, with all cells that are not countable as CBLC: {100 * row[HIGHEST]:.1f}%; with them as not",
         "Confidence that the ratio exceeds the threshold: 98.2%.",
         "The call changes within the threshold's own interval (17.0% to 26.0%).",
         strings("ratio.scope"),
@@ -134,6 +137,17 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
     for page, number in ((first, 1), (second, 2)):
         assert strings("research_use") in page
         assert f"P1 · fake <bundle> 1 · marrowscope {manifest.marrowscope_version} {number}/2" in page
+
+
+@pytest.mark.parametrize("limit", [None, 0.21])
+def test_threshold_that_was_given_has_no_interval(fake_run: Callable[..., FakeRun], limit: float | None) -> None:
+    run = fake_run([ADULT])
+    assess_as(run, "P1", **(ASSESSED | {"threshold_lower": limit, "threshold_upper": limit}))
+    first, _ = pages_of(one_pdf(run))
+    assert "threshold 21.0%" in first
+    assert "Shaded" not in first
+    assert "own interval" not in first
+    assert (load_strings()("scale.threshold_given") in first) == (limit is None)
 
 
 def test_row_without_correction_and_threshold_says_so(fake_run: Callable[..., FakeRun]) -> None:
@@ -269,8 +283,13 @@ def test_values_never_stand_in_the_source_and_no_package_is_fetched() -> None:
     assert source.count("json(") == 1
 
 
-def test_pictures_have_300_dpi_where_they_are_printed(fake_run: Callable[..., FakeRun]) -> None:
+def test_pictures_have_300_dpi_where_they_are_printed(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = fake_run([ADULT])
+    # Ultralytics, where another test has loaded it, replaces Image.open by a function that names its arguments otherwise.
+    opened = Image.open
+    monkeypatch.setattr(Image, "open", lambda fp, mode="r", formats=None: opened(fp, mode, formats))
     page = pypdf.PdfReader(one_pdf(run)).pages[1]
     assert len(page.images) > 5
     for image in page.images:

@@ -2,6 +2,7 @@
 
 1. The called categories tell the likeliest mixture of kinds (``correct.composition``); its share of CBLC is the ratio
    among counted cells. Of seven corrections this one erred least (docs/quantify.md).
+   What cells add that are counted and should not be is taken out before (``impurity``).
 2. Detection is undone (``correct.undo_detection``) with the recalls of those kinds.
 3. The interval is that of the adjusted count r = (p - fpr) / (tpr - fpr) with the rates of this mixture: a binary
    correction would take those of another one. It draws what is not known: p from a Beta with the effective number of
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,9 @@ from marrowscope.clusters import design_effect
 from marrowscope.quantify.correct import MIN_CONTRAST, adjusted_ratio, composition, undo_detection
 from marrowscope.quantify.rates import ErrorRates, RateDraws, draw_rates
 from marrowscope.quantify.spread import draw_beta
+
+if TYPE_CHECKING:
+    from marrowscope.quantify.impurity import Impurity
 
 RealArray = NDArray[np.float64]
 
@@ -75,11 +80,11 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
     if not center.contrast >= MIN_CONTRAST:
         return RatioEstimate(np.nan, np.nan, np.nan, effect, "rates_too_close", np.empty(0))
     mixtures = patient_mixtures(counts.called_kinds, rates)
-    ratio, fpr = point_ratio(x / n, counts.called_kinds, mixtures, rates)
+    ratio = point_ratio(x / n, counts.called_kinds, mixtures, rates)
     stacked = (mixtures[0][None], mixtures[1][None])
     draws = draw_ratios(np.array([x / n]), np.array([n / effect]), stacked, _draws(rates), seed=_SEED)[0]
     lower, upper = np.quantile(draws, _LIMITS)
-    note = "none_called" if x == 0 else "within_false_positive_rate" if x / n <= fpr else None
+    note = "none_called" if x == 0 else "within_false_positive_rate" if ratio == 0 else None
     return RatioEstimate(
         ratio=ratio,
         lower=0.0 if x == 0 else float(min(lower, ratio)),
@@ -90,20 +95,18 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
     )
 
 
-def point_ratio(
-    p: float, called_kinds: RealArray, mixtures: tuple[RealArray, RealArray], rates: ErrorRates
-) -> tuple[float, float]:
-    """Give the corrected ratio (0-1), and the false-positive rate that a patient of these ``mixtures`` has.
+def point_ratio(p: float, called_kinds: RealArray, mixtures: tuple[RealArray, RealArray], rates: ErrorRates) -> float:
+    """Give the corrected ratio (0-1) of a patient of these ``mixtures``.
 
     The share of CBLC in the likeliest mixture of kinds behind the called ones, detection undone; 0 where the observed
     share ``p`` does not exceed the false-positive rate.
     """
     center = _Measured.of(rates)
     fpr = float(mixtures[1] @ center.rates)
-    if p <= fpr:
-        return 0.0, fpr
-    found = composition(called_kinds, center.confusion)[rates.is_cblc].sum()
-    return float(undo_detection(found, *(_recall(mixture, center.recalls) for mixture in mixtures))), fpr
+    if float(center.impurity.purified(p)) <= fpr:
+        return 0.0
+    found = composition(center.impurity.purify(called_kinds), center.confusion)[rates.is_cblc].sum()
+    return float(undo_detection(found, *(_recall(mixture, center.recalls) for mixture in mixtures)))
 
 
 def patient_mixtures(called_kinds: RealArray, rates: ErrorRates) -> tuple[RealArray, RealArray]:
@@ -113,7 +116,7 @@ def patient_mixtures(called_kinds: RealArray, rates: ErrorRates) -> tuple[RealAr
     that a patient of few cells of a side takes that mixture.
     """
     center = _Measured.of(rates)
-    shares = composition(called_kinds, center.confusion, center.mixture, PRIOR_CELLS)
+    shares = composition(center.impurity.purify(called_kinds), center.confusion, center.mixture, PRIOR_CELLS)
     mixtures = []
     for side, usual in ((rates.is_cblc, center.mixture_cblc), (~rates.is_cblc, center.mixture_other)):
         of_side = np.where(side, shares, 0.0)
@@ -140,7 +143,7 @@ def draw_ratios(
     rng = np.random.default_rng(seed)
     a, b = p * effective + 0.5, (1 - p) * effective + 0.5
     size = (len(p), len(draws.calls.rates))
-    share = rng.beta(a[:, None], b[:, None], size=size)
+    share = draws.impurity.purified(rng.beta(a[:, None], b[:, None], size=size), rng)
     calls, recalls = draws.calls, draws.recalls
     tpr = draw_beta(mixture_cblc @ calls.rates.T, calls.correlation_cblc, rng)
     fpr = draw_beta(mixture_other @ calls.rates.T, calls.correlation_other, rng)
@@ -172,6 +175,7 @@ class _Measured:
     mixture_cblc: RealArray
     mixture_other: RealArray
     recalls: RealArray
+    impurity: Impurity
     contrast: float
 
     @staticmethod
@@ -191,6 +195,7 @@ def _measured(rates: ErrorRates) -> _Measured:
         mixture=counted / max(counted.sum(), 1.0),
         mixture_cblc=mixtures[0],
         mixture_other=mixtures[1],
+        impurity=rates.impurity,
         recalls=np.nan_to_num(rates.recalls.rates(), nan=1.0),
         contrast=float(mixtures[0] @ by_kind - mixtures[1] @ by_kind) if both_sides else 0.0,
     )

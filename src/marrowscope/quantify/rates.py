@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+from marrowscope.quantify.impurity import Impurity, ImpurityDraws
 from marrowscope.quantify.kinds import KindCounts, KindDraws
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class ErrorRates(StageConfig):
     counted: Table = Field(description="of those, found, kept by the quality rules and called countable")
     called: Table = Field(description="of those counted, called CBLC")
     confusion: Table = Field(description="counted cells of all patients, by called kind (rows) and true kind (columns)")
+    wrongly_counted: tuple[int, ...] = Field(description="not countable cells, counted all the same, by patient")
+    wrong_calls: tuple[int, ...] = Field(description="called kinds of those cells")
     correlation: float = Field(ge=0, le=1, description="intra-class correlation of CBLC calls within a field")
 
     @property
@@ -79,6 +82,17 @@ class ErrorRates(StageConfig):
     def calls(self) -> KindCounts:
         """Called CBLC among counted cells."""
         return KindCounts(_real(self.called), _real(self.counted), self.is_cblc)
+
+    @property
+    def impurity(self) -> Impurity:
+        """Cells counted that should not be."""
+        wrongly = np.asarray(self.wrongly_counted, dtype=np.float64)
+        return Impurity(
+            _real(self.counted).sum(axis=1) + wrongly,
+            wrongly,
+            np.asarray(self.wrong_calls, dtype=np.float64),
+            self.is_cblc,
+        )
 
     def call_shares(self) -> RealArray:
         """How often each kind (columns) gets each call (rows), (k, k); columns sum to 1.
@@ -104,10 +118,11 @@ class ErrorRates(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class RateDraws:
-    """Draws of both rates: that an outlined cell is counted, and that a counted cell is called CBLC."""
+    """Draws of three rates: that a cell is counted, that a counted one is called CBLC, and that it should not be."""
 
     recalls: KindDraws
     calls: KindDraws
+    impurity: ImpurityDraws
 
 
 def _real(table: Table) -> RealArray:
@@ -118,7 +133,8 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
     """Count ``cells``: a row per expert cell, the columns of ``TRUTH_COLUMNS``.
 
     ``counted`` says that the cell was found, kept and called countable; ``called_category`` and ``called_cblc`` are its
-    call, null where it was not found. Cells whose code is not countable enter no rate. Raises ValueError without cells.
+    call, null where it was not found. Cells whose code is not countable are no cells of a kind: those that were counted
+    all the same are impurities. Raises ValueError without a counted cell.
     """
     kinds = kinds_of(vocabulary)
     place = {kind: index for index, kind in enumerate(kinds)}
@@ -129,9 +145,13 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
     row_of = {patient: row for row, patient in enumerate(patients)}
     annotated, counted, called = (np.zeros((len(patients), len(kinds)), dtype=np.int64) for _ in range(3))
     confusion = np.zeros((len(kinds), len(kinds)), dtype=np.int64)
+    wrongly, wrong_calls = np.zeros(len(patients), dtype=np.int64), np.zeros(len(kinds), dtype=np.int64)
     for row in cells.select(TRUTH_COLUMNS).iter_rows(named=True):
         kind = code_kind.get(row["code"])
         if kind is None:
+            if row["counted"]:
+                wrongly[row_of[row["patient_id"]]] += 1
+                wrong_calls[place[Kind(row["called_category"], bool(row["called_cblc"]))]] += 1
             continue
         here = row_of[row["patient_id"]], kind
         annotated[here] += 1
@@ -143,11 +163,20 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
         message = f"found {len(cells)} cells and none of them counted, expected cells that the classifier found"
         raise ValueError(message)
     tables = (tuple(map(tuple, table.tolist())) for table in (annotated, counted, called, confusion))
-    return ErrorRates(**dict(zip(("annotated", "counted", "called", "confusion"), tables, strict=True)),
-                      kinds=kinds, correlation=correlation)  # fmt: skip
+    return ErrorRates(
+        **dict(zip(("annotated", "counted", "called", "confusion"), tables, strict=True)),
+        kinds=kinds,
+        correlation=correlation,
+        wrongly_counted=tuple(wrongly.tolist()),
+        wrong_calls=tuple(wrong_calls.tolist()),
+    )
 
 
 def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:
     """Draw the parameters ``n_draws`` times; the same seed gives the same draws."""
     rng = np.random.default_rng(seed)
-    return RateDraws(recalls=rates.recalls.draw(n_draws, rng), calls=rates.calls.draw(n_draws, rng))
+    return RateDraws(
+        recalls=rates.recalls.draw(n_draws, rng),
+        calls=rates.calls.draw(n_draws, rng),
+        impurity=rates.impurity.draw(n_draws, rng),
+    )
