@@ -55,6 +55,14 @@ def test_corrected_ratio_and_threshold_are_used_where_they_are_known() -> None:
     assert page.calls == ["above", "none"]
 
 
+def test_threshold_that_was_given_has_no_limits() -> None:
+    for limit in (None, 0.21):
+        given = {"threshold": 0.21, "threshold_lower": limit, "threshold_upper": limit}
+        threshold = cohort_page([row("1", "AML", 0.2, **given)]).threshold
+        assert threshold is not None
+        assert (threshold.share, threshold.lower, threshold.upper) == (0.21, None, None)
+
+
 def test_filters_offer_what_occurs() -> None:
     flags = [{"flag": "few_cells", "value": 20.0, "limit": 100.0, "n_fields": None}]
     page = cohort_page([row("1", "b", 0.2, flags=flags), row("2", "A", 0.1)])

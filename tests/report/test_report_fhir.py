@@ -165,6 +165,54 @@ def test_conclusion_names_a_lymphoid_marrow_beside_the_call(filled: FakeRun) -> 
     assert said in conclusion
 
 
+@pytest.mark.parametrize("limit", [None, 0.21])
+def test_threshold_that_was_given_has_no_interval(filled: FakeRun, limit: float | None) -> None:
+    assess_as(filled, "P1", threshold_lower=limit, threshold_upper=limit)
+    parts = components(resources(bundles(filled)[0])["CBLC ratio, corrected for the classifier's errors"])
+    assert parts["study threshold"]["valueQuantity"]["value"] == 21.0
+    assert "95% interval of the study threshold" not in parts
+
+
+def notes(resource: dict[str, Any]) -> list[str]:
+    return [item["text"] for item in resource.get("note", ())]
+
+
+def test_call_says_why_it_is_so_and_what_it_depends_on(filled: FakeRun) -> None:
+    call = resources(bundles(filled)[0])["Call"]
+    assert notes(call) == ["The call changes within the threshold's own interval (17.0% to 26.0%)."]
+    assess_as(filled, "P1", call="withheld", call_reason="lymphoid", call_depends_on_threshold=False)
+    (bundle,) = bundles(filled)
+    validated(bundle)
+    assert notes(resources(bundle)["Call"]) == [load_strings()("call.reason.lymphoid")]
+
+
+def test_patient_without_a_call_has_no_confidence(filled: FakeRun) -> None:
+    assess_as(filled, "P1", call="no_call", call_reason="few_fields", call_depends_on_threshold=False)
+    of = resources(bundles(filled)[0])
+    assert not any("confidence" in name for name in components(of["CBLC ratio, corrected for the classifier's errors"]))
+    assert notes(of["Call"]) == ["A call needs cells in at least 5 fields."]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"correction_note": "within_false_positive_rate"}, "ratio.within_false_positive_rate"),
+        (
+            {
+                **dict.fromkeys(("corrected_ratio", "corrected_lower", "corrected_upper")),
+                "correction_note": "rates_too_close",
+            },
+            "ratio.not_corrected.rates_too_close",
+        ),
+        (dict.fromkeys(("corrected_ratio", "corrected_lower", "corrected_upper")), "ratio.not_corrected.no_rates"),
+    ],
+)
+def test_corrected_ratio_says_how_it_is_to_be_read(filled: FakeRun, values: dict[str, Any], told: str) -> None:
+    assess_as(filled, "P1", **values)
+    corrected = resources(bundles(filled)[0])["CBLC ratio, corrected for the classifier's errors"]
+    assert notes(corrected) == [load_strings()(told), load_strings()("ratio.scope")]
+
+
 def test_codes_are_text_but_for_units_and_absence(filled: FakeRun) -> None:
     (bundle,) = bundles(filled)
     for node in nodes(bundle):

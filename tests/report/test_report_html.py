@@ -18,7 +18,7 @@ from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.strings import load_strings
 from marrowscope.tables import read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
-from tests.fake_runs import assess_as
+from tests.fake_runs import ASSESSED, assess_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -346,3 +346,29 @@ def test_run_without_patients_has_an_index(fake_run: Callable[..., FakeRun]) -> 
         path = run.folder / f"{kind}.parquet"
         write_table(path, read_table(path, kind).clear(), kind)
     assert "No patient in this run" in write_report(run.folder).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("limit", [None, 0.21])
+def test_threshold_that_was_given_is_drawn_without_an_interval(
+    fake_run: Callable[..., FakeRun], limit: float | None
+) -> None:
+    run = fake_run()
+    for patient_id in ("P1", "P2"):
+        assess_as(run, patient_id, **(ASSESSED | {"threshold_lower": limit, "threshold_upper": limit}))
+    report = write_report(run.folder).parent
+    for path in report.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert 'class="band"' not in text, path.name
+        assert "Shaded" not in text
+        assert "own interval" not in text
+        assert "threshold 21.0%" in text
+    page = (report / "patients" / "P1.html").read_text(encoding="utf-8")
+    assert (load_strings()("scale.threshold_given") in page) == (limit is None)
+    assert 'study threshold 21.0%"' in page
+
+
+def test_bounds_are_said_to_be_of_the_ratio_as_counted(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run()
+    assess_as(run, "P1")
+    text = (write_report(run.folder).parent / "patients" / "P1.html").read_text(encoding="utf-8")
+    assert "The ratio as counted, with all cells that are not countable as CBLC:" in text

@@ -110,7 +110,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         "threshold 21.0%",
         f"● corrected ○ as counted {strings('scale.threshold_band', interval='17.0% to 26.0%')}",
         strings("call.above", t="21.0%"),
-        f"The ratio as counted, with all cells that are not countable as CBLC: {100 * row[HIGHEST]:.1f}%; with them as not",
+        f"The ratio as counted, with all cells that are not countable as CBLC: {100 * row[HIGHEST]:.1f}%; with",
         "Confidence that the ratio exceeds the threshold: 98.2%.",
         "The call changes within the threshold's own interval (17.0% to 26.0%).",
         strings("ratio.scope"),
@@ -287,7 +287,7 @@ def test_pictures_have_300_dpi_where_they_are_printed(
     fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = fake_run([ADULT])
-    # Ultralytics, where another test has loaded it, replaces Image.open by a function that names its arguments otherwise.
+    # Ultralytics, where another test has loaded it, replaces Image.open by a function whose arguments have other names.
     opened = Image.open
     monkeypatch.setattr(Image, "open", lambda fp, mode="r", formats=None: opened(fp, mode, formats))
     page = pypdf.PdfReader(one_pdf(run)).pages[1]

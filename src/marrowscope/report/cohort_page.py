@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from marrowscope.report.verdict import Ratio, call_of, shown_ratio
+from marrowscope.report.verdict import Ratio, call_of, shown_ratio, threshold_band
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class CohortPage:
-    """What the cohort's page prints; ``threshold`` is None where the bundle has none."""
+    """What the cohort's page prints; ``threshold`` is None where the bundle has none, and has no limits if given."""
 
     rows: tuple[CohortRow, ...]
     by_diagnosis: tuple[Strip, ...]
@@ -96,7 +96,7 @@ def cohort_page(rows: Sequence[Mapping[str, Any]]) -> CohortPage:
         rows=lines,
         by_diagnosis=strips(lines, "diagnosis"),
         by_center=strips(lines, "center"),
-        threshold=Ratio(known["threshold"], known["threshold_lower"], known["threshold_upper"]) if known else None,
+        threshold=Ratio(known["threshold"], *(threshold_band(known) or (None, None))) if known else None,
         n_without_ratio=sum(line.ratio.share is None for line in lines),
         is_corrected=any(row["corrected_ratio"] is not None for row in rows),
     )

@@ -20,13 +20,13 @@ from marrowscope.report.fhir_parts import Json, code, integer_part, percent, per
 from marrowscope.report.pages import file_names
 from marrowscope.report.pdf_document import flag_sentence
 from marrowscope.report.pdf_text import one_line, plain
-from marrowscope.report.verdict import call_sentence, lymphoid_sentence
+from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
 from marrowscope.report.words import load_words
 from marrowscope.runs import read_manifest
 from marrowscope.tables import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from marrowscope.report.words import Words
     from marrowscope.runs import Manifest
@@ -143,28 +143,31 @@ class _Maker:
 
     def corrected_ratio(self, row: Mapping[str, Any]) -> Json:
         """Give the corrected ratio with its interval and the threshold it is compared with."""
-        confidence = percent(row["confidence_above"])
+        threshold = [{"code": code(self.words.strings("fhir.threshold")), **percent(row["threshold"])}]
+        if band := threshold_band(row):
+            threshold.append(percent_range(self.words.strings("fhir.threshold_interval"), *band))
+        confidence = [{"code": code(self.words.strings("fhir.confidence")), **percent(row["confidence_above"])}]
+        if row["call"] == "no_call":
+            confidence = []  # without a call the share of draws says nothing
         return self._observation(
             "corrected-ratio",
             self.words.strings("ratio.corrected"),
             percent(row["corrected_ratio"]),
             components=[
                 percent_range(self.words.strings("fhir.interval"), row["corrected_lower"], row["corrected_upper"]),
-                {"code": code(self.words.strings("fhir.threshold")), **percent(row["threshold"])},
-                percent_range(
-                    self.words.strings("fhir.threshold_interval"), row["threshold_lower"], row["threshold_upper"]
-                ),
-                {"code": code(self.words.strings("fhir.confidence")), **confidence},
+                *threshold,
+                *confidence,
             ],
             absent="not-performed",
-            note=self.words.strings("ratio.scope"),
+            notes=[plain(remark) for remark in remarks(row, self.words)] + [self.words.strings("ratio.scope")],
         )
 
     def call(self, row: Mapping[str, Any]) -> Json:
-        """Give the call in its fixed wording."""
+        """Give the call in its fixed wording, and beside it why it is so and what it depends on."""
         known = row["call"] is not None
         value = {"valueString": plain(call_sentence(row, self.words))} if known else {}
-        return self._observation("call", self.words.strings("call.heading"), value, absent="not-performed")
+        notes = [plain(reason) for reason in call_reasons(row, self.words)] if known else []
+        return self._observation("call", self.words.strings("call.heading"), value, absent="not-performed", notes=notes)
 
     def category(self, item: Mapping[str, Any]) -> Json:
         """Give one category of the differential."""
@@ -180,9 +183,12 @@ class _Maker:
     def panel(self, row: Mapping[str, Any], members: list[Json]) -> Json:
         """Give the differential as the count of its cells, with its categories and lineages as members."""
         source = row["reference_source"]
-        note = f"{self.words.strings('differential.source')} {source}" if source else None
+        notes = [f"{self.words.strings('differential.source')} {source}"] if source else []
         return self._observation(
-            "differential", self.words.strings("differential.heading"), {"valueInteger": row["n_nucleated"]}, note=note
+            "differential",
+            self.words.strings("differential.heading"),
+            {"valueInteger": row["n_nucleated"]},
+            notes=notes,
         ) | {"hasMember": [_reference(member) for member in members]}
 
     def myeloid_to_erythroid(self, row: Mapping[str, Any]) -> Json:
@@ -226,7 +232,7 @@ class _Maker:
                 percent_range(strings("fhir.interval"), row["who_lower"], row["who_upper"]),
             ],
             absent="not-applicable",
-            note=strings("blasts.marks"),
+            notes=[strings("blasts.marks")],
         )
 
     def flags(self, row: Mapping[str, Any]) -> Json:
@@ -257,7 +263,7 @@ class _Maker:
         *,
         components: list[Json] | None = None,
         absent: str = "unknown",
-        note: str | None = None,
+        notes: Sequence[str] = (),
     ) -> Json:
         """Give an Observation; without a value the reason for its absence stands in its place."""
         found = {key: item for key, item in value.items() if key.startswith("value")}
@@ -269,8 +275,8 @@ class _Maker:
             "device": {"type": "Device", "display": self.made_by},
             **(found or absence(absent)),
         }
-        if note is not None:
-            made["note"] = [{"text": note}]
+        if notes:
+            made["note"] = [{"text": note} for note in notes]
         if components:
             made["component"] = [item if _has_value(item) else item | absence(absent) for item in components]
         return made

@@ -28,15 +28,15 @@ def ratio_axis(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str,
     shown, threshold = said.shown, row["threshold"]
     if shown.share is None:
         return None
-    limits = (row["threshold_lower"], row["threshold_upper"])
-    values = (shown.share, shown.upper, threshold, limits[1], said.counted.share)
+    band = said.threshold_band
+    values = (shown.share, shown.upper, threshold, band[1] if band else None, said.counted.share)
     end = round_up(max(value for value in values if value is not None))
     label = "" if threshold is None else words.strings("scale.threshold", t=words.percent(threshold))
     return {
         "max": end,
         "ticks": _ticks(end),
         "marks": [] if threshold is None else [{"at": threshold, "label": label}],
-        "band": None if None in limits else list(limits),
+        "band": list(band) if band else None,
         "interval": None if shown.lower is None else [shown.lower, shown.upper],
         "estimate": shown.share,
         "range": None,
@@ -44,13 +44,12 @@ def ratio_axis(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str,
     }
 
 
-def ratio_legend(row: Mapping[str, Any], said: Verdict, words: Words) -> list[str]:
+def ratio_legend(said: Verdict, words: Words) -> list[str]:
     """Say what the marks on the ratio's scale are; nothing without a scale."""
     strings = words.strings
     marks = [f"● {strings('scale.corrected')}   ○ {strings('scale.raw')}"] if said.is_corrected else []
-    if row["threshold_lower"] is not None and said.shown.share is not None:
-        interval = words.interval(row["threshold_lower"], row["threshold_upper"])
-        marks.append(plain(words.text("scale.threshold_band", interval=interval)))
+    if said.threshold_note is not None:
+        marks.append(plain(said.threshold_note))
     return ["   ".join(marks)] if marks else []
 
 

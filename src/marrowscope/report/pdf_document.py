@@ -144,7 +144,7 @@ def _facts(row: Mapping[str, Any], manifest: Manifest, words: Words) -> dict[str
 
 
 def _ratio(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str, Any]:
-    lines = ratio_legend(row, said, words)
+    lines = ratio_legend(said, words)
     if row["cblc_ratio"] is not None:
         counted = words.interval(said.counted.lower, said.counted.upper)
         if said.is_corrected:

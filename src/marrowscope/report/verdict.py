@@ -55,6 +55,8 @@ class Verdict:
     sign: str
     sentence: Markup
     details: tuple[Markup, ...]
+    threshold_band: tuple[float, float] | None
+    threshold_note: Markup | None
 
 
 def shown_ratio(row: Mapping[str, Any]) -> Ratio:
@@ -80,12 +82,30 @@ def verdict(row: Mapping[str, Any], words: Words) -> Verdict:
         is_corrected=is_corrected,
         shown=shown,
         counted=Ratio(row["cblc_ratio"], row["cblc_ratio_lower"], row["cblc_ratio_upper"]),
-        remarks=tuple(_remarks(row, words, is_corrected=is_corrected)),
+        remarks=tuple(remarks(row, words)),
         call=call_of(row),
         sign=CALL_SIGNS.get(call_of(row), "\N{EN DASH}"),
         sentence=call_sentence(row, words),
         details=tuple(_call_details(row, words)),
+        threshold_band=threshold_band(row),
+        threshold_note=_threshold_note(row, shown, words),
     )
+
+
+def threshold_band(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Give the interval of the study threshold (0-1); None for one that was given and not learned, and without one."""
+    low, high = row["threshold_lower"], row["threshold_upper"]
+    return None if low is None or high is None or low == high else (low, high)
+
+
+def _threshold_note(row: Mapping[str, Any], shown: Ratio, words: Words) -> Markup | None:
+    """Say what is shaded on the ratio's scale, or why nothing is; None without a scale or without a threshold."""
+    if row["threshold"] is None or shown.share is None:
+        return None
+    band = threshold_band(row)
+    if band is not None:
+        return words.text("scale.threshold_band", interval=words.interval(*band))
+    return words.text("scale.threshold_given") if row["threshold_lower"] is None else None
 
 
 def call_sentence(row: Mapping[str, Any], words: Words) -> Markup:
@@ -124,31 +144,45 @@ def _interval(row: Mapping[str, Any], shown: Ratio, words: Words) -> Markup | No
     return words.text("ratio.interval", interval=words.interval(shown.lower, shown.upper))
 
 
-def _remarks(row: Mapping[str, Any], words: Words, *, is_corrected: bool) -> list[Markup]:
+def remarks(row: Mapping[str, Any], words: Words) -> list[Markup]:
+    """Give sentences on how to read the figure: why there is none, why it is not corrected, what is odd about it."""
     if row["cblc_ratio"] is None:
         return [words.text("ratio.no_ratio_why")]
     note = row["correction_note"]
-    remarks = [words.text("ratio.within_false_positive_rate")] if note == "within_false_positive_rate" else []
-    if not is_corrected:
+    told = [words.text("ratio.within_false_positive_rate")] if note == "within_false_positive_rate" else []
+    if row["corrected_ratio"] is None:
         reason = "rates_too_close" if "rates_too_close" in {note, row["call_reason"]} else "no_rates"
-        remarks.append(words.text(f"ratio.not_corrected.{reason}"))
-    return remarks
+        told.append(words.text(f"ratio.not_corrected.{reason}"))
+    return told
 
 
 def _call_details(row: Mapping[str, Any], words: Words) -> list[Markup]:
     call = call_of(row)
     if call == "none":
         return [words.text("call.none_why")]
-    lymphoid = lymphoid_sentence(row, words)
-    details = [] if lymphoid is None else [lymphoid]
-    if row["call_reason"] is not None and words.has(f"call.reason.{row['call_reason']}"):
-        details.append(words.text(f"call.reason.{row['call_reason']}"))
-    if row["confidence_above"] is not None and call != "no_call":
-        details.append(words.text("call.confidence", p=_confidence(row["confidence_above"])))
-    if row["call_depends_on_threshold"]:
-        interval = words.interval(row["threshold_lower"], row["threshold_upper"])
-        details.append(words.text("call.depends", interval=interval))
-    return details
+    confidence = row["confidence_above"] if call != "no_call" else None
+    said = None if confidence is None else words.text("call.confidence", p=_confidence(confidence))
+    return call_reasons(row, words, confidence=said)
+
+
+def call_reasons(row: Mapping[str, Any], words: Words, *, confidence: Markup | None = None) -> list[Markup]:
+    """Give what stands beside a call: lymphoid cells, its reason, ``confidence``, what it depends on."""
+    reason = f"call.reason.{row['call_reason']}"
+    said = (
+        lymphoid_sentence(row, words),
+        words.text(reason) if words.has(reason) else None,
+        confidence,
+        _depends_sentence(row, words),
+    )
+    return [sentence for sentence in said if sentence is not None]
+
+
+def _depends_sentence(row: Mapping[str, Any], words: Words) -> Markup | None:
+    """Say that the call changes within the threshold's interval; None where it does not, or there is no interval."""
+    band = threshold_band(row)
+    if band is None or not row["call_depends_on_threshold"]:
+        return None
+    return words.text("call.depends", interval=words.interval(*band))
 
 
 def _confidence(share: float) -> str:
