@@ -28,7 +28,7 @@ from scipy.special import expit, logit
 
 from marrowscope.clusters import design_effect, pooled_correlation
 from marrowscope.quantify.correct import adjusted_ratio
-from marrowscope.quantify.estimate import draw_ratios, patient_mixtures, point_ratio
+from marrowscope.quantify.estimate import draw_ratios, point_ratio
 from marrowscope.quantify.rates import ErrorRates, draw_rates, kinds_of
 from marrowscope.uncertainty import wilson_interval
 from marrowscope.vocabulary import DATA_DIR, load_vocabulary
@@ -179,7 +179,7 @@ def run(replicates: int, n_patients: int, center_shift: float, seed: int) -> pl.
         counted, called = (np.asarray(table, dtype=float) for table in (rates.counted, rates.called))
         tpr, fpr = (called[:, side].sum() / counted[:, side].sum() for side in (IS_CBLC, ~IS_CBLC))
         shift = float(rng.normal(0, center_shift)) if center_shift else 0.0
-        p, effective, mixtures, ratios, raw, resampled = [], [], [], [], [], []
+        p, effective, ratios, raw, resampled = [], [], [], [], []
         for ratio, n_cells, n_fields in grid:
             diagnosis = str(rng.choice(list(DIAGNOSES)))
             shares = mixture(rng, diagnosis, ratio)
@@ -189,16 +189,12 @@ def run(replicates: int, n_patients: int, center_shift: float, seed: int) -> pl.
             x, n = calls.sum(axis=1) + extra_called, by_kind.sum(axis=1) + extra
             p.append(x.sum() / n.sum())
             effective.append(n.sum() / float(design_effect(x, n, rates.correlation)))
-            kinds = kinds_called(rng, world, by_kind.sum(axis=0), calls.sum(axis=0)).sum(axis=1)
-            kinds += spread_calls(rng, extra.sum(), extra_called.sum())
-            mixtures.append(patient_mixtures(kinds, rates))
-            ratios.append(point_ratio(p[-1], kinds, mixtures[-1], rates))
+            ratios.append(point_ratio(p[-1], rates))
             raw.append(wilson_interval(int(x.sum()), int(n.sum())))
             chosen = rng.integers(0, n_fields, size=(N_RESAMPLES, n_fields))
             share = x[chosen].sum(axis=1) / np.maximum(n[chosen].sum(axis=1), 1)
             resampled.append(np.quantile(adjusted_ratio(share, tpr, fpr), [0.025, 0.975]))
-        stacked = (np.array([pair[0] for pair in mixtures]), np.array([pair[1] for pair in mixtures]))
-        drawn = draw_ratios(np.array(p), np.array(effective), stacked, draws, seed=replicate)
+        drawn = draw_ratios(np.array(p), np.array(effective), draws, seed=replicate)
         limits = np.quantile(drawn, [0.025, 0.975], axis=1).T
         limits[:, 0] = np.where(np.array(p) == 0, 0.0, np.minimum(limits[:, 0], ratios))
         limits[:, 1] = np.maximum(limits[:, 1], ratios)

@@ -57,7 +57,7 @@ TABLE = tomllib.loads((DATA_DIR / "differentials.toml").read_text(encoding="utf-
 DIAGNOSES = TABLE["diagnosis"]
 FIELD_CORRELATION = 0.04
 FEWEST_OF_DONORS = 5
-OURS = "likeliest mixture of kinds, thin kinds and impurities minded (ours)"
+OURS = "adjusted count, impurities taken out (ours)"
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,14 @@ def counted_cells(cells: pl.DataFrame) -> pl.DataFrame:
     return cells.filter("counted").rename({"called_category": "category", "called_cblc": "is_cblc"})
 
 
+def called_kinds(found: pl.DataFrame) -> RealArray:
+    """Count a patient's counted cells by called kind (k,)."""
+    called = np.zeros(len(KINDS))
+    for category, is_cblc, n in found.group_by("category", "is_cblc").len().iter_rows():
+        called[KINDS.index(Kind(category, is_cblc))] += n
+    return called
+
+
 def true_ratio(cells: pl.DataFrame) -> float:
     """CBLC among all countable expert cells, found or not."""
     countable = cells.filter("countable")
@@ -199,8 +207,8 @@ def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int
         found = counted_cells(cells)
         x = found["is_cblc"].to_numpy().mean()
         soft, by_category = found["p"].to_numpy(), np.array(found["p_all"].to_list())
-        counts = patient_counts(found, VOCABULARY)
-        shares = composition(counts.called_kinds, columns)
+        counts = patient_counts(found)
+        shares = composition(called_kinds(found), columns)
         estimates = {
             "raw": float(x),
             "adjusted count": float(adjusted_ratio(x, tpr, fpr)),
@@ -253,7 +261,7 @@ def call_all(
         for index in range(n_each):
             cells = virtual_patient(rng, tested, f"{diagnosis}{index}", diagnosis)
             found = counted_cells(cells)
-            counts = patient_counts(found, VOCABULARY)
+            counts = patient_counts(found)
             estimate = estimate_ratio(counts, learned.rates)
             lymphoid = float((found["category"] == "L").mean())  # type: ignore[arg-type]
             call = decide(

@@ -155,7 +155,7 @@ ASSESSED: dict[str, Any] = {
     "corrected_ratio": 0.31,
     "corrected_lower": 0.22,
     "corrected_upper": 0.41,
-    "correction": "likeliest mixture of categories",
+    "correction": "adjusted count",
     "design_effect": 1.6,
     "threshold": 0.21,
     "threshold_lower": 0.17,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -11,7 +10,7 @@ from marrowscope.quantify.model import Quantification
 from marrowscope.quantify.threshold import StudyThreshold
 from marrowscope.records import Patient
 from marrowscope.tables import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS, conform
-from tests.quantify.patients import IS_CBLC, N5, VOCABULARY, N, make_rates
+from tests.quantify.patients import N5, VOCABULARY, N, make_rates
 
 THRESHOLD = StudyThreshold(
     value=0.2, lower=0.15, upper=0.25, youden=0.2, separable=True, sensitivity=1.0, specificity=1.0,
@@ -75,7 +74,7 @@ def test_without_error_rates_nothing_is_corrected_and_nothing_called() -> None:
 def test_without_a_threshold_the_ratio_is_corrected_and_nothing_called() -> None:
     row = assess({"P": (50, 250, 0)}, Quantification(source="a test", rates=RATES)).row(0, named=True)
     assert row["corrected_lower"] < row["corrected_ratio"] < row["corrected_upper"]
-    assert (row["call"], row["threshold"], row["correction"]) == (None, None, "likeliest mixture of categories")
+    assert (row["call"], row["threshold"], row["correction"]) == (None, None, "adjusted count")
 
 
 def test_large_correction_is_flagged() -> None:
@@ -84,11 +83,8 @@ def test_large_correction_is_flagged() -> None:
     assert "correction_large" in [flag["flag"] for flag in row["flags"]]
 
 
-def test_counts_are_by_field_and_by_called_kind() -> None:
+def test_counts_are_by_field() -> None:
     _, cells = tables({"P": (30, 60, 10)}, fields=5)
-    counts = patient_counts(cells, VOCABULARY)
+    counts = patient_counts(cells)
     assert counts.countable_by_field.tolist() == [20.0] * 5
     assert counts.cblc_by_field.tolist() == [6.0] * 5
-    assert counts.called_kinds[IS_CBLC].sum() == counts.called_kinds[N] == 30
-    assert counts.called_kinds.sum() == 100
-    assert np.all(counts.called_kinds >= 0)

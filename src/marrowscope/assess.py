@@ -15,7 +15,6 @@ from marrowscope.clusters import ASSUMED_CORRELATION
 from marrowscope.differential import nucleated_differential
 from marrowscope.flags import FlagRules, patient_flags
 from marrowscope.quantify.estimate import METHOD, PatientCounts, estimate_ratio
-from marrowscope.quantify.rates import Kind, kinds_of
 from marrowscope.quantify.threshold import decide
 from marrowscope.tables import conform
 from marrowscope.vocabulary import load_reference_ranges
@@ -57,14 +56,12 @@ def assess_patients(
         row = aggregate_patient(patient, own_fields, own_cells).row()
         row |= nucleated_differential(patient, kept, vocabulary, known, correlation)
         if quantification:
-            row |= corrected(kept, row["lymphoid_share"], quantification, vocabulary)
+            row |= corrected(kept, row["lymphoid_share"], quantification)
         rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
 
 
-def corrected(
-    kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification, vocabulary: Vocabulary
-) -> dict[str, Any]:
+def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:
     """Give the patient's part of the patients table that belongs to the corrected ratio and the call."""
     threshold = quantification.threshold
     stated = {
@@ -72,7 +69,7 @@ def corrected(
         "threshold_lower": threshold.lower if threshold else None,
         "threshold_upper": threshold.upper if threshold else None,
     }
-    counts = patient_counts(kept, vocabulary)
+    counts = patient_counts(kept)
     n_fields = len(counts.countable_by_field)
     if n_fields == 0:
         no_call = {"call": "no_call", "call_reason": "no_countable_cell"} if threshold else {}
@@ -104,18 +101,13 @@ def corrected(
     }
 
 
-def patient_counts(kept: pl.DataFrame, vocabulary: Vocabulary) -> PatientCounts:
-    """Count a patient's countable cells by field and by called kind; ``kept`` are the cells that were classified."""
+def patient_counts(kept: pl.DataFrame) -> PatientCounts:
+    """Count a patient's countable cells by field; ``kept`` are the cells that were classified."""
     countable = kept.filter("is_countable")
     by_field = countable.group_by("field_id", maintain_order=True).agg(pl.col("is_cblc").sum(), pl.len().alias("n"))
-    kinds = {kind: index for index, kind in enumerate(kinds_of(vocabulary))}
-    called = np.zeros(len(kinds))
-    for category, is_cblc, n in countable.group_by("category", "is_cblc").len().iter_rows():
-        called[kinds[Kind(category, is_cblc)]] += n
     return PatientCounts(
         cblc_by_field=by_field["is_cblc"].to_numpy().astype(np.float64),
         countable_by_field=by_field["n"].to_numpy().astype(np.float64),
-        called_kinds=called,
     )
 
 

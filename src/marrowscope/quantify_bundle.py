@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from marrowscope.bundle import CARD_FILE, load_bundle, write_bundle
-from marrowscope.cohort import read_cohort
+from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.errors import InputError
 from marrowscope.evaluate.link import link_cells
 from marrowscope.predict import PredictConfig, predict
@@ -50,8 +51,8 @@ def quantify_bundle(
     taken as given, otherwise one is learned. Raises InputError for a cohort without exhaustively annotated fields or
     with too few patients.
     """
-    opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
-    read = read_cohort(cohort)
+    opened = _without_rates(load_bundle(bundle) if isinstance(bundle, Path) else bundle)
+    read = require_clean(read_cohort(cohort, vocabulary=opened.vocabulary))
     fields = [field for field in read.fields if field.annotated and field.exhaustive]
     if not any(field.annotations for field in fields):
         message = (
@@ -82,6 +83,12 @@ def quantify_bundle(
     return write_bundle(
         out, spec, files | {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.sentence()).encode()}
     )
+
+
+def _without_rates(bundle: Bundle) -> Bundle:
+    """Forget rates measured before: they are to be replaced, and may be of another version."""
+    files = {name: digest for name, digest in bundle.spec.files.items() if name != QUANTIFICATION_FILE}
+    return replace(bundle, spec=bundle.spec.model_copy(update={"files": files}))
 
 
 def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:

@@ -66,9 +66,6 @@ def make_rates(
 
 
 def make_counts(called: dict[int, int], n_fields: int = 10) -> PatientCounts:
-    """Spread called kinds evenly over fields."""
-    kinds = np.zeros(len(KINDS))
-    for kind, n in called.items():
-        kinds[kind] = n
-    x, total = float(kinds[IS_CBLC].sum()), float(kinds.sum())
-    return PatientCounts(np.full(n_fields, x / n_fields), np.full(n_fields, total / n_fields), kinds)
+    """Spread cells of called kinds evenly over fields."""
+    x, total = sum(n for kind, n in called.items() if IS_CBLC[kind]), sum(called.values())
+    return PatientCounts(np.full(n_fields, x / n_fields), np.full(n_fields, total / n_fields))

@@ -155,7 +155,7 @@ def test_corrected_ratio_is_the_large_figure_and_the_counted_one_stands_beside(
     assert load_strings()("flag.blurred_fields") in text
     assert "measured 50.0%, limit 20.0%" in text
     assert "measured 18, limit 100" in text
-    assert "method: likeliest mixture of categories" in text
+    assert "method: adjusted count" in text
     assert "treats the cells as independent" not in text
     index = " ".join(pages(run.folder / "report")["index.html"].text.split())
     assert "31.0% 22.0\N{EN DASH}41.0%" in index

@@ -14,7 +14,7 @@ import polars as pl
 from marrowscope.clusters import pooled_correlation
 from marrowscope.quantify.estimate import PatientCounts, estimate_ratio
 from marrowscope.quantify.model import Quantification
-from marrowscope.quantify.rates import TRUTH_COLUMNS, Kind, fit_error_rates, kinds_of
+from marrowscope.quantify.rates import TRUTH_COLUMNS, fit_error_rates
 from marrowscope.quantify.threshold import StudyThreshold, learn_threshold
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def fit_quantification(
             "how patients differ cannot be seen on fewer"
         )
         raise ValueError(message)
-    counts = _counts_by_patient(counted, vocabulary)
+    counts = _counts_by_patient(counted)
     correlation = pooled_correlation(
         [item.cblc_by_field for item in counts.values()], [item.countable_by_field for item in counts.values()]
     )
@@ -119,18 +119,14 @@ def _given(threshold: float) -> StudyThreshold:
     )
 
 
-def _counts_by_patient(counted: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, PatientCounts]:
+def _counts_by_patient(counted: pl.DataFrame) -> dict[str, PatientCounts]:
     """Count each patient's counted cells as a prediction would, whatever the expert called them."""
-    kinds = {kind: index for index, kind in enumerate(kinds_of(vocabulary))}
     found: dict[str, PatientCounts] = {}
     for (patient,), frame in counted.group_by("patient_id", maintain_order=True):
         by_field = frame.group_by("field_id", maintain_order=True).agg(
             pl.col("called_cblc").sum().alias("x"), pl.len().alias("n")
         )
-        called = np.zeros(len(kinds))
-        for category, is_cblc, n in frame.group_by("called_category", "called_cblc").len().iter_rows():
-            called[kinds[Kind(category, bool(is_cblc))]] += n
         found[str(patient)] = PatientCounts(
-            by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64), called
+            by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64)
         )
     return found

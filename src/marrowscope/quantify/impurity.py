@@ -38,14 +38,6 @@ class Impurity:
         """How often such a cell is called CBLC; one half where none was seen."""
         return float((self.calls[self.is_cblc].sum() + 0.5) / (self.calls.sum() + 1.0))
 
-    def purify(self, called_kinds: RealArray) -> RealArray:
-        """Take the calls that such cells are expected to have got out of a patient's called kinds (k,)."""
-        total = self.calls.sum()
-        if total == 0:
-            return called_kinds
-        expected = called_kinds.sum() * self.share * self.calls / total
-        return np.asarray(np.maximum(called_kinds - expected, 0.0), dtype=np.float64)
-
     def purified(self, p: RealArray | float) -> RealArray:
         """Share of CBLC calls among the countable of the counted cells, from that among all counted."""
         return _without(p, self.share, self.rate)

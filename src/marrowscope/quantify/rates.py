@@ -1,11 +1,9 @@
 """How a classifier errs, and how differently from patient to patient: measured on patients it never saw.
 
-A kind of cell is a category split by whether it is CBLC (``vocabulary`` names those that count). For each patient the
-cells of every kind that an expert outlined are held against those that are counted (found, kept by the quality rules,
-called countable), and those against the ones called CBLC. Two things follow for either step: the rate of each kind
-(``kinds``), and how far a patient's own rates lie from what the mixture of kinds makes one expect (``spread``).
-
-No patient's name is kept, only counts.
+For each patient the cells an expert outlined are held against those that are counted (found, kept by the quality rules,
+called countable), and those against the ones called CBLC; by kind of cell, which is a category split by CBLC, since
+that shows where the errors are. The correction takes all CBLC together, and all others: a patient's mixture of kinds
+differs from the cohort's, which is one reason why patients lie apart (``spread``). No name is kept, only counts.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from pydantic import Field
 
 from marrowscope.config import StageConfig
 from marrowscope.quantify.impurity import Impurity, ImpurityDraws
-from marrowscope.quantify.kinds import KindCounts, KindDraws
+from marrowscope.quantify.spread import draw_spread
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,12 +26,6 @@ if TYPE_CHECKING:
 
 RealArray = NDArray[np.float64]
 Table = tuple[tuple[int, ...], ...]
-
-COMMON_CELLS = 20.0
-"""Cells that the column common to all kinds weighs beside a kind's own calls."""
-
-CALL_CORRELATION = 0.1
-"""Assumed correlation of the categories called in one patient: n cells of a kind are worth n / (1 + (n - 1) 0.1)."""
 
 TRUTH_COLUMNS = ("patient_id", "field_id", "code", "counted", "called_category", "called_cblc")
 
@@ -74,14 +66,21 @@ class ErrorRates(StageConfig):
         return np.array([kind.cblc for kind in self.kinds], dtype=bool)
 
     @property
-    def recalls(self) -> KindCounts:
-        """Counted among annotated cells."""
-        return KindCounts(_real(self.counted), _real(self.annotated), self.is_cblc)
+    def sides(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """The kinds that are CBLC, and the others."""
+        return self.is_cblc, ~self.is_cblc
 
-    @property
-    def calls(self) -> KindCounts:
-        """Called CBLC among counted cells."""
-        return KindCounts(_real(self.called), _real(self.counted), self.is_cblc)
+    def by_patient(self, name: str, *, cblc: bool) -> RealArray:
+        """Cells (patients,) of a table (``annotated``, ``counted``, ``called``), of CBLC or of the others."""
+        return np.asarray(_real(getattr(self, name))[:, self.is_cblc == cblc].sum(axis=1), dtype=np.float64)
+
+    def call_rate(self, *, cblc: bool) -> float:
+        """How often a counted cell is called CBLC: true or false positive rate; NaN without such a cell."""
+        return _ratio(self.by_patient("called", cblc=cblc), self.by_patient("counted", cblc=cblc))
+
+    def recall(self, *, cblc: bool) -> float:
+        """How often an outlined cell is counted; NaN without such a cell."""
+        return _ratio(self.by_patient("counted", cblc=cblc), self.by_patient("annotated", cblc=cblc))
 
     @property
     def impurity(self) -> Impurity:
@@ -94,34 +93,23 @@ class ErrorRates(StageConfig):
             self.is_cblc,
         )
 
-    def call_shares(self) -> RealArray:
-        """How often each kind (columns) gets each call (rows), (k, k); columns sum to 1.
 
-        A kind seen on few patients takes part of the column that all kinds have in common: right as often as all are,
-        wrong calls spread as all wrong calls are. Its own column weighs as its effective number of cells, the common
-        one as ``COMMON_CELLS``: one patient whose monocytes look alike must not teach that every monocyte is a blast.
-        """
-        confusion, counted = _real(self.confusion), _real(self.counted)
-        total = confusion.sum()
-        right = float(np.trace(confusion) / total) if total else 1.0
-        wrong = confusion - np.diag(np.diag(confusion))
-        spread = wrong.sum(axis=1) + 1.0
-        common = np.repeat(spread[:, None], len(spread), axis=1)
-        np.fill_diagonal(common, 0.0)
-        common = (1 - right) * common / common.sum(axis=0) + right * np.eye(len(spread))
-        cells = (counted / (1 + np.maximum(counted - 1, 0) * CALL_CORRELATION)).sum(axis=0)
-        n = confusion.sum(axis=0)
-        cells = np.where(n > 0, cells, 0.0)
-        own = confusion / np.maximum(n, 1.0)
-        return np.asarray((own * cells + COMMON_CELLS * common) / (cells + COMMON_CELLS), dtype=np.float64)
+@dataclass(frozen=True, slots=True)
+class RateDraw:
+    """Draws (d,) of a rate's mean, and of how far patients lie apart in it."""
+
+    mean: RealArray
+    correlation: RealArray
 
 
 @dataclass(frozen=True, slots=True)
 class RateDraws:
-    """Draws of three rates: that a cell is counted, that a counted one is called CBLC, and that it should not be."""
+    """Draws of everything the correction needs."""
 
-    recalls: KindDraws
-    calls: KindDraws
+    tpr: RateDraw
+    fpr: RateDraw
+    recall_cblc: RateDraw
+    recall_other: RateDraw
     impurity: ImpurityDraws
 
 
@@ -175,8 +163,25 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
 def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:
     """Draw the parameters ``n_draws`` times; the same seed gives the same draws."""
     rng = np.random.default_rng(seed)
+
+    def draw(x: str, n: str, *, cblc: bool) -> RateDraw:
+        return _draw_rate(rates.by_patient(x, cblc=cblc), rates.by_patient(n, cblc=cblc), n_draws, rng)
+
     return RateDraws(
-        recalls=rates.recalls.draw(n_draws, rng),
-        calls=rates.calls.draw(n_draws, rng),
+        tpr=draw("called", "counted", cblc=True),
+        fpr=draw("called", "counted", cblc=False),
+        recall_cblc=draw("counted", "annotated", cblc=True),
+        recall_other=draw("counted", "annotated", cblc=False),
         impurity=rates.impurity.draw(n_draws, rng),
     )
+
+
+def _draw_rate(x: RealArray, n: RealArray, n_draws: int, rng: np.random.Generator) -> RateDraw:
+    """Draw the mean by a Bayesian bootstrap over patients (Rubin, Ann Stat 1981;9:130), the spread by ``spread``."""
+    weights = rng.dirichlet(np.ones(len(n)), size=n_draws)
+    mean = (weights @ x) / np.maximum(weights @ n, 1e-4)
+    return RateDraw(mean, draw_spread(x, n, n * x.sum() / max(n.sum(), 1.0), n_draws, rng))
+
+
+def _ratio(x: RealArray, n: RealArray) -> float:
+    return float(x.sum() / n.sum()) if n.sum() else float("nan")
