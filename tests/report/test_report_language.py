@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.errors import ConfigError
+from marrowscope.records import Patient
 from marrowscope.report import write_report
+from marrowscope.report.pdf_document import patient_document
+from marrowscope.report.pdf_gallery import choose_cells
 from marrowscope.report.strings import LANGUAGES, Strings, load_strings
 from marrowscope.report.words import Words, load_words
+from marrowscope.runs import read_manifest
+from marrowscope.tables import read_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import assess_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from tests.fake_runs import FakeRun
@@ -98,8 +103,12 @@ class Spoken(HTMLParser):
 
 
 def english_words(page: str) -> set[str]:
+    return latin_words(Spoken(page).texts)
+
+
+def latin_words(texts: Iterable[str]) -> set[str]:
     codes = set(load_vocabulary().categories)
-    found = {word for text in Spoken(page).texts for word in re.findall(r"(?<![0-9])\b[A-Za-z][A-Za-z0-9]*", text)}
+    found = {word for text in texts for word in re.findall(r"(?<![0-9])\b[A-Za-z][A-Za-z0-9]*", text)}
     return {
         word
         for word in found - NAMES - FROM_THE_RUN - codes
@@ -117,6 +126,47 @@ def test_pages_in_chinese_hold_no_english_word(fake_run: Callable[..., FakeRun])
         assert english_words(text) == set(), path.name
     english = (write_report(run.folder).parent / "patients" / "P1.html").read_text(encoding="utf-8")
     assert len(english_words(english)) > 100, "the search finds English where it is"
+
+
+NOT_PRINTED = {"fonts", "language", "region", "path", "color", "tone", "provenance"}
+"""Parts of a PDF's document that name fonts, files and colours; provenance holds names of programs and hashes."""
+
+
+def printed(part: object) -> Iterator[str]:
+    """Give every text of a PDF's document that is set as a text."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if key not in NOT_PRINTED:
+                yield from printed(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from printed(value)
+
+
+@pytest.mark.parametrize("age_group", ["Adult", None])
+def test_a_pdf_in_chinese_holds_no_english_word(fake_run: Callable[..., FakeRun], age_group: str | None) -> None:
+    run = fake_run([Patient("P1", "A", "control", specimen="Marrow", age_group=age_group)])
+    assess_as(run, "P1")
+    row = read_table(run.folder / "patients.parquet", "patients").row(0, named=True)
+    cells = read_table(run.folder / "cells.parquet", "cells")
+    chosen = choose_cells(cells, [item["category"] for item in row["differential"]])
+    for lang in LANGUAGES:
+        document = patient_document(row, chosen, read_manifest(run.folder), load_words(lang), ["any"])
+        texts = [text.replace(row["reference_source"] or "\0", "") for text in printed(document)]
+        labels = [label for label, _ in document["provenance"]["rows"] if ".onnx" not in label]
+        if lang == "zh":
+            assert latin_words([*texts, *labels]) == set()
+        else:
+            assert len(latin_words(texts)) > 100, "the search finds English where it is"
+
+
+def test_a_page_in_chinese_names_adult_and_marrow_in_either_case(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient("P1", "A", "control", specimen="Blood", age_group="Adult")])
+    report = write_report(run.folder, lang="zh").parent
+    for path in report.rglob("*.html"):
+        assert english_words(path.read_text(encoding="utf-8")) == set(), path.name
 
 
 def test_a_printed_sheet_says_research_use_in_its_language(fake_run: Callable[..., FakeRun]) -> None:

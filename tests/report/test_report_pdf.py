@@ -91,6 +91,15 @@ def decoded(data: bytes) -> np.ndarray:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE))
 
 
+def test_blast_estimate_claims_no_more_than_the_calls(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([ADULT])
+    for n, told in ((1, "1 cell is called as codes that count, 3 may be."), (2, "2 cells are called as codes")):
+        assess_as(run, "P1", who_n_least=n, who_n_most=3)
+        first, _ = pages_of(one_pdf(run))
+        assert told in first
+        assert "do not allow for the classifier's errors" in first
+
+
 def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run([ADULT], n_fields=6)
     assess_as(run, "P1", **(ASSESSED | {"flags": FLAGS[:2]}))
@@ -132,7 +141,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         reason = strings(f"reason.{item['reason']}")
         assert f"{reason} −{item['n']}" in first  # noqa: RUF001
     manifest = read_manifest(run.folder)
-    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle["sha256"], "numpy 2.3", "category"):
+    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle["sha256"], "numpy 2.3", "drawn ratios"):
         assert told in second
     for page, number in ((first, 1), (second, 2)):
         assert strings("research_use") in page
@@ -156,6 +165,7 @@ def test_row_without_correction_and_threshold_says_so(fake_run: Callable[..., Fa
     assert "No call: no study threshold is known." in first
     assert "threshold 2" not in first
     assert "CBLC" in second
+    assert "drawn ratios" not in second
 
 
 def test_demonstration_models_are_named_at_the_top(fake_run: Callable[..., FakeRun]) -> None:

@@ -48,6 +48,14 @@ def test_none_called_says_how_many_there_may_be() -> None:
     assert said.interval == "<strong>0</strong> of <strong>1,200</strong>, up to <strong>3.1%</strong>"
 
 
+def test_none_called_is_told_the_same_way_without_a_correction() -> None:
+    said = verdict(
+        COUNTED | {"n_cblc": 0, "cblc_ratio": 0.0, "cblc_ratio_lower": 0.0, "cblc_ratio_upper": 0.033}, WORDS
+    )
+    assert said.figure == "0%"
+    assert said.interval == "<strong>0</strong> of <strong>1,200</strong>, up to <strong>3.3%</strong>"
+
+
 def test_share_within_the_false_positive_rate_is_said() -> None:
     said = verdict(FULL | {"correction_note": "within_false_positive_rate"}, WORDS)
     assert "within the classifier's false-positive rate" in said.remarks[0]

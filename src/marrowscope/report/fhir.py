@@ -115,7 +115,7 @@ class _Maker:
         beside = lymphoid_sentence(row, self.words)
         said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
-        specimen = self.words.name("specimen", row["specimen"].casefold())
+        specimen = self.words.stated("specimen", row["specimen"])
         shown = self.words.strings("fhir.specimen", specimen=specimen, center=row["center"])
         return {
             "resourceType": "DiagnosticReport",

@@ -128,17 +128,16 @@ def flag_sentence(flag: Mapping[str, Any], words: Words) -> str:
 
 
 def _facts(row: Mapping[str, Any], manifest: Manifest, words: Words) -> dict[str, Any]:
-    age = words.name("age_group", row["age_group"].casefold()) if row["age_group"] else words.strings("none")
     return {
         "left": [
             [words.strings("patient.center"), one_line(row["center"])],
             [words.strings("patient.diagnosis"), one_line(row["diagnosis"])],
-            [words.strings("patient.specimen"), one_line(words.name("specimen", row["specimen"].casefold()))],
+            [words.strings("patient.specimen"), one_line(words.stated("specimen", row["specimen"]))],
         ],
         "right": [
             [words.strings("patient.date"), manifest.created_utc[:10]],
             [words.strings("patient.bundle"), one_line(_bundle_name(manifest))],
-            [words.strings("patient.age_group"), one_line(age)],
+            [words.strings("patient.age_group"), one_line(words.stated("age_group", row["age_group"]))],
         ],
     }
 
@@ -211,8 +210,9 @@ def _excluded(row: Mapping[str, Any], words: Words) -> list[str]:
 def _method(row: Mapping[str, Any], words: Words) -> list[str]:
     lines = [words.strings("page.footer"), words.strings("method.cells")]
     if row["correction"] is not None:
-        lines.append(plain(words.text("method.correction", method=row["correction"])))
-    lines.append(words.strings("method.call"))
+        lines.append(plain(words.text("method.correction", method=words.name("correction", row["correction"]))))
+    if row["threshold"] is not None:
+        lines.append(words.strings("method.call"))
     return lines
 
 

@@ -112,7 +112,7 @@ def blast_part(row: Mapping[str, Any], words: Words) -> dict[str, Any]:
     key = "blasts.single" if least == most else "blasts.range"
     values = {"least": least} if least == most else {"least": least, "most": most}
     lead = {
-        "n_least": integer(row["who_n_least"]),
+        "least": words.count("called", row["who_n_least"]),
         "n_most": integer(row["who_n_most"]),
         "interval": words.interval(row["who_lower"], row["who_upper"]),
     }

@@ -130,7 +130,7 @@ class PatientRecord(_Record):
     me_reference_low: float | None
     me_reference_high: float | None
     who_declared: str | None = Field(description="apl, pure_erythroid_leukaemia, or null")
-    who_n_least: Count = Field(description="cells that surely are myeloid blasts after the WHO's definition")
+    who_n_least: Count = Field(description="cells called as codes that the WHO's definition counts as myeloid blasts")
     who_n_most: Count = Field(description="cells that may be")
     who_least: Share | None
     who_most: Share | None

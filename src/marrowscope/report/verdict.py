@@ -133,15 +133,20 @@ def _lymphoid_words(row: Mapping[str, Any], words: Words) -> Markup:
 def _figure(row: Mapping[str, Any], shown: Ratio, words: Words) -> str:
     if shown.share is None:
         return words.strings("ratio.no_ratio")
-    return words.percent(shown.share, 0 if row["correction_note"] == "none_called" else 1)
+    return words.percent(shown.share, 0 if _is_none_called(row) else 1)
 
 
 def _interval(row: Mapping[str, Any], shown: Ratio, words: Words) -> Markup | None:
     if shown.share is None or shown.lower is None:
         return None
-    if row["correction_note"] == "none_called":
+    if _is_none_called(row):
         return words.text("ratio.none_called", n=integer(row["n_countable"]), u=words.percent(shown.upper))
     return words.text("ratio.interval", interval=words.interval(shown.lower, shown.upper))
+
+
+def _is_none_called(row: Mapping[str, Any]) -> bool:
+    """Say whether 0 of n is told with the upper limit alone: as noted, or without a correction as counted."""
+    return row["correction_note"] == "none_called" or (row["corrected_ratio"] is None and row["n_cblc"] == 0)
 
 
 def remarks(row: Mapping[str, Any], words: Words) -> list[Markup]:

@@ -70,6 +70,11 @@ class Words:
         """Name a category; a laboratory's own takes the name of its vocabulary."""
         return self.strings.texts.get(f"category.{key}") or self.category_names.get(key, key)
 
+    def stated(self, kind: str, value: str | None) -> str:
+        """Give the word for what a user wrote of a ``kind`` such as specimen, in either case of letters."""
+        key = f"{kind}.{(value or '').strip().casefold()}"
+        return self.strings.texts.get(key) or value or self.strings("none")
+
     def name(self, kind: str, key: str | None) -> str:
         """Give the word for ``key`` of a ``kind`` such as lineage or reason; itself where there is none."""
         return self.strings.choose(kind, key) if key is None or self.has(f"{kind}.{key}") else key.replace("_", " ")
