@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from marrowscope.bundle import load_bundle
 from marrowscope.cli.main import app
 from marrowscope.demo import demonstration_bundle
-from marrowscope.errors import BundleError, InputError
+from marrowscope.errors import BundleError, CohortError, InputError
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.quantify.model import QUANTIFICATION_FILE, open_quantification
 from marrowscope.quantify_bundle import outcomes, quantify_bundle
@@ -51,7 +51,7 @@ def test_the_new_bundle_knows_its_rates_and_its_networks_are_the_same(measured: 
     assert bundle.spec.threshold == 0.3
     card = (measured / "CARD.md").read_text(encoding="utf-8")
     assert "## Error rates and threshold" in card
-    assert "Study threshold 0.300" in card
+    assert "Study threshold 0.300, given, not learned." in card
 
 
 def test_prediction_with_it_corrects_and_calls(measured: Path, cohort: Path, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_measuring_again_replaces_what_the_card_says(measured: Path, cohort: Pat
     again = quantify_bundle(measured, cohort, tmp_path / "again", threshold=0.4, config=CONFIG)
     card = (again.folder / "CARD.md").read_text(encoding="utf-8")
     assert card.count("## Error rates and threshold") == 1
-    assert "Study threshold 0.400" in card
+    assert "Study threshold 0.400, given" in card
     assert "0.300" not in card
 
 
@@ -84,6 +84,18 @@ def test_rates_that_were_changed_or_belong_to_other_kinds_are_refused(measured: 
             open_quantification(bundle)
     finally:
         path.write_text(content, encoding="utf-8")
+
+
+def test_cohort_with_one_image_under_two_patients_is_refused(cohort: Path, tmp_path: Path) -> None:
+    import shutil
+
+    faulty = tmp_path / "faulty"
+    shutil.copytree(cohort, faulty)
+    first, second = sorted(path for path in faulty.iterdir() if path.is_dir())[:2]
+    for path in first.glob("field_001.*"):
+        shutil.copyfile(path, second / path.name)
+    with pytest.raises(CohortError, match="faults that would lose data"):
+        quantify_bundle(demonstration_bundle(), faulty, tmp_path / "bundle", config=CONFIG)
 
 
 def test_cohort_without_annotations_is_refused_before_any_network_runs(cohort: Path, tmp_path: Path) -> None:
@@ -118,8 +130,22 @@ def test_cut_cells_are_left_out_and_cells_called_not_countable_are_not_counted()
             "predicted_cblc": [1, 1, 0, None],
         }
     )
-    cells = pl.DataFrame({"cell_id": ["a", "b", "c"], "is_countable": [True, True, False]})
-    found = outcomes(expert, cells, load_vocabulary())
-    assert found["counted"].to_list() == [True, False, False]
-    assert found["called_category"].to_list() == ["N", "N5", None]
-    assert found["called_cblc"].to_list() == [True, False, None]
+    cells = pl.DataFrame(
+        {"cell_id": ["a", "b", "c", "x"], "is_countable": [True, True, False, True], "category": ["N", "N", "N5", "N"]}
+    )
+    detections = pl.DataFrame(
+        {
+            "patient_id": ["P"] * 4,
+            "field_id": ["P/1"] * 4,
+            "cell_id": ["a", "x", "y", "z"],
+            "matched": [True, False, False, False],
+            "ignored": [False, False, True, False],
+            "is_cblc": [True, True, True, False],
+            "is_countable": [True, True, True, False],
+        }
+    )
+    found = outcomes(expert, detections, cells, load_vocabulary())
+    assert found["code"].to_list() == ["N", "N5", "N5", None]  # a contour nobody drew, counted as a blast
+    assert found["counted"].to_list() == [True, False, False, True]
+    assert found["called_category"].to_list() == ["N", "N5", None, "N"]
+    assert found["called_cblc"].to_list() == [True, False, None, True]

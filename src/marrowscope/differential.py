@@ -32,8 +32,13 @@ LYMPHOID = "lymphoid"
 CONDITIONS = {
     "apl": "apl",
     "acute promyelocytic leukaemia": "apl",
+    "acute promyelocytic leukemia": "apl",
+    "aml-m3": "apl",
+    "aml m3": "apl",
+    "急性早幼粒细胞白血病": "apl",
     "pel": "pure_erythroid_leukaemia",
     "pure erythroid leukaemia": "pure_erythroid_leukaemia",
+    "pure erythroid leukemia": "pure_erythroid_leukaemia",
 }
 """Stated diagnoses and subtypes, in small letters, that declare a condition of the vocabulary's ``who_blast_if``."""
 

@@ -72,10 +72,17 @@ def test_patients_without_a_diagnosis_learn_no_threshold() -> None:
     assert found.threshold.n_other == 10
 
 
+def test_diagnosis_of_one_or_two_patients_is_not_kept() -> None:
+    diagnoses: dict[str, str | None] = DIAGNOSES | {"C0": "control of Miller", "C1": "rare"}
+    found = fit_quantification(outcomes(SHARES), diagnoses, VOCABULARY, source="a test")
+    assert found.threshold is not None
+    assert (found.threshold.n_other, found.threshold.n_by_diagnosis) == (12, {"AML": 12, "control": 10})
+
+
 def test_given_threshold_is_taken_as_it_is() -> None:
     found = fit_quantification(outcomes(SHARES), DIAGNOSES, VOCABULARY, source="a test", threshold=0.31)
     assert found.threshold is not None
-    assert (found.threshold.value, found.threshold.lower, found.threshold.upper) == (0.31, 0.31, 0.31)
+    assert (found.threshold.value, found.threshold.lower, found.threshold.upper) == (0.31, None, None)
     assert found.threshold.learned_on == "given, not learned"
 
 

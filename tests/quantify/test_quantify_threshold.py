@@ -15,6 +15,8 @@ def test_threshold_of_separable_groups_is_the_middle_of_the_gap() -> None:
     assert found.value == pytest.approx(0.2)
     assert found.separable
     assert (found.sensitivity, found.specificity) == (1.0, 1.0)
+    assert found.lower is not None
+    assert found.upper is not None
     assert found.lower <= found.value <= found.upper
 
 

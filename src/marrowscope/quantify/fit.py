@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from marrowscope.vocabulary import Vocabulary
 
-MIN_PATIENTS = 3
+MIN_PATIENTS, FEWEST_OF_A_DIAGNOSIS = 3, 3
 _N_GROUPS = 10
 
 
@@ -93,7 +93,8 @@ def _learn(
     }
     values = np.array([ratios[patient] for patient in known])
     is_aml = np.array([diagnosis.casefold() in names for diagnosis in known.values()], dtype=bool)
-    diagnoses = pl.Series("diagnosis", list(known.values()), dtype=pl.String()).value_counts().sort("diagnosis")
+    named = pl.Series("diagnosis", list(known.values()), dtype=pl.String()).value_counts().sort("diagnosis")
+    diagnoses = named.filter(pl.col("count") >= FEWEST_OF_A_DIAGNOSIS)  # a rare text may name a person
     try:
         return (
             learn_threshold(values, is_aml, diagnoses=dict(diagnoses.iter_rows()), learned_on=source),
@@ -105,18 +106,7 @@ def _learn(
 
 def _given(threshold: float) -> StudyThreshold:
     """Take a threshold that a person chose: it has no interval, and nothing was learned."""
-    return StudyThreshold(
-        value=threshold,
-        lower=threshold,
-        upper=threshold,
-        youden=threshold,
-        separable=False,
-        sensitivity=None,
-        specificity=None,
-        n_aml=0,
-        n_other=0,
-        learned_on="given, not learned",
-    )
+    return StudyThreshold(value=threshold, learned_on="given, not learned")
 
 
 def _counts_by_patient(counted: pl.DataFrame) -> dict[str, PatientCounts]:

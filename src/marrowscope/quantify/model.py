@@ -38,6 +38,8 @@ class Quantification(StageConfig):
         if self.threshold is None:
             return f"{words} There is no study threshold: {self.threshold_missing or 'none was learned'}."
         found = self.threshold
+        if found.lower is None or found.upper is None:
+            return f"{words} Study threshold {found.value:.3f}, {found.learned_on}."
         return (
             f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
             f"{found.n_aml} patients with AML and {found.n_other} without."

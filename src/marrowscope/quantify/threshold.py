@@ -33,15 +33,17 @@ class StudyThreshold(StageConfig):
     """A frozen threshold and how it came about."""
 
     value: float = Field(ge=0, le=1, description="above it, a ratio is above the study threshold")
-    lower: float = Field(ge=0, le=1, description="95% interval, bootstrap over patients")
-    upper: float = Field(ge=0, le=1)
-    youden: float = Field(ge=0, le=1, description="threshold of the largest sensitivity + specificity, for comparison")
-    separable: bool = Field(description="a gap lies between the groups, and the value is its middle")
-    sensitivity: float | None = Field(description="on the patients it was learned on; none where it was given")
-    specificity: float | None
-    n_aml: int
-    n_other: int
-    n_by_diagnosis: dict[str, int] = Field(default_factory=dict)
+    lower: float | None = Field(default=None, ge=0, le=1, description="95% interval, bootstrap over patients")
+    upper: float | None = Field(default=None, ge=0, le=1, description="none for a threshold that was given")
+    youden: float | None = Field(
+        default=None, ge=0, le=1, description="threshold of the largest sensitivity + specificity, for comparison"
+    )
+    separable: bool = Field(default=False, description="a gap lies between the groups, and the value is its middle")
+    sensitivity: float | None = Field(default=None, description="on the patients it was learned on")
+    specificity: float | None = None
+    n_aml: int = 0
+    n_other: int = 0
+    n_by_diagnosis: dict[str, int] = Field(default_factory=dict, description="diagnoses of at least three patients")
     learned_on: str = Field(default="", description="whose ratios, in words")
 
 
@@ -73,7 +75,8 @@ def learn_threshold(
 ) -> StudyThreshold:
     """Learn the threshold from corrected ratios (n,) of patients, AML or not.
 
-    Raises ValueError with fewer than 10 patients on either side: a 95% specificity cannot be seen on fewer.
+    Raises ValueError with fewer than 10 patients on either side. With fewer than 20 patients without AML the wanted
+    specificity takes the largest of their ratios.
     """
     ratios, is_aml = np.asarray(ratios, dtype=np.float64), np.asarray(is_aml, dtype=bool)
     aml, other = ratios[is_aml], ratios[~is_aml]
@@ -140,8 +143,8 @@ def decide(
         return Call("no_call", "rates_too_close", None, depends_on_threshold=False)
     confidence = estimate.confidence_above(threshold.value)
     call = _side(confidence, rules)
-    others = {_side(estimate.confidence_above(end), rules) for end in (threshold.lower, threshold.upper)}
-    depends = others != {call}
+    ends = [end for end in (threshold.lower, threshold.upper) if end is not None]
+    depends = any(_side(estimate.confidence_above(end), rules) != call for end in ends)
     if call == "below" and lymphoid_share is not None and lymphoid_share > rules.max_lymphoid:
         return Call("withheld", "lymphoid", confidence, depends_on_threshold=depends)
     return Call(call, None, confidence, depends_on_threshold=depends)
