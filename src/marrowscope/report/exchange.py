@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.report.run_json import write_json
+from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.tables import REJECT_REASONS, read_table
 from marrowscope.vocabulary import load_vocabulary
 
@@ -42,6 +43,7 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
     UTF-8 with a byte order mark, without which spreadsheets misread names; a null is an empty cell, an empty text is
     a pair of quotes. Raises RunError when ``run_dir`` is no finished run.
     """
+    reportable_manifest(run_dir)
     folder = out or run_dir
     patients = read_table(run_dir / "patients.parquet", "patients")
     frames = {

@@ -20,9 +20,9 @@ from marrowscope.report.fhir_parts import Json, code, integer_part, percent, per
 from marrowscope.report.pages import file_names
 from marrowscope.report.pdf_document import flag_sentence
 from marrowscope.report.pdf_text import one_line, plain
+from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
 from marrowscope.report.words import load_words
-from marrowscope.runs import read_manifest
 from marrowscope.tables import read_table
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
 
     Raises RunError when ``run_dir`` is no finished run; nothing is written then.
     """
-    words, manifest = load_words(lang), read_manifest(run_dir)
+    words, manifest = load_words(lang), reportable_manifest(run_dir)
     patients = read_table(run_dir / "patients.parquet", "patients")
     names = file_names(patients["patient_id"])
     out = out or run_dir / "fhir"

@@ -28,9 +28,9 @@ from marrowscope.report.mark_words import words_by_cell
 from marrowscope.report.pages import PatientPage, file_names, patient_page
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pictures import FieldPicture, field_picture, shrink_factors
+from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
 from marrowscope.report.words import Words, load_words
-from marrowscope.runs import read_manifest
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class _Job:
 
     @cached_property
     def environment(self) -> jinja2.Environment:
-        return page_environment(read_manifest(self.run_dir), self.words)
+        return page_environment(reportable_manifest(self.run_dir), self.words)
 
     @cached_property
     def tables(self) -> PatientTables:

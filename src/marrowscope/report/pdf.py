@@ -29,8 +29,8 @@ from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
 from marrowscope.report.pictures import locate_image
+from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.words import load_words
-from marrowscope.runs import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +85,7 @@ def write_pdfs(
     has a character of a patient's data, RunError where ``run_dir`` is no finished run; nothing is written then.
     """
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
-    manifest = read_manifest(run_dir)
+    manifest = reportable_manifest(run_dir)
     tables = PatientTables(run_dir)
     pages = file_names(row["patient_id"] for row in tables.rows)
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}

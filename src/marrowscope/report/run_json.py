@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
-from marrowscope.runs import Manifest, read_manifest
+from marrowscope.runs import Manifest
 from marrowscope.tables import read_table
 from marrowscope.vocabulary import DATA_DIR
 
@@ -184,7 +185,7 @@ class RunDocument(_Record):
 
 def run_document(run_dir: Path) -> RunDocument:
     """Read a run into its document. Raises RunError when ``run_dir`` is no finished run."""
-    manifest = read_manifest(run_dir)
+    manifest = reportable_manifest(run_dir)
     return RunDocument.model_validate(
         {
             "research_use": load_strings()("research_use"),
