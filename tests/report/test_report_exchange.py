@@ -16,6 +16,7 @@ from marrowscope.cli.main import main
 from marrowscope.errors import RunError
 from marrowscope.records import Patient
 from marrowscope.report.exchange import flat_cells, neutralised, write_csv
+from marrowscope.report.fhir import write_fhir
 from marrowscope.report.run_json import (
     SCHEMA_PATH,
     CategoryShare,
@@ -201,3 +202,10 @@ def test_folder_that_is_no_run_is_refused(writer: Callable[[Path], object], tmp_
     with pytest.raises(RunError, match="run `marrowscope predict` first"):
         writer(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_text_of_a_csv_or_of_fhir_reorders_the_text_around_it(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient("P\u202e1", "A\u2067", "\u202e=AML\u2069")])
+    for path in (*write_csv(run.folder), *write_fhir(run.folder)):
+        assert not set("\u202e\u2067\u2069") & set(path.read_text(encoding="utf-8")), path.name
+    assert '"\'=AML"' in (run.folder / "patients.csv").read_text(encoding="utf-8")

@@ -372,3 +372,13 @@ def test_bounds_are_said_to_be_of_the_ratio_as_counted(fake_run: Callable[..., F
     assess_as(run, "P1")
     text = (write_report(run.folder).parent / "patients" / "P1.html").read_text(encoding="utf-8")
     assert "The ratio as counted, with all cells that are not countable as CBLC:" in text
+
+
+def test_no_users_text_reorders_the_page(fake_run: Callable[..., FakeRun]) -> None:
+    controls = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    run = fake_run([Patient(f"P{controls}1", f"A{controls}", f"AML{controls}D"), Patient("P2", "B", "AML")])
+    report = write_report(run.folder).parent
+    for path in report.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert not set(controls) & set(text), path.name
+    assert "AMLD" in (report / "index.html").read_text(encoding="utf-8")

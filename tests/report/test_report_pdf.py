@@ -475,6 +475,7 @@ def test_every_patient_has_a_file_of_its_own(fake_run: Callable[..., FakeRun]) -
         ("a\tb\nc\x00", "a b c"),
         (" W " * 60, ("W  " * 60).strip()),
         (None, ""),
+        ("a\u202eb\u2066c\u2069", "abc"),
     ],
 )
 def test_users_text_is_put_on_one_line(text: str | None, printed: str) -> None:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.palette import LINEAGE_COLORS
+from marrowscope.report.pdf_text import without_bidi
 from marrowscope.report.pictures import CELL_SPEC
 from marrowscope.report.verdict import CALL_SIGNS
 from marrowscope.report.words import integer
@@ -30,6 +31,7 @@ def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_in_order,
     )
     environment.filters.update(
         percent=words.percent, integer=integer, zip=lambda a, b: list(zip(a, b, strict=True)), base_name=base_name
@@ -49,6 +51,13 @@ def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
         script_hash=script_hash,
     )
     return environment
+
+
+def _in_order(value: object) -> object:
+    """Give what a template prints without characters that reorder the text around them; they come from users alone."""
+    if isinstance(value, Markup):
+        return Markup(without_bidi(value))  # noqa: S704  taking characters away adds no markup
+    return without_bidi(value) if isinstance(value, str) else value
 
 
 def asset(name: str) -> Markup:

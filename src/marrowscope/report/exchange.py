@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from marrowscope.report.pdf_text import BIDI_CONTROLS
 from marrowscope.report.run_json import write_json
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.tables import REJECT_REASONS, read_table
@@ -65,8 +66,11 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
 
 
 def neutralised(frame: pl.DataFrame) -> pl.DataFrame:
-    """Put an apostrophe before every text that a spreadsheet would run as a formula; plain numbers stay."""
-    text = pl.col(pl.String)
+    """Put an apostrophe before every text that a spreadsheet would run as a formula; plain numbers stay.
+
+    Characters that reorder the text around them are left out.
+    """
+    text = pl.col(pl.String).str.replace_all(f"[{BIDI_CONTROLS}]", "")
     runs = text.str.contains(FORMULA_START) & ~text.str.contains(PLAIN_NUMBER)
     return frame.with_columns(pl.when(runs).then(pl.lit("'") + text).otherwise(text).name.keep())
 
