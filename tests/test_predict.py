@@ -201,9 +201,15 @@ def test_exact_truth_leaves_out_cut_cells_and_counts_by_the_vocabulary(tmp_path:
     run, cohort = tmp_path / "run", tmp_path / "cohort"
     run.mkdir()
     cohort.mkdir()
-    counts = {"n_cblc": [1], "n_countable": [3], "cblc_ratio": [1 / 3], "corrected_ratio": [0.3]}
+    counts = {
+        "corrected_upper": [0.9],
+        "n_cblc": [1],
+        "n_countable": [3],
+        "cblc_ratio": [1 / 3],
+        "corrected_ratio": [0.3],
+        "corrected_lower": [0.1],
+    }
     names = {"patient_id": ["P1"], "center": ["S1"], "diagnosis": ["AML"], "call": ["above"]}
-    names |= {"corrected_lower": [0.1], "corrected_upper": [0.9]}
     pl.DataFrame(names | counts).write_parquet(run / "patients.parquet")
     codes = ["N", "N", "J1", "N5", "V", "M0"]
     cut = [False, True, False, False, False, False]

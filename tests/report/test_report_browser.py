@@ -238,6 +238,26 @@ def test_page_is_not_wider_than_the_window(opened: Callable[..., Page], name: st
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_cohort_table_fits_its_sheet_and_the_search_box_its_hint(opened: Callable[..., Page], lang: str) -> None:
+    page = opened("index.html", lang, width=1280)
+    page.evaluate("""() => {
+      for (const row of document.querySelectorAll("#cohort tbody tr")) {
+        row.cells[0].textContent = "simulated-patient-007";
+        row.cells[2].textContent = "reactive_leftshift";
+        row.cells[4].textContent = "1,234 of 2,345";
+      }
+    }""")
+    assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.scroll'))")
+    room = """e => {
+      const style = getComputedStyle(e), pen = document.createElement("canvas").getContext("2d");
+      pen.font = `${style.fontSize} ${style.fontFamily}`;
+      return e.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight)
+        - pen.measureText(e.placeholder).width;
+    }"""
+    assert page.locator(".filter input").evaluate(room) > 12, "the sign that clears the box takes some room too"
+
+
 @pytest.mark.parametrize("name", ["index.html", "patients/P1.html", "patients/P10.html"])
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("scheme", SCHEMES)
