@@ -136,7 +136,7 @@ def predict(
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
-            bundle=opened.provenance(),
+            bundle=opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {}),
             backend=engine.backend,
             device=engine.device,
             precision=engine.precision,

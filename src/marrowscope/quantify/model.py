@@ -32,17 +32,18 @@ class Quantification(StageConfig):
         """Say it in words, for a bundle's card."""
         rates = self.rates
         words = (
-            f"Error rates for the corrected ratio were measured on {rates.n_patients} patients ({self.source}), "
-            f"{sum(map(sum, rates.counted))} cells counted of {sum(map(sum, rates.annotated))}."
+            f"Error rates for the corrected ratio were measured on {self.source}: "
+            f"{sum(map(sum, rates.counted))} of {sum(map(sum, rates.annotated))} annotated cells were counted."
         )
         if self.threshold is None:
             return f"{words} There is no study threshold: {self.threshold_missing or 'none was learned'}."
         found = self.threshold
         if found.lower is None or found.upper is None:
             return f"{words} Study threshold {found.value:.3f}, {found.learned_on}."
+        named = ", ".join(f"{name} {n}" for name, n in found.n_by_diagnosis.items())
         return (
             f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
-            f"{found.n_aml} patients with AML and {found.n_other} without."
+            f"{found.n_aml} patients with AML and {found.n_other} without ({named or 'diagnoses not kept'})."
         )
 
     def as_json(self) -> bytes:
