@@ -167,8 +167,8 @@ PATIENTS: dict[str, pl.DataType] = {
     "me_upper": pl.Float64(),
     "me_reference_low": pl.Float64(),
     "me_reference_high": pl.Float64(),
-    # Myeloid blast estimate after the WHO's definition, a range: from cells that are surely of its codes to those that
-    # may be. The limits are of the sampling alone.
+    # Myeloid blast estimate after the WHO's definition, a range: from cells called as its codes to those that may be
+    # of them. The limits are of the sampling alone.
     "who_declared": pl.String(),  # apl, pure_erythroid_leukaemia, or null
     "who_n_least": pl.Int64(),
     "who_n_most": pl.Int64(),

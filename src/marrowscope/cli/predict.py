@@ -57,9 +57,14 @@ def predict(
             progress=advance,
         )
     if report:
+        from marrowscope.errors import RunError
         from marrowscope.report import write_report
 
-        write_report(out, workers=2)
+        try:
+            write_report(out, workers=2)
+        except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
+            report = False
+            typer.echo(f"No report: {error}", err=True)
     counts = prediction.manifest.counts
     if as_json:
         typer.echo(counts.model_dump_json(indent=2))
