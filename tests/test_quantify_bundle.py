@@ -130,22 +130,8 @@ def test_cut_cells_are_left_out_and_cells_called_not_countable_are_not_counted()
             "predicted_cblc": [1, 1, 0, None],
         }
     )
-    cells = pl.DataFrame(
-        {"cell_id": ["a", "b", "c", "x"], "is_countable": [True, True, False, True], "category": ["N", "N", "N5", "N"]}
-    )
-    detections = pl.DataFrame(
-        {
-            "patient_id": ["P"] * 4,
-            "field_id": ["P/1"] * 4,
-            "cell_id": ["a", "x", "y", "z"],
-            "matched": [True, False, False, False],
-            "ignored": [False, False, True, False],
-            "is_cblc": [True, True, True, False],
-            "is_countable": [True, True, True, False],
-        }
-    )
-    found = outcomes(expert, detections, cells, load_vocabulary())
-    assert found["code"].to_list() == ["N", "N5", "N5", None]  # a contour nobody drew, counted as a blast
-    assert found["counted"].to_list() == [True, False, False, True]
-    assert found["called_category"].to_list() == ["N", "N5", None, "N"]
-    assert found["called_cblc"].to_list() == [True, False, None, True]
+    cells = pl.DataFrame({"cell_id": ["a", "b", "c"], "is_countable": [True, True, False]})
+    found = outcomes(expert, cells, load_vocabulary())
+    assert found["counted"].to_list() == [True, False, False]
+    assert found["called_category"].to_list() == ["N", "N5", None]
+    assert found["called_cblc"].to_list() == [True, False, None]

@@ -63,7 +63,7 @@ def quantify_bundle(
     with tempfile.TemporaryDirectory(prefix="marrowscope-quantify-") as scratch:
         run = predict([cohort], opened, Path(scratch) / "run", config=config, progress=progress)
         linked = link_cells(run.fields, run.cells, read.patients, fields, opened.vocabulary)
-    cells = outcomes(linked.expert, linked.detections, run.cells, opened.vocabulary)
+    cells = outcomes(linked.expert, run.cells, opened.vocabulary)
     n_patients = cells["patient_id"].n_unique()
     try:
         found = fit_quantification(
@@ -91,19 +91,17 @@ def _without_rates(bundle: Bundle) -> Bundle:
     return replace(bundle, spec=bundle.spec.model_copy(update={"files": files}))
 
 
-def outcomes(
-    expert: pl.DataFrame, detections: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabulary
-) -> pl.DataFrame:
-    """Give a row per expert cell with what became of it, and one per counted contour that no expert drew (no code).
+def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
+    """Give a row per expert cell with what became of it; cells cut by the image's edge are no cells of the count.
 
-    Cells cut by the image's edge are no cells of the count. ``expert`` and ``detections`` are the tables of
-    ``evaluate.link.link_cells``, ``run_cells`` the cells table of the run.
+    Contours that no expert drew have no row: most are cells that were left out or outlined otherwise (in blood-aml, where
+    many polygons enclose the nucleus alone, one counted contour in eight), and would pass for impurities. ``expert`` is
+    the table of ``evaluate.link.link_cells``, ``run_cells`` the cells table of the run.
     """
     categories = list(vocabulary.categories)
-    calls = run_cells.select("cell_id", "is_countable", "category")
-    drawn = (
+    return (
         expert.filter(~pl.col("cut"))
-        .join(calls, on="cell_id", how="left")
+        .join(run_cells.select("cell_id", "is_countable"), on="cell_id", how="left")
         .select(
             "patient_id",
             "field_id",
@@ -115,19 +113,6 @@ def outcomes(
             (pl.col("predicted_cblc") == 1).alias("called_cblc"),
         )
     )
-    undrawn = (
-        detections.filter(~pl.col("matched") & ~pl.col("ignored") & pl.col("is_countable"))
-        .join(run_cells.select("cell_id", "category"), on="cell_id", how="left")
-        .select(
-            "patient_id",
-            "field_id",
-            pl.lit(None, pl.String()).alias("code"),
-            pl.lit(value=True).alias("counted"),
-            pl.col("category").alias("called_category"),
-            pl.col("is_cblc").alias("called_cblc"),
-        )
-    )
-    return pl.concat([drawn, undrawn])
 
 
 def _centers(fields: list[Field]) -> str:
