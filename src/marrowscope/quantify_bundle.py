@@ -94,10 +94,9 @@ def _without_rates(bundle: Bundle) -> Bundle:
 def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
     """Give a row per expert cell with what became of it; cells cut by the image's edge are no cells of the count.
 
-    Contours that no expert drew have no row: most are cells that were left out or outlined otherwise, and would pass for
-    impurities (in blood-aml, where many polygons enclose the nucleus alone, they are one counted contour in eleven).
-    ``expert`` is
-    the table of ``evaluate.link.link_cells``, ``run_cells`` the cells table of the run.
+    Contours that no expert drew have no row: most are cells that were left out or outlined otherwise, and would pass
+    for impurities (in blood-aml, where many polygons enclose the nucleus alone, one counted contour in eleven).
+    ``expert`` is the table of ``evaluate.link.link_cells``, ``run_cells`` the cells table of the run.
     """
     categories = list(vocabulary.categories)
     return (
