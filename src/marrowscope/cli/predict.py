@@ -70,7 +70,7 @@ def predict(
         typer.echo(counts.model_dump_json(indent=2))
     else:
         typer.echo(
-            f"{counts.cells} cells of {counts.patients} patients in {counts.images_read} images: "
+            f"{counts.cells} cells of {counts.patients} patient{'s' if counts.patients != 1 else ''} in {counts.images_read} images: "
             f"{counts.cblc} CBLC of {counts.countable} countable; {sum(counts.rejected.values())} contours rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
