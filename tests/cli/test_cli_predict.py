@@ -66,7 +66,7 @@ def test_corrupt_image_is_named_and_the_exit_code_says_so(
     assert run(*arguments, "--no-report") == 1
     printed = capsys.readouterr()
     assert "bad.jpg: found an image that ends too early; copy or export it again" in printed.err
-    assert "of 1 patients in 1 images" in printed.out
+    assert "of 1 patient in 1 image:" in printed.out
     assert (out / "manifest.json").is_file()
 
 

@@ -69,9 +69,11 @@ def predict(
     if as_json:
         typer.echo(counts.model_dump_json(indent=2))
     else:
+        patients, images = _counted(counts.patients, "patient"), _counted(counts.images_read, "image")
+        rejected = _counted(sum(counts.rejected.values()), "contour")
         typer.echo(
-            f"{counts.cells} cells of {counts.patients} patient{'s' if counts.patients != 1 else ''} in {counts.images_read} images: "
-            f"{counts.cblc} CBLC of {counts.countable} countable; {sum(counts.rejected.values())} contours rejected."
+            f"{_counted(counts.cells, 'cell')} of {patients} in {images}: "
+            f"{counts.cblc} CBLC of {counts.countable} countable; {rejected} rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
     if prediction.manifest.bundle.get("demonstration"):
@@ -84,3 +86,7 @@ def predict(
         typer.echo(f"Not predicted: {failure['error']}", err=True)
     if counts.images_failed or counts.left_out:
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
