@@ -25,24 +25,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from marrowscope import __version__
-from marrowscope.calibration import (
-    CALIBRATION_NAME,
-    CROSSFIT_NAME,
-    Calibration,
-    binary_event,
-    calibration_figures,
-    nested_calibration,
-    reliability_table,
-    trained_labels,
-)
+from marrowscope.calibration import CALIBRATION_NAME, CROSSFIT_NAME
 from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
 from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.fit import fit_classifier
-from marrowscope.held_out import MISSED_NAME, OOF_NAME
+from marrowscope.fold_calibration import calibrate_folds
+from marrowscope.held_out import MISSED_NAME, OOF_NAME, fold_folder
 from marrowscope.imaging import sha256_file
 from marrowscope.runs import installed_versions
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
@@ -51,10 +42,9 @@ from marrowscope.train.out_of_fold import predict_table, read_priors
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
+    from marrowscope.calibration import Calibration
     from marrowscope.cohort.folds import Role
     from marrowscope.records import JsonDict
     from marrowscope.train.config import ClassifierConfig, Source
@@ -139,11 +129,11 @@ def join_folds(out: Path) -> CrossFit:
             "them with `marrowscope train classifier --folds ... --fold` or copy their folders here"
         )
         raise RunError(message)
-    fits = {fold: _read_json(_folder(out, fold) / FIT_NAME) for fold in numbers}
+    fits = {fold: _read_json(fold_folder(out, fold) / FIT_NAME) for fold in numbers}
     for fold, fit in fits.items():
-        _check_member(_folder(out, fold), fit, record)
-        _check_left_out(read_split(_folder(out, fold) / SPLIT_NAME), assigned, fold)
-    cells = pl.concat([pl.read_parquet(_folder(out, fold) / OOF_NAME) for fold in numbers])
+        _check_member(fold_folder(out, fold), fit, record)
+        _check_left_out(read_split(fold_folder(out, fold) / SPLIT_NAME), assigned, fold)
+    cells = pl.concat([pl.read_parquet(fold_folder(out, fold) / OOF_NAME) for fold in numbers])
     _check_cells(cells, assigned, out)
     cells.write_parquet(out / OOF_NAME)
     calibration = _calibrate(cells, out, numbers)
@@ -177,7 +167,7 @@ def _fit_fold(
     """Train one fold and predict its patients; oof.parquet, written last, says that the fold is finished."""
     roles = fold_roles(assigned, fold, _patients(crop_set.cells), config.validation_fraction, config.seed)
     _check_left_out(roles, assigned, fold)
-    folder = _folder(out, fold)
+    folder = fold_folder(out, fold)
     with tempfile.TemporaryDirectory(prefix="marrowscope-fold-") as scratch:
         split = Path(scratch) / SPLIT_NAME
         write_split(split, roles)
@@ -211,52 +201,12 @@ def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | Non
 
 def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibration:
     """Fit the temperatures on every out-of-fold cell, and write them with their nested figures by center."""
-    priors = {fold: read_priors(_folder(out, fold) / CLASSIFIER_NAME) for fold in numbers}
-    folds = cells["fold"].to_numpy()
-    place = np.searchsorted(np.array(numbers), folds)
-    heads, figures, bins = {}, [], []
-    for head in ("cblc", "countable", "category"):
-        implied, wanted = (
-            np.stack([getattr(priors[fold][1][head], name) for fold in numbers])[place]
-            for name in ("implied", "wanted")
-        )
-        labels = cells[f"label_{head}"].to_numpy()
-        logits = cells[f"logp_{head}"].to_numpy().astype(np.float64)
-        heads[head], before, after = nested_calibration(logits, labels, folds, implied, wanted)
-        known = trained_labels(labels, implied)
-        for center, rows in _groups(cells["center"], known):
-            n = {"n_cells": len(rows), "n_patients": cells["patient_id"][rows].n_unique()}
-            (nll_before, ece_before), (nll_after, ece_after) = (
-                calibration_figures(values[rows], labels[rows]) for values in (before, after)
-            )
-            figures.append(
-                {"head": head, "center": center, **n, "nll_before": nll_before, "nll_after": nll_after}
-                | {"ece_before": ece_before, "ece_after": ece_after}
-            )
-            for state, values in (("before", before), ("after", after)):
-                table = reliability_table(*binary_event(values[rows], labels[rows]))
-                bins += [
-                    {"head": head, "center": center, "calibration": state, "bin": index}
-                    | {name: getattr(row, name) for name in row.__slots__}
-                    for index, row in enumerate(table)
-                ]
-    calibration = Calibration(
-        source=cells["source"][0],
-        n_patients=cells["patient_id"].n_unique(),
-        members={_folder(out, fold).name: priors[fold][0] for fold in numbers},
-        heads=heads,
-    )
-    pl.DataFrame(figures).write_csv(out / CALIBRATION_TABLE)
-    pl.DataFrame(bins).write_csv(out / RELIABILITY_TABLE)
+    priors = {fold_folder(out, fold).name: read_priors(fold_folder(out, fold) / CLASSIFIER_NAME) for fold in numbers}
+    calibration, figures, bins = calibrate_folds(cells, numbers, priors)
+    figures.write_csv(out / CALIBRATION_TABLE)
+    bins.write_csv(out / RELIABILITY_TABLE)
     _write_json(out / CALIBRATION_NAME, calibration.model_dump(mode="json"))
     return calibration
-
-
-def _groups(centers: pl.Series, known: NDArray[np.bool_]) -> Iterable[tuple[str, NDArray[np.int64]]]:
-    """Give the rows of all known cells, then those of each center by name."""
-    yield "all", np.flatnonzero(known)
-    for center in centers.unique().sort().to_list():
-        yield center, np.flatnonzero(known & (centers == center).to_numpy())
 
 
 def _source(crop_set: CropSet) -> Source:
@@ -277,12 +227,8 @@ def _members(assigned: Mapping[str, int | None], fold: int) -> set[str]:
     return {patient for patient, given in assigned.items() if given == fold}
 
 
-def _folder(out: Path, fold: int) -> Path:
-    return out / f"fold-{fold}"
-
-
 def _is_finished(out: Path, fold: int) -> bool:
-    return (_folder(out, fold) / OOF_NAME).is_file()
+    return (fold_folder(out, fold) / OOF_NAME).is_file()
 
 
 def _describe(

@@ -39,6 +39,11 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 
 
+def fold_folder(crossfit: Path, fold: int) -> Path:
+    """Folder of one fold's training inside a cross-fit folder."""
+    return crossfit / f"fold-{fold}"
+
+
 def crossfit_cells(
     folder: Path, calibration: Calibration | None, decision_tau: float | None, vocabulary: Vocabulary
 ) -> tuple[pl.DataFrame, dict[str, str | None]]:
@@ -52,7 +57,12 @@ def crossfit_cells(
     labelled = cells.filter(pl.col("expert_code").is_not_null())
     temperatures = calibration.temperatures() if calibration else {}
     parts = [
-        _called(part, read_priors(folder / f"fold-{fold}" / CLASSIFIER_NAME, decision_tau)[1], temperatures, vocabulary)
+        _called(
+            part,
+            read_priors(fold_folder(folder, int(fold)) / CLASSIFIER_NAME, decision_tau)[1],
+            temperatures,
+            vocabulary,
+        )
         for (fold,), part in labelled.group_by("fold", maintain_order=True)
     ]
     missed = folder / MISSED_NAME
