@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from marrowscope.runs import Manifest
 
 
-def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
-    """Give the templates of the package in one language."""
-    environment = jinja2.Environment(
+def template_environment() -> jinja2.Environment:
+    """Give the templates of the package: every value escaped and in reading order, every unknown name an error."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("marrowscope.report"),
         autoescape=True,
         trim_blocks=True,
@@ -33,6 +33,11 @@ def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=_in_order,
     )
+
+
+def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
+    """Give the templates with what a run's pages share, in one language."""
+    environment = template_environment()
     environment.filters.update(
         percent=words.percent, integer=integer, zip=lambda a, b: list(zip(a, b, strict=True)), base_name=base_name
     )

@@ -13,20 +13,22 @@ from hashlib import sha256
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import polars as pl
 from markupsafe import Markup
 
 from marrowscope.errors import InputError
+from marrowscope.report.environment import asset, template_environment
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_figures import ALL_EXPERT, FEW_PATIENTS, FIGURES, MATCHED, CenterTables
-from marrowscope.report.html import RESEARCH_USE, asset
+from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.plot import STYLE, Drawing
 from marrowscope.tables import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import jinja2
 
 SCHEMA_VERSION = 1
 ALL_CENTERS = "all centers"
@@ -328,13 +330,7 @@ def _read_normal_blasts(path: Path) -> dict[str, Any]:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("marrowscope.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = template_environment()
     environment.filters["three"] = lambda value: "" if value is None else f"{value:.3f}"
     environment.filters["percent"] = lambda value, digits=1: "none" if value is None else f"{100 * value:.{digits}f}%"
     environment.filters["inline"] = lambda drawing: Markup(drawing.inline())  # noqa: S704  escaped while drawn
