@@ -60,7 +60,6 @@ class World:
     patient_spread: float = 0.5
     recall_spread: float = 0.4
     field_correlation: float = 0.04
-    category_error: float = 0.2
 
 
 def make_world(rng: np.random.Generator) -> World:
@@ -120,26 +119,11 @@ def split(cells: int, fields: int) -> RealArray:
     return np.array([cells // fields + (index < cells % fields) for index in range(fields)], dtype=float)
 
 
-def kinds_called(rng: np.random.Generator, world: World, counted: RealArray, called: RealArray) -> RealArray:
-    """Give the confusion (called kind, true kind): right for 1 - error of the cells called on their own side."""
-    confusion = np.zeros((len(KINDS), len(KINDS)))
-    for kind, (n, x) in enumerate(zip(counted.astype(int), called.astype(int), strict=True)):
-        for side, cells in ((True, x), (False, n - x)):
-            same = np.equal(IS_CBLC, side)
-            spread = same / same.sum()
-            if IS_CBLC[kind] == side:
-                spread = world.category_error * spread
-                spread[kind] += 1 - world.category_error
-            confusion[:, kind] += rng.multinomial(cells, spread)
-    return confusion
-
-
 def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> ErrorRates:
     """Measure the rates on a cohort of its own: diagnoses by their weights, 300-600 cells in 15 fields each."""
     names = list(DIAGNOSES)
     weights = np.array([DIAGNOSES[name].get("weight", 1.0) for name in names], dtype=float)
     tables: dict[str, list[tuple[int, ...]]] = {"annotated": [], "counted": [], "called": []}
-    confusion = np.zeros((len(KINDS), len(KINDS)))
     x_fields, n_fields = [], []
     wrongly, wrong_calls = [], np.zeros(len(KINDS))
     for name in rng.choice(names, n_patients, p=weights / weights.sum()):
@@ -149,7 +133,6 @@ def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> Er
         annotated, counted, called = observe(rng, world, shares, cells)
         for key, values in (("annotated", annotated), ("counted", counted), ("called", called)):
             tables[key].append(tuple(int(value) for value in values.sum(axis=0)))
-        confusion += kinds_called(rng, world, counted.sum(axis=0), called.sum(axis=0))
         extra, extra_called = impurities(rng, world, counted)
         wrongly.append(int(extra.sum()))
         wrong_calls += spread_calls(rng, extra.sum(), extra_called.sum())
@@ -160,7 +143,6 @@ def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> Er
         annotated=tuple(tables["annotated"]),
         counted=tuple(tables["counted"]),
         called=tuple(tables["called"]),
-        confusion=tuple(tuple(int(value) for value in row) for row in confusion),
         correlation=pooled_correlation(x_fields, n_fields),
         wrongly_counted=tuple(wrongly),
         wrong_calls=tuple(int(value) for value in wrong_calls),

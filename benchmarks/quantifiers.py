@@ -28,14 +28,13 @@ import cv2
 import numpy as np
 import polars as pl
 
-from marrowscope.assess import patient_counts
 from marrowscope.bundle import load_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.demo import demonstration_bundle
 from marrowscope.evaluate.link import link_cells
 from marrowscope.imaging import read_image, write_image
 from marrowscope.quantify.correct import adjusted_ratio, composition, expected_maximum, undo_detection
-from marrowscope.quantify.estimate import estimate_ratio
+from marrowscope.quantify.estimate import count_fields, estimate_ratio
 from marrowscope.quantify.fit import fit_quantification
 from marrowscope.quantify.rates import Kind, kinds_of
 from marrowscope.quantify.threshold import StudyThreshold, decide, learn_threshold
@@ -192,7 +191,9 @@ def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int
     kind = np.array([KINDS.index(Kind(VOCABULARY.codes[code].category, VOCABULARY.codes[code].cblc))
                      for code in counted["code"]])  # fmt: skip
     within = np.array([_share_cblc(kind, truth, category) for category in VOCABULARY.categories])
-    confusion = np.asarray(rates.confusion, dtype=float)
+    confusion = np.zeros((len(KINDS), len(KINDS)))
+    for (category, cblc), true in zip(counted.select("called_category", "called_cblc").iter_rows(), kind, strict=True):
+        confusion[KINDS.index(Kind(category, cblc)), true] += 1
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = confusion / confusion.sum(axis=0)
     recalls = [
@@ -207,7 +208,7 @@ def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int
         found = counted_cells(cells)
         x = found["is_cblc"].to_numpy().mean()
         soft, by_category = found["p"].to_numpy(), np.array(found["p_all"].to_list())
-        counts = patient_counts(found)
+        counts = count_fields(found, "is_cblc")
         shares = composition(called_kinds(found), columns)
         estimates = {
             "raw": float(x),
@@ -261,7 +262,7 @@ def call_all(
         for index in range(n_each):
             cells = virtual_patient(rng, tested, f"{diagnosis}{index}", diagnosis)
             found = counted_cells(cells)
-            counts = patient_counts(found)
+            counts = count_fields(found, "is_cblc")
             estimate = estimate_ratio(counts, learned.rates)
             lymphoid = float((found["category"] == "L").mean())  # type: ignore[arg-type]
             call = decide(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from marrowscope.assess import assess_patients, patient_counts
+from marrowscope.assess import assess_patients
+from marrowscope.quantify.estimate import count_fields
 from marrowscope.quantify.model import Quantification
 from marrowscope.quantify.threshold import StudyThreshold
 from marrowscope.records import Patient
@@ -85,6 +86,6 @@ def test_large_correction_is_flagged() -> None:
 
 def test_counts_are_by_field() -> None:
     _, cells = tables({"P": (30, 60, 10)}, fields=5)
-    counts = patient_counts(cells)
+    counts = count_fields(cells, "is_cblc")
     assert counts.countable_by_field.tolist() == [20.0] * 5
     assert counts.cblc_by_field.tolist() == [6.0] * 5

@@ -14,7 +14,7 @@ from marrowscope.aggregate import aggregate_patient
 from marrowscope.clusters import ASSUMED_CORRELATION
 from marrowscope.differential import nucleated_differential
 from marrowscope.flags import FlagRules, patient_flags
-from marrowscope.quantify.estimate import METHOD, PatientCounts, estimate_ratio
+from marrowscope.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.quantify.threshold import decide
 from marrowscope.tables import conform
 from marrowscope.vocabulary import load_reference_ranges
@@ -69,7 +69,7 @@ def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: 
         "threshold_lower": threshold.lower if threshold else None,
         "threshold_upper": threshold.upper if threshold else None,
     }
-    counts = patient_counts(kept)
+    counts = count_fields(kept.filter("is_countable"), "is_cblc")
     n_fields = len(counts.countable_by_field)
     if n_fields == 0:
         no_call = {"call": "no_call", "call_reason": "no_countable_cell"} if threshold else {}
@@ -99,16 +99,6 @@ def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: 
         "call_reason": call.reason,
         "call_depends_on_threshold": call.depends_on_threshold,
     }
-
-
-def patient_counts(kept: pl.DataFrame) -> PatientCounts:
-    """Count a patient's countable cells by field; ``kept`` are the cells that were classified."""
-    countable = kept.filter("is_countable")
-    by_field = countable.group_by("field_id", maintain_order=True).agg(pl.col("is_cblc").sum(), pl.len().alias("n"))
-    return PatientCounts(
-        cblc_by_field=by_field["is_cblc"].to_numpy().astype(np.float64),
-        countable_by_field=by_field["n"].to_numpy().astype(np.float64),
-    )
 
 
 def _number(value: float) -> float | None:

@@ -171,7 +171,7 @@ def export_bundle(
         spec = _specify(description, vocabulary, members, opened.config, calibration)
         if quantification and quantification.threshold:
             spec = spec.model_copy(update={"threshold": quantification.threshold.value})
-        measured = quantification.sentence() if quantification else not_measured
+        measured = quantification.card() if quantification else not_measured
         files: dict[str, Path | bytes] = {
             **{graph.name: graph for graph in graphs},
             **segmenter_files,

@@ -81,7 +81,7 @@ def quantify_bundle(
     spec = opened.spec.model_copy(update={"threshold": found.threshold.value if found.threshold else None})
     files: dict[str, Path | bytes] = {name: opened.folder / name for name in opened.spec.files}
     return write_bundle(
-        out, spec, files | {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.sentence()).encode()}
+        out, spec, files | {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.card()).encode()}
     )
 
 
@@ -120,8 +120,8 @@ def _centers(fields: list[Field]) -> str:
     return f"{n_centers} center{'s' if n_centers > 1 else ''}"
 
 
-def _card(card: str, sentence: str) -> str:
+def _card(card: str, measured: str) -> str:
     """Say it in the bundle's card, in place of what stood there."""
     if _SECTION.search(card):
-        return _SECTION.sub(lambda found: f"{found.group(1)}{sentence}\n", card)
-    return f"{card.rstrip()}\n\n## Error rates and threshold\n\n{sentence}\n"
+        return _SECTION.sub(lambda found: f"{found.group(1)}{measured}\n", card)
+    return f"{card.rstrip()}\n\n## Error rates and threshold\n\n{measured}\n"

@@ -39,7 +39,6 @@ def make_rates(
     rng = np.random.default_rng(seed)
     annotated = np.zeros((n_patients, len(KINDS)), dtype=int)
     counted, called = annotated.copy(), annotated.copy()
-    confusion = np.zeros((len(KINDS), len(KINDS)), dtype=int)
     for patient in range(n_patients):
         for kind, rate in by_kind.items():
             own = rng.beta(rate * (1 / spread - 1), (1 - rate) * (1 / spread - 1)) if spread else rate
@@ -47,18 +46,13 @@ def make_rates(
             counted[patient, kind] = round(cells * found[0 if IS_CBLC[kind] else 1])
             n = counted[patient, kind]
             called[patient, kind] = rng.binomial(n, own) if spread else round(n * own)
-            x = called[patient, kind]
-            right, wrong = (x, n - x) if IS_CBLC[kind] else (n - x, x)
-            confusion[kind, kind] += right
-            confusion[N5 if IS_CBLC[kind] else N, kind] += wrong
-    tables = (tuple(tuple(int(v) for v in row) for row in table) for table in (annotated, counted, called, confusion))
-    first, second, third, fourth = tables
+    tables = (tuple(tuple(int(v) for v in row) for row in table) for table in (annotated, counted, called))
+    first, second, third = tables
     return ErrorRates(
         kinds=KINDS,
         annotated=first,
         counted=second,
         called=third,
-        confusion=fourth,
         correlation=0.02,
         wrongly_counted=(0,) * n_patients,
         wrong_calls=(0,) * len(KINDS),

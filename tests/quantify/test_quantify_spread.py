@@ -39,11 +39,6 @@ def test_few_patients_leave_the_spread_uncertain_and_many_do_not() -> None:
     assert widths[0] > 2 * widths[1]
 
 
-def test_parameters_fitted_to_the_same_patients_widen_the_spread() -> None:
-    x, n = patients(np.random.default_rng(3), 20, 0.8, 0.05)
-    assert spread_of_patients(x, n, 0.8 * n, fitted=8) > spread_of_patients(x, n, 0.8 * n, fitted=1)
-
-
 def test_patients_without_a_cell_add_nothing_and_one_patient_tells_nothing() -> None:
     x, n = patients(np.random.default_rng(4), 30, 0.7, 0.05)
     more = spread_of_patients(np.append(x, 0.0), np.append(n, 0.0), np.append(0.7 * n, 0.0))

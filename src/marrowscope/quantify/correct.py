@@ -11,7 +11,8 @@ and in what they take for granted about the patient.
   2002;14:21), for two classes or for all categories. It needs the prior that the probabilities imply.
 * ``composition``: the shares of kinds of cells that make the observed calls likeliest, from the matrix of call rates.
 
-Shares are 0-1. Nothing here knows of uncertainty: see ``interval``.
+Shares are 0-1. Nothing here knows of uncertainty: see ``estimate``, which takes the first. The others stand here to be
+compared with it (benchmarks/quantifiers.py): they erred more.
 """
 
 from __future__ import annotations
@@ -75,21 +76,20 @@ def expected_maximum(probabilities: NDArray[np.floating[Any]], prior: RealArray)
     return np.asarray(shares, dtype=np.float64)
 
 
-def composition(called: RealArray, rates: RealArray, usual: RealArray | None = None, weight: float = 0.0) -> RealArray:
+def composition(called: RealArray, rates: RealArray) -> RealArray:
     """Shares (k,) of the true kinds that make the ``called`` cells (c,), a number for each call, likeliest.
 
     ``rates`` (c, k): how often each kind gets each call, columns sum to 1. A mixture of multinomials, fitted by
-    expectation-maximisation (Dempster, Laird, Rubin, J R Stat Soc B 1977;39:1); ``usual`` shares count as ``weight``
-    cells beside the patient's (a Dirichlet prior). A kind without a rate (a column of NaN) gets no share.
+    expectation-maximisation (Dempster, Laird, Rubin, J R Stat Soc B 1977;39:1). A kind without a rate (a column of NaN)
+    gets no share; without a cell all kinds have the same.
     """
     known = np.asarray(np.isfinite(rates).all(axis=0), dtype=bool)
     system = np.where(known, np.nan_to_num(rates), 0.0)
-    prior = weight * (np.where(known, usual, 0.0) if usual is not None else np.zeros(rates.shape[1]))
     shares: RealArray = known / max(int(known.sum()), 1)
     for _ in range(_MAX_STEPS):
         expected = system @ shares
         weights = np.divide(called, expected, out=np.zeros(len(expected)), where=expected > 0)
-        new = shares * (weights @ system) + prior
+        new = shares * (weights @ system)
         total = new.sum()
         if total <= 0:
             return shares

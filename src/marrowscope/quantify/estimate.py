@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from marrowscope.clusters import design_effect
@@ -39,6 +40,14 @@ class PatientCounts:
 
     cblc_by_field: RealArray
     countable_by_field: RealArray
+
+
+def count_fields(countable: pl.DataFrame, called: str) -> PatientCounts:
+    """Count one patient's countable cells by field; ``called`` names the column that says which are called CBLC."""
+    by_field = countable.group_by("field_id", maintain_order=True).agg(
+        pl.col(called).sum().alias("x"), pl.len().alias("n")
+    )
+    return PatientCounts(by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)

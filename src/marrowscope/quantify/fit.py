@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.clusters import pooled_correlation
-from marrowscope.quantify.estimate import PatientCounts, estimate_ratio
+from marrowscope.quantify.estimate import count_fields, estimate_ratio
 from marrowscope.quantify.model import Quantification
 from marrowscope.quantify.rates import TRUTH_COLUMNS, fit_error_rates
 from marrowscope.quantify.threshold import StudyThreshold, learn_threshold
@@ -20,6 +20,7 @@ from marrowscope.quantify.threshold import StudyThreshold, learn_threshold
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from marrowscope.quantify.estimate import PatientCounts
     from marrowscope.vocabulary import Vocabulary
 
 MIN_PATIENTS, FEWEST_OF_A_DIAGNOSIS = 3, 3
@@ -49,7 +50,10 @@ def fit_quantification(
             "how patients differ cannot be seen on fewer"
         )
         raise ValueError(message)
-    counts = _counts_by_patient(counted)
+    counts = {
+        str(patient): count_fields(frame, "called_cblc")
+        for (patient,), frame in counted.group_by("patient_id", maintain_order=True)
+    }
     correlation = pooled_correlation(
         [item.cblc_by_field for item in counts.values()], [item.countable_by_field for item in counts.values()]
     )
@@ -107,16 +111,3 @@ def _learn(
 def _given(threshold: float) -> StudyThreshold:
     """Take a threshold that a person chose: it has no interval, and nothing was learned."""
     return StudyThreshold(value=threshold, learned_on="given, not learned")
-
-
-def _counts_by_patient(counted: pl.DataFrame) -> dict[str, PatientCounts]:
-    """Count each patient's counted cells as a prediction would, whatever the expert called them."""
-    found: dict[str, PatientCounts] = {}
-    for (patient,), frame in counted.group_by("patient_id", maintain_order=True):
-        by_field = frame.group_by("field_id", maintain_order=True).agg(
-            pl.col("called_cblc").sum().alias("x"), pl.len().alias("n")
-        )
-        found[str(patient)] = PatientCounts(
-            by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64)
-        )
-    return found

@@ -29,7 +29,7 @@ class Quantification(StageConfig):
     call_rules: CallRules = Field(default_factory=CallRules)
 
     def sentence(self) -> str:
-        """Say it in words, for a bundle's card."""
+        """Say in words whom rates and threshold come from."""
         rates = self.rates
         words = (
             f"Error rates for the corrected ratio were measured on {self.source}: "
@@ -45,6 +45,19 @@ class Quantification(StageConfig):
             f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
             f"{found.n_aml} patients with AML and {found.n_other} without ({named or 'diagnoses not kept'})."
         )
+
+    def card(self) -> str:
+        """Give what a bundle's card says: the sentence, and the rates by kind of cell as a Markdown table."""
+        lines = [
+            self.sentence(),
+            "",
+            "| category | CBLC | annotated cells | counted | of these called CBLC |",
+            "|---|---|---|---|---|",
+        ]
+        for kind, annotated, counted, called in self.rates.by_kind():
+            share = f"{100 * called / counted:.1f}%" if counted else "-"
+            lines.append(f"| {kind.category} | {'yes' if kind.cblc else 'no'} | {annotated} | {counted} | {share} |")
+        return "\n".join(lines)
 
     def as_json(self) -> bytes:
         """Give the content of ``quantification.json``."""

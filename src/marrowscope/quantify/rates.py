@@ -50,25 +50,20 @@ class ErrorRates(StageConfig):
     annotated: Table = Field(description="cells an expert outlined, by patient and kind")
     counted: Table = Field(description="of those, found, kept by the quality rules and called countable")
     called: Table = Field(description="of those counted, called CBLC")
-    confusion: Table = Field(description="counted cells of all patients, by called kind (rows) and true kind (columns)")
     wrongly_counted: tuple[int, ...] = Field(description="not countable cells, counted all the same, by patient")
     wrong_calls: tuple[int, ...] = Field(description="called kinds of those cells")
     correlation: float = Field(ge=0, le=1, description="intra-class correlation of CBLC calls within a field")
 
-    @property
-    def n_patients(self) -> int:
-        """Patients the rates were measured on."""
-        return len(self.counted)
+    def by_kind(self) -> list[tuple[Kind, int, int, int]]:
+        """Give each kind that has cells, with its annotated, counted and called ones over all patients."""
+        sums = (_real(table).sum(axis=0).astype(int) for table in (self.annotated, self.counted, self.called))
+        rows = zip(self.kinds, *(column.tolist() for column in sums), strict=True)
+        return [row for row in rows if row[1]]
 
     @property
     def is_cblc(self) -> NDArray[np.bool_]:
         """Which kinds are CBLC, (k,)."""
         return np.array([kind.cblc for kind in self.kinds], dtype=bool)
-
-    @property
-    def sides(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """The kinds that are CBLC, and the others."""
-        return self.is_cblc, ~self.is_cblc
 
     def by_patient(self, name: str, *, cblc: bool) -> RealArray:
         """Cells (patients,) of a table (``annotated``, ``counted``, ``called``), of CBLC or of the others."""
@@ -132,7 +127,6 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
     patients = cells["patient_id"].unique().sort().to_list()
     row_of = {patient: row for row, patient in enumerate(patients)}
     annotated, counted, called = (np.zeros((len(patients), len(kinds)), dtype=np.int64) for _ in range(3))
-    confusion = np.zeros((len(kinds), len(kinds)), dtype=np.int64)
     wrongly, wrong_calls = np.zeros(len(patients), dtype=np.int64), np.zeros(len(kinds), dtype=np.int64)
     for row in cells.select(TRUTH_COLUMNS).iter_rows(named=True):
         kind = code_kind.get(row["code"])
@@ -146,13 +140,12 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
         if row["counted"]:
             counted[here] += 1
             called[here] += bool(row["called_cblc"])
-            confusion[place[Kind(row["called_category"], bool(row["called_cblc"]))], kind] += 1
     if not counted.sum():
         message = f"found {len(cells)} cells and none of them counted, expected cells that the classifier found"
         raise ValueError(message)
-    tables = (tuple(map(tuple, table.tolist())) for table in (annotated, counted, called, confusion))
+    tables = (tuple(map(tuple, table.tolist())) for table in (annotated, counted, called))
     return ErrorRates(
-        **dict(zip(("annotated", "counted", "called", "confusion"), tables, strict=True)),
+        **dict(zip(("annotated", "counted", "called"), tables, strict=True)),
         kinds=kinds,
         correlation=correlation,
         wrongly_counted=tuple(wrongly.tolist()),
