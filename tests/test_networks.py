@@ -1,5 +1,6 @@
 """Runtimes behind one face: equal answers, stated precision, errors that say what to do."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from marrowscope.errors import BundleError, ConfigError, DependencyError
 from marrowscope.networks import (
     BACKENDS,
+    PRECISIONS,
     available_backends,
     available_devices,
+    capabilities,
     choose_backend,
     open_network,
 )
@@ -100,3 +103,34 @@ def test_unknown_backend_device_and_file(classifier: Path, backend: str, tmp_pat
 
 def test_devices_are_listed(backend: str) -> None:
     assert "CPU" in available_devices(backend)
+
+
+def test_images_are_taken_as_they_are_and_scaled_in_the_graph(classifier: Path, backend: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    network = open_network(classifier, backend)
+    floats = images.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    for name, expected in network.run({"image": floats}).items():
+        np.testing.assert_allclose(network.run_images(images)[name], expected, atol=1e-5)
+
+
+def test_streams_run_at_once_and_give_what_one_gives(classifier: Path, backend: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 96, 96, 3), dtype=np.uint8)
+    alone = open_network(classifier, backend, threads=1)
+    expected = [alone.run_images(batch)["p_category"] for batch in images]
+    network = open_network(classifier, backend, threads=3, streams=3)
+    with ThreadPoolExecutor(6) as pool:
+        found = [outputs["p_category"] for outputs in pool.map(network.run_images, images)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_any_number_of_shapes_is_taken(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "segmenter.onnx"
+    path.write_bytes(segmenter_graph(np.ones((1, 7, 4), np.float32), np.ones((1, 2, 8, 8), np.float32)))
+    network = open_network(path, backend)
+    for width in [32 * n for n in range(1, 14)] * 2:
+        assert network.run_images(np.zeros((1, 32, width, 3), np.uint8))["output0"].shape == (1, 7, 4)
+
+
+def test_precisions_of_a_device_are_named(backend: str) -> None:
+    assert set(capabilities(backend)) <= set(PRECISIONS)
+    assert "f32" in capabilities(backend)

@@ -104,16 +104,30 @@ class Bundle:
         return _members(self.spec.files)
 
     def open_segmenter(
-        self, backend: str = "auto", device: str = "auto", precision: str = "f32", threads: int | None = None
+        self,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "f32",
+        *,
+        threads: int | None = None,
+        streams: int = 1,
     ) -> Network:
-        """Load the segmenter's graph."""
-        return open_network(self.folder / SEGMENTER_FILE, backend, device, precision, threads)
+        """Load the segmenter's graph; see ``open_network``."""
+        path = self.folder / SEGMENTER_FILE
+        return open_network(path, backend, device, precision, threads=threads, streams=streams)
 
     def open_classifiers(
-        self, backend: str = "auto", device: str = "auto", precision: str = "f32", threads: int | None = None
+        self,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "f32",
+        *,
+        threads: int | None = None,
+        streams: int = 1,
     ) -> list[Network]:
-        """Load every member of the ensemble, in order."""
-        return [open_network(self.folder / name, backend, device, precision, threads) for name in self.classifier_files]
+        """Load every member of the ensemble, in order; see ``open_network``."""
+        paths = [self.folder / name for name in self.classifier_files]
+        return [open_network(path, backend, device, precision, threads=threads, streams=streams) for path in paths]
 
     def provenance(self) -> dict[str, Any]:
         """Give what a manifest says about the bundle: names, versions and hashes."""

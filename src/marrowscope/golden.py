@@ -86,8 +86,8 @@ def check_golden(
 ) -> GoldenResult:
     """Run the golden sample of ``bundle`` here. Raises BundleError when the bundle has none or it is broken."""
     expected = _read(bundle)
-    segmenter = bundle.open_segmenter(backend, device, precision, threads)
-    classifiers = bundle.open_classifiers(backend, device, precision, threads)
+    segmenter = bundle.open_segmenter(backend, device, precision, threads=threads)
+    classifiers = bundle.open_classifiers(backend, device, precision, threads=threads)
     found = _run(segmenter, classifiers, expected["segmenter_input"], expected["crops"])
     same_grid = found["output0"].shape == expected["output0"].shape
     likely = expected["output0"][0, 4] >= _BOX_SCORE

@@ -1,13 +1,22 @@
 """ONNX graphs, run by OpenVINO or ONNX Runtime behind one small face.
 
-Invariant: float32 means float32 on both. OpenVINO's CPU plugin picks bf16 where the processor has it unless it is
-told otherwise, so the precision is always set, and what was set stands in ``Network.precision``.
+A network is opened for a number of streams: that many threads may run it at once, each run on its share of the
+threads. One-thread streams, as many as there are cores, keep a machine busy without oversubscribing it, and what they
+compute does not depend on how many there are. OpenVINO compiles a graph for each shape of its input: a graph for all
+shapes is 8% slower in bf16, and where it rounds otherwise a field's cells would depend on the fields before it.
+
+Invariants: float32 means float32 on both runtimes. OpenVINO's CPU plugin picks bf16 where the processor has it unless
+it is told otherwise, so the precision is always set, and what was set stands in ``Network.precision``. An input gives
+the same bits whatever else is in its batch.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections import OrderedDict
+from queue import SimpleQueue
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,16 +29,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from marrowscope.records import ImageArray
+
 BACKENDS = ("openvino", "onnxruntime")
 """Runtimes in the order of preference: OpenVINO is 2.4 times faster on a CPU, ONNX Runtime is on every platform."""
 
-PRECISIONS = ("f32", "bf16", "f16")
+PRECISIONS = ("f32", "bf16", "f16", "int8")
+"""``int8`` is a graph of its own with quantised layers; the layers that stay float are computed in bf16 or f32."""
+
 _ORT_QUIET = 3
 _ORT_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_ORT_PRECISIONS = ("f32", "int8")
+_OPENVINO_CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16", "int8": "INT8"}
+_MAX_SHAPES = 8
+"""Shapes a graph is kept compiled for, the last used; compiling one takes 0.25 s."""
+_ANY_SHAPE = ()
 
 
 class Network(Protocol):
-    """A loaded graph and the way it is run."""
+    """A loaded graph and the way it is run; as many threads as it has streams may run it at once, others wait."""
 
     @property
     def backend(self) -> str:
@@ -41,7 +59,7 @@ class Network(Protocol):
 
     @property
     def precision(self) -> str:
-        """``f32``, ``bf16`` or ``f16``: what the arithmetic is done in."""
+        """One of PRECISIONS: what the arithmetic is done in."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -50,19 +68,21 @@ class Network(Protocol):
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run once: input name to array, output name to array of its own memory."""
 
+    def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
+        """Run once on RGB images (n, h, w, 3) uint8; the graph's one input is (n, 3, h, w), 0 to 1."""
+
 
 class OnnxRuntimeNetwork:
-    """A graph in ONNX Runtime; float32 only."""
+    """A graph in ONNX Runtime; float32, but for the layers that the graph itself quantises."""
 
     backend = "onnxruntime"
-    precision = "f32"
 
-    def __init__(self, path: Path, device: str, threads: int | None) -> None:
+    def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
         import onnxruntime  # noqa: PLC0415 - a runtime is imported when it is used, and only then
 
-        name = "cpu" if device == "auto" else device.lower()
-        provider = _ORT_PROVIDERS.get(name)
         available = onnxruntime.get_available_providers()
+        name = ("cuda" if _ORT_PROVIDERS["cuda"] in available else "cpu") if device == "auto" else device.lower()
+        provider = _ORT_PROVIDERS.get(name)
         if provider not in available:
             known = [word for word, entry in _ORT_PROVIDERS.items() if entry in available]
             message = f"device {device!r}: ONNX Runtime here has {', '.join(known)}; choose one of them or auto"
@@ -70,56 +90,121 @@ class OnnxRuntimeNetwork:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ORT_QUIET
         if threads is not None:
-            options.intra_op_num_threads = threads
+            options.intra_op_num_threads = max(1, threads // streams)
         # Sums in an order that depends on the thread count would move a cell between two runs.
         options.use_deterministic_compute = True
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:
             raise _not_loaded(path, self.backend, error) from error
-        self.device = name.upper()
+        # Without a usable card the runtime falls back to the processor and says so in its log alone.
+        used = self._session.get_providers()[0]
+        self.device = next(word for word, entry in _ORT_PROVIDERS.items() if entry == used).upper()
+        self.precision = precision
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run``."""
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
 
+    def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
+        """Run once; see ``Network.run_images``."""
+        batch = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+        return self.run({self._input: batch})
+
 
 class OpenVinoNetwork:
-    """A graph in OpenVINO, its arithmetic pinned to ``precision``."""
+    """A graph in OpenVINO, its arithmetic pinned to ``precision``; compiled when it is first run."""
 
     backend = "openvino"
 
-    def __init__(self, path: Path, device: str, precision: str, threads: int | None) -> None:
+    def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
         import openvino  # noqa: PLC0415 - a runtime is imported when it is used, and only then
 
-        core = openvino.Core()
+        self._core = openvino.Core()
         name = "CPU" if device == "auto" else device.upper()
-        if name.split(".")[0] not in {entry.split(".")[0] for entry in core.available_devices}:
-            message = f"device {device!r}: OpenVINO here has {', '.join(core.available_devices)}; choose one or auto"
+        if name.split(".")[0] not in {entry.split(".")[0] for entry in self._core.available_devices}:
+            here = ", ".join(self._core.available_devices)
+            message = f"device {device!r}: OpenVINO here has {here}; choose one or auto"
             raise ConfigError(message)
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        if threads is not None and name == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = threads
-        try:
-            model = core.read_model(str(path))
-            self._compiled = core.compile_model(model, name, settings)
-        except Exception as error:
-            raise _not_loaded(path, self.backend, error) from error
-        self._request = self._compiled.create_infer_request()
+        self._path, self._streams = path, streams
         self.device = name
         self.precision = precision
+        self._settings = self._openvino_settings(threads)
+        try:
+            model = self._core.read_model(str(path))
+        except Exception as error:
+            raise _not_loaded(path, self.backend, error) from error
         self.metadata: Mapping[str, str] = _openvino_metadata(model)
-        self._outputs = [output.get_any_name() for output in self._compiled.outputs]
+        self._lock = Lock()
+        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run``."""
-        self._request.infer(dict(inputs))
-        return {
-            name: np.array(self._request.get_output_tensor(index).data, dtype=np.float32)
-            for index, name in enumerate(self._outputs)
-        }
+        return self._for_shape(_ANY_SHAPE).infer(dict(inputs))
+
+    def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
+        """Run once; see ``Network.run_images``. The conversion to 0-1 is part of the compiled graph."""
+        return self._for_shape(images.shape).infer({0: np.ascontiguousarray(images)})
+
+    def _openvino_settings(self, threads: int | None) -> dict[str, Any]:
+        """Give the settings a graph is compiled with; what stays float in an int8 graph is bf16 where that is there."""
+        in_floats = self.precision
+        if self.precision == "int8":
+            in_floats = "bf16" if "bf16" in _openvino_capabilities(self._core, self.device) else "f32"
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": in_floats}
+        if self._streams > 1:
+            settings["NUM_STREAMS"] = self._streams
+        else:
+            settings["PERFORMANCE_HINT"] = "LATENCY"
+        if threads is not None and self.device == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        return settings
+
+    def _for_shape(self, shape: tuple[int, ...]) -> _Compiled:
+        """Give the graph compiled for images of ``shape`` (n, h, w, 3) uint8; for _ANY_SHAPE it takes floats."""
+        with self._lock:
+            if shape not in self._compiled:
+                self._compiled[shape] = self._compile(shape)
+                while len(self._compiled) > _MAX_SHAPES:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(shape)
+            return self._compiled[shape]
+
+    def _compile(self, shape: tuple[int, ...]) -> _Compiled:
+        import openvino  # noqa: PLC0415
+
+        try:
+            model = self._core.read_model(str(self._path))
+            if shape:
+                model = _with_image_input(openvino, model)
+                model.reshape({0: list(shape)})
+            return _Compiled(self._core.compile_model(model, self.device, self._settings), self._streams)
+        except Exception as error:
+            raise _not_loaded(self._path, self.backend, error) from error
+
+
+class _Compiled:
+    """A compiled OpenVINO graph and its requests, one a stream."""
+
+    def __init__(self, compiled: Any, streams: int) -> None:  # noqa: ANN401 - openvino is untyped here
+        self._names = [output.get_any_name() for output in compiled.outputs]
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(streams):
+            self._requests.put(compiled.create_infer_request())
+
+    def infer(self, inputs: Mapping[Any, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        request = self._requests.get()
+        try:
+            request.infer(inputs, share_inputs=True)
+            return {
+                name: np.array(request.get_output_tensor(index).data, dtype=np.float32)
+                for index, name in enumerate(self._names)
+            }
+        finally:
+            self._requests.put(request)
 
 
 def open_network(
@@ -127,9 +212,13 @@ def open_network(
     backend: str = "auto",
     device: str = "auto",
     precision: str = "f32",
+    *,
     threads: int | None = None,
+    streams: int = 1,
 ) -> Network:
     """Load an ONNX graph. ``auto`` is OpenVINO where it is installed, and its CPU.
+
+    ``threads`` are shared by the ``streams``; None leaves their number to the runtime.
 
     Raises BundleError for a file that is no graph, ConfigError for a device or precision that is not there, and
     DependencyError for a backend that is not installed.
@@ -142,11 +231,11 @@ def open_network(
         message = f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}"
         raise ConfigError(message)
     if chosen == "openvino":
-        return OpenVinoNetwork(path, device, precision, threads)
-    if precision != "f32":
+        return OpenVinoNetwork(path, device, precision, threads, streams)
+    if precision not in _ORT_PRECISIONS:
         message = f"precision {precision!r}: ONNX Runtime computes in f32 here; choose f32 or the openvino backend"
         raise ConfigError(message)
-    return OnnxRuntimeNetwork(path, device, threads)
+    return OnnxRuntimeNetwork(path, device, precision, threads, streams)
 
 
 def available_backends() -> tuple[str, ...]:
@@ -176,6 +265,29 @@ def available_devices(backend: str) -> tuple[str, ...]:
         return tuple(runtime.Core().available_devices)
     providers = runtime.get_available_providers()
     return tuple(name.upper() for name, provider in _ORT_PROVIDERS.items() if provider in providers)
+
+
+def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
+    """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantised graph besides."""
+    if choose_backend(backend) != "openvino":
+        return _ORT_PRECISIONS
+    core = importlib.import_module("openvino").Core()
+    return _openvino_capabilities(core, "CPU" if device == "auto" else device.upper())
+
+
+def _openvino_capabilities(core: Any, device: str) -> tuple[str, ...]:  # noqa: ANN401 - openvino is untyped here
+    found = set(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
+    return tuple(name for name in PRECISIONS if _OPENVINO_CAPABILITIES[name] in found)
+
+
+def _with_image_input(openvino: Any, model: Any) -> Any:  # noqa: ANN401 - openvino is untyped here
+    """Let the graph take (n, h, w, 3) uint8 in place of (n, 3, h, w) from 0 to 1."""
+    prepared = openvino.preprocess.PrePostProcessor(model)
+    entry = prepared.input(0)
+    entry.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    entry.preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    entry.model().set_layout(openvino.Layout("NCHW"))
+    return prepared.build()
 
 
 def _openvino_metadata(model: Any) -> dict[str, str]:  # noqa: ANN401 - openvino is untyped here

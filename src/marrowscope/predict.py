@@ -173,10 +173,10 @@ class CellEngine:
             if bundle.spec.stain_reference
             else None
         )
-        options = (config.backend, config.device, config.precision, config.threads)
-        network = bundle.open_segmenter(*options)
+        options = (config.backend, config.device, config.precision)
+        network = bundle.open_segmenter(*options, threads=config.threads)
         self._segmenter = Segmenter.from_bundle(bundle, network)
-        self._members: list[Network] = bundle.open_classifiers(*options)
+        self._members: list[Network] = bundle.open_classifiers(*options, threads=config.threads)
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
 
     def run(self, images: Sequence[InputImage], progress: Callable[[int, int], None] | None = None) -> _Rows:
