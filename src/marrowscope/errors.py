@@ -42,7 +42,12 @@ class VocabularyError(InputError):
 
 
 class ImageError(InputError):
-    """An image cannot be read."""
+    """An image cannot be read; ``fault`` holds the parts of the sentence where the reader knows them."""
+
+    def __init__(self, message: str, fault: Fault | None = None) -> None:
+        """Keep the fault beside the message."""
+        super().__init__(message)
+        self.fault = fault
 
 
 class ScaleError(InputError):

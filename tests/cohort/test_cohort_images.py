@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from marrowscope.cohort.images import examine_image, header_size, metadata_scale
-from marrowscope.imaging import decode_image
+from marrowscope.cohort.images import examine_image, metadata_scale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,37 +37,40 @@ def png_with(kind: bytes, body: bytes) -> bytes:
     return data[:33] + chunk + data[33:]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_header_size_agrees_with_decoding(suffix: str) -> None:
-    data = encoded(suffix)
-    height, width = decode_image(data, "f").shape[:2]
-    assert header_size(data) == (width, height) == (53, 37)
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
+def test_size_from_the_header_agrees_with_decoding(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"f{suffix}"
+    path.write_bytes(encoded(suffix))
+    read, decoded = (examine_image(path, "f", decode=decode) for decode in (False, True))
+    assert read == decoded
+    assert (read.width_px, read.height_px) == (53, 37)
 
 
-def test_progressive_jpeg() -> None:
-    data = cv2.imencode(".jpg", IMAGE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
-    assert header_size(data) == (53, 37)
-
-
-@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".webp"])
-def test_other_formats_have_to_be_decoded(suffix: str) -> None:
-    assert header_size(encoded(suffix)) is None
-
-
-def test_exif_may_rotate_so_the_header_is_not_trusted(tmp_path: Path) -> None:
+def test_size_of_a_rotated_photograph_is_that_of_the_upright_picture(tmp_path: Path) -> None:
     data = encoded(".jpg")
     orientation = b"Exif\x00\x00" + b"MM\x00*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
-    rotated = data[:2] + b"\xff\xe1" + struct.pack(">H", len(orientation) + 2) + orientation + data[2:]
-    assert header_size(rotated) is None
     path = tmp_path / "f.jpg"
-    path.write_bytes(rotated)
-    file = examine_image(path, "f.jpg", decode=False)
-    assert (file.width_px, file.height_px) == (37, 53)
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(orientation) + 2) + orientation + data[2:])
+    read, decoded = (examine_image(path, "f.jpg", decode=decode) for decode in (False, True))
+    assert read == decoded
+    assert (read.width_px, read.height_px) == (37, 53)
 
 
-@pytest.mark.parametrize("data", [b"\xff\xd8", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"", b"\xff\xd8\x00\x00\x00"])
-def test_broken_headers_have_no_size(data: bytes) -> None:
-    assert header_size(data) is None
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"%PDF-1.7", "f: found no readable image but a PDF document, expected one of JPEG"),
+        (b"\xff\xd8\xff\xe0", "f: found 4 bytes that do not decode, expected a complete image"),
+        (b"\x89PNG\r\n\x1a\n", "f: found 8 bytes that do not decode, expected a complete image"),
+    ],
+)
+def test_file_that_gives_no_picture_is_a_fault(data: bytes, sentence: str, decode: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    (tmp_path / "f").write_bytes(data)
+    file = examine_image(tmp_path / "f", "f", decode=decode)
+    assert file.fault is not None
+    assert file.fault.sentence().startswith(sentence)
+    assert (file.width_px, file.height_px) == (0, 0)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

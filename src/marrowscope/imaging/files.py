@@ -1,4 +1,4 @@
-"""Images at the edge: read, hash, write. Inside the package an image is RGB uint8 (height, width, 3)."""
+"""Image files by path: which names count as images, their hash, reading and writing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import cv2
-import numpy as np
 
 from marrowscope.errors import ImageError
+from marrowscope.imaging.decode import decode_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
-_JPEG_START, _JPEG_START_OF_SCAN, _JPEG_END_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 def is_image_path(path: Path) -> bool:
@@ -34,44 +32,6 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content as 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def decode_image(data: bytes, where: str) -> ImageArray:
-    """Decode the bytes of an image file to RGB uint8 (height, width, 3), EXIF rotation applied.
-
-    Raises ImageError naming ``where`` when the bytes are no complete image.
-    """
-    if not data:
-        message = f"{where}: found an empty file, expected an image; export the image again or remove it"
-        raise ImageError(message)
-    if _is_truncated(data):
-        message = f"{where}: found an image that ends too early; copy or export it again"
-        raise ImageError(message)
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:
-        message = f"{where}: the image cannot be decoded ({error.err}); export the image again or remove it"
-        raise ImageError(message) from error
-    if decoded is None:
-        message = (
-            f"{where}: found no readable image, expected one of {', '.join(sorted(IMAGE_SUFFIXES))}; "
-            "export the image again or remove it"
-        )
-        raise ImageError(message)
-    return np.ascontiguousarray(decoded, dtype=np.uint8)
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Say whether a JPEG or PNG lacks its end: decoders fill the missing part with grey and say nothing.
-
-    A marker cannot occur inside a JPEG's coded pixels, so a complete file has its last end-of-image marker behind its
-    last start-of-scan marker, whatever thumbnails it carries.
-    """
-    if data.startswith(_JPEG_START):
-        return data.rfind(_JPEG_END_OF_IMAGE) < data.rfind(_JPEG_START_OF_SCAN)
-    if data.startswith(_PNG_START):
-        return _PNG_END not in data
-    return False
 
 
 def read_image(path: Path) -> ImageArray:
