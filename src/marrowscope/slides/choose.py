@@ -1,0 +1,166 @@
+"""Which regions of a slide are worth reading: well spread, in focus, with nucleated cells.
+
+Steps: map the overview; measure every region of the plan on the maps; skip what is empty, thick, full of a particle or
+without nuclei; rank the rest by nuclei per area times the empty slide between them; look at the best at full
+resolution, where their nuclei lie, and skip those out of focus. Nothing is random. Every region of the plan is in the
+result with its measures and, where it is skipped, the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from marrowscope.errors import ImageError, ScaleError
+from marrowscope.slides.measures import map_overview, sharpness
+from marrowscope.slides.regions import Region, plan_regions, window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marrowscope.slides.config import SlideConfig
+    from marrowscope.slides.measures import Mask, OverviewMaps
+    from marrowscope.slides.slide import Slide
+
+SkipReason = Literal["empty", "particle", "thick", "few_nuclei", "blurred", "unreadable", "not_judged"]
+"""``not_judged``: enough better regions; ``unreadable``: its pixels are damaged."""
+
+_SHARP_QUANTILE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRegion:
+    """A region with what was measured on its core (shares 0-1 of its area) and why it is skipped, if it is.
+
+    ``score`` is nuclei_share x clear_share; ``sharpness`` (1/um) is None where it was not looked at, NaN without edges.
+    """
+
+    region: Region
+    score: float
+    reason_skipped: SkipReason | None
+    clear_share: float
+    nuclei_share: float
+    solid_share: float
+    sharpness: float | None = None
+
+
+def choose_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = None) -> list[Region]:
+    """Give the regions to read, the best first; see ``rank_regions``."""
+    ranked = rank_regions(slide, config, um_per_px)
+    return [item.region for item in ranked if item.reason_skipped is None]
+
+
+def rank_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = None) -> list[RankedRegion]:
+    """Rank all regions of the slide's plan: those to read, the best first, then those skipped in the plan's order.
+
+    ``um_per_px`` is the slide's scale where it is known better than the slide states it. Raises ScaleError where there
+    is none, and ImageError where the overview cannot be read.
+    """
+    scale = slide_scale(slide, um_per_px)
+    plan = plan_regions(slide.width_px, slide.height_px, scale, config)
+    picture, factor = slide.overview(config.overview_um_per_px / scale)
+    maps = map_overview(picture, scale * factor, config)
+    measured = [_measure(region, maps, factor, config) for region in plan]
+    candidates = [index for index, item in enumerate(measured) if item.reason_skipped is None]
+    candidates.sort(key=lambda index: -measured[index].score)
+    for index in candidates[config.max_judged :]:
+        measured[index] = replace(measured[index], reason_skipped="not_judged")
+    candidates = candidates[: config.max_judged]
+    for index in candidates:
+        side_px = config.sample_um / scale
+        samples = sample_windows(plan[index], maps.nuclei, factor, side_px=side_px, n_samples=config.n_samples)
+        try:
+            value = _least_sharpness(slide, samples, scale)
+        except ImageError:
+            measured[index] = replace(measured[index], reason_skipped="unreadable")
+        else:
+            measured[index] = replace(measured[index], sharpness=value)
+    limit = _sharpness_limit([measured[index].sharpness for index in candidates], config)
+    for index in candidates:
+        item = measured[index]
+        if item.sharpness is not None and not item.sharpness >= limit:
+            measured[index] = replace(item, reason_skipped="blurred")
+    to_read = [measured[index] for index in candidates if measured[index].reason_skipped is None]
+    return to_read + [item for item in measured if item.reason_skipped is not None]
+
+
+def slide_scale(slide: Slide, um_per_px: float | None = None) -> float:
+    """Give ``um_per_px``, else the scale the slide states; ScaleError where there is neither."""
+    scale = um_per_px or slide.um_per_px
+    if scale is None:
+        message = (
+            "the slide states no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or set "
+            "--um-per-px"
+        )
+        raise ScaleError(message)
+    return scale
+
+
+def _measure(region: Region, maps: OverviewMaps, factor: float, config: SlideConfig) -> RankedRegion:
+    """Measure one region's core on the maps."""
+    rows, columns = _on_map(region, factor, maps.clear)
+    clear, nuclei, particle, thick = (
+        float(np.mean(layer[rows, columns])) for layer in (maps.clear, maps.nuclei, maps.particle, maps.thick)
+    )
+    reason: SkipReason | None = None
+    if clear > config.max_empty_share:
+        reason = "empty"
+    elif particle + thick > config.max_solid_share:
+        reason = "particle" if particle > thick else "thick"
+    elif clear < config.min_clear_share:
+        reason = "thick"
+    elif nuclei < config.min_nuclei_share:
+        reason = "few_nuclei"
+    return RankedRegion(region, nuclei * clear, reason, clear, nuclei, particle + thick)
+
+
+def _on_map(region: Region, factor: float, layer: Mask) -> tuple[slice, slice]:
+    """Rows and columns of a map that lie under the region's core, one at least."""
+    spans = []
+    for low, high, length in ((region.y0, region.y1, layer.shape[0]), (region.x0, region.x1, layer.shape[1])):
+        first = min(int(low / factor), length - 1)
+        spans.append(slice(first, min(max(first + 1, round(high / factor)), length)))
+    return spans[0], spans[1]
+
+
+def _least_sharpness(slide: Slide, samples: Sequence[Region], um_per_px: float) -> float:
+    """Sharpness of the least sharp sample; one without edges says nothing, and where none has any it is NaN."""
+    values = [sharpness(slide.read(sample), um_per_px) for sample in samples]
+    known = [value for value in values if not np.isnan(value)]
+    return min(known) if known else float("nan")
+
+
+def sample_windows(region: Region, nuclei: Mask, factor: float, *, side_px: float, n_samples: int) -> list[Region]:
+    """Place up to ``n_samples`` windows of ``side_px`` in the region's core where most nuclei are, none twice.
+
+    ``nuclei`` is a map whose pixels are ``factor`` wide. A core smaller than a window is one window.
+    """
+    rows, columns = _on_map(region, factor, nuclei)
+    remaining = nuclei[rows, columns].astype(np.float32)
+    cells = [max(1, min(round(side_px / factor), length)) for length in remaining.shape]
+    windows: list[Region] = []
+    for _ in range(n_samples):
+        sums = cv2.boxFilter(
+            remaining, cv2.CV_32F, (cells[1], cells[0]), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT
+        )
+        sums = np.asarray(sums)[: remaining.shape[0] - cells[0] + 1, : remaining.shape[1] - cells[1] + 1]
+        row, column = (int(value) for value in np.unravel_index(int(np.argmax(sums)), sums.shape))
+        if windows and sums[row, column] <= 0:
+            break
+        remaining[row : row + cells[0], column : column + cells[1]] = 0
+        side_x, side_y = (min(round(side_px), length) for length in (region.x1 - region.x0, region.y1 - region.y0))
+        x0 = min(max(region.x0, round((columns.start + column) * factor)), region.x1 - side_x)
+        y0 = min(max(region.y0, round((rows.start + row) * factor)), region.y1 - side_y)
+        windows.append(window(x0, y0, x0 + side_x, y0 + side_y))
+    return windows
+
+
+def _sharpness_limit(values: Sequence[float | None], config: SlideConfig) -> float:
+    """Give the least sharpness: the absolute one, or a share of that of the slide's own sharp regions."""
+    known = [value for value in values if value is not None and not np.isnan(value)]
+    if not known:
+        return config.min_sharpness
+    return max(config.min_sharpness, config.min_sharpness_share * float(np.quantile(known, _SHARP_QUANTILE)))

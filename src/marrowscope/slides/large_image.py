@@ -1,0 +1,91 @@
+"""A plain image of more than 100 megapixels: decoded once, at its first use, and then cut."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from marrowscope.errors import ImageError
+from marrowscope.imaging import read_image
+from marrowscope.slides.headers import read_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.records import ImageArray
+    from marrowscope.slides.regions import Region
+
+MAX_PX, MAX_SIDE_PX = 1 << 30, 1 << 20
+"""What OpenCV decodes at most: 1,073 megapixels, no side longer than 1,048,576 px."""
+
+
+class LargeImage:
+    """A slide whose file holds one picture; it stands in memory, three bytes per pixel, until it is closed."""
+
+    um_per_px: float | None = None
+    """Stated by whoever knows the file: the resolution of a photograph is read with its other metadata."""
+    identity: str | None = None
+
+    def __init__(self, path: Path) -> None:
+        header = read_header(path)
+        if header is not None:
+            _refuse_beyond_decoder(path, header.width_px, header.height_px)
+        self._path = path
+        self._lock = Lock()
+        self._pixels: ImageArray | None = None
+
+    @property
+    def width_px(self) -> int:
+        """See ``Slide.width_px``; EXIF rotation is applied, so that the image is decoded for it."""
+        return int(self._image().shape[1])
+
+    @property
+    def height_px(self) -> int:
+        """See ``Slide.height_px``."""
+        return int(self._image().shape[0])
+
+    def read(self, region: Region) -> ImageArray:
+        """See ``Slide.read``; the pixels are a copy."""
+        rows = slice(region.y_px, region.y_px + region.height_px)
+        columns = slice(region.x_px, region.x_px + region.width_px)
+        return self._image()[rows, columns].copy()
+
+    def overview(self, downsample: float) -> tuple[ImageArray, float]:
+        """See ``Slide.overview``; the factor is a whole number."""
+        factor = max(1, int(downsample))
+        return shrink(self._image(), factor), float(factor)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        with self._lock:
+            self._pixels = None
+
+    def _image(self) -> ImageArray:
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = read_image(self._path)
+            return self._pixels
+
+
+def shrink(image: ImageArray, factor: int) -> ImageArray:
+    """Give the mean of every ``factor`` x ``factor`` block of pixels; the last ones are of what is there."""
+    height, width = image.shape[:2]
+    if factor == 1:
+        return image
+    below, right = -height % factor, -width % factor
+    whole = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else image
+    size = whole.shape[1] // factor, whole.shape[0] // factor
+    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _refuse_beyond_decoder(path: Path, width_px: int, height_px: int) -> None:
+    """Say beforehand what OpenCV would refuse after the whole file has been read."""
+    if width_px * height_px > MAX_PX or max(width_px, height_px) > MAX_SIDE_PX:
+        message = (
+            f"{path}: found {width_px} x {height_px} px, expected {MAX_PX // 1_000_000} megapixels at most in one "
+            "plain image; save it as a pyramidal TIFF, which is read in parts"
+        )
+        raise ImageError(message)

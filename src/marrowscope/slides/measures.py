@@ -1,0 +1,104 @@
+"""What a slide's overview and its samples show: empty slide, nuclei, solid parts, focus.
+
+Density is optical (OD = -log10(I / white)), white each channel's 95% quantile over the overview. Three maps at the
+overview's scale say where the slide is empty, where it is nucleus (purple density), and where it is solid: a place with
+no empty slide within reach, a marrow particle or a thick smear. Sharpness is that of the quality flags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from marrowscope.records import ImageArray
+    from marrowscope.slides.config import SlideConfig
+
+_WHITE_QUANTILE, _MIN_WHITE = 0.95, 32
+_MEAN = np.full((1, 3), 1 / 3, dtype=np.float32)
+_PURPLE = np.array([[0.5, 0.75, -0.25]], dtype=np.float32)
+"""Weights of the OD of R, G, B in which a nucleus stands out, as in the morphology of a cell."""
+_LOG_LEVELS = np.log10(np.arange(256, dtype=np.float32) + np.float32(1.0))
+
+_FOCUS_UM_PER_PX = 0.3
+_REACH_UM = 3.0
+_MIN_STEP_OD = 0.08
+_EDGE_SHARE = 0.3
+_DARKEST = 0.99
+_STEEPEST = 0.97
+_MIN_EDGE_PX = 100
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewMaps:
+    """Maps (h, w) uint8, 1 where true: the empty slide, nuclei outside solid parts, and solid parts by their kind."""
+
+    clear: Mask
+    nuclei: Mask
+    particle: Mask
+    thick: Mask
+
+
+def map_overview(image: ImageArray, um_per_px: float, config: SlideConfig) -> OverviewMaps:
+    """Map an overview, RGB uint8 (h, w, 3)."""
+    density = _density(image)
+    clear = (cv2.transform(density, _MEAN) < config.clear_od).astype(np.uint8).reshape(image.shape[:2])
+    nuclei = (cv2.transform(density, _PURPLE) > config.nucleus_od).astype(np.uint8).reshape(image.shape[:2])
+    particle, thick = _solid_parts(clear, nuclei, um_per_px, config)
+    return OverviewMaps(clear, nuclei * (1 - (particle | thick)), particle, thick)
+
+
+def _solid_parts(clear: Mask, nuclei: Mask, um_per_px: float, config: SlideConfig) -> tuple[Mask, Mask]:
+    """Find the connected places without empty slide, large enough to matter: (rich in nuclei, the others)."""
+    side = max(1, round(config.solid_window_um / um_per_px) | 1)
+    window = np.ones((side, side), dtype=np.uint8)
+    local = cv2.blur(clear.astype(np.float32), (side, side), borderType=cv2.BORDER_REPLICATE)
+    inside = (local < config.solid_clear_share).astype(np.uint8)
+    solid = np.asarray(cv2.dilate(inside, window), dtype=np.uint8) * (1 - clear)
+    n_parts, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
+    share = np.bincount(labels.ravel(), weights=nuclei.ravel(), minlength=n_parts) / np.maximum(areas, 1)
+    large = areas * um_per_px**2 >= config.min_solid_um2
+    large[0] = False
+    rich = share >= config.particle_nuclei_share
+    return (large & rich)[labels].astype(np.uint8), (large & ~rich)[labels].astype(np.uint8)
+
+
+def sharpness(image: ImageArray, um_per_px: float) -> float:
+    """Measure how steep (1/um) the steepest 3% of the edges are; NaN with fewer than 100 edge pixels.
+
+    The slope of the density over its range within 1.5 um, at 0.3 um per px or the image's own where that is coarser. A
+    step behind a Gaussian blur of 1 um has 0.46, one of 0.5 um 0.80; how dark the stain is has no part in it.
+    """
+    factor = um_per_px / _FOCUS_UM_PER_PX
+    if factor < 1:
+        height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    scale = max(um_per_px, _FOCUS_UM_PER_PX)
+    gray = np.asarray(cv2.transform(_density(image), _MEAN), dtype=np.float32)
+    side = max(3, round(_REACH_UM / scale) | 1)
+    window = np.ones((side, side), dtype=np.uint8)
+    step = np.asarray(cv2.dilate(gray, window) - cv2.erode(gray, window))
+    on_edge = step > max(_MIN_STEP_OD, _EDGE_SHARE * float(np.quantile(gray, _DARKEST)))
+    if np.count_nonzero(on_edge) < _MIN_EDGE_PX:
+        return float("nan")
+    across = cv2.Sobel(gray, cv2.CV_32F, 1, 0, scale=1 / 8)
+    down = cv2.Sobel(gray, cv2.CV_32F, 0, 1, scale=1 / 8)
+    return float(np.quantile(cv2.magnitude(across, down)[on_edge] / step[on_edge], _STEEPEST)) / scale
+
+
+def _density(image: ImageArray) -> NDArray[np.float32]:
+    """Give the OD (h, w, 3) against each channel's 95% quantile; what is brighter has 0."""
+    n_below = _WHITE_QUANTILE * image.shape[0] * image.shape[1]
+    table = np.empty((1, 256, 3), dtype=np.float32)
+    for channel in range(3):
+        counts = cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().cumsum()
+        white = max(int(np.searchsorted(counts, n_below)), _MIN_WHITE)
+        table[0, :, channel] = np.maximum(_LOG_LEVELS[white] - _LOG_LEVELS, 0)
+    return np.asarray(cv2.LUT(image, table), dtype=np.float32)

@@ -1,0 +1,72 @@
+"""A slide cut into regions: cores that tile it exactly, and around each what is read with it.
+
+A region owns the cells whose centre lies in its core. It reads more than it owns, so that a cell on the seam is seen
+whole by whoever owns it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope.errors import ScaleError
+
+if TYPE_CHECKING:
+    from marrowscope.slides.config import SlideConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of a slide in full-resolution pixels: what is read, and its core (half-open), what it owns."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
+def window(x0: int, y0: int, x1: int, y1: int) -> Region:
+    """Give the region that reads exactly what it owns."""
+    return Region(x0, y0, x1 - x0, y1 - y0, x0, y0, x1, y1)
+
+
+def plan_regions(width_px: int, height_px: int, um_per_px: float, config: SlideConfig) -> list[Region]:
+    """Cut a slide of ``width_px`` x ``height_px`` into regions, row by row; an empty slide gives none.
+
+    Cores differ by one pixel at most and tile the slide; read parts of neighbours overlap by ``config.overlap_um`` at
+    least, begin and end on multiples of ``config.grid_um`` (to half a pixel), and end at the slide's edge. Raises
+    ScaleError for a scale that is not positive.
+    """
+    if not np.isfinite(um_per_px) or um_per_px <= 0:
+        message = f"found a scale of {um_per_px} um per px, expected a positive number; set it with --um-per-px"
+        raise ScaleError(message)
+    margin_px = config.overlap_um / um_per_px / 2 + 0.5
+    side_px, grid_px = max(1.0, config.side_um / um_per_px), config.grid_um / um_per_px
+    columns = [(*cut, *_reach(*cut, width_px, margin_px, grid_px)) for cut in _cuts(width_px, side_px)]
+    rows = [(*cut, *_reach(*cut, height_px, margin_px, grid_px)) for cut in _cuts(height_px, side_px)]
+    return [
+        Region(left, top, right - left, bottom - top, x0, y0, x1, y1)
+        for y0, y1, top, bottom in rows
+        for x0, x1, left, right in columns
+    ]
+
+
+def _cuts(length_px: int, side_px: float) -> list[tuple[int, int]]:
+    """Cut 0 ... ``length_px`` into equal parts of at most ``side_px`` (but for the rounding to whole pixels)."""
+    n_parts = int(np.ceil(length_px / side_px))
+    ends = [round(length_px * part / n_parts) for part in range(n_parts + 1)] if n_parts else []
+    return list(pairwise(ends))
+
+
+def _reach(low: int, high: int, length_px: int, margin_px: float, grid_px: float) -> tuple[int, int]:
+    """Give the first and the last pixel (exclusive) to read around a core that spans ``low`` to ``high``."""
+    first = round(np.floor((low - margin_px) / grid_px) * grid_px)
+    last = round(np.ceil((high + margin_px) / grid_px) * grid_px)
+    return max(0, first), min(length_px, last)

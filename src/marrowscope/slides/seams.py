@@ -1,0 +1,79 @@
+"""A cell on the seam of two regions is found once.
+
+Two regions see the same cell a little differently, and its centre may lie on the other side of the seam for each: then
+both would give it away. So a region keeps every cell whose centre lies in its core or a little outside (``own_cells``),
+and of those near its border the ones that an earlier region has given already are dropped (``drop_duplicates``). What
+has to be remembered of a region are only its cells near the border (``near_seam``).
+
+A cell is lost only if two regions see its centre further apart than twice the tolerance; then their contours would
+hardly overlap either. The order of the regions decides which contour of a cell is kept, nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope import geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from marrowscope.records import ContourArray, Detection
+    from marrowscope.slides.regions import Region
+
+
+def to_slide(contour_xy: ContourArray, region: Region) -> ContourArray:
+    """Move a contour from the pixels of what the region reads to the slide's."""
+    return contour_xy + np.array([region.x_px, region.y_px], dtype=np.float64)
+
+
+def own_cells(detections: Sequence[Detection], region: Region, tolerance_px: float) -> list[int]:
+    """Give the positions of the detections whose centre lies in the region's core or within ``tolerance_px`` of it.
+
+    The detections are in the pixels of what the region reads.
+    """
+    centers = [geometry.centroid(to_slide(item.contour_xy, region)) for item in detections]
+    depths = _depths_of(np.array(centers, dtype=np.float64).reshape(-1, 2), region)
+    return [int(index) for index in np.flatnonzero(depths >= -tolerance_px)]
+
+
+def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: float) -> list[int]:
+    """Give the positions of the contours (slide pixels) that another region can have found too.
+
+    They are those that do not lie wholly inside the core and more than ``tolerance_px`` from its border: a contour
+    whose centre is nearer than that to the border hardly overlaps any other.
+    """
+    boxes = np.array([geometry.bounding_box(contour) for contour in contours], dtype=np.float64).reshape(-1, 4)
+    depths = np.minimum(_depths_of(boxes[:, :2], region), _depths_of(boxes[:, 2:], region))
+    return [int(index) for index in np.flatnonzero(depths <= tolerance_px)]
+
+
+def drop_duplicates(
+    contours: Sequence[ContourArray], earlier: Sequence[ContourArray], min_iou: float = 0.5
+) -> list[int]:
+    """Give the positions of the ``contours`` that no earlier region has given; both in slide pixels.
+
+    Pairs are made one to one, the best overlap first, so that one earlier cell never stands for two new ones.
+    """
+    overlap = geometry.iou_matrix(contours, earlier)
+    new, old = np.nonzero(overlap >= min_iou)
+    order = np.lexsort((old, new, -overlap[new, old]))
+    taken_new: set[int] = set()
+    taken_old: set[int] = set()
+    for pair in order:
+        here, there = int(new[pair]), int(old[pair])
+        if here not in taken_new and there not in taken_old:
+            taken_new.add(here)
+            taken_old.add(there)
+    return [index for index in range(len(contours)) if index not in taken_new]
+
+
+def _depths_of(points_xy: NDArray[np.float64], region: Region) -> NDArray[np.float64]:
+    """Give for each point (n, 2) how deep it lies in the core, in pixels; negative outside."""
+    inside_low = points_xy - (np.array([region.x0, region.y0]) - geometry.HALF_PX)
+    inside_high = (np.array([region.x1, region.y1]) - geometry.HALF_PX) - points_xy
+    return np.asarray(np.minimum(inside_low, inside_high).min(axis=1), dtype=np.float64)
