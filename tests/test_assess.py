@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from marrowscope.assess import assess_patients
+from marrowscope.assess import assess_parts, assess_patients
 from marrowscope.quantify.estimate import count_fields
 from marrowscope.quantify.model import Quantification
 from marrowscope.quantify.threshold import StudyThreshold
@@ -89,3 +89,13 @@ def test_counts_are_by_field() -> None:
     counts = count_fields(cells, "is_cblc")
     assert counts.countable_by_field.tolist() == [20.0] * 5
     assert counts.cblc_by_field.tolist() == [6.0] * 5
+
+
+def test_tables_in_parts_give_what_whole_tables_give() -> None:
+    fields, cells = tables({"P1": (30, 60, 10), "P2": (5, 50, 0), "P3": (1, 20, 1)}, fields=5)
+    patients = [Patient(name, "C1", "control") for name in ("P1", "empty", "P2", "P3")]
+    whole = assess_patients(patients, fields, cells, VOCABULARY)
+    for size in (1, 2, 7, 100):
+        pieces = [fields[first : first + size] for first in range(0, fields.height, size)]
+        parts = [(piece, cells.filter(pl.col("field_id").is_in(piece["field_id"].to_list()))) for piece in pieces]
+        assert assess_parts(patients, parts, VOCABULARY).equals(whole), size

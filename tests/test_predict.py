@@ -7,17 +7,19 @@ import numpy as np
 import polars as pl
 import pytest
 
+import marrowscope.predict
+import marrowscope.run_parts
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE
 from marrowscope.demo import compare_with_truth, demonstration_bundle
 from marrowscope.errors import BundleError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
-from marrowscope.networks import available_backends
+from marrowscope.networks import available_backends, capabilities
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.runs import read_manifest
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.tables import read_table
+from marrowscope.tables import MORPHOLOGY_COLUMNS, read_table
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1)
 
@@ -71,13 +73,65 @@ def test_ratio_is_near_the_exact_one(prediction: Prediction, cohort: Path) -> No
         assert abs(patient.ratio - patient.true_ratio) < 0.25
 
 
-def test_batch_size_changes_no_call(prediction: Prediction, cohort: Path, tmp_path: Path) -> None:
-    single = predict(
-        [cohort], demonstration_bundle(), tmp_path / "run", config=CONFIG.model_copy(update={"batch_size": 1})
+TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (7, 3), (64, 2)])
+def test_tables_are_the_same_to_the_byte_whatever_the_batch_and_the_threads(
+    prediction: Prediction, cohort: Path, tmp_path: Path, batch_size: int, threads: int
+) -> None:
+    config = CONFIG.model_copy(update={"batch_size": batch_size, "threads": threads})
+    other = predict([cohort], demonstration_bundle(), tmp_path / "run", config=config)
+    for name in TABLES:
+        assert (other.folder / name).read_bytes() == (prediction.folder / name).read_bytes(), name
+
+
+def test_a_stopped_run_goes_on_and_ends_with_the_same_tables(
+    prediction: Prediction, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marrowscope.predict, "IMAGES_A_PART", 2)
+    monkeypatch.setattr(marrowscope.run_parts, "IMAGES_A_PART", 2)
+    out = tmp_path / "run"
+
+    def stop(done: int, _total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict([cohort], demonstration_bundle(), out, config=CONFIG, progress=stop)
+    assert not out.exists()
+    done = []
+    resumed = predict(
+        [cohort],
+        demonstration_bundle(),
+        out,
+        config=CONFIG.model_copy(update={"threads": 1, "batch_size": 3}),
+        progress=lambda n, _total: done.append(n),
     )
-    exact = [name for name in single.cells.columns if not name.startswith("p_")]
-    assert single.cells.select(exact).equals(prediction.cells.select(exact))
-    assert np.allclose(single.cells["p_cblc"].drop_nulls(), prediction.cells["p_cblc"].drop_nulls(), atol=1e-5)
+    assert done[0] == 3
+    assert resumed.manifest.images_resumed == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert resumed.fields.equals(prediction.fields)
+    assert resumed.cells.equals(prediction.cells)
+    assert resumed.patients.equals(prediction.patients)
+
+
+@pytest.mark.skipif("openvino" not in available_backends(), reason="openvino is not installed")
+def test_openvino_gives_the_same_tables_whatever_the_batch_and_the_threads(cohort: Path, tmp_path: Path) -> None:
+    precision = "bf16" if "bf16" in capabilities("openvino") else "f32"
+    for name, update in {"one": {"threads": 1, "batch_size": 5}, "more": {"threads": 3, "batch_size": 16}}.items():
+        config = PredictConfig(backend="openvino", precision=precision).model_copy(update=update)
+        predict([cohort], demonstration_bundle(), tmp_path / name, config=config)
+    for table in TABLES:
+        assert (tmp_path / "one" / table).read_bytes() == (tmp_path / "more" / table).read_bytes(), table
+
+
+def test_without_morphology_the_calls_are_the_same(prediction: Prediction, cohort: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"morphology": False})
+    plain = predict([cohort], demonstration_bundle(), tmp_path / "run", config=config)
+    kept = [name for name in plain.cells.columns if name not in MORPHOLOGY_COLUMNS]
+    assert plain.cells.select(kept).equals(prediction.cells.select(kept))
+    assert all(plain.cells[name].is_null().all() for name in MORPHOLOGY_COLUMNS)
 
 
 def test_corrupt_image_is_recorded_and_the_rest_is_as_before(

@@ -10,9 +10,10 @@ from marrowscope.runs import (
     Manifest,
     RunCounts,
     installed_versions,
-    prepare_run_folder,
     publish_run_folder,
     read_manifest,
+    refuse_run_folder,
+    staging_folder,
     write_manifest,
 )
 
@@ -75,16 +76,20 @@ def test_folder_without_or_with_a_broken_manifest_is_refused(tmp_path: Path) -> 
 
 def test_only_an_earlier_run_is_replaced_and_only_when_asked(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    staging = prepare_run_folder(out, overwrite=False)
+    refuse_run_folder(out, overwrite=False)
+    staging = staging_folder(out)
+    staging.mkdir()
     write_manifest(staging, manifest())
     publish_run_folder(staging, out)
     assert not staging.exists()
     with pytest.raises(RunError, match=r"found an earlier run.*add --overwrite"):
-        prepare_run_folder(out, overwrite=False)
-    publish_run_folder(prepare_run_folder(out, overwrite=True), out)
+        refuse_run_folder(out, overwrite=False)
+    refuse_run_folder(out, overwrite=True)
+    staging.mkdir()
+    publish_run_folder(staging, out)
     assert list(out.iterdir()) == []
 
     (out / "thesis.docx").touch()
     with pytest.raises(RunError, match=r"something that is not a run.*choose another folder"):
-        prepare_run_folder(out, overwrite=True)
+        refuse_run_folder(out, overwrite=True)
     assert (out / "thesis.docx").exists()

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from marrowscope.bundle import load_bundle
     from marrowscope.cohort import read_cohort
     from marrowscope.crossfit import fit_folds, join_folds
+    from marrowscope.engine import PredictConfig
     from marrowscope.errors import InputError, MarrowscopeError
     from marrowscope.evaluate import evaluate_run
     from marrowscope.export import export_bundle
     from marrowscope.fit import fit_classifier
-    from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as predict_images
     from marrowscope.prepare import prepare_crops
     from marrowscope.quantify_bundle import quantify_bundle
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "InputError": "errors",
     "MarrowscopeError": "errors",
-    "PredictConfig": "predict",
+    "PredictConfig": "engine",
     "SimulationConfig": "simulate",
     "evaluate_run": "evaluate",
     "export_bundle": "export",

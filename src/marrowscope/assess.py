@@ -16,11 +16,11 @@ from marrowscope.differential import nucleated_differential
 from marrowscope.flags import FlagRules, patient_flags
 from marrowscope.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.quantify.threshold import decide
-from marrowscope.tables import conform
+from marrowscope.tables import conform, empty_table
 from marrowscope.vocabulary import load_reference_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from marrowscope.quantify.model import Quantification
     from marrowscope.records import Patient
@@ -59,6 +59,40 @@ def assess_patients(
             row |= corrected(kept, row["lymphoid_share"], quantification)
         rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
+
+
+def assess_parts(
+    patients: Sequence[Patient],
+    parts: Iterable[tuple[pl.DataFrame, pl.DataFrame]],
+    vocabulary: Vocabulary,
+    *,
+    quantification: Quantification | None = None,
+    flag_rules: FlagRules | None = None,
+) -> pl.DataFrame:
+    """Give the patients table as ``assess_patients`` does, from (fields, cells) tables that come in parts.
+
+    The images of a patient stand together, as ``collect_inputs`` lists them: no more is held than the cells of one
+    part and of the patient who is not complete yet.
+    """
+    left = {patient.patient_id: patient for patient in patients}
+    tables: list[pl.DataFrame] = []
+    fields, cells = empty_table("fields"), empty_table("cells")
+
+    def assess(patient_ids: Sequence[str]) -> None:
+        complete = [left.pop(patient_id) for patient_id in patient_ids]
+        tables.append(
+            assess_patients(complete, fields, cells, vocabulary, quantification=quantification, flag_rules=flag_rules)
+        )
+
+    for new_fields, new_cells in parts:
+        fields, cells = pl.concat([fields, new_fields]), pl.concat([cells, new_cells])
+        *complete, unfinished = fields["patient_id"].unique(maintain_order=True)
+        if complete:
+            assess(complete)
+            fields, cells = (table.filter(pl.col("patient_id") == unfinished) for table in (fields, cells))
+    assess(list(left))  # the last, and those without an image
+    rank = {patient.patient_id: index for index, patient in enumerate(patients)}
+    return pl.concat(tables).sort(pl.col("patient_id").replace_strict(rank, return_dtype=pl.Int64))
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MANIFEST_NAME = "manifest.json"
@@ -76,7 +74,8 @@ class Manifest(StageConfig):
     counts: RunCounts
     faults: tuple[str, ...] = Field(default=(), description="what is wrong with the input folders, a sentence each")
     failures: tuple[dict[str, str], ...] = Field(default=(), description="field_id and error of each unreadable image")
-    seconds: float | None = None
+    seconds: float | None = Field(default=None, description="of the wall, of this call alone where a run went on")
+    images_resumed: int = Field(default=0, description="images that an earlier call, stopped before its end, predicted")
 
 
 def installed_versions() -> dict[str, str]:
@@ -90,8 +89,8 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def prepare_run_folder(out: Path, *, overwrite: bool) -> Path:
-    """Give an empty sibling folder to write into; RunError when ``out`` exists and may not be replaced.
+def refuse_run_folder(out: Path, *, overwrite: bool) -> None:
+    """Raise RunError when ``out`` exists and may not be replaced.
 
     Only a folder that holds a manifest.json, or is empty, is ever replaced.
     """
@@ -106,30 +105,18 @@ def prepare_run_folder(out: Path, *, overwrite: bool) -> Path:
             action = "add --overwrite or choose another folder" if is_run else "choose another folder"
             message = f"{out}: found {found}, expected a new or empty folder; {action}"
             raise RunError(message)
-    staging = out.with_name(out.name + ".part")
-    if staging.exists():
-        shutil.rmtree(staging)
-    staging.mkdir(parents=True)
-    return staging
+
+
+def staging_folder(out: Path) -> Path:
+    """Name the sibling of ``out`` in which a run is written, and kept while it is unfinished."""
+    return out.with_name(out.name + ".part")
 
 
 def publish_run_folder(staging: Path, out: Path) -> None:
-    """Move the finished staging folder to ``out``, replacing what ``prepare_run_folder`` allowed to replace."""
+    """Move the finished staging folder to ``out``, replacing what ``refuse_run_folder`` allowed to replace."""
     if out.exists():
         shutil.rmtree(out)
     staging.replace(out)
-
-
-@contextmanager
-def staged_run_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a folder to write a run into; it becomes ``out`` when all went well, and is removed when not."""
-    staging = prepare_run_folder(out, overwrite=overwrite)
-    try:
-        yield staging
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    publish_run_folder(staging, out)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

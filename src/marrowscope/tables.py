@@ -14,6 +14,7 @@ import polars as pl
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SCHEMA_VERSION = 2
@@ -222,12 +223,22 @@ def conform(frame: pl.DataFrame, kind: TableKind) -> pl.DataFrame:
 def write_table(path: Path, frame: pl.DataFrame, kind: TableKind) -> None:
     """Write ``frame`` as Parquet, atomically, with the schema version in the metadata."""
     temporary = path.with_suffix(path.suffix + ".part")
-    conform(frame, kind).write_parquet(
-        temporary,
-        row_group_size=_ROW_GROUP,
-        metadata={"marrowscope.table": kind, "marrowscope.schema_version": str(SCHEMA_VERSION)},
-    )
+    conform(frame, kind).write_parquet(temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind))
     temporary.replace(path)
+
+
+def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
+    """Write the tables ``parts`` of one kind, one after the other, as one table; they are never all in memory."""
+    if not parts:
+        write_table(path, empty_table(kind), kind)
+        return
+    temporary = path.with_suffix(path.suffix + ".part")
+    pl.scan_parquet(list(parts)).sink_parquet(temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind))
+    temporary.replace(path)
+
+
+def _metadata(kind: TableKind) -> dict[str, str]:
+    return {"marrowscope.table": kind, "marrowscope.schema_version": str(SCHEMA_VERSION)}
 
 
 def read_table(path: Path, kind: TableKind) -> pl.DataFrame:

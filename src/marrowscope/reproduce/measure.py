@@ -21,7 +21,7 @@ from marrowscope.cohort import read_cohort
 from marrowscope.cohort.folds import write_split
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.fit import fit_classifier
-from marrowscope.predict import CellEngine, PredictConfig
+from marrowscope.engine import CellEngine, PredictConfig
 from marrowscope.prepare import prepare_crops
 from marrowscope.reproduce.plan import Machine, Rates
 from marrowscope.segment.segmenter import Segmenter
@@ -65,7 +65,8 @@ def measure_rates(preset: Preset, machine: Machine) -> Rates:
         engine = CellEngine(bundle, PredictConfig())
         for _ in range(2):
             started = time.perf_counter()
-            engine.run(images)
+            for _ in engine.run(images):
+                pass
             predict_s = (time.perf_counter() - started) / n_fields
         rates = Rates(
             simulate_s=simulate_s,

@@ -1,0 +1,300 @@
+"""The stream of images through the networks of one bundle: read, decode, segment, measure, cut, classify.
+
+One worker a core takes an image and does everything up to its crops, each network run on a one-thread stream; crops
+are classified by the same workers in batches that fill across images. Reading, networks and measuring of different
+images thus overlap, and no core waits for another. What is under way is bounded, so that memory does not grow with
+the number of images.
+
+Invariant: the rows come in the order of the images and are the same whatever the number of workers and the size of the
+batches: a batch is always run full, and a crop's result does not depend on the others beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from pydantic import Field as Setting
+
+from marrowscope import geometry
+from marrowscope.aggregate import decode_calls
+from marrowscope.cohort.images import metadata_scale
+from marrowscope.config import StageConfig, validate_config
+from marrowscope.crop import CropSpec, cut_crop
+from marrowscope.errors import ImageError, ScaleError
+from marrowscope.flags import FlagRules, StainReference, field_flags, measure_field, stain_distance
+from marrowscope.imaging import decode_image, sha256_bytes
+from marrowscope.machine import available_cores
+from marrowscope.morphology import measure
+from marrowscope.quality import QualityRules, apply_quality_rules
+from marrowscope.segment.segmenter import Segmenter
+from marrowscope.tables import REJECT_REASONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+    from marrowscope.bundle import Bundle
+    from marrowscope.cohort.inputs import InputImage
+    from marrowscope.networks import Network
+    from marrowscope.records import Detection, ImageArray
+
+STATUS_OK, STATUS_FAILED = "ok", "failed"
+_IMAGES_A_WORKER = 3
+"""Images under way for each worker: one it works on, one it takes next, one more for an image that takes long."""
+
+
+class PredictConfig(StageConfig):
+    """How a prediction is run; nothing here changes which model is used."""
+
+    um_per_px: float | None = Setting(
+        default=None, gt=0, allow_inf_nan=False, description="scale of images that state none"
+    )
+    backend: str = Setting(default="auto", description="auto, openvino or onnxruntime")
+    device: str = Setting(default="auto", description="auto, or a device the backend names")
+    precision: str = Setting(
+        default="auto", description="auto is the fastest that passed the bundle's accuracy gate; or f32, bf16, int8"
+    )
+    morphology: bool = Setting(default=True, description="measure each cell; without it these columns are null")
+    batch_size: int = Setting(default=16, ge=1, description="crops classified at once")
+    threads: int | None = Setting(default=None, ge=1, description="cores to use; None takes all that the process may")
+
+    def computed(self) -> dict[str, Any]:
+        """Give the settings that can change a result, so not the number of threads nor the size of a batch."""
+        return self.model_dump(mode="json", exclude={"batch_size", "threads"})
+
+
+@dataclass(slots=True)
+class FieldRows:
+    """The row of one image in the fields table and those of its contours in the cells table."""
+
+    row: dict[str, Any]
+    cells: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Crop:
+    """A crop (s, s, 3) uint8 that waits for its classification, and the row that will hold it."""
+
+    image: ImageArray
+    row: dict[str, Any]
+
+
+class CellEngine:
+    """The networks of one bundle, opened once, and the stream of images through them."""
+
+    def __init__(self, bundle: Bundle, config: PredictConfig) -> None:
+        self._config = config
+        self._vocabulary = bundle.vocabulary
+        self._crop_spec = validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]")
+        self._rules = validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]")
+        self.flag_rules = validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
+        self._stain = (
+            validate_config(StainReference, bundle.spec.stain_reference, where="bundle.toml [stain_reference]")
+            if bundle.spec.stain_reference
+            else None
+        )
+        self.n_workers = config.threads or available_cores()
+        precision = "f32" if config.precision == "auto" else config.precision
+        options = (config.backend, config.device, precision)
+        network = bundle.open_segmenter(*options, threads=self.n_workers, streams=self.n_workers)
+        self._segmenter = Segmenter.from_bundle(bundle, network)
+        self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_workers, streams=self.n_workers)
+        self.backend, self.device, self.precision = network.backend, network.device, network.precision
+
+    def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
+        """Predict ``images``; gives the rows of each, in order, as soon as they are complete."""
+        n_threads_before = cv2.getNumThreads()
+        cv2.setNumThreads(
+            1
+        )  # the workers are the threads; and some results differ in their last bits with their number
+        pool = ThreadPoolExecutor(self.n_workers, thread_name_prefix="engine")
+        try:
+            yield from self._stream(pool, iter(images))
+        finally:
+            pool.shutdown(cancel_futures=True)
+            cv2.setNumThreads(n_threads_before)
+
+    def _stream(self, pool: ThreadPoolExecutor, images: Iterator[InputImage]) -> Iterator[FieldRows]:
+        segmenting: deque[Future[tuple[FieldRows, list[_Crop]]]] = deque()
+        incomplete: deque[tuple[FieldRows, int]] = deque()  # with the number of crops up to and with this image
+        classifying: deque[Future[int]] = deque()
+        waiting: list[_Crop] = []
+        n_crops = n_classified = 0
+        limit = _IMAGES_A_WORKER * self.n_workers
+
+        def submit_next() -> None:
+            if (item := next(images, None)) is not None:
+                segmenting.append(pool.submit(self._segment, item))
+
+        for _ in range(limit):
+            submit_next()
+        while segmenting:
+            rows, crops = segmenting.popleft().result()
+            submit_next()
+            n_crops += len(crops)
+            incomplete.append((rows, n_crops))
+            waiting += crops
+            while len(waiting) >= self._config.batch_size or (waiting and not segmenting):
+                batch, waiting = waiting[: self._config.batch_size], waiting[self._config.batch_size :]
+                classifying.append(pool.submit(self._classify, batch))
+            while classifying and (classifying[0].done() or len(classifying) > limit or not segmenting):
+                n_classified += classifying.popleft().result()
+            while incomplete and incomplete[0][1] <= n_classified:
+                yield incomplete.popleft()[0]
+
+    def _segment(self, item: InputImage) -> tuple[FieldRows, list[_Crop]]:
+        """Read one image and find its cells; gives its rows and the crops of the contours that are kept."""
+        decoded = _read(item)
+        image = decoded.image
+        if isinstance(image, ImageError):
+            return _failed(decoded, None, str(image)), []
+        scale = scale_of(item, decoded.metadata_um_per_px, self._config)
+        try:
+            return self._find_cells(decoded, image, scale)
+        except (ScaleError, cv2.error, MemoryError) as error:  # one image's fault, not the run's
+            reason = str(error) or "found too little memory, expected room for its pixels; predict it in parts"
+            return _failed(decoded, scale, f"{item.path}: {reason}"), []
+
+    def _find_cells(self, decoded: _Decoded, image: ImageArray, scale: float) -> tuple[FieldRows, list[_Crop]]:
+        """Segment, judge, measure and cut. Raises ScaleError for a scale too coarse for the network."""
+        detections = self._segmenter.detect(image, scale)
+        height, width = image.shape[:2]
+        reasons = apply_quality_rules(detections, self._rules, width, height, scale)
+        row = _field_row(decoded, scale, detections, reasons)
+        measures = measure_field(image, scale)
+        row |= _nan_to_none(measures | {"stain_distance": stain_distance(measures, self._stain)})
+        found = FieldRows(row | {"flags": field_flags(row, self.flag_rules)})
+        crops = []
+        for detection, reason in zip(detections, reasons, strict=True):
+            cell = _cell_row(decoded, detection, reason, scale)
+            if reason is None:
+                crop = cut_crop(image, detection.contour_xy, scale, self._crop_spec)
+                if self._config.morphology:
+                    cell |= _nan_to_none(measure(crop, detection.contour_xy, scale, self._crop_spec.um_per_px))
+                crops.append(_Crop(crop.image, cell))
+            found.cells.append(cell)
+        return found, crops
+
+    def _classify(self, crops: Sequence[_Crop]) -> int:
+        """Fill the rows of ``crops``; gives how many. The batch is run full, with blank crops at its end."""
+        size = self._crop_spec.size_px
+        batch = np.zeros((self._config.batch_size, size, size, 3), dtype=np.uint8)
+        for index, crop in enumerate(crops):
+            batch[index] = crop.image
+        outputs = [
+            {name: values[: len(crops)] for name, values in member.run_images(batch).items()}
+            for member in self._members
+        ]
+        p_cblc, p_countable, p_category = (
+            _member_mean(outputs, name) for name in ("p_cblc", "p_countable", "p_category")
+        )
+        spread = np.std([output["p_cblc"][:, 1] for output in outputs], axis=0) if len(outputs) > 1 else None
+        calls = decode_calls(p_category, p_cblc[:, 1], p_countable[:, 1], self._vocabulary)
+        for index, crop in enumerate(crops):
+            crop.row.update(
+                p_cblc=float(p_cblc[index, 1]),
+                p_countable=float(p_countable[index, 1]),
+                p_category=p_category[index].tolist(),
+                category=self._vocabulary.categories[calls.category_index[index]],
+                is_cblc=bool(calls.is_cblc[index]),
+                is_countable=bool(calls.is_countable[index]),
+                contradiction=bool(calls.contradiction[index]),
+                member_spread=None if spread is None else float(spread[index]),
+            )
+        return len(crops)
+
+
+def scale_of(item: InputImage, metadata_um_per_px: float | None, config: PredictConfig) -> float:
+    """Scale of an image: its own metadata, else patients.csv, else the configuration's default.
+
+    Raises ScaleError where none of them states one.
+    """
+    scale = metadata_um_per_px or item.um_per_px or config.um_per_px
+    if scale is None:
+        message = (
+            f"{item.path}: found no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or "
+            "set --um-per-px"
+        )
+        raise ScaleError(message)
+    return scale
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A file as read: its hash, the scale its own metadata states, and its pixels or why there are none."""
+
+    item: InputImage
+    digest: str
+    metadata_um_per_px: float | None
+    image: ImageArray | ImageError
+
+
+def _read(item: InputImage) -> _Decoded:
+    """Hash and decode one file; the hash is empty when the file cannot even be opened."""
+    try:
+        data = item.path.read_bytes()
+    except OSError as error:
+        message = f"{item.path}: cannot be read ({error.strerror}); check the file's permissions"
+        return _Decoded(item, "", None, ImageError(message))
+    try:
+        image: ImageArray | ImageError = decode_image(data, str(item.path))
+    except ImageError as error:
+        image = error
+    return _Decoded(item, sha256_bytes(data), metadata_scale(data), image)
+
+
+def _member_mean(outputs: Sequence[dict[str, NDArray[np.float32]]], name: str) -> NDArray[np.float64]:
+    return np.asarray(np.mean([output[name] for output in outputs], axis=0), dtype=np.float64)
+
+
+def _failed(decoded: _Decoded, scale: float | None, error: str) -> FieldRows:
+    return FieldRows(_field_row(decoded, scale, [], []) | {"status": STATUS_FAILED, "error": error})
+
+
+def _field_row(
+    decoded: _Decoded, scale: float | None, detections: Sequence[Detection], reasons: Sequence[str | None]
+) -> dict[str, Any]:
+    item = decoded.item
+    image = None if isinstance(decoded.image, ImageError) else decoded.image
+    counted = Counter(reasons)
+    return {
+        "field_id": item.field_id,
+        "patient_id": item.patient_id,
+        "path": str(item.path),
+        "sha256": decoded.digest,
+        "width_px": None if image is None else image.shape[1],
+        "height_px": None if image is None else image.shape[0],
+        "um_per_px": scale,
+        "status": STATUS_OK,
+        "error": None,
+        "n_contours": len(reasons),
+        **{f"n_rejected_{reason}": counted[reason] for reason in REJECT_REASONS},
+        "n_split": sum(detection.n_parts > 1 for detection in detections),
+        "n_cells": counted[None],
+    }
+
+
+def _cell_row(decoded: _Decoded, detection: Detection, reason: str | None, um_per_px: float) -> dict[str, Any]:
+    item, contour = decoded.item, detection.contour_xy
+    return {
+        "cell_id": hashlib.sha256(decoded.digest.encode() + contour.tobytes()).hexdigest()[:20],
+        "field_id": item.field_id,
+        "patient_id": item.patient_id,
+        "contour_xy": contour.ravel().tolist(),
+        "score": detection.score,
+        "area_um2": geometry.area(contour) * um_per_px**2,
+        "circularity": geometry.circularity(contour),
+        "reject_reason": reason,
+    }
+
+
+def _nan_to_none(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if np.isnan(value) else value for name, value in values.items()}

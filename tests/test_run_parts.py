@@ -1,0 +1,54 @@
+"""Parts of an unfinished run: whole or not there, gone on with only by the same call."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marrowscope.run_parts import IMAGES_A_PART, RunParts
+from marrowscope.tables import read_table
+
+SAME = {"bundle": "b1", "images": [["P1/a", "a.png", 0.15]]}
+
+
+def rows(first: int, n: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    fields = [{"field_id": f"P1/{first + k}", "patient_id": "P1", "n_contours": 1} for k in range(n)]
+    cells = [{"cell_id": f"c{first + k}", "field_id": f"P1/{first + k}", "contour_xy": [1.0, 2.0]} for k in range(n)]
+    return fields, cells
+
+
+def test_parts_are_read_back_and_joined_in_order(tmp_path: Path) -> None:
+    parts = RunParts(tmp_path / "run.part", SAME)
+    for index in range(3):
+        parts.write(*rows(2 * index, 2))
+    assert [cells["cell_id"].to_list() for _, cells in parts.read()] == [["c0", "c1"], ["c2", "c3"], ["c4", "c5"]]
+    parts.join(tmp_path)
+    assert read_table(tmp_path / "cells.parquet", "cells")["cell_id"].to_list() == [f"c{k}" for k in range(6)]
+    assert read_table(tmp_path / "fields.parquet", "fields").height == 6
+    parts.remove()
+    assert list((tmp_path / "run.part").iterdir()) == []
+
+
+def test_the_same_call_goes_on_after_the_last_whole_part(tmp_path: Path) -> None:
+    folder = tmp_path / "run.part"
+    parts = RunParts(folder, SAME)
+    parts.write(*rows(0, 2))
+    parts.write(*rows(2, 2))
+    (folder / "parts" / "00001.fields").unlink()  # killed between the two tables of a part
+    again = RunParts(folder, SAME)
+    assert (again.n_whole, again.n_images) == (1, IMAGES_A_PART)
+    again.write(*rows(10, 1))
+    assert [fields["field_id"].to_list() for fields, _ in again.read()] == [["P1/0", "P1/1"], ["P1/10"]]
+
+
+@pytest.mark.parametrize("other", [{**SAME, "bundle": "b2"}, {**SAME, "images": []}])
+def test_another_call_begins_anew(tmp_path: Path, other: dict[str, Any]) -> None:
+    RunParts(tmp_path / "run.part", SAME).write(*rows(0, 2))
+    assert RunParts(tmp_path / "run.part", other).n_whole == 0
+
+
+def test_a_run_without_an_image_has_empty_tables(tmp_path: Path) -> None:
+    parts = RunParts(tmp_path / "run.part", SAME)
+    parts.write([], [])
+    parts.join(tmp_path)
+    assert read_table(tmp_path / "cells.parquet", "cells").is_empty()
