@@ -21,10 +21,10 @@ CONFIG = SegmenterConfig(um_per_px=0.3)
 )
 def test_points_return_to_where_they_were(width: int, height: int, um_per_px: float, x: float, y: float) -> None:
     image = np.zeros((height, width, 3), dtype=np.uint8)
-    tensor, transform = letterbox(image, um_per_px, CONFIG)
-    assert tensor.shape[2] % 32 == tensor.shape[3] % 32 == 0
-    assert transform.height_px <= tensor.shape[2] < transform.height_px + 32
-    assert transform.width_px <= tensor.shape[3] < transform.width_px + 32
+    canvas, transform = letterbox(image, um_per_px, CONFIG)
+    assert canvas.shape[1] % 32 == canvas.shape[2] % 32 == 0
+    assert transform.height_px <= canvas.shape[1] < transform.height_px + 32
+    assert transform.width_px <= canvas.shape[2] < transform.width_px + 32
     points = np.array([[x, y]])
     np.testing.assert_allclose(transform.to_field(transform.to_canvas(points)), points, atol=1e-9)
 
@@ -33,8 +33,8 @@ def test_a_blob_is_where_the_transform_says() -> None:
     """The centre of mass of a drawn disc, measured on the canvas, is the mapped centre of the disc."""
     y, x = np.mgrid[:300, :400]
     image = np.where(np.hypot(x - 151.0, y - 96.5) < 40, 0, 255).astype(np.uint8)
-    tensor, transform = letterbox(np.repeat(image[..., None], 3, axis=2), 0.12, CONFIG)
-    darkness = 1 - tensor[0, 0, : transform.height_px, : transform.width_px]
+    canvas, transform = letterbox(np.repeat(image[..., None], 3, axis=2), 0.12, CONFIG)
+    darkness = 1 - canvas[0, : transform.height_px, : transform.width_px, 0] / 255
     rows, columns = np.mgrid[: transform.height_px, : transform.width_px]
     found = np.array([(darkness * columns).sum(), (darkness * rows).sum()]) / darkness.sum()
     np.testing.assert_allclose(found, transform.to_canvas(np.array([[151.0, 96.5]]))[0], atol=0.02)
@@ -43,10 +43,10 @@ def test_a_blob_is_where_the_transform_says() -> None:
 def test_padding_is_grey_and_colours_keep_their_order() -> None:
     image = np.zeros((20, 50, 3), dtype=np.uint8)
     image[..., 0] = 255
-    tensor, _ = letterbox(image, 0.3, CONFIG)
-    assert tensor.shape == (1, 3, 32, 64)
-    assert tensor[0, :, 10, 10].tolist() == [1.0, 0.0, 0.0]
-    assert tensor[0, :, 31, 63].tolist() == pytest.approx([114 / 255] * 3)
+    canvas, _ = letterbox(image, 0.3, CONFIG)
+    assert canvas.shape == (1, 32, 64, 3)
+    assert canvas[0, 10, 10].tolist() == [255, 0, 0]
+    assert canvas[0, 31, 63].tolist() == [114] * 3
 
 
 def test_corners_of_the_image_map_to_corners_of_the_canvas() -> None:

@@ -16,8 +16,6 @@ import numpy as np
 from marrowscope.errors import ScaleError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from marrowscope.records import ContourArray, ImageArray
     from marrowscope.segment.config import SegmenterConfig
 
@@ -40,8 +38,8 @@ class Letterbox:
         return (points_xy + 0.5) / [self.factor_x, self.factor_y] - 0.5
 
 
-def letterbox(image: ImageArray, um_per_px: float, config: SegmenterConfig) -> tuple[NDArray[np.float32], Letterbox]:
-    """Give the network's input (1, 3, h, w), RGB from 0 to 1, and the transform that made it.
+def letterbox(image: ImageArray, um_per_px: float, config: SegmenterConfig) -> tuple[ImageArray, Letterbox]:
+    """Give the network's input (1, h, w, 3), RGB uint8, and the transform that made it.
 
     Raises ScaleError for a scale that is not positive, or so coarse that the image would be blown up.
     """
@@ -59,5 +57,4 @@ def letterbox(image: ImageArray, um_per_px: float, config: SegmenterConfig) -> t
         (-(-new_height // stride) * stride, -(-new_width // stride) * stride, 3), config.pad_value, dtype=np.uint8
     )
     canvas[:new_height, :new_width] = resized
-    tensor = np.ascontiguousarray(canvas.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
-    return tensor, Letterbox(new_width / width, new_height / height, new_width, new_height)
+    return canvas[None], Letterbox(new_width / width, new_height / height, new_width, new_height)

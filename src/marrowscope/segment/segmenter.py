@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from marrowscope.networks import Network
     from marrowscope.records import ImageArray
 
-INPUT_NAME, OUTPUT_NAME, PROTOTYPES_NAME = "images", "output0", "output1"
+OUTPUT_NAME, PROTOTYPES_NAME = "output0", "output1"
 
 
 class Segmenter:
@@ -58,8 +58,8 @@ class Segmenter:
 
         A field without a cell gives an empty list. Raises ScaleError for a scale that makes no sense.
         """
-        tensor, transform = letterbox(image, um_per_px, self.config)
-        outputs = self._network.run({INPUT_NAME: tensor})
+        canvas, transform = letterbox(image, um_per_px, self.config)
+        outputs = self._network.run_images(canvas)
         prototypes = outputs[PROTOTYPES_NAME]
         raw = decode(outputs[OUTPUT_NAME], prototypes, self.config)
         height, width = image.shape[:2]
