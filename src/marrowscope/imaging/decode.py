@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from marrowscope.imaging.header import read_header
+from marrowscope.imaging.pieces import check_pieces
 from marrowscope.imaging.refusals import RefusedError, damaged
 
 if TYPE_CHECKING:
@@ -68,16 +69,7 @@ def decode_image(data: bytes, where: str, *, reduce: int = 1) -> ImageArray:
         raise ValueError(message)
     header = read_header(data, where)
     try:
-        if header.bits >= _DEEP:
-            image = _decode_deep(data, header)
-        elif header.kind == "TIFF" and (header.packed or header.has_alpha):
-            image = _decode_by_pillow(data)
-        elif header.has_alpha:
-            image = _over_white(_imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION))
-        else:
-            at_once = reduce if _shrinks_at_once(header, reduce) else 1
-            flags = cv2.IMREAD_COLOR_RGB | _REDUCED_FLAGS[at_once] | cv2.IMREAD_IGNORE_ORIENTATION
-            image = np.asarray(_imdecode(data, flags), dtype=np.uint8)
+        image = _decode_pixels(data, header, reduce)
         if header.kind != "TIFF":  # both decoders turn a TIFF themselves
             image = _TURNS.get(header.orientation, np.asarray)(image)
     except RefusedError as refusal:
@@ -91,6 +83,21 @@ def decode_image(data: bytes, where: str, *, reduce: int = 1) -> ImageArray:
     if image.shape[:2] != reduced:
         raise damaged(header.kind).at(where)
     return np.ascontiguousarray(image)
+
+
+def _decode_pixels(data: bytes, header: ImageHeader, reduce: int) -> NDArray[np.uint8]:
+    """Decode as stored, by the decoder that is right for it; only a JPEG may come reduced."""
+    if header.kind == "TIFF":
+        check_pieces(data)
+    if header.bits >= _DEEP:
+        return _decode_deep(data, header)
+    if header.kind == "TIFF" and (header.packed or header.has_alpha):
+        return _decode_by_pillow(data)
+    if header.has_alpha:
+        return _over_white(_imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION))
+    at_once = reduce if _shrinks_at_once(header, reduce) else 1
+    flags = cv2.IMREAD_COLOR_RGB | _REDUCED_FLAGS[at_once] | cv2.IMREAD_IGNORE_ORIENTATION
+    return np.asarray(_imdecode(data, flags), dtype=np.uint8)
 
 
 def _shrinks_at_once(header: ImageHeader, reduce: int) -> bool:
