@@ -4,6 +4,7 @@
     CARD.md
     segmenter/segmenter.onnx    beside its AGPL-3.0 LICENSE and CARD.md
     classifier-0.onnx ...       the members, in order
+    *-int8.onnx                 beside a graph: the same network with quantised layers
     golden.npz                  input and expected output of both networks
     quantification.json         error rates and study threshold, where they were measured
     vocabulary.toml             only where it is not the one that ships with the package
@@ -27,10 +28,11 @@ from marrowscope.config import StageConfig, validate_config
 from marrowscope.errors import BundleError, ConfigError
 from marrowscope.imaging import sha256_bytes, sha256_file
 from marrowscope.networks import Network, open_network
+from marrowscope.precisions import INT8, PrecisionGate, check_precision, choose_precision, int8_name
 from marrowscope.vocabulary import Vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -38,6 +40,7 @@ SPEC_NAME = "bundle.toml"
 SEGMENTER_FILE = "segmenter/segmenter.onnx"
 GOLDEN_FILE, CARD_FILE = "golden.npz", "CARD.md"
 VOCABULARY_FILE = "vocabulary.toml"
+_MEMBER = re.compile(r"classifier-\d+\.onnx")
 
 
 class VocabularyReference(StageConfig):
@@ -80,6 +83,9 @@ class BundleSpec(StageConfig):
     )
     metrics: dict[str, Any] = Field(default_factory=dict, description="as measured, with n, on what")
     training_data: dict[str, Any] = Field(default_factory=dict, description="what it was trained on, and fingerprints")
+    precisions: dict[str, PrecisionGate] = Field(
+        default_factory=dict, description="what each precision below f32 changes, measured on annotated patients"
+    )
     licences: dict[str, str] = Field(default_factory=dict, description="part to licence and attribution")
     files: dict[str, str] = Field(default_factory=dict, description="relative path to SHA-256, all but bundle.toml")
 
@@ -112,8 +118,8 @@ class Bundle:
         threads: int | None = None,
         streams: int = 1,
     ) -> Network:
-        """Load the segmenter's graph; see ``open_network``."""
-        path = self.folder / SEGMENTER_FILE
+        """Load the segmenter's graph, the quantised one for ``int8`` where there is one; see ``open_network``."""
+        path = self.folder / self._graph(SEGMENTER_FILE, precision)
         return open_network(path, backend, device, precision, threads=threads, streams=streams)
 
     def open_classifiers(
@@ -125,9 +131,25 @@ class Bundle:
         threads: int | None = None,
         streams: int = 1,
     ) -> list[Network]:
-        """Load every member of the ensemble, in order; see ``open_network``."""
-        paths = [self.folder / name for name in self.classifier_files]
+        """Load every member of the ensemble, in order; see ``open_segmenter``."""
+        paths = [self.folder / self._graph(name, precision) for name in self.classifier_files]
         return [open_network(path, backend, device, precision, threads=threads, streams=streams) for path in paths]
+
+    def resolve_precision(self, wanted: str, capabilities: Collection[str], *, backend: str | None = None) -> str:
+        """Give the precision to compute in: ``auto`` is the fastest whose accuracy gate was passed, else f32.
+
+        ``capabilities`` are those of the device (``networks.capabilities``), ``backend`` the runtime that is used: a
+        gate measured with another one does not count. A precision that was asked for needs no gate; one that the device
+        or the bundle does not have raises ConfigError.
+        """
+        if wanted == "auto":
+            return choose_precision(self.spec.precisions, self.spec.files, capabilities=capabilities, backend=backend)
+        check_precision(wanted, self.spec.files, capabilities)
+        return wanted
+
+    def _graph(self, name: str, precision: str) -> str:
+        quantised = int8_name(name)
+        return quantised if precision == INT8 and quantised in self.spec.files else name
 
     def provenance(self) -> dict[str, Any]:
         """Give what a manifest says about the bundle: names, versions and hashes."""
@@ -207,8 +229,8 @@ def write_bundle(folder: Path, spec: BundleSpec, files: Mapping[str, Path | byte
 
 
 def _members(files: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the members' paths by number: classifier-2 stands before classifier-10."""
-    names = [name for name in files if name.startswith("classifier-") and name.endswith(".onnx")]
+    """Give the members' paths by number: classifier-2 stands before classifier-10; quantised forms are no members."""
+    names = [name for name in files if _MEMBER.fullmatch(name)]
     return tuple(sorted(names, key=lambda name: (len(name), name)))
 
 

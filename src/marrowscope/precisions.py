@@ -1,0 +1,179 @@
+"""What a lower precision changes in a bundle's results, and which precision is used on a machine.
+
+A precision below float32 is used unasked only where its gate in the bundle was passed: on annotated patients, in every
+center, CBLC weighted F1 and the mean error of the CBLC ratio stay within 0.002 of float32. A gate holds for the
+networks and, for int8, the runtime it was measured with: another graph under the same name has not passed it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pydantic import ConfigDict, Field, model_validator
+
+from marrowscope.config import StageConfig
+from marrowscope.errors import ConfigError
+from marrowscope.imaging import sha256_bytes
+from marrowscope.networks import PRECISIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+FULL, INT8 = "f32", "int8"
+MAX_CHANGE = 0.002
+"""Of CBLC weighted F1 and of the mean absolute error of the CBLC ratio, against float32, in every center."""
+
+FASTEST_FIRST = ("int8", "bf16", "f16")
+"""Precisions below float32, as a processor that has the instructions runs them."""
+
+_SUFFIX, _INT8_SUFFIX = ".onnx", "-int8.onnx"
+
+Limits = tuple[float, float]
+
+
+class CenterChange(StageConfig):
+    """What one center's figures are in float32 and by how much the lower precision moves them (lower minus f32).
+
+    Intervals: 95%, bootstrap over patients, the same patients on both sides; None with fewer than two patients.
+    """
+
+    # A figure that the data do not define is NaN, and NaN passes no gate.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+    n_patients: int = Field(ge=0, description="patients with annotated cells")
+    n_cells: int = Field(ge=0, description="annotated cells, those cut by the image's edge left out")
+    n_ratios: int = Field(ge=0, description="patients with an annotated and a predicted CBLC ratio")
+    cblc_weighted_f1: float = Field(description="in f32, over all annotated cells, a missed one counted as wrong")
+    cblc_weighted_f1_change: float
+    cblc_weighted_f1_interval: Limits | None = None
+    ratio_mae: float = Field(description="mean absolute error of the CBLC ratio (0-1) in f32, patient by patient")
+    ratio_mae_change: float
+    ratio_mae_interval: Limits | None = None
+
+    def is_within(self, limit: float) -> bool:
+        """Say whether both changes are numbers below ``limit``."""
+        return all(abs(change) < limit for change in (self.cblc_weighted_f1_change, self.ratio_mae_change))
+
+
+class PrecisionGate(StageConfig):
+    """The measurement that a precision passed or failed, and what it stands on."""
+
+    passed: bool = Field(description="every change of every center is smaller than max_change")
+    max_change: float = Field(default=MAX_CHANGE, gt=0, le=MAX_CHANGE, description="stricter is allowed, laxer is not")
+    backend: str
+    device: str
+    processor: str = Field(default="", description="what the measurement ran on, in the system's words")
+    measured_on: str = Field(description="the annotated patients, a sentence part")
+    input_sha256: str = Field(description="fingerprint of the images, as in a run's manifest")
+    networks_sha256: str = Field(description="fingerprint of the graphs, see networks_fingerprint")
+    calibrated_on: str = Field(default="", description="int8: the training images its ranges were taken from")
+    calibration_sha256: str = Field(default="", description="int8: fingerprint of these images")
+    centers: dict[str, CenterChange] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _passed_is_what_the_changes_say(self) -> PrecisionGate:
+        within = all(change.is_within(self.max_change) for change in self.centers.values())
+        if self.passed != within:
+            message = (
+                f"found passed = {str(self.passed).lower()} beside changes of which "
+                f"{'none reaches' if within else 'one is not below'} {self.max_change:g}; measure the gate again"
+            )
+            raise ValueError(message)
+        return self
+
+    def sentence(self) -> str:
+        """Give the verdict and the largest changes as one line."""
+        changes = list(self.centers.values())
+        f1 = max((change.cblc_weighted_f1_change for change in changes), key=_size)
+        mae = max((change.ratio_mae_change for change in changes), key=_size)
+        verdict = "passed" if self.passed else "FAILED"
+        return (
+            f"{verdict} on {self.measured_on}: CBLC weighted F1 changes by up to {f1:+.4f}, "
+            f"ratio MAE by up to {mae:+.4f}, {self.max_change:g} is the limit"
+        )
+
+
+def int8_name(graph: str) -> str:
+    """Give the path of a graph's quantised form: ``classifier-0-int8.onnx`` for ``classifier-0.onnx``."""
+    return f"{graph.removesuffix(_SUFFIX)}{_INT8_SUFFIX}"
+
+
+def has_int8(files: Collection[str]) -> bool:
+    """Say whether a bundle of these files has a quantised graph."""
+    return any(name.endswith(_INT8_SUFFIX) for name in files)
+
+
+def networks_fingerprint(files: Mapping[str, str], precision: str) -> str:
+    """Give one hash for the graphs that ``precision`` is measured with; ``files`` maps a bundle's paths to SHA-256."""
+    names = sorted(
+        name for name in files if name.endswith(_SUFFIX) and (precision == INT8 or not name.endswith(_INT8_SUFFIX))
+    )
+    return sha256_bytes("\n".join(f"{name} {files[name]}" for name in names).encode())
+
+
+def why_not(
+    precision: str,
+    gates: Mapping[str, PrecisionGate],
+    files: Mapping[str, str],
+    *,
+    capabilities: Collection[str],
+    backend: str | None = None,
+) -> str:
+    """Say why ``precision`` is not used unasked; nothing where it may be.
+
+    ``files`` are the bundle's, path to SHA-256; ``capabilities`` the precisions that the device has instructions for.
+    """
+    gate = gates.get(precision)
+    reason = ""
+    if precision == FULL:
+        return reason
+    if precision not in capabilities:
+        reason = "the device has no instructions for it"
+    elif precision == INT8 and not has_int8(files):
+        reason = "the bundle has no quantised graph"
+    elif gate is None:
+        reason = "its accuracy was not measured with this bundle"
+    elif gate.networks_sha256 != networks_fingerprint(files, precision):
+        reason = "its accuracy was measured with other networks"
+    elif backend is not None and backend != gate.backend:
+        reason = f"its accuracy was measured with {gate.backend}"
+    elif not gate.passed:
+        reason = f"its accuracy gate {gate.sentence()}"
+    return reason
+
+
+def choose_precision(
+    gates: Mapping[str, PrecisionGate],
+    files: Mapping[str, str],
+    *,
+    capabilities: Collection[str],
+    backend: str | None = None,
+) -> str:
+    """Give the fastest precision that may be used unasked; f32 where none of the others may."""
+    for name in FASTEST_FIRST:
+        if not why_not(name, gates, files, capabilities=capabilities, backend=backend):
+            return name
+    return FULL
+
+
+def check_precision(precision: str, files: Collection[str], capabilities: Collection[str]) -> None:
+    """Raise ConfigError for a precision that nobody knows, or that the device or the bundle does not have."""
+    if precision not in PRECISIONS:
+        message = f"precision {precision!r}: expected auto or one of {', '.join(PRECISIONS)}"
+        raise ConfigError(message)
+    if precision not in capabilities:
+        here = ", ".join(capabilities)
+        message = f"precision {precision!r}: the device here computes in {here}; choose one of them or auto"
+        raise ConfigError(message)
+    if precision == INT8 and not has_int8(files):
+        message = (
+            "precision 'int8': the bundle has no quantised graph, expected segmenter/segmenter-int8.onnx or "
+            "classifier-0-int8.onnx; choose auto, or quantise it first (`marrowscope precision --int8`)"
+        )
+        raise ConfigError(message)
+
+
+def _size(change: float) -> float:
+    """Order changes by their size, one that is not a number above all."""
+    return math.inf if math.isnan(change) else abs(change)
