@@ -3,10 +3,16 @@
 A contour is float64 (n, 2), x then y, implicitly closed, in pixels; the centre of the top-left pixel is (0, 0), so an
 image of width w covers x from -0.5 to w - 0.5. Contours are the truth (cells overlap); masks are made from them when
 needed. A contour of fewer than three points is empty: it has area 0, overlaps nothing and rasterises to nothing.
+
+What is measured for every cell of a field works on ``Rings``, all its contours laid end to end, in a few array
+operations; the functions of one contour are the same with one ring. No ring's result depends on the others, to the bit.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,35 +30,206 @@ CIRCULARITY_POINTS = 64
 HALF_PX = 0.5
 
 
+@dataclass(frozen=True)
+class Rings:
+    """Contours laid end to end: ring i is ``points_xy[offsets[i]:offsets[i + 1]]``; ``offsets`` is (m + 1,), from 0."""
+
+    points_xy: ContourArray
+    offsets: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, contours: Sequence[ContourArray]) -> Rings:
+        """Lay contours (n, 2) end to end; there may be none, and each may be empty."""
+        offsets = np.zeros(len(contours) + 1, dtype=np.intp)
+        np.cumsum([len(contour) for contour in contours], out=offsets[1:])
+        points = np.concatenate(contours, dtype=np.float64) if len(contours) else np.zeros((0, 2))
+        return cls(points.reshape(-1, 2), offsets)
+
+    def __len__(self) -> int:
+        """Give the number of rings."""
+        return len(self.offsets) - 1
+
+    def split(self) -> list[ContourArray]:
+        """Give the contours, each an array of its own."""
+        ends = self.offsets.tolist()
+        return [self.points_xy[start:end].copy() for start, end in pairwise(ends)]
+
+    def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Rings:
+        """Give some of the rings, by positions or by a mask (m,)."""
+        starts, counts = self.offsets[:-1][chosen], self.counts[chosen]
+        offsets = _offsets(counts)
+        index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        return Rings(self.points_xy[index], offsets)
+
+    @cached_property
+    def counts(self) -> NDArray[np.intp]:
+        """Points of each ring (m,)."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def owner(self) -> NDArray[np.intp]:
+        """The ring of each point (n,)."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    @cached_property
+    def edges(self) -> ContourArray:
+        """From each point to the next of its ring (n, 2); the last goes back to the first."""
+        return self.following - self.points_xy
+
+    @cached_property
+    def following(self) -> ContourArray:
+        """The next point of each point's ring (n, 2)."""
+        filled = self.counts > 0
+        following = np.empty_like(self.points_xy)
+        following[:-1] = self.points_xy[1:]
+        following[self.offsets[1:][filled] - 1] = self.points_xy[self.offsets[:-1][filled]]
+        return following
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum ``values`` (n,), one for each point, over each ring (m,); 0 for an empty ring."""
+        # With a zero before each ring the sum is that of np.sum over it, to the bit.
+        spaced = np.zeros(len(values) + len(self))
+        spaced[np.arange(len(values)) + self.owner + 1] = values
+        return np.add.reduceat(spaced, self.offsets[:-1] + np.arange(len(self))) if len(self) else np.zeros(0)
+
+    def bounds(self) -> NDArray[np.float64]:
+        """Tightest (x0, y0, x1, y1) around each ring's points (m, 4); NaN for an empty one."""
+        result = np.full((len(self), 4), np.nan)
+        filled = self.counts > 0
+        if filled.any():
+            firsts = self.offsets[:-1][filled]
+            x, y = np.ascontiguousarray(self.points_xy.T)
+            columns = (np.minimum.reduceat(x, firsts), np.minimum.reduceat(y, firsts))
+            columns += (np.maximum.reduceat(x, firsts), np.maximum.reduceat(y, firsts))
+            result[filled] = np.column_stack(columns)
+        return result
+
+
+def areas(rings: Rings) -> NDArray[np.float64]:
+    """Area of each ring (m,), see ``area``."""
+    return np.abs(signed_areas(rings))
+
+
+def signed_areas(rings: Rings) -> NDArray[np.float64]:
+    """Area of each ring (m,), positive where the points turn from x towards y."""
+    local, following = _about_first(rings)
+    cross = local[:, 0] * following[:, 1] - following[:, 0] * local[:, 1]
+    return np.where(rings.counts >= MIN_POINTS, 0.5 * rings.sums(cross), 0.0)
+
+
+def perimeters(rings: Rings) -> NDArray[np.float64]:
+    """Length of each closed ring (m,)."""
+    return rings.sums(np.hypot(rings.edges[:, 0], rings.edges[:, 1]))
+
+
+def centroids(rings: Rings) -> ContourArray:
+    """Centre of area of each ring (m, 2), see ``centroid``. Raises ValueError on a ring without points."""
+    if (rings.counts == 0).any():
+        message = "the centroid of a contour without points does not exist"
+        raise ValueError(message)
+    origins = np.column_stack([rings.sums(rings.points_xy[:, axis]) for axis in (0, 1)]) / rings.counts[:, None]
+    moved = origins[rings.owner]
+    local, following = rings.points_xy - moved, rings.following - moved
+    cross = local[:, 0] * following[:, 1] - following[:, 0] * local[:, 1]
+    doubled = rings.sums(cross)
+    moments = np.column_stack([rings.sums((local[:, axis] + following[:, axis]) * cross) for axis in (0, 1)])
+    low, high = np.split(rings.bounds(), 2, axis=1)
+    flat = np.abs(doubled) <= 1e-12 * np.maximum(np.prod(high - low, axis=1), 1e-12)  # no area: the mean of the points
+    return np.asarray(origins + np.where(flat[:, None], 0.0, moments / np.where(flat, 1.0, 3 * doubled)[:, None]))
+
+
+def circularities(rings: Rings) -> NDArray[np.float64]:
+    """4 pi area / perimeter^2 of each ring (m,), see ``circularity``."""
+    smooth = resample(rings, np.full(len(rings), CIRCULARITY_POINTS))
+    lengths = perimeters(smooth)
+    measured = (rings.counts >= MIN_POINTS) & (lengths > 0)
+    return np.where(measured, 4 * np.pi * areas(smooth) / np.where(measured, lengths, 1.0) ** 2, 0.0)
+
+
+def are_valid(rings: Rings) -> NDArray[np.bool_]:
+    """Say of each ring whether it is valid (m,), see ``is_valid``."""
+    valid = rings.counts >= MIN_POINTS
+    valid[rings.owner[~np.isfinite(rings.points_xy).all(axis=1)]] = False
+    chosen = rings if valid.all() else rings.take(valid)
+    if len(chosen):
+        polygons = shapely.polygons(shapely.linearrings(chosen.points_xy, indices=chosen.owner))
+        valid[valid] = shapely.is_valid(polygons) & (areas(chosen) > 0)
+    return valid
+
+
+def lie_inside(rings: Rings, width_px: int, height_px: int) -> NDArray[np.bool_]:
+    """Say of each ring whether it lies inside an image (m,), which spans -0.5 to size - 0.5."""
+    limits = np.array([-HALF_PX, -HALF_PX, width_px - HALF_PX, height_px - HALF_PX])
+    return np.asarray(((rings.bounds() - limits) * [1, 1, -1, -1] >= 0).all(axis=1))
+
+
+def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:
+    """Give each ring ``n_points`` (m,) points at equal steps along it, beginning at its first; an empty one stays so.
+
+    Point i lies i steps from the first. What falls into an edge is counted from the ends of the edge, so that nothing
+    has to be searched; the values are those of ``np.interp`` over the travelled length, to the bit.
+    """
+    filled = rings.counts > 0
+    firsts, lasts = rings.offsets[:-1][filled], rings.offsets[1:][filled] - 1
+    offsets = _offsets(np.where(filled, n_points, 0))
+    lengths = np.hypot(rings.edges[:, 0], rings.edges[:, 1])
+    ends = np.empty_like(lengths)
+    for start, end in pairwise(rings.offsets.tolist()):  # one sum over all would carry rounding from ring to ring
+        np.cumsum(lengths[start:end], out=ends[start:end])
+    starts = np.zeros_like(ends)
+    starts[1:] = ends[:-1]
+    starts[firsts] = 0.0
+    steps = np.zeros(len(rings))
+    steps[filled] = ends[lasts] / np.maximum(n_points[filled], 1)
+    step = steps[rings.owner]
+    moves = step > 0
+    # The first point at or after each edge's start; the division may be wrong by its last bit.
+    first = np.ceil(np.divide(starts, step, out=np.zeros_like(starts), where=moves))
+    first -= ((first - 1) * step >= starts) & moves
+    first += first * step < starts
+    first = np.minimum(first, n_points[rings.owner]).astype(np.intp) + offsets[:-1][rings.owner]
+    edge = np.repeat(np.arange(len(first)), np.diff(first, append=offsets[-1]))
+    owner = rings.owner.take(edge)
+    along = (np.arange(offsets[-1]) - offsets.take(owner)) * steps.take(owner) - starts.take(edge)
+    span = (ends - starts)[:, None]
+    slopes = np.divide(rings.edges, span, out=np.zeros_like(rings.edges), where=span > 0)
+    return Rings(slopes.take(edge, axis=0) * along[:, None] + rings.points_xy.take(edge, axis=0), offsets)
+
+
+def rasterize_all(rings: Rings, height_px: int, width_px: int) -> MaskArray:
+    """Mask (m, height, width) of each ring by the rule of ``rasterize``."""
+    low, high = np.minimum(rings.points_xy, rings.following)[:, 1], np.maximum(rings.points_xy, rings.following)[:, 1]
+    # The rows r an edge crosses are those with y_low <= r < y_high.
+    first = np.clip(np.ceil(low), 0, height_px).astype(np.intp)
+    n_rows = np.clip(np.ceil(high), 0, height_px).astype(np.intp) - first
+    n_rows[rings.counts[rings.owner] < MIN_POINTS] = 0
+    edge = np.repeat(np.arange(len(first)), n_rows)
+    begun = np.cumsum(n_rows) - n_rows
+    row = np.arange(len(edge)) - begun[edge] + first[edge]
+    start, step = rings.points_xy[edge], rings.edges[edge]
+    x_cross = start[:, 0] + (row - start[:, 1]) * (step[:, 0] / step[:, 1])
+    column = np.clip(np.ceil(x_cross), 0, width_px).astype(np.intp)
+    place = (rings.owner[edge] * height_px + row) * (width_px + 1) + column
+    shape = (len(rings), height_px, width_px + 1)
+    toggles = np.bincount(place, minlength=int(np.prod(shape))).astype(np.uint8).reshape(shape)
+    # Counted modulo 256: only whether the number of crossings to the left is odd matters.
+    return (np.cumsum(toggles, axis=2, dtype=np.uint8)[..., :width_px] & 1).view(np.bool_)
+
+
 def area(contour_xy: ContourArray) -> float:
     """Area in square pixels by the shoelace formula, never negative; the lobes of a figure of eight cancel."""
-    return abs(_signed_area(contour_xy))
+    return float(areas(Rings.of([contour_xy]))[0])
 
 
 def perimeter(contour_xy: ContourArray) -> float:
     """Length of the closed contour in pixels."""
-    if len(contour_xy) == 0:
-        return 0.0
-    steps = np.roll(contour_xy, -1, axis=0) - contour_xy
-    return float(np.hypot(steps[:, 0], steps[:, 1]).sum())
+    return float(perimeters(Rings.of([contour_xy]))[0])
 
 
 def centroid(contour_xy: ContourArray) -> tuple[float, float]:
     """Centre of area (x, y); the mean of the points where the area is 0. Raises ValueError on no points."""
-    if len(contour_xy) == 0:
-        message = "the centroid of a contour without points does not exist"
-        raise ValueError(message)
-    origin = contour_xy.mean(axis=0)
-    x, y = (contour_xy - origin).T
-    x_next, y_next = np.roll(x, -1), np.roll(y, -1)
-    cross = x * y_next - x_next * y
-    doubled = float(cross.sum())
-    extent = float(np.ptp(x) * np.ptp(y))
-    if abs(doubled) <= 1e-12 * max(extent, 1e-12):
-        return float(origin[0]), float(origin[1])
-    cx = float(((x + x_next) * cross).sum()) / (3 * doubled)
-    cy = float(((y + y_next) * cross).sum()) / (3 * doubled)
-    return float(origin[0]) + cx, float(origin[1]) + cy
+    x, y = centroids(Rings.of([contour_xy]))[0].tolist()
+    return x, y
 
 
 def circularity(contour_xy: ContourArray) -> float:
@@ -60,11 +237,7 @@ def circularity(contour_xy: ContourArray) -> float:
 
     Measured on the contour resampled to 64 equal steps, so that pixel stairs do not lengthen the perimeter.
     """
-    if len(contour_xy) < MIN_POINTS:
-        return 0.0
-    smooth = resample_contour(contour_xy, CIRCULARITY_POINTS)
-    length = perimeter(smooth)
-    return 4 * np.pi * area(smooth) / length**2 if length > 0 else 0.0
+    return float(circularities(Rings.of([contour_xy]))[0])
 
 
 def bounding_box(contour_xy: ContourArray) -> tuple[float, float, float, float]:
@@ -79,9 +252,7 @@ def bounding_box(contour_xy: ContourArray) -> tuple[float, float, float, float]:
 
 def is_valid(contour_xy: ContourArray) -> bool:
     """Say whether the contour is finite, has an area and does not cross or touch itself."""
-    if len(contour_xy) < MIN_POINTS or not np.isfinite(contour_xy).all():
-        return False
-    return bool(shapely.is_valid(shapely.Polygon(contour_xy))) and area(contour_xy) > 0
+    return bool(are_valid(Rings.of([contour_xy]))[0])
 
 
 def repair(contour_xy: ContourArray) -> ContourArray | None:
@@ -139,35 +310,12 @@ def rasterize(contour_xy: ContourArray, height_px: int, width_px: int) -> MaskAr
     Exact to floating point: each row's crossings toggle the pixels to their right, so that two contours that share
     an edge share no pixel. (A polygon fill that also draws the outline makes a cell of 40 px some 5% too large.)
     """
-    mask: MaskArray = np.zeros((height_px, width_px), dtype=np.bool_)
-    if len(contour_xy) < MIN_POINTS:
-        return mask
-    _, y_low, _, y_high = bounding_box(contour_xy)
-    first, last = max(int(np.ceil(y_low)), 0), min(int(np.floor(y_high)), height_px - 1)
-    if first > last:
-        return mask
-    rows = np.arange(first, last + 1, dtype=np.float64)[:, None]
-    x0, y0 = contour_xy.T
-    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    row_index, edge_index = np.nonzero((y0 <= rows) != (y1 <= rows))
-    slope = (x1 - x0)[edge_index] / (y1 - y0)[edge_index]
-    x_cross = x0[edge_index] + (rows[row_index, 0] - y0[edge_index]) * slope
-    columns = np.clip(np.ceil(x_cross), 0, width_px).astype(np.intp)
-    toggles = np.zeros((len(rows), width_px + 1), dtype=np.int32)
-    np.add.at(toggles, (row_index, columns), 1)
-    mask[first : last + 1] = np.cumsum(toggles, axis=1)[:, :width_px] % 2 == 1
-    return mask
+    return np.asarray(rasterize_all(Rings.of([contour_xy]), height_px, width_px)[0])
 
 
 def resample_contour(contour_xy: ContourArray, n_points: int) -> ContourArray:
     """Give ``n_points`` points at equal steps along the closed contour, beginning at its first point."""
-    if len(contour_xy) == 0:
-        return np.zeros((0, 2))
-    closed = np.vstack([contour_xy, contour_xy[:1]])
-    steps = np.hypot(*np.diff(closed, axis=0).T)
-    travelled = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.linspace(0.0, travelled[-1], n_points, endpoint=False)
-    return np.column_stack([np.interp(wanted, travelled, closed[:, axis]) for axis in (0, 1)])
+    return resample(Rings.of([contour_xy]), np.array([n_points])).points_xy
 
 
 def dilate(contour_xy: ContourArray, distance_px: float) -> ContourArray:
@@ -178,11 +326,14 @@ def dilate(contour_xy: ContourArray, distance_px: float) -> ContourArray:
     return np.zeros((0, 2)) if ring is None else ring
 
 
-def _signed_area(contour_xy: ContourArray) -> float:
-    if len(contour_xy) < MIN_POINTS:
-        return 0.0
-    x, y = (contour_xy - contour_xy[0]).T
-    return 0.5 * float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
+def _about_first(rings: Rings) -> tuple[ContourArray, ContourArray]:
+    """Each point and the next, relative to the first of its ring: areas are exact far from the origin."""
+    origin = rings.points_xy[rings.offsets[:-1][rings.owner]]
+    return rings.points_xy - origin, rings.following - origin
+
+
+def _offsets(counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
 
 
 def _polygon(contour_xy: ContourArray) -> shapely.Geometry:

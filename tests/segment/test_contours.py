@@ -2,12 +2,23 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from marrowscope import geometry
-from marrowscope.segment.contours import smooth_contour, trace_cell
+from marrowscope.geometry import Rings
+from marrowscope.records import ContourArray
+from marrowscope.segment.contours import smooth_rings, trace_cells
 from tests.segment.raw_outputs import ellipse_contour, ellipse_logits
 
 ONE = np.ones(1, dtype=np.float32)
+
+
+def trace_cell(
+    prototypes: NDArray[np.float32], coefficients: NDArray[np.float32], box: NDArray[np.float64], **settings: float
+) -> tuple[ContourArray, int] | None:
+    """Trace a field of one cell: its contour and number of parts."""
+    traced = trace_cells(prototypes, coefficients[None], box[None], **settings)
+    return (traced.rings.points_xy, int(traced.n_parts[0])) if len(traced.rings) else None
 
 
 def _box(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
@@ -108,7 +119,7 @@ def test_a_hole_is_filled() -> None:
 def test_smoothing_takes_off_corners_and_hardly_shrinks() -> None:
     rough = ellipse_contour((50.0, 50.0, 20.0, 20.0), 120)
     rough[::2] += (rough[::2] - 50) * 0.05
-    smooth = smooth_contour(rough, 1.0)
+    smooth = smooth_rings(Rings.of([rough]), 1.0).points_xy
     assert geometry.perimeter(smooth) < 0.9 * geometry.perimeter(rough)
     assert geometry.area(smooth) == pytest.approx(geometry.area(rough), rel=0.01)
 

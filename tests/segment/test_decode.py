@@ -6,7 +6,7 @@ import pytest
 from marrowscope import geometry
 from marrowscope.errors import BundleError
 from marrowscope.segment.config import SegmenterConfig
-from marrowscope.segment.contours import trace_cell
+from marrowscope.segment.contours import trace_cells
 from marrowscope.segment.decode import decode, suppress_overlaps
 from tests.segment.raw_outputs import raw_outputs
 
@@ -79,10 +79,7 @@ def test_boxes_and_masks_agree_with_ultralytics() -> None:
     ours = decode(output, prototypes, config)
     assert len(ours.scores) == len(theirs) == 3
     np.testing.assert_allclose(ours.boxes_xyxy, theirs[:, :4].numpy(), atol=1e-3)
-    for index, mask in enumerate(masks.astype(bool)):
-        traced = trace_cell(
-            prototypes[0], ours.coefficients[index], ours.boxes_xyxy[index], smoothing_px=0, interpolation="linear"
-        )
-        assert traced is not None
-        drawn = geometry.rasterize(traced[0], 128, 192)
+    traced = trace_cells(prototypes[0], ours.coefficients, ours.boxes_xyxy, smoothing_px=0, interpolation="linear")
+    drawings = geometry.rasterize_all(traced.rings, 128, 192)
+    for drawn, mask in zip(drawings, masks.astype(bool), strict=True):
         assert (drawn & mask).sum() / (drawn | mask).sum() >= 0.98

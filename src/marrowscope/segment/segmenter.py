@@ -8,20 +8,25 @@ import numpy as np
 
 from marrowscope import geometry
 from marrowscope.config import validate_config
+from marrowscope.geometry import Rings
 from marrowscope.imaging import sha256_file
 from marrowscope.networks import open_network
 from marrowscope.records import Detection
 from marrowscope.segment.config import SegmenterConfig
-from marrowscope.segment.contours import trace_cell
+from marrowscope.segment.contours import trace_cells
 from marrowscope.segment.decode import decode
 from marrowscope.segment.letterbox import letterbox
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
-    from marrowscope.records import ImageArray
+    from marrowscope.records import ContourArray, ImageArray
+    from marrowscope.segment.letterbox import Letterbox
 
 OUTPUT_NAME, PROTOTYPES_NAME = "output0", "output1"
 
@@ -60,30 +65,41 @@ class Segmenter:
         """
         canvas, transform = letterbox(image, um_per_px, self.config)
         outputs = self._network.run_images(canvas)
-        prototypes = outputs[PROTOTYPES_NAME]
-        raw = decode(outputs[OUTPUT_NAME], prototypes, self.config)
-        height, width = image.shape[:2]
+        return self.cells_of(outputs, transform, image.shape[1], image.shape[0])
+
+    def cells_of(
+        self, outputs: Mapping[str, NDArray[np.float32]], transform: Letterbox, width_px: int, height_px: int
+    ) -> list[Detection]:
+        """Give the cells of one field from the network's ``outputs``; ``transform`` is what ``letterbox`` gave.
+
+        Contours are valid and lie inside the field of ``width_px`` x ``height_px``; best score first.
+        """
+        prototypes, config = outputs[PROTOTYPES_NAME], self.config
+        raw = decode(outputs[OUTPUT_NAME], prototypes, config)
+        traced = trace_cells(
+            prototypes[0],
+            raw.coefficients,
+            raw.boxes_xyxy,
+            smoothing_px=config.smoothing_px,
+            step_px=config.contour_step_px,
+            interpolation=config.interpolation,
+            level=config.mask_level,
+            box_margin_px=config.box_margin_px,
+        )
+        rings = Rings(transform.to_field(traced.rings.points_xy), traced.rings.offsets)
+        inside = geometry.lie_inside(rings, width_px, height_px)
+        boxes = transform.to_field(raw.boxes_xyxy.reshape(-1, 2) - 0.5).reshape(-1, 4)[traced.index]
+        scores = np.clip(raw.scores, 0, 1)[traced.index]
         detections = []
-        for box, score, coefficients in zip(raw.boxes_xyxy, raw.scores, raw.coefficients, strict=True):
-            traced = trace_cell(
-                prototypes[0],
-                coefficients,
-                box,
-                smoothing_px=self.config.smoothing_px,
-                step_px=self.config.contour_step_px,
-                interpolation=self.config.interpolation,
-                level=self.config.mask_level,
-                box_margin_px=self.config.box_margin_px,
-            )
-            if traced is None:
-                continue
-            contour, n_parts = traced
-            repaired = geometry.repair(transform.to_field(contour))
-            clipped = None if repaired is None else geometry.clip_to_image(repaired, width, height)
-            if clipped is None:
-                continue
-            (x0, y0), (x1, y1) = transform.to_field(box.reshape(2, 2) - 0.5)
-            detections.append(
-                Detection(clipped, (float(x0), float(y0), float(x1), float(y1)), float(np.clip(score, 0, 1)), n_parts)
-            )
+        for contour, is_inside, box, score, n_parts in zip(
+            rings.split(), inside.tolist(), boxes.tolist(), scores.tolist(), traced.n_parts.tolist(), strict=True
+        ):
+            clipped = contour if is_inside else _clip(contour, width_px, height_px)
+            if clipped is not None:
+                detections.append(Detection(clipped, tuple(box), score, n_parts))
         return detections
+
+
+def _clip(contour_xy: ContourArray, width_px: int, height_px: int) -> ContourArray | None:
+    repaired = geometry.repair(contour_xy)
+    return None if repaired is None else geometry.clip_to_image(repaired, width_px, height_px)
