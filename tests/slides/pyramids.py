@@ -53,3 +53,10 @@ def write_pyramid(path: Path, image: ImageArray, um_per_px: float | None, tile_p
                 resolutionunit="CENTIMETER" if first and resolution else None,
             )
             level, first = shrink(level, 2), False
+
+
+def stack(layers: list[ImageArray]) -> ImageArray:
+    """Lay fields on each other: their densities add up, as in a thick smear or a particle."""
+    white = np.quantile(layers[0], 0.95, axis=(0, 1))
+    light = np.prod([np.minimum(layer / white, 1.0) for layer in layers], axis=0)
+    return np.asarray(np.clip(light * white, 0, 255), dtype=np.uint8)

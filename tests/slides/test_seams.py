@@ -23,7 +23,7 @@ def detection(contour: ContourArray) -> Detection:
 
 
 def see(cells: list[ContourArray], region: Region, jitter_px: float, rng: np.random.Generator) -> list[Detection]:
-    """What a segmenter gives for a region: the cells it sees whole, each a little off, in the region's pixels."""
+    """Give what a segmenter finds in a region: the cells it sees whole, each a little off, in the region's pixels."""
     seen = []
     for cell in cells:
         local = cell - [region.x_px, region.y_px]

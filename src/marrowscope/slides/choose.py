@@ -1,9 +1,9 @@
 """Which regions of a slide are worth reading: well spread, in focus, with nucleated cells.
 
-Steps: map the overview; measure every region of the plan on the maps; skip what is empty, thick, full of a particle or
-without nuclei; rank the rest by nuclei per area times the empty slide between them; look at the best at full
-resolution, where their nuclei lie, and skip those out of focus. Nothing is random. Every region of the plan is in the
-result with its measures and, where it is skipped, the reason.
+Steps: map the overview; measure every region of the plan on the maps; skip what is empty, solid, crowded or without
+nuclei; rank the rest by nuclei per area times the empty slide between them; look at the best at full resolution, where
+their nuclei lie, and skip those out of focus. Nothing is random. Every region of the plan is in the result with its
+measures and, where it is skipped, the reason.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from marrowscope.slides.measures import Mask, OverviewMaps
     from marrowscope.slides.slide import Slide
 
-SkipReason = Literal["empty", "particle", "thick", "few_nuclei", "blurred", "unreadable", "not_judged"]
-"""``not_judged``: enough better regions; ``unreadable``: its pixels are damaged."""
+SkipReason = Literal["empty", "solid", "crowded", "few_nuclei", "blurred", "unreadable", "not_judged"]
+"""``solid``: a particle or a thick place; ``crowded``: hardly any empty slide between the cells; ``not_judged``: there
+are enough better regions; ``unreadable``: its pixels are damaged."""
 
 _SHARP_QUANTILE = 0.9
 
@@ -102,19 +103,17 @@ def slide_scale(slide: Slide, um_per_px: float | None = None) -> float:
 def _measure(region: Region, maps: OverviewMaps, factor: float, config: SlideConfig) -> RankedRegion:
     """Measure one region's core on the maps."""
     rows, columns = _on_map(region, factor, maps.clear)
-    clear, nuclei, particle, thick = (
-        float(np.mean(layer[rows, columns])) for layer in (maps.clear, maps.nuclei, maps.particle, maps.thick)
-    )
+    clear, solid, nuclei = (float(np.mean(layer[rows, columns])) for layer in (maps.clear, maps.solid, maps.nuclei))
     reason: SkipReason | None = None
     if clear > config.max_empty_share:
         reason = "empty"
-    elif particle + thick > config.max_solid_share:
-        reason = "particle" if particle > thick else "thick"
+    elif solid > config.max_solid_share:
+        reason = "solid"
     elif clear < config.min_clear_share:
-        reason = "thick"
+        reason = "crowded"
     elif nuclei < config.min_nuclei_share:
         reason = "few_nuclei"
-    return RankedRegion(region, nuclei * clear, reason, clear, nuclei, particle + thick)
+    return RankedRegion(region, nuclei * clear, reason, clear, nuclei, solid)
 
 
 def _on_map(region: Region, factor: float, layer: Mask) -> tuple[slice, slice]:

@@ -40,7 +40,7 @@ class SlideConfig(StageConfig):
         default=0.25,
         ge=0,
         le=1,
-        description="a region that shows less empty slide than this between its cells is skipped as thick; "
+        description="a region that shows less empty slide than this between its cells is skipped as crowded; "
         "fields that morphologists photographed show 0.43 and more",
     )
     solid_window_um: float = Field(
@@ -50,12 +50,11 @@ class SlideConfig(StageConfig):
         default=0.1, ge=0, le=1, description="a window with less empty slide than this is the inside of a solid part"
     )
     min_solid_um2: float = Field(
-        default=10_000.0, ge=0, description="smallest solid part that is a particle or a thick place, not a few cells"
+        default=10_000.0,
+        ge=0,
+        description="smallest solid part that is a particle or a thick place of the smear, not a few cells",
     )
     max_solid_share: float = Field(default=0.1, ge=0, le=1, description="a region may hold this much of solid parts")
-    particle_nuclei_share: float = Field(
-        default=0.3, ge=0, le=1, description="a solid part with more of nuclei than this is a particle, else thick"
-    )
     min_nuclei_share: float = Field(
         default=0.002, ge=0, le=1, description="area of nuclei in a region; 0.002 of 480 x 480 um is some seven nuclei"
     )

@@ -21,12 +21,16 @@ _MAX_DIRECTORIES = 64
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Width and height of the file's first image as stored, and for a TIFF its directories and whether it is tiled."""
+    """Width and height of the file's first image as stored; for a TIFF its directories and whether it is tiled.
+
+    ``cut_short`` says that a TIFF names a directory which the file does not hold.
+    """
 
     width_px: int
     height_px: int
     n_directories: int = 1
     tiled: bool = False
+    cut_short: bool = False
 
 
 def read_header(path: Path) -> Header | None:
@@ -91,19 +95,22 @@ def _tiff(stream: BinaryIO, start: bytes) -> Header | None:
     offset_size, count_size = struct.calcsize(offset_type), struct.calcsize(count_type)
     (offset,) = struct.unpack(order + offset_type, start[first_at : first_at + offset_size])
     values: dict[int, int] = {}
-    n_directories = 0
-    while offset and n_directories < _MAX_DIRECTORIES:
-        stream.seek(offset)
-        (n_entries,) = struct.unpack(order + count_type, stream.read(count_size))
-        if n_directories == 0:
-            for _ in range(n_entries):
-                entry = stream.read(entry_size)
-                tag, kind = struct.unpack(order + "HH", entry[:4])
-                text = order + ("H" if kind == _SHORT else "I")
-                (values[tag],) = struct.unpack(text, entry[value_at : value_at + struct.calcsize(text)])
-        stream.seek(offset + count_size + n_entries * entry_size)
-        (offset,) = struct.unpack(order + offset_type, stream.read(offset_size))
+    n_directories, cut_short = 0, False
+    while offset and n_directories < _MAX_DIRECTORIES and not cut_short:
         n_directories += 1
+        try:
+            stream.seek(offset)
+            (n_entries,) = struct.unpack(order + count_type, stream.read(count_size))
+            if n_directories == 1:
+                for _ in range(n_entries):
+                    entry = stream.read(entry_size)
+                    tag, kind = struct.unpack(order + "HH", entry[:4])
+                    text = order + ("H" if kind == _SHORT else "I")
+                    (values[tag],) = struct.unpack(text, entry[value_at : value_at + struct.calcsize(text)])
+            stream.seek(offset + count_size + n_entries * entry_size)
+            (offset,) = struct.unpack(order + offset_type, stream.read(offset_size))
+        except struct.error:
+            cut_short = True
     if _WIDTH not in values or _HEIGHT not in values:
         return None
-    return Header(values[_WIDTH], values[_HEIGHT], n_directories, _TILE_WIDTH in values)
+    return Header(values[_WIDTH], values[_HEIGHT], n_directories, _TILE_WIDTH in values, cut_short)

@@ -37,12 +37,11 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class OverviewMaps:
-    """Maps (h, w) uint8, 1 where true: the empty slide, nuclei outside solid parts, and solid parts by their kind."""
+    """Maps (h, w) uint8, 1 where true: the empty slide, solid parts, and nuclei outside them."""
 
     clear: Mask
+    solid: Mask
     nuclei: Mask
-    particle: Mask
-    thick: Mask
 
 
 def map_overview(image: ImageArray, um_per_px: float, config: SlideConfig) -> OverviewMaps:
@@ -50,24 +49,21 @@ def map_overview(image: ImageArray, um_per_px: float, config: SlideConfig) -> Ov
     density = _density(image)
     clear = (cv2.transform(density, _MEAN) < config.clear_od).astype(np.uint8).reshape(image.shape[:2])
     nuclei = (cv2.transform(density, _PURPLE) > config.nucleus_od).astype(np.uint8).reshape(image.shape[:2])
-    particle, thick = _solid_parts(clear, nuclei, um_per_px, config)
-    return OverviewMaps(clear, nuclei * (1 - (particle | thick)), particle, thick)
+    solid = _solid_parts(clear, um_per_px, config)
+    return OverviewMaps(clear, solid, nuclei * (1 - solid))
 
 
-def _solid_parts(clear: Mask, nuclei: Mask, um_per_px: float, config: SlideConfig) -> tuple[Mask, Mask]:
-    """Find the connected places without empty slide, large enough to matter: (rich in nuclei, the others)."""
+def _solid_parts(clear: Mask, um_per_px: float, config: SlideConfig) -> Mask:
+    """Find the connected places without empty slide that are large enough to matter."""
     side = max(1, round(config.solid_window_um / um_per_px) | 1)
     window = np.ones((side, side), dtype=np.uint8)
     local = cv2.blur(clear.astype(np.float32), (side, side), borderType=cv2.BORDER_REPLICATE)
     inside = (local < config.solid_clear_share).astype(np.uint8)
-    solid = np.asarray(cv2.dilate(inside, window), dtype=np.uint8) * (1 - clear)
-    n_parts, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
-    share = np.bincount(labels.ravel(), weights=nuclei.ravel(), minlength=n_parts) / np.maximum(areas, 1)
-    large = areas * um_per_px**2 >= config.min_solid_um2
+    grown = np.asarray(cv2.dilate(inside, window), dtype=np.uint8) * (1 - clear)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] * um_per_px**2 >= config.min_solid_um2
     large[0] = False
-    rich = share >= config.particle_nuclei_share
-    return (large & rich)[labels].astype(np.uint8), (large & ~rich)[labels].astype(np.uint8)
+    return np.asarray(large[labels], dtype=np.uint8)
 
 
 def sharpness(image: ImageArray, um_per_px: float) -> float:

@@ -92,6 +92,9 @@ def open_slide(path: Path) -> Slide:
     if path.suffix.lower() in SLIDE_SUFFIXES:
         return WholeSlide(path)
     header = read_header(path)
+    if header is not None and header.cut_short:
+        message = f"{path}: found a TIFF that ends too early, expected a whole slide; copy or export it again"
+        raise ImageError(message)
     if header is not None and header.tiled and is_whole_slide(path):
         return WholeSlide(path)
     if header is None or not is_image_path(path):

@@ -45,7 +45,7 @@ class WholeSlide:
         self.width_px, self.height_px = self._handle.dimensions
         properties = dict(self._handle.properties)
         self.um_per_px = _scale(properties)
-        self.identity = properties.get("openslide.quickhash-1")
+        self.identity = _series(properties)
         self._background = _color(properties.get("openslide.background-color"))
 
     def read(self, region: Region) -> ImageArray:
@@ -150,6 +150,13 @@ def _scale(properties: dict[str, str]) -> float | None:
     scale = math.sqrt(across * down) if across > 0 and down > 0 else math.nan
     low, high = _PLAUSIBLE_UM_PER_PX
     return scale if low <= scale <= high else None
+
+
+def _series(properties: dict[str, str]) -> str | None:
+    """Give what all files of a DICOM series share; OpenSlide opens the whole slide from any of them."""
+    if properties.get("openslide.vendor") != "dicom":
+        return None
+    return properties.get("openslide.quickhash-1")
 
 
 def _color(hexadecimal: str | None) -> tuple[int, int, int]:
