@@ -19,8 +19,14 @@ def predict(
     um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
-    precision: Annotated[str, typer.Option(help="f32; bf16 is opt-in until measured on your data.")] = "f32",
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops classified at once.")] = 32,
+    precision: Annotated[
+        str, typer.Option(help="auto: the fastest that passed the bundle's accuracy gate; or f32, bf16, f16, int8.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: all this process may use.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops classified at once.")] = 16,
+    morphology: Annotated[
+        bool, typer.Option("--morphology/--no-morphology", help="Measure each cell; a fifth of the time.")
+    ] = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report too.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest's counts as JSON.")] = False,
@@ -28,7 +34,8 @@ def predict(
     """Predict the cells and the CBLC ratio of every patient behind INPUTS.
 
     Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. An image that cannot be read,
-    or that belongs to no patient, is recorded, the rest is predicted, and the exit code is 1.
+    or that belongs to no patient, is recorded, the rest is predicted, and the exit code is 1. A call that was stopped
+    goes on where it was when the same one is made again.
 
     Example: marrowscope predict my-cohort --out runs/first
     """
@@ -43,7 +50,9 @@ def predict(
         "backend": backend,
         "device": device,
         "precision": precision,
+        "threads": threads,
         "batch_size": batch_size,
+        "morphology": morphology,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
     with progress_bar("Predicting images", enabled=not as_json) as advance:
@@ -66,6 +75,9 @@ def predict(
             report = False
             typer.echo(f"No report: {error}", err=True)
     counts = prediction.manifest.counts
+    if prediction.manifest.images_resumed:
+        resumed = _counted(prediction.manifest.images_resumed, "image")
+        typer.echo(f"Went on with an earlier call: {resumed} had been predicted.", err=True)
     if as_json:
         typer.echo(counts.model_dump_json(indent=2))
     else:
