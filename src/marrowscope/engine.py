@@ -31,6 +31,7 @@ from marrowscope.flags import FlagRules, StainReference, field_flags, measure_fi
 from marrowscope.imaging import decode_image, sha256_bytes
 from marrowscope.machine import available_cores
 from marrowscope.morphology import measure
+from marrowscope.networks import capabilities, choose_backend
 from marrowscope.quality import QualityRules, apply_quality_rules
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.tables import REJECT_REASONS
@@ -102,8 +103,9 @@ class CellEngine:
             else None
         )
         self.n_workers = config.threads or available_cores()
-        precision = "f32" if config.precision == "auto" else config.precision
-        options = (config.backend, config.device, precision)
+        backend = choose_backend(config.backend)
+        precision = bundle.resolve_precision(config.precision, capabilities(backend, config.device), backend=backend)
+        options = (backend, config.device, precision)
         network = bundle.open_segmenter(*options, threads=self.n_workers, streams=self.n_workers)
         self._segmenter = Segmenter.from_bundle(bundle, network)
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_workers, streams=self.n_workers)
