@@ -23,9 +23,10 @@ from pydantic import Field as Setting
 
 from marrowscope import geometry
 from marrowscope.aggregate import decode_calls
+from marrowscope.clock import StageClock
 from marrowscope.cohort.images import metadata_scale
 from marrowscope.config import StageConfig, validate_config
-from marrowscope.crop import CropSpec, cut_crop
+from marrowscope.crop import CropSpec, cut_crops
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.flags import FlagRules, StainReference, field_flags, measure_field, stain_distance
 from marrowscope.imaging import decode_image, sha256_bytes
@@ -33,6 +34,8 @@ from marrowscope.machine import available_cores
 from marrowscope.morphology import measure
 from marrowscope.networks import capabilities, choose_backend
 from marrowscope.quality import QualityRules, apply_quality_rules
+from marrowscope.records import Crop
+from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.tables import REJECT_REASONS
 
@@ -109,6 +112,7 @@ class CellEngine:
         network = bundle.open_segmenter(*options, threads=self.n_workers, streams=self.n_workers)
         self._segmenter = Segmenter.from_bundle(bundle, network)
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_workers, streams=self.n_workers)
+        self.clock = StageClock()
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
 
     def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
@@ -154,7 +158,8 @@ class CellEngine:
 
     def _segment(self, item: InputImage) -> tuple[FieldRows, list[_Crop]]:
         """Read one image and find its cells; gives its rows and the crops of the contours that are kept."""
-        decoded = _read(item)
+        with self.clock("read"):
+            decoded = _read(item)
         image = decoded.image
         if isinstance(image, ImageError):
             return _failed(decoded, None, str(image)), []
@@ -167,23 +172,31 @@ class CellEngine:
 
     def _find_cells(self, decoded: _Decoded, image: ImageArray, scale: float) -> tuple[FieldRows, list[_Crop]]:
         """Segment, judge, measure and cut. Raises ScaleError for a scale too coarse for the network."""
-        detections = self._segmenter.detect(image, scale)
+        with self.clock("place"):
+            canvas, transform = letterbox(image, scale, self._segmenter.config)
+        with self.clock("segment"):
+            outputs = self._segmenter.run(canvas)
         height, width = image.shape[:2]
-        reasons = apply_quality_rules(detections, self._rules, width, height, scale)
-        row = _field_row(decoded, scale, detections, reasons)
-        measures = measure_field(image, scale)
-        row |= _nan_to_none(measures | {"stain_distance": stain_distance(measures, self._stain)})
-        found = FieldRows(row | {"flags": field_flags(row, self.flag_rules)})
-        crops = []
-        for detection, reason in zip(detections, reasons, strict=True):
-            cell = _cell_row(decoded, detection, reason, scale)
-            if reason is None:
-                crop = cut_crop(image, detection.contour_xy, scale, self._crop_spec)
-                if self._config.morphology:
-                    cell |= _nan_to_none(measure(crop, detection.contour_xy, scale, self._crop_spec.um_per_px))
-                crops.append(_Crop(crop.image, cell))
-            found.cells.append(cell)
-        return found, crops
+        with self.clock("contours"):
+            detections = self._segmenter.cells_of(outputs, transform, width, height)
+        with self.clock("judge"):
+            reasons = apply_quality_rules(detections, self._rules, width, height, scale)
+            cells = [_cell_row(decoded, *pair, scale) for pair in zip(detections, reasons, strict=True)]
+            row = _field_row(decoded, scale, detections, reasons)
+        with self.clock("field"):
+            measures = measure_field(image, scale)
+            row |= _nan_to_none(measures | {"stain_distance": stain_distance(measures, self._stain)})
+            row |= {"flags": field_flags(row, self.flag_rules)}
+        kept = [index for index, reason in enumerate(reasons) if reason is None]
+        contours = [detections[index].contour_xy for index in kept]
+        with self.clock("crop"):
+            images, masks = cut_crops(image, contours, scale, self._crop_spec)
+        if self._config.morphology:
+            with self.clock("morphology"):
+                for index, contour, crop, mask in zip(kept, contours, images, masks, strict=True):
+                    measured = measure(Crop(crop, mask), contour, scale, self._crop_spec.um_per_px)
+                    cells[index] |= _nan_to_none(measured)
+        return FieldRows(row, cells), [_Crop(crop, cells[index]) for index, crop in zip(kept, images, strict=True)]
 
     def _classify(self, crops: Sequence[_Crop]) -> int:
         """Fill the rows of ``crops``; gives how many. The batch is run full, with blank crops at its end."""
@@ -191,10 +204,9 @@ class CellEngine:
         batch = np.zeros((self._config.batch_size, size, size, 3), dtype=np.uint8)
         for index, crop in enumerate(crops):
             batch[index] = crop.image
-        outputs = [
-            {name: values[: len(crops)] for name, values in member.run_images(batch).items()}
-            for member in self._members
-        ]
+        with self.clock("classify"):
+            full = [member.run_images(batch) for member in self._members]
+        outputs = [{name: values[: len(crops)] for name, values in output.items()} for output in full]
         p_cblc, p_countable, p_category = (
             _member_mean(outputs, name) for name in ("p_cblc", "p_countable", "p_category")
         )

@@ -81,13 +81,15 @@ def predict(
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    engine: CellEngine | None = None,
 ) -> Prediction:
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
     ``paths`` are cohorts, patient folders or image files. An image that cannot be read is recorded and the rest is
     predicted; what is wrong with the folders themselves stands in the manifest's ``faults``. ``progress`` gets (images
     done, images in all). A call that was stopped is gone on with where the same one is made again: equal images,
-    bundle, settings and versions. Raises InputError and RunError before any network is opened when the input, the
+    bundle, settings and versions. ``engine``, made from the same bundle and settings, saves opening the networks again
+    where there are several runs. Raises InputError and RunError before any network is opened when the input, the
     bundle or ``out`` cannot be used, and ScaleError when an image has no scale.
     """
     config = config or PredictConfig()
@@ -97,7 +99,7 @@ def predict(
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = open_quantification(opened)
     refuse_run_folder(out, overwrite=overwrite)
-    engine = CellEngine(opened, config)
+    engine = engine or CellEngine(opened, config)
     staging = staging_folder(out)
     parts = RunParts(staging, _fingerprint(inputs, opened, config, engine))
     n_resumed = min(parts.n_images, len(inputs.images))

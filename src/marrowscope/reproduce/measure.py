@@ -20,8 +20,8 @@ from marrowscope.bundle import SEGMENTER_FILE, load_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.cohort.folds import write_split
 from marrowscope.cohort.inputs import collect_inputs
-from marrowscope.fit import fit_classifier
 from marrowscope.engine import CellEngine, PredictConfig
+from marrowscope.fit import fit_classifier
 from marrowscope.prepare import prepare_crops
 from marrowscope.reproduce.plan import Machine, Rates
 from marrowscope.segment.segmenter import Segmenter

@@ -64,8 +64,12 @@ class Segmenter:
         A field without a cell gives an empty list. Raises ScaleError for a scale that makes no sense.
         """
         canvas, transform = letterbox(image, um_per_px, self.config)
-        outputs = self._network.run_images(canvas)
+        outputs = self.run(canvas)
         return self.cells_of(outputs, transform, image.shape[1], image.shape[0])
+
+    def run(self, canvas: ImageArray) -> dict[str, NDArray[np.float32]]:
+        """Run the network on what ``letterbox`` gave; safe from as many threads as it has streams."""
+        return self._network.run_images(canvas)
 
     def cells_of(
         self, outputs: Mapping[str, NDArray[np.float32]], transform: Letterbox, width_px: int, height_px: int
