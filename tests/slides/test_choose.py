@@ -114,7 +114,8 @@ def test_a_region_whose_pixels_are_damaged_is_skipped(slide: Slide) -> None:
     best = choose_regions(slide, CONFIG)[0]
 
     class Damaged:
-        width_px, height_px, um_per_px, identity = slide.width_px, slide.height_px, slide.um_per_px, None
+        path, identity = slide.path, None
+        width_px, height_px, um_per_px = slide.width_px, slide.height_px, slide.um_per_px
 
         def read(self, region: Region) -> ImageArray:
             if best.x0 <= region.x0 < best.x1 and best.y0 <= region.y0 < best.y1:

@@ -58,7 +58,7 @@ def test_regions_are_read_from_multiples_of_the_grid_on() -> None:
     for region in regions:
         for start in (region.x_px, region.y_px):
             assert abs(start / 38.4 - round(start / 38.4)) * 38.4 <= 0.5
-    assert len(regions) == 5 * 4
+    assert len(regions) == 15 * 11
 
 
 def test_a_small_slide_is_one_region_and_an_empty_one_none() -> None:

@@ -10,7 +10,12 @@ from marrowscope.config import StageConfig
 class SlideConfig(StageConfig):
     """Sizes in micrometres, so that they mean the same on every scanner; densities are optical (log10)."""
 
-    side_um: float = Field(default=480.0, gt=0, description="largest side of the part of a slide that one region owns")
+    side_um: float = Field(
+        default=160.0,
+        gt=0,
+        description="largest side of what one region owns: some two photographed fields, so that 500 cells come from "
+        "several places; larger regions read less twice",
+    )
     overlap_um: float = Field(
         default=60.0,
         ge=0,
@@ -56,10 +61,10 @@ class SlideConfig(StageConfig):
     )
     max_solid_share: float = Field(default=0.1, ge=0, le=1, description="a region may hold this much of solid parts")
     min_nuclei_share: float = Field(
-        default=0.002, ge=0, le=1, description="area of nuclei in a region; 0.002 of 480 x 480 um is some seven nuclei"
+        default=0.005, ge=0, le=1, description="area of nuclei in a region; 0.005 of 160 x 160 um is some two nuclei"
     )
     max_judged: int = Field(default=200, ge=1, description="regions whose focus is looked at, the best by score")
-    sample_um: float = Field(default=120.0, gt=0, description="side of the windows read at full resolution for focus")
+    sample_um: float = Field(default=80.0, gt=0, description="side of the windows read at full resolution for focus")
     n_samples: int = Field(default=2, ge=1, description="windows per region; the least sharp one counts")
     min_sharpness: float = Field(
         default=0.4, ge=0, description="per um, at most blurred; what no region may be below (see the quality flags)"

@@ -37,7 +37,7 @@ class LargeImage:
         header = read_header(path)
         if header is not None:
             _refuse_beyond_decoder(path, header.width_px, header.height_px)
-        self._path = path
+        self.path = path
         self._lock = Lock()
         self._pixels: ImageArray | None = None
 
@@ -70,7 +70,7 @@ class LargeImage:
     def _image(self) -> ImageArray:
         with self._lock:
             if self._pixels is None:
-                self._pixels = _decode(self._path)
+                self._pixels = _decode(self.path)
             return self._pixels
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from marrowscope.errors import ImageError
-from marrowscope.imaging import is_image_path
+from marrowscope.imaging import MAX_PIXELS, is_image_path
 from marrowscope.slides.headers import read_header
 from marrowscope.slides.large_image import LargeImage
 from marrowscope.slides.whole_slide import WholeSlide, is_whole_slide
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 SLIDE_SUFFIXES = frozenset({".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms"})
 """Formats of whole-slide images that have a name of their own; pyramids in .tif and .tiff are told by their content."""
 
-LARGE_PX = 100_000_000
-
 
 class Slide(Protocol):
     """A slide that is open. Reading is safe from several threads at once."""
+
+    @property
+    def path(self) -> Path:
+        """The file it was opened from."""
 
     @property
     def width_px(self) -> int:
@@ -74,7 +76,7 @@ def is_slide(path: Path) -> bool:
     if header is None:
         return False
     pyramid = header.tiled and header.n_directories > 1
-    return pyramid or header.width_px * header.height_px > LARGE_PX
+    return pyramid or header.width_px * header.height_px > MAX_PIXELS
 
 
 def open_slide(path: Path) -> Slide:

@@ -39,7 +39,7 @@ class WholeSlide:
     """An open whole-slide image; see ``Slide`` for its members."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._lock = Lock()
         self._handle = _open(path)
         self.width_px, self.height_px = self._handle.dimensions
@@ -80,13 +80,13 @@ class WholeSlide:
         except openslide.OpenSlideError:
             with self._lock:
                 if self._handle is handle:
-                    self._handle = _open(self._path)
-        alone = _open(self._path)
+                    self._handle = _open(self.path)
+        alone = _open(self.path)
         try:
             return flatten(alone.read_region(location, level, size), self._background)
         except openslide.OpenSlideError as error:
             message = (
-                f"{self._path}: the part of {size[0]} x {size[1]} px at ({location[0]}, {location[1]}), level {level}, "
+                f"{self.path}: the part of {size[0]} x {size[1]} px at ({location[0]}, {location[1]}), level {level}, "
                 f"cannot be read ({error}); copy or export the slide again"
             )
             raise ImageError(message) from error
