@@ -128,6 +128,29 @@ class CellEngine:
             pool.shutdown(cancel_futures=True)
             cv2.setNumThreads(n_threads_before)
 
+    def run_segmenter(self, canvas: ImageArray) -> dict[str, NDArray[np.float32]]:
+        """Run the segmenter's network on a field as ``letterbox`` gives it."""
+        return self._segmenter.run(canvas)
+
+    def run_classifiers(self, batch: ImageArray) -> list[dict[str, NDArray[np.float32]]]:
+        """Run every member on crops (n, s, s, 3) uint8."""
+        return [member.run_images(batch) for member in self._members]
+
+    def blank_batch(self) -> ImageArray:
+        """Give a batch (n, s, s, 3) uint8 of black crops, as large as the batches that are classified."""
+        size = self._crop_spec.size_px
+        return np.zeros((self._config.batch_size, size, size, 3), dtype=np.uint8)
+
+    def shapes(self, images: Iterable[InputImage]) -> Counter[tuple[int, ...]]:
+        """Count the shapes (1, h, w, 3) in which the segmenter sees ``images``, without those that cannot be read."""
+        found: Counter[tuple[int, ...]] = Counter()
+        for item in images:
+            decoded = _read(item)
+            if not isinstance(decoded.image, ImageError):
+                scale = scale_of(item, decoded.metadata_um_per_px, self._config)
+                found[letterbox(decoded.image, scale, self._segmenter.config)[0].shape] += 1
+        return found
+
     def _stream(self, pool: ThreadPoolExecutor, images: Iterator[InputImage]) -> Iterator[FieldRows]:
         segmenting: deque[Future[tuple[FieldRows, list[_Crop]]]] = deque()
         incomplete: deque[tuple[FieldRows, int]] = deque()  # with the number of crops up to and with this image
@@ -175,7 +198,7 @@ class CellEngine:
         with self.clock("place"):
             canvas, transform = letterbox(image, scale, self._segmenter.config)
         with self.clock("segment"):
-            outputs = self._segmenter.run(canvas)
+            outputs = self.run_segmenter(canvas)
         height, width = image.shape[:2]
         with self.clock("contours"):
             detections = self._segmenter.cells_of(outputs, transform, width, height)
@@ -200,12 +223,11 @@ class CellEngine:
 
     def _classify(self, crops: Sequence[_Crop]) -> int:
         """Fill the rows of ``crops``; gives how many. The batch is run full, with blank crops at its end."""
-        size = self._crop_spec.size_px
-        batch = np.zeros((self._config.batch_size, size, size, 3), dtype=np.uint8)
+        batch = self.blank_batch()
         for index, crop in enumerate(crops):
             batch[index] = crop.image
         with self.clock("classify"):
-            full = [member.run_images(batch) for member in self._members]
+            full = self.run_classifiers(batch)
         outputs = [{name: values[: len(crops)] for name, values in output.items()} for output in full]
         p_cblc, p_countable, p_category = (
             _member_mean(outputs, name) for name in ("p_cblc", "p_countable", "p_category")

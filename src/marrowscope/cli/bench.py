@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.bench_predict import predict
+
 if TYPE_CHECKING:
     from marrowscope.train.bench import BenchResult, Pairs
 
 app = typer.Typer(name="bench", no_args_is_help=True, help="Measure how fast parts of the program run here.")
 
 
-@app.callback()
-def _bench() -> None:
-    """Keep ``train`` a word of its own: typer would fold a group of one command into it."""
+app.command()(predict)
 
 
 @app.command()

@@ -1,0 +1,179 @@
+"""``marrowscope bench predict``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from marrowscope.predict_bench import GrowthPoint, SpeedResult
+
+GROWTH = (50, 200, 800)
+COLD = 1
+
+
+def predict(
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[INPUTS]", help="A cohort, folders or images; none simulates a cohort."),
+    ] = None,
+    *,
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Model bundle; default: demonstration.")] = None,
+    fields: Annotated[
+        int, typer.Option(min=1, help="Images to predict, the first of INPUTS or so many simulated.")
+    ] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the medians of their ratios are given.")] = 3,
+    um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Long side of the segmenter's input; needs --crop-size.")
+    ] = None,
+    crop_size: Annotated[int | None, typer.Option(help="Side of a crop; needs --image-size. For times alone.")] = None,
+    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, or a device of the backend.")] = "auto",
+    precision: Annotated[str, typer.Option(help="As in `marrowscope predict`.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.")] = None,
+    morphology: Annotated[bool, typer.Option("--morphology/--no-morphology", help="Measure each cell.")] = True,
+    other: Annotated[
+        Path | None, typer.Option(help="Script of a pipeline to compare with, benchmarks/usual_pipeline.py for one.")
+    ] = None,
+    other_size: Annotated[tuple[int, int], typer.Option(help="Image and crop size of the other pipeline.")] = (
+        640,
+        128,
+    ),
+    growth: Annotated[bool, typer.Option("--growth", help="Predict 1, 50, 200 and 800 images too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all rounds as JSON.")] = False,
+) -> None:
+    """Measure prediction: the whole beside its networks alone, by stage; and beside another pipeline.
+
+    Only times of the same round are divided. `--growth` calls the whole command in processes of their own: its start,
+    whether its time grows in proportion to the images, and whether its memory does not.
+
+    Example: marrowscope bench predict my-cohort --fields 60 --other benchmarks/usual_pipeline.py
+    """
+    import sys
+    from tempfile import TemporaryDirectory
+
+    from marrowscope.bundle import load_bundle
+    from marrowscope.cohort.inputs import collect_inputs
+    from marrowscope.config import validate_config
+    from marrowscope.demo import demonstration_bundle
+    from marrowscope.engine import PredictConfig
+    from marrowscope.errors import ConfigError
+    from marrowscope.predict_bench import measure_growth, measure_speed, resized_bundle
+
+    if (image_size is None) != (crop_size is None):
+        message = "found one of --image-size and --crop-size, expected both or neither"
+        raise ConfigError(message)
+    opened = load_bundle(bundle) if bundle else demonstration_bundle()
+    opened = load_bundle(opened) if isinstance(opened, Path) else opened
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="marrowscope-bench-")))
+        folder = scratch / "images"
+        scale = _link_images(inputs or [_simulated(scratch / "cohort", fields)], folder, fields, um_per_px)
+        values = {
+            "um_per_px": scale,
+            "backend": backend,
+            "device": device,
+            "precision": precision,
+            "threads": threads,
+            "morphology": morphology,
+        }
+        config = validate_config(PredictConfig, values, where="marrowscope bench predict")
+        if image_size and crop_size:
+            long_side = _long_side(collect_inputs([folder]).images[0].path)
+            opened = resized_bundle(opened, image_size, long_side * scale, crop_size)
+        command = [sys.executable, str(other), str(folder), "--json"] if other else []
+        if other:
+            command += ["--image-size", str(other_size[0]), "--crop-size", str(other_size[1])]
+        result = measure_speed(
+            [folder],
+            opened,
+            config,
+            rounds=rounds,
+            other=command,
+            on_progress=lambda words: typer.echo(words, err=True),
+        )
+        options = ["--backend", backend, "--device", device, "--precision", precision]
+        options += ["--threads", str(threads)] if threads else []
+        options += ["--bundle", str(bundle)] if bundle else []
+        options += [] if morphology else ["--no-morphology"]
+        points = measure_growth([folder], options, (COLD, *GROWTH), scale) if growth else []
+    if as_json:
+        values = result.as_dict() | {
+            "growth": [{"fields": p.n_fields, "wall_s": p.wall_s, "peak_megabytes": p.peak_megabytes} for p in points]
+        }
+        typer.echo(json.dumps(values, indent=2))
+        return
+    _print(result, points)
+
+
+def _simulated(folder: Path, n_fields: int) -> Path:
+    """Simulate a cohort of at least ``n_fields`` fields, 20 a patient."""
+    from marrowscope.simulate import SimulationConfig, simulate_cohort
+
+    per_patient = min(20, n_fields)
+    n_patients = -(-n_fields // per_patient)
+    simulate_cohort(
+        folder, SimulationConfig(patients=n_patients, centers=min(6, n_patients), fields=per_patient, seed=5)
+    )
+    return folder
+
+
+def _link_images(inputs: list[Path], folder: Path, n: int, um_per_px: float | None) -> float:
+    """Link the first ``n`` images into one patient's folder; gives their scale. Raises ScaleError without one."""
+    from marrowscope.cohort.images import metadata_scale
+    from marrowscope.cohort.inputs import collect_inputs
+    from marrowscope.engine import PredictConfig, scale_of
+
+    folder.mkdir()
+    images = collect_inputs(inputs).images[:n]
+    for index, image in enumerate(images):
+        (folder / f"{index:05}{image.path.suffix}").symlink_to(image.path.resolve())
+    return scale_of(images[0], metadata_scale(images[0].path.read_bytes()), PredictConfig(um_per_px=um_per_px))
+
+
+def _long_side(path: Path) -> int:
+    from marrowscope.imaging import read_image
+
+    return int(max(read_image(path).shape[:2]))
+
+
+def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
+    """Print what was measured as two tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=100)
+    values = result.as_dict()
+    console.print("  ".join(f"{name} {value}" for name, value in values["setting"].items()))
+    table = Table(
+        "", "median", "range", title=f"{result.n_fields} images, {result.n_cells} cells", title_justify="left"
+    )
+    rows = {
+        "images/s": [result.n_fields / entry.whole.wall_s for entry in result.rounds],
+        "cells/s": [result.n_cells / entry.whole.wall_s for entry in result.rounds],
+        "processor ms an image": [1e3 * entry.whole.cpu_s / result.n_fields for entry in result.rounds],
+        "whole over networks alone": [entry.over_networks for entry in result.rounds],
+        "the same, processor time": [entry.whole.cpu_s / entry.networks.cpu_s for entry in result.rounds],
+        "other pipeline over ours": [entry.over_other for entry in result.rounds if entry.over_other is not None],
+    }
+    import statistics
+
+    for name, found in rows.items():
+        if found:
+            table.add_row(name, f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
+    for stage in result.rounds[0].stages:
+        found = [1e3 * entry.stages.get(stage, 0.0) / result.n_fields for entry in result.rounds]
+        table.add_row(f"ms an image: {stage}", f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
+    console.print(table)
+    if result.agreement:
+        console.print("  ".join(f"{name} {value:.4g}" for name, value in result.agreement.items()))
+    if points:
+        table = Table("images", "seconds", "peak MB", title="The whole command, by itself", title_justify="left")
+        for point in points:
+            table.add_row(str(point.n_fields), f"{point.wall_s:.1f}", f"{point.peak_megabytes:.0f}")
+        console.print(table)
