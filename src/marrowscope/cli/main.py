@@ -21,6 +21,7 @@ from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.export import export
+from marrowscope.cli.precision import precision
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
 from marrowscope.cli.quantify import quantify
@@ -85,6 +86,7 @@ app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(export)
 app.command(rich_help_panel=TRAIN)(quantify)
+app.command(rich_help_panel=TRAIN)(precision)
 app.add_typer(bench.app, name="bench", rich_help_panel=CHECK)
 app.command(rich_help_panel=TRAIN)(reproduce)
 app.command(rich_help_panel=CHECK)(doctor)
