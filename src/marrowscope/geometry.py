@@ -79,10 +79,14 @@ class Rings:
     @cached_property
     def following(self) -> ContourArray:
         """The next point of each point's ring (n, 2)."""
+        return self.points_xy.take(self.following_index, axis=0)
+
+    @cached_property
+    def following_index(self) -> NDArray[np.intp]:
+        """The position of the next point of each point's ring (n,)."""
         filled = self.counts > 0
-        following = np.empty_like(self.points_xy)
-        following[:-1] = self.points_xy[1:]
-        following[self.offsets[1:][filled] - 1] = self.points_xy[self.offsets[:-1][filled]]
+        following = np.arange(1, len(self.points_xy) + 1)
+        following[self.offsets[1:][filled] - 1] = self.offsets[:-1][filled]
         return following
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,8 +163,13 @@ def are_valid(rings: Rings) -> NDArray[np.bool_]:
 
 def lie_inside(rings: Rings, width_px: int, height_px: int) -> NDArray[np.bool_]:
     """Say of each ring whether it lies inside an image (m,), which spans -0.5 to size - 0.5."""
-    limits = np.array([-HALF_PX, -HALF_PX, width_px - HALF_PX, height_px - HALF_PX])
-    return np.asarray(((rings.bounds() - limits) * [1, 1, -1, -1] >= 0).all(axis=1))
+    return lie_in_boxes(rings, np.array([[-HALF_PX, -HALF_PX, width_px - HALF_PX, height_px - HALF_PX]]))
+
+
+def lie_in_boxes(rings: Rings, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say of each ring whether it lies inside its box (x0, y0, x1, y1), ``boxes`` (m, 4) or one for all (1, 4)."""
+    bounds = rings.bounds()
+    return np.asarray(((bounds[:, :2] >= boxes[:, :2]) & (bounds[:, 2:] <= boxes[:, 2:])).all(axis=1))
 
 
 def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:

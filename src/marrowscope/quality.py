@@ -6,8 +6,10 @@ edge, too_small, too_large, not_round. The edge stands first: a cut cell has no 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from marrowscope import geometry
@@ -31,36 +33,54 @@ class QualityRules(StageConfig):
     edge_margin_px: float = Field(default=1.0, ge=0, description="in place of um where there is no scale")
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a contour measures, and the reason to refuse it (edge, too_small, too_large, not_round), or None."""
+
+    area_px: float
+    circularity: float
+    reason: str | None
+
+
 def apply_quality_rules(
     detections: Sequence[Detection], rules: QualityRules, width_px: int, height_px: int, um_per_px: float | None
 ) -> list[str | None]:
     """Give for each detection the reason to refuse it (edge, too_small, too_large, not_round), or None to keep it."""
-    return [judge_contour(item.contour_xy, rules, width_px, height_px, um_per_px) for item in detections]
+    contours = [item.contour_xy for item in detections]
+    return [item.reason for item in judge_contours(contours, rules, width_px, height_px, um_per_px)]
 
 
 def judge_contour(
     contour_xy: ContourArray, rules: QualityRules, width_px: int, height_px: int, um_per_px: float | None
 ) -> str | None:
     """Judge one contour, predicted or an expert's; an empty contour is too small."""
+    return judge_contours([contour_xy], rules, width_px, height_px, um_per_px)[0].reason
+
+
+def judge_contours(
+    contours: Sequence[ContourArray], rules: QualityRules, width_px: int, height_px: int, um_per_px: float | None
+) -> list[Judgement]:
+    """Measure and judge the contours (n, 2) of one image together; there may be none."""
+    rings = geometry.Rings.of(contours)
+    areas_px, circularities = geometry.areas(rings), geometry.circularities(rings)
     if um_per_px is None:
-        area, margin_px = geometry.area(contour_xy), rules.edge_margin_px
+        areas, margin_px = areas_px, rules.edge_margin_px
         smallest, largest = rules.min_area_px, rules.max_area_px
     else:
-        area, margin_px = geometry.area(contour_xy) * um_per_px**2, rules.edge_margin_um / um_per_px
+        areas, margin_px = areas_px * um_per_px**2, rules.edge_margin_um / um_per_px
         smallest, largest = rules.min_area_um2, rules.max_area_um2
-    if len(contour_xy) and _touches_edge(contour_xy, width_px, height_px, margin_px):
-        return "edge"
-    if area < smallest or area == 0:
-        return "too_small"
-    if area > largest:
-        return "too_large"
-    if geometry.circularity(contour_xy) < rules.min_circularity:
-        return "not_round"
-    return None
-
-
-def _touches_edge(contour_xy: ContourArray, width_px: int, height_px: int, margin_px: float) -> bool:
-    """Say whether the contour comes within ``margin_px`` of the image, which spans -0.5 to size - 0.5."""
-    x0, y0, x1, y1 = geometry.bounding_box(contour_xy)
-    low = margin_px - 0.5
-    return x0 < low or y0 < low or x1 > width_px - 0.5 - margin_px or y1 > height_px - 0.5 - margin_px
+    # The image spans -0.5 to size - 0.5. An empty contour has no bounds and touches nothing.
+    low, right, bottom = margin_px - 0.5, width_px - 0.5 - margin_px, height_px - 0.5 - margin_px
+    bounds = rings.bounds()
+    at_edge = (bounds[:, :2] < low).any(axis=1) | (bounds[:, 2:] > [right, bottom]).any(axis=1)
+    broken = {
+        "edge": at_edge,
+        "too_small": (areas < smallest) | (areas == 0),
+        "too_large": areas > largest,
+        "not_round": circularities < rules.min_circularity,
+    }
+    reasons = np.select(list(broken.values()), list(broken), default="")
+    return [
+        Judgement(area, circularity, reason or None)
+        for area, circularity, reason in zip(areas_px.tolist(), circularities.tolist(), reasons.tolist(), strict=True)
+    ]

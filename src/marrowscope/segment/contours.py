@@ -11,6 +11,7 @@ A cell's contour does not depend, to the bit, on the cells it is traced with.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import cv2
@@ -42,6 +43,9 @@ _EVEN_STEP_PX = 0.7
 _MIN_EVEN_POINTS = 32
 # An edge of a traced ring is shorter than this: it crosses one side of its box at most in x, and one in y.
 _MIN_BOX_PX = 1.5
+_BORDER_ROUNDING = 1e-9
+# Columns of a box for its corners, in the order in which a ring passes them.
+_CORNERS = np.array([[0, 1], [2, 1], [2, 3], [0, 3]])
 _OUTSIDE = -1e6
 
 
@@ -74,21 +78,24 @@ def trace_cells(
     """
     height, width = (_RATIO * side for side in prototypes.shape[1:])
     limits = _open_boxes(boxes_xyxy, box_margin_px, width, height)
-    traced: list[ContourArray] = []
+    lines: list[ContourArray] = []
     cells: list[int] = []
+    origins: list[tuple[int, int]] = []
     for cell, box in enumerate(boxes_xyxy.tolist()):
         logits = _fine_logits(prototypes, coefficients[cell], box, interpolation)
         if logits is not None:
-            lines = _trace_zero_level(*logits, level)
-            traced += lines
-            cells += [cell] * len(lines)
-    rings, cell_of = Rings.of(traced), np.array(cells, dtype=np.intp)
+            traced = _trace_zero_level(logits[0], level)
+            lines += traced
+            cells += [cell] * len(traced)
+            origins += [logits[1:]] * len(traced)
+    rings, cell_of = Rings.of(lines), np.array(cells, dtype=np.intp)
     # Holes run the other way round: their area is negative.
     is_part = geometry.signed_areas(rings) >= _MIN_PART_PX2
+    shift = np.array(origins, dtype=np.float64).reshape(-1, 2)[is_part]
     rings, cell_of = rings.take(is_part), cell_of[is_part]
-    clipped, wrong = _clip(rings, limits[cell_of])
-    sound, cell_of = _cut(clipped, rings, cell_of, wrong, limits[cell_of])
-    return _largest_parts(smooth_rings(sound, smoothing_px), cell_of, step_px, width, height)
+    rings = Rings(rings.points_xy + shift.take(rings.owner, axis=0), rings.offsets)
+    rings, cell_of = _cut(rings, cell_of, limits[cell_of])
+    return _largest_parts(smooth_rings(rings, smoothing_px), cell_of, step_px, width, height)
 
 
 def smooth_rings(rings: Rings, sigma_px: float) -> Rings:
@@ -153,15 +160,17 @@ def _fine_logits(
     return np.asarray(fine, dtype=np.float32), left, top
 
 
-def _trace_zero_level(fine: NDArray[np.float32], left: int, top: int, level: float) -> list[ContourArray]:
-    """Outlines of the region where the logits exceed ``level``, and of its holes the other way round."""
+def _trace_zero_level(fine: NDArray[np.float32], level: float) -> list[ContourArray]:
+    """Outlines of the region where the logits exceed ``level``, and of its holes the other way round.
+
+    Points are relative to the first logit. ``contourpy.contour_generator`` spends more on checks than on the contour.
+    """
     height, width = fine.shape
     # A negative frame closes the rings that reach the end of the logits.
     values = np.full((height + 2, width + 2), _OUTSIDE)
     np.subtract(fine, level, out=values[1:-1, 1:-1])
     generator = SerialContourGenerator(
-        np.broadcast_to(np.arange(left - 1.0, left + width + 1), values.shape),
-        np.broadcast_to(np.arange(top - 1.0, top + height + 1)[:, None], values.shape),
+        *_grid(height + 2, width + 2),
         values,
         None,
         x_chunk_size=0,
@@ -176,24 +185,103 @@ def _trace_zero_level(fine: NDArray[np.float32], left: int, top: int, level: flo
     return [line[:-1] for line in cast("list[ContourArray]", generator.lines(0.0))]
 
 
-def _clip(rings: Rings, boxes: NDArray[np.float64]) -> tuple[Rings, NDArray[np.bool_]]:
-    """Cut each ring to its box (m, 4); say of which the result is wrong and ``_cut`` is needed (m,).
+@lru_cache(maxsize=128)
+def _grid(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give x and y of the nodes; the first lies one outside the logits."""
+    x, y = np.meshgrid(np.arange(-1.0, width - 1), np.arange(-1.0, height - 1))
+    return x, y
 
-    A ring gets a point wherever it meets a line of its box, and what lies outside is moved to the nearest point of the
-    box: its way outside becomes a way along the border. That is the ring of the intersection unless it runs backwards
-    there, which it does between two parts of one cell.
+
+def _cut(
+    rings: Rings, cell_of: NDArray[np.intp], boxes: NDArray[np.float64], crossed: NDArray[np.bool_] | None = None
+) -> tuple[Rings, NDArray[np.intp]]:
+    """Cut each ring to its box (m, 4); give the parts and the cell of each, without those that are a ripple.
+
+    Rings that fall into several parts, and those ``crossed`` (m,) by themselves, are left to GEOS.
     """
+    clipped, doubtful = clip_rings(rings, boxes)
+    if crossed is not None:
+        doubtful |= crossed
+    whole = ~doubtful & (geometry.areas(clipped) >= _MIN_PART_PX2)
+    if whole.all():
+        return clipped, cell_of
+    parts, part_of = clipped.take(whole), cell_of[whole]
+    if not doubtful.any():
+        return parts, part_of
+    pieces, piece_of = _intersect(rings.take(doubtful), cell_of[doubtful], boxes[doubtful])
+    return Rings.of([*parts.split(), *pieces]), np.concatenate([part_of, np.array(piece_of, dtype=np.intp)])
+
+
+def clip_rings(rings: Rings, boxes: NDArray[np.float64]) -> tuple[Rings, NDArray[np.bool_]]:
+    """Cut each ring to its box (m, 4) where one part is left; say for which that cannot be told (m,).
+
+    The rings turn from x towards y and their edges are shorter than ``_MIN_BOX_PX``. What runs outside the box is
+    replaced by the way along the border, corners included. Between two parts of a cell that way runs backwards.
+    """
+    if geometry.lie_in_boxes(rings, boxes).all():
+        return rings, np.zeros(len(rings), dtype=np.bool_)
     for axis in (0, 1):
         rings = _split_edges(rings, axis, boxes[:, axis], boxes[:, axis + 2])
-    low, high = boxes[rings.owner, :2], boxes[rings.owner, 2:]
-    clipped = Rings(np.clip(rings.points_xy, low, high), rings.offsets)
-    start, end, step = clipped.points_xy, clipped.following, clipped.edges
-    # Forwards is with the inside on the left: +y at the high x, -x at the high y, and so on.
-    backwards = ((start == high) & (end == high) & (step[:, ::-1] * [1, -1] < 0)).any(axis=1)
-    backwards |= ((start == low) & (end == low) & (step[:, ::-1] * [-1, 1] < 0)).any(axis=1)
-    wrong = (boxes[:, 2:] - boxes[:, :2] < _MIN_BOX_PX).any(axis=1)
-    wrong[rings.owner[backwards]] = True
-    return clipped, wrong
+    own = boxes.take(rings.owner, axis=0)
+    points = np.clip(rings.points_xy, own[:, :2], own[:, 2:])
+    inside = (points == rings.points_xy).all(axis=1)
+    following = rings.following_index
+    leaves = np.flatnonzero(inside & ~inside[following])
+    leaver = rings.owner[leaves]
+    n_leaves = np.bincount(leaver, minlength=len(rings))
+    all_outside = rings.sums(inside.astype(np.float64)) == 0
+    doubtful = all_outside & _boxes_meet(rings.bounds(), boxes)
+    doubtful |= (boxes[:, 2:] - boxes[:, :2] < _MIN_BOX_PX).any(axis=1)
+    # How far along the border each way outside leads, in sides: the sum of its steps says how it goes round.
+    place = _border_place(points, own)
+    step = place[following] - place
+    step -= 4 * np.rint(step / 4)
+    excursion = np.cumsum(np.isin(np.arange(len(points)), leaves)) - 1
+    last = np.cumsum(n_leaves) - 1
+    first = last - n_leaves + 1
+    excursion = np.where(excursion < first[rings.owner], last[rings.owner], excursion)
+    outside = ~(inside & inside[following]) & ~all_outside[rings.owner]
+    run = np.bincount(excursion[outside], weights=step[outside], minlength=len(leaves))
+    doubtful[leaver[run < -_BORDER_ROUNDING]] = True
+    n_corners = np.zeros(len(points), dtype=np.intp)
+    begin = place[leaves]
+    n_corners[leaves] = np.floor(begin + np.maximum(run, 0.0)) - np.floor(begin)
+    repeats = np.where(inside, 1 + n_corners, 0)
+    source = np.repeat(np.arange(len(points)), repeats)
+    nth = np.arange(len(source)) - (np.cumsum(repeats) - repeats)[source]
+    corner = np.flatnonzero(nth)
+    which = (np.floor(place[source[corner]]).astype(np.intp) + nth[corner]) % 4
+    result = points.take(source, axis=0)
+    result[corner] = own[source[corner, None], _CORNERS[which]]
+    counts = np.bincount(rings.owner[source], minlength=len(rings))
+    return Rings(result, np.concatenate([[0], np.cumsum(counts)])), doubtful
+
+
+def _boxes_meet(bounds: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(((bounds[:, :2] < boxes[:, 2:]) & (bounds[:, 2:] > boxes[:, :2])).all(axis=1))
+
+
+def _border_place(points_xy: ContourArray, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where on its box's border each point lies (n,), in sides from (x0, y0) on: 0 to 4; elsewhere without meaning."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    share_x, share_y = ((points_xy - low) / (high - low)).T
+    at_low, at_high = points_xy == low, points_xy == high
+    return np.where(
+        at_low[:, 1],
+        share_x,
+        np.where(at_high[:, 0], 1 + share_y, np.where(at_high[:, 1], 3 - share_x, 4 - share_y)),
+    )
+
+
+def _intersect(
+    rings: Rings, cell_of: NDArray[np.intp], boxes: NDArray[np.float64]
+) -> tuple[list[ContourArray], list[int]]:
+    """Give the outlines of the parts of each ring in its box, and the cell of each, by exact intersection."""
+    shapes = shapely.make_valid(shapely.polygons(shapely.linearrings(rings.points_xy, indices=rings.owner)))
+    pieces, source = shapely.get_parts(shapely.intersection(shapes, shapely.box(*boxes.T)), return_index=True)
+    chosen = (shapely.get_type_id(pieces) == shapely.GeometryType.POLYGON) & (shapely.area(pieces) >= _MIN_PART_PX2)
+    outlines = [np.asarray(piece.exterior.coords)[:-1] for piece in pieces[chosen]]
+    return outlines, cell_of[source[chosen]].tolist()
 
 
 def _split_edges(rings: Rings, axis: int, low: NDArray[np.float64], high: NDArray[np.float64]) -> Rings:
@@ -215,14 +303,14 @@ def _largest_parts(
     rings: Rings, cell_of: NDArray[np.intp], step_px: float, width_px: int, height_px: int
 ) -> TracedCells:
     """Cut smooth rings to the input, keep each cell's largest, and lay its points ``step_px`` apart."""
-    leaves = ~geometry.lie_inside(rings, width_px, height_px)
     boxes = np.tile([-0.5, -0.5, width_px - 0.5, height_px - 0.5], (len(rings), 1))
-    result = _resampled_parts(*_cut(rings, rings, cell_of, leaves, boxes), step_px)
-    crossed = ~geometry.are_valid(result.rings)
-    if crossed.any():  # a ring that smoothing made cross itself falls into parts
-        again = leaves | np.isin(cell_of, result.index[crossed])
-        result = _resampled_parts(*_cut(rings, rings, cell_of, again, boxes), step_px)
-    return result
+    result = _resampled_parts(*_cut(rings, cell_of, boxes), step_px)
+    sound = geometry.are_valid(result.rings)
+    if sound.all():
+        return result
+    # A ring that smoothing made cross itself falls into parts.
+    crossed = np.isin(cell_of, result.index[~sound])
+    return _resampled_parts(*_cut(rings, cell_of, boxes, crossed), step_px)
 
 
 def _resampled_parts(parts: Rings, cell_of: NDArray[np.intp], step_px: float) -> TracedCells:
@@ -232,32 +320,3 @@ def _resampled_parts(parts: Rings, cell_of: NDArray[np.intp], step_px: float) ->
     largest = parts.take(order[firsts])
     n_points = np.maximum(_MIN_POINTS, np.rint(geometry.perimeters(largest) / step_px)).astype(np.intp)
     return TracedCells(geometry.resample(largest, n_points), index, n_parts)
-
-
-def _cut(
-    sound: Rings, rings: Rings, cell_of: NDArray[np.intp], chosen: NDArray[np.bool_], boxes: NDArray[np.float64]
-) -> tuple[Rings, NDArray[np.intp]]:
-    """Take the ``sound`` rings, and for the chosen the parts of ``rings`` in their boxes (m, 4); ripples go.
-
-    ``cell_of`` (m,) names the cell of each ring; the same is given of the result.
-    """
-    whole = ~chosen & (geometry.areas(sound) >= _MIN_PART_PX2)
-    if not chosen.any():
-        return sound.take(whole), cell_of[whole]
-    pieces: list[ContourArray] = []
-    cells: list[int] = []
-    shapes = [_valid(ring) for ring in rings.take(chosen).split()]
-    cuts = shapely.intersection(shapes, shapely.box(*boxes[chosen].T))
-    for cell, cut in zip(cell_of[chosen].tolist(), cuts, strict=True):
-        for piece in shapely.get_parts(cut):
-            if isinstance(piece, shapely.Polygon) and piece.area >= _MIN_PART_PX2:
-                pieces.append(np.asarray(piece.exterior.coords)[:-1])
-                cells.append(cell)
-    joined = Rings.of([*sound.take(whole).split(), *pieces])
-    return joined, np.concatenate([cell_of[whole], np.array(cells, dtype=np.intp)])
-
-
-def _valid(ring: ContourArray) -> shapely.Geometry:
-    """Give a ring as a valid geometry."""
-    polygon = shapely.Polygon(ring)
-    return polygon if polygon.is_valid else shapely.make_valid(polygon)
