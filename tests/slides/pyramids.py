@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
 
 from marrowscope.simulate import draw_center, draw_patient_style, load_parameters, render_field
 from marrowscope.slides.large_image import shrink
@@ -38,6 +37,8 @@ def smear(seed: int, style: PatientStyle, n_cells: int, width_px: int, height_px
 
 def write_pyramid(path: Path, image: ImageArray, um_per_px: float | None, tile_px: int = 256) -> None:
     """Write a tiled TIFF with levels of half the size each, as scanners' software exports it."""
+    import tifffile
+
     resolution = None if um_per_px is None else (10_000 / um_per_px, 10_000 / um_per_px)
     with tifffile.TiffWriter(path) as writer:
         level, first = image, True

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from marrowscope.slides import Slide
 
 pytest.importorskip("openslide", reason="needs the extra wsi", exc_type=ImportError)
+pytest.importorskip("tifffile", reason="needs tifffile to write a slide")
 
 UM_PER_PX, SIDE_PX = 0.3, 400
 CONFIG = SlideConfig(side_um=UM_PER_PX * SIDE_PX)

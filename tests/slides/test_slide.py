@@ -101,7 +101,7 @@ def test_transparent_pixels_show_the_background() -> None:
     assert _color(None) == _color("paper") == (255, 255, 255)
 
 
-def test_one_damaged_tile_loses_only_its_own_part(pyramid: Path) -> None:
+def test_one_damaged_tile_loses_only_its_own_part(pyramid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handle of OpenSlide refuses everything after one error; the slide goes on with another."""
     import tifffile
 
@@ -116,6 +116,7 @@ def test_one_damaged_tile_loses_only_its_own_part(pyramid: Path) -> None:
     far = window(800, 500, 1200, 800)
     with pytest.raises(ImageError, match=r"slide\.tif: the part of 100 x 100 px at \(0, 0\), level 0, cannot be read"):
         slide.read(window(0, 0, 100, 100))
+    monkeypatch.setattr("marrowscope.slides.whole_slide._open", None)  # it has been opened again already
     np.testing.assert_array_equal(slide.read(far), picture()[500:800, 800:1200])
 
 
@@ -160,6 +161,20 @@ def test_a_plain_image_beyond_100_megapixels_is_a_slide(hundred_megapixels: Path
         [90] * 2,
         [90] * 2,
     ]
+
+
+@pytest.mark.parametrize(("suffix", "sentence"), [(".jpg", "ends too early"), (".png", "found a damaged image")])
+def test_a_large_image_that_is_cut_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, sentence: str
+) -> None:
+    monkeypatch.setattr("marrowscope.slides.large_image.MAX_PIXELS", 1000)
+    path = tmp_path / f"large{suffix}"
+    data = cv2.imencode(suffix, picture())[1].tobytes()
+    path.write_bytes(data)
+    assert LargeImage(path).width_px == 1300
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match=rf"large\{suffix}: .*{sentence}"):
+        LargeImage(path).read(window(0, 0, 10, 10))
 
 
 def test_an_image_beyond_the_decoder_is_refused_before_it_is_read(tmp_path: Path) -> None:
