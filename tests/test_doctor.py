@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from marrowscope.bundle import write_bundle
+from marrowscope.bundle import Bundle, load_bundle, write_bundle
 from marrowscope.cli.main import app
-from marrowscope.doctor import examine
+from marrowscope.doctor import choose, examine
 from marrowscope.errors import BundleError
 from tests.bundles import make_bundle
 from tests.onnx_graphs import classifier_graph
+from tests.test_precisions import FAILED, make_change, make_gate
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def test_without_a_bundle_the_installation_is_shown() -> None:
     diagnosis = examine()
     assert diagnosis.healthy
     assert diagnosis.golden == ()
+    assert diagnosis.choice is None
     assert diagnosis.as_dict()["bundle"] is None
 
 
@@ -65,3 +67,52 @@ def test_a_damaged_bundle_is_an_error(wrong_bundle: Path) -> None:
     (wrong_bundle / "CARD.md").write_text("changed", encoding="utf-8")
     with pytest.raises(BundleError, match=r"CARD\.md: found SHA-256"):
         examine(wrong_bundle)
+
+
+def with_gate(tmp_path: Path, *, passed: bool) -> Bundle:
+    """Give a bundle whose bf16 passed or failed with OpenVINO."""
+    bundle = make_bundle(tmp_path / "bundle")
+    gate = make_gate("bf16", make_change() if passed else FAILED, files=dict(bundle.spec.files))
+    files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
+    return write_bundle(tmp_path / "gated", bundle.spec.model_copy(update={"precisions": {"bf16": gate}}), files)
+
+
+def test_the_precision_in_use_is_named_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marrowscope.doctor.capabilities", lambda _: ("f32", "bf16", "int8"))
+    bundle = with_gate(tmp_path, passed=True)
+    choice = choose(bundle, "openvino")
+    assert choice.precision == "bf16"
+    assert choice.reasons["bf16"].startswith("passed on 100 cells of 3 patients")
+    assert choice.reasons["int8"] == "not unasked: the bundle has no quantised graph"
+    assert choice.reasons["f16"] == "not unasked: the device has no instructions for it"
+    elsewhere = choose(bundle, "onnxruntime")
+    assert elsewhere.precision == "f32"
+    assert elsewhere.reasons["bf16"] == "not unasked: its accuracy was measured with openvino"
+
+
+def test_a_failed_gate_is_told_and_f32_used(tmp_path: Path) -> None:
+    bundle = with_gate(tmp_path, passed=False)
+    diagnosis = examine(bundle.folder)
+    assert diagnosis.choice is not None
+    assert diagnosis.choice.precision == "f32"
+    assert diagnosis.healthy  # a precision that is not used makes nobody ill
+    listed = CliRunner().invoke(app, ["doctor", "--bundle", str(bundle.folder)])
+    assert f"will use: {diagnosis.chosen} in f32" in listed.stdout
+    assert "  bf16: not unasked: " in listed.stdout
+
+
+def test_the_golden_sample_runs_in_the_precision_in_use_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = load_bundle(with_gate(tmp_path, passed=True).folder)
+    monkeypatch.setattr("marrowscope.doctor.choose_backend", lambda _: "onnxruntime")
+    monkeypatch.setattr("marrowscope.doctor.available_backends", lambda: ("onnxruntime",))
+    files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
+    files["classifier-0-int8.onnx"] = bundle.folder / "classifier-0.onnx"
+    hashes = write_bundle(tmp_path / "hashes", bundle.spec, files).spec.files
+    gate = make_gate("int8", files=dict(hashes), backend="onnxruntime")
+    quantised = write_bundle(
+        tmp_path / "quantised", bundle.spec.model_copy(update={"precisions": {"int8": gate}}), files
+    )
+    diagnosis = examine(quantised.folder)
+    assert [result.precision for result in diagnosis.golden] == ["f32", "int8"]
+    assert diagnosis.as_dict()["chosen_precision"] == "int8"
+    assert diagnosis.healthy

@@ -134,7 +134,7 @@ def _with_int8(folder: Path) -> tuple[BundleSpec, dict[str, Path | bytes]]:
 def test_a_bundle_with_a_quantised_graph_and_gates_round_trips(tmp_path: Path) -> None:
     spec, files = _with_int8(tmp_path / "first")
     hashes = write_bundle(tmp_path / "hashes", spec, files).spec.files
-    undefined = make_gate("int8", make_change(f1=math.nan), files=dict(hashes), calibration_sha256="1")
+    undefined = make_gate("int8", make_change(f1=math.nan), files=dict(hashes))
     gates = {"bf16": make_gate("bf16", files=dict(hashes)), "int8": undefined}
     written = write_bundle(tmp_path / "second", make_spec(precisions=gates), files)
     read = load_bundle(tmp_path / "second")

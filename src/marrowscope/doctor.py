@@ -12,21 +12,34 @@ from marrowscope import __version__
 from marrowscope.bundle import load_bundle
 from marrowscope.errors import DependencyError
 from marrowscope.golden import GoldenResult, check_golden
-from marrowscope.networks import BACKENDS, available_backends, available_devices, choose_backend
+from marrowscope.networks import BACKENDS, available_backends, available_devices, capabilities, choose_backend
+from marrowscope.precisions import FASTEST_FIRST, FULL, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from marrowscope.bundle import Bundle
 
 PACKAGES = ("numpy", "opencv-python-headless", "polars", "shapely", "onnxruntime", "openvino")
 TRAINING_PACKAGES = ("torch", "timm", "ultralytics-opencv-headless", "safetensors", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionChoice:
+    """The precision that ``auto`` takes with a bundle here, and of each one below f32 why it may be used or not."""
+
+    precision: str
+    capabilities: tuple[str, ...]
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What this machine offers.
 
-    ``chosen`` is None where no runtime is installed; ``golden`` holds one result a runtime, nothing without a bundle.
+    ``chosen`` is None where no runtime is installed. Nothing without a bundle: ``golden``, one result a runtime in f32
+    and one in the precision that will be used, and ``choice``.
     """
 
     versions: dict[str, str | None]
@@ -36,6 +49,7 @@ class Diagnosis:
     chosen: str | None
     bundle: dict[str, Any] | None
     golden: tuple[GoldenResult, ...]
+    choice: PrecisionChoice | None = None
 
     @property
     def healthy(self) -> bool:
@@ -53,6 +67,8 @@ class Diagnosis:
             "training_packages": self.training_versions,
             "devices": {name: list(devices) for name, devices in self.devices.items()},
             "chosen_backend": self.chosen,
+            "chosen_precision": None if self.choice is None else self.choice.precision,
+            "precisions": {} if self.choice is None else self.choice.reasons,
             "bundle": self.bundle,
             "golden": [
                 {
@@ -72,6 +88,7 @@ class Diagnosis:
 def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None = None) -> Diagnosis:
     """Look at the installation, and run the golden sample of a bundle on every runtime (or on ``backends``).
 
+    Each runs it in f32, and the runtime that will be used also in the precision that will be used.
     Raises BundleError when the bundle is damaged; a sample that fails is a result, not an error.
     """
     installed = available_backends()
@@ -80,11 +97,15 @@ def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None
     except DependencyError:
         chosen = None
     golden: tuple[GoldenResult, ...] = ()
-    provenance = None
+    provenance = choice = None
     if bundle_folder is not None:
         bundle = load_bundle(bundle_folder)
         provenance = bundle.provenance()
         golden = tuple(check_golden(bundle, name) for name in backends or installed)
+        if chosen is not None:
+            choice = choose(bundle, chosen)
+            if choice.precision != FULL and chosen in (backends or installed):
+                golden += (check_golden(bundle, chosen, precision=choice.precision),)
     return Diagnosis(
         versions={name: _version(name) for name in PACKAGES},
         training_versions={name: _version(name) for name in TRAINING_PACKAGES},
@@ -93,7 +114,19 @@ def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None
         chosen=chosen,
         bundle=provenance,
         golden=golden,
+        choice=choice,
     )
+
+
+def choose(bundle: Bundle, backend: str) -> PrecisionChoice:
+    """Say which precision ``auto`` takes with ``bundle`` on this machine, and why not another."""
+    here = capabilities(backend)
+    reasons = {}
+    for name in FASTEST_FIRST:
+        gate = bundle.spec.precisions.get(name)
+        reason = why_not(name, bundle.spec.precisions, bundle.spec.files, capabilities=here, backend=backend)
+        reasons[name] = f"not unasked: {reason}" if reason or gate is None else gate.sentence()
+    return PrecisionChoice(bundle.resolve_precision("auto", here, backend=backend), here, reasons)
 
 
 def _version(package: str) -> str | None:

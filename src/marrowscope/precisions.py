@@ -67,8 +67,6 @@ class PrecisionGate(StageConfig):
     measured_on: str = Field(description="the annotated patients, a sentence part")
     input_sha256: str = Field(description="fingerprint of the images, as in a run's manifest")
     networks_sha256: str = Field(description="fingerprint of the graphs, see networks_fingerprint")
-    calibrated_on: str = Field(default="", description="int8: the training images its ranges were taken from")
-    calibration_sha256: str = Field(default="", description="int8: fingerprint of these images")
     centers: dict[str, CenterChange] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -169,7 +167,7 @@ def check_precision(precision: str, files: Collection[str], capabilities: Collec
     if precision == INT8 and not has_int8(files):
         message = (
             "precision 'int8': the bundle has no quantised graph, expected segmenter/segmenter-int8.onnx or "
-            "classifier-0-int8.onnx; choose auto, or quantise it first (`marrowscope precision --int8`)"
+            "classifier-0-int8.onnx; choose another precision or auto"
         )
         raise ConfigError(message)
 

@@ -21,7 +21,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show versions, runtimes and devices, and rerun the golden sample of a bundle on every runtime.
+    """Show versions, runtimes, devices and the precision in use, and rerun a bundle's golden sample on every runtime.
 
     The exit code is 1 when no runtime is installed or a golden sample fails.
 
@@ -58,8 +58,12 @@ def _show(diagnosis: Diagnosis, missing: str) -> None:
         typer.echo(f"{name}: {', '.join(devices) or 'not installed'}")
     if diagnosis.chosen is None:
         typer.echo("will use: nothing, no inference runtime is installed; run `pip install onnxruntime`")
+    elif diagnosis.choice is None:
+        typer.echo(f"will use: {diagnosis.chosen}, in f32 unless a bundle passed the gate of a lower precision")
     else:
-        typer.echo(f"will use: {diagnosis.chosen} on CPU in f32")
+        typer.echo(f"will use: {diagnosis.chosen} in {diagnosis.choice.precision}")
+        for name, reason in diagnosis.choice.reasons.items():
+            typer.echo(f"  {name}: {reason}")
     if diagnosis.bundle is None:
         typer.echo(f"bundle: none checked. {missing}".rstrip())
         return
