@@ -1,8 +1,10 @@
 """The standard crop: scale, centring, mask in the same frame, borders."""
 
+import cv2
 import numpy as np
 import pytest
 
+from marrowscope import geometry
 from marrowscope.crop import CropSpec, cut_crop, cut_crops
 from marrowscope.errors import ScaleError
 from marrowscope.records import ContourArray, ImageArray
@@ -78,3 +80,25 @@ def test_many_crops_are_the_single_crops_in_order() -> None:
 def test_scale_that_is_not_positive_is_refused(um_per_px: float) -> None:
     with pytest.raises(ScaleError, match="expected a positive number; set it with --um-per-px"):
         cut_crop(disc_image(50, 50, 10), disc_contour(50, 50, 10), um_per_px, CropSpec())
+
+
+@pytest.mark.parametrize("um_per_px", [0.1, 0.1229, 0.15, 0.31, 0.5])
+@pytest.mark.parametrize("center", [(100.3137, 90.6231), (3.2713, 197.7319), (199.0713, 0.0371)])
+def test_crops_are_opencvs_patch_and_area_mean(um_per_px: float, center: tuple[float, float]) -> None:
+    """Within a grey level, and equal nearly everywhere: ties are rounded otherwise, and enlarging spreads them."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 210, 3), dtype=np.uint8)
+    contour = disc_contour(*center, 20)
+    side_px = round(28.8 / um_per_px)
+    patch = cv2.getRectSubPix(noise, (side_px, side_px), geometry.centroid(contour))
+    how = cv2.INTER_AREA if side_px >= 96 else cv2.INTER_LINEAR
+    expected = np.asarray(cv2.resize(patch, (96, 96), interpolation=how)).astype(int)
+    found = cut_crops(noise, [contour], um_per_px, CropSpec(), masks=False)[0][0]
+    assert np.abs(found - expected).max() <= (1 if side_px >= 96 else 2)
+    assert (found != expected).mean() < 0.005
+
+
+def test_masks_are_cut_only_where_wanted() -> None:
+    image, contours = disc_image(100, 100, 30), [disc_contour(100, 100, 30)]
+    images, masks = cut_crops(image, contours, 0.2, CropSpec(), masks=False)
+    assert np.array_equal(images, cut_crops(image, contours, 0.2, CropSpec())[0])
+    assert masks.shape == (0, 96, 96)

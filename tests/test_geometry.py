@@ -199,3 +199,49 @@ def test_dilate_moves_the_outline() -> None:
     assert geometry.area(geometry.dilate(ring, 5)) == pytest.approx(np.pi * 25**2, rel=0.005)
     assert geometry.area(geometry.dilate(ring, -5)) == pytest.approx(np.pi * 15**2, rel=0.005)
     assert geometry.dilate(ring, -25).shape == (0, 2)
+
+
+MIXED = [circle(), EMPTY, SQUARE, BOW_TIE, LINE, circle(1e6, 3.0, 7.0, 31), SQUARE[:1], np.ones((5, 2))]
+
+
+def test_rings_measured_together_are_those_measured_alone() -> None:
+    rings = geometry.Rings.of(MIXED)
+    for together, alone in (
+        (geometry.areas(rings), geometry.area),
+        (geometry.perimeters(rings), geometry.perimeter),
+        (geometry.circularities(rings), geometry.circularity),
+        (geometry.are_valid(rings), geometry.is_valid),
+        (geometry.rasterize_all(rings, 50, 60), lambda contour: geometry.rasterize(contour, 50, 60)),
+    ):
+        for value, contour in zip(together, MIXED, strict=True):
+            assert np.array_equal(value, alone(contour))
+    filled = rings.take(rings.counts > 0)
+    for center, contour in zip(geometry.centroids(filled), filled.split(), strict=True):
+        assert tuple(center) == geometry.centroid(contour)
+
+
+def test_resampling_is_interpolation_over_the_travelled_length_to_the_bit() -> None:
+    rng = np.random.default_rng(1)
+    contours = [rng.normal(size=(n, 2)).round(n % 3) for n in (3, 4, 17, 40, 200)]
+    contours.append(np.repeat(SQUARE, 3, axis=0))
+    for n_points in (1, 12, 64, 300):
+        found = geometry.resample(geometry.Rings.of(contours), np.full(len(contours), n_points)).split()
+        for contour, points in zip(contours, found, strict=True):
+            closed = np.vstack([contour, contour[:1]])
+            travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
+            wanted = np.linspace(0.0, travelled[-1], n_points, endpoint=False)
+            expected = np.column_stack([np.interp(wanted, travelled, closed[:, axis]) for axis in (0, 1)])
+            assert np.array_equal(points, expected)
+
+
+def test_no_rings_and_their_bounds() -> None:
+    nothing = geometry.Rings.of([])
+    assert len(nothing) == 0
+    assert nothing.split() == []
+    assert geometry.areas(nothing).shape == (0,)
+    assert geometry.resample(nothing, np.zeros(0, dtype=np.intp)).points_xy.shape == (0, 2)
+    assert geometry.rasterize_all(nothing, 4, 5).shape == (0, 4, 5)
+    bounds = geometry.Rings.of([EMPTY, SQUARE]).bounds()
+    assert np.isnan(bounds[0]).all()
+    assert bounds[1].tolist() == [2, 3, 12, 13]
+    assert geometry.lie_inside(geometry.Rings.of([SQUARE, SQUARE + 4, EMPTY]), 13, 20).tolist() == [True, False, False]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from marrowscope.match import match_contours, match_iou_matrix
 
@@ -67,3 +68,16 @@ def test_empty_sides_match_nothing() -> None:
     assert match_contours([], []).pairs == ()
     assert match_contours([square], []).unmatched_predicted == (0,)
     assert match_contours([], [square]).unmatched_expert == (0,)
+
+
+@pytest.mark.parametrize("density", [0.01, 0.05, 0.3])
+def test_groups_assigned_apart_are_the_assignment_of_all(density: float) -> None:
+    rng = np.random.default_rng(5)
+    iou = np.where(rng.random((60, 70)) < density, rng.random((60, 70)), 0.0)
+    worth = np.where(iou >= 0.5, 1.0 + iou / 61, 0.0)
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    made = iou[rows, columns][worth[rows, columns] > 0]
+    matching = match_iou_matrix(iou)
+    assert len(matching.pairs) == len(made)
+    assert sum(pair.iou for pair in matching.pairs) == pytest.approx(made.sum())
+    assert [pair.predicted for pair in matching.pairs] == sorted(pair.predicted for pair in matching.pairs)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from marrowscope.quality import QualityRules, apply_quality_rules, judge_contour
+from marrowscope.quality import QualityRules, apply_quality_rules, judge_contour, judge_contours
 from marrowscope.records import Detection
 from marrowscope.tables import REJECT_REASONS
 
@@ -71,3 +71,13 @@ def test_circularity_limit() -> None:
     for ratio, reason in ((2.2, None), (2.7, "not_round")):
         corners = np.array([[50, 50], [50 + 40 * ratio, 50], [50 + 40 * ratio, 90], [50, 90]], dtype=np.float64)
         assert judge_contour(corners, rules, 400, 400, UM_PER_PX) == reason
+
+
+def test_contours_judged_together_are_those_judged_alone() -> None:
+    contours = [_ellipse(100, 100, 24, 24), np.zeros((0, 2)), _ellipse(100, 100, 60, 15), _ellipse(4, 100, 8, 8)]
+    together = judge_contours(contours, QualityRules(), 200, 200, UM_PER_PX)
+    assert [item.reason for item in together] == [None, "too_small", "not_round", "edge"]
+    for item, contour in zip(together, contours, strict=True):
+        assert item == judge_contours([contour], QualityRules(), 200, 200, UM_PER_PX)[0]
+    assert together[0].area_px == pytest.approx(np.pi * 24**2, rel=1e-3)
+    assert together[0].circularity == pytest.approx(1, abs=2e-3)

@@ -103,8 +103,7 @@ class Rings:
         if filled.any():
             firsts = self.offsets[:-1][filled]
             x, y = np.ascontiguousarray(self.points_xy.T)
-            columns = (np.minimum.reduceat(x, firsts), np.minimum.reduceat(y, firsts))
-            columns += (np.maximum.reduceat(x, firsts), np.maximum.reduceat(y, firsts))
+            columns = [reduction.reduceat(axis, firsts) for reduction in (np.minimum, np.maximum) for axis in (x, y)]
             result[filled] = np.column_stack(columns)
         return result
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import shapely
 from numpy.typing import NDArray
 
 from marrowscope import geometry
 from marrowscope.geometry import Rings
 from marrowscope.records import ContourArray
-from marrowscope.segment.contours import smooth_rings, trace_cells
+from marrowscope.segment.contours import clip_rings, smooth_rings, trace_cells
 from tests.segment.raw_outputs import ellipse_contour, ellipse_logits
 
 ONE = np.ones(1, dtype=np.float32)
@@ -138,3 +139,65 @@ def test_points_stand_a_step_apart() -> None:
 )
 def test_an_empty_mask_gives_nothing(box: np.ndarray) -> None:
     assert trace_cell(np.full((1, 32, 32), -4.0, dtype=np.float32), ONE, box) is None
+
+
+def _field_of_five() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """Cells of every kind: whole, at the edge, wider than its box, with a hole, in two parts; one prototype each."""
+    size = (128, 128)
+    whole, cut, outer = (50.3, 50.0, 20.0, 18.0), (4.0, 90.0, 20.0, 20.0), (90.0, 96.0, 22.0, 20.0)
+    wide, narrow = (90.0, 40.0, 16.0, 21.0), (90.0, 40.0, 14.0, 19.0)
+    left, right = ellipse_logits((40.0, 12.0, 9.0, 8.0), *size), ellipse_logits((62.0, 12.0, 6.0, 8.0), *size)
+    holed = np.minimum(ellipse_logits(outer, *size), -ellipse_logits((90.0, 96.0, 7.0, 6.0), *size))
+    drawn = [*(ellipse_logits(cell, *size) for cell in (whole, cut, wide)), holed, np.maximum(left, right)]
+    boxes = [*(_box(*cell) for cell in (whole, cut, narrow, outer)), np.array([30.0, 3.0, 70.0, 21.0])]
+    boxes[1][0] = 0.0
+    return np.stack(drawn), np.eye(5, dtype=np.float32), np.stack(boxes)
+
+
+def test_a_contour_does_not_depend_on_the_cells_it_is_traced_with() -> None:
+    prototypes, coefficients, boxes = _field_of_five()
+    together = trace_cells(prototypes, coefficients, boxes)
+    assert together.index.tolist() == [0, 1, 2, 3, 4]
+    assert together.n_parts.tolist() == [1, 1, 1, 1, 2]
+    for cell, contour in enumerate(together.rings.split()):
+        alone = trace_cells(prototypes, coefficients[[cell]], boxes[[cell]])
+        assert np.array_equal(alone.rings.points_xy, contour)
+    backwards = trace_cells(prototypes, coefficients[::-1], boxes[::-1])
+    for contour, other in zip(together.rings.split(), backwards.rings.split()[::-1], strict=True):
+        assert np.array_equal(contour, other)
+    assert geometry.are_valid(together.rings).all()
+
+
+def test_an_empty_cell_leaves_the_others_their_places() -> None:
+    prototypes, coefficients, boxes = _field_of_five()
+    coefficients[1] *= -1
+    boxes[1] = [30, 100, 50, 120]
+    prototypes[1] = 4.0
+    assert trace_cells(prototypes, coefficients, boxes).index.tolist() == [0, 2, 3, 4]
+    assert len(trace_cells(prototypes, coefficients[:0], boxes[:0]).rings) == 0
+
+
+def _wavy(rng: np.random.Generator, n_waves: int) -> ContourArray:
+    angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    waves = sum(rng.uniform(-1, 1) * np.cos(k * angle + rng.uniform(0, 6)) / k for k in range(2, n_waves))
+    radius = 20 * np.exp(0.5 * waves)
+    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def test_clipping_is_the_intersection_wherever_one_part_is_left() -> None:
+    rng = np.random.default_rng(3)
+    rings = [_wavy(rng, 7) for _ in range(300)]
+    center, half = rng.uniform(-9, 9, (300, 2)), rng.uniform(4, 22, (300, 2))
+    boxes = np.concatenate([center - half, center + half], axis=1)
+    clipped, doubtful = clip_rings(Rings.of(rings), boxes)
+    assert 0.02 < doubtful.mean() < 0.5
+    n_exact = 0
+    for ring, contour, box, is_doubtful in zip(rings, clipped.split(), boxes, doubtful, strict=True):
+        exact = shapely.intersection(shapely.Polygon(ring), shapely.box(*box))
+        if is_doubtful or exact.area < 2:
+            continue
+        n_exact += 1
+        assert isinstance(exact, shapely.Polygon)
+        assert shapely.Polygon(contour).symmetric_difference(exact).area == pytest.approx(0, abs=1e-6)
+        assert geometry.perimeter(contour) == pytest.approx(exact.exterior.length)
+    assert n_exact > 150

@@ -155,8 +155,8 @@ def _fine_logits(
     fine = cv2.resize(coarse, size, interpolation=_INTERPOLATIONS[interpolation])
     left, top = column0 * _RATIO, row0 * _RATIO
     if column0 == 0 or row0 == 0 or column1 == n_columns or row1 == n_rows:
-        fine = cv2.copyMakeBorder(fine, *[_PAD_PX + 1] * 4, cv2.BORDER_REPLICATE)
-        left, top = left - _PAD_PX - 1, top - _PAD_PX - 1
+        fine = cv2.copyMakeBorder(fine, _PAD_PX, _PAD_PX, _PAD_PX, _PAD_PX, cv2.BORDER_REPLICATE)
+        left, top = left - _PAD_PX, top - _PAD_PX
     return np.asarray(fine, dtype=np.float32), left, top
 
 
@@ -172,7 +172,7 @@ def _trace_zero_level(fine: NDArray[np.float32], level: float) -> list[ContourAr
     generator = SerialContourGenerator(
         *_grid(height + 2, width + 2),
         values,
-        None,
+        None,  # type: ignore[arg-type] # no mask; its annotation leaves None out
         x_chunk_size=0,
         y_chunk_size=0,
         line_type=LineType.Separate,
@@ -266,11 +266,8 @@ def _border_place(points_xy: ContourArray, boxes: NDArray[np.float64]) -> NDArra
     low, high = boxes[:, :2], boxes[:, 2:]
     share_x, share_y = ((points_xy - low) / (high - low)).T
     at_low, at_high = points_xy == low, points_xy == high
-    return np.where(
-        at_low[:, 1],
-        share_x,
-        np.where(at_high[:, 0], 1 + share_y, np.where(at_high[:, 1], 3 - share_x, 4 - share_y)),
-    )
+    sides = [at_low[:, 1], at_high[:, 0], at_high[:, 1]]
+    return np.asarray(np.select(sides, [share_x, 1 + share_y, 3 - share_x], default=4 - share_y))
 
 
 def _intersect(
