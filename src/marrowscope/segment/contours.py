@@ -94,6 +94,8 @@ def trace_cells(
     shift = np.array(origins, dtype=np.float64).reshape(-1, 2)[is_part]
     rings, cell_of = rings.take(is_part), cell_of[is_part]
     rings = Rings(rings.points_xy + shift.take(rings.owner, axis=0), rings.offsets)
+    near = _boxes_meet(rings.bounds(), limits[cell_of])  # a neighbour's mask may begin beside the box
+    rings, cell_of = (rings, cell_of) if near.all() else (rings.take(near), cell_of[near])
     rings, cell_of = _cut(rings, cell_of, limits[cell_of])
     return _largest_parts(smooth_rings(rings, smoothing_px), cell_of, step_px, width, height)
 
@@ -226,7 +228,8 @@ def clip_rings(rings: Rings, boxes: NDArray[np.float64]) -> tuple[Rings, NDArray
     points = np.clip(rings.points_xy, own[:, :2], own[:, 2:])
     inside = (points == rings.points_xy).all(axis=1)
     following = rings.following_index
-    leaves = np.flatnonzero(inside & ~inside[following])
+    exits = inside & ~inside[following]
+    leaves = np.flatnonzero(exits)
     leaver = rings.owner[leaves]
     n_leaves = np.bincount(leaver, minlength=len(rings))
     all_outside = rings.sums(inside.astype(np.float64)) == 0
@@ -236,7 +239,7 @@ def clip_rings(rings: Rings, boxes: NDArray[np.float64]) -> tuple[Rings, NDArray
     place = _border_place(points, own)
     step = place[following] - place
     step -= 4 * np.rint(step / 4)
-    excursion = np.cumsum(np.isin(np.arange(len(points)), leaves)) - 1
+    excursion = np.cumsum(exits) - 1
     last = np.cumsum(n_leaves) - 1
     first = last - n_leaves + 1
     excursion = np.where(excursion < first[rings.owner], last[rings.owner], excursion)
