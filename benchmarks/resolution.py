@@ -1,10 +1,10 @@
 """At which resolution to segment: recall, precision, mean IoU and time of one network at several scales of its input.
 
-    python -m benchmarks.resolution cohort SEG.onnx COHORT [--tiles 4x3] [--half 0|1] [--every N] [--both-smoothings]
-    python -m benchmarks.resolution plasma SEG.onnx FOLDER [--every N]    (images and annotations.coco.json)
+    python -m benchmarks.resolution cohort BUNDLE COHORT [--tiles 4x3] [--half 0|1] [--every N] [--both-smoothings]
+    python -m benchmarks.resolution plasma BUNDLE FOLDER [--every N]    (images and annotations.coco.json)
 
 The scales are 0.45, 0.30, 0.225 and 0.15 um per px of the network's input: a field of 960 px at 0.15 um per px then
-has a long side of 320, 480, 640 and 960 px. A network is trained at one of them (the graph's metadata has it); every
+has a long side of 320, 480, 640 and 960 px. A network is trained at one of them (the bundle says at which); every
 other one shows it cells of a size it never saw, so these figures judge a setting of that network and say nothing about
 a network trained elsewhere. The contour's smoothing is in network pixels, where it takes the prototypes' stairs
 away; with `--both-smoothings` a second row keeps its length on the slide instead. Matching and edges are those of
@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from benchmarks.detection import PLASMA_CELL_DIAMETER_UM
 from marrowscope import geometry
+from marrowscope.bundle import load_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import EvaluateConfig, touches_edge
 from marrowscope.imaging import read_image
 from marrowscope.match import match_contours
-from marrowscope.networks import open_network
 from marrowscope.records import Annotation, Field
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.uncertainty import bootstrap_difference
@@ -134,18 +135,21 @@ def figures(sums: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def score(segmenter_path: Path, fields: Sequence[Field], link: EvaluateConfig, *, both: bool) -> dict[str, Any]:
-    """Figures of every center and scale, each with its difference from the trained scale and the limits of that."""
-    network = RememberingNetwork(open_network(segmenter_path, threads=1))
-    shipped = Segmenter.from_onnx(segmenter_path).config
+def score(bundle_path: Path, fields: Sequence[Field], link: EvaluateConfig, *, both: bool) -> dict[str, Any]:
+    """Figures by center (and of all) and scale, each with its difference from the trained scale and its limits."""
+    bundle = load_bundle(bundle_path)
+    network = RememberingNetwork(bundle.open_segmenter(threads=1))
+    shipped = Segmenter.from_bundle(bundle, network).config
     segmenters = {key: Segmenter(network, config) for key, config in configurations(shipped, both=both).items()}
+    several = len({field.center for field in fields}) > 1
     sums: dict[str, dict[tuple[float, str], dict[str, NDArray[np.float64]]]] = {}
-    for field in track(fields, "detecting"):
+    for field in track(fields, "detecting", console=Console(stderr=True)):
         image = read_image(field.path)
         for key, segmenter in segmenters.items():
             counted = count_field(segmenter, network, image, field, link)
-            of_patients = sums.setdefault(field.center, {}).setdefault(key, {})
-            of_patients[field.patient_id] = of_patients.get(field.patient_id, 0) + counted
+            for center in (field.center, "all") if several else (field.center,):
+                of_patients = sums.setdefault(center, {}).setdefault(key, {})
+                of_patients[field.patient_id] = of_patients.get(field.patient_id, 0) + counted
     return {center: _compare(of_center, shipped.um_per_px) for center, of_center in sorted(sums.items())}
 
 
@@ -229,7 +233,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("cohort", "plasma"):
         judging = commands.add_parser(name)
-        judging.add_argument("segmenter", type=Path)
+        judging.add_argument("bundle", type=Path)
         judging.add_argument("source", type=Path)
         judging.add_argument("--tiles", default="1x1")
         judging.add_argument("--half", type=int, choices=(0, 1))
@@ -240,7 +244,7 @@ def main() -> None:
     columns, rows = (int(part) for part in arguments.tiles.split("x"))
     fields = cohort_fields(arguments) if arguments.command == "cohort" else plasma_fields(arguments.source)
     link = EvaluateConfig(tile_columns=columns, tile_rows=rows)
-    result = score(arguments.segmenter, fields[:: arguments.every], link, both=arguments.both_smoothings)
+    result = score(arguments.bundle, fields[:: arguments.every], link, both=arguments.both_smoothings)
     if arguments.json:
         print(json.dumps(result, indent=2))
         return
