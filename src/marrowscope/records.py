@@ -93,6 +93,20 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of a slide in full-resolution pixels: what is read, and its core (half-open), what it owns."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One predicted cell in image pixels: contour, box and the segmenter's score (0-1).
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from marrowscope.errors import DependencyError, ImageError, ScaleError
+from marrowscope.records import Region
 from marrowscope.slides import SlideConfig, choose_regions, is_slide, open_slide, plan_regions
 from marrowscope.slides.large_image import LargeImage, shrink
-from marrowscope.slides.regions import Region, window
+from marrowscope.slides.regions import window
 
 if TYPE_CHECKING:
     from pathlib import Path

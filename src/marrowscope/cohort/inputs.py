@@ -1,6 +1,7 @@
 """What `predict` is pointed at: a cohort, one patient's folder, a folder of patient folders, or loose images.
 
-Nothing is decoded here: a file that turns out to be no image is recorded where it is read. Whatever lies in the given
+An image is a photograph or a slide. Nothing is decoded here: a file that turns out to be no image is recorded where it
+is read. Whatever lies in the given
 folders and is not predicted (a row of patients.csv that names nobody, images of nobody, images a folder too deep) has
 a fault and is counted.
 """
@@ -13,23 +14,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from marrowscope.cohort.companions import drop_companions
 from marrowscope.cohort.patients import PATIENTS_NAME, UNKNOWN, read_patients
 from marrowscope.errors import CohortError, InputError
-from marrowscope.imaging import IMAGE_SUFFIXES, is_image_path
+from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_image_path, is_slide_path
 from marrowscope.records import Fault, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from marrowscope.records import Region
+
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """One image file to be predicted; ``um_per_px`` is what patients.csv says, None where it says nothing."""
+    """One image to be predicted; ``um_per_px`` is what patients.csv says, None where it says nothing.
+
+    Of a slide it is one ``region``: then ``um_per_px`` is the slide's, and ``sha256`` the hash of its file.
+    ``problem`` says why nothing can be read of it.
+    """
 
     field_id: str
     patient_id: str
     path: Path
     um_per_px: float | None
+    region: Region | None = None
+    sha256: str = ""
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +60,9 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
     """List the patients and images behind ``paths``.
 
     A folder with patients.csv is a cohort; a folder with images is one patient named after the folder; a folder of
-    such folders is several patients; an image file belongs to the patient named after its folder. A patient whose
-    folder lies in a cohort is described by its patients.csv; ``center`` is given to the others. Raises InputError for
-    a path that does not exist or holds no image, and for two patients or two images of one name.
+    such folders is several patients; an image file, or a slide, belongs to the patient named after its folder. A
+    patient whose folder lies in a cohort is described by its patients.csv; ``center`` is given to the others. Raises
+    InputError for a path that does not exist or holds no image, and for two patients or two images of one name.
     """
     patients: dict[str, Patient] = {}
     images: list[InputImage] = []
@@ -108,19 +119,22 @@ def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
     """Count the images below the folder ``path`` that nobody predicts, by their folder; hidden ones do not count."""
     found = (
         image
-        for image in sorted(path.rglob("*"))
+        for image in drop_companions(filter(_is_input, sorted(path.rglob("*"))))
         if image not in taken
-        and is_image_path(image)
         and image.is_file()
         and not any(part.startswith((".", "__")) for part in image.relative_to(path).parts)
     )
     return Counter(image.parent for image in found)
 
 
+def _is_input(path: Path) -> bool:
+    return is_image_path(path) or is_slide_path(path)
+
+
 def _refuse_other_file(path: Path) -> None:
     """Refuse a file given by name that does not even claim to be an image."""
-    if not is_image_path(path):
-        message = f"{path}: found no image file, expected one ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
+    if not _is_input(path):
+        message = f"{path}: found no image file, expected one ending in {_suffixes()}"
         raise InputError(message)
 
 
@@ -145,7 +159,7 @@ def _patient_folders(path: Path) -> list[Path]:
 def _image_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and is_image_path(path))
+    return drop_companions(sorted(path for path in folder.iterdir() if _is_input(path) and path.is_file()))
 
 
 def _images_of(patient: Patient, paths: Iterable[Path]) -> list[InputImage]:
@@ -165,11 +179,15 @@ def _refuse_empty(images: Sequence[InputImage], paths: Sequence[Path], faults: S
     if images:
         return
     shown = ", ".join(str(path) for path in paths)
-    message = f"{shown}: found no image, expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}; check the folder"
+    message = f"{shown}: found no image, expected files ending in {_suffixes()}; check the folder"
     if faults:
         message = f"{message} ({faults[0].sentence()})"
         raise CohortError(message, faults)
     raise InputError(message)
+
+
+def _suffixes() -> str:
+    return f"{', '.join(sorted(IMAGE_SUFFIXES))}, or slides ending in {', '.join(sorted(SLIDE_SUFFIXES))}"
 
 
 def _refuse_equal_names(images: Sequence[InputImage]) -> None:

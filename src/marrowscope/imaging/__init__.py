@@ -12,8 +12,10 @@ others of the same form are not noticed.
 from marrowscope.imaging.decode import REDUCTIONS, decode_image
 from marrowscope.imaging.files import (
     IMAGE_SUFFIXES,
+    SLIDE_SUFFIXES,
     encode_image,
     is_image_path,
+    is_slide_path,
     read_image,
     sha256_bytes,
     sha256_file,
@@ -25,10 +27,12 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "REDUCTIONS",
+    "SLIDE_SUFFIXES",
     "ImageHeader",
     "decode_image",
     "encode_image",
     "is_image_path",
+    "is_slide_path",
     "read_header",
     "read_image",
     "sha256_bytes",

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+SLIDE_SUFFIXES = frozenset({".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms"})
+"""Formats of whole-slide images that have a name of their own; pyramids in .tif and .tiff are told by their content."""
 
 
 def is_image_path(path: Path) -> bool:
     """Say whether the file's name ends like an image this package reads."""
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_slide_path(path: Path) -> bool:
+    """Say whether the file's name ends like a whole-slide image; one in .tif or .tiff has an image's name."""
+    return path.suffix.lower() in SLIDE_SUFFIXES
 
 
 def sha256_bytes(data: bytes) -> str:

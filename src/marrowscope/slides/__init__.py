@@ -1,16 +1,20 @@
 """Whole-slide and large images: regions instead of fields, and which of them to read."""
 
+from marrowscope.imaging import SLIDE_SUFFIXES
+from marrowscope.records import Region
+from marrowscope.slides.cache import SlideCache
 from marrowscope.slides.choose import RankedRegion, choose_regions, rank_regions, slide_scale
 from marrowscope.slides.config import SlideConfig
-from marrowscope.slides.regions import Region, plan_regions
+from marrowscope.slides.regions import plan_regions, window
 from marrowscope.slides.seams import drop_duplicates, near_seam, own_cells, to_slide
-from marrowscope.slides.slide import SLIDE_SUFFIXES, Slide, is_slide, open_slide
+from marrowscope.slides.slide import Slide, is_slide, open_slide
 
 __all__ = [
     "SLIDE_SUFFIXES",
     "RankedRegion",
     "Region",
     "Slide",
+    "SlideCache",
     "SlideConfig",
     "choose_regions",
     "drop_duplicates",
@@ -22,4 +26,5 @@ __all__ = [
     "rank_regions",
     "slide_scale",
     "to_slide",
+    "window",
 ]

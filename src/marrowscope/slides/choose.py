@@ -16,11 +16,12 @@ import numpy as np
 
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.slides.measures import map_overview, sharpness
-from marrowscope.slides.regions import Region, plan_regions, window
+from marrowscope.slides.regions import plan_regions, window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from marrowscope.records import Region
     from marrowscope.slides.config import SlideConfig
     from marrowscope.slides.measures import Mask, OverviewMaps
     from marrowscope.slides.slide import Slide

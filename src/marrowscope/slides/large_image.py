@@ -19,8 +19,7 @@ from marrowscope.slides.headers import read_header
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from marrowscope.records import ImageArray
-    from marrowscope.slides.regions import Region
+    from marrowscope.records import ImageArray, Region
 
 MAX_PX, MAX_SIDE_PX = 1 << 30, 1 << 20
 """What OpenCV decodes at most: 1,073 megapixels, no side longer than 1,048,576 px."""

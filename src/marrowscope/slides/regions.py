@@ -6,30 +6,16 @@ whole by whoever owns it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from marrowscope.errors import ScaleError
+from marrowscope.records import Region
 
 if TYPE_CHECKING:
     from marrowscope.slides.config import SlideConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A rectangle of a slide in full-resolution pixels: what is read, and its core (half-open), what it owns."""
-
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
-    x0: int
-    y0: int
-    x1: int
-    y1: int
 
 
 def window(x0: int, y0: int, x1: int, y1: int) -> Region:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from marrowscope.records import ContourArray, Detection
-    from marrowscope.slides.regions import Region
+    from marrowscope.records import ContourArray, Detection, Region
 
 
 def to_slide(contour_xy: ContourArray, region: Region) -> ContourArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from marrowscope.errors import ImageError
-from marrowscope.imaging import MAX_PIXELS, is_image_path
+from marrowscope.imaging import MAX_PIXELS, SLIDE_SUFFIXES, is_image_path
 from marrowscope.slides.headers import read_header
 from marrowscope.slides.large_image import LargeImage
 from marrowscope.slides.whole_slide import WholeSlide, is_whole_slide
@@ -17,11 +17,7 @@ from marrowscope.slides.whole_slide import WholeSlide, is_whole_slide
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from marrowscope.records import ImageArray
-    from marrowscope.slides.regions import Region
-
-SLIDE_SUFFIXES = frozenset({".bif", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms"})
-"""Formats of whole-slide images that have a name of their own; pyramids in .tif and .tiff are told by their content."""
+    from marrowscope.records import ImageArray, Region
 
 
 class Slide(Protocol):

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from openslide import OpenSlide
     from PIL.Image import Image
 
-    from marrowscope.records import ImageArray
-    from marrowscope.slides.regions import Region
+    from marrowscope.records import ImageArray, Region
 
 _PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 """A TIFF written by no microscope says 72 dots per inch, which is 353 um per px."""
