@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 class StageClock:
@@ -25,8 +25,12 @@ class StageClock:
         try:
             yield
         finally:
-            lap = time.perf_counter() - started
-            with self._lock:
+            self.add({stage: time.perf_counter() - started})
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add what was measured elsewhere, stage to seconds."""
+        with self._lock:
+            for stage, lap in seconds.items():
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + lap
 
     def seconds(self) -> dict[str, float]:

@@ -21,7 +21,6 @@ import cv2
 import numpy as np
 from pydantic import Field as Setting
 
-from marrowscope import geometry
 from marrowscope.aggregate import decode_calls
 from marrowscope.clock import StageClock
 from marrowscope.cohort.images import metadata_scale
@@ -33,7 +32,7 @@ from marrowscope.imaging import decode_image, sha256_bytes
 from marrowscope.machine import available_cores
 from marrowscope.morphology import measure
 from marrowscope.networks import capabilities, choose_backend
-from marrowscope.quality import QualityRules, apply_quality_rules
+from marrowscope.quality import QualityRules, judge_contours
 from marrowscope.records import Crop
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
@@ -48,9 +47,11 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.cohort.inputs import InputImage
     from marrowscope.networks import Network
+    from marrowscope.quality import Judgement
     from marrowscope.records import Detection, ImageArray
 
 STATUS_OK, STATUS_FAILED = "ok", "failed"
+_SMALLER = 4
 _IMAGES_A_WORKER = 3
 """Images under way for each worker: one it works on, one it takes next, one more for an image that takes long."""
 
@@ -99,7 +100,7 @@ class CellEngine:
         self._vocabulary = bundle.vocabulary
         self._crop_spec = validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]")
         self._rules = validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]")
-        self.flag_rules = validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
+        self.flag_rules = self.read_flag_rules(bundle)
         self._stain = (
             validate_config(StainReference, bundle.spec.stain_reference, where="bundle.toml [stain_reference]")
             if bundle.spec.stain_reference
@@ -114,6 +115,11 @@ class CellEngine:
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_workers, streams=self.n_workers)
         self.clock = StageClock()
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
+
+    @staticmethod
+    def read_flag_rules(bundle: Bundle) -> FlagRules:
+        """Give the rules by which fields and patients are flagged."""
+        return validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
 
     def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
         """Predict ``images``; gives the rows of each, in order, as soon as they are complete."""
@@ -138,8 +144,7 @@ class CellEngine:
 
     def blank_batch(self) -> ImageArray:
         """Give a batch (n, s, s, 3) uint8 of black crops, as large as the batches that are classified."""
-        size = self._crop_spec.size_px
-        return np.zeros((self._config.batch_size, size, size, 3), dtype=np.uint8)
+        return self._blank(self._config.batch_size)
 
     def shapes(self, images: Iterable[InputImage]) -> Counter[tuple[int, ...]]:
         """Count the shapes (1, h, w, 3) in which the segmenter sees ``images``, without those that cannot be read."""
@@ -172,12 +177,19 @@ class CellEngine:
             incomplete.append((rows, n_crops))
             waiting += crops
             while len(waiting) >= self._config.batch_size or (waiting and not segmenting):
-                batch, waiting = waiting[: self._config.batch_size], waiting[self._config.batch_size :]
+                size = self._config.batch_size
+                if len(waiting) < size:  # the last ones: what no smaller batch would hold is taken whole
+                    size = max(1, size // _SMALLER) if len(waiting) <= size // 2 else size
+                batch, waiting = waiting[:size], waiting[size:]
                 classifying.append(pool.submit(self._classify, batch))
             while classifying and (classifying[0].done() or len(classifying) > limit or not segmenting):
                 n_classified += classifying.popleft().result()
             while incomplete and incomplete[0][1] <= n_classified:
                 yield incomplete.popleft()[0]
+
+    def _blank(self, n: int) -> ImageArray:
+        size = self._crop_spec.size_px
+        return np.zeros((n, size, size, 3), dtype=np.uint8)
 
     def _segment(self, item: InputImage) -> tuple[FieldRows, list[_Crop]]:
         """Read one image and find its cells; gives its rows and the crops of the contours that are kept."""
@@ -203,8 +215,9 @@ class CellEngine:
         with self.clock("contours"):
             detections = self._segmenter.cells_of(outputs, transform, width, height)
         with self.clock("judge"):
-            reasons = apply_quality_rules(detections, self._rules, width, height, scale)
-            cells = [_cell_row(decoded, *pair, scale) for pair in zip(detections, reasons, strict=True)]
+            judged = judge_contours([found.contour_xy for found in detections], self._rules, width, height, scale)
+            cells = [_cell_row(decoded, *pair, scale) for pair in zip(detections, judged, strict=True)]
+            reasons = [judgement.reason for judgement in judged]
             row = _field_row(decoded, scale, detections, reasons)
         with self.clock("field"):
             measures = measure_field(image, scale)
@@ -213,7 +226,7 @@ class CellEngine:
         kept = [index for index, reason in enumerate(reasons) if reason is None]
         contours = [detections[index].contour_xy for index in kept]
         with self.clock("crop"):
-            images, masks = cut_crops(image, contours, scale, self._crop_spec)
+            images, masks = cut_crops(image, contours, scale, self._crop_spec, masks=self._config.morphology)
         if self._config.morphology:
             with self.clock("morphology"):
                 for index, contour, crop, mask in zip(kept, contours, images, masks, strict=True):
@@ -222,8 +235,12 @@ class CellEngine:
         return FieldRows(row, cells), [_Crop(crop, cells[index]) for index, crop in zip(kept, images, strict=True)]
 
     def _classify(self, crops: Sequence[_Crop]) -> int:
-        """Fill the rows of ``crops``; gives how many. The batch is run full, with blank crops at its end."""
-        batch = self.blank_batch()
+        """Fill the rows of ``crops``; gives how many. The batch is run full, with blank crops at its end.
+
+        Two sizes of batches are enough: each is compiled, and what is left at the end fills a small one.
+        """
+        few = max(1, self._config.batch_size // _SMALLER)
+        batch = self._blank(self._config.batch_size if len(crops) > few else few)
         for index, crop in enumerate(crops):
             batch[index] = crop.image
         with self.clock("classify"):
@@ -318,7 +335,7 @@ def _field_row(
     }
 
 
-def _cell_row(decoded: _Decoded, detection: Detection, reason: str | None, um_per_px: float) -> dict[str, Any]:
+def _cell_row(decoded: _Decoded, detection: Detection, judged: Judgement, um_per_px: float) -> dict[str, Any]:
     item, contour = decoded.item, detection.contour_xy
     return {
         "cell_id": hashlib.sha256(decoded.digest.encode() + contour.tobytes()).hexdigest()[:20],
@@ -326,9 +343,9 @@ def _cell_row(decoded: _Decoded, detection: Detection, reason: str | None, um_pe
         "patient_id": item.patient_id,
         "contour_xy": contour.ravel().tolist(),
         "score": detection.score,
-        "area_um2": geometry.area(contour) * um_per_px**2,
-        "circularity": geometry.circularity(contour),
-        "reject_reason": reason,
+        "area_um2": judged.area_px * um_per_px**2,
+        "circularity": judged.circularity,
+        "reject_reason": judged.reason,
     }
 
 

@@ -123,6 +123,9 @@ class OpenVinoNetwork:
     def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
         import openvino  # noqa: PLC0415 - a runtime is imported when it is used, and only then
 
+        # The first look at an element type fills a table under a lock of its own. Two threads whose first run begins
+        # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
+        openvino.Type.f32.to_dtype()
         self._core = openvino.Core()
         name = "CPU" if device == "auto" else device.upper()
         if name.split(".")[0] not in {entry.split(".")[0] for entry in self._core.available_devices}:

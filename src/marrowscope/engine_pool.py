@@ -1,0 +1,117 @@
+"""The engine in several processes: for runs long enough that opening the networks in each of them pays.
+
+Threads share one interpreter, which runs Python code of one of them at a time: on two cores that costs a third of the
+speed, and on many cores it is the limit. Here every process has an engine with one thread and takes a few images at
+once; rows come back in the order of the images and are the same as from threads.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from itertools import islice
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, TypeVar
+
+from marrowscope.bundle import load_bundle
+from marrowscope.clock import StageClock
+from marrowscope.engine import CellEngine, PredictConfig
+from marrowscope.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from marrowscope.bundle import Bundle, BundleSpec
+    from marrowscope.cohort.inputs import InputImage
+    from marrowscope.engine import FieldRows
+
+_IMAGES_AT_ONCE = 16
+"""Enough that the crops left over at their end, which fill no whole batch, are a few in a hundred."""
+_TASKS_A_PROCESS = 2
+
+_engine: CellEngine
+_T = TypeVar("_T")
+
+
+class EnginePool:
+    """Several processes with an engine each; the same face as ``CellEngine``. Close it when it is no longer needed."""
+
+    def __init__(self, bundle: Bundle, config: PredictConfig, n_processes: int) -> None:
+        self.n_workers = n_processes
+        self.clock = StageClock()
+        alone = config.model_copy(update={"threads": 1})
+        # A forked copy of a process whose runtimes have threads may hang: new processes are started.
+        self._pool = ProcessPoolExecutor(
+            n_processes,
+            mp_context=get_context("spawn"),
+            initializer=_open,
+            initargs=(bundle.folder, bundle.spec, alone),
+        )
+        self.flag_rules = CellEngine.read_flag_rules(bundle)
+        self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
+
+    def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
+        """Predict ``images``; gives the rows of each, in order, as soon as they are complete.
+
+        Raises RunError where a process was ended from outside.
+        """
+        source = iter(images)
+        tasks: deque[Future[tuple[list[FieldRows], dict[str, float]]]] = deque()
+
+        def submit_next() -> None:
+            if few := list(islice(source, _IMAGES_AT_ONCE)):
+                tasks.append(self._pool.submit(_predict, few))
+
+        try:
+            for _ in range(_TASKS_A_PROCESS * self.n_workers):
+                submit_next()
+            while tasks:
+                rows, seconds = self._result(tasks.popleft())
+                submit_next()
+                self.clock.add(seconds)
+                yield from rows
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.shutdown(cancel_futures=True)
+
+    @staticmethod
+    def _result(task: Future[_T]) -> _T:
+        try:
+            return task.result()
+        except BrokenProcessPool as error:
+            message = (
+                "a process of the prediction was ended, by the system when memory ran out or from outside; the same "
+                "call goes on where it was, fewer --processes need less memory"
+            )
+            raise RunError(message) from error
+
+
+def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
+    """Open the engine of this process, once; an interrupt from the keyboard is left to the process that asked.
+
+    The hashes of the bundle's files were checked when it was loaded, a moment ago.
+    """
+    global _engine  # noqa: PLW0603 - a process of the pool has one engine
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _engine = CellEngine(replace(load_bundle(folder, verify=False), spec=spec), config)
+
+
+def _describe() -> tuple[str, str, str]:
+    return _engine.backend, _engine.device, _engine.precision
+
+
+def _predict(images: list[InputImage]) -> tuple[list[FieldRows], dict[str, float]]:
+    _engine.clock.reset()
+    rows = list(_engine.run(images))
+    return rows, _engine.clock.seconds()
