@@ -160,10 +160,11 @@ class OpenVinoNetwork:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": in_floats}
         if self._streams > 1:
             settings["NUM_STREAMS"] = self._streams
-            # A stream bound to a core would wait for the other work of the thread that has this core.
-            settings["ENABLE_CPU_PINNING"] = False
         else:
             settings["PERFORMANCE_HINT"] = "LATENCY"
+        if self.device == "CPU":
+            # A network bound to a core waits for whatever else runs there: another process' network, for one.
+            settings["ENABLE_CPU_PINNING"] = False
         if threads is not None and self.device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = threads
         return settings
