@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from marrowscope.run_parts import IMAGES_A_PART, RunParts
+from marrowscope.run_parts import RunParts
 from marrowscope.tables import read_table
 
 SAME = {"bundle": "b1", "images": [["P1/a", "a.png", 0.15]]}
@@ -36,7 +36,7 @@ def test_the_same_call_goes_on_after_the_last_whole_part(tmp_path: Path) -> None
     parts.write(*rows(2, 2))
     (folder / "parts" / "00001.fields").unlink()  # killed between the two tables of a part
     again = RunParts(folder, SAME)
-    assert (again.n_whole, again.n_images) == (1, IMAGES_A_PART)
+    assert (again.n_whole, list(again.n_cells_by_field())) == (1, ["P1/0", "P1/1"])
     again.write(*rows(10, 1))
     assert [fields["field_id"].to_list() for fields, _ in again.read()] == [["P1/0", "P1/1"], ["P1/10"]]
 

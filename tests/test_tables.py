@@ -33,7 +33,7 @@ def test_absent_foreign_and_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"not found.*run `marrowscope predict` first"):
         read_table(path, "cells")
     write_table(path, empty_table("fields"), "fields")
-    with pytest.raises(RunError, match="found table fields of schema version 2, expected cells"):
+    with pytest.raises(RunError, match="found table fields of schema version 3, expected cells"):
         read_table(path, "cells")
     path.write_bytes(b"not parquet")
     with pytest.raises(RunError, match="not a readable Parquet table"):

@@ -34,8 +34,10 @@ from marrowscope.morphology import measure
 from marrowscope.networks import capabilities, choose_backend
 from marrowscope.quality import QualityRules, judge_contours
 from marrowscope.records import Crop
+from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
+from marrowscope.slides import SlideCache, SlideConfig, own_cells
 from marrowscope.tables import REJECT_REASONS
 
 if TYPE_CHECKING:
@@ -69,19 +71,34 @@ class PredictConfig(StageConfig):
     )
     morphology: bool = Setting(default=True, description="measure each cell; without it these columns are null")
     batch_size: int = Setting(default=16, ge=1, description="crops classified at once")
+    cells: int | None = Setting(
+        default=None,
+        ge=0,
+        description="kept cells to read of a slide; 0 is all, None 500 of a whole-slide image and all of a plain one",
+    )
     threads: int | None = Setting(default=None, ge=1, description="cores to use; None takes all that the process may")
+    processes: int | None = Setting(
+        default=1,
+        ge=1,
+        description="more than one: processes with a core each in place of threads, faster for many images; None takes "
+        "one a core from 300 images on. A script that asks for them needs the guard `if __name__ == '__main__'`",
+    )
 
     def computed(self) -> dict[str, Any]:
-        """Give the settings that can change a result, so not the number of threads nor the size of a batch."""
-        return self.model_dump(mode="json", exclude={"batch_size", "threads"})
+        """Give the settings that can change a result, so not how many threads and processes, nor the size of a batch."""
+        return self.model_dump(mode="json", exclude={"batch_size", "threads", "processes"})
 
 
 @dataclass(slots=True)
 class FieldRows:
-    """The row of one image in the fields table and those of its contours in the cells table."""
+    """The row of one image in the fields table and those of its contours in the cells table.
+
+    ``n_parts`` says of each contour how many separate parts its mask had.
+    """
 
     row: dict[str, Any]
     cells: list[dict[str, Any]] = field(default_factory=list)
+    n_parts: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +129,8 @@ class CellEngine:
         options = (backend, config.device, precision)
         network = bundle.open_segmenter(*options, threads=self.n_workers, streams=self.n_workers)
         self._segmenter = Segmenter.from_bundle(bundle, network)
+        self._slide_config = slide_config(bundle)
+        self.slides = SlideCache()
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_workers, streams=self.n_workers)
         self.clock = StageClock()
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
@@ -150,7 +169,7 @@ class CellEngine:
         """Count the shapes (1, h, w, 3) in which the segmenter sees ``images``, without those that cannot be read."""
         found: Counter[tuple[int, ...]] = Counter()
         for item in images:
-            decoded = _read(item)
+            decoded = self._read(item)
             if not isinstance(decoded.image, ImageError):
                 scale = scale_of(item, decoded.metadata_um_per_px, self._config)
                 found[letterbox(decoded.image, scale, self._segmenter.config)[0].shape] += 1
@@ -194,7 +213,7 @@ class CellEngine:
     def _segment(self, item: InputImage) -> tuple[FieldRows, list[_Crop]]:
         """Read one image and find its cells; gives its rows and the crops of the contours that are kept."""
         with self.clock("read"):
-            decoded = _read(item)
+            decoded = self._read(item)
         image = decoded.image
         if isinstance(image, ImageError):
             return _failed(decoded, None, str(image)), []
@@ -205,6 +224,27 @@ class CellEngine:
             reason = str(error) or "found too little memory, expected room for its pixels; predict it in parts"
             return _failed(decoded, scale, f"{item.path}: {reason}"), []
 
+    def _read(self, item: InputImage) -> _Decoded:
+        """Read the pixels of one image; a photograph is hashed too, which gives "" where it cannot even be opened."""
+        image: ImageArray | ImageError
+        if item.problem is not None:
+            return _Decoded(item, item.sha256, None, ImageError(item.problem))
+        try:
+            if item.region is not None:
+                with self.slides.slide(item.path) as slide:
+                    return _Decoded(item, item.sha256, None, slide.read(item.region))
+            data = item.path.read_bytes()
+        except ImageError as error:
+            return _Decoded(item, item.sha256, None, error)
+        except OSError as error:
+            message = f"{item.path}: cannot be read ({error.strerror}); check the file's permissions"
+            return _Decoded(item, item.sha256, None, ImageError(message))
+        try:
+            image = decode_image(data, str(item.path))
+        except ImageError as error:
+            image = error
+        return _Decoded(item, sha256_bytes(data), metadata_scale(data), image)
+
     def _find_cells(self, decoded: _Decoded, image: ImageArray, scale: float) -> tuple[FieldRows, list[_Crop]]:
         """Segment, judge, measure and cut. Raises ScaleError for a scale too coarse for the network."""
         with self.clock("place"):
@@ -214,6 +254,9 @@ class CellEngine:
         height, width = image.shape[:2]
         with self.clock("contours"):
             detections = self._segmenter.cells_of(outputs, transform, width, height)
+            if (region := decoded.item.region) is not None:
+                tolerance_px = self._slide_config.seam_um / scale
+                detections = [detections[index] for index in own_cells(detections, region, tolerance_px)]
         with self.clock("judge"):
             judged = judge_contours([found.contour_xy for found in detections], self._rules, width, height, scale)
             cells = [_cell_row(decoded, *pair, scale) for pair in zip(detections, judged, strict=True)]
@@ -232,7 +275,8 @@ class CellEngine:
                 for index, contour, crop, mask in zip(kept, contours, images, masks, strict=True):
                     measured = measure(Crop(crop, mask), contour, scale, self._crop_spec.um_per_px)
                     cells[index] |= _nan_to_none(measured)
-        return FieldRows(row, cells), [_Crop(crop, cells[index]) for index, crop in zip(kept, images, strict=True)]
+        rows = FieldRows(row, cells, [found.n_parts for found in detections])
+        return rows, [_Crop(crop, cells[index]) for index, crop in zip(kept, images, strict=True)]
 
     def _classify(self, crops: Sequence[_Crop]) -> int:
         """Fill the rows of ``crops``; gives how many. The batch is run full, with blank crops at its end.
@@ -265,6 +309,13 @@ class CellEngine:
         return len(crops)
 
 
+def slide_config(bundle: Bundle) -> SlideConfig:
+    """Give how slides are cut into regions: on the grid of the bundle's segmenter."""
+    where = f"{bundle.folder}, bundle.toml [segmenter]"
+    segmenter = validate_config(SegmenterConfig, bundle.spec.segmenter, where=where)
+    return SlideConfig(grid_um=segmenter.stride * segmenter.um_per_px)
+
+
 def scale_of(item: InputImage, metadata_um_per_px: float | None, config: PredictConfig) -> float:
     """Scale of an image: its own metadata, else patients.csv, else the configuration's default.
 
@@ -290,20 +341,6 @@ class _Decoded:
     image: ImageArray | ImageError
 
 
-def _read(item: InputImage) -> _Decoded:
-    """Hash and decode one file; the hash is empty when the file cannot even be opened."""
-    try:
-        data = item.path.read_bytes()
-    except OSError as error:
-        message = f"{item.path}: cannot be read ({error.strerror}); check the file's permissions"
-        return _Decoded(item, "", None, ImageError(message))
-    try:
-        image: ImageArray | ImageError = decode_image(data, str(item.path))
-    except ImageError as error:
-        image = error
-    return _Decoded(item, sha256_bytes(data), metadata_scale(data), image)
-
-
 def _member_mean(outputs: Sequence[dict[str, NDArray[np.float32]]], name: str) -> NDArray[np.float64]:
     return np.asarray(np.mean([output[name] for output in outputs], axis=0), dtype=np.float64)
 
@@ -317,6 +354,7 @@ def _field_row(
 ) -> dict[str, Any]:
     item = decoded.item
     image = None if isinstance(decoded.image, ImageError) else decoded.image
+    region = item.region
     counted = Counter(reasons)
     return {
         "field_id": item.field_id,
@@ -325,6 +363,8 @@ def _field_row(
         "sha256": decoded.digest,
         "width_px": None if image is None else image.shape[1],
         "height_px": None if image is None else image.shape[0],
+        "region_x_px": None if region is None else region.x_px,
+        "region_y_px": None if region is None else region.y_px,
         "um_per_px": scale,
         "status": STATUS_OK,
         "error": None,
@@ -337,8 +377,9 @@ def _field_row(
 
 def _cell_row(decoded: _Decoded, detection: Detection, judged: Judgement, um_per_px: float) -> dict[str, Any]:
     item, contour = decoded.item, detection.contour_xy
+    place = "" if item.region is None else f"{item.region.x_px},{item.region.y_px}"
     return {
-        "cell_id": hashlib.sha256(decoded.digest.encode() + contour.tobytes()).hexdigest()[:20],
+        "cell_id": hashlib.sha256((decoded.digest + place).encode() + contour.tobytes()).hexdigest()[:20],
         "field_id": item.field_id,
         "patient_id": item.patient_id,
         "contour_xy": contour.ravel().tolist(),

@@ -22,10 +22,10 @@ import polars as pl
 
 from marrowscope.assess import assess_parts
 from marrowscope.bundle import load_bundle
-from marrowscope.cohort.images import metadata_scale
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
-from marrowscope.engine import STATUS_FAILED, CellEngine, PredictConfig, scale_of
+from marrowscope.engine import STATUS_FAILED, CellEngine, PredictConfig, slide_config
+from marrowscope.field_source import FieldSource, refuse_missing_scale
 from marrowscope.imaging import sha256_bytes
 from marrowscope.quantify.model import open_quantification
 from marrowscope.run_parts import IMAGES_A_PART, RunParts
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from marrowscope.bundle import Bundle
-    from marrowscope.cohort.inputs import InputImage, Inputs
+    from marrowscope.cohort.inputs import Inputs
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
 
@@ -85,7 +85,8 @@ def predict(
 ) -> Prediction:
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
-    ``paths`` are cohorts, patient folders or image files. An image that cannot be read is recorded and the rest is
+    ``paths`` are cohorts, patient folders, image files or slides; a slide is predicted in regions, each of which is a
+    field. An image that cannot be read is recorded and the rest is
     predicted; what is wrong with the folders themselves stands in the manifest's ``faults``. ``progress`` gets (images
     done, images in all). A call that was stopped is gone on with where the same one is made again: equal images,
     bundle, settings and versions. ``engine``, made from the same bundle and settings, saves opening the networks again
@@ -95,20 +96,30 @@ def predict(
     config = config or PredictConfig()
     started = time.monotonic()
     inputs = collect_inputs(paths)
-    _refuse_missing_scale(inputs.images, config)
+    refuse_missing_scale(inputs.images, config)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = open_quantification(opened)
     refuse_run_folder(out, overwrite=overwrite)
     engine = engine or CellEngine(opened, config)
     staging = staging_folder(out)
     parts = RunParts(staging, _fingerprint(inputs, opened, config, engine))
-    n_resumed = min(parts.n_images, len(inputs.images))
+    source = FieldSource(
+        inputs.images,
+        engine.slides,
+        parts,
+        config=config,
+        slide_config=slide_config(opened),
+        flag_rules=engine.flag_rules,
+    )
+    n_resumed = source.n_done
     try:
-        _predict_rest(engine, inputs, parts, progress)
+        _predict_rest(engine, source, inputs, parts, progress)
     except BaseException:
         if not parts.n_whole:  # nothing to go on with
             shutil.rmtree(staging, ignore_errors=True)
         raise
+    finally:
+        engine.slides.close()
     patients = assess_parts(
         inputs.patients,
         parts.read(),
@@ -147,22 +158,28 @@ def predict(
 
 
 def _predict_rest(
-    engine: CellEngine, inputs: Inputs, parts: RunParts, progress: Callable[[int, int], None] | None
+    engine: CellEngine,
+    source: FieldSource,
+    inputs: Inputs,
+    parts: RunParts,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     """Predict the images that no part holds yet, and write their parts."""
     center_of = {patient.patient_id: patient.center for patient in inputs.patients}
-    n_images, n_done = len(inputs.images), min(parts.n_images, len(inputs.images))
     fields: list[dict[str, Any]] = []
     cells: list[dict[str, Any]] = []
-    for found in engine.run(inputs.images[n_done:]):
+    for found in engine.run(source):
+        if not source.accept(found):
+            continue
         fields.append(found.row | {"center": center_of[found.row["patient_id"]]})
         cells += found.cells
-        n_done += 1
-        if len(fields) == IMAGES_A_PART or n_done == n_images:
+        if len(fields) == IMAGES_A_PART:
             parts.write(fields, cells)
             fields, cells = [], []
         if progress:
-            progress(n_done, n_images)
+            progress(source.n_done, source.n_expected)
+    if fields:
+        parts.write(fields, cells)
 
 
 def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, engine: CellEngine) -> dict[str, Any]:
@@ -210,16 +227,3 @@ def _count(fields: pl.DataFrame, patients: pl.DataFrame, n_left_out: int) -> Run
 def _hash_inputs(fields: pl.DataFrame) -> str:
     lines = sorted(f"{field_id} {digest}" for field_id, digest in fields.select("field_id", "sha256").iter_rows())
     return sha256_bytes("\n".join(lines).encode())
-
-
-def _refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) -> None:
-    """Refuse an image without any scale before a network is opened; file metadata is read only where it decides."""
-    if config.um_per_px is not None:
-        return
-    for item in images:
-        if item.um_per_px is None:
-            try:
-                data = item.path.read_bytes()
-            except OSError:
-                continue  # recorded as failed where it is read
-            scale_of(item, metadata_scale(data), config)

@@ -1,8 +1,8 @@
 """The tables, in one place: column names with units, types, schema version.
 
-``fields`` has a row per image (failed ones included), ``cells`` a row per predicted contour (rejected ones
-included, with the reason), ``patients`` a row per patient. Parquet; the schema version and the vocabulary stand
-in the file's metadata.
+``fields`` has a row per image or region of a slide (failed ones included), ``cells`` a row per predicted contour
+(rejected ones included, with the reason), ``patients`` a row per patient. A run with slides also has ``regions``, a row
+per region of their plans. Parquet; the schema version and the vocabulary stand in the file's metadata.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 REJECT_REASONS = ("too_small", "too_large", "not_round", "edge")
 MORPHOLOGY_COLUMNS: dict[str, str] = {
     "perimeter_um": "length of the contour",
@@ -54,6 +54,8 @@ FIELDS: dict[str, pl.DataType] = {
     "sha256": pl.String(),
     "width_px": pl.Int64(),
     "height_px": pl.Int64(),
+    "region_x_px": pl.Int64(),  # where the image lies in its slide, left and top; null for a photograph
+    "region_y_px": pl.Int64(),
     "um_per_px": pl.Float64(),
     "status": pl.String(),
     "error": pl.String(),
@@ -183,6 +185,30 @@ PATIENTS: dict[str, pl.DataType] = {
         pl.Struct({"flag": pl.String(), "value": pl.Float64(), "limit": pl.Float64(), "n_fields": pl.Int64()})
     ),
 }
+REGIONS: dict[str, pl.DataType] = {
+    "field_id": pl.String(),
+    "patient_id": pl.String(),
+    "path": pl.String(),
+    "sha256": pl.String(),
+    "um_per_px": pl.Float64(),
+    # What is read of it, in pixels of the slide, and the core (half-open) whose cells it gives.
+    "region_x_px": pl.Int64(),
+    "region_y_px": pl.Int64(),
+    "width_px": pl.Int64(),
+    "height_px": pl.Int64(),
+    "core_x0_px": pl.Int64(),
+    "core_y0_px": pl.Int64(),
+    "core_x1_px": pl.Int64(),
+    "core_y1_px": pl.Int64(),
+    "place": pl.Int64(),  # in the order of reading, from 1; null where it is skipped
+    # Shares of the core's area (0-1) and what came of them; null where all regions are read and none is measured.
+    "score": pl.Float64(),
+    "clear_share": pl.Float64(),
+    "nuclei_share": pl.Float64(),
+    "solid_share": pl.Float64(),
+    "sharpness": pl.Float64(),  # 1/um; null where it was not looked at, or without edges
+    "reason_skipped": pl.String(),  # see SkipReason of slides/choose.py; or enough_cells; null where it was read
+}
 CALLS = ("above", "below", "indeterminate", "no_call", "withheld")
 CALL_REASONS = ("few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell")
 CORRECTION_NOTES = ("none_called", "within_false_positive_rate", "rates_too_close")
@@ -190,8 +216,13 @@ ADEQUACY = ("under_300", "300_to_499", "500_or_more")
 _ROW_GROUP = 2048
 """Rows read at once: small, so that one patient's cells are read without those of a thousand others."""
 
-TableKind = Literal["fields", "cells", "patients"]
-SCHEMAS: dict[TableKind, dict[str, pl.DataType]] = {"fields": FIELDS, "cells": CELLS, "patients": PATIENTS}
+TableKind = Literal["fields", "cells", "patients", "regions"]
+SCHEMAS: dict[TableKind, dict[str, pl.DataType]] = {
+    "fields": FIELDS,
+    "cells": CELLS,
+    "patients": PATIENTS,
+    "regions": REGIONS,
+}
 
 
 def empty_table(kind: TableKind) -> pl.DataFrame:

@@ -48,7 +48,7 @@ def test_tables_that_are_absent_broken_or_of_another_kind_are_refused(fake_run: 
     run = fake_run()
     path = run.folder / "cells.parquet"
     path.write_bytes((run.folder / "fields.parquet").read_bytes())
-    with pytest.raises(RunError, match="found table fields of schema version 2, expected cells"):
+    with pytest.raises(RunError, match="found table fields of schema version 3, expected cells"):
         PatientTables(run.folder)
     path.write_bytes(b"PAR1 no table")
     with pytest.raises(RunError, match="not a readable Parquet table"):

@@ -12,7 +12,7 @@ from marrowscope import geometry
 from marrowscope.bundle import load_bundle
 from marrowscope.demo import demonstration_bundle
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.slides import SlideConfig, drop_duplicates, near_seam, own_cells, plan_regions, to_slide
+from marrowscope.slides import SeamMemory, SlideConfig, own_cells, plan_regions, to_slide
 from tests.slides.pyramids import scanner, smear
 
 if TYPE_CHECKING:
@@ -29,16 +29,13 @@ def segmenter() -> Segmenter:
 
 def detect_by_regions(segmenter: Segmenter, image: ImageArray, config: SlideConfig) -> list[ContourArray]:
     found: list[ContourArray] = []
-    earlier: list[ContourArray] = []
-    tolerance_px = config.seam_um / UM_PER_PX
+    memory = SeamMemory(config, UM_PER_PX)
     for region in plan_regions(image.shape[1], image.shape[0], UM_PER_PX, config):
         rows = slice(region.y_px, region.y_px + region.height_px)
         columns = slice(region.x_px, region.x_px + region.width_px)
         seen = segmenter.detect(np.ascontiguousarray(image[rows, columns]), UM_PER_PX)
-        owned = [to_slide(seen[place].contour_xy, region) for place in own_cells(seen, region, tolerance_px)]
-        new = [owned[place] for place in drop_duplicates(owned, earlier, config.seam_iou)]
-        found += new
-        earlier += [new[place] for place in near_seam(new, region, tolerance_px)]
+        owned = [to_slide(seen[place].contour_xy, region) for place in own_cells(seen, region, memory.tolerance_px)]
+        found += [owned[place] for place in memory.take(owned, region)]
     return found
 
 

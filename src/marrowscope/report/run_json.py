@@ -151,6 +151,8 @@ class FieldRecord(_Record):
     sha256: str | None
     width_px: Count | None
     height_px: Count | None
+    region_x_px: Count | None = Field(description="left edge in its slide; null for a photograph")
+    region_y_px: Count | None = Field(description="top edge in its slide; null for a photograph")
     um_per_px: float | None
     status: str = Field(description="ok or failed")
     error: str | None
@@ -175,7 +177,7 @@ class RunDocument(_Record):
     """A run of `marrowscope predict`. For research use only; it does not diagnose."""
 
     document: Literal["marrowscope-run"] = "marrowscope-run"
-    schema_version: Literal[2] = Field(default=2, description="version of the tables of tables.py")
+    schema_version: Literal[3] = Field(default=3, description="version of the tables of tables.py")
     research_use: str
     created_utc: AwareDatetime = Field(description="when the run was made")
     manifest: Manifest

@@ -5,14 +5,17 @@ from marrowscope.records import Region
 from marrowscope.slides.cache import SlideCache
 from marrowscope.slides.choose import RankedRegion, choose_regions, rank_regions, slide_scale
 from marrowscope.slides.config import SlideConfig
+from marrowscope.slides.large_image import LargeImage
 from marrowscope.slides.regions import plan_regions, window
-from marrowscope.slides.seams import drop_duplicates, near_seam, own_cells, to_slide
+from marrowscope.slides.seams import SeamMemory, drop_duplicates, near_seam, own_cells, to_slide
 from marrowscope.slides.slide import Slide, is_slide, open_slide
 
 __all__ = [
     "SLIDE_SUFFIXES",
+    "LargeImage",
     "RankedRegion",
     "Region",
+    "SeamMemory",
     "Slide",
     "SlideCache",
     "SlideConfig",

@@ -11,6 +11,7 @@ hardly overlap either. The order of the regions decides which contour of a cell 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.records import ContourArray, Detection, Region
+    from marrowscope.slides.config import SlideConfig
+
+_BIN_PX = 1024
+"""Remembered cells are looked up by squares of this side: a slide read whole has hundreds of thousands."""
+
+
+class SeamMemory:
+    """The cells near the borders of a slide's regions: which cells of the next region are new."""
+
+    def __init__(self, config: SlideConfig, um_per_px: float) -> None:
+        self.tolerance_px = config.seam_um / um_per_px
+        self._min_iou = config.seam_iou
+        self._bins: defaultdict[tuple[int, int], list[ContourArray]] = defaultdict(list)
+
+    def take(self, contours: Sequence[ContourArray], region: Region) -> list[int]:
+        """Give the positions of the ``contours`` (slide pixels) that no earlier region gave, and remember them."""
+        new = drop_duplicates(contours, self._near(region), self._min_iou)
+        kept = [contours[index] for index in new]
+        for index in near_seam(kept, region, self.tolerance_px):
+            self._bins[_bin(*geometry.centroid(kept[index]))].append(kept[index])
+        return new
+
+    def _near(self, region: Region) -> list[ContourArray]:
+        """Give the remembered cells in and around what ``region`` reads."""
+        left, top = _bin(region.x_px, region.y_px)
+        right, bottom = _bin(region.x_px + region.width_px, region.y_px + region.height_px)
+        near = ((column, row) for row in range(top - 1, bottom + 2) for column in range(left - 1, right + 2))
+        return [contour for place in near if place in self._bins for contour in self._bins[place]]
+
+
+def _bin(x: float, y: float) -> tuple[int, int]:
+    return int(x // _BIN_PX), int(y // _BIN_PX)
 
 
 def to_slide(contour_xy: ContourArray, region: Region) -> ContourArray:
