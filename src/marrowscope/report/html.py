@@ -16,7 +16,6 @@ from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -24,6 +23,7 @@ import cv2
 from marrowscope.errors import RunError
 from marrowscope.report.cohort_page import cohort_page
 from marrowscope.report.environment import asset, page_environment
+from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.mark_words import words_by_cell
 from marrowscope.report.pages import PatientPage, file_names, patient_page
 from marrowscope.report.patient_tables import PatientTables
@@ -35,6 +35,7 @@ from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     import jinja2
 
@@ -75,6 +76,7 @@ def write_report(
         (staging / "patients" / name).write_text(text, encoding="utf-8")
         if progress:
             progress(done, len(rows))
+    job.pixels.close()
     (staging / "index.html").write_text(job.index(), encoding="utf-8")
     if out.exists():
         shutil.rmtree(out)
@@ -110,6 +112,10 @@ class _Job:
     def categories(self) -> tuple[str, ...]:
         return load_vocabulary().categories
 
+    @cached_property
+    def pixels(self) -> FieldPixels:
+        return FieldPixels(self.images_root)
+
     def index(self) -> str:
         """Render the cohort's page."""
         return self.environment.get_template("index.html.j2").render(
@@ -131,7 +137,7 @@ class _Job:
             "previous": rows[index - 1] if index else None,
             "following": rows[index + 1] if index + 1 < len(rows) else None,
         }
-        pictures = _pictures(page, self.images_root, threads)
+        pictures = _pictures(page, self.pixels, threads)
         return page.file_name, render_patient(
             self.environment, self.words, page, pictures=pictures, file_of=self.file_of, neighbours=neighbours
         )
@@ -164,7 +170,7 @@ def render_patient(
     )
 
 
-def _pictures(page: PatientPage, images_root: Path | None, threads: int) -> dict[int, FieldPicture]:
+def _pictures(page: PatientPage, pixels: FieldPixels, threads: int) -> dict[int, FieldPicture]:
     """Read a patient's fields, a few at a time, and cut the gallery's cells; one patient is in memory at once."""
     wanted = _pictured_by_field(page)
     readable = [field for field in page.fields if field.failed is None]
@@ -172,11 +178,9 @@ def _pictures(page: PatientPage, images_root: Path | None, threads: int) -> dict
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="report") as pool:
         pictures = pool.map(
             lambda field: field_picture(
-                Path(field.path),
-                field.sha256,
-                field.um_per_px,
+                field,
+                pixels,
                 [mark.contour_xy for mark in wanted.get(field.number, ())],
-                images_root=images_root,
                 shrink_to=factors[field.number],
             ),
             readable,

@@ -10,13 +10,14 @@ import numpy as np
 
 from marrowscope import geometry
 from marrowscope.report.palette import category_color
+from marrowscope.slides import window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import polars as pl
 
-    from marrowscope.records import ContourArray
+    from marrowscope.records import ContourArray, Region
 
 UNCERTAIN_BELOW = 0.7
 """A cell is marked as uncertain below this probability of its category, and where it is called CBLC with less."""
@@ -65,7 +66,10 @@ class CellMark:
 
 @dataclass(frozen=True, slots=True)
 class FieldPage:
-    """One field of a patient; ``failed`` says why an image could not be read (it has no size then)."""
+    """One field of a patient; ``failed`` says why an image could not be read (it has no size then).
+
+    ``region`` is what of a slide at ``path`` it is, None for a photograph.
+    """
 
     number: int
     name: str
@@ -78,6 +82,7 @@ class FieldPage:
     kept: tuple[CellMark, ...]
     rejected: tuple[CellMark, ...]
     flags: tuple[str, ...] = ()
+    region: Region | None = None
 
     @property
     def n_cblc(self) -> int:
@@ -110,9 +115,16 @@ def field_pages(fields: pl.DataFrame, cells: pl.DataFrame, lineage_of: Mapping[s
                 kept=tuple(mark for mark in marks if mark.reject_reason is None),
                 rejected=tuple(mark for mark in marks if mark.reject_reason is not None),
                 flags=tuple(row["flags"] or ()),
+                region=region_of(row),
             )
         )
     return tuple(pages)
+
+
+def region_of(row: Mapping[str, Any]) -> Region | None:
+    """Give what of a slide a row of the fields table is; None for a photograph, and where nothing was read."""
+    x, y, width, height = (row[name] for name in ("region_x_px", "region_y_px", "width_px", "height_px"))
+    return None if x is None or width is None else window(x, y, x + width, y + height)
 
 
 def cell_mark(

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marrowscope.crop import CropSpec, cut_crop
-from marrowscope.errors import ImageError, InputError
-from marrowscope.imaging import decode_image, encode_image, sha256_bytes
+from marrowscope.errors import InputError
+from marrowscope.imaging import encode_image
+from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.fonts import HOW_TO_INSTALL, families_for, open_fonts
+from marrowscope.report.marks import region_of
 from marrowscope.report.pages import file_names
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
-from marrowscope.report.pictures import locate_image
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.words import load_words
 
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
     import polars as pl
     import typst
-
-    from marrowscope.records import ImageArray
 
 STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
@@ -89,6 +88,7 @@ def write_pdfs(
     tables = PatientTables(run_dir)
     pages = file_names(row["patient_id"] for row in tables.rows)
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
+    pixels = FieldPixels(images_root)
     out = out or run_dir / "pdf"
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
@@ -96,11 +96,12 @@ def write_pdfs(
             patient_id = row["patient_id"]
             chosen = choose_cells(tables.cells(patient_id), [item["category"] for item in row["differential"] or ()])
             document = patient_document(row, chosen, manifest, words, fonts.families)
-            tiles = cut_tiles(chosen.every, tables.fields(patient_id), images_root)
+            tiles = cut_tiles(chosen.every, tables.fields(patient_id), pixels)
             content = render_pdf(document, tiles, fonts, manifest.created_utc)
             (Path(staging) / name_of[patient_id]).write_bytes(content)
             if progress:
                 progress(index + 1, len(tables.rows))
+        pixels.close()
         out.mkdir(exist_ok=True)
         paths = [out / name for name in name_of.values()]
         for path in paths:
@@ -152,9 +153,7 @@ def _unprintable(complaint: str, patient: str) -> str:
     )
 
 
-def cut_tiles(
-    cells: Sequence[Mapping[str, Any]], fields: pl.DataFrame, images_root: Path | None = None
-) -> dict[str, bytes]:
+def cut_tiles(cells: Sequence[Mapping[str, Any]], fields: pl.DataFrame, pixels: FieldPixels) -> dict[str, bytes]:
     """Cut the pictures of ``cells`` from their fields, one field in memory at once; gives JPEG bytes by cell id.
 
     A field whose image is gone, unreadable, or no longer the one that was predicted gives no picture.
@@ -162,8 +161,8 @@ def cut_tiles(
     tiles: dict[str, bytes] = {}
     for field in fields.iter_rows(named=True):
         wanted = [cell for cell in cells if cell["field_id"] == field["field_id"]]
-        image = _field_image(field, images_root) if wanted else None
-        if image is None:
+        image = pixels.read(Path(field["path"]), field["sha256"], region_of(field)) if wanted else "not_found"
+        if isinstance(image, str):
             continue
         scale = field["um_per_px"]
         spec = TILE_SPEC if scale else CropSpec(side_um=_UNSCALED_SIDE_PX, size_px=TILE_SPEC.size_px)
@@ -171,16 +170,6 @@ def cut_tiles(
             contour = np.asarray(cell["contour_xy"], dtype=np.float64).reshape(-1, 2)
             tiles[cell["cell_id"]] = encode_image(cut_crop(image, contour, scale or 1.0, spec).image, ".jpg", _QUALITY)
     return tiles
-
-
-def _field_image(field: Mapping[str, Any], images_root: Path | None) -> ImageArray | None:
-    """Read a field's image if it still is the one that was predicted."""
-    found = locate_image(Path(field["path"]), images_root)
-    try:
-        data = found.read_bytes() if found is not None else b""
-        return decode_image(data, field["path"]) if sha256_bytes(data) == field["sha256"] else None
-    except (OSError, ImageError):
-        return None
 
 
 def _with_paths(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

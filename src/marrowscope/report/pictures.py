@@ -11,6 +11,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,14 +20,13 @@ from PIL import Image
 
 from marrowscope import geometry
 from marrowscope.crop import CropSpec
-from marrowscope.errors import ImageError
-from marrowscope.imaging import decode_image, encode_image, sha256_bytes
+from marrowscope.imaging import encode_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from marrowscope.records import ContourArray, ImageArray
+    from marrowscope.report.field_pixels import FieldPixels, PictureProblem
     from marrowscope.report.marks import FieldPage
 
 COARSEST_UM_PER_PX = 0.25
@@ -46,41 +46,25 @@ _WEBP_METHOD = 2
 
 @dataclass(frozen=True, slots=True)
 class FieldPicture:
-    """A field's picture, and its cells in the order asked for; or why there is none.
-
-    ``problem`` is ``not_found``, ``changed`` or ``unreadable``.
-    """
+    """A field's picture, and its cells in the order asked for; or the ``problem``: why there is none."""
 
     uri: str | None
     cell_uris: tuple[str, ...] = ()
-    problem: str | None = None
+    problem: PictureProblem | None = None
 
 
 def field_picture(
-    path: Path,
-    sha256: str,
-    um_per_px: float | None,
-    contours: Sequence[ContourArray],
-    *,
-    images_root: Path | None = None,
-    shrink_to: float = 1.0,
+    field: FieldPage, pixels: FieldPixels, contours: Sequence[ContourArray], *, shrink_to: float = 1.0
 ) -> FieldPicture:
     """Read a field, cut ``contours`` from it, and encode it with its sides times ``shrink_to``.
 
     The picture is left out, with the reason, when the file is gone, unreadable, or no longer the one that was
-    predicted (its SHA-256 differs): contours are never drawn on another image.
+    predicted.
     """
-    found = locate_image(path, images_root)
-    if found is None:
-        return FieldPicture(None, problem="not_found")
-    try:
-        data = found.read_bytes()
-        if sha256_bytes(data) != sha256:
-            return FieldPicture(None, problem="changed")
-        image = decode_image(data, path.name)
-    except (OSError, ImageError):
-        return FieldPicture(None, problem="unreadable")
-    cells = tuple(cell_uri(image, contour, um_per_px) for contour in contours)
+    image = pixels.read(Path(field.path), field.sha256, field.region)
+    if isinstance(image, str):
+        return FieldPicture(None, problem=image)
+    cells = tuple(cell_uri(image, contour, field.um_per_px) for contour in contours)
     return FieldPicture(as_uri(shrink(image, shrink_to), FIELD_QUALITY), cells)
 
 
@@ -98,14 +82,6 @@ def shrink_factors(fields: Sequence[FieldPage]) -> dict[int, float]:
         else min(1.0, UNSCALED_LONG_SIDE_PX / max(field.width_px, field.height_px, 1))
         for field in fields
     }
-
-
-def locate_image(path: Path, images_root: Path | None) -> Path | None:
-    """Find a field's file: under ``images_root`` (patient folder and name, or the name alone), else at ``path``."""
-    candidates = [path]
-    if images_root is not None:
-        candidates = [images_root / path.parent.name / path.name, images_root / path.name, path]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def cell_uri(image: ImageArray, contour_xy: ContourArray, um_per_px: float | None) -> str:

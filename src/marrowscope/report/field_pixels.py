@@ -1,0 +1,68 @@
+"""The pixels of a run's fields, read again: a photograph whole, of a slide the region that was predicted."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Literal
+
+from marrowscope.errors import ImageError
+from marrowscope.imaging import decode_image, sha256_bytes, sha256_file
+from marrowscope.slides import SlideCache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.records import ImageArray, Region
+
+PictureProblem = Literal["not_found", "changed", "unreadable"]
+
+
+class FieldPixels:
+    """Reads fields, from several threads; ``images_root`` is where the images are now, when they have moved.
+
+    A slide stays open between its regions and is hashed once: ``close`` gives it back.
+    """
+
+    def __init__(self, images_root: Path | None = None) -> None:
+        self._images_root = images_root
+        self._slides = SlideCache()
+        self._digests: dict[Path, str] = {}
+        self._hashing = Lock()
+
+    def read(self, path: Path, sha256: str, region: Region | None = None) -> ImageArray | PictureProblem:
+        """Read a field, RGB uint8 (h, w, 3), or say why not.
+
+        A file that is no longer the one that was predicted (its SHA-256 differs) is not read: contours are never drawn
+        on another image. Raises DependencyError for a slide where OpenSlide is missing.
+        """
+        found = locate_image(path, self._images_root)
+        if found is None:
+            return "not_found"
+        try:
+            if region is not None:
+                return self._read_region(found, sha256, region)
+            data = found.read_bytes()
+            return decode_image(data, path.name) if sha256_bytes(data) == sha256 else "changed"
+        except (OSError, ImageError):
+            return "unreadable"
+
+    def close(self) -> None:
+        """Close the slides."""
+        self._slides.close()
+
+    def _read_region(self, path: Path, sha256: str, region: Region) -> ImageArray | PictureProblem:
+        with self._hashing:
+            if path not in self._digests:
+                self._digests[path] = sha256_file(path)
+        if self._digests[path] != sha256:
+            return "changed"
+        with self._slides.slide(path) as slide:
+            return slide.read(region)
+
+
+def locate_image(path: Path, images_root: Path | None) -> Path | None:
+    """Find a field's file: under ``images_root`` (patient folder and name, or the name alone), else at ``path``."""
+    candidates = [path]
+    if images_root is not None:
+        candidates = [images_root / path.parent.name / path.name, images_root / path.name, path]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
