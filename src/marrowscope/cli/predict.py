@@ -12,17 +12,27 @@ EXIT_INCOMPLETE = 1
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="A cohort, patient folders, or image files.")],
+    inputs: Annotated[list[Path], typer.Argument(help="A cohort, patient folders, image files or slides.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; must be new or empty.")],
     *,
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Model bundle; default: demonstration.")] = None,
     um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Cells to read of a slide; 0: all. Default: 500 of a whole-slide image, all of a plain one.",
+        ),
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
     precision: Annotated[
         str, typer.Option(help="auto: the fastest that passed the bundle's accuracy gate; or f32, bf16, f16, int8.")
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: all this process may use.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes with a core each; default: one a core for 300 images or more.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops classified at once.")] = 16,
     morphology: Annotated[
         bool, typer.Option("--morphology/--no-morphology", help="Measure each cell; a fifth of the time.")
@@ -35,7 +45,8 @@ def predict(
 
     Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. An image that cannot be read,
     or that belongs to no patient, is recorded, the rest is predicted, and the exit code is 1. A call that was stopped
-    goes on where it was when the same one is made again.
+    goes on where it was when the same one is made again. A slide is read in its best regions, each of which is an
+    image, until they hold the wanted number of cells; regions.parquet says which and why.
 
     Example: marrowscope predict my-cohort --out runs/first
     """
@@ -47,10 +58,12 @@ def predict(
 
     values = {
         "um_per_px": um_per_px,
+        "cells": cells,
         "backend": backend,
         "device": device,
         "precision": precision,
         "threads": threads,
+        "processes": processes,
         "batch_size": batch_size,
         "morphology": morphology,
     }

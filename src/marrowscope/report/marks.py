@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from marrowscope import geometry
+from marrowscope.records import Region
 from marrowscope.report.palette import category_color
 from marrowscope.slides import window
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from marrowscope.records import ContourArray, Region
+    from marrowscope.records import ContourArray
 
 UNCERTAIN_BELOW = 0.7
 """A cell is marked as uncertain below this probability of its category, and where it is called CBLC with less."""
@@ -122,9 +123,16 @@ def field_pages(fields: pl.DataFrame, cells: pl.DataFrame, lineage_of: Mapping[s
 
 
 def region_of(row: Mapping[str, Any]) -> Region | None:
-    """Give what of a slide a row of the fields table is; None for a photograph, and where nothing was read."""
+    """Give what of a slide a row of the fields table is; None for a photograph, and where nothing was read.
+
+    Where the row says nothing of its core, the region gives the cells of all that it reads.
+    """
     x, y, width, height = (row[name] for name in ("region_x_px", "region_y_px", "width_px", "height_px"))
-    return None if x is None or width is None else window(x, y, x + width, y + height)
+    if x is None or width is None:
+        return None
+    if row.get("core_x0_px") is None:
+        return window(x, y, x + width, y + height)
+    return Region(x, y, width, height, row["core_x0_px"], row["core_y0_px"], row["core_x1_px"], row["core_y1_px"])
 
 
 def cell_mark(

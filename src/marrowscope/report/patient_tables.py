@@ -30,6 +30,9 @@ class PatientTables:
     def __init__(self, run_dir: Path) -> None:
         patients = read_table(run_dir / "patients.parquet", "patients")
         fields = read_table(run_dir / "fields.parquet", "fields")
+        if (run_dir / "regions.parquet").is_file():
+            regions = read_table(run_dir / "regions.parquet", "regions").select("field_id", "^core_.*$")
+            fields = fields.join(regions, on="field_id", how="left", maintain_order="left")
         self.rows: list[dict[str, Any]] = list(patients.iter_rows(named=True))
         self.failed: list[dict[str, Any]] = fields.filter(pl.col("status") != "ok").to_dicts()
         self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
@@ -38,7 +41,7 @@ class PatientTables:
         self._slices = _slices(self._cells)
 
     def fields(self, patient_id: str) -> pl.DataFrame:
-        """Give the fields of a patient; empty for a patient without one."""
+        """Give the fields of a patient, those of a slide with their core; empty for a patient without one."""
         return self._fields.get(patient_id, self._no_fields)
 
     def cells(self, patient_id: str) -> pl.DataFrame:
