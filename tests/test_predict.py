@@ -1,5 +1,6 @@
 """Prediction with the demonstration bundle on simulated fields: tables, counts, faults, equivalences."""
 
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import marrowscope.predict
 import marrowscope.run_parts
 from marrowscope import geometry
-from marrowscope.bundle import SEGMENTER_FILE
+from marrowscope.bundle import SEGMENTER_FILE, load_bundle
+from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.demo import compare_with_truth, demonstration_bundle
+from marrowscope.engine_pool import EnginePool, open_engine
 from marrowscope.errors import BundleError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
@@ -289,3 +292,21 @@ def test_named_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes\.txt: found no image file, expected one ending in \.bmp"):
         predict([tmp_path / "notes.txt"], demonstration_bundle(), tmp_path / "run", config=CONFIG)
+
+
+def test_processes_give_the_tables_that_threads_give(prediction: Prediction, cohort: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"processes": 2, "threads": 2})
+    other = predict([cohort], demonstration_bundle(), tmp_path / "run", config=config)
+    for name in TABLES:
+        assert (other.folder / name).read_bytes() == (prediction.folder / name).read_bytes(), name
+
+
+def test_a_process_that_is_ended_from_outside_is_said_in_a_sentence(cohort: Path) -> None:
+    images = collect_inputs([cohort]).images
+    with open_engine(load_bundle(demonstration_bundle()), CONFIG.model_copy(update={"processes": 2}), 4) as engine:
+        assert isinstance(engine, EnginePool)
+        stream = engine.run(images)
+        for process in multiprocessing.active_children():
+            process.kill()
+        with pytest.raises(RunError, match="a process of the prediction was ended"):
+            list(stream)

@@ -12,6 +12,7 @@ import signal
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import get_context
@@ -43,19 +44,31 @@ _engine: CellEngine
 _T = TypeVar("_T")
 
 
-def open_engine(bundle: Bundle, config: PredictConfig, n_images: int) -> CellEngine | EnginePool:
-    """Open the engine that ``config`` asks for, or where it leaves it open, the faster one for ``n_images``."""
+@contextmanager
+def open_engine(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterator[CellEngine | EnginePool]:
+    """Open the engine that ``config`` asks for, or where it leaves it open, the faster one; it is closed behind.
+
+    ``n_images`` is the number of images that processes may share: 0 for slides, whose regions follow from one another.
+    """
     n_cores = config.threads or available_cores()
     n_processes = config.processes or (n_cores if n_images >= _MANY_IMAGES else 1)
-    return EnginePool(bundle, config, n_processes) if n_processes > 1 else CellEngine(bundle, config)
+    if n_images == 0 or n_processes == 1:
+        yield CellEngine(bundle, config)
+        return
+    pool = EnginePool(bundle, config, n_processes)
+    try:
+        yield pool
+    finally:
+        pool.close()
 
 
 class EnginePool:
-    """Several processes with an engine each; the same face as ``CellEngine``. Close it when it is no longer needed."""
+    """Several processes with an engine each; the same face as ``CellEngine``. ``open_engine`` closes it."""
 
     def __init__(self, bundle: Bundle, config: PredictConfig, n_processes: int) -> None:
         self.n_workers = n_processes
         self.clock = StageClock()
+        self.slides = SlideCache()  # stays empty: slides are not for several processes
         self.slides = SlideCache()
         alone = config.model_copy(update={"threads": 1})
         # A forked copy of a process whose runtimes have threads may hang: new processes are started.

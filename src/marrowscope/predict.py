@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from marrowscope.bundle import load_bundle
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
 from marrowscope.engine import STATUS_FAILED, CellEngine, PredictConfig, slide_config
+from marrowscope.engine_pool import EnginePool, open_engine
 from marrowscope.field_source import FieldSource, refuse_missing_scale
 from marrowscope.imaging import sha256_bytes
 from marrowscope.quantify.model import open_quantification
@@ -38,6 +40,7 @@ from marrowscope.runs import (
     staging_folder,
     write_manifest,
 )
+from marrowscope.slides import is_slide
 from marrowscope.tables import REJECT_REASONS, read_table, write_table
 
 if TYPE_CHECKING:
@@ -81,17 +84,17 @@ def predict(
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
-    engine: CellEngine | None = None,
+    engine: CellEngine | EnginePool | None = None,
 ) -> Prediction:
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
     ``paths`` are cohorts, patient folders, image files or slides; a slide is predicted in regions, each of which is a
-    field. An image that cannot be read is recorded and the rest is
-    predicted; what is wrong with the folders themselves stands in the manifest's ``faults``. ``progress`` gets (images
-    done, images in all). A call that was stopped is gone on with where the same one is made again: equal images,
-    bundle, settings and versions. ``engine``, made from the same bundle and settings, saves opening the networks again
-    where there are several runs. Raises InputError and RunError before any network is opened when the input, the
-    bundle or ``out`` cannot be used, and ScaleError when an image has no scale.
+    field. An image that cannot be read is recorded and the rest is predicted; what is wrong with the folders themselves
+    stands in the manifest's ``faults``. ``progress`` gets (images done, images in all). A call that was stopped is gone
+    on with where the same one is made again: equal images, bundle, settings and versions. ``engine``, made from the same
+    bundle and settings, saves opening the networks again where there are several runs. Raises InputError and RunError
+    before any network is opened when the input, the bundle or ``out`` cannot be used, and ScaleError when an image has no
+    scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
@@ -100,26 +103,29 @@ def predict(
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = open_quantification(opened)
     refuse_run_folder(out, overwrite=overwrite)
-    engine = engine or CellEngine(opened, config)
     staging = staging_folder(out)
-    parts = RunParts(staging, _fingerprint(inputs, opened, config, engine))
-    source = FieldSource(
-        inputs.images,
-        engine.slides,
-        parts,
-        config=config,
-        slide_config=slide_config(opened),
-        flag_rules=engine.flag_rules,
-    )
-    n_resumed = source.n_done
-    try:
-        _predict_rest(engine, source, inputs, parts, progress)
-    except BaseException:
-        if not parts.n_whole:  # nothing to go on with
-            shutil.rmtree(staging, ignore_errors=True)
-        raise
-    finally:
-        engine.slides.close()
+    with ExitStack() as stack:
+        if engine is None:
+            n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
+            engine = stack.enter_context(open_engine(opened, config, n_apart))
+        parts = RunParts(staging, _fingerprint(inputs, opened, config, engine))
+        source = FieldSource(
+            inputs.images,
+            engine.slides,
+            parts,
+            config=config,
+            slide_config=slide_config(opened),
+            flag_rules=engine.flag_rules,
+        )
+        n_resumed = source.n_done
+        try:
+            _predict_rest(engine, source, inputs, parts, progress)
+        except BaseException:
+            if not parts.n_whole:  # nothing to go on with
+                shutil.rmtree(staging, ignore_errors=True)
+            raise
+        finally:
+            engine.slides.close()
     patients = assess_parts(
         inputs.patients,
         parts.read(),
@@ -130,6 +136,7 @@ def predict(
     parts.join(staging)
     write_table(staging / "patients.parquet", patients, "patients")
     fields = read_table(staging / "fields.parquet", "fields")
+    failed = fields.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
     manifest = Manifest(
         command=tuple(command),
         versions=installed_versions(),
@@ -142,12 +149,7 @@ def predict(
         input_sha256=_hash_inputs(fields),
         counts=_count(fields, patients, inputs.n_left_out),
         faults=tuple(fault.sentence() for fault in inputs.faults),
-        failures=tuple(
-            {"field_id": field_id, "error": error}
-            for field_id, error in fields.filter(pl.col("status") == STATUS_FAILED)
-            .select("field_id", "error")
-            .iter_rows()
-        ),
+        failures=tuple({"field_id": field_id, "error": error} for field_id, error in failed.iter_rows()),
         seconds=round(time.monotonic() - started, 3),
         images_resumed=n_resumed,
     )
@@ -158,7 +160,7 @@ def predict(
 
 
 def _predict_rest(
-    engine: CellEngine,
+    engine: CellEngine | EnginePool,
     source: FieldSource,
     inputs: Inputs,
     parts: RunParts,
@@ -182,7 +184,9 @@ def _predict_rest(
         parts.write(fields, cells)
 
 
-def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, engine: CellEngine) -> dict[str, Any]:
+def _fingerprint(
+    inputs: Inputs, bundle: Bundle, config: PredictConfig, engine: CellEngine | EnginePool
+) -> dict[str, Any]:
     """Give whatever decides the rows of a run: two calls of one fingerprint may share their parts.
 
     Images are told apart by path, size and time of change: their content is read once, where they are predicted.

@@ -24,6 +24,7 @@ import numpy as np
 
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.engine import CellEngine, PredictConfig
+from marrowscope.engine_pool import EnginePool, open_engine
 from marrowscope.errors import InputError
 from marrowscope.match import match_contours
 from marrowscope.predict import predict
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.records import ContourArray
 
-_WARM_UP = 8
+_WARM_UP = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +154,16 @@ def measure_speed(
     ``seconds`` and writes its contours by image path.
     """
     inputs = collect_inputs(paths)
-    engine = CellEngine(bundle, config)
-    for _ in engine.run(inputs.images[:_WARM_UP]):
-        pass
-    shapes = engine.shapes(inputs.images)
+    alone = CellEngine(bundle, config)  # whose networks are run by themselves
+    shapes = alone.shapes(inputs.images)
     measured: list[Round] = []
-    with tempfile.TemporaryDirectory(prefix="marrowscope-bench-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="marrowscope-bench-") as scratch,
+        open_engine(bundle, config, len(inputs.images)) as engine,
+    ):
+        for images in (inputs.images[:_WARM_UP], inputs.images[: _WARM_UP * engine.n_workers]):
+            for _ in engine.run(images):
+                pass
         run, contours_file = Path(scratch) / "run", Path(scratch) / "contours.json"
         for number in range(1, rounds + 1):
             engine.clock.reset()
@@ -166,7 +171,7 @@ def measure_speed(
             prediction = predict(paths, bundle, run, config=config, overwrite=True, engine=engine)
             whole = _since(*started)
             stages = engine.clock.seconds()
-            networks = networks_alone(engine, shapes, prediction.manifest.counts.cells)
+            networks = networks_alone(alone, shapes, prediction.manifest.counts.cells)
             other_s = _run_other(other, contours_file) if other else None
             measured.append(Round(whole, networks, stages, other_s))
             words = f"round {number} of {rounds}: {whole.wall_s:.1f} s, networks alone {networks.wall_s:.1f} s"
@@ -179,7 +184,8 @@ def measure_speed(
         "backend": engine.backend,
         "device": engine.device,
         "precision": engine.precision,
-        "threads": engine.n_workers,
+        "workers": engine.n_workers,
+        "processes": isinstance(engine, EnginePool),
         "morphology": config.morphology,
         "segmenter_um_per_px": bundle.spec.um_per_px,
         "crop_px": bundle.spec.crop.get("size_px"),

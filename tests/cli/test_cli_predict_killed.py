@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from marrowscope.imaging import write_image
 from marrowscope.run_parts import IMAGES_A_PART
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
 

@@ -36,6 +36,7 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, or a device of the backend.")] = "auto",
     precision: Annotated[str, typer.Option(help="As in `marrowscope predict`.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="As in `marrowscope predict`.")] = None,
     morphology: Annotated[bool, typer.Option("--morphology/--no-morphology", help="Measure each cell.")] = True,
     other: Annotated[
         Path | None, typer.Option(help="Script of a pipeline to compare with, benchmarks/usual_pipeline.py for one.")
@@ -80,6 +81,7 @@ def predict(
             "device": device,
             "precision": precision,
             "threads": threads,
+            "processes": processes,
             "morphology": morphology,
         }
         config = validate_config(PredictConfig, values, where="marrowscope bench predict")
@@ -99,6 +101,7 @@ def predict(
         )
         options = ["--backend", backend, "--device", device, "--precision", precision]
         options += ["--threads", str(threads)] if threads else []
+        options += ["--processes", str(processes)] if processes else []
         options += ["--bundle", str(bundle)] if bundle else []
         options += [] if morphology else ["--no-morphology"]
         points = measure_growth([folder], options, (COLD, *GROWTH), scale) if growth else []
