@@ -89,12 +89,13 @@ def predict(
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
     ``paths`` are cohorts, patient folders, image files or slides; a slide is predicted in regions, each of which is a
-    field. An image that cannot be read is recorded and the rest is predicted; what is wrong with the folders themselves
-    stands in the manifest's ``faults``. ``progress`` gets (images done, images in all). A call that was stopped is gone
-    on with where the same one is made again: equal images, bundle, settings and versions. ``engine``, made from the same
-    bundle and settings, saves opening the networks again where there are several runs. Raises InputError and RunError
-    before any network is opened when the input, the bundle or ``out`` cannot be used, and ScaleError when an image has no
-    scale.
+    field. An image that cannot be read is recorded and the rest is predicted; what is wrong with the folders
+    themselves stands in the manifest's ``faults``. ``progress`` gets (images done, images in all). A call that was
+    stopped is gone on with where the same one is made again: equal images, bundle, settings and versions. ``engine``,
+    made from the same bundle and settings, saves opening the networks again where there are several runs.
+
+    Raises InputError and RunError before any network is opened when the input, the bundle or ``out`` cannot be used,
+    and ScaleError when an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
