@@ -24,6 +24,7 @@ from marrowscope.flags import (
     patient_flags,
     stain_distance,
 )
+from marrowscope.flags.field import _quantile_of_the_chosen
 from marrowscope.imaging import write_image
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.simulate import draw_center, draw_patient_style, load_parameters, render_field
@@ -342,3 +343,16 @@ def test_rules_and_stain_are_read_back_from_the_bundle_as_they_were(tmp_path: Pa
 
 def test_field_flags_come_first_among_those_of_a_patient() -> None:
     assert PATIENT_FLAGS[: len(FIELD_FLAGS)] == tuple(f"{name}_fields" for name in FIELD_FLAGS)
+
+
+@pytest.mark.parametrize("shape", [(90, 80), (9, 31)])
+@pytest.mark.parametrize("order", ["as drawn", "sorted"])
+def test_the_quantile_of_an_image_is_numpys_to_the_bit(shape: tuple[int, int], order: str) -> None:
+    generator = np.random.default_rng(5)
+    values = generator.random(shape).astype(np.float32) ** 3
+    if order == "sorted":  # the sampled columns then miss the highest values
+        values = np.ascontiguousarray(np.sort(values.ravel()).reshape(shape[::-1]).T)
+    chosen = generator.random(shape) < 0.6
+    for share in (0.5, 0.9, 0.97, 0.9999, 1.0):
+        expected = np.quantile(values[chosen], share)
+        assert _quantile_of_the_chosen(values, chosen, share) == expected, share

@@ -38,6 +38,9 @@ _REACH_UM = 3.0
 _EDGE_SHARE = 0.3
 _STEEPEST = 0.97
 _MIN_EDGE_PX = 100
+_SAMPLED = (slice(None, None, 5), slice(None, None, 7))
+_SAMPLE_MARGIN = 2.0
+"""The sample holds this many times the share above the quantile: it is never missed but by bad luck, which is seen."""
 
 _LOG_LEVELS = np.log10(np.arange(256, dtype=np.float32) + np.float32(1.0))
 _MEAN = np.full((1, 3), 1 / 3, dtype=np.float32)
@@ -73,7 +76,8 @@ def measure_field(image: ImageArray, um_per_px: float) -> dict[str, float]:
 
 def _clipped_share(image: ImageArray) -> float:
     """Share of the pixels that are black or white in all three channels."""
-    darkest, brightest, _, _ = cv2.minMaxLoc(image.reshape(len(image), -1))
+    # The grey of such a pixel lies within the same limits, and most images have none so dark or so bright.
+    darkest, brightest, _, _ = cv2.minMaxLoc(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     n_clipped = 0
     if darkest <= _CLIPPED_LOW:
         n_clipped += cv2.countNonZero(cv2.inRange(image, (0, 0, 0), (_CLIPPED_LOW,) * 3))
@@ -125,9 +129,33 @@ def _edge_steepness(gray: Floats, um_per_px: float, least_step: float) -> float:
     down = cv2.Sobel(gray, cv2.CV_32F, 0, 1, scale=1 / 8)
     side = max(3, round(_REACH_UM / um_per_px) | 1)
     window = np.ones((side, side), dtype=np.uint8)
-    step = np.asarray(cv2.dilate(gray, window) - cv2.erode(gray, window))
+    step = np.asarray(cv2.subtract(cv2.dilate(gray, window), cv2.erode(gray, window)))
     on_edge = step > least_step
     if np.count_nonzero(on_edge) < _MIN_EDGE_PX:
         return float("nan")
-    steepness = cv2.magnitude(across, down)[on_edge] / step[on_edge]
-    return float(np.quantile(steepness, _STEEPEST)) / um_per_px
+    # Off the edges the quotient means nothing, and a step of 0 gives 0.
+    steepness = np.asarray(cv2.divide(cv2.magnitude(across, down), step), dtype=np.float32)
+    return _quantile_of_the_chosen(steepness, on_edge, _STEEPEST) / um_per_px
+
+
+def _quantile_of_the_chosen(values: Floats, chosen: NDArray[np.bool_], share: float) -> float:
+    """Give ``np.quantile`` of ``values[chosen]``, to the bit; fast where ``share`` is high.
+
+    A sample tells above which value the quantile surely lies, and only what is above is sorted.
+    """
+    n_chosen = int(np.count_nonzero(chosen))
+    position = (n_chosen - 1) * share
+    n_above = n_chosen - int(position)  # with the value at the position
+    sample = values[_SAMPLED][chosen[_SAMPLED]]
+    top = values[:0]
+    if sample.size >= _MIN_EDGE_PX:
+        rank = min(int(sample.size * (1 - _SAMPLE_MARGIN * (1 - share))), sample.size - 1)
+        top = values[chosen & (values > np.partition(sample, rank)[rank])]
+    if top.size < n_above:
+        top = values[chosen]
+    first = top.size - n_above
+    second = min(first + 1, top.size - 1)
+    top.partition((first, second))
+    low, high, along = top[first], top[second], position % 1
+    gap = high - low
+    return float(low + gap * along if along < 0.5 else high - gap * (1 - along))  # noqa: PLR2004 - as numpy rounds
