@@ -11,10 +11,9 @@ batches: a batch is always run full, and a crop's result does not depend on the 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -23,22 +22,21 @@ from pydantic import Field as Setting
 
 from marrowscope.aggregate import decode_calls
 from marrowscope.clock import StageClock
-from marrowscope.cohort.images import metadata_scale
 from marrowscope.config import StageConfig, validate_config
 from marrowscope.crop import CropSpec, cut_crops
+from marrowscope.engine_rows import FieldRows, cell_row, failed_rows, field_row, nan_to_none
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.flags import FlagRules, StainReference, field_flags, measure_field, stain_distance
-from marrowscope.imaging import decode_image, sha256_bytes
 from marrowscope.machine import available_cores
 from marrowscope.morphology import measure
 from marrowscope.networks import capabilities, choose_backend
 from marrowscope.quality import QualityRules, judge_contours
+from marrowscope.reading import ReadField, read_field
 from marrowscope.records import Crop
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.slides import SlideCache, SlideConfig, own_cells
-from marrowscope.tables import REJECT_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,10 +47,8 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.cohort.inputs import InputImage
     from marrowscope.networks import Network
-    from marrowscope.quality import Judgement
-    from marrowscope.records import Detection, ImageArray
+    from marrowscope.records import ImageArray
 
-STATUS_OK, STATUS_FAILED = "ok", "failed"
 _SMALLER = 4
 _IMAGES_A_WORKER = 3
 """Images under way for each worker: one it works on, one it takes next, one more for an image that takes long."""
@@ -70,6 +66,9 @@ class PredictConfig(StageConfig):
         default="auto", description="auto is the fastest that passed the bundle's accuracy gate; or f32, bf16, int8"
     )
     morphology: bool = Setting(default=True, description="measure each cell; without it these columns are null")
+    reduce: bool = Setting(
+        default=True, description="decode a photograph at a half, a quarter, an eighth where the networks see no finer"
+    )
     batch_size: int = Setting(default=16, ge=1, description="crops classified at once")
     cells: int | None = Setting(
         default=None,
@@ -87,18 +86,6 @@ class PredictConfig(StageConfig):
     def computed(self) -> dict[str, Any]:
         """Give the settings that can change a result: not the threads and processes, nor the size of a batch."""
         return self.model_dump(mode="json", exclude={"batch_size", "threads", "processes"})
-
-
-@dataclass(slots=True)
-class FieldRows:
-    """The row of one image in the fields table and those of its contours in the cells table.
-
-    ``n_parts`` says of each contour how many separate parts its mask had.
-    """
-
-    row: dict[str, Any]
-    cells: list[dict[str, Any]] = field(default_factory=list)
-    n_parts: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +156,10 @@ class CellEngine:
         """Count the shapes (1, h, w, 3) in which the segmenter sees ``images``, without those that cannot be read."""
         found: Counter[tuple[int, ...]] = Counter()
         for item in images:
-            decoded = self._read(item)
-            if not isinstance(decoded.image, ImageError):
-                scale = scale_of(item, decoded.metadata_um_per_px, self._config)
-                found[letterbox(decoded.image, scale, self._segmenter.config)[0].shape] += 1
+            read = self._read(item)
+            if not isinstance(read.image, ImageError):
+                scale = (read.um_per_px or 0.0) * read.reduce
+                found[letterbox(read.image, scale, self._segmenter.config)[0].shape] += 1
         return found
 
     def _stream(self, pool: ThreadPoolExecutor, images: Iterator[InputImage]) -> Iterator[FieldRows]:
@@ -211,42 +198,26 @@ class CellEngine:
         return np.zeros((n, size, size, 3), dtype=np.uint8)
 
     def _segment(self, item: InputImage) -> tuple[FieldRows, list[_Crop]]:
-        """Read one image and find its cells; gives its rows and the crops of the contours that are kept."""
+        """Read one field and find its cells; gives its rows and the crops of the contours that are kept."""
         with self.clock("read"):
-            decoded = self._read(item)
-        image = decoded.image
-        if isinstance(image, ImageError):
-            return _failed(decoded, None, str(image)), []
-        scale = scale_of(item, decoded.metadata_um_per_px, self._config)
+            read = self._read(item)
+        if isinstance(read.image, ImageError):
+            return failed_rows(read, str(read.image)), []
         try:
-            return self._find_cells(decoded, image, scale)
+            return self._find_cells(read, read.image)
         except (ScaleError, cv2.error, MemoryError) as error:  # one image's fault, not the run's
             reason = str(error) or "found too little memory, expected room for its pixels; predict it in parts"
-            return _failed(decoded, scale, f"{item.path}: {reason}"), []
+            return failed_rows(read, f"{item.path}: {reason}"), []
 
-    def _read(self, item: InputImage) -> _Decoded:
-        """Read the pixels of one image; a photograph is hashed too, which gives "" where it cannot even be opened."""
-        image: ImageArray | ImageError
-        if item.problem is not None:
-            return _Decoded(item, item.sha256, None, ImageError(item.problem))
-        try:
-            if item.region is not None:
-                with self.slides.slide(item.path) as slide:
-                    return _Decoded(item, item.sha256, None, slide.read(item.region))
-            data = item.path.read_bytes()
-        except ImageError as error:
-            return _Decoded(item, item.sha256, None, error)
-        except OSError as error:
-            message = f"{item.path}: cannot be read ({error.strerror}); check the file's permissions"
-            return _Decoded(item, item.sha256, None, ImageError(message))
-        try:
-            image = decode_image(data, str(item.path))
-        except ImageError as error:
-            image = error
-        return _Decoded(item, sha256_bytes(data), metadata_scale(data), image)
+    def _read(self, item: InputImage) -> ReadField:
+        """Read one field, no finer than both networks can use."""
+        finer = min(self._segmenter.config.um_per_px, self._crop_spec.um_per_px)
+        coarsest = finer if self._config.reduce else 0.0
+        return read_field(item, self.slides, um_per_px=self._config.um_per_px, coarsest_um_per_px=coarsest)
 
-    def _find_cells(self, decoded: _Decoded, image: ImageArray, scale: float) -> tuple[FieldRows, list[_Crop]]:
+    def _find_cells(self, read: ReadField, image: ImageArray) -> tuple[FieldRows, list[_Crop]]:
         """Segment, judge, measure and cut. Raises ScaleError for a scale too coarse for the network."""
+        scale = (read.um_per_px or 0.0) * read.reduce
         with self.clock("place"):
             canvas, transform = letterbox(image, scale, self._segmenter.config)
         with self.clock("segment"):
@@ -254,17 +225,17 @@ class CellEngine:
         height, width = image.shape[:2]
         with self.clock("contours"):
             detections = self._segmenter.cells_of(outputs, transform, width, height)
-            if (region := decoded.item.region) is not None:
+            if (region := read.item.region) is not None:
                 tolerance_px = self._slide_config.seam_um / scale
                 detections = [detections[index] for index in own_cells(detections, region, tolerance_px)]
         with self.clock("judge"):
             judged = judge_contours([found.contour_xy for found in detections], self._rules, width, height, scale)
-            cells = [_cell_row(decoded, *pair, scale) for pair in zip(detections, judged, strict=True)]
+            cells = [cell_row(read, *pair, scale) for pair in zip(detections, judged, strict=True)]
             reasons = [judgement.reason for judgement in judged]
-            row = _field_row(decoded, scale, detections, reasons)
+            row = field_row(read, detections, reasons)
         with self.clock("field"):
             measures = measure_field(image, scale)
-            row |= _nan_to_none(measures | {"stain_distance": stain_distance(measures, self._stain)})
+            row |= nan_to_none(measures | {"stain_distance": stain_distance(measures, self._stain)})
             row |= {"flags": field_flags(row, self.flag_rules)}
         kept = [index for index, reason in enumerate(reasons) if reason is None]
         contours = [detections[index].contour_xy for index in kept]
@@ -274,7 +245,7 @@ class CellEngine:
             with self.clock("morphology"):
                 for index, contour, crop, mask in zip(kept, contours, images, masks, strict=True):
                     measured = measure(Crop(crop, mask), contour, scale, self._crop_spec.um_per_px)
-                    cells[index] |= _nan_to_none(measured)
+                    cells[index] |= nan_to_none(measured)
         rows = FieldRows(row, cells, [found.n_parts for found in detections])
         return rows, [_Crop(crop, cells[index]) for index, crop in zip(kept, images, strict=True)]
 
@@ -316,79 +287,5 @@ def slide_config(bundle: Bundle) -> SlideConfig:
     return SlideConfig(grid_um=segmenter.stride * segmenter.um_per_px)
 
 
-def scale_of(item: InputImage, metadata_um_per_px: float | None, config: PredictConfig) -> float:
-    """Scale of an image: its own metadata, else patients.csv, else the configuration's default.
-
-    Raises ScaleError where none of them states one.
-    """
-    scale = metadata_um_per_px or item.um_per_px or config.um_per_px
-    if scale is None:
-        message = (
-            f"{item.path}: found no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or "
-            "set --um-per-px"
-        )
-        raise ScaleError(message)
-    return scale
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """A file as read: its hash, the scale its own metadata states, and its pixels or why there are none."""
-
-    item: InputImage
-    digest: str
-    metadata_um_per_px: float | None
-    image: ImageArray | ImageError
-
-
 def _member_mean(outputs: Sequence[dict[str, NDArray[np.float32]]], name: str) -> NDArray[np.float64]:
     return np.asarray(np.mean([output[name] for output in outputs], axis=0), dtype=np.float64)
-
-
-def _failed(decoded: _Decoded, scale: float | None, error: str) -> FieldRows:
-    return FieldRows(_field_row(decoded, scale, [], []) | {"status": STATUS_FAILED, "error": error})
-
-
-def _field_row(
-    decoded: _Decoded, scale: float | None, detections: Sequence[Detection], reasons: Sequence[str | None]
-) -> dict[str, Any]:
-    item = decoded.item
-    image = None if isinstance(decoded.image, ImageError) else decoded.image
-    region = item.region
-    counted = Counter(reasons)
-    return {
-        "field_id": item.field_id,
-        "patient_id": item.patient_id,
-        "path": str(item.path),
-        "sha256": decoded.digest,
-        "width_px": None if image is None else image.shape[1],
-        "height_px": None if image is None else image.shape[0],
-        "region_x_px": None if region is None else region.x_px,
-        "region_y_px": None if region is None else region.y_px,
-        "um_per_px": scale,
-        "status": STATUS_OK,
-        "error": None,
-        "n_contours": len(reasons),
-        **{f"n_rejected_{reason}": counted[reason] for reason in REJECT_REASONS},
-        "n_split": sum(detection.n_parts > 1 for detection in detections),
-        "n_cells": counted[None],
-    }
-
-
-def _cell_row(decoded: _Decoded, detection: Detection, judged: Judgement, um_per_px: float) -> dict[str, Any]:
-    item, contour = decoded.item, detection.contour_xy
-    place = "" if item.region is None else f"{item.region.x_px},{item.region.y_px}"
-    return {
-        "cell_id": hashlib.sha256((decoded.digest + place).encode() + contour.tobytes()).hexdigest()[:20],
-        "field_id": item.field_id,
-        "patient_id": item.patient_id,
-        "contour_xy": contour.ravel().tolist(),
-        "score": detection.score,
-        "area_um2": judged.area_px * um_per_px**2,
-        "circularity": judged.circularity,
-        "reject_reason": judged.reason,
-    }
-
-
-def _nan_to_none(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if np.isnan(value) else value for name, value in values.items()}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.cohort.inputs import InputImage
-    from marrowscope.engine import FieldRows
+    from marrowscope.engine_rows import FieldRows
 
 _IMAGES_AT_ONCE = 16
 """Enough that the crops left over at their end, which fill no whole batch, are a few in a hundred."""

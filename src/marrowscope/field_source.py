@@ -19,10 +19,10 @@ import numpy as np
 import polars as pl
 
 from marrowscope.cohort.images import metadata_scale
-from marrowscope.engine import scale_of
 from marrowscope.errors import DependencyError, ImageError, ScaleError
 from marrowscope.flags import field_flags
 from marrowscope.imaging import sha256_file
+from marrowscope.reading import scale_of
 from marrowscope.records import Region
 from marrowscope.slides import LargeImage, SeamMemory, is_slide, open_slide, plan_regions, rank_regions, to_slide
 from marrowscope.tables import REJECT_REASONS, conform
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from marrowscope.cohort.inputs import InputImage
-    from marrowscope.engine import FieldRows, PredictConfig
+    from marrowscope.engine import PredictConfig
+    from marrowscope.engine_rows import FieldRows
     from marrowscope.flags import FlagRules
     from marrowscope.run_parts import RunParts
     from marrowscope.slides import RankedRegion, Slide, SlideCache, SlideConfig
@@ -191,7 +192,7 @@ def slide_scale(item: InputImage, slide: Slide, config: PredictConfig) -> float:
     Raises ScaleError where none of them states one.
     """
     stated = metadata_scale(slide.path.read_bytes()) if isinstance(slide, LargeImage) else slide.um_per_px
-    return scale_of(item, stated, config)
+    return scale_of(item, stated, config.um_per_px)
 
 
 def refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) -> None:
@@ -209,7 +210,7 @@ def refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) ->
                         openslide_is_there = openslide_is_there or not isinstance(slide, LargeImage)
                         slide_scale(item, slide, config)
             elif not scale_is_known:
-                scale_of(item, metadata_scale(item.path.read_bytes()), config)
+                scale_of(item, metadata_scale(item.path.read_bytes()), config.um_per_px)
         except (ImageError, OSError):
             continue
 

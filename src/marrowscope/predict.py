@@ -25,8 +25,9 @@ from marrowscope.assess import assess_parts
 from marrowscope.bundle import load_bundle
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
-from marrowscope.engine import STATUS_FAILED, CellEngine, PredictConfig, slide_config
+from marrowscope.engine import CellEngine, PredictConfig, slide_config
 from marrowscope.engine_pool import EnginePool, open_engine
+from marrowscope.engine_rows import STATUS_FAILED
 from marrowscope.field_source import FieldSource, refuse_missing_scale
 from marrowscope.imaging import sha256_bytes
 from marrowscope.quantify.model import open_quantification

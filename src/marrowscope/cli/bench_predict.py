@@ -130,13 +130,13 @@ def _link_images(inputs: list[Path], folder: Path, n: int, um_per_px: float | No
     """Link the first ``n`` images into one patient's folder; gives their scale. Raises ScaleError without one."""
     from marrowscope.cohort.images import metadata_scale
     from marrowscope.cohort.inputs import collect_inputs
-    from marrowscope.engine import PredictConfig, scale_of
+    from marrowscope.reading import scale_of
 
     folder.mkdir()
     images = collect_inputs(inputs).images[:n]
     for index, image in enumerate(images):
         (folder / f"{index:05}{image.path.suffix}").symlink_to(image.path.resolve())
-    return scale_of(images[0], metadata_scale(images[0].path.read_bytes()), PredictConfig(um_per_px=um_per_px))
+    return scale_of(images[0], metadata_scale(images[0].path.read_bytes()), um_per_px)
 
 
 def _long_side(path: Path) -> int:
