@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from marrowscope.crop import CropSpec, cut_crop
-from marrowscope.morphology import measure, optical_density, segment_nucleus
+from marrowscope.crop import CropSpec, cut_crop, cut_crops
+from marrowscope.morphology import _whole_parts, measure, measure_cells, optical_density, segment_nucleus
 from marrowscope.records import ContourArray, ImageArray
 from marrowscope.tables import MORPHOLOGY_COLUMNS
 
@@ -171,3 +171,37 @@ def test_optical_density_of_white_is_zero_and_of_a_tenth_is_one() -> None:
 
 def test_empty_mask_has_no_nucleus() -> None:
     assert not segment_nucleus(np.ones((8, 8, 3), dtype=np.float32), np.zeros((8, 8), dtype=np.bool_), 0.3).any()
+
+
+def test_cells_measured_together_are_those_measured_alone() -> None:
+    rows, columns = np.mgrid[:300, :300]
+    image = draw_nucleus(np.hypot(columns - 150, rows - 150) < 35, clumps=True)
+    contours = [ellipse(150, 150, 50, 50), ellipse(130, 160, 40, 50), ellipse(150, 150, 110, 110), np.zeros((1, 2))]
+    scales = (UM_PER_PX, CropSpec().um_per_px)
+    images, masks = cut_crops(image, contours, UM_PER_PX, CropSpec())
+    together = measure_cells(images, masks, contours, *scales)
+    for contour, values in zip(contours, together, strict=True):
+        alone = measure(cut_crop(image, contour, UM_PER_PX, CropSpec()), contour, *scales)
+        assert list(values) == list(MORPHOLOGY_COLUMNS)
+        np.testing.assert_array_equal(list(values.values()), [alone[name] for name in values])
+    assert np.isnan(list(together[-1].values())).sum() >= len(MORPHOLOGY_COLUMNS) - 1
+    assert measure_cells(images[:0], masks[:0], [], *scales) == []
+
+
+@pytest.mark.parametrize("shift", [0, 1, 9])
+def test_holes_and_crumbs_of_a_nucleus_are_judged_as_in_the_whole_window(shift: int) -> None:
+    generator = np.random.default_rng(7)
+    for _ in range(50):
+        drawn = cv2.GaussianBlur(generator.random((40, 36)), (0, 0), 2.5) > generator.uniform(0.46, 0.53)
+        drawn[:shift] = drawn[:, :shift] = drawn[40 - shift :] = drawn[:, 36 - shift :] = False
+        whole = _whole_parts(drawn.astype(np.uint8), 0.3)
+        # By the definition, on all of the window.
+        _, parts = cv2.connectedComponents(drawn.astype(np.uint8), connectivity=4)
+        sizes = np.bincount(parts.ravel())
+        largest = sizes[1:].max(initial=0)
+        kept = [part for part in range(1, len(sizes)) if sizes[part] * 0.09 >= max(3.0, 0.12 * 0.09 * largest)]
+        expected = np.isin(parts, kept)
+        _, gaps = cv2.connectedComponents((~expected).astype(np.uint8), connectivity=4)
+        sizes = np.bincount(gaps.ravel())
+        expected |= np.isin(gaps, [gap for gap in range(1, len(sizes)) if sizes[gap] * 0.09 < 5.0])
+        assert np.array_equal(whole, expected)
