@@ -156,7 +156,9 @@ def _interval_of(nucleated: pl.DataFrame, correlation: float) -> Callable[[pl.Ex
     """Give a function from a condition on cells to the share of nucleated cells that fulfil it, with its interval."""
 
     def interval(condition: pl.Expr) -> Interval:
-        by_field = nucleated.group_by("field_id").agg(condition.sum().alias("x"), pl.len().alias("n"))
+        # In the order of the fields: in any other the sums behind the design effect differ in their last bit.
+        grouped = nucleated.group_by("field_id", maintain_order=True)
+        by_field = grouped.agg(condition.sum().alias("x"), pl.len().alias("n"))
         x, n = by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64)
         effect = float(design_effect(x, n, correlation)) if len(n) else 1.0
         return share_interval(float(x.sum()), float(n.sum()), effect)
