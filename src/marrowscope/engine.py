@@ -67,7 +67,8 @@ class PredictConfig(StageConfig):
     )
     morphology: bool = Setting(default=True, description="measure each cell; without it these columns are null")
     reduce: bool = Setting(
-        default=True, description="decode a photograph at a half, a quarter, an eighth where the networks see no finer"
+        default=True,
+        description="decode a photograph smaller where twice the networks' resolution is left",
     )
     batch_size: int = Setting(default=16, ge=1, description="crops classified at once")
     cells: int | None = Setting(
@@ -210,9 +211,12 @@ class CellEngine:
             return failed_rows(read, f"{item.path}: {reason}"), []
 
     def _read(self, item: InputImage) -> ReadField:
-        """Read one field, no finer than both networks can use."""
+        """Read one field, no finer than both networks can use: two pixels for one of theirs are left.
+
+        At one for one a crop is only moved between pixels where it would be averaged, and 2% of the calls change.
+        """
         finer = min(self._segmenter.config.um_per_px, self._crop_spec.um_per_px)
-        coarsest = finer if self._config.reduce else 0.0
+        coarsest = finer / 2 if self._config.reduce else 0.0
         return read_field(item, self.slides, um_per_px=self._config.um_per_px, coarsest_um_per_px=coarsest)
 
     def _find_cells(self, read: ReadField, image: ImageArray) -> tuple[FieldRows, list[_Crop]]:

@@ -1,8 +1,8 @@
 """One field from its file: pixels as large as the networks need them, hash, scale; or why there are none.
 
-A photograph whose pixels are less than half as wide as the networks' own is decoded at a half, a quarter or an eighth
-of its sides: the libraries do that in less than half the time, and everything after it has fewer pixels to look at.
-Contours are found in the reduced picture and kept in the pixels of the file.
+A photograph much finer than the networks see it is decoded at a half, a quarter or an eighth of its sides: the
+libraries do that in less than half the time, and everything after it has fewer pixels to look at. Contours are found in
+the reduced picture and kept in the pixels of the file.
 """
 
 from __future__ import annotations
