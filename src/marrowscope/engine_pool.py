@@ -69,7 +69,6 @@ class EnginePool:
         self.n_workers = n_processes
         self.clock = StageClock()
         self.slides = SlideCache()  # stays empty: slides are not for several processes
-        self.slides = SlideCache()
         alone = config.model_copy(update={"threads": 1})
         # A forked copy of a process whose runtimes have threads may hang: new processes are started.
         self._pool = ProcessPoolExecutor(

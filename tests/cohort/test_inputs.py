@@ -79,3 +79,26 @@ def test_folders_of_one_name_are_never_taken_for_one_patient(cohort: Path, tmp_p
     (other / "c.jpg").touch()
     with pytest.raises(InputError, match="found patient 'p1' a second time"):
         collect_inputs([cohort / "p1" / "a.jpg", other / "c.jpg"])
+
+
+def test_slides_are_images_of_a_patient_and_their_parts_are_not(cohort: Path) -> None:
+    folder = cohort / "p1"
+    (folder / "c.vms").write_text(
+        "[Virtual Microscope Specimen]\nImageFile=c.jpg\nMapFile=c_map.JPG\n", encoding="latin-1"
+    )
+    for name in ("c.jpg", "c_map.JPG", "d.svs", "e.mrxs", "f.DCM", "notes.txt"):
+        (folder / name).touch()
+    for name in ("Slidedat.ini", "Data0000.dat", "preview.jpg"):
+        (folder / "e").mkdir(exist_ok=True)
+        (folder / "e" / name).touch()
+    inputs = collect_inputs([cohort])
+    names = ["a.jpg", "b.png", "c.vms", "d.svs", "e.mrxs", "f.DCM"]
+    assert [item.path.name for item in inputs.images if item.patient_id == "p1"] == names
+    assert (inputs.faults, inputs.n_left_out) == ((), 0)
+    assert [item.field_id for item in collect_inputs([folder / "d.svs"]).images] == ["p1/d"]
+
+
+def test_slides_of_nobody_are_counted(cohort: Path) -> None:
+    (cohort / "stranger").mkdir()
+    (cohort / "stranger" / "a.svs").touch()
+    assert collect_inputs([cohort]).n_left_out == 1
