@@ -59,12 +59,12 @@ class Rings:
         starts, counts = self.offsets[:-1][chosen], self.counts[chosen]
         offsets = _offsets(counts)
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
-        return Rings(self.points_xy[index], offsets)
+        return Rings(self.points_xy.take(index, axis=0), offsets)
 
     @cached_property
     def counts(self) -> NDArray[np.intp]:
         """Points of each ring (m,)."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @cached_property
     def owner(self) -> NDArray[np.intp]:
@@ -336,8 +336,8 @@ def dilate(contour_xy: ContourArray, distance_px: float) -> ContourArray:
 
 def _about_first(rings: Rings) -> tuple[ContourArray, ContourArray]:
     """Each point and the next, relative to the first of its ring: areas are exact far from the origin."""
-    origin = rings.points_xy[rings.offsets[:-1][rings.owner]]
-    return rings.points_xy - origin, rings.following - origin
+    local = rings.points_xy - rings.points_xy.take(rings.offsets[:-1].repeat(rings.counts), axis=0)
+    return local, local.take(rings.following_index, axis=0)
 
 
 def _offsets(counts: NDArray[np.intp]) -> NDArray[np.intp]:

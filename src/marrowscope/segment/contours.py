@@ -89,13 +89,15 @@ def trace_cells(
             cells += [cell] * len(traced)
             origins += [logits[1:]] * len(traced)
     rings, cell_of = Rings.of(lines), np.array(cells, dtype=np.intp)
+    shift = np.array(origins, dtype=np.float64).reshape(-1, 2)
+    # A neighbour's mask, or the ripple of the prototypes, may begin beside the box.
+    near = _boxes_meet(rings.bounds() + np.tile(shift, 2), limits[cell_of])
+    rings, cell_of, shift = rings.take(near), cell_of[near], shift[near]
     # Holes run the other way round: their area is negative.
     is_part = geometry.signed_areas(rings) >= _MIN_PART_PX2
-    shift = np.array(origins, dtype=np.float64).reshape(-1, 2)[is_part]
-    rings, cell_of = rings.take(is_part), cell_of[is_part]
+    if not is_part.all():
+        rings, cell_of, shift = rings.take(is_part), cell_of[is_part], shift[is_part]
     rings = Rings(rings.points_xy + shift.take(rings.owner, axis=0), rings.offsets)
-    near = _boxes_meet(rings.bounds(), limits[cell_of])  # a neighbour's mask may begin beside the box
-    rings, cell_of = (rings, cell_of) if near.all() else (rings.take(near), cell_of[near])
     rings, cell_of = _cut(rings, cell_of, limits[cell_of])
     return _largest_parts(smooth_rings(rings, smoothing_px), cell_of, step_px, width, height)
 
@@ -115,11 +117,10 @@ def smooth_rings(rings: Rings, sigma_px: float) -> Rings:
     smooth = np.empty_like(even.points_xy)
     for n in np.unique(n_points):
         chosen = n_points == n
-        place = chosen[even.owner]
-        spectrum = np.fft.rfft(even.points_xy[place].reshape(-1, n, 2).transpose(0, 2, 1))
+        place = even.offsets[:-1][chosen, None] + np.arange(n)
+        spectrum = np.fft.rfft(even.points_xy.take(place, axis=0), axis=1)
         gauss = np.exp(-0.5 * (2 * np.pi * sigma_px / lengths[chosen, None] * np.arange(n // 2 + 1)) ** 2)
-        filtered = np.fft.irfft(spectrum * (2 * gauss - gauss**2)[:, None], n=n)
-        smooth[place] = filtered.transpose(0, 2, 1).reshape(-1, 2)
+        smooth[place] = np.fft.irfft(spectrum * (2 * gauss - gauss**2)[:, :, None], n=n, axis=1)
     return Rings(smooth, even.offsets)
 
 
@@ -269,8 +270,8 @@ def _border_place(points_xy: ContourArray, boxes: NDArray[np.float64]) -> NDArra
     low, high = boxes[:, :2], boxes[:, 2:]
     share_x, share_y = ((points_xy - low) / (high - low)).T
     at_low, at_high = points_xy == low, points_xy == high
-    sides = [at_low[:, 1], at_high[:, 0], at_high[:, 1]]
-    return np.asarray(np.select(sides, [share_x, 1 + share_y, 3 - share_x], default=4 - share_y))
+    beyond_top = np.where(at_high[:, 0], 1 + share_y, np.where(at_high[:, 1], 3 - share_x, 4 - share_y))
+    return np.where(at_low[:, 1], share_x, beyond_top)
 
 
 def _intersect(
@@ -286,16 +287,22 @@ def _intersect(
 
 def _split_edges(rings: Rings, axis: int, low: NDArray[np.float64], high: NDArray[np.float64]) -> Rings:
     """Add a point wherever an edge crosses its ring's ``low`` or ``high`` (m,) in x (axis 0) or y (axis 1)."""
-    start, end = rings.points_xy[:, axis], rings.following[:, axis]
-    low, high = low[rings.owner], high[rings.owner]
-    crosses_low = (start < low) != (end < low)
-    crosses = np.flatnonzero(crosses_low | ((start > high) != (end > high)))
-    level = np.where(crosses_low, low, high)[crosses]
-    share = (level - start[crosses]) / (end[crosses] - start[crosses])
-    added = rings.points_xy[crosses] + share[:, None] * rings.edges[crosses]
+    place = np.ascontiguousarray(rings.points_xy[:, axis])
+    below, above = place < low.repeat(rings.counts), place > high.repeat(rings.counts)
+    following = rings.following_index
+    crosses_low = below != below[following]
+    crosses = np.flatnonzero(crosses_low | (above != above[following]))
+    owner, after = rings.owner[crosses], following[crosses]
+    level = np.where(crosses_low[crosses], low[owner], high[owner])
+    share = (level - place[crosses]) / (place[after] - place[crosses])
+    start = rings.points_xy.take(crosses, axis=0)
+    added = start + share[:, None] * (rings.points_xy.take(after, axis=0) - start)
     added[:, axis] = level
-    counts = rings.counts + np.bincount(rings.owner[crosses], minlength=len(rings))
-    points = np.insert(rings.points_xy, crosses + 1, added, axis=0)
+    times = np.ones(len(place), dtype=np.intp)
+    times[crosses] = 2
+    points = rings.points_xy.repeat(times, axis=0)
+    points[crosses + np.arange(1, len(crosses) + 1)] = added
+    counts = rings.counts + np.bincount(owner, minlength=len(rings))
     return Rings(points, np.concatenate([[0], np.cumsum(counts)]))
 
 

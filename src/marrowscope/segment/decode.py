@@ -68,9 +68,9 @@ def suppress_overlaps(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float6
     while len(order):
         best, rest = order[0], order[1:]
         kept.append(int(best))
-        shared = np.clip(np.minimum(x1[best], x1[rest]) - np.maximum(x0[best], x0[rest]), 0, None) * np.clip(
-            np.minimum(y1[best], y1[rest]) - np.maximum(y0[best], y0[rest]), 0, None
-        )
+        shared_x = np.minimum(x1[best], x1[rest]) - np.maximum(x0[best], x0[rest])
+        shared_y = np.minimum(y1[best], y1[rest]) - np.maximum(y0[best], y0[rest])
+        shared = np.maximum(shared_x, 0) * np.maximum(shared_y, 0)
         united = areas[best] + areas[rest] - shared
         order = rest[shared <= max_iou * united]
     return np.array(kept, dtype=np.intp)
