@@ -24,7 +24,7 @@ import numpy as np
 
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.engine import CellEngine, PredictConfig
-from marrowscope.engine_pool import EnginePool, open_engine
+from marrowscope.engine_pool import PROCESSOR, EnginePool, open_engine
 from marrowscope.errors import InputError
 from marrowscope.match import match_contours
 from marrowscope.predict import predict
@@ -171,6 +171,7 @@ def measure_speed(
             prediction = predict(paths, bundle, run, config=config, overwrite=True, engine=engine)
             whole = _since(*started)
             stages = engine.clock.seconds()
+            whole = replace(whole, cpu_s=whole.cpu_s + stages.pop(PROCESSOR, 0.0))
             networks = networks_alone(alone, shapes, prediction.manifest.counts.cells)
             other_s = _run_other(other, contours_file) if other else None
             measured.append(Round(whole, networks, stages, other_s))
