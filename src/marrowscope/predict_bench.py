@@ -276,15 +276,16 @@ def _run_other(command: Sequence[str], contours_file: Path) -> float:
 def _run_and_watch(command: Sequence[str]) -> tuple[float, float]:
     """Run a command; gives its wall seconds and its peak memory in MB (Linux and macOS)."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # noqa: S603 - our own
-    assert process.stderr is not None  # noqa: S101 - asked for above
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        message = f"{' '.join(command)}: ended with {process.returncode} ({errors.decode()[-300:]}); run it by itself"
-        raise InputError(message)
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")[-300:]
+            message = f"{' '.join(command)}: ended with {process.returncode} ({said}); run it by itself"
+            raise InputError(message)
     return wall_s, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
