@@ -21,6 +21,7 @@ from marrowscope.errors import DependencyError, ScaleError
 from marrowscope.imaging import write_image
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.report import write_report
+from marrowscope.report.exchange import write_csv
 from marrowscope.tables import read_table
 from tests.slides.pyramids import scanner, smear, stack, write_pyramid
 
@@ -295,6 +296,8 @@ def test_the_report_shows_each_region_with_its_frame(chosen: Prediction, slide: 
     assert page.count("<image href=") == page.count('<rect class="core"') == 6
     for field_id in chosen.fields["field_id"]:
         assert field_id.removeprefix("P1/") in page
+    assert [path.name for path in write_csv(chosen.folder, tmp_path)][-1] == "regions.csv"
+    assert pl.read_csv(tmp_path / "regions.csv")["place"].to_list() == [1, 2, 3, 4, 5, 6]
     other = tmp_path / "moved"
     other.mkdir()
     (other / "slide.tif").write_bytes(slide.read_bytes() + b"changed")

@@ -29,11 +29,13 @@ from marrowscope.tables import REJECT_REASONS, conform
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
 
     from marrowscope.cohort.inputs import InputImage
     from marrowscope.engine import PredictConfig
     from marrowscope.engine_rows import FieldRows
     from marrowscope.flags import FlagRules
+    from marrowscope.records import ContourArray
     from marrowscope.run_parts import RunParts
     from marrowscope.slides import RankedRegion, Slide, SlideCache, SlideConfig
 
@@ -106,10 +108,9 @@ class FieldSource:
     def _fields_of_slide(self, index: int, item: InputImage) -> Iterator[InputImage]:
         if item.field_id in self._done:  # recorded as unreadable by an earlier call
             return
-        try:
-            plan = self._plan(index, item)
-        except (ImageError, ScaleError, DependencyError) as error:
-            yield replace(item, problem=str(error))
+        plan = self._plan(index, item)
+        if isinstance(plan, str):
+            yield replace(item, problem=plan)
             return
         if plan is None:
             self.n_expected -= 1
@@ -134,9 +135,11 @@ class FieldSource:
                     item, field_id=row["field_id"], um_per_px=um_per_px, region=region, sha256=row["sha256"] or ""
                 )
 
-    def _plan(self, index: int, item: InputImage) -> pl.DataFrame | None:
-        """Give the table of a slide's regions; None for a further file of a slide that was read already."""
-        known = self._parts.read_regions(index)
+    def _plan(self, index: int, item: InputImage) -> pl.DataFrame | str | None:
+        """Give the table of a slide's regions, kept from an earlier call or made now.
+
+        Where the slide cannot be read it is a sentence, and for a further file of a slide that was read already None.
+        """
         try:
             with self._slides.slide(item.path) as slide:
                 if slide.identity is not None:
@@ -144,29 +147,31 @@ class FieldSource:
                     if series in self._series:
                         return None
                     self._series.add(series)
-                if known is not None:
-                    return known
-                um_per_px = slide_scale(item, slide, self._config)
-                n_wanted = _n_wanted(slide, self._config)
-                ranked: list[RankedRegion] | list[Region]
-                if n_wanted is None:
-                    ranked = plan_regions(slide.width_px, slide.height_px, um_per_px, self._slide_config)
-                else:
-                    ranked = rank_regions(slide, self._slide_config, um_per_px)
-        except OSError as error:
-            message = f"{item.path}: cannot be read ({error.strerror}); check the file's permissions"
-            raise ImageError(message) from error
+                plan = self._parts.read_regions(index)
+                if plan is None:
+                    plan = self._make_plan(item, slide)
+                    self._parts.write_regions(index, plan)
+                return plan
+        except (ImageError, ScaleError, DependencyError) as error:
+            return str(error)
+        except MemoryError:
+            return f"{item.path}: found too little memory, expected room for its pixels; save it as a pyramidal TIFF"
+
+    def _make_plan(self, item: InputImage, slide: Slide) -> pl.DataFrame:
+        um_per_px = slide_scale(item, slide, self._config)
+        planned: list[RankedRegion | Region]
+        if _n_wanted(slide, self._config) is None:
+            planned = [*plan_regions(slide.width_px, slide.height_px, um_per_px, self._slide_config)]
+        else:
+            planned = [*rank_regions(slide, self._slide_config, um_per_px)]
         of_slide = {
             "patient_id": item.patient_id,
             "path": str(item.path),
-            "sha256": sha256_file(item.path),
+            "sha256": _digest(item.path),
             "um_per_px": um_per_px,
         }
-        regions: Sequence[RankedRegion | Region] = ranked
-        rows = [_plan_row(item, place, planned) | of_slide for place, planned in enumerate(regions, start=1)]
-        plan = conform(pl.DataFrame(rows, infer_schema_length=None), "regions")
-        self._parts.write_regions(index, plan)
-        return plan
+        rows = [_plan_row(item, place, region) | of_slide for place, region in enumerate(planned, start=1)]
+        return conform(pl.DataFrame(rows, infer_schema_length=None), "regions")
 
     def _wanted_of(self, plan: pl.DataFrame) -> int | None:
         """Give the number of cells to stop at: a plan without scores is of a slide that is read whole."""
@@ -215,6 +220,15 @@ def refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) ->
             continue
 
 
+def _digest(path: Path) -> str:
+    """Hash a slide's file; ImageError where it can no longer be read."""
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror}); check the file's permissions"
+        raise ImageError(message) from error
+
+
 def _n_wanted(slide: Slide, config: PredictConfig) -> int | None:
     """Give the number of kept cells to read of a slide, None for all of them."""
     if config.cells is None:
@@ -240,7 +254,7 @@ def _region(row: dict[str, Any]) -> Region:
     return Region(**{name: row[column] for column, name in (_READ | _CORE).items()})
 
 
-def _contour(points: Sequence[float], region: Region) -> Any:  # noqa: ANN401
+def _contour(points: Sequence[float], region: Region) -> ContourArray:
     return to_slide(np.asarray(points, dtype=np.float64).reshape(-1, 2), region)
 
 

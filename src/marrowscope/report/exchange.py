@@ -1,9 +1,9 @@
 """A run's tables as CSV, for spreadsheets and statistics programs.
 
-``patients.csv``, ``cells.csv`` and ``fields.csv`` hold what the Parquet tables hold, nested columns spread out: one
-column a category and figure. Contours and reference ranges are left to Parquet and JSON. A spreadsheet runs a cell that
-begins like a formula; such text is written with an apostrophe in front (OWASP, "CSV Injection"), plain numbers are
-not touched. Every text is quoted, so that no separator inside one opens a new cell.
+``patients.csv``, ``cells.csv``, ``fields.csv`` and, of slides, ``regions.csv`` hold what the Parquet tables hold,
+nested columns spread out: one column a category and figure. Contours and reference ranges are left to Parquet and JSON. A
+spreadsheet runs a cell that begins like a formula; such text is written with an apostrophe in front (OWASP, "CSV
+Injection"), plain numbers are not touched. Every text is quoted, so that no separator inside one opens a new cell.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _OF_LINEAGE = {"n": "n", "share": "share", "lower": "share_lower", "upper": "sha
 
 
 def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
-    """Write the three tables of ``run_dir`` to ``out`` (default: beside the Parquet files); gives their paths.
+    """Write the tables of ``run_dir`` to ``out`` (default: beside the Parquet files); gives their paths.
 
     UTF-8 with a byte order mark, without which spreadsheets misread names; a null is an empty cell, an empty text is
     a pair of quotes. Raises RunError when ``run_dir`` is no finished run.
@@ -52,6 +52,8 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
         "fields": flat_fields(read_table(run_dir / "fields.parquet", "fields")),
         "cells": flat_cells(read_table(run_dir / "cells.parquet", "cells"), load_vocabulary().categories),
     }
+    if (run_dir / "regions.parquet").is_file():
+        frames["regions"] = read_table(run_dir / "regions.parquet", "regions")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, frame in frames.items():
