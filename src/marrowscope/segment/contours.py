@@ -271,7 +271,7 @@ def _border_place(points_xy: ContourArray, boxes: NDArray[np.float64]) -> NDArra
     share_x, share_y = ((points_xy - low) / (high - low)).T
     at_low, at_high = points_xy == low, points_xy == high
     beyond_top = np.where(at_high[:, 0], 1 + share_y, np.where(at_high[:, 1], 3 - share_x, 4 - share_y))
-    return np.where(at_low[:, 1], share_x, beyond_top)
+    return np.asarray(np.where(at_low[:, 1], share_x, beyond_top))
 
 
 def _intersect(
