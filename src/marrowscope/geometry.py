@@ -77,6 +77,11 @@ class Rings:
         return self.following - self.points_xy
 
     @cached_property
+    def edge_lengths(self) -> NDArray[np.float64]:
+        """Distance from each point to the next of its ring (n,)."""
+        return np.asarray(np.hypot(self.edges[:, 0], self.edges[:, 1]))
+
+    @cached_property
     def following(self) -> ContourArray:
         """The next point of each point's ring (n, 2)."""
         return self.points_xy.take(self.following_index, axis=0)
@@ -129,7 +134,7 @@ def signed_areas(rings: Rings) -> NDArray[np.float64]:
 
 def perimeters(rings: Rings) -> NDArray[np.float64]:
     """Length of each closed ring (m,)."""
-    return rings.sums(np.hypot(rings.edges[:, 0], rings.edges[:, 1]))
+    return rings.sums(rings.edge_lengths)
 
 
 def centroids(rings: Rings) -> ContourArray:
@@ -190,23 +195,26 @@ def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:
     filled = rings.counts > 0
     firsts, lasts = rings.offsets[:-1][filled], rings.offsets[1:][filled] - 1
     offsets = _offsets(np.where(filled, n_points, 0))
-    lengths = np.hypot(rings.edges[:, 0], rings.edges[:, 1])
+    lengths = rings.edge_lengths
     ends = np.empty_like(lengths)
     for start, end in pairwise(rings.offsets.tolist()):  # one sum over all would carry rounding from ring to ring
-        np.cumsum(lengths[start:end], out=ends[start:end])
+        np.add.accumulate(lengths[start:end], out=ends[start:end])
     starts = np.zeros_like(ends)
     starts[1:] = ends[:-1]
     starts[firsts] = 0.0
     steps = np.zeros(len(rings))
     steps[filled] = ends[lasts] / np.maximum(n_points[filled], 1)
-    step = steps[rings.owner]
+    step = steps.repeat(rings.counts)
     moves = step > 0
     # The first point at or after each edge's start; the division may be wrong by its last bit.
     first = np.ceil(np.divide(starts, step, out=np.zeros_like(starts), where=moves))
     first -= ((first - 1) * step >= starts) & moves
     first += first * step < starts
-    first = np.minimum(first, n_points[rings.owner]).astype(np.intp) + offsets[:-1][rings.owner]
-    edge = np.repeat(np.arange(len(first)), np.diff(first, append=offsets[-1]))
+    first = np.minimum(first, n_points.repeat(rings.counts)).astype(np.intp) + offsets[:-1].repeat(rings.counts)
+    n_on_edge = np.empty_like(first)
+    np.subtract(first[1:], first[:-1], out=n_on_edge[:-1])
+    n_on_edge[-1:] = offsets[-1] - first[-1:]
+    edge = np.arange(len(first)).repeat(n_on_edge)
     owner = rings.owner.take(edge)
     along = (np.arange(offsets[-1]) - offsets.take(owner)) * steps.take(owner) - starts.take(edge)
     span = (ends - starts)[:, None]
