@@ -39,7 +39,8 @@ def predict(
     processes: Annotated[int | None, typer.Option(min=1, help="As in `marrowscope predict`.")] = None,
     morphology: Annotated[bool, typer.Option("--morphology/--no-morphology", help="Measure each cell.")] = True,
     other: Annotated[
-        Path | None, typer.Option(help="Script of a pipeline to compare with, benchmarks/usual_pipeline.py for one.")
+        str | None,
+        typer.Option(help="Script of a pipeline to compare with and its options; benchmarks/usual_pipeline.py is one."),
     ] = None,
     other_size: Annotated[tuple[int, int], typer.Option(help="Image and crop size of the other pipeline.")] = (
         640,
@@ -55,6 +56,7 @@ def predict(
 
     Example: marrowscope bench predict my-cohort --fields 60 --other benchmarks/usual_pipeline.py
     """
+    import shlex
     import sys
     from tempfile import TemporaryDirectory
 
@@ -88,8 +90,10 @@ def predict(
         if image_size and crop_size:
             long_side = _long_side(collect_inputs([folder]).images[0].path)
             opened = resized_bundle(opened, image_size, long_side * scale, crop_size)
-        command = [sys.executable, str(other), str(folder), "--json"] if other else []
+        command: list[str] = []
         if other:
+            script, *given = shlex.split(other)
+            command = [sys.executable, script, str(folder), "--json", *given]
             command += ["--image-size", str(other_size[0]), "--crop-size", str(other_size[1])]
         result = measure_speed(
             [folder],
