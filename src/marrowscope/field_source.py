@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,18 +41,19 @@ if TYPE_CHECKING:
 
 CELLS_OF_A_SLIDE = 500
 """Kept cells of a whole-slide image that are read unless another number is asked for: an adequate differential."""
+_CELLS_OF_A_REGION = 4
+"""So few are in the poorest regions worth reading: that many regions are looked at for the wanted number of cells."""
 _CORE = {"core_x0_px": "x0", "core_y0_px": "y0", "core_x1_px": "x1", "core_y1_px": "y1"}
 _READ = {"region_x_px": "x_px", "region_y_px": "y_px", "width_px": "width_px", "height_px": "height_px"}
 
 
 @dataclass(slots=True)
 class _Reading:
-    """A slide that is being read: how many cells are wanted (None is all), what was found, what is under way."""
+    """A slide that is being read: how many cells are wanted (None is all), and what was found."""
 
     n_wanted: int | None
     seams: SeamMemory
     n_cells: int = 0
-    under_way: dict[str, Region] = field(default_factory=dict)
 
     @property
     def has_enough(self) -> bool:
@@ -75,7 +76,7 @@ class FieldSource:
         self._images, self._slides, self._parts = images, slides, parts
         self._config, self._slide_config, self._flag_rules = config, slide_config, flag_rules
         self._done = parts.n_cells_by_field()
-        self._reading_of: dict[str, _Reading] = {}  # of the regions that are under way
+        self._under_way: dict[str, tuple[_Reading, Region]] = {}  # by field
         self._series: set[tuple[str, str]] = set()
         self.n_done = len(self._done)
         self.n_expected = len(images)
@@ -94,9 +95,8 @@ class FieldSource:
         Of a region, cells that an earlier region gave are dropped, and its counts set right. A region of a slide that
         has its cells already is refused.
         """
-        reading = self._reading_of.pop(rows.row["field_id"], None)
-        if reading is not None:
-            region = reading.under_way.pop(rows.row["field_id"])
+        if (under_way := self._under_way.pop(rows.row["field_id"], None)) is not None:
+            reading, region = under_way
             if reading.has_enough:
                 return False
             contours = [_contour(cell["contour_xy"], region) for cell in rows.cells]
@@ -129,8 +129,7 @@ class FieldSource:
                 self.n_expected -= len(rows) - n_given
                 break
             if row["field_id"] not in self._done:
-                self._reading_of[row["field_id"]] = reading
-                reading.under_way[row["field_id"]] = region
+                self._under_way[row["field_id"]] = reading, region
                 yield replace(
                     item, field_id=row["field_id"], um_per_px=um_per_px, region=region, sha256=row["sha256"] or ""
                 )
@@ -160,10 +159,13 @@ class FieldSource:
     def _make_plan(self, item: InputImage, slide: Slide) -> pl.DataFrame:
         um_per_px = slide_scale(item, slide, self._config)
         planned: list[RankedRegion | Region]
-        if _n_wanted(slide, self._config) is None:
+        n_wanted = _n_wanted(slide, self._config)
+        if n_wanted is None:
             planned = [*plan_regions(slide.width_px, slide.height_px, um_per_px, self._slide_config)]
         else:
-            planned = [*rank_regions(slide, self._slide_config, um_per_px)]
+            n_judged = max(self._slide_config.max_judged, n_wanted // _CELLS_OF_A_REGION)
+            config = self._slide_config.model_copy(update={"max_judged": n_judged})
+            planned = [*rank_regions(slide, config, um_per_px)]
         of_slide = {
             "patient_id": item.patient_id,
             "path": str(item.path),

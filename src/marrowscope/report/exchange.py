@@ -1,9 +1,9 @@
 """A run's tables as CSV, for spreadsheets and statistics programs.
 
 ``patients.csv``, ``cells.csv``, ``fields.csv`` and, of slides, ``regions.csv`` hold what the Parquet tables hold,
-nested columns spread out: one column a category and figure. Contours and reference ranges are left to Parquet and JSON. A
-spreadsheet runs a cell that begins like a formula; such text is written with an apostrophe in front (OWASP, "CSV
-Injection"), plain numbers are not touched. Every text is quoted, so that no separator inside one opens a new cell.
+nested columns spread out: one column a category and figure. Contours and reference ranges are left to Parquet and
+JSON. A spreadsheet runs a cell that begins like a formula; such text is written with an apostrophe in front (OWASP,
+"CSV Injection"), plain numbers are not touched. Every text is quoted, so that no separator inside one opens a new cell.
 """
 
 from __future__ import annotations
