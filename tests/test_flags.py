@@ -346,12 +346,12 @@ def test_field_flags_come_first_among_those_of_a_patient() -> None:
 
 
 @pytest.mark.parametrize("shape", [(90, 80), (9, 31)])
-@pytest.mark.parametrize("order", ["as drawn", "sorted"])
+@pytest.mark.parametrize("order", ["as drawn", "the sample is the highest"])
 def test_the_quantile_of_an_image_is_numpys_to_the_bit(shape: tuple[int, int], order: str) -> None:
     generator = np.random.default_rng(5)
     values = generator.random(shape).astype(np.float32) ** 3
-    if order == "sorted":  # the sampled columns then miss the highest values
-        values = np.ascontiguousarray(np.sort(values.ravel()).reshape(shape[::-1]).T)
+    if order == "the sample is the highest":  # and tells nothing of the others
+        values[::5, ::7] += 1
     chosen = generator.random(shape) < 0.6
     for share in (0.5, 0.9, 0.97, 0.9999, 1.0):
         expected = np.quantile(values[chosen], share)
