@@ -28,11 +28,10 @@ from marrowscope.engine_rows import FieldRows, cell_row, failed_rows, field_row,
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.flags import FlagRules, StainReference, field_flags, measure_field, stain_distance
 from marrowscope.machine import available_cores
-from marrowscope.morphology import measure
+from marrowscope.morphology import measure_cells
 from marrowscope.networks import capabilities, choose_backend
 from marrowscope.quality import QualityRules, judge_contours
 from marrowscope.reading import ReadField, read_field
-from marrowscope.records import Crop
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
@@ -247,9 +246,9 @@ class CellEngine:
             images, masks = cut_crops(image, contours, scale, self._crop_spec, masks=self._config.morphology)
         if self._config.morphology:
             with self.clock("morphology"):
-                for index, contour, crop, mask in zip(kept, contours, images, masks, strict=True):
-                    measured = measure(Crop(crop, mask), contour, scale, self._crop_spec.um_per_px)
-                    cells[index] |= nan_to_none(measured)
+                measured = measure_cells(images, masks, contours, scale, self._crop_spec.um_per_px)
+                for index, values in zip(kept, measured, strict=True):
+                    cells[index] |= nan_to_none(values)
         rows = FieldRows(row, cells, [found.n_parts for found in detections])
         return rows, [_Crop(crop, cells[index]) for index, crop in zip(kept, images, strict=True)]
 
