@@ -16,7 +16,7 @@ import marrowscope.predict
 from marrowscope import geometry
 from marrowscope.bundle import load_bundle
 from marrowscope.demo import demonstration_bundle
-from marrowscope.engine import CellEngine
+from marrowscope.engine import CellEngine, slide_config
 from marrowscope.errors import DependencyError, ScaleError
 from marrowscope.imaging import write_image
 from marrowscope.predict import PredictConfig, Prediction, predict
@@ -28,7 +28,9 @@ from tests.slides.pyramids import scanner, smear, stack, write_pyramid
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from marrowscope.bundle import Bundle
     from marrowscope.records import ContourArray, ImageArray
+    from marrowscope.slides import SlideConfig
 
 UM_PER_PX = 0.25
 WIDTH, HEIGHT = 1500, 1000
@@ -305,3 +307,14 @@ def test_the_report_shows_each_region_with_its_frame(chosen: Prediction, slide: 
     changed = (tmp_path / "changed" / "patients" / "P1.html").read_text(encoding="utf-8")
     assert "<image href=" not in changed
     assert changed.count('<p class="problem">') == 6
+
+
+def test_more_regions_are_looked_at_where_many_cells_are_wanted(
+    engine: CellEngine, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def few(bundle: Bundle) -> SlideConfig:
+        return slide_config(bundle).model_copy(update={"max_judged": 1})
+
+    monkeypatch.setattr(marrowscope.predict, "slide_config", few)
+    assert run(engine, slide, tmp_path / "few", cells=7).fields.height == 1
+    assert regions_of(run(engine, slide, tmp_path / "more", cells=12))["place"].count() == 3

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from marrowscope.cli.main import main
+from tests.slides.pyramids import scanner, smear, write_pyramid
 
 
 def run(*arguments: str) -> int:
@@ -103,3 +104,16 @@ def test_images_of_nobody_are_named_and_the_exit_code_says_so(
     page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert sentence in page
     assert "Images and rows of patients.csv that were not predicted: 1." in page
+
+
+def test_predict_reads_a_slide_until_it_has_the_cells_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = tmp_path / "P1" / "slide.tif"
+    slide.parent.mkdir()
+    write_pyramid(slide, smear(2, scanner(2, 0.25), 40, 1300, 700), 0.25)
+    assert run("predict", str(slide), "--cells", "1", "--out", str(tmp_path / "run")) == 0
+    assert "of 1 patient in 1 image:" in capsys.readouterr().out
+    regions = pl.read_parquet(tmp_path / "run" / "regions.parquet")
+    assert regions["reason_skipped"].to_list().count("enough_cells") >= 1
+    assert (tmp_path / "run" / "report" / "patients" / "P1.html").is_file()
