@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from marrowscope.cohort.inputs import InputImage
     from marrowscope.engine_rows import FieldRows
 
-_IMAGES_AT_ONCE = 16
-"""Enough that the crops left over at their end, which fill no whole batch, are a few in a hundred."""
+_IMAGES_AT_ONCE = 8
+"""Enough that the crops left over, which fill no whole batch, are a few in a hundred; few enough that no process waits
+long for another at the end of a run."""
 _TASKS_A_PROCESS = 2
 _MANY_IMAGES = 300
 """From here on the seconds that processes take to start are won back on two cores."""

@@ -45,7 +45,7 @@ from marrowscope.slides import is_slide
 from marrowscope.tables import REJECT_REASONS, read_table, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from marrowscope.bundle import Bundle
     from marrowscope.cohort.inputs import Inputs
@@ -120,21 +120,20 @@ def predict(
             flag_rules=engine.flag_rules,
         )
         n_resumed = source.n_done
-        try:
-            _predict_rest(engine, source, inputs, parts, progress)
+        try:  # a patient is assessed as soon as the last of the images is there, while others are predicted
+            patients = assess_parts(
+                inputs.patients,
+                _all_parts(engine, source, inputs, parts, progress),
+                opened.vocabulary,
+                quantification=quantification,
+                flag_rules=engine.flag_rules,
+            )
         except BaseException:
             if not parts.n_whole:  # nothing to go on with
                 shutil.rmtree(staging, ignore_errors=True)
             raise
         finally:
             engine.slides.close()
-    patients = assess_parts(
-        inputs.patients,
-        parts.read(),
-        opened.vocabulary,
-        quantification=quantification,
-        flag_rules=engine.flag_rules,
-    )
     parts.join(staging)
     write_table(staging / "patients.parquet", patients, "patients")
     fields = read_table(staging / "fields.parquet", "fields")
@@ -161,14 +160,15 @@ def predict(
     return Prediction(folder=out, manifest=manifest)
 
 
-def _predict_rest(
+def _all_parts(
     engine: CellEngine | EnginePool,
     source: FieldSource,
     inputs: Inputs,
     parts: RunParts,
     progress: Callable[[int, int], None] | None,
-) -> None:
-    """Predict the images that no part holds yet, and write their parts."""
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Give the parts that are there already, then predict the images that none of them holds, part by part."""
+    yield from parts.read()
     center_of = {patient.patient_id: patient.center for patient in inputs.patients}
     fields: list[dict[str, Any]] = []
     cells: list[dict[str, Any]] = []
@@ -178,12 +178,12 @@ def _predict_rest(
         fields.append(found.row | {"center": center_of[found.row["patient_id"]]})
         cells += found.cells
         if len(fields) == IMAGES_A_PART:
-            parts.write(fields, cells)
+            yield parts.write(fields, cells)
             fields, cells = [], []
         if progress:
             progress(source.n_done, source.n_expected)
     if fields:
-        parts.write(fields, cells)
+        yield parts.write(fields, cells)
 
 
 def _fingerprint(

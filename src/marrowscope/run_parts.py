@@ -50,15 +50,16 @@ class RunParts:
         columns = [fields.select("field_id", "n_cells") for fields in self._read_all("fields")]
         return {field_id: n_cells or 0 for frame in columns for field_id, n_cells in frame.iter_rows()}
 
-    def write(self, fields: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]) -> None:
-        """Write the next part."""
-        tables = {
-            "cells": pl.DataFrame(cells, schema_overrides=CELLS, infer_schema_length=None),
-            "fields": pl.DataFrame(fields, schema_overrides=FIELDS, infer_schema_length=None),
-        }
-        write_table(self._path(self.n_whole, "cells"), conform(tables["cells"], "cells"), "cells")
-        write_table(self._path(self.n_whole, "fields"), conform(tables["fields"], "fields"), "fields")
+    def write(
+        self, fields: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Write the next part; gives its fields and its cells."""
+        cells_table = conform(pl.DataFrame(cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
+        fields_table = conform(pl.DataFrame(fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
+        write_table(self._path(self.n_whole, "cells"), cells_table, "cells")
+        write_table(self._path(self.n_whole, "fields"), fields_table, "fields")
         self.n_whole += 1
+        return fields_table, cells_table
 
     def write_regions(self, index: int, regions: pl.DataFrame) -> None:
         """Keep the plan of the slide that is image ``index`` of the input."""
