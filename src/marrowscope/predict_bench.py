@@ -32,6 +32,7 @@ from marrowscope.predict import predict
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     import polars as pl
 
@@ -198,16 +199,19 @@ def measure_speed(
 
 
 def networks_alone(engine: CellEngine, shapes: Counter[tuple[int, ...]], n_cells: int) -> Took:
-    """Run the networks as often as a prediction does, from as many threads, and nothing else."""
+    """Run the networks as often as a prediction does, in turn as it does, from as many threads, and nothing else."""
     images = {shape: np.full(shape, 128, dtype=np.uint8) for shape in shapes}
     crops = engine.blank_batch()
-    jobs: list[Callable[[], object]] = []
-    for shape, n in shapes.items():
-        jobs += [lambda shape=shape: engine.run_segmenter(images[shape])] * n  # type: ignore[misc]
-    jobs += [lambda: engine.run_classifiers(crops)] * -(-n_cells // len(crops))
+    canvases = list(shapes.elements())
+    n_batches = -(-n_cells // len(crops))
     with ThreadPoolExecutor(engine.n_workers) as pool:
         started = time.perf_counter(), time.process_time()
-        for done in [pool.submit(job) for job in jobs]:
+        running: list[Future[Any]] = []
+        for index, shape in enumerate(canvases, start=1):
+            running.append(pool.submit(engine.run_segmenter, images[shape]))
+            n_due = n_batches * index // len(canvases) - n_batches * (index - 1) // len(canvases)
+            running += [pool.submit(engine.run_classifiers, crops) for _ in range(n_due)]
+        for done in running:
             done.result()
         return _since(*started)
 
