@@ -2,20 +2,24 @@
 
 import multiprocessing
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 import marrowscope.predict
 import marrowscope.run_parts
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE, load_bundle
-from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.cohort.inputs import InputImage, collect_inputs
 from marrowscope.demo import compare_with_truth, demonstration_bundle
+from marrowscope.engine import CellEngine
 from marrowscope.engine_pool import EnginePool, open_engine
-from marrowscope.errors import BundleError, InputError, RunError, ScaleError
+from marrowscope.errors import BundleError, ConfigError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
 from marrowscope.predict import PredictConfig, Prediction, predict
@@ -310,3 +314,59 @@ def test_a_process_that_is_ended_from_outside_is_said_in_a_sentence(cohort: Path
             process.kill()
         with pytest.raises(RunError, match="a process of the prediction was ended"):
             list(stream)
+
+
+def test_what_processes_cannot_open_is_said_as_threads_say_it(cohort: Path) -> None:
+    config = CONFIG.model_copy(update={"processes": 2, "device": "TPU"})
+    with (
+        pytest.raises(ConfigError, match="device 'TPU'"),
+        open_engine(load_bundle(demonstration_bundle()), config, len(collect_inputs([cohort]).images)),
+    ):
+        pass
+
+
+def test_files_without_a_picture_do_not_hide_the_scale_of_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "P1"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), (230, 230, 230)).save(folder / "a.tif", dpi=(25_400 / 0.15, 25_400 / 0.15))
+    (folder / "b.tif").touch()
+    (folder / "c.jpg").write_text("no picture", encoding="utf-8")
+    counts = predict([folder], demonstration_bundle(), tmp_path / "run", config=CONFIG).manifest.counts
+    assert (counts.images_read, counts.images_failed) == (1, 2)
+
+
+def test_a_center_corrected_between_two_calls_begins_anew(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marrowscope.predict, "IMAGES_A_PART", 1)
+    copy = tmp_path / "cohort"
+    shutil.copytree(cohort, copy)
+
+    def stop(done: int, _total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict([copy], demonstration_bundle(), tmp_path / "run", config=CONFIG, progress=stop)
+    table = pl.read_csv(copy / "patients.csv").with_columns(center=pl.lit("corrected"))
+    table.write_csv(copy / "patients.csv")
+    done = predict([copy], demonstration_bundle(), tmp_path / "run", config=CONFIG)
+    assert done.manifest.images_resumed == 0
+    assert set(done.fields["center"]) == set(done.patients["center"]) == {"corrected"}
+
+
+def test_images_without_cells_do_not_pile_up_behind_a_few_crops(cohort: Path) -> None:
+    engine = CellEngine(load_bundle(demonstration_bundle()), CONFIG)
+    with_cells = collect_inputs([cohort]).images[0]
+    taken = 0
+
+    def source() -> Iterator[InputImage]:
+        nonlocal taken
+        for index in range(300):
+            taken += 1
+            yield with_cells if index == 0 else replace(with_cells, field_id=f"P/{index}", problem="none")
+
+    stream = engine.run(source())
+    next(stream)
+    stream.close()
+    assert taken < 30

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from marrowscope.errors import RunError
 from marrowscope.run_parts import RunParts
 from marrowscope.tables import read_table
 
@@ -25,16 +26,15 @@ def test_parts_are_read_back_and_joined_in_order(tmp_path: Path) -> None:
     parts.join(tmp_path)
     assert read_table(tmp_path / "cells.parquet", "cells")["cell_id"].to_list() == [f"c{k}" for k in range(6)]
     assert read_table(tmp_path / "fields.parquet", "fields").height == 6
-    parts.remove()
-    assert list((tmp_path / "run.part").iterdir()) == []
 
 
-def test_the_same_call_goes_on_after_the_last_whole_part(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["fields", "cells"])
+def test_the_same_call_goes_on_after_the_last_whole_part(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "run.part"
     parts = RunParts(folder, SAME)
     parts.write(*rows(0, 2))
     parts.write(*rows(2, 2))
-    (folder / "parts" / "00001.fields").unlink()  # killed between the two tables of a part
+    (folder / "parts" / f"00001.{kind}").unlink()  # killed between the two tables of a part
     again = RunParts(folder, SAME)
     assert (again.n_whole, list(again.n_cells_by_field())) == (1, ["P1/0", "P1/1"])
     again.write(*rows(10, 1))
@@ -52,3 +52,27 @@ def test_a_run_without_an_image_has_empty_tables(tmp_path: Path) -> None:
     parts.write([], [])
     parts.join(tmp_path)
     assert read_table(tmp_path / "cells.parquet", "cells").is_empty()
+
+
+def test_a_part_that_cannot_be_read_is_not_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "run.part"
+    RunParts(folder, SAME).write(*rows(0, 2))
+    table = folder / "parts" / "00000.cells"
+    table.write_bytes(table.read_bytes()[:-20])
+    assert RunParts(folder, SAME).n_whole == 0
+
+
+def test_a_folder_of_the_same_name_that_is_something_else_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "run.part"
+    folder.mkdir()
+    (folder / "thesis.docx").touch()
+    with pytest.raises(RunError, match="found a folder that is no unfinished run"):
+        RunParts(folder, SAME)
+    assert (folder / "thesis.docx").exists()
+
+
+def test_names_with_brackets_are_names(tmp_path: Path) -> None:
+    parts = RunParts(tmp_path / "run [1].part", SAME)
+    parts.write(*rows(0, 2))
+    parts.join(tmp_path)
+    assert [fields.height for fields, _ in parts.read()] == [2]

@@ -10,7 +10,7 @@ from marrowscope.runs import (
     Manifest,
     RunCounts,
     installed_versions,
-    publish_run_folder,
+    new_run_folder,
     read_manifest,
     refuse_run_folder,
     staging_folder,
@@ -78,18 +78,26 @@ def test_only_an_earlier_run_is_replaced_and_only_when_asked(tmp_path: Path) -> 
     out = tmp_path / "run"
     refuse_run_folder(out, overwrite=False)
     staging = staging_folder(out)
-    staging.mkdir()
-    write_manifest(staging, manifest())
-    publish_run_folder(staging, out)
+    with new_run_folder(staging, out) as folder:
+        write_manifest(folder, manifest())
     assert not staging.exists()
     with pytest.raises(RunError, match=r"found an earlier run.*add --overwrite"):
         refuse_run_folder(out, overwrite=False)
     refuse_run_folder(out, overwrite=True)
-    staging.mkdir()
-    publish_run_folder(staging, out)
+    with new_run_folder(staging, out):
+        assert (out / "manifest.json").is_file()  # the earlier run stands until the new one is complete
     assert list(out.iterdir()) == []
 
     (out / "thesis.docx").touch()
     with pytest.raises(RunError, match=r"something that is not a run.*choose another folder"):
         refuse_run_folder(out, overwrite=True)
     assert (out / "thesis.docx").exists()
+
+
+def test_a_run_that_fails_while_it_is_written_replaces_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with new_run_folder(staging_folder(out), out) as folder:
+        write_manifest(folder, manifest())
+    with pytest.raises(KeyboardInterrupt), new_run_folder(staging_folder(out), out):
+        raise KeyboardInterrupt
+    assert read_manifest(out) == manifest()

@@ -38,7 +38,7 @@ from marrowscope.segment.segmenter import Segmenter
 from marrowscope.slides import SlideCache, SlideConfig, own_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -80,7 +80,7 @@ class PredictConfig(StageConfig):
         default=1,
         ge=1,
         description="more than one: processes with a core each in place of threads, faster for many images; None takes "
-        "one a core from 300 images on. A script that asks for them needs the guard `if __name__ == '__main__'`",
+        "one a core and 150 images. A script that asks for them needs the guard `if __name__ == '__main__'`",
     )
 
     def computed(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class CellEngine:
         """Give the rules by which fields and patients are flagged."""
         return validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
 
-    def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
+    def run(self, images: Iterable[InputImage]) -> Generator[FieldRows]:
         """Predict ``images``; gives the rows of each, in order, as soon as they are complete."""
         n_threads_before = cv2.getNumThreads()
         cv2.setNumThreads(
@@ -182,13 +182,16 @@ class CellEngine:
             n_crops += len(crops)
             incomplete.append((rows, n_crops))
             waiting += crops
-            while len(waiting) >= self._config.batch_size or (waiting and not segmenting):
+            # Images without a crop complete no batch: what they wait behind is classified before they pile up.
+            while len(waiting) >= self._config.batch_size or (waiting and (not segmenting or len(incomplete) > limit)):
                 size = self._config.batch_size
                 if len(waiting) < size:  # the last ones: what no smaller batch would hold is taken whole
                     size = max(1, size // _SMALLER) if len(waiting) <= size // 2 else size
                 batch, waiting = waiting[:size], waiting[size:]
                 classifying.append(pool.submit(self._classify, batch))
-            while classifying and (classifying[0].done() or len(classifying) > limit or not segmenting):
+            while classifying and (
+                classifying[0].done() or len(classifying) > limit or len(incomplete) > limit or not segmenting
+            ):
                 n_classified += classifying.popleft().result()
             while incomplete and incomplete[0][1] <= n_classified:
                 yield incomplete.popleft()[0]

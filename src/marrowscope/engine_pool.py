@@ -16,13 +16,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from marrowscope.bundle import load_bundle
 from marrowscope.clock import StageClock
 from marrowscope.engine import CellEngine, PredictConfig
-from marrowscope.errors import RunError
+from marrowscope.errors import MarrowscopeError, RunError
 from marrowscope.machine import available_cores
 from marrowscope.slides import SlideCache
 
@@ -39,13 +40,12 @@ _IMAGES_AT_ONCE = 8
 """Enough that the crops left over, which fill no whole batch, are a few in a hundred; few enough that no process waits
 long for another at the end of a run."""
 _TASKS_A_PROCESS = 2
-_MANY_IMAGES = 300
-"""From here on the seconds that processes take to start are won back on two cores."""
-
+_IMAGES_A_PROCESS = 150
+"""So many pay for the seconds a process takes to start, on two cores."""
 PROCESSOR = "processor"
 """Stage of the clock that holds the processor time of the pool's processes."""
 
-_engine: CellEngine
+_engine: CellEngine | MarrowscopeError
 _T = TypeVar("_T")
 
 
@@ -56,8 +56,8 @@ def open_engine(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterato
     ``n_images`` is the number of images that processes may share: 0 for slides, whose regions follow from one another.
     """
     n_cores = config.threads or available_cores()
-    n_processes = config.processes or (n_cores if n_images >= _MANY_IMAGES else 1)
-    if n_images == 0 or n_processes == 1:
+    n_processes = config.processes or min(n_cores, n_images // _IMAGES_A_PROCESS)
+    if n_images == 0 or n_processes <= 1:
         yield CellEngine(bundle, config)
         return
     pool = EnginePool(bundle, config, n_processes)
@@ -83,7 +83,11 @@ class EnginePool:
             initargs=(bundle.folder, bundle.spec, alone),
         )
         self.flag_rules = CellEngine.read_flag_rules(bundle)
-        self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
+        try:
+            self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
         """Predict ``images``; gives the rows of each, in order, as soon as they are complete.
@@ -128,20 +132,39 @@ class EnginePool:
 def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
     """Open the engine of this process, once; an interrupt from the keyboard is left to the process that asked.
 
-    The hashes of the bundle's files were checked when it was loaded, a moment ago.
+    The hashes of the bundle's files were checked when it was loaded, a moment ago. What cannot be opened is kept for
+    ``_describe``: an initializer that raises says nothing to the process that asked.
     """
     global _engine  # noqa: PLW0603 - a process of the pool has one engine
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _engine = CellEngine(replace(load_bundle(folder, verify=False), spec=spec), config)
+    Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _engine = CellEngine(replace(load_bundle(folder, verify=False), spec=spec), config)
+    except MarrowscopeError as error:
+        _engine = error
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, killed for one, and nobody is left to ask."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _opened() -> CellEngine:
+    if isinstance(_engine, MarrowscopeError):
+        raise _engine
+    return _engine
 
 
 def _describe() -> tuple[str, str, str]:
-    return _engine.backend, _engine.device, _engine.precision
+    engine = _opened()
+    return engine.backend, engine.device, engine.precision
 
 
 def _predict(images: list[InputImage]) -> tuple[list[FieldRows], dict[str, float]]:
-    _engine.clock.reset()
+    engine = _opened()
+    engine.clock.reset()
     started = time.process_time()
-    rows = list(_engine.run(images))
-    return rows, _engine.clock.seconds() | {PROCESSOR: time.process_time() - started}
+    rows = list(engine.run(images))
+    return rows, engine.clock.seconds() | {PROCESSOR: time.process_time() - started}

@@ -21,7 +21,7 @@ import polars as pl
 from marrowscope.cohort.images import metadata_scale
 from marrowscope.errors import DependencyError, ImageError, ScaleError
 from marrowscope.flags import field_flags
-from marrowscope.imaging import sha256_file
+from marrowscope.imaging import read_header, sha256_file
 from marrowscope.reading import scale_of
 from marrowscope.records import Region
 from marrowscope.slides import LargeImage, SeamMemory, is_slide, open_slide, plan_regions, rank_regions, to_slide
@@ -217,7 +217,9 @@ def refuse_missing_scale(images: Sequence[InputImage], config: PredictConfig) ->
                         openslide_is_there = openslide_is_there or not isinstance(slide, LargeImage)
                         slide_scale(item, slide, config)
             elif not scale_is_known:
-                scale_of(item, metadata_scale(item.path.read_bytes()), config.um_per_px)
+                data = item.path.read_bytes()
+                read_header(data, str(item.path))  # what is no picture is recorded when it is its turn
+                scale_of(item, metadata_scale(data), config.um_per_px)
         except (ImageError, OSError):
             continue
 

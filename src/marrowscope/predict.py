@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ from marrowscope.runs import (
     Manifest,
     RunCounts,
     installed_versions,
-    publish_run_folder,
+    new_run_folder,
     refuse_run_folder,
     staging_folder,
     write_manifest,
@@ -45,7 +45,7 @@ from marrowscope.slides import is_slide
 from marrowscope.tables import REJECT_REASONS, read_table, write_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from marrowscope.bundle import Bundle
     from marrowscope.cohort.inputs import Inputs
@@ -121,42 +121,42 @@ def predict(
         )
         n_resumed = source.n_done
         try:  # a patient is assessed as soon as the last of the images is there, while others are predicted
-            patients = assess_parts(
-                inputs.patients,
-                _all_parts(engine, source, inputs, parts, progress),
-                opened.vocabulary,
-                quantification=quantification,
-                flag_rules=engine.flag_rules,
-            )
+            with closing(_all_parts(engine, source, inputs, parts, progress)) as stream:
+                patients = assess_parts(
+                    inputs.patients,
+                    stream,
+                    opened.vocabulary,
+                    quantification=quantification,
+                    flag_rules=engine.flag_rules,
+                )
         except BaseException:
             if not parts.n_whole:  # nothing to go on with
                 shutil.rmtree(staging, ignore_errors=True)
             raise
         finally:
             engine.slides.close()
-    parts.join(staging)
-    write_table(staging / "patients.parquet", patients, "patients")
-    fields = read_table(staging / "fields.parquet", "fields")
-    failed = fields.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
-    manifest = Manifest(
-        command=tuple(command),
-        versions=installed_versions(),
-        bundle=opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {}),
-        backend=engine.backend,
-        device=engine.device,
-        precision=engine.precision,
-        config=config.model_dump(mode="json"),
-        config_sha256=config_hash(config),
-        input_sha256=_hash_inputs(fields),
-        counts=_count(fields, patients, inputs.n_left_out),
-        faults=tuple(fault.sentence() for fault in inputs.faults),
-        failures=tuple({"field_id": field_id, "error": error} for field_id, error in failed.iter_rows()),
-        seconds=round(time.monotonic() - started, 3),
-        images_resumed=n_resumed,
-    )
-    parts.remove()
-    write_manifest(staging, manifest)
-    publish_run_folder(staging, out)
+    with new_run_folder(staging, out) as folder:
+        parts.join(folder)
+        write_table(folder / "patients.parquet", patients, "patients")
+        fields = read_table(folder / "fields.parquet", "fields")
+        failed = fields.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
+        manifest = Manifest(
+            command=tuple(command),
+            versions=installed_versions(),
+            bundle=opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {}),
+            backend=engine.backend,
+            device=engine.device,
+            precision=engine.precision,
+            config=config.model_dump(mode="json"),
+            config_sha256=config_hash(config),
+            input_sha256=_hash_inputs(fields),
+            counts=_count(fields, patients, inputs.n_left_out),
+            faults=tuple(fault.sentence() for fault in inputs.faults),
+            failures=tuple({"field_id": field_id, "error": error} for field_id, error in failed.iter_rows()),
+            seconds=round(time.monotonic() - started, 3),
+            images_resumed=n_resumed,
+        )
+        write_manifest(folder, manifest)
     return Prediction(folder=out, manifest=manifest)
 
 
@@ -166,7 +166,7 @@ def _all_parts(
     inputs: Inputs,
     parts: RunParts,
     progress: Callable[[int, int], None] | None,
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+) -> Generator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Give the parts that are there already, then predict the images that none of them holds, part by part."""
     yield from parts.read()
     center_of = {patient.patient_id: patient.center for patient in inputs.patients}
@@ -196,12 +196,14 @@ def _fingerprint(
     images = [
         (image.field_id, str(image.path), image.um_per_px, *_size_and_time(image.path)) for image in inputs.images
     ]
+    centers = {patient.patient_id: patient.center for patient in inputs.patients}
     return {
         "versions": installed_versions() | {"marrowscope": Manifest.model_fields["marrowscope_version"].default},
         "bundle_sha256": bundle.spec_sha256,
         "engine": [engine.backend, engine.device, engine.precision],
         "config": config.computed(),
         "images": images,
+        "centers": centers,
     }
 
 

@@ -9,7 +9,6 @@ Networks are opened and run once before a clock starts; what opening costs is me
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess  # runs whose memory is their own, and the pipeline we are compared with
 import sys
@@ -165,6 +164,7 @@ def measure_speed(
         for images in (inputs.images[:_WARM_UP], inputs.images[: _WARM_UP * engine.n_workers]):
             for _ in engine.run(images):
                 pass
+        networks_alone(alone, shapes, len(alone.blank_batch()))
         run, contours_file = Path(scratch) / "run", Path(scratch) / "contours.json"
         for number in range(1, rounds + 1):
             engine.clock.reset()
@@ -277,20 +277,28 @@ def _run_other(command: Sequence[str], contours_file: Path) -> float:
     return float(json.loads(done.stdout[done.stdout.index("{") :])["seconds"])
 
 
+_WATCH = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+raise SystemExit(done.returncode)
+"""
+
+
 def _run_and_watch(command: Sequence[str]) -> tuple[float, float]:
-    """Run a command; gives its wall seconds and its peak memory in MB (Linux and macOS)."""
-    started = time.perf_counter()
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)  # noqa: S603 - our own
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace")[-300:]
-            message = f"{' '.join(command)}: ended with {process.returncode} ({said}); run it by itself"
-            raise InputError(message)
-    return wall_s, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    """Run a command; gives its wall seconds and the peak memory of its largest process in MB (Linux and macOS).
+
+    A small process watches: the peak of a child begins with that of whoever started it.
+    """
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        message = f"{' '.join(command)}: ended with {done.returncode} ({done.stderr[-300:]}); run it by itself"
+        raise InputError(message)
+    wall_s, peak = (float(word) for word in done.stdout.split())
+    return wall_s, peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _since(wall: float, cpu: float) -> Took:

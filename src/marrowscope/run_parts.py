@@ -5,7 +5,7 @@
     run.part/parts/00000.cells
     run.part/parts/00017.regions    the plan of the slide that is the input's image 17
 
-Invariant: a part is whole when its fields table stands there, which is moved into place last. Which images a part holds
+Invariant: a part is whole when both of its tables can be read. Which images a part holds
 follows from their order alone, so that a run that was stopped and one that was not have the same parts. A region of a
 slide is an image like any other.
 """
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from marrowscope.tables import CELLS, FIELDS, conform, read_table, sink_table, write_table
+from marrowscope.errors import RunError
+from marrowscope.tables import CELLS, FIELDS, conform, is_whole, read_table, sink_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -36,13 +37,18 @@ class RunParts:
         self._folder = folder / "parts"
         journal = folder / _JOURNAL
         wanted = json.dumps(fingerprint, sort_keys=True)
+        if folder.exists() and any(folder.iterdir()) and not journal.is_file():
+            message = (
+                f"{folder}: found a folder that is no unfinished run, expected none; move it or choose another --out"
+            )
+            raise RunError(message)
         if not journal.is_file() or journal.read_text(encoding="utf-8") != wanted:
             shutil.rmtree(folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
             journal.write_text(wanted, encoding="utf-8")
         self._folder.mkdir(exist_ok=True)
         self.n_whole = 0
-        while self._path(self.n_whole, "fields").is_file():
+        while all(is_whole(self._path(self.n_whole, kind)) for kind in ("fields", "cells")):
             self.n_whole += 1
 
     def n_cells_by_field(self) -> dict[str, int]:
@@ -95,11 +101,6 @@ class RunParts:
             unread = ~pl.col("field_id").is_in(list(self.n_cells_by_field())) & pl.col("reason_skipped").is_null()
             reason = pl.when(unread).then(pl.lit("enough_cells")).otherwise("reason_skipped")
             write_table(out / "regions.parquet", regions.with_columns(reason.alias("reason_skipped")), "regions")
-
-    def remove(self) -> None:
-        """Remove the parts and the journal, when the run is complete."""
-        shutil.rmtree(self._folder)
-        (self._folder.parent / _JOURNAL).unlink()
 
     def _read_all(self, kind: Literal["fields", "cells"]) -> Iterator[pl.DataFrame]:
         return (read_table(self._path(index, kind), kind) for index in range(self.n_whole))

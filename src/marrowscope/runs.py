@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MANIFEST_NAME = "manifest.json"
@@ -108,15 +110,26 @@ def refuse_run_folder(out: Path, *, overwrite: bool) -> None:
 
 
 def staging_folder(out: Path) -> Path:
-    """Name the sibling of ``out`` in which a run is written, and kept while it is unfinished."""
+    """Name the sibling of ``out`` in which a run is made, and kept while it is unfinished."""
     return out.with_name(out.name + ".part")
 
 
-def publish_run_folder(staging: Path, out: Path) -> None:
-    """Move the finished staging folder to ``out``, replacing what ``refuse_run_folder`` allowed to replace."""
+@contextmanager
+def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
+    """Give an empty folder inside ``staging``; it becomes ``out`` when all went well, and ``staging`` is removed.
+
+    An earlier run, which ``refuse_run_folder`` allowed to replace, goes only when the new one is complete: whenever the
+    process is killed, one of the two is whole, or ``staging`` still holds what the new one is made of.
+    """
+    complete, replaced = staging / "run", staging / "replaced"
+    for leftover in (complete, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    complete.mkdir(parents=True)
+    yield complete
     if out.exists():
-        shutil.rmtree(out)
-    staging.replace(out)
+        out.replace(replaced)
+    complete.replace(out)
+    shutil.rmtree(staging)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

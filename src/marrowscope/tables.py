@@ -264,8 +264,18 @@ def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
         write_table(path, empty_table(kind), kind)
         return
     temporary = path.with_suffix(path.suffix + ".part")
-    pl.scan_parquet(list(parts)).sink_parquet(temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind))
+    pl.scan_parquet(list(parts), glob=False).sink_parquet(
+        temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind)
+    )
     temporary.replace(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a table can be read, from its end, which is written last."""
+    try:
+        return path.is_file() and bool(pl.read_parquet_metadata(path))
+    except (pl.exceptions.PolarsError, OSError):
+        return False
 
 
 def _metadata(kind: TableKind) -> dict[str, str]:
@@ -279,7 +289,7 @@ def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
         raise RunError(message)
     try:
         metadata = pl.read_parquet_metadata(path)
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         message = f"{path}: not a readable Parquet table ({error}); run `marrowscope predict` again"
         raise RunError(message) from error

@@ -67,7 +67,7 @@ def metadata_scale(data: bytes) -> float | None:
             scale = _png_scale(data)
         else:
             return None
-    except (struct.error, IndexError, ZeroDivisionError, ValueError):
+    except (struct.error, IndexError, KeyError, ZeroDivisionError, OverflowError, ValueError):
         return None
     low, high = PLAUSIBLE_UM_PER_PX
     return scale if scale is not None and low <= scale <= high else None
