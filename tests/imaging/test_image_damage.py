@@ -122,6 +122,15 @@ def bomb(kind: str) -> bytes:
     return bytes(data)
 
 
+def test_the_largest_picture_is_set_by_the_caller() -> None:
+    data = saved(PICTURE, "PNG")
+    n_pixels = PICTURE.shape[0] * PICTURE.shape[1]
+    assert np.array_equal(decode_image(data, "f", max_pixels=n_pixels), PICTURE)
+    with pytest.raises(ImageError, match=r"f: found an image of 158 x 117 pixels"):
+        decode_image(data, "f", max_pixels=n_pixels - 1)
+    assert read_header(bomb("PNG"), "f", max_pixels=3_000_000_000).width_px == 60_000
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
 def test_gigantic_picture_is_refused_from_its_header(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("a gigantic picture was decoded"))

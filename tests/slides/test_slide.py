@@ -146,14 +146,15 @@ def test_only_what_is_large_or_a_pyramid_is_a_slide(pyramid: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def hundred_megapixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey of 12 bits, which a decoder that knows of 8 and 16 shows all but black."""
     path = tmp_path_factory.mktemp("large") / "large.png"
-    image = np.full((10_001, 10_000), 200, dtype=np.uint8)
-    image[9_999:, :] = 90
+    image = np.full((10_001, 10_000), round(200 / 255 * 4095), dtype=np.uint16)
+    image[9_999:, :] = round(90 / 255 * 4095)
     assert cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return path
 
 
-def test_a_plain_image_beyond_100_megapixels_is_a_slide(hundred_megapixels: Path) -> None:
+def test_a_plain_image_beyond_100_megapixels_is_a_slide_and_decoded_like_a_photograph(hundred_megapixels: Path) -> None:
     assert is_slide(hundred_megapixels)
     slide = open_slide(hundred_megapixels)
     assert slide.read(window(9_998, 9_997, 10_000, 10_001))[..., 1].tolist() == [
@@ -164,17 +165,14 @@ def test_a_plain_image_beyond_100_megapixels_is_a_slide(hundred_megapixels: Path
     ]
 
 
-@pytest.mark.parametrize(("suffix", "sentence"), [(".jpg", "ends too early"), (".png", "found a damaged image")])
-def test_a_large_image_that_is_cut_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, sentence: str
-) -> None:
-    monkeypatch.setattr("marrowscope.slides.large_image.MAX_PIXELS", 1000)
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_large_image_that_is_cut_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"large{suffix}"
     data = cv2.imencode(suffix, picture())[1].tobytes()
     path.write_bytes(data)
     assert LargeImage(path).width_px == 1300
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ImageError, match=rf"large\{suffix}: .*{sentence}"):
+    with pytest.raises(ImageError, match=rf"large\{suffix}: .*ends too early"):
         LargeImage(path).read(window(0, 0, 10, 10))
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from marrowscope.imaging.header import read_header
+from marrowscope.imaging.header import MAX_PIXELS, read_header
 from marrowscope.imaging.pieces import check_pieces
 from marrowscope.imaging.refusals import RefusedError, damaged
 
@@ -54,7 +54,7 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 }
 
 
-def decode_image(data: bytes, where: str, *, reduce: int = 1) -> ImageArray:
+def decode_image(data: bytes, where: str, *, reduce: int = 1, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """Decode the bytes of an image file to RGB uint8 (height, width, 3), EXIF orientation applied.
 
     With ``reduce`` 2, 4 or 8 the sides are ceil(side / reduce) and every pixel is the mean of a square of
@@ -67,7 +67,7 @@ def decode_image(data: bytes, where: str, *, reduce: int = 1) -> ImageArray:
     if reduce not in _REDUCED_FLAGS:
         message = f"reduce is {reduce}, expected one of {REDUCTIONS}"
         raise ValueError(message)
-    header = read_header(data, where)
+    header = read_header(data, where, max_pixels=max_pixels)
     try:
         image = _decode_pixels(data, header, reduce)
         if header.kind != "TIFF":  # both decoders turn a TIFF themselves

@@ -51,11 +51,11 @@ class ImageHeader:
         return self.stored_width_px if self.orientation >= _SIDEWAYS else self.stored_height_px
 
 
-def read_header(data: bytes, where: str) -> ImageHeader:
+def read_header(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Read the header of an image file from its whole content.
 
     Raises ImageError naming ``where`` for an empty file, a file that is no image, one that ends too early or is
-    visibly damaged, one stored in a way that no decoder here reads rightly, and one of more than ``MAX_PIXELS``.
+    visibly damaged, one stored in a way that no decoder here reads rightly, and one of more than ``max_pixels``.
     """
     if not data:
         action = "export the image again or remove it"
@@ -64,7 +64,7 @@ def read_header(data: bytes, where: str) -> ImageHeader:
         header = _read(data)
         if min(header.stored_width_px, header.stored_height_px) < 1:
             raise damaged(header.kind)
-        _refuse_too_large(header)
+        _refuse_too_large(header, max_pixels)
     except RefusedError as refusal:
         raise refusal.at(where) from None
     except (CutShortError, struct.error, IndexError):
@@ -88,13 +88,13 @@ def _read(data: bytes) -> ImageHeader:
     raise RefusedError(found, f"one of {_KINDS}")
 
 
-def _refuse_too_large(header: ImageHeader) -> None:
-    """Refuse more pixels than fit in memory, before one of them is decoded."""
+def _refuse_too_large(header: ImageHeader, max_pixels: int) -> None:
+    """Refuse more pixels than are decoded in one piece, before one of them is decoded."""
     n_pixels = header.stored_width_px * header.stored_height_px
-    if n_pixels > MAX_PIXELS:
+    if n_pixels > max_pixels:
         raise RefusedError(
             found=f"an image of {header.width_px} x {header.height_px} pixels ({n_pixels / 1e6:.0f} megapixels)",
-            expected=f"at most {MAX_PIXELS / 1e6:.0f} megapixels in one piece",
+            expected=f"at most {max_pixels / 1e6:.0f} megapixels in one piece",
             action="cut it into fields or read it as a slide; if it is neither, remove it",
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,7 @@ import cv2
 import numpy as np
 
 from marrowscope.errors import ImageError
-from marrowscope.imaging import MAX_PIXELS, decode_image
-from marrowscope.imaging.jpeg import START as JPEG_START
-from marrowscope.imaging.jpeg import read_jpeg
-from marrowscope.imaging.refusals import CutShortError, RefusedError, cut_short, damaged
+from marrowscope.imaging import decode_image
 from marrowscope.slides.headers import read_header
 
 if TYPE_CHECKING:
@@ -69,7 +65,7 @@ class LargeImage:
     def _image(self) -> ImageArray:
         with self._lock:
             if self._pixels is None:
-                self._pixels = _decode(self.path)
+                self._pixels = decode_image(self.path.read_bytes(), str(self.path), max_pixels=MAX_PX)
             return self._pixels
 
 
@@ -82,26 +78,6 @@ def shrink(image: ImageArray, factor: int) -> ImageArray:
     whole = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else image
     size = whole.shape[1] // factor, whole.shape[0] // factor
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _decode(path: Path) -> ImageArray:
-    """Decode the whole file to RGB uint8 (h, w, 3), EXIF rotation applied."""
-    data, where, header = path.read_bytes(), str(path), read_header(path)
-    if header is None or header.width_px * header.height_px <= MAX_PIXELS:
-        return decode_image(data, where)
-    try:
-        if data.startswith(JPEG_START):  # libjpeg paints what is missing grey and says nothing
-            read_jpeg(data)
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-    except RefusedError as refusal:
-        raise refusal.at(where) from None
-    except (CutShortError, struct.error, IndexError):
-        raise cut_short(where, len(data)) from None
-    except (cv2.error, MemoryError) as error:
-        raise damaged("image or one larger than the memory").at(where) from error
-    if pixels is None:
-        raise damaged("image").at(where)
-    return np.asarray(pixels, dtype=np.uint8)
 
 
 def _refuse_beyond_decoder(path: Path, width_px: int, height_px: int) -> None:
