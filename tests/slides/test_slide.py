@@ -186,6 +186,36 @@ def test_an_image_beyond_the_decoder_is_refused_before_it_is_read(tmp_path: Path
         open_slide(path)
 
 
+def test_an_image_beyond_the_memory_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray(cv2.imencode(".png", picture(4, 4))[1].tobytes())
+    data[16:24] = (20_000).to_bytes(4, "big") + (30_000).to_bytes(4, "big")
+    path = tmp_path / "bomb.png"
+    path.write_bytes(data)
+    monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: 3_500_000_000)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("a bomb was decoded"))
+    with pytest.raises(
+        ImageError, match=r"bomb\.png: found 20000 x 30000 px, which take 3\.6 GB .* 3\.5 GB available; "
+    ):
+        open_slide(path).overview(64)
+
+
+@pytest.mark.parametrize(("channels", "kind", "of_pixel"), [(3, np.uint8, 6), (3, np.uint16, 12), (4, np.uint8, 32)])
+def test_the_memory_an_image_takes_depends_on_how_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, kind: type[np.generic], of_pixel: int
+) -> None:
+    path = tmp_path / "large.png"
+    assert cv2.imwrite(str(path), np.full((40, 50, channels), 9, dtype=kind))
+    monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000)
+    assert LargeImage(path).width_px == 50
+    monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000 - 1)
+    with pytest.raises(ImageError, match="found 50 x 40 px, which take"):
+        LargeImage(path).overview(1)
+    monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: None)
+    assert LargeImage(path).width_px == 50
+
+
 def test_what_is_no_slide_is_said_in_one_sentence(tmp_path: Path, pyramid: Path) -> None:
     cases = {
         "missing.svs": (None, "not found, expected a whole-slide image or a large image"),

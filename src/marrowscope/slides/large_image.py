@@ -10,15 +10,21 @@ import numpy as np
 
 from marrowscope.errors import ImageError
 from marrowscope.imaging import decode_image
+from marrowscope.imaging import read_header as read_whole_header
+from marrowscope.machine import available_memory
 from marrowscope.slides.headers import read_header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from marrowscope.imaging import ImageHeader
     from marrowscope.records import ImageArray, Region
 
 MAX_PX, MAX_SIDE_PX = 1 << 30, 1 << 20
 """What OpenCV decodes at most: 1,073 megapixels, no side longer than 1,048,576 px."""
+
+_PLAIN_BYTES, _DEEP_BYTES, _CONVERTED_BYTES = 6, 12, 32
+"""Memory per pixel while an image is decoded, as measured: 8 bits; 16 bits; with opacity or as a compressed TIFF."""
 
 
 class LargeImage:
@@ -65,7 +71,7 @@ class LargeImage:
     def _image(self) -> ImageArray:
         with self._lock:
             if self._pixels is None:
-                self._pixels = decode_image(self.path.read_bytes(), str(self.path), max_pixels=MAX_PX)
+                self._pixels = _decode(self.path)
             return self._pixels
 
 
@@ -78,6 +84,28 @@ def shrink(image: ImageArray, factor: int) -> ImageArray:
     whole = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) if below or right else image
     size = whole.shape[1] // factor, whole.shape[0] // factor
     return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _decode(path: Path) -> ImageArray:
+    """Decode the whole file to RGB uint8 (h, w, 3), upright, where there is memory for it."""
+    data, where = path.read_bytes(), str(path)
+    _refuse_beyond_memory(where, read_whole_header(data, where, max_pixels=MAX_PX))
+    return decode_image(data, where, max_pixels=MAX_PX)
+
+
+def _refuse_beyond_memory(where: str, header: ImageHeader) -> None:
+    """Refuse what would take the memory of all else that runs: a small file may promise any size."""
+    bytes_per_px = _DEEP_BYTES if header.bits > 8 else _PLAIN_BYTES  # noqa: PLR2004 - bits
+    if header.has_alpha or header.packed:
+        bytes_per_px = _CONVERTED_BYTES
+    needed, found = bytes_per_px * header.width_px * header.height_px, available_memory()
+    if found is not None and needed > found:
+        message = (
+            f"{where}: found {header.width_px} x {header.height_px} px, which take {needed / 1e9:.1f} GB of memory "
+            f"while they are decoded, and {found / 1e9:.1f} GB available; save it as a pyramidal TIFF, which is read "
+            "in parts, or give the process more memory"
+        )
+        raise ImageError(message)
 
 
 def _refuse_beyond_decoder(path: Path, width_px: int, height_px: int) -> None:
