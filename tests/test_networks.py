@@ -134,3 +134,32 @@ def test_any_number_of_shapes_is_taken(backend: str, tmp_path: Path) -> None:
 def test_precisions_of_a_device_are_named(backend: str) -> None:
     assert set(capabilities(backend)) <= set(PRECISIONS)
     assert "f32" in capabilities(backend)
+
+
+def test_auto_takes_the_runtime_that_has_the_device(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("openvino", "onnxruntime"))
+    assert choose_backend("auto", "cuda") == choose_backend("auto", "CUDA") == "onnxruntime"
+    assert choose_backend("auto", "cpu") == choose_backend("auto", "GPU.0") == "openvino"
+    assert choose_backend("openvino", "cuda") == "openvino"  # named: it says itself what it has
+    assert capabilities("auto", "cuda") == ("f32", "int8")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ConfigError, match=r"device 'cuda': ONNX Runtime here has cpu; choose one"):
+        open_network(classifier, device="cuda")
+    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("openvino",))
+    with pytest.raises(DependencyError, match="pip install onnxruntime"):
+        choose_backend("auto", "cuda")
+
+
+def test_a_device_asked_for_by_name_is_not_replaced(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime built for a card, on a machine without a usable one: the session runs on the processor."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(classifier), providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+    with pytest.raises(ConfigError, match=r"device 'cuda': found that ONNX Runtime took CPU .* expected CUDA; check"):
+        open_network(classifier, "auto", "cuda")
+    assert open_network(classifier, "onnxruntime", "auto").device == "CPU"
+    assert open_network(classifier, "onnxruntime", "cpu").device == "CPU"

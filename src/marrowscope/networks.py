@@ -39,6 +39,8 @@ PRECISIONS = ("f32", "bf16", "f16", "int8")
 
 _ORT_QUIET = 3
 _ORT_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_ORT_ONLY = frozenset({"cuda"})
+"""Devices that ONNX Runtime alone has: who asks for one of them gets this runtime without naming it."""
 _ORT_PRECISIONS = ("f32", "int8")
 _OPENVINO_CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16", "int8": "INT8"}
 _MAX_SHAPES = 8
@@ -100,6 +102,12 @@ class OnnxRuntimeNetwork:
         # Without a usable card the runtime falls back to the processor and says so in its log alone.
         used = self._session.get_providers()[0]
         self.device = next(word for word, entry in _ORT_PROVIDERS.items() if entry == used).upper()
+        if device != "auto" and used != provider:
+            message = (
+                f"device {device!r}: found that ONNX Runtime took {self.device} in its place, expected {name.upper()}; "
+                "check the card, its driver and its libraries, or choose auto"
+            )
+            raise ConfigError(message)
         self.precision = precision
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._input = self._session.get_inputs()[0].name
@@ -222,17 +230,17 @@ def open_network(
     threads: int | None = None,
     streams: int = 1,
 ) -> Network:
-    """Load an ONNX graph. ``auto`` is OpenVINO where it is installed, and its CPU.
+    """Load an ONNX graph. ``auto`` is OpenVINO where it is installed, and its CPU; ONNX Runtime for the device cuda.
 
     ``threads`` are shared by the ``streams``; None leaves their number to the runtime.
 
     Raises BundleError for a file that is no graph, ConfigError for a device or precision that is not there, and
-    DependencyError for a backend that is not installed.
+    DependencyError for a backend that is not installed. A device asked for by name is never replaced by another.
     """
     if not path.is_file():
         message = f"{path}: no such file, expected an ONNX graph; check the bundle"
         raise BundleError(message)
-    chosen = choose_backend(backend)
+    chosen = choose_backend(backend, device)
     if precision not in PRECISIONS:
         message = f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}"
         raise ConfigError(message)
@@ -249,9 +257,11 @@ def available_backends() -> tuple[str, ...]:
     return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
 
 
-def choose_backend(backend: str) -> str:
-    """Resolve ``auto`` to the preferred runtime, and check one that was named."""
+def choose_backend(backend: str, device: str = "auto") -> str:
+    """Resolve ``auto`` to the preferred runtime that has ``device``, and check one that was named."""
     available = available_backends()
+    if backend == "auto" and device.lower() in _ORT_ONLY:
+        backend = "onnxruntime"
     if backend == "auto" and available:
         return available[0]
     if backend not in (*BACKENDS, "auto"):
@@ -275,7 +285,7 @@ def available_devices(backend: str) -> tuple[str, ...]:
 
 def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
     """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantised graph besides."""
-    if choose_backend(backend) != "openvino":
+    if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
     core = importlib.import_module("openvino").Core()
     return _openvino_capabilities(core, "CPU" if device == "auto" else device.upper())
