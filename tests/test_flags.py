@@ -15,6 +15,7 @@ from marrowscope.bundle import load_bundle
 from marrowscope.config import validate_config
 from marrowscope.flags import (
     FIELD_FLAGS,
+    FIELD_SCALE_UM_PER_PX,
     PATIENT_FLAGS,
     FlagRules,
     StainReference,
@@ -27,6 +28,8 @@ from marrowscope.flags import (
 from marrowscope.flags.field import _quantile_of_the_chosen
 from marrowscope.imaging import write_image
 from marrowscope.predict import PredictConfig, predict
+from marrowscope.segment.config import SegmenterConfig
+from marrowscope.segment.letterbox import letterbox
 from marrowscope.simulate import draw_center, draw_patient_style, load_parameters, render_field
 from marrowscope.tables import FIELD_MEASURES
 from tests.bundles import make_bundle, make_spec
@@ -356,3 +359,14 @@ def test_the_quantile_of_an_image_is_numpys_to_the_bit(shape: tuple[int, int], o
     for share in (0.5, 0.9, 0.97, 0.9999, 1.0):
         expected = np.quantile(values[chosen], share)
         assert _quantile_of_the_chosen(values, chosen, share) == expected, share
+
+
+@pytest.mark.parametrize("um_per_px", [0.1, 0.137, 0.29])
+def test_a_field_that_was_shrunk_for_the_segmenter_measures_the_same(um_per_px: float) -> None:
+    rng = np.random.default_rng(1)
+    image = cv2.GaussianBlur(rng.integers(60, 256, (301, 407, 3), dtype=np.uint8), (0, 0), 3)
+    canvas, transform = letterbox(image, um_per_px, SegmenterConfig(um_per_px=FIELD_SCALE_UM_PER_PX))
+    shrunk = canvas[0, : transform.height_px, : transform.width_px]
+    np.testing.assert_equal(
+        measure_field(image, um_per_px, np.ascontiguousarray(shrunk)), measure_field(image, um_per_px)
+    )

@@ -26,7 +26,14 @@ from marrowscope.config import StageConfig, validate_config
 from marrowscope.crop import CropSpec, cut_crops
 from marrowscope.engine_rows import FieldRows, cell_row, failed_rows, field_row, nan_to_none
 from marrowscope.errors import ImageError, ScaleError
-from marrowscope.flags import FlagRules, StainReference, field_flags, measure_field, stain_distance
+from marrowscope.flags import (
+    FIELD_SCALE_UM_PER_PX,
+    FlagRules,
+    StainReference,
+    field_flags,
+    measure_field,
+    stain_distance,
+)
 from marrowscope.machine import available_cores
 from marrowscope.morphology import measure_cells
 from marrowscope.networks import capabilities, choose_backend
@@ -47,6 +54,7 @@ if TYPE_CHECKING:
     from marrowscope.cohort.inputs import InputImage
     from marrowscope.networks import Network
     from marrowscope.records import ImageArray
+    from marrowscope.segment.letterbox import Letterbox
 
 _SMALLER = 4
 _IMAGES_A_WORKER = 3
@@ -240,7 +248,7 @@ class CellEngine:
             reasons = [judgement.reason for judgement in judged]
             row = field_row(read, detections, reasons)
         with self.clock("field"):
-            measures = measure_field(image, scale)
+            measures = measure_field(image, scale, self._shrunk(canvas, transform, scale))
             row |= nan_to_none(measures | {"stain_distance": stain_distance(measures, self._stain)})
             row |= {"flags": field_flags(row, self.flag_rules)}
         kept = [index for index, reason in enumerate(reasons) if reason is None]
@@ -254,6 +262,12 @@ class CellEngine:
                     cells[index] |= nan_to_none(values)
         rows = FieldRows(row, cells, [found.n_parts for found in detections])
         return rows, [_Crop(crop, cells[index]) for index, crop in zip(kept, images, strict=True)]
+
+    def _shrunk(self, canvas: ImageArray, transform: Letterbox, um_per_px: float) -> ImageArray | None:
+        """Give what ``measure_field`` would shrink once more, where the segmenter sees the field at the same scale."""
+        if self._segmenter.config.um_per_px != FIELD_SCALE_UM_PER_PX or um_per_px >= FIELD_SCALE_UM_PER_PX:
+            return None
+        return np.ascontiguousarray(canvas[0, : transform.height_px, : transform.width_px])
 
     def _classify(self, crops: Sequence[_Crop]) -> int:
         """Fill the rows of ``crops``; gives how many. The batch is run full, with blank crops at its end.

@@ -49,16 +49,17 @@ _MEASURED = ("sharpness", "background", "clipped", "od_red", "od_green", "od_blu
 Floats = NDArray[np.float32]
 
 
-def measure_field(image: ImageArray, um_per_px: float) -> dict[str, float]:
+def measure_field(image: ImageArray, um_per_px: float, shrunk: ImageArray | None = None) -> dict[str, float]:
     """Measure an RGB uint8 image (h, w, 3); gives FIELD_MEASURES without the distance, NaN where not measurable.
 
     An image without contrast has a background and a clipped share alone; an image without pixels has nothing.
+    ``shrunk`` is the image at SCALE_UM_PER_PX, shrunk with an area filter, from whoever has it already.
     """
     values = dict.fromkeys(_MEASURED, float("nan"))
     if image.size == 0:
         return values
     values["clipped"] = _clipped_share(image)
-    small, scale = _at_fixed_scale(image, um_per_px)
+    small, scale = _at_fixed_scale(image, um_per_px) if shrunk is None else (shrunk, SCALE_UM_PER_PX)
     white = _white(small)
     values["background"] = float(white.mean()) / 255
     if white.max() < _MIN_WHITE:
