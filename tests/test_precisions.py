@@ -103,6 +103,20 @@ def test_a_gate_measured_with_another_runtime_does_not_count() -> None:
     assert why_not("int8", {"int8": INT8}, QUANTISED, capabilities=("int8",), backend="openvino") == ""
 
 
+def test_a_gate_measured_on_another_device_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates, here = {"bf16": BF16}, ("f32", "bf16")
+    reason = why_not("bf16", gates, QUANTISED, capabilities=here, backend="openvino", device="gpu.0")
+    assert reason == "its accuracy was measured on CPU"
+    for device in ("auto", "cpu", "CPU", None):
+        assert choose_precision(gates, QUANTISED, capabilities=here, backend="openvino", device=device) == "bf16"
+    assert choose_precision(gates, QUANTISED, capabilities=here, backend="openvino", device="GPU") == "f32"
+    card = {"int8": make_gate("int8", backend="onnxruntime", device="CUDA")}
+    for devices, expected in ((("CPU", "CUDA"), "int8"), (("CPU",), "f32")):
+        monkeypatch.setattr("marrowscope.networks.available_devices", lambda _, devices=devices: devices)
+        chosen = choose_precision(card, QUANTISED, capabilities=("int8",), backend="onnxruntime", device="auto")
+        assert chosen == expected
+
+
 def test_a_failed_gate_says_by_how_much() -> None:
     reason = why_not("bf16", {"bf16": BF16_FAILED}, FILES, capabilities=("bf16",))
     assert "gate FAILED on 100 cells of 3 patients" in reason
@@ -144,6 +158,7 @@ def test_a_bundle_with_a_quantised_graph_and_gates_round_trips(tmp_path: Path) -
     assert "classifier-0-int8.onnx" in written.spec.files
     assert read.resolve_precision("auto", ("f32", "bf16", "int8")) == "bf16"
     assert read.resolve_precision("auto", ("f32", "bf16", "int8"), backend="onnxruntime") == "f32"
+    assert read.resolve_precision("auto", ("f32", "bf16"), backend="openvino", device="GPU") == "f32"
     assert read.resolve_precision("int8", ("f32", "int8")) == "int8"  # asked for: needs no gate
 
 

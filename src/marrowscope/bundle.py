@@ -135,15 +135,19 @@ class Bundle:
         paths = [self.folder / self._graph(name, precision) for name in self.classifier_files]
         return [open_network(path, backend, device, precision, threads=threads, streams=streams) for path in paths]
 
-    def resolve_precision(self, wanted: str, capabilities: Collection[str], *, backend: str | None = None) -> str:
+    def resolve_precision(
+        self, wanted: str, capabilities: Collection[str], *, backend: str | None = None, device: str | None = None
+    ) -> str:
         """Give the precision to compute in: ``auto`` is the fastest whose accuracy gate was passed, else f32.
 
-        ``capabilities`` are those of the device (``networks.capabilities``), ``backend`` the runtime that is used: a
-        gate measured with another one does not count. A precision that was asked for needs no gate; one that the device
-        or the bundle does not have raises ConfigError.
+        ``capabilities`` are those of the device (``networks.capabilities``), ``backend`` the runtime that is used and
+        ``device`` what it is asked for, ``auto`` too: a gate measured with another one does not count. A precision
+        that was asked for needs no gate; one that the device or the bundle does not have raises ConfigError.
         """
         if wanted == "auto":
-            return choose_precision(self.spec.precisions, self.spec.files, capabilities=capabilities, backend=backend)
+            return choose_precision(
+                self.spec.precisions, self.spec.files, capabilities=capabilities, backend=backend, device=device
+            )
         check_precision(wanted, self.spec.files, capabilities)
         return wanted
 

@@ -83,7 +83,7 @@ class OnnxRuntimeNetwork:
         import onnxruntime  # noqa: PLC0415 - a runtime is imported when it is used, and only then
 
         available = onnxruntime.get_available_providers()
-        name = ("cuda" if _ORT_PROVIDERS["cuda"] in available else "cpu") if device == "auto" else device.lower()
+        name = resolve_device(self.backend, device).lower()
         provider = _ORT_PROVIDERS.get(name)
         if provider not in available:
             known = [word for word, entry in _ORT_PROVIDERS.items() if entry in available]
@@ -135,7 +135,7 @@ class OpenVinoNetwork:
         # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
         openvino.Type.f32.to_dtype()
         self._core = openvino.Core()
-        name = "CPU" if device == "auto" else device.upper()
+        name = resolve_device(self.backend, device)
         if name.split(".")[0] not in {entry.split(".")[0] for entry in self._core.available_devices}:
             here = ", ".join(self._core.available_devices)
             message = f"device {device!r}: OpenVINO here has {here}; choose one or auto"
@@ -283,12 +283,22 @@ def available_devices(backend: str) -> tuple[str, ...]:
     return tuple(name.upper() for name, provider in _ORT_PROVIDERS.items() if provider in providers)
 
 
+def resolve_device(backend: str, device: str = "auto") -> str:
+    """Name the device that an installed runtime is asked to use, as ``Network.device`` does.
+
+    ``auto`` is the processor with OpenVINO, and with ONNX Runtime a card where it is built for one.
+    """
+    if device != "auto":
+        return device.upper()
+    return "CUDA" if backend == "onnxruntime" and "CUDA" in available_devices(backend) else "CPU"
+
+
 def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
     """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantised graph besides."""
     if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
     core = importlib.import_module("openvino").Core()
-    return _openvino_capabilities(core, "CPU" if device == "auto" else device.upper())
+    return _openvino_capabilities(core, resolve_device("openvino", device))
 
 
 def _openvino_capabilities(core: Any, device: str) -> tuple[str, ...]:  # noqa: ANN401 - openvino is untyped here

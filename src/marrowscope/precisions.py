@@ -2,7 +2,8 @@
 
 A precision below float32 is used unasked only where its gate in the bundle was passed: on annotated patients, in every
 center, CBLC weighted F1 and the mean error of the CBLC ratio stay within 0.002 of float32. A gate holds for the
-networks and, for int8, the runtime it was measured with: another graph under the same name has not passed it.
+networks, the runtime and the device it was measured with: another graph under the same name has not passed it, and the
+same graph on another device rounds otherwise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import ConfigDict, Field, model_validator
 from marrowscope.config import StageConfig
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
-from marrowscope.networks import PRECISIONS
+from marrowscope.networks import PRECISIONS, resolve_device
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -117,10 +118,12 @@ def why_not(
     *,
     capabilities: Collection[str],
     backend: str | None = None,
+    device: str | None = None,
 ) -> str:
     """Say why ``precision`` is not used unasked; nothing where it may be.
 
     ``files`` are the bundle's, path to SHA-256; ``capabilities`` the precisions that the device has instructions for.
+    ``backend`` and ``device`` (as asked for, ``auto`` too) are those that will be used; None is not compared.
     """
     gate = gates.get(precision)
     reason = ""
@@ -136,6 +139,8 @@ def why_not(
         reason = "its accuracy was measured with other networks"
     elif backend is not None and backend != gate.backend:
         reason = f"its accuracy was measured with {gate.backend}"
+    elif device is not None and resolve_device(gate.backend, device) != gate.device:
+        reason = f"its accuracy was measured on {gate.device}"
     elif not gate.passed:
         reason = f"its accuracy gate {gate.sentence()}"
     return reason
@@ -147,10 +152,11 @@ def choose_precision(
     *,
     capabilities: Collection[str],
     backend: str | None = None,
+    device: str | None = None,
 ) -> str:
-    """Give the fastest precision that may be used unasked; f32 where none of the others may."""
+    """Give the fastest precision that may be used unasked, f32 where none of the others may; see ``why_not``."""
     for name in FASTEST_FIRST:
-        if not why_not(name, gates, files, capabilities=capabilities, backend=backend):
+        if not why_not(name, gates, files, capabilities=capabilities, backend=backend, device=device):
             return name
     return FULL
 
