@@ -364,7 +364,8 @@ def test_the_quantile_of_an_image_is_numpys_to_the_bit(shape: tuple[int, int], o
 @pytest.mark.parametrize("um_per_px", [0.1, 0.137, 0.29])
 def test_a_field_that_was_shrunk_for_the_segmenter_measures_the_same(um_per_px: float) -> None:
     rng = np.random.default_rng(1)
-    image = cv2.GaussianBlur(rng.integers(60, 256, (301, 407, 3), dtype=np.uint8), (0, 0), 3)
+    noise = rng.integers(60, 256, (301, 407, 3), dtype=np.uint8)
+    image = np.asarray(cv2.GaussianBlur(noise, (0, 0), 3), dtype=np.uint8)
     canvas, transform = letterbox(image, um_per_px, SegmenterConfig(um_per_px=FIELD_SCALE_UM_PER_PX))
     shrunk = canvas[0, : transform.height_px, : transform.width_px]
     np.testing.assert_equal(
