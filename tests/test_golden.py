@@ -8,7 +8,7 @@ import pytest
 from marrowscope.bundle import Bundle, load_bundle, write_bundle
 from marrowscope.errors import BundleError
 from marrowscope.golden import check_golden
-from marrowscope.networks import BACKENDS, available_backends
+from marrowscope.networks import BACKENDS, OnnxRuntimeNetwork, available_backends
 from tests.bundles import make_bundle
 from tests.onnx_graphs import classifier_graph
 
@@ -47,6 +47,16 @@ def test_golden_fails_when_the_segmenter_is_exchanged(tmp_path: Path) -> None:
         assert not check_golden(
             _with_file(bundle, "segmenter/segmenter.onnx", other.read_bytes()), "onnxruntime"
         ).passed
+
+
+def test_golden_fails_where_the_way_of_a_prediction_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prediction runs bytes in a graph of one shape: floats in the open graph would prove nothing about it."""
+    bundle = make_bundle(tmp_path / "bundle")
+    as_it_is = OnnxRuntimeNetwork.run_images
+    monkeypatch.setattr(OnnxRuntimeNetwork, "run_images", lambda self, images: as_it_is(self, images // 2))
+    result = check_golden(bundle, "onnxruntime")
+    assert not result.passed
+    assert result.differences["probability"] > 0.01
 
 
 def test_another_number_of_members_is_no_pass(tmp_path: Path) -> None:

@@ -73,11 +73,9 @@ def make_golden(
     ``segmenter_input`` (1, 3, h, w) RGB from 0 to 1, sides a multiple of 32 (128 px are enough and small), with at
     least one cell; ``crops`` uint8 (n, s, s, 3). The networks should be ONNX Runtime's in float32.
     """
-    arrays: dict[str, NDArray[np.generic]] = {
-        "segmenter_input": np.round(segmenter_input * 255).astype(np.uint8),
-        "crops": crops,
-    }
-    arrays |= _run(segmenter, classifiers, arrays["segmenter_input"], crops)
+    pixels = np.round(segmenter_input * 255).astype(np.uint8)
+    arrays: dict[str, NDArray[np.generic]] = {"segmenter_input": pixels, "crops": crops}
+    arrays |= _run(segmenter, classifiers, pixels, crops)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -90,7 +88,8 @@ def check_golden(
     expected = _read(bundle)
     segmenter = bundle.open_segmenter(backend, device, precision, threads=threads)
     classifiers = bundle.open_classifiers(backend, device, precision, threads=threads)
-    found = _run(segmenter, classifiers, expected["segmenter_input"], expected["crops"])
+    pixels, crops = (expected[name].astype(np.uint8) for name in ("segmenter_input", "crops"))
+    found = _run(segmenter, classifiers, pixels, crops)
     same_grid = found["output0"].shape == expected["output0"].shape
     likely = expected["output0"][0, 4] >= _BOX_SCORE
     spread = float(expected["output1"].std()) or 1.0
@@ -108,13 +107,15 @@ def check_golden(
 def _run(
     segmenter: Network,
     classifiers: Sequence[Network],
-    segmenter_input: NDArray[np.generic],
-    crops: NDArray[np.generic],
+    segmenter_input: NDArray[np.uint8],
+    crops: NDArray[np.uint8],
 ) -> dict[str, NDArray[np.float32]]:
-    """Run both networks; the classifier's probabilities are stacked by member."""
-    batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
-    raw = segmenter.run({"images": segmenter_input.astype(np.float32) / np.float32(255)})
-    members = [member.run({"image": batch}) for member in classifiers]
+    """Run both networks as a prediction does, on bytes; the classifier's probabilities are stacked by member.
+
+    ``segmenter_input`` (1, 3, h, w), ``crops`` (n, s, s, 3).
+    """
+    raw = segmenter.run_images(segmenter_input.transpose(0, 2, 3, 1))
+    members = [member.run_images(crops) for member in classifiers]
     return raw | {name: np.stack([member[name] for member in members]) for name in CLASSIFIER_OUTPUTS}
 
 
