@@ -124,9 +124,12 @@ def choose(bundle: Bundle, backend: str) -> PrecisionChoice:
     reasons = {}
     for name in FASTEST_FIRST:
         gate = bundle.spec.precisions.get(name)
-        reason = why_not(name, bundle.spec.precisions, bundle.spec.files, capabilities=here, backend=backend)
+        reason = why_not(
+            name, bundle.spec.precisions, bundle.spec.files, capabilities=here, backend=backend, device="auto"
+        )
         reasons[name] = f"not unasked: {reason}" if reason or gate is None else gate.sentence()
-    return PrecisionChoice(bundle.resolve_precision("auto", here, backend=backend), here, reasons)
+    chosen = bundle.resolve_precision("auto", here, backend=backend, device="auto")
+    return PrecisionChoice(chosen, here, reasons)
 
 
 def _version(package: str) -> str | None:

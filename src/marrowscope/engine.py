@@ -119,8 +119,9 @@ class CellEngine:
             else None
         )
         self.n_workers = config.threads or available_cores()
-        backend = choose_backend(config.backend)
-        precision = bundle.resolve_precision(config.precision, capabilities(backend, config.device), backend=backend)
+        backend = choose_backend(config.backend, config.device)
+        here = capabilities(backend, config.device)
+        precision = bundle.resolve_precision(config.precision, here, backend=backend, device=config.device)
         options = (backend, config.device, precision)
         network = bundle.open_segmenter(*options, threads=self.n_workers, streams=self.n_workers)
         self._segmenter = Segmenter.from_bundle(bundle, network)
