@@ -1,5 +1,7 @@
 """Contours of masks whose outline is known exactly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import shapely
@@ -15,7 +17,10 @@ ONE = np.ones(1, dtype=np.float32)
 
 
 def trace_cell(
-    prototypes: NDArray[np.float32], coefficients: NDArray[np.float32], box: NDArray[np.float64], **settings: float
+    prototypes: NDArray[np.float32],
+    coefficients: NDArray[np.float32],
+    box: NDArray[np.float64],
+    **settings: Any,  # noqa: ANN401 - those of trace_cells, which has their types
 ) -> tuple[ContourArray, int] | None:
     """Trace a field of one cell: its contour and number of parts."""
     traced = trace_cells(prototypes, coefficients[None], box[None], **settings)
