@@ -370,3 +370,11 @@ def test_images_without_cells_do_not_pile_up_behind_a_few_crops(cohort: Path) ->
     next(stream)
     stream.close()
     assert taken < 30
+
+
+def test_an_engine_of_another_bundle_is_refused(cohort: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(demonstration_bundle())
+    engine = CellEngine(replace(bundle, spec_sha256="another"), CONFIG)
+    with pytest.raises(ConfigError, match="found an engine of another bundle"):
+        predict([cohort], bundle, tmp_path / "run", config=CONFIG, engine=engine)
+    assert list(tmp_path.iterdir()) == []

@@ -109,6 +109,7 @@ class CellEngine:
 
     def __init__(self, bundle: Bundle, config: PredictConfig) -> None:
         self._config = config
+        self.bundle_sha256 = bundle.spec_sha256
         self._vocabulary = bundle.vocabulary
         self._crop_spec = validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]")
         self._rules = validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]")

@@ -72,6 +72,7 @@ class EnginePool:
 
     def __init__(self, bundle: Bundle, config: PredictConfig, n_processes: int) -> None:
         self.n_workers = n_processes
+        self.bundle_sha256 = bundle.spec_sha256
         self.clock = StageClock()
         self.slides = SlideCache()  # stays empty: slides are not for several processes
         alone = config.model_copy(update={"threads": 1})

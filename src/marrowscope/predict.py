@@ -28,6 +28,7 @@ from marrowscope.config import config_hash
 from marrowscope.engine import CellEngine, PredictConfig, slide_config
 from marrowscope.engine_pool import EnginePool, open_engine
 from marrowscope.engine_rows import STATUS_FAILED
+from marrowscope.errors import ConfigError
 from marrowscope.field_source import FieldSource, refuse_missing_scale
 from marrowscope.imaging import sha256_bytes
 from marrowscope.quantify.model import open_quantification
@@ -105,6 +106,9 @@ def predict(
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = open_quantification(opened)
     refuse_run_folder(out, overwrite=overwrite)
+    if engine is not None and engine.bundle_sha256 != opened.spec_sha256:
+        message = f"found an engine of another bundle than {opened.folder}, expected one opened from it; open it again"
+        raise ConfigError(message)
     staging = staging_folder(out)
     with ExitStack() as stack:
         if engine is None:
