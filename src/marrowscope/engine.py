@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from marrowscope.segment.letterbox import Letterbox
 
 _SMALLER = 4
+"""The crops left over at the end run in batches smaller by this: two shapes are compiled, and few crops are blank."""
 _IMAGES_A_WORKER = 3
 """Images under way for each worker: one it works on, one it takes next, one more for an image that takes long."""
 
