@@ -9,12 +9,17 @@ left-out patients is judged by the crop of the predicted contour that matched it
 training cells' class shares; a cell without such a contour is wrong. Intervals of the paired difference (row minus
 reference) come from a bootstrap over patients, the same draws for both. They hold the choice of patients and not the
 noise of training: a row of one seed, marked so, says little about another seed. Per centre, Markdown.
+
+A row may also be a cross-fit (`marrowscope train classifier CROPS --folds folds.csv ...`, its crop set given here):
+each patient is then called by the one network that never saw it. With the folds of `marrowscope cohort folds --scheme
+center` that is leave-one-centre-out, with folds by patient it judges every patient of the crop set.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +30,13 @@ from numpy.typing import NDArray
 
 from marrowscope import metrics
 from marrowscope.aggregate import decode_calls
+from marrowscope.calibration import CROSSFIT_NAME, apply_temperature
+from marrowscope.held_out import OOF_NAME, fold_folder
+from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.dataset import CropSet, open_crop_set
 from marrowscope.train.export import load_classifier
+from marrowscope.train.model import HEADS
+from marrowscope.train.out_of_fold import read_priors
 from marrowscope.train.validation import predict_logits
 from marrowscope.uncertainty import bootstrap_difference
 from marrowscope.vocabulary import Vocabulary, load_vocabulary
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Rows = NDArray[np.int64]
+Reals = NDArray[np.float64]
 
 TWO_STAGES = """
 [[stages]]
@@ -139,8 +150,43 @@ class Judged:
         return sums["patient"].to_list(), error.to_numpy()
 
 
+def called_by_training(folder: Path, crop_set: CropSet, rows: Rows) -> dict[str, Reals]:
+    """Probabilities (n, k) by head that one trained network gives some crops."""
+    model, info, _ = load_classifier(folder / CLASSIFIER_NAME)
+    logits = predict_logits(model, crop_set, rows, info)
+    result = {}
+    for head, values in logits.items():
+        shifted = values.numpy().astype(np.float64) + np.array(info.decision_offset(head, 0.0))
+        shifted[:, ~np.array(info.trained(head))] = -np.inf
+        shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+        result[head] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result
+
+
+def called_out_of_fold(folder: Path, crop_set: CropSet, rows: Rows) -> dict[str, Reals]:
+    """Probabilities (n, k) by head of some crops, each by the network of the fold that left its patient out."""
+    wanted = crop_set.cells[rows].select("cell_id")
+    table = wanted.join(pl.read_parquet(folder / OOF_NAME), on="cell_id", how="left", maintain_order="left")
+    if table["fold"].null_count() or table.height != len(rows):
+        message = f"{folder}: not every crop stands once in {OOF_NAME}; give the crop set it was trained on"
+        raise SystemExit(message)
+    fold_of = table["fold"].to_numpy()
+    priors = {
+        int(fold): read_priors(fold_folder(folder, int(fold)) / CLASSIFIER_NAME)[1] for fold in np.unique(fold_of)
+    }
+    return {
+        head: apply_temperature(
+            table[f"logp_{head}"].to_numpy().astype(np.float64),
+            np.stack([priors[int(fold)][head].implied for fold in fold_of]),
+            np.stack([priors[int(fold)][head].wanted for fold in fold_of]),
+            1.0,
+        )
+        for head in HEADS
+    }
+
+
 def judge(training: Path, crop_set: CropSet, center: str, vocabulary: Vocabulary) -> Judged:
-    """Call the matched crops of a centre with a trained row."""
+    """Call the matched crops of a centre with a trained row, or with a cross-fit's networks."""
     cells = crop_set.cells.with_row_index("row").with_columns(
         pl.col("cell_id").str.replace(r"/(expert|predicted)$", "").alias("key")
     )
@@ -151,14 +197,8 @@ def judge(training: Path, crop_set: CropSet, center: str, vocabulary: Vocabulary
     found = np.flatnonzero(expert["crop"].is_not_null().to_numpy())
     rows = expert["crop"].drop_nulls().to_numpy().astype(np.int64)
 
-    model, info, _ = load_classifier(training / "classifier.safetensors")
-    logits = predict_logits(model, crop_set, rows, info)
-    p = {}
-    for head, values in logits.items():
-        shifted = values.numpy().astype(np.float64) + np.array(info.decision_offset(head, 0.0))
-        shifted[:, ~np.array(info.trained(head))] = -np.inf
-        shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-        p[head] = shifted / shifted.sum(axis=1, keepdims=True)
+    call = called_out_of_fold if (training / CROSSFIT_NAME).is_file() else called_by_training
+    p = call(training, crop_set, rows)
     calls = decode_calls(p["category"], p["cblc"][:, 1], p["countable"][:, 1], vocabulary)
 
     def spread(values: NDArray[np.integer] | NDArray[np.bool_]) -> Rows:
@@ -201,10 +241,15 @@ def compare(row: Sequence[Judged], reference: Sequence[Judged], n_resamples: int
     return result
 
 
+def shortened(recipe: str, length: float) -> str:
+    """Give the recipe with that share of every stage's epochs, at least one."""
+    return re.sub(r"epochs = (\d+)", lambda found: f"epochs = {max(1, round(int(found[1]) * length))}", recipe)
+
+
 def trainings_of(row: str, out: Path) -> list[Path]:
     """Finished folders of a row, one a seed."""
     folders = [out / row, *sorted(out.glob(f"{row}_s[0-9]*"))]
-    return [folder for folder in folders if (folder / "classifier.safetensors").is_file()]
+    return [folder for folder in folders if any((folder / name).is_file() for name in (CLASSIFIER_NAME, OOF_NAME))]
 
 
 def as_table(results: dict[str, dict[str, list[float]]], seeds: dict[str, int]) -> str:
@@ -229,6 +274,7 @@ def main() -> None:
     recipes = commands.add_parser("recipes")
     recipes.add_argument("--out", type=Path, required=True)
     recipes.add_argument("--epoch-crops", type=int, default=2560)
+    recipes.add_argument("--length", type=float, default=1.0, help="share of the 6 + 4 epochs, and of 10 of one stage")
     table = commands.add_parser("table")
     table.add_argument("crops", type=Path)
     table.add_argument("out", type=Path)
@@ -241,7 +287,7 @@ def main() -> None:
         given.out.mkdir(parents=True, exist_ok=True)
         for name, text in RECIPES.items():
             start = "" if "init" in text else 'init = "lite0"\n'
-            recipe = start + COMMON.format(epoch_crops=given.epoch_crops) + text
+            recipe = start + COMMON.format(epoch_crops=given.epoch_crops) + shortened(text, given.length)
             (given.out / f"{name}.toml").write_text(recipe, encoding="utf-8")
         return
     vocabulary = load_vocabulary()
