@@ -156,5 +156,19 @@ def test_a_crop_set_that_was_interrupted_does_not_look_complete(field: Field, tm
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare_crops(PATIENTS, [field], tmp_path / "crops", progress=interrupt)
+        prepare_crops(PATIENTS, [field], tmp_path / "crops", overwrite=True, progress=interrupt)
     assert not (tmp_path / "crops" / "prepare.json").exists()
+
+
+def test_a_finished_crop_set_is_replaced_only_when_asked_and_an_interrupted_one_always(
+    field: Field, tmp_path: Path
+) -> None:
+    prepare_crops(PATIENTS, [field], tmp_path / "crops")
+    before = (tmp_path / "crops" / "crops.npy").stat().st_mtime_ns
+    with pytest.raises(InputError, match=r"found a crop set, expected a new or empty folder; add --overwrite"):
+        prepare_crops(PATIENTS, [field], tmp_path / "crops")
+    assert (tmp_path / "crops" / "crops.npy").stat().st_mtime_ns == before
+    prepare_crops(PATIENTS, [field], tmp_path / "crops", overwrite=True)
+    (tmp_path / "crops" / "prepare.json").unlink()
+    prepare_crops(PATIENTS, [field], tmp_path / "crops")
+    assert (tmp_path / "crops" / "prepare.json").is_file()

@@ -12,6 +12,7 @@ from marrowscope.runs import (
     installed_versions,
     new_run_folder,
     read_manifest,
+    refuse_file,
     refuse_run_folder,
     staging_folder,
     write_manifest,
@@ -101,3 +102,12 @@ def test_a_run_that_fails_while_it_is_written_replaces_nothing(tmp_path: Path) -
     with pytest.raises(KeyboardInterrupt), new_run_folder(staging_folder(out), out):
         raise KeyboardInterrupt
     assert read_manifest(out) == manifest()
+
+
+def test_a_file_is_no_folder_to_write_to_nor_is_anything_below_it(tmp_path: Path) -> None:
+    refuse_file(tmp_path)
+    refuse_file(tmp_path / "new" / "deeper")
+    (tmp_path / "notes.txt").write_text("", encoding="utf-8")
+    for path in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "runs"):
+        with pytest.raises(RunError, match=r"notes\.txt: found a file, expected a folder to write to"):
+            refuse_file(path)

@@ -35,7 +35,7 @@ from marrowscope.fit import fit_classifier
 from marrowscope.fold_calibration import calibrate_folds
 from marrowscope.held_out import MISSED_NAME, OOF_NAME, fold_folder
 from marrowscope.imaging import sha256_file
-from marrowscope.runs import installed_versions
+from marrowscope.runs import installed_versions, refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
 from marrowscope.train.dataset import open_crop_set
 from marrowscope.train.out_of_fold import predict_table, read_priors
@@ -85,6 +85,7 @@ def fit_folds(
     ``on_progress`` hears the fold and where its training stands. Raises CohortError for folds that leak, ConfigError
     for a fold that is not there, RunError when ``out`` holds other folds or settings, or some and ``resume`` is off.
     """
+    refuse_file(out)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     assigned = read_folds(folds) if isinstance(folds, Path) else dict(folds)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
 from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
-from marrowscope.runs import installed_versions
+from marrowscope.runs import installed_versions, refuse_file
 from marrowscope.train.checkpoint import (
     CLASSIFIER_NAME,
     FIT_NAME,
@@ -76,6 +76,7 @@ def fit_classifier(
     patients is drawn for selection. Raises InputError for a crop set or split that cannot be used, RunError when
     ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
     """
+    refuse_file(out)
     if (out / FIT_NAME).exists() and not resume:
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)

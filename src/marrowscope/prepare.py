@@ -117,17 +117,18 @@ def prepare_crops(
     rules: QualityRules | None = None,
     spec: CropSpec | None = None,
     um_per_px: float | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedCrops:
     """Cut the crops of every annotated field and write the crop set to ``out``.
 
     Without a segmenter only expert crops are cut. ``um_per_px`` is the scale of fields that state none;
-    ``progress`` gets (steps done, steps in all). Raises InputError when no annotation holds a cell or two patients
-    have one name, ScaleError when a field has no scale.
+    ``progress`` gets (steps done, steps in all). Raises InputError when no annotation holds a cell, two patients have
+    one name, or ``out`` holds a finished crop set and ``overwrite`` is off; ScaleError when a field has no scale.
     """
     spec = spec or CropSpec()
     rules = rules or QualityRules()
-    _check_out(out)
+    check_crop_folder(out, overwrite=overwrite)
     annotated = [field for field in fields if field.annotated]
     if not any(field.annotations for field in annotated):
         message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
@@ -162,8 +163,11 @@ def prepare_crops(
     return prepared
 
 
-def _check_out(out: Path) -> None:
-    """Refuse a file and a cohort: a crop set inside a cohort would be taken for the cohort from then on."""
+def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
+    """Refuse a file, a cohort and, without ``overwrite``, a finished crop set, with an InputError.
+
+    A crop set inside a cohort would be taken for the cohort from then on; one that was interrupted is made anew.
+    """
     if out.exists() and not out.is_dir():
         message = f"{out}: found a file, expected a folder for the crop set; choose another"
         raise InputError(message)
@@ -171,6 +175,9 @@ def _check_out(out: Path) -> None:
         message = (
             f"{out}: found a cohort ({PATIENTS_NAME}), expected a folder of its own for the crop set; choose another"
         )
+        raise InputError(message)
+    if (out / SUMMARY_NAME).exists() and not overwrite:
+        message = f"{out}: found a crop set, expected a new or empty folder; add --overwrite or choose another folder"
         raise InputError(message)
 
 

@@ -91,6 +91,16 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
+def refuse_file(out: Path) -> None:
+    """Raise RunError when ``out``, where a folder is to be made, or something above it is a file."""
+    for path in (out, *out.parents):
+        if path.exists():
+            if not path.is_dir():
+                message = f"{path}: found a file, expected a folder to write to; choose another"
+                raise RunError(message)
+            return
+
+
 def refuse_run_folder(out: Path, *, overwrite: bool) -> None:
     """Raise RunError when ``out`` exists and may not be replaced.
 

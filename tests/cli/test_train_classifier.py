@@ -45,7 +45,8 @@ def test_a_training_without_any_epoch_is_refused() -> None:
 def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[Path], Path, Path | None]] = []
 
-    def fake(cohorts: list[Path], out: Path, *, segmenter: Path | None) -> None:
+    def fake(cohorts: list[Path], out: Path, *, segmenter: Path | None, overwrite: bool) -> None:
+        assert overwrite  # the crops of a training that never began, inside its own folder
         calls.append((cohorts, out, segmenter))
         out.mkdir(parents=True)
         (out / "prepare.json").write_text("{}", encoding="utf-8")

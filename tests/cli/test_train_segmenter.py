@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from marrowscope.cli.segmenters import segmenter_path
 from marrowscope.cli.train import _cohort_fields, _read_names
-from marrowscope.errors import CohortError, InputError
+from marrowscope.errors import CohortError, InputError, RunError
 
 
 def test_a_list_of_patients_has_one_name_a_line_and_names_may_hold_blanks(tmp_path: Path) -> None:
@@ -21,3 +22,28 @@ def test_a_cohort_that_would_lose_cells_is_refused_before_training(tmp_path: Pat
     (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
     with pytest.raises(CohortError, match="found 1 faults that would lose data"):
         _cohort_fields(f"{tmp_path}:4x3", None)
+
+
+def test_an_earlier_training_is_not_trained_over_unless_it_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from marrowscope.train.segmenter import check_segmenter_folder
+
+    check_segmenter_folder(tmp_path / "new", resume=False)
+    last = tmp_path / "training" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    with pytest.raises(RunError, match="found an earlier training, expected a new folder; add --resume"):
+        check_segmenter_folder(tmp_path, resume=False)
+    check_segmenter_folder(tmp_path, resume=True)
+
+
+def test_the_word_demo_stands_for_the_shipped_segmenter_unless_a_file_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = segmenter_path(Path("demo"))
+    assert shipped.name == "segmenter.onnx"
+    assert shipped.is_file()
+    assert segmenter_path(Path("own.onnx")) == Path("own.onnx")
+    Path("demo").touch()
+    assert segmenter_path(Path("demo")) == Path("demo")

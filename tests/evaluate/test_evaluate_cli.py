@@ -103,7 +103,7 @@ def test_tables_are_written_and_printed_per_center(
     names = {path.name for path in (tmp_path / "m").iterdir()}
     assert names == {"metrics.json", "metrics.md", "index.html", "figures", *TABLE_NAMES}
     text = (tmp_path / "m" / "metrics.md").read_text(encoding="utf-8")
-    assert "## B: 1 patients, 1 fields" in text
+    assert "## B: 1 patient, 1 field" in text
     assert "| detection recall | 0.750 [0.750, 0.750] *= |" in text
     ratios = pl.read_csv(tmp_path / "m" / "patients.csv")
     assert ratios["true_ratio"].to_list() == [0.25] * 3
@@ -142,6 +142,17 @@ def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
 ) -> None:
     assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
     assert "found no manifest.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left_behind", ["crossfit.json", "classifier.safetensors"])
+def test_a_training_is_refused_with_what_makes_a_bundle_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], left_behind: str
+) -> None:
+    (tmp_path / left_behind).touch()
+    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "found a training, expected a run or a bundle" in said
+    assert "marrowscope export" in said
 
 
 def test_run_of_another_vocabulary_is_refused() -> None:

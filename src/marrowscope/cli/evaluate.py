@@ -101,6 +101,7 @@ def evaluate(
     check_evaluation_folder(out, overwrite=overwrite)
     bundle = load_bundle(run_or_bundle) if (run_or_bundle / SPEC_NAME).is_file() else None
     if bundle is None:
+        _refuse_training(run_or_bundle)
         read_manifest(run_or_bundle)
         words = load_vocabulary(vocabulary)
     else:
@@ -133,6 +134,19 @@ def evaluate(
         typer.echo(f"{len(lost)} faults of the cohort lose data; see `marrowscope cohort check {cohort}`", err=True)
 
 
+def _refuse_training(folder: Path) -> None:
+    """Say what a folder of `train classifier` needs before it can be evaluated."""
+    from marrowscope.calibration import CROSSFIT_NAME
+    from marrowscope.errors import RunError
+
+    if (folder / CROSSFIT_NAME).is_file() or any(folder.glob("*.safetensors")):
+        message = (
+            f"{folder}: found a training, expected a run or a bundle; make one with `marrowscope export {folder} "
+            "--segmenter SEGMENTER --out BUNDLE` and evaluate that"
+        )
+        raise RunError(message)
+
+
 def _predict(bundle: Bundle, cohort: Path, run: Path, *, um_per_px: float | None, overwrite: bool, quiet: bool) -> None:
     """Predict the cohort with the bundle into ``run``."""
     from marrowscope.cli.progress import progress_bar
@@ -159,6 +173,7 @@ def _print_main_figures(evaluation: Evaluation) -> None:
 
     from marrowscope.cli.tables import new_table, print_table
     from marrowscope.evaluate import FEW_PATIENTS, MAIN_FIGURES
+    from marrowscope.evaluate.markdown import counted
 
     table = new_table("center", *(title for title, _ in MAIN_FIGURES), title="Evaluation: value, 95% interval, n")
     for scores in evaluation.centers:
@@ -172,7 +187,7 @@ def _print_main_figures(evaluation: Evaluation) -> None:
             low, high = figure.value.lower, figure.value.upper
             limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
             cells.append(f"{figure.value.estimate:.3f}{mark}\n{limits}\nn {figure.n}")
-        table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{_counted(scores.n_patients)}", *cells)))
+        table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{counted(scores.n_patients, 'patient')}", *cells)))
         table.add_section()
     print_table(table)
     marks = [mark for scores in evaluation.centers for _, name in MAIN_FIGURES for mark in scores.figure(name).marks]
@@ -222,10 +237,6 @@ _CALL_LINES = (
     ),
 )
 """Title, and words and name of each figure, printed under the table."""
-
-
-def _counted(n_patients: int) -> str:
-    return f"{n_patients} patient" if n_patients == 1 else f"{n_patients} patients"
 
 
 def _parse_grid(text: str | None) -> tuple[int, int]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+
 
 def export(
     trainings: Annotated[
@@ -14,7 +16,7 @@ def export(
         typer.Argument(metavar="TRAINING...", help="Folders of `train classifier`, one a member, or one cross-fit."),
     ],
     *,
-    segmenter: Annotated[Path, typer.Option(help="Graph of the segmenter (.onnx), its LICENSE beside it.")],
+    segmenter: Annotated[Path, typer.Option(help=f"{SEGMENTER_HELP}; its LICENSE stands beside it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle.")],
     crops: Annotated[
         Path | None,
@@ -42,7 +44,7 @@ def export(
     described = load_config(BundleDescription, description)
     bundle = export_bundle(
         trainings,
-        segmenter,
+        segmenter_path(segmenter),
         out,
         crops=crops,
         description=described,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+
 if TYPE_CHECKING:
     from marrowscope.records import Field, Patient
 
@@ -16,12 +18,13 @@ def prepare(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the crop set.")],
     *,
     segmenter: Annotated[
-        Path | None, typer.Option(help="Segmenter (.onnx); without it only expert crops are cut.")
+        Path | None, typer.Option(help=f"{SEGMENTER_HELP}; without it only expert crops are cut.")
     ] = None,
     um_per_px: Annotated[
         float | None, typer.Option(min=0.01, max=2.0, help="Micrometres per pixel of images that state none.")
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
 ) -> None:
     """Cut the training crops of annotated cohorts, from expert and from predicted contours.
 
@@ -31,10 +34,13 @@ def prepare(
     """
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
-    from marrowscope.prepare import prepare_crops
+    from marrowscope.prepare import check_crop_folder, prepare_crops
     from marrowscope.segment.segmenter import Segmenter
     from marrowscope.vocabulary import load_vocabulary
 
+    # Everything cheap is refused before the cohort's images are read.
+    check_crop_folder(out, overwrite=overwrite)
+    network = None if segmenter is None else Segmenter.from_onnx(segmenter_path(segmenter), backend=backend)
     vocabulary = load_vocabulary()
     patients: list[Patient] = []
     fields: list[Field] = []
@@ -48,12 +54,15 @@ def prepare(
             patients,
             fields,
             out,
-            segmenter=None if segmenter is None else Segmenter.from_onnx(segmenter, backend=backend),
+            segmenter=network,
             um_per_px=um_per_px,
+            overwrite=overwrite,
             progress=advance,
         )
     typer.echo(
         f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
         f"{prepared.n_missed}, unlabelled {prepared.n_unlabelled}, rejected by the quality rules {prepared.n_rejected}."
     )
+    if network is None:
+        typer.echo("No predicted crops, on which training selects its epochs; to cut them add --segmenter.", err=True)
     typer.echo(f"Crop set: {out}")

@@ -55,7 +55,12 @@ def segmenter(
     """
     from marrowscope.config import load_config
     from marrowscope.errors import ConfigError
-    from marrowscope.train.segmenter import TRAINING_DATA_FILE, SegmenterTrainingConfig, train_segmenter
+    from marrowscope.train.segmenter import (
+        TRAINING_DATA_FILE,
+        SegmenterTrainingConfig,
+        check_segmenter_folder,
+        train_segmenter,
+    )
     from marrowscope.train.segmenter_boxes import box_fields
     from marrowscope.train.segmenter_export import export_segmenter
 
@@ -74,6 +79,7 @@ def segmenter(
     if not cohorts and not boxes:
         message = "found neither a cohort nor --boxes, expected something to train on; name a cohort folder"
         raise ConfigError(message)
+    check_segmenter_folder(out, resume=resume)
     chosen = None if patients is None else _read_names(patients)
     fields: list[LabelledField] = []
     if not resume:

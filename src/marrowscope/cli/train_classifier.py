@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
+
 if TYPE_CHECKING:
     from marrowscope.crossfit import CrossFit
     from marrowscope.fit import FitResult
@@ -34,7 +36,7 @@ def classifier(
     fold: Annotated[int | None, typer.Option(min=0, help="Train this fold of --folds alone.")] = None,
     segmenter: Annotated[
         Path | None,
-        typer.Option(help="Segmenter (.onnx) that cuts a cohort's predicted crops; default: the demonstration's."),
+        typer.Option(help=f"{SEGMENTER_HELP}, which cuts a cohort's predicted crops; default: {DEMO}."),
     ] = None,
     epochs_stage1: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of expert contours.")] = None,
     epochs_stage2: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of predicted contours.")] = None,
@@ -54,15 +56,17 @@ def classifier(
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
     from marrowscope.config import load_config
+    from marrowscope.runs import refuse_file
     from marrowscope.train.config import ClassifierConfig
 
     _check_division(split, folds, fold)
+    refuse_file(out)
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
-        segmenter = _demonstration_segmenter()
-        typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter}", err=True)
+        segmenter = Path(DEMO)
+        typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter_path(segmenter)}", err=True)
     crops = _prepared(source, out, segmenter, resume=resume or fold is not None)
     with _ProgressLines(out) as lines:
         if folds is None:
@@ -172,7 +176,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
         raise RunError(message)
     crops = out / "crops"
     if not (resume and (crops / "prepare.json").is_file()):  # written last: it says that the crop set is complete
-        prepare([source], crops, segmenter=segmenter)
+        prepare([source], crops, segmenter=segmenter, overwrite=True)
     return crops
 
 
@@ -183,13 +187,6 @@ def _is_cohort(source: Path) -> bool:
 def _uses_predicted_crops(settings: ClassifierConfig) -> bool:
     """Say whether a stage that runs learns from predicted contours or selects on them."""
     return any("predicted" in (plan.train_on, plan.select_on) for plan in settings.stages if plan.epochs)
-
-
-def _demonstration_segmenter() -> Path:
-    from marrowscope.bundle import SEGMENTER_FILE
-    from marrowscope.demo import demonstration_bundle
-
-    return demonstration_bundle() / SEGMENTER_FILE
 
 
 def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa: ANN401  the model is imported late

@@ -30,6 +30,11 @@ MAIN_FIGURES = (
 """Title and name of what stands in the summary; the cell figures count misses as wrong."""
 
 
+def counted(n: int, noun: str) -> str:
+    """Give a number with its noun: 1 patient, 2 patients."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def as_markdown(evaluation: Evaluation) -> str:
     """Give the evaluation as tables to read."""
     linked = evaluation.linked
@@ -53,7 +58,10 @@ def as_markdown(evaluation: Evaluation) -> str:
         lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
     lines += _normal_blasts(evaluation)
     for scores in evaluation.centers:
-        lines += ["", f"## {_cell(scores.center)}: {scores.n_patients} patients, {scores.n_fields} fields"]
+        lines += [
+            "",
+            f"## {_cell(scores.center)}: {counted(scores.n_patients, 'patient')}, {counted(scores.n_fields, 'field')}",
+        ]
         lines += _figures(scores)
         lines += _calls(scores)
         lines += _classes(scores)

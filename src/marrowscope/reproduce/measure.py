@@ -59,7 +59,9 @@ def measure_rates(preset: Preset, machine: Machine) -> Rates:
         n_fields = len(cohort.fields)
         for _ in range(2):  # the first pass through a network allocates for every shape it meets
             started = time.perf_counter()
-            prepared = prepare_crops(cohort.patients, cohort.fields, folder / "crops", segmenter=segmenter)
+            prepared = prepare_crops(
+                cohort.patients, cohort.fields, folder / "crops", segmenter=segmenter, overwrite=True
+            )
             prepare_s = (time.perf_counter() - started) / n_fields
         images = collect_inputs([folder / "cohort"]).images
         engine = CellEngine(bundle, PredictConfig())

@@ -234,6 +234,7 @@ class _Study:
                 fields,
                 folder,
                 segmenter=Segmenter.from_onnx(segmenter),
+                overwrite=True,
                 progress=partial(self._advance, title),
             )
             counts = {name: getattr(prepared, f"n_{name}") for name in ("expert", "predicted", "missed", "rejected")}

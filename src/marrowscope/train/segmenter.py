@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from marrowscope.config import StageConfig, config_hash
-from marrowscope.errors import ConfigError, DependencyError
+from marrowscope.errors import ConfigError, DependencyError, RunError
+from marrowscope.runs import refuse_file
 from marrowscope.train.segmenter_data import LabelledField, PreparedWindows, prepare_windows
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "yolo11n-seg.yaml"
 TRAINING_DATA_FILE = "training-data.sha256"
+_LAST = "training/weights/last.pt"
 
 
 class SegmenterTrainingConfig(StageConfig):
@@ -72,11 +74,13 @@ def train_segmenter(
     """Train and give the path of ``out/segmenter.pt``; ``weights`` is a local .pt to start from.
 
     ``resume`` goes on from ``out/training/weights/last.pt`` where it exists; the windows are not written again.
-    ``progress`` gets one line for each epoch, with the time left.
+    ``progress`` gets one line for each epoch, with the time left. Raises RunError when ``out`` is a file, or holds a
+    training and ``resume`` is off.
     """
+    check_segmenter_folder(out, resume=resume)
     say = progress or (lambda _line: None)
     ultralytics = load_ultralytics(out)
-    last = out / "training" / "weights" / "last.pt"
+    last = out / _LAST
     windows_file = out / "windows" / "data.yaml"
     if weights is not None and not weights.is_file():
         message = f"{weights}: no such file, expected the .pt of an earlier segmenter training; check --weights"
@@ -101,6 +105,14 @@ def train_segmenter(
     shutil.copyfile(best if best.is_file() else last, target)
     say(f"best checkpoint: {target}")
     return target
+
+
+def check_segmenter_folder(out: Path, *, resume: bool) -> None:
+    """Raise RunError when ``out`` is a file, or holds a training and ``resume`` is off."""
+    refuse_file(out)
+    if (out / _LAST).is_file() and not resume:
+        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        raise RunError(message)
 
 
 def load_ultralytics(config_folder: Path) -> ModuleType:
