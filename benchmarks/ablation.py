@@ -192,6 +192,8 @@ def judge(training: Path, crop_set: CropSet, center: str, vocabulary: Vocabulary
     )
     cells = cells.filter(pl.col("center") == center)
     expert = cells.filter(pl.col("source") == "expert")
+    if "cut" in expert.columns:  # refused by the quality rules, found or not
+        expert = expert.filter(~pl.col("cut"))
     matched = cells.filter(pl.col("source") == "predicted").select("key", pl.col("row").alias("crop"))
     expert = expert.join(matched, on="key", how="left", maintain_order="left")
     found = np.flatnonzero(expert["crop"].is_not_null().to_numpy())
@@ -220,7 +222,10 @@ def judge(training: Path, crop_set: CropSet, center: str, vocabulary: Vocabulary
 
 
 def compare(row: Sequence[Judged], reference: Sequence[Judged], n_resamples: int) -> dict[str, list[float]]:
-    """Give each figure of a row with its difference from the reference and the limits: [row, difference, low, high]."""
+    """Give each figure of a row, its spread, and how it differs: [mean, deviation of seeds, difference, low, high].
+
+    The standard deviation over seeds is NaN for one seed; the reference itself has no difference.
+    """
 
     def mean_of(side: Sequence[Judged], name: str) -> Callable[[Rows], float]:
         if name != "ratio_mae":
@@ -232,12 +237,12 @@ def compare(row: Sequence[Judged], reference: Sequence[Judged], n_resamples: int
     for name in FIGURES:
         groups = row[0].ratio_errors()[0] if name == "ratio_mae" else row[0].patients
         a, b = mean_of(row, name), mean_of(reference, name)
-        own = a(np.arange(len(groups)))
-        if row is reference:
-            result[name] = [own]
-            continue
-        interval = bootstrap_difference(groups, a, groups, b, n_resamples=n_resamples)
-        result[name] = [own, interval.estimate, interval.lower, interval.upper]
+        everyone = np.arange(len(groups))
+        by_seed = [mean_of([judged], name)(everyone) for judged in row]
+        result[name] = [a(everyone), float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else float("nan")]
+        if row is not reference:
+            interval = bootstrap_difference(groups, a, groups, b, n_resamples=n_resamples)
+            result[name] += [interval.estimate, interval.lower, interval.upper]
     return result
 
 
@@ -253,15 +258,17 @@ def trainings_of(row: str, out: Path) -> list[Path]:
 
 
 def as_table(results: dict[str, dict[str, list[float]]], seeds: dict[str, int]) -> str:
-    """Write one centre's rows as Markdown; a difference whose interval excludes zero is bold."""
+    """Write one centre's rows as Markdown: ± a seed's deviation, bold a difference whose interval excludes zero."""
     lines = ["| row | seeds | " + " | ".join(FIGURES) + " |", "|---|---|" + "---|" * len(FIGURES)]
     for name, figures in results.items():
         texts = []
         for values in figures.values():
-            text = f"{values[0]:.3f}"
-            if len(values) > 1:
-                change = f"{values[1]:+.3f} [{values[2]:.3f}, {values[3]:.3f}]"
-                text += f" ({f'**{change}**' if values[2] > 0 or values[3] < 0 else change})"
+            value, deviation, *difference = values
+            text = f"{value:.3f}" + (f" ±{deviation:.3f}" if np.isfinite(deviation) else "")
+            if difference:
+                middle, low, high = difference
+                change = f"{middle:+.3f} [{low:.3f}, {high:.3f}]"
+                text += f" ({f'**{change}**' if low > 0 or high < 0 else change})"
             texts.append(text)
         lines.append(f"| {name} | {seeds[name]} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
@@ -308,7 +315,9 @@ def main() -> None:
             )
             print(as_table(everything[center], {row: len(seeds) for row, seeds in judged.items()}))
     if given.json:
-        print(json.dumps(everything, indent=2))
+        # JSON knows no NaN: the deviation of one seed is null there.
+        text = re.sub(r"\bNaN\b", "null", json.dumps(everything, indent=2))
+        print(text)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.train.config import ClassifierConfig
+    from marrowscope.vocabulary import Vocabulary
 
 FOLDS = {"p0": 0, "p1": 1, "p2": 2, "p3": 0, "p4": 1, "p5": None}
 
@@ -132,6 +133,15 @@ def test_the_temperatures_name_their_members_and_lower_the_loss_they_were_fitted
         assert min(losses, key=losses.__getitem__) == fitted.temperature or fitted.temperature == 1
 
 
+def _with_cut_cells(out: Path, copy: Path, vocabulary: Vocabulary) -> pl.DataFrame:
+    """Give the cells of a copy of a cross-fit in which one found and one missed cell are cut by an edge."""
+    shutil.copytree(out, copy)
+    for name in ("oof.parquet", "missed.parquet"):
+        table = pl.read_parquet(copy / name)
+        table.with_columns(pl.Series("cut", [row == 0 for row in range(table.height)])).write_parquet(copy / name)
+    return crossfit_cells(copy, None, 0.0, vocabulary)[0]
+
+
 def test_cells_held_out_are_called_as_the_exported_graphs_will_call_them(root: Path) -> None:
     out, vocabulary = root / "out", load_vocabulary()
     calibration = Calibration.model_validate_json((out / "calibration.json").read_text(encoding="utf-8"))
@@ -148,6 +158,7 @@ def test_cells_held_out_are_called_as_the_exported_graphs_will_call_them(root: P
     }
     missed = cells.filter(pl.col("called_category").is_null())
     assert missed.select("patient_id", "code", "counted").rows() == [("p0", "N", False), ("p0", "L", False)]
+    assert _with_cut_cells(out, out.parent / "cut", vocabulary).height == cells.height - 2
     part = oof.filter(pl.col("fold") == 1)
     _, priors = read_priors(out / "fold-1" / "classifier.safetensors", 0.0)
     heads = {

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
 
 pytest.importorskip("torch")
@@ -18,7 +20,7 @@ from safetensors import safe_open
 
 from marrowscope.cohort.folds import read_split, write_split
 from marrowscope.config import validate_config
-from marrowscope.errors import CohortError, ConfigError, RunError
+from marrowscope.errors import CohortError, ConfigError, RunError, TrainingError
 from marrowscope.fit import fit_classifier
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.config import ClassifierConfig
@@ -163,6 +165,39 @@ def test_other_settings_are_not_resumed(crops_dir: Path, tmp_path: Path) -> None
         fit_classifier(crops_dir, tmp_path / "out", tiny_config(tau=0.5), resume=True)
     assert "result" in json.loads((tmp_path / "out" / "fit.json").read_text(encoding="utf-8"))
     assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_a_finished_training_is_given_again_and_keeps_what_it_was_made_with(crops_dir: Path, tmp_path: Path) -> None:
+    first = fit_classifier(crops_dir, tmp_path / "out", tiny_config())
+    path = tmp_path / "out" / "fit.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["versions"]["torch"] = "0.1"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    again = fit_classifier(crops_dir, tmp_path / "out", tiny_config(), resume=True)
+    assert again == first
+    assert json.loads(path.read_text(encoding="utf-8")) == record
+
+    (tmp_path / "out" / "classifier.safetensors").unlink()  # not whole: it goes on, here with another torch
+    assert fit_classifier(crops_dir, tmp_path / "out", tiny_config(), resume=True) == first
+    resumed = json.loads(path.read_text(encoding="utf-8"))
+    assert resumed["versions"]["torch"] == "0.1"
+    assert [entry["versions"]["torch"] for entry in resumed["resumed"]] == [metadata.version("torch")]
+
+
+def test_a_side_without_crops_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    crops = write_crop_set(tmp_path / "crops")
+    cells = pl.read_parquet(crops / "cells.parquet")
+    cells.with_columns(pl.lit("expert").alias("source")).write_parquet(crops / "cells.parquet")
+    stage = {"name": "yolo-to-yolo", "train_on": "predicted", "select_on": "expert", "epochs": 1, "learning_rate": 1e-3}
+    with pytest.raises(TrainingError, match=r"yolo-to-yolo: found no labelled crop of source 'predicted' among the tr"):
+        fit_classifier(crops, tmp_path / "out", tiny_config(stages=(stage,)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused(crops_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="device: found cuda, but torch finds no CUDA device here; use cpu or auto"):
+        fit_classifier(crops_dir, tmp_path / "out", tiny_config(device="cuda"))
 
 
 def test_a_crop_larger_than_the_stored_one_is_refused(crops_dir: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, 
     assert cells["diagnosis"].unique().to_list() == ["AML"]
     assert cells["cell_id"].n_unique() == 5
     missed = pl.read_parquet(prepared.folder / "missed.parquet")
-    assert missed.rows() == [("P1/a", 4, "V")]
+    assert missed.rows() == [("P1/a", 4, "V", False)]
 
     crops = np.load(prepared.folder / "crops.npy")
     masks = np.load(prepared.folder / "masks.npy")
@@ -172,3 +172,23 @@ def test_a_finished_crop_set_is_replaced_only_when_asked_and_an_interrupted_one_
     (tmp_path / "crops" / "prepare.json").unlink()
     prepare_crops(PATIENTS, [field], tmp_path / "crops")
     assert (tmp_path / "crops" / "prepare.json").is_file()
+
+
+def test_cells_that_the_edge_cuts_are_marked_whether_found_or_missed(field: Field, tmp_path: Path) -> None:
+    cut = (Annotation("N", circle(39.5, 100, 40), 0), Annotation("N5", circle(380, 100, 40), 1))
+    whole = (Annotation("L", circle(200, 150, 40), 2), Annotation("L", circle(45, 250, 40), 3))
+    segmenter = FixedSegmenter([circle(44, 100, 40), circle(200, 150, 40)])
+    prepared = prepare_crops(
+        PATIENTS,
+        [replace(field, annotations=cut + whole)],
+        tmp_path / "crops",
+        segmenter=segmenter,  # type: ignore[arg-type]
+    )
+    cells = pl.read_parquet(prepared.folder / "cells.parquet")
+    assert cells.select("source", "expert_code", "cut").rows() == [
+        ("expert", "N", True), ("expert", "N5", True), ("expert", "L", False), ("expert", "L", False),
+        ("predicted", "N", True), ("predicted", "L", False),
+    ]  # fmt: skip
+    missed = pl.read_parquet(prepared.folder / "missed.parquet")
+    assert missed.select("shape_index", "cut").rows() == [(1, True), (3, False)]
+    assert prepared.n_missed_cut == 1

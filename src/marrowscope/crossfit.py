@@ -197,7 +197,8 @@ def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | Non
     patient_of = crop_set.cells.select("field_id", "patient_id").unique("field_id")
     inside = [patient for patient, fold in assigned.items() if fold is not None]
     missed = pl.read_parquet(path).join(patient_of, on="field_id").filter(pl.col("patient_id").is_in(inside))
-    missed.select("patient_id", "field_id", "expert_code").sort("field_id").write_parquet(out / MISSED_NAME)
+    columns = [name for name in ("patient_id", "field_id", "expert_code", "cut") if name in missed.columns]
+    missed.select(columns).sort("field_id").write_parquet(out / MISSED_NAME)
 
 
 def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibration:

@@ -31,7 +31,7 @@ from marrowscope.train.checkpoint import (
     load_tensors,
 )
 from marrowscope.train.dataset import CropSet, class_priors, open_crop_set
-from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, describe_machine, fit_stage
+from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.targets import standardise
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
+    from marrowscope.train.dataset import IntArray
     from marrowscope.vocabulary import Vocabulary
 
 
@@ -80,12 +81,16 @@ def fit_classifier(
     if (out / FIT_NAME).exists() and not resume:
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
+    machine = describe_machine(config)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
     check_split(crop_set.cells, roles)
     _check_crop_size(crop_set, config)
     _check_parts(crop_set, config)
+    plans = [plan for plan in config.stages if plan.epochs]
+    for plan in plans:
+        check_rows(plan, *_rows(crop_set, roles, plan))
     data_sha256 = {
         name: sha256_file(crops / name)
         for name in ("crops.npy", "masks.npy", "cells.parquet")
@@ -102,15 +107,19 @@ def fit_classifier(
         "split_sha256": sha256_file(new_split),
         "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
         "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
-        "machine": describe_machine(config),
+        "machine": machine,
     }
     fingerprint = _fingerprint(record)
     try:
-        _check_earlier(out / FIT_NAME, fingerprint)
+        earlier = _earlier_record(out / FIT_NAME, fingerprint)
     except RunError:
         new_split.unlink()
         raise
     new_split.replace(out / SPLIT_NAME)
+    if earlier is not None:
+        if (finished := _finished(out, earlier)) is not None:
+            return finished
+        record |= _origin(earlier, record)
     _write_json(out / FIT_NAME, record)
 
     model = new_classifier(
@@ -122,7 +131,6 @@ def fit_classifier(
         norm=config.norm,
     )
     counts: dict[str, dict[str, int]] = {}
-    plans = [plan for plan in config.stages if plan.epochs]
     best_path, info = out / CLASSIFIER_NAME, None
     for number, plan in enumerate(plans, start=1):
         folder = out / f"{number}-{plan.name}"
@@ -170,8 +178,7 @@ def _stage_inputs(
     fingerprint: str,
 ) -> StageInputs:
     """Choose the stage's crops on both sides and say what its weights will be."""
-    train, validation = ({name for name, given in roles.items() if given == role} for role in ("train", "validation"))
-    training_rows = crop_set.rows(train, plan.train_on)
+    training_rows, validation_rows = _rows(crop_set, roles, plan)
     labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
     priors = class_priors(crop_set.labels, training_rows, len(crop_set.categories))
     corrections = correct_all(labels, {head: len(prior) for head, prior in priors.items()}, config)
@@ -193,7 +200,13 @@ def _stage_inputs(
         segmenter_sha256=crop_set.summary.get("segmenter_sha256"),
         initial_sha256=start.sha256,
     )
-    return StageInputs(crop_set, training_rows, crop_set.rows(validation, plan.select_on), info, fingerprint)
+    return StageInputs(crop_set, training_rows, validation_rows, info, fingerprint)
+
+
+def _rows(crop_set: CropSet, roles: Mapping[str, Role], plan: StagePlan) -> tuple[IntArray, IntArray]:
+    """Choose the crops a stage learns from, and those it selects on."""
+    train, validation = ({name for name, given in roles.items() if given == role} for role in ("train", "validation"))
+    return crop_set.rows(train, plan.train_on), crop_set.rows(validation, plan.select_on)
 
 
 def _count(crop_set: CropSet, inputs: StageInputs) -> dict[str, int]:
@@ -231,20 +244,52 @@ def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
     raise InputError(message)
 
 
-def _check_earlier(path: Path, fingerprint: str) -> None:
-    """Refuse to go on with other crops or settings before the earlier training's record is replaced."""
+def _earlier_record(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Give the earlier training's record; refuse other crops or settings before it is replaced."""
     if not path.is_file():
-        return
+        return None
     try:
-        earlier = _fingerprint(json.loads(path.read_text(encoding="utf-8")))
+        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = _fingerprint(earlier)
     except (ValueError, KeyError, TypeError):
-        return  # a record that cannot be read is no loss; the checkpoints have their own fingerprint
-    if earlier != fingerprint:
+        return None  # a record that cannot be read is no loss; the checkpoints have their own fingerprint
+    if found != fingerprint:
         message = (
             f"{path.parent}: found a training made from other crops, another split or other settings than the ones "
             "given, expected equal ones; resume with the first call's arguments or choose another --out"
         )
         raise RunError(message)
+    return earlier
+
+
+def _origin(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, object]:
+    """Keep the versions and machine a training began with; others that it goes on with are listed beside them."""
+    kept = {name: earlier.get(name, record[name]) for name in ("versions", "machine")}
+    resumed = list(earlier.get("resumed", []))
+    now = {name: record[name] for name in kept}
+    if now != (resumed[-1] if resumed else kept):
+        resumed.append(now)
+    return {**kept, "resumed": resumed} if resumed else {**kept}
+
+
+def _finished(out: Path, earlier: Mapping[str, Any]) -> FitResult | None:
+    """Give the result of a training that is done and whose weights are those it wrote."""
+    final = out / CLASSIFIER_NAME
+    if "result" not in earlier or not final.is_file():
+        return None
+    result = _result(final)
+    return result if result.weights_sha256 == earlier["result"]["weights_sha256"] else None
+
+
+def _result(final: Path) -> FitResult:
+    """Read the weights' hash, the epoch they come from and what they say of themselves."""
+    tensors, meta = load_tensors(final)
+    return FitResult(
+        final,
+        hash_weights(tensors),
+        EpochRow.model_validate(meta["epoch"]),
+        ClassifierInfo.model_validate(meta["info"]),
+    )
 
 
 def _fingerprint(record: Mapping[str, Any]) -> str:
@@ -260,13 +305,7 @@ def _finish(out: Path, best_path: Path, record: dict[str, object]) -> FitResult:
     temporary = final.with_name(final.name + ".part")
     shutil.copyfile(best_path, temporary)
     temporary.replace(final)
-    tensors, meta = load_tensors(final)
-    result = FitResult(
-        final,
-        hash_weights(tensors),
-        EpochRow.model_validate(meta["epoch"]),
-        ClassifierInfo.model_validate(meta["info"]),
-    )
+    result = _result(final)
     summary = {
         "weights_sha256": result.weights_sha256,
         "best_epoch": result.best.model_dump(mode="json"),

@@ -386,3 +386,9 @@ def _largest_ring(geometry: shapely.Geometry) -> ContourArray | None:
     if largest.area <= 0:
         return None
     return np.asarray(largest.exterior.coords, dtype=np.float64)[:-1]
+
+
+def is_cut(contour_xy: ContourArray, width_px: int, height_px: int, margin_px: float = 1.0) -> bool:
+    """Say whether an edge cuts a cell: its contour comes within ``margin_px`` of the outermost pixel centres."""
+    low, high = contour_xy.min(axis=0), contour_xy.max(axis=0)
+    return bool(low.min() <= margin_px or high[0] >= width_px - 1 - margin_px or high[1] >= height_px - 1 - margin_px)

@@ -51,9 +51,10 @@ def crossfit_cells(
 
     Probabilities are those the exported graphs give: temperatures of ``calibration``, class shares of ``decision_tau``.
     A member alone stands for the ensemble, whose error is a little smaller. Cells that no contour matched stand in
-    ``missed.parquet`` of the folder; without that file every cell counts as found.
+    ``missed.parquet`` of the folder; without that file every cell counts as found. Cells that the image's edge cuts are
+    no cells of the count, found or missed.
     """
-    cells = pl.read_parquet(folder / OOF_NAME)
+    cells = _whole(pl.read_parquet(folder / OOF_NAME))
     labelled = cells.filter(pl.col("expert_code").is_not_null())
     temperatures = calibration.temperatures() if calibration else {}
     parts = [
@@ -68,7 +69,7 @@ def crossfit_cells(
     missed = folder / MISSED_NAME
     if missed.is_file():
         fold_of = dict(labelled.select("patient_id", "fold").unique().iter_rows())
-        table = pl.read_parquet(missed).filter(pl.col("patient_id").is_in(list(fold_of)))
+        table = _whole(pl.read_parquet(missed)).filter(pl.col("patient_id").is_in(list(fold_of)))
         parts.append(
             table.select(
                 "patient_id",
@@ -82,6 +83,11 @@ def crossfit_cells(
         )
     diagnosis_of: dict[str, str | None] = dict(labelled.select("patient_id", "diagnosis").unique().iter_rows())
     return pl.concat([part.cast(SCHEMA) for part in parts]), diagnosis_of  # type: ignore[arg-type]
+
+
+def _whole(cells: pl.DataFrame) -> pl.DataFrame:
+    """Leave out the cells an edge cuts; tables of an earlier version do not name them."""
+    return cells.filter(~pl.col("cut")) if "cut" in cells.columns else cells
 
 
 def _called(

@@ -57,6 +57,7 @@ CELLS_SCHEMA: dict[str, pl.DataType] = {
     "source": pl.String(),
     "expert_code": pl.String(),
     "match_iou": pl.Float64(),
+    "cut": pl.Boolean(),
     "um_per_px": pl.Float64(),
     "area_um2": pl.Float64(),
     "circularity": pl.Float64(),
@@ -66,6 +67,7 @@ MISSED_SCHEMA: dict[str, pl.DataType] = {
     "field_id": pl.String(),
     "shape_index": pl.Int64(),
     "expert_code": pl.String(),
+    "cut": pl.Boolean(),
 }
 FIELDS_SCHEMA: dict[str, pl.DataType] = {
     "field_id": pl.String(),
@@ -82,6 +84,7 @@ class _PlannedCrop:
     expert_code: str
     shape_index: int
     match_iou: float | None
+    cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +101,16 @@ class _FieldPlan:
 
 @dataclass(frozen=True, slots=True)
 class PreparedCrops:
-    """What ``prepare_crops`` made: the folder and its counts (they reconcile: expert = matched + missed)."""
+    """What ``prepare_crops`` made: the folder and its counts (they reconcile: expert = matched + missed).
+
+    ``n_missed_cut`` of the missed are cut by the image's edge, where the quality rules keep no contour.
+    """
 
     folder: Path
     n_expert: int
     n_predicted: int
     n_missed: int
+    n_missed_cut: int
     n_unlabelled: int
     n_rejected: int
 
@@ -156,6 +163,7 @@ def prepare_crops(
         n_expert=cells.height - n_predicted,
         n_predicted=n_predicted,
         n_missed=missed.height,
+        n_missed_cut=int(missed["cut"].sum()),
         n_unlabelled=sum(plan.n_unlabelled for plan in plans),
         n_rejected=sum(plan.n_rejected for plan in plans),
     )
@@ -197,8 +205,16 @@ def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
 
 def _plan_expert(field: Field, um_per_px: float) -> _FieldPlan:
     """Plan a crop of every expert polygon."""
-    crops = (_PlannedCrop(item.contour_xy, "expert", item.code, item.shape_index, None) for item in field.annotations)
+    crops = (
+        _PlannedCrop(item.contour_xy, "expert", item.code, item.shape_index, None, _is_cut(item, field))
+        for item in field.annotations
+    )
     return _FieldPlan(field, um_per_px, tuple(crops))
+
+
+def _is_cut(item: Annotation, field: Field) -> bool:
+    """Say whether the image's edge cuts the expert's cell: the quality rules refuse such a cell, found or not."""
+    return geometry.is_cut(item.contour_xy, field.width_px, field.height_px)
 
 
 def _plan_predicted(plan: _FieldPlan, segmenter: Segmenter, rules: QualityRules) -> _FieldPlan:
@@ -217,6 +233,7 @@ def _plan_predicted(plan: _FieldPlan, segmenter: Segmenter, rules: QualityRules)
             expert_code=field.annotations[pair.expert].code,
             shape_index=field.annotations[pair.expert].shape_index,
             match_iou=pair.iou,
+            cut=_is_cut(field.annotations[pair.expert], field),
         )
         for pair in matching.pairs
     )
@@ -262,6 +279,7 @@ def _cut_all(
                 "source": item.source,
                 "expert_code": item.expert_code,
                 "match_iou": item.match_iou,
+                "cut": item.cut,
                 "um_per_px": plan.um_per_px,
                 **_morphology(image, item.contour_xy, plan.um_per_px, spec),
             }
@@ -295,7 +313,12 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 def _missed_table(plans: Sequence[_FieldPlan]) -> pl.DataFrame:
     rows = [
-        {"field_id": plan.field.field_id, "shape_index": item.shape_index, "expert_code": item.code}
+        {
+            "field_id": plan.field.field_id,
+            "shape_index": item.shape_index,
+            "expert_code": item.code,
+            "cut": _is_cut(item, plan.field),
+        }
         for plan in plans
         for item in plan.missed
     ]
@@ -315,6 +338,7 @@ def _write_summary(
             "expert": prepared.n_expert,
             "predicted": prepared.n_predicted,
             "missed": prepared.n_missed,
+            "missed_cut": prepared.n_missed_cut,
             "unlabelled": prepared.n_unlabelled,
             "rejected": prepared.n_rejected,
         },

@@ -6,7 +6,7 @@ import pytest
 
 from marrowscope.cli.segmenters import segmenter_path
 from marrowscope.cli.train import _cohort_fields, _read_names
-from marrowscope.errors import CohortError, InputError, RunError
+from marrowscope.errors import CohortError, InputError
 
 
 def test_a_list_of_patients_has_one_name_a_line_and_names_may_hold_blanks(tmp_path: Path) -> None:
@@ -22,19 +22,6 @@ def test_a_cohort_that_would_lose_cells_is_refused_before_training(tmp_path: Pat
     (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
     with pytest.raises(CohortError, match="found 1 faults that would lose data"):
         _cohort_fields(f"{tmp_path}:4x3", None)
-
-
-def test_an_earlier_training_is_not_trained_over_unless_it_goes_on(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    from marrowscope.train.segmenter import check_segmenter_folder
-
-    check_segmenter_folder(tmp_path / "new", resume=False)
-    last = tmp_path / "training" / "weights" / "last.pt"
-    last.parent.mkdir(parents=True)
-    last.touch()
-    with pytest.raises(RunError, match="found an earlier training, expected a new folder; add --resume"):
-        check_segmenter_folder(tmp_path, resume=False)
-    check_segmenter_folder(tmp_path, resume=True)
 
 
 def test_the_word_demo_stands_for_the_shipped_segmenter_unless_a_file_has_that_name(

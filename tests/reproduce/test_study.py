@@ -140,14 +140,3 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_drawn(
     ):
         study.reproduce(tmp_path / "study", TINY, MACHINE)
     assert not (tmp_path / "study" / "cohort").exists()
-
-
-def test_a_segmenter_whose_every_epoch_is_done_is_used_not_resumed(tmp_path: Path) -> None:
-    weights = tmp_path / "training" / "weights" / "best.pt"
-    weights.parent.mkdir(parents=True)
-    assert study._trained_checkpoint(tmp_path, 2) is None
-    weights.touch()
-    (tmp_path / "training" / "results.csv").write_text("epoch,loss\n1,0.5\n")
-    assert study._trained_checkpoint(tmp_path, 2) is None
-    (tmp_path / "training" / "results.csv").write_text("epoch,loss\n1,0.5\n2,0.4\n")
-    assert study._trained_checkpoint(tmp_path, 2) == weights

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marrowscope.errors import ConfigError
+from marrowscope.errors import ConfigError, RunError
 from marrowscope.networks import open_network
 
 torch = pytest.importorskip("torch")
@@ -13,7 +13,13 @@ pytest.importorskip("ultralytics")
 pytest.importorskip("onnx")
 
 from marrowscope.imaging import write_image  # noqa: E402 - after the check that the extra is installed
-from marrowscope.train.segmenter import SegmenterTrainingConfig, load_ultralytics, train_segmenter  # noqa: E402
+from marrowscope.train.segmenter import (  # noqa: E402
+    SegmenterTrainingConfig,
+    can_go_on,
+    check_segmenter_folder,
+    load_ultralytics,
+    train_segmenter,
+)
 from marrowscope.train.segmenter_data import LabelledField  # noqa: E402
 from marrowscope.train.segmenter_export import export_segmenter  # noqa: E402
 
@@ -106,3 +112,36 @@ def test_training_starts_from_the_weights_it_was_given(trained: tuple[Path, list
     assert before.keys() == after.keys()
     for name, parameter in before.items():
         assert torch.allclose(parameter.float(), after[name].float(), atol=1e-3), name
+
+
+def test_a_training_goes_on_with_its_own_settings_alone(trained: tuple[Path, list[str]]) -> None:
+    out = trained[0].parent
+    check_segmenter_folder(out / "new", CONFIG, resume=False)
+    with pytest.raises(RunError, match="found an earlier training, expected a new folder; add --resume"):
+        check_segmenter_folder(out, CONFIG, resume=False)
+    check_segmenter_folder(out, CONFIG.model_copy(update={"threads": 2, "device": "cpu"}), resume=True)
+    with pytest.raises(RunError, match=r"found a training with um_per_px = 0\.3, now 0\.25, expected equal settings"):
+        check_segmenter_folder(out, CONFIG.model_copy(update={"um_per_px": 0.25}), resume=True)
+
+
+def test_a_training_whose_every_epoch_is_done_is_given_as_it_is(trained: tuple[Path, list[str]]) -> None:
+    checkpoint = trained[0]
+    before = checkpoint.read_bytes()
+    checkpoint.unlink()
+    lines: list[str] = []
+    assert train_segmenter([], checkpoint.parent, CONFIG, resume=True, progress=lines.append) == checkpoint
+    assert lines == ["every epoch is done"]
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_training_killed_before_its_first_epoch_starts_from_its_fields(tmp_path: Path) -> None:
+    def kill_at_once(line: str) -> None:
+        if line.startswith("training with"):
+            raise _KilledError
+
+    for resume in (False, True):
+        with pytest.raises(_KilledError):
+            train_segmenter(
+                _fields(tmp_path / f"in-{resume}"), tmp_path / "out", CONFIG, resume=resume, progress=kill_at_once
+            )
+    assert not can_go_on(tmp_path / "out")

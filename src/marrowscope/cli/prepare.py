@@ -61,7 +61,8 @@ def prepare(
         )
     typer.echo(
         f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
-        f"{prepared.n_missed}, unlabelled {prepared.n_unlabelled}, rejected by the quality rules {prepared.n_rejected}."
+        f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image's edge), unlabelled "
+        f"{prepared.n_unlabelled}, rejected by the quality rules {prepared.n_rejected}."
     )
     if network is None:
         typer.echo("No predicted crops, on which training selects its epochs; to cut them add --segmenter.", err=True)

@@ -36,7 +36,9 @@ def reproduce(
     preset: Annotated[
         PresetName, typer.Option(help="quick: minutes on two cores; paper: 258 patients, everything trained.")
     ] = PresetName.QUICK,
-    seed: Annotated[int | None, typer.Option(min=0, help="Another seed gives other patients and folds.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=1_000_000_000, help="Another seed gives other patients and folds.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.")] = 2,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads that train.")] = 2,
     device: Annotated[Device, typer.Option(help="Where the classifiers are trained.")] = Device.AUTO,

@@ -58,6 +58,7 @@ def segmenter(
     from marrowscope.train.segmenter import (
         TRAINING_DATA_FILE,
         SegmenterTrainingConfig,
+        can_go_on,
         check_segmenter_folder,
         train_segmenter,
     )
@@ -79,10 +80,10 @@ def segmenter(
     if not cohorts and not boxes:
         message = "found neither a cohort nor --boxes, expected something to train on; name a cohort folder"
         raise ConfigError(message)
-    check_segmenter_folder(out, resume=resume)
+    check_segmenter_folder(out, settings, resume=resume)
     chosen = None if patients is None else _read_names(patients)
     fields: list[LabelledField] = []
-    if not resume:
+    if not (resume and can_go_on(out)):
         for cohort in cohorts or []:
             fields += _cohort_fields(cohort, chosen)
         for folder in boxes or []:

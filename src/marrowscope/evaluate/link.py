@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, Field, Patient
     from marrowscope.vocabulary import Vocabulary
 
-_TOUCH_PX = 1.0
-
 
 class EvaluateConfig(StageConfig):
     """What counts as found, what counts neither way, and who has AML."""
@@ -47,7 +45,7 @@ class EvaluateConfig(StageConfig):
     )
     n_bins: int = Setting(default=15, ge=1, description="bins of equal cell number for the calibration error")
     n_resamples: int = Setting(default=2000, ge=0, description="bootstrap resamples of patients")
-    seed: int = Setting(default=0, description="seed of the bootstrap")
+    seed: int = Setting(default=0, ge=0, description="seed of the bootstrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,7 @@ def _expert_rows(
             "cblc": code.cblc,
             "countable": code.countable,
             "normal_blast": code.code in normal_blasts,
-            "cut": _touches_image_edge(annotation.contour_xy, field, _TOUCH_PX),
+            "cut": geometry.is_cut(annotation.contour_xy, field.width_px, field.height_px),
             "found_before_rules": index in found_before,
             "found": index in found,
         }
@@ -193,7 +191,7 @@ def _expert_rows(
 
 def touches_edge(contour_xy: ContourArray, field: Field, config: EvaluateConfig) -> bool:
     """Say whether a contour comes within the margin of the image's edge or of a seam between tiles."""
-    if _touches_image_edge(contour_xy, field, config.edge_margin_px):
+    if geometry.is_cut(contour_xy, field.width_px, field.height_px, config.edge_margin_px):
         return True
     low, high = contour_xy.min(axis=0) - config.edge_margin_px, contour_xy.max(axis=0) + config.edge_margin_px
     for axis, (length, tiles) in enumerate(
@@ -203,16 +201,6 @@ def touches_edge(contour_xy: ContourArray, field: Field, config: EvaluateConfig)
         if bool(np.any((low[axis] <= seams) & (seams <= high[axis]))):
             return True
     return False
-
-
-def _touches_image_edge(contour_xy: ContourArray, field: Field, margin_px: float) -> bool:
-    """Say whether a contour comes within ``margin_px`` of the outermost pixels' centres."""
-    low, high = contour_xy.min(axis=0), contour_xy.max(axis=0)
-    return bool(
-        low.min() <= margin_px
-        or high[0] >= field.width_px - 1 - margin_px
-        or high[1] >= field.height_px - 1 - margin_px
-    )
 
 
 def _patient_ratios(

@@ -27,7 +27,7 @@ class Preset(StageConfig):
     field_px: tuple[int, int] = Field(default=(1280, 960), description="width and height of a field")
     cells_per_field: tuple[int, int] | None = Field(default=None, description="by the look of the centre where None")
     n_folds: int = Field(default=5, ge=2)
-    seed: int = Field(default=2026, ge=0, description="of patients, folds and training")
+    seed: int = Field(default=2026, ge=0, le=1_000_000_000, description="of patients, folds and training")
     segmenter: SegmenterTrainingConfig | None = Field(
         default=None, description="how the segmenter is trained on the internal patients; None: the shipped one"
     )

@@ -12,7 +12,6 @@ Invariant: nothing before step 6 reads an external image, but the crops that onl
 
 from __future__ import annotations
 
-import csv
 import shutil
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -199,27 +198,25 @@ class _Study:
             graph = shipped_bundle() / SEGMENTER_FILE
             self._made["segmenter"] = {"segmenter_sha256": sha256_file(graph), "trained": False}
             return graph
-        config = config.model_copy(update={"threads": self._machine.threads})
+        config = config.model_copy(update={"threads": self._machine.threads, "device": self._machine.device})
         folder = self._out / "segmenter"
         graph = folder / "segmenter" / "segmenter.onnx"
 
         def train() -> JsonDict:
-            checkpoint = _trained_checkpoint(folder, config.epochs)
-            if checkpoint is None:
-                fields = labelled_fields(self._cohort("internal")[1], "internal")
-                seen = [0]
+            fields = labelled_fields(self._cohort("internal")[1], "internal")
+            seen = [0]
 
-                def count(line: str) -> None:
-                    if line.startswith("epoch "):
-                        seen[0] = int(line.removeprefix("epoch ").partition("/")[0])
-                    self._advance("Train the segmenter, epochs", seen[0], config.epochs)
+            def count(line: str) -> None:
+                if line.startswith("epoch "):
+                    seen[0] = int(line.removeprefix("epoch ").partition("/")[0])
+                self._advance("Train the segmenter, epochs", seen[0], config.epochs)
 
-                checkpoint = train_segmenter(fields, folder, config, resume=True, progress=count)
+            checkpoint = train_segmenter(fields, folder, config, resume=True, progress=count)
             fingerprint = (folder / TRAINING_DATA_FILE).read_text(encoding="utf-8").strip()
             export_segmenter(checkpoint, graph, config, training_data_sha256=fingerprint)
             return {"segmenter_sha256": sha256_file(graph), "trained": True, "training_data_sha256": fingerprint}
 
-        settings = config.model_dump(mode="json", exclude={"threads"})
+        settings = config.model_dump(mode="json", exclude={"threads", "device"})
         self._step("segmenter", {"config": settings, "cohort": self._drawn("internal")}, [graph], train)
         return graph
 
@@ -376,13 +373,3 @@ class _Study:
             patients += cohort.patients
             fields += cohort.fields
         return patients, fields
-
-
-def _trained_checkpoint(folder: Path, n_epochs: int) -> Path | None:
-    """Give the segmenter's best checkpoint where every epoch is done: such a training cannot be resumed, only used."""
-    best, curve = folder / "training" / "weights" / "best.pt", folder / "training" / "results.csv"
-    if not (best.is_file() and curve.is_file()):
-        return None
-    with curve.open(encoding="utf-8", newline="") as stream:
-        n_done = sum(1 for _ in csv.DictReader(stream))
-    return best if n_done >= n_epochs else None

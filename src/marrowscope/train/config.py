@@ -109,7 +109,9 @@ class ClassifierConfig(StageConfig):
     validation_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="share of patients for selection, where no split file is given"
     )
-    seed: int = Field(default=0, ge=0, description="of the split, initial heads, order, augmentation and dropout")
+    seed: int = Field(
+        default=0, ge=0, le=1_000_000_000, description="of the split, initial heads, order, augmentation and dropout"
+    )
     threads: int = Field(default=2, ge=1, description="CPU threads; another number may round sums differently")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is one")
     precision: Literal["auto", "float32", "bf16"] = Field(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from marrowscope.errors import RunError, TrainingError
+from marrowscope.errors import ConfigError, RunError, TrainingError
 from marrowscope.train.checkpoint import EpochRow, TrainingState, load_checkpoint, save_checkpoint, save_tensors
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
@@ -76,11 +76,17 @@ class StageInputs:
 
 
 def configure_torch(config: ClassifierConfig) -> torch.device:
-    """Set threads and deterministic algorithms, and give the device to train on."""
+    """Set threads and deterministic algorithms, and give the device to train on.
+
+    Raises ConfigError for CUDA where torch finds no device.
+    """
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
+        if not torch.cuda.is_available():
+            message = "device: found cuda, but torch finds no CUDA device here; use cpu or auto"
+            raise ConfigError(message)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums with a workspace only
     return torch.device(name)
 
@@ -125,7 +131,7 @@ def fit_stage(
     every random key. Raises TrainingError for a side without crops or a loss that is not finite, RunError when the
     checkpoint belongs to other crops or settings.
     """
-    _check_rows(inputs, plan)
+    check_rows(plan, inputs.training_rows, inputs.validation_rows)
     folder.mkdir(parents=True, exist_ok=True)
     device = configure_torch(config)
     model.to(device).to(memory_format=torch.channels_last)
@@ -159,11 +165,11 @@ def fit_stage(
     return loop.state
 
 
-def _check_rows(inputs: StageInputs, plan: StagePlan) -> None:
-    """Refuse a side without crops."""
+def check_rows(plan: StagePlan, training_rows: IntArray, validation_rows: IntArray) -> None:
+    """Raise TrainingError for a side of a stage without crops."""
     for side, rows, source in (
-        ("training", inputs.training_rows, plan.train_on),
-        ("validation", inputs.validation_rows, plan.select_on),
+        ("training", training_rows, plan.train_on),
+        ("validation", validation_rows, plan.select_on),
     ):
         if len(rows) == 0:
             message = (

@@ -7,12 +7,13 @@ AGPL-3.0: it is imported here only, and the graph exported from its model carrie
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from marrowscope.config import StageConfig, config_hash
 from marrowscope.errors import ConfigError, DependencyError, RunError
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "yolo11n-seg.yaml"
 TRAINING_DATA_FILE = "training-data.sha256"
-_LAST = "training/weights/last.pt"
+SETTINGS_FILE = "segmenter-training.json"
+_LAST, _BEST, _WINDOWS = "training/weights/last.pt", "training/weights/best.pt", "windows/data.yaml"
+_OF_THE_MACHINE = {"threads", "device"}
+"""Settings that may change when a training goes on elsewhere."""
 
 
 class SegmenterTrainingConfig(StageConfig):
@@ -58,7 +62,9 @@ class SegmenterTrainingConfig(StageConfig):
     """Share of training images composed of four windows; off in the last fifth of the epochs."""
     threads: int = Field(default=2, ge=1)
     """Threads of torch; Ultralytics sets cores minus one, which leaves one of two idle."""
-    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto is CUDA where torch finds it."""
+    seed: int = Field(default=0, ge=0)
     """Seed of windows, split, initial weights and order."""
 
 
@@ -73,19 +79,24 @@ def train_segmenter(
 ) -> Path:
     """Train and give the path of ``out/segmenter.pt``; ``weights`` is a local .pt to start from.
 
-    ``resume`` goes on from ``out/training/weights/last.pt`` where it exists; the windows are not written again.
-    ``progress`` gets one line for each epoch, with the time left. Raises RunError when ``out`` is a file, or holds a
-    training and ``resume`` is off.
+    ``resume`` goes on from ``out/training/weights/last.pt`` where it exists; the windows are not written again, and
+    ``sources`` are not read. One whose every epoch is done is given as it is. ``progress`` gets one line for each
+    epoch, with the time left. Raises RunError when ``out`` is a file, holds a training and ``resume`` is off, or one
+    with other settings; ConfigError for a device or weights that are not there.
     """
-    check_segmenter_folder(out, resume=resume)
+    check_segmenter_folder(out, config, resume=resume)
     say = progress or (lambda _line: None)
     ultralytics = load_ultralytics(out)
-    last = out / _LAST
-    windows_file = out / "windows" / "data.yaml"
+    device = _device(config)
+    last, target = out / _LAST, out / "segmenter.pt"
     if weights is not None and not weights.is_file():
         message = f"{weights}: no such file, expected the .pt of an earlier segmenter training; check --weights"
         raise ConfigError(message)
-    if resume and last.is_file() and windows_file.is_file():
+    if resume and _all_epochs_done(out, config.epochs):
+        say("every epoch is done")
+        shutil.copyfile(out / _BEST, target)
+        return target
+    if resume and can_go_on(out):
         say(f"resuming from {last}")
         options: dict[str, Any] = {"resume": True, "model": str(last)}
         model = ultralytics.YOLO(str(last))
@@ -93,6 +104,7 @@ def train_segmenter(
         prepared = _prepare(sources, out, config, say)
         options = {
             **_training_options(config),
+            "device": device,
             "data": str(prepared.data_yaml),
             "save_dir": str(out / "training"),
             "pretrained": weights is not None,  # False would build the network anew even from a checkpoint
@@ -100,19 +112,64 @@ def train_segmenter(
         model = ultralytics.YOLO(ARCHITECTURE if weights is None else str(weights))
     _add_callbacks(model, config, say)
     model.train(trainer=_trainer_class(config), **options)
-    best = out / "training" / "weights" / "best.pt"
-    target = out / "segmenter.pt"
+    best = out / _BEST
     shutil.copyfile(best if best.is_file() else last, target)
     say(f"best checkpoint: {target}")
     return target
 
 
-def check_segmenter_folder(out: Path, *, resume: bool) -> None:
-    """Raise RunError when ``out`` is a file, or holds a training and ``resume`` is off."""
+def check_segmenter_folder(out: Path, config: SegmenterTrainingConfig, *, resume: bool) -> None:
+    """Raise RunError when ``out`` is a file, holds a training and ``resume`` is off, or one with other settings.
+
+    The graph is exported with the settings of the call: other ones would state a scale the network was not trained at.
+    """
     refuse_file(out)
-    if (out / _LAST).is_file() and not resume:
+    if not (out / _LAST).is_file():
+        return
+    if not resume:
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
+    path = out / SETTINGS_FILE
+    try:
+        earlier = SegmenterTrainingConfig.model_validate_json(path.read_text(encoding="utf-8")).model_dump()
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        message = f"{path}: the settings of the earlier training cannot be read ({error}); train anew in another --out"
+        raise RunError(message) from error
+    other = [
+        f"{name} = {earlier[name]}, now {value}"
+        for name, value in config.model_dump().items()
+        if name not in _OF_THE_MACHINE and earlier[name] != value
+    ]
+    if other:
+        message = (
+            f"{out}: found a training with {'; '.join(other)}, expected equal settings; resume with the first call's "
+            "settings or choose another --out"
+        )
+        raise RunError(message)
+
+
+def can_go_on(out: Path) -> bool:
+    """Say whether ``out`` holds all that a resumed training reads: the last epoch's checkpoint and the windows."""
+    return (out / _LAST).is_file() and (out / _WINDOWS).is_file()
+
+
+def _all_epochs_done(out: Path, n_epochs: int) -> bool:
+    """Say whether every epoch was trained: Ultralytics resumes no such training, its best checkpoint is the result."""
+    curve = out / "training" / "results.csv"
+    if not ((out / _BEST).is_file() and curve.is_file()):
+        return False
+    with curve.open(encoding="utf-8", newline="") as stream:
+        return sum(1 for _ in csv.DictReader(stream)) >= n_epochs
+
+
+def _device(config: SegmenterTrainingConfig) -> str:
+    """Name the device as Ultralytics does; ConfigError for CUDA where torch finds none."""
+    import torch  # noqa: PLC0415 - training extra
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        message = "device: found cuda, but torch finds no CUDA device here; use cpu or auto"
+        raise ConfigError(message)
+    return "cuda:0" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def load_ultralytics(config_folder: Path) -> ModuleType:
@@ -138,7 +195,7 @@ def _prepare(
 ) -> PreparedWindows:
     started = time.monotonic()
     prepared = prepare_windows(sources, out / "windows", config)
-    (out / "segmenter-training.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / SETTINGS_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (out / TRAINING_DATA_FILE).write_text(prepared.fingerprint + "\n", encoding="utf-8")
     say(
         f"{prepared.n_train} training and {prepared.n_val} validation windows, {prepared.n_cells} cells, "
@@ -176,7 +233,6 @@ def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
         "plots": False,
         "cache": False,
         "workers": 0,
-        "device": "cpu",
         "exist_ok": True,
         "patience": 0,
         "seed": config.seed,
