@@ -55,6 +55,12 @@ def test_values_that_contradict_each_other_are_named_without_a_key() -> None:
         validate_config(Cutter, {"size_px": 8}, where="flags")
 
 
+def test_a_byte_order_mark_that_an_editor_wrote_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "cutter.toml"
+    file.write_bytes(b"\xef\xbb\xbfsize_px = 64\n")
+    assert load_config(Cutter, file).size_px == 64
+
+
 @pytest.mark.parametrize("content", [b"side_um = ", b"\xff\xfe"])
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "cutter.toml"

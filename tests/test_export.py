@@ -23,6 +23,7 @@ from marrowscope.golden import check_golden  # noqa: E402
 from marrowscope.imaging import sha256_file  # noqa: E402
 from marrowscope.members import check_segmenter, find_members  # noqa: E402
 from marrowscope.networks import available_backends, open_network  # noqa: E402
+from marrowscope.quantify_bundle import quantify_bundle  # noqa: E402
 from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E402
 from marrowscope.train.export import Readout, check_parity, export_classifier  # noqa: E402
 from marrowscope.train.out_of_fold import read_priors  # noqa: E402
@@ -172,15 +173,31 @@ def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in
     )
     path = folder / "crops" / "fields.parquet"
     measured.write_parquet(path)
+    moved = shutil.copytree(folder / "run", tmp_path / "run")
+    record = json.loads((moved / "fit.json").read_text(encoding="utf-8"))
+    gone = {"crops": str(tmp_path / "elsewhere")}
+    (moved / "fit.json").write_text(json.dumps(record | gone), encoding="utf-8")
+    with pytest.raises(InputError, match=r"elsewhere: the crop set of the training is not there any more; .*--crops"):
+        export_bundle([moved], segmenter, tmp_path / "never")
     try:
         bundle = export_bundle([folder / "run"], segmenter, tmp_path / "bundle", description=described)
+        again = export_bundle([moved], segmenter, tmp_path / "again", crops=folder / "crops", description=described)
     finally:
         path.unlink()
+    assert again.spec.stain_reference == bundle.spec.stain_reference  # trained elsewhere, on the same crops
     expected = fit_stain_reference(measured.filter(pl.col("patient_id").is_in(training)))
     assert expected is not None
     assert expected.n_patients == len(training) < 6
     assert bundle.spec.flags == described.flags.model_dump(mode="json")
     assert bundle.spec.stain_reference == expected.model_dump(mode="json")
+
+
+def test_a_folder_that_is_no_bundle_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BundleError, match="found a folder that is no bundle"):
+        export_bundle([], tmp_path / "nothing.onnx", tmp_path)
+    with pytest.raises(BundleError, match="found a folder that is no bundle"):
+        quantify_bundle(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
 
 
 def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: Path) -> None:

@@ -194,6 +194,28 @@ def test_a_side_without_crops_is_named_before_anything_is_written(tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_training_goes_on_where_only_the_machine_is_another(crops_dir: Path, tmp_path: Path) -> None:
+    fit_classifier(crops_dir, tmp_path / "out", tiny_config())
+    (tmp_path / "out" / "classifier.safetensors").unlink()
+    fit_classifier(crops_dir, tmp_path / "out", tiny_config(device="auto", threads=2), resume=True)
+    record = json.loads((tmp_path / "out" / "fit.json").read_text(encoding="utf-8"))
+    assert record["machine"]["threads"] == 1
+    assert [entry["machine"]["threads"] for entry in record["resumed"]] == [2]
+
+
+def test_initial_weights_that_are_not_there_leave_nothing_behind(crops_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="init: "):
+        fit_classifier(crops_dir, tmp_path / "out", tiny_config(init=str(tmp_path / "absent.safetensors")))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("prepare.json", "crop set"), ("patients.csv", "cohort")])
+def test_a_training_does_not_write_into_its_data(crops_dir: Path, tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(RunError, match=f"found a {kind}"):
+        fit_classifier(crops_dir, tmp_path, tiny_config())
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_refused(crops_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="device: found cuda, but torch finds no CUDA device here; use cpu or auto"):

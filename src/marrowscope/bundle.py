@@ -201,17 +201,22 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
     return Bundle(path, spec, sha256_bytes(data), vocabulary)
 
 
+def check_bundle_folder(folder: Path) -> None:
+    """Raise BundleError when something other than a bundle is where one is to be written."""
+    is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_empty and not (folder / SPEC_NAME).is_file():
+        found = "folder" if folder.is_dir() else "file"
+        message = f"{folder}: found a {found} that is no bundle, expected none or a bundle to replace; choose another"
+        raise BundleError(message)
+
+
 def write_bundle(folder: Path, spec: BundleSpec, files: Mapping[str, Path | bytes]) -> Bundle:
     """Write a bundle beside ``folder`` and move it there; ``spec.files`` is filled in.
 
     ``files`` maps a relative path to its content or to the file to copy. An earlier bundle is replaced; anything
     else in the way raises BundleError.
     """
-    is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not is_empty and not (folder / SPEC_NAME).is_file():
-        found = "folder" if folder.is_dir() else "file"
-        message = f"{folder}: found a {found} that is no bundle, expected none or a bundle to replace; choose another"
-        raise BundleError(message)
+    check_bundle_folder(folder)
     staging = folder.with_name(folder.name + ".part")
     shutil.rmtree(staging, ignore_errors=True)
     hashes = {}

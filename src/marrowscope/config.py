@@ -38,7 +38,7 @@ def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str,
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             message = f"{path}: not a readable TOML configuration ({error}); correct the file"
             raise ConfigError(message) from error

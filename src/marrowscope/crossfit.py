@@ -31,14 +31,15 @@ from marrowscope import __version__
 from marrowscope.calibration import CALIBRATION_NAME, CROSSFIT_NAME
 from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
 from marrowscope.errors import CohortError, ConfigError, RunError
-from marrowscope.fit import fit_classifier
+from marrowscope.fit import check_training_folder, fit_classifier
 from marrowscope.fold_calibration import calibrate_folds
 from marrowscope.held_out import MISSED_NAME, OOF_NAME, fold_folder
 from marrowscope.imaging import sha256_file
-from marrowscope.runs import installed_versions, refuse_file
+from marrowscope.runs import installed_versions
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
 from marrowscope.train.dataset import open_crop_set
 from marrowscope.train.out_of_fold import predict_table, read_priors
+from marrowscope.train.weights import check_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def fit_folds(
     ``on_progress`` hears the fold and where its training stands. Raises CohortError for folds that leak, ConfigError
     for a fold that is not there, RunError when ``out`` holds other folds or settings, or some and ``resume`` is off.
     """
-    refuse_file(out)
+    check_training_folder(out)
+    check_initial_weights(config.architecture, config.init, config.norm)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     assigned = read_folds(folds) if isinstance(folds, Path) else dict(folds)

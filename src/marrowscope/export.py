@@ -26,6 +26,7 @@ from marrowscope.bundle import (
     SEGMENTER_FILE,
     BundleSpec,
     VocabularyReference,
+    check_bundle_folder,
     write_bundle,
 )
 from marrowscope.calibration import CROSSFIT_NAME, Calibration
@@ -36,6 +37,7 @@ from marrowscope.errors import BundleError, InputError
 from marrowscope.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
 from marrowscope.golden import make_golden
 from marrowscope.held_out import OOF_NAME, crossfit_cells
+from marrowscope.imaging import sha256_file
 from marrowscope.members import (
     check_calibrated,
     check_segmenter,
@@ -50,7 +52,7 @@ from marrowscope.quantify.fit import fit_quantification
 from marrowscope.quantify.model import QUANTIFICATION_FILE
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
-from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.dataset import CELLS_NAME, CropSet, open_crop_set
 from marrowscope.train.export import Readout, check_parity, export_classifier
 from marrowscope.vocabulary import load_vocabulary
 
@@ -133,6 +135,7 @@ def export_bundle(
     few of its images become part of the bundle. Raises RunError for an unfinished training, InputError for a segmenter
     other than the one that cut the members' crops (unless ``other_segmenter``), BundleError when a graph differs.
     """
+    check_bundle_folder(out)
     description = description or BundleDescription()
     crossfit = next((folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()), None)
     trainings, calibration = find_members(trainings, calibrate=calibrate)
@@ -151,7 +154,7 @@ def export_bundle(
     info = common_info(trainings)
     vocabulary = load_vocabulary()
     check_vocabulary(trainings, records, vocabulary)
-    crop_set = open_crop_set(crops or Path(records[0]["crops"]), vocabulary)
+    crop_set = _crop_set(crops, records[0], vocabulary)
     quantification, not_measured = _quantify(crossfit, calibration, description, vocabulary)
     field = _golden_field(crop_set, network, opened.config.um_per_px)
 
@@ -168,7 +171,8 @@ def export_bundle(
             field,
             _sample(crop_set, N_GOLDEN_CROPS, info.crop_px),
         )
-        spec = _specify(description, vocabulary, members, opened.config, calibration)
+        stain = _stain_reference(members, crop_set.folder)
+        spec = _specify(description, vocabulary, members, opened.config, calibration, stain=stain)
         if quantification and quantification.threshold:
             spec = spec.model_copy(update={"threshold": quantification.threshold.value})
         measured = quantification.card() if quantification else not_measured
@@ -180,6 +184,15 @@ def export_bundle(
             CARD_FILE: write_card(spec, members, opened.sha256, calibration, measured).encode(),
         }
         return write_bundle(out, spec, files)
+
+
+def _crop_set(given: Path | None, record: JsonDict, vocabulary: Vocabulary) -> CropSet:
+    """Open the crop set for parity and golden sample: the one given, or the one of the first member's training."""
+    folder = given or Path(record["crops"])
+    if given is None and not folder.is_dir():
+        message = f"{folder}: the crop set of the training is not there any more; say with --crops where it is now"
+        raise InputError(message)
+    return open_crop_set(folder, vocabulary)
 
 
 def _quantify(
@@ -259,6 +272,8 @@ def _specify(
     members: Sequence[Member],
     segmenter: SegmenterConfig,
     calibration: Calibration | None,
+    *,
+    stain: JsonDict,
 ) -> BundleSpec:
     """Put what is known of the parts into the bundle's specification."""
     info, prepared = members[0].info, members[0].record["prepared"]
@@ -276,7 +291,7 @@ def _specify(
         crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px).model_dump(mode="json"),
         quality_rules=rules.model_dump(mode="json"),
         flags=description.flags.model_dump(mode="json"),
-        stain_reference=_stain_reference(members),
+        stain_reference=stain,
         categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
         implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),
         implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
@@ -364,17 +379,28 @@ def _fingerprint(record: JsonDict) -> JsonDict:
     }
 
 
-def _stain_reference(members: Sequence[Member]) -> JsonDict:
-    """Fit the stain of the fields that some member was trained on; nothing where a crop set did not measure them."""
+def _stain_reference(members: Sequence[Member], crops: Path) -> JsonDict:
+    """Fit the stain of the fields that some member was trained on; nothing where a crop set did not measure them.
+
+    A member's crop set is looked for where the training had it, and in ``crops``: folds may come from other machines.
+    """
     measured = []
     for member in members:
-        path = Path(member.record["crops"]) / TRAINING_FIELDS_NAME
-        if not path.is_file():
+        wanted = member.record["data_sha256"]["cells.parquet"]
+        folders = (Path(member.record["crops"]), crops)
+        path = next((folder / TRAINING_FIELDS_NAME for folder in folders if _holds(folder, wanted)), None)
+        if path is None or not path.is_file():
             return {}
         trained = [name for name, role in read_split(member.folder / SPLIT_NAME).items() if role == "train"]
         measured.append(pl.read_parquet(path).filter(pl.col("patient_id").is_in(trained)))
     reference = fit_stain_reference(pl.concat(measured).unique(maintain_order=True))
     return {} if reference is None else reference.model_dump(mode="json")
+
+
+def _holds(crops: Path, cells_sha256: str) -> bool:
+    """Say whether a crop set is there and has the table of this hash."""
+    table = crops / CELLS_NAME
+    return table.is_file() and sha256_file(table) == cells_sha256
 
 
 def _segmenter_files(segmenter: Path, network: Network) -> dict[str, Path | bytes]:

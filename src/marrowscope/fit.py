@@ -35,7 +35,7 @@ from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, check_row
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.targets import standardise
-from marrowscope.train.weights import InitialWeights, load_initial_weights
+from marrowscope.train.weights import InitialWeights, check_initial_weights, load_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 
-_NOT_DECISIVE = {"checkpoint_every_steps", "workers"}
-"""Settings that change how a training runs and not what comes out."""
+_NOT_DECISIVE = {"checkpoint_every_steps", "workers", "threads", "device", "precision", "compile"}
+"""Settings that change how a training runs, and of what comes out no more than the rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,12 @@ def fit_classifier(
     patients is drawn for selection. Raises InputError for a crop set or split that cannot be used, RunError when
     ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
     """
-    refuse_file(out)
+    check_training_folder(out)
     if (out / FIT_NAME).exists() and not resume:
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
     machine = describe_machine(config)
+    check_initial_weights(config.architecture, config.init, config.norm)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
@@ -140,6 +141,15 @@ def fit_classifier(
         fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
         best_path, info = folder / BEST_NAME, inputs.info
     return _finish(out, best_path, {**record, "stages": counts})
+
+
+def check_training_folder(out: Path) -> None:
+    """Raise RunError when ``out`` is a file, a crop set or a cohort: a training has a folder of its own."""
+    refuse_file(out)
+    for name, kind in (("prepare.json", "crop set"), ("patients.csv", "cohort")):
+        if (out / name).exists():
+            message = f"{out}: found a {kind} ({name}), expected a folder of the training's own; choose another --out"
+            raise RunError(message)
 
 
 def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> dict[str, Role]:

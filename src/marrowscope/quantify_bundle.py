@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.bundle import CARD_FILE, load_bundle, write_bundle
+from marrowscope.bundle import CARD_FILE, check_bundle_folder, load_bundle, write_bundle
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.errors import InputError
 from marrowscope.evaluate.link import link_cells
@@ -51,6 +51,7 @@ def quantify_bundle(
     taken as given, otherwise one is learned. Raises InputError for a cohort without exhaustively annotated fields or
     with too few patients.
     """
+    check_bundle_folder(out)
     opened = _without_rates(load_bundle(bundle) if isinstance(bundle, Path) else bundle)
     read = require_clean(read_cohort(cohort, vocabulary=opened.vocabulary))
     fields = [field for field in read.fields if field.annotated and field.exhaustive]

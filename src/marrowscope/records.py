@@ -22,6 +22,9 @@ MaskArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 ContourArray = NDArray[np.float64]
 
+UNKNOWN = "unknown"
+"""Stands for a centre or diagnosis that nobody stated; a patient of this diagnosis is neither AML nor another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from importlib import import_module
 from pathlib import Path
@@ -115,6 +117,28 @@ def test_errors_become_one_sentence_and_an_exit_code(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == (f"Error: {error}\n" if str(error) else "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_said_in_a_sentence(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: list[str] | None) -> None:
+        del arguments
+        raise OSError(number, os.strerror(number), "crops/crops.npy")
+
+    monkeypatch.setattr(main_module, "app", fail)
+    assert exit_code_of([]) == 1
+    assert capsys.readouterr().err.startswith("Error: crops/crops.npy: nothing more can be written (")
+
+
+def test_another_error_of_the_system_is_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: list[str] | None) -> None:
+        raise PermissionError(errno.EACCES, str(arguments))
+
+    monkeypatch.setattr(main_module, "app", fail)
+    with pytest.raises(PermissionError):
+        main_module.main([])
 
 
 def test_an_unforeseen_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,13 +45,14 @@ def test_a_training_without_any_epoch_is_refused() -> None:
 def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[Path], Path, Path | None]] = []
 
-    def fake(cohorts: list[Path], out: Path, *, segmenter: Path | None, overwrite: bool) -> None:
+    def fake(cohorts: list[Path], out: Path, *, segmenter: Path | None, overwrite: bool, to_stderr: bool) -> None:
+        assert to_stderr  # standard output is the result's
         assert overwrite  # the crops of a training that never began, inside its own folder
         calls.append((cohorts, out, segmenter))
         out.mkdir(parents=True)
         (out / "prepare.json").write_text("{}", encoding="utf-8")
 
-    monkeypatch.setattr(prepare_command, "prepare", fake)
+    monkeypatch.setattr(prepare_command, "cut_crops", fake)
     cohort, out, segmenter = tmp_path / "cohort", tmp_path / "out", tmp_path / "segmenter.onnx"
     cohort.mkdir()
     (cohort / "patients.csv").touch()

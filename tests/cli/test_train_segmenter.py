@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from marrowscope.cli.segmenters import segmenter_path
-from marrowscope.cli.train import _cohort_fields, _read_names
+from marrowscope.cli.train import _check_names, _cohort_fields, _read_names
 from marrowscope.errors import CohortError, InputError
 
 
@@ -15,6 +15,13 @@ def test_a_list_of_patients_has_one_name_a_line_and_names_may_hold_blanks(tmp_pa
     assert _read_names(path) == {"P 1", "P2"}
     with pytest.raises(InputError, match=r"nowhere\.txt: the list of patients cannot be read .*one patient_id a line"):
         _read_names(tmp_path / "nowhere.txt")
+
+
+def test_names_that_no_cohort_has_are_refused(tmp_path: Path) -> None:
+    _check_names(None, None, {"P1"})
+    _check_names(tmp_path / "train.txt", frozenset({"P1"}), {"P1", "P2"})
+    with pytest.raises(InputError, match=r"train\.txt: found P3, expected patient_ids of the cohorts"):
+        _check_names(tmp_path / "train.txt", frozenset({"P1", "P3"}), {"P1", "P2"})
 
 
 def test_a_cohort_that_would_lose_cells_is_refused_before_training(tmp_path: Path) -> None:

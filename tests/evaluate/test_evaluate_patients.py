@@ -102,12 +102,13 @@ def test_diagnoses_are_compared_without_case_and_the_note_names_both_sides() -> 
         patient("P4", " ", 0.1, 0.1),
         patient("P5", None, 0.1, 0.1),
         patient("P6", "AML", None, None),
+        patient("P7", "unknown", 0.1, 0.1),
     )
     assert diagnosed(ratios, CONFIG)["is_aml"].to_list() == [True, False, False, True]
     wide = CONFIG.model_copy(update={"aml_diagnoses": ("AML", "AML-M3")})
     auc = by_name(aml_figures(ratios, wide))["AML AUC, predicted ratio"]
     assert auc.n == 3
-    assert auc.note == "AML: AML-M3 1, aml  1; other: MDS 1; 3 patients without a diagnosis or a ratio left out"
+    assert auc.note == "AML: AML-M3 1, aml  1; other: MDS 1; 4 patients without a diagnosis or a ratio left out"
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,9 @@ def test_too_few_patients_of_one_side_leave_no_threshold_and_say_so() -> None:
     assert "no study threshold" in found.sentence()
 
 
-def test_patients_without_a_diagnosis_learn_no_threshold() -> None:
-    diagnoses: dict[str, str | None] = DIAGNOSES | {"C0": None, "C1": " "}
+@pytest.mark.parametrize("nothing", [(None, " "), ("", "Unknown")])
+def test_patients_without_a_diagnosis_learn_no_threshold(nothing: tuple[str | None, str | None]) -> None:
+    diagnoses: dict[str, str | None] = DIAGNOSES | {"C0": nothing[0], "C1": nothing[1]}
     found = fit_quantification(outcomes(SHARES), diagnoses, VOCABULARY, source="a test")
     assert found.threshold is not None
     assert found.threshold.n_other == 10

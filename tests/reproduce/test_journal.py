@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.errors import RunError
-from marrowscope.reproduce.journal import Journal
+from marrowscope.reproduce.journal import SETTINGS_NAME, Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +83,15 @@ def test_a_broken_marker_is_named(tmp_path: Path) -> None:
     (tmp_path / "out" / "steps" / "a.json").write_text("{")
     with pytest.raises(RunError, match=r"a\.json: cannot be read"):
         journal.step("a", {}, [work.path], work)
+
+
+def test_a_call_killed_while_it_wrote_its_first_file_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / f"{SETTINGS_NAME}.part").touch()
+    Journal(tmp_path, SETTINGS)
+    assert (tmp_path / SETTINGS_NAME).is_file()
+
+
+def test_broken_settings_are_not_said_to_be_a_step(tmp_path: Path) -> None:
+    (tmp_path / SETTINGS_NAME).write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match=r"reproduce\.json: cannot be read .*; choose another --out"):
+        Journal(tmp_path, SETTINGS)

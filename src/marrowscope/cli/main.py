@@ -10,6 +10,7 @@ Exit codes: 0 done; 1 the work failed or is incomplete; 2 the input, an option o
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
+"""A full disk, a file beyond its limit, a used-up quota."""
 TRAINING_MODULES = frozenset(
     {"onnx", "onnxscript", "onnxslim", "safetensors", "tensorboard", "timm", "torch", "torchvision", "ultralytics"}
 )
@@ -110,6 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             f"found no module {error.name}, which training needs; in a copy of the repository: pip install '.[train]'"
         )
         _stop(DependencyError(message), EXIT_BAD_INPUT)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"{where}nothing more can be written ({error.strerror}); make room, then call again as before"
+        _stop(RunError(message), EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(0)

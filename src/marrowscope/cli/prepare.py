@@ -32,6 +32,20 @@ def prepare(
 
     Example: marrowscope prepare cohort --segmenter segmenter/segmenter.onnx --out crops
     """
+    cut_crops(cohorts, out, segmenter=segmenter, um_per_px=um_per_px, backend=backend, overwrite=overwrite)
+
+
+def cut_crops(
+    cohorts: list[Path],
+    out: Path,
+    *,
+    segmenter: Path | None,
+    um_per_px: float | None = None,
+    backend: str = "auto",
+    overwrite: bool = False,
+    to_stderr: bool = False,
+) -> None:
+    """Do what the command says, with its progress and its summary."""
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import check_crop_folder, prepare_crops
@@ -62,8 +76,9 @@ def prepare(
     typer.echo(
         f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
         f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image's edge), unlabelled "
-        f"{prepared.n_unlabelled}, rejected by the quality rules {prepared.n_rejected}."
+        f"{prepared.n_unlabelled}, rejected by the quality rules {prepared.n_rejected}.",
+        err=to_stderr,
     )
     if network is None:
         typer.echo("No predicted crops, on which training selects its epochs; to cut them add --segmenter.", err=True)
-    typer.echo(f"Crop set: {out}")
+    typer.echo(f"Crop set: {out}", err=to_stderr)

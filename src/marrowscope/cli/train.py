@@ -84,8 +84,12 @@ def segmenter(
     chosen = None if patients is None else _read_names(patients)
     fields: list[LabelledField] = []
     if not (resume and can_go_on(out)):
+        met: set[str] = set()
         for cohort in cohorts or []:
-            fields += _cohort_fields(cohort, chosen)
+            kept, names = _cohort_fields(cohort, chosen)
+            fields += kept
+            met |= names
+        _check_names(patients, chosen, met)
         for folder in boxes or []:
             fields += box_fields(folder)
     checkpoint = train_segmenter(fields, out, settings, weights=weights, resume=resume, progress=typer.echo)
@@ -108,8 +112,19 @@ def _read_names(path: Path) -> frozenset[str]:
     return frozenset(line.strip() for line in lines if line.strip())
 
 
-def _cohort_fields(argument: str, patients: frozenset[str] | None) -> list[LabelledField]:
-    """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS`` as labelled fields of the chosen patients."""
+def _check_names(path: Path | None, chosen: frozenset[str] | None, met: set[str]) -> None:
+    """Refuse names that no cohort has: a misspelt one would train on fewer patients without a word."""
+    from marrowscope.errors import InputError
+
+    strange = sorted((chosen or frozenset()) - met)
+    if strange:
+        shown = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")  # noqa: PLR2004
+        message = f"{path}: found {shown}, expected patient_ids of the cohorts; correct the names"
+        raise InputError(message)
+
+
+def _cohort_fields(argument: str, patients: frozenset[str] | None) -> tuple[list[LabelledField], set[str]]:
+    """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS``: labelled fields of the chosen patients, and the names of all."""
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.train.segmenter_data import labelled_fields
     from marrowscope.vocabulary import load_vocabulary
@@ -119,4 +134,5 @@ def _cohort_fields(argument: str, patients: frozenset[str] | None) -> list[Label
     tile_grid = (int(match["columns"]), int(match["rows"])) if match else None
     cohort = require_clean(read_cohort(folder, vocabulary=load_vocabulary()))
     kept = [field for field in cohort.fields if patients is None or field.patient_id in patients]
-    return labelled_fields(kept, folder.resolve().name, tile_grid)
+    names = {patient.patient_id for patient in cohort.patients}
+    return labelled_fields(kept, folder.resolve().name, tile_grid), names

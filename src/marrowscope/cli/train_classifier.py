@@ -56,14 +56,17 @@ def classifier(
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
     from marrowscope.config import load_config
-    from marrowscope.runs import refuse_file
+    from marrowscope.fit import check_training_folder
     from marrowscope.train.config import ClassifierConfig
+    from marrowscope.train.weights import check_initial_weights
 
     _check_division(split, folds, fold)
-    refuse_file(out)
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
+    # Before a cohort's crops are cut: all that a training would be refused for afterwards.
+    check_training_folder(out)
+    check_initial_weights(settings.architecture, settings.init, settings.norm)
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEMO)
         typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter_path(segmenter)}", err=True)
@@ -162,7 +165,7 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
 def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
     """Give the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
     from marrowscope.calibration import CROSSFIT_NAME
-    from marrowscope.cli.prepare import prepare
+    from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
     from marrowscope.train.checkpoint import FIT_NAME
 
@@ -176,7 +179,8 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
         raise RunError(message)
     crops = out / "crops"
     if not (resume and (crops / "prepare.json").is_file()):  # written last: it says that the crop set is complete
-        prepare([source], crops, segmenter=segmenter, overwrite=True)
+        # On standard error: with --json the result alone stands on standard output.
+        prepare.cut_crops([source], crops, segmenter=segmenter, overwrite=True, to_stderr=True)
     return crops
 
 

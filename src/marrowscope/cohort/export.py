@@ -21,9 +21,9 @@ from marrowscope.annotations.coco import write_coco
 from marrowscope.annotations.geojson import write_geojson
 from marrowscope.annotations.labelme import write_labelme
 from marrowscope.annotations.shapes import AnnotatedImage
-from marrowscope.cohort.patients import PATIENTS_NAME, UNKNOWN
+from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.errors import InputError
-from marrowscope.records import Annotation
+from marrowscope.records import UNKNOWN, Annotation
 from marrowscope.tables import read_table
 
 if TYPE_CHECKING:

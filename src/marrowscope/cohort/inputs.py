@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.companions import drop_companions
-from marrowscope.cohort.patients import PATIENTS_NAME, UNKNOWN, read_patients
+from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_image_path, is_slide_path
-from marrowscope.records import Fault, Patient
+from marrowscope.records import UNKNOWN, Fault, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

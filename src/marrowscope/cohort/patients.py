@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.counts import Tally
 from marrowscope.errors import CohortError
-from marrowscope.records import Fault, Patient
+from marrowscope.records import UNKNOWN, Fault, Patient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,6 @@ PATIENTS_NAME = "patients.csv"
 REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
 OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
 SPECIMENS = ("marrow", "blood")
-UNKNOWN = "unknown"
 PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 
 

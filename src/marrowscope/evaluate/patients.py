@@ -15,6 +15,7 @@ import polars as pl
 from marrowscope import metrics
 from marrowscope.evaluate.ratios import WITH_NORMAL, not_corrected
 from marrowscope.evaluate.scorer import WILSON, Scorer
+from marrowscope.records import UNKNOWN
 from marrowscope.uncertainty import wilson_interval
 
 if TYPE_CHECKING:
@@ -136,9 +137,10 @@ def _at_threshold(
 
 
 def diagnosed(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
-    """Give the patients whose diagnosis is stated, with ``is_aml``."""
+    """Give the patients whose diagnosis is stated, with ``is_aml``; ``unknown`` states none."""
     names = [name.strip().casefold() for name in config.aml_diagnoses]
-    stated = ratios.filter(pl.col("diagnosis").is_not_null() & (pl.col("diagnosis").str.strip_chars() != ""))
+    text = pl.col("diagnosis").str.strip_chars().str.to_lowercase()
+    stated = ratios.filter(pl.col("diagnosis").is_not_null() & ~text.is_in(["", UNKNOWN]))
     is_aml = [diagnosis.strip().casefold() in names for diagnosis in stated["diagnosis"]]
     return stated.with_columns(is_aml=pl.Series(is_aml, dtype=pl.Boolean))
 

@@ -16,6 +16,7 @@ from marrowscope.quantify.estimate import count_fields, estimate_ratio
 from marrowscope.quantify.model import Quantification
 from marrowscope.quantify.rates import TRUTH_COLUMNS, fit_error_rates
 from marrowscope.quantify.threshold import StudyThreshold, learn_threshold
+from marrowscope.records import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -90,10 +91,11 @@ def _learn(
 ) -> tuple[StudyThreshold | None, str]:
     """Learn the threshold on the patients whose diagnosis is stated, or say why not."""
     names = {name.strip().casefold() for name in aml_diagnoses}
+    stated = {patient: (diagnosis_of.get(patient) or "").strip() for patient in ratios}
     known = {
-        patient: (diagnosis_of.get(patient) or "").strip()
-        for patient in ratios
-        if (diagnosis_of.get(patient) or "").strip() and np.isfinite(ratios[patient])
+        patient: diagnosis
+        for patient, diagnosis in stated.items()
+        if diagnosis.casefold() not in {"", UNKNOWN} and np.isfinite(ratios[patient])
     }
     values = np.array([ratios[patient] for patient in known])
     is_aml = np.array([diagnosis.casefold() in names for diagnosis in known.values()], dtype=bool)

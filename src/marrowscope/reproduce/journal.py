@@ -74,7 +74,7 @@ class Journal:
     def _check_folder(self) -> None:
         """Refuse a folder that was started with other settings, or holds something else."""
         if not (self.folder / SETTINGS_NAME).is_file():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            if self.folder.exists() and (not self.folder.is_dir() or _holds_something(self.folder)):
                 message = (
                     f"{self.folder}: found something that is no reproduction, expected a new or empty folder; choose "
                     "another --out"
@@ -90,6 +90,11 @@ class Journal:
                 "the first call's preset and seed, or choose another --out"
             )
             raise RunError(message)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Say whether a folder holds more than what a call leaves that was killed while it wrote its first file."""
+    return any(path.name != f"{SETTINGS_NAME}.part" for path in folder.iterdir())
 
 
 def _differences(earlier: JsonDict, now: JsonDict, prefix: str = "") -> list[str]:
@@ -121,6 +126,7 @@ def read_json(path: Path) -> JsonDict:
     try:
         value: JsonDict = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        message = f"{path}: cannot be read ({error}); remove the file, its step is then done again"
+        again = "choose another --out" if path.name == SETTINGS_NAME else "remove the file, its step is then done again"
+        message = f"{path}: cannot be read ({error}); {again}"
         raise RunError(message) from error
     return value

