@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 
 from marrowscope.bundle import load_bundle  # noqa: E402
+from marrowscope.bundle_description import BundleDescription  # noqa: E402
 from marrowscope.calibration import apply_temperature  # noqa: E402
 from marrowscope.cohort.folds import read_split  # noqa: E402
 from marrowscope.errors import BundleError, InputError, RunError  # noqa: E402
-from marrowscope.export import BundleDescription, export_bundle  # noqa: E402
+from marrowscope.export import export_bundle  # noqa: E402
 from marrowscope.fit import fit_classifier  # noqa: E402
 from marrowscope.flags import FlagRules, fit_stain_reference  # noqa: E402
 from marrowscope.golden import check_golden  # noqa: E402

@@ -21,13 +21,14 @@ import polars as pl
 
 from marrowscope import __version__
 from marrowscope.bundle import SEGMENTER_FILE, Bundle, load_bundle
+from marrowscope.bundle_description import BundleDescription
 from marrowscope.calibration import CALIBRATION_NAME
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.cohort.folds import check_folds, make_folds, write_folds
 from marrowscope.crossfit import FOLDS_NAME, fit_folds
 from marrowscope.errors import RunError
 from marrowscope.evaluate import EvaluateConfig, evaluate_run, write_evaluation
-from marrowscope.export import BundleDescription, export_bundle
+from marrowscope.export import export_bundle
 from marrowscope.held_out import OOF_NAME
 from marrowscope.imaging import sha256_file
 from marrowscope.predict import PredictConfig, predict
