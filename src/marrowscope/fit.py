@@ -19,6 +19,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
+from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs import installed_versions, refuse_file
@@ -30,7 +31,7 @@ from marrowscope.train.checkpoint import (
     hash_weights,
     load_tensors,
 )
-from marrowscope.train.dataset import CropSet, class_priors, open_crop_set
+from marrowscope.train.dataset import SUMMARY_NAME, CropSet, class_priors, open_crop_set
 from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
@@ -146,7 +147,7 @@ def fit_classifier(
 def check_training_folder(out: Path) -> None:
     """Raise RunError when ``out`` is a file, a crop set or a cohort: a training has a folder of its own."""
     refuse_file(out)
-    for name, kind in (("prepare.json", "crop set"), ("patients.csv", "cohort")):
+    for name, kind in ((SUMMARY_NAME, "crop set"), (PATIENTS_NAME, "cohort")):
         if (out / name).exists():
             message = f"{out}: found a {kind} ({name}), expected a folder of the training's own; choose another --out"
             raise RunError(message)
