@@ -28,17 +28,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from marrowscope import metrics
-from marrowscope.aggregate import decode_calls
-from marrowscope.calibration import CROSSFIT_NAME, apply_temperature
-from marrowscope.held_out import OOF_NAME, fold_folder
+from marrowscope.cells.calls import decode_calls
+from marrowscope.statistics import metrics
+from marrowscope.statistics.intervals import bootstrap_difference
+from marrowscope.statistics.temperature import CROSSFIT_NAME, apply_temperature
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
+from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.dataset import CropSet, open_crop_set
-from marrowscope.train.export import load_classifier
+from marrowscope.train.left_out_cells import OOF_NAME, fold_folder
 from marrowscope.train.model import HEADS
 from marrowscope.train.out_of_fold import read_priors
 from marrowscope.train.validation import predict_logits
-from marrowscope.uncertainty import bootstrap_difference
 from marrowscope.vocabulary import Vocabulary, load_vocabulary
 
 if TYPE_CHECKING:

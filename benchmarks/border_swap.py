@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marrowscope.aggregate import decode_calls
+from marrowscope.cells.calls import decode_calls
 from marrowscope.train.border import swap_border
 from marrowscope.train.border_proof import DONOR_KINDS, NO_DONOR, choose_donors, drift, join_answers, swap_effect
 from marrowscope.train.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from marrowscope import metrics
 from marrowscope.cohort.folds import read_split
+from marrowscope.statistics import metrics
+from marrowscope.statistics.intervals import bootstrap_difference, bootstrap_over_groups
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
+from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.dataset import CropSet, IntArray, open_crop_set
-from marrowscope.train.export import load_classifier
 from marrowscope.train.normalization import reestimate_batch_norm
 from marrowscope.train.validation import predict_logits, probabilities
-from marrowscope.uncertainty import bootstrap_difference, bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

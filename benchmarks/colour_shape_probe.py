@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score
 
-from marrowscope.reproduce.probe import fit_probe, load_features
+from marrowscope.studies.reproduce.probe import fit_probe, load_features
 from marrowscope.vocabulary import load_vocabulary
 
 CBLC, OTHER = "CBLC", "other"

@@ -25,7 +25,7 @@ from marrowscope.imaging import read_image
 from marrowscope.networks import available_backends, open_network
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.train.segmenter import load_ultralytics
+from marrowscope.train.segmenter_fit import load_ultralytics
 from marrowscope.vocabulary import load_vocabulary
 
 VARIANTS: dict[str, dict[str, Any]] = {

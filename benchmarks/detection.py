@@ -20,11 +20,11 @@ import numpy as np
 from rich.progress import track
 
 from marrowscope import geometry
+from marrowscope.cells.match import match_contours
+from marrowscope.cells.quality import QualityRules, apply_quality_rules
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import EvaluateConfig, touches_edge
 from marrowscope.imaging import read_image
-from marrowscope.match import match_contours
-from marrowscope.quality import QualityRules, apply_quality_rules
 from marrowscope.records import ContourArray, Field
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.vocabulary import load_vocabulary

@@ -26,11 +26,11 @@ import numpy as np
 import polars as pl
 from scipy.special import expit, logit
 
-from marrowscope.clusters import design_effect, pooled_correlation
-from marrowscope.quantify.correct import adjusted_ratio
-from marrowscope.quantify.estimate import PatientCounts, draw_ratios, estimate_ratio, point_ratio
-from marrowscope.quantify.rates import ErrorRates, draw_rates, kinds_of
-from marrowscope.uncertainty import wilson_interval
+from marrowscope.patient.quantify.correct import adjusted_ratio
+from marrowscope.patient.quantify.estimate import PatientCounts, draw_ratios, estimate_ratio, point_ratio
+from marrowscope.patient.quantify.rates import ErrorRates, draw_rates, kinds_of
+from marrowscope.statistics.clusters import design_effect, pooled_correlation
+from marrowscope.statistics.intervals import wilson_interval
 from marrowscope.vocabulary import DATA_DIR, load_vocabulary
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope import geometry
-from marrowscope.match import match_contours, match_iou_matrix
+from marrowscope.cells.match import match_contours, match_iou_matrix
 
 if TYPE_CHECKING:
     from marrowscope.records import ContourArray

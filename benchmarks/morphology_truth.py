@@ -24,14 +24,13 @@ from rich.progress import track
 from scipy import stats
 
 from marrowscope import geometry
+from marrowscope.cells.crop import CropSpec, cut_crop
+from marrowscope.cells.match import match_contours
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS, measure
+from marrowscope.cells.quality import QualityRules, apply_quality_rules
 from marrowscope.cohort import read_cohort
-from marrowscope.crop import CropSpec, cut_crop
 from marrowscope.imaging import read_image
-from marrowscope.match import match_contours
-from marrowscope.morphology import measure
-from marrowscope.quality import QualityRules, apply_quality_rules
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.tables import MORPHOLOGY_COLUMNS
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope import metrics
-from marrowscope.aggregate import decode_calls
+from marrowscope.cells.calls import decode_calls
 from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.statistics import metrics
+from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
-from marrowscope.uncertainty import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

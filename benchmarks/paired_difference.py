@@ -19,11 +19,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from marrowscope import metrics
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
-from marrowscope.tables import read_table
-from marrowscope.uncertainty import bootstrap_difference
+from marrowscope.runs.tables import read_table
+from marrowscope.statistics import metrics
+from marrowscope.statistics.intervals import bootstrap_difference
 from marrowscope.vocabulary import load_vocabulary
 
 Rows = NDArray[np.int64]

@@ -23,17 +23,17 @@ import polars as pl
 from rich.progress import track
 
 from marrowscope import geometry
+from marrowscope.cells.field_measures import measure_field
 from marrowscope.cohort.inputs import collect_inputs
-from marrowscope.flags import (
+from marrowscope.imaging import read_image
+from marrowscope.patient.flags import (
     FIELD_FLAGS,
     FlagRules,
     StainReference,
     field_flags,
     fit_stain_reference,
-    measure_field,
     stain_distance,
 )
-from marrowscope.imaging import read_image
 from marrowscope.records import ImageArray
 
 PLASMA_CELL_DIAMETER_UM = 14.5

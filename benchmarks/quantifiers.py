@@ -30,16 +30,16 @@ import polars as pl
 
 from marrowscope.bundle import load_bundle
 from marrowscope.cohort import read_cohort
-from marrowscope.demo import demonstration_bundle
 from marrowscope.evaluate.link import link_cells
 from marrowscope.imaging import read_image, write_image
-from marrowscope.quantify.correct import adjusted_ratio, composition, expected_maximum, undo_detection
-from marrowscope.quantify.estimate import count_fields, estimate_ratio
-from marrowscope.quantify.fit import fit_quantification
-from marrowscope.quantify.rates import Kind, kinds_of
-from marrowscope.quantify.threshold import StudyThreshold, decide, learn_threshold
-from marrowscope.tables import read_table
-from marrowscope.uncertainty import wilson_interval
+from marrowscope.patient.quantify.correct import adjusted_ratio, composition, expected_maximum, undo_detection
+from marrowscope.patient.quantify.estimate import count_fields, estimate_ratio
+from marrowscope.patient.quantify.fit_rates import fit_quantification
+from marrowscope.patient.quantify.rates import Kind, kinds_of
+from marrowscope.patient.quantify.threshold import StudyThreshold, decide, learn_threshold
+from marrowscope.runs.tables import read_table
+from marrowscope.statistics.intervals import wilson_interval
+from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.vocabulary import DATA_DIR, load_vocabulary
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ from typing import Any
 
 import polars as pl
 
-from marrowscope.assess import assess_patients
+from marrowscope.patient.assess import assess_patients
 from marrowscope.records import Patient
 from marrowscope.report import write_report
 from marrowscope.report.html import _Job
-from marrowscope.runs import MANIFEST_NAME
-from marrowscope.tables import read_table, write_table
+from marrowscope.runs.manifest import MANIFEST_NAME
+from marrowscope.runs.tables import read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
 
 SMALL_PART = 6

@@ -27,13 +27,13 @@ from rich.progress import track
 from benchmarks.detection import PLASMA_CELL_DIAMETER_UM
 from marrowscope import geometry
 from marrowscope.bundle import load_bundle
+from marrowscope.cells.match import match_contours
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import EvaluateConfig, touches_edge
 from marrowscope.imaging import read_image
-from marrowscope.match import match_contours
 from marrowscope.records import Annotation, Field
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.uncertainty import bootstrap_difference
+from marrowscope.statistics.intervals import bootstrap_difference
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def score(bundle_path: Path, fields: Sequence[Field], link: EvaluateConfig, *, b
     """Figures by center (and of all) and scale, each with its difference from the trained scale and its limits."""
     bundle = load_bundle(bundle_path)
     network = RememberingNetwork(bundle.open_segmenter(threads=1))
-    shipped = Segmenter.from_bundle(bundle, network).config
+    shipped = bundle.segmenter_config
     segmenters = {key: Segmenter(network, config) for key, config in configurations(shipped, both=both).items()}
     several = len({field.center for field in fields}) > 1
     sums: dict[str, dict[tuple[float, str], dict[str, NDArray[np.float64]]]] = {}

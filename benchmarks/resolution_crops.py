@@ -25,11 +25,11 @@ import polars as pl
 from rich.progress import track
 
 from benchmarks.ablation import FIGURES, NO_AUGMENTATION, ONE_STAGE, PLAIN_LOSSES, as_table, compare, judge
+from marrowscope.cells.crop import CropSpec, cut_crops
+from marrowscope.cells.match import match_contours
+from marrowscope.cells.quality import QualityRules, apply_quality_rules
 from marrowscope.cohort import read_cohort
-from marrowscope.crop import CropSpec, cut_crops
 from marrowscope.imaging import read_image
-from marrowscope.match import match_contours
-from marrowscope.quality import QualityRules, apply_quality_rules
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.train.dataset import CELLS_NAME, CROPS_NAME, SUMMARY_NAME, open_crop_set
 from marrowscope.vocabulary import load_vocabulary

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marrowscope.aggregate import decode_calls
+from marrowscope.cells.calls import decode_calls
+from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.border_proof import (
     balanced_accuracy_within,
     reach_px,
@@ -33,7 +34,6 @@ from marrowscope.train.border_proof import (
     shuffle_within,
 )
 from marrowscope.train.proof_cells import ProofSelection, answer, load_cells, load_trained
-from marrowscope.uncertainty import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.border_proof import (
     activation_maps,
     occlusion_maps,
@@ -26,7 +27,6 @@ from marrowscope.train.border_proof import (
     share_outside,
 )
 from marrowscope.train.proof_cells import ProofSelection, load_cells, load_trained
-from marrowscope.uncertainty import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

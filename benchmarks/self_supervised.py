@@ -25,8 +25,8 @@ from marrowscope.cohort.folds import read_split
 from marrowscope.train.checkpoint import save_tensors
 from marrowscope.train.config import AugmentConfig
 from marrowscope.train.dataset import open_crop_set, training_crops
+from marrowscope.train.initial_weights import load_initial_weights
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, new_classifier
-from marrowscope.train.weights import load_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
 VIEWS = AugmentConfig(shift_px=8, scale=0.15, stain=0.25, stain_mix=0.1, brightness=0.12, blur_chance=0.3)

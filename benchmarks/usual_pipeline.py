@@ -36,7 +36,7 @@ import torch
 from marrowscope.imaging import is_image_path
 from marrowscope.train.checkpoint import load_tensors
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, CellClassifier, ClassifierInfo
-from marrowscope.train.segmenter import load_ultralytics
+from marrowscope.train.segmenter_fit import load_ultralytics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

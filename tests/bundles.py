@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marrowscope.bundle import Bundle, BundleSpec, VocabularyReference, write_bundle
-from marrowscope.golden import make_golden
+from marrowscope.bundle.golden import make_golden
 from marrowscope.networks import open_network
 from marrowscope.vocabulary import load_vocabulary
 from tests.onnx_graphs import classifier_graph, segmenter_graph

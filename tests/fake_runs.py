@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import polars as pl
 
-from marrowscope.assess import assess_patients
+from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.imaging import sha256_file, write_image
-from marrowscope.runs import Manifest, RunCounts, write_manifest
-from marrowscope.tables import CELLS, PATIENTS, REJECT_REASONS, conform, read_table, write_table
+from marrowscope.patient.assess import assess_patients
+from marrowscope.runs.manifest import Manifest, RunCounts, write_manifest
+from marrowscope.runs.tables import CELLS, PATIENTS, conform, read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

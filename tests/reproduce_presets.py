@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from marrowscope.reproduce import Preset
-from marrowscope.reproduce.plan import Machine, Rates
+from marrowscope.studies.reproduce import Preset
+from marrowscope.studies.reproduce.plan import Machine, Rates
 from tests.crop_sets import tiny_config
 
 STAGES = tuple(

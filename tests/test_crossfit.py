@@ -11,14 +11,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from marrowscope.aggregate import decode_calls
-from marrowscope.calibration import Calibration, apply_temperature
+from marrowscope.cells.calls import decode_calls
 from marrowscope.cohort.folds import read_folds, read_split, write_split
 from marrowscope.crossfit import fit_folds, join_folds
 from marrowscope.errors import CohortError, ConfigError, RunError
-from marrowscope.held_out import crossfit_cells
+from marrowscope.statistics.temperature import Calibration, apply_temperature
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.left_out_cells import crossfit_cells
 from marrowscope.train.out_of_fold import predict_table, read_priors
 from marrowscope.vocabulary import load_vocabulary
 from tests.crop_sets import tiny_config, write_crop_set

@@ -10,9 +10,9 @@ from marrowscope.bundle import Bundle, load_bundle, write_bundle
 from marrowscope.cli.main import app
 from marrowscope.doctor import choose, examine
 from marrowscope.errors import BundleError
+from tests.bundle.test_precisions import FAILED, make_change, make_gate
 from tests.bundles import make_bundle
 from tests.onnx_graphs import classifier_graph
-from tests.test_precisions import FAILED, make_change, make_gate
 
 
 @pytest.fixture

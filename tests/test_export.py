@@ -13,20 +13,20 @@ torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 
 from marrowscope.bundle import load_bundle  # noqa: E402
-from marrowscope.bundle_description import BundleDescription  # noqa: E402
-from marrowscope.calibration import apply_temperature  # noqa: E402
+from marrowscope.bundle.golden import check_golden  # noqa: E402
 from marrowscope.cohort.folds import read_split  # noqa: E402
 from marrowscope.errors import BundleError, InputError, RunError  # noqa: E402
 from marrowscope.export import export_bundle  # noqa: E402
 from marrowscope.fit import fit_classifier  # noqa: E402
-from marrowscope.flags import FlagRules, fit_stain_reference  # noqa: E402
-from marrowscope.golden import check_golden  # noqa: E402
 from marrowscope.imaging import sha256_file  # noqa: E402
-from marrowscope.members import check_segmenter, find_members  # noqa: E402
 from marrowscope.networks import available_backends, open_network  # noqa: E402
-from marrowscope.quantify_bundle import quantify_bundle  # noqa: E402
+from marrowscope.patient.flags import FlagRules, fit_stain_reference  # noqa: E402
+from marrowscope.statistics.temperature import apply_temperature  # noqa: E402
+from marrowscope.studies.error_rates import quantify_bundle  # noqa: E402
+from marrowscope.train.bundle_card import BundleDescription  # noqa: E402
 from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E402
-from marrowscope.train.export import Readout, check_parity, export_classifier  # noqa: E402
+from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier  # noqa: E402
+from marrowscope.train.ensemble import check_segmenter, find_members  # noqa: E402
 from marrowscope.train.out_of_fold import read_priors  # noqa: E402
 from tests.crop_sets import tiny_config, write_crop_set  # noqa: E402
 from tests.onnx_graphs import segmenter_graph  # noqa: E402

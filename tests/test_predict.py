@@ -12,21 +12,22 @@ import pytest
 from PIL import Image
 
 import marrowscope.predict
-import marrowscope.run_parts
+import marrowscope.runs.parts
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE, load_bundle
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.cohort.inputs import InputImage, collect_inputs
-from marrowscope.demo import compare_with_truth, demonstration_bundle
-from marrowscope.engine import CellEngine
-from marrowscope.engine_pool import EnginePool, open_engine
 from marrowscope.errors import BundleError, ConfigError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
 from marrowscope.predict import PredictConfig, Prediction, predict
-from marrowscope.runs import read_manifest
+from marrowscope.runs.manifest import read_manifest
+from marrowscope.runs.tables import read_table
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.tables import MORPHOLOGY_COLUMNS, read_table
+from marrowscope.streaming.pool import EnginePool, open_engine
+from marrowscope.streaming.worker import CellEngine
+from marrowscope.studies.demo import compare_with_truth, demonstration_bundle
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1)
 
@@ -97,7 +98,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_tables(
     prediction: Prediction, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(marrowscope.predict, "IMAGES_A_PART", 2)
-    monkeypatch.setattr(marrowscope.run_parts, "IMAGES_A_PART", 2)
+    monkeypatch.setattr(marrowscope.runs.parts, "IMAGES_A_PART", 2)
     out = tmp_path / "run"
 
     def stop(done: int, _total: int) -> None:

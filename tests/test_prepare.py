@@ -8,17 +8,16 @@ import polars as pl
 import pytest
 
 from marrowscope import geometry
+from marrowscope.cells.crop import CropSpec, cut_crop
+from marrowscope.cells.field_measures import measure_field
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS, measure
+from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.duplicates import image_fingerprint
-from marrowscope.crop import CropSpec, cut_crop
 from marrowscope.errors import InputError, ScaleError
-from marrowscope.flags import measure_field
 from marrowscope.imaging import read_image, write_image
-from marrowscope.morphology import measure
 from marrowscope.prepare import CELLS_SCHEMA, FIELDS_SCHEMA, STORED_CROP_PX, prepare_crops
-from marrowscope.quality import QualityRules
 from marrowscope.records import Annotation, ContourArray, Detection, Field, ImageArray, Patient
 from marrowscope.segment.config import SegmenterConfig
-from marrowscope.tables import MORPHOLOGY_COLUMNS
 
 
 def circle(x: float, y: float, radius: float) -> ContourArray:

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from marrowscope.bundle import load_bundle
     from marrowscope.cohort import read_cohort
     from marrowscope.crossfit import fit_folds, join_folds
-    from marrowscope.engine import PredictConfig
     from marrowscope.errors import InputError, MarrowscopeError
     from marrowscope.evaluate import evaluate_run
     from marrowscope.export import export_bundle
     from marrowscope.fit import fit_classifier
     from marrowscope.predict import predict as predict_images
     from marrowscope.prepare import prepare_crops
-    from marrowscope.quantify_bundle import quantify_bundle
     from marrowscope.report import write_report
     from marrowscope.simulate import SimulationConfig, simulate_cohort
+    from marrowscope.streaming.worker import PredictConfig
+    from marrowscope.studies.error_rates import quantify_bundle
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "InputError": "errors",
     "MarrowscopeError": "errors",
-    "PredictConfig": "engine",
+    "PredictConfig": "streaming.worker",
     "SimulationConfig": "simulate",
     "evaluate_run": "evaluate",
     "export_bundle": "export",
@@ -44,7 +44,7 @@ _HOMES = {
     "load_mapping": "vocabulary",
     "load_vocabulary": "vocabulary",
     "predict_images": "predict:predict",
-    "quantify_bundle": "quantify_bundle:quantify_bundle",
+    "quantify_bundle": "studies.error_rates",
     "prepare_crops": "prepare",
     "read_cohort": "cohort",
     "simulate_cohort": "simulate",

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-class StageConfig(BaseModel):
-    """Base of every stage's configuration: frozen, unknown keys refused."""
+class FrozenModel(BaseModel):
+    """Base of every typed record that is read or written: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageConfig(FrozenModel):
+    """Base of every stage's configuration."""
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

@@ -28,29 +28,29 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from marrowscope import __version__
-from marrowscope.calibration import CALIBRATION_NAME, CROSSFIT_NAME
 from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
 from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.fit import check_training_folder, fit_classifier
-from marrowscope.fold_calibration import calibrate_folds
-from marrowscope.held_out import MISSED_NAME, OOF_NAME, fold_folder
 from marrowscope.imaging import sha256_file
-from marrowscope.runs import installed_versions
+from marrowscope.runs.manifest import installed_versions
+from marrowscope.statistics.temperature import CALIBRATION_NAME, CROSSFIT_NAME
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
 from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.fold_calibration import calibrate_folds
+from marrowscope.train.initial_weights import check_initial_weights
+from marrowscope.train.left_out_cells import MISSED_NAME, OOF_NAME, fold_folder
 from marrowscope.train.out_of_fold import predict_table, read_priors
-from marrowscope.train.weights import check_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from marrowscope.calibration import Calibration
     from marrowscope.cohort.folds import Role
     from marrowscope.records import JsonDict
+    from marrowscope.statistics.temperature import Calibration
     from marrowscope.train.config import ClassifierConfig, Source
     from marrowscope.train.dataset import CropSet
-    from marrowscope.train.engine import Progress
+    from marrowscope.train.stage import Progress
     from marrowscope.vocabulary import Vocabulary
 
 FOLDS_NAME, CALIBRATION_TABLE, RELIABILITY_TABLE = "folds.csv", "calibration.csv", "reliability.csv"

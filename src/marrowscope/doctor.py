@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from marrowscope import __version__
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.golden import GoldenResult, check_golden
+from marrowscope.bundle.precisions import FASTEST_FIRST, FULL, why_not
 from marrowscope.errors import DependencyError
-from marrowscope.golden import GoldenResult, check_golden
 from marrowscope.networks import BACKENDS, available_backends, available_devices, capabilities, choose_backend
-from marrowscope.precisions import FASTEST_FIRST, FULL, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,14 @@ from marrowscope.bundle import (
     check_bundle_folder,
     write_bundle,
 )
-from marrowscope.bundle_description import (
+from marrowscope.bundle.golden import make_golden
+from marrowscope.errors import BundleError, InputError
+from marrowscope.networks import open_network
+from marrowscope.patient.quantify.fit_rates import fit_quantification
+from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
+from marrowscope.segment.segmenter import Segmenter
+from marrowscope.statistics.temperature import CROSSFIT_NAME, Calibration
+from marrowscope.train.bundle_card import (
     N_GOLDEN_CROPS,
     N_PARITY_CROPS,
     NOT_MEASURED,
@@ -31,11 +38,10 @@ from marrowscope.bundle_description import (
     stain_reference,
     write_card,
 )
-from marrowscope.calibration import CROSSFIT_NAME, Calibration
-from marrowscope.errors import BundleError, InputError
-from marrowscope.golden import make_golden
-from marrowscope.held_out import OOF_NAME, crossfit_cells
-from marrowscope.members import (
+from marrowscope.train.checkpoint import CLASSIFIER_NAME
+from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier
+from marrowscope.train.dataset import CropSet, open_crop_set
+from marrowscope.train.ensemble import (
     check_calibrated,
     check_segmenter,
     check_vocabulary,
@@ -43,13 +49,7 @@ from marrowscope.members import (
     find_members,
     read_record,
 )
-from marrowscope.networks import open_network
-from marrowscope.quantify.fit import fit_quantification
-from marrowscope.quantify.model import QUANTIFICATION_FILE
-from marrowscope.segment.segmenter import Segmenter
-from marrowscope.train.checkpoint import CLASSIFIER_NAME
-from marrowscope.train.dataset import CropSet, open_crop_set
-from marrowscope.train.export import Readout, check_parity, export_classifier
+from marrowscope.train.left_out_cells import OOF_NAME, crossfit_cells
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
-    from marrowscope.quantify.model import Quantification
+    from marrowscope.patient.quantify.quantification import Quantification
     from marrowscope.records import ImageArray, JsonDict
     from marrowscope.train.dataset import CropSet
     from marrowscope.vocabulary import Vocabulary

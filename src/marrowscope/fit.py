@@ -22,7 +22,8 @@ from marrowscope.cohort.folds import Role, check_split, read_split, split_patien
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
-from marrowscope.runs import installed_versions, refuse_file
+from marrowscope.runs.folder import refuse_file
+from marrowscope.runs.manifest import installed_versions
 from marrowscope.train.checkpoint import (
     CLASSIFIER_NAME,
     FIT_NAME,
@@ -32,11 +33,11 @@ from marrowscope.train.checkpoint import (
     load_tensors,
 )
 from marrowscope.train.dataset import SUMMARY_NAME, CropSet, class_priors, open_crop_set
-from marrowscope.train.engine import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
 from marrowscope.train.imbalance import correct_all
+from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
 from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
+from marrowscope.train.stage import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
 from marrowscope.train.targets import standardise
-from marrowscope.train.weights import InitialWeights, check_initial_weights, load_initial_weights
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

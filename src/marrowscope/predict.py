@@ -21,29 +21,22 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marrowscope.assess import assess_parts
-from marrowscope.bundle import load_bundle
+from marrowscope.bundle import load_bundle, open_quantification
+from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
-from marrowscope.engine import CellEngine, PredictConfig, slide_config
-from marrowscope.engine_pool import EnginePool, open_engine
-from marrowscope.engine_rows import STATUS_FAILED
 from marrowscope.errors import ConfigError
-from marrowscope.field_source import FieldSource, refuse_missing_scale
 from marrowscope.imaging import sha256_bytes
-from marrowscope.quantify.model import open_quantification
-from marrowscope.run_parts import IMAGES_A_PART, RunParts
-from marrowscope.runs import (
-    Manifest,
-    RunCounts,
-    installed_versions,
-    new_run_folder,
-    refuse_run_folder,
-    staging_folder,
-    write_manifest,
-)
+from marrowscope.patient.assess import assess_parts
+from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
+from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, write_manifest
+from marrowscope.runs.parts import IMAGES_A_PART, RunParts
+from marrowscope.runs.tables import read_table, write_table
 from marrowscope.slides import is_slide
-from marrowscope.tables import REJECT_REASONS, read_table, write_table
+from marrowscope.streaming.pool import EnginePool, open_engine
+from marrowscope.streaming.rows import STATUS_FAILED
+from marrowscope.streaming.source import FieldSource, refuse_missing_scale
+from marrowscope.streaming.worker import CellEngine, PredictConfig, slide_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -23,16 +23,16 @@ import numpy as np
 import polars as pl
 
 from marrowscope import geometry
+from marrowscope.cells.crop import CropSpec, cut_crop, cut_crops
+from marrowscope.cells.field_measures import FIELD_MEASURES, measure_field
+from marrowscope.cells.match import match_contours
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS, measure
+from marrowscope.cells.quality import QualityRules, apply_quality_rules
 from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.cohort.patients import PATIENTS_NAME
-from marrowscope.crop import CropSpec, cut_crop, cut_crops
 from marrowscope.errors import InputError, ScaleError
-from marrowscope.flags import TRAINING_FIELDS_NAME, measure_field
 from marrowscope.imaging import read_image
-from marrowscope.match import match_contours
-from marrowscope.morphology import measure
-from marrowscope.quality import QualityRules, apply_quality_rules
-from marrowscope.tables import FIELD_MEASURES, MORPHOLOGY_COLUMNS
+from marrowscope.patient.flags import TRAINING_FIELDS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -13,8 +13,8 @@ pytest.importorskip("ultralytics")
 pytest.importorskip("onnx")
 
 from benchmarks.usual_pipeline import DEMONSTRATION_GRAPH, run_usual, square_crop
+from marrowscope.cells.match import match_contours
 from marrowscope.imaging import read_image
-from marrowscope.match import match_contours
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort

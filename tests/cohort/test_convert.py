@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from marrowscope.annotations.coco import write_coco
-from marrowscope.annotations.geojson import write_geojson
-from marrowscope.annotations.labelme import read_labelme
-from marrowscope.annotations.shapes import AnnotatedImage
 from marrowscope.cohort.convert import import_annotations
+from marrowscope.cohort.formats.coco import write_coco
+from marrowscope.cohort.formats.geojson import write_geojson
+from marrowscope.cohort.formats.labelme import read_labelme
+from marrowscope.cohort.formats.shapes import AnnotatedImage
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation

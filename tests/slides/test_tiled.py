@@ -10,9 +10,9 @@ from scipy.optimize import linear_sum_assignment
 
 from marrowscope import geometry
 from marrowscope.bundle import load_bundle
-from marrowscope.demo import demonstration_bundle
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.slides import SeamMemory, SlideConfig, own_cells, plan_regions, to_slide
+from marrowscope.studies.demo import demonstration_bundle
 from tests.slides.pyramids import scanner, smear
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ UM_PER_PX = 0.25
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
     bundle = load_bundle(demonstration_bundle())
-    return Segmenter.from_bundle(bundle, bundle.open_segmenter())
+    return Segmenter(bundle.open_segmenter(), bundle.segmenter_config)
 
 
 def detect_by_regions(segmenter: Segmenter, image: ImageArray, config: SlideConfig) -> list[ContourArray]:

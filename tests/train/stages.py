@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from marrowscope.train.dataset import class_priors, open_crop_set
-from marrowscope.train.engine import StageInputs
 from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
+from marrowscope.train.stage import StageInputs
 from marrowscope.train.targets import standardise
 from marrowscope.vocabulary import load_vocabulary
 

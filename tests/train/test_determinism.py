@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 from marrowscope.train.checkpoint import hash_weights, load_tensors
-from marrowscope.train.engine import BEST_NAME, CHECKPOINT_NAME, Progress, fit_stage
+from marrowscope.train.stage import BEST_NAME, CHECKPOINT_NAME, Progress, fit_stage
 from tests.crop_sets import tiny_config
 from tests.train.stages import stage_inputs, tiny_model
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from marrowscope.aggregate import decode_calls
+from marrowscope.cells.calls import decode_calls
 from marrowscope.errors import InputError
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, save_tensors
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, CellClassifier, ClassifierInfo

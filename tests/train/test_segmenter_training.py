@@ -13,15 +13,15 @@ pytest.importorskip("ultralytics")
 pytest.importorskip("onnx")
 
 from marrowscope.imaging import write_image  # noqa: E402 - after the check that the extra is installed
-from marrowscope.train.segmenter import (  # noqa: E402
+from marrowscope.train.segmenter_data import LabelledField  # noqa: E402
+from marrowscope.train.segmenter_fit import (  # noqa: E402
     SegmenterTrainingConfig,
     can_go_on,
     check_segmenter_folder,
     load_ultralytics,
     train_segmenter,
 )
-from marrowscope.train.segmenter_data import LabelledField  # noqa: E402
-from marrowscope.train.segmenter_export import export_segmenter  # noqa: E402
+from marrowscope.train.segmenter_graph import export_segmenter  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and Ultralytics warn about their own affairs
 

@@ -9,8 +9,8 @@ pytest.importorskip("torch")
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from marrowscope.train.engine import configure_torch
 from marrowscope.train.loader import StageBatches, TrainingBatch
+from marrowscope.train.stage import configure_torch
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
 from tests.crop_sets import tiny_config
 from tests.train.stages import stage_inputs, tiny_model

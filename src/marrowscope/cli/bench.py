@@ -12,7 +12,7 @@ import typer
 from marrowscope.cli.bench_predict import predict
 
 if TYPE_CHECKING:
-    from marrowscope.train.bench import BenchResult, Pairs
+    from marrowscope.train.training_speed import BenchResult, Pairs
 
 app = typer.Typer(name="bench", no_args_is_help=True, help="Measure how fast parts of the program run here.")
 
@@ -50,10 +50,10 @@ def train(
     from tempfile import TemporaryDirectory
 
     from marrowscope.config import load_config
-    from marrowscope.train.bench import bench_training
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.dataset import open_crop_set
     from marrowscope.train.random_crops import write_random_crops
+    from marrowscope.train.training_speed import bench_training
     from marrowscope.vocabulary import load_vocabulary
 
     settings = load_config(ClassifierConfig, config, {"threads": threads})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from marrowscope.predict_bench import GrowthPoint, SpeedResult
+    from marrowscope.studies.prediction_speed import GrowthPoint, SpeedResult
 
 GROWTH = (50, 200, 800)
 COLD = 1
@@ -63,10 +63,10 @@ def predict(
     from marrowscope.bundle import load_bundle
     from marrowscope.cohort.inputs import collect_inputs
     from marrowscope.config import validate_config
-    from marrowscope.demo import demonstration_bundle
-    from marrowscope.engine import PredictConfig
     from marrowscope.errors import ConfigError
-    from marrowscope.predict_bench import measure_growth, measure_speed, resized_bundle
+    from marrowscope.streaming.worker import PredictConfig
+    from marrowscope.studies.demo import demonstration_bundle
+    from marrowscope.studies.prediction_speed import measure_growth, measure_speed, resized_bundle
 
     if (image_size is None) != (crop_size is None):
         message = "found one of --image-size and --crop-size, expected both or neither"
@@ -134,7 +134,7 @@ def _link_images(inputs: list[Path], folder: Path, n: int, um_per_px: float | No
     """Link the first ``n`` images into one patient's folder; gives their scale. Raises ScaleError without one."""
     from marrowscope.cohort.images import metadata_scale
     from marrowscope.cohort.inputs import collect_inputs
-    from marrowscope.reading import scale_of
+    from marrowscope.streaming.photograph import scale_of
 
     folder.mkdir()
     images = collect_inputs(inputs).images[:n]

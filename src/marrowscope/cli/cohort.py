@@ -97,7 +97,7 @@ def export(
 
     Example: marrowscope cohort export runs/first --out to-correct
     """
-    from marrowscope.cohort.export import export_run
+    from marrowscope.runs.to_annotations import export_run
     from marrowscope.vocabulary import load_vocabulary
 
     done = export_run(run, out, file_format.value, load_vocabulary(vocabulary), copy_images=images)

@@ -30,7 +30,7 @@ def demo(
     import json
 
     from marrowscope.cli.progress import staged_progress
-    from marrowscope.demo import run_demo
+    from marrowscope.studies.demo import run_demo
 
     with staged_progress(enabled=not as_json) as advance:
         result = run_demo(

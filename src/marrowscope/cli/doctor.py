@@ -27,9 +27,9 @@ def doctor(
 
     Example: marrowscope doctor --bundle my-bundle
     """
-    from marrowscope.demo import demonstration_bundle
     from marrowscope.doctor import examine
     from marrowscope.errors import BundleError
+    from marrowscope.studies.demo import demonstration_bundle
 
     missing = ""
     if bundle is None:

@@ -80,7 +80,7 @@ def evaluate(
         write_evaluation,
     )
     from marrowscope.report.evaluation_page import write_evaluation_page
-    from marrowscope.runs import read_manifest
+    from marrowscope.runs.manifest import read_manifest
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
     columns, rows = _parse_grid(tile_grid)
@@ -136,8 +136,8 @@ def evaluate(
 
 def _refuse_training(folder: Path) -> None:
     """Say what a folder of `train classifier` needs before it can be evaluated."""
-    from marrowscope.calibration import CROSSFIT_NAME
     from marrowscope.errors import RunError
+    from marrowscope.statistics.temperature import CROSSFIT_NAME
 
     if (folder / CROSSFIT_NAME).is_file() or any(folder.glob("*.safetensors")):
         message = (

@@ -38,9 +38,9 @@ def export(
 
     Example: marrowscope export runs/classifier --segmenter runs/segmenter/segmenter/segmenter.onnx --out bundle
     """
-    from marrowscope.bundle_description import BundleDescription
     from marrowscope.config import load_config
     from marrowscope.export import export_bundle
+    from marrowscope.train.bundle_card import BundleDescription
 
     described = load_config(BundleDescription, description)
     bundle = export_bundle(

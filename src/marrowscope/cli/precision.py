@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from marrowscope.precisions import PrecisionGate
+    from marrowscope.bundle.precisions import PrecisionGate
 
 
 def precision(
@@ -36,8 +36,8 @@ def precision(
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
     from marrowscope.evaluate import EvaluateConfig
-    from marrowscope.precision_gate import measure_precisions
     from marrowscope.predict import PredictConfig
+    from marrowscope.studies.precision_gate import measure_precisions
 
     values = {"um_per_px": um_per_px, "backend": backend, "device": device, "threads": threads}
     config = validate_config(PredictConfig, values, where="marrowscope precision")

@@ -52,9 +52,9 @@ def predict(
     """
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
-    from marrowscope.demo import demonstration_bundle
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as run_prediction
+    from marrowscope.studies.demo import demonstration_bundle
 
     values = {
         "um_per_px": um_per_px,

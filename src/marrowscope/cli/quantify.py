@@ -26,11 +26,11 @@ def quantify(
 
     Example: marrowscope quantify bundle held-back-cohort --out bundle-measured
     """
+    from marrowscope.bundle import open_quantification
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
     from marrowscope.predict import PredictConfig
-    from marrowscope.quantify.model import open_quantification
-    from marrowscope.quantify_bundle import quantify_bundle
+    from marrowscope.studies.error_rates import quantify_bundle
 
     config = validate_config(PredictConfig, {"um_per_px": um_per_px, "backend": backend}, where="marrowscope quantify")
     with progress_bar("Predicting images") as advance:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from marrowscope.reproduce.plan import Plan
+    from marrowscope.studies.reproduce.plan import Plan
 
 EXIT_BELOW_PROBE = 1
 
@@ -56,10 +56,10 @@ def reproduce(
     import json
 
     from marrowscope.cli.progress import staged_progress
-    from marrowscope.reproduce import PRESETS
-    from marrowscope.reproduce.plan import Machine
-    from marrowscope.reproduce.study import plan_study
-    from marrowscope.reproduce.study import reproduce as run_study
+    from marrowscope.studies.reproduce import PRESETS
+    from marrowscope.studies.reproduce.plan import Machine
+    from marrowscope.studies.reproduce.study import plan_study
+    from marrowscope.studies.reproduce.study import reproduce as run_study
 
     chosen = PRESETS[preset.value].with_seed(seed)
     machine = Machine(workers=workers, threads=threads, device=device.value)

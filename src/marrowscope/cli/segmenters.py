@@ -13,6 +13,6 @@ def segmenter_path(given: Path) -> Path:
     if given != Path(DEMO) or given.exists():
         return given
     from marrowscope.bundle import SEGMENTER_FILE
-    from marrowscope.demo import demonstration_bundle
+    from marrowscope.studies.demo import demonstration_bundle
 
     return demonstration_bundle() / SEGMENTER_FILE

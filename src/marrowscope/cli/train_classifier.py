@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from marrowscope.crossfit import CrossFit
     from marrowscope.fit import FitResult
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.engine import Progress
+    from marrowscope.train.stage import Progress
 
 
 def classifier(
@@ -58,7 +58,7 @@ def classifier(
     from marrowscope.config import load_config
     from marrowscope.fit import check_training_folder
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.weights import check_initial_weights
+    from marrowscope.train.initial_weights import check_initial_weights
 
     _check_division(split, folds, fold)
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
@@ -164,9 +164,9 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
 
 def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
     """Give the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
-    from marrowscope.calibration import CROSSFIT_NAME
     from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
+    from marrowscope.statistics.temperature import CROSSFIT_NAME
     from marrowscope.train.checkpoint import FIT_NAME
 
     if not _is_cohort(source):
@@ -240,7 +240,7 @@ class _ProgressLines:
 
     def update(self, now: Progress, prefix: str = "", folder: str = "") -> None:
         """Move the bar, and print and draw the figures of an epoch that is done."""
-        from marrowscope.report.figures import learning_curve
+        from marrowscope.report.learning_curve import learning_curve
 
         left_min, left_s = divmod(round(now.seconds_left), 60)
         figures = f"loss {now.loss:.3f}, {now.crops_per_second:.0f} crops/s, stage done in {left_min}:{left_s:02d}"

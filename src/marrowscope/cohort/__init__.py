@@ -1,5 +1,5 @@
 """The cohort: patients.csv, a folder of images per patient and their annotations, read with every fault at once."""
 
-from marrowscope.cohort.manifest import Cohort, read_cohort, require_clean
+from marrowscope.cohort.reader import Cohort, read_cohort, require_clean
 
 __all__ = ["Cohort", "read_cohort", "require_clean"]

@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from marrowscope.annotations.coco import read_coco
-from marrowscope.annotations.geojson import read_geojson
-from marrowscope.annotations.labelme import write_labelme
+from marrowscope.cohort.formats.coco import read_coco
+from marrowscope.cohort.formats.geojson import read_geojson
+from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.cohort.images import examine_image
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import match_by_path, pair

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.counts import Tally
+from marrowscope.cohort.tally import Tally
 from marrowscope.errors import CohortError
 from marrowscope.records import UNKNOWN, Fault, Patient
 

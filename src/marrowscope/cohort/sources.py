@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from marrowscope.annotations.coco import read_coco
-from marrowscope.annotations.geojson import read_geojson
-from marrowscope.annotations.labelme import read_labelme
+from marrowscope.cohort.formats.coco import read_coco
+from marrowscope.cohort.formats.geojson import read_geojson
+from marrowscope.cohort.formats.labelme import read_labelme
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from marrowscope.annotations.shapes import AnnotatedImage
+    from marrowscope.cohort.formats.shapes import AnnotatedImage
 
     Document = tuple[Path | None, AnnotatedImage]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from marrowscope.cohort.manifest import Cohort
+    from marrowscope.cohort.reader import Cohort
     from marrowscope.records import JsonDict
 
 

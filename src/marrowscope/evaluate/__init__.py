@@ -4,14 +4,14 @@
 other comparisons (a probe, a second model).
 """
 
-from marrowscope.evaluate.cells import ClassFigures
-from marrowscope.evaluate.compare import ALL_CENTERS, Evaluation, evaluate_run
-from marrowscope.evaluate.detection import ClassRecall
+from marrowscope.evaluate.cell_scores import ClassFigures
+from marrowscope.evaluate.detection_scores import ClassRecall
+from marrowscope.evaluate.evaluation import ALL_CENTERS, Evaluation, evaluate_run
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.markdown import MAIN_FIGURES, as_markdown, figure_text
+from marrowscope.evaluate.output import RUN_NAME, check_evaluation_folder, evaluation_folder, write_evaluation
 from marrowscope.evaluate.scorer import FEW_PATIENTS, Figure
 from marrowscope.evaluate.scores import CenterScores, score_center
-from marrowscope.evaluate.write import RUN_NAME, check_evaluation_folder, evaluation_folder, write_evaluation
 
 __all__ = [
     "ALL_CENTERS",

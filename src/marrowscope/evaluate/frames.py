@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from marrowscope.tables import CALLS
+from marrowscope.runs.tables import CALLS
 
 EXPERT_COLUMNS = {
     "patient_id": pl.String(),

@@ -14,16 +14,16 @@ import polars as pl
 from pydantic import Field as Setting
 
 from marrowscope import geometry
+from marrowscope.cells.match import MIN_MATCH_IOU, match_iou_matrix
 from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import rank_outcomes
-from marrowscope.match import MIN_MATCH_IOU, match_iou_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from marrowscope.match import Matching
+    from marrowscope.cells.match import Matching
     from marrowscope.records import ContourArray, Field, Patient
     from marrowscope.vocabulary import Vocabulary
 

@@ -6,14 +6,14 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from marrowscope.evaluate.calls import NO_CALLS, NOT_STATED
-from marrowscope.evaluate.cells import MATCHED
+from marrowscope.evaluate.call_scores import NO_CALLS, NOT_STATED
+from marrowscope.evaluate.cell_scores import MATCHED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
-from marrowscope.tables import CALLS
+from marrowscope.runs.tables import CALLS
 
 if TYPE_CHECKING:
-    from marrowscope.evaluate.compare import Evaluation
+    from marrowscope.evaluate.evaluation import Evaluation
     from marrowscope.evaluate.scorer import Figure
     from marrowscope.evaluate.scores import CenterScores
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope import metrics
+from marrowscope.statistics import metrics
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.scorer import Figure, Scorer

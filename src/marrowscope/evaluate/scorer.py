@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.records import Interval
-from marrowscope.uncertainty import ScalarT, bootstrap_columns, bootstrap_sums
+from marrowscope.statistics.intervals import ScalarT, bootstrap_columns, bootstrap_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from marrowscope.metrics import RealArray
+    from marrowscope.statistics.metrics import RealArray
 
 FEW_PATIENTS = 5
 """A bootstrap over fewer patients has few different resamples: its interval is too narrow and is marked."""

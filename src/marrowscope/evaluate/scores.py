@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope import metrics
-from marrowscope.evaluate.calls import call_figures, call_table, forced_figures, risk_coverage
-from marrowscope.evaluate.cells import (
+from marrowscope.evaluate.call_scores import call_figures, call_table, forced_figures, risk_coverage
+from marrowscope.evaluate.cell_scores import (
     ALL_EXPERT,
     MATCHED,
     ClassFigures,
@@ -23,12 +22,13 @@ from marrowscope.evaluate.cells import (
     class_figures,
     confusions,
 )
-from marrowscope.evaluate.detection import ClassRecall, class_recalls, detection_figures
+from marrowscope.evaluate.detection_scores import ClassRecall, class_recalls, detection_figures
 from marrowscope.evaluate.link import EvaluateConfig
-from marrowscope.evaluate.patients import NormalBlasts, aml_figures, diagnosed, normal_blasts
-from marrowscope.evaluate.ratios import interval_figures, ratio_figures
+from marrowscope.evaluate.patient_scores import NormalBlasts, aml_figures, diagnosed, normal_blasts
+from marrowscope.evaluate.ratio_scores import interval_figures, ratio_figures
 from marrowscope.evaluate.reliability import ReliabilityBin, calibration_figures
 from marrowscope.evaluate.scorer import Figure, Scorer
+from marrowscope.statistics import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

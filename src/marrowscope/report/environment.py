@@ -20,7 +20,7 @@ from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
     from marrowscope.report.words import Words
-    from marrowscope.runs import Manifest
+    from marrowscope.runs.manifest import Manifest
 
 
 def template_environment() -> jinja2.Environment:

@@ -22,7 +22,7 @@ from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_figures import ALL_EXPERT, FEW_PATIENTS, FIGURES, MATCHED, CenterTables
 from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.plot import STYLE, Drawing
-from marrowscope.tables import CALLS
+from marrowscope.runs.tables import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

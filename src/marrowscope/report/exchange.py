@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.report.pdf_text import BIDI_CONTROLS
 from marrowscope.report.run_json import write_json
 from marrowscope.report.run_manifest import reportable_manifest
-from marrowscope.tables import REJECT_REASONS, read_table
+from marrowscope.runs.tables import read_table
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

@@ -23,13 +23,13 @@ from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
 from marrowscope.report.words import load_words
-from marrowscope.tables import read_table
+from marrowscope.runs.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from marrowscope.report.words import Words
-    from marrowscope.runs import Manifest
+    from marrowscope.runs.manifest import Manifest
 
 
 def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> list[Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from marrowscope.errors import RunError
-from marrowscope.tables import SCHEMA_VERSION, SCHEMAS, read_table
+from marrowscope.runs.tables import SCHEMA_VERSION, SCHEMAS, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

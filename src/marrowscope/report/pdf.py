@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marrowscope.crop import CropSpec, cut_crop
+from marrowscope.cells.crop import CropSpec, cut_crop
 from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels

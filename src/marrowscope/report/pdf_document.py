@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from marrowscope.report.words import Words
-    from marrowscope.runs import Manifest
+    from marrowscope.runs.manifest import Manifest
 
 TONES = {"above": "above", "below": "below"}
 

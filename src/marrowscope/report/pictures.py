@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from marrowscope import geometry
-from marrowscope.crop import CropSpec
+from marrowscope.cells.crop import CropSpec
 from marrowscope.imaging import encode_image
 
 if TYPE_CHECKING:

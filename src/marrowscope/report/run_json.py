@@ -13,8 +13,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
-from marrowscope.runs import Manifest
-from marrowscope.tables import read_table
+from marrowscope.runs.manifest import Manifest
+from marrowscope.runs.tables import read_table
 from marrowscope.vocabulary import DATA_DIR
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import RunError
-from marrowscope.runs import Manifest, read_manifest
+from marrowscope.runs.manifest import Manifest, read_manifest
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from marrowscope.networks import open_network
 from marrowscope.records import Detection
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.contours import trace_cells
-from marrowscope.segment.decode import decode
+from marrowscope.segment.detections import decode
 from marrowscope.segment.letterbox import letterbox
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
     from marrowscope.records import ContourArray, ImageArray
     from marrowscope.segment.letterbox import Letterbox
@@ -38,14 +37,6 @@ class Segmenter:
         self._network = network
         self.config = config
         self.sha256 = sha256
-
-    @classmethod
-    def from_bundle(cls, bundle: Bundle, network: Network) -> Segmenter:
-        """Take the configuration from a bundle; ``network`` is what ``bundle.open_segmenter`` gave."""
-        config = validate_config(
-            SegmenterConfig, bundle.spec.segmenter, where=f"{bundle.folder}, bundle.toml [segmenter]"
-        )
-        return cls(network, config, bundle.segmenter_sha256)
 
     @classmethod
     def from_onnx(cls, path: Path, config: SegmenterConfig | None = None, *, backend: str = "auto") -> Segmenter:

@@ -1,6 +1,6 @@
 """Simulated smears with exact truth: cells, fields, patients and centres from one seed."""
 
-from marrowscope.simulate.differential import Differential, draw_differential
+from marrowscope.simulate.composition import Differential, draw_differential
 from marrowscope.simulate.field import CellTruth, SimulatedField, render_field
 from marrowscope.simulate.optics import draw_center, draw_patient_style
 from marrowscope.simulate.parameters import SimulationConfig, load_parameters

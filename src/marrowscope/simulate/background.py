@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from marrowscope.simulate import texture
+from marrowscope.simulate.canvas import Slide, paste
 from marrowscope.simulate.erythrocytes import disc_patch
 from marrowscope.simulate.parameters import span
 from marrowscope.simulate.shapes import draw_outline
-from marrowscope.simulate.slide import Slide, paste
 
 if TYPE_CHECKING:
     from marrowscope.simulate.optics import PatientStyle

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from marrowscope.simulate import texture
+from marrowscope.simulate.canvas import Slide, paste
 from marrowscope.simulate.parameters import number, span
 from marrowscope.simulate.shapes import ANGLES, N_ANGLES, draw_outline
-from marrowscope.simulate.slide import Slide, paste
 
 if TYPE_CHECKING:
     from marrowscope.records import MaskArray

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from marrowscope.simulate import background
+from marrowscope.simulate.canvas import Slide, lay_over
 from marrowscope.simulate.cell import draw_cell, draw_truncated
 from marrowscope.simulate.erythrocytes import add_erythrocytes
 from marrowscope.simulate.frame import CellPlan
@@ -21,7 +22,6 @@ from marrowscope.simulate.optics import develop
 from marrowscope.simulate.parameters import load_parameters, number, span
 from marrowscope.simulate.placement import place_cells
 from marrowscope.simulate.shapes import draw_outline, outline_contour
-from marrowscope.simulate.slide import Slide, lay_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,7 +26,7 @@ import polars as pl
 from marrowscope.config import config_hash
 from marrowscope.errors import RunError
 from marrowscope.imaging import write_image
-from marrowscope.simulate.differential import (
+from marrowscope.simulate.composition import (
     Differential,
     balanced_differential,
     draw_diagnosis,

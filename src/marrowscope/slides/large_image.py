@@ -12,7 +12,7 @@ from marrowscope.errors import ImageError
 from marrowscope.imaging import decode_image
 from marrowscope.imaging import read_header as read_whole_header
 from marrowscope.machine import available_memory
-from marrowscope.slides.headers import read_header
+from marrowscope.slides.pyramids import read_header
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from marrowscope.errors import ImageError
 from marrowscope.imaging import MAX_PIXELS, SLIDE_SUFFIXES, is_image_path
-from marrowscope.slides.headers import read_header
 from marrowscope.slides.large_image import LargeImage
+from marrowscope.slides.pyramids import read_header
 from marrowscope.slides.whole_slide import WholeSlide, is_whole_slide
 
 if TYPE_CHECKING:

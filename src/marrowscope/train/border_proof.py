@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.border import dilate_masks, evidence_map
-from marrowscope.train.export import ExportedClassifier, Readout
+from marrowscope.train.classifier_graph import ExportedClassifier, Readout
 from marrowscope.train.model import HEADS
 from marrowscope.train.validation import normalise
-from marrowscope.uncertainty import bootstrap_over_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,9 +11,9 @@ import polars as pl
 import torch
 
 from marrowscope.train.checkpoint import hash_weights, load_tensors
-from marrowscope.train.engine import configure_torch
-from marrowscope.train.export import load_classifier
+from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.model import HEADS, ClassifierInfo
+from marrowscope.train.stage import configure_torch
 from marrowscope.train.validation import predict_logits
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from marrowscope.errors import InputError
 from marrowscope.train.augment import center_crop
 from marrowscope.train.border_proof import Answer, fits_crop, predict_crops, select_cells
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
+from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.dataset import open_crop_set
-from marrowscope.train.export import load_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Calls(Protocol):
-    """Calls of n cells, as ``marrowscope.aggregate.decode_calls`` gives them."""
+    """Calls of n cells, as ``marrowscope.patient.counts.decode_calls`` gives them."""
 
     @property
     def category_index(self) -> NDArray[np.int64]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.config import StageConfig
-from marrowscope.tables import MORPHOLOGY_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from marrowscope import metrics
+from marrowscope.statistics import metrics
 from marrowscope.train.dataset import validation_batches
 from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo
 

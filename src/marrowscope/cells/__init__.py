@@ -1,0 +1,1 @@
+"""One cell: which contours count, how they match an expert's, the crop, its measurements, its call."""

@@ -1,0 +1,66 @@
+"""The call of a cell: three heads' probabilities to the likeliest category, CBLC and countable that some code has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from marrowscope.vocabulary import Vocabulary
+
+_SMALLEST_P = 1e-12
+_ROUNDING = 1e-3
+"""How far above 1 a softmax of low precision may come out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """One call per cell, arrays of length n.
+
+    ``contradiction`` marks cells whose heads, each taken alone, name a combination no raw code has; they are
+    counted with the joint call all the same.
+    """
+
+    category_index: NDArray[np.int64]
+    is_cblc: NDArray[np.bool_]
+    is_countable: NDArray[np.bool_]
+    contradiction: NDArray[np.bool_]
+
+
+def decode_calls(
+    p_category: NDArray[np.floating[Any]],
+    p_cblc: NDArray[np.floating[Any]],
+    p_countable: NDArray[np.floating[Any]],
+    vocabulary: Vocabulary,
+) -> Calls:
+    """Call each cell with the most probable (category, cblc, countable) that some raw code has.
+
+    ``p_category`` (n, 16), ``p_cblc`` (n,), ``p_countable`` (n,), probabilities 0-1. The heads' log-probabilities
+    are summed over the triples in ``vocabulary.call_triples`` and the largest sum wins. A category of probability
+    exactly 0 (not trained) is never called. Raises ValueError for shapes that do not fit or values outside 0-1.
+    """
+    category = np.asarray(p_category, dtype=np.float64)
+    heads = np.stack([np.asarray(p_cblc, dtype=np.float64), np.asarray(p_countable, dtype=np.float64)])
+    n_categories = len(vocabulary.categories)
+    if category.ndim != 2 or category.shape != (heads.shape[1], n_categories):  # noqa: PLR2004  cells x categories
+        message = f"p_category of shape {category.shape}: expected ({heads.shape[1]}, {n_categories})"
+        raise ValueError(message)
+    if not all(np.all((values >= 0) & (values <= 1 + _ROUNDING)) for values in (category, heads)):
+        message = "probabilities outside 0-1 or not finite: expected the heads after softmax"
+        raise ValueError(message)
+    triples = np.array(vocabulary.call_triples, dtype=np.int64)
+    with np.errstate(divide="ignore"):
+        log_category = np.where(category > 0, np.log(category), -np.inf)
+    log_yes = np.log(np.maximum(heads, _SMALLEST_P))
+    log_no = np.log(np.maximum(1 - heads, _SMALLEST_P))
+    total = log_category[:, triples[:, 0]]
+    for head, column in enumerate((1, 2)):
+        total = total + np.where(triples[None, :, column] == 1, log_yes[head][:, None], log_no[head][:, None])
+    best = triples[np.argmax(total, axis=1)]
+    alone = np.stack([np.argmax(category, axis=1), heads[0] >= 0.5, heads[1] >= 0.5], axis=1)  # noqa: PLR2004
+    exists = (alone[:, None, :] == triples[None, :, :]).all(axis=2).any(axis=1)
+    return Calls(best[:, 0], best[:, 1] == 1, best[:, 2] == 1, ~exists)

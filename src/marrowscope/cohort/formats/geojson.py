@@ -1,0 +1,139 @@
+"""GeoJSON as QuPath writes it: polygon features, classification name = raw code.
+
+One file an image (a top-level member ``image`` names it, else the file's own name does), or one file for many, where
+each feature's property ``image`` names its own. A feature of several polygons keeps its largest, holes are filled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from marrowscope.cohort.formats.shapes import (
+    AnnotatedImage,
+    broken_file,
+    broken_shape,
+    contour_from_points,
+    join_parts,
+    label_text,
+    load_json,
+    points_from_contour,
+    shape_type_fault,
+    shorten,
+    size_px,
+    unreadable,
+)
+from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def read_geojson(path: Path, where: str | None = None) -> tuple[AnnotatedImage, ...]:
+    """Read a GeoJSON file as one annotation an image; nothing is raised.
+
+    A file that names no image gives one annotation with an empty image path. ``shape_index`` is the position in the
+    file's list of features.
+    """
+    where = where or str(path)
+    document, broken = load_json(path, where, "a GeoJSON file")
+    features = document.get("features") if isinstance(document, dict) else document
+    if not isinstance(features, list):
+        fault = broken or broken_file(where, shorten(document), "a GeoJSON FeatureCollection")
+        return (unreadable("", where, fault),)
+    head = document.get("image") if isinstance(document, dict) else None
+    image = head if isinstance(head, dict) else {"path": head if isinstance(head, str) else ""}
+    default_path = str(image.get("path", ""))
+    shapes: defaultdict[str, list[Annotation]] = defaultdict(list)
+    faults: defaultdict[str, list[Fault]] = defaultdict(list)
+    for index, feature in enumerate(features):
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        properties = properties if isinstance(properties, dict) else {}
+        image_path = str(properties.get("image") or default_path)
+        taken = _read_feature(feature, properties, index, where, faults[image_path])
+        if taken is not None:
+            shapes[image_path].append(taken)
+    paths = list(dict.fromkeys([*faults, *shapes])) or [default_path]
+    return tuple(
+        AnnotatedImage(
+            image_path=name.replace("\\", "/"),
+            width_px=size_px(image.get("width_px")) if name == default_path else None,
+            height_px=size_px(image.get("height_px")) if name == default_path else None,
+            shapes=tuple(shapes[name]),
+            exhaustive=image.get("exhaustive") is not False,
+            faults=tuple(faults[name]),
+            where=where,
+        )
+        for name in paths
+    )
+
+
+def write_geojson(
+    path: Path,
+    image_name: str,
+    width_px: int,
+    height_px: int,
+    shapes: Sequence[Annotation],
+    *,
+    exhaustive: bool = True,
+    descriptions: Sequence[str] | None = None,
+) -> None:
+    """Write one image's annotation as a FeatureCollection that QuPath opens. Floats keep every digit."""
+    document: JsonDict = {
+        "type": "FeatureCollection",
+        "image": {"path": image_name, "width_px": width_px, "height_px": height_px, "exhaustive": exhaustive},
+        "features": [
+            {
+                "type": "Feature",
+                "geometry": {
+                    "type": "Polygon",
+                    "coordinates": [_closed(points_from_contour(shape.contour_xy))],
+                },
+                "properties": {
+                    "objectType": "annotation",
+                    "classification": {"name": shape.code},
+                    **({"description": descriptions[number]} if descriptions else {}),
+                },
+            }
+            for number, shape in enumerate(shapes)
+        ],
+    }
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+
+
+def _closed(points: list[list[float]]) -> list[list[float]]:
+    return [*points, points[0]] if points else points
+
+
+def _read_feature(
+    feature: object, properties: JsonDict, index: int, where: str, faults: list[Fault]
+) -> Annotation | None:
+    """Take one feature, or add the fault that says why not."""
+    geometry = feature.get("geometry") if isinstance(feature, dict) else None
+    if not isinstance(geometry, dict):
+        faults.append(broken_shape(where, index, shorten(feature), "a feature with a geometry"))
+        return None
+    classification = properties.get("classification")
+    named = classification.get("name") if isinstance(classification, dict) else properties.get("label")
+    label = label_text(named)
+    if label is None:
+        faults.append(broken_shape(where, index, f"classification {shorten(classification)}", "a raw code as its name"))
+        return None
+    coordinates = geometry.get("coordinates")
+    if geometry.get("type") == "Polygon":
+        polygons = [coordinates]
+    elif geometry.get("type") == "MultiPolygon" and isinstance(coordinates, list) and coordinates:
+        polygons = coordinates
+    else:
+        faults.append(shape_type_fault(where, index, f"geometry {shorten(geometry.get('type'))}"))
+        return None
+    parts: list[ContourArray] = []
+    for rings in polygons:
+        outer = contour_from_points(rings[0]) if isinstance(rings, list) and rings else None
+        if outer is None:
+            faults.append(broken_shape(where, index, f"coordinates {shorten(coordinates)}", "rings of [x, y]"))
+            return None
+        parts.append(outer)
+    return Annotation(label, join_parts(parts, where, index, faults), index)

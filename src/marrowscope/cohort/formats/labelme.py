@@ -1,0 +1,153 @@
+"""LabelMe: one JSON file beside each image; label = raw code, shape = polygon.
+
+Rectangles and circles become polygons and are counted; points, lines and masks are refused shape by shape. The flag
+``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope.cohort.formats.shapes import (
+    AnnotatedImage,
+    broken_file,
+    broken_shape,
+    contour_from_points,
+    label_text,
+    load_json,
+    points_from_contour,
+    shape_type_fault,
+    shorten,
+    size_px,
+    unreadable,
+)
+from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+FORMAT_VERSION = "5.5.0"
+EXHAUSTIVE_FLAG = "exhaustive"
+CIRCLE_POINTS = 64
+
+
+def read_labelme(path: Path, where: str | None = None) -> AnnotatedImage:
+    """Read one LabelMe file; everything wrong with it is a fault of the result, nothing is raised.
+
+    ``where`` names the file in the faults (the path where None). An image path with folders in it, of any
+    operating system, keeps its last part only: the image lies beside the file.
+    """
+    where = where or str(path)
+    document, broken = load_json(path, where, "a LabelMe file")
+    if broken is not None:
+        return unreadable("", where, broken)
+    if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
+        found = f"keys {shorten(sorted(document))}" if isinstance(document, dict) else type(document).__name__
+        return unreadable("", where, broken_file(where, found, "a LabelMe file with a list of shapes"))
+    shapes: list[Annotation] = []
+    faults: list[Fault] = []
+    for index, shape in enumerate(document["shapes"]):
+        taken = _read_shape(shape, index, where, faults)
+        if taken is not None:
+            shapes.append(taken)
+    flags = document.get("flags")
+    image_path = document.get("imagePath")
+    return AnnotatedImage(
+        image_path=image_path.replace("\\", "/").rsplit("/", 1)[-1] if isinstance(image_path, str) else "",
+        width_px=size_px(document.get("imageWidth")),
+        height_px=size_px(document.get("imageHeight")),
+        shapes=tuple(shapes),
+        exhaustive=not (isinstance(flags, dict) and flags.get(EXHAUSTIVE_FLAG) is False),
+        faults=tuple(faults),
+        where=where,
+    )
+
+
+def write_labelme(
+    path: Path,
+    image_name: str,
+    width_px: int,
+    height_px: int,
+    shapes: Sequence[Annotation],
+    *,
+    exhaustive: bool = True,
+    shape_flags: Sequence[Mapping[str, bool]] | None = None,
+    descriptions: Sequence[str] | None = None,
+) -> None:
+    """Write ``shapes`` as a LabelMe file that LabelMe opens; floats are kept to the last digit.
+
+    ``shape_flags`` and ``descriptions`` (one a shape) are shown by LabelMe beside each shape.
+    """
+    document: JsonDict = {
+        "version": FORMAT_VERSION,
+        "flags": {} if exhaustive else {EXHAUSTIVE_FLAG: False},
+        "shapes": [
+            {
+                "label": shape.code,
+                "points": points_from_contour(shape.contour_xy),
+                "group_id": None,
+                "description": descriptions[number] if descriptions else "",
+                "shape_type": "polygon",
+                "flags": dict(shape_flags[number]) if shape_flags else {},
+            }
+            for number, shape in enumerate(shapes)
+        ],
+        "imagePath": image_name,
+        "imageData": None,
+        "imageHeight": height_px,
+        "imageWidth": width_px,
+    }
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+
+
+def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> Annotation | None:
+    """Take one shape, or add the fault that says why not."""
+    if not isinstance(shape, dict):
+        faults.append(broken_shape(where, index, shorten(shape), "a shape with label and points"))
+        return None
+    label = label_text(shape.get("label"))
+    if label is None:
+        faults.append(broken_shape(where, index, f"label {shorten(shape.get('label'))}", "a raw code as label"))
+        return None
+    points = contour_from_points(shape.get("points"))
+    if points is None:
+        faults.append(broken_shape(where, index, f"points {shorten(shape.get('points'))}", "a list of [x, y]"))
+        return None
+    shape_type = shape.get("shape_type") or "polygon"
+    if shape_type == "polygon":
+        return Annotation(label, points, index)
+    contour = _contour_of(str(shape_type), points)
+    if contour is None:
+        found = f"shape type {shape_type!r} with {len(points)} points"
+        faults.append(shape_type_fault(where, index, found))
+        return None
+    faults.append(
+        Fault(
+            "converted_shape",
+            where,
+            f"a {shape_type}",
+            "a polygon",
+            "it is taken as a polygon of the same outline",
+            shape_index=index,
+            loses_data=False,
+        )
+    )
+    return Annotation(label, contour, index)
+
+
+def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
+    """Outline of a rectangle (two corners) or circle (centre, point on the rim); None for anything else."""
+    if len(points) != 2:  # noqa: PLR2004 - both are two points in LabelMe
+        return None
+    (x0, y0), (x1, y1) = points
+    if shape_type == "rectangle":
+        return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    if shape_type == "circle":
+        angle = np.linspace(0.0, 2 * np.pi, CIRCLE_POINTS, endpoint=False)
+        radius = float(np.hypot(x1 - x0, y1 - y0))
+        return np.column_stack([x0 + radius * np.cos(angle), y0 + radius * np.sin(angle)])
+    return None

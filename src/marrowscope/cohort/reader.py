@@ -1,0 +1,355 @@
+"""Read a cohort folder: patients.csv, a folder of images per patient, annotations beside them.
+
+Steps: patients.csv; the image files of every folder; each image's hash and size; the annotations; duplicates by
+content; every shape. Nothing stops at the first fault: all are collected. Invariant: for patients, images and shapes,
+what was found is what is in the cohort plus what was rejected, by reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from marrowscope.cohort.images import ImageFile, examine_image
+from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
+from marrowscope.cohort.polygons import check_shapes
+from marrowscope.cohort.sources import find_annotations, pair
+from marrowscope.cohort.tally import CohortCounts, Tally
+from marrowscope.errors import CohortError
+from marrowscope.imaging import is_image_path
+from marrowscope.records import Fault, Field, Patient
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.vocabulary import LabelMapping, Vocabulary
+
+IMAGE_REJECTED = "image_rejected"
+MAX_SCALE_DISAGREEMENT = 0.05
+MAX_FAULTS_IN_MESSAGE = 20
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort as read: what can be used, everything that is wrong with it, and counts that reconcile."""
+
+    root: Path
+    vocabulary: Vocabulary
+    patients: tuple[Patient, ...]
+    fields: tuple[Field, ...]
+    faults: tuple[Fault, ...]
+    counts: CohortCounts
+
+    @property
+    def loses_data(self) -> bool:
+        """Say whether going on would lose a cell, an image or a patient."""
+        return any(fault.loses_data for fault in self.faults)
+
+    def cells(self) -> Counter[tuple[str, str, str]]:
+        """Annotated cells by (code, center, diagnosis)."""
+        diagnosis = {patient.patient_id: patient.diagnosis for patient in self.patients}
+        return Counter(
+            (item.code, image.center, diagnosis[image.patient_id])
+            for image in self.fields
+            for item in image.annotations
+        )
+
+
+@dataclass(slots=True)
+class _Image:
+    """One image file on its way through the reader; ``reason`` is set once it is rejected."""
+
+    file: ImageFile
+    where: str
+    folder: str
+    annotated: AnnotatedImage | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """The faults and the fate of every shape, filled while the cohort is read."""
+
+    faults: list[Fault]
+    n_shapes: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+
+    def add_rejected(self, annotated: AnnotatedImage, reason: str) -> None:
+        """Count every shape of ``annotated`` as rejected for ``reason``."""
+        self.rejected[reason] += annotated.n_shapes
+
+
+def read_cohort(
+    root: Path,
+    *,
+    vocabulary: Vocabulary | None = None,
+    mapping: LabelMapping | None = None,
+    um_per_px: float | None = None,
+    decode: bool = True,
+    n_threads: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Cohort:
+    """Read the cohort at ``root``; whatever is wrong is in ``faults``, not raised (see ``require_clean``).
+
+    ``mapping`` translates foreign labels. ``um_per_px`` is the scale of images for which neither their metadata nor
+    patients.csv states one. ``decode=False`` reads the headers of JPEG and PNG only: faster, but proves less.
+    ``progress`` gets (images examined, images in all). Raises CohortError where there is no readable patients.csv.
+    """
+    vocabulary = vocabulary or load_vocabulary()
+    if mapping is not None:
+        mapping.check_against(vocabulary)
+    table = read_patients(root)
+    patient_of = {patient.patient_id: patient for patient in table.patients}
+    faults = list(table.faults)
+    paths = _find_images(root, faults)
+    images = _examine(root, paths, faults, decode=decode, n_threads=n_threads, progress=progress)
+    left_over, n_broken = _annotate(root, images, faults)
+    _reject_orphans(images, patient_of, faults)
+    _reject_duplicates(images, faults)
+    _reject_same_stem(images, faults)
+
+    ledger = _Ledger(faults)
+    fields: list[Field] = []
+    for annotated in [*left_over, *(image.annotated for image in images if image.annotated)]:
+        ledger.n_shapes += annotated.n_shapes
+    for annotated in left_over:
+        ledger.add_rejected(annotated, IMAGE_REJECTED)
+    for image in images:
+        if not image.reason:
+            patient = patient_of[image.folder]
+            fields.append(_to_field(image, patient, vocabulary, mapping, um_per_px=um_per_px, ledger=ledger))
+        elif image.annotated:
+            ledger.add_rejected(image.annotated, IMAGE_REJECTED)
+    with_fields = {item.patient_id for item in fields}
+    patients = tuple(patient for patient in table.patients if patient.patient_id in with_fields)
+    rejected_patients = Counter(table.tally.rejected)
+    folders = {image.folder for image in images}
+    for patient in table.patients:
+        if patient.patient_id not in folders:
+            faults.append(_patient_without_images(patient, root))
+            rejected_patients["patient_without_images"] += 1
+        elif patient.patient_id not in with_fields:
+            rejected_patients["no_usable_image"] += 1
+    _warn_of_missing_scale(fields, faults)
+    rejected_images = Counter(image.reason for image in images if image.reason)
+    return Cohort(
+        root=root,
+        vocabulary=vocabulary,
+        patients=patients,
+        fields=tuple(fields),
+        faults=tuple(sorted(faults, key=lambda fault: (fault.where, fault.shape_index or 0))),
+        counts=CohortCounts(
+            patients=Tally(table.tally.n_in, len(patients), dict(rejected_patients)),
+            images=Tally(len(images), len(fields), dict(rejected_images)),
+            shapes=Tally(
+                ledger.n_shapes,
+                sum(len(item.annotations) for item in fields),
+                dict(+ledger.rejected),
+                dict(+ledger.changed),
+            ),
+            n_annotation_files_broken=n_broken,
+        ),
+    )
+
+
+def require_clean(cohort: Cohort) -> Cohort:
+    """Give the cohort back, or raise CohortError with every fault that would lose data."""
+    losing = tuple(fault for fault in cohort.faults if fault.loses_data)
+    if losing:
+        shown = "\n".join(f"  {fault.sentence()}" for fault in losing[:MAX_FAULTS_IN_MESSAGE])
+        rest = len(losing) - MAX_FAULTS_IN_MESSAGE
+        more = f"\n  and {rest} more" if rest > 0 else ""
+        message = (
+            f"{cohort.root}: found {len(losing)} faults that would lose data, expected none; correct them "
+            f"(`marrowscope cohort check` lists all):\n{shown}{more}"
+        )
+        raise CohortError(message, losing)
+    return cohort
+
+
+def _find_images(root: Path, faults: list[Fault]) -> list[Path]:
+    """List every image one folder deep, sorted; images anywhere else are faults."""
+    images: list[Path] = []
+    for entry in sorted(root.iterdir()):
+        if entry.name.startswith((".", "__")):
+            continue
+        if entry.is_dir():
+            visible = [path for path in sorted(entry.rglob("*")) if not path.name.startswith(".")]
+            inside = [path for path in visible if path.is_file() and is_image_path(path)]
+            images += inside
+            deeper = Counter(path.parent for path in inside if path.parent != entry)
+            for folder, n in deeper.items():
+                found, expected = f"{n} images in a subfolder", f"images directly in {entry.name}"
+                where = folder.relative_to(root).as_posix()
+                faults.append(Fault("images_in_subfolder", where, found, expected, "move them up or remove them"))
+        elif is_image_path(entry):
+            images.append(entry)
+    return images
+
+
+def _examine(
+    root: Path,
+    paths: Sequence[Path],
+    faults: list[Fault],
+    *,
+    decode: bool,
+    n_threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[_Image]:
+    """Hash and measure every image in threads (decoding leaves the interpreter lock)."""
+    images: list[_Image] = []
+    with ThreadPoolExecutor(max_workers=n_threads) as pool:
+        wheres = [path.relative_to(root).as_posix() for path in paths]
+        files = pool.map(lambda path, where: examine_image(path, where, decode=decode), paths, wheres)
+        for file, where in zip(files, wheres, strict=True):
+            parts = where.split("/")
+            image = _Image(file, where, parts[0] if len(parts) > 1 else "")
+            if len(parts) > 2:  # noqa: PLR2004 - patient folder and file name
+                image.reason = "images_in_subfolder"
+            elif file.fault is not None:
+                faults.append(file.fault)
+                image.reason = file.fault.kind
+            images.append(image)
+            if progress:
+                progress(len(images), len(paths))
+    return images
+
+
+def _annotate(root: Path, images: Sequence[_Image], faults: list[Fault]) -> tuple[list[AnnotatedImage], int]:
+    """Attach its annotation to every image; gives the annotations without image and the number of broken files."""
+    documents = find_annotations(root, [image.file.path for image in images])
+    by_image, left_over, pair_faults = pair(documents)
+    faults += pair_faults
+    n_broken = sum(not annotated.readable for _, annotated in documents)
+    for image in images:
+        annotated = by_image.get(image.file.path)
+        if annotated is not None and not annotated.readable:
+            faults += annotated.faults
+        image.annotated = annotated
+    return left_over, n_broken
+
+
+def _reject_orphans(images: Sequence[_Image], patient_of: dict[str, Patient], faults: list[Fault]) -> None:
+    """Reject images whose folder is no patient of patients.csv: one fault a folder."""
+    orphans = Counter(image.folder for image in images if image.folder not in patient_of)
+    for folder, n in orphans.items():
+        found = f"{n} images of no patient in {PATIENTS_NAME}"
+        expected = "a folder named as a patient_id"
+        action = f"add the patient to {PATIENTS_NAME} or move the folder away"
+        faults.append(Fault("images_without_patient", folder or ".", found, expected, action))
+    for image in images:
+        if image.folder in orphans and not image.reason:
+            image.reason = "images_without_patient"
+
+
+def _reject_duplicates(images: Sequence[_Image], faults: list[Fault]) -> None:
+    """Reject copies by content: all of them across patients (a leak nobody can attribute), all but one within."""
+    by_hash: defaultdict[str, list[_Image]] = defaultdict(list)
+    for image in images:
+        if not image.reason:
+            by_hash[image.file.sha256].append(image)
+    for group in by_hash.values():
+        if len(group) == 1:
+            continue
+        if len({image.folder for image in group}) > 1:
+            kind, spare = "duplicate_across_patients", group
+            expected = "an image to belong to one patient"
+            action = "find out whose it is and remove the others: it would leak between training and test"
+        else:
+            first = next((image for image in group if image.annotated), group[0])
+            kind, spare = "duplicate_image", [image for image in group if image is not first]
+            expected, action = "each image once", "remove the copy: its cells would count twice"
+        for image in spare:
+            others = ", ".join(other.where for other in group if other is not image)
+            faults.append(Fault(kind, image.where, f"the same content as {others}", expected, action))
+            image.reason = kind
+
+
+def _reject_same_stem(images: Sequence[_Image], faults: list[Fault]) -> None:
+    """Reject an image whose name differs from an earlier one only in its suffix: both would have one field_id."""
+    first_of: dict[str, str] = {}
+    for image in images:
+        if image.reason:
+            continue
+        field_id = f"{image.folder}/{image.file.path.stem}"
+        if field_id in first_of:
+            found = f"the same name as {first_of[field_id]} but for the suffix"
+            faults.append(Fault("same_name", image.where, found, "a name of its own", "rename one of them"))
+            image.reason = "same_name"
+        first_of.setdefault(field_id, image.where)
+
+
+def _to_field(
+    image: _Image,
+    patient: Patient,
+    vocabulary: Vocabulary,
+    mapping: LabelMapping | None,
+    *,
+    um_per_px: float | None,
+    ledger: _Ledger,
+) -> Field:
+    """Make the field of a usable image with the annotations that stand; writes faults and counts to the ledger."""
+    file = image.file
+    bare = Field(
+        field_id=f"{patient.patient_id}/{file.path.stem}",
+        patient_id=patient.patient_id,
+        center=patient.center,
+        path=file.path,
+        sha256=file.sha256,
+        width_px=file.width_px,
+        height_px=file.height_px,
+        um_per_px=_scale_of(image, patient, um_per_px, ledger.faults),
+    )
+    annotated = image.annotated
+    if annotated is None or not annotated.readable:
+        return bare
+    stated = annotated.width_px or file.width_px, annotated.height_px or file.height_px
+    if stated != (file.width_px, file.height_px):
+        found = f"an annotation of an image of {stated[0]} x {stated[1]} px"
+        expected = f"{file.width_px} x {file.height_px} px, the size of {image.where}"
+        action = "annotate the image as it is stored; the outlines would stand in the wrong place"
+        ledger.faults += [*annotated.faults, Fault("wrong_image_size", annotated.where, found, expected, action)]
+        ledger.add_rejected(annotated, "wrong_image_size")
+        return bare
+    checked = check_shapes(annotated, file.width_px, file.height_px, vocabulary, mapping)
+    ledger.faults += checked.faults
+    ledger.rejected.update(checked.rejected)
+    ledger.changed.update(checked.changed)
+    return replace(
+        bare,
+        annotated=True,
+        exhaustive=annotated.exhaustive and not checked.lost_a_cell,
+        annotations=tuple(checked.annotations),
+    )
+
+
+def _scale_of(image: _Image, patient: Patient, default: float | None, faults: list[Fault]) -> float | None:
+    """Give the image's own scale, else the patient's, else the default; says where the first two disagree."""
+    own, stated = image.file.um_per_px, patient.um_per_px
+    if own and stated and abs(own / stated - 1) > MAX_SCALE_DISAGREEMENT:
+        found = f"{own:.4g} um per px in the image's metadata"
+        expected = f"{stated:.4g} as in {PATIENTS_NAME}"
+        action = "correct the wrong one; the image's own is taken"
+        faults.append(Fault("scale_disagrees", image.where, found, expected, action, loses_data=False))
+    return own or stated or default
+
+
+def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None:
+    without = Counter(item.patient_id for item in fields if item.um_per_px is None)
+    for patient_id, n in without.items():
+        action = f"fill the column um_per_px of {PATIENTS_NAME} or set --um-per-px; networks need a physical scale"
+        found = f"{n} images without a scale"
+        faults.append(Fault("no_scale", patient_id, found, "micrometres per pixel", action, loses_data=False))
+
+
+def _patient_without_images(patient: Patient, root: Path) -> Fault:
+    folder = root / patient.patient_id
+    found = "a folder without an image" if folder.is_dir() else f"no folder {patient.patient_id}"
+    action = f"add the images or remove the row from {PATIENTS_NAME}"
+    return Fault("patient_without_images", patient.patient_id, found, "a folder of images", action)

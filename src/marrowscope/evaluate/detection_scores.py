@@ -1,0 +1,130 @@
+"""Figures of the segmenter with its quality rules: recall, precision, average precision, recall by class.
+
+Expert cells cut by the image's edge are left out, because the quality rules leave such cells out on purpose; one
+figure says what they would cost in recall.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from marrowscope.evaluate.ranking import HIT, IGNORED, IOU_LEVELS
+from marrowscope.statistics import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marrowscope.evaluate.scorer import Figure, Scorer
+    from marrowscope.records import Interval
+
+DETECTION_GROUP = "Detection"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRecall:
+    """Detection recall of one raw code or category, before and after the quality rules."""
+
+    kind: str
+    label: str
+    n: int
+    n_patients: int
+    before_rules: Interval
+    after_rules: Interval
+
+
+def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataFrame) -> list[Figure]:
+    """Give recall, precision and average precision, at the configured IoU and over the ten levels of COCO."""
+    whole = expert.filter(~pl.col("cut"))
+    counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored"))
+    matched = whole.filter("found")
+    n_ignored = int((detections["ignored"] & detections["exhaustive"]).sum())
+    cut_note = f"expert cells not cut by the image's edge; {len(expert) - len(whole)} cut ones left out"
+    return [
+        scorer.figure(
+            "detection recall", _mean(scorer, whole, whole["found"]), whole, group=DETECTION_GROUP, note=cut_note
+        ),
+        scorer.figure(
+            "detection recall, cut cells included",
+            _mean(scorer, expert, expert["found"]),
+            expert,
+            group=DETECTION_GROUP,
+        ),
+        scorer.figure(
+            "detection recall, before quality rules",
+            _mean(scorer, whole, whole["found_before_rules"]),
+            whole,
+            group=DETECTION_GROUP,
+        ),
+        scorer.figure(
+            "detection precision",
+            _mean(scorer, counted, counted["matched"]),
+            counted,
+            group=DETECTION_GROUP,
+            unit="detections",
+            note=f"{n_ignored} unmatched at an edge ignored; exhaustively annotated fields only",
+        ),
+        *_average_precisions(scorer, whole, detections),
+        scorer.figure(
+            "mean IoU of matched contours", _mean(scorer, matched, matched["iou"]), matched, group=DETECTION_GROUP
+        ),
+    ]
+
+
+def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.DataFrame) -> list[Figure]:
+    """AP50 and AP50-95 of the kept contours against whole expert cells of exhaustively annotated fields."""
+    truth = whole.filter("exhaustive")
+    ranked = detections.filter("exhaustive").sort("score", descending=True, nulls_last=True, maintain_order=True)
+    n_truth = scorer.sum_by_patient(truth, np.ones(len(truth)))
+    outcomes = np.array(ranked["outcomes"].to_list(), dtype=np.int8).reshape(len(ranked), len(IOU_LEVELS))
+
+    def averages(weight: metrics.RealArray, times: metrics.RealArray) -> metrics.RealArray:
+        columns = []
+        for outcome in outcomes.T:
+            counts = outcome != IGNORED
+            columns.append(metrics.average_precision(outcome[counts] == HIT, times @ n_truth, weight[:, counts]))
+        return np.stack([columns[0], np.mean(columns, axis=0)], axis=1)
+
+    note = f"{len(ranked)} kept contours by their score; a run holds no contour below the segmenter's own threshold"
+    undefined = "no whole expert cell in an exhaustively annotated field"
+    return [
+        scorer.figure(name, value, truth, group=DETECTION_GROUP, note=note, undefined=undefined)
+        for name, value in zip(("AP50", "AP50-95"), scorer.of_weights(ranked, averages), strict=True)
+    ]
+
+
+def class_recalls(scorer: Scorer, expert: pl.DataFrame, categories: Sequence[str]) -> tuple[ClassRecall, ...]:
+    """Give the recall of every category and raw code that has an uncut expert cell."""
+    whole = expert.filter(~pl.col("cut"))
+    groups = [("category", name, pl.col("category") == index) for index, name in enumerate(categories)]
+    groups += [("code", code, pl.col("code") == code) for code in sorted(set(whole["code"]))]
+    kept: list[tuple[str, str, int, int]] = []
+    sums: list[metrics.RealArray] = []
+    for kind, label, of_class in groups:
+        cells = whole.filter(of_class)
+        if cells.is_empty():
+            continue
+        n = scorer.sum_by_patient(cells, np.ones(len(cells)))
+        for column in ("found_before_rules", "found"):
+            found = scorer.sum_by_patient(cells, cells[column].cast(pl.Float64).to_numpy())
+            sums.append(np.stack([found, n], axis=1))
+        kept.append((kind, label, len(cells), int((n > 0).sum())))
+    if not kept:
+        return ()
+    intervals = scorer.of_columns(
+        np.stack(sums, axis=1), lambda totals: metrics.shares(totals[:, :, 0], totals[:, :, 1])
+    )
+    return tuple(
+        ClassRecall(kind, label, n, n_patients, intervals[2 * index], intervals[2 * index + 1])
+        for index, (kind, label, n, n_patients) in enumerate(kept)
+    )
+
+
+def _mean(scorer: Scorer, frame: pl.DataFrame, values: pl.Series) -> Interval:
+    """Mean of one value per row, rows of a patient together."""
+    numbers = values.cast(pl.Float64).to_numpy()
+    sums = np.stack([scorer.sum_by_patient(frame, numbers), scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1)
+    return scorer.of_sums(sums, lambda total: metrics.share(total[0], total[1]))

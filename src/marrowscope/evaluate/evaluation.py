@@ -1,0 +1,120 @@
+"""Tables of a run and the experts' polygons to figures, centre by centre.
+
+1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
+   contour (before the quality rules) and once with the kept cells.
+2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``cells``, ``reliability``,
+   ``detection``, ``ratios``, ``patients`` and ``calls`` hold one kind of figure each.
+3. ``write.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from marrowscope.errors import InputError
+from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
+from marrowscope.evaluate.ratio_scores import with_assessment
+from marrowscope.evaluate.scores import CenterScores, score_center
+from marrowscope.runs.manifest import read_manifest
+from marrowscope.runs.tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from marrowscope.records import Field, Patient
+    from marrowscope.runs.manifest import Manifest
+    from marrowscope.vocabulary import Vocabulary
+
+ALL_CENTERS = "all centers"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores per centre, all centres last where there are several, and what was compared."""
+
+    centers: tuple[CenterScores, ...]
+    linked: LinkedCells
+    config: EvaluateConfig
+    categories: tuple[str, ...]
+    run: dict[str, Any]
+
+
+def evaluate_run(
+    run: Path,
+    patients: Sequence[Patient],
+    fields: Sequence[Field],
+    vocabulary: Vocabulary,
+    *,
+    config: EvaluateConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Compare the run folder ``run`` with a cohort's annotated fields.
+
+    Raises InputError when no annotated field of the cohort stands in the run, an image of the same name differs, or
+    the run was made with another vocabulary.
+    """
+    config = config or EvaluateConfig()
+    manifest = read_manifest(run)
+    _refuse_other_vocabulary(run, manifest, vocabulary)
+    linked = link_cells(
+        read_table(run / "fields.parquet", "fields"),
+        read_table(run / "cells.parquet", "cells"),
+        patients,
+        fields,
+        vocabulary,
+        config=config,
+    )
+    ratios = with_assessment(linked.ratios, read_table(run / "patients.parquet", "patients"))
+    linked = replace(linked, ratios=ratios)
+    threshold = manifest.bundle.get("threshold")
+    if config.threshold is None and threshold is not None:
+        config = config.model_copy(update={"threshold": float(threshold)})
+    names = sorted(set(linked.ratios["center"]))
+    groups = [(name, pl.col("center") == name) for name in names]
+    if len(names) > 1:
+        groups.append((ALL_CENTERS, pl.lit(value=True)))
+    centers = []
+    for done, (name, of_center) in enumerate(groups, start=1):
+        centers.append(
+            score_center(
+                name,
+                linked.expert.filter(of_center),
+                linked.detections.filter(of_center),
+                linked.ratios.filter(of_center),
+                vocabulary.categories,
+                config=config,
+            )
+        )
+        if progress:
+            progress(done, len(groups))
+    return Evaluation(
+        centers=tuple(centers),
+        linked=linked,
+        config=config,
+        categories=vocabulary.categories,
+        run={
+            "created_utc": manifest.created_utc,
+            "marrowscope_version": manifest.marrowscope_version,
+            "bundle": manifest.bundle,
+            "backend": manifest.backend,
+            "device": manifest.device,
+            "precision": manifest.precision,
+            "input_sha256": manifest.input_sha256,
+            "config_sha256": manifest.config_sha256,
+        },
+    )
+
+
+def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
+    """Refuse a run whose categories may mean something else than the cohort's codes."""
+    used = manifest.bundle.get("vocabulary", {})
+    if used.get("sha256", vocabulary.sha256) != vocabulary.sha256:
+        message = (
+            f"{run}: predicted with vocabulary {used.get('name')} {used.get('version')}, expected {vocabulary.name} "
+            f"{vocabulary.version} of the cohort; name the vocabulary of the run's bundle (--vocabulary)"
+        )
+        raise InputError(message)

@@ -1,0 +1,201 @@
+"""AML against all other diagnoses, by the ratio counted, corrected and annotated; and the "normal" blasts.
+
+Every figure that an annotated ratio enters is given again with N0 and M0 ("normal" blasts) counted as CBLC: those
+codes may have been chosen with the diagnosis in mind. Counted and corrected ratio stand on all fields of the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from marrowscope.evaluate.ratio_scores import WITH_NORMAL, not_corrected
+from marrowscope.evaluate.scorer import WILSON, Scorer
+from marrowscope.records import UNKNOWN
+from marrowscope.statistics import metrics
+from marrowscope.statistics.intervals import wilson_interval
+
+if TYPE_CHECKING:
+    from marrowscope.evaluate.link import EvaluateConfig
+    from marrowscope.evaluate.scorer import Figure
+
+AML_GROUP = "AML against other diagnoses"
+NO_THRESHOLD = "no threshold: the bundle states none and none was given (--threshold)"
+PREDICTED, CORRECTED, ANNOTATED = "predicted ratio", "corrected ratio", "annotated ratio"
+
+
+@dataclass(frozen=True, slots=True)
+class NormalBlasts:
+    """N0 and M0 among the uncut expert cells of one centre and diagnosis, and how many of them were called CBLC."""
+
+    center: str
+    diagnosis: str
+    n_patients: int
+    n_cells: int
+    n_by_code: tuple[tuple[str, int], ...]
+    n_found: int
+    n_called_cblc: int
+
+
+def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
+    """Give AUC, and sensitivity and specificity at the threshold, of each ratio."""
+    figures: list[Figure] = []
+    n_normal = int(ratios["n_true_normal_blasts"].sum())
+    normal_note = f"; {n_normal} such cells" if n_normal else "; no such cell: the same figure"
+    for source, column, suffix in (
+        (PREDICTED, "run_ratio", ""),
+        (CORRECTED, "corrected_ratio", ""),
+        (ANNOTATED, "true_ratio", ""),
+        (ANNOTATED, "true_ratio_with_normal", WITH_NORMAL),
+    ):
+        known = diagnosed(ratios, config).filter(pl.col(column).is_not_null())
+        known = known.with_columns(ratio=pl.col(column))
+        missing = not_corrected(ratios) if source == CORRECTED else ""
+        note = "" if missing else _group_sizes(known, len(ratios) - len(known)) + (normal_note if suffix else "")
+        ending = f", {source}{suffix}"
+        figures += _aucs(known, ending, note, config, missing)
+        figures += [_at_threshold(known, ending, note, config, missing, aml=aml) for aml in (True, False)]
+    return figures
+
+
+def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, missing: str) -> list[Figure]:
+    """AUC over all pairs, and where there are several centres over pairs of one centre."""
+    truth, ratio, centers = (known[name].to_numpy() for name in ("is_aml", "ratio", "center"))
+    scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
+
+    def columns(weight: metrics.RealArray, _: metrics.RealArray) -> metrics.RealArray:
+        pooled = metrics.shares(*metrics.won_pairs(truth, ratio, weight))
+        by_center = [
+            metrics.won_pairs(truth[here], ratio[here], weight[:, here])
+            for here in (centers == center for center in sorted(set(centers)))
+        ]
+        won, pairs = np.sum(by_center, axis=0) if by_center else np.zeros((2, len(weight)))
+        return np.stack([pooled, metrics.shares(won, pairs)], axis=1)
+
+    auc, within = scorer.of_weights(known, columns)
+    common: dict[str, Any] = {"group": AML_GROUP, "unit": "patients", "reference": 0.5}
+    figures = [
+        scorer.figure(
+            f"AML AUC{ending}",
+            auc,
+            known,
+            note=note,
+            warning=confounding(known),
+            undefined=missing or _one_class(known),
+            **common,
+        )
+    ]
+    if known["center"].n_unique() > 1:
+        figures.append(
+            scorer.figure(
+                f"AML AUC within centers{ending}",
+                within,
+                known,
+                note=f"only pairs of patients of one center; {note}",
+                undefined="no center has both patients with AML and patients without",
+                **common,
+            )
+        )
+    return figures
+
+
+def _at_threshold(
+    known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, missing: str, *, aml: bool
+) -> Figure:
+    """Sensitivity (``aml``) or specificity of "ratio above the threshold", with Wilson's interval."""
+    group = known.filter(pl.col("is_aml") == aml)
+    name = f"AML {'sensitivity' if aml else 'specificity'} at the threshold{ending}"
+    scorer = Scorer(group["patient_id"].to_list(), 0, config.seed)
+    if config.threshold is None:
+        return scorer.figure(
+            name,
+            wilson_interval(0, 0),
+            group,
+            group=AML_GROUP,
+            unit="patients",
+            note=note,
+            undefined=missing or NO_THRESHOLD,
+            method=WILSON,
+        )
+    called = group["ratio"].to_numpy() > config.threshold
+    x = int((called == aml).sum())
+    said = "above" if aml else "not above"
+    return scorer.figure(
+        name,
+        wilson_interval(x, len(group)),
+        group,
+        group=AML_GROUP,
+        unit="patients",
+        note="" if missing else f"{x} of {len(group)}, ratio {said} {config.threshold:.3f}; {note}",
+        warning=confounding(known),
+        undefined=missing or f"no patient with {'AML' if aml else 'another diagnosis'}",
+        method=WILSON,
+    )
+
+
+def diagnosed(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
+    """Give the patients whose diagnosis is stated, with ``is_aml``; ``unknown`` states none."""
+    names = [name.strip().casefold() for name in config.aml_diagnoses]
+    text = pl.col("diagnosis").str.strip_chars().str.to_lowercase()
+    stated = ratios.filter(pl.col("diagnosis").is_not_null() & ~text.is_in(["", UNKNOWN]))
+    is_aml = [diagnosis.strip().casefold() in names for diagnosis in stated["diagnosis"]]
+    return stated.with_columns(is_aml=pl.Series(is_aml, dtype=pl.Boolean))
+
+
+def confounding(known: pl.DataFrame) -> str:
+    """Say so where a pooled AUC mixes the disease with the centre: a centre with AML only, or with none."""
+    by_center = known.group_by("center").agg(pl.col("is_aml").mean().alias("share")).sort("center")
+    if len(by_center) < 2 or known["is_aml"].n_unique() < 2:  # noqa: PLR2004  one centre or one group confounds nothing
+        return ""
+    pure = [
+        f"{center} ({'AML only' if share else 'no AML'})" for center, share in by_center.iter_rows() if share in {0, 1}
+    ]
+    if not pure:
+        return ""
+    return f"confounded by center: {', '.join(pure)}; a difference between the centers alone can give this figure"
+
+
+def normal_blasts(expert: pl.DataFrame, ratios: pl.DataFrame) -> tuple[NormalBlasts, ...]:
+    """Tabulate the "normal" blasts by centre and diagnosis; every centre and diagnosis has a row."""
+    whole = expert.filter(~pl.col("cut")).join(ratios.select("patient_id", "diagnosis"), on="patient_id", how="left")
+    codes = sorted(set(whole.filter("normal_blast")["code"]) | {"M0", "N0"})
+    rows = []
+    for center, diagnosis in ratios.select("center", "diagnosis").unique().sort("center", "diagnosis").iter_rows():
+        here = (pl.col("center") == center) & pl.col("diagnosis").eq_missing(pl.lit(diagnosis))
+        cells = whole.filter(here)
+        normal = cells.filter("normal_blast")
+        found = normal.filter("found")
+        rows.append(
+            NormalBlasts(
+                center=center,
+                diagnosis=diagnosis or "",
+                n_patients=len(ratios.filter(here)),
+                n_cells=len(cells),
+                n_by_code=tuple((code, int((normal["code"] == code).sum())) for code in codes),
+                n_found=len(found),
+                n_called_cblc=int(found["predicted_cblc"].sum()),
+            )
+        )
+    return tuple(rows)
+
+
+def _group_sizes(known: pl.DataFrame, n_unknown: int) -> str:
+    """Name the diagnoses on both sides, with their patients."""
+    sides = []
+    for is_aml, title in ((True, "AML"), (False, "other")):
+        counts = known.filter(pl.col("is_aml") == is_aml).group_by("diagnosis").len().sort("diagnosis")
+        named = ", ".join(f"{diagnosis} {n}" for diagnosis, n in counts.iter_rows())
+        sides.append(f"{title}: {named or 'none'}")
+    if n_unknown:
+        sides.append(f"{n_unknown} patients without a diagnosis or a ratio left out")
+    return "; ".join(sides)
+
+
+def _one_class(known: pl.DataFrame) -> str:
+    n_aml = int(known["is_aml"].sum())
+    if n_aml == 0:
+        return f"none of the {len(known)} patients has AML"
+    return f"all {len(known)} patients have AML" if n_aml == len(known) else ""

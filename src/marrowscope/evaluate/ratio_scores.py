@@ -1,0 +1,195 @@
+"""Figures of the CBLC ratio, patient by patient: counted and corrected ratio against the annotated one.
+
+The counted ("predicted") ratio stands on the annotated fields; the corrected one is the run's, over all its fields,
+with its 95% interval. Every figure is given again with N0 and M0 ("normal" blasts) counted as CBLC.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from marrowscope.evaluate.scorer import WILSON, Scorer
+from marrowscope.statistics import metrics
+from marrowscope.statistics.intervals import wilson_interval
+
+if TYPE_CHECKING:
+    from marrowscope.evaluate.link import EvaluateConfig
+    from marrowscope.evaluate.scorer import Figure
+
+RATIO_GROUP, INTERVAL_GROUP = "CBLC ratio, patient by patient", "95% interval of the corrected ratio"
+CORRECTED = ", corrected ratio"
+WITH_NORMAL = ", N0 and M0 counted as CBLC"
+NOT_CORRECTED = "no corrected ratio: the run's bundle has no error rates, or too weak ones"
+
+_AGREEMENTS = (
+    ("patient ratio MAE", ""),
+    ("patient ratio bias", ""),
+    ("patient ratio concordance", "needs two patients whose ratios differ"),
+)
+_PAIRS = (
+    ("true_ratio", "predicted_ratio", ""),
+    ("true_ratio", "corrected_ratio", CORRECTED),
+    ("true_ratio", "predicted_ratio_no_seams", ", seams left out"),
+    ("true_ratio_with_normal", "predicted_ratio", WITH_NORMAL),
+    ("true_ratio_with_normal", "corrected_ratio", CORRECTED + WITH_NORMAL),
+)
+_NO_SPREAD = 1e-12
+"""Squared ratios below this differ by rounding only."""
+
+
+def with_assessment(ratios: pl.DataFrame, run_patients: pl.DataFrame) -> pl.DataFrame:
+    """Fill the columns of ``ratios`` that the run's patients table knows: corrected ratio, threshold, call."""
+    own = run_patients.select(
+        "patient_id",
+        "corrected_ratio",
+        "corrected_lower",
+        "corrected_upper",
+        "confidence_above",
+        "call",
+        "call_reason",
+        run_threshold="threshold",
+    )
+    inside = pl.col("true_ratio").is_between("corrected_lower", "corrected_upper")
+    known = [name for name in own.columns if name != "patient_id"]
+    joined = ratios.drop(known).join(own, on="patient_id", how="left", maintain_order="left")
+    return joined.with_columns(annotated_inside=inside).select(ratios.columns)
+
+
+def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
+    """Give MAE, bias and concordance of counted and corrected ratio side by side, and what the correction changed."""
+    by_name: dict[str, list[Figure]] = {name: [] for name, _ in _AGREEMENTS}
+    for truth_column, column, suffix in _PAIRS:
+        both = ratios.filter(pl.col(truth_column).is_not_null() & pl.col(column).is_not_null())
+        if column == "predicted_ratio_no_seams" and both.is_empty():
+            continue
+        truth, estimate = both[truth_column].to_numpy(), both[column].to_numpy()
+        scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
+        values = scorer.of_columns(_moments(truth, estimate), _agreements)
+        missing = not_corrected(ratios) if column == "corrected_ratio" else ""
+        notes = _notes(ratios, both, column, with_normal=suffix.endswith(WITH_NORMAL))
+        for (name, undefined), value in zip(_AGREEMENTS, values, strict=True):
+            by_name[name].append(
+                scorer.figure(
+                    name + suffix,
+                    value,
+                    both,
+                    group=RATIO_GROUP,
+                    unit="patients",
+                    note=notes,
+                    undefined=missing or undefined,
+                )
+            )
+    return [*(figure for figures in by_name.values() for figure in figures), _change(ratios, config)]
+
+
+def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
+    """Give the share of patients whose annotated ratio lies in the corrected ratio's interval, and its mean width."""
+    figures = []
+    for truth_column, suffix in (("true_ratio", ""), ("true_ratio_with_normal", WITH_NORMAL)):
+        known = _corrected(ratios, truth_column)
+        below = int((known[truth_column] < known["corrected_lower"]).sum())
+        above = int((known[truth_column] > known["corrected_upper"]).sum())
+        held = len(known) - below - above
+        notes = _notes(ratios, known, "corrected_ratio", with_normal=bool(suffix))
+        note = (
+            f"{held} of {len(known)}, {below} annotated below and {above} above it; the interval is of the patient's "
+            "underlying share, the annotated ratio of the cells photographed here, so it need not be 95%"
+        )
+        figures.append(
+            Scorer(known["patient_id"].to_list(), 0, config.seed).figure(
+                f"annotated ratio inside the interval{suffix}",
+                wilson_interval(held, len(known)),
+                known,
+                group=INTERVAL_GROUP,
+                unit="patients",
+                note="; ".join(words for words in ("" if known.is_empty() else note, notes) if words),
+                undefined=not_corrected(ratios),
+                method=WILSON,
+            )
+        )
+    known = _corrected(ratios, "corrected_ratio")
+    scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
+    widths = (known["corrected_upper"] - known["corrected_lower"]).to_numpy()
+    figures.append(
+        scorer.figure(
+            "mean width of the interval",
+            scorer.of_columns(np.stack([np.ones(len(widths)), widths], axis=1), _mean)[0],
+            known,
+            group=INTERVAL_GROUP,
+            unit="patients",
+            note="upper minus lower limit, ratios 0-1",
+            undefined=not_corrected(ratios),
+        )
+    )
+    return figures
+
+
+def not_corrected(ratios: pl.DataFrame) -> str:
+    """Say why there is no corrected ratio, where none of the patients who have a counted one has it."""
+    counted = ratios.filter(pl.col("run_ratio").is_not_null())
+    return NOT_CORRECTED if len(counted) and counted["corrected_ratio"].is_null().all() else ""
+
+
+def _change(ratios: pl.DataFrame, config: EvaluateConfig) -> Figure:
+    """Give the mean change of the absolute error by the correction, each patient with itself; below 0 it helps."""
+    both = _corrected(ratios, "true_ratio").filter(pl.col("predicted_ratio").is_not_null())
+    truth, predicted, corrected = (
+        both[name].to_numpy() for name in ("true_ratio", "predicted_ratio", "corrected_ratio")
+    )
+    change = np.abs(corrected - truth) - np.abs(predicted - truth)
+    scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
+    return scorer.figure(
+        "patient ratio MAE, corrected - predicted",
+        scorer.of_columns(np.stack([np.ones(len(change)), change], axis=1), _mean)[0],
+        both,
+        group=RATIO_GROUP,
+        unit="patients",
+        note="the same patients on both sides; below 0 the corrected ratio is nearer",
+        undefined=not_corrected(ratios),
+    )
+
+
+def _corrected(ratios: pl.DataFrame, truth_column: str) -> pl.DataFrame:
+    return ratios.filter(pl.col("corrected_ratio").is_not_null() & pl.col(truth_column).is_not_null())
+
+
+def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal: bool) -> str:
+    """Say who is left out, which fields only one side has, and last whether N0 and M0 make a difference."""
+    left_out = len(ratios) - len(both)
+    notes = [f"{left_out} patients without a ratio on both sides left out"] if 0 < left_out < len(ratios) else []
+    unshared = both.filter(pl.col("n_fields_unshared") > 0)
+    if column == "corrected_ratio" and len(unshared):
+        n_fields = int(unshared["n_fields_unshared"].sum())
+        notes.append(f"{n_fields} fields of {len(unshared)} patients stand in one of the two ratios only")
+    if with_normal:
+        n_normal = int(ratios["n_true_normal_blasts"].sum())
+        notes.append(f"{n_normal} such cells" if n_normal else "no such cell: the same figure")
+    return "; ".join(notes)
+
+
+def _mean(totals: metrics.RealArray) -> metrics.RealArray:
+    """Mean from sums of one and of a value: (m, 2) in, (m, 1) out."""
+    return metrics.shares(totals[:, 1], totals[:, 0])[:, None]
+
+
+def _moments(truth: metrics.RealArray, estimate: metrics.RealArray) -> metrics.RealArray:
+    """Give what each patient adds to MAE, bias and concordance: (patients, 8)."""
+    difference = estimate - truth
+    columns = (np.ones(len(truth)), np.abs(difference), difference, truth, estimate, truth**2, estimate**2)
+    return np.stack([*columns, truth * estimate], axis=1)
+
+
+def _agreements(totals: metrics.RealArray) -> metrics.RealArray:
+    """MAE, bias and Lin's concordance from sums of ``_moments``: (m, 3); what ``metrics`` gives on the rows."""
+    n = totals[:, 0]
+    absolute, difference, truth, estimate, truth_squared, estimate_squared, product = (
+        metrics.shares(column, n) for column in totals.T[1:]
+    )
+    variances = truth_squared - truth**2 + estimate_squared - estimate**2
+    spread = variances + (truth - estimate) ** 2
+    agreement = metrics.shares(2 * (product - truth * estimate), np.where(spread > _NO_SPREAD, spread, 0.0))
+    return np.stack([absolute, difference, np.where(n > 1, agreement, math.nan)], axis=1)

@@ -1,0 +1,1 @@
+"""A patient's figures from cells: counts, differential, corrected ratio and call, quality flags."""

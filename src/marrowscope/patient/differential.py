@@ -1,0 +1,269 @@
+"""The differential of nucleated cells: shares with intervals, lineage totals, M:E, and the myeloid blast estimate.
+
+The denominator is every cell that counts in a nucleated differential (``ndc`` of the vocabulary); it differs from the
+ratio's denominator by promegakaryocytes. A prediction tells categories apart, and within one the (CBLC, countable)
+calls, not raw codes: where a called triple holds codes of both kinds, its cells count as nucleated, and the blast
+estimate becomes a range. Reference ranges, M:E and adequacy are those of adult marrow and are given for it alone.
+
+Intervals are of the sampling alone (``clusters.share_interval`` with a design effect for each share): they do not
+know how often the classifier errs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from marrowscope.statistics.clusters import design_effect, share_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from marrowscope.records import Interval, Patient
+    from marrowscope.vocabulary import ReferenceRange, ReferenceRanges, Vocabulary
+
+OTHER = "Other"
+MYELOID_LINEAGES, ERYTHROID = ("granulocytic", "monocytic"), "erythroid"
+ME_ROW, ERYTHROID_ROW = "M:E", "erythroid_total"
+LYMPHOID = "lymphoid"
+CONDITIONS = {
+    "apl": "apl",
+    "acute promyelocytic leukaemia": "apl",
+    "acute promyelocytic leukemia": "apl",
+    "aml-m3": "apl",
+    "aml m3": "apl",
+    "急性早幼粒细胞白血病": "apl",
+    "pel": "pure_erythroid_leukaemia",
+    "pure erythroid leukaemia": "pure_erythroid_leukaemia",
+    "pure erythroid leukemia": "pure_erythroid_leukaemia",
+}
+"""Stated diagnoses and subtypes, in small letters, that declare a condition of the vocabulary's ``who_blast_if``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Triple:
+    """What a called (category, cblc, countable) may be: all, some or none of its codes have the fact."""
+
+    nucleated: bool
+    surely_blast: bool
+    maybe_blast: bool
+
+
+def category_lineages(vocabulary: Vocabulary) -> dict[str, str]:
+    """Lineage of each category; ``other`` where its codes belong to several lineages."""
+    found: dict[str, set[str]] = {category: set() for category in vocabulary.categories}
+    for code in vocabulary.codes.values():
+        found[code.category].add(code.lineage)
+    return {category: next(iter(lineages)) if len(lineages) == 1 else "other" for category, lineages in found.items()}
+
+
+def declared_condition(patient: Patient) -> str | None:
+    """Give the condition that the stated diagnosis or subtype declares for the blast estimate, or None."""
+    stated = (patient.diagnosis, patient.extra.get("subtype"))
+    names = ((text or "").strip().casefold().replace("_", " ") for text in stated)
+    return next((CONDITIONS[name] for name in names if name in CONDITIONS), None)
+
+
+def is_adult_marrow(patient: Patient) -> bool:
+    """Say whether marrow reference ranges apply: the specimen is marrow, and the age group is stated as adult."""
+    return patient.specimen.casefold() == "marrow" and (patient.age_group or "").casefold() == "adult"
+
+
+def nucleated_differential(
+    patient: Patient,
+    kept: pl.DataFrame,
+    vocabulary: Vocabulary,
+    ranges: ReferenceRanges | None,
+    correlation: float,
+) -> dict[str, Any]:
+    """Give the patient's part of the patients table that belongs to the differential.
+
+    ``kept`` are the patient's cells that the quality rules kept, with ``field_id``, ``category``, ``is_cblc`` and
+    ``is_countable``; ``correlation`` is the intra-class correlation within a field, pooled over a cohort.
+    """
+    adult = is_adult_marrow(patient)
+    condition = declared_condition(patient)
+    cells = _with_facts(kept, vocabulary, condition)
+    nucleated = cells.filter("nucleated")
+    interval = _interval_of(nucleated, correlation)
+    known = ranges if adult else None
+    lineage = category_lineages(vocabulary)
+    order = sorted(vocabulary.categories, key=lambda category: category == OTHER)
+    n_countable = int(cells["is_countable"].sum())
+    rows = []
+    for category in order:
+        of_category = cells.filter(pl.col("category") == category)
+        counted = int(of_category["is_countable"].sum())
+        rows.append(
+            {
+                "category": category,
+                "lineage": lineage[category],
+                "n": len(of_category),
+                "n_countable": counted,
+                "share": counted / n_countable if n_countable else None,
+                "n_nucleated": int(of_category["nucleated"].sum()),
+                **_share(interval(pl.col("category") == category), "share_nucleated"),
+                **_reference(_range_of_category(known, category, vocabulary)),
+            }
+        )
+    return {
+        "n_nucleated": len(nucleated),
+        "adequacy": _adequacy(len(nucleated)) if adult else None,
+        "differential": rows,
+        "lineages": _lineage_rows(nucleated, interval, lineage, known),
+        "reference_source": known.source if known else None,
+        **_myeloid_to_erythroid(nucleated, correlation, known),
+        **_blast_estimate(nucleated, interval, condition),
+        "lymphoid_share": float((nucleated["lineage"] == LYMPHOID).mean()) if len(nucleated) else None,  # type: ignore[arg-type]
+    }
+
+
+def _with_facts(kept: pl.DataFrame, vocabulary: Vocabulary, condition: str | None) -> pl.DataFrame:
+    """Add ``lineage``, ``nucleated``, ``surely_blast`` and ``maybe_blast`` to every cell."""
+    facts = triple_facts(vocabulary, condition)
+    lineage = category_lineages(vocabulary)
+    keys = list(kept.select("category", "is_cblc", "is_countable").iter_rows())
+    found = [facts.get(key, _Triple(nucleated=key[2], surely_blast=False, maybe_blast=False)) for key in keys]
+    return kept.with_columns(
+        pl.Series("lineage", [lineage[key[0]] for key in keys], dtype=pl.String()),
+        *(
+            pl.Series(name, [getattr(item, name) for item in found], dtype=pl.Boolean())
+            for name in ("nucleated", "surely_blast", "maybe_blast")
+        ),
+    )
+
+
+def triple_facts(vocabulary: Vocabulary, condition: str | None) -> Mapping[tuple[str, bool, bool], _Triple]:
+    """Say of each (category, cblc, countable) what its codes have in common."""
+    codes: dict[tuple[str, bool, bool], list[tuple[bool, bool]]] = {}
+    for code in vocabulary.codes.values():
+        blast = code.who_blast or (code.who_blast_if is not None and code.who_blast_if == condition)
+        codes.setdefault((code.category, code.cblc, code.countable), []).append((code.ndc, blast))
+    return {
+        key: _Triple(
+            nucleated=any(ndc for ndc, _ in facts),
+            surely_blast=all(blast for _, blast in facts),
+            maybe_blast=any(blast for _, blast in facts),
+        )
+        for key, facts in codes.items()
+    }
+
+
+def _interval_of(nucleated: pl.DataFrame, correlation: float) -> Callable[[pl.Expr], Interval]:
+    """Give a function from a condition on cells to the share of nucleated cells that fulfil it, with its interval."""
+
+    def interval(condition: pl.Expr) -> Interval:
+        # In the order of the fields: in any other the sums behind the design effect differ in their last bit.
+        grouped = nucleated.group_by("field_id", maintain_order=True)
+        by_field = grouped.agg(condition.sum().alias("x"), pl.len().alias("n"))
+        x, n = by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64)
+        effect = float(design_effect(x, n, correlation)) if len(n) else 1.0
+        return share_interval(float(x.sum()), float(n.sum()), effect)
+
+    return interval
+
+
+def _share(interval: Interval, name: str = "share") -> dict[str, float | None]:
+    """Give an interval's columns; null without cells."""
+    if np.isnan(interval.estimate):
+        return {name: None, "lower": None, "upper": None}
+    return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
+
+
+def _reference(found: ReferenceRange | None) -> dict[str, float | str | None]:
+    """Give a range's columns as shares (0-1), null where there is none."""
+    if found is None:
+        return {"reference_low": None, "reference_high": None, "reference_mark": None}
+    return {"reference_low": found.low / 100, "reference_high": found.high / 100, "reference_mark": found.mark}
+
+
+def _range_of_category(ranges: ReferenceRanges | None, category: str, vocabulary: Vocabulary) -> ReferenceRange | None:
+    """Find the range a category may be read against: a row of one kind of cell that holds the category's own codes.
+
+    A row of several categories (monoblasts and promonocytes, 0%) stands beside each only where its upper limit is 0:
+    then each limit is 0 too.
+    """
+    if ranges is None or category == OTHER:
+        return None
+    for row in ranges.ranges.values():
+        categories = {vocabulary.codes[code].category for code in row.codes} - {OTHER}
+        if row.unit == "percent" and category in categories and (len(categories) == 1 or row.high == 0):
+            return row
+    return None
+
+
+def _lineage_rows(
+    nucleated: pl.DataFrame,
+    interval: Callable[[pl.Expr], Interval],
+    lineage: Mapping[str, str],
+    ranges: ReferenceRanges | None,
+) -> list[dict[str, Any]]:
+    """Give each lineage's total; of the ranges only the erythroid and the lymphoid one cover a whole lineage."""
+    names: Sequence[str] = list(dict.fromkeys(sorted(lineage.values(), key=lambda name: name == "other")))
+    whole = {ERYTHROID: ERYTHROID_ROW, LYMPHOID: "L"}
+    return [
+        {
+            "lineage": name,
+            "n": int((nucleated["lineage"] == name).sum()),
+            **_share(interval(pl.col("lineage") == name)),
+            **_reference(ranges.ranges.get(whole.get(name, "")) if ranges else None),
+        }
+        for name in names
+    ]
+
+
+def _myeloid_to_erythroid(
+    nucleated: pl.DataFrame, correlation: float, ranges: ReferenceRanges | None
+) -> dict[str, Any]:
+    """M:E = (granulocytic + monocytic) / erythroid, over the named categories; limits are those of the myeloid share.
+
+    Cells of ``Other`` (basophils, plasma cells) stand on neither side.
+    """
+    empty = dict.fromkeys(
+        ("me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper", "me_reference_low", "me_reference_high")
+    )
+    if ranges is None:
+        return empty
+    is_myeloid, is_erythroid = pl.col("lineage").is_in(MYELOID_LINEAGES), pl.col("lineage") == ERYTHROID
+    of_both = nucleated.filter(is_myeloid | is_erythroid)
+    n_erythroid = int(of_both.select(is_erythroid.sum()).item())
+    n_myeloid = len(of_both) - n_erythroid
+    counts = {"me_numerator": n_myeloid, "me_denominator": n_erythroid}
+    if n_erythroid == 0:
+        return empty | counts
+    share = _interval_of(of_both, correlation)(is_myeloid)
+    row = ranges.ranges.get(ME_ROW)
+    return counts | {
+        "me_ratio": n_myeloid / n_erythroid,
+        "me_lower": share.lower / (1 - share.lower),
+        "me_upper": share.upper / (1 - share.upper) if share.upper < 1 else None,
+        "me_reference_low": row.low if row else None,
+        "me_reference_high": row.high if row else None,
+    }
+
+
+def _blast_estimate(
+    nucleated: pl.DataFrame, interval: Callable[[pl.Expr], Interval], condition: str | None
+) -> dict[str, Any]:
+    """Myeloid blasts over nucleated cells: from the cells that surely are, to those that may be."""
+    least, most = interval(pl.col("surely_blast")), interval(pl.col("maybe_blast"))
+    empty = len(nucleated) == 0
+    return {
+        "who_declared": condition,
+        "who_n_least": int(nucleated["surely_blast"].sum()),
+        "who_n_most": int(nucleated["maybe_blast"].sum()),
+        "who_least": None if empty else least.estimate,
+        "who_most": None if empty else most.estimate,
+        "who_lower": None if empty else least.lower,
+        "who_upper": None if empty else most.upper,
+    }
+
+
+def _adequacy(n_nucleated: int) -> str:
+    """Mark of a marrow differential: 500 cells are asked for, 300 are the least (ICSH guideline, Lee 2008)."""
+    if n_nucleated >= 500:  # noqa: PLR2004
+        return "500_or_more"
+    return "300_to_499" if n_nucleated >= 300 else "under_300"  # noqa: PLR2004

@@ -1,0 +1,115 @@
+"""Error rates and study threshold, from cells of patients the classifier never saw.
+
+The threshold is learned on corrected ratios, and no patient corrects itself: the ratios of a group of patients (a fold)
+are corrected with the rates of all others. The rates that are stored are those of all patients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from marrowscope.patient.quantify.estimate import count_fields, estimate_ratio
+from marrowscope.patient.quantify.quantification import Quantification
+from marrowscope.patient.quantify.rates import TRUTH_COLUMNS, fit_error_rates
+from marrowscope.patient.quantify.threshold import StudyThreshold, learn_threshold
+from marrowscope.records import UNKNOWN
+from marrowscope.statistics.clusters import pooled_correlation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from marrowscope.patient.quantify.estimate import PatientCounts
+    from marrowscope.vocabulary import Vocabulary
+
+MIN_PATIENTS, FEWEST_OF_A_DIAGNOSIS = 3, 3
+_N_GROUPS = 10
+
+
+def fit_quantification(
+    cells: pl.DataFrame,
+    diagnosis_of: Mapping[str, str | None],
+    vocabulary: Vocabulary,
+    *,
+    source: str,
+    aml_diagnoses: Collection[str] = ("AML",),
+    threshold: float | None = None,
+) -> Quantification:
+    """Measure the error rates on ``cells`` and learn the threshold, or take the one that is given.
+
+    ``cells`` has a row per expert cell, the columns of ``rates.TRUTH_COLUMNS`` and optionally ``group``: patients of
+    one group are corrected with the rates of the others (ten groups by order of name where there is none). A threshold
+    needs 10 patients with AML and 10 without; where it has not, ``threshold_missing`` says so. Raises ValueError with
+    fewer than three patients of counted cells.
+    """
+    counted = cells.filter("counted")
+    if counted["patient_id"].n_unique() < MIN_PATIENTS:
+        message = (
+            f"found counted cells of {counted['patient_id'].n_unique()} patients, expected at least {MIN_PATIENTS}: "
+            "how patients differ cannot be seen on fewer"
+        )
+        raise ValueError(message)
+    counts = {
+        str(patient): count_fields(frame, "called_cblc")
+        for (patient,), frame in counted.group_by("patient_id", maintain_order=True)
+    }
+    correlation = pooled_correlation(
+        [item.cblc_by_field for item in counts.values()], [item.countable_by_field for item in counts.values()]
+    )
+    rates = fit_error_rates(cells.select(TRUTH_COLUMNS), vocabulary, correlation)
+    if threshold is not None:
+        return Quantification(source=source, rates=rates, threshold=_given(threshold))
+    ratios = held_out_ratios(cells, counts, vocabulary, correlation)
+    learned, missing = _learn(ratios, diagnosis_of, aml_diagnoses, source)
+    return Quantification(source=source, rates=rates, threshold=learned, threshold_missing=missing)
+
+
+def held_out_ratios(
+    cells: pl.DataFrame, counts: Mapping[str, PatientCounts], vocabulary: Vocabulary, correlation: float
+) -> dict[str, float]:
+    """Corrected ratio of each patient, by the rates of the patients of all other groups; NaN where there is none."""
+    patients = cells["patient_id"].unique().sort().to_list()
+    if "group" in cells.columns:
+        group_of = dict(cells.select("patient_id", "group").unique().iter_rows())
+    else:
+        group_of = {patient: index % _N_GROUPS for index, patient in enumerate(patients)}
+    ratios = dict.fromkeys(patients, float("nan"))
+    for group in sorted(set(group_of.values())):
+        members = [patient for patient in patients if group_of[patient] == group]
+        others = cells.filter(~pl.col("patient_id").is_in(members))
+        if not others["counted"].any():
+            continue
+        rates = fit_error_rates(others.select(TRUTH_COLUMNS), vocabulary, correlation)
+        ratios |= {patient: estimate_ratio(counts[patient], rates).ratio for patient in members if patient in counts}
+    return ratios
+
+
+def _learn(
+    ratios: Mapping[str, float], diagnosis_of: Mapping[str, str | None], aml_diagnoses: Collection[str], source: str
+) -> tuple[StudyThreshold | None, str]:
+    """Learn the threshold on the patients whose diagnosis is stated, or say why not."""
+    names = {name.strip().casefold() for name in aml_diagnoses}
+    stated = {patient: (diagnosis_of.get(patient) or "").strip() for patient in ratios}
+    known = {
+        patient: diagnosis
+        for patient, diagnosis in stated.items()
+        if diagnosis.casefold() not in {"", UNKNOWN} and np.isfinite(ratios[patient])
+    }
+    values = np.array([ratios[patient] for patient in known])
+    is_aml = np.array([diagnosis.casefold() in names for diagnosis in known.values()], dtype=bool)
+    named = pl.Series("diagnosis", list(known.values()), dtype=pl.String()).value_counts().sort("diagnosis")
+    diagnoses = named.filter(pl.col("count") >= FEWEST_OF_A_DIAGNOSIS)  # a rare text may name a person
+    try:
+        return (
+            learn_threshold(values, is_aml, diagnoses=dict(diagnoses.iter_rows()), learned_on=source),
+            "",
+        )
+    except ValueError as error:
+        return None, str(error)
+
+
+def _given(threshold: float) -> StudyThreshold:
+    """Take a threshold that a person chose: it has no interval, and nothing was learned."""
+    return StudyThreshold(value=threshold, learned_on="given, not learned")

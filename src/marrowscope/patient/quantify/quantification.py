@@ -1,0 +1,58 @@
+"""What a bundle stores to correct and to call: error rates, threshold and rules, in one hashed file."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from marrowscope.config import StageConfig
+from marrowscope.patient.quantify.rates import ErrorRates
+from marrowscope.patient.quantify.threshold import CallRules, StudyThreshold
+
+QUANTIFICATION_FILE = "quantification.json"
+SCHEMA_VERSION = 1
+
+
+class Quantification(StageConfig):
+    """Error rates on patients the classifier never saw, and the study threshold learned on their ratios."""
+
+    schema_version: int = SCHEMA_VERSION
+    source: str = Field(description="which patients, in words: out-of-fold, or a cohort held back")
+    rates: ErrorRates
+    threshold: StudyThreshold | None = Field(default=None, description="none: no call is made")
+    threshold_missing: str = Field(default="", description="why there is no threshold")
+    call_rules: CallRules = Field(default_factory=CallRules)
+
+    def sentence(self) -> str:
+        """Say in words whom rates and threshold come from."""
+        rates = self.rates
+        words = (
+            f"Error rates for the corrected ratio were measured on {self.source}: "
+            f"{sum(map(sum, rates.counted))} of {sum(map(sum, rates.annotated))} annotated cells were counted."
+        )
+        if self.threshold is None:
+            return f"{words} There is no study threshold: {self.threshold_missing or 'none was learned'}."
+        found = self.threshold
+        if found.lower is None or found.upper is None:
+            return f"{words} Study threshold {found.value:.3f}, {found.learned_on}."
+        named = ", ".join(f"{name} {n}" for name, n in found.n_by_diagnosis.items())
+        return (
+            f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
+            f"{found.n_aml} patients with AML and {found.n_other} without ({named or 'diagnoses not kept'})."
+        )
+
+    def card(self) -> str:
+        """Give what a bundle's card says: the sentence, and the rates by kind of cell as a Markdown table."""
+        lines = [
+            self.sentence(),
+            "",
+            "| category | CBLC | annotated cells | counted | of these called CBLC |",
+            "|---|---|---|---|---|",
+        ]
+        for kind, annotated, counted, called in self.rates.by_kind():
+            share = f"{100 * called / counted:.1f}%" if counted else "-"
+            lines.append(f"| {kind.category} | {'yes' if kind.cblc else 'no'} | {annotated} | {counted} | {share} |")
+        return "\n".join(lines)
+
+    def as_json(self) -> bytes:
+        """Give the content of ``quantification.json``."""
+        return (self.model_dump_json() + "\n").encode()

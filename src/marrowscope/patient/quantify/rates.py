@@ -1,0 +1,180 @@
+"""How a classifier errs, and how differently from patient to patient: measured on patients it never saw.
+
+For each patient the cells an expert outlined are held against those that are counted (found, kept by the quality rules,
+called countable), and those against the ones called CBLC; by kind of cell, which is a category split by CBLC, since
+that shows where the errors are. The correction takes all CBLC together, and all others: a patient's mixture of kinds
+differs from the cohort's, which is one reason why patients lie apart (``spread``). No name is kept, only counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from marrowscope.config import StageConfig
+from marrowscope.patient.quantify.impurity import Impurity, ImpurityDraws
+from marrowscope.patient.quantify.spread import draw_spread
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from marrowscope.vocabulary import Vocabulary
+
+RealArray = NDArray[np.float64]
+Table = tuple[tuple[int, ...], ...]
+
+TRUTH_COLUMNS = ("patient_id", "field_id", "code", "counted", "called_category", "called_cblc")
+
+
+class Kind(NamedTuple):
+    """A category split by CBLC; only kinds that stand in the ratio's denominator."""
+
+    category: str
+    cblc: bool
+
+
+def kinds_of(vocabulary: Vocabulary) -> tuple[Kind, ...]:
+    """Give every (category, cblc) that a countable code has, in the vocabulary's order of categories."""
+    found = {Kind(code.category, code.cblc) for code in vocabulary.codes.values() if code.countable}
+    return tuple(sorted(found, key=lambda kind: (vocabulary.categories.index(kind.category), kind.cblc)))
+
+
+class ErrorRates(StageConfig):
+    """Counts on patients the classifier never saw; rows are patients, columns kinds."""
+
+    kinds: tuple[Kind, ...]
+    annotated: Table = Field(description="cells an expert outlined, by patient and kind")
+    counted: Table = Field(description="of those, found, kept by the quality rules and called countable")
+    called: Table = Field(description="of those counted, called CBLC")
+    wrongly_counted: tuple[int, ...] = Field(description="not countable cells, counted all the same, by patient")
+    wrong_calls: tuple[int, ...] = Field(description="called kinds of those cells")
+    correlation: float = Field(ge=0, le=1, description="intra-class correlation of CBLC calls within a field")
+
+    def by_kind(self) -> list[tuple[Kind, int, int, int]]:
+        """Give each kind that has cells, with its annotated, counted and called ones over all patients."""
+        sums = (_real(table).sum(axis=0).astype(int) for table in (self.annotated, self.counted, self.called))
+        rows = zip(self.kinds, *(column.tolist() for column in sums), strict=True)
+        return [row for row in rows if row[1]]
+
+    @property
+    def is_cblc(self) -> NDArray[np.bool_]:
+        """Which kinds are CBLC, (k,)."""
+        return np.array([kind.cblc for kind in self.kinds], dtype=bool)
+
+    def by_patient(self, name: str, *, cblc: bool) -> RealArray:
+        """Cells (patients,) of a table (``annotated``, ``counted``, ``called``), of CBLC or of the others."""
+        return np.asarray(_real(getattr(self, name))[:, self.is_cblc == cblc].sum(axis=1), dtype=np.float64)
+
+    def call_rate(self, *, cblc: bool) -> float:
+        """How often a counted cell is called CBLC: true or false positive rate; NaN without such a cell."""
+        return _ratio(self.by_patient("called", cblc=cblc), self.by_patient("counted", cblc=cblc))
+
+    def recall(self, *, cblc: bool) -> float:
+        """How often an outlined cell is counted; NaN without such a cell."""
+        return _ratio(self.by_patient("counted", cblc=cblc), self.by_patient("annotated", cblc=cblc))
+
+    @property
+    def impurity(self) -> Impurity:
+        """Cells counted that should not be."""
+        wrongly = np.asarray(self.wrongly_counted, dtype=np.float64)
+        return Impurity(
+            _real(self.counted).sum(axis=1) + wrongly,
+            wrongly,
+            np.asarray(self.wrong_calls, dtype=np.float64),
+            self.is_cblc,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RateDraw:
+    """Draws (d,) of a rate's mean, and of how far patients lie apart in it."""
+
+    mean: RealArray
+    correlation: RealArray
+
+
+@dataclass(frozen=True, slots=True)
+class RateDraws:
+    """Draws of everything the correction needs."""
+
+    tpr: RateDraw
+    fpr: RateDraw
+    recall_cblc: RateDraw
+    recall_other: RateDraw
+    impurity: ImpurityDraws
+
+
+def _real(table: Table) -> RealArray:
+    return np.asarray(table, dtype=np.float64)
+
+
+def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: float) -> ErrorRates:
+    """Count ``cells``: a row per expert cell, the columns of ``TRUTH_COLUMNS``.
+
+    ``counted`` says that the cell was found, kept and called countable; ``called_category`` and ``called_cblc`` are its
+    call, null where it was not found. Cells whose code is not countable are no cells of a kind: those that were counted
+    all the same are impurities. Raises ValueError without a counted cell.
+    """
+    kinds = kinds_of(vocabulary)
+    place = {kind: index for index, kind in enumerate(kinds)}
+    code_kind = {
+        name: place[Kind(code.category, code.cblc)] for name, code in vocabulary.codes.items() if code.countable
+    }
+    patients = cells["patient_id"].unique().sort().to_list()
+    row_of = {patient: row for row, patient in enumerate(patients)}
+    annotated, counted, called = (np.zeros((len(patients), len(kinds)), dtype=np.int64) for _ in range(3))
+    wrongly, wrong_calls = np.zeros(len(patients), dtype=np.int64), np.zeros(len(kinds), dtype=np.int64)
+    for row in cells.select(TRUTH_COLUMNS).iter_rows(named=True):
+        kind = code_kind.get(row["code"])
+        if kind is None:
+            if row["counted"]:
+                wrongly[row_of[row["patient_id"]]] += 1
+                wrong_calls[place[Kind(row["called_category"], bool(row["called_cblc"]))]] += 1
+            continue
+        here = row_of[row["patient_id"]], kind
+        annotated[here] += 1
+        if row["counted"]:
+            counted[here] += 1
+            called[here] += bool(row["called_cblc"])
+    if not counted.sum():
+        message = f"found {len(cells)} cells and none of them counted, expected cells that the classifier found"
+        raise ValueError(message)
+    tables = (tuple(map(tuple, table.tolist())) for table in (annotated, counted, called))
+    return ErrorRates(
+        **dict(zip(("annotated", "counted", "called"), tables, strict=True)),
+        kinds=kinds,
+        correlation=correlation,
+        wrongly_counted=tuple(wrongly.tolist()),
+        wrong_calls=tuple(wrong_calls.tolist()),
+    )
+
+
+def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:
+    """Draw the parameters ``n_draws`` times; the same seed gives the same draws."""
+    rng = np.random.default_rng(seed)
+
+    def draw(x: str, n: str, *, cblc: bool) -> RateDraw:
+        return _draw_rate(rates.by_patient(x, cblc=cblc), rates.by_patient(n, cblc=cblc), n_draws, rng)
+
+    return RateDraws(
+        tpr=draw("called", "counted", cblc=True),
+        fpr=draw("called", "counted", cblc=False),
+        recall_cblc=draw("counted", "annotated", cblc=True),
+        recall_other=draw("counted", "annotated", cblc=False),
+        impurity=rates.impurity.draw(n_draws, rng),
+    )
+
+
+def _draw_rate(x: RealArray, n: RealArray, n_draws: int, rng: np.random.Generator) -> RateDraw:
+    """Draw the mean by a Bayesian bootstrap over patients (Rubin, Ann Stat 1981;9:130), the spread by ``spread``."""
+    weights = rng.dirichlet(np.ones(len(n)), size=n_draws)
+    mean = (weights @ x) / np.maximum(weights @ n, 1e-4)
+    return RateDraw(mean, draw_spread(x, n, n * x.sum() / max(n.sum(), 1.0), n_draws, rng))
+
+
+def _ratio(x: RealArray, n: RealArray) -> float:
+    return float(x.sum() / n.sum()) if n.sum() else float("nan")

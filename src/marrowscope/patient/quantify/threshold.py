@@ -1,0 +1,156 @@
+"""The study threshold of the corrected ratio, learned once and frozen, and the call it allows.
+
+The threshold is the smallest t at which at least 95% of the patients without AML lie at or below it; where a gap
+separates the groups, the middle of the gap. It belongs to the cohort it was learned on: how many patients, of which
+diagnoses and from where stands with it, and so does the interval a bootstrap over patients gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from marrowscope.config import StageConfig
+
+if TYPE_CHECKING:
+    from marrowscope.patient.quantify.estimate import RatioEstimate
+
+RealArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+SPECIFICITY = 0.95
+MIN_PATIENTS = 10
+"""Fewest patients on either side from which a threshold is learned."""
+
+_N_RESAMPLES, _SEED = 2000, 0
+
+
+class StudyThreshold(StageConfig):
+    """A frozen threshold and how it came about."""
+
+    value: float = Field(ge=0, le=1, description="above it, a ratio is above the study threshold")
+    lower: float | None = Field(default=None, ge=0, le=1, description="95% interval, bootstrap over patients")
+    upper: float | None = Field(default=None, ge=0, le=1, description="none for a threshold that was given")
+    youden: float | None = Field(
+        default=None, ge=0, le=1, description="threshold of the largest sensitivity + specificity, for comparison"
+    )
+    separable: bool = Field(default=False, description="a gap lies between the groups, and the value is its middle")
+    sensitivity: float | None = Field(default=None, description="on the patients it was learned on")
+    specificity: float | None = None
+    n_aml: int = 0
+    n_other: int = 0
+    n_by_diagnosis: dict[str, int] = Field(default_factory=dict, description="diagnoses of at least three patients")
+    learned_on: str = Field(default="", description="whose ratios, in words")
+
+
+class CallRules(StageConfig):
+    """When a call is made, and when it is withheld."""
+
+    min_cells: int = Field(default=100, ge=1, description="countable cells below which no call is made")
+    min_fields: int = Field(default=5, ge=1, description="fields with a countable cell below which no call is made")
+    confidence_above: float = Field(default=0.95, gt=0.5, le=1, description="share of drawn ratios above t")
+    confidence_below: float = Field(default=0.025, ge=0, lt=0.5, description="at most this share above t")
+    max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="above it, `below` is withheld")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call (one of ``tables.CALLS``), why it is none (``tables.CALL_REASONS``), and how firm the threshold leaves it.
+
+    ``depends_on_threshold``: at one end of the threshold's interval the call would be another.
+    """
+
+    call: str
+    reason: str | None
+    confidence: float | None
+    depends_on_threshold: bool
+
+
+def learn_threshold(
+    ratios: RealArray, is_aml: BoolArray, *, diagnoses: dict[str, int] | None = None, learned_on: str = ""
+) -> StudyThreshold:
+    """Learn the threshold from corrected ratios (n,) of patients, AML or not.
+
+    Raises ValueError with fewer than 10 patients on either side. With fewer than 20 patients without AML the wanted
+    specificity takes the largest of their ratios.
+    """
+    ratios, is_aml = np.asarray(ratios, dtype=np.float64), np.asarray(is_aml, dtype=bool)
+    aml, other = ratios[is_aml], ratios[~is_aml]
+    if min(len(aml), len(other)) < MIN_PATIENTS:
+        message = (
+            f"found {len(aml)} patients with AML and {len(other)} without, expected at least {MIN_PATIENTS} of each to "
+            "learn a threshold; add patients, or give a threshold of your own"
+        )
+        raise ValueError(message)
+    value, separable = _smallest_specific(aml, other)
+    rng = np.random.default_rng(_SEED)
+    drawn = [
+        _smallest_specific(rng.choice(aml, len(aml)), rng.choice(other, len(other)))[0] for _ in range(_N_RESAMPLES)
+    ]
+    lower, upper = np.quantile(drawn, [0.025, 0.975])
+    return StudyThreshold(
+        value=value,
+        lower=min(float(lower), value),
+        upper=max(float(upper), value),
+        youden=_youden(aml, other),
+        separable=separable,
+        sensitivity=float((aml > value).mean()),
+        specificity=float((other <= value).mean()),
+        n_aml=len(aml),
+        n_other=len(other),
+        n_by_diagnosis=diagnoses or {},
+        learned_on=learned_on,
+    )
+
+
+def _smallest_specific(aml: RealArray, other: RealArray) -> tuple[float, bool]:
+    """Smallest threshold of the wanted specificity, and whether it is the middle of a gap between the groups."""
+    if other.max() < aml.min():
+        return float((other.max() + aml.min()) / 2), True
+    ranked = np.sort(other)
+    needed = int(np.ceil(SPECIFICITY * len(other) - 1e-9))
+    return float(ranked[needed - 1]), False
+
+
+def _youden(aml: RealArray, other: RealArray) -> float:
+    """Threshold of the largest sensitivity + specificity - 1, in the middle between the two ratios around it."""
+    values = np.unique(np.concatenate([aml, other]))
+    middles = (values[:-1] + values[1:]) / 2 if len(values) > 1 else values
+    worth = (aml[None] > middles[:, None]).mean(axis=1) + (other[None] <= middles[:, None]).mean(axis=1)
+    return float(middles[int(np.argmax(worth))])
+
+
+def decide(
+    estimate: RatioEstimate,
+    n_countable: int,
+    n_fields: int,
+    *,
+    lymphoid_share: float | None,
+    threshold: StudyThreshold,
+    rules: CallRules | None = None,
+) -> Call:
+    """Make the call for one patient; abstaining is a valid answer."""
+    rules = rules or CallRules()
+    if n_countable < rules.min_cells or n_fields < rules.min_fields:
+        reason = "few_cells" if n_countable < rules.min_cells else "few_fields"
+        confidence = None if np.isnan(estimate.ratio) else estimate.confidence_above(threshold.value)
+        return Call("no_call", reason, confidence, depends_on_threshold=False)
+    if np.isnan(estimate.ratio):
+        return Call("no_call", "rates_too_close", None, depends_on_threshold=False)
+    confidence = estimate.confidence_above(threshold.value)
+    call = _side(confidence, rules)
+    ends = [end for end in (threshold.lower, threshold.upper) if end is not None]
+    depends = any(_side(estimate.confidence_above(end), rules) != call for end in ends)
+    if call == "below" and lymphoid_share is not None and lymphoid_share > rules.max_lymphoid:
+        return Call("withheld", "lymphoid", confidence, depends_on_threshold=depends)
+    return Call(call, None, confidence, depends_on_threshold=depends)
+
+
+def _side(confidence: float, rules: CallRules) -> str:
+    if confidence >= rules.confidence_above:
+        return "above"
+    return "below" if confidence <= rules.confidence_below else "indeterminate"

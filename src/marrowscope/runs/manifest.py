@@ -1,0 +1,108 @@
+"""manifest.json: everything needed to say what made a run and to make it again.
+
+Invariant of the counts: images = read + failed, and contours = kept cells + rejected contours by reason. A
+manifest whose counts do not reconcile is never written.
+"""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from marrowscope import __version__
+from marrowscope.config import StageConfig
+from marrowscope.errors import RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFEST_NAME = "manifest.json"
+_VERSIONED_PACKAGES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime", "polars", "shapely", "scipy")
+
+
+class RunCounts(StageConfig):
+    """What went in and what came out; the validator proves that nothing was lost in silence."""
+
+    patients: int
+    images: int
+    images_read: int
+    images_failed: int
+    contours: int
+    rejected: dict[str, int]
+    cells: int
+    countable: int
+    cblc: int
+    contradictions: int
+    left_out: int = Field(default=0, description="images and rows of patients.csv that were not predicted, see faults")
+
+    @model_validator(mode="after")
+    def _reconcile(self) -> RunCounts:
+        if self.images != self.images_read + self.images_failed:
+            message = f"{self.images} images are not {self.images_read} read + {self.images_failed} failed"
+            raise ValueError(message)
+        if self.contours != self.cells + sum(self.rejected.values()):
+            message = f"{self.contours} contours are not {self.cells} cells + {sum(self.rejected.values())} rejected"
+            raise ValueError(message)
+        if not self.cblc <= self.countable <= self.cells:
+            message = (
+                f"found {self.cblc} CBLC of {self.countable} countable of {self.cells} cells; each holds the one before"
+            )
+            raise ValueError(message)
+        return self
+
+
+class Manifest(StageConfig):
+    """Everything needed to say what made a run and to make it again."""
+
+    schema_version: int = 1
+    created_utc: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    marrowscope_version: str = __version__
+    command: tuple[str, ...] = Field(description="the call as given, paths included; empty from Python")
+    versions: dict[str, str]
+    bundle: dict[str, Any] = Field(description="name, version, sha256 of bundle.toml, vocabulary and file hashes")
+    backend: str
+    device: str
+    precision: str
+    config: dict[str, Any]
+    config_sha256: str
+    input_sha256: str = Field(description="SHA-256 over the sorted (field_id, image hash) pairs")
+    counts: RunCounts
+    faults: tuple[str, ...] = Field(default=(), description="what is wrong with the input folders, a sentence each")
+    failures: tuple[dict[str, str], ...] = Field(default=(), description="field_id and error of each unreadable image")
+    seconds: float | None = Field(default=None, description="of the wall, of this call alone where a run went on")
+    images_resumed: int = Field(default=0, description="images that an earlier call, stopped before its end, predicted")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python, the platform and the packages that decide a result."""
+    versions = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in _VERSIONED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json atomically."""
+    temporary = folder / (MANIFEST_NAME + ".part")
+    temporary.write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    temporary.replace(folder / MANIFEST_NAME)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a finished run; RunError when there is none or it is broken."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        message = f"{folder}: found no {MANIFEST_NAME}, expected a finished run; run `marrowscope predict` first"
+        raise RunError(message)
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        message = f"{path}: not a readable manifest ({error}); run `marrowscope predict` again"
+        raise RunError(message) from error

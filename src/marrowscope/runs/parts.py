@@ -1,0 +1,109 @@
+"""The rows of an unfinished run on disk, in parts: a run that was killed goes on after its last whole part.
+
+    run.part/journal.json           what is being predicted, with what: a run of anything else does not go on here
+    run.part/parts/00000.fields     the fields and cells tables (Parquet) of the first 64 images, and so on
+    run.part/parts/00000.cells
+    run.part/parts/00017.regions    the plan of the slide that is the input's image 17
+
+Invariant: a part is whole when both of its tables can be read. Which images a part holds
+follows from their order alone, so that a run that was stopped and one that was not have the same parts. A region of a
+slide is an image like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from marrowscope.errors import RunError
+from marrowscope.runs.tables import CELLS, FIELDS, conform, is_whole, read_table, sink_table, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+IMAGES_A_PART = 64
+"""Two seconds of work on two cores, and tables small enough that a part is never felt in memory."""
+_JOURNAL = "journal.json"
+
+
+class RunParts:
+    """The parts of one run in ``folder``; ``fingerprint`` holds whatever decides its rows, as plain JSON values."""
+
+    def __init__(self, folder: Path, fingerprint: dict[str, Any]) -> None:
+        self._folder = folder / "parts"
+        journal = folder / _JOURNAL
+        wanted = json.dumps(fingerprint, sort_keys=True)
+        if folder.exists() and any(folder.iterdir()) and not journal.is_file():
+            message = (
+                f"{folder}: found a folder that is no unfinished run, expected none; move it or choose another --out"
+            )
+            raise RunError(message)
+        if not journal.is_file() or journal.read_text(encoding="utf-8") != wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            journal.write_text(wanted, encoding="utf-8")
+        self._folder.mkdir(exist_ok=True)
+        self.n_whole = 0
+        while all(is_whole(self._path(self.n_whole, kind)) for kind in ("fields", "cells")):
+            self.n_whole += 1
+
+    def n_cells_by_field(self) -> dict[str, int]:
+        """Give the images that the whole parts hold, in order, with their numbers of kept cells."""
+        columns = [fields.select("field_id", "n_cells") for fields in self._read_all("fields")]
+        return {field_id: n_cells or 0 for frame in columns for field_id, n_cells in frame.iter_rows()}
+
+    def write(
+        self, fields: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Write the next part; gives its fields and its cells."""
+        cells_table = conform(pl.DataFrame(cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
+        fields_table = conform(pl.DataFrame(fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
+        write_table(self._path(self.n_whole, "cells"), cells_table, "cells")
+        write_table(self._path(self.n_whole, "fields"), fields_table, "fields")
+        self.n_whole += 1
+        return fields_table, cells_table
+
+    def write_regions(self, index: int, regions: pl.DataFrame) -> None:
+        """Keep the plan of the slide that is image ``index`` of the input."""
+        write_table(self._path(index, "regions"), regions, "regions")
+
+    def read_regions(self, index: int) -> pl.DataFrame | None:
+        """Give the plan of a slide that an earlier call made, None where there is none."""
+        path = self._path(index, "regions")
+        return read_table(path, "regions") if path.is_file() else None
+
+    def read_cells(self, field_ids: Collection[str]) -> dict[str, pl.DataFrame]:
+        """Give the cells of some of the images that the parts hold, by image."""
+        found: dict[str, pl.DataFrame] = {}
+        for cells in self._read_all("cells"):
+            own = cells.filter(pl.col("field_id").is_in(list(field_ids)))
+            found |= {str(key[0]): frame for key, frame in own.group_by("field_id", maintain_order=True)}
+        return found
+
+    def read(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Give the fields and the cells of each part, in order."""
+        for index in range(self.n_whole):
+            yield read_table(self._path(index, "fields"), "fields"), read_table(self._path(index, "cells"), "cells")
+
+    def join(self, out: Path) -> None:
+        """Write fields.parquet and cells.parquet of all parts into ``out``, holding no more than a part at a time.
+
+        Where slides were read there is regions.parquet too; what of their plans was not needed has its reason there.
+        """
+        for kind in ("fields", "cells"):
+            sink_table(out / f"{kind}.parquet", [self._path(index, kind) for index in range(self.n_whole)], kind)
+        if plans := sorted(self._folder.glob("*.regions")):
+            regions = pl.concat([read_table(path, "regions") for path in plans])
+            unread = ~pl.col("field_id").is_in(list(self.n_cells_by_field())) & pl.col("reason_skipped").is_null()
+            reason = pl.when(unread).then(pl.lit("enough_cells")).otherwise("reason_skipped")
+            write_table(out / "regions.parquet", regions.with_columns(reason.alias("reason_skipped")), "regions")
+
+    def _read_all(self, kind: Literal["fields", "cells"]) -> Iterator[pl.DataFrame]:
+        return (read_table(self._path(index, kind), kind) for index in range(self.n_whole))
+
+    def _path(self, index: int, kind: str) -> Path:
+        return self._folder / f"{index:05}.{kind}"

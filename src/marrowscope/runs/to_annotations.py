@@ -1,0 +1,171 @@
+"""A run's predicted contours as annotation files, so that experts correct them in their own tool.
+
+The result is a cohort folder: patients.csv, a folder per patient with its images, LabelMe or GeoJSON beside them or
+one COCO file. A category is not always one raw code: where the call leaves several codes and none may be assumed, the
+label is the category with a question mark, which `marrowscope cohort check` refuses until an expert has named the cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from marrowscope.cohort.formats.coco import write_coco
+from marrowscope.cohort.formats.geojson import write_geojson
+from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.cohort.formats.shapes import AnnotatedImage
+from marrowscope.cohort.patients import PATIENTS_NAME
+from marrowscope.errors import InputError
+from marrowscope.records import UNKNOWN, Annotation
+from marrowscope.runs.tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from marrowscope.vocabulary import Vocabulary
+
+ExportFormat = Literal["labelme", "coco", "geojson"]
+COCO_NAME = "annotations.coco.json"
+ASSUMED_CODES = ("E", "L2", "V")
+"""Codes that may stand for their category: an eosinophil, a mature lymphocyte (never a lymphoblast), unclassifiable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote. ``n_to_name`` cells carry a question mark; ``n_rejected`` contours were left out."""
+
+    folder: Path
+    n_images: int
+    n_cells: int
+    n_rejected: int
+    n_to_name: int
+
+
+def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vocabulary: Vocabulary) -> str:
+    """Give the one raw code that a call leaves, an assumed one where that is harmless, else ``category?``."""
+    if category is None:
+        return "?"
+    fitting = vocabulary.codes_where(category=category, cblc=is_cblc, countable=is_countable)
+    if len(fitting) == 1:
+        return fitting[0]
+    return next((code for code in ASSUMED_CODES if code in fitting), f"{category}?")
+
+
+def export_run(
+    run: Path, out: Path, file_format: ExportFormat, vocabulary: Vocabulary, *, copy_images: bool = True
+) -> Exported:
+    """Write the kept contours of the run at ``run`` to the new or empty folder ``out``.
+
+    ``copy_images`` puts the images beside the annotations, which every tool wants. Raises InputError where ``out``
+    is not empty or an image is no longer there, RunError where the run's tables cannot be read.
+    """
+    fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
+    cells = read_table(run / "cells.parquet", "cells")
+    patients = read_table(run / "patients.parquet", "patients")
+    _refuse_occupied(out)
+    sources = {row["field_id"]: Path(row["path"]) for row in fields.iter_rows(named=True)}
+    if copy_images:
+        _refuse_missing(sources)
+    of_field: dict[str, list[dict[str, Any]]] = {}
+    for row in cells.filter(pl.col("reject_reason").is_null()).iter_rows(named=True):
+        of_field.setdefault(row["field_id"], []).append(row)
+    out.mkdir(parents=True, exist_ok=True)
+    images: list[AnnotatedImage] = []
+    labels: Counter[str] = Counter()
+    for field in fields.iter_rows(named=True):
+        source = sources[field["field_id"]]
+        target = out / field["patient_id"] / source.name
+        target.parent.mkdir(exist_ok=True)
+        if copy_images:
+            shutil.copyfile(source, target)
+        rows = of_field.get(field["field_id"], [])
+        shapes = tuple(_to_annotation(row, number, vocabulary) for number, row in enumerate(rows))
+        labels.update(shape.code for shape in shapes)
+        name = target.relative_to(out).as_posix()
+        image = AnnotatedImage(name, field["width_px"], field["height_px"], shapes)
+        images.append(image)
+        _write_beside(target, image, [_describe(row) for row in rows], file_format)
+    if file_format == "coco":
+        write_coco(out / COCO_NAME, images)
+    _write_patients(out, patients, fields)
+    return Exported(
+        folder=out,
+        n_images=len(images),
+        n_cells=labels.total(),
+        n_rejected=cells.height - labels.total(),
+        n_to_name=sum(n for label, n in labels.items() if label.endswith("?")),
+    )
+
+
+def _to_annotation(row: Mapping[str, Any], number: int, vocabulary: Vocabulary) -> Annotation:
+    label = label_of_call(
+        row["category"],
+        is_cblc=bool(row["is_cblc"]),
+        is_countable=bool(row["is_countable"]),
+        vocabulary=vocabulary,
+    )
+    return Annotation(label, np.asarray(row["contour_xy"], dtype=np.float64).reshape(-1, 2), number)
+
+
+def _describe(row: Mapping[str, Any]) -> str:
+    """Say beside the shape what was predicted."""
+    if row["p_cblc"] is None:
+        return f"predicted contour, score {row['score']:.2f}"
+    doubt = ", heads contradict each other" if row["contradiction"] else ""
+    return f"predicted {row['category']}, p(CBLC) {row['p_cblc']:.2f}{doubt}"
+
+
+def _write_beside(target: Path, image: AnnotatedImage, descriptions: list[str], file_format: ExportFormat) -> None:
+    width, height = image.width_px or 0, image.height_px or 0
+    if file_format == "labelme":
+        path = target.with_suffix(".json")
+        write_labelme(path, target.name, width, height, image.shapes, descriptions=descriptions)
+    elif file_format == "geojson":
+        path = target.with_suffix(".geojson")
+        write_geojson(path, target.name, width, height, image.shapes, descriptions=descriptions)
+
+
+def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame) -> None:
+    """Write patients.csv with the scale the run used, where a patient has one."""
+    scale_of: dict[str, set[float]] = {}
+    for patient_id, scale in fields.select("patient_id", "um_per_px").iter_rows():
+        if scale is not None:
+            scale_of.setdefault(patient_id, set()).add(scale)
+    with (out / PATIENTS_NAME).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px"])
+        for row in patients.iter_rows(named=True):
+            scales = scale_of.get(row["patient_id"], set())
+            scale = next(iter(scales)) if len(scales) == 1 else ""
+            writer.writerow(
+                [
+                    row["patient_id"],
+                    row["center"] or UNKNOWN,
+                    row["diagnosis"] or UNKNOWN,
+                    row["specimen"] or "",
+                    scale,
+                ]
+            )
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        message = f"{out}: found something there, expected a new or empty folder; choose another one"
+        raise InputError(message)
+
+
+def _refuse_missing(sources: Mapping[str, Path]) -> None:
+    missing = [path for path in sources.values() if not path.is_file()]
+    if missing:
+        message = (
+            f"{missing[0]}: found no such file ({len(missing)} of {len(sources)} images are gone), expected the images "
+            "the run was predicted from; put them back or export without images"
+        )
+        raise InputError(message)

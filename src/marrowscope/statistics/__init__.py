@@ -1,0 +1,1 @@
+"""Statistics on plain arrays: intervals, clustered cells, figures of merit, temperatures."""

@@ -1,0 +1,295 @@
+"""Temperature of a head: how far its likelihoods are to be trusted, fitted on cells the network never learned from.
+
+By Bayes' rule a head's logits z are log-likelihoods plus the log of the prior q they were trained for. Only the
+likelihood part is scaled:
+
+    p = softmax((z - log q) / T + log t)
+
+with t the prior that is wanted. So the prior that p assumes is exactly t at every temperature, which quantification
+needs; scaling z itself, as Guo et al. (ICML 2017) do, would turn it into q ** (1 / T). For a uniform q = t both are the
+same. A class with q = 0 was never trained: it has no likelihood and keeps probability 0.
+
+Logits are (n, k), labels (n,) class numbers with -1 for a cell without one; priors are (k,), or (n, k) where the cells
+come from networks with priors of their own. The likelihood is convex in 1 / T: the search finds the one minimum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from marrowscope.config import StageConfig
+from marrowscope.statistics import metrics
+
+RealArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MIN_CELLS = 50
+N_BINS = 15
+_TOLERANCE = 1e-6
+
+CROSSFIT_NAME, CALIBRATION_NAME = "crossfit.json", "calibration.json"
+"""Files of a cross-fit folder: the manifest, and a ``Calibration``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemperatureFit:
+    """A fitted temperature; ``value`` is 1 and ``reason`` says why where the cells do not allow one.
+
+    ``n_left_out`` cells have no label, or one of a class that was never trained. ``nll_before`` (T = 1) and
+    ``nll_after`` are mean negative log-likelihoods in nats on the ``n_cells`` it was fitted on; NaN without cells.
+    ``reason`` is empty for a minimum inside the range.
+    """
+
+    value: float
+    n_cells: int
+    n_left_out: int
+    nll_before: float
+    nll_after: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """One bin: probabilities ``lower``..``upper``, their mean, and the share of its ``n`` cells that are true."""
+
+    lower: float
+    upper: float
+    n: int
+    mean_probability: float
+    share_true: float
+
+
+class HeadCalibration(StageConfig):
+    """One head's temperature, and what it changes on cells it was not fitted on.
+
+    The figures are nested: each fold's cells are turned by a temperature fitted on the other folds alone. Null where
+    one is not defined.
+    """
+
+    temperature: float = Field(gt=0, description="fitted on every out-of-fold cell; 1 where that was not possible")
+    reason: str = Field(default="", description="why the temperature is 1, or a limit of the search")
+    n_cells: int = Field(description="labelled out-of-fold cells of a trained class")
+    n_left_out: int = Field(description="cells without a label, or of a class their fold had no training cell of")
+    nested_temperatures: dict[str, float] = Field(description="fold to the temperature fitted on the other folds")
+    nll_before: float | None = Field(description="mean negative log-likelihood in nats at temperature 1")
+    nll_after: float | None
+    ece_before: float | None = Field(description="expected calibration error, 15 bins of equal numbers of cells")
+    ece_after: float | None
+
+
+class Calibration(StageConfig):
+    """Temperatures of an ensemble and the members they belong to: the content of calibration.json."""
+
+    schema_version: int = 1
+    method: str = "softmax((z - log q) / T + log t), T by head of least negative log-likelihood on out-of-fold cells"
+    source: str = Field(description="contours the cells were cut by: predicted or expert")
+    n_patients: int
+    members: dict[str, str] = Field(description="folder of each fold's training to the SHA-256 of its weights")
+    heads: dict[str, HeadCalibration]
+
+    def temperatures(self) -> dict[str, float]:
+        """Give the temperature of each head."""
+        return {head: fitted.temperature for head, fitted in self.heads.items()}
+
+    def table(self) -> dict[str, Any]:
+        """Give what a bundle says of the temperatures that are inside its graphs: plain values, none of them null."""
+        kept = self.model_dump(mode="json", include={"method", "source", "n_patients"})
+        return kept | {name: head.model_dump(mode="json", exclude_none=True) for name, head in self.heads.items()}
+
+    def sentence(self) -> str:
+        """Say it in words, for a bundle's card."""
+        heads = ", ".join(f"{name} {value:.2f}" for name, value in self.temperatures().items())
+        return (
+            f"Temperatures (inside the graphs; {heads}) were fitted on cells of {self.n_patients} patients, each "
+            "predicted by the member that had not seen them."
+        )
+
+
+def fit_temperature(
+    logits: RealArray, labels: IntArray, implied: RealArray, wanted: RealArray, *, weights: RealArray | None = None
+) -> TemperatureFit:
+    """Give the temperature of least mean negative log-likelihood in 0.05..20.
+
+    ``implied`` is the prior the logits were trained for, ``wanted`` that of the labelled cells. ``weights`` (n,) make
+    some cells count more, all equal by default. Fewer than 50 cells or a single class among them give 1 and the reason.
+    """
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    _check_shapes(logits, labels)
+    known = trained_labels(labels, np.broadcast_to(implied, logits.shape))
+    n_cells, n_left_out = int(known.sum()), int((~known).sum())
+    evidence, log_wanted = (
+        part[known] for part in _evidence(logits, np.asarray(implied, dtype=float), np.asarray(wanted, dtype=float))
+    )
+    kept = labels[known]
+    shares = np.ones(n_cells) if weights is None else np.asarray(weights, dtype=np.float64)[known]
+
+    def loss(log_temperature: float) -> float:
+        return _loss(evidence / math.exp(log_temperature) + log_wanted, kept, shares)
+
+    before = loss(0.0)
+    if n_cells < MIN_CELLS:
+        reason = f"{n_cells} labelled cells, fewer than {MIN_CELLS}"
+    elif len(np.unique(kept)) == 1:
+        reason = f"all {n_cells} cells are of one class"
+    else:
+        bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+        found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE})
+        value, after = math.exp(float(found.x)), float(found.fun)
+        return TemperatureFit(value, n_cells, n_left_out, before, after, _at_the_edge(value))
+    return TemperatureFit(1.0, n_cells, n_left_out, before, before, reason)
+
+
+def apply_temperature(logits: RealArray, implied: RealArray, wanted: RealArray, temperature: float = 1.0) -> RealArray:
+    """Give probabilities (n, k) that assume the prior ``wanted``; exactly 0 for classes that were never trained."""
+    evidence, log_wanted = _evidence(
+        np.asarray(logits, dtype=np.float64), np.asarray(implied, dtype=float), np.asarray(wanted, dtype=float)
+    )
+    probabilities: RealArray = np.exp(log_softmax(evidence / temperature + log_wanted, axis=1))
+    return probabilities
+
+
+def nested_calibration(
+    logits: RealArray, labels: IntArray, folds: IntArray, implied: RealArray, wanted: RealArray
+) -> tuple[HeadCalibration, RealArray, RealArray]:
+    """Fit one head's temperature on cells of several folds, and show what it does on cells it was not fitted on.
+
+    ``folds`` (n,) says in which fold a cell was left out; ``implied`` and ``wanted`` are (n, k). Gives the record, its
+    temperature fitted on all cells, and the probabilities (n, k) at temperature 1 and at the nested temperatures.
+    """
+    known = trained_labels(labels, implied)
+    before = apply_temperature(logits, implied, wanted)
+    after = np.empty_like(before)
+    nested = {}
+    for fold in np.unique(folds):
+        inside = folds == fold
+        fit = fit_temperature(logits[~inside], labels[~inside], implied[~inside], wanted[~inside])
+        after[inside] = apply_temperature(logits[inside], implied[inside], wanted[inside], fit.value)
+        nested[str(fold)] = fit.value
+    fit = fit_temperature(logits, labels, implied, wanted)
+    figures = (calibration_figures(probabilities[known], labels[known]) for probabilities in (before, after))
+    (nll_before, ece_before), (nll_after, ece_after) = figures
+    record = HeadCalibration(
+        temperature=fit.value,
+        reason=fit.reason,
+        n_cells=fit.n_cells,
+        n_left_out=fit.n_left_out,
+        nested_temperatures=nested,
+        nll_before=nll_before,
+        nll_after=nll_after,
+        ece_before=ece_before,
+        ece_after=ece_after,
+    )
+    return record, before, after
+
+
+def calibration_figures(probabilities: RealArray, labels: IntArray) -> tuple[float | None, float | None]:
+    """Give negative log-likelihood and expected calibration error of (n, k) probabilities; None without cells."""
+    if not len(labels):
+        return None, None
+    return negative_log_likelihood(probabilities, labels), expected_calibration_error(
+        *binary_event(probabilities, labels)
+    )
+
+
+def trained_labels(labels: IntArray, implied: RealArray) -> BoolArray:
+    """Say for each cell (n,) whether it has a label, and one with a share in its row of ``implied`` (n, k)."""
+    labelled = labels >= 0
+    share = np.take_along_axis(implied, np.where(labelled, labels, 0)[:, None], axis=1)[:, 0]
+    known: BoolArray = labelled & (share > 0)
+    return known
+
+
+def negative_log_likelihood(probabilities: RealArray, labels: IntArray) -> float:
+    """Mean of -log p of the true class in nats; NaN without cells, infinite where a true class has probability 0."""
+    if not len(labels):
+        return math.nan
+    with np.errstate(divide="ignore"):
+        return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+def binary_event(probabilities: RealArray, labels: IntArray) -> tuple[RealArray, BoolArray]:
+    """Give what calibration is asked of: for two classes p of class 1 and whether it is true, else the top class's.
+
+    The share of CBLC rests on p of class 1, so that one has to be right there; a category is called by its top class.
+    """
+    if probabilities.shape[1] == 2:  # noqa: PLR2004  yes and no
+        return probabilities[:, 1], labels == 1
+    called = probabilities.argmax(axis=1)
+    return probabilities[np.arange(len(called)), called], called == labels
+
+
+def reliability_table(probability: RealArray, true: BoolArray, bins: int = N_BINS) -> tuple[ReliabilityBin, ...]:
+    """Group cells by ``probability`` (n,) into at most ``bins`` bins of equal numbers of cells; none give none.
+
+    Equal probabilities stand in one bin, so the order of the cells decides nothing.
+    """
+    place = metrics.equal_mass_bins(probability, bins)
+    return tuple(
+        ReliabilityBin(
+            lower=float(probability[inside].min()),
+            upper=float(probability[inside].max()),
+            n=int(inside.sum()),
+            mean_probability=float(probability[inside].mean()),
+            share_true=float(true[inside].mean()),
+        )
+        for inside in (place == index for index in np.unique(place))
+    )
+
+
+def expected_calibration_error(probability: RealArray, true: BoolArray, bins: int = N_BINS) -> float:
+    """Mean of |share true - mean probability| over ``reliability_table``, weighted by cells; NaN without cells.
+
+    Few cells make it too large even for perfect probabilities: read it beside n.
+    """
+    table = reliability_table(probability, true, bins)
+    n = np.array([row.n for row in table], dtype=np.float64)
+    sums = (
+        n * np.array([getattr(row, name) for row in table], dtype=np.float64)
+        for name in ("mean_probability", "share_true")
+    )
+    return metrics.expected_calibration_error(n, *sums)
+
+
+def _evidence(logits: RealArray, implied: RealArray, wanted: RealArray) -> tuple[RealArray, RealArray]:
+    """Split into z - log q and log t, both (n, k); a class without a share in either has evidence -inf and log t 0."""
+    known = np.broadcast_to((implied > 0) & (wanted > 0), logits.shape)
+    log_implied, log_wanted = (
+        np.log(np.where(known, np.broadcast_to(prior, logits.shape), 1.0)) for prior in (implied, wanted)
+    )
+    return np.where(known, logits - log_implied, -np.inf), log_wanted
+
+
+def _loss(scores: RealArray, labels: IntArray, weights: RealArray) -> float:
+    """Weighted mean negative log-likelihood of ``softmax(scores)``; NaN without cells."""
+    if not len(labels):
+        return math.nan
+    log_p = log_softmax(scores, axis=1)[np.arange(len(labels)), labels]
+    return float(-(weights * log_p).sum() / weights.sum())
+
+
+def _at_the_edge(value: float) -> str:
+    """Say that a temperature is a limit of the search and no minimum."""
+    if value < MIN_TEMPERATURE * 1.01:
+        return f"the smallest allowed, {MIN_TEMPERATURE:g}: the cells are told apart without an error"
+    if value > MAX_TEMPERATURE / 1.01:
+        return f"the largest allowed, {MAX_TEMPERATURE:g}: the logits tell nothing about the cells"
+    return ""
+
+
+def _check_shapes(logits: RealArray, labels: IntArray) -> None:
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or (labels.size and labels.max() >= logits.shape[1]):  # noqa: PLR2004
+        message = (
+            f"found logits {logits.shape} and labels {labels.shape} up to {labels.max(initial=-1)}, "
+            "expected (n, k) and (n,) with labels below k"
+        )
+        raise ValueError(message)

@@ -1,0 +1,171 @@
+"""The engine in several processes: for runs long enough that opening the networks in each of them pays.
+
+Threads share one interpreter, which runs Python code of one of them at a time: on two cores that costs a third of the
+speed, and on many cores it is the limit. Here every process has an engine with one thread and takes a few images at
+once; rows come back in the order of the images and are the same as from threads.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+from marrowscope.bundle import load_bundle
+from marrowscope.errors import MarrowscopeError, RunError
+from marrowscope.machine import available_cores
+from marrowscope.slides import SlideCache
+from marrowscope.streaming.clock import StageClock
+from marrowscope.streaming.worker import CellEngine, PredictConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from marrowscope.bundle import Bundle, BundleSpec
+    from marrowscope.cohort.inputs import InputImage
+    from marrowscope.streaming.rows import FieldRows
+
+_IMAGES_AT_ONCE = 8
+"""Enough that the crops left over, which fill no whole batch, are a few in a hundred; few enough that no process waits
+long for another at the end of a run."""
+_TASKS_A_PROCESS = 2
+_IMAGES_A_PROCESS = 150
+"""So many pay for the seconds a process takes to start, on two cores."""
+PROCESSOR = "processor"
+"""Stage of the clock that holds the processor time of the pool's processes."""
+
+_engine: CellEngine | MarrowscopeError
+_T = TypeVar("_T")
+
+
+@contextmanager
+def open_engine(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterator[CellEngine | EnginePool]:
+    """Open the engine that ``config`` asks for, or where it leaves it open, the faster one; it is closed behind.
+
+    ``n_images`` is the number of images that processes may share: 0 for slides, whose regions follow from one another.
+    """
+    n_cores = config.threads or available_cores()
+    n_processes = config.processes or min(n_cores, n_images // _IMAGES_A_PROCESS)
+    if n_images == 0 or n_processes <= 1:
+        yield CellEngine(bundle, config)
+        return
+    pool = EnginePool(bundle, config, n_processes)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+class EnginePool:
+    """Several processes with an engine each; the same face as ``CellEngine``. ``open_engine`` closes it."""
+
+    def __init__(self, bundle: Bundle, config: PredictConfig, n_processes: int) -> None:
+        self.n_workers = n_processes
+        self.bundle_sha256 = bundle.spec_sha256
+        self.clock = StageClock()
+        self.slides = SlideCache()  # stays empty: slides are not for several processes
+        alone = config.model_copy(update={"threads": 1})
+        # A forked copy of a process whose runtimes have threads may hang: new processes are started.
+        self._pool = ProcessPoolExecutor(
+            n_processes,
+            mp_context=get_context("spawn"),
+            initializer=_open,
+            initargs=(bundle.folder, bundle.spec, alone),
+        )
+        self.flag_rules = CellEngine.read_flag_rules(bundle)
+        try:
+            self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
+        """Predict ``images``; gives the rows of each, in order, as soon as they are complete.
+
+        Raises RunError where a process was ended from outside.
+        """
+        source = iter(images)
+        tasks: deque[Future[tuple[list[FieldRows], dict[str, float]]]] = deque()
+
+        def submit_next() -> None:
+            if few := list(islice(source, _IMAGES_AT_ONCE)):
+                tasks.append(self._pool.submit(_predict, few))
+
+        try:
+            for _ in range(_TASKS_A_PROCESS * self.n_workers):
+                submit_next()
+            while tasks:
+                rows, seconds = self._result(tasks.popleft())
+                submit_next()
+                self.clock.add(seconds)
+                yield from rows
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.shutdown(cancel_futures=True)
+
+    @staticmethod
+    def _result(task: Future[_T]) -> _T:
+        try:
+            return task.result()
+        except BrokenProcessPool as error:
+            message = (
+                "a process of the prediction was ended, by the system when memory ran out or from outside; the same "
+                "call goes on where it was, fewer --processes need less memory"
+            )
+            raise RunError(message) from error
+
+
+def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
+    """Open the engine of this process, once; an interrupt from the keyboard is left to the process that asked.
+
+    The hashes of the bundle's files were checked when it was loaded, a moment ago. What cannot be opened is kept for
+    ``_describe``: an initializer that raises says nothing to the process that asked.
+    """
+    global _engine  # noqa: PLW0603 - a process of the pool has one engine
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _engine = CellEngine(replace(load_bundle(folder, verify=False), spec=spec), config)
+    except MarrowscopeError as error:
+        _engine = error
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, killed for one, and nobody is left to ask."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _opened() -> CellEngine:
+    if isinstance(_engine, MarrowscopeError):
+        raise _engine
+    return _engine
+
+
+def _describe() -> tuple[str, str, str]:
+    engine = _opened()
+    return engine.backend, engine.device, engine.precision
+
+
+def _predict(images: list[InputImage]) -> tuple[list[FieldRows], dict[str, float]]:
+    engine = _opened()
+    engine.clock.reset()
+    started = time.process_time()
+    rows = list(engine.run(images))
+    return rows, engine.clock.seconds() | {PROCESSOR: time.process_time() - started}

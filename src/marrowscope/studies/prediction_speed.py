@@ -1,0 +1,305 @@
+"""How fast prediction runs here: the whole of it beside its networks alone, beside another pipeline, and as it grows.
+
+In a round the same images are predicted as a user would predict them (read, segmented, measured, classified, tables
+written), and then both networks are run alone, as often and on inputs of the same shapes. Invariant: only times taken
+one after the other in the same round are divided, so that a machine that others use slows both sides of a ratio.
+Networks are opened and run once before a clock starts; what opening costs is measured by itself, as the cold start.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess  # runs whose memory is their own, and the pipeline we are compared with
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marrowscope.cells.match import match_contours
+from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.errors import InputError
+from marrowscope.predict import predict
+from marrowscope.streaming.pool import PROCESSOR, EnginePool, open_engine
+from marrowscope.streaming.worker import CellEngine, PredictConfig
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
+
+    import polars as pl
+
+    from marrowscope.bundle import Bundle
+    from marrowscope.records import ContourArray
+
+_WARM_UP = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds of the wall, and of this process's processor time."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round: ``whole`` prediction, its ``networks`` alone, seconds of each stage (all threads together)."""
+
+    whole: Took
+    networks: Took
+    stages: Mapping[str, float]
+    other_s: float | None = None
+
+    @property
+    def over_networks(self) -> float:
+        """Time of the whole over that of the networks alone."""
+        return self.whole.wall_s / self.networks.wall_s
+
+    @property
+    def over_other(self) -> float | None:
+        """Time of the other pipeline over ours."""
+        return None if self.other_s is None else self.other_s / self.whole.wall_s
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedResult:
+    """What was measured on ``n_fields`` images with ``n_cells`` kept cells, how, and every round."""
+
+    n_fields: int
+    n_cells: int
+    setting: Mapping[str, Any]
+    rounds: tuple[Round, ...]
+    agreement: Mapping[str, float] | None = None
+
+    def median(self, figure: Callable[[Round], float]) -> float:
+        """Give the median of a figure over the rounds."""
+        return statistics.median(figure(entry) for entry in self.rounds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values."""
+        fields_per_s = self.n_fields / self.median(lambda entry: entry.whole.wall_s)
+        medians: dict[str, float] = {
+            "fields_per_second": fields_per_s,
+            "cells_per_second": fields_per_s * self.n_cells / self.n_fields,
+            "whole_over_networks": self.median(lambda entry: entry.over_networks),
+        }
+        if all(entry.over_other is not None for entry in self.rounds):
+            medians["other_over_whole"] = self.median(lambda entry: entry.over_other or 0.0)
+        rounds = [
+            {
+                "whole_s": entry.whole.wall_s,
+                "whole_cpu_s": entry.whole.cpu_s,
+                "networks_s": entry.networks.wall_s,
+                "networks_cpu_s": entry.networks.cpu_s,
+                "other_s": entry.other_s,
+                "stages_s": dict(entry.stages),
+            }
+            for entry in self.rounds
+        ]
+        return {
+            "fields": self.n_fields,
+            "cells": self.n_cells,
+            "setting": dict(self.setting),
+            "medians": medians,
+            "agreement": None if self.agreement is None else dict(self.agreement),
+            "rounds": rounds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthPoint:
+    """A whole command in a process of its own: so many images, wall seconds, peak memory."""
+
+    n_fields: int
+    wall_s: float
+    peak_megabytes: float
+
+
+def resized_bundle(bundle: Bundle, long_side_px: int, long_side_um: float, crop_px: int) -> Bundle:
+    """Give ``bundle`` with a segmenter input of ``long_side_px`` for images ``long_side_um`` long, and other crops.
+
+    For times alone: its networks were not trained at these sizes.
+    """
+    um_per_px = long_side_um / long_side_px
+    spec = bundle.spec.model_copy(
+        update={
+            "um_per_px": um_per_px,
+            "segmenter": bundle.spec.segmenter | {"um_per_px": um_per_px},
+            "crop": bundle.spec.crop | {"size_px": crop_px},
+        }
+    )
+    return replace(bundle, spec=spec)
+
+
+def measure_speed(
+    paths: Sequence[Path],
+    bundle: Bundle,
+    config: PredictConfig,
+    *,
+    rounds: int = 3,
+    other: Sequence[str] = (),
+    on_progress: Callable[[str], None] = lambda _words: None,
+) -> SpeedResult:
+    """Measure ``rounds`` rounds on the images behind ``paths``.
+
+    ``other`` is the command of another pipeline: it is called in each round with ``--contours FILE``, prints JSON with
+    ``seconds`` and writes its contours by image path.
+    """
+    inputs = collect_inputs(paths)
+    alone = CellEngine(bundle, config)  # whose networks are run by themselves
+    shapes = alone.shapes(inputs.images)
+    measured: list[Round] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="marrowscope-bench-") as scratch,
+        open_engine(bundle, config, len(inputs.images)) as engine,
+    ):
+        for images in (inputs.images[:_WARM_UP], inputs.images[: _WARM_UP * engine.n_workers]):
+            for _ in engine.run(images):
+                pass
+        networks_alone(alone, shapes, len(alone.blank_batch()))
+        run, contours_file = Path(scratch) / "run", Path(scratch) / "contours.json"
+        for number in range(1, rounds + 1):
+            engine.clock.reset()
+            started = time.perf_counter(), time.process_time()
+            prediction = predict(paths, bundle, run, config=config, overwrite=True, engine=engine)
+            whole = _since(*started)
+            stages = engine.clock.seconds()
+            whole = replace(whole, cpu_s=whole.cpu_s + stages.pop(PROCESSOR, 0.0))
+            networks = networks_alone(alone, shapes, prediction.manifest.counts.cells)
+            other_s = _run_other(other, contours_file) if other else None
+            measured.append(Round(whole, networks, stages, other_s))
+            words = f"round {number} of {rounds}: {whole.wall_s:.1f} s, networks alone {networks.wall_s:.1f} s"
+            on_progress(words + (f", the other {other_s:.1f} s" if other_s is not None else ""))
+        agreement = None
+        if other:
+            theirs = json.loads(contours_file.read_text(encoding="utf-8"))
+            agreement = agree(_contours_by_path(prediction.cells, prediction.fields), theirs)
+    setting = {
+        "backend": engine.backend,
+        "device": engine.device,
+        "precision": engine.precision,
+        "workers": engine.n_workers,
+        "processes": isinstance(engine, EnginePool),
+        "morphology": config.morphology,
+        "segmenter_um_per_px": bundle.spec.um_per_px,
+        "crop_px": bundle.spec.crop.get("size_px"),
+        "members": len(bundle.classifier_files),
+    }
+    return SpeedResult(
+        len(inputs.images), prediction.manifest.counts.cells, setting, tuple(measured), agreement=agreement
+    )
+
+
+def networks_alone(engine: CellEngine, shapes: Counter[tuple[int, ...]], n_cells: int) -> Took:
+    """Run the networks as often as a prediction does, in turn as it does, from as many threads, and nothing else."""
+    images = {shape: np.full(shape, 128, dtype=np.uint8) for shape in shapes}
+    crops = engine.blank_batch()
+    canvases = list(shapes.elements())
+    n_batches = -(-n_cells // len(crops))
+    with ThreadPoolExecutor(engine.n_workers) as pool:
+        started = time.perf_counter(), time.process_time()
+        running: list[Future[Any]] = []
+        for index, shape in enumerate(canvases, start=1):
+            running.append(pool.submit(engine.run_segmenter, images[shape]))
+            n_due = n_batches * index // len(canvases) - n_batches * (index - 1) // len(canvases)
+            running += [pool.submit(engine.run_classifiers, crops) for _ in range(n_due)]
+        for done in running:
+            done.result()
+        return _since(*started)
+
+
+def measure_growth(
+    paths: Sequence[Path], options: Sequence[str], sizes: Sequence[int], um_per_px: float
+) -> list[GrowthPoint]:
+    """Predict ever more images, each time with the whole command in a process of its own; images are repeated.
+
+    The first size is measured twice and the first time left out: files and compiled code are cold then.
+    """
+    images = [image.path for image in collect_inputs(paths).images]
+    points = []
+    with tempfile.TemporaryDirectory(prefix="marrowscope-bench-") as scratch:
+        for number, size in enumerate([sizes[0], *sizes]):
+            folder = Path(scratch) / f"{number}" / "patients"
+            for index in range(size):
+                source = images[index % len(images)]
+                target = folder / f"P{index // 20:04}" / f"{index:05}{source.suffix}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(source.resolve())
+            command = [sys.executable, "-m", "marrowscope.cli.main", "predict", str(folder), "--no-report", "--json"]
+            command += ["--out", str(folder.parent / "run"), "--um-per-px", str(um_per_px), *options]
+            points.append(GrowthPoint(size, *_run_and_watch(command)))
+    return points[1:]
+
+
+def agree(ours: Mapping[str, Sequence[ContourArray]], theirs: Mapping[str, Any]) -> dict[str, float]:
+    """Match the cells of two pipelines at contour IoU 0.5: counts, share of either matched, mean IoU of the pairs."""
+    n_ours = n_theirs = 0
+    ious: list[float] = []
+    for path, found in ours.items():
+        others = [np.asarray(contour, dtype=np.float64).reshape(-1, 2) for contour in theirs.get(path, [])]
+        pairs = match_contours(found, others).pairs
+        ious += [pair.iou for pair in pairs]
+        n_ours, n_theirs = n_ours + len(found), n_theirs + len(others)
+    return {
+        "cells": n_ours,
+        "cells_other": n_theirs,
+        "matched_share": len(ious) / n_ours if n_ours else float("nan"),
+        "matched_share_other": len(ious) / n_theirs if n_theirs else float("nan"),
+        "mean_iou": float(np.mean(ious)) if ious else float("nan"),
+    }
+
+
+def _contours_by_path(cells: pl.DataFrame, fields: pl.DataFrame) -> dict[str, list[ContourArray]]:
+    path_of = dict(fields.select("field_id", "path").iter_rows())
+    found: dict[str, list[ContourArray]] = {path: [] for path in path_of.values()}
+    for field_id, points in cells.select("field_id", "contour_xy").iter_rows():
+        found[path_of[field_id]].append(np.asarray(points, dtype=np.float64).reshape(-1, 2))
+    return found
+
+
+def _run_other(command: Sequence[str], contours_file: Path) -> float:
+    """Run the other pipeline; gives the seconds it says it took."""
+    done = subprocess.run(  # noqa: S603 - the command the user gave
+        [*command, "--contours", str(contours_file)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        message = f"{' '.join(command)}: ended with {done.returncode} {last}, expected JSON; run it by itself"
+        raise InputError(message)
+    return float(json.loads(done.stdout[done.stdout.index("{") :])["seconds"])
+
+
+_WATCH = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+raise SystemExit(done.returncode)
+"""
+
+
+def _run_and_watch(command: Sequence[str]) -> tuple[float, float]:
+    """Run a command; gives its wall seconds and the peak memory of its largest process in MB (Linux and macOS).
+
+    A small process watches: the peak of a child begins with that of whoever started it.
+    """
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        message = f"{' '.join(command)}: ended with {done.returncode} ({done.stderr[-300:]}); run it by itself"
+        raise InputError(message)
+    wall_s, peak = (float(word) for word in done.stdout.split())
+    return wall_s, peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _since(wall: float, cpu: float) -> Took:
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)

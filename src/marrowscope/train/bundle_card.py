@@ -1,0 +1,236 @@
+"""What a bundle says of itself: its specification and its card, from what is known of its members.
+
+A person describes (``BundleDescription``), the trainings' records give the rest: what each member learned from, how
+good its epoch was, which class shares its probabilities assume, the stain of the fields it saw.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from marrowscope.bundle import BundleSpec, VocabularyReference
+from marrowscope.cells.crop import CropSpec
+from marrowscope.cells.quality import QualityRules
+from marrowscope.cohort.folds import read_split
+from marrowscope.config import StageConfig, validate_config
+from marrowscope.imaging import sha256_file
+from marrowscope.patient.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
+from marrowscope.train.checkpoint import SPLIT_NAME
+from marrowscope.train.dataset import CELLS_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from marrowscope.records import JsonDict
+    from marrowscope.segment.config import SegmenterConfig
+    from marrowscope.statistics.temperature import Calibration
+    from marrowscope.train.model import ClassifierInfo
+    from marrowscope.vocabulary import Vocabulary
+
+N_PARITY_CROPS, N_GOLDEN_CROPS = 64, 4
+NOT_MEASURED = (
+    "It has no error rates: ratios are not corrected, no call is made. Measure them on annotated patients it never saw "
+    "with `marrowscope quantify`."
+)
+
+
+class BundleDescription(StageConfig):
+    """What only a person can say about a bundle; it goes into bundle.toml and CARD.md."""
+
+    name: str = "classifier"
+    version: str = "1"
+    purpose: str = "Finds nucleated cells on smear images and classifies them."
+    demonstration: bool = Field(default=False, description="every surface warns that it is not for own images")
+    trained_on: str = Field(default="Not stated.", description="which images, from whom, under which licence")
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="study threshold of the corrected ratio; none: learned from a cross-fit"
+    )
+    aml_diagnoses: tuple[str, ...] = Field(
+        default=("AML",), min_length=1, description="diagnoses that count as AML where the threshold is learned"
+    )
+    decision_tau: float | None = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="class shares the probabilities assume: 0 those of the training cells, 1 all equal, in between "
+        "shares ** (1 - tau); none leaves them as trained. 0 had the smallest ratio error on validation patients",
+    )
+    flags: FlagRules = Field(default_factory=FlagRules, description="thresholds of the quality flags")
+    licences: dict[str, str] = Field(
+        default_factory=lambda: {"segmenter": "AGPL-3.0-only (Ultralytics YOLO11)", "classifier": "not stated"},
+        description="part of the bundle to its licence and attribution",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One trained classifier: its training folder, its record, and what its weights are."""
+
+    folder: Path
+    record: JsonDict
+    info: ClassifierInfo
+    parity: dict[str, float]
+
+
+def specify(
+    description: BundleDescription,
+    vocabulary: Vocabulary,
+    members: Sequence[Member],
+    segmenter: SegmenterConfig,
+    calibration: Calibration | None,
+    *,
+    stain: JsonDict,
+) -> BundleSpec:
+    """Put what is known of the parts into the bundle's specification."""
+    info, prepared = members[0].info, members[0].record["prepared"]
+    rules = validate_config(QualityRules, prepared.get("quality_rules", {}), where="prepare.json of the crop set")
+    tau = description.decision_tau
+    numbered = [(f"classifier-{index}", member) for index, member in enumerate(members)]
+    return BundleSpec(
+        name=description.name,
+        version=description.version,
+        purpose=description.purpose,
+        demonstration=description.demonstration,
+        vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
+        um_per_px=segmenter.um_per_px,
+        segmenter=segmenter.model_dump(mode="json"),
+        crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px).model_dump(mode="json"),
+        quality_rules=rules.model_dump(mode="json"),
+        flags=description.flags.model_dump(mode="json"),
+        stain_reference=stain,
+        categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
+        implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),
+        implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
+        implied_prior_countable=_implied_prior(members, "countable", tau)[1],
+        threshold=description.threshold,
+        calibration={} if calibration is None else calibration.table(),
+        metrics={name: _metrics(member.record) for name, member in numbered},
+        training_data={
+            "description": description.trained_on,
+            **{name: _fingerprint(member.record) for name, member in numbered},
+        },
+        licences=description.licences,
+    )
+
+
+def write_card(
+    spec: BundleSpec,
+    members: Sequence[Member],
+    segmenter_sha256: str,
+    calibration: Calibration | None = None,
+    quantification: str = "",
+) -> str:
+    """Fill the card's template: what the bundle is, was trained on, and must not be used for."""
+    template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
+    info = members[0].info
+    stages = [
+        f"| {index} | {name} | {counts['training_crops']} | {counts['training_patients']} | "
+        f"{counts['validation_crops']} | {counts['validation_patients']} |"
+        for index, member in enumerate(members)
+        for name, counts in member.record["stages"].items()
+    ]
+    names = ("cblc_weighted_f1", "cblc_positive_f1", "cblc_auc", "category_weighted_f1", "category_macro_f1")
+    figures = [
+        f"| {index} | " + " | ".join(_figure(_metrics(member.record)[name]) for name in names) + " |"
+        for index, member in enumerate(members)
+    ]
+    return string.Template(template).substitute(
+        name=spec.name,
+        version=spec.version,
+        purpose=spec.purpose,
+        segmenter_sha256=segmenter_sha256,
+        segmenter_um_per_px=f"{spec.um_per_px:g}",
+        n_members=len(members),
+        architecture=info.architecture,
+        side_um=f"{spec.crop['side_um']:g}",
+        crop_px=info.crop_px,
+        n_categories=len(info.categories),
+        vocabulary_name=spec.vocabulary.name,
+        vocabulary_version=spec.vocabulary.version,
+        not_trained=", ".join(_never_predicted(members)) or "none",
+        prior_cblc=f"{spec.implied_prior_cblc:.3f}",
+        calibration="They are not calibrated." if calibration is None else calibration.sentence(),
+        quantification=quantification or NOT_MEASURED,
+        trained_on=spec.training_data["description"],
+        initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
+        stage_rows="\n".join(stages),
+        metric_rows="\n".join(figures),
+        licences="\n".join(f"- {part}: {licence}" for part, licence in spec.licences.items()),
+        n_golden=N_GOLDEN_CROPS + 1,
+        parity=f"{max(max(member.parity.values()) for member in members):.1g}",
+        n_parity=N_PARITY_CROPS,
+        backends=", ".join(members[0].parity),
+    )
+
+
+def _never_predicted(members: Sequence[Member]) -> tuple[str, ...]:
+    """Categories that no member was trained on."""
+    absent = set.intersection(*(set(member.info.categories_not_trained) for member in members))
+    return tuple(name for name in members[0].info.categories if name in absent)
+
+
+def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | None) -> list[float]:
+    """Mean of the members' implied priors of one head, by class."""
+    shares: list[float] = np.mean(
+        [member.info.implied_prior(head, decision_tau) for member in members], axis=0
+    ).tolist()
+    return shares
+
+
+def _metrics(record: JsonDict) -> dict[str, float]:
+    """Figures of the epoch the weights come from, with n; an undefined one is NaN."""
+    best: Mapping[str, float | None] = record["result"]["best_epoch"]
+    last_stage = list(record["stages"].values())[-1]
+    figures = {name: value for name, value in best.items() if name.endswith(("_f1", "_auc"))}
+    defined = {name: float("nan") if value is None else value for name, value in figures.items()}
+    return defined | {"n_crops": last_stage["validation_crops"], "n_patients": last_stage["validation_patients"]}
+
+
+def _fingerprint(record: JsonDict) -> JsonDict:
+    """Say what the member was trained on, by hash and number."""
+    return {
+        "crops_sha256": record["data_sha256"]["crops.npy"],
+        "cells_sha256": record["data_sha256"]["cells.parquet"],
+        "split_sha256": record["split_sha256"],
+        "segmenter_sha256": record["prepared"].get("segmenter_sha256") or "",
+        "weights_sha256": record["result"]["weights_sha256"],
+        "initial_weights": record["result"]["initial_weights"],
+        "stages": record["stages"],
+    }
+
+
+def stain_reference(members: Sequence[Member], crops: Path) -> JsonDict:
+    """Fit the stain of the fields that some member was trained on; nothing where a crop set did not measure them.
+
+    A member's crop set is looked for where the training had it, and in ``crops``: folds may come from other machines.
+    """
+    measured = []
+    for member in members:
+        wanted = member.record["data_sha256"]["cells.parquet"]
+        folders = (Path(member.record["crops"]), crops)
+        path = next((folder / TRAINING_FIELDS_NAME for folder in folders if _holds(folder, wanted)), None)
+        if path is None or not path.is_file():
+            return {}
+        trained = [name for name, role in read_split(member.folder / SPLIT_NAME).items() if role == "train"]
+        measured.append(pl.read_parquet(path).filter(pl.col("patient_id").is_in(trained)))
+    reference = fit_stain_reference(pl.concat(measured).unique(maintain_order=True))
+    return {} if reference is None else reference.model_dump(mode="json")
+
+
+def _holds(crops: Path, cells_sha256: str) -> bool:
+    """Say whether a crop set is there and has the table of this hash."""
+    table = crops / CELLS_NAME
+    return table.is_file() and sha256_file(table) == cells_sha256
+
+
+def _figure(value: float) -> str:
+    """Write a figure of merit with three decimals; a dash where it is not defined."""
+    return "-" if np.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,182 @@
+"""A weights file to an ONNX graph that says everything about itself, and the proof that both agree.
+
+The graph takes ``image`` float32 (n, 3, s, s), RGB from 0 to 1, and gives probabilities ``p_cblc`` (n, 2),
+``p_countable`` (n, 2) and ``p_category`` (n, categories); index 1 means yes, and a class that was never trained has
+probability exactly 0. Normalisation, temperatures and the change of prior are inside the graph.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from marrowscope.errors import BundleError
+from marrowscope.imaging import sha256_file
+from marrowscope.networks import available_backends, open_network
+from marrowscope.train.checkpoint import EpochRow, load_tensors
+from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from marrowscope.records import ImageArray
+
+MAX_DIFFERENCE = 1e-3
+_NEVER = -1e4  # exp of it is exactly 0 in every precision, and it is finite in half precision
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """How logits become probabilities.
+
+    ``decision_tau`` says which class shares they assume (``ClassifierInfo.implied_prior``), ``temperatures`` how far
+    the likelihoods of a head are trusted; 1 for a head that is not named.
+    """
+
+    decision_tau: float | None = None
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+
+    def temperature(self, head: str) -> float:
+        """Give the head's temperature."""
+        return self.temperatures.get(head, 1.0)
+
+    def offset(self, info: ClassifierInfo, head: str) -> tuple[float, ...]:
+        """Give what is added to logits / T: log t - log q / T, with q the prior they assume and t the wanted one.
+
+        ``statistics.temperature`` has the reason: T scales the likelihood alone. 0 for a class never trained.
+        """
+        kept = 1 - 1 / self.temperature(head)
+        turned = info.decision_offset(head, self.decision_tau)
+        return tuple(
+            change + (kept * math.log(share) if share > 0 else 0.0)
+            for change, share in zip(turned, info.implied_prior(head), strict=True)
+        )
+
+
+AS_TRAINED = Readout()
+
+
+class ExportedClassifier(nn.Module):
+    """A classifier with its normalisation before and its probabilities behind."""
+
+    def __init__(self, model: CellClassifier, info: ClassifierInfo, readout: Readout) -> None:
+        super().__init__()
+        self.model = model
+        self.temperatures = {head: readout.temperature(head) for head in HEADS}
+        self.register_buffer("mean", torch.tensor(info.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1))
+        for head in HEADS:
+            turned = torch.tensor(readout.offset(info, head))
+            offset = torch.where(torch.tensor(info.trained(head)), turned, _NEVER)
+            self.register_buffer(f"offset_{head}", offset)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Give the probabilities of the heads, in the order of ``HEADS``."""
+        logits = self.model((image - self.get_buffer("mean")) / self.get_buffer("std")).logits()
+        return tuple(
+            torch.softmax(values / self.temperatures[head] + self.get_buffer(f"offset_{head}"), dim=1)
+            for head, values in logits.items()
+        )
+
+
+def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, EpochRow]:
+    """Read classifier.safetensors: the network in evaluation mode, what it is, and the epoch it comes from."""
+    tensors, meta = load_tensors(weights)
+    if "info" not in meta:
+        message = f"{weights}: found no description in the header, expected weights of `marrowscope train classifier`"
+        raise BundleError(message)
+    info = ClassifierInfo.model_validate(meta["info"])
+    model = CellClassifier(info.architecture, len(info.categories), n_morphology=len(info.morphology), norm=info.norm)
+    model.load_state_dict(tensors)
+    return model.eval(), info, EpochRow.model_validate(meta["epoch"])
+
+
+def export_classifier(weights: Path, out: Path, readout: Readout = AS_TRAINED) -> ClassifierInfo:
+    """Write the graph of ``weights`` to ``out`` as one file, its batch size free, and give what it is."""
+    model, info, _ = load_classifier(weights)
+    graph = ExportedClassifier(model, info, readout).eval()
+    example = torch.zeros(2, 3, info.crop_px, info.crop_px)
+    program = torch.onnx.export(
+        graph,
+        (example,),
+        dynamo=True,
+        verbose=False,
+        input_names=["image"],
+        output_names=[f"p_{head}" for head in HEADS],
+        dynamic_shapes={"image": {0: torch.export.Dim("n")}},
+    )
+    if program is None:
+        message = f"{weights}: torch gave no ONNX program, expected one; check the versions of torch and onnxscript"
+        raise BundleError(message)
+    proto = program.model_proto
+    _strip_traces(proto)
+    for key, value in _describe(weights, info, readout).items():
+        proto.metadata_props.add(key=key, value=value)
+    proto.producer_name, proto.producer_version = "marrowscope", metadata.version("marrowscope")
+    onnx.checker.check_model(proto)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, str(out))
+    return info
+
+
+def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Readout = AS_TRAINED) -> dict[str, float]:
+    """Compare torch with every runtime installed here on real ``crops`` (n, s, s, 3) uint8, in float32.
+
+    Gives the largest difference of a probability by runtime; BundleError when one exceeds 0.001.
+    """
+    model, info, _ = load_classifier(weights)
+    batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+    with torch.inference_mode():
+        expected = [values.numpy() for values in ExportedClassifier(model, info, readout)(torch.from_numpy(batch))]
+    differences = {}
+    for backend in available_backends():
+        found = open_network(onnx_path, backend).run({"image": batch})
+        differences[backend] = max(
+            float(np.abs(found[f"p_{head}"] - values).max()) for head, values in zip(HEADS, expected, strict=True)
+        )
+        # Written so that a NaN fails too.
+        if not differences[backend] <= MAX_DIFFERENCE:
+            message = (
+                f"{onnx_path}: probabilities of {backend} differ from torch by {differences[backend]:.2g} on "
+                f"{len(crops)} crops, expected at most {MAX_DIFFERENCE}; do not use this graph"
+            )
+            raise BundleError(message)
+    return differences
+
+
+def _describe(weights: Path, info: ClassifierInfo, readout: Readout) -> dict[str, str]:
+    """Give the graph's metadata as text."""
+    return {
+        "task": "classify",
+        "architecture": info.architecture,
+        "crop_px": str(info.crop_px),
+        "um_per_px": repr(info.um_per_px),
+        "channel_order": "RGB",
+        "normalisation": "divide by 255; mean and standard deviation are inside the graph",
+        "mean": json.dumps(info.mean),
+        "std": json.dumps(info.std),
+        "categories": json.dumps(info.categories),
+        "categories_not_trained": json.dumps(info.categories_not_trained),
+        "implied_prior": json.dumps({head: info.implied_prior(head, readout.decision_tau) for head in HEADS}),
+        "temperature": json.dumps({head: readout.temperature(head) for head in HEADS}),
+        "initial_weights": info.initial_weights,
+        "segmenter_sha256": info.segmenter_sha256 or "none",
+        "weights_sha256": sha256_file(weights),
+    }
+
+
+def _strip_traces(proto: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: they hold stack traces with paths of the machine that made the graph."""
+    graph = proto.graph
+    for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del holder.metadata_props[:]
+        holder.doc_string = ""

@@ -1,0 +1,104 @@
+"""The trained classifiers a bundle is made of: found in their folders, and refused when they do not belong together."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from marrowscope.errors import InputError, RunError
+from marrowscope.statistics.temperature import CALIBRATION_NAME, CROSSFIT_NAME, Calibration
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME
+from marrowscope.train.classifier_graph import load_classifier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from marrowscope.records import JsonDict
+    from marrowscope.train.model import ClassifierInfo
+    from marrowscope.vocabulary import Vocabulary
+
+
+def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Path], Calibration | None]:
+    """Give the training folders, those of its folds for a cross-fit folder, and the temperatures of the latter."""
+    crossfits = [folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()]
+    if not crossfits:
+        return list(trainings), None
+    if len(trainings) > 1:
+        message = (
+            f"found {len(trainings)} folders, {crossfits[0]} among them a cross-fit, expected a cross-fit alone: its "
+            "temperatures belong to its own folds; export it alone, or name the folds' folders"
+        )
+        raise InputError(message)
+    path = crossfits[0] / CALIBRATION_NAME
+    try:
+        calibration = Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path}: no readable calibration ({error}); train every fold, the last one writes it"
+        raise RunError(message) from error
+    return [crossfits[0] / name for name in calibration.members], calibration if calibrate else None
+
+
+def read_record(folder: Path) -> JsonDict:
+    """Read fit.json of a finished training."""
+    path = folder / FIT_NAME
+    try:
+        record: JsonDict = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = (
+            f"{path}: no readable record of a training ({error}); give the --out of `marrowscope train classifier`"
+        )
+        raise RunError(message) from error
+    if "result" not in record:
+        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
+        raise RunError(message)
+    return record
+
+
+def check_calibrated(trainings: Sequence[Path], records: Sequence[JsonDict], calibration: Calibration) -> None:
+    """Refuse weights other than those whose predictions the temperatures were fitted on."""
+    for folder, record in zip(trainings, records, strict=True):
+        found, expected = record["result"]["weights_sha256"], calibration.members[folder.name]
+        if found != expected:
+            message = (
+                f"{folder}: found weights {found[:12]}, expected {expected[:12]}, those of {CALIBRATION_NAME}; finish "
+                "the cross-fit again with `marrowscope train classifier --folds ... --resume`"
+            )
+            raise InputError(message)
+
+
+def check_segmenter(folder: Path, record: JsonDict, segmenter: Path, sha256: str, *, allowed: bool) -> None:
+    """Refuse a segmenter whose contours the classifier never saw."""
+    trained_with = record["prepared"].get("segmenter_sha256")
+    if trained_with and trained_with != sha256 and not allowed:
+        message = (
+            f"{segmenter}: found SHA-256 {sha256[:12]}, expected {trained_with[:12]}, the segmenter that cut the crops "
+            f"of {folder}; give that one, or say --other-segmenter"
+        )
+        raise InputError(message)
+
+
+def check_vocabulary(trainings: Sequence[Path], records: Sequence[JsonDict], vocabulary: Vocabulary) -> None:
+    """Refuse a member that learned its labels from another vocabulary than the one the bundle will name."""
+    for folder, record in zip(trainings, records, strict=True):
+        trained = record["vocabulary"]
+        if trained["sha256"] != vocabulary.sha256:
+            message = (
+                f"{folder}: trained with vocabulary {trained['name']} {trained['version']} ({trained['sha256'][:12]}), "
+                f"found {vocabulary.name} {vocabulary.version} ({vocabulary.sha256[:12]}); train again, or export "
+                "with the version of marrowscope it was trained with"
+            )
+            raise InputError(message)
+
+
+def common_info(trainings: Sequence[Path]) -> ClassifierInfo:
+    """Give the first member's description; refuse members that see other crops or know other categories."""
+    first, *others = [load_classifier(folder / CLASSIFIER_NAME)[1] for folder in trainings]
+    for folder, other in zip(trainings[1:], others, strict=True):
+        if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):
+            message = (
+                f"{folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected {first.crop_px} px at "
+                f"{first.um_per_px} and equal categories as in {trainings[0]}"
+            )
+            raise InputError(message)
+    return first

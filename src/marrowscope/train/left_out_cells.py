@@ -1,0 +1,115 @@
+"""Cells of patients a classifier never saw: what an expert called them, and what it called them.
+
+One table for both ways of getting there: the out-of-fold predictions of a cross-fit, read as the exported bundle will
+read them, and a bundle's run over an annotated cohort held back. A row per expert cell, missed ones too, with the
+columns ``quantify.fit_quantification`` asks for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from marrowscope.cells.calls import decode_calls
+from marrowscope.statistics.temperature import apply_temperature
+from marrowscope.train.checkpoint import CLASSIFIER_NAME
+from marrowscope.train.out_of_fold import read_priors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from marrowscope.statistics.temperature import Calibration
+    from marrowscope.train.out_of_fold import HeadPriors
+    from marrowscope.vocabulary import Vocabulary
+
+OOF_NAME, MISSED_NAME = "oof.parquet", "missed.parquet"
+SCHEMA: dict[str, pl.DataType] = {
+    "patient_id": pl.String(),
+    "field_id": pl.String(),
+    "code": pl.String(),
+    "counted": pl.Boolean(),
+    "called_category": pl.String(),
+    "called_cblc": pl.Boolean(),
+    "group": pl.Int64(),
+}
+
+
+def fold_folder(crossfit: Path, fold: int) -> Path:
+    """Folder of one fold's training inside a cross-fit folder."""
+    return crossfit / f"fold-{fold}"
+
+
+def crossfit_cells(
+    folder: Path, calibration: Calibration | None, decision_tau: float | None, vocabulary: Vocabulary
+) -> tuple[pl.DataFrame, dict[str, str | None]]:
+    """Read a finished cross-fit: its cells, each called by the member that never saw the patient, and the diagnoses.
+
+    Probabilities are those the exported graphs give: temperatures of ``calibration``, class shares of ``decision_tau``.
+    A member alone stands for the ensemble, whose error is a little smaller. Cells that no contour matched stand in
+    ``missed.parquet`` of the folder; without that file every cell counts as found. Cells that the image's edge cuts are
+    no cells of the count, found or missed.
+    """
+    cells = _whole(pl.read_parquet(folder / OOF_NAME))
+    labelled = cells.filter(pl.col("expert_code").is_not_null())
+    temperatures = calibration.temperatures() if calibration else {}
+    parts = [
+        _called(
+            part,
+            read_priors(fold_folder(folder, int(fold)) / CLASSIFIER_NAME, decision_tau)[1],
+            temperatures,
+            vocabulary,
+        )
+        for (fold,), part in labelled.group_by("fold", maintain_order=True)
+    ]
+    missed = folder / MISSED_NAME
+    if missed.is_file():
+        fold_of = dict(labelled.select("patient_id", "fold").unique().iter_rows())
+        table = _whole(pl.read_parquet(missed)).filter(pl.col("patient_id").is_in(list(fold_of)))
+        parts.append(
+            table.select(
+                "patient_id",
+                "field_id",
+                pl.col("expert_code").alias("code"),
+                pl.lit(value=False).alias("counted"),
+                pl.lit(None, pl.String()).alias("called_category"),
+                pl.lit(None, pl.Boolean()).alias("called_cblc"),
+                pl.col("patient_id").replace_strict(fold_of, return_dtype=pl.Int64()).alias("group"),
+            )
+        )
+    diagnosis_of: dict[str, str | None] = dict(labelled.select("patient_id", "diagnosis").unique().iter_rows())
+    return pl.concat([part.cast(SCHEMA) for part in parts]), diagnosis_of  # type: ignore[arg-type]
+
+
+def _whole(cells: pl.DataFrame) -> pl.DataFrame:
+    """Leave out the cells an edge cuts; tables of an earlier version do not name them."""
+    return cells.filter(~pl.col("cut")) if "cut" in cells.columns else cells
+
+
+def _called(
+    part: pl.DataFrame, priors: Mapping[str, HeadPriors], temperatures: Mapping[str, float], vocabulary: Vocabulary
+) -> pl.DataFrame:
+    """Give the calls of one fold's member on the cells it left out."""
+
+    def probabilities(head: str) -> NDArray[np.float64]:
+        logits = part[f"logp_{head}"].to_numpy().astype(np.float64)
+        return apply_temperature(logits, priors[head].implied, priors[head].wanted, temperatures.get(head, 1.0))
+
+    calls = decode_calls(
+        probabilities("category"), probabilities("cblc")[:, 1], probabilities("countable")[:, 1], vocabulary
+    )
+    return pl.DataFrame(
+        {
+            "patient_id": part["patient_id"],
+            "field_id": part["field_id"],
+            "code": part["expert_code"],
+            "counted": calls.is_countable,
+            "called_category": [vocabulary.categories[index] for index in calls.category_index],
+            "called_cblc": calls.is_cblc,
+            "group": part["fold"],
+        }
+    )

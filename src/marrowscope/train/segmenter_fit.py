@@ -1,0 +1,299 @@
+"""Train the one-class segmenter with Ultralytics, offline, and leave one checkpoint.
+
+Steps: write training windows at a fixed um/px (segmenter_data), train YOLO11n-seg on them, keep ``last.pt`` after
+every epoch so that a killed training resumes, copy the best by validation to ``segmenter.pt``. Ultralytics is
+AGPL-3.0: it is imported here only, and the graph exported from its model carries its notice.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from marrowscope.config import StageConfig, config_hash
+from marrowscope.errors import ConfigError, DependencyError, RunError
+from marrowscope.runs.folder import refuse_file
+from marrowscope.train.segmenter_data import LabelledField, PreparedWindows, prepare_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+    from types import ModuleType
+
+ARCHITECTURE = "yolo11n-seg.yaml"
+TRAINING_DATA_FILE = "training-data.sha256"
+SETTINGS_FILE = "segmenter-training.json"
+_LAST, _BEST, _WINDOWS = "training/weights/last.pt", "training/weights/best.pt", "windows/data.yaml"
+_OF_THE_MACHINE = {"threads", "device"}
+"""Settings that may change when a training goes on elsewhere."""
+
+
+class SegmenterTrainingConfig(StageConfig):
+    """How the segmenter is trained."""
+
+    um_per_px: float = Field(default=0.3, gt=0)
+    """Scale of the windows and later of prediction; a leukocyte of 12 um spans 40 px."""
+    window_px: int = Field(default=320, ge=64, multiple_of=32)
+    """Side of a training window; cost grows with its square (0.14 CPU-s an image at 320)."""
+    crops_per_field: int = Field(default=4, ge=1)
+    """Windows cut from each field; fields smaller than a window are laid side by side and cut less often."""
+    min_visible: float = Field(default=0.25, gt=0, le=1)
+    """Share of a polygon that must lie inside a window to be a label there."""
+    label_inset_px: float = Field(default=0.5, ge=0)
+    """Polygons are shrunk by this: Ultralytics' rasteriser draws a polygon half a pixel too large on every side."""
+    val_fraction: float = Field(default=0.1, ge=0, lt=1)
+    """Share of patients kept for validation."""
+    max_val_windows: int = Field(default=64, ge=1)
+    """Validation windows at most; they are run after every epoch."""
+    epochs: int = Field(default=30, ge=1)
+    """Passes over the windows (or over ``max_images_per_epoch`` of them)."""
+    max_images_per_epoch: int | None = Field(default=None, ge=1)
+    """Windows drawn without replacement for each epoch; None is all of them."""
+    batch: int = Field(default=16, ge=1)
+    """Windows a step; one optimiser step a batch (no accumulation: few steps are what CPU training lacks)."""
+    learning_rate: float = Field(default=0.002, gt=0)
+    """AdamW, cosine to a hundredth, one epoch of warm-up."""
+    mosaic: float = Field(default=0.5, ge=0, le=1)
+    """Share of training images composed of four windows; off in the last fifth of the epochs."""
+    threads: int = Field(default=2, ge=1)
+    """Threads of torch; Ultralytics sets cores minus one, which leaves one of two idle."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto is CUDA where torch finds it."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of windows, split, initial weights and order."""
+
+
+def train_segmenter(
+    sources: Iterable[LabelledField],
+    out: Path,
+    config: SegmenterTrainingConfig,
+    *,
+    weights: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Train and give the path of ``out/segmenter.pt``; ``weights`` is a local .pt to start from.
+
+    ``resume`` goes on from ``out/training/weights/last.pt`` where it exists; the windows are not written again, and
+    ``sources`` are not read. One whose every epoch is done is given as it is. ``progress`` gets one line for each
+    epoch, with the time left. Raises RunError when ``out`` is a file, holds a training and ``resume`` is off, or one
+    with other settings; ConfigError for a device or weights that are not there.
+    """
+    check_segmenter_folder(out, config, resume=resume)
+    say = progress or (lambda _line: None)
+    ultralytics = load_ultralytics(out)
+    device = _device(config)
+    last, target = out / _LAST, out / "segmenter.pt"
+    if weights is not None and not weights.is_file():
+        message = f"{weights}: no such file, expected the .pt of an earlier segmenter training; check --weights"
+        raise ConfigError(message)
+    if resume and _all_epochs_done(out, config.epochs):
+        say("every epoch is done")
+        shutil.copyfile(out / _BEST, target)
+        return target
+    if resume and can_go_on(out):
+        say(f"resuming from {last}")
+        options: dict[str, Any] = {"resume": True, "model": str(last), "device": device}
+        model = ultralytics.YOLO(str(last))
+    else:
+        prepared = _prepare(sources, out, config, say)
+        options = {
+            **_training_options(config),
+            "device": device,
+            "data": str(prepared.data_yaml),
+            "save_dir": str(out / "training"),
+            "pretrained": weights is not None,  # False would build the network anew even from a checkpoint
+        }
+        model = ultralytics.YOLO(ARCHITECTURE if weights is None else str(weights))
+    _add_callbacks(model, config, say)
+    model.train(trainer=_trainer_class(config), **options)
+    best = out / _BEST
+    shutil.copyfile(best if best.is_file() else last, target)
+    say(f"best checkpoint: {target}")
+    return target
+
+
+def check_segmenter_folder(out: Path, config: SegmenterTrainingConfig, *, resume: bool) -> None:
+    """Raise RunError when ``out`` is a file, holds a training and ``resume`` is off, or one with other settings.
+
+    The graph is exported with the settings of the call: other ones would state a scale the network was not trained at.
+    """
+    refuse_file(out)
+    if not (out / _LAST).is_file():
+        return
+    if not resume:
+        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        raise RunError(message)
+    path = out / SETTINGS_FILE
+    try:
+        earlier = SegmenterTrainingConfig.model_validate_json(path.read_text(encoding="utf-8")).model_dump()
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        message = f"{path}: the settings of the earlier training cannot be read ({error}); train anew in another --out"
+        raise RunError(message) from error
+    other = [
+        f"{name} = {earlier[name]}, now {value}"
+        for name, value in config.model_dump().items()
+        if name not in _OF_THE_MACHINE and earlier[name] != value
+    ]
+    if other:
+        message = (
+            f"{out}: found a training with {'; '.join(other)}, expected equal settings; resume with the first call's "
+            "settings or choose another --out"
+        )
+        raise RunError(message)
+
+
+def can_go_on(out: Path) -> bool:
+    """Say whether ``out`` holds all that a resumed training reads: the last epoch's checkpoint and the windows."""
+    return (out / _LAST).is_file() and (out / _WINDOWS).is_file()
+
+
+def _all_epochs_done(out: Path, n_epochs: int) -> bool:
+    """Say whether every epoch was trained: Ultralytics resumes no such training, its best checkpoint is the result."""
+    curve = out / "training" / "results.csv"
+    if not ((out / _BEST).is_file() and curve.is_file()):
+        return False
+    with curve.open(encoding="utf-8", newline="") as stream:
+        return sum(1 for _ in csv.DictReader(stream)) >= n_epochs
+
+
+def _device(config: SegmenterTrainingConfig) -> str:
+    """Name the device as Ultralytics does; ConfigError for CUDA where torch finds none."""
+    import torch  # noqa: PLC0415 - training extra
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        message = "device: found cuda, but torch finds no CUDA device here; use cpu or auto"
+        raise ConfigError(message)
+    return "cuda:0" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def load_ultralytics(config_folder: Path) -> ModuleType:
+    """Import Ultralytics with every way to the network shut, and its settings kept below ``config_folder``."""
+    folder = config_folder / "ultralytics"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(folder.resolve()))
+    os.environ["YOLO_OFFLINE"] = "1"
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    try:
+        import ultralytics  # noqa: PLC0415 - an optional extra, and its settings are read on import
+    except ImportError as error:
+        message = 'training a segmenter needs the training extra; in a copy of the repository: pip install ".[train]"'
+        raise DependencyError(message) from error
+    ultralytics.settings.update({"sync": False, "tensorboard": False})
+    module: ModuleType = ultralytics
+    return module
+
+
+def _prepare(
+    sources: Iterable[LabelledField], out: Path, config: SegmenterTrainingConfig, say: Callable[[str], None]
+) -> PreparedWindows:
+    started = time.monotonic()
+    prepared = prepare_windows(sources, out / "windows", config)
+    (out / SETTINGS_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / TRAINING_DATA_FILE).write_text(prepared.fingerprint + "\n", encoding="utf-8")
+    say(
+        f"{prepared.n_train} training and {prepared.n_val} validation windows, {prepared.n_cells} cells, "
+        f"{time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "
+        f"configuration {config_hash(config)[:12]}"
+    )
+    return prepared
+
+
+def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
+    """Ultralytics' arguments; whatever would download, draw or phone home is off."""
+    return {
+        "epochs": config.epochs,
+        "imgsz": config.window_px,
+        "batch": config.batch,
+        "nbs": config.batch,
+        "optimizer": "AdamW",
+        "lr0": config.learning_rate,
+        "cos_lr": True,
+        "warmup_epochs": 1.0,
+        "warmup_bias_lr": 0.0,
+        "weight_decay": 0.0005,
+        "mosaic": config.mosaic,
+        "close_mosaic": max(1, config.epochs // 5),
+        "hsv_h": 0.03,
+        "hsv_s": 0.5,
+        "hsv_v": 0.3,
+        "scale": 0.3,
+        "degrees": 180.0,
+        "flipud": 0.5,
+        "fliplr": 0.5,
+        "translate": 0.1,
+        "single_cls": True,
+        "amp": False,
+        "plots": False,
+        "cache": False,
+        "workers": 0,
+        "exist_ok": True,
+        "patience": 0,
+        "seed": config.seed,
+        "verbose": False,
+        "save_period": -1,
+        "iou": 0.6,
+        "max_det": 100,
+    }
+
+
+def _trainer_class(config: SegmenterTrainingConfig) -> type[Any]:
+    """Ultralytics' segmentation trainer that draws at most ``max_images_per_epoch`` windows an epoch."""
+    from torch import Generator  # noqa: PLC0415 - training extra
+    from torch.utils.data import RandomSampler  # noqa: PLC0415
+    from ultralytics.data.build import InfiniteDataLoader  # noqa: PLC0415
+    from ultralytics.models.yolo.segment import SegmentationTrainer  # noqa: PLC0415
+
+    class WindowTrainer(SegmentationTrainer):  # type: ignore[misc] # ultralytics is untyped
+        def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:  # noqa: ANN401
+            loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+            limit = config.max_images_per_epoch
+            if mode != "train" or limit is None or limit >= len(loader.dataset):
+                return loader
+            generator = Generator()
+            generator.manual_seed(config.seed)
+            return InfiniteDataLoader(
+                dataset=loader.dataset,
+                batch_size=min(batch_size, limit),
+                sampler=RandomSampler(loader.dataset, num_samples=limit, generator=generator),
+                num_workers=0,
+                collate_fn=loader.collate_fn,
+            )
+
+    return WindowTrainer
+
+
+def _add_callbacks(model: Any, config: SegmenterTrainingConfig, say: Callable[[str], None]) -> None:  # noqa: ANN401
+    """Set the threads after Ultralytics has set its own, and report every epoch."""
+    import torch  # noqa: PLC0415 - training extra
+
+    started = {"time": 0.0, "epoch": 0}
+
+    def on_train_start(trainer: Any) -> None:  # noqa: ANN401 - ultralytics is untyped
+        torch.set_num_threads(config.threads)
+        started.update(time=time.monotonic(), epoch=trainer.start_epoch)
+        say(f"training with {torch.get_num_threads()} threads, {len(trainer.train_loader)} steps an epoch")
+
+    def on_fit_epoch_end(trainer: Any) -> None:  # noqa: ANN401
+        done = trainer.epoch + 1 - started["epoch"]
+        if done <= 0 or trainer.epoch >= trainer.epochs:
+            return
+        rate = (time.monotonic() - started["time"]) / done
+        losses = " ".join(f"{name} {float(value):.3f}" for name, value in (trainer.tloss or {}).items())
+        metrics = trainer.metrics or {}
+        say(
+            f"epoch {trainer.epoch + 1}/{trainer.epochs}: {losses}; "
+            f"mask AP50 {metrics.get('metrics/mAP50(M)', float('nan')):.3f} "
+            f"AP50-95 {metrics.get('metrics/mAP50-95(M)', float('nan')):.3f} "
+            f"recall {metrics.get('metrics/recall(M)', float('nan')):.3f}; "
+            f"{rate:.0f} s an epoch, {rate * (trainer.epochs - trainer.epoch - 1) / 60:.1f} min left"
+        )
+
+    model.add_callback("on_train_start", on_train_start)
+    model.add_callback("on_fit_epoch_end", on_fit_epoch_end)

@@ -1,0 +1,105 @@
+"""A trained segmenter checkpoint to an ONNX graph that carries its preprocessing and its licence.
+
+The graph takes ``images`` float32 (n, 3, h, w), RGB from 0 to 1, sides a multiple of 32, and gives ``output0`` and
+``output1`` as segment/decode.py reads them. Its metadata says what else a reader has to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from marrowscope.errors import BundleError, ConfigError
+from marrowscope.train.segmenter_fit import ARCHITECTURE, SegmenterTrainingConfig, load_ultralytics
+
+OPSET = 17
+LICENCE = "AGPL-3.0-only"
+NOTICE = (
+    "Exported from a model of Ultralytics YOLO11 (https://github.com/ultralytics/ultralytics), AGPL-3.0. "
+    "The graph is under the same licence; the LICENSE file lies beside it."
+)
+STRIDE = 32
+PAD_VALUE = 114
+
+
+def export_segmenter(
+    checkpoint: Path, onnx_path: Path, config: SegmenterTrainingConfig, *, training_data_sha256: str = ""
+) -> Path:
+    """Write the graph of ``checkpoint`` (.pt) to ``onnx_path`` with its LICENSE beside it.
+
+    Batch, height and width stay free. ``training_data_sha256`` is the fingerprint that training wrote. Raises
+    ConfigError when there is no checkpoint, BundleError when it is no one-class segmentation model.
+    """
+    if not checkpoint.is_file():
+        message = f"{checkpoint}: no such file, expected the segmenter.pt of a training; check the path"
+        raise ConfigError(message)
+    onnx_path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as folder:
+        ultralytics = load_ultralytics(Path(folder))
+        import onnx  # noqa: PLC0415 - training extra, checked by load_ultralytics
+
+        copied = Path(folder) / "segmenter.pt"
+        shutil.copyfile(checkpoint, copied)
+        model = ultralytics.YOLO(str(copied))
+        if model.task != "segment" or len(model.names) != 1:
+            message = f"{checkpoint}: found a {model.task} model of {len(model.names)} classes, expected one class"
+            raise BundleError(message)
+        exported = model.export(
+            format="onnx", dynamic=True, simplify=True, opset=OPSET, imgsz=config.window_px, device="cpu"
+        )
+        graph = onnx.load(str(exported))
+        del graph.metadata_props[:]
+        for key, value in describe(checkpoint, config, training_data_sha256).items():
+            graph.metadata_props.add(key=key, value=value)
+        graph.producer_name, graph.producer_version = "marrowscope", metadata.version("marrowscope")
+        onnx.checker.check_model(graph)
+        onnx.save(graph, str(onnx_path))
+    (onnx_path.parent / "LICENSE").write_bytes(agpl_text())
+    return onnx_path
+
+
+def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sha256: str) -> dict[str, str]:
+    """Give the graph's metadata: preprocessing, origin and licence, all as text."""
+    return {
+        "task": "segment",
+        "architecture": ARCHITECTURE.removesuffix(".yaml"),
+        "class_names": "cell",
+        "um_per_px": repr(config.um_per_px),
+        "stride": str(STRIDE),
+        "pad_value": str(PAD_VALUE),
+        "channel_order": "RGB",
+        "normalisation": "divide by 255",
+        "resampling": "area",
+        "training_window_px": str(config.window_px),
+        "training_data_sha256": training_data_sha256,
+        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "ultralytics_version": _ultralytics_version(),
+        "license": LICENCE,
+        "notice": NOTICE,
+    }
+
+
+def agpl_text() -> bytes:
+    """Give the licence's text as Ultralytics installs it."""
+    for name in ("ultralytics-opencv-headless", "ultralytics"):
+        try:
+            files = metadata.files(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for entry in files:
+            if entry.name == "LICENSE":
+                return entry.read_binary()
+    message = "found no LICENSE among Ultralytics' installed files, expected the text of the AGPL-3.0; reinstall it"
+    raise BundleError(message)
+
+
+def _ultralytics_version() -> str:
+    for name in ("ultralytics-opencv-headless", "ultralytics"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return ""

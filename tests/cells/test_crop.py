@@ -1,0 +1,104 @@
+"""The standard crop: scale, centring, mask in the same frame, borders."""
+
+import cv2
+import numpy as np
+import pytest
+
+from marrowscope import geometry
+from marrowscope.cells.crop import CropSpec, cut_crop, cut_crops
+from marrowscope.errors import ScaleError
+from marrowscope.records import ContourArray, ImageArray
+
+
+def disc_contour(x: float, y: float, radius: float) -> ContourArray:
+    angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1)
+
+
+def disc_image(x: float, y: float, radius: float, size: int = 400) -> ImageArray:
+    rows, columns = np.mgrid[:size, :size]
+    inside = (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+    return np.where(inside[..., None], 40, 220).astype(np.uint8).repeat(3, axis=2)
+
+
+@pytest.mark.parametrize("um_per_px", [0.1, 0.15, 0.3, 0.45])
+def test_cell_of_one_physical_size_fills_the_same_part_of_the_crop_at_every_scale(um_per_px: float) -> None:
+    radius_px = 6.0 / um_per_px
+    image = disc_image(200.3, 190.7, radius_px)
+    crop = cut_crop(image, disc_contour(200.3, 190.7, radius_px), um_per_px, CropSpec())
+    expected_px = np.pi * (6.0 / CropSpec().um_per_px) ** 2
+    assert crop.mask.sum() == pytest.approx(expected_px, rel=0.04)
+    assert (crop.image[..., 0] < 130).sum() == pytest.approx(expected_px, rel=0.05)
+
+
+def test_mask_lies_on_the_cell_in_the_image() -> None:
+    crop = cut_crop(disc_image(150.5, 120.25, 40), disc_contour(150.5, 120.25, 40), 0.15, CropSpec())
+    dark = crop.image[..., 0] < 130
+    overlap = (dark & crop.mask).sum() / (dark | crop.mask).sum()
+    assert overlap > 0.97
+
+
+def test_centroid_lands_in_the_middle_of_the_crop() -> None:
+    for um_per_px in (0.1, 0.2, 0.45):
+        crop = cut_crop(disc_image(101, 99, 30), disc_contour(101, 99, 30), um_per_px, CropSpec())
+        rows, columns = np.nonzero(crop.mask)
+        assert rows.mean() == pytest.approx(47.5, abs=0.1)
+        assert columns.mean() == pytest.approx(47.5, abs=0.1)
+
+
+def test_cell_at_the_images_corner_repeats_the_border() -> None:
+    crop = cut_crop(disc_image(0, 0, 30), disc_contour(0, 0, 30), 0.2, CropSpec())
+    assert crop.image.shape == (96, 96, 3)
+    assert crop.image[0, 0, 0] == 40
+    assert crop.image[-1, -1, 0] == 220
+
+
+def test_margin_keeps_the_scale_and_the_central_part() -> None:
+    spec = CropSpec()
+    wide = spec.with_margin(136)
+    assert wide.um_per_px == pytest.approx(spec.um_per_px)
+    image, contour = disc_image(200, 200, 40), disc_contour(200, 200, 40)
+    narrow_mask = cut_crop(image, contour, 0.15, spec).mask
+    wide_mask = cut_crop(image, contour, 0.15, wide).mask[20:116, 20:116]
+    assert (narrow_mask != wide_mask).mean() < 0.01
+
+
+def test_many_crops_are_the_single_crops_in_order() -> None:
+    image = disc_image(100, 100, 30)
+    contours = [disc_contour(100, 100, 30), disc_contour(140, 90, 20)]
+    images, masks = cut_crops(image, contours, 0.2, CropSpec())
+    for index, contour in enumerate(contours):
+        single = cut_crop(image, contour, 0.2, CropSpec())
+        assert np.array_equal(images[index], single.image)
+        assert np.array_equal(masks[index], single.mask)
+    empty_images, empty_masks = cut_crops(image, [], 0.2, CropSpec())
+    assert empty_images.shape == (0, 96, 96, 3)
+    assert empty_masks.shape == (0, 96, 96)
+
+
+@pytest.mark.parametrize("um_per_px", [0.0, -0.1, float("nan")])
+def test_scale_that_is_not_positive_is_refused(um_per_px: float) -> None:
+    with pytest.raises(ScaleError, match="expected a positive number; set it with --um-per-px"):
+        cut_crop(disc_image(50, 50, 10), disc_contour(50, 50, 10), um_per_px, CropSpec())
+
+
+@pytest.mark.parametrize("um_per_px", [0.1, 0.1229, 0.15, 0.31, 0.5])
+@pytest.mark.parametrize("center", [(100.3137, 90.6231), (3.2713, 197.7319), (199.0713, 0.0371)])
+def test_crops_are_opencvs_patch_and_area_mean(um_per_px: float, center: tuple[float, float]) -> None:
+    """Within a grey level, and equal nearly everywhere: ties are rounded otherwise, and enlarging spreads them."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 210, 3), dtype=np.uint8)
+    contour = disc_contour(*center, 20)
+    side_px = round(28.8 / um_per_px)
+    patch = cv2.getRectSubPix(noise, (side_px, side_px), geometry.centroid(contour))
+    how = cv2.INTER_AREA if side_px >= 96 else cv2.INTER_LINEAR
+    expected = np.asarray(cv2.resize(patch, (96, 96), interpolation=how)).astype(int)
+    found = cut_crops(noise, [contour], um_per_px, CropSpec(), masks=False)[0][0]
+    assert np.abs(found - expected).max() <= (1 if side_px >= 96 else 2)
+    assert (found != expected).mean() < 0.005
+
+
+def test_masks_are_cut_only_where_wanted() -> None:
+    image, contours = disc_image(100, 100, 30), [disc_contour(100, 100, 30)]
+    images, masks = cut_crops(image, contours, 0.2, CropSpec(), masks=False)
+    assert np.array_equal(images, cut_crops(image, contours, 0.2, CropSpec())[0])
+    assert masks.shape == (0, 96, 96)

@@ -1,0 +1,327 @@
+"""`marrowscope evaluate` from a cohort and a run on disk to the printed tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.cli.main import main
+from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.errors import InputError
+from marrowscope.evaluate.evaluation import _refuse_other_vocabulary
+from marrowscope.evaluate.output import TABLE_NAMES
+from marrowscope.imaging import sha256_file, write_image
+from marrowscope.records import Annotation
+from marrowscope.runs.manifest import Manifest, RunCounts, read_manifest, write_manifest
+from marrowscope.runs.tables import CELLS, FIELDS, write_table
+from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
+from tests.bundles import make_bundle, make_spec
+
+CENTERS = {"P1": "A", "P2": "A", "Q1": "B"}
+CODES = ("N", "N5", "L2", "N5")
+
+
+def circle(x: float, y: float) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    return np.stack([x + 20 * np.cos(angle), y + 20 * np.sin(angle)], axis=1)
+
+
+@pytest.fixture
+def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
+    """Three patients of two centres, one field each; the run finds all but each patient's last cell."""
+    cohort, run = tmp_path / "cohort", tmp_path / "run"
+    generator = np.random.default_rng(0)
+    lines, fields, cells = ["patient_id,center,diagnosis,um_per_px"], [], []
+    for patient, center in CENTERS.items():
+        lines.append(f"{patient},{center},AML,0.15")
+        (cohort / patient).mkdir(parents=True)
+        path = cohort / patient / "f.png"
+        write_image(path, generator.integers(0, 255, (200, 400, 3), dtype=np.uint8))
+        shapes = [Annotation(code, circle(60 + 80 * k, 100), k) for k, code in enumerate(CODES)]
+        write_labelme(path.with_suffix(".json"), path.name, 400, 200, shapes)
+        where = {"field_id": f"{patient}/f", "patient_id": patient}
+        fields.append(where | {"sha256": sha256_file(path), "status": "ok"})
+        for shape in shapes[:-1]:
+            category = shape.code[:1] if shape.code == "L2" else shape.code
+            call = {"category": category, "is_cblc": category == "N", "is_countable": True}
+            outline = {"contour_xy": shape.contour_xy.ravel().tolist(), "cell_id": f"{patient}{shape.shape_index}"}
+            cells.append(where | call | outline | {"p_cblc": 0.9 if category == "N" else 0.1, "score": 0.9})
+    (cohort / "patients.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run.mkdir()
+    write_table(run / "fields.parquet", pl.DataFrame(fields, schema_overrides=FIELDS), "fields")
+    write_table(run / "cells.parquet", pl.DataFrame(cells, schema_overrides=CELLS), "cells")
+    write_table(run / "patients.parquet", pl.DataFrame({"patient_id": list(CENTERS)}), "patients")
+    counts = RunCounts(
+        patients=3,
+        images=3,
+        images_read=3,
+        images_failed=0,
+        contours=9,
+        rejected={},
+        cells=9,
+        countable=9,
+        cblc=3,
+        contradictions=0,
+    )
+    manifest = Manifest(
+        command=(),
+        versions={},
+        bundle={"name": "none"},
+        backend="none",
+        device="none",
+        precision="f32",
+        config={},
+        config_sha256="",
+        input_sha256="",
+        counts=counts,
+    )
+    write_manifest(run, manifest)
+    return cohort, run
+
+
+def run_main(*arguments: str | Path) -> int | str | None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return stopped.value.code
+
+
+def test_tables_are_written_and_printed_per_center(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) < 40
+    for words in ("A", "2 patients", "B", "1 patient", "all centers", "0.750*=", "0.750-0.750", "no interval", "n 8"):
+        assert words in printed
+    assert "* fewer than 5 patients: the interval is too narrow." in printed
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert names == {"metrics.json", "metrics.md", "index.html", "figures", *TABLE_NAMES}
+    text = (tmp_path / "m" / "metrics.md").read_text(encoding="utf-8")
+    assert "## B: 1 patient, 1 field" in text
+    assert "| detection recall | 0.750 [0.750, 0.750] *= |" in text
+    ratios = pl.read_csv(tmp_path / "m" / "patients.csv")
+    assert ratios["true_ratio"].to_list() == [0.25] * 3
+    assert ratios["predicted_ratio"].to_list() == pytest.approx([1 / 3] * 3)
+
+
+def test_json_is_the_only_output_when_asked(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--json", "--tile-grid", "4x3") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["config"]["tile_columns"], document["config"]["tile_rows"]) == (4, 3)
+    assert [center["center"] for center in document["centers"]] == ["A", "B", "all centers"]
+
+
+@pytest.mark.parametrize("grid", ["4", "4x", "0x3", "4x3x2", "ax3"])
+def test_grid_that_is_none_is_refused(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], grid: str
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--tile-grid", grid) == 2
+    assert f"--tile-grid: found {grid!r}, expected columns x rows such as 4x3" in capsys.readouterr().err
+
+
+def test_option_out_of_range_is_refused(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--min-iou", "1.5") == 2
+    assert "min_iou: found 1.5" in capsys.readouterr().err
+
+
+def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
+    assert "found no manifest.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left_behind", ["crossfit.json", "classifier.safetensors"])
+def test_a_training_is_refused_with_what_makes_a_bundle_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], left_behind: str
+) -> None:
+    (tmp_path / left_behind).touch()
+    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "found a training, expected a run or a bundle" in said
+    assert "marrowscope export" in said
+
+
+def test_run_of_another_vocabulary_is_refused() -> None:
+    vocabulary = load_vocabulary()
+    used = {"name": "ours", "version": "9", "sha256": "0" * 64}
+    manifest = SimpleNamespace(bundle={"vocabulary": used})
+    with pytest.raises(InputError, match=r"predicted with vocabulary ours 9, expected marrow-37 1 of the cohort"):
+        _refuse_other_vocabulary(Path("run"), manifest, vocabulary)  # type: ignore[arg-type]
+    same = SimpleNamespace(bundle={"vocabulary": used | {"sha256": vocabulary.sha256}})
+    _refuse_other_vocabulary(Path("run"), same, vocabulary)  # type: ignore[arg-type]
+
+
+def test_earlier_evaluation_is_replaced_only_when_asked(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    (tmp_path / "m" / "figures" / "old.svg").write_text("old", encoding="utf-8")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
+    assert "found an earlier evaluation, expected a new or empty folder; add --overwrite" in capsys.readouterr().err
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 0
+    assert not (tmp_path / "m" / "figures" / "old.svg").exists()
+
+
+def test_folder_of_something_else_is_never_replaced(
+    cohort_and_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", run, "--overwrite") == 2
+    assert "found something that is no evaluation (cells.parquet, fields.parquet, " in capsys.readouterr().err
+    assert run_main("evaluate", run, cohort, "--out", cohort / "patients.csv", "--overwrite") == 2
+    assert (run / "cells.parquet").is_file()
+
+
+def test_failed_evaluation_leaves_nothing_new(cohort_and_run: tuple[Path, Path], tmp_path: Path) -> None:
+    cohort, run = cohort_and_run
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    before = (tmp_path / "m" / "metrics.json").read_bytes()
+    fields = pl.read_parquet(run / "fields.parquet").with_columns(sha256=pl.lit("0" * 64))
+    write_table(run / "fields.parquet", fields, "fields")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 2
+    assert (tmp_path / "m" / "metrics.json").read_bytes() == before
+    assert not (tmp_path / "m.part").exists()
+
+
+def test_same_run_gives_the_same_bytes(cohort_and_run: tuple[Path, Path], tmp_path: Path) -> None:
+    cohort, run = cohort_and_run
+    for name in ("first", "second"):
+        assert run_main("evaluate", run, cohort, "--out", tmp_path / name) == 0
+    first = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
+    assert len(first) > 20
+    for path in first:
+        assert path.read_bytes() == (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes()
+
+
+def test_threshold_and_diagnoses_are_taken(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    text = (cohort / "patients.csv").read_text(encoding="utf-8").replace("Q1,B,AML", "Q1,B,APL")
+    (cohort / "patients.csv").write_text(text, encoding="utf-8")
+    options = ("--threshold", "0.3", "--aml-diagnosis", "AML", "--json")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", *options) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["config"]["threshold"] == 0.3
+    figures = {item["name"]: item for item in document["centers"][-1]["figures"]}
+    assert figures["AML sensitivity at the threshold, predicted ratio"]["value"] == 1
+    assert figures["AML sensitivity at the threshold, annotated ratio"]["value"] == 0  # 1 of 4, below 0.3
+    assert figures["AML AUC, predicted ratio"]["value"] == 0.5
+    assert "confounded by center: A (AML only), B (no AML)" in figures["AML AUC, predicted ratio"]["warning"]
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "w") == 0
+    assert "! confounded by center" in capsys.readouterr().out
+
+
+def test_bundle_predicts_the_cohort_first_and_keeps_the_run(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, _ = cohort_and_run
+    bundle = make_bundle(tmp_path / "bundle", spec=make_spec(threshold=0.25))
+    out = tmp_path / "m"
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 0
+    assert read_manifest(out / "run").bundle["name"] == "test"
+    document = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert document["config"]["threshold"] == 0.25
+    assert document["run"]["bundle"]["name"] == "test"
+    capsys.readouterr()
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 2
+    assert "found an earlier evaluation" in capsys.readouterr().err
+    # The kept run can be evaluated again into the same folder, and stays.
+    assert run_main("evaluate", out / "run", cohort, "--out", out, "--overwrite", "--threshold", "0.5") == 0
+    assert (out / "run" / "cells.parquet").is_file()
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out, "--overwrite") == 0
+    assert (out / "run" / "cells.parquet").is_file()
+
+
+def test_bundle_takes_the_scale_that_images_do_not_state(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, _ = cohort_and_run
+    text = (cohort / "patients.csv").read_text(encoding="utf-8").replace(",0.15", ",")
+    (cohort / "patients.csv").write_text(text, encoding="utf-8")
+    bundle = make_bundle(tmp_path / "bundle")
+    assert run_main("evaluate", bundle.folder, cohort, "--out", tmp_path / "m") == 2
+    assert "--um-per-px" in capsys.readouterr().err
+    assert run_main("evaluate", bundle.folder, cohort, "--out", tmp_path / "m", "--um-per-px", "0.15") == 0
+    assert read_manifest(tmp_path / "m" / "run").config["um_per_px"] == 0.15
+
+
+def test_threshold_that_the_run_states_is_used_unless_one_is_given(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "threshold": 0.4}}))
+    for options, expected in (((), 0.4), (("--threshold", "0.6"), 0.6)):
+        capsys.readouterr()
+        assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--json", "--overwrite", *options) == 0
+        assert json.loads(capsys.readouterr().out)["config"]["threshold"] == expected
+
+
+def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    text = (cohort / "patients.csv").read_text(encoding="utf-8").replace("P2,A,AML", "P2,A,MDS")
+    (cohort / "patients.csv").write_text(text, encoding="utf-8")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
+    printed = capsys.readouterr().out
+    assert (
+        "Corrected ratio, all centers: not defined: no corrected ratio: the run's bundle has no error rates" in printed
+    )
+    assert "Calls, all centers: not defined: the run holds no call" in printed
+    said = {
+        "patient_id": list(CENTERS),
+        "corrected_ratio": [0.3, 0.5, 0.1],
+        "corrected_lower": [0.2, 0.4, 0.0],
+        "corrected_upper": [0.4, 0.6, 0.25],
+        "threshold": [0.35] * 3,
+        "confidence_above": [0.3, 1.0, 0.0],
+        "call": ["indeterminate", "above", "below"],
+    }
+    write_table(run / "patients.parquet", pl.DataFrame(said), "patients")
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "threshold": 0.35}}))
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 0
+    printed = capsys.readouterr().out
+    # The annotated ratio is 0.25 everywhere: inside twice, once at the limit.
+    assert "annotated ratio inside the 95% interval 0.667* (0.208-0.939, n 3)" in printed
+    assert "error among decided 1.000* (0.342-1.000, n 2), indeterminate 0.333* (0.061-0.792, n 3)" in printed
+    assert "error by the predicted ratio 0.667* (0.208-0.939, n 3), by the corrected ratio 1.000*" in printed
+    document = json.loads((tmp_path / "m" / "metrics.json").read_text(encoding="utf-8"))
+    figures = {item["name"]: item for item in document["centers"][-1]["figures"]}
+    assert figures["patient ratio MAE, corrected ratio"]["value"] == pytest.approx((0.05 + 0.25 + 0.15) / 3)
+    assert figures["AML specificity at the threshold, corrected ratio"]["value"] == 0
+    calls = pl.read_csv(tmp_path / "m" / "calls.csv").filter(pl.col("center") == "all centers")
+    assert calls.select("diagnosis", "n_above", "n_below", "n_indeterminate").rows() == [
+        ("AML", 0, 1, 1),
+        (None, 0, 1, 1),
+        ("MDS", 1, 0, 0),
+        (None, 1, 0, 0),
+    ]
+
+
+def test_vocabulary_of_a_laboratory_is_taken(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    own = tmp_path / "own.toml"
+    own.write_text(DEFAULT_VOCABULARY.read_text(encoding="utf-8").replace('"marrow-37"', '"ours"'), encoding="utf-8")
+    used = {"name": "ours", "version": "1", "sha256": load_vocabulary(own).sha256}
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "vocabulary": used}}))
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
+    assert "--vocabulary" in capsys.readouterr().err
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--vocabulary", own) == 0

@@ -1,0 +1,57 @@
+"""A run killed from outside goes on where it was, and ends with the tables of one that was not."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from marrowscope.imaging import write_image
+from marrowscope.runs.parts import IMAGES_A_PART
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX systems")
+def test_a_killed_command_goes_on_and_ends_with_the_same_tables(tmp_path: Path) -> None:
+    folder = tmp_path / "patient"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(4 * IMAGES_A_PART + 5):
+        write_image(folder / f"{index:03}.png", rng.integers(200, 255, (64, 64, 3), dtype=np.uint8))
+    command = [
+        sys.executable,
+        "-m",
+        "marrowscope.cli.main",
+        "predict",
+        str(folder),
+        "--um-per-px",
+        "0.3",
+        "--no-report",
+    ]
+    command += ["--backend", "onnxruntime", "--threads", "1"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([*command, "--out", str(killed)], stderr=subprocess.DEVNULL)  # noqa: S603 - our own
+    first_part = tmp_path / "killed.part" / "parts" / "00000.fields"
+    deadline = time.monotonic() + 120
+    while not first_part.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first_part.is_file()
+    assert not killed.exists()
+    resumed = subprocess.run(  # noqa: S603 - our own
+        [*command, "--out", str(killed)], check=True, capture_output=True, text=True
+    )
+    assert "Went on with an earlier call" in resumed.stderr
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)  # noqa: S603 - our own
+    for name in TABLES:
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name

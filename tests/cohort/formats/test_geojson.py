@@ -1,0 +1,127 @@
+"""GeoJSON files: what is written comes back, QuPath's form is read, and whatever is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from marrowscope.cohort.formats.geojson import read_geojson, write_geojson
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.records import Annotation, JsonDict
+
+RING = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [0.0, 0.0]]
+HOLE = [[1.0, 1.0], [2.0, 1.0], [1.0, 2.0], [1.0, 1.0]]
+
+
+def feature(geometry: object, label: object = "N", **properties: object) -> JsonDict:
+    return {
+        "type": "Feature",
+        "geometry": geometry,
+        "properties": {"objectType": "annotation", "classification": {"name": label}} | properties,
+    }
+
+
+def polygon(*rings: object) -> JsonDict:
+    return {"type": "Polygon", "coordinates": list(rings)}
+
+
+def geojson(tmp_path: Path, document: object) -> tuple[AnnotatedImage, ...]:
+    path = tmp_path / "f.geojson"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return read_geojson(path, "p1/f.geojson")
+
+
+def collection(*features: object, **members: object) -> JsonDict:
+    return {"type": "FeatureCollection", "features": list(features)} | members
+
+
+def test_written_rings_are_closed(tmp_path: Path, one_shape: tuple[Annotation, ...]) -> None:
+    path = tmp_path / "f.geojson"
+    write_geojson(path, "f.jpg", 100, 80, one_shape, descriptions=["p(CBLC) 0.93"])
+    (item,) = json.loads(path.read_text(encoding="utf-8"))["features"]
+    (ring,) = item["geometry"]["coordinates"]
+    assert ring[0] == ring[-1]
+    assert item["properties"]["description"] == "p(CBLC) 0.93"
+
+
+@pytest.fixture
+def one_shape(tmp_path: Path) -> tuple[Annotation, ...]:
+    return geojson(tmp_path, collection(feature(polygon(RING))))[0].shapes
+
+
+def test_a_bare_list_of_features_and_a_plain_label_are_read(tmp_path: Path) -> None:
+    (read,) = geojson(tmp_path, [{"geometry": polygon(RING), "properties": {"label": "L2"}}])
+    assert (read.shapes[0].code, read.image_path, read.width_px) == ("L2", "", None)
+    np.testing.assert_array_equal(read.shapes[0].contour_xy, RING[:-1])
+
+
+def test_holes_are_filled_and_the_largest_part_kept(tmp_path: Path) -> None:
+    big = [[x * 3, y * 3] for x, y in RING]
+    parts = {"type": "MultiPolygon", "coordinates": [[RING], [big, HOLE]]}
+    (read,) = geojson(tmp_path, collection(feature(parts)))
+    np.testing.assert_array_equal(read.shapes[0].contour_xy, big[:-1])
+    assert [fault.kind for fault in read.faults] == ["several_parts"]
+
+
+def test_one_file_for_many_images(tmp_path: Path) -> None:
+    read = geojson(
+        tmp_path,
+        collection(
+            feature(polygon(RING), image="p1/a.jpg"),
+            feature(polygon(RING), "L2", image="p2\\b.jpg"),
+            feature(polygon(RING), "N5", image="p1/a.jpg"),
+        ),
+    )
+    assert [(image.image_path, [(s.code, s.shape_index) for s in image.shapes]) for image in read] == [
+        ("p1/a.jpg", [("N", 0), ("N5", 2)]),
+        ("p2/b.jpg", [("L2", 1)]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "kind", "found"),
+    [
+        (1, "broken_shape", "found 1, expected a feature with a geometry"),
+        ({"geometry": None}, "broken_shape", "expected a feature with a geometry"),
+        (feature(polygon(RING), None), "broken_shape", "expected a raw code as its name"),
+        (feature({"type": "Point", "coordinates": [1, 2]}), "shape_type", "found geometry 'Point', expected a polygon"),
+        (feature({"type": "MultiPolygon", "coordinates": []}), "shape_type", "found geometry 'MultiPolygon'"),
+        (feature({"type": "Polygon", "coordinates": []}), "broken_shape", "found coordinates [], expected rings"),
+        (feature(polygon([[0, "a"]])), "broken_shape", "found coordinates [[[0, 'a']]], expected rings of [x, y]"),
+    ],
+)
+def test_a_feature_that_cannot_be_taken_is_named_and_the_rest_kept(
+    tmp_path: Path, item: object, kind: str, found: str
+) -> None:
+    (read,) = geojson(tmp_path, collection(item, feature(polygon(RING))))
+    assert [shape.shape_index for shape in read.shapes] == [1]
+    (fault,) = read.faults
+    assert (fault.kind, fault.shape_index, fault.loses_data) == (kind, 0, True)
+    assert found in fault.sentence()
+    assert read.n_shapes == 2
+
+
+def test_no_feature_is_an_annotated_image_without_cells(tmp_path: Path) -> None:
+    (read,) = geojson(tmp_path, collection(image="p1/a.jpg"))
+    assert (read.readable, read.image_path, read.n_shapes) == (True, "p1/a.jpg", 0)
+
+
+@pytest.mark.parametrize("document", [{"type": "Feature"}, 3])
+def test_a_file_that_is_no_collection_is_one_fault(tmp_path: Path, document: object) -> None:
+    (read,) = geojson(tmp_path, document)
+    assert (read.readable, read.faults[0].kind) == (False, "broken_annotation")
+    assert "expected a GeoJSON FeatureCollection" in read.faults[0].sentence()
+
+
+def test_broken_json_is_one_fault(tmp_path: Path) -> None:
+    path = tmp_path / "f.geojson"
+    path.write_text("{", encoding="utf-8")
+    (read,) = read_geojson(path)
+    assert "found broken JSON" in read.faults[0].sentence()

@@ -1,0 +1,139 @@
+"""LabelMe files: what is written comes back, and whatever is wrong is named, never raised."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
+from marrowscope.geometry import area
+from marrowscope.records import Annotation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.cohort.formats.shapes import AnnotatedImage
+
+TRIANGLE = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]
+
+
+def labelme(tmp_path: Path, *shapes: object, **members: object) -> AnnotatedImage:
+    """Read a file of these shapes; ``members`` replace or add members of the document."""
+    document: dict[str, Any] = {
+        "version": "5.0.1",
+        "flags": {},
+        "shapes": list(shapes),
+        "imagePath": "f.jpg",
+        "imageWidth": 100,
+        "imageHeight": 80,
+    } | members
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return read_labelme(path, "p1/f.json")
+
+
+def test_written_file_has_what_labelme_needs(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    write_labelme(path, "f.jpg", 100, 80, [Annotation("N", np.array(TRIANGLE), 0)], descriptions=["p(CBLC) 0.93"])
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert {"version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"} <= document.keys()
+    (shape,) = document["shapes"]
+    assert {"label", "points", "group_id", "shape_type", "flags"} <= shape.keys()
+    assert (shape["shape_type"], shape["description"]) == ("polygon", "p(CBLC) 0.93")
+
+
+@pytest.mark.parametrize("path", ["C:\\scans\\p1\\f.jpg", "../img/f.jpg", "f.jpg"])
+def test_image_path_keeps_its_last_part(tmp_path: Path, path: str) -> None:
+    assert labelme(tmp_path, imagePath=path).image_path == "f.jpg"
+
+
+def test_no_shapes_is_an_annotated_image_without_cells(tmp_path: Path) -> None:
+    read = labelme(tmp_path)
+    assert (read.readable, read.shapes, read.n_shapes, read.exhaustive) == (True, (), 0, True)
+
+
+def test_numbers_as_labels_are_their_digits(tmp_path: Path) -> None:
+    assert labelme(tmp_path, {"label": 0, "points": TRIANGLE}).shapes[0].code == "0"
+
+
+def test_closing_point_is_dropped(tmp_path: Path) -> None:
+    read = labelme(tmp_path, {"label": "N", "points": [*TRIANGLE, TRIANGLE[0]]})
+    np.testing.assert_array_equal(read.shapes[0].contour_xy, TRIANGLE)
+
+
+def test_rectangle_and_circle_become_polygons_and_say_so(tmp_path: Path) -> None:
+    read = labelme(
+        tmp_path,
+        {"label": "N", "points": [[10, 20], [30, 50]], "shape_type": "rectangle"},
+        {"label": "L2", "points": [[50, 40], [50, 50]], "shape_type": "circle"},
+    )
+    assert area(read.shapes[0].contour_xy) == 600
+    assert area(read.shapes[1].contour_xy) == pytest.approx(np.pi * 100, rel=0.002)
+    assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in read.faults] == [
+        ("converted_shape", 0, False),
+        ("converted_shape", 1, False),
+    ]
+    assert (
+        read.faults[0].sentence().startswith("p1/f.json, shape 0: found a rectangle, expected a polygon; it is taken")
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "found"),
+    [
+        ("cell", "broken_shape", "found 'cell', expected a shape with label and points"),
+        ({"label": None, "points": TRIANGLE}, "broken_shape", "found label None, expected a raw code as label"),
+        ({"label": " ", "points": TRIANGLE}, "broken_shape", "found label ' ', expected"),
+        ({"label": True, "points": TRIANGLE}, "broken_shape", "found label True, expected"),
+        ({"label": "N"}, "broken_shape", "found points None, expected a list of [x, y]"),
+        ({"label": "N", "points": [[1, 2], [3]]}, "broken_shape", "found points [[1, 2], [3]], expected"),
+        ({"label": "N", "points": [[1, "a"]]}, "broken_shape", "found points [[1, 'a']], expected"),
+        ({"label": "N", "points": [[1, float("nan")]]}, "broken_shape", "found points [[1, nan]], expected"),
+        ({"label": "N", "points": [[1, 2]], "shape_type": "point"}, "shape_type", "found shape type 'point' with 1"),
+        ({"label": "N", "points": TRIANGLE, "shape_type": "circle"}, "shape_type", "'circle' with 3 points"),
+        ({"label": "N", "points": [[1, 2], [3, 4]], "shape_type": "mask"}, "shape_type", "expected a polygon"),
+    ],
+)
+def test_a_shape_that_cannot_be_taken_is_named_and_the_rest_kept(
+    tmp_path: Path, shape: object, kind: str, found: str
+) -> None:
+    read = labelme(tmp_path, {"label": "N", "points": TRIANGLE}, shape, {"label": "N5", "points": TRIANGLE})
+    assert [(item.code, item.shape_index) for item in read.shapes] == [("N", 0), ("N5", 2)]
+    (fault,) = read.faults
+    assert (fault.kind, fault.shape_index, fault.loses_data) == (kind, 1, True)
+    assert found in fault.sentence()
+    assert read.n_shapes == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"{", "found broken JSON"),
+        (b"", "found broken JSON"),
+        (b"\xff\xfe\x00", "found broken JSON"),
+        (b"[1, 2]", "found list, expected a LabelMe file with a list of shapes"),
+        (b'{"a": 1}', "found keys ['a'], expected a LabelMe file"),
+        (b'{"shapes": {}}', "expected a LabelMe file with a list of shapes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, text: bytes, found: str) -> None:
+    path = tmp_path / "f.json"
+    path.write_bytes(text)
+    read = read_labelme(path)
+    (fault,) = read.faults
+    assert (fault.kind, fault.loses_data, read.readable, read.n_shapes) == ("broken_annotation", True, False, 0)
+    assert found in fault.sentence()
+    assert fault.sentence().startswith(str(path))
+
+
+def test_a_file_that_is_not_there_is_one_fault(tmp_path: Path) -> None:
+    (fault,) = read_labelme(tmp_path / "none.json").faults
+    assert "found a file that cannot be opened (No such file" in fault.sentence()
+
+
+@pytest.mark.parametrize(("width", "expected"), [(None, None), ("100", None), (0, None), (10.5, None), (100.0, 100)])
+def test_stated_size(tmp_path: Path, width: object, expected: int | None) -> None:
+    assert labelme(tmp_path, imageWidth=width).width_px == expected

@@ -1,0 +1,108 @@
+"""Rates and threshold from cells, and that no patient corrects itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.patient.quantify.fit_rates import fit_quantification
+from marrowscope.patient.quantify.quantification import Quantification
+from tests.patient.quantify.patients import VOCABULARY
+
+
+def outcomes(shares: dict[str, float], *, n: int = 100, tpr: float = 0.9, fpr: float = 0.05) -> pl.DataFrame:
+    """Give cells N and N5 of patients with the given shares of N, calls at exact rates, in fields of 20."""
+    rows: list[dict[str, Any]] = []
+    for patient, share in shares.items():
+        for code, number, rate in (("N", round(n * share), tpr), ("N5", n - round(n * share), fpr)):
+            for index in range(number):
+                called = index < round(number * rate)
+                rows.append(
+                    {
+                        "patient_id": patient,
+                        "field_id": f"{patient}/{len(rows) % 5}",
+                        "code": code,
+                        "counted": True,
+                        "called_category": "N" if called else "N5",
+                        "called_cblc": called,
+                    }
+                )
+    return pl.DataFrame(rows)
+
+
+SHARES = {f"A{i}": 0.5 + 0.02 * i for i in range(12)} | {f"C{i}": 0.02 * i for i in range(12)}
+DIAGNOSES: dict[str, str | None] = {name: "AML" if name.startswith("A") else "control" for name in SHARES}
+
+
+def test_threshold_is_learned_on_corrected_ratios() -> None:
+    found = fit_quantification(outcomes(SHARES), DIAGNOSES, VOCABULARY, source="a test")
+    assert found.threshold is not None
+    assert found.threshold.separable
+    assert found.threshold.value == pytest.approx((0.22 + 0.5) / 2, abs=0.02)  # of true ratios, not of called ones
+    assert found.threshold.n_by_diagnosis == {"AML": 12, "control": 12}
+    assert len(found.rates.counted) == 24
+    assert Quantification.model_validate_json(found.as_json()) == found
+
+
+def test_patient_is_corrected_with_the_rates_of_others() -> None:
+    """One group has a classifier of its own: what corrects it must not come from it."""
+    easy, hard = dict(list(SHARES.items())[:20]), dict(list(SHARES.items())[20:])
+    table = pl.concat([outcomes(easy), outcomes(hard, fpr=0.3)])
+    grouped = table.with_columns(group=pl.col("patient_id").is_in(list(hard)).cast(pl.Int64))
+    found = fit_quantification(grouped, DIAGNOSES, VOCABULARY, source="a test")
+    assert found.threshold is not None
+    assert found.threshold.value > 0.4  # 30% false calls corrected as if they were 5%
+
+
+def test_too_few_patients_of_one_side_leave_no_threshold_and_say_so() -> None:
+    diagnoses: dict[str, str | None] = dict.fromkeys(SHARES, "AML")
+    found = fit_quantification(outcomes(SHARES), diagnoses, VOCABULARY, source="a test")
+    assert found.threshold is None
+    assert "24 patients with AML and 0 without" in found.threshold_missing
+    assert "no study threshold" in found.sentence()
+
+
+@pytest.mark.parametrize("nothing", [(None, " "), ("", "Unknown")])
+def test_patients_without_a_diagnosis_learn_no_threshold(nothing: tuple[str | None, str | None]) -> None:
+    diagnoses: dict[str, str | None] = DIAGNOSES | {"C0": nothing[0], "C1": nothing[1]}
+    found = fit_quantification(outcomes(SHARES), diagnoses, VOCABULARY, source="a test")
+    assert found.threshold is not None
+    assert found.threshold.n_other == 10
+
+
+def test_diagnosis_of_one_or_two_patients_is_not_kept() -> None:
+    diagnoses: dict[str, str | None] = DIAGNOSES | {"C0": "control of Miller", "C1": "rare"}
+    found = fit_quantification(outcomes(SHARES), diagnoses, VOCABULARY, source="a test")
+    assert found.threshold is not None
+    assert (found.threshold.n_other, found.threshold.n_by_diagnosis) == (12, {"AML": 12, "control": 10})
+
+
+def test_given_threshold_is_taken_as_it_is() -> None:
+    found = fit_quantification(outcomes(SHARES), DIAGNOSES, VOCABULARY, source="a test", threshold=0.31)
+    assert found.threshold is not None
+    assert (found.threshold.value, found.threshold.lower, found.threshold.upper) == (0.31, None, None)
+    assert found.threshold.learned_on == "given, not learned"
+
+
+def test_fewer_than_three_patients_are_refused() -> None:
+    with pytest.raises(ValueError, match="counted cells of 2 patients, expected at least 3"):
+        fit_quantification(outcomes({"A1": 0.5, "A2": 0.3}), DIAGNOSES, VOCABULARY, source="a test")
+
+
+def test_no_name_of_a_patient_is_kept() -> None:
+    stored = fit_quantification(outcomes(SHARES), DIAGNOSES, VOCABULARY, source="a test").as_json().decode()
+    assert not any(f'"{name}"' in stored for name in SHARES)
+
+
+def test_fields_that_differ_give_a_correlation() -> None:
+    table = outcomes(SHARES)
+    even = fit_quantification(table, DIAGNOSES, VOCABULARY, source="a test").rates.correlation
+    apart = table.with_columns(
+        field_id=pl.col("patient_id") + pl.when("called_cblc").then(pl.lit("/x")).otherwise(pl.lit("/y"))
+    )
+    assert fit_quantification(apart, DIAGNOSES, VOCABULARY, source="a test").rates.correlation > 0.9
+    assert even < 0.2
+    assert np.isfinite(even)

@@ -1,0 +1,101 @@
+"""A run's cells to its patients table."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from marrowscope.patient.assess import assess_parts, assess_patients
+from marrowscope.patient.quantify.estimate import count_fields
+from marrowscope.patient.quantify.quantification import Quantification
+from marrowscope.patient.quantify.threshold import StudyThreshold
+from marrowscope.records import Patient
+from marrowscope.runs.tables import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS, conform
+from tests.patient.quantify.patients import N5, VOCABULARY, N, make_rates
+
+THRESHOLD = StudyThreshold(
+    value=0.2, lower=0.15, upper=0.25, youden=0.2, separable=True, sensitivity=1.0, specificity=1.0,
+    n_aml=20, n_other=20,
+)  # fmt: skip
+RATES = make_rates({N: 0.9, N5: 0.05}, spread=0.01)
+
+
+def tables(patients: dict[str, tuple[int, int, int]], fields: int = 10) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give fields and cells of patients with so many N, N5 and L."""
+    rows, images = [], []
+    for patient, numbers in patients.items():
+        images += [{"field_id": f"{patient}/{i}", "patient_id": patient, "status": "ok"} for i in range(fields)]
+        for category, cblc, number in zip(("N", "N5", "L"), (True, False, False), numbers, strict=True):
+            rows += [
+                {
+                    "field_id": f"{patient}/{i % fields}",
+                    "patient_id": patient,
+                    "category": category,
+                    "is_cblc": cblc,
+                    "is_countable": True,
+                    "contradiction": False,
+                }
+                for i in range(number)
+            ]
+    cells = pl.DataFrame(rows, schema_overrides=CELLS) if rows else pl.DataFrame(schema=CELLS)
+    return conform(pl.DataFrame(images, schema_overrides=FIELDS), "fields"), conform(cells, "cells")
+
+
+def assess(patients: dict[str, tuple[int, int, int]], quantification: Quantification | None) -> pl.DataFrame:
+    people = [Patient(name, "C", "AML") for name in patients]
+    return assess_patients(people, *tables(patients), VOCABULARY, quantification=quantification)
+
+
+def test_every_patient_has_a_row_with_its_correction_and_call() -> None:
+    measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD)
+    table = assess({"high": (150, 150, 0), "low": (12, 288, 0), "few": (4, 20, 0), "none": (0, 0, 0)}, measured)
+    assert table["patient_id"].to_list() == ["high", "low", "few", "none"]
+    assert table["call"].to_list() == ["above", "below", "no_call", "no_call"]
+    assert table["call_reason"].to_list() == [None, None, "few_cells", "no_countable_cell"]
+    assert table["threshold"].to_list() == [0.2] * 4
+    assert table["corrected_ratio"][0] == pytest.approx((0.5 - 0.05) / 0.85, abs=0.01)
+    assert table["corrected_ratio"][3] is None
+    assert set(table["call"]) <= set(CALLS)
+    assert set(table["call_reason"].drop_nulls()) <= set(CALL_REASONS)
+    assert set(table["correction_note"].drop_nulls()) <= set(CORRECTION_NOTES)
+
+
+def test_below_is_withheld_from_a_lymphoid_marrow() -> None:
+    measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD)
+    table = assess({"lymphoid": (0, 180, 120)}, measured)
+    assert (table["call"][0], table["call_reason"][0]) == ("withheld", "lymphoid")
+
+
+def test_without_error_rates_nothing_is_corrected_and_nothing_called() -> None:
+    row = assess({"P": (50, 250, 0)}, None).row(0, named=True)
+    assert row["cblc_ratio"] == pytest.approx(50 / 300)
+    assert all(row[name] is None for name in ("corrected_ratio", "correction", "call", "threshold", "confidence_above"))
+
+
+def test_without_a_threshold_the_ratio_is_corrected_and_nothing_called() -> None:
+    row = assess({"P": (50, 250, 0)}, Quantification(source="a test", rates=RATES)).row(0, named=True)
+    assert row["corrected_lower"] < row["corrected_ratio"] < row["corrected_upper"]
+    assert (row["call"], row["threshold"], row["correction"]) == (None, None, "adjusted count")
+
+
+def test_large_correction_is_flagged() -> None:
+    rates = make_rates({N: 0.5, N5: 0.01}, spread=0.01)
+    row = assess({"P": (100, 200, 0)}, Quantification(source="a test", rates=rates)).row(0, named=True)
+    assert "correction_large" in [flag["flag"] for flag in row["flags"]]
+
+
+def test_counts_are_by_field() -> None:
+    _, cells = tables({"P": (30, 60, 10)}, fields=5)
+    counts = count_fields(cells, "is_cblc")
+    assert counts.countable_by_field.tolist() == [20.0] * 5
+    assert counts.cblc_by_field.tolist() == [6.0] * 5
+
+
+def test_tables_in_parts_give_what_whole_tables_give() -> None:
+    fields, cells = tables({"P1": (30, 60, 10), "P2": (5, 50, 0), "P3": (1, 20, 1)}, fields=5)
+    patients = [Patient(name, "C1", "control") for name in ("P1", "empty", "P2", "P3")]
+    whole = assess_patients(patients, fields, cells, VOCABULARY)
+    for size in (1, 2, 7, 100):
+        pieces = [fields[first : first + size] for first in range(0, fields.height, size)]
+        parts = [(piece, cells.filter(pl.col("field_id").is_in(piece["field_id"].to_list()))) for piece in pieces]
+        assert assess_parts(patients, parts, VOCABULARY).equals(whole), size

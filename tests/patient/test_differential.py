@@ -1,0 +1,131 @@
+"""The differential of nucleated cells, on tables made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from marrowscope.patient.differential import (
+    OTHER,
+    category_lineages,
+    declared_condition,
+    is_adult_marrow,
+    nucleated_differential,
+)
+from marrowscope.records import Patient
+from marrowscope.runs.tables import conform
+from marrowscope.vocabulary import load_reference_ranges, load_vocabulary
+
+VOCABULARY = load_vocabulary()
+RANGES = load_reference_ranges()
+ADULT = Patient("P", "C", "control", age_group="adult")
+Call = tuple[str, bool, bool]
+
+
+def cells_of(calls: list[Call], fields: int = 4) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"field_id": f"P/{i % fields}", "category": c, "is_cblc": x, "is_countable": n}
+            for i, (c, x, n) in enumerate(calls)
+        ],
+        schema={"field_id": pl.String, "category": pl.String, "is_cblc": pl.Boolean, "is_countable": pl.Boolean},
+    )
+
+
+def row_of(calls: list[Call], patient: Patient = ADULT) -> dict[str, Any]:
+    return nucleated_differential(patient, cells_of(calls), VOCABULARY, RANGES, 0.0)
+
+
+N, N5, R2, L, M = ("N", True, True), ("N5", False, True), ("R2", False, True), ("L", False, True), ("M", True, True)
+MEGAKARYOBLAST, PLASMA, SMUDGE = ("Other", True, True), ("Other", False, True), ("Other", False, False)
+
+
+def test_rows_add_up_to_the_nucleated_cells_with_other_last() -> None:
+    row = row_of([N5] * 6 + [R2] * 2 + [PLASMA, SMUDGE, SMUDGE])
+    lines = row["differential"]
+    assert [line["category"] for line in lines] == [*VOCABULARY.categories[1:], OTHER]
+    assert row["n_nucleated"] == sum(line["n_nucleated"] for line in lines) == 9
+    assert sum(line["share_nucleated"] for line in lines) == pytest.approx(1)
+    other = lines[-1]
+    assert (other["n"], other["n_countable"], other["n_nucleated"]) == (3, 1, 1)
+    assert other["share"] == pytest.approx(1 / 9)
+    stored = conform(pl.DataFrame([row], infer_schema_length=None), "patients")
+    assert stored["differential"].to_list()[0] == lines
+
+
+def test_ratio_of_myeloid_to_erythroid_leaves_lymphoid_and_other_cells_out() -> None:
+    row = row_of([N5] * 5 + [M] + [R2] * 2 + [L] * 7 + [PLASMA])
+    assert (row["me_numerator"], row["me_denominator"], row["me_ratio"]) == (6, 2, 3.0)
+    assert row["me_lower"] < 3.0 < row["me_upper"]
+    assert (row["me_reference_low"], row["me_reference_high"]) == (1.5, 3.3)
+
+
+def test_without_an_erythroid_cell_there_is_no_ratio() -> None:
+    row = row_of([N5] * 5)
+    assert (row["me_ratio"], row["me_numerator"], row["me_denominator"]) == (None, 5, 0)
+
+
+def test_ranges_of_adult_marrow_are_printed_for_adult_marrow_alone() -> None:
+    by_name = {line["category"]: line for line in row_of([N5])["differential"]}
+    assert (by_name["N5"]["reference_low"], by_name["N5"]["reference_high"]) == (0.06, 0.12)
+    assert by_name["M"]["reference_high"] == by_name["M1"]["reference_high"] == 0.0
+    assert by_name["Other"]["reference_low"] is None
+    for patient in (
+        Patient("P", "C", "control", specimen="blood", age_group="adult"),
+        Patient("P", "C", "control", age_group="child"),
+        Patient("P", "C", "control"),
+    ):
+        assert not is_adult_marrow(patient)
+        row = row_of([N5, R2], patient)
+        assert all(line["reference_low"] is None for line in row["differential"])
+        assert (row["me_ratio"], row["adequacy"], row["reference_source"]) == (None, None, None)
+
+
+def test_lineage_totals_carry_a_range_only_where_it_covers_the_whole_lineage() -> None:
+    by_name = {line["lineage"]: line for line in row_of([N5] * 3 + [R2])["lineages"]}
+    assert (by_name["granulocytic"]["n"], by_name["erythroid"]["share"]) == (3, 0.25)
+    assert by_name["granulocytic"]["reference_low"] is None
+    assert by_name["erythroid"]["reference_low"] == pytest.approx(0.184)
+    assert by_name["lymphoid"]["reference_high"] == pytest.approx(0.232)
+
+
+def test_blast_estimate_is_a_range_from_sure_to_possible_codes() -> None:
+    row = row_of([N] * 2 + [M] + [("N1", True, True)] * 4 + [MEGAKARYOBLAST, PLASMA] + [N5])
+    assert (row["who_n_least"], row["who_n_most"]) == (3, 5)  # plasma cells stand with N0, megakaryoblasts with J1
+    assert row["who_least"] == pytest.approx(0.3)
+    assert row["who_lower"] < 0.3 < row["who_most"] < row["who_upper"]
+    assert row["who_declared"] is None
+
+
+@pytest.mark.parametrize(
+    ("patient", "least"),
+    [
+        (Patient("P", "C", "APL"), 4),
+        (Patient("P", "C", "AML", extra={"subtype": "APL"}), 4),
+        (Patient("P", "C", "AML"), 0),
+        (Patient("P", "C", "Pure erythroid leukaemia"), 2),
+    ],
+)
+def test_promyelocytes_and_proerythroblasts_count_as_blasts_when_declared(patient: Patient, least: int) -> None:
+    row = row_of([("N1", True, True)] * 4 + [("R", True, True)] * 2 + [N5] * 4, patient)
+    assert row["who_n_least"] == least
+    assert row["who_declared"] == declared_condition(patient)
+
+
+@pytest.mark.parametrize(("n", "mark"), [(299, "under_300"), (300, "300_to_499"), (500, "500_or_more")])
+def test_adequacy_marks_stand_at_300_and_500_cells(n: int, mark: str) -> None:
+    assert row_of([N5] * n)["adequacy"] == mark
+
+
+def test_patient_without_cells_has_zeros_and_no_shares() -> None:
+    row = row_of([])
+    assert (row["n_nucleated"], row["me_ratio"], row["who_least"], row["lymphoid_share"]) == (0, None, None, None)
+    assert all(line["share"] is line["lower"] is None for line in row["differential"])
+
+
+def test_only_other_mixes_lineages() -> None:
+    lineages = category_lineages(VOCABULARY)
+    assert (lineages["E"], lineages["M1"]) == ("granulocytic", "monocytic")
+    assert [category for category, lineage in lineages.items() if lineage == "other"] == [OTHER]

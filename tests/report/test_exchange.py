@@ -1,0 +1,212 @@
+"""CSV and JSON of a run: what the tables hold, safe in a spreadsheet, described by a published schema."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from marrowscope.cells.quality import REJECT_REASONS
+from marrowscope.cli.main import main
+from marrowscope.errors import RunError
+from marrowscope.records import Patient
+from marrowscope.report.exchange import flat_cells, neutralised, write_csv
+from marrowscope.report.fhir import write_fhir
+from marrowscope.report.run_json import (
+    SCHEMA_PATH,
+    CategoryShare,
+    FieldRecord,
+    LineageShare,
+    PatientRecord,
+    RunDocument,
+    schema_text,
+    write_json,
+)
+from marrowscope.runs.tables import FIELDS, PATIENTS, SCHEMA_VERSION, read_table, write_table
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.fake_runs import FakeRun
+
+FORMULA = '=HYPERLINK("http://example.org","P1")'
+CATEGORIES = load_vocabulary().categories
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def set_patients(run: Path, **columns: pl.Expr | pl.Series) -> None:
+    """Write other values into the patients table of a run."""
+    path = run / "patients.parquet"
+    write_table(path, read_table(path, "patients").with_columns(**columns), "patients")
+
+
+def flag(name: str, value: float) -> dict[str, Any]:
+    return {"flag": name, "value": value, "limit": 0.1, "n_fields": None}
+
+
+def test_csv_holds_the_figures_of_the_parquet_tables(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run().folder
+    assert [path.name for path in write_csv(run)] == ["patients.csv", "fields.csv", "cells.csv"]
+    table = read_table(run / "patients.parquet", "patients")
+    for row, told in zip(table.iter_rows(named=True), rows_of(run / "patients.csv"), strict=True):
+        assert told["patient_id"] == row["patient_id"]
+        assert float(told["cblc_ratio"]) == row["cblc_ratio"]
+        for item in row["differential"]:
+            assert int(told[f"n_{item['category']}"]) == item["n"]
+            assert float(told[f"share_{item['category']}"]) == item["share"]
+            assert float(told[f"share_nucleated_upper_{item['category']}"]) == item["upper"]
+        assert float(told["share_lineage_erythroid"]) == row["lineages"][2]["share"]
+        assert sum(int(told[f"n_rejected_{reason}"]) for reason in REJECT_REASONS) == row["n_rejected"]
+    cells = read_table(run / "cells.parquet", "cells")
+    for row, told in zip(cells.iter_rows(named=True), rows_of(run / "cells.csv"), strict=True):
+        assert told["cell_id"] == row["cell_id"]
+        expected = [""] * 16 if row["p_category"] is None else [str(p) for p in row["p_category"]]
+        found = [told[f"p_category_{category}"] for category in CATEGORIES]
+        assert [float(p) if p else None for p in found] == [float(p) if p else None for p in expected]
+    assert len(rows_of(run / "fields.csv")) == len(read_table(run / "fields.parquet", "fields"))
+
+
+def test_no_column_of_a_csv_is_nested(fake_run: Callable[..., FakeRun]) -> None:
+    for path in write_csv(fake_run().folder):
+        assert not any("[" in (value or "") for row in rows_of(path) for value in row.values())
+
+
+def test_flags_are_names_separated_by_spaces(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run().folder
+    raised = [[flag("few_cells", 40), flag("many_rejected", 0.3)], []]
+    set_patients(run, flags=pl.Series(raised, dtype=PATIENTS["flags"]))
+    write_csv(run)
+    assert [row["flags"] for row in rows_of(run / "patients.csv")] == ["few_cells many_rejected", ""]
+
+
+def test_formula_in_a_users_text_reaches_the_csv_as_text(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient(FORMULA, "-5", "@SUM(1)"), Patient("P2", "2026-01-01", "AML; =1+1")]).folder
+    write_csv(run)
+    first, second = rows_of(run / "patients.csv")
+    assert (first["patient_id"], first["center"], first["diagnosis"]) == (f"'{FORMULA}", "-5", "'@SUM(1)")
+    assert (second["center"], second["diagnosis"]) == ("2026-01-01", "AML; =1+1")
+    assert '"AML; =1+1"' in (run / "patients.csv").read_text(encoding="utf-8")  # quoted: no separator ends the cell
+    assert rows_of(run / "cells.csv")[0]["patient_id"] == f"'{FORMULA}"
+
+
+@given(st.text(max_size=20) | st.from_regex(r"[=+\-@\t\r\n＝＋－＠].{0,9}", fullmatch=True))  # noqa: RUF001
+@example("-5")
+@example("+3.2e-4")
+@example("-5+cmd|' /C calc'!A0")
+@example("\t=1")
+@example("'=1")
+def test_no_text_cell_begins_like_a_formula_and_nothing_else_is_changed(text: str) -> None:
+    told = neutralised(pl.DataFrame({"a": [text], "n": [-1.5]}))
+    (cell,) = told["a"]
+    assert told["n"].to_list() == [-1.5]
+    opens = text[:1] in set("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
+    if cell == text and opens:
+        float(text)  # only a plain number keeps its sign in front
+        assert set(text) <= set("0123456789+-.eE")
+    else:
+        assert cell == (f"'{text}" if opens else text)
+
+
+def test_probabilities_of_another_vocabulary_are_numbered() -> None:
+    cells = pl.DataFrame({"contour_xy": [[0.0]], "p_category": [[0.25, 0.75]]})
+    assert flat_cells(cells, CATEGORIES).to_dicts() == [{"p_category_0": 0.25, "p_category_1": 0.75}]
+
+
+def test_run_without_a_cell_gives_tables_with_heads(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run(n_cells=0).folder
+    write_csv(run)
+    assert rows_of(run / "cells.csv") == []
+    assert "p_category_N5" in (run / "cells.csv").read_text(encoding="utf-8")
+    assert [row["cblc_ratio"] for row in rows_of(run / "patients.csv")] == ["", ""]
+
+
+def test_measure_that_is_not_a_number_is_an_empty_cell_and_null(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run().folder
+    path = run / "fields.parquet"
+    write_table(path, read_table(path, "fields").with_columns(sharpness=pl.lit(float("nan"))), "fields")
+    write_csv(run)
+    assert {row["sharpness"] for row in rows_of(run / "fields.csv")} == {""}
+    document = json.loads(write_json(run).read_text(encoding="utf-8"))
+    assert {field["sharpness"] for field in document["fields"]} == {None}
+
+
+def test_command_writes_every_format_asked_for_and_no_other(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = fake_run().folder, tmp_path / "out"
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(run), "--format", "csv", "-f", "json", "-f", "fhir", "--out", str(out)])
+    assert stopped.value.code == 0
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert found == ["cells.csv", "fhir/P1.json", "fhir/P2.json", "fields.csv", "patients.csv", "run.json"]
+    assert str(out / "run.json") in "".join(capsys.readouterr().out.split("\n"))
+    assert not (run / "report").exists()
+
+
+def test_json_is_valid_under_the_published_schema(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient("P1", "A", "control", age_group="adult"), Patient("患者", "B", "AML")]).folder
+    values = {"call": "above", "corrected_ratio": 0.3, "call_reason": None, "correction_note": "none_called"}
+    raised = [[flag("few_cells", 40.0)], []]
+    set_patients(
+        run,
+        flags=pl.Series(raised, dtype=PATIENTS["flags"]),
+        **{name: pl.lit(value) for name, value in values.items()},
+    )
+    document = json.loads(write_json(run).read_text(encoding="utf-8"))
+    validator = Draft202012Validator(json.loads(SCHEMA_PATH.read_text(encoding="utf-8")))
+    validator.check_schema(validator.schema)
+    assert list(validator.iter_errors(document)) == []
+    assert document["patients"][1]["patient_id"] == "患者"
+    assert document["patients"][0]["flags"] == raised[0]
+    assert document["manifest"]["counts"]["patients"] == 2
+    for broken in ({"call": "perhaps"}, {"cblc_ratio": 21.0}, {"extra": 1}):
+        wrong = document | {"patients": [document["patients"][0] | broken]}
+        assert list(validator.iter_errors(wrong)), broken
+
+
+def test_published_schema_is_the_one_of_the_models() -> None:
+    assert SCHEMA_PATH.read_text(encoding="utf-8") == schema_text(), (
+        'write it again: python -c "from marrowscope.report.run_json import *; SCHEMA_PATH.write_text(schema_text())"'
+    )
+
+
+def test_models_have_the_columns_of_the_tables_in_their_order() -> None:
+    assert list(PatientRecord.model_fields) == list(PATIENTS)
+    assert list(FieldRecord.model_fields) == list(FIELDS)
+    assert RunDocument.model_fields["schema_version"].default == SCHEMA_VERSION
+    for model, column in ((CategoryShare, "differential"), (LineageShare, "lineages")):
+        struct = PATIENTS[column].inner  # type: ignore[attr-defined]
+        assert set(model.model_fields) == {field.name for field in struct.fields}
+
+
+def test_same_run_gives_the_same_bytes(fake_run: Callable[..., FakeRun], tmp_path: Path) -> None:
+    run = fake_run().folder
+    first = [*write_csv(run, tmp_path / "a"), write_json(run, tmp_path / "a")]
+    second = [*write_csv(run, tmp_path / "b"), write_json(run, tmp_path / "b")]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+@pytest.mark.parametrize("writer", [write_csv, write_json])
+def test_folder_that_is_no_run_is_refused(writer: Callable[[Path], object], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="run `marrowscope predict` first"):
+        writer(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_text_of_a_csv_or_of_fhir_reorders_the_text_around_it(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient("P\u202e1", "A\u2067", "\u202e=AML\u2069")])
+    for path in (*write_csv(run.folder), *write_fhir(run.folder)):
+        assert not set("\u202e\u2067\u2069") & set(path.read_text(encoding="utf-8")), path.name
+    assert '"\'=AML"' in (run.folder / "patients.csv").read_text(encoding="utf-8")

@@ -1,0 +1,104 @@
+"""The run folder: counts that reconcile, atomic writing, refusals."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from marrowscope.errors import RunError
+from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, read_manifest, write_manifest
+from marrowscope.runs.folder import new_run_folder, refuse_file, refuse_run_folder, staging_folder
+
+COUNTS = {
+    "patients": 1,
+    "images": 3,
+    "images_read": 2,
+    "images_failed": 1,
+    "contours": 10,
+    "rejected": {"edge": 2, "too_small": 1},
+    "cells": 7,
+    "countable": 6,
+    "cblc": 2,
+    "contradictions": 0,
+}
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        command=("marrowscope", "predict"),
+        versions=installed_versions(),
+        bundle={"name": "test"},
+        backend="onnxruntime",
+        device="CPU",
+        precision="f32",
+        config={},
+        config_sha256="0" * 64,
+        input_sha256="0" * 64,
+        counts=RunCounts.model_validate(COUNTS),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"images_failed": 0}, "3 images are not 2 read"),
+        ({"cells": 8}, "10 contours are not 8 cells"),
+        ({"cblc": 7}, "each holds the one before"),
+    ],
+)
+def test_counts_that_do_not_reconcile_are_refused(change: dict[str, int], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        RunCounts.model_validate(COUNTS | change)
+
+
+def test_manifest_round_trip(tmp_path: Path) -> None:
+    written = manifest()
+    write_manifest(tmp_path, written)
+    assert read_manifest(tmp_path) == written
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_folder_without_or_with_a_broken_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected a finished run; run `marrowscope predict` first"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RunError, match="not a readable manifest"):
+        read_manifest(tmp_path)
+
+
+def test_only_an_earlier_run_is_replaced_and_only_when_asked(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    refuse_run_folder(out, overwrite=False)
+    staging = staging_folder(out)
+    with new_run_folder(staging, out) as folder:
+        write_manifest(folder, manifest())
+    assert not staging.exists()
+    with pytest.raises(RunError, match=r"found an earlier run.*add --overwrite"):
+        refuse_run_folder(out, overwrite=False)
+    refuse_run_folder(out, overwrite=True)
+    with new_run_folder(staging, out):
+        assert (out / "manifest.json").is_file()  # the earlier run stands until the new one is complete
+    assert list(out.iterdir()) == []
+
+    (out / "thesis.docx").touch()
+    with pytest.raises(RunError, match=r"something that is not a run.*choose another folder"):
+        refuse_run_folder(out, overwrite=True)
+    assert (out / "thesis.docx").exists()
+
+
+def test_a_run_that_fails_while_it_is_written_replaces_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with new_run_folder(staging_folder(out), out) as folder:
+        write_manifest(folder, manifest())
+    with pytest.raises(KeyboardInterrupt), new_run_folder(staging_folder(out), out):
+        raise KeyboardInterrupt
+    assert read_manifest(out) == manifest()
+
+
+def test_a_file_is_no_folder_to_write_to_nor_is_anything_below_it(tmp_path: Path) -> None:
+    refuse_file(tmp_path)
+    refuse_file(tmp_path / "new" / "deeper")
+    (tmp_path / "notes.txt").write_text("", encoding="utf-8")
+    for path in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "runs"):
+        with pytest.raises(RunError, match=r"notes\.txt: found a file, expected a folder to write to"):
+            refuse_file(path)

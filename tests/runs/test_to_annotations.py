@@ -1,0 +1,142 @@
+"""A run's contours go out in every format as a cohort that can be read back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from marrowscope.cohort import read_cohort
+from marrowscope.runs.to_annotations import ExportFormat, export_run, label_of_call
+from marrowscope.errors import InputError, RunError
+from marrowscope.imaging import write_image
+from marrowscope.runs.tables import write_table
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOCABULARY = load_vocabulary()
+CONTOUR = [5.25, 5.5, 15.125, 5.0, 15.0, 15.75, 5.0, 15.0]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two patients; one image failed, one contour was rejected, one call leaves the code open."""
+    images = tmp_path / "images"
+    for number, name in enumerate(["p1/f1.jpg", "p1/f2.jpg", "p2/f1.jpg"]):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        write_image(images / name, noise)
+    fields: list[dict[str, object]] = [
+        {"field_id": "p1/f1", "patient_id": "p1", "path": str(images / "p1/f1.jpg"), "um_per_px": 0.2},
+        {"field_id": "p1/f2", "patient_id": "p1", "path": str(images / "p1/f2.jpg"), "um_per_px": 0.2},
+        {"field_id": "p1/f3", "patient_id": "p1", "path": str(images / "p1/f3.jpg"), "error": "broken"},
+        {"field_id": "p2/f1", "patient_id": "p2", "path": str(images / "p2/f1.jpg"), "um_per_px": 0.15},
+    ]
+    calls = [
+        ("p1/f1", "N", True, True, None),
+        ("p1/f1", "L", False, True, None),
+        ("p1/f1", "N", True, True, "edge"),
+        ("p1/f2", "Other", True, True, None),
+        ("p2/f1", "M", False, True, None),
+    ]
+    cells = [
+        {
+            "cell_id": str(number),
+            "field_id": field_id,
+            "patient_id": field_id[:2],
+            "contour_xy": [value + 3 * number for value in CONTOUR],
+            "score": 0.9,
+            "category": category,
+            "is_cblc": is_cblc,
+            "is_countable": is_countable,
+            "p_cblc": 0.5,
+            "contradiction": False,
+            "reject_reason": reason,
+        }
+        for number, (field_id, category, is_cblc, is_countable, reason) in enumerate(calls)
+    ]
+    patients = [
+        {"patient_id": "p1", "center": "A", "diagnosis": "AML", "specimen": "marrow"},
+        {"patient_id": "p2", "center": "B", "diagnosis": None, "specimen": "blood"},
+    ]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    sized = [row | {"width_px": 60, "height_px": 40} for row in fields]
+    write_table(folder / "fields.parquet", pl.DataFrame(sized), "fields")
+    write_table(folder / "cells.parquet", pl.DataFrame(cells), "cells")
+    write_table(folder / "patients.parquet", pl.DataFrame(patients), "patients")
+    return folder
+
+
+@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
+def test_export_is_a_cohort(run: Path, tmp_path: Path, file_format: ExportFormat) -> None:
+    out = tmp_path / "out"
+    done = export_run(run, out, file_format, VOCABULARY)
+    assert (done.n_images, done.n_cells, done.n_rejected, done.n_to_name) == (3, 4, 1, 1)
+    cohort = read_cohort(out)
+    assert [fault.kind for fault in cohort.faults] == ["unknown_code"]
+    assert "label 'Other?'" in cohort.faults[0].sentence()
+    assert [(p.patient_id, p.center, p.diagnosis, p.specimen) for p in cohort.patients] == [
+        ("p1", "A", "AML", "marrow"),
+        ("p2", "B", "unknown", "blood"),
+    ]
+    assert {field.field_id: [a.code for a in field.annotations] for field in cohort.fields} == {
+        "p1/f1": ["N", "L2"],
+        "p1/f2": [],
+        "p2/f1": ["M0"],
+    }
+    assert [field.um_per_px for field in cohort.fields] == [0.2, 0.2, 0.15]
+    np.testing.assert_array_equal(cohort.fields[0].annotations[0].contour_xy, np.reshape(CONTOUR, (-1, 2)))
+
+
+def test_export_without_images_writes_annotations_only(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_run(run, out, "labelme", VOCABULARY, copy_images=False)
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert written == ["p1/f1.json", "p1/f2.json", "p2/f1.json", "patients.csv"]
+
+
+def test_occupied_folder_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="out: found something there, expected a new or empty folder"):
+        export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+
+
+def test_images_that_are_gone_are_refused_before_anything_is_written(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "images/p1/f2.jpg").unlink()
+    with pytest.raises(InputError, match=r"f2.jpg: found no such file \(1 of 3 images are gone\)"):
+        export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="run `marrowscope predict` first"):
+        export_run(tmp_path, tmp_path / "out", "labelme", VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("category", "is_cblc", "is_countable", "label"),
+    [
+        ("N1", True, True, "N1"),
+        ("M", True, True, "M"),
+        ("M", False, True, "M0"),
+        ("E", False, True, "E"),
+        ("L", False, True, "L2"),
+        ("Other", False, False, "V"),
+        ("Other", True, True, "Other?"),
+        ("Other", False, True, "Other?"),
+        ("N5", True, True, "N5?"),
+        (None, False, False, "?"),
+    ],
+)
+def test_label_of_a_call(category: str | None, label: str, *, is_cblc: bool, is_countable: bool) -> None:
+    assert label_of_call(category, is_cblc=is_cblc, is_countable=is_countable, vocabulary=VOCABULARY) == label
+
+
+def test_a_predicted_lymphoid_cell_is_never_called_a_lymphoblast() -> None:
+    assert label_of_call("L", is_cblc=False, is_countable=True, vocabulary=VOCABULARY) != "L"
