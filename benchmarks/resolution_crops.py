@@ -101,8 +101,7 @@ def cut(arguments: argparse.Namespace) -> None:
     for size in arguments.sizes:
         folder = arguments.out / str(size)
         folder.mkdir(parents=True, exist_ok=True)
-        stored = stored_spec(size)
-        shape = (len(rows), stored.size_px, stored.size_px, 3)
+        shape = (len(rows), stored_px(size), stored_px(size), 3)
         arrays[size] = np.lib.format.open_memmap(folder / CROPS_NAME, mode="w+", dtype=np.uint8, shape=shape)
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / CELLS_NAME)
     start = 0
@@ -113,7 +112,11 @@ def cut(arguments: argparse.Namespace) -> None:
         for size, crops in arrays.items():
             contours = [item.contour_xy for item in plan]
             crops[start : start + len(plan)], _ = cut_crops(
-                image, contours, plan[0].row["um_per_px"], stored_spec(size)
+                image,
+                contours,
+                plan[0].row["um_per_px"],
+                CropSpec(size_px=size),
+                margin_px=(stored_px(size) - size) // 2,
             )
         start += len(plan)
     for size, crops in arrays.items():
@@ -122,15 +125,15 @@ def cut(arguments: argparse.Namespace) -> None:
         summary = {
             "schema_version": 1,
             "crop": spec.model_dump(mode="json"),
-            "stored_px": stored_spec(size).size_px,
+            "stored_px": stored_px(size),
             "segmenter_sha256": segmenter.sha256,
         }
         (arguments.out / str(size) / SUMMARY_NAME).write_text(json.dumps(summary, indent=2), encoding="utf-8")
 
 
-def stored_spec(size_px: int) -> CropSpec:
-    """Give the stored crop of a size: the square root of 2 larger, so that any rotation stays inside it."""
-    return CropSpec(size_px=size_px).with_margin(2 * math.ceil(size_px * math.sqrt(2) / 2))
+def stored_px(size_px: int) -> int:
+    """Side of the stored crop of a size: the square root of 2 larger, so that any rotation stays inside it."""
+    return 2 * math.ceil(size_px * math.sqrt(2) / 2)
 
 
 def recipes(arguments: argparse.Namespace) -> None:

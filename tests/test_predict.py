@@ -16,17 +16,18 @@ import marrowscope.runs.parts
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE, load_bundle
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.cohort.inputs import InputImage, collect_inputs
+from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import BundleError, ConfigError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
 from marrowscope.predict import PredictConfig, Prediction, predict
+from marrowscope.records import InputImage
 from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.tables import read_table
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.streaming.pool import EnginePool, open_engine
-from marrowscope.streaming.worker import CellEngine
+from marrowscope.streaming.pool import WorkerPool, open_worker
+from marrowscope.streaming.worker import Worker
 from marrowscope.studies.demo import compare_with_truth, demonstration_bundle
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1)
@@ -308,9 +309,9 @@ def test_processes_give_the_tables_that_threads_give(prediction: Prediction, coh
 
 def test_a_process_that_is_ended_from_outside_is_said_in_a_sentence(cohort: Path) -> None:
     images = collect_inputs([cohort]).images
-    with open_engine(load_bundle(demonstration_bundle()), CONFIG.model_copy(update={"processes": 2}), 4) as engine:
-        assert isinstance(engine, EnginePool)
-        stream = engine.run(images)
+    with open_worker(load_bundle(demonstration_bundle()), CONFIG.model_copy(update={"processes": 2}), 4) as worker:
+        assert isinstance(worker, WorkerPool)
+        stream = worker.find(images)
         for process in multiprocessing.active_children():
             process.kill()
         with pytest.raises(RunError, match="a process of the prediction was ended"):
@@ -321,7 +322,7 @@ def test_what_processes_cannot_open_is_said_as_threads_say_it(cohort: Path) -> N
     config = CONFIG.model_copy(update={"processes": 2, "device": "TPU"})
     with (
         pytest.raises(ConfigError, match="device 'TPU'"),
-        open_engine(load_bundle(demonstration_bundle()), config, len(collect_inputs([cohort]).images)),
+        open_worker(load_bundle(demonstration_bundle()), config, len(collect_inputs([cohort]).images)),
     ):
         pass
 
@@ -357,7 +358,7 @@ def test_a_center_corrected_between_two_calls_begins_anew(
 
 
 def test_images_without_cells_do_not_pile_up_behind_a_few_crops(cohort: Path) -> None:
-    engine = CellEngine(load_bundle(demonstration_bundle()), CONFIG)
+    worker = Worker(load_bundle(demonstration_bundle()), CONFIG)
     with_cells = collect_inputs([cohort]).images[0]
     taken = 0
 
@@ -367,15 +368,15 @@ def test_images_without_cells_do_not_pile_up_behind_a_few_crops(cohort: Path) ->
             taken += 1
             yield with_cells if index == 0 else replace(with_cells, field_id=f"P/{index}", problem="none")
 
-    stream = engine.run(source())
+    stream = worker.find(source())
     next(stream)
     stream.close()
     assert taken < 30
 
 
-def test_an_engine_of_another_bundle_is_refused(cohort: Path, tmp_path: Path) -> None:
+def test_a_worker_of_another_bundle_is_refused(cohort: Path, tmp_path: Path) -> None:
     bundle = load_bundle(demonstration_bundle())
-    engine = CellEngine(replace(bundle, spec_sha256="another"), CONFIG)
-    with pytest.raises(ConfigError, match="found an engine of another bundle"):
-        predict([cohort], bundle, tmp_path / "run", config=CONFIG, engine=engine)
+    worker = Worker(replace(bundle, spec_sha256="another"), CONFIG)
+    with pytest.raises(ConfigError, match="found a worker of another bundle"):
+        predict([cohort], bundle, tmp_path / "run", config=CONFIG, worker=worker)
     assert list(tmp_path.iterdir()) == []

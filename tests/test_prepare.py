@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from marrowscope import geometry
 from marrowscope.cells.crop import CropSpec, cut_crop
@@ -34,9 +35,13 @@ class FixedSegmenter:
     def __init__(self, contours: list[ContourArray]) -> None:
         self._contours = contours
 
-    def detect(self, image: ImageArray, um_per_px: float) -> list[Detection]:
+    def run(self, canvas: ImageArray) -> dict[str, NDArray[np.float32]]:
+        """Run nothing."""
+        del canvas
+        return {}
+
+    def cells_of(self, *_: object) -> list[Detection]:
         """Give the fixed contours."""
-        del image, um_per_px
         return [Detection(contour, (0.0, 0.0, 1.0, 1.0), 0.9) for contour in self._contours]
 
 
@@ -74,8 +79,7 @@ def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, 
     crops = np.load(prepared.folder / "crops.npy")
     masks = np.load(prepared.folder / "masks.npy")
     assert crops.shape == (5, STORED_CROP_PX, STORED_CROP_PX, 3)
-    stored = CropSpec().with_margin(STORED_CROP_PX)
-    expected = cut_crop(read_image(field.path), circle(98, 101, 41), 0.15, stored)
+    expected = cut_crop(read_image(field.path), circle(98, 101, 41), 0.15, CropSpec(), margin_px=20)
     assert np.array_equal(crops[4], expected.image)
     assert np.array_equal(masks[4], expected.mask)
 
@@ -93,7 +97,7 @@ def test_every_field_with_a_crop_is_measured_as_prediction_measures_it(field: Fi
 def test_morphology_of_a_crop_is_what_prediction_measures_on_the_same_contour(
     field: Field, tmp_path: Path, um_per_px: float
 ) -> None:
-    # 28.8 um are no whole number of pixels at 0.137 um: the network's crop and the stored one round differently.
+    # 28.8 um are no whole number of pixels at 0.137 um.
     prepared = prepare_crops(PATIENTS, [replace(field, um_per_px=um_per_px)], tmp_path / "crops")
     cells = pl.read_parquet(prepared.folder / "cells.parquet")
     assert cells.schema == pl.Schema(CELLS_SCHEMA)
@@ -133,7 +137,7 @@ def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Fi
     with pytest.raises(InputError, match=r"found patient 'P1' in two cohorts, expected each name once"):
         prepare_crops([*PATIENTS, Patient("P1", "B", "control")], [field], tmp_path / "crops")
     unscaled = replace(field, um_per_px=None)
-    with pytest.raises(ScaleError, match="add a um_per_px column or set --um-per-px"):
+    with pytest.raises(ScaleError, match=r"found no scale.*add a um_per_px column to patients.csv or set --um-per-px"):
         prepare_crops(PATIENTS, [unscaled], tmp_path / "crops")
     assert not (tmp_path / "crops").exists()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from marrowscope.prepare import prepare_crops
     from marrowscope.report import write_report
     from marrowscope.simulate import SimulationConfig, simulate_cohort
-    from marrowscope.streaming.worker import PredictConfig
+    from marrowscope.streaming.config import PredictConfig
     from marrowscope.studies.error_rates import quantify_bundle
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
@@ -33,7 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "InputError": "errors",
     "MarrowscopeError": "errors",
-    "PredictConfig": "streaming.worker",
+    "PredictConfig": "streaming.config",
     "SimulationConfig": "simulate",
     "evaluate_run": "evaluate",
     "export_bundle": "export",

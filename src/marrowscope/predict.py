@@ -1,8 +1,8 @@
-"""Images to a run: the stream of ``engine``, written in parts, joined to three tables and a manifest.
+"""Images to a run: fields found and classified, written in parts, joined to three tables and a manifest.
 
-Steps: list the images; refuse what cannot work before a network is opened; stream them, a part of the tables on disk
-every few images; assess each patient; join the parts; publish the folder. A call that was stopped leaves its parts
-beside the folder, and the same call goes on after the last one.
+Steps: list the images; refuse what cannot work before a network is opened; find and classify the cells of each field,
+a part of the tables on disk every few fields; assess each patient; join the parts; publish the folder. A call that was
+stopped leaves its parts beside the folder, and the same call goes on after the last one.
 
 Invariant: every input image has a row in `fields` (a failed one with its error), every contour a row in `cells` (a
 rejected one with its reason), and the manifest's counts reconcile. Nothing held in memory grows with the number of
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,27 +25,34 @@ import polars as pl
 from marrowscope.bundle import load_bundle, open_quantification
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.inputs import collect_inputs
-from marrowscope.config import config_hash
+from marrowscope.config import config_hash, validate_config
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
-from marrowscope.patient.assess import assess_parts
+from marrowscope.patient.assess import PatientAssessor
+from marrowscope.patient.flags import FlagRules, StainReference, judge_field
 from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
 from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, write_manifest
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
+from marrowscope.runs.rows import STATUS_FAILED, cell_rows, field_row
 from marrowscope.runs.tables import read_table, write_table
-from marrowscope.slides import is_slide
-from marrowscope.streaming.pool import EnginePool, open_engine
-from marrowscope.streaming.rows import STATUS_FAILED
-from marrowscope.streaming.source import FieldSource, refuse_missing_scale
-from marrowscope.streaming.worker import CellEngine, PredictConfig, slide_config
+from marrowscope.slides import SlideConfig, is_slide
+from marrowscope.streaming.config import PredictConfig
+from marrowscope.streaming.pool import open_worker
+from marrowscope.streaming.slide_reading import SlidePlans, read_slide, refuse_missing_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from marrowscope.bundle import Bundle
     from marrowscope.cohort.inputs import Inputs
+    from marrowscope.records import FoundField
+    from marrowscope.streaming.pool import WorkerPool
+    from marrowscope.streaming.worker import Worker
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
+
+_REGIONS_A_THREAD = 3
+"""Regions of a slide predicted at once for each thread: those beyond the wanted number of cells are for nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,14 @@ def predict(
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
-    engine: CellEngine | EnginePool | None = None,
+    worker: Worker | WorkerPool | None = None,
 ) -> Prediction:
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
     ``paths`` are cohorts, patient folders, image files or slides; a slide is predicted in regions, each of which is a
     field. An image that cannot be read is recorded and the rest is predicted; what is wrong with the folders
     themselves stands in the manifest's ``faults``. ``progress`` gets (images done, images in all). A call that was
-    stopped is gone on with where the same one is made again: equal images, bundle, settings and versions. ``engine``,
+    stopped is gone on with where the same one is made again: equal images, bundle, settings and versions. ``worker``,
     made from the same bundle and settings, saves opening the networks again where there are several runs.
 
     Raises InputError and RunError before any network is opened when the input, the bundle or ``out`` cannot be used,
@@ -95,59 +103,51 @@ def predict(
     config = config or PredictConfig()
     started = time.monotonic()
     inputs = collect_inputs(paths)
-    refuse_missing_scale(inputs.images, config)
+    refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = open_quantification(opened)
+    flag_rules = read_flag_rules(opened)
     refuse_run_folder(out, overwrite=overwrite)
-    if engine is not None and engine.bundle_sha256 != opened.spec_sha256:
-        message = f"found an engine of another bundle than {opened.folder}, expected one opened from it; open it again"
+    if worker is not None and worker.bundle_sha256 != opened.spec_sha256:
+        message = f"found a worker of another bundle than {opened.folder}, expected one opened from it; open it again"
         raise ConfigError(message)
     staging = staging_folder(out)
+    assessor = PatientAssessor(inputs.patients, opened.vocabulary, quantification=quantification, flag_rules=flag_rules)
     with ExitStack() as stack:
-        if engine is None:
+        if worker is None:
             n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
-            engine = stack.enter_context(open_engine(opened, config, n_apart))
-        parts = RunParts(staging, _fingerprint(inputs, opened, config, engine))
-        source = FieldSource(
-            inputs.images,
-            engine.slides,
-            parts,
-            config=config,
-            slide_config=slide_config(opened),
-            flag_rules=engine.flag_rules,
+            worker = stack.enter_context(open_worker(opened, config, n_apart))
+        parts = RunParts(staging, _fingerprint(inputs, opened, config, worker))
+        fields = _FieldWriter(
+            parts, assessor, inputs, flag_rules=flag_rules, stain=read_stain_reference(opened), progress=progress
         )
-        n_resumed = source.n_done
-        try:  # a patient is assessed as soon as the last of the images is there, while others are predicted
-            with closing(_all_parts(engine, source, inputs, parts, progress)) as stream:
-                patients = assess_parts(
-                    inputs.patients,
-                    stream,
-                    opened.vocabulary,
-                    quantification=quantification,
-                    flag_rules=engine.flag_rules,
-                )
+        n_resumed = fields.n_done
+        try:
+            _find_fields(worker, inputs, fields, config, slide_config(opened))
+            fields.close()
+            patients = assessor.finish()
         except BaseException:
             if not parts.n_whole:  # nothing to go on with
                 shutil.rmtree(staging, ignore_errors=True)
             raise
         finally:
-            engine.slides.close()
+            worker.slides.close()
     with new_run_folder(staging, out) as folder:
         parts.join(folder)
         write_table(folder / "patients.parquet", patients, "patients")
-        fields = read_table(folder / "fields.parquet", "fields")
-        failed = fields.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
+        table = read_table(folder / "fields.parquet", "fields")
+        failed = table.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
             bundle=opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {}),
-            backend=engine.backend,
-            device=engine.device,
-            precision=engine.precision,
+            backend=worker.backend,
+            device=worker.device,
+            precision=worker.precision,
             config=config.model_dump(mode="json"),
             config_sha256=config_hash(config),
-            input_sha256=_hash_inputs(fields),
-            counts=_count(fields, patients, inputs.n_left_out),
+            input_sha256=_hash_inputs(table),
+            counts=_count(table, patients, inputs.n_left_out),
             faults=tuple(fault.sentence() for fault in inputs.faults),
             failures=tuple({"field_id": field_id, "error": error} for field_id, error in failed.iter_rows()),
             seconds=round(time.monotonic() - started, 3),
@@ -157,35 +157,96 @@ def predict(
     return Prediction(folder=out, manifest=manifest)
 
 
-def _all_parts(
-    engine: CellEngine | EnginePool,
-    source: FieldSource,
+def _find_fields(
+    worker: Worker | WorkerPool,
     inputs: Inputs,
-    parts: RunParts,
-    progress: Callable[[int, int], None] | None,
-) -> Generator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Give the parts that are there already, then predict the images that none of them holds, part by part."""
-    yield from parts.read()
-    center_of = {patient.patient_id: patient.center for patient in inputs.patients}
-    fields: list[dict[str, Any]] = []
-    cells: list[dict[str, Any]] = []
-    for found in engine.run(source):
-        if not source.accept(found):
+    fields: _FieldWriter,
+    config: PredictConfig,
+    slides: SlideConfig,
+) -> None:
+    """Find the fields that no part holds yet, in the order of the images: photographs together, slides one by one."""
+    plans = SlidePlans(fields.parts, worker.slides, slides, config.cells, config.um_per_px)
+    series: set[tuple[str, str]] = set()
+    for of_slides, images in groupby(enumerate(inputs.images), key=lambda item: is_slide(item[1].path)):
+        if not of_slides:
+            for found in worker.find(image for _, image in images if image.field_id not in fields.done):
+                fields.add(found)
             continue
-        fields.append(found.row | {"center": center_of[found.row["patient_id"]]})
-        cells += found.cells
-        if len(fields) == IMAGES_A_PART:
-            yield parts.write(fields, cells)
-            fields, cells = [], []
-        if progress:
-            progress(source.n_done, source.n_expected)
-    if fields:
-        yield parts.write(fields, cells)
+        for index, image in images:
+            if image.field_id in fields.done:  # recorded as unreadable by an earlier call
+                continue
+            slide = read_slide(index, image, plans, series)
+            fields.n_expected += (slide.n_fields if slide else 0) - 1
+            if slide is None:
+                continue
+            slide.resume(fields.done, fields.parts)
+            while regions := slide.next_fields(_REGIONS_A_THREAD * worker.n_threads):
+                for found in worker.find(regions):
+                    if (taken := slide.take(found)) is not None:
+                        fields.add(taken)
+            fields.n_expected -= slide.n_left
 
 
-def _fingerprint(
-    inputs: Inputs, bundle: Bundle, config: PredictConfig, engine: CellEngine | EnginePool
-) -> dict[str, Any]:
+class _FieldWriter:
+    """Takes fields in their order: rows to the run's parts, whole parts to the assessor."""
+
+    def __init__(
+        self,
+        parts: RunParts,
+        assessor: PatientAssessor,
+        inputs: Inputs,
+        *,
+        flag_rules: FlagRules,
+        stain: StainReference | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.parts, self._assessor, self._progress = parts, assessor, progress
+        self._flag_rules, self._stain = flag_rules, stain
+        self._center_of = {patient.patient_id: patient.center for patient in inputs.patients}
+        self._fields: list[dict[str, Any]] = []
+        self._cells: list[dict[str, Any]] = []
+        self.done = parts.n_cells_by_field()
+        self.n_done, self.n_expected = len(self.done), len(inputs.images)
+        for fields, cells in parts.read():
+            assessor.add(fields, cells)
+
+    def add(self, found: FoundField) -> None:
+        """Take one field."""
+        distance, flags = judge_field(found, self._stain, self._flag_rules)
+        center = self._center_of[found.source.patient_id]
+        self._fields.append(field_row(found, center, distance, flags))
+        self._cells += cell_rows(found)
+        self.n_done += 1
+        if len(self._fields) == IMAGES_A_PART:
+            self.close()
+        if self._progress:
+            self._progress(self.n_done, self.n_expected)
+
+    def close(self) -> None:
+        """Write what is held as a part."""
+        if self._fields:
+            self._assessor.add(*self.parts.write(self._fields, self._cells))
+            self._fields, self._cells = [], []
+
+
+def slide_config(bundle: Bundle) -> SlideConfig:
+    """Give how slides are cut into regions: on the grid of the bundle's segmenter."""
+    segmenter = bundle.segmenter_config
+    return SlideConfig(grid_um=segmenter.stride * segmenter.um_per_px)
+
+
+def read_flag_rules(bundle: Bundle) -> FlagRules:
+    """Give the rules by which fields and patients are flagged."""
+    return validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
+
+
+def read_stain_reference(bundle: Bundle) -> StainReference | None:
+    """Give the stain of the training fields, None where the bundle has none."""
+    stored = bundle.spec.stain_reference
+    return validate_config(StainReference, stored, where="bundle.toml [stain_reference]") if stored else None
+
+
+def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: Worker | WorkerPool) -> dict[str, Any]:
     """Give whatever decides the rows of a run: two calls of one fingerprint may share their parts.
 
     Images are told apart by path, size and time of change: their content is read once, where they are predicted.
@@ -197,7 +258,7 @@ def _fingerprint(
     return {
         "versions": installed_versions() | {"marrowscope": Manifest.model_fields["marrowscope_version"].default},
         "bundle_sha256": bundle.spec_sha256,
-        "engine": [engine.backend, engine.device, engine.precision],
+        "engine": [worker.backend, worker.device, worker.precision],
         "config": config.computed(),
         "images": images,
         "centers": centers,

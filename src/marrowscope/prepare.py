@@ -8,8 +8,8 @@ A crop set is a folder of
     fields.parquet a row per field with a crop: how sharp, bright and stained it is
     prepare.json  crop specification, segmenter hash, counts
 Every expert polygon gives a crop with source "expert"; every predicted contour that matches one and passes the
-quality rules gives a crop with source "predicted" and the expert's code. Two passes: contours first, so that the
-number of crops is known, then the crops, written to disk as they are cut.
+quality rules gives a crop with source "predicted" and the expert's code. Photographs are decoded, cells found and crops
+cut by the functions that prediction uses; crops are written to disk as they are cut, one field after the other.
 """
 
 from __future__ import annotations
@@ -17,32 +17,36 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import polars as pl
 
 from marrowscope import geometry
-from marrowscope.cells.crop import CropSpec, cut_crop, cut_crops
+from marrowscope.cells.crop import CropSpec, cut_crops, without_margin
 from marrowscope.cells.field_measures import FIELD_MEASURES, measure_field
+from marrowscope.cells.find import CellFinder, coarsest_um_per_px, find_cells
 from marrowscope.cells.match import match_contours
-from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS, measure
-from marrowscope.cells.quality import QualityRules, apply_quality_rules
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS, measure_cells
+from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.cohort.patients import PATIENTS_NAME
-from marrowscope.errors import InputError, ScaleError
-from marrowscope.imaging import read_image
+from marrowscope.errors import InputError
+from marrowscope.imaging.photograph import decode_photograph, read_file
+from marrowscope.imaging.scale import choose_scale
 from marrowscope.patient.flags import TRAINING_FIELDS_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from marrowscope.records import Annotation, ContourArray, Field, ImageArray, Patient
+    from numpy.typing import NDArray
+
+    from marrowscope.records import Annotation, Field, FieldImage, ImageArray, MaskArray, Patient
     from marrowscope.segment.segmenter import Segmenter
 
 STORED_CROP_PX = 136
-"""Side of a stored crop: 96 px times the square root of 2, so that any rotation stays inside it."""
+"""Side of a stored crop: 96 px times the square root of 2. Its middle is the network's crop, to the bit."""
 
 SUMMARY_NAME = "prepare.json"
 CropSource = Literal["expert", "predicted"]
@@ -78,22 +82,16 @@ FIELDS_SCHEMA: dict[str, pl.DataType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _PlannedCrop:
-    contour_xy: ContourArray
-    source: CropSource
-    expert_code: str
-    shape_index: int
-    match_iou: float | None
-    cut: bool
+class _FieldCrops:
+    """What one field gives: crops (n, s, s, 3), masks (n, s, s), a row for each, and the row of the field.
 
+    ``missed`` are expert cells that no contour matched; the field has no row where it has no crop.
+    """
 
-@dataclass(frozen=True, slots=True)
-class _FieldPlan:
-    """One field, its scale, what is to be cut from it, and what the segmenter missed, added or was refused."""
-
-    field: Field
-    um_per_px: float
-    crops: tuple[_PlannedCrop, ...]
+    crops: ImageArray
+    masks: MaskArray
+    rows: list[dict[str, str | float | bool | None]]
+    measured: list[dict[str, str | float | None]]
     missed: tuple[Annotation, ...] = ()
     n_unlabelled: int = 0
     n_rejected: int = 0
@@ -141,31 +139,49 @@ def prepare_crops(
         message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
         raise InputError(message)
     diagnosis_of = _diagnoses(patients)
-    scales = [_scale_of(field, um_per_px) for field in annotated]
-    steps = _Steps(len(annotated) * (2 if segmenter else 1), progress)
-    plans = []
-    for field, scale in zip(annotated, scales, strict=True):
-        plan = _plan_expert(field, scale)
-        if segmenter:
-            plan = _plan_predicted(plan, segmenter, rules)
-            steps.done_one()
-        plans.append(plan)
+    scales = [choose_scale(field.path, field.um_per_px, um_per_px) for field in annotated]
+    margin_px = (STORED_CROP_PX - spec.size_px) // 2
+    finder = CellFinder(segmenter, rules, spec, margin_px) if segmenter else None
+    coarsest = coarsest_um_per_px(segmenter.config.um_per_px if segmenter else spec.um_per_px, spec.um_per_px)
     out.mkdir(parents=True, exist_ok=True)
     (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: while it is absent the crop set is not complete
-    cells, measured = _cut_all(plans, spec, out, diagnosis_of, steps)
+    rows: list[dict[str, str | float | bool | None]] = []
+    measured: list[dict[str, str | float | None]] = []
+    missed: list[dict[str, str | int | bool]] = []
+    n_unlabelled = n_rejected = 0
+    side = spec.size_px + 2 * margin_px
+    with (
+        _GrowingArray(out / "crops.npy", np.uint8, (side, side, 3)) as crops,
+        _GrowingArray(out / "masks.npy", np.bool_, (side, side)) as masks,
+    ):
+        for n_done, (field, scale) in enumerate(zip(annotated, scales, strict=True), start=1):
+            data = read_file(field.path)
+            image = decode_photograph(data, field.path, stated_um_per_px=scale, coarsest_um_per_px=coarsest)
+            found = _cut_expert(field, image, spec, margin_px)
+            if finder:
+                found = _add_predicted(found, field, image, finder)
+            crops.append(found.crops)
+            masks.append(found.masks)
+            rows += [row | {"diagnosis": diagnosis_of[field.patient_id]} for row in found.rows]
+            measured += found.measured
+            missed += [_missed_row(field, item) for item in found.missed]
+            n_unlabelled, n_rejected = n_unlabelled + found.n_unlabelled, n_rejected + found.n_rejected
+            if progress:
+                progress(n_done, len(annotated))
+    cells = pl.DataFrame(rows, schema=CELLS_SCHEMA)
     cells.write_parquet(out / "cells.parquet")
-    measured.write_parquet(out / TRAINING_FIELDS_NAME)
-    missed = _missed_table(plans)
-    missed.write_parquet(out / "missed.parquet")
+    pl.DataFrame(measured, schema=FIELDS_SCHEMA).write_parquet(out / TRAINING_FIELDS_NAME)
+    missed_table = pl.DataFrame(missed, schema=MISSED_SCHEMA)
+    missed_table.write_parquet(out / "missed.parquet")
     n_predicted = int((cells["source"] == "predicted").sum())
     prepared = PreparedCrops(
         folder=out,
         n_expert=cells.height - n_predicted,
         n_predicted=n_predicted,
-        n_missed=missed.height,
-        n_missed_cut=int(missed["cut"].sum()),
-        n_unlabelled=sum(plan.n_unlabelled for plan in plans),
-        n_rejected=sum(plan.n_rejected for plan in plans),
+        n_missed=missed_table.height,
+        n_missed_cut=int(missed_table["cut"].sum()),
+        n_unlabelled=n_unlabelled,
+        n_rejected=n_rejected,
     )
     _write_summary(out, prepared, spec, rules, segmenter)
     return prepared
@@ -203,13 +219,83 @@ def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
     return diagnoses
 
 
-def _plan_expert(field: Field, um_per_px: float) -> _FieldPlan:
-    """Plan a crop of every expert polygon."""
-    crops = (
-        _PlannedCrop(item.contour_xy, "expert", item.code, item.shape_index, None, _is_cut(item, field))
-        for item in field.annotations
+def _cut_expert(field: Field, image: FieldImage, spec: CropSpec, margin_px: int) -> _FieldCrops:
+    """Cut and measure a crop of every expert polygon, and measure the field."""
+    contours = [image.from_file(item.contour_xy) for item in field.annotations]
+    scale = image.pixels_um_per_px
+    crops, masks = cut_crops(image.pixels, contours, scale, spec, margin_px=margin_px)
+    morphology = measure_cells(*without_margin(crops, masks, margin_px), contours, scale, spec.um_per_px)
+    measured = []
+    if field.annotations:
+        of_field = {"field_id": field.field_id, "patient_id": field.patient_id, "center": field.center}
+        measured = [of_field | _finite(measure_field(image.pixels, scale))]
+    shared = _of_field(field, image)
+    rows = [
+        shared
+        | _of_crop(field, item, "expert", None)
+        | _finite(
+            {
+                "area_um2": geometry.area(item.contour_xy) * image.um_per_px**2,
+                "circularity": geometry.circularity(item.contour_xy),
+                **values,
+            }
+        )
+        for item, values in zip(field.annotations, morphology, strict=True)
+    ]
+    return _FieldCrops(crops, masks, rows, measured)
+
+
+def _add_predicted(expert: _FieldCrops, field: Field, image: FieldImage, finder: CellFinder) -> _FieldCrops:
+    """Find the field's cells as a prediction does, and add the crop of each kept one that matches an expert polygon."""
+    found = find_cells(image, finder)
+    kept = [found.cells[index] for index in found.kept]
+    matching = match_contours([cell.contour_xy for cell in kept], [item.contour_xy for item in field.annotations])
+    chosen = [pair.predicted for pair in matching.pairs]
+    shared = _of_field(field, image) if chosen else {}
+    rows = [
+        shared
+        | _of_crop(field, field.annotations[pair.expert], "predicted", pair.iou)
+        | _finite(
+            {
+                "area_um2": kept[pair.predicted].area_um2,
+                "circularity": kept[pair.predicted].circularity,
+                **kept[pair.predicted].morphology,
+            }
+        )
+        for pair in matching.pairs
+    ]
+    return replace(
+        expert,
+        crops=np.concatenate([expert.crops, found.crops[chosen]]),
+        masks=np.concatenate([expert.masks, found.masks[chosen]]),
+        rows=expert.rows + rows,
+        missed=tuple(field.annotations[index] for index in matching.unmatched_expert),
+        n_unlabelled=len(matching.unmatched_predicted),
+        n_rejected=len(found.cells) - len(kept),
     )
-    return _FieldPlan(field, um_per_px, tuple(crops))
+
+
+def _of_field(field: Field, image: FieldImage) -> dict[str, str | float | bool | None]:
+    """Give what the rows of one field's crops share."""
+    return {
+        "field_id": field.field_id,
+        "patient_id": field.patient_id,
+        "center": field.center,
+        "image_sha256": field.sha256,
+        "image_dhash": image_fingerprint(image.pixels),
+        "um_per_px": image.um_per_px,
+    }
+
+
+def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: float | None) -> dict[str, Any]:
+    """Give the columns that say what a crop shows."""
+    return {
+        "cell_id": f"{field.field_id}#{item.shape_index}/{source}",
+        "source": source,
+        "expert_code": item.code,
+        "match_iou": match_iou,
+        "cut": _is_cut(item, field),
+    }
 
 
 def _is_cut(item: Annotation, field: Field) -> bool:
@@ -217,112 +303,51 @@ def _is_cut(item: Annotation, field: Field) -> bool:
     return geometry.is_cut(item.contour_xy, field.width_px, field.height_px)
 
 
-def _plan_predicted(plan: _FieldPlan, segmenter: Segmenter, rules: QualityRules) -> _FieldPlan:
-    """Segment the field and add a crop of every contour that passes the rules and matches an expert polygon."""
-    field = plan.field
-    detections = segmenter.detect(read_image(field.path), plan.um_per_px)
-    reasons = apply_quality_rules(detections, rules, field.width_px, field.height_px, plan.um_per_px)
-    kept = [detection for detection, reason in zip(detections, reasons, strict=True) if reason is None]
-    matching = match_contours(
-        [detection.contour_xy for detection in kept], [item.contour_xy for item in field.annotations]
-    )
-    matched = (
-        _PlannedCrop(
-            contour_xy=kept[pair.predicted].contour_xy,
-            source="predicted",
-            expert_code=field.annotations[pair.expert].code,
-            shape_index=field.annotations[pair.expert].shape_index,
-            match_iou=pair.iou,
-            cut=_is_cut(field.annotations[pair.expert], field),
-        )
-        for pair in matching.pairs
-    )
-    return replace(
-        plan,
-        crops=(*plan.crops, *matched),
-        missed=tuple(field.annotations[index] for index in matching.unmatched_expert),
-        n_unlabelled=len(matching.unmatched_predicted),
-        n_rejected=len(detections) - len(kept),
-    )
-
-
-def _cut_all(
-    plans: Sequence[_FieldPlan], spec: CropSpec, out: Path, diagnosis_of: Mapping[str, str], steps: _Steps
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Cut every planned crop into the two memory-mapped arrays; gives cells in the same order, and fields measured."""
-    n_crops = sum(len(plan.crops) for plan in plans)
-    stored = spec.with_margin(STORED_CROP_PX)
-    size = stored.size_px
-    crops = np.lib.format.open_memmap(out / "crops.npy", mode="w+", dtype=np.uint8, shape=(n_crops, size, size, 3))
-    masks = np.lib.format.open_memmap(out / "masks.npy", mode="w+", dtype=np.bool_, shape=(n_crops, size, size))
-    rows: list[dict[str, str | float | None]] = []
-    measured: list[dict[str, str | float | None]] = []
-    for plan in plans:
-        field = plan.field
-        if not plan.crops:
-            steps.done_one()
-            continue
-        image = read_image(field.path)
-        fingerprint = image_fingerprint(image)
-        of_field = {"field_id": field.field_id, "patient_id": field.patient_id, "center": field.center}
-        measured.append(of_field | _finite(measure_field(image, plan.um_per_px)))
-        window = slice(len(rows), len(rows) + len(plan.crops))
-        contours = [item.contour_xy for item in plan.crops]
-        crops[window], masks[window] = cut_crops(image, contours, plan.um_per_px, stored)
-        rows += [
-            {
-                "cell_id": f"{field.field_id}#{item.shape_index}/{item.source}",
-                **of_field,
-                "diagnosis": diagnosis_of[field.patient_id],
-                "image_sha256": field.sha256,
-                "image_dhash": fingerprint,
-                "source": item.source,
-                "expert_code": item.expert_code,
-                "match_iou": item.match_iou,
-                "cut": item.cut,
-                "um_per_px": plan.um_per_px,
-                **_morphology(image, item.contour_xy, plan.um_per_px, spec),
-            }
-            for item in plan.crops
-        ]
-        steps.done_one()
-    crops.flush()
-    masks.flush()
-    return pl.DataFrame(rows, schema=CELLS_SCHEMA), pl.DataFrame(measured, schema=FIELDS_SCHEMA)
-
-
-def _morphology(
-    image: ImageArray, contour_xy: ContourArray, um_per_px: float, spec: CropSpec
-) -> dict[str, float | None]:
-    """Measure one cell on the crop that the network sees, as prediction does; None where not measurable.
-
-    The stored crop has a margin, and with it another background and another rounding of its side to whole pixels.
-    """
-    crop = cut_crop(image, contour_xy, um_per_px, spec)
-    values = {
-        "area_um2": geometry.area(contour_xy) * um_per_px**2,
-        "circularity": geometry.circularity(contour_xy),
-        **measure(crop, contour_xy, um_per_px, spec.um_per_px),
+def _missed_row(field: Field, item: Annotation) -> dict[str, str | int | bool]:
+    return {
+        "field_id": field.field_id,
+        "shape_index": item.shape_index,
+        "expert_code": item.code,
+        "cut": _is_cut(item, field),
     }
-    return _finite(values)
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def _missed_table(plans: Sequence[_FieldPlan]) -> pl.DataFrame:
-    rows = [
-        {
-            "field_id": plan.field.field_id,
-            "shape_index": item.shape_index,
-            "expert_code": item.code,
-            "cut": _is_cut(item, plan.field),
+class _GrowingArray:
+    """A .npy file of rows that are added one field after the other; its header says how many when it is closed.
+
+    Plain writes: a full disk is an error in a sentence, where a memory map ends the process.
+    """
+
+    def __init__(self, path: Path, dtype: type[np.generic], row_shape: tuple[int, ...]) -> None:
+        self._file = path.open("wb")
+        self._dtype, self._row_shape, self._n = np.dtype(dtype), row_shape, 0
+        self._write_header()
+
+    def append(self, rows: NDArray[np.generic]) -> None:
+        """Add rows (n, *row_shape)."""
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
+        self._n += len(rows)
+
+    def _write_header(self) -> None:
+        """Write the header; numpy leaves room in it for a first axis that grows."""
+        self._file.seek(0)
+        described = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._n, *self._row_shape),
         }
-        for plan in plans
-        for item in plan.missed
-    ]
-    return pl.DataFrame(rows, schema=MISSED_SCHEMA)
+        np.lib.format.write_array_header_1_0(self._file, described)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write_header()
+        self._file.close()
 
 
 def _write_summary(
@@ -344,27 +369,3 @@ def _write_summary(
         },
     }
     (out / SUMMARY_NAME).write_text(json.dumps(summary, indent=2), encoding="utf-8")
-
-
-class _Steps:
-    """Counts the steps of both passes for the progress callback."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def done_one(self) -> None:
-        """Report one more step."""
-        self._done += 1
-        if self._progress:
-            self._progress(self._done, self._total)
-
-
-def _scale_of(field: Field, um_per_px: float | None) -> float:
-    scale = field.um_per_px or um_per_px
-    if scale is None:
-        message = (
-            f"{field.path}: found no scale, expected micrometres per pixel from patients.csv; add a um_per_px column "
-            "or set --um-per-px"
-        )
-        raise ScaleError(message)
-    return scale

@@ -110,6 +110,115 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class InputImage:
+    """One image to be predicted; ``um_per_px`` is what patients.csv says, None where it says nothing.
+
+    Of a slide it is one ``region``: then ``um_per_px`` is the slide's, and ``sha256`` the hash of its file.
+    ``problem`` says why nothing can be read of it.
+    """
+
+    field_id: str
+    patient_id: str
+    path: Path
+    um_per_px: float | None
+    region: Region | None = None
+    sha256: str = ""
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldImage:
+    """A field's pixels, as large as the networks need them.
+
+    ``pixels`` is RGB uint8 (h, w, 3), of which ``reduce`` x ``reduce`` pixels of the file make one. ``um_per_px``,
+    ``width_px`` and ``height_px`` are the file's, or the region's of a slide; ``sha256`` is the hash of the file.
+    """
+
+    pixels: ImageArray
+    um_per_px: float
+    width_px: int
+    height_px: int
+    sha256: str
+    reduce: int = 1
+    region: Region | None = None
+
+    @property
+    def pixels_um_per_px(self) -> float:
+        """Scale of ``pixels``."""
+        return self.um_per_px * self.reduce
+
+    def to_file(self, contour_xy: ContourArray) -> ContourArray:
+        """Move a contour (n, 2) from ``pixels`` to the pixels of the file, and into its bounds."""
+        if self.reduce == 1:
+            return contour_xy
+        inside = (contour_xy + 0.5) * self.reduce - 0.5
+        return np.clip(inside, -0.5, [self.width_px - 0.5, self.height_px - 0.5])
+
+    def from_file(self, contour_xy: ContourArray) -> ContourArray:
+        """Move a contour (n, 2) from the pixels of the file to ``pixels``."""
+        return contour_xy if self.reduce == 1 else (contour_xy + 0.5) / self.reduce - 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the classifier says of one cell: probabilities (0-1), and the call that some raw code has.
+
+    ``p_category`` is in the vocabulary's order of categories. ``contradiction``: the heads, each alone, name what no
+    code has. ``member_spread`` is the standard deviation of p_cblc over the members, None with a single one.
+    """
+
+    p_cblc: float
+    p_countable: float
+    p_category: tuple[float, ...]
+    category: str
+    is_cblc: bool
+    is_countable: bool
+    contradiction: bool
+    member_spread: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCell:
+    """One contour of a field, in pixels of its file (of the region, for a slide), judged, measured and called.
+
+    ``reject_reason`` is None for a kept cell; only those have a ``call`` and ``morphology`` (NaN where a measure is
+    not possible, empty where nothing was measured). ``n_parts`` is how many parts the mask had.
+    """
+
+    contour_xy: ContourArray
+    score: float
+    area_um2: float
+    circularity: float
+    reject_reason: str | None
+    n_parts: int = 1
+    morphology: Mapping[str, float] = field(default_factory=dict)
+    call: Call | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundField:
+    """One field with everything found in it, or with the ``error`` that kept it from being read.
+
+    ``measures`` are those of ``cells.field_measures`` (NaN where not measurable); size and scale are the file's, None
+    where nothing was read.
+    """
+
+    source: InputImage
+    sha256: str
+    um_per_px: float | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    cells: tuple[FoundCell, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def n_kept(self) -> int:
+        """How many contours are kept cells."""
+        return sum(cell.reject_reason is None for cell in self.cells)
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One predicted cell in image pixels: contour, box and the segmenter's score (0-1).
 

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from marrowscope.cohort.images import examine_image, metadata_scale
+from marrowscope.cohort.images import examine_image
+from marrowscope.imaging.scale import metadata_scale
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from marrowscope.patient.assess import assess_parts, assess_patients
+from marrowscope.patient.assess import PatientAssessor, assess_patients
 from marrowscope.patient.quantify.estimate import count_fields
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
@@ -98,4 +98,7 @@ def test_tables_in_parts_give_what_whole_tables_give() -> None:
     for size in (1, 2, 7, 100):
         pieces = [fields[first : first + size] for first in range(0, fields.height, size)]
         parts = [(piece, cells.filter(pl.col("field_id").is_in(piece["field_id"].to_list()))) for piece in pieces]
-        assert assess_parts(patients, parts, VOCABULARY).equals(whole), size
+        assessor = PatientAssessor(patients, VOCABULARY)
+        for part in parts:
+            assessor.add(*part)
+        assert assessor.finish().equals(whole), size

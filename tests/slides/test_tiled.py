@@ -12,6 +12,7 @@ from marrowscope import geometry
 from marrowscope.bundle import load_bundle
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.slides import SeamMemory, SlideConfig, own_cells, plan_regions, to_slide
+from marrowscope.slides.seams import SEAM_UM
 from marrowscope.studies.demo import demonstration_bundle
 from tests.slides.pyramids import scanner, smear
 
@@ -29,12 +30,12 @@ def segmenter() -> Segmenter:
 
 def detect_by_regions(segmenter: Segmenter, image: ImageArray, config: SlideConfig) -> list[ContourArray]:
     found: list[ContourArray] = []
-    memory = SeamMemory(config, UM_PER_PX)
+    memory = SeamMemory(UM_PER_PX)
     for region in plan_regions(image.shape[1], image.shape[0], UM_PER_PX, config):
         rows = slice(region.y_px, region.y_px + region.height_px)
         columns = slice(region.x_px, region.x_px + region.width_px)
         seen = segmenter.detect(np.ascontiguousarray(image[rows, columns]), UM_PER_PX)
-        owned = [to_slide(seen[place].contour_xy, region) for place in own_cells(seen, region, memory.tolerance_px)]
+        owned = [to_slide(seen[place].contour_xy, region) for place in own_cells(seen, region, SEAM_UM / UM_PER_PX)]
         found += [owned[place] for place in memory.take(owned, region)]
     return found
 

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marrowscope.records import Call
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
+    from marrowscope.records import FloatArray
     from marrowscope.vocabulary import Vocabulary
 
 _SMALLEST_P = 1e-12
@@ -29,6 +34,35 @@ class Calls:
     is_cblc: NDArray[np.bool_]
     is_countable: NDArray[np.bool_]
     contradiction: NDArray[np.bool_]
+
+
+def call_cells(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary) -> list[Call]:
+    """Give the calls of the first ``n_cells`` crops of a batch from what each member's network gave for it.
+
+    A member's outputs are ``p_cblc`` (n, 2), ``p_countable`` (n, 2) and ``p_category`` (n, 16); the ensemble is their
+    mean.
+    """
+    p_cblc, p_countable, p_category = (
+        np.asarray(np.mean([member[name][:n_cells] for member in members], axis=0), dtype=np.float64)
+        for name in ("p_cblc", "p_countable", "p_category")
+    )
+    spread = [None] * n_cells
+    if len(members) > 1:
+        spread = np.std([member["p_cblc"][:n_cells, 1] for member in members], axis=0).tolist()
+    calls = decode_calls(p_category, p_cblc[:, 1], p_countable[:, 1], vocabulary)
+    return [
+        Call(
+            p_cblc=float(p_cblc[index, 1]),
+            p_countable=float(p_countable[index, 1]),
+            p_category=tuple(p_category[index].tolist()),
+            category=vocabulary.categories[calls.category_index[index]],
+            is_cblc=bool(calls.is_cblc[index]),
+            is_countable=bool(calls.is_countable[index]),
+            contradiction=bool(calls.contradiction[index]),
+            member_spread=spread[index],
+        )
+        for index in range(n_cells)
+    ]
 
 
 def decode_calls(

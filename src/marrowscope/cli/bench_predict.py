@@ -64,7 +64,7 @@ def predict(
     from marrowscope.cohort.inputs import collect_inputs
     from marrowscope.config import validate_config
     from marrowscope.errors import ConfigError
-    from marrowscope.streaming.worker import PredictConfig
+    from marrowscope.streaming.config import PredictConfig
     from marrowscope.studies.demo import demonstration_bundle
     from marrowscope.studies.prediction_speed import measure_growth, measure_speed, resized_bundle
 
@@ -132,15 +132,15 @@ def _simulated(folder: Path, n_fields: int) -> Path:
 
 def _link_images(inputs: list[Path], folder: Path, n: int, um_per_px: float | None) -> float:
     """Link the first ``n`` images into one patient's folder; gives their scale. Raises ScaleError without one."""
-    from marrowscope.cohort.images import metadata_scale
     from marrowscope.cohort.inputs import collect_inputs
-    from marrowscope.streaming.photograph import scale_of
+    from marrowscope.imaging.scale import choose_scale, metadata_scale
 
     folder.mkdir()
     images = collect_inputs(inputs).images[:n]
     for index, image in enumerate(images):
         (folder / f"{index:05}{image.path.suffix}").symlink_to(image.path.resolve())
-    return scale_of(images[0], metadata_scale(images[0].path.read_bytes()), um_per_px)
+    image = images[0]
+    return choose_scale(image.path, metadata_scale(image.path.read_bytes()), image.um_per_px, um_per_px)
 
 
 def _long_side(path: Path) -> int:

@@ -18,29 +18,10 @@ from marrowscope.cohort.companions import drop_companions
 from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_image_path, is_slide_path
-from marrowscope.records import UNKNOWN, Fault, Patient
+from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-
-    from marrowscope.records import Region
-
-
-@dataclass(frozen=True, slots=True)
-class InputImage:
-    """One image to be predicted; ``um_per_px`` is what patients.csv says, None where it says nothing.
-
-    Of a slide it is one ``region``: then ``um_per_px`` is the slide's, and ``sha256`` the hash of its file.
-    ``problem`` says why nothing can be read of it.
-    """
-
-    field_id: str
-    patient_id: str
-    path: Path
-    um_per_px: float | None
-    region: Region | None = None
-    sha256: str = ""
-    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

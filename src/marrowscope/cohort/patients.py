@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.tally import Tally
 from marrowscope.errors import CohortError
+from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
 from marrowscope.records import UNKNOWN, Fault, Patient
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ PATIENTS_NAME = "patients.csv"
 REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
 OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
 SPECIMENS = ("marrow", "blood")
-PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_reference_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from marrowscope.patient.quantify.quantification import Quantification
     from marrowscope.records import Patient
@@ -61,38 +61,55 @@ def assess_patients(
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
 
 
-def assess_parts(
-    patients: Sequence[Patient],
-    parts: Iterable[tuple[pl.DataFrame, pl.DataFrame]],
-    vocabulary: Vocabulary,
-    *,
-    quantification: Quantification | None = None,
-    flag_rules: FlagRules | None = None,
-) -> pl.DataFrame:
-    """Give the patients table as ``assess_patients`` does, from (fields, cells) tables that come in parts.
+class PatientAssessor:
+    """Assesses patients one by one, as the tables of a run come in parts.
 
     The images of a patient stand together, as ``collect_inputs`` lists them: no more is held than the cells of one
     part and of the patient who is not complete yet.
     """
-    left = {patient.patient_id: patient for patient in patients}
-    tables: list[pl.DataFrame] = []
-    fields, cells = empty_table("fields"), empty_table("cells")
 
-    def assess(patient_ids: Sequence[str]) -> None:
-        complete = [left.pop(patient_id) for patient_id in patient_ids]
-        tables.append(
-            assess_patients(complete, fields, cells, vocabulary, quantification=quantification, flag_rules=flag_rules)
-        )
+    def __init__(
+        self,
+        patients: Sequence[Patient],
+        vocabulary: Vocabulary,
+        *,
+        quantification: Quantification | None = None,
+        flag_rules: FlagRules | None = None,
+    ) -> None:
+        self._patients = {patient.patient_id: patient for patient in patients}
+        self._left = dict(self._patients)
+        self._vocabulary, self._quantification, self._flag_rules = vocabulary, quantification, flag_rules
+        self._fields, self._cells = empty_table("fields"), empty_table("cells")
+        self._assessed: list[pl.DataFrame] = []
 
-    for new_fields, new_cells in parts:
-        fields, cells = pl.concat([fields, new_fields]), pl.concat([cells, new_cells])
-        *complete, unfinished = fields["patient_id"].unique(maintain_order=True)
+    def add(self, fields: pl.DataFrame, cells: pl.DataFrame) -> None:
+        """Take the next part; every patient but the last one in it is complete and assessed."""
+        self._fields, self._cells = pl.concat([self._fields, fields]), pl.concat([self._cells, cells])
+        *complete, unfinished = self._fields["patient_id"].unique(maintain_order=True)
         if complete:
-            assess(complete)
-            fields, cells = (table.filter(pl.col("patient_id") == unfinished) for table in (fields, cells))
-    assess(list(left))  # the last, and those without an image
-    rank = {patient.patient_id: index for index, patient in enumerate(patients)}
-    return pl.concat(tables).sort(pl.col("patient_id").replace_strict(rank, return_dtype=pl.Int64))
+            self._assess(complete)
+            of_unfinished = pl.col("patient_id") == unfinished
+            self._fields, self._cells = self._fields.filter(of_unfinished), self._cells.filter(of_unfinished)
+
+    def finish(self) -> pl.DataFrame:
+        """Assess the last patient and those without an image; gives the patients table in the order of the input."""
+        self._assess(list(self._left))
+        rank = {patient_id: index for index, patient_id in enumerate(self._patients)}
+        order = pl.col("patient_id").replace_strict(rank, return_dtype=pl.Int64())
+        return pl.concat(self._assessed).sort(order)
+
+    def _assess(self, patient_ids: Sequence[str]) -> None:
+        patients = [self._left.pop(patient_id) for patient_id in patient_ids]
+        self._assessed.append(
+            assess_patients(
+                patients,
+                self._fields,
+                self._cells,
+                self._vocabulary,
+                quantification=self._quantification,
+                flag_rules=self._flag_rules,
+            )
+        )
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:

@@ -27,14 +27,6 @@ class SlideConfig(StageConfig):
         description="regions are read from multiples of this on: the segmenter's stride, 32 px of 0.3 um, so that its "
         "network meets a cell in every region at the same place of its grid",
     )
-    seam_um: float = Field(
-        default=3.0,
-        ge=0,
-        description="a cell whose centre lies this far outside is still given, and found twice rather than never",
-    )
-    seam_iou: float = Field(
-        default=0.5, gt=0, le=1, description="contours of two regions that overlap this much are one cell"
-    )
     overview_um_per_px: float = Field(default=4.0, gt=0, description="scale of the low-resolution pass: half a nucleus")
     clear_od: float = Field(default=0.08, gt=0, description="below this mean density a pixel shows the empty slide")
     nucleus_od: float = Field(default=0.2, gt=0, description="above this purple density a pixel shows a nucleus")

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.records import ContourArray, Detection, Region
-    from marrowscope.slides.config import SlideConfig
 
+SEAM_UM = 3.0
+"""A cell whose centre lies this far outside a region's core is still given, and found twice rather than never."""
+SEAM_IOU = 0.5
+"""Contours of two regions that overlap this much are one cell."""
 _BIN_PX = 1024
 """Remembered cells are looked up by squares of this side: a slide read whole has hundreds of thousands."""
 
@@ -33,16 +36,15 @@ _BIN_PX = 1024
 class SeamMemory:
     """The cells near the borders of a slide's regions: which cells of the next region are new."""
 
-    def __init__(self, config: SlideConfig, um_per_px: float) -> None:
-        self.tolerance_px = config.seam_um / um_per_px
-        self._min_iou = config.seam_iou
+    def __init__(self, um_per_px: float) -> None:
+        self._tolerance_px = SEAM_UM / um_per_px
         self._bins: defaultdict[tuple[int, int], list[ContourArray]] = defaultdict(list)
 
     def take(self, contours: Sequence[ContourArray], region: Region) -> list[int]:
         """Give the positions of the ``contours`` (slide pixels) that no earlier region gave, and remember them."""
-        new = drop_duplicates(contours, self._near(region), self._min_iou)
+        new = drop_duplicates(contours, self._near(region))
         kept = [contours[index] for index in new]
-        for index in near_seam(kept, region, self.tolerance_px):
+        for index in near_seam(kept, region, self._tolerance_px):
             self._bins[_bin(*geometry.centroid(kept[index]))].append(kept[index])
         return new
 
@@ -85,7 +87,7 @@ def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: fl
 
 
 def drop_duplicates(
-    contours: Sequence[ContourArray], earlier: Sequence[ContourArray], min_iou: float = 0.5
+    contours: Sequence[ContourArray], earlier: Sequence[ContourArray], min_iou: float = SEAM_IOU
 ) -> list[int]:
     """Give the positions of the ``contours`` that no earlier region has given; both in slide pixels.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.errors import DependencyError, ImageError
+from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
 from marrowscope.slides.large_image import shrink
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ImageArray, Region
 
-_PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 """A TIFF written by no microscope says 72 dots per inch, which is 353 um per px."""
 _STRIP_PX = 16_000_000
 """Pixels of the overview's level that are held at once: 64 MB."""
@@ -147,7 +147,7 @@ def _scale(properties: dict[str, str]) -> float | None:
     except (KeyError, ValueError):
         return None
     scale = math.sqrt(across * down) if across > 0 and down > 0 else math.nan
-    low, high = _PLAUSIBLE_UM_PER_PX
+    low, high = PLAUSIBLE_UM_PER_PX
     return scale if low <= scale <= high else None
 
 

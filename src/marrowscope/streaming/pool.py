@@ -1,8 +1,8 @@
-"""The engine in several processes: for runs long enough that opening the networks in each of them pays.
+"""Workers in several processes: for runs long enough that opening the networks in each of them pays.
 
 Threads share one interpreter, which runs Python code of one of them at a time: on two cores that costs a third of the
-speed, and on many cores it is the limit. Here every process has an engine with one thread and takes a few images at
-once; rows come back in the order of the images and are the same as from threads.
+speed, and on many cores it is the limit. Here every process has a worker with one thread and takes a few fields at
+once; they come back in their order and are the same as from threads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from marrowscope.errors import MarrowscopeError, RunError
 from marrowscope.machine import available_cores
 from marrowscope.slides import SlideCache
 from marrowscope.streaming.clock import StageClock
-from marrowscope.streaming.worker import CellEngine, PredictConfig
+from marrowscope.streaming.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.bundle import Bundle, BundleSpec
-    from marrowscope.cohort.inputs import InputImage
-    from marrowscope.streaming.rows import FieldRows
+    from marrowscope.records import FoundField, InputImage
+    from marrowscope.streaming.config import PredictConfig
 
-_IMAGES_AT_ONCE = 8
+_FIELDS_AT_ONCE = 8
 """Enough that the crops left over, which fill no whole batch, are a few in a hundred; few enough that no process waits
 long for another at the end of a run."""
 _TASKS_A_PROCESS = 2
@@ -45,33 +45,33 @@ _IMAGES_A_PROCESS = 150
 PROCESSOR = "processor"
 """Stage of the clock that holds the processor time of the pool's processes."""
 
-_engine: CellEngine | MarrowscopeError
+_worker: Worker | MarrowscopeError
 _T = TypeVar("_T")
 
 
 @contextmanager
-def open_engine(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterator[CellEngine | EnginePool]:
-    """Open the engine that ``config`` asks for, or where it leaves it open, the faster one; it is closed behind.
+def open_worker(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterator[Worker | WorkerPool]:
+    """Open the worker or the pool that ``config`` asks for, else the faster one; it is closed behind.
 
     ``n_images`` is the number of images that processes may share: 0 for slides, whose regions follow from one another.
     """
     n_cores = config.threads or available_cores()
     n_processes = config.processes or min(n_cores, n_images // _IMAGES_A_PROCESS)
     if n_images == 0 or n_processes <= 1:
-        yield CellEngine(bundle, config)
+        yield Worker(bundle, config)
         return
-    pool = EnginePool(bundle, config, n_processes)
+    pool = WorkerPool(bundle, config, n_processes)
     try:
         yield pool
     finally:
         pool.close()
 
 
-class EnginePool:
-    """Several processes with an engine each; the same face as ``CellEngine``. ``open_engine`` closes it."""
+class WorkerPool:
+    """Several processes with a worker each; the same face as ``Worker``. ``open_worker`` closes it."""
 
     def __init__(self, bundle: Bundle, config: PredictConfig, n_processes: int) -> None:
-        self.n_workers = n_processes
+        self.n_threads = n_processes
         self.bundle_sha256 = bundle.spec_sha256
         self.clock = StageClock()
         self.slides = SlideCache()  # stays empty: slides are not for several processes
@@ -83,33 +83,32 @@ class EnginePool:
             initializer=_open,
             initargs=(bundle.folder, bundle.spec, alone),
         )
-        self.flag_rules = CellEngine.read_flag_rules(bundle)
         try:
             self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
         except BaseException:
             self.close()
             raise
 
-    def run(self, images: Iterable[InputImage]) -> Iterator[FieldRows]:
-        """Predict ``images``; gives the rows of each, in order, as soon as they are complete.
+    def find(self, fields: Iterable[InputImage]) -> Iterator[FoundField]:
+        """Find and classify the cells of ``fields``; gives each field, in order, as soon as it is complete.
 
         Raises RunError where a process was ended from outside.
         """
-        source = iter(images)
-        tasks: deque[Future[tuple[list[FieldRows], dict[str, float]]]] = deque()
+        source = iter(fields)
+        tasks: deque[Future[tuple[list[FoundField], dict[str, float]]]] = deque()
 
         def submit_next() -> None:
-            if few := list(islice(source, _IMAGES_AT_ONCE)):
-                tasks.append(self._pool.submit(_predict, few))
+            if few := list(islice(source, _FIELDS_AT_ONCE)):
+                tasks.append(self._pool.submit(_find, few))
 
         try:
-            for _ in range(_TASKS_A_PROCESS * self.n_workers):
+            for _ in range(_TASKS_A_PROCESS * self.n_threads):
                 submit_next()
             while tasks:
-                rows, seconds = self._result(tasks.popleft())
+                found, seconds = self._result(tasks.popleft())
                 submit_next()
                 self.clock.add(seconds)
-                yield from rows
+                yield from found
         finally:
             for task in tasks:
                 task.cancel()
@@ -131,18 +130,18 @@ class EnginePool:
 
 
 def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
-    """Open the engine of this process, once; an interrupt from the keyboard is left to the process that asked.
+    """Open the worker of this process, once; an interrupt from the keyboard is left to the process that asked.
 
     The hashes of the bundle's files were checked when it was loaded, a moment ago. What cannot be opened is kept for
     ``_describe``: an initializer that raises says nothing to the process that asked.
     """
-    global _engine  # noqa: PLW0603 - a process of the pool has one engine
+    global _worker  # noqa: PLW0603 - a process of the pool has one worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _engine = CellEngine(replace(load_bundle(folder, verify=False), spec=spec), config)
+        _worker = Worker(replace(load_bundle(folder, verify=False), spec=spec), config)
     except MarrowscopeError as error:
-        _engine = error
+        _worker = error
 
 
 def _end_with_parent() -> None:
@@ -152,20 +151,20 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _opened() -> CellEngine:
-    if isinstance(_engine, MarrowscopeError):
-        raise _engine
-    return _engine
+def _opened() -> Worker:
+    if isinstance(_worker, MarrowscopeError):
+        raise _worker
+    return _worker
 
 
 def _describe() -> tuple[str, str, str]:
-    engine = _opened()
-    return engine.backend, engine.device, engine.precision
+    worker = _opened()
+    return worker.backend, worker.device, worker.precision
 
 
-def _predict(images: list[InputImage]) -> tuple[list[FieldRows], dict[str, float]]:
-    engine = _opened()
-    engine.clock.reset()
+def _find(fields: list[InputImage]) -> tuple[list[FoundField], dict[str, float]]:
+    worker = _opened()
+    worker.clock.reset()
     started = time.process_time()
-    rows = list(engine.run(images))
-    return rows, engine.clock.seconds() | {PROCESSOR: time.process_time() - started}
+    found = list(worker.find(fields))
+    return found, worker.clock.seconds() | {PROCESSOR: time.process_time() - started}

@@ -14,6 +14,7 @@ import subprocess  # runs whose memory is their own, and the pipeline we are com
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,20 +24,21 @@ import numpy as np
 
 from marrowscope.cells.match import match_contours
 from marrowscope.cohort.inputs import collect_inputs
-from marrowscope.errors import InputError
+from marrowscope.errors import ImageError, InputError
 from marrowscope.predict import predict
-from marrowscope.streaming.pool import PROCESSOR, EnginePool, open_engine
-from marrowscope.streaming.worker import CellEngine, PredictConfig
+from marrowscope.segment.letterbox import letterbox
+from marrowscope.streaming.pool import PROCESSOR, WorkerPool, open_worker
+from marrowscope.streaming.worker import Worker
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     import polars as pl
 
     from marrowscope.bundle import Bundle
-    from marrowscope.records import ContourArray
+    from marrowscope.records import ContourArray, InputImage
+    from marrowscope.streaming.config import PredictConfig
 
 _WARM_UP = 16
 
@@ -154,24 +156,24 @@ def measure_speed(
     ``seconds`` and writes its contours by image path.
     """
     inputs = collect_inputs(paths)
-    alone = CellEngine(bundle, config)  # whose networks are run by themselves
-    shapes = alone.shapes(inputs.images)
+    alone = Worker(bundle, config)  # whose networks are run by themselves
+    shapes = input_shapes(alone, inputs.images)
     measured: list[Round] = []
     with (
         tempfile.TemporaryDirectory(prefix="marrowscope-bench-") as scratch,
-        open_engine(bundle, config, len(inputs.images)) as engine,
+        open_worker(bundle, config, len(inputs.images)) as worker,
     ):
-        for images in (inputs.images[:_WARM_UP], inputs.images[: _WARM_UP * engine.n_workers]):
-            for _ in engine.run(images):
+        for images in (inputs.images[:_WARM_UP], inputs.images[: _WARM_UP * worker.n_threads]):
+            for _ in worker.find(images):
                 pass
         networks_alone(alone, shapes, len(alone.blank_batch()))
         run, contours_file = Path(scratch) / "run", Path(scratch) / "contours.json"
         for number in range(1, rounds + 1):
-            engine.clock.reset()
+            worker.clock.reset()
             started = time.perf_counter(), time.process_time()
-            prediction = predict(paths, bundle, run, config=config, overwrite=True, engine=engine)
+            prediction = predict(paths, bundle, run, config=config, overwrite=True, worker=worker)
             whole = _since(*started)
-            stages = engine.clock.seconds()
+            stages = worker.clock.seconds()
             whole = replace(whole, cpu_s=whole.cpu_s + stages.pop(PROCESSOR, 0.0))
             networks = networks_alone(alone, shapes, prediction.manifest.counts.cells)
             other_s = _run_other(other, contours_file) if other else None
@@ -183,11 +185,11 @@ def measure_speed(
             theirs = json.loads(contours_file.read_text(encoding="utf-8"))
             agreement = agree(_contours_by_path(prediction.cells, prediction.fields), theirs)
     setting = {
-        "backend": engine.backend,
-        "device": engine.device,
-        "precision": engine.precision,
-        "workers": engine.n_workers,
-        "processes": isinstance(engine, EnginePool),
+        "backend": worker.backend,
+        "device": worker.device,
+        "precision": worker.precision,
+        "workers": worker.n_threads,
+        "processes": isinstance(worker, WorkerPool),
         "morphology": config.morphology,
         "segmenter_um_per_px": bundle.spec.um_per_px,
         "crop_px": bundle.spec.crop.get("size_px"),
@@ -198,19 +200,31 @@ def measure_speed(
     )
 
 
-def networks_alone(engine: CellEngine, shapes: Counter[tuple[int, ...]], n_cells: int) -> Took:
+def input_shapes(worker: Worker, images: Iterable[InputImage]) -> Counter[tuple[int, ...]]:
+    """Count the shapes (1, h, w, 3) in which the segmenter sees ``images``, without those that cannot be read."""
+    found: Counter[tuple[int, ...]] = Counter()
+    for item in images:
+        try:
+            field = worker.read(item)
+        except ImageError:
+            continue
+        found[letterbox(field.pixels, field.pixels_um_per_px, worker.finder.segmenter.config)[0].shape] += 1
+    return found
+
+
+def networks_alone(worker: Worker, shapes: Counter[tuple[int, ...]], n_cells: int) -> Took:
     """Run the networks as often as a prediction does, in turn as it does, from as many threads, and nothing else."""
     images = {shape: np.full(shape, 128, dtype=np.uint8) for shape in shapes}
-    crops = engine.blank_batch()
+    crops = worker.blank_batch()
     canvases = list(shapes.elements())
     n_batches = -(-n_cells // len(crops))
-    with ThreadPoolExecutor(engine.n_workers) as pool:
+    with ThreadPoolExecutor(worker.n_threads) as pool:
         started = time.perf_counter(), time.process_time()
         running: list[Future[Any]] = []
         for index, shape in enumerate(canvases, start=1):
-            running.append(pool.submit(engine.run_segmenter, images[shape]))
+            running.append(pool.submit(worker.finder.segmenter.run, images[shape]))
             n_due = n_batches * index // len(canvases) - n_batches * (index - 1) // len(canvases)
-            running += [pool.submit(engine.run_classifiers, crops) for _ in range(n_due)]
+            running += [pool.submit(worker.run_classifiers, crops) for _ in range(n_due)]
         for done in running:
             done.result()
         return _since(*started)

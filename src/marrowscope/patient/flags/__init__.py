@@ -1,6 +1,13 @@
 """Quality flags: what deserves a warning in a field and a patient, and how far a stain is from that of training."""
 
-from marrowscope.patient.flags.rules import FIELD_FLAGS, PATIENT_FLAGS, FlagRules, field_flags, patient_flags
+from marrowscope.patient.flags.rules import (
+    FIELD_FLAGS,
+    PATIENT_FLAGS,
+    FlagRules,
+    field_flags,
+    judge_field,
+    patient_flags,
+)
 from marrowscope.patient.flags.stain import TRAINING_FIELDS_NAME, StainReference, fit_stain_reference, stain_distance
 
 __all__ = [
@@ -11,6 +18,7 @@ __all__ = [
     "StainReference",
     "field_flags",
     "fit_stain_reference",
+    "judge_field",
     "patient_flags",
     "stain_distance",
 ]

@@ -6,15 +6,20 @@ bundle, so that a run's flags are those its bundle was made with. A measure that
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+from marrowscope.patient.flags.stain import stain_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from marrowscope.patient.flags.stain import StainReference
+    from marrowscope.records import FoundField
 
 FIELD_FLAGS = ("blurred", "exposure", "stain_far")
 PATIENT_FLAGS = (
@@ -73,6 +78,14 @@ def field_flags(measures: Mapping[str, Any], rules: FlagRules) -> list[str]:
         "stain_far": has_cells and _above(measures.get("stain_distance"), rules.max_stain_distance),
     }
     return [name for name in FIELD_FLAGS if raised[name]]
+
+
+def judge_field(found: FoundField, stain: StainReference | None, rules: FlagRules) -> tuple[float, list[str]]:
+    """Give a field's distance from the stain of training (NaN where unknown), and the flags it raises."""
+    distance = stain_distance(found.measures, stain)
+    known = {name: None if math.isnan(value) else value for name, value in found.measures.items()}
+    known |= {"stain_distance": None if math.isnan(distance) else distance}
+    return distance, field_flags(known | {"n_cells": found.n_kept}, rules)
 
 
 def patient_flags(

@@ -24,7 +24,8 @@ from marrowscope.fit import fit_classifier
 from marrowscope.prepare import prepare_crops
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import simulate_cohort
-from marrowscope.streaming.worker import CellEngine, PredictConfig
+from marrowscope.streaming.config import PredictConfig
+from marrowscope.streaming.worker import Worker
 from marrowscope.studies.reproduce.plan import Machine, Rates
 from marrowscope.train.segmenter_data import labelled_fields
 from marrowscope.train.segmenter_fit import train_segmenter
@@ -66,10 +67,10 @@ def measure_rates(preset: Preset, machine: Machine) -> Rates:
             )
             prepare_s = (time.perf_counter() - started) / n_fields
         images = collect_inputs([folder / "cohort"]).images
-        engine = CellEngine(bundle, PredictConfig())
+        worker = Worker(bundle, PredictConfig())
         for _ in range(2):
             started = time.perf_counter()
-            for _ in engine.run(images):
+            for _ in worker.find(images):
                 pass
             predict_s = (time.perf_counter() - started) / n_fields
         rates = Rates(

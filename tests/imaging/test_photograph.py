@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from marrowscope.cohort.inputs import InputImage
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.imaging import write_image
-from marrowscope.slides import SlideCache
-from marrowscope.streaming.photograph import ReadField, read_field
+from marrowscope.imaging.photograph import decode_photograph, read_file
+from marrowscope.records import FieldImage
 
 
 def disc(path: Path) -> None:
@@ -19,9 +18,8 @@ def disc(path: Path) -> None:
     write_image(path, np.repeat(image[..., None], 3, axis=2), quality=98)
 
 
-def read(path: Path, coarsest_um_per_px: float, um_per_px: float | None = 0.05) -> ReadField:
-    item = InputImage("P/a", "P", path, um_per_px)
-    return read_field(item, SlideCache(), um_per_px=None, coarsest_um_per_px=coarsest_um_per_px)
+def read(path: Path, coarsest_um_per_px: float, um_per_px: float | None = 0.05) -> FieldImage:
+    return decode_photograph(read_file(path), path, stated_um_per_px=um_per_px, coarsest_um_per_px=coarsest_um_per_px)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +30,7 @@ def test_pixels_stay_no_wider_than_asked(tmp_path: Path, coarsest: float, reduce
     found = read(tmp_path / "a.jpg", coarsest)
     assert found.reduce == reduce
     assert (found.width_px, found.height_px) == (203, 151)
-    assert not isinstance(found.image, ImageError)
-    assert found.image.shape == (-(-151 // reduce), -(-203 // reduce), 3)
+    assert found.pixels.shape == (-(-151 // reduce), -(-203 // reduce), 3)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -44,9 +41,9 @@ def test_a_contour_of_the_reduced_picture_lies_where_the_file_has_it(
     path = tmp_path / f"a{suffix}"
     disc(path)
     found = read(path, coarsest)
-    assert not isinstance(found.image, ImageError)
-    (outline, *_), _ = cv2.findContours(255 - found.image[..., 0] & 128, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    (outline, *_), _ = cv2.findContours(255 - found.pixels[..., 0] & 128, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     contour = found.to_file(outline[:, 0].astype(np.float64))
+    np.testing.assert_allclose(found.from_file(contour), outline[:, 0], atol=1e-12)
     np.testing.assert_allclose((contour.min(axis=0) + contour.max(axis=0)) / 2, [120.0, 70.5], atol=0.51 * found.reduce)
 
 
@@ -62,7 +59,7 @@ def test_a_file_without_scale_is_refused_and_one_without_a_picture_is_an_error(t
     with pytest.raises(ScaleError, match="found no scale"):
         read(tmp_path / "a.jpg", 0.1, um_per_px=None)
     (tmp_path / "b.jpg").write_bytes(b"")
-    broken = read(tmp_path / "b.jpg", 0.1)
-    assert isinstance(broken.image, ImageError)
-    assert (broken.width_px, broken.um_per_px) == (None, None)
-    assert isinstance(read(tmp_path / "none.jpg", 0.1).image, ImageError)
+    with pytest.raises(ImageError, match=r"b\.jpg: found an empty file"):
+        read(tmp_path / "b.jpg", 0.1)
+    with pytest.raises(ImageError, match=r"none\.jpg: cannot be read \(No such file or directory\)"):
+        read(tmp_path / "none.jpg", 0.1)

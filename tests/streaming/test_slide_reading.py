@@ -17,11 +17,11 @@ from marrowscope import geometry
 from marrowscope.bundle import load_bundle
 from marrowscope.errors import DependencyError, ScaleError
 from marrowscope.imaging import write_image
-from marrowscope.predict import PredictConfig, Prediction, predict
+from marrowscope.predict import PredictConfig, Prediction, predict, slide_config
 from marrowscope.report import write_report
 from marrowscope.report.exchange import write_csv
 from marrowscope.runs.tables import read_table
-from marrowscope.streaming.worker import CellEngine, slide_config
+from marrowscope.streaming.worker import Worker
 from marrowscope.studies.demo import demonstration_bundle
 from tests.slides.pyramids import scanner, smear, stack, write_pyramid
 
@@ -52,29 +52,29 @@ def slide(picture: ImageArray, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def engine() -> CellEngine:
-    return CellEngine(load_bundle(demonstration_bundle()), CONFIG.model_copy(update={"um_per_px": UM_PER_PX}))
+def worker() -> Worker:
+    return Worker(load_bundle(demonstration_bundle()), CONFIG.model_copy(update={"um_per_px": UM_PER_PX}))
 
 
-def run(engine: CellEngine, given: Path, out: Path, **settings: object) -> Prediction:
+def run(worker: Worker, given: Path, out: Path, **settings: object) -> Prediction:
     config = CONFIG.model_copy(update=settings)
-    return predict([given], demonstration_bundle(), out, config=config, engine=engine)
+    return predict([given], demonstration_bundle(), out, config=config, worker=worker)
 
 
 @pytest.fixture(scope="module")
-def chosen(engine: CellEngine, slide: Path) -> Prediction:
+def chosen(worker: Worker, slide: Path) -> Prediction:
     """Every region worth reading: the slide has fewer cells than are wanted."""
-    return run(engine, slide, slide.parent.parent / "chosen")
+    return run(worker, slide, slide.parent.parent / "chosen")
 
 
 @pytest.fixture(scope="module")
-def whole(engine: CellEngine, slide: Path) -> Prediction:
-    return run(engine, slide, slide.parent.parent / "whole", cells=0)
+def whole(worker: Worker, slide: Path) -> Prediction:
+    return run(worker, slide, slide.parent.parent / "whole", cells=0)
 
 
 @pytest.fixture(scope="module")
-def fewer(engine: CellEngine, slide: Path) -> Prediction:
-    return run(engine, slide, slide.parent.parent / "fewer", cells=40)
+def fewer(worker: Worker, slide: Path) -> Prediction:
+    return run(worker, slide, slide.parent.parent / "fewer", cells=40)
 
 
 @pytest.fixture
@@ -116,11 +116,11 @@ def test_the_regions_of_a_slide_are_fields_of_its_patient(chosen: Prediction) ->
 
 
 def test_a_slide_read_whole_has_the_cells_of_the_photograph(
-    engine: CellEngine, whole: Prediction, picture: ImageArray, tmp_path: Path
+    worker: Worker, whole: Prediction, picture: ImageArray, tmp_path: Path
 ) -> None:
     (tmp_path / "P1").mkdir()
     write_image(tmp_path / "P1" / "slide.png", picture)
-    photograph = run(engine, tmp_path / "P1", tmp_path / "run", um_per_px=UM_PER_PX)
+    photograph = run(worker, tmp_path / "P1", tmp_path / "run", um_per_px=UM_PER_PX)
     tiled, once = in_slide(whole), in_slide(photograph)
     assert photograph.fields.height == 1
     assert len(tiled) == len(once) > 50
@@ -172,7 +172,7 @@ def test_tables_are_the_same_to_the_byte_whatever_the_threads(
 @pytest.mark.parametrize("cells", [0, 40])
 @pytest.mark.usefixtures("a_part_for_every_image")
 def test_a_slide_that_was_stopped_goes_on_and_ends_with_the_same_tables(
-    engine: CellEngine, slide: Path, tmp_path: Path, request: pytest.FixtureRequest, cells: int
+    worker: Worker, slide: Path, tmp_path: Path, request: pytest.FixtureRequest, cells: int
 ) -> None:
     fresh: Prediction = request.getfixturevalue("fewer" if cells else "whole")
     n_before = 2 if cells == 0 else 1
@@ -183,8 +183,8 @@ def test_a_slide_that_was_stopped_goes_on_and_ends_with_the_same_tables(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict([slide], demonstration_bundle(), tmp_path / "run", config=config, engine=engine, progress=stop)
-    resumed = run(engine, slide, tmp_path / "run", cells=cells)
+        predict([slide], demonstration_bundle(), tmp_path / "run", config=config, worker=worker, progress=stop)
+    resumed = run(worker, slide, tmp_path / "run", cells=cells)
     assert resumed.manifest.images_resumed == n_before
     assert resumed.manifest.counts == fresh.manifest.counts
     for name in TABLES:
@@ -192,7 +192,7 @@ def test_a_slide_that_was_stopped_goes_on_and_ends_with_the_same_tables(
 
 
 def test_thick_and_empty_parts_are_not_read_and_the_reason_is_kept(
-    engine: CellEngine, picture: ImageArray, tmp_path: Path
+    worker: Worker, picture: ImageArray, tmp_path: Path
 ) -> None:
     wide = np.full((HEIGHT, 2 * WIDTH, 3), np.quantile(picture, 0.95, axis=(0, 1)), dtype=np.uint8)
     wide[:, :750] = picture[:, :750]
@@ -200,7 +200,7 @@ def test_thick_and_empty_parts_are_not_read_and_the_reason_is_kept(
     wide[:, 2250:] = stack(layers)
     (tmp_path / "P1").mkdir()
     write_pyramid(tmp_path / "P1" / "slide.tif", wide, UM_PER_PX)
-    prediction = run(engine, tmp_path / "P1", tmp_path / "run")
+    prediction = run(worker, tmp_path / "P1", tmp_path / "run")
     regions = regions_of(prediction)
     reasons = set(regions.filter(pl.col("core_x0_px") >= 750)["reason_skipped"])
     assert prediction.fields["region_x_px"].to_list()
@@ -212,10 +212,10 @@ def test_thick_and_empty_parts_are_not_read_and_the_reason_is_kept(
     )
 
 
-def test_a_slide_with_nothing_to_read_is_a_field_that_says_so(engine: CellEngine, tmp_path: Path) -> None:
+def test_a_slide_with_nothing_to_read_is_a_field_that_says_so(worker: Worker, tmp_path: Path) -> None:
     (tmp_path / "P1").mkdir()
     write_pyramid(tmp_path / "P1" / "slide.tif", np.full((800, 800, 3), 240, dtype=np.uint8), UM_PER_PX)
-    prediction = run(engine, tmp_path / "P1", tmp_path / "run")
+    prediction = run(worker, tmp_path / "P1", tmp_path / "run")
     assert prediction.fields.select("field_id", "status").rows() == [("P1/slide", "failed")]
     (failure,) = prediction.manifest.failures
     assert "slide.tif: found no region worth reading among 4 (4 empty), expected parts in focus" in failure["error"]
@@ -223,21 +223,21 @@ def test_a_slide_with_nothing_to_read_is_a_field_that_says_so(engine: CellEngine
 
 
 def test_a_truncated_slide_is_recorded_and_the_rest_goes_on(
-    engine: CellEngine, slide: Path, picture: ImageArray, tmp_path: Path
+    worker: Worker, slide: Path, picture: ImageArray, tmp_path: Path
 ) -> None:
     folder = tmp_path / "P1"
     folder.mkdir()
     (folder / "a.tif").write_bytes(slide.read_bytes()[:100_000])
     write_image(folder / "b.png", picture[:500, :700])
     shutil.copyfile(slide, folder / "c.tif")
-    prediction = run(engine, folder, tmp_path / "run", um_per_px=UM_PER_PX, cells=20)
+    prediction = run(worker, folder, tmp_path / "run", um_per_px=UM_PER_PX, cells=20)
     assert prediction.fields["field_id"].to_list()[:2] == ["P1/a", "P1/b"]
     assert prediction.fields["status"].to_list() == ["failed", *["ok"] * (prediction.fields.height - 1)]
     assert "a.tif: found a TIFF that ends too early" in prediction.manifest.failures[0]["error"]
     assert prediction.fields["region_x_px"].is_null().to_list()[:3] == [True, True, False]
 
 
-def test_a_damaged_tile_fails_its_own_regions(engine: CellEngine, slide: Path, tmp_path: Path) -> None:
+def test_a_damaged_tile_fails_its_own_regions(worker: Worker, slide: Path, tmp_path: Path) -> None:
     import tifffile
 
     with tifffile.TiffFile(slide) as file:
@@ -248,7 +248,7 @@ def test_a_damaged_tile_fails_its_own_regions(engine: CellEngine, slide: Path, t
     data[offset : offset + 64] = b"\xff" * 64
     (tmp_path / "P1").mkdir()
     (tmp_path / "P1" / "slide.tif").write_bytes(data)
-    prediction = run(engine, tmp_path / "P1", tmp_path / "run", cells=0)
+    prediction = run(worker, tmp_path / "P1", tmp_path / "run", cells=0)
     failed = prediction.fields.filter(pl.col("status") == "failed")
     assert failed.select("field_id", "region_x_px", "region_y_px", "n_cells").rows() == [("P1/slide/x0_y0", 0, 0, 0)]
     assert "slide.tif: the part of" in failed["error"].item()
@@ -270,24 +270,22 @@ def test_a_slide_without_openslide_or_scale_is_refused_before_a_run_exists(
 
 
 def test_a_large_plain_image_is_read_whole_unless_a_number_is_asked_for(
-    engine: CellEngine, whole: Prediction, picture: ImageArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, whole: Prediction, picture: ImageArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("marrowscope.slides.slide.MAX_PIXELS", 1_000_000)
     (tmp_path / "P1").mkdir()
     write_image(tmp_path / "P1" / "slide.png", picture)
-    large = run(engine, tmp_path / "P1", tmp_path / "run", um_per_px=UM_PER_PX)
+    large = run(worker, tmp_path / "P1", tmp_path / "run", um_per_px=UM_PER_PX)
     assert large.cells.drop("cell_id").equals(whole.cells.drop("cell_id"))
-    assert 0 < run(engine, tmp_path / "P1", tmp_path / "few", um_per_px=UM_PER_PX, cells=20).fields.height < 6
+    assert 0 < run(worker, tmp_path / "P1", tmp_path / "few", um_per_px=UM_PER_PX, cells=20).fields.height < 6
 
 
-def test_a_series_is_read_once(
-    engine: CellEngine, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_series_is_read_once(worker: Worker, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marrowscope.slides.whole_slide._series", lambda _properties: "one series")
     (tmp_path / "P1").mkdir()
     for name in ("a.tif", "b.tif"):
         shutil.copyfile(slide, tmp_path / "P1" / name)
-    fields = run(engine, tmp_path / "P1", tmp_path / "run", cells=1).fields
+    fields = run(worker, tmp_path / "P1", tmp_path / "run", cells=1).fields
     assert fields["path"].to_list() == [str(tmp_path / "P1" / "a.tif")]
 
 
@@ -309,11 +307,11 @@ def test_the_report_shows_each_region_with_its_frame(chosen: Prediction, slide: 
 
 
 def test_more_regions_are_looked_at_where_many_cells_are_wanted(
-    engine: CellEngine, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def few(bundle: Bundle) -> SlideConfig:
         return slide_config(bundle).model_copy(update={"max_judged": 1})
 
     monkeypatch.setattr(marrowscope.predict, "slide_config", few)
-    assert run(engine, slide, tmp_path / "few", cells=7).fields.height == 1
-    assert regions_of(run(engine, slide, tmp_path / "more", cells=12))["place"].count() == 3
+    assert run(worker, slide, tmp_path / "few", cells=7).fields.height == 1
+    assert regions_of(run(worker, slide, tmp_path / "more", cells=12))["place"].count() == 3
