@@ -1,8 +1,6 @@
 """Prediction with the demonstration bundle on simulated fields: tables, counts, faults, equivalences."""
 
-import multiprocessing
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +14,14 @@ import marrowscope.runs.parts
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE, load_bundle
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import BundleError, ConfigError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
 from marrowscope.predict import PredictConfig, Prediction, predict
-from marrowscope.records import InputImage
 from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.tables import read_table
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.streaming.pool import WorkerPool, open_worker
 from marrowscope.streaming.worker import Worker
 from marrowscope.studies.demo import compare_with_truth, demonstration_bundle
 
@@ -307,26 +302,6 @@ def test_processes_give_the_tables_that_threads_give(prediction: Prediction, coh
         assert (other.folder / name).read_bytes() == (prediction.folder / name).read_bytes(), name
 
 
-def test_a_process_that_is_ended_from_outside_is_said_in_a_sentence(cohort: Path) -> None:
-    images = collect_inputs([cohort]).images
-    with open_worker(load_bundle(demonstration_bundle()), CONFIG.model_copy(update={"processes": 2}), 4) as worker:
-        assert isinstance(worker, WorkerPool)
-        stream = worker.find(images)
-        for process in multiprocessing.active_children():
-            process.kill()
-        with pytest.raises(RunError, match="a process of the prediction was ended"):
-            list(stream)
-
-
-def test_what_processes_cannot_open_is_said_as_threads_say_it(cohort: Path) -> None:
-    config = CONFIG.model_copy(update={"processes": 2, "device": "TPU"})
-    with (
-        pytest.raises(ConfigError, match="device 'TPU'"),
-        open_worker(load_bundle(demonstration_bundle()), config, len(collect_inputs([cohort]).images)),
-    ):
-        pass
-
-
 def test_files_without_a_picture_do_not_hide_the_scale_of_the_others(tmp_path: Path) -> None:
     folder = tmp_path / "P1"
     folder.mkdir()
@@ -355,23 +330,6 @@ def test_a_center_corrected_between_two_calls_begins_anew(
     done = predict([copy], demonstration_bundle(), tmp_path / "run", config=CONFIG)
     assert done.manifest.images_resumed == 0
     assert set(done.fields["center"]) == set(done.patients["center"]) == {"corrected"}
-
-
-def test_images_without_cells_do_not_pile_up_behind_a_few_crops(cohort: Path) -> None:
-    worker = Worker(load_bundle(demonstration_bundle()), CONFIG)
-    with_cells = collect_inputs([cohort]).images[0]
-    taken = 0
-
-    def source() -> Iterator[InputImage]:
-        nonlocal taken
-        for index in range(300):
-            taken += 1
-            yield with_cells if index == 0 else replace(with_cells, field_id=f"P/{index}", problem="none")
-
-    stream = worker.find(source())
-    next(stream)
-    stream.close()
-    assert taken < 30
 
 
 def test_a_worker_of_another_bundle_is_refused(cohort: Path, tmp_path: Path) -> None:
