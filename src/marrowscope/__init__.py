@@ -8,6 +8,7 @@ when it is first used, so that ``import marrowscope`` stays light.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
 __version__ = "0.1.0"
+
+# Libraries that would tell their makers about a run are silenced before any of them is imported (docs/security.md).
+# A value that the user set stands.
+for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED", "HF_HUB_DISABLE_TELEMETRY", "YOLO_OFFLINE"):
+    os.environ.setdefault(_name, "1")
 
 # A function that bears its module's name goes by another one here: the module takes the name as soon as it is loaded.
 _HOMES = {

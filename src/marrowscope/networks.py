@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections import OrderedDict
 from queue import SimpleQueue
 from threading import Lock
@@ -80,8 +81,7 @@ class OnnxRuntimeNetwork:
     backend = "onnxruntime"
 
     def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
-        import onnxruntime  # noqa: PLC0415 - a runtime is imported when it is used, and only then
-
+        onnxruntime = load_runtime(self.backend)
         available = onnxruntime.get_available_providers()
         name = resolve_device(self.backend, device).lower()
         provider = _ORT_PROVIDERS.get(name)
@@ -129,8 +129,7 @@ class OpenVinoNetwork:
     backend = "openvino"
 
     def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
-        import openvino  # noqa: PLC0415 - a runtime is imported when it is used, and only then
-
+        openvino = load_runtime(self.backend)
         # The first look at an element type fills a table under a lock of its own. Two threads whose first run begins
         # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
         openvino.Type.f32.to_dtype()
@@ -188,8 +187,7 @@ class OpenVinoNetwork:
             return self._compiled[shape]
 
     def _compile(self, shape: tuple[int, ...]) -> _Compiled:
-        import openvino  # noqa: PLC0415
-
+        openvino = load_runtime(self.backend)
         try:
             model = self._core.read_model(str(self._path))
             if shape:
@@ -252,6 +250,22 @@ def open_network(
     return OnnxRuntimeNetwork(path, device, precision, threads, streams)
 
 
+def load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyped here
+    """Import a runtime when it is used, and only then, with what it would tell its maker shut before.
+
+    OpenVINO's tools ask an analytics host and write below the home folder as soon as they are imported, unless its
+    package for that cannot be had; it then uses a stub of its own. ONNX Runtime from 1.29 on does both on every
+    platform; the variable that ``marrowscope`` sets when it is imported stops it there, the call on Windows.
+    """
+    if backend == "openvino":
+        # What is None there cannot be imported.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    runtime = importlib.import_module(backend)
+    if backend == "onnxruntime":
+        runtime.disable_telemetry_events()
+    return runtime
+
+
 def available_backends() -> tuple[str, ...]:
     """Name the runtimes that are installed, the preferred one first; nothing is imported."""
     return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
@@ -276,7 +290,7 @@ def choose_backend(backend: str, device: str = "auto") -> str:
 
 def available_devices(backend: str) -> tuple[str, ...]:
     """Name the devices of an installed runtime."""
-    runtime = importlib.import_module(choose_backend(backend))
+    runtime = load_runtime(choose_backend(backend))
     if backend == "openvino":
         return tuple(runtime.Core().available_devices)
     providers = runtime.get_available_providers()
@@ -297,7 +311,7 @@ def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
     """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantised graph besides."""
     if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
-    core = importlib.import_module("openvino").Core()
+    core = load_runtime("openvino").Core()
     return _openvino_capabilities(core, resolve_device("openvino", device))
 
 
