@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marrowscope.bundle import load_bundle, open_quantification
+from marrowscope.bundle import load_bundle
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
@@ -97,7 +97,7 @@ def predict(
     inputs = collect_inputs(paths)
     refuse_missing_scale(inputs.images, config)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
-    quantification = open_quantification(opened)
+    quantification = opened.quantification
     refuse_run_folder(out, overwrite=overwrite)
     if engine is not None and engine.bundle_sha256 != opened.spec_sha256:
         message = f"found an engine of another bundle than {opened.folder}, expected one opened from it; open it again"
@@ -140,7 +140,8 @@ def predict(
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
-            bundle=opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {}),
+            bundle=opened.provenance().model_dump(mode="json")
+            | ({"error_rates": quantification.sentence()} if quantification else {}),
             backend=engine.backend,
             device=engine.device,
             precision=engine.precision,

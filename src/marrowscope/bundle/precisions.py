@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, Field, model_validator
 
-from marrowscope.config import StageConfig
+from marrowscope.config import FrozenModel
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.networks import PRECISIONS, resolve_device
@@ -33,7 +33,7 @@ _SUFFIX, _INT8_SUFFIX = ".onnx", "-int8.onnx"
 Limits = tuple[float, float]
 
 
-class CenterChange(StageConfig):
+class CenterChange(FrozenModel):
     """What one center's figures are in float32 and by how much the lower precision moves them (lower minus f32).
 
     Intervals: 95%, bootstrap over patients, the same patients on both sides; None with fewer than two patients.
@@ -57,7 +57,7 @@ class CenterChange(StageConfig):
         return all(abs(change) < limit for change in (self.cblc_weighted_f1_change, self.ratio_mae_change))
 
 
-class PrecisionGate(StageConfig):
+class PrecisionGate(FrozenModel):
     """The measurement that a precision passed or failed, and what it stands on."""
 
     passed: bool = Field(description="every change of every center is smaller than max_change")

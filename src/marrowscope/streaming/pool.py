@@ -83,7 +83,7 @@ class EnginePool:
             initializer=_open,
             initargs=(bundle.folder, bundle.spec, alone),
         )
-        self.flag_rules = CellEngine.read_flag_rules(bundle)
+        self.flag_rules = bundle.spec.flags
         try:
             self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
         except BaseException:
@@ -140,7 +140,7 @@ def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _engine = CellEngine(replace(load_bundle(folder, verify=False), spec=spec), config)
+        _engine = CellEngine(replace(load_bundle(folder, verify=False, with_rates=False), spec=spec), config)
     except MarrowscopeError as error:
         _engine = error
 

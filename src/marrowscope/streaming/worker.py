@@ -21,16 +21,16 @@ import numpy as np
 from pydantic import Field as Setting
 
 from marrowscope.cells.calls import decode_calls
-from marrowscope.cells.crop import CropSpec, cut_crops
+from marrowscope.cells.crop import cut_crops
 from marrowscope.cells.field_measures import SCALE_UM_PER_PX as FIELD_SCALE_UM_PER_PX
 from marrowscope.cells.field_measures import measure_field
 from marrowscope.cells.morphology import measure_cells
-from marrowscope.cells.quality import QualityRules, judge_contours
-from marrowscope.config import StageConfig, validate_config
+from marrowscope.cells.quality import judge_contours
+from marrowscope.config import StageConfig
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.machine import available_cores
 from marrowscope.networks import capabilities, choose_backend
-from marrowscope.patient.flags import FlagRules, StainReference, field_flags, stain_distance
+from marrowscope.patient.flags import field_flags, stain_distance
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.slides import SlideCache, SlideConfig, own_cells
@@ -106,31 +106,22 @@ class CellEngine:
         self._config = config
         self.bundle_sha256 = bundle.spec_sha256
         self._vocabulary = bundle.vocabulary
-        self._crop_spec = validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]")
-        self._rules = validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]")
-        self.flag_rules = self.read_flag_rules(bundle)
-        self._stain = (
-            validate_config(StainReference, bundle.spec.stain_reference, where="bundle.toml [stain_reference]")
-            if bundle.spec.stain_reference
-            else None
-        )
+        self._crop_spec = bundle.spec.crop
+        self._rules = bundle.spec.quality_rules
+        self.flag_rules = bundle.spec.flags
+        self._stain = bundle.spec.stain_reference
         self.n_workers = config.threads or available_cores()
         backend = choose_backend(config.backend, config.device)
         here = capabilities(backend, config.device)
         precision = bundle.resolve_precision(config.precision, here, backend=backend, device=config.device)
         options = (backend, config.device, precision)
         network = bundle.open_segmenter(*options, threads=self.n_workers, streams=self.n_workers)
-        self._segmenter = Segmenter(network, bundle.segmenter_config, bundle.segmenter_sha256)
+        self._segmenter = Segmenter(network, bundle.spec.segmenter, bundle.segmenter_sha256)
         self._slide_config = slide_config(bundle)
         self.slides = SlideCache()
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_workers, streams=self.n_workers)
         self.clock = StageClock()
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
-
-    @staticmethod
-    def read_flag_rules(bundle: Bundle) -> FlagRules:
-        """Give the rules by which fields and patients are flagged."""
-        return validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
 
     def run(self, images: Iterable[InputImage]) -> Generator[FieldRows]:
         """Predict ``images``; gives the rows of each, in order, as soon as they are complete."""
@@ -299,7 +290,7 @@ class CellEngine:
 
 def slide_config(bundle: Bundle) -> SlideConfig:
     """Give how slides are cut into regions: on the grid of the bundle's segmenter."""
-    segmenter = bundle.segmenter_config
+    segmenter = bundle.spec.segmenter
     return SlideConfig(grid_um=segmenter.stride * segmenter.um_per_px)
 
 
