@@ -143,7 +143,7 @@ class DomainScore(FrozenModel):
     @model_validator(mode="after")
     def _limits_in_order(self) -> DomainScore:
         if self.lower_limit is not None and self.upper_limit is not None and self.lower_limit > self.upper_limit:
-            message = f"found lower_limit {self.lower_limit} above upper_limit {self.upper_limit}; exchange them"
+            message = f"found lower_limit {self.lower_limit} above upper_limit {self.upper_limit}, expected it below"
             raise ValueError(message)
         return self
 

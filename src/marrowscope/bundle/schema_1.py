@@ -7,10 +7,9 @@ spelled ``licenses``.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from marrowscope.bundle.description import PIXEL_RULES, STATED, MemberMetrics
+from marrowscope.bundle.description import PIXEL_RULES, STATED
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ def from_schema_1(values: Mapping[str, Any], path: Path) -> Table:
             found[section] = model().model_dump(mode="json") | given
     _change(found, "quality_rules", lambda table: {key: table[key] for key in table if key not in PIXEL_RULES})
     _change(found, "calibration", _calibration)
-    _change(found, "metrics", lambda table: {name: _metrics(member) for name, member in table.items()})
     _change(found, "training_data", _training_data)
     if "licences" in found:
         found["licenses"] = found.pop("licences")
@@ -67,18 +65,10 @@ def _calibration(table: Table) -> Table:
     return common | {"heads": {key: table[key] for key in table if key not in _OF_CALIBRATION}}
 
 
-def _metrics(member: Any) -> Any:  # noqa: ANN401 - whatever stands there
-    """Fill figures that an older training did not have with NaN."""
-    if not isinstance(member, dict):
-        return member
-    figures = [name for name in MemberMetrics.model_fields if not name.startswith("n_")]
-    return dict.fromkeys(figures, math.nan) | member
-
-
 def _training_data(table: Table) -> Table:
     """Part the members, which stood beside the description; a segmenter that nobody knew was an empty text."""
-    members = {name: _without_empty_hash(value) for name, value in table.items() if name != "description"}
-    return {"description": table.get("description", "Not stated."), "members": members}
+    described = {key: value for key, value in table.items() if key == "description"}
+    return described | {"members": {key: _without_empty_hash(table[key]) for key in table if key not in described}}
 
 
 def _without_empty_hash(member: Any) -> Any:  # noqa: ANN401 - whatever stands there
