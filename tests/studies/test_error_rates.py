@@ -109,7 +109,7 @@ def test_rates_of_another_version_are_refused_and_can_be_measured_again(
 
 def test_an_earlier_bundle_is_replaced_only_when_asked_for(measured: Path, cohort: Path) -> None:
     before = load_bundle(measured)
-    with pytest.raises(BundleError, match="found an earlier bundle, .*add --overwrite"):
+    with pytest.raises(BundleError, match=r"found an earlier bundle, .*add --overwrite"):
         quantify_bundle(demonstration_bundle(), cohort, measured, threshold=0.3, config=CONFIG)
     again = quantify_bundle(measured, cohort, measured, threshold=0.3, config=CONFIG, overwrite=True)
     assert again == load_bundle(measured) == before

@@ -194,19 +194,23 @@ class BundleSpec(FrozenModel):
     implied_prior_cblc: Share | None = Field(default=None, description="CBLC share that p_cblc assumes")
     implied_prior_countable: Share | None = Field(default=None, description="countable share that p_countable assumes")
     threshold: Share | None = Field(default=None, description="study threshold of the CBLC ratio; absent: no call")
-    vocabulary: VocabularyReference
-    segmenter: SegmenterConfig
-    crop: CropSpec
-    quality_rules: QualityRules
-    flags: FlagRules = Field(default_factory=FlagRules)
+    vocabulary: VocabularyReference = Field(description="which codes and categories the heads speak of")
+    segmenter: SegmenterConfig = Field(description="the network's input, and how its output becomes contours")
+    crop: CropSpec = Field(description="the single-cell crop the classifier sees")
+    quality_rules: QualityRules = Field(description="which contours are kept")
+    flags: FlagRules = Field(
+        default_factory=FlagRules, description="limits of the quality flags; the package's own where one is absent"
+    )
     stain_reference: StainReference | None = Field(default=None, description="without it no stain is called far")
     implied_prior: dict[str, Share] = Field(default_factory=dict, description="category to share, sums to one")
     calibration: BundleCalibration | None = Field(default=None, description="none: the graphs are not calibrated")
     metrics: dict[str, MemberMetrics] = Field(default_factory=dict, description="member to its figures")
-    training_data: TrainingData = TrainingData(description="Not stated.")
+    training_data: TrainingData = Field(
+        default=TrainingData(description="Not stated."), description="what the classifier was trained on"
+    )
     sources: tuple[TrainingSource, ...] = Field(default=(), description="data sets the networks learned from")
     domain: Domain | None = Field(default=None, description="none: nothing is called out of depth")
-    embeddings: EmbeddingStatistics | None = None
+    embeddings: EmbeddingStatistics | None = Field(default=None, description="none: no distance of embeddings")
     rates_by_center: dict[str, CenterRates] = Field(
         default_factory=dict, description="center to its own rates; those of all stand in quantification.json"
     )
