@@ -30,7 +30,8 @@ def models_of(annotation: object, heading: str) -> list[tuple[str, type[BaseMode
 
 def sections_of(model: type[BaseModel], heading: str) -> dict[str, set[str]]:
     """Give each section under ``heading`` and the keys that stand in it; a mapping of the first level has none."""
-    keys, sections = set(), {}
+    keys: set[str] = set()
+    sections: dict[str, set[str]] = {}
     for name, field in model.model_fields.items():
         below = f"{heading}.{name}".lstrip(".")
         models = models_of(field.annotation, below)
