@@ -139,7 +139,7 @@ def score(bundle_path: Path, fields: Sequence[Field], link: EvaluateConfig, *, b
     """Figures by center (and of all) and scale, each with its difference from the trained scale and its limits."""
     bundle = load_bundle(bundle_path)
     network = RememberingNetwork(bundle.open_segmenter(threads=1))
-    shipped = bundle.segmenter_config
+    shipped = bundle.spec.segmenter
     segmenters = {key: Segmenter(network, config) for key, config in configurations(shipped, both=both).items()}
     several = len({field.center for field in fields}) > 1
     sums: dict[str, dict[tuple[float, str], dict[str, NDArray[np.float64]]]] = {}

@@ -14,6 +14,7 @@ import onnx  # noqa: E402
 
 from marrowscope.bundle import load_bundle  # noqa: E402
 from marrowscope.bundle.golden import check_golden  # noqa: E402
+from marrowscope.cells.crop import CropSpec  # noqa: E402
 from marrowscope.cohort.folds import read_split  # noqa: E402
 from marrowscope.errors import BundleError, InputError, RunError  # noqa: E402
 from marrowscope.export import export_bundle  # noqa: E402
@@ -140,11 +141,11 @@ def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path
     assert "segmenter/LICENSE" in bundle.spec.files
     assert set(bundle.spec.categories_trained) == {"Other", "N", "N5", "R1", "L"}
     assert sum(bundle.spec.implied_prior.values()) == pytest.approx(1)
-    assert bundle.spec.crop == {"side_um": pytest.approx(9.6), "size_px": 32}
-    assert bundle.spec.quality_rules["min_circularity"] == 0.5
-    assert bundle.spec.flags == FlagRules().model_dump(mode="json")
-    assert bundle.spec.stain_reference == {}  # a crop set whose fields were not measured
-    assert bundle.spec.metrics["classifier-1"]["n_crops"] == 10
+    assert bundle.spec.crop == CropSpec(side_um=9.6, size_px=32)
+    assert bundle.spec.quality_rules.min_circularity == 0.5
+    assert bundle.spec.flags == FlagRules()
+    assert bundle.spec.stain_reference is None  # a crop set whose fields were not measured
+    assert bundle.spec.metrics["classifier-1"].n_crops == 10
     for backend in available_backends():
         assert check_golden(bundle, backend).passed
     card = (tmp_path / "bundle" / "CARD.md").read_text(encoding="utf-8")
@@ -189,15 +190,15 @@ def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in
     expected = fit_stain_reference(measured.filter(pl.col("patient_id").is_in(training)))
     assert expected is not None
     assert expected.n_patients == len(training) < 6
-    assert bundle.spec.flags == described.flags.model_dump(mode="json")
-    assert bundle.spec.stain_reference == expected.model_dump(mode="json")
+    assert bundle.spec.flags == described.flags
+    assert bundle.spec.stain_reference == expected
 
 
 def test_a_folder_that_is_no_bundle_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(BundleError, match="found a folder that is no bundle"):
+    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It holds notes\.txt"):
         export_bundle([], tmp_path / "nothing.onnx", tmp_path)
-    with pytest.raises(BundleError, match="found a folder that is no bundle"):
+    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It holds notes\.txt"):
         quantify_bundle(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
 
 
@@ -309,9 +310,11 @@ def test_a_cross_fit_is_the_ensemble_of_its_folds_with_its_temperatures(folder: 
     segmenter = folder / "segmenter" / "segmenter.onnx"
     bundle = export_bundle([crossfit], segmenter, tmp_path / "bundle")
     assert bundle.classifier_files == ("classifier-0.onnx", "classifier-1.onnx")
-    assert bundle.spec.calibration["category"]["temperature"] == 0.7
-    assert bundle.spec.calibration["n_patients"] == 6
-    assert bundle.spec.calibration["cblc"] == {
+    calibration = bundle.spec.calibration
+    assert calibration is not None
+    assert calibration.heads["category"].temperature == 0.7
+    assert calibration.n_patients == 6
+    assert calibration.heads["cblc"].model_dump(exclude_none=True) == {
         "temperature": 1.6, "reason": "", "n_cells": 200, "n_left_out": 0, "nested_temperatures": {"0": 1.0, "1": 1.0},
         "nll_before": 0.5, "nll_after": 0.4, "ece_before": 0.1,
     }  # fmt: skip

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from marrowscope.bundle import Bundle
+    from marrowscope.bundle import Bundle, BundleProvenance
 
 PACKAGES = ("numpy", "opencv-python-headless", "polars", "shapely", "onnxruntime", "openvino")
 TRAINING_PACKAGES = ("torch", "timm", "ultralytics-opencv-headless", "safetensors", "onnx")
@@ -47,7 +47,7 @@ class Diagnosis:
     n_cores: int
     devices: dict[str, tuple[str, ...]]
     chosen: str | None
-    bundle: dict[str, Any] | None
+    bundle: BundleProvenance | None
     golden: tuple[GoldenResult, ...]
     choice: PrecisionChoice | None = None
 
@@ -69,7 +69,7 @@ class Diagnosis:
             "chosen_backend": self.chosen,
             "chosen_precision": None if self.choice is None else self.choice.precision,
             "precisions": {} if self.choice is None else self.choice.reasons,
-            "bundle": self.bundle,
+            "bundle": None if self.bundle is None else self.bundle.model_dump(mode="json"),
             "golden": [
                 {
                     "backend": result.backend,

@@ -18,7 +18,7 @@ from marrowscope.bundle import (
     CARD_FILE,
     GOLDEN_FILE,
     SEGMENTER_FILE,
-    check_bundle_folder,
+    refuse_bundle_folder,
     write_bundle,
 )
 from marrowscope.bundle.golden import make_golden
@@ -78,15 +78,17 @@ def export_bundle(
     description: BundleDescription | None = None,
     other_segmenter: bool = False,
     calibrate: bool = True,
+    overwrite: bool = False,
 ) -> Bundle:
     """Write the bundle ``out`` from finished training folders and the segmenter's graph.
 
     A cross-fit folder stands for its folds, with the temperatures fitted on what they left out (unless ``calibrate`` is
     off). ``crops`` is the crop set for parity and golden sample, by default the one the first member was trained on; a
-    few of its images become part of the bundle. Raises RunError for an unfinished training, InputError for a segmenter
-    other than the one that cut the members' crops (unless ``other_segmenter``), BundleError when a graph differs.
+    few of its images become part of the bundle. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced.
+    Raises RunError for an unfinished training, InputError for a segmenter other than the one that cut the members'
+    crops (unless ``other_segmenter``), BundleError when a graph differs.
     """
-    check_bundle_folder(out)
+    refuse_bundle_folder(out, overwrite=overwrite)
     description = description or BundleDescription()
     crossfit = next((folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()), None)
     trainings, calibration = find_members(trainings, calibrate=calibrate)
@@ -134,7 +136,7 @@ def export_bundle(
             GOLDEN_FILE: golden,
             CARD_FILE: write_card(spec, members, opened.sha256, calibration, measured).encode(),
         }
-        return write_bundle(out, spec, files)
+        return write_bundle(out, spec, files, overwrite=overwrite)
 
 
 def _crop_set(given: Path | None, record: JsonDict, vocabulary: Vocabulary) -> CropSet:

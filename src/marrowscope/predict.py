@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marrowscope.bundle import load_bundle, open_quantification
+from marrowscope.bundle import load_bundle
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.inputs import collect_inputs
-from marrowscope.config import config_hash, validate_config
+from marrowscope.config import config_hash
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.patient.assess import PatientAssessor
-from marrowscope.patient.flags import FlagRules, StainReference, judge_field
+from marrowscope.patient.flags import judge_field
 from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
 from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, write_manifest
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
@@ -43,7 +43,7 @@ from marrowscope.streaming.slide_reading import SlidePlans, read_slide, refuse_m
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from marrowscope.bundle import Bundle
+    from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.cohort.inputs import Inputs
     from marrowscope.records import FoundField
     from marrowscope.streaming.pool import WorkerPool
@@ -105,22 +105,21 @@ def predict(
     inputs = collect_inputs(paths)
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
-    quantification = open_quantification(opened)
-    flag_rules = read_flag_rules(opened)
+    quantification = opened.quantification
     refuse_run_folder(out, overwrite=overwrite)
     if worker is not None and worker.bundle_sha256 != opened.spec_sha256:
         message = f"found a worker of another bundle than {opened.folder}, expected one opened from it; open it again"
         raise ConfigError(message)
     staging = staging_folder(out)
-    assessor = PatientAssessor(inputs.patients, opened.vocabulary, quantification=quantification, flag_rules=flag_rules)
+    assessor = PatientAssessor(
+        inputs.patients, opened.vocabulary, quantification=quantification, flag_rules=opened.spec.flags
+    )
     with ExitStack() as stack:
         if worker is None:
             n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
             worker = stack.enter_context(open_worker(opened, config, n_apart))
         parts = RunParts(staging, _fingerprint(inputs, opened, config, worker))
-        fields = _FieldWriter(
-            parts, assessor, inputs, flag_rules=flag_rules, stain=read_stain_reference(opened), progress=progress
-        )
+        fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress)
         n_resumed = fields.n_done
         try:
             _find_fields(worker, inputs, fields, config, slide_config(opened))
@@ -140,7 +139,8 @@ def predict(
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
-            bundle=opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {}),
+            bundle=opened.provenance().model_dump(mode="json")
+            | ({"error_rates": quantification.sentence()} if quantification else {}),
             backend=worker.backend,
             device=worker.device,
             precision=worker.precision,
@@ -195,13 +195,11 @@ class _FieldWriter:
         parts: RunParts,
         assessor: PatientAssessor,
         inputs: Inputs,
-        *,
-        flag_rules: FlagRules,
-        stain: StainReference | None,
+        spec: BundleSpec,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.parts, self._assessor, self._progress = parts, assessor, progress
-        self._flag_rules, self._stain = flag_rules, stain
+        self._flag_rules, self._stain = spec.flags, spec.stain_reference
         self._center_of = {patient.patient_id: patient.center for patient in inputs.patients}
         self._fields: list[dict[str, Any]] = []
         self._cells: list[dict[str, Any]] = []
@@ -231,19 +229,8 @@ class _FieldWriter:
 
 def slide_config(bundle: Bundle) -> SlideConfig:
     """Give how slides are cut into regions: on the grid of the bundle's segmenter."""
-    segmenter = bundle.segmenter_config
+    segmenter = bundle.spec.segmenter
     return SlideConfig(grid_um=segmenter.stride * segmenter.um_per_px)
-
-
-def read_flag_rules(bundle: Bundle) -> FlagRules:
-    """Give the rules by which fields and patients are flagged."""
-    return validate_config(FlagRules, bundle.spec.flags, where="bundle.toml [flags]")
-
-
-def read_stain_reference(bundle: Bundle) -> StainReference | None:
-    """Give the stain of the training fields, None where the bundle has none."""
-    stored = bundle.spec.stain_reference
-    return validate_config(StainReference, stored, where="bundle.toml [stain_reference]") if stored else None
 
 
 def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: Worker | WorkerPool) -> dict[str, Any]:

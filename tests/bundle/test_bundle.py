@@ -1,17 +1,15 @@
 """Bundles: what is written is what is read, and nothing that was changed is opened."""
 
-import math
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from marrowscope.bundle import BundleSpec, load_bundle, write_bundle
-from marrowscope.bundle import bundle as bundles
+from marrowscope.bundle import Bundle, load_bundle, write_bundle
+from marrowscope.bundle.spec_file import description_text
+from marrowscope.disk import MARKER_NAME
 from marrowscope.errors import BundleError
+from marrowscope.imaging import sha256_file
 from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
 from tests.bundles import make_bundle, make_spec
 
@@ -22,21 +20,18 @@ def test_round_trip(tmp_path: Path) -> None:
     assert read.spec == written.spec
     assert read.classifier_files == ("classifier-0.onnx", "classifier-1.onnx")
     assert read.vocabulary.category_index("N1") == 2
-    assert read.provenance()["files"]["segmenter/segmenter.onnx"] == read.segmenter_sha256
-    assert not (tmp_path / "bundle.part").exists()
+    assert read.provenance().files["segmenter/segmenter.onnx"] == read.segmenter_sha256
+    provenance = read.provenance().model_dump(mode="json")
+    assert list(provenance) == [
+        "name", "version", "purpose", "demonstration", "sha256", "vocabulary", "threshold", "files",
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle-graphs"]
 
 
 def test_networks_of_a_bundle_open(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", n_members=2)
     assert bundle.open_segmenter("onnxruntime").run({"images": np.zeros((1, 3, 128, 192), np.float32)})
     assert len(bundle.open_classifiers("onnxruntime")) == 2
-
-
-def test_a_figure_that_is_not_defined_is_nan_in_the_file_too(tmp_path: Path) -> None:
-    spec = make_spec(metrics={"classifier-0": {"cblc_auc": float("nan"), "n_crops": 3}})
-    bundle = make_bundle(tmp_path / "bundle", spec=spec)
-    assert math.isnan(bundle.spec.metrics["classifier-0"]["cblc_auc"])
-    assert bundle.spec.metrics["classifier-0"]["n_crops"] == 3
 
 
 @pytest.mark.parametrize("name", ["segmenter/segmenter.onnx", "classifier-0.onnx", "golden.npz", "CARD.md"])
@@ -66,15 +61,16 @@ def test_a_folder_without_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("schema_version = 1", "schema_version = 99", "found schema_version 99, expected 1"),
-        ("schema_version = 1", "schema_version = ", "not readable TOML"),
-        ("um_per_px = 0.3", "um_per_px = -1", "um_per_px: found -1"),
-        ('name = "test"', 'name = "test"\nsurprise = 1', "surprise: found 1, Extra inputs are not permitted"),
         ('"CARD.md" = ', '"../outside.md" = ', r"names '\.\./outside\.md', expected a path inside the bundle"),
         ('"classifier-0.onnx" = ', '"member.onnx" = ', r"expected segmenter/segmenter\.onnx and classifier-0\.onnx"),
+        (
+            "[files]",
+            '[embeddings]\nfile = "classes.npz"\nn_classes = 3\nn_dimensions = 8\n\n[files]',
+            r"bundle\.toml: \[embeddings\] names 'classes\.npz', expected a file that \[files\] names too",
+        ),
     ],
 )
-def test_a_broken_specification(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_specification_that_its_files_contradict(tmp_path: Path, old: str, new: str, message: str) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     path = bundle.folder / "bundle.toml"
     text = path.read_text(encoding="utf-8")
@@ -103,40 +99,60 @@ def test_a_bundle_brings_its_own_vocabulary(tmp_path: Path) -> None:
     assert bundle.vocabulary.sha256 == vocabulary.sha256
 
 
-def test_only_a_bundle_is_replaced(tmp_path: Path) -> None:
+def test_an_earlier_bundle_is_replaced_only_when_asked_for(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    with pytest.raises(BundleError, match=r"found an earlier bundle, expected a new or empty folder; add --overwrite"):
+        make_bundle(tmp_path / "bundle", spec=make_spec(version="2"))
+    assert load_bundle(tmp_path / "bundle").spec.version == "1"
+    assert make_bundle(tmp_path / "bundle", spec=make_spec(version="2"), overwrite=True).spec.version == "2"
+    assert load_bundle(tmp_path / "bundle").spec.version == "2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle-graphs"]
+
+
+def files_of(bundle: Bundle) -> dict[str, Path | bytes]:
+    return {name: bundle.folder / name for name in bundle.spec.files}
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
-    assert make_bundle(tmp_path / "bundle", spec=make_spec(version="2")).spec.version == "2"
     other = tmp_path / "precious"
     other.mkdir()
     (other / "notes.txt").write_text("keep", encoding="utf-8")
-    with pytest.raises(BundleError, match="found a folder that is no bundle"):
-        write_bundle(other, bundle.spec, {})
+    with pytest.raises(BundleError, match=r"no bundle of ours, .*nothing is removed\. It holds notes\.txt"):
+        write_bundle(other, bundle.spec, files_of(bundle), overwrite=True)
     assert (other / "notes.txt").read_text(encoding="utf-8") == "keep"
+    (bundle.folder / "notes.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(BundleError, match=r"an earlier bundle with files of others, .* It holds notes\.txt"):
+        write_bundle(bundle.folder, bundle.spec, files_of(bundle), overwrite=True)
 
 
-_keys = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), min_size=1, max_size=8)
-_leaves = (
-    st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), max_size=10)
-)
+def test_a_bundle_without_our_marker_is_not_replaced_and_what_it_holds_is_named(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    (bundle.folder / MARKER_NAME).unlink()
+    assert load_bundle(bundle.folder)
+    with pytest.raises(
+        BundleError, match=r"nothing is removed\. It holds CARD\.md, bundle\.toml, classifier-0\.onnx, g"
+    ):
+        write_bundle(bundle.folder, bundle.spec, files_of(bundle), overwrite=True)
+    assert load_bundle(bundle.folder)
 
 
-@given(
-    values=st.recursive(
-        st.dictionaries(_keys, _leaves | st.lists(st.integers(), max_size=3), max_size=4),
-        lambda children: st.dictionaries(_keys, children | _leaves, max_size=4),
-        max_leaves=8,
-    )
-)
-def test_any_table_survives_toml(values: dict[str, object]) -> None:
-    assert tomllib.loads(bundles._to_toml(values)) == values
+def test_a_bundle_that_does_not_load_leaves_nothing_behind(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    with pytest.raises(BundleError, match="no readable error rates"):
+        write_bundle(
+            tmp_path / "bundle", bundle.spec, files_of(bundle) | {"quantification.json": b"{}"}, overwrite=True
+        )
+    assert load_bundle(tmp_path / "bundle").spec == bundle.spec
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle-graphs"]
 
 
-def test_specification_survives_toml() -> None:
-    spec = make_spec(
-        threshold=0.21, metrics={"cblc": {"wf1": 0.9, "n": 120}}, calibration={"cblc": {"temperature": 1.3}}
-    )
-    text = bundles._to_toml(spec.model_dump(mode="json", exclude_none=True))
-    assert BundleSpec.model_validate(tomllib.loads(text)) == spec
+def test_rates_of_another_version_are_refused_unless_they_are_left_unread(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    path, text = bundle.folder / "quantification.json", "{}"
+    path.write_text(text, encoding="utf-8")
+    hashed = bundle.spec.model_copy(update={"files": bundle.spec.files | {path.name: sha256_file(path)}})
+    (bundle.folder / "bundle.toml").write_text(description_text(hashed), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"no readable error rates \(quantification\.json: .*rates: found nothing"):
+        load_bundle(bundle.folder)
+    assert load_bundle(bundle.folder, with_rates=False).quantification is None

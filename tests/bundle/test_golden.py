@@ -19,7 +19,7 @@ def _with_file(bundle: Bundle, name: str, content: bytes | None) -> Bundle:
         del files[name]
     else:
         files[name] = content
-    return write_bundle(bundle.folder.with_name("changed"), bundle.spec, files)
+    return write_bundle(bundle.folder.with_name("changed"), bundle.spec, files, overwrite=True)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

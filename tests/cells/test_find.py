@@ -51,7 +51,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finder_of(bundle: Bundle, margin_px: int = 0) -> CellFinder:
-    segmenter = Segmenter(bundle.open_segmenter("onnxruntime"), bundle.segmenter_config, bundle.segmenter_sha256)
+    segmenter = Segmenter(bundle.open_segmenter("onnxruntime"), bundle.spec.segmenter, bundle.segmenter_sha256)
     return CellFinder(segmenter, QualityRules(), CropSpec(), margin_px)
 
 

@@ -48,20 +48,13 @@ def test_area_is_judged_in_micrometres() -> None:
             assert judge_contour(contour, QualityRules(), 200, 200, um_per_px) == reason
 
 
-def test_without_a_scale_pixels_count() -> None:
-    rules = QualityRules(min_area_px=500, max_area_px=5000)
-    assert judge_contour(_ellipse(100, 100, 12, 12), rules, 200, 200, None) == "too_small"
-    assert judge_contour(_ellipse(100, 100, 20, 20), rules, 200, 200, None) is None
-    assert judge_contour(_ellipse(100, 100, 50, 50), rules, 200, 200, None) == "too_large"
-
-
 def test_the_edge_margin_is_exact() -> None:
     """The image spans -0.5 to 199.5; with a margin of 2 px a cell may reach 1.5 and 197.5, and no further."""
-    rules = QualityRules(edge_margin_px=2)
-    assert judge_contour(_ellipse(21.5, 100, 20, 20), rules, 200, 200, None) is None
-    assert judge_contour(_ellipse(21.4, 100, 20, 20), rules, 200, 200, None) == "edge"
-    assert judge_contour(_ellipse(177.5, 100, 20, 20), rules, 200, 200, None) is None
-    assert judge_contour(_ellipse(100, 177.6, 20, 20), rules, 200, 200, None) == "edge"
+    rules = QualityRules(edge_margin_um=2 * UM_PER_PX)
+    assert judge_contour(_ellipse(21.5, 100, 20, 20), rules, 200, 200, UM_PER_PX) is None
+    assert judge_contour(_ellipse(21.4, 100, 20, 20), rules, 200, 200, UM_PER_PX) == "edge"
+    assert judge_contour(_ellipse(177.5, 100, 20, 20), rules, 200, 200, UM_PER_PX) is None
+    assert judge_contour(_ellipse(100, 177.6, 20, 20), rules, 200, 200, UM_PER_PX) == "edge"
 
 
 def test_circularity_limit() -> None:

@@ -25,7 +25,7 @@ UM_PER_PX = 0.25
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
     bundle = load_bundle(demonstration_bundle())
-    return Segmenter(bundle.open_segmenter(), bundle.segmenter_config)
+    return Segmenter(bundle.open_segmenter(), bundle.spec.segmenter)
 
 
 def detect_by_regions(segmenter: Segmenter, image: ImageArray, config: SlideConfig) -> list[ContourArray]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from marrowscope.bundle import load_bundle, open_quantification
+from marrowscope.bundle import SPEC_NAME, load_bundle
+from marrowscope.bundle.spec_file import description_text
 from marrowscope.cli.main import app
 from marrowscope.errors import BundleError, CohortError, InputError
+from marrowscope.imaging import sha256_file
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.simulate import SimulationConfig, simulate_cohort
@@ -44,7 +47,7 @@ def test_the_new_bundle_knows_its_rates_and_its_networks_are_the_same(measured: 
     assert {name: bundle.spec.files[name] for name in unchanged} == {
         name: before.spec.files[name] for name in unchanged
     }
-    found = open_quantification(bundle)
+    found = bundle.quantification
     assert found is not None
     assert len(found.rates.counted) == 4
     assert found.source == "4 patients of 2 centers held back from training"
@@ -69,26 +72,50 @@ def test_measuring_again_replaces_what_the_card_says(measured: Path, cohort: Pat
     assert "0.300" not in card
 
 
-def test_rates_that_were_changed_or_belong_to_other_kinds_are_refused(measured: Path) -> None:
-    bundle = load_bundle(measured)
-    path = measured / QUANTIFICATION_FILE
-    content = path.read_text(encoding="utf-8")
-    try:
-        path.write_text(content.replace('"N4"', '"N9"'), encoding="utf-8")
-        with pytest.raises(BundleError, match=r"found rates of \d+ kinds of cells, expected the \d+ of vocabulary"):
-            open_quantification(bundle)
-        with pytest.raises(BundleError, match=r"quantification\.json: found SHA-256"):
-            load_bundle(measured)
-        path.write_text("{}", encoding="utf-8")
-        with pytest.raises(BundleError, match="no readable error rates"):
-            open_quantification(bundle)
-    finally:
-        path.write_text(content, encoding="utf-8")
+def with_other_rates(measured: Path, folder: Path, old: str, new: str) -> Path:
+    """Copy a bundle with other rates, whose hash is right."""
+    shutil.copytree(measured, folder)
+    before = load_bundle(folder)
+    rates = folder / QUANTIFICATION_FILE
+    content = rates.read_text(encoding="utf-8")
+    assert old in content
+    rates.write_text(content.replace(old, new), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"quantification\.json: found SHA-256"):
+        load_bundle(folder)
+    files = before.spec.files | {QUANTIFICATION_FILE: sha256_file(rates)}
+    spec = before.spec.model_copy(update={"files": files})
+    (folder / SPEC_NAME).write_text(description_text(spec), encoding="utf-8")
+    return folder
+
+
+def test_rates_of_other_kinds_are_refused(measured: Path, tmp_path: Path) -> None:
+    folder = with_other_rates(measured, tmp_path / "other", '"N4"', '"N9"')
+    with pytest.raises(BundleError, match=r"found rates of \d+ kinds of cells, expected the \d+ of vocabulary"):
+        load_bundle(folder)
+
+
+def test_rates_of_another_version_are_refused_and_can_be_measured_again(
+    measured: Path, cohort: Path, tmp_path: Path
+) -> None:
+    folder = with_other_rates(measured, tmp_path / "other", '"call_rules"', '"rules"')
+    with pytest.raises(BundleError, match=r"no readable error rates \(.*rules: found .* measure them again with"):
+        predict([cohort], folder, tmp_path / "run", config=CONFIG)
+    config = CONFIG.model_copy(update={"processes": 2})  # whose processes open the bundle for themselves
+    again = quantify_bundle(folder, cohort, tmp_path / "again", threshold=0.4, config=config)
+    assert again.quantification is not None
+    assert again.quantification.threshold is not None
+    assert again.quantification.threshold.value == 0.4
+
+
+def test_an_earlier_bundle_is_replaced_only_when_asked_for(measured: Path, cohort: Path) -> None:
+    before = load_bundle(measured)
+    with pytest.raises(BundleError, match=r"found an earlier bundle, .*add --overwrite"):
+        quantify_bundle(demonstration_bundle(), cohort, measured, threshold=0.3, config=CONFIG)
+    again = quantify_bundle(measured, cohort, measured, threshold=0.3, config=CONFIG, overwrite=True)
+    assert again == load_bundle(measured) == before
 
 
 def test_cohort_with_one_image_under_two_patients_is_refused(cohort: Path, tmp_path: Path) -> None:
-    import shutil
-
     faulty = tmp_path / "faulty"
     shutil.copytree(cohort, faulty)
     first, second = sorted(path for path in faulty.iterdir() if path.is_dir())[:2]
@@ -99,8 +126,6 @@ def test_cohort_with_one_image_under_two_patients_is_refused(cohort: Path, tmp_p
 
 
 def test_cohort_without_annotations_is_refused_before_any_network_runs(cohort: Path, tmp_path: Path) -> None:
-    import shutil
-
     bare = tmp_path / "bare"
     shutil.copytree(cohort, bare, ignore=shutil.ignore_patterns("*.json", "*.parquet"))
     with pytest.raises(InputError, match="found no field with expert polygons"):

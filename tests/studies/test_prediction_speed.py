@@ -93,9 +93,9 @@ def test_a_pipeline_that_fails_is_said_in_a_sentence(cohort: Path, bundle: Bundl
 
 def test_sizes_for_times_alone_change_the_scale_and_the_crop(bundle: Bundle) -> None:
     resized = resized_bundle(bundle, 640, 144.0, 128)
-    assert resized.spec.segmenter["um_per_px"] == pytest.approx(0.225)
-    assert resized.spec.crop["size_px"] == 128
-    assert bundle.spec.crop["size_px"] == 96
+    assert resized.spec.segmenter.um_per_px == pytest.approx(0.225)
+    assert resized.spec.crop.size_px == 128
+    assert bundle.spec.crop.size_px == 96
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="memory of a process is read as POSIX has it")

@@ -4,16 +4,13 @@ from marrowscope.bundle.bundle import (
     CARD_FILE,
     GOLDEN_FILE,
     SEGMENTER_FILE,
-    SPEC_NAME,
     VOCABULARY_FILE,
     Bundle,
-    BundleSpec,
-    VocabularyReference,
-    check_bundle_folder,
     load_bundle,
-    open_quantification,
+    refuse_bundle_folder,
     write_bundle,
 )
+from marrowscope.bundle.description import SPEC_NAME, BundleProvenance, BundleSpec, VocabularyReference
 
 __all__ = [
     "CARD_FILE",
@@ -22,10 +19,10 @@ __all__ = [
     "SPEC_NAME",
     "VOCABULARY_FILE",
     "Bundle",
+    "BundleProvenance",
     "BundleSpec",
     "VocabularyReference",
-    "check_bundle_folder",
     "load_bundle",
-    "open_quantification",
+    "refuse_bundle_folder",
     "write_bundle",
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, Field, model_validator
 
-from marrowscope.config import StageConfig
+from marrowscope.config import FrozenModel
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.networks import PRECISIONS, resolve_device
@@ -33,7 +33,7 @@ _SUFFIX, _INT8_SUFFIX = ".onnx", "-int8.onnx"
 Limits = tuple[float, float]
 
 
-class CenterChange(StageConfig):
+class CenterChange(FrozenModel):
     """What one center's figures are in float32 and by how much the lower precision moves them (lower minus f32).
 
     Intervals: 95%, bootstrap over patients, the same patients on both sides; None with fewer than two patients.
@@ -46,29 +46,29 @@ class CenterChange(StageConfig):
     n_cells: int = Field(ge=0, description="annotated cells, those cut by the image's edge left out")
     n_ratios: int = Field(ge=0, description="patients with an annotated and a predicted CBLC ratio")
     cblc_weighted_f1: float = Field(description="in f32, over all annotated cells, a missed one counted as wrong")
-    cblc_weighted_f1_change: float
-    cblc_weighted_f1_interval: Limits | None = None
+    cblc_weighted_f1_change: float = Field(description="lower precision minus f32")
+    cblc_weighted_f1_interval: Limits | None = Field(default=None, description="95% limits of that change")
     ratio_mae: float = Field(description="mean absolute error of the CBLC ratio (0-1) in f32, patient by patient")
-    ratio_mae_change: float
-    ratio_mae_interval: Limits | None = None
+    ratio_mae_change: float = Field(description="lower precision minus f32")
+    ratio_mae_interval: Limits | None = Field(default=None, description="95% limits of that change")
 
     def is_within(self, limit: float) -> bool:
         """Say whether both changes are numbers below ``limit``."""
         return all(abs(change) < limit for change in (self.cblc_weighted_f1_change, self.ratio_mae_change))
 
 
-class PrecisionGate(StageConfig):
+class PrecisionGate(FrozenModel):
     """The measurement that a precision passed or failed, and what it stands on."""
 
     passed: bool = Field(description="every change of every center is smaller than max_change")
     max_change: float = Field(default=MAX_CHANGE, gt=0, le=MAX_CHANGE, description="stricter is allowed, laxer is not")
-    backend: str
-    device: str
+    backend: str = Field(description="runtime the gate was measured with")
+    device: str = Field(description="device of that runtime")
     processor: str = Field(default="", description="what the measurement ran on, in the system's words")
     measured_on: str = Field(description="the annotated patients, a sentence part")
     input_sha256: str = Field(description="fingerprint of the images, as in a run's manifest")
     networks_sha256: str = Field(description="fingerprint of the graphs, see networks_fingerprint")
-    centers: dict[str, CenterChange] = Field(min_length=1)
+    centers: dict[str, CenterChange] = Field(min_length=1, description="center to its figures and their changes")
 
     @model_validator(mode="after")
     def _passed_is_what_the_changes_say(self) -> PrecisionGate:

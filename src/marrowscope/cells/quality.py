@@ -1,7 +1,7 @@
 """Which contours are cells that can be judged: the one place where a contour is refused, each with its reason.
 
-In micrometres where the scale is known, else in pixels of the image. A contour has at most one reason, the first of:
-edge, too_small, too_large, not_round. The edge stands first: a cut cell has no size and no shape of its own.
+A contour has at most one reason, the first of: edge, too_small, too_large, not_round. The edge stands first: a cut cell
+has no size and no shape of its own.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ class QualityRules(StageConfig):
     max_area_um2: float = Field(default=2000.0, gt=0, description="a cell of 50 um, the largest promegakaryocyte")
     min_circularity: float = Field(default=0.65, ge=0, le=1, description="4 pi area / perimeter^2; 0.65 as published")
     edge_margin_um: float = Field(default=0.3, ge=0, description="nearer to the edge it is cut: a network pixel")
-    min_area_px: float = Field(default=300.0, ge=0, description="in place of um2 where there is no scale")
-    max_area_px: float = Field(default=60000.0, gt=0, description="in place of um2 where there is no scale")
-    edge_margin_px: float = Field(default=1.0, ge=0, description="in place of um where there is no scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class Judgement:
 
 
 def apply_quality_rules(
-    detections: Sequence[Detection], rules: QualityRules, width_px: int, height_px: int, um_per_px: float | None
+    detections: Sequence[Detection], rules: QualityRules, width_px: int, height_px: int, um_per_px: float
 ) -> list[str | None]:
     """Give for each detection the reason to refuse it (edge, too_small, too_large, not_round), or None to keep it."""
     contours = [item.contour_xy for item in detections]
@@ -54,32 +51,27 @@ def apply_quality_rules(
 
 
 def judge_contour(
-    contour_xy: ContourArray, rules: QualityRules, width_px: int, height_px: int, um_per_px: float | None
+    contour_xy: ContourArray, rules: QualityRules, width_px: int, height_px: int, um_per_px: float
 ) -> str | None:
     """Judge one contour, predicted or an expert's; an empty contour is too small."""
     return judge_contours([contour_xy], rules, width_px, height_px, um_per_px)[0].reason
 
 
 def judge_contours(
-    contours: Sequence[ContourArray], rules: QualityRules, width_px: int, height_px: int, um_per_px: float | None
+    contours: Sequence[ContourArray], rules: QualityRules, width_px: int, height_px: int, um_per_px: float
 ) -> list[Judgement]:
     """Measure and judge the contours (n, 2) of one image together; there may be none."""
     rings = geometry.Rings.of(contours)
     areas_px, circularities = geometry.areas(rings), geometry.circularities(rings)
-    if um_per_px is None:
-        areas, margin_px = areas_px, rules.edge_margin_px
-        smallest, largest = rules.min_area_px, rules.max_area_px
-    else:
-        areas, margin_px = areas_px * um_per_px**2, rules.edge_margin_um / um_per_px
-        smallest, largest = rules.min_area_um2, rules.max_area_um2
+    areas_um2, margin_px = areas_px * um_per_px**2, rules.edge_margin_um / um_per_px
     # The image spans -0.5 to size - 0.5. An empty contour has no bounds and touches nothing.
     low, right, bottom = margin_px - 0.5, width_px - 0.5 - margin_px, height_px - 0.5 - margin_px
     bounds = rings.bounds()
     at_edge = (bounds[:, :2] < low).any(axis=1) | (bounds[:, 2:] > [right, bottom]).any(axis=1)
     broken = {
         "edge": at_edge,
-        "too_small": (areas < smallest) | (areas == 0),
-        "too_large": areas > largest,
+        "too_small": (areas_um2 < rules.min_area_um2) | (areas_um2 == 0),
+        "too_large": areas_um2 > rules.max_area_um2,
         "not_round": circularities < rules.min_circularity,
     }
     reasons = np.select(list(broken.values()), list(broken), default="")

@@ -33,6 +33,7 @@ def export(
     no_calibration: Annotated[
         bool, typer.Option("--no-calibration", help="Leave out the temperatures of a cross-fit.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
     """Write a bundle: ONNX graphs proved equal to torch, a golden sample, a card, every file hashed.
 
@@ -51,6 +52,7 @@ def export(
         description=described,
         other_segmenter=other_segmenter,
         calibrate=not no_calibration,
+        overwrite=overwrite,
     )
     size_mb = sum((bundle.folder / name).stat().st_size for name in bundle.spec.files) / 1e6
     typer.echo(

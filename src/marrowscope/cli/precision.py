@@ -25,6 +25,7 @@ def precision(
     device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: all this process may use.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the bootstrap over patients (default 0).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
     """Measure what a precision below float32 changes on COHORTS, and write a bundle that knows it.
 
@@ -44,8 +45,9 @@ def precision(
     evaluation = EvaluateConfig() if seed is None else EvaluateConfig(seed=seed)
     with progress_bar("Predicting images") as advance:
         written = measure_precisions(
-            bundle, cohorts, out, precisions=precision or (), config=config, evaluation=evaluation, progress=advance
-        )
+            bundle, cohorts, out, precisions=precision or (), config=config, evaluation=evaluation,
+            overwrite=overwrite, progress=advance,
+        )  # fmt: skip
     for name, gate in written.spec.precisions.items():
         _print_gate(name, gate)
     typer.echo(f"Bundle: {out}")

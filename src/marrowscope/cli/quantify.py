@@ -19,6 +19,7 @@ def quantify(
     aml: Annotated[list[str] | None, typer.Option(help="Diagnosis that counts as AML; repeat for more.")] = None,
     um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
     """Measure how BUNDLE errs on COHORT, learn the study threshold there, and write a bundle that knows both.
 
@@ -26,7 +27,6 @@ def quantify(
 
     Example: marrowscope quantify bundle held-back-cohort --out bundle-measured
     """
-    from marrowscope.bundle import open_quantification
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
     from marrowscope.predict import PredictConfig
@@ -36,8 +36,7 @@ def quantify(
     with progress_bar("Predicting images") as advance:
         written = quantify_bundle(
             bundle, cohort, out, threshold=threshold, aml_diagnoses=tuple(aml or ("AML",)), config=config,
-            progress=advance,
+            overwrite=overwrite, progress=advance,
         )  # fmt: skip
-    found = open_quantification(written)
-    typer.echo(found.sentence() if found else "")
+    typer.echo(written.quantification.sentence() if written.quantification else "")
     typer.echo(f"Bundle: {out}")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,11 +99,6 @@ class Calibration(StageConfig):
     def temperatures(self) -> dict[str, float]:
         """Give the temperature of each head."""
         return {head: fitted.temperature for head, fitted in self.heads.items()}
-
-    def table(self) -> dict[str, Any]:
-        """Give what a bundle says of the temperatures that are inside its graphs: plain values, none of them null."""
-        kept = self.model_dump(mode="json", include={"method", "source", "n_patients"})
-        return kept | {name: head.model_dump(mode="json", exclude_none=True) for name, head in self.heads.items()}
 
     def sentence(self) -> str:
         """Say it in words, for a bundle's card."""

@@ -139,7 +139,7 @@ def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _worker = Worker(replace(load_bundle(folder, verify=False), spec=spec), config)
+        _worker = Worker(replace(load_bundle(folder, verify=False, with_rates=False), spec=spec), config)
     except MarrowscopeError as error:
         _worker = error
 

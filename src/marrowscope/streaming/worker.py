@@ -20,10 +20,7 @@ import cv2
 import numpy as np
 
 from marrowscope.cells.calls import call_cells
-from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.find import CellFinder, coarsest_um_per_px, find_cells
-from marrowscope.cells.quality import QualityRules
-from marrowscope.config import validate_config
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.imaging.photograph import decode_photograph, read_file
@@ -75,9 +72,9 @@ class Worker:
         options = (backend, config.device, precision)
         network = bundle.open_segmenter(*options, threads=self.n_threads, streams=self.n_threads)
         self.finder = CellFinder(
-            Segmenter(network, bundle.segmenter_config, bundle.segmenter_sha256),
-            validate_config(QualityRules, bundle.spec.quality_rules, where="bundle.toml [quality_rules]"),
-            validate_config(CropSpec, bundle.spec.crop, where="bundle.toml [crop]"),
+            Segmenter(network, bundle.spec.segmenter, bundle.segmenter_sha256),
+            bundle.spec.quality_rules,
+            bundle.spec.crop,
         )
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_threads, streams=self.n_threads)
         self.slides = SlideCache()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.bundle import CARD_FILE, check_bundle_folder, load_bundle, write_bundle
+from marrowscope.bundle import CARD_FILE, load_bundle, refuse_bundle_folder, write_bundle
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.errors import InputError
 from marrowscope.evaluate.link import link_cells
@@ -43,16 +43,17 @@ def quantify_bundle(
     threshold: float | None = None,
     aml_diagnoses: Collection[str] = ("AML",),
     config: PredictConfig | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Bundle:
     """Write ``bundle`` again to ``out`` with the error rates measured on ``cohort``.
 
     The patients must be new to the networks: a bundle holds no names, so nobody but the user can know. ``threshold`` is
-    taken as given, otherwise one is learned. Raises InputError for a cohort without exhaustively annotated fields or
-    with too few patients.
+    taken as given, otherwise one is learned. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced.
+    Raises InputError for a cohort without exhaustively annotated fields or with too few patients.
     """
-    check_bundle_folder(out)
-    opened = _without_rates(load_bundle(bundle) if isinstance(bundle, Path) else bundle)
+    refuse_bundle_folder(out, overwrite=overwrite)
+    opened = _without_rates(load_bundle(bundle, with_rates=False) if isinstance(bundle, Path) else bundle)
     read = require_clean(read_cohort(cohort, vocabulary=opened.vocabulary))
     fields = [field for field in read.fields if field.annotated and field.exhaustive]
     if not any(field.annotations for field in fields):
@@ -81,15 +82,14 @@ def quantify_bundle(
     card = (opened.folder / CARD_FILE).read_text(encoding="utf-8") if CARD_FILE in opened.spec.files else ""
     spec = opened.spec.model_copy(update={"threshold": found.threshold.value if found.threshold else None})
     files: dict[str, Path | bytes] = {name: opened.folder / name for name in opened.spec.files}
-    return write_bundle(
-        out, spec, files | {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.card()).encode()}
-    )
+    measured = {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.card()).encode()}
+    return write_bundle(out, spec, files | measured, overwrite=overwrite)
 
 
 def _without_rates(bundle: Bundle) -> Bundle:
     """Forget rates measured before: they are to be replaced, and may be of another version."""
     files = {name: digest for name, digest in bundle.spec.files.items() if name != QUANTIFICATION_FILE}
-    return replace(bundle, spec=bundle.spec.model_copy(update={"files": files}))
+    return replace(bundle, spec=bundle.spec.model_copy(update={"files": files}), quantification=None)
 
 
 def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:

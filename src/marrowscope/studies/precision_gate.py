@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope.bundle import load_bundle, write_bundle
+from marrowscope.bundle import load_bundle, refuse_bundle_folder, write_bundle
 from marrowscope.bundle.precisions import (
     FASTEST_FIRST,
     FULL,
@@ -59,20 +59,22 @@ def measure_precisions(
     precisions: Sequence[str] = (),
     config: PredictConfig | None = None,
     evaluation: EvaluateConfig | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Bundle:
     """Write ``bundle`` again to ``out`` with the gate of each of ``precisions``, measured on ``cohorts``.
 
     Without ``precisions``, all that the device has below f32 (int8 only where the bundle has a quantised graph). Gates
-    of other precisions stay. ``progress`` gets (images done, images in all) over all precisions. Raises InputError for
-    cohorts without an annotated cell or an ``out`` that is the bundle itself, ConfigError for a precision that is not
-    there.
+    of other precisions stay. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced. ``progress`` gets
+    (images done, images in all) over all precisions. Raises InputError for cohorts without an annotated cell or an
+    ``out`` that is the bundle itself, ConfigError for a precision that is not there.
     """
     config = config or PredictConfig()
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     if out.resolve() == opened.folder.resolve():
         message = f"{out}: found the bundle itself, expected another folder; name a new one"
         raise InputError(message)
+    refuse_bundle_folder(out, overwrite=overwrite)
     wanted = _wanted(opened, precisions, capabilities(config.backend, config.device))
     patients, fields = _read_annotated(cohorts, opened.vocabulary)
     steps = [FULL, *wanted]
@@ -92,7 +94,7 @@ def measure_precisions(
                     opened, precision, linked[FULL], linked[precision], run, evaluation=evaluation
                 )
     spec = opened.spec.model_copy(update={"precisions": gates})
-    return write_bundle(out, spec, {name: opened.folder / name for name in opened.spec.files})
+    return write_bundle(out, spec, {name: opened.folder / name for name in opened.spec.files}, overwrite=overwrite)
 
 
 def judge_precision(

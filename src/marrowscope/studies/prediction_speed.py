@@ -133,9 +133,8 @@ def resized_bundle(bundle: Bundle, long_side_px: int, long_side_um: float, crop_
     um_per_px = long_side_um / long_side_px
     spec = bundle.spec.model_copy(
         update={
-            "um_per_px": um_per_px,
-            "segmenter": bundle.spec.segmenter | {"um_per_px": um_per_px},
-            "crop": bundle.spec.crop | {"size_px": crop_px},
+            "segmenter": bundle.spec.segmenter.model_copy(update={"um_per_px": um_per_px}),
+            "crop": bundle.spec.crop.model_copy(update={"size_px": crop_px}),
         }
     )
     return replace(bundle, spec=spec)
@@ -191,8 +190,8 @@ def measure_speed(
         "workers": worker.n_threads,
         "processes": isinstance(worker, WorkerPool),
         "morphology": config.morphology,
-        "segmenter_um_per_px": bundle.spec.um_per_px,
-        "crop_px": bundle.spec.crop.get("size_px"),
+        "segmenter_um_per_px": bundle.spec.segmenter.um_per_px,
+        "crop_px": bundle.spec.crop.size_px,
         "members": len(bundle.classifier_files),
     }
     return SpeedResult(

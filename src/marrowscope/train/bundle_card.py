@@ -17,6 +17,13 @@ import polars as pl
 from pydantic import Field
 
 from marrowscope.bundle import BundleSpec, VocabularyReference
+from marrowscope.bundle.description import (
+    BundleCalibration,
+    MemberMetrics,
+    MemberTraining,
+    StageCounts,
+    TrainingData,
+)
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.folds import read_split
@@ -29,6 +36,7 @@ from marrowscope.train.dataset import CELLS_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from marrowscope.patient.flags import StainReference
     from marrowscope.records import JsonDict
     from marrowscope.segment.config import SegmenterConfig
     from marrowscope.statistics.temperature import Calibration
@@ -87,7 +95,7 @@ def specify(
     segmenter: SegmenterConfig,
     calibration: Calibration | None,
     *,
-    stain: JsonDict,
+    stain: StainReference | None,
 ) -> BundleSpec:
     """Put what is known of the parts into the bundle's specification."""
     info, prepared = members[0].info, members[0].record["prepared"]
@@ -100,24 +108,23 @@ def specify(
         purpose=description.purpose,
         demonstration=description.demonstration,
         vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
-        um_per_px=segmenter.um_per_px,
-        segmenter=segmenter.model_dump(mode="json"),
-        crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px).model_dump(mode="json"),
-        quality_rules=rules.model_dump(mode="json"),
-        flags=description.flags.model_dump(mode="json"),
+        segmenter=segmenter,
+        crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px),
+        quality_rules=rules,
+        flags=description.flags,
         stain_reference=stain,
         categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
         implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),
         implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
         implied_prior_countable=_implied_prior(members, "countable", tau)[1],
         threshold=description.threshold,
-        calibration={} if calibration is None else calibration.table(),
+        calibration=None if calibration is None else BundleCalibration.of(calibration),
         metrics={name: _metrics(member.record) for name, member in numbered},
-        training_data={
-            "description": description.trained_on,
-            **{name: _fingerprint(member.record) for name, member in numbered},
-        },
-        licences=description.licences,
+        training_data=TrainingData(
+            description=description.trained_on,
+            members={name: _fingerprint(member.record) for name, member in numbered},
+        ),
+        licenses=description.licences,
     )
 
 
@@ -139,7 +146,7 @@ def write_card(
     ]
     names = ("cblc_weighted_f1", "cblc_positive_f1", "cblc_auc", "category_weighted_f1", "category_macro_f1")
     figures = [
-        f"| {index} | " + " | ".join(_figure(_metrics(member.record)[name]) for name in names) + " |"
+        f"| {index} | " + " | ".join(_figure(getattr(_metrics(member.record), name)) for name in names) + " |"
         for index, member in enumerate(members)
     ]
     return string.Template(template).substitute(
@@ -147,10 +154,10 @@ def write_card(
         version=spec.version,
         purpose=spec.purpose,
         segmenter_sha256=segmenter_sha256,
-        segmenter_um_per_px=f"{spec.um_per_px:g}",
+        segmenter_um_per_px=f"{spec.segmenter.um_per_px:g}",
         n_members=len(members),
         architecture=info.architecture,
-        side_um=f"{spec.crop['side_um']:g}",
+        side_um=f"{spec.crop.side_um:g}",
         crop_px=info.crop_px,
         n_categories=len(info.categories),
         vocabulary_name=spec.vocabulary.name,
@@ -159,11 +166,11 @@ def write_card(
         prior_cblc=f"{spec.implied_prior_cblc:.3f}",
         calibration="They are not calibrated." if calibration is None else calibration.sentence(),
         quantification=quantification or NOT_MEASURED,
-        trained_on=spec.training_data["description"],
+        trained_on=spec.training_data.description,
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
         metric_rows="\n".join(figures),
-        licences="\n".join(f"- {part}: {licence}" for part, licence in spec.licences.items()),
+        licences="\n".join(f"- {part}: {licence}" for part, licence in spec.licenses.items()),
         n_golden=N_GOLDEN_CROPS + 1,
         parity=f"{max(max(member.parity.values()) for member in members):.1g}",
         n_parity=N_PARITY_CROPS,
@@ -185,29 +192,32 @@ def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | N
     return shares
 
 
-def _metrics(record: JsonDict) -> dict[str, float]:
+def _metrics(record: JsonDict) -> MemberMetrics:
     """Figures of the epoch the weights come from, with n; an undefined one is NaN."""
     best: Mapping[str, float | None] = record["result"]["best_epoch"]
     last_stage = list(record["stages"].values())[-1]
     figures = {name: value for name, value in best.items() if name.endswith(("_f1", "_auc"))}
-    defined = {name: float("nan") if value is None else value for name, value in figures.items()}
-    return defined | {"n_crops": last_stage["validation_crops"], "n_patients": last_stage["validation_patients"]}
+    return MemberMetrics(
+        n_crops=last_stage["validation_crops"],
+        n_patients=last_stage["validation_patients"],
+        **{name: float("nan") if value is None else value for name, value in figures.items()},
+    )
 
 
-def _fingerprint(record: JsonDict) -> JsonDict:
+def _fingerprint(record: JsonDict) -> MemberTraining:
     """Say what the member was trained on, by hash and number."""
-    return {
-        "crops_sha256": record["data_sha256"]["crops.npy"],
-        "cells_sha256": record["data_sha256"]["cells.parquet"],
-        "split_sha256": record["split_sha256"],
-        "segmenter_sha256": record["prepared"].get("segmenter_sha256") or "",
-        "weights_sha256": record["result"]["weights_sha256"],
-        "initial_weights": record["result"]["initial_weights"],
-        "stages": record["stages"],
-    }
+    return MemberTraining(
+        crops_sha256=record["data_sha256"]["crops.npy"],
+        cells_sha256=record["data_sha256"]["cells.parquet"],
+        split_sha256=record["split_sha256"],
+        segmenter_sha256=record["prepared"].get("segmenter_sha256") or None,
+        weights_sha256=record["result"]["weights_sha256"],
+        initial_weights=record["result"]["initial_weights"],
+        stages={name: StageCounts(**counts) for name, counts in record["stages"].items()},
+    )
 
 
-def stain_reference(members: Sequence[Member], crops: Path) -> JsonDict:
+def stain_reference(members: Sequence[Member], crops: Path) -> StainReference | None:
     """Fit the stain of the fields that some member was trained on; nothing where a crop set did not measure them.
 
     A member's crop set is looked for where the training had it, and in ``crops``: folds may come from other machines.
@@ -218,11 +228,10 @@ def stain_reference(members: Sequence[Member], crops: Path) -> JsonDict:
         folders = (Path(member.record["crops"]), crops)
         path = next((folder / TRAINING_FIELDS_NAME for folder in folders if _holds(folder, wanted)), None)
         if path is None or not path.is_file():
-            return {}
+            return None
         trained = [name for name, role in read_split(member.folder / SPLIT_NAME).items() if role == "train"]
         measured.append(pl.read_parquet(path).filter(pl.col("patient_id").is_in(trained)))
-    reference = fit_stain_reference(pl.concat(measured).unique(maintain_order=True))
-    return {} if reference is None else reference.model_dump(mode="json")
+    return fit_stain_reference(pl.concat(measured).unique(maintain_order=True))
 
 
 def _holds(crops: Path, cells_sha256: str) -> bool:

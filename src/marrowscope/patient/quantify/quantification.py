@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from marrowscope.config import StageConfig
+from marrowscope.config import FrozenModel
 from marrowscope.patient.quantify.rates import ErrorRates
 from marrowscope.patient.quantify.threshold import CallRules, StudyThreshold
 
@@ -12,7 +12,7 @@ QUANTIFICATION_FILE = "quantification.json"
 SCHEMA_VERSION = 1
 
 
-class Quantification(StageConfig):
+class Quantification(FrozenModel):
     """Error rates on patients the classifier never saw, and the study threshold learned on their ratios."""
 
     schema_version: int = SCHEMA_VERSION

@@ -303,6 +303,7 @@ class _Study:
                 folder,
                 crops=self._crops("internal"),
                 description=description,
+                overwrite=True,
             )
             return {"bundle_sha256": bundle.spec_sha256}
 

@@ -1,0 +1,81 @@
+"""bundle.toml, read and written: every section held against its model, an older schema converted first."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from marrowscope.bundle.description import SCHEMA_VERSION, STATED, BundleSpec
+from marrowscope.bundle.schema_1 import from_schema_1
+from marrowscope.bundle.toml_writer import to_toml
+from marrowscope.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+_ADVICE = "correct the file or export the bundle again"
+
+
+def read_description(data: bytes, path: Path) -> BundleSpec:
+    """Read the content of bundle.toml at ``path``; schema 1 is converted.
+
+    Raises BundleError, one sentence that names the file, and each section and key that is wrong.
+    """
+    try:
+        values = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        message = f"{path}: not readable TOML ({error}); copy the bundle again"
+        raise BundleError(message) from error
+    found = values.get("schema_version")
+    if found == 1:
+        values = from_schema_1(values, path)
+    elif found != SCHEMA_VERSION:
+        message = (
+            f"{path}: found schema_version {found!r}, expected 1 or {SCHEMA_VERSION}; use the version of marrowscope "
+            "that made the bundle, or export it again with this one"
+        )
+        raise BundleError(message)
+    faults = [f"[{section}] {key}: found nothing, expected a value" for section, key in _unstated(values)]
+    try:
+        # By way of JSON, whose strict reading takes lists for tuples, and a string for no number.
+        spec = BundleSpec.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        faults += [_word(fault) for fault in error.errors()]
+    if faults:
+        message = f"{path}: {'; '.join(faults)}; {_ADVICE}"
+        raise BundleError(message)
+    return spec
+
+
+def description_text(spec: BundleSpec) -> str:
+    """Give the content of bundle.toml; what a bundle does not have is absent from it."""
+    values = spec.model_dump(mode="json", exclude_none=True)
+    return to_toml({key: value for key, value in values.items() if value not in ({}, [])})
+
+
+def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give (section, key) of what a bundle has to state although the package has a default for it."""
+    return [
+        (section, key)
+        for section, model in STATED.items()
+        for key in model.model_fields
+        if isinstance(values.get(section), dict) and key not in values[section]
+    ]
+
+
+def _word(fault: ErrorDetails) -> str:
+    """Word one of pydantic's faults: the section, the key, what was found, what was expected."""
+    *sections, key = [str(part) for part in fault["loc"]]
+    rule = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":  # values of one section contradict each other
+        return f"[{'.'.join([*sections, key])}]: {rule}"
+    where = f"[{'.'.join(sections)}] {key}" if sections else key
+    if fault["type"] == "missing":
+        return f"{where}: found nothing, expected a value"
+    return f"{where}: found {fault['input']!r}, {rule}"
