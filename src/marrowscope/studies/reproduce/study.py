@@ -33,7 +33,7 @@ from marrowscope.prepare import SUMMARY_NAME, prepare_crops
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import simulate_cohort
 from marrowscope.statistics.temperature import CALIBRATION_NAME
-from marrowscope.studies.reproduce.compare import Comparison, compare_models
+from marrowscope.studies.reproduce.compare import FURTHER_FIGURES, Comparison, compare_models
 from marrowscope.studies.reproduce.journal import Journal, read_json, write_json
 from marrowscope.studies.reproduce.measure import measure_rates, on_machine, shipped_bundle
 from marrowscope.studies.reproduce.plan import Machine, Plan, Rates, make_plan
@@ -358,6 +358,7 @@ class _Study:
             return {"comparison_sha256": sha256_file(path)}
 
         inputs = {name: made for name, made in self._made.items() if name.startswith(("prepare", "predict"))}
+        inputs["figures"] = list(FURTHER_FIGURES)
         self._step("evaluate", inputs, [path, self._out / "evaluation" / "metrics.json"], action)
         return Comparison.model_validate(read_json(path))
 
