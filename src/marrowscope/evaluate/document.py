@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from marrowscope.evaluate.scorer import Figure
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 METRICS_NAME = "metrics.json"
 _AGAIN = "run `marrowscope evaluate` again"
 

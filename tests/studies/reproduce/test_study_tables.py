@@ -26,7 +26,7 @@ def row(center: str, n_patients: int, published: float | None, difference: float
         n_probe_cells=200,
         difference=Score(value=difference, lower=difference - 0.05, upper=difference + 0.05),
         all_negative=0.5,
-        further={"CBLC AUC, matched": Score(value=0.99, lower=0.98, upper=1.0)},
+        further={"cblc_auc_matched": Score(value=0.99, lower=0.98, upper=1.0)},
     )
 
 

@@ -357,8 +357,8 @@ class _Study:
             write_json(path, comparison.model_dump(mode="json"))
             return {"comparison_sha256": sha256_file(path)}
 
-        inputs = {name: made for name, made in self._made.items() if name.startswith(("prepare", "predict"))}
-        inputs["figures"] = list(FURTHER_FIGURES)
+        made = {name: outputs for name, outputs in self._made.items() if name.startswith(("prepare", "predict"))}
+        inputs = made | {"figures": list(FURTHER_FIGURES)}
         self._step("evaluate", inputs, [path, self._out / "evaluation" / "metrics.json"], action)
         return Comparison.model_validate(read_json(path))
 
