@@ -91,11 +91,11 @@ class Variant:
     repeats: Variant | None = None
 
 
-CBLC_GROUP, CATEGORY_GROUP = "CBLC, cell by cell", "Category, cell by cell"
-CALIBRATION_GROUP, DETECTION_GROUP = "Calibration", "Detection"
-RATIO_GROUP, INTERVAL_GROUP = "CBLC ratio, patient by patient", "95% interval of the corrected ratio"
-AML_GROUP = "AML against other diagnoses"
-FORCED_GROUP, CALLS_GROUP = "Forced decision, every patient", "Calls of the run"
+_CBLC_GROUP, _CATEGORY_GROUP = "CBLC, cell by cell", "Category, cell by cell"
+_CALIBRATION_GROUP, _DETECTION_GROUP = "Calibration", "Detection"
+_RATIO_GROUP, _INTERVAL_GROUP = "CBLC ratio, patient by patient", "95% interval of the corrected ratio"
+_AML_GROUP = "AML against other diagnoses"
+_FORCED_GROUP, _CALLS_GROUP = "Forced decision, every patient", "Calls of the run"
 
 CELLS, DETECTIONS, PATIENTS = Unit("cell", "cells"), Unit("detection", "detections"), Unit("patient", "patients")
 
@@ -173,48 +173,48 @@ def _of_cells(key: str, title: str, scale: Scale, group: str, *variants: Variant
 
 
 def _of_calls(key: str, title: str, scale: Scale) -> list[FigureKind]:
-    return _family(key, title, scale, CALLS_GROUP, method=Method.WILSON)
+    return _family(key, title, scale, _CALLS_GROUP, method=Method.WILSON)
 
 
 _FIGURES = (
-    *_of_cells("cblc_weighted_f1", "CBLC weighted F1", _SCORE, CBLC_GROUP, ON_MATCHED, ON_ALL_EXPERT),
-    *_of_cells("cblc_positive_class_f1", "CBLC positive-class F1", _SCORE, CBLC_GROUP, ON_MATCHED, ON_ALL_EXPERT),
-    *_of_cells("cblc_auc", "CBLC AUC", _SCORE, CBLC_GROUP, ON_MATCHED),
-    *_of_cells("category_weighted_f1", "category weighted F1", _SCORE, CATEGORY_GROUP, ON_MATCHED, ON_ALL_EXPERT),
-    *_of_cells("category_macro_f1", "category macro F1", _SCORE, CATEGORY_GROUP, ON_MATCHED, ON_ALL_EXPERT),
-    *_of_cells("cblc_calibration_error", "cblc calibration error", _ERROR, CALIBRATION_GROUP, ON_MATCHED),
-    *_of_cells("cblc_brier_score", "cblc Brier score", _ERROR, CALIBRATION_GROUP, ON_MATCHED),
-    *_of_cells("category_calibration_error", "category calibration error", _ERROR, CALIBRATION_GROUP, ON_MATCHED),
-    *_of_cells("category_brier_score", "category Brier score", _ERROR, CALIBRATION_GROUP, ON_MATCHED),
-    *_of_cells("detection_recall", "detection recall", _SCORE, DETECTION_GROUP),
-    *_of_cells("detection_recall_cut_cells_included", "detection recall, cut cells included", _SCORE, DETECTION_GROUP),
+    *_of_cells("cblc_weighted_f1", "CBLC weighted F1", _SCORE, _CBLC_GROUP, ON_MATCHED, ON_ALL_EXPERT),
+    *_of_cells("cblc_positive_class_f1", "CBLC positive-class F1", _SCORE, _CBLC_GROUP, ON_MATCHED, ON_ALL_EXPERT),
+    *_of_cells("cblc_auc", "CBLC AUC", _SCORE, _CBLC_GROUP, ON_MATCHED),
+    *_of_cells("category_weighted_f1", "category weighted F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, ON_ALL_EXPERT),
+    *_of_cells("category_macro_f1", "category macro F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, ON_ALL_EXPERT),
+    *_of_cells("cblc_calibration_error", "cblc calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
+    *_of_cells("cblc_brier_score", "cblc Brier score", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
+    *_of_cells("category_calibration_error", "category calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
+    *_of_cells("category_brier_score", "category Brier score", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
+    *_of_cells("detection_recall", "detection recall", _SCORE, _DETECTION_GROUP),
+    *_of_cells("detection_recall_cut_cells_included", "detection recall, cut cells included", _SCORE, _DETECTION_GROUP),
     *_of_cells(
-        "detection_recall_before_quality_rules", "detection recall, before quality rules", _SCORE, DETECTION_GROUP
+        "detection_recall_before_quality_rules", "detection recall, before quality rules", _SCORE, _DETECTION_GROUP
     ),
-    *_family("detection_precision", "detection precision", _SCORE, DETECTION_GROUP, unit=DETECTIONS),
-    *_of_cells("ap50", "AP50", _SCORE, DETECTION_GROUP),
-    *_of_cells("ap50_95", "AP50-95", _SCORE, DETECTION_GROUP),
-    *_of_cells("mean_iou_of_matched_contours", "mean IoU of matched contours", _SCORE, DETECTION_GROUP),
-    *_family("patient_ratio_mae", "patient ratio MAE", _ERROR, RATIO_GROUP, variants=_AGREEMENT),
-    *_family("patient_ratio_bias", "patient ratio bias", _BIAS, RATIO_GROUP, variants=_AGREEMENT),
-    *_family("patient_ratio_concordance", "patient ratio concordance", _SCORE, RATIO_GROUP, variants=_AGREEMENT),
-    *_family("patient_ratio_mae", "patient ratio MAE", _CHANGE, RATIO_GROUP, variants=(CORRECTED_LESS_PREDICTED,)),
+    *_family("detection_precision", "detection precision", _SCORE, _DETECTION_GROUP, unit=DETECTIONS),
+    *_of_cells("ap50", "AP50", _SCORE, _DETECTION_GROUP),
+    *_of_cells("ap50_95", "AP50-95", _SCORE, _DETECTION_GROUP),
+    *_of_cells("mean_iou_of_matched_contours", "mean IoU of matched contours", _SCORE, _DETECTION_GROUP),
+    *_family("patient_ratio_mae", "patient ratio MAE", _ERROR, _RATIO_GROUP, variants=_AGREEMENT),
+    *_family("patient_ratio_bias", "patient ratio bias", _BIAS, _RATIO_GROUP, variants=_AGREEMENT),
+    *_family("patient_ratio_concordance", "patient ratio concordance", _SCORE, _RATIO_GROUP, variants=_AGREEMENT),
+    *_family("patient_ratio_mae", "patient ratio MAE", _CHANGE, _RATIO_GROUP, variants=(CORRECTED_LESS_PREDICTED,)),
     *_family(
         "annotated_ratio_inside_the_interval",
         "annotated ratio inside the interval",
         _SHARE,
-        INTERVAL_GROUP,
+        _INTERVAL_GROUP,
         variants=(COUNTED, COUNTED_WITH_NORMAL),
         method=Method.WILSON,
     ),
-    *_family("mean_width_of_the_interval", "mean width of the interval", _LOW_SHARE, INTERVAL_GROUP),
-    *_family("aml_auc", "AML AUC", _SCORE, AML_GROUP, variants=_AML),
-    *_family("aml_auc_within_centers", "AML AUC within centers", _SCORE, AML_GROUP, variants=_AML),
+    *_family("mean_width_of_the_interval", "mean width of the interval", _LOW_SHARE, _INTERVAL_GROUP),
+    *_family("aml_auc", "AML AUC", _SCORE, _AML_GROUP, variants=_AML),
+    *_family("aml_auc_within_centers", "AML AUC within centers", _SCORE, _AML_GROUP, variants=_AML),
     *_family(
         "aml_sensitivity_at_the_threshold",
         "AML sensitivity at the threshold",
         _SCORE,
-        AML_GROUP,
+        _AML_GROUP,
         variants=_AML,
         method=Method.WILSON,
     ),
@@ -222,7 +222,7 @@ _FIGURES = (
         "aml_specificity_at_the_threshold",
         "AML specificity at the threshold",
         _SCORE,
-        AML_GROUP,
+        _AML_GROUP,
         variants=_AML,
         method=Method.WILSON,
     ),
@@ -230,7 +230,7 @@ _FIGURES = (
         "forced_decision_error",
         "forced decision error",
         _LOW_SHARE,
-        FORCED_GROUP,
+        _FORCED_GROUP,
         variants=(BY_PREDICTED, CORRECTED),
         method=Method.WILSON,
     ),
@@ -238,7 +238,7 @@ _FIGURES = (
         "forced_decision_error",
         "forced decision error",
         _CHANGE,
-        FORCED_GROUP,
+        _FORCED_GROUP,
         variants=(CORRECTED_LESS_PREDICTED,),
     ),
     *_of_calls("calls_share_indeterminate", "calls, share indeterminate", _SHARE),

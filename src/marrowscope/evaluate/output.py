@@ -80,11 +80,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     for name, table in tables(evaluation).items():
         table.write_csv(folder / name)
     (folder / "metrics.md").write_text(as_markdown(evaluation), encoding="utf-8")
-    text = json.dumps(as_document(evaluation).model_dump(mode="json"), indent=2, allow_nan=False)
+    text = json.dumps(_document(evaluation).model_dump(mode="json"), indent=2, allow_nan=False)
     (folder / METRICS_NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def as_document(evaluation: Evaluation) -> EvaluationDocument:
+def _document(evaluation: Evaluation) -> EvaluationDocument:
     """Give what was measured, on what and how, as metrics.json holds it; the tables stand beside it."""
     linked = evaluation.linked
     return EvaluationDocument(
