@@ -79,6 +79,7 @@ def evaluate(
         evaluation_folder,
         write_evaluation,
     )
+    from marrowscope.evaluate.document import METRICS_NAME
     from marrowscope.report.evaluation_page import write_evaluation_page
     from marrowscope.runs.manifest import read_manifest
     from marrowscope.vocabulary import load_mapping, load_vocabulary
@@ -123,7 +124,7 @@ def evaluate(
         write_evaluation(evaluation, folder)
         write_evaluation_page(folder)
     if as_json:
-        typer.echo((out / "metrics.json").read_text(encoding="utf-8"))
+        typer.echo((out / METRICS_NAME).read_text(encoding="utf-8"))
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)

@@ -11,6 +11,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.evaluate.document import METRICS_NAME, CenterRecord, EvaluationDocument, figure_record
 from marrowscope.evaluate.frames import WRITTEN_TABLES
@@ -79,9 +80,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables(evaluation).items():
         table.write_csv(folder / name)
-    (folder / "metrics.md").write_text(as_markdown(evaluation), encoding="utf-8")
+    write_text(folder / "metrics.md", as_markdown(evaluation))
     text = json.dumps(_document(evaluation).model_dump(mode="json"), indent=2, allow_nan=False)
-    (folder / METRICS_NAME).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / METRICS_NAME, text + "\n")
 
 
 def _document(evaluation: Evaluation) -> EvaluationDocument:

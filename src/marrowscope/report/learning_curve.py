@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.report.plot import Drawing, Panel, number, text_width
 
@@ -62,7 +63,7 @@ def learning_curve(csv_path: Path, out_svg: Path) -> None:
     if figures:
         panel = _draw(drawing, ("Validation", "figure, 0 to 1"), epochs, figures, y_range=(0.0, 1.02), height=height)
         _mark_best(panel, epochs, columns.get("selection"))
-    out_svg.write_text(drawing.standalone(_STYLE), encoding="utf-8")
+    write_text(out_svg, drawing.standalone(_STYLE))
 
 
 def _losses(columns: Mapping[str, Sequence[float]]) -> list[_Series]:
