@@ -11,7 +11,7 @@ import pytest
 
 import marrowscope
 
-HEAVY = {"cv2", "matplotlib", "numpy", "onnxruntime", "openvino", "polars", "pydantic", "scipy", "shapely", "torch"}
+HEAVY = {"cv2", "numpy", "onnxruntime", "openvino", "polars", "pydantic", "scipy", "shapely", "torch"}
 
 
 def modules_after(code: str) -> set[str]:

@@ -14,7 +14,7 @@ from marrowscope.cli.main import main
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.errors import InputError
 from marrowscope.evaluate.evaluation import _refuse_other_vocabulary
-from marrowscope.evaluate.output import TABLE_NAMES
+from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
 from marrowscope.runs.manifest import Manifest, RunCounts, read_manifest, write_manifest
@@ -101,7 +101,7 @@ def test_tables_are_written_and_printed_per_center(
         assert words in printed
     assert "* fewer than 5 patients: the interval is too narrow." in printed
     names = {path.name for path in (tmp_path / "m").iterdir()}
-    assert names == {"metrics.json", "metrics.md", "index.html", "figures", *TABLE_NAMES}
+    assert names == {"metrics.json", "metrics.md", "index.html", "figures", *WRITTEN_TABLES}
     text = (tmp_path / "m" / "metrics.md").read_text(encoding="utf-8")
     assert "## B: 1 patient, 1 field" in text
     assert "| detection recall | 0.750 [0.750, 0.750] *= |" in text
@@ -218,11 +218,11 @@ def test_threshold_and_diagnoses_are_taken(
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", *options) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["config"]["threshold"] == 0.3
-    figures = {item["name"]: item for item in document["centers"][-1]["figures"]}
-    assert figures["AML sensitivity at the threshold, predicted ratio"]["value"] == 1
-    assert figures["AML sensitivity at the threshold, annotated ratio"]["value"] == 0  # 1 of 4, below 0.3
-    assert figures["AML AUC, predicted ratio"]["value"] == 0.5
-    assert "confounded by center: A (AML only), B (no AML)" in figures["AML AUC, predicted ratio"]["warning"]
+    figures = {item["key"]: item for item in document["centers"][-1]["figures"]}
+    assert figures["aml_sensitivity_at_the_threshold_predicted_ratio"]["value"] == 1
+    assert figures["aml_sensitivity_at_the_threshold_annotated_ratio"]["value"] == 0  # 1 of 4, below 0.3
+    assert figures["aml_auc_predicted_ratio"]["value"] == 0.5
+    assert "confounded by center: A (AML only), B (no AML)" in figures["aml_auc_predicted_ratio"]["warning"]["text"]
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "w") == 0
     assert "! confounded by center" in capsys.readouterr().out
 
@@ -302,9 +302,9 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
     assert "error among decided 1.000* (0.342-1.000, n 2), indeterminate 0.333* (0.061-0.792, n 3)" in printed
     assert "error by the predicted ratio 0.667* (0.208-0.939, n 3), by the corrected ratio 1.000*" in printed
     document = json.loads((tmp_path / "m" / "metrics.json").read_text(encoding="utf-8"))
-    figures = {item["name"]: item for item in document["centers"][-1]["figures"]}
-    assert figures["patient ratio MAE, corrected ratio"]["value"] == pytest.approx((0.05 + 0.25 + 0.15) / 3)
-    assert figures["AML specificity at the threshold, corrected ratio"]["value"] == 0
+    figures = {item["key"]: item for item in document["centers"][-1]["figures"]}
+    assert figures["patient_ratio_mae_corrected_ratio"]["value"] == pytest.approx((0.05 + 0.25 + 0.15) / 3)
+    assert figures["aml_specificity_at_the_threshold_corrected_ratio"]["value"] == 0
     calls = pl.read_csv(tmp_path / "m" / "calls.csv").filter(pl.col("center") == "all centers")
     assert calls.select("diagnosis", "n_above", "n_below", "n_indeterminate").rows() == [
         ("AML", 0, 1, 1),

@@ -32,9 +32,9 @@ def frame(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=RATIO_COLUMNS)
 
 
-def by_name(figures: list[Figure]) -> dict[str, Figure]:
-    assert len({figure.name for figure in figures}) == len(figures)
-    return {figure.name: figure for figure in figures}
+def by_key(figures: list[Figure]) -> dict[str, Figure]:
+    assert len({figure.key for figure in figures}) == len(figures)
+    return {figure.key: figure for figure in figures}
 
 
 def random_patients(n: int = 14) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 from marrowscope.evaluate.call_scores import call_figures, call_table, forced_figures, risk_coverage
 from marrowscope.evaluate.ratio_scores import NOT_CORRECTED
 from marrowscope.statistics.intervals import bootstrap_over_groups, wilson_interval
-from tests.evaluate.patient_rows import CONFIG, by_name, frame, patient
+from tests.evaluate.patient_rows import CONFIG, by_key, frame, patient
 
 AT = CONFIG.model_copy(update={"threshold": 0.3})
 
@@ -69,32 +69,32 @@ def test_calls_are_counted_by_diagnosis_and_group() -> None:
 
 
 def test_figures_of_the_calls_are_shares_with_wilson_intervals() -> None:
-    figures = by_name(call_figures(some_calls(), AT))
+    figures = by_key(call_figures(some_calls(), AT))
     expected = {
-        "calls, share indeterminate": (1, 9),
-        "calls, share without a call": (2, 9),
-        "calls, error among decided": (2, 5),
-        "calls, sensitivity among decided": (1, 2),
-        "calls, specificity among decided": (2, 3),
+        "calls_share_indeterminate": (1, 9),
+        "calls_share_without_a_call": (2, 9),
+        "calls_error_among_decided": (2, 5),
+        "calls_sensitivity_among_decided": (1, 2),
+        "calls_specificity_among_decided": (2, 3),
     }
     assert {name: figure.value for name, figure in figures.items()} == {
         name: wilson_interval(*counts) for name, counts in expected.items()
     }
     assert {name: figure.n for name, figure in figures.items()} == {name: n for name, (_, n) in expected.items()}
-    assert figures["calls, error among decided"].note == "2 of 5, wrong; called at the run's threshold 0.300"
+    assert figures["calls_error_among_decided"].note == "2 of 5, wrong; called at the run's threshold 0.300"
 
 
 def test_another_threshold_does_not_move_a_call_and_the_note_says_so() -> None:
-    figures = by_name(call_figures(some_calls(), CONFIG.model_copy(update={"threshold": 0.9})))
-    error = figures["calls, error among decided"]
+    figures = by_key(call_figures(some_calls(), CONFIG.model_copy(update={"threshold": 0.9})))
+    error = figures["calls_error_among_decided"]
     assert error.value == wilson_interval(2, 5)
     assert error.note.endswith("called at the run's threshold 0.300, not at 0.900")
 
 
 def test_nobody_decided_is_said_by_group() -> None:
-    figures = by_name(call_figures(frame(called("P1", "AML", "indeterminate"), called("P2", "MDS", "below")), AT))
-    assert figures["calls, sensitivity among decided"].undefined == "nobody with AML is called above or below"
-    assert figures["calls, specificity among decided"].value.estimate == 1
+    figures = by_key(call_figures(frame(called("P1", "AML", "indeterminate"), called("P2", "MDS", "below")), AT))
+    assert figures["calls_sensitivity_among_decided"].undefined == "nobody with AML is called above or below"
+    assert figures["calls_specificity_among_decided"].value.estimate == 1
 
 
 def test_forced_error_is_that_of_scikit_learn_and_the_difference_is_paired() -> None:
@@ -102,9 +102,9 @@ def test_forced_error_is_that_of_scikit_learn_and_the_difference_is_paired() -> 
     ratios = random_calls()
     truth = ratios["diagnosis"].to_numpy() == "AML"
     decided = {name: ratios[name].to_numpy() > 0.3 for name in ("run_ratio", "corrected_ratio")}
-    figures = by_name(forced_figures(ratios, AT))
+    figures = by_key(forced_figures(ratios, AT))
     for title, name in (("predicted", "run_ratio"), ("corrected", "corrected_ratio")):
-        found = figures[f"forced decision error, {title} ratio"]
+        found = figures[f"forced_decision_error_{title}_ratio"]
         assert found.value.estimate == pytest.approx(1 - sklearn_metrics.accuracy_score(truth, decided[name]))
         assert found.value == wilson_interval(int((truth != decided[name]).sum()), 40)
     oracle = bootstrap_over_groups(
@@ -115,7 +115,7 @@ def test_forced_error_is_that_of_scikit_learn_and_the_difference_is_paired() -> 
         n_resamples=200,
         seed=3,
     )
-    change = figures["forced decision error, corrected - predicted"]
+    change = figures["forced_decision_error_corrected_predicted"]
     interval = change.value
     assert (interval.estimate, interval.lower, interval.upper) == pytest.approx(
         (oracle.estimate, oracle.lower, oracle.upper)
@@ -129,7 +129,7 @@ def test_forced_error_is_that_of_scikit_learn_and_the_difference_is_paired() -> 
 
 def test_ratio_at_the_threshold_is_not_above_it() -> None:
     ratios = frame(called("P1", "AML", "above", corrected_ratio=0.3), called("P2", "MDS", "below", corrected_ratio=0.3))
-    forced = by_name(forced_figures(ratios, AT))["forced decision error, corrected ratio"]
+    forced = by_key(forced_figures(ratios, AT))["forced_decision_error_corrected_ratio"]
     assert forced.value == wilson_interval(1, 2)
     assert forced.note == "1 of 2: 1 with AML not above 0.300, 0 others above"
     curve = risk_coverage(ratios.filter(pl.col("diagnosis") == "AML"), "A", AT)
@@ -151,7 +151,7 @@ def test_risk_coverage_is_the_error_of_everyone_at_least_as_certain() -> None:
         assert (row["error_lower"], row["error_upper"]) == (interval.lower, interval.upper)
     last = curve.row(-1, named=True)
     assert last["coverage"] == 1
-    forced = by_name(forced_figures(ratios, AT))["forced decision error, corrected ratio"]
+    forced = by_key(forced_figures(ratios, AT))["forced_decision_error_corrected_ratio"]
     assert last["error"] == forced.value.estimate
 
 
@@ -175,10 +175,10 @@ def test_run_without_calls_says_why_and_writes_no_row() -> None:
         assert figure.undefined == "the run holds no call: its bundle states no threshold, or no error rates"
         assert math.isnan(figure.value.lower)
         assert figure.note == ""
-    forced = by_name(forced_figures(plain, AT))
-    assert forced["forced decision error, predicted ratio"].value == wilson_interval(1, 2)
-    for name in ("corrected ratio", "corrected - predicted"):
-        assert forced[f"forced decision error, {name}"].undefined == NOT_CORRECTED
+    forced = by_key(forced_figures(plain, AT))
+    assert forced["forced_decision_error_predicted_ratio"].value == wilson_interval(1, 2)
+    for name in ("corrected_ratio", "corrected_predicted"):
+        assert forced[f"forced_decision_error_{name}"].undefined == NOT_CORRECTED
 
 
 def test_without_a_threshold_no_decision_is_forced() -> None:

@@ -9,26 +9,28 @@ import numpy as np
 import polars as pl
 import pytest
 
+from marrowscope.evaluate.catalogue import CONFOUNDED_BY_CENTER, Method
 from marrowscope.evaluate.frames import EXPERT_COLUMNS
 from marrowscope.evaluate.patient_scores import aml_figures, confounding, diagnosed, normal_blasts
 from marrowscope.evaluate.ratio_scores import NOT_CORRECTED
 from marrowscope.statistics.intervals import wilson_interval
-from tests.evaluate.patient_rows import CONFIG, by_name, frame, patient, random_patients
+from tests.evaluate.patient_rows import CONFIG, by_key, frame, patient, random_patients
 
 
 def test_repeat_without_such_a_cell_says_that_it_is_the_same() -> None:
-    again = [figure for figure in aml_figures(random_patients(), CONFIG) if "N0 and M0" in figure.name]
+    again = [figure for figure in aml_figures(random_patients(), CONFIG) if figure.kind.repeats]
     assert len(again) == 4
     assert all(figure.note.endswith("no such cell: the same figure") for figure in again)
+    assert [figure.same_as for figure in again] == [figure.kind.repeats for figure in again]
 
 
 def test_auc_is_that_of_scikit_learn_and_within_centers_only_their_own_pairs() -> None:
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     ratios = random_patients()
-    figures = by_name(aml_figures(ratios, CONFIG))
+    figures = by_key(aml_figures(ratios, CONFIG))
     truth = ratios["diagnosis"].to_numpy() == "AML"
     score = ratios["run_ratio"].to_numpy()
-    found = figures["AML AUC, predicted ratio"].value
+    found = figures["aml_auc_predicted_ratio"].value
     assert found.estimate == pytest.approx(sklearn_metrics.roc_auc_score(truth, score))
     assert found.lower < found.estimate <= found.upper
     pairs, won = 0, 0.0
@@ -37,42 +39,42 @@ def test_auc_is_that_of_scikit_learn_and_within_centers_only_their_own_pairs() -
             if truth[i] and not truth[j] and ratios["center"][i] == ratios["center"][j]:
                 pairs += 1
                 won += float(score[i] > score[j]) + 0.5 * float(score[i] == score[j])
-    assert figures["AML AUC within centers, predicted ratio"].value.estimate == pytest.approx(won / pairs)
+    assert figures["aml_auc_within_centers_predicted_ratio"].value.estimate == pytest.approx(won / pairs)
 
 
 def test_sensitivity_and_specificity_at_the_threshold_have_wilson_intervals() -> None:
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     ratios = random_patients()
     config = CONFIG.model_copy(update={"threshold": 0.45})
-    figures = by_name(aml_figures(ratios, config))
+    figures = by_key(aml_figures(ratios, config))
     truth = ratios["diagnosis"].to_numpy() == "AML"
     called = ratios["run_ratio"].to_numpy() > 0.45
-    sensitivity = figures["AML sensitivity at the threshold, predicted ratio"]
-    specificity = figures["AML specificity at the threshold, predicted ratio"]
+    sensitivity = figures["aml_sensitivity_at_the_threshold_predicted_ratio"]
+    specificity = figures["aml_specificity_at_the_threshold_predicted_ratio"]
     assert sensitivity.value.estimate == pytest.approx(sklearn_metrics.recall_score(truth, called))
     assert specificity.value.estimate == pytest.approx(sklearn_metrics.recall_score(~truth, ~called))
     assert sensitivity.value == wilson_interval(int((truth & called).sum()), int(truth.sum()))
     assert (sensitivity.n, specificity.n) == (int(truth.sum()), int((~truth).sum()))
-    assert sensitivity.method == "Wilson"
+    assert sensitivity.kind.method is Method.WILSON
 
 
 def test_ratio_at_the_threshold_is_not_above_it() -> None:
     ratios = frame(patient("P1", "AML", 0.2, 0.2), patient("P2", "control", 0.2, 0.2))
-    figures = by_name(aml_figures(ratios, CONFIG.model_copy(update={"threshold": 0.2})))
-    assert figures["AML sensitivity at the threshold, predicted ratio"].value.estimate == 0
-    assert figures["AML specificity at the threshold, predicted ratio"].value.estimate == 1
+    figures = by_key(aml_figures(ratios, CONFIG.model_copy(update={"threshold": 0.2})))
+    assert figures["aml_sensitivity_at_the_threshold_predicted_ratio"].value.estimate == 0
+    assert figures["aml_specificity_at_the_threshold_predicted_ratio"].value.estimate == 1
 
 
 def test_without_threshold_or_one_side_the_reason_is_given() -> None:
     no_aml = frame(patient("P1", "control", 0.0, 0.0), patient("P2", "MDS", 0.1, 0.1))
-    figures = by_name(aml_figures(no_aml, CONFIG))
-    assert figures["AML AUC, predicted ratio"].undefined == "none of the 2 patients has AML"
-    assert "--threshold" in figures["AML sensitivity at the threshold, predicted ratio"].undefined
-    figures = by_name(aml_figures(no_aml, CONFIG.model_copy(update={"threshold": 0.3})))
-    nothing = figures["AML sensitivity at the threshold, predicted ratio"]
+    figures = by_key(aml_figures(no_aml, CONFIG))
+    assert figures["aml_auc_predicted_ratio"].undefined == "none of the 2 patients has AML"
+    assert "--threshold" in figures["aml_sensitivity_at_the_threshold_predicted_ratio"].undefined
+    figures = by_key(aml_figures(no_aml, CONFIG.model_copy(update={"threshold": 0.3})))
+    nothing = figures["aml_sensitivity_at_the_threshold_predicted_ratio"]
     assert nothing.undefined == "no patient with AML"
     assert math.isnan(nothing.value.lower)
-    assert figures["AML specificity at the threshold, predicted ratio"].value.estimate == 1
+    assert figures["aml_specificity_at_the_threshold_predicted_ratio"].value.estimate == 1
 
 
 def test_corrected_ratio_has_aml_figures_of_its_own_or_says_why_not() -> None:
@@ -80,17 +82,17 @@ def test_corrected_ratio_has_aml_figures_of_its_own_or_says_why_not() -> None:
     generator = np.random.default_rng(2)
     ratios = random_patients().with_columns(corrected_ratio=pl.Series(generator.random(14)))
     config = CONFIG.model_copy(update={"threshold": 0.45})
-    figures = by_name(aml_figures(ratios, config))
+    figures = by_key(aml_figures(ratios, config))
     truth, corrected = ratios["diagnosis"].to_numpy() == "AML", ratios["corrected_ratio"].to_numpy()
-    assert figures["AML AUC, corrected ratio"].value.estimate == pytest.approx(
+    assert figures["aml_auc_corrected_ratio"].value.estimate == pytest.approx(
         sklearn_metrics.roc_auc_score(truth, corrected)
     )
-    assert figures["AML sensitivity at the threshold, corrected ratio"].value == wilson_interval(
+    assert figures["aml_sensitivity_at_the_threshold_corrected_ratio"].value == wilson_interval(
         int((truth & (corrected > 0.45)).sum()), int(truth.sum())
     )
-    without = by_name(aml_figures(random_patients(), config))
-    for name in ("AUC", "sensitivity at the threshold", "specificity at the threshold"):
-        nothing = without[f"AML {name}, corrected ratio"]
+    without = by_key(aml_figures(random_patients(), config))
+    for name in ("auc", "sensitivity_at_the_threshold", "specificity_at_the_threshold"):
+        nothing = without[f"aml_{name}_corrected_ratio"]
         assert (nothing.undefined, nothing.note, nothing.n) == (NOT_CORRECTED, "", 0)
 
 
@@ -106,7 +108,7 @@ def test_diagnoses_are_compared_without_case_and_the_note_names_both_sides() -> 
     )
     assert diagnosed(ratios, CONFIG)["is_aml"].to_list() == [True, False, False, True]
     wide = CONFIG.model_copy(update={"aml_diagnoses": ("AML", "AML-M3")})
-    auc = by_name(aml_figures(ratios, wide))["AML AUC, predicted ratio"]
+    auc = by_key(aml_figures(ratios, wide))["aml_auc_predicted_ratio"]
     assert auc.n == 3
     assert auc.note == "AML: AML-M3 1, aml  1; other: MDS 1; 4 patients without a diagnosis or a ratio left out"
 
@@ -124,11 +126,16 @@ def test_diagnoses_are_compared_without_case_and_the_note_names_both_sides() -> 
 def test_a_center_of_one_kind_confounds_the_pooled_auc(rows: list[tuple[str, str]], expected: str) -> None:
     ratios = frame(*(patient(f"P{k}", d, 0.1, 0.1) | {"center": c} for k, (c, d) in enumerate(rows)))
     warning = confounding(diagnosed(ratios, CONFIG))
-    assert warning.startswith(f"confounded by center: {expected};") if expected else warning == ""
-    figures = by_name(aml_figures(ratios, CONFIG))
-    assert figures["AML AUC, predicted ratio"].warning == warning
-    within = figures.get("AML AUC within centers, predicted ratio")
-    assert within is None or within.warning == ""
+    if expected:
+        assert warning is not None
+        assert warning.key == CONFOUNDED_BY_CENTER
+        assert warning.text.startswith(f"confounded by center: {expected};")
+    else:
+        assert warning is None
+    figures = by_key(aml_figures(ratios, CONFIG))
+    assert figures["aml_auc_predicted_ratio"].warning == warning
+    within = figures.get("aml_auc_within_centers_predicted_ratio")
+    assert within is None or within.warning is None
 
 
 def test_normal_blasts_are_tabulated_by_center_and_diagnosis() -> None:

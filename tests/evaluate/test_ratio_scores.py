@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from marrowscope.evaluate.catalogue import Method
 from marrowscope.evaluate.patient_scores import aml_figures
 from marrowscope.evaluate.ratio_scores import NOT_CORRECTED, interval_figures, ratio_figures, with_assessment
 from marrowscope.runs.tables import conform
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_over_groups, wilson_interval
-from tests.evaluate.patient_rows import CONFIG, by_name, frame, patient, random_patients
+from tests.evaluate.patient_rows import CONFIG, by_key, frame, patient, random_patients
 
 
 def corrected(name: str, truth: float | None, ratio: float | None, lower: float, upper: float) -> dict[str, Any]:
@@ -26,11 +27,11 @@ def corrected(name: str, truth: float | None, ratio: float | None, lower: float,
 def test_agreement_and_its_interval_are_those_of_the_plain_functions_on_drawn_rows() -> None:
     ratios = random_patients()
     truth, estimate = ratios["true_ratio"].to_numpy(), ratios["predicted_ratio"].to_numpy()
-    figures = by_name(ratio_figures(ratios, CONFIG))
+    figures = by_key(ratio_figures(ratios, CONFIG))
     for name, plain in (
-        ("patient ratio MAE", metrics.mean_absolute_error),
-        ("patient ratio bias", metrics.bias),
-        ("patient ratio concordance", metrics.concordance),
+        ("patient_ratio_mae", metrics.mean_absolute_error),
+        ("patient_ratio_bias", metrics.bias),
+        ("patient_ratio_concordance", metrics.concordance),
     ):
         oracle = bootstrap_over_groups(
             ratios["patient_id"].to_list(),
@@ -49,49 +50,49 @@ def test_normal_blasts_counted_as_cblc_move_the_truth_only() -> None:
         patient("P1", "AML", 0.5, 0.5),
         patient("P2", "control", 0.0, 0.1, true_ratio_with_normal=0.1, n_true_normal_blasts=4),
     )
-    figures = by_name(ratio_figures(ratios, CONFIG))
-    assert figures["patient ratio MAE"].value.estimate == pytest.approx(0.05)
-    again = figures["patient ratio MAE, N0 and M0 counted as CBLC"]
+    figures = by_key(ratio_figures(ratios, CONFIG))
+    assert figures["patient_ratio_mae"].value.estimate == pytest.approx(0.05)
+    again = figures["patient_ratio_mae_n0_and_m0_counted_as_cblc"]
     assert again.value.estimate == pytest.approx(0)
     assert again.note == "4 such cells"
-    aml = by_name(aml_figures(ratios, CONFIG))
-    assert aml["AML AUC, annotated ratio, N0 and M0 counted as CBLC"].note.endswith("4 such cells")
+    aml = by_key(aml_figures(ratios, CONFIG))
+    assert aml["aml_auc_annotated_ratio_n0_and_m0_counted_as_cblc"].note.endswith("4 such cells")
 
 
 def test_repeat_without_such_a_cell_says_that_it_is_the_same() -> None:
-    again = [figure for figure in ratio_figures(random_patients(), CONFIG) if "N0 and M0" in figure.name]
+    again = [figure for figure in ratio_figures(random_patients(), CONFIG) if figure.kind.repeats]
     assert len(again) == 3 * 2
     assert all(figure.note.endswith("no such cell: the same figure") for figure in again)
 
 
 def test_seams_have_figures_of_their_own_where_there_are_any() -> None:
-    names = [figure.name for figure in ratio_figures(frame(patient("P1", "AML", 0.2, 0.3)), CONFIG)]
+    names = [figure.key for figure in ratio_figures(frame(patient("P1", "AML", 0.2, 0.3)), CONFIG)]
     assert not any("seams" in name for name in names)
     figures = ratio_figures(frame(patient("P1", "AML", 0.2, 0.3, predicted_ratio_no_seams=0.2)), CONFIG)
-    assert by_name(figures)["patient ratio MAE, seams left out"].value.estimate == 0
+    assert by_key(figures)["patient_ratio_mae_seams_left_out"].value.estimate == 0
 
 
 def test_one_patient_has_values_and_no_interval() -> None:
-    figures = by_name(ratio_figures(frame(patient("P1", "AML", 0.2, 0.3)), CONFIG))
-    mae = figures["patient ratio MAE"]
+    figures = by_key(ratio_figures(frame(patient("P1", "AML", 0.2, 0.3)), CONFIG))
+    mae = figures["patient_ratio_mae"]
     assert mae.value.estimate == pytest.approx(0.1)
     assert math.isnan(mae.value.lower)
-    assert figures["patient ratio concordance"].undefined == "needs two patients whose ratios differ"
+    assert figures["patient_ratio_concordance"].undefined == "needs two patients whose ratios differ"
 
 
 def test_corrected_ratio_stands_beside_the_counted_one_and_the_change_is_paired() -> None:
     generator = np.random.default_rng(5)
     ratios = random_patients().with_columns(corrected_ratio=pl.Series(generator.random(14)))
     found = ratio_figures(ratios, CONFIG)
-    assert [figure.name for figure in found[:2]] == ["patient ratio MAE", "patient ratio MAE, corrected ratio"]
-    figures = by_name(found)
+    assert [figure.key for figure in found[:2]] == ["patient_ratio_mae", "patient_ratio_mae_corrected_ratio"]
+    figures = by_key(found)
     truth, counted, other = (ratios[n].to_numpy() for n in ("true_ratio", "predicted_ratio", "corrected_ratio"))
     for name, plain in (
-        ("MAE", metrics.mean_absolute_error),
+        ("mae", metrics.mean_absolute_error),
         ("bias", metrics.bias),
         ("concordance", metrics.concordance),
     ):
-        assert figures[f"patient ratio {name}, corrected ratio"].value.estimate == pytest.approx(plain(truth, other))
+        assert figures[f"patient_ratio_{name}_corrected_ratio"].value.estimate == pytest.approx(plain(truth, other))
     oracle = bootstrap_over_groups(
         ratios["patient_id"].to_list(),
         lambda rows: float(
@@ -101,7 +102,7 @@ def test_corrected_ratio_stands_beside_the_counted_one_and_the_change_is_paired(
         n_resamples=200,
         seed=3,
     )
-    change = figures["patient ratio MAE, corrected - predicted"].value
+    change = figures["patient_ratio_mae_corrected_predicted"].value
     assert (change.estimate, change.lower, change.upper) == pytest.approx((oracle.estimate, oracle.lower, oracle.upper))
 
 
@@ -114,21 +115,21 @@ def test_coverage_counts_annotated_ratios_within_the_limits_and_says_on_which_si
         corrected("P5", None, 0.25, 0.2, 0.4),  # nothing annotated
         corrected("P6", 0.3, None, 0.0, 0.0),  # nothing counted
     )
-    figures = by_name(interval_figures(ratios, CONFIG))
-    coverage = figures["annotated ratio inside the interval"]
+    figures = by_key(interval_figures(ratios, CONFIG))
+    coverage = figures["annotated_ratio_inside_the_interval"]
     assert coverage.value == wilson_interval(2, 4)
-    assert (coverage.n, coverage.method) == (4, "Wilson")
+    assert (coverage.n, coverage.kind.method) == (4, Method.WILSON)
     assert coverage.note.startswith("2 of 4, 1 annotated below and 1 above it; the interval is of the patient's")
     assert coverage.note.endswith("2 patients without a ratio on both sides left out")
-    width = figures["mean width of the interval"]
+    width = figures["mean_width_of_the_interval"]
     assert width.value.estimate == pytest.approx(0.2)
     assert width.n == 5
 
 
 def test_coverage_is_given_again_with_normal_blasts_counted() -> None:
     row = corrected("P1", 0.2, 0.25, 0.2, 0.4) | {"true_ratio_with_normal": 0.5, "n_true_normal_blasts": 3}
-    again = by_name(interval_figures(frame(row), CONFIG))[
-        "annotated ratio inside the interval, N0 and M0 counted as CBLC"
+    again = by_key(interval_figures(frame(row), CONFIG))[
+        "annotated_ratio_inside_the_interval_n0_and_m0_counted_as_cblc"
     ]
     assert again.value.estimate == 0
     assert again.note.endswith("3 such cells")
@@ -139,27 +140,27 @@ def test_fields_that_only_one_ratio_stands_on_are_said() -> None:
         corrected("P1", 0.2, 0.25, 0.2, 0.4) | {"n_fields_unshared": 3}, corrected("P2", 0.2, 0.25, 0.2, 0.4)
     )
     said = "3 fields of 1 patients stand in one of the two ratios only"
-    assert said in by_name(interval_figures(ratios, CONFIG))["annotated ratio inside the interval"].note
-    figures = by_name(ratio_figures(ratios, CONFIG))
-    assert figures["patient ratio MAE, corrected ratio"].note == said
-    assert figures["patient ratio MAE"].note == ""
+    assert said in by_key(interval_figures(ratios, CONFIG))["annotated_ratio_inside_the_interval"].note
+    figures = by_key(ratio_figures(ratios, CONFIG))
+    assert figures["patient_ratio_mae_corrected_ratio"].note == said
+    assert figures["patient_ratio_mae"].note == ""
 
 
 def test_run_without_corrected_ratios_says_so_and_keeps_its_other_figures() -> None:
     ratios = random_patients()
-    figures = by_name([*ratio_figures(ratios, CONFIG), *interval_figures(ratios, CONFIG)])
+    figures = by_key([*ratio_figures(ratios, CONFIG), *interval_figures(ratios, CONFIG)])
     missing = [figure for figure in figures.values() if figure.undefined]
     assert {figure.undefined for figure in missing} == {NOT_CORRECTED}
     assert len(missing) == 2 * 3 + 1 + 3
     assert all(math.isnan(figure.value.estimate) and figure.n == 0 for figure in missing)
-    assert figures["patient ratio MAE"].value.estimate > 0
+    assert figures["patient_ratio_mae"].value.estimate > 0
 
 
 def test_nobody_with_a_countable_cell_is_no_fault_of_the_bundle() -> None:
     ratios = frame(patient("P1", "AML", 0.3, None))
-    figures = by_name([*ratio_figures(ratios, CONFIG), *interval_figures(ratios, CONFIG)])
-    assert figures["patient ratio MAE, corrected ratio"].undefined == "no patients to measure"
-    assert figures["annotated ratio inside the interval"].undefined == "no patients to measure"
+    figures = by_key([*ratio_figures(ratios, CONFIG), *interval_figures(ratios, CONFIG)])
+    assert figures["patient_ratio_mae_corrected_ratio"].undefined == "no patients to measure"
+    assert figures["annotated_ratio_inside_the_interval"].undefined == "no patients to measure"
 
 
 def test_assessment_of_the_run_is_joined_by_patient() -> None:

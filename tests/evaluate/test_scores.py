@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 
 from marrowscope.evaluate import EvaluateConfig, Evaluation, LinkedCells, as_markdown, score_center, write_evaluation
+from marrowscope.evaluate.catalogue import DETECTIONS, PATIENTS
+from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import IOU_LEVELS
 from marrowscope.vocabulary import load_vocabulary
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
     from marrowscope.evaluate import CenterScores, Figure
 
+RUN = EvaluatedRun(
+    created_utc="",
+    marrowscope_version="0",
+    bundle={},
+    backend="none",
+    device="none",
+    precision="f32",
+    input_sha256="",
+    config_sha256="",
+)
 VOCABULARY = load_vocabulary()
 CATEGORIES = VOCABULARY.categories
 
@@ -76,48 +88,48 @@ def score(
     )
 
 
-def figure(scores: CenterScores, name: str) -> Figure:
-    assert [item.name for item in scores.figures].count(name) == 1
-    return scores.figure(name)
+def figure(scores: CenterScores, key: str) -> Figure:
+    assert [item.key for item in scores.figures].count(key) == 1
+    return scores.figure(key)
 
 
 def test_matched_and_all_expert_differ_by_the_misses() -> None:
     cells = [expert("N", "N"), expert("N", None), expert("N5", "N5"), expert("N5", "N")]
     scores = score(cells)
-    assert figure(scores, "CBLC positive-class F1, matched").value.estimate == pytest.approx(2 / 3)
-    everything = figure(scores, "CBLC positive-class F1, all expert")
+    assert figure(scores, "cblc_positive_class_f1_matched").value.estimate == pytest.approx(2 / 3)
+    everything = figure(scores, "cblc_positive_class_f1_all_expert")
     assert everything.value.estimate == pytest.approx(2 * 1 / (2 + 2))
-    assert (figure(scores, "CBLC weighted F1, matched").n, everything.n) == (3, 4)
+    assert (figure(scores, "cblc_weighted_f1_matched").n, everything.n) == (3, 4)
     assert everything.note == "2 CBLC of 4; a missed cell counts as wrong"
 
 
 def test_all_negative_stands_beside_the_figure() -> None:
     scores = score([expert("N", "N"), *[expert("N5", "N5")] * 19])
-    beside = figure(scores, "CBLC weighted F1, matched")
+    beside = figure(scores, "cblc_weighted_f1_matched")
     assert beside.value.estimate == 1
     assert beside.reference == pytest.approx(0.95 * 2 * 19 / (19 + 20))
-    assert figure(scores, "CBLC positive-class F1, matched").reference == 0
-    assert figure(scores, "CBLC AUC, matched").reference == 0.5
+    assert figure(scores, "cblc_positive_class_f1_matched").reference == 0
+    assert figure(scores, "cblc_auc_matched").reference == 0.5
 
 
 def test_auc_ranks_by_the_probability_of_the_found_cells() -> None:
     cells = [expert("N", "N5", p=0.4), expert("N5", "N5", p=0.3), expert("N5", "N", p=0.6), expert("N", None)]
-    assert figure(score(cells), "CBLC AUC, matched").value.estimate == 0.5
+    assert figure(score(cells), "cblc_auc_matched").value.estimate == 0.5
 
 
 def test_averaged_categories_are_named() -> None:
     scores = score([expert("N", "N"), expert("N5", "L2"), expert("L2", "L2")])
-    macro = figure(scores, "category macro F1, matched")
+    macro = figure(scores, "category_macro_f1_matched")
     assert macro.note.startswith("averaged over 3: N N5 L;")
     assert macro.value.estimate == pytest.approx((1 + 0 + 2 / 3) / 3)
 
 
 def test_cut_cells_are_left_out_but_for_the_figure_that_says_so() -> None:
     scores = score([expert("N", "N"), expert("N", None, cut=True)])
-    assert figure(scores, "detection recall").value.estimate == 1
-    assert "1 cut ones left out" in figure(scores, "detection recall").note
-    assert figure(scores, "detection recall, cut cells included").value.estimate == 0.5
-    assert figure(scores, "CBLC weighted F1, all expert").n == 1
+    assert figure(scores, "detection_recall").value.estimate == 1
+    assert "1 cut ones left out" in figure(scores, "detection_recall").note
+    assert figure(scores, "detection_recall_cut_cells_included").value.estimate == 0.5
+    assert figure(scores, "cblc_weighted_f1_all_expert").n == 1
 
 
 def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
@@ -127,9 +139,9 @@ def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
         detection(matched=False, ignored=True),
         detection(matched=False, exhaustive=False),
     ]
-    precision = figure(score([expert("N", "N")], found), "detection precision")
+    precision = figure(score([expert("N", "N")], found), "detection_precision")
     assert precision.value.estimate == 0.5
-    assert (precision.n, precision.unit) == (2, "detections")
+    assert (precision.n, precision.kind.unit) == (2, DETECTIONS)
     assert precision.note.startswith("1 unmatched at an edge ignored")
 
 
@@ -146,18 +158,18 @@ def test_recall_by_class_before_and_after_the_rules() -> None:
 def test_patient_ratio_figures_leave_out_patients_without_a_ratio() -> None:
     ratios = [ratio("P1", 0.2, 0.3), ratio("P2", 0.6, 0.5), ratio("P3", None, 0.5)]
     scores = score([expert("N", "N")], ratios=ratios)
-    mae = figure(scores, "patient ratio MAE")
+    mae = figure(scores, "patient_ratio_mae")
     assert mae.value.estimate == pytest.approx(0.1)
-    assert (mae.n, mae.unit) == (2, "patients")
+    assert (mae.n, mae.kind.unit) == (2, PATIENTS)
     assert mae.note == "1 patients without a ratio on both sides left out"
-    assert figure(scores, "patient ratio bias").value.estimate == pytest.approx(0)
-    assert not any("seams" in item.name for item in scores.figures)
+    assert figure(scores, "patient_ratio_bias").value.estimate == pytest.approx(0)
+    assert not any("seams" in item.key for item in scores.figures)
 
 
 def test_interval_resamples_patients_not_cells() -> None:
     """Two patients, one wholly right and one wholly wrong: a resample is 0, 1/2 or 1, however many cells."""
     cells = [expert("N", "N", patient="P1")] * 50 + [expert("N", None, patient="P2")] * 50
-    recall = figure(score(cells), "detection recall")
+    recall = figure(score(cells), "detection_recall")
     assert (recall.value.lower, recall.value.estimate, recall.value.upper) == (0, 0.5, 1)
     assert recall.n_patients == 2
 
@@ -181,12 +193,12 @@ def test_figures_are_those_of_scikit_learn_on_random_cells() -> None:
     keywords = {"labels": sorted(set(truth)), "zero_division": 0.0}
     for average in ("weighted", "macro"):
         oracle = sklearn_metrics.f1_score(truth, predicted, average=average, **keywords)
-        found = figure(scores, f"category {average} F1, all expert").value
+        found = figure(scores, f"category_{average}_f1_all_expert").value
         assert found.estimate == pytest.approx(oracle)
         assert found.lower < found.estimate < found.upper
     matched = [row for row in cells if row["found"]]
     auc = sklearn_metrics.roc_auc_score([row["cblc"] for row in matched], [row["p_cblc"] for row in matched])
-    assert figure(scores, "CBLC AUC, matched").value.estimate == pytest.approx(auc)
+    assert figure(scores, "cblc_auc_matched").value.estimate == pytest.approx(auc)
 
 
 def test_nothing_to_measure_is_nan_never_zero() -> None:
@@ -203,7 +215,7 @@ def make_evaluation(*scores: CenterScores) -> Evaluation:
         n_fields_only_in_run=1,
         n_fields_only_in_cohort=2,
     )
-    return Evaluation(scores, linked, EvaluateConfig(), CATEGORIES, {"precision": "f32"})
+    return Evaluation(scores, linked, EvaluateConfig(), CATEGORIES, RUN)
 
 
 def test_files_hold_the_same_figures_and_no_nan(tmp_path: Path) -> None:
@@ -225,7 +237,7 @@ def test_markdown_gives_every_figure_with_n_and_keeps_text_in_its_cell() -> None
     scores = score([expert("N", "N"), expert("N5", "N5")])
     text = as_markdown(make_evaluation(scores))
     for item in scores.figures:
-        assert f"| {item.name} | " in text
+        assert f"| {item.kind.title} | " in text
     assert "1.000 [no interval]" in text  # one patient
     assert "| 2 cells | 1 | 1 CBLC of 2; found cells only: classification alone |" in text
     assert "For research use" in text
@@ -257,16 +269,16 @@ def test_average_precision_is_that_of_the_ranked_list() -> None:
     found.append(detection(matched=False, ignored=True) | {"score": 0.95})
     found.append(detection(matched=False, exhaustive=False) | {"score": 0.99})
     scores = score(cells, found)
-    assert figure(scores, "AP50").value.estimate == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
-    assert figure(scores, "AP50-95").value.estimate == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
-    assert figure(scores, "AP50").n == 3
+    assert figure(scores, "ap50").value.estimate == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
+    assert figure(scores, "ap50_95").value.estimate == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
+    assert figure(scores, "ap50").n == 3
     half = [row | {"outcomes": [1] * 5 + [0] * 5} for row in (detection(matched=True),)]
-    assert figure(score(cells[:1], half), "AP50-95").value.estimate == pytest.approx(0.5)
+    assert figure(score(cells[:1], half), "ap50_95").value.estimate == pytest.approx(0.5)
 
 
 def test_patient_without_a_detection_counts_in_the_average_precision() -> None:
     cells = [expert("N", "N", patient="P1"), expert("N", None, patient="P2")]
-    value = figure(score(cells, [detection(matched=True, patient="P1")]), "AP50").value
+    value = figure(score(cells, [detection(matched=True, patient="P1")]), "ap50").value
     assert value.estimate == pytest.approx(51 / 101)
     assert (value.lower, value.upper) == (0, 1)
 
@@ -281,16 +293,16 @@ def test_calibration_of_both_heads_against_scikit_learn() -> None:
         cells[-1]["p_called"] = float(max(p, 1 - p))
     scores = score([*cells, expert("N", None)], config=EvaluateConfig(n_resamples=60, n_bins=9))
     p, y = np.array([row["p_cblc"] for row in cells]), np.array([row["cblc"] for row in cells])
-    brier = figure(scores, "cblc Brier score, matched")
+    brier = figure(scores, "cblc_brier_score_matched")
     assert brier.value.estimate == pytest.approx(sklearn_metrics.brier_score_loss(y, p))
     order = np.argsort(p).reshape(9, 10)
     by_hand = np.mean([abs(p[rows].mean() - y[rows].mean()) for rows in order])
-    error = figure(scores, "cblc calibration error, matched")
+    error = figure(scores, "cblc_calibration_error_matched")
     assert error.value.estimate == pytest.approx(by_hand)
     assert error.n == 90
     right = np.array([row["category"] == row["predicted_category"] for row in cells])
     confidence = np.array([row["p_called"] for row in cells])
-    top = figure(scores, "category Brier score, matched")
+    top = figure(scores, "category_brier_score_matched")
     assert top.value.estimate == pytest.approx(np.mean((confidence - right) ** 2))
     bins = [item for item in scores.reliability if item.head == "cblc"]
     assert [item.n for item in bins] == [10] * 9
@@ -332,34 +344,34 @@ def test_roc_curve_has_the_area_of_the_auc_after_straight_points_are_dropped() -
     scores = score(cells)
     curve = scores.curves["CBLC of a cell, matched"]
     area = sklearn_metrics.auc(curve.false_positive_rate, curve.true_positive_rate)
-    assert area == pytest.approx(figure(scores, "CBLC AUC, matched").value.estimate)
+    assert area == pytest.approx(figure(scores, "cblc_auc_matched").value.estimate)
     assert len(curve.threshold) < 250
     assert (curve.false_positive_rate[-1], curve.true_positive_rate[-1]) == (1, 1)
 
 
 def test_figure_that_is_not_defined_says_why() -> None:
     scores = score([expert("N5", "N5")], ratios=[ratio("P1", 0.0, 0.0)])
-    assert figure(scores, "CBLC positive-class F1, matched").undefined == "none of the 1 cells is CBLC"
-    assert figure(scores, "CBLC AUC, matched").undefined == "none of the 1 cells is CBLC"
-    assert figure(scores, "AML AUC, predicted ratio").undefined == "all 1 patients have AML"
-    assert figure(scores, "AP50").value.estimate == 0  # a cell and no detection: found nothing, which is a value
-    assert "differ" in figure(scores, "patient ratio concordance").undefined
-    assert figure(score([]), "category weighted F1, matched").undefined == "no cells to measure"
+    assert figure(scores, "cblc_positive_class_f1_matched").undefined == "none of the 1 cells is CBLC"
+    assert figure(scores, "cblc_auc_matched").undefined == "none of the 1 cells is CBLC"
+    assert figure(scores, "aml_auc_predicted_ratio").undefined == "all 1 patients have AML"
+    assert figure(scores, "ap50").value.estimate == 0  # a cell and no detection: found nothing, which is a value
+    assert "differ" in figure(scores, "patient_ratio_concordance").undefined
+    assert figure(score([]), "category_weighted_f1_matched").undefined == "no cells to measure"
     assert all(bool(item.undefined) == math.isnan(item.value.estimate) for item in scores.figures)
 
 
 def test_marks_say_few_patients_and_intervals_without_width() -> None:
-    few = figure(score([expert("N", "N", patient=f"P{k}") for k in range(4)]), "detection recall")
+    few = figure(score([expert("N", "N", patient=f"P{k}") for k in range(4)]), "detection_recall")
     assert few.marks == "*="
-    many = figure(score([expert("N", "N", patient=f"P{k}") for k in range(5)]), "detection recall")
+    many = figure(score([expert("N", "N", patient=f"P{k}") for k in range(5)]), "detection_recall")
     assert many.marks == "="
-    assert figure(score([expert("N", "N")]), "detection recall").marks == "*"  # one patient: no interval at all
-    assert figure(score([]), "detection recall").marks == ""
+    assert figure(score([expert("N", "N")]), "detection_recall").marks == "*"  # one patient: no interval at all
+    assert figure(score([]), "detection_recall").marks == ""
 
 
 def test_key_is_one_word() -> None:
     scores = score([expert("N", "N")])
-    assert figure(scores, "CBLC weighted F1, all expert").key == "cblc_weighted_f1_all_expert"
+    assert figure(scores, "cblc_weighted_f1_all_expert").key == "cblc_weighted_f1_all_expert"
     assert len({item.key for item in scores.figures}) == len(scores.figures)
 
 

@@ -14,11 +14,13 @@ import pytest
 
 from marrowscope.errors import InputError
 from marrowscope.evaluate import ALL_CENTERS, EvaluateConfig, Evaluation, LinkedCells, score_center, write_evaluation
-from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
-from marrowscope.evaluate.ratio_scores import WITH_NORMAL
-from marrowscope.report import evaluation_figures, evaluation_page
+from marrowscope.evaluate.catalogue import COUNTED_WITH_NORMAL, PAGE_FIGURES
+from marrowscope.evaluate.document import EvaluatedRun, FigureRecord
+from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS, WRITTEN_TABLES
+from marrowscope.evaluate.written_tables import normal_codes, read_tables
+from marrowscope.report import evaluation_cell_figures, evaluation_page, evaluation_ratio_figures
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
-from marrowscope.report.evaluation_page import anchor, scale_of, write_evaluation_page
+from marrowscope.report.evaluation_page import anchor, write_evaluation_page
 from marrowscope.runs.tables import CALLS
 from marrowscope.vocabulary import load_vocabulary
 
@@ -28,16 +30,16 @@ if TYPE_CHECKING:
 VOCABULARY = load_vocabulary()
 DASH = "\N{EN DASH}"
 CONFIG = EvaluateConfig(n_resamples=40, threshold=0.3)
-RUN = {
-    "created_utc": "2026-03-01T10:00:00+00:00",
-    "marrowscope_version": "0",
-    "bundle": {"name": "fake <bundle>", "version": "1", "sha256": "ab" * 32},
-    "backend": "none",
-    "device": "none",
-    "precision": "f32",
-    "input_sha256": "01" * 32,
-    "config_sha256": "ef" * 32,
-}
+RUN = EvaluatedRun(
+    created_utc="2026-03-01T10:00:00+00:00",
+    marrowscope_version="0",
+    bundle={"name": "fake <bundle>", "version": "1", "sha256": "ab" * 32},
+    backend="none",
+    device="none",
+    precision="f32",
+    input_sha256="01" * 32,
+    config_sha256="ef" * 32,
+)
 
 
 def assessed(truth: float, number: int) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def write(folder: Path, centers: dict[str, list[str]], config: EvaluateConfig = 
         for name, here in groups
     )
     linked = LinkedCells(expert, detections, frame, n_fields_only_in_run=2, n_fields_only_in_cohort=0)
-    write_evaluation(Evaluation(scores, linked, config, VOCABULARY.categories, dict(RUN)), folder)
+    write_evaluation(Evaluation(scores, linked, config, VOCABULARY.categories, RUN), folder)
     return write_evaluation_page(folder)
 
 
@@ -158,7 +160,7 @@ def test_page_stands_alone_and_every_figure_is_said_in_words(tmp_path: Path) -> 
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
     assert "script" not in page.tags
-    assert len(page.labels) == 3 * len(evaluation_figures.FIGURES | CALL_FIGURES)
+    assert len(page.labels) == 3 * len(evaluation_page._DRAWINGS)
     assert all(len(label) > 40 for label in page.labels)
     assert "For research use only" in text
 
@@ -217,25 +219,44 @@ def test_no_matched_cell_leaves_out_what_cannot_be_drawn_and_says_so(tmp_path: P
 
 def test_normal_blasts_are_repeated_where_there_are_any(tmp_path: Path) -> None:
     words = Page(write(tmp_path / "m", {"A": ["A1", "A2"]}).read_text(encoding="utf-8")).words
-    assert any(WITH_NORMAL in word for word in words)
+    assert any(COUNTED_WITH_NORMAL.title in word for word in words)
     assert not any("No N0 or M0 here" in word for word in words)
 
 
 def test_repeats_of_equal_figures_are_one_line() -> None:
-    figures = [
-        {"name": "patient ratio MAE", "note": ""},
-        {"name": "patient ratio MAE" + WITH_NORMAL, "note": "x; no such cell: the same figure"},
-    ]
-    name, kept, same = evaluation_page._group("ratio", figures)
-    assert (name, len(kept), same) == ("ratio", 1, True)
-    assert evaluation_page._group("ratio", figures[:1])[2] is False
+    first = FigureRecord(
+        key="patient_ratio_mae",
+        name="",
+        value=0.1,
+        lower=None,
+        upper=None,
+        all_negative=None,
+        n=2,
+        unit="patients",
+        n_patients=2,
+        marks="",
+        interval="",
+        group="",
+        note="",
+        warning=None,
+        undefined="",
+        same_as="",
+    )
+    again = {"key": f"patient_ratio_mae{COUNTED_WITH_NORMAL.key}"}
+    same = first.model_copy(update=again | {"same_as": first.key})
+    (group,) = evaluation_page._groups([first, same])
+    assert (group.title, group.figures, group.has_repetitions) == ("CBLC ratio, patient by patient", (first,), True)
+    # The words of a note decide nothing.
+    other = first.model_copy(update=again | {"note": "no such cell: the same figure"})
+    (group,) = evaluation_page._groups([first, other])
+    assert (group.figures, group.has_repetitions) == ((first, other), False)
 
 
-def test_scales_hold_the_values_they_are_for() -> None:
-    assert scale_of("patient ratio bias") == (-0.25, 0.25)
-    assert scale_of("patient ratio MAE, corrected - predicted") == (-0.25, 0.25)
-    assert scale_of("patient ratio MAE, seams left out") == (0, 0.25)
-    assert scale_of("detection recall") == (0, 1)
+def test_warning_is_a_sentence_once(tmp_path: Path) -> None:
+    text = write(tmp_path / "m", {"A": ["A1", "A2"], "B": ["B1"]}).read_text(encoding="utf-8")
+    words = "AML against other diagnoses is confounded by center: B (no AML); a difference between the centers alone"
+    assert text.count(words) == 1
+    assert "! confounded by center" in text
 
 
 def test_anchor_is_safe_and_tells_centers_apart() -> None:
@@ -245,10 +266,10 @@ def test_anchor_is_safe_and_tells_centers_apart() -> None:
 
 
 def test_labels_of_close_lines_do_not_touch() -> None:
-    moved = evaluation_figures._apart([100.0, 101.0, 102.0], 16)
+    moved = evaluation_ratio_figures._apart([100.0, 101.0, 102.0], 16)
     assert moved == [85, 101, 117]
-    assert evaluation_figures._apart([10.0, 50.0, 90.0], 16) == [10, 50, 90]
-    assert evaluation_figures._apart([10.0], 16) == [10]
+    assert evaluation_ratio_figures._apart([10.0, 50.0, 90.0], 16) == [10, 50, 90]
+    assert evaluation_ratio_figures._apart([10.0], 16) == [10]
 
 
 def test_confusion_names_its_worst_errors_and_its_misses(tmp_path: Path) -> None:
@@ -290,7 +311,7 @@ def test_corrected_ratio_interval_and_call_stand_in_the_row_of_a_patient(tmp_pat
 def test_corrected_error_has_a_column_over_the_centers(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2"]}).read_text(encoding="utf-8")
     head, row, *_ = table_rows(text, "Main figures of every center")
-    titles = [title for title, _ in evaluation_page.HEADLINES]
+    titles = [title[0].upper() + title[1:] for title in PAGE_FIGURES.values()]
     assert [any(words.startswith(title) for words in head) for title in titles] == [True] * len(titles)
     assert row[1 + titles.index("Corrected MAE")].startswith("0.000")  # made up without an error
 
@@ -321,7 +342,9 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
     [
         ("metrics.json", None, "found no metrics.json, expected the folder of an evaluation"),
         ("metrics.json", "{", "not readable as JSON"),
-        ("metrics.json", '{"schema_version": 9}', "found schema version 9, expected 1"),
+        ("metrics.json", '{"schema_version": 9}', "found schema version 9, expected 2; run `marrowscope evaluate`"),
+        ("metrics.json", '{"schema_version": 1}', "found schema version 1, expected 2; run `marrowscope evaluate`"),
+        ("metrics.json", '{"schema_version": 2}', r"found \d+ faults, the first at run \(Field required\)"),
         ("patients.csv", None, "cannot be read as a table with patient_id"),
         ("confusion.csv", "a,b\n1,2\n", "cannot be read as a table with center"),
         ("calls.csv", None, "cannot be read as a table with center, group, diagnosis"),
@@ -339,22 +362,40 @@ def test_broken_evaluation_is_refused(tmp_path: Path, name: str, content: str | 
         write_evaluation_page(tmp_path / "m")
 
 
-def test_what_the_page_reads_is_what_an_evaluation_writes() -> None:
-    """The two packages know each other's files only; their versions and words have to stay equal."""
-    from marrowscope.evaluate import cell_scores as cells
-    from marrowscope.evaluate import output as writing
-    from marrowscope.evaluate import scores
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": "detection_recal"}, "'detection_recal' is no key of the catalogue"),
+        ({"warning": {"key": "rain", "text": "wet"}}, "'rain' is no key of the catalogue"),
+        ({"value": "high"}, "should be a valid number"),
+        ({"titel": "recall"}, "Extra inputs are not permitted"),
+        ({"key": "ap50"}, "A lacks the main figures detection_recall"),
+    ],
+)
+def test_figure_that_no_evaluation_writes_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write(tmp_path / "m", {"A": ["A1"]})
+    path = tmp_path / "m" / "metrics.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    figures = document["centers"][0]["figures"]
+    next(figure for figure in figures if figure["key"] == "detection_recall").update(change)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        write_evaluation_page(tmp_path / "m")
 
-    assert evaluation_page.SCHEMA_VERSION == writing.SCHEMA_VERSION
-    assert evaluation_page.ALL_CENTERS == ALL_CENTERS
-    assert (evaluation_figures.MATCHED, evaluation_figures.ALL_EXPERT) == (cells.MATCHED, cells.ALL_EXPERT)
-    assert evaluation_figures.MISSED == writing.MISSED
-    curves = {scores.ROC_CBLC, scores.ROC_PREDICTED, scores.ROC_CORRECTED, scores.ROC_ANNOTATED}
-    assert set(evaluation_figures._CURVES) == curves
-    expert, detections, ratios = (
-        pl.DataFrame(schema=columns) for columns in (EXPERT_COLUMNS, DETECTION_COLUMNS, RATIO_COLUMNS)
-    )
-    written = score_center("A", expert, detections, ratios, VOCABULARY.categories)
-    names = {figure.name for figure in written.figures}
-    assert {name for _, name in evaluation_page.HEADLINES} <= names
-    assert {name for _, name, _ in evaluation_figures._CURVES.values()} <= names
+
+def test_curves_of_the_page_are_those_that_are_written(tmp_path: Path) -> None:
+    write(tmp_path / "m", {"A": ["A1", "A2", "A3"]})
+    assert set(pl.read_csv(tmp_path / "m" / "roc.csv")["curve"]) == set(evaluation_cell_figures._CURVES)
+
+
+def test_tables_have_the_columns_that_are_listed_and_come_back_as_written(tmp_path: Path) -> None:
+    write(tmp_path / "m", {"A": ["001", "A2"]})
+    found = read_tables(tmp_path / "m")
+    assert set(found) == set(WRITTEN_TABLES)
+    assert found["patients.csv"].schema == pl.Schema(RATIO_COLUMNS)
+    assert found["patients.csv"]["patient_id"].to_list() == ["001", "A2"]
+    assert normal_codes(found["normal_blasts.csv"]) == ["M0", "N0"]
+    for name, columns in WRITTEN_TABLES.items():
+        assert set(columns) <= set(pl.read_csv(tmp_path / "m" / name).columns)
+        if name != "normal_blasts.csv":
+            assert list(columns) == pl.read_csv(tmp_path / "m" / name).columns

@@ -76,3 +76,9 @@ def test_shapes_differ(shape: str) -> None:
 
 def test_numbers_have_at_most_one_decimal() -> None:
     assert [number(value) for value in (1.0, 1.26, -0.04, 3)] == ["1", "1.3", "-0", "3"]
+
+
+def test_ticks_of_epochs_are_whole_numbers() -> None:
+    assert ticks(1, 3, least_step=1.0) == [1, 2, 3]
+    assert ticks(0.5, 1.5, least_step=1.0) == [1]
+    assert ticks(1, 3) == [1, 1.5, 2, 2.5, 3]

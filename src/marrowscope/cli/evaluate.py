@@ -79,6 +79,7 @@ def evaluate(
         evaluation_folder,
         write_evaluation,
     )
+    from marrowscope.evaluate.document import METRICS_NAME
     from marrowscope.report.evaluation_page import write_evaluation_page
     from marrowscope.runs.manifest import read_manifest
     from marrowscope.vocabulary import load_mapping, load_vocabulary
@@ -123,7 +124,7 @@ def evaluate(
         write_evaluation(evaluation, folder)
         write_evaluation_page(folder)
     if as_json:
-        typer.echo((out / "metrics.json").read_text(encoding="utf-8"))
+        typer.echo((out / METRICS_NAME).read_text(encoding="utf-8"))
         return
     _print_main_figures(evaluation)
     _print_calls(evaluation)
@@ -172,14 +173,15 @@ def _print_main_figures(evaluation: Evaluation) -> None:
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table
-    from marrowscope.evaluate import FEW_PATIENTS, MAIN_FIGURES
+    from marrowscope.evaluate import FEW_PATIENTS
+    from marrowscope.evaluate.catalogue import SUMMARY_FIGURES
     from marrowscope.evaluate.markdown import counted
 
-    table = new_table("center", *(title for title, _ in MAIN_FIGURES), title="Evaluation: value, 95% interval, n")
+    table = new_table("center", *SUMMARY_FIGURES.values(), title="Evaluation: value, 95% interval, n")
     for scores in evaluation.centers:
         cells = []
-        for _, name in MAIN_FIGURES:
-            figure = scores.figure(name)
+        for key in SUMMARY_FIGURES:
+            figure = scores.figure(key)
             if figure.undefined:
                 cells.append(f"not defined: {figure.undefined}")
                 continue
@@ -190,23 +192,24 @@ def _print_main_figures(evaluation: Evaluation) -> None:
         table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{counted(scores.n_patients, 'patient')}", *cells)))
         table.add_section()
     print_table(table)
-    marks = [mark for scores in evaluation.centers for _, name in MAIN_FIGURES for mark in scores.figure(name).marks]
+    marks = [mark for scores in evaluation.centers for key in SUMMARY_FIGURES for mark in scores.figure(key).marks]
     typer.echo("Cell figures over all expert cells, a miss counted as wrong. Intervals: bootstrap over patients.")
     if "*" in marks:
         typer.echo(f"* fewer than {FEW_PATIENTS} patients: the interval is too narrow.")
     if "=" in marks:
         typer.echo("= every resample gives the same value: the interval has no width and says nothing of the error.")
-    for warning in {item.warning: None for scores in evaluation.centers for item in scores.figures if item.warning}:
-        typer.echo(f"! {warning}")
+    warnings = [item.warning.text for scores in evaluation.centers for item in scores.figures if item.warning]
+    for text in dict.fromkeys(warnings):
+        typer.echo(f"! {text}")
 
 
 def _print_calls(evaluation: Evaluation) -> None:
     """Print in three lines what the corrected ratio and the calls are worth, all centers together."""
     scores = evaluation.centers[-1]
-    for title, names in _CALL_LINES:
+    for title, figures in _CALL_LINES:
         parts = []
-        for words, name in names:
-            figure = scores.figure(name)
+        for words, key in figures:
+            figure = scores.figure(key)
             low, high = figure.value.lower, figure.value.upper
             limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
             parts.append(f"{words} {figure.value.estimate:.3f}{figure.marks} ({limits}, n {figure.n})")
@@ -220,23 +223,23 @@ _CALL_LINES = (
     (
         "Corrected ratio",
         (
-            ("MAE", "patient ratio MAE, corrected ratio"),
-            ("annotated ratio inside the 95% interval", "annotated ratio inside the interval"),
+            ("MAE", "patient_ratio_mae_corrected_ratio"),
+            ("annotated ratio inside the 95% interval", "annotated_ratio_inside_the_interval"),
         ),
     ),
     (
         "Calls",
-        (("error among decided", "calls, error among decided"), ("indeterminate", "calls, share indeterminate")),
+        (("error among decided", "calls_error_among_decided"), ("indeterminate", "calls_share_indeterminate")),
     ),
     (
         "Forced decision",
         (
-            ("error by the predicted ratio", "forced decision error, predicted ratio"),
-            ("by the corrected ratio", "forced decision error, corrected ratio"),
+            ("error by the predicted ratio", "forced_decision_error_predicted_ratio"),
+            ("by the corrected ratio", "forced_decision_error_corrected_ratio"),
         ),
     ),
 )
-"""Title, and words and name of each figure, printed under the table."""
+"""Title, and words and key of each figure, printed under the table."""
 
 
 def _parse_grid(text: str | None) -> tuple[int, int]:

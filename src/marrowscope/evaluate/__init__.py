@@ -6,9 +6,10 @@ other comparisons (a probe, a second model).
 
 from marrowscope.evaluate.cell_scores import ClassFigures
 from marrowscope.evaluate.detection_scores import ClassRecall
-from marrowscope.evaluate.evaluation import ALL_CENTERS, Evaluation, evaluate_run
+from marrowscope.evaluate.evaluation import Evaluation, evaluate_run
+from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
-from marrowscope.evaluate.markdown import MAIN_FIGURES, as_markdown, figure_text
+from marrowscope.evaluate.markdown import as_markdown, figure_text
 from marrowscope.evaluate.output import RUN_NAME, check_evaluation_folder, evaluation_folder, write_evaluation
 from marrowscope.evaluate.scorer import FEW_PATIENTS, Figure
 from marrowscope.evaluate.scores import CenterScores, score_center
@@ -16,7 +17,6 @@ from marrowscope.evaluate.scores import CenterScores, score_center
 __all__ = [
     "ALL_CENTERS",
     "FEW_PATIENTS",
-    "MAIN_FIGURES",
     "RUN_NAME",
     "CenterScores",
     "ClassFigures",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.frames import CALL_COLUMNS, RISK_COLUMNS
+from marrowscope.evaluate.catalogue import BY_PREDICTED, CORRECTED, CORRECTED_LESS_PREDICTED
+from marrowscope.evaluate.frames import AML, CALL_COLUMNS, NOT_STATED, OTHER, RISK_COLUMNS
 from marrowscope.evaluate.patient_scores import NO_THRESHOLD, confounding, diagnosed
 from marrowscope.evaluate.ratio_scores import not_corrected
-from marrowscope.evaluate.scorer import WILSON, Scorer
+from marrowscope.evaluate.scorer import Scorer
 from marrowscope.runs.tables import CALLS
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import wilson_interval
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-CALLS_GROUP, FORCED_GROUP = "Calls of the run", "Forced decision, every patient"
 NO_CALLS = "the run holds no call: its bundle states no threshold, or no error rates"
-AML, OTHER, NOT_STATED = "AML", "other", "not stated"
 _DECIDED = ("above", "below")
 _TIE = 1e-9
 """Certainties this near to each other are one: they are shares of some thousand draws."""
@@ -56,43 +55,50 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
     aml, other = (decided["group"] == group for group in (AML, OTHER))
     warning = confounding(known.with_columns(is_aml=pl.col("group") == AML))
     figures = []
-    for name, frame, counted, words, undefined in (
-        ("calls, share indeterminate", called, called["call"] == "indeterminate", "indeterminate", ""),
+    for key, frame, counted, words, undefined, remark in (
+        ("calls_share_indeterminate", called, called["call"] == "indeterminate", "indeterminate", "", None),
         (
-            "calls, share without a call",
+            "calls_share_without_a_call",
             called,
             called["call"].is_in(["no_call", "withheld"]),
             "too few cells or fields, or below withheld for lymphoid cells",
             "",
+            None,
         ),
-        ("calls, error among decided", decided, ~right, "wrong", "nobody with a diagnosis is called above or below"),
         (
-            "calls, sensitivity among decided",
+            "calls_error_among_decided",
+            decided,
+            ~right,
+            "wrong",
+            "nobody with a diagnosis is called above or below",
+            warning,
+        ),
+        (
+            "calls_sensitivity_among_decided",
             decided.filter(aml),
             right.filter(aml),
             "with AML called above",
             "nobody with AML is called above or below",
+            warning,
         ),
         (
-            "calls, specificity among decided",
+            "calls_specificity_among_decided",
             decided.filter(other),
             right.filter(other),
             "without AML called below",
             "nobody with another diagnosis is called above or below",
+            warning,
         ),
     ):
         x, n = int(counted.sum()), len(frame)
         figures.append(
             Scorer(frame["patient_id"].to_list(), 0, config.seed).figure(
-                name,
+                key,
                 wilson_interval(x, n),
                 frame,
-                group=CALLS_GROUP,
-                unit="patients",
                 note="" if missing else f"{x} of {n}, {words}; {threshold}",
-                warning=warning if "decided" in name else "",
+                warning=remark,
                 undefined=missing or undefined,
-                method=WILSON,
             )
         )
     return figures
@@ -103,8 +109,8 @@ def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]
     known = diagnosed(ratios, config)
     figures = []
     missing = not_corrected(ratios)
-    for column, title in (("run_ratio", "predicted ratio"), ("corrected_ratio", "corrected ratio")):
-        reason = missing if column == "corrected_ratio" else ""
+    for column, variant in (("run_ratio", BY_PREDICTED), ("corrected_ratio", CORRECTED)):
+        reason = missing if variant is CORRECTED else ""
         frame = known.filter(pl.col(column).is_not_null())
         wrong = _wrong(frame, column, config.threshold)
         missed = int((wrong & frame["is_aml"]).sum())
@@ -112,18 +118,15 @@ def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]
         undefined = reason or (NO_THRESHOLD if config.threshold is None else "")
         figures.append(
             Scorer(frame["patient_id"].to_list(), 0, config.seed).figure(
-                f"forced decision error, {title}",
+                f"forced_decision_error{variant.key}",
                 wilson_interval(x, len(frame) if config.threshold is not None else 0),
                 frame,
-                group=FORCED_GROUP,
-                unit="patients",
                 note=""
                 if undefined
                 else f"{x} of {len(frame)}: {missed} with AML not above {config.threshold:.3f}, "
                 f"{x - missed} others above",
                 warning=confounding(frame),
                 undefined=undefined,
-                method=WILSON,
             )
         )
     return [*figures, _forced_difference(known, config, missing)]
@@ -184,11 +187,9 @@ def _forced_difference(known: pl.DataFrame, config: EvaluateConfig, missing: str
     undefined = missing or (NO_THRESHOLD if config.threshold is None else "")
     mended, spoilt = int((counted & ~corrected).sum()), int((corrected & ~counted).sum())
     return scorer.figure(
-        "forced decision error, corrected - predicted",
+        f"forced_decision_error{CORRECTED_LESS_PREDICTED.key}",
         value,
         both,
-        group=FORCED_GROUP,
-        unit="patients",
         note="" if undefined else f"the correction mends {mended} and spoils {spoilt} decisions; below 0 it helps",
         undefined=undefined,
     )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from marrowscope.evaluate.catalogue import OVER
+from marrowscope.evaluate.frames import ALL_EXPERT, MATCHED
 from marrowscope.statistics import metrics
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.scorer import Figure, Scorer
     from marrowscope.records import Interval
 
-MATCHED, ALL_EXPERT = "matched", "all expert"
-CBLC_GROUP, CATEGORY_GROUP = "CBLC, cell by cell", "Category, cell by cell"
 _MISSES = {MATCHED: "found cells only: classification alone", ALL_EXPERT: "a missed cell counts as wrong"}
 
 
@@ -63,21 +63,20 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
     truth = frame["cblc"].to_numpy()
     all_negative = metrics.confusion_matrix(truth.astype(np.int64), np.zeros(len(truth), dtype=np.int64), 2)
     weighted, _, positive = scorer.of_columns(counts, _f1_columns)
+    ending = OVER[over].key
     note = f"{int(truth.sum())} CBLC of {len(truth)}; {_MISSES[over]}"
     figures = [
         scorer.figure(
-            f"CBLC weighted F1, {over}",
+            f"cblc_weighted_f1{ending}",
             weighted,
             frame,
-            group=CBLC_GROUP,
             reference=metrics.weighted_f1(all_negative),
             note=note,
         ),
         scorer.figure(
-            f"CBLC positive-class F1, {over}",
+            f"cblc_positive_class_f1{ending}",
             positive,
             frame,
-            group=CBLC_GROUP,
             reference=0.0,
             note=note,
             undefined=f"none of the {len(truth)} cells is CBLC",
@@ -89,11 +88,7 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
         one_class = (
             f"{'all' if truth.all() else 'none'} of the {len(truth)} cells {'are' if truth.all() else 'is'} CBLC"
         )
-        figures.append(
-            scorer.figure(
-                f"CBLC AUC, {over}", auc, frame, group=CBLC_GROUP, reference=0.5, note=note, undefined=one_class
-            )
-        )
+        figures.append(scorer.figure(f"cblc_auc{ending}", auc, frame, reference=0.5, note=note, undefined=one_class))
     return figures
 
 
@@ -104,7 +99,7 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
     note = f"averaged over {len(present)}: " + " ".join(categories[k] for k in present) + f"; {_MISSES[over]}"
     weighted, macro, _ = scorer.of_columns(counts, _f1_columns)
     return [
-        scorer.figure(f"category {name} F1, {over}", value, frame, group=CATEGORY_GROUP, note=note)
+        scorer.figure(f"category_{name}_f1{OVER[over].key}", value, frame, note=note)
         for name, value in (("weighted", weighted), ("macro", macro))
     ]
 

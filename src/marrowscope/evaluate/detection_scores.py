@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.scorer import Figure, Scorer
     from marrowscope.records import Interval
 
-DETECTION_GROUP = "Detection"
-
 
 @dataclass(frozen=True, slots=True)
 class ClassRecall:
@@ -44,33 +42,25 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
     n_ignored = int((detections["ignored"] & detections["exhaustive"]).sum())
     cut_note = f"expert cells not cut by the image's edge; {len(expert) - len(whole)} cut ones left out"
     return [
+        scorer.figure("detection_recall", _mean(scorer, whole, whole["found"]), whole, note=cut_note),
         scorer.figure(
-            "detection recall", _mean(scorer, whole, whole["found"]), whole, group=DETECTION_GROUP, note=cut_note
-        ),
-        scorer.figure(
-            "detection recall, cut cells included",
+            "detection_recall_cut_cells_included",
             _mean(scorer, expert, expert["found"]),
             expert,
-            group=DETECTION_GROUP,
         ),
         scorer.figure(
-            "detection recall, before quality rules",
+            "detection_recall_before_quality_rules",
             _mean(scorer, whole, whole["found_before_rules"]),
             whole,
-            group=DETECTION_GROUP,
         ),
         scorer.figure(
-            "detection precision",
+            "detection_precision",
             _mean(scorer, counted, counted["matched"]),
             counted,
-            group=DETECTION_GROUP,
-            unit="detections",
             note=f"{n_ignored} unmatched at an edge ignored; exhaustively annotated fields only",
         ),
         *_average_precisions(scorer, whole, detections),
-        scorer.figure(
-            "mean IoU of matched contours", _mean(scorer, matched, matched["iou"]), matched, group=DETECTION_GROUP
-        ),
+        scorer.figure("mean_iou_of_matched_contours", _mean(scorer, matched, matched["iou"]), matched),
     ]
 
 
@@ -91,8 +81,8 @@ def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.Data
     note = f"{len(ranked)} kept contours by their score; a run holds no contour below the segmenter's own threshold"
     undefined = "no whole expert cell in an exhaustively annotated field"
     return [
-        scorer.figure(name, value, truth, group=DETECTION_GROUP, note=note, undefined=undefined)
-        for name, value in zip(("AP50", "AP50-95"), scorer.of_weights(ranked, averages), strict=True)
+        scorer.figure(key, value, truth, note=note, undefined=undefined)
+        for key, value in zip(("ap50", "ap50_95"), scorer.of_weights(ranked, averages), strict=True)
     ]
 
 

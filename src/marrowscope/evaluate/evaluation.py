@@ -2,19 +2,23 @@
 
 1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
    contour (before the quality rules) and once with the kept cells.
-2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``cells``, ``reliability``,
-   ``detection``, ``ratios``, ``patients`` and ``calls`` hold one kind of figure each.
-3. ``write.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
+2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``reliability`` and
+   the modules ``*_scores`` hold one kind of figure each.
+3. ``output.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
+
+Every figure has its key, title and scale in ``catalogue``; ``frames`` has the columns of every table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from marrowscope.errors import InputError
+from marrowscope.evaluate.document import EvaluatedRun
+from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.ratio_scores import with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
@@ -29,8 +33,6 @@ if TYPE_CHECKING:
     from marrowscope.runs.manifest import Manifest
     from marrowscope.vocabulary import Vocabulary
 
-ALL_CENTERS = "all centers"
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -40,7 +42,7 @@ class Evaluation:
     linked: LinkedCells
     config: EvaluateConfig
     categories: tuple[str, ...]
-    run: dict[str, Any]
+    run: EvaluatedRun
 
 
 def evaluate_run(
@@ -96,16 +98,16 @@ def evaluate_run(
         linked=linked,
         config=config,
         categories=vocabulary.categories,
-        run={
-            "created_utc": manifest.created_utc,
-            "marrowscope_version": manifest.marrowscope_version,
-            "bundle": manifest.bundle,
-            "backend": manifest.backend,
-            "device": manifest.device,
-            "precision": manifest.precision,
-            "input_sha256": manifest.input_sha256,
-            "config_sha256": manifest.config_sha256,
-        },
+        run=EvaluatedRun(
+            created_utc=manifest.created_utc,
+            marrowscope_version=manifest.marrowscope_version,
+            bundle=manifest.bundle,
+            backend=manifest.backend,
+            device=manifest.device,
+            precision=manifest.precision,
+            input_sha256=manifest.input_sha256,
+            config_sha256=manifest.config_sha256,
+        ),
     )
 
 

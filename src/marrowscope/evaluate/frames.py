@@ -1,10 +1,32 @@
-"""The columns of the linked tables: what ``link`` writes and the figures read."""
+"""The tables of an evaluation: columns of the linked ones and of those it writes, and the words in their cells."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from marrowscope.runs.tables import CALLS
+
+ALL_CENTERS = "all centers"
+"""The "center" of the figures over every center."""
+
+MATCHED, ALL_EXPERT = "matched", "all expert"
+"""Which cells a figure stands on, column ``over``: expert cells that a kept detection found; every expert cell."""
+
+MISSED = "missed"
+"""The "category" called of a cell that was not found."""
+
+CBLC_HEAD, CATEGORY_HEAD = "cblc", "category"
+HEADS = (CBLC_HEAD, CATEGORY_HEAD)
+"""What a probability is of, column ``head``: CBLC, or the category that was called."""
+
+AML, OTHER, NOT_STATED = "AML", "other", "not stated"
+"""Who a patient is in the table of calls, column ``group``."""
+
+ROC_CBLC = "CBLC of a cell, matched"
+ROC_PREDICTED, ROC_CORRECTED, ROC_ANNOTATED = (
+    f"AML by the {kind} ratio" for kind in ("predicted", "corrected", "annotated")
+)
+"""The curves of roc.csv, column ``curve``."""
 
 EXPERT_COLUMNS = {
     "patient_id": pl.String(),
@@ -107,3 +129,82 @@ RISK_COLUMNS = {
 }
 """One row per distinct certainty: among the ``n`` most certain of ``n_patients``, the share decided wrongly.
 ``certainty`` is the least of theirs, 0.5 to 1: the larger one of confidence above and 1 - confidence above."""
+
+
+def _with_limits(*names: str) -> dict[str, pl.DataType]:
+    return {name + end: pl.Float64() for name in names for end in ("", "_lower", "_upper")}
+
+
+NORMAL_BLAST_COLUMNS = {
+    "center": pl.String(),
+    "diagnosis": pl.String(),
+    "n_patients": pl.Int64(),
+    "n_cells": pl.Int64(),
+    "n_found": pl.Int64(),
+    "n_called_cblc": pl.Int64(),
+}
+"""One row per center and diagnosis. Before ``n_found`` stands a count of each normal blast's code: n_M0, n_N0."""
+
+WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
+    "metrics.csv": {
+        "center": pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "lower": pl.Float64(),
+        "upper": pl.Float64(),
+        "all_negative": pl.Float64(),
+        "n": pl.Int64(),
+        "unit": pl.String(),
+        "n_patients": pl.Int64(),
+        "marks": pl.String(),
+        "interval": pl.String(),
+        "group": pl.String(),
+        "note": pl.String(),
+        "warning": pl.String(),
+        "undefined": pl.String(),
+    },
+    "per_class.csv": {
+        "center": pl.String(),
+        "over": pl.String(),
+        "category": pl.String(),
+        "n": pl.Int64(),
+        "n_called": pl.Int64(),
+        "n_patients": pl.Int64(),
+        **_with_limits("precision", "recall", "f1"),
+    },
+    "recall_by_class.csv": {
+        "center": pl.String(),
+        "kind": pl.String(),
+        "label": pl.String(),
+        "n": pl.Int64(),
+        "n_patients": pl.Int64(),
+        **_with_limits("before_rules", "after_rules"),
+    },
+    "confusion.csv": {
+        "center": pl.String(),
+        "over": pl.String(),
+        "true": pl.String(),
+        "called": pl.String(),
+        "n": pl.Int64(),
+    },
+    "reliability.csv": {
+        "center": pl.String(),
+        "head": pl.String(),
+        "bin": pl.Int64(),
+        "n": pl.Int64(),
+        "mean_probability": pl.Float64(),
+        **_with_limits("share"),
+    },
+    "roc.csv": {
+        "center": pl.String(),
+        "curve": pl.String(),
+        "false_positive_rate": pl.Float64(),
+        "true_positive_rate": pl.Float64(),
+        "threshold": pl.Float64(),
+    },
+    "patients.csv": RATIO_COLUMNS,
+    "calls.csv": CALL_COLUMNS,
+    "risk_coverage.csv": RISK_COLUMNS,
+    "normal_blasts.csv": NORMAL_BLAST_COLUMNS,
+}
+"""The columns of each table of an evaluation's folder, by its file name."""

@@ -6,8 +6,9 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from marrowscope.evaluate.call_scores import NO_CALLS, NOT_STATED
-from marrowscope.evaluate.cell_scores import MATCHED
+from marrowscope.evaluate.call_scores import NO_CALLS
+from marrowscope.evaluate.catalogue import SUMMARY_FIGURES
+from marrowscope.evaluate.frames import MATCHED, NOT_STATED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
 from marrowscope.runs.tables import CALLS
@@ -16,18 +17,6 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.evaluation import Evaluation
     from marrowscope.evaluate.scorer import Figure
     from marrowscope.evaluate.scores import CenterScores
-
-MAIN_FIGURES = (
-    ("CBLC weighted F1", "CBLC weighted F1, all expert"),
-    ("CBLC F1", "CBLC positive-class F1, all expert"),
-    ("category weighted F1", "category weighted F1, all expert"),
-    ("detection recall", "detection recall"),
-    ("detection precision", "detection precision"),
-    ("AP50", "AP50"),
-    ("ratio MAE", "patient ratio MAE"),
-    ("AML AUC", "AML AUC, predicted ratio"),
-)
-"""Title and name of what stands in the summary; the cell figures count misses as wrong."""
 
 
 def counted(n: int, noun: str) -> str:
@@ -49,11 +38,11 @@ def as_markdown(evaluation: Evaluation) -> str:
         "",
         "## Main figures; cell figures over all expert cells, a miss counted as wrong",
         "",
-        f"| center | patients | {' | '.join(title for title, _ in MAIN_FIGURES)} |",
-        "|---|---|" + "---|" * len(MAIN_FIGURES),
+        f"| center | patients | {' | '.join(SUMMARY_FIGURES.values())} |",
+        "|---|---|" + "---|" * len(SUMMARY_FIGURES),
     ]
     for scores in evaluation.centers:
-        figures = [scores.figure(name) for _, name in MAIN_FIGURES]
+        figures = [scores.figure(key) for key in SUMMARY_FIGURES]
         values = [f"{figure_text(figure)}, n {figure.n}" for figure in figures]
         lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
     lines += _normal_blasts(evaluation)
@@ -86,14 +75,15 @@ def interval_text(value: Interval) -> str:
 
 def _figures(scores: CenterScores) -> list[str]:
     lines: list[str] = []
-    for group, figures in groupby(scores.figures, key=lambda figure: figure.group):
+    for group, figures in groupby(scores.figures, key=lambda figure: figure.kind.group):
         lines += ["", f"### {group}", "", "| figure | value | all negative | n | patients | note |"]
         lines.append("|---|---|---|---|---|---|")
         for figure in figures:
+            kind, warning = figure.kind, figure.warning.text if figure.warning else ""
             reference = "" if figure.reference is None or math.isnan(figure.reference) else f"{figure.reference:.3f}"
-            note = "; ".join(text for text in (figure.warning, figure.note) if text)
+            note = "; ".join(text for text in (warning, figure.note) if text)
             lines.append(
-                f"| {figure.name} | {_cell(figure_text(figure))} | {reference} | {figure.n} {figure.unit} "
+                f"| {kind.title} | {_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.many} "
                 f"| {figure.n_patients} | {_cell(note)} |"
             )
     return lines

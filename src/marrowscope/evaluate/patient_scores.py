@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.ratio_scores import WITH_NORMAL, not_corrected
-from marrowscope.evaluate.scorer import WILSON, Scorer
+from marrowscope.evaluate.catalogue import (
+    BY_ANNOTATED,
+    BY_ANNOTATED_WITH_NORMAL,
+    BY_PREDICTED,
+    CONFOUNDED_BY_CENTER,
+    CORRECTED,
+)
+from marrowscope.evaluate.ratio_scores import count_normal, normal_words, not_corrected
+from marrowscope.evaluate.scorer import Remark, Scorer
 from marrowscope.records import UNKNOWN
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import wilson_interval
@@ -22,9 +29,7 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-AML_GROUP = "AML against other diagnoses"
 NO_THRESHOLD = "no threshold: the bundle states none and none was given (--threshold)"
-PREDICTED, CORRECTED, ANNOTATED = "predicted ratio", "corrected ratio", "annotated ratio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +48,30 @@ class NormalBlasts:
 def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
     """Give AUC, and sensitivity and specificity at the threshold, of each ratio."""
     figures: list[Figure] = []
-    n_normal = int(ratios["n_true_normal_blasts"].sum())
-    normal_note = f"; {n_normal} such cells" if n_normal else "; no such cell: the same figure"
-    for source, column, suffix in (
-        (PREDICTED, "run_ratio", ""),
-        (CORRECTED, "corrected_ratio", ""),
-        (ANNOTATED, "true_ratio", ""),
-        (ANNOTATED, "true_ratio_with_normal", WITH_NORMAL),
+    for variant, column in (
+        (BY_PREDICTED, "run_ratio"),
+        (CORRECTED, "corrected_ratio"),
+        (BY_ANNOTATED, "true_ratio"),
+        (BY_ANNOTATED_WITH_NORMAL, "true_ratio_with_normal"),
     ):
         known = diagnosed(ratios, config).filter(pl.col(column).is_not_null())
         known = known.with_columns(ratio=pl.col(column))
-        missing = not_corrected(ratios) if source == CORRECTED else ""
-        note = "" if missing else _group_sizes(known, len(ratios) - len(known)) + (normal_note if suffix else "")
-        ending = f", {source}{suffix}"
-        figures += _aucs(known, ending, note, config, missing)
-        figures += [_at_threshold(known, ending, note, config, missing, aml=aml) for aml in (True, False)]
+        missing = not_corrected(ratios) if variant is CORRECTED else ""
+        with_normal = variant.repeats is not None
+        sizes = _group_sizes(known, len(ratios) - len(known))
+        common: dict[str, Any] = {
+            "note": "" if missing else f"{sizes}; {normal_words(ratios)}" if with_normal else sizes,
+            "missing": missing,
+            "is_repetition": with_normal and not count_normal(ratios),
+        }
+        figures += _aucs(known, variant.key, config, **common)
+        figures += [_at_threshold(known, variant.key, config, aml=aml, **common) for aml in (True, False)]
     return figures
 
 
-def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, missing: str) -> list[Figure]:
+def _aucs(
+    known: pl.DataFrame, ending: str, config: EvaluateConfig, *, note: str, missing: str, is_repetition: bool
+) -> list[Figure]:
     """AUC over all pairs, and where there are several centres over pairs of one centre."""
     truth, ratio, centers = (known[name].to_numpy() for name in ("is_aml", "ratio", "center"))
     scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
@@ -76,63 +86,67 @@ def _aucs(known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, m
         return np.stack([pooled, metrics.shares(won, pairs)], axis=1)
 
     auc, within = scorer.of_weights(known, columns)
-    common: dict[str, Any] = {"group": AML_GROUP, "unit": "patients", "reference": 0.5}
     figures = [
         scorer.figure(
-            f"AML AUC{ending}",
+            f"aml_auc{ending}",
             auc,
             known,
+            reference=0.5,
             note=note,
             warning=confounding(known),
             undefined=missing or _one_class(known),
-            **common,
+            is_repetition=is_repetition,
         )
     ]
     if known["center"].n_unique() > 1:
         figures.append(
             scorer.figure(
-                f"AML AUC within centers{ending}",
+                f"aml_auc_within_centers{ending}",
                 within,
                 known,
+                reference=0.5,
                 note=f"only pairs of patients of one center; {note}",
                 undefined="no center has both patients with AML and patients without",
-                **common,
+                is_repetition=is_repetition,
             )
         )
     return figures
 
 
 def _at_threshold(
-    known: pl.DataFrame, ending: str, note: str, config: EvaluateConfig, missing: str, *, aml: bool
+    known: pl.DataFrame,
+    ending: str,
+    config: EvaluateConfig,
+    *,
+    aml: bool,
+    note: str,
+    missing: str,
+    is_repetition: bool,
 ) -> Figure:
     """Sensitivity (``aml``) or specificity of "ratio above the threshold", with Wilson's interval."""
     group = known.filter(pl.col("is_aml") == aml)
-    name = f"AML {'sensitivity' if aml else 'specificity'} at the threshold{ending}"
+    key = f"aml_{'sensitivity' if aml else 'specificity'}_at_the_threshold{ending}"
     scorer = Scorer(group["patient_id"].to_list(), 0, config.seed)
     if config.threshold is None:
         return scorer.figure(
-            name,
+            key,
             wilson_interval(0, 0),
             group,
-            group=AML_GROUP,
-            unit="patients",
             note=note,
             undefined=missing or NO_THRESHOLD,
-            method=WILSON,
+            is_repetition=is_repetition,
         )
     called = group["ratio"].to_numpy() > config.threshold
     x = int((called == aml).sum())
     said = "above" if aml else "not above"
     return scorer.figure(
-        name,
+        key,
         wilson_interval(x, len(group)),
         group,
-        group=AML_GROUP,
-        unit="patients",
         note="" if missing else f"{x} of {len(group)}, ratio {said} {config.threshold:.3f}; {note}",
         warning=confounding(known),
         undefined=missing or f"no patient with {'AML' if aml else 'another diagnosis'}",
-        method=WILSON,
+        is_repetition=is_repetition,
     )
 
 
@@ -145,17 +159,18 @@ def diagnosed(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
     return stated.with_columns(is_aml=pl.Series(is_aml, dtype=pl.Boolean))
 
 
-def confounding(known: pl.DataFrame) -> str:
-    """Say so where a pooled AUC mixes the disease with the centre: a centre with AML only, or with none."""
+def confounding(known: pl.DataFrame) -> Remark | None:
+    """Warn where a pooled AUC mixes the disease with the centre: a centre with AML only, or with none."""
     by_center = known.group_by("center").agg(pl.col("is_aml").mean().alias("share")).sort("center")
     if len(by_center) < 2 or known["is_aml"].n_unique() < 2:  # noqa: PLR2004  one centre or one group confounds nothing
-        return ""
+        return None
     pure = [
         f"{center} ({'AML only' if share else 'no AML'})" for center, share in by_center.iter_rows() if share in {0, 1}
     ]
     if not pure:
-        return ""
-    return f"confounded by center: {', '.join(pure)}; a difference between the centers alone can give this figure"
+        return None
+    text = f"confounded by center: {', '.join(pure)}; a difference between the centers alone can give this figure"
+    return Remark(CONFOUNDED_BY_CENTER, text)
 
 
 def normal_blasts(expert: pl.DataFrame, ratios: pl.DataFrame) -> tuple[NormalBlasts, ...]:

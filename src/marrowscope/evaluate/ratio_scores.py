@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.scorer import WILSON, Scorer
+from marrowscope.evaluate.catalogue import (
+    CORRECTED,
+    CORRECTED_LESS_PREDICTED,
+    CORRECTED_WITH_NORMAL,
+    COUNTED,
+    COUNTED_WITH_NORMAL,
+    NO_SEAMS,
+)
+from marrowscope.evaluate.scorer import Scorer
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import wilson_interval
 
@@ -20,22 +28,21 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-RATIO_GROUP, INTERVAL_GROUP = "CBLC ratio, patient by patient", "95% interval of the corrected ratio"
-CORRECTED = ", corrected ratio"
-WITH_NORMAL = ", N0 and M0 counted as CBLC"
 NOT_CORRECTED = "no corrected ratio: the run's bundle has no error rates, or too weak ones"
 
 _AGREEMENTS = (
-    ("patient ratio MAE", ""),
-    ("patient ratio bias", ""),
-    ("patient ratio concordance", "needs two patients whose ratios differ"),
+    ("patient_ratio_mae", ""),
+    ("patient_ratio_bias", ""),
+    ("patient_ratio_concordance", "needs two patients whose ratios differ"),
 )
+"""Key of each figure of agreement, and what it needs to be defined."""
+
 _PAIRS = (
-    ("true_ratio", "predicted_ratio", ""),
+    ("true_ratio", "predicted_ratio", COUNTED),
     ("true_ratio", "corrected_ratio", CORRECTED),
-    ("true_ratio", "predicted_ratio_no_seams", ", seams left out"),
-    ("true_ratio_with_normal", "predicted_ratio", WITH_NORMAL),
-    ("true_ratio_with_normal", "corrected_ratio", CORRECTED + WITH_NORMAL),
+    ("true_ratio", "predicted_ratio_no_seams", NO_SEAMS),
+    ("true_ratio_with_normal", "predicted_ratio", COUNTED_WITH_NORMAL),
+    ("true_ratio_with_normal", "corrected_ratio", CORRECTED_WITH_NORMAL),
 )
 _NO_SPREAD = 1e-12
 """Squared ratios below this differ by rounding only."""
@@ -61,8 +68,8 @@ def with_assessment(ratios: pl.DataFrame, run_patients: pl.DataFrame) -> pl.Data
 
 def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
     """Give MAE, bias and concordance of counted and corrected ratio side by side, and what the correction changed."""
-    by_name: dict[str, list[Figure]] = {name: [] for name, _ in _AGREEMENTS}
-    for truth_column, column, suffix in _PAIRS:
+    by_family: dict[str, list[Figure]] = {key: [] for key, _ in _AGREEMENTS}
+    for truth_column, column, variant in _PAIRS:
         both = ratios.filter(pl.col(truth_column).is_not_null() & pl.col(column).is_not_null())
         if column == "predicted_ratio_no_seams" and both.is_empty():
             continue
@@ -70,45 +77,44 @@ def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
         scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
         values = scorer.of_columns(_moments(truth, estimate), _agreements)
         missing = not_corrected(ratios) if column == "corrected_ratio" else ""
-        notes = _notes(ratios, both, column, with_normal=suffix.endswith(WITH_NORMAL))
-        for (name, undefined), value in zip(_AGREEMENTS, values, strict=True):
-            by_name[name].append(
+        with_normal = variant.repeats is not None
+        notes = _notes(ratios, both, column, with_normal=with_normal)
+        for (family, undefined), value in zip(_AGREEMENTS, values, strict=True):
+            by_family[family].append(
                 scorer.figure(
-                    name + suffix,
+                    family + variant.key,
                     value,
                     both,
-                    group=RATIO_GROUP,
-                    unit="patients",
                     note=notes,
                     undefined=missing or undefined,
+                    is_repetition=with_normal and not count_normal(ratios),
                 )
             )
-    return [*(figure for figures in by_name.values() for figure in figures), _change(ratios, config)]
+    return [*(figure for figures in by_family.values() for figure in figures), _change(ratios, config)]
 
 
 def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
     """Give the share of patients whose annotated ratio lies in the corrected ratio's interval, and its mean width."""
     figures = []
-    for truth_column, suffix in (("true_ratio", ""), ("true_ratio_with_normal", WITH_NORMAL)):
+    for truth_column, variant in (("true_ratio", COUNTED), ("true_ratio_with_normal", COUNTED_WITH_NORMAL)):
         known = _corrected(ratios, truth_column)
         below = int((known[truth_column] < known["corrected_lower"]).sum())
         above = int((known[truth_column] > known["corrected_upper"]).sum())
         held = len(known) - below - above
-        notes = _notes(ratios, known, "corrected_ratio", with_normal=bool(suffix))
+        with_normal = variant.repeats is not None
+        notes = _notes(ratios, known, "corrected_ratio", with_normal=with_normal)
         note = (
             f"{held} of {len(known)}, {below} annotated below and {above} above it; the interval is of the patient's "
             "underlying share, the annotated ratio of the cells photographed here, so it need not be 95%"
         )
         figures.append(
             Scorer(known["patient_id"].to_list(), 0, config.seed).figure(
-                f"annotated ratio inside the interval{suffix}",
+                f"annotated_ratio_inside_the_interval{variant.key}",
                 wilson_interval(held, len(known)),
                 known,
-                group=INTERVAL_GROUP,
-                unit="patients",
                 note="; ".join(words for words in ("" if known.is_empty() else note, notes) if words),
                 undefined=not_corrected(ratios),
-                method=WILSON,
+                is_repetition=with_normal and not count_normal(ratios),
             )
         )
     known = _corrected(ratios, "corrected_ratio")
@@ -116,16 +122,25 @@ def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figur
     widths = (known["corrected_upper"] - known["corrected_lower"]).to_numpy()
     figures.append(
         scorer.figure(
-            "mean width of the interval",
+            "mean_width_of_the_interval",
             scorer.of_columns(np.stack([np.ones(len(widths)), widths], axis=1), _mean)[0],
             known,
-            group=INTERVAL_GROUP,
-            unit="patients",
             note="upper minus lower limit, ratios 0-1",
             undefined=not_corrected(ratios),
         )
     )
     return figures
+
+
+def count_normal(ratios: pl.DataFrame) -> int:
+    """Count the expert cells labelled N0 or M0; without any, a figure that counts them as CBLC is the same."""
+    return int(ratios["n_true_normal_blasts"].sum())
+
+
+def normal_words(ratios: pl.DataFrame) -> str:
+    """Say whether counting N0 and M0 as CBLC makes a difference."""
+    n_normal = count_normal(ratios)
+    return f"{n_normal} such cells" if n_normal else "no such cell: the same figure"
 
 
 def not_corrected(ratios: pl.DataFrame) -> str:
@@ -143,11 +158,9 @@ def _change(ratios: pl.DataFrame, config: EvaluateConfig) -> Figure:
     change = np.abs(corrected - truth) - np.abs(predicted - truth)
     scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
     return scorer.figure(
-        "patient ratio MAE, corrected - predicted",
+        f"patient_ratio_mae{CORRECTED_LESS_PREDICTED.key}",
         scorer.of_columns(np.stack([np.ones(len(change)), change], axis=1), _mean)[0],
         both,
-        group=RATIO_GROUP,
-        unit="patients",
         note="the same patients on both sides; below 0 the corrected ratio is nearer",
         undefined=not_corrected(ratios),
     )
@@ -166,8 +179,7 @@ def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal
         n_fields = int(unshared["n_fields_unshared"].sum())
         notes.append(f"{n_fields} fields of {len(unshared)} patients stand in one of the two ratios only")
     if with_normal:
-        n_normal = int(ratios["n_true_normal_blasts"].sum())
-        notes.append(f"{n_normal} such cells" if n_normal else "no such cell: the same figure")
+        notes.append(normal_words(ratios))
     return "; ".join(notes)
 
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from marrowscope.evaluate.catalogue import ON_MATCHED
+from marrowscope.evaluate.frames import CBLC_HEAD, HEADS
 from marrowscope.statistics import metrics
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.scorer import Figure, Scorer
     from marrowscope.records import Interval
-
-CALIBRATION_GROUP = "Calibration"
-HEADS = ("cblc", "category")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,9 @@ def calibration_figures(
     figures: list[Figure] = []
     bins: list[ReliabilityBin] = []
     for head in HEADS:
-        column = "p_cblc" if head == "cblc" else "p_called"
+        column = "p_cblc" if head == CBLC_HEAD else "p_called"
         frame = matched.filter(pl.col(column).is_not_null())
-        outcome = frame["cblc"] if head == "cblc" else frame["category"] == frame["predicted_category"]
+        outcome = frame["cblc"] if head == CBLC_HEAD else frame["category"] == frame["predicted_category"]
         probability = frame[column].to_numpy()
         sums = _bin_sums(scorer, frame, probability, outcome.cast(pl.Float64).to_numpy(), n_bins)
         error = scorer.of_sums(sums, lambda total: metrics.expected_calibration_error(*total.T))
@@ -50,15 +49,14 @@ def calibration_figures(
         squares = np.stack(
             [scorer.sum_by_patient(frame, squared), scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1
         )
-        what = "p(CBLC)" if head == "cblc" else "probability of the called category"
+        what = "p(CBLC)" if head == CBLC_HEAD else "probability of the called category"
         note = f"{what}; {sums.shape[1]} bins of equal cell number; resampling alone makes it larger"
         figures += [
-            scorer.figure(f"{head} calibration error, matched", error, frame, group=CALIBRATION_GROUP, note=note),
+            scorer.figure(f"{head}_calibration_error{ON_MATCHED.key}", error, frame, note=note),
             scorer.figure(
-                f"{head} Brier score, matched",
+                f"{head}_brier_score{ON_MATCHED.key}",
                 scorer.of_sums(squares, lambda total: metrics.share(total[0], total[1])),
                 frame,
-                group=CALIBRATION_GROUP,
                 note=f"{what}: mean squared difference to what was so; 0 is best",
             ),
         ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from marrowscope.evaluate.catalogue import CATALOGUE, FigureKind
 from marrowscope.records import Interval
 from marrowscope.statistics.intervals import ScalarT, bootstrap_columns, bootstrap_sums
 
@@ -28,8 +29,6 @@ FEW_PATIENTS = 5
 _VALUES_AT_ONCE = 30_000
 """Rows times resamples worked on together: what stays in the processor's cache (2 million took 7 times as long)."""
 
-BOOTSTRAP, WILSON = "bootstrap over patients", "Wilson"
-
 INTERVAL_NATURE = (
     "95% percentile bootstrap over patients: whole patients are drawn again, with all their cells, because the cells "
     "of a patient are alike. It says how a figure would vary with other patients of the same center, nothing about "
@@ -40,29 +39,35 @@ INTERVAL_NATURE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What forbids to read a figure plainly: a key of ``catalogue.WARNINGS``, and the words for this figure."""
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value with its interval; ``n`` counts ``unit``, ``reference`` is the value of "all negative".
+    """One measured value with its interval; ``reference`` is the value of "all negative", n counts the kind's unit.
 
     ``note`` says what it stands on, ``warning`` what forbids to read it plainly, ``undefined`` why it has no value.
+    ``same_as`` is the key of the figure that this one repeats, where the data let them be nothing but equal.
     """
 
-    name: str
+    key: str
     value: Interval
     n: int
-    unit: str
     n_patients: int
     reference: float | None = None
     note: str = ""
-    group: str = ""
-    warning: str = ""
+    warning: Remark | None = None
     undefined: str = ""
-    method: str = BOOTSTRAP
+    same_as: str = ""
 
     @property
-    def key(self) -> str:
-        """Give the name as one lowercase word: ``cblc_weighted_f1_matched``."""
-        words = "".join(character if character.isalnum() else " " for character in self.name.lower())
-        return "_".join(words.split())
+    def kind(self) -> FigureKind:
+        """Give what the catalogue says of the figure."""
+        return CATALOGUE[self.key]
 
     @property
     def marks(self) -> str:
@@ -116,23 +121,36 @@ class Scorer:
 
     def figure(
         self,
-        name: str,
+        key: str,
         value: Interval,
         frame: pl.DataFrame,
         *,
-        group: str,
-        unit: str = "cells",
         reference: float | None = None,
         note: str = "",
-        warning: str = "",
+        warning: Remark | None = None,
         undefined: str = "",
-        method: str = BOOTSTRAP,
+        is_repetition: bool = False,
     ) -> Figure:
-        """Name a value measured on the rows of ``frame``; ``undefined`` is used only where the value is NaN."""
-        reason = (undefined or f"no {unit} to measure") if math.isnan(value.estimate) else ""
+        """Make a figure of a value measured on the rows of ``frame``; KeyError for a key without a catalogue entry.
+
+        ``undefined`` is used only where the value is NaN. ``is_repetition``: the figure can only be equal to the one
+        it repeats.
+        """
+        kind = CATALOGUE[key]
+        nothing = f"no {kind.unit.many} to measure"
+        reason = (undefined or nothing) if math.isnan(value.estimate) else ""
         if frame.is_empty() and not undefined:
-            reason = f"no {unit} to measure"
+            reason = nothing
         if reason:
             value = Interval(math.nan, math.nan, math.nan)
-        n_patients = frame["patient_id"].n_unique()
-        return Figure(name, value, len(frame), unit, n_patients, reference, note, group, warning, reason, method)
+        return Figure(
+            key=key,
+            value=value,
+            n=len(frame),
+            n_patients=frame["patient_id"].n_unique(),
+            reference=reference,
+            note=note,
+            warning=warning,
+            undefined=reason,
+            same_as=kind.repeats if is_repetition else "",
+        )

@@ -14,8 +14,6 @@ import polars as pl
 
 from marrowscope.evaluate.call_scores import call_figures, call_table, forced_figures, risk_coverage
 from marrowscope.evaluate.cell_scores import (
-    ALL_EXPERT,
-    MATCHED,
     ClassFigures,
     category_figures,
     cblc_figures,
@@ -23,6 +21,14 @@ from marrowscope.evaluate.cell_scores import (
     confusions,
 )
 from marrowscope.evaluate.detection_scores import ClassRecall, class_recalls, detection_figures
+from marrowscope.evaluate.frames import (
+    ALL_EXPERT,
+    MATCHED,
+    ROC_ANNOTATED,
+    ROC_CBLC,
+    ROC_CORRECTED,
+    ROC_PREDICTED,
+)
 from marrowscope.evaluate.link import EvaluateConfig
 from marrowscope.evaluate.patient_scores import NormalBlasts, aml_figures, diagnosed, normal_blasts
 from marrowscope.evaluate.ratio_scores import interval_figures, ratio_figures
@@ -34,11 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-ROC_CBLC = "CBLC of a cell, matched"
-ROC_PREDICTED, ROC_CORRECTED, ROC_ANNOTATED = (
-    f"AML by the {kind} ratio" for kind in ("predicted", "corrected", "annotated")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,12 @@ class CenterScores:
     calls: pl.DataFrame
     risk_coverage: pl.DataFrame
 
-    def figure(self, name: str) -> Figure:
-        """Give the figure of exactly this name; KeyError where there is none."""
+    def figure(self, key: str) -> Figure:
+        """Give the figure of this key; KeyError where there is none."""
         for figure in self.figures:
-            if figure.name == name:
+            if figure.key == key:
                 return figure
-        raise KeyError(name)
+        raise KeyError(key)
 
 
 def score_center(

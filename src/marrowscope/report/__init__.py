@@ -1,6 +1,6 @@
 """The report: a page for the cohort and one for every patient, self-contained HTML a haematologist can check.
 
-``write_report(run)`` writes ``run/report/index.html``; ``figures.learning_curve`` draws a training's metrics.csv.
+``write_report(run)`` writes ``run/report/index.html``; ``learning_curve`` draws the metrics.csv of a training.
 """
 
 from marrowscope.report.html import write_report

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marrowscope.report.evaluation_figures import aml_legend, axis_end, counted, is_aml, threshold_line
+from marrowscope.report.evaluation_center import aml_legend, axis_end, counted, is_aml, threshold_line
 from marrowscope.report.plot import Drawing, Panel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from marrowscope.report.evaluation_figures import CenterTables
+    from marrowscope.report.evaluation_center import CenterTables
 
 _HALF = 0.5
 

@@ -101,11 +101,11 @@ class Drawing:
         )
         return "\n".join([head, *self.parts, "</svg>"])
 
-    def standalone(self) -> str:
-        """Give the SVG as a file of its own, with style, colours and background."""
+    def standalone(self, more_style: str = "") -> str:
+        """Give the SVG as a file of its own, with style, colours and background; ``more_style`` comes last."""
         head, *rest = self.inline().split("\n")
         background = '<rect class="sheet" width="100%" height="100%"/>'
-        return "\n".join([head, f"<style>{_OWN_COLORS}{STYLE}</style>", background, *rest, ""])
+        return "\n".join([head, f"<style>{_OWN_COLORS}{STYLE}{more_style}</style>", background, *rest, ""])
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,11 @@ class Panel:
         low, high = self.y_range
         return self.top + self.height - (value - low) / (high - low) * self.height
 
-    def axes(self, x_label: str, y_label: str, *, percent: bool = False) -> None:
-        """Draw grid, tick labels and the names of both axes."""
+    def axes(self, x_label: str, y_label: str, *, percent: bool = False, whole_x: bool = False) -> None:
+        """Draw grid, tick labels and the names of both axes; ``whole_x``: ticks of the x axis at whole numbers only."""
         drawing, right, bottom = self.drawing, self.left + self.width, self.top + self.height
         form = (lambda value: f"{100 * value:.0f}%") if percent else _tick_text
-        for tick in ticks(*self.x_range):
+        for tick in ticks(*self.x_range, least_step=1.0 if whole_x else 0.0):
             drawing.line(self.x(tick), self.top, self.x(tick), bottom, "grid")
             drawing.text(self.x(tick), bottom + 17, form(tick), "middle")
         for tick in ticks(*self.y_range):
@@ -152,9 +152,9 @@ class Panel:
         self.drawing.add("polyline", points=steps, css=f"line {css}")
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: float, high: float, about: int = 5, *, least_step: float = 0.0) -> list[float]:
     """Give round values (1, 2 or 5 times a power of ten) from ``low`` to ``high``, some ``about`` of them."""
-    raw = (high - low) / about
+    raw = max((high - low) / about, least_step)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw - 1e-12)
     first = math.ceil(low / step - 1e-9)

@@ -32,7 +32,7 @@ from marrowscope.bundle.precisions import (
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.errors import ConfigError, InputError
 from marrowscope.evaluate.cell_scores import confusions
-from marrowscope.evaluate.evaluation import ALL_CENTERS
+from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, link_cells
 from marrowscope.evaluate.scorer import Scorer
 from marrowscope.networks import capabilities

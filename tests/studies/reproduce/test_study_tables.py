@@ -26,7 +26,7 @@ def row(center: str, n_patients: int, published: float | None, difference: float
         n_probe_cells=200,
         difference=Score(value=difference, lower=difference - 0.05, upper=difference + 0.05),
         all_negative=0.5,
-        further={"CBLC AUC, matched": Score(value=0.99, lower=0.98, upper=1.0)},
+        further={"cblc_auc_matched": Score(value=0.99, lower=0.98, upper=1.0)},
     )
 
 
@@ -37,6 +37,7 @@ def test_the_table_has_the_papers_figures_in_a_column_of_their_own_and_says_what
     text = as_markdown(PRESETS["quick"], COMPARISON)
     assert NOT_COMPARABLE in text
     lines = text.splitlines()
+    assert "| CBLC AUC, matched | 0.9900 [0.9800, 1.0000] |" in text  # the title of the stored key
     assert "| S4 | 6 | 12 | 200 | 50 | 0.9500 [0.9000, 0.9800] | 0.8500 [0.8000, 0.9000] | " in text
     assert next(line for line in lines if line.startswith("| S4 |")).endswith(
         "+0.1000 [+0.0500, +0.1500] | 0.5000 | 0.9076 |"

@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 FURTHER_FIGURES = (
-    "CBLC positive-class F1, matched",
-    "CBLC AUC, matched",
-    "category weighted F1, matched",
-    "category macro F1, matched",
-    "CBLC weighted F1, all expert",
-    "detection recall",
-    "detection precision",
-    "patient ratio MAE",
+    "cblc_positive_class_f1_matched",
+    "cblc_auc_matched",
+    "category_weighted_f1_matched",
+    "category_macro_f1_matched",
+    "cblc_weighted_f1_all_expert",
+    "detection_recall",
+    "detection_precision",
+    "patient_ratio_mae",
 )
-"""What stands beside the paper's figure, by the names that ``evaluate`` gives."""
+"""What stands beside the paper's figure, by the keys of ``evaluate.catalogue``."""
 _CBLC, _OTHER = "CBLC", "other"
 
 
@@ -51,7 +51,10 @@ class Score(StageConfig):
 
 
 class CenterComparison(StageConfig):
-    """One external centre, or all of them together; ``difference`` is ensemble minus probe, on ``n_probe_cells``."""
+    """One external centre, or all of them together; ``difference`` is ensemble minus probe, on ``n_probe_cells``.
+
+    ``further`` has the figures of ``FURTHER_FIGURES`` by their keys.
+    """
 
     center: str
     published: float | None
@@ -120,7 +123,7 @@ def compare_models(
                 n_probe_cells=pairs.height,
                 difference=_score(_weighted_f1(pairs, ("predicted_cblc", "probe_cblc"), config)),
                 all_negative=weighted_f1(confusion_matrix(truth_cblc, np.zeros_like(truth_cblc), 2)),
-                further={name: _score(scores.figure(name).value) for name in FURTHER_FIGURES},
+                further={key: _score(scores.figure(key).value) for key in FURTHER_FIGURES},
             )
         )
     return Comparison(centers=tuple(rows), n_members=len(members))

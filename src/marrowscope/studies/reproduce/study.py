@@ -33,7 +33,7 @@ from marrowscope.prepare import SUMMARY_NAME, prepare_crops
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import simulate_cohort
 from marrowscope.statistics.temperature import CALIBRATION_NAME
-from marrowscope.studies.reproduce.compare import Comparison, compare_models
+from marrowscope.studies.reproduce.compare import FURTHER_FIGURES, Comparison, compare_models
 from marrowscope.studies.reproduce.journal import Journal, read_json, write_json
 from marrowscope.studies.reproduce.measure import measure_rates, on_machine, shipped_bundle
 from marrowscope.studies.reproduce.plan import Machine, Plan, Rates, make_plan
@@ -358,7 +358,8 @@ class _Study:
             write_json(path, comparison.model_dump(mode="json"))
             return {"comparison_sha256": sha256_file(path)}
 
-        inputs = {name: made for name, made in self._made.items() if name.startswith(("prepare", "predict"))}
+        made = {name: outputs for name, outputs in self._made.items() if name.startswith(("prepare", "predict"))}
+        inputs = made | {"figures": list(FURTHER_FIGURES)}
         self._step("evaluate", inputs, [path, self._out / "evaluation" / "metrics.json"], action)
         return Comparison.model_validate(read_json(path))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.evaluate import FEW_PATIENTS
+from marrowscope.evaluate.catalogue import CATALOGUE
 from marrowscope.runs.manifest import installed_versions
 from marrowscope.studies.reproduce.journal import write_json
 
@@ -99,9 +100,9 @@ def as_markdown(preset: Preset, comparison: Comparison) -> str:
     published = " | ".join(_DASH if row.published is None else f"{row.published:.4f}" for row in comparison.centers)
     lines += [f"| paper, ensemble of 5 | {published} |", "", "## Further figures of the ensemble", ""]
     lines += [f"| figure | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    for figure in comparison.centers[0].further:
-        values = " | ".join(_text(row.further[figure], row) for row in comparison.centers)
-        lines.append(f"| {figure} | {values} |")
+    for key in comparison.centers[0].further:
+        values = " | ".join(_text(row.further[key], row) for row in comparison.centers)
+        lines.append(f"| {CATALOGUE[key].title} | {values} |")
     lines += ["", "For research use; it does not diagnose. Everything else that was measured: evaluation/metrics.md."]
     return "\n".join(lines) + "\n"
 

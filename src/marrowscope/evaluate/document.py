@@ -1,0 +1,178 @@
+"""metrics.json: what was measured, on what and how, as one record that is written once and checked where it is read.
+
+Words in it (titles, groups, notes) are for people; whoever decides anything reads a key. Not a number is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from marrowscope import __version__
+from marrowscope.config import FrozenModel
+from marrowscope.errors import InputError
+from marrowscope.evaluate.catalogue import CATALOGUE, HEADLINES, WARNINGS
+from marrowscope.evaluate.link import EvaluateConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from pathlib import Path
+
+    from marrowscope.evaluate.scorer import Figure
+
+SCHEMA_VERSION: Literal[2] = 2
+METRICS_NAME = "metrics.json"
+_AGAIN = "run `marrowscope evaluate` again"
+
+
+class WarningRecord(FrozenModel):
+    """What forbids to read a figure plainly, as a key of ``catalogue.WARNINGS`` and in words."""
+
+    key: str
+    text: str
+
+    @field_validator("key")
+    @classmethod
+    def _is_known(cls, key: str) -> str:
+        return _known(key, WARNINGS)
+
+
+class FigureRecord(FrozenModel):
+    """A figure of one center; None where it has no value, no interval, nothing to stand beside it."""
+
+    key: str
+    name: str
+    value: float | None
+    lower: float | None
+    upper: float | None
+    all_negative: float | None
+    n: int
+    unit: str
+    n_patients: int
+    marks: str
+    interval: str
+    group: str
+    note: str
+    warning: WarningRecord | None
+    undefined: str
+    same_as: str = Field(description="key of the figure that it repeats and can only equal here; else empty")
+
+    @field_validator("key")
+    @classmethod
+    def _is_known(cls, key: str) -> str:
+        return _known(key, CATALOGUE)
+
+
+class CenterRecord(FrozenModel):
+    """The figures of one center, or of all together; the main figures are always among them."""
+
+    center: str
+    n_patients: int
+    n_fields: int
+    figures: tuple[FigureRecord, ...]
+
+    def figure(self, key: str) -> FigureRecord | None:
+        """Give the figure of this key; None where the evaluation has none, as where there is one center only."""
+        return next((figure for figure in self.figures if figure.key == key), None)
+
+    @model_validator(mode="after")
+    def _has_headlines(self) -> CenterRecord:
+        missing = HEADLINES.keys() - {figure.key for figure in self.figures}
+        if missing:
+            message = f"{self.center} lacks the main figures {', '.join(sorted(missing))}"
+            raise ValueError(message)
+        return self
+
+
+class EvaluatedRun(FrozenModel):
+    """The run that was measured, as its manifest states it; ``bundle`` is what the manifest says of the bundle."""
+
+    created_utc: str
+    marrowscope_version: str
+    bundle: dict[str, Any]
+    backend: str
+    device: str
+    precision: str
+    input_sha256: str
+    config_sha256: str
+
+
+class EvaluationDocument(FrozenModel):
+    """metrics.json; centers in the order they were measured, all of them together last where there are several."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    marrowscope_version: str = __version__
+    run: EvaluatedRun
+    config: EvaluateConfig
+    interval: str
+    categories: tuple[str, ...]
+    n_fields_only_in_run: int
+    n_fields_only_in_cohort: int
+    centers: tuple[CenterRecord, ...] = Field(min_length=1)
+
+
+def figure_record(figure: Figure) -> FigureRecord:
+    """Give a figure with the words of the catalogue; NaN becomes None."""
+    kind = figure.kind
+    return FigureRecord(
+        key=figure.key,
+        name=kind.title,
+        value=finite(figure.value.estimate),
+        lower=finite(figure.value.lower),
+        upper=finite(figure.value.upper),
+        all_negative=finite(figure.reference),
+        n=figure.n,
+        unit=kind.unit.many,
+        n_patients=figure.n_patients,
+        marks=figure.marks,
+        interval=kind.method.value,
+        group=kind.group,
+        note=figure.note,
+        warning=WarningRecord(key=figure.warning.key, text=figure.warning.text) if figure.warning else None,
+        undefined=figure.undefined,
+        same_as=figure.same_as,
+    )
+
+
+def finite(value: float | None) -> float | None:
+    """Give None for NaN, which JSON does not have."""
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def read_document(folder: Path) -> EvaluationDocument:
+    """Read the metrics.json of an evaluation's folder.
+
+    Raises InputError when there is none, it is of another version, or it does not hold what an evaluation writes.
+    """
+    path = folder / METRICS_NAME
+    if not path.is_file():
+        message = (
+            f"{folder}: found no {METRICS_NAME}, expected the folder of an evaluation; run `marrowscope evaluate` first"
+        )
+        raise InputError(message)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        message = f"{path}: not readable as JSON ({error}); {_AGAIN}"
+        raise InputError(message) from error
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        message = f"{path}: found schema version {version}, expected {SCHEMA_VERSION}; {_AGAIN}"
+        raise InputError(message)
+    try:
+        return EvaluationDocument.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        message = f"{path}: found {error.error_count()} faults, the first at {place} ({fault['msg']}); {_AGAIN}"
+        raise InputError(message) from error
+
+
+def _known(key: str, keys: Container[str]) -> str:
+    if key in keys:
+        return key
+    message = f"{key!r} is no key of the catalogue"
+    raise ValueError(message)

@@ -1,0 +1,178 @@
+"""The tables of an evaluation as they stand in its folder: a row per figure, class, bin, point, patient or diagnosis.
+
+``tables`` makes them, ``read_tables`` reads them back; their columns stand in ``frames.WRITTEN_TABLES``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from marrowscope.errors import InputError
+from marrowscope.evaluate.document import figure_record, finite
+from marrowscope.evaluate.frames import MISSED, NORMAL_BLAST_COLUMNS, WRITTEN_TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from marrowscope.evaluate.evaluation import Evaluation
+    from marrowscope.evaluate.patient_scores import NormalBlasts
+    from marrowscope.evaluate.scorer import Figure
+    from marrowscope.evaluate.scores import CenterScores
+    from marrowscope.records import Interval
+
+
+def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
+    """Give every table by its file name; NaN becomes null."""
+    rows_of: dict[str, Callable[[CenterScores], Iterator[dict[str, Any]]]] = {
+        "metrics.csv": _figure_rows,
+        "per_class.csv": _class_rows,
+        "recall_by_class.csv": _recall_rows,
+        "confusion.csv": lambda scores: _confusion_rows(scores, evaluation.categories),
+        "reliability.csv": _reliability_rows,
+        "roc.csv": _curve_rows,
+        "calls.csv": lambda scores: scores.calls.iter_rows(named=True),
+        "risk_coverage.csv": lambda scores: scores.risk_coverage.iter_rows(named=True),
+    }
+    frames = {
+        name: pl.DataFrame([row for scores in evaluation.centers for row in rows(scores)], schema=WRITTEN_TABLES[name])
+        for name, rows in rows_of.items()
+    }
+    # The last scores are those of all centers, or of the only one: their rows name every center.
+    normal = evaluation.centers[-1].normal_blasts if evaluation.centers else ()
+    return frames | {"patients.csv": evaluation.linked.ratios, "normal_blasts.csv": _normal_blasts(normal)}
+
+
+def read_tables(folder: Path) -> dict[str, pl.DataFrame]:
+    """Read every table of an evaluation's folder by its file name; a patient called 001 stays 001.
+
+    Raises InputError naming a table that is not there or lacks a column.
+    """
+    return {name: _read_table(folder / name, columns) for name, columns in WRITTEN_TABLES.items()}
+
+
+def normal_codes(normal_blasts: pl.DataFrame) -> list[str]:
+    """Give the codes that normal_blasts.csv counts, one column ``n_<code>`` each."""
+    return [name.removeprefix("n_") for name in normal_blasts.columns if name not in NORMAL_BLAST_COLUMNS]
+
+
+def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+    try:
+        frame = pl.read_csv(path, schema_overrides=columns)
+        known = frame.select(columns.keys())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        message = (
+            f"{path}: cannot be read as a table with {', '.join(columns)} ({error}); run `marrowscope evaluate` again"
+        )
+        raise InputError(message) from error
+    # The table of normal blasts has a column more for each code of the vocabulary.
+    return frame if columns is NORMAL_BLAST_COLUMNS else known
+
+
+def _normal_blasts(rows: tuple[NormalBlasts, ...]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "center": row.center,
+                "diagnosis": row.diagnosis,
+                "n_patients": row.n_patients,
+                "n_cells": row.n_cells,
+                **{f"n_{code}": n for code, n in row.n_by_code},
+                "n_found": row.n_found,
+                "n_called_cblc": row.n_called_cblc,
+            }
+            for row in rows
+        ]
+    )
+
+
+def _figure_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
+    for figure in scores.figures:
+        yield _figure_row(scores.center, figure)
+
+
+def _figure_row(center: str, figure: Figure) -> dict[str, Any]:
+    record = figure_record(figure)
+    row = {name: value for name, value in record.model_dump().items() if name in WRITTEN_TABLES["metrics.csv"]}
+    warning = record.warning.text if record.warning else ""
+    return row | {"center": center, "metric": record.name, "warning": warning}
+
+
+def _class_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
+    for item in scores.class_figures:
+        yield {
+            "center": scores.center,
+            "over": item.over,
+            "category": item.label,
+            "n": item.n,
+            "n_called": item.n_called,
+            "n_patients": item.n_patients,
+            **_columns("precision", item.precision),
+            **_columns("recall", item.recall),
+            **_columns("f1", item.f1),
+        }
+
+
+def _recall_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
+    for item in scores.class_recalls:
+        yield {
+            "center": scores.center,
+            "kind": item.kind,
+            "label": item.label,
+            "n": item.n,
+            "n_patients": item.n_patients,
+            **_columns("before_rules", item.before_rules),
+            **_columns("after_rules", item.after_rules),
+        }
+
+
+def _confusion_rows(scores: CenterScores, categories: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    called = (*categories, MISSED)
+    for over, confusion in scores.category_confusion.items():
+        for k, counts in enumerate(confusion):
+            for j, n in enumerate(counts):
+                if n:
+                    yield {
+                        "center": scores.center,
+                        "over": over,
+                        "true": categories[k],
+                        "called": called[j],
+                        "n": int(n),
+                    }
+
+
+def _reliability_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
+    for item in scores.reliability:
+        yield {
+            "center": scores.center,
+            "head": item.head,
+            "bin": item.index,
+            "n": item.n,
+            "mean_probability": item.mean_probability,
+            **_columns("share", item.share),
+        }
+
+
+def _curve_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
+    for name, curve in scores.curves.items():
+        points = zip(curve.false_positive_rate, curve.true_positive_rate, curve.threshold, strict=True)
+        for false_positive, true_positive, threshold in points:
+            yield {
+                "center": scores.center,
+                "curve": name,
+                "false_positive_rate": float(false_positive),
+                "true_positive_rate": float(true_positive),
+                "threshold": float(threshold) if math.isfinite(threshold) else None,
+            }
+
+
+def _columns(name: str, value: Interval) -> dict[str, float | None]:
+    limits = _limits(value)
+    return {name: limits["value"], f"{name}_lower": limits["lower"], f"{name}_upper": limits["upper"]}
+
+
+def _limits(value: Interval) -> dict[str, float | None]:
+    return {"value": finite(value.estimate), "lower": finite(value.lower), "upper": finite(value.upper)}
