@@ -14,9 +14,11 @@ import marrowscope
 from marrowscope.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
+LOG = ROOT / "docs" / "log"
+LOG_TOPICS = [page for page in PAGES if page.parent == LOG and page.name != "index.md"]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -32,6 +34,19 @@ def pages_with(language: str) -> list[Path]:
     return [page for page in PAGES if blocks(TEXTS[page], language)]
 
 
+def targets_of(page: Path) -> list[tuple[str, str]]:
+    """Give the links of a page to files of ours, as path (empty: the page itself) and anchor (empty: its top)."""
+    links = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)", TEXTS[page])
+    return [(path, anchor) for path, anchor in links if not re.match(r"https?:|mailto:", path)]
+
+
+def anchors_of(page: Path) -> list[str]:
+    """Give the anchors that GitHub makes of a page's headings."""
+    prose = re.sub(r"^```.*?^```$", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"\]\([^)]*\)", "]", prose), flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles]
+
+
 def command_words() -> set[tuple[str, ...]]:
     """Give every command as its words after ``marrowscope``."""
 
@@ -45,19 +60,48 @@ def command_words() -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_files(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXTS[page])
+    missing = [path for path, _ in targets_of(page) if not (page.parent / path).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_headings(page: Path) -> None:
     missing = [
-        target
-        for target in targets
-        if not re.match(r"https?://|mailto:", target) and not (page.parent / target).exists()
+        f"{path}#{anchor}"
+        for path, anchor in targets_of(page)
+        if anchor and anchor not in anchors_of((page.parent / path).resolve() if path else page)
     ]
     assert missing == []
 
 
-def test_every_page_is_reached_from_the_index() -> None:
-    index = TEXTS[ROOT / "docs" / "index.md"]
-    unreached = [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index]
+@pytest.mark.parametrize("folder", [ROOT / "docs", LOG], ids=name_of)
+def test_every_page_is_reached_from_the_index(folder: Path) -> None:
+    reached = {path for path, _ in targets_of(folder / "index.md")}
+    unreached = [page.name for page in folder.glob("*.md") if page.name not in reached]
     assert unreached == ["index.md"]
+
+
+def test_the_index_reaches_the_log() -> None:
+    assert ("log/index.md", "") in targets_of(ROOT / "docs" / "index.md")
+
+
+@pytest.mark.parametrize("page", LOG_TOPICS, ids=name_of)
+def test_every_entry_of_the_log_stands_in_its_index(page: Path) -> None:
+    _title, *entries = anchors_of(page)
+    assert entries
+    assert [anchor for path, anchor in targets_of(LOG / "index.md") if path == page.name and anchor] == entries
+
+
+@pytest.mark.parametrize("page", LOG_TOPICS, ids=name_of)
+def test_every_entry_of_the_log_has_its_five_parts(page: Path) -> None:
+    for entry in TEXTS[page].split("\n## ")[1:]:
+        parts = re.findall(r"^\*\*(\w+):\*\* ", entry, flags=re.MULTILINE)
+        optional = {"Command", "Data"}  # of a survey there may be no command, of a timing no data
+        expected = [
+            part for part in ("Date", "Command", "Data", "Result", "Verdict") if part in parts or part not in optional
+        ]
+        assert parts == expected, entry.splitlines()[0]
+        assert "**Machine:**" in entry, entry.splitlines()[0]
 
 
 def test_readme_has_exactly_two_commands_that_set_everything_up() -> None:
