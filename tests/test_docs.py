@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -17,6 +18,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
+_SPEC = importlib.util.spec_from_file_location("module_map", ROOT / ".ci" / "module_map.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+MODULE_MAP = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(MODULE_MAP)
+SAME_NAME_SAME_THING = {"bundle"}
+"""A package and the module in it that holds what the package is named after."""
 LOG = ROOT / "docs" / "log"
 LOG_TOPICS = [page for page in PAGES if page.parent == LOG and page.name != "index.md"]
 
@@ -113,16 +121,43 @@ def test_readme_has_exactly_two_commands_that_set_everything_up() -> None:
         assert goal in command
 
 
-def test_readme_file_map_names_what_exists() -> None:
+def test_readme_file_map_names_every_room_and_nothing_else() -> None:
     (listing,) = blocks(README, "text")
-    folder = ROOT
-    entries = []
-    for line in listing.splitlines():
-        entry = line.split()[0]
-        folder = ROOT / entry if not line.startswith(" ") else folder
-        entries.append(folder if not line.startswith(" ") else folder / entry)
-    assert len(entries) > 10
-    assert [entry for entry in entries if not entry.exists()] == []
+    lines = listing.splitlines()
+    assert lines[0] == "src/marrowscope/"
+    listed = [line.split()[0].removesuffix("/") for line in lines if line.startswith("  ")]
+    rooms = [path.name for path in (ROOT / "src" / "marrowscope").iterdir() if path.suffix == ".py" or path.is_dir()]
+    wanted = sorted(name for name in rooms if name not in {"__init__.py", "__pycache__"})
+    assert sorted(listed) == wanted
+    assert len([name for name in wanted if name != "data"]) <= 32
+    others = [line.split()[0] for line in lines[1:] if not line.startswith("  ")]
+    assert [entry for entry in others if not (ROOT / entry).is_dir()] == []
+
+
+def test_architecture_page_has_every_module_with_its_sentence() -> None:
+    """`python .ci/module_map.py --write` brings it up to date."""
+    assert MODULE_MAP.written_map() == MODULE_MAP.module_map()
+    assert all(not line.endswith(": ") for line in MODULE_MAP.module_map().splitlines())
+
+
+def test_no_two_modules_that_do_different_things_have_one_name() -> None:
+    """But for the command line, whose modules are named as the commands, and a package's config."""
+    paths = [path.relative_to(ROOT / "src" / "marrowscope") for path in (ROOT / "src" / "marrowscope").rglob("*.py")]
+    names = [path.stem for path in paths if path.parts[0] != "cli" and path.stem not in {"__init__", "config"}]
+    names += [path.name for path in (ROOT / "src" / "marrowscope").iterdir() if path.is_dir()]
+    same = {name for name in names if names.count(name) > 1}
+    assert same <= SAME_NAME_SAME_THING
+
+
+def test_tests_mirror_the_tree() -> None:
+    """Each test file stands in the folder of the room it tests."""
+    rooms = {
+        path.relative_to(ROOT / "src" / "marrowscope")
+        for path in (ROOT / "src" / "marrowscope").rglob("*")
+        if path.is_dir()
+    }
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert sorted(str(folder) for folder in folders - rooms - {Path(), Path("benchmarks")}) == []
 
 
 @pytest.mark.parametrize("words", sorted(command_words()), ids=" ".join)
