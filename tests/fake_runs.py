@@ -13,7 +13,8 @@ from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.patient.assess import assess_patients
 from marrowscope.runs.manifest import Manifest, RunCounts, write_manifest
-from marrowscope.runs.tables import CELLS, PATIENTS, conform, read_table, write_table
+from marrowscope.runs.parquet import conform, read_table, write_table
+from marrowscope.runs.tables import CELLS, PATIENTS
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

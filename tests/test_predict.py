@@ -22,7 +22,7 @@ from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.runs.manifest import read_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.pool import EnginePool, open_engine

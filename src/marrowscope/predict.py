@@ -30,8 +30,8 @@ from marrowscope.imaging import sha256_bytes
 from marrowscope.patient.assess import assess_parts
 from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
 from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, write_manifest
+from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
-from marrowscope.runs.tables import read_table, write_table
 from marrowscope.slides import is_slide
 from marrowscope.streaming.pool import EnginePool, open_engine
 from marrowscope.streaming.rows import STATUS_FAILED

@@ -16,7 +16,7 @@ from marrowscope.records import Patient
 from marrowscope.report import write_report
 from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.strings import load_strings
-from marrowscope.runs.tables import read_table, write_table
+from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import ASSESSED, assess_as
 

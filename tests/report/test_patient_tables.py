@@ -7,7 +7,7 @@ import pytest
 
 from marrowscope.errors import RunError
 from marrowscope.report.patient_tables import PatientTables
-from marrowscope.runs.tables import read_table, write_table
+from marrowscope.runs.parquet import read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def test_tables_that_are_absent_broken_or_of_another_kind_are_refused(fake_run: 
     run = fake_run()
     path = run.folder / "cells.parquet"
     path.write_bytes((run.folder / "fields.parquet").read_bytes())
-    with pytest.raises(RunError, match="found table fields of schema version 3, expected cells"):
+    with pytest.raises(RunError, match="found table fields of schema version 4, expected cells"):
         PatientTables(run.folder)
     path.write_bytes(b"PAR1 no table")
     with pytest.raises(RunError, match="not a readable Parquet table"):

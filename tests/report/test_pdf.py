@@ -24,7 +24,7 @@ from marrowscope.report.pdf_gallery import N_CERTAIN, TILE_MM, choose_cells
 from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.manifest import read_manifest, write_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import ASSESSED, assess_as
 

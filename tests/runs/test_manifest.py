@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from marrowscope.errors import RunError
-from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, read_manifest, write_manifest
 from marrowscope.runs.folder import new_run_folder, refuse_file, refuse_run_folder, staging_folder
+from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, read_manifest, write_manifest
 
 COUNTS = {
     "patients": 1,

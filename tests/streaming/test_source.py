@@ -20,7 +20,7 @@ from marrowscope.imaging import write_image
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.report import write_report
 from marrowscope.report.exchange import write_csv
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.streaming.worker import CellEngine, slide_config
 from marrowscope.studies.demo import demonstration_bundle
 from tests.slides.pyramids import scanner, smear, stack, write_pyramid

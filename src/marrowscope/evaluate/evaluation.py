@@ -19,7 +19,7 @@ from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.ratio_scores import with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.runs.manifest import read_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

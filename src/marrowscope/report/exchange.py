@@ -16,7 +16,7 @@ from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.report.pdf_text import BIDI_CONTROLS
 from marrowscope.report.run_json import write_json
 from marrowscope.report.run_manifest import reportable_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

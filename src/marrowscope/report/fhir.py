@@ -23,7 +23,7 @@ from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
 from marrowscope.report.words import load_words
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

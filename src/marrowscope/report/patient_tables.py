@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marrowscope.errors import RunError
-from marrowscope.runs.tables import SCHEMA_VERSION, SCHEMAS, read_table
+from marrowscope.runs.parquet import read_table, scan_table
+from marrowscope.runs.tables import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ class PatientTables:
         self.failed: list[dict[str, Any]] = fields.filter(pl.col("status") != "ok").to_dicts()
         self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
         self._no_fields = fields.clear()
-        self._cells = _scan_cells(run_dir / "cells.parquet")
+        self._cells = scan_table(run_dir / "cells.parquet", "cells")
         self._slices = _slices(self._cells)
 
     def fields(self, patient_id: str) -> pl.DataFrame:
@@ -50,23 +50,6 @@ class PatientTables:
         if not slices:
             return pl.DataFrame(schema={name: SCHEMAS["cells"][name] for name in _COLUMNS})
         return pl.concat([self._cells.slice(start, length).select(_COLUMNS).collect() for start, length in slices])
-
-
-def _scan_cells(path: Path) -> pl.LazyFrame:
-    """Open the table of cells without reading its rows; the same is refused as by ``read_table``."""
-    try:
-        metadata = pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        message = f"{path}: not a readable Parquet table ({error}); run `marrowscope predict` again"
-        raise RunError(message) from error
-    found = (metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version"))
-    if found != ("cells", str(SCHEMA_VERSION)):
-        message = (
-            f"{path}: found table {found[0]} of schema version {found[1]}, expected cells of version {SCHEMA_VERSION}; "
-            "run `marrowscope predict` again"
-        )
-        raise RunError(message)
-    return pl.scan_parquet(path)
 
 
 def _slices(cells: pl.LazyFrame) -> Mapping[str, list[tuple[int, int]]]:
