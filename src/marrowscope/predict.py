@@ -29,7 +29,7 @@ from marrowscope.errors import ConfigError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.patient.assess import assess_parts
 from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
-from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, write_manifest
+from marrowscope.runs.manifest import Failure, Manifest, RunCounts, UsedBundle, installed_versions, write_manifest
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
 from marrowscope.slides import is_slide
@@ -140,7 +140,9 @@ def predict(
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
-            bundle=opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {}),
+            bundle=UsedBundle.model_validate(
+                opened.provenance() | ({"error_rates": quantification.sentence()} if quantification else {})
+            ),
             backend=engine.backend,
             device=engine.device,
             precision=engine.precision,
@@ -149,7 +151,7 @@ def predict(
             input_sha256=_hash_inputs(fields),
             counts=_count(fields, patients, inputs.n_left_out),
             faults=tuple(fault.sentence() for fault in inputs.faults),
-            failures=tuple({"field_id": field_id, "error": error} for field_id, error in failed.iter_rows()),
+            failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
             seconds=round(time.monotonic() - started, 3),
             images_resumed=n_resumed,
         )

@@ -23,7 +23,7 @@ def test_a_patient_has_its_own_rows_in_their_order(fake_run: Callable[..., FakeR
         own = cells.filter(pl.col("patient_id") == patient_id)
         assert tables.cells(patient_id)["cell_id"].to_list() == own["cell_id"].to_list()
         assert set(tables.fields(patient_id)["patient_id"]) == {patient_id}
-    assert [row["field_id"] for row in tables.failed] == ["P2/field_1"]
+    assert [failure.field_id for failure in tables.failed] == ["P2/field_1"]
 
 
 def test_rows_that_do_not_stand_together_are_all_found(fake_run: Callable[..., FakeRun]) -> None:

@@ -141,7 +141,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         reason = strings(f"reason.{item['reason']}")
         assert f"{reason} −{item['n']}" in first  # noqa: RUF001
     manifest = read_manifest(run.folder)
-    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle["sha256"], "numpy 2.3", "drawn ratios"):
+    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle.sha256, "numpy 2.3", "drawn ratios"):
         assert told in second
     for page, number in ((first, 1), (second, 2)):
         assert strings("research_use") in page
@@ -171,7 +171,7 @@ def test_row_without_correction_and_threshold_says_so(fake_run: Callable[..., Fa
 def test_demonstration_models_are_named_at_the_top(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run([ADULT])
     manifest = read_manifest(run.folder)
-    shown = manifest.model_copy(update={"bundle": manifest.bundle | {"demonstration": True}})
+    shown = manifest.model_copy(update={"bundle": manifest.bundle.model_copy(update={"demonstration": True})})
     write_manifest(run.folder, shown)
     first, _ = pages_of(one_pdf(run))
     assert load_strings()("page.demonstration") in first.split("CBLC ratio")[1]

@@ -13,7 +13,6 @@ from marrowscope.runs.parquet import (
     conform,
     empty_table,
     is_whole,
-    older_run_remarks,
     read_table,
     scan_table,
     write_table,
@@ -66,7 +65,6 @@ def test_a_table_of_version_3_is_read_as_one_of_today(kind: TableKind) -> None:
     assert set(as_written.columns) - set(table.columns) == ({"expert_code", "match_iou"} if kind == "cells" else set())
     assert absent_columns(path, kind) == ()
     assert not is_whole(path)  # an unfinished run does not go on with parts of another version
-    assert older_run_remarks(SCHEMA_3_RUN) == ()
 
 
 def written(path: Path, frame: pl.DataFrame, kind: str, version: int) -> Path:
@@ -84,11 +82,6 @@ def test_a_column_that_came_later_is_null_and_named(version: int, tmp_path: Path
         cells.with_columns(pl.lit(None, dtype=CELLS[name]).alias(name) for name in ("score", "granularity"))
     )
     assert absent_columns(path, "cells") == ("score", "granularity")
-    (remark,) = older_run_remarks(tmp_path)
-    assert remark == (
-        "cells.parquet: made by an older version, found no score, granularity; shown as not known, run `marrowscope "
-        "predict` again to have it"
-    )
 
 
 def test_a_part_of_nested_rows_that_came_later_is_null_and_named(tmp_path: Path) -> None:

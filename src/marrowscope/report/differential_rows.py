@@ -7,12 +7,14 @@ two signs, since a share of 300 cells is often outside by chance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marrowscope.report.palette import OTHER, category_color, lineage_color
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from marrowscope.runs.tables import CategoryShare, LineageShare
 
 SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 
@@ -48,20 +50,20 @@ class Line:
         return SIGNS.get(self.outside or "", "")
 
 
-def category_lines(differential: Sequence[Mapping[str, Any]], n_cblc: Mapping[str, int]) -> tuple[Line, ...]:
+def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, int]) -> tuple[Line, ...]:
     """Give a line for each category in the table's order; bars and ranges of all share one axis."""
-    scale = _axis(differential, "share_nucleated")
+    scale = _axis((row.share_nucleated, row.reference_high) for row in differential)
     lines: list[Line] = []
     before: str | None = None
     for row in differential:
-        key, lineage = row["category"], row["lineage"]
+        key, lineage = row.category, row.lineage
         lines.append(
             _line(
                 row,
                 key,
                 category_color(key, lineage),
-                share="share_nucleated",
-                n=row["n_nucleated"],
+                share=row.share_nucleated,
+                n=row.n_nucleated,
                 scale=scale,
                 n_cblc=n_cblc.get(key, 0),
                 starts_group=lineage != before,
@@ -71,21 +73,17 @@ def category_lines(differential: Sequence[Mapping[str, Any]], n_cblc: Mapping[st
     return tuple(lines)
 
 
-def lineage_lines(lineages: Sequence[Mapping[str, Any]] | None) -> tuple[Line, ...]:
+def lineage_lines(lineages: Sequence[LineageShare]) -> tuple[Line, ...]:
     """Give a line for each lineage; the axis ends at the largest share, interval or range."""
-    rows = lineages or ()
-    scale = _axis(rows, "share")
+    scale = _axis((row.share, row.reference_high) for row in lineages)
     return tuple(
-        _line(row, row["lineage"], lineage_color(row["lineage"]), share="share", n=row["n"], scale=scale)
-        for row in rows
+        _line(row, row.lineage, lineage_color(row.lineage), share=row.share, n=row.n, scale=scale) for row in lineages
     )
 
 
-def n_apart(differential: Sequence[Mapping[str, Any]]) -> int:
+def n_apart(differential: Sequence[CategoryShare]) -> int:
     """Count the cells of Other that stand in neither denominator."""
-    return sum(
-        row["n"] - max(row["n_countable"], row["n_nucleated"]) for row in differential if row["category"] == OTHER
-    )
+    return sum(row.n - max(row.n_countable, row.n_nucleated) for row in differential if row.category == OTHER)
 
 
 def outside_of(
@@ -108,24 +106,23 @@ def outside_of(
 
 
 def _line(
-    row: Mapping[str, Any],
+    row: CategoryShare | LineageShare,
     key: str,
     color: str,
     *,
-    share: str,
+    share: float | None,
     n: int,
     scale: float,
     n_cblc: int = 0,
     starts_group: bool = False,
 ) -> Line:
-    limits = (row["lower"], row["upper"], row["reference_low"], row["reference_high"])
+    limits = (row.lower, row.upper, row.reference_low, row.reference_high)
     return Line(
-        key, color, n, n_cblc, row[share], *limits, row["reference_mark"], outside_of(row[share], *limits), scale,
+        key, color, n, n_cblc, share, *limits, row.reference_mark, outside_of(share, *limits), scale,
         starts_group=starts_group,
     )  # fmt: skip
 
 
-def _axis(rows: Sequence[Mapping[str, Any]], share: str) -> float:
+def _axis(ends: Iterable[tuple[float | None, float | None]]) -> float:
     """Give where the axis ends: the largest share or limit of a range, so that a range is always seen whole."""
-    values = [row[name] or 0.0 for row in rows for name in (share, "reference_high")]
-    return max([*values, 0.01])
+    return max([value or 0.0 for pair in ends for value in pair] + [0.01])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from marrowscope.report.marks import FieldPage
     from marrowscope.report.words import Words
+    from marrowscope.runs.tables import RaisedFlag
 
 _COUNTS = frozenset({"few_cells"})
 """Flags whose value and limit are counts; those of all others are shares (0-1)."""
@@ -29,15 +30,13 @@ class FlagLine:
     fields: tuple[int, ...]
 
 
-def flag_lines(
-    flags: Sequence[Mapping[str, Any]] | None, fields: Sequence[FieldPage], words: Words
-) -> tuple[FlagLine, ...]:
+def flag_lines(flags: Sequence[RaisedFlag], fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
     """Put the flags of one patient in words, in the table's order."""
-    return tuple(_line(item, fields, words) for item in flags or ())
+    return tuple(_line(item, fields, words) for item in flags)
 
 
-def _line(item: Mapping[str, Any], fields: Sequence[FieldPage], words: Words) -> FlagLine:
-    flag, value, limit = item["flag"], item["value"], item["limit"]
+def _line(item: RaisedFlag, fields: Sequence[FieldPage], words: Words) -> FlagLine:
+    flag, value, limit = item.flag, item.value, item.limit
     measured = ""
     if value is not None and limit is not None:
         shown = (integer(round(value)), integer(round(limit))) if flag in _COUNTS else (

@@ -6,12 +6,13 @@ that do not stand together are gathered from their slices.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
+from marrowscope.runs.manifest import Failure
 from marrowscope.runs.parquet import read_table, scan_table
-from marrowscope.runs.tables import SCHEMAS
+from marrowscope.runs.tables import SCHEMAS, patient_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +34,9 @@ class PatientTables:
         if (run_dir / "regions.parquet").is_file():
             regions = read_table(run_dir / "regions.parquet", "regions").select("field_id", "^core_.*$")
             fields = fields.join(regions, on="field_id", how="left", maintain_order="left")
-        self.rows: list[dict[str, Any]] = list(patients.iter_rows(named=True))
-        self.failed: list[dict[str, Any]] = fields.filter(pl.col("status") != "ok").to_dicts()
+        self.rows = [patient_row(row) for row in patients.iter_rows(named=True)]
+        failed = fields.filter(pl.col("status") != "ok").select("field_id", "error")
+        self.failed = [Failure(field_id=name, error=error or "could not be read") for name, error in failed.iter_rows()]
         self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
         self._no_fields = fields.clear()
         self._cells = scan_table(run_dir / "cells.parquet", "cells")

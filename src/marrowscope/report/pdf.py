@@ -86,15 +86,15 @@ def write_pdfs(
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
     tables = PatientTables(run_dir)
-    pages = file_names(row["patient_id"] for row in tables.rows)
+    pages = file_names(row.patient_id for row in tables.rows)
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
     pixels = FieldPixels(images_root)
     out = out or run_dir / "pdf"
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
         for index, row in enumerate(tables.rows):
-            patient_id = row["patient_id"]
-            chosen = choose_cells(tables.cells(patient_id), [item["category"] for item in row["differential"] or ()])
+            patient_id = row.patient_id
+            chosen = choose_cells(tables.cells(patient_id), [item.category for item in row.differential])
             document = patient_document(row, chosen, manifest, words, fonts.families)
             tiles = cut_tiles(chosen.every, tables.fields(patient_id), pixels)
             content = render_pdf(document, tiles, fonts, manifest.created_utc)

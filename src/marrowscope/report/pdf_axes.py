@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from marrowscope.report.pdf_text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from marrowscope.report.verdict import Verdict
     from marrowscope.report.words import Words
+    from marrowscope.runs.tables import PatientRow
 
 _ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 _STEPS = {0.05: 0.01, 0.1: 0.02, 0.2: 0.05, 0.3: 0.1, 0.4: 0.1, 0.5: 0.1, 0.6: 0.1, 0.8: 0.2, 1.0: 0.2}
@@ -23,9 +22,9 @@ def round_up(value: float) -> float:
     return next((end for end in _ENDS if value <= end), 1.0)
 
 
-def ratio_axis(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str, Any] | None:
+def ratio_axis(row: PatientRow, said: Verdict, words: Words) -> dict[str, Any] | None:
     """Give the scale of the ratio with its interval, the share as counted, and the study threshold; None without."""
-    shown, threshold = said.shown, row["threshold"]
+    shown, threshold = said.shown, row.threshold
     if shown.share is None:
         return None
     band = said.threshold_band
@@ -53,17 +52,17 @@ def ratio_legend(said: Verdict, words: Words) -> list[str]:
     return ["   ".join(marks)] if marks else []
 
 
-def blast_axis(row: Mapping[str, Any]) -> dict[str, Any]:
+def blast_axis(row: PatientRow) -> dict[str, Any]:
     """Give the scale of the blast estimate: its range as the band, the sampling's limits, marks at 10% and 20%."""
-    end = max(0.3, round_up(row["who_upper"] or 0.0))
+    end = max(0.3, round_up(row.who_upper or 0.0))
     return {
         "max": end,
         "ticks": _ticks(end),
         "marks": [{"at": at, "label": f"{100 * at:.0f}%"} for at in _WHO_MARKS],
         "band": None,
-        "interval": [row["who_lower"], row["who_upper"]],
-        "estimate": row["who_most"] if row["who_least"] == row["who_most"] else None,
-        "range": None if row["who_least"] == row["who_most"] else [row["who_least"], row["who_most"]],
+        "interval": [row.who_lower, row.who_upper],
+        "estimate": row.who_most if row.who_least == row.who_most else None,
+        "range": None if row.who_least == row.who_most else [row.who_least, row.who_most],
         "counted": None,
     }
 

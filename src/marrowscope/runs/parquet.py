@@ -7,17 +7,19 @@ them. A table of a newer version, and one of before version 3, is refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from marrowscope.disk import written_whole
 from marrowscope.errors import RunError
-from marrowscope.runs.tables import ROWS, SCHEMA_VERSION, SCHEMAS, TableKind, required_columns
+from marrowscope.runs.tables import ROWS, SCHEMA_VERSION, SCHEMAS, required_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from marrowscope.runs.tables import TableKind
 
 OLDEST_VERSION = 3
 """The first version whose tables are read; what changed since then is null or left out."""
@@ -106,19 +108,6 @@ def absent_columns(path: Path, kind: TableKind) -> tuple[str, ...]:
         for name, dtype in SCHEMAS[kind].items()
         for missing in ([name] if name not in found else [f"{name}.{part}" for part in _new_parts(dtype, found[name])])
     )
-
-
-def older_run_remarks(run_dir: Path) -> tuple[str, ...]:
-    """Say in a sentence per table which columns an older run does not have; empty for a run of today."""
-    remarks = []
-    for kind in get_args(TableKind):
-        path = run_dir / f"{kind}.parquet"
-        if path.is_file() and (absent := absent_columns(path, kind)):
-            remarks.append(
-                f"{path.name}: made by an older version, found no {', '.join(absent)}; shown as not known, run "
-                "`marrowscope predict` again to have it"
-            )
-    return tuple(remarks)
 
 
 def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
