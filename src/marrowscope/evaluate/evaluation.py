@@ -112,7 +112,7 @@ def evaluate_run(
 def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
     """Refuse a run whose categories may mean something else than the cohort's codes."""
     used = manifest.bundle.vocabulary
-    if used and (used.sha256 or vocabulary.sha256) != vocabulary.sha256:
+    if used and used.sha256 and used.sha256 != vocabulary.sha256:
         message = (
             f"{run}: predicted with vocabulary {used.name} {used.version}, expected {vocabulary.name} "
             f"{vocabulary.version} of the cohort; name the vocabulary of the run's bundle (--vocabulary)"

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.report.palette import OTHER, category_color, lineage_color
+from marrowscope.runs.tables import LineageShare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from marrowscope.runs.tables import CategoryShare, LineageShare
+    from marrowscope.report.words import Words
+    from marrowscope.runs.tables import CategoryShare
 
 SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 
@@ -27,6 +29,7 @@ class Line:
     """
 
     key: str
+    name: str
     color: str
     n: int
     n_cblc: int
@@ -39,10 +42,16 @@ class Line:
     outside: str | None
     scale: float
     starts_group: bool = False
+    is_lineage: bool = False
 
     def along(self, share: float | None) -> float:
         """Position of a share on the bar's axis, in percent of its length."""
         return round(100 * min(max((share or 0.0) / self.scale, 0.0), 1.0), 2)
+
+    @property
+    def code(self) -> str:
+        """What stands before the name: the category's code, nothing for a lineage."""
+        return "" if self.is_lineage else self.key
 
     @property
     def sign(self) -> str:
@@ -50,7 +59,7 @@ class Line:
         return SIGNS.get(self.outside or "", "")
 
 
-def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, int]) -> tuple[Line, ...]:
+def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, int], words: Words) -> tuple[Line, ...]:
     """Give a line for each category in the table's order; bars and ranges of all share one axis."""
     scale = _axis((row.share_nucleated, row.reference_high) for row in differential)
     lines: list[Line] = []
@@ -60,7 +69,7 @@ def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, i
         lines.append(
             _line(
                 row,
-                key,
+                (key, words.category(key)),
                 category_color(key, lineage),
                 share=row.share_nucleated,
                 n=row.n_nucleated,
@@ -73,11 +82,19 @@ def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, i
     return tuple(lines)
 
 
-def lineage_lines(lineages: Sequence[LineageShare]) -> tuple[Line, ...]:
+def lineage_lines(lineages: Sequence[LineageShare], words: Words) -> tuple[Line, ...]:
     """Give a line for each lineage; the axis ends at the largest share, interval or range."""
     scale = _axis((row.share, row.reference_high) for row in lineages)
     return tuple(
-        _line(row, row.lineage, lineage_color(row.lineage), share=row.share, n=row.n, scale=scale) for row in lineages
+        _line(
+            row,
+            (row.lineage, words.name("lineage", row.lineage)),
+            lineage_color(row.lineage),
+            share=row.share,
+            n=row.n,
+            scale=scale,
+        )
+        for row in lineages
     )
 
 
@@ -107,7 +124,7 @@ def outside_of(
 
 def _line(
     row: CategoryShare | LineageShare,
-    key: str,
+    named: tuple[str, str],
     color: str,
     *,
     share: float | None,
@@ -118,8 +135,8 @@ def _line(
 ) -> Line:
     limits = (row.lower, row.upper, row.reference_low, row.reference_high)
     return Line(
-        key, color, n, n_cblc, share, *limits, row.reference_mark, outside_of(share, *limits), scale,
-        starts_group=starts_group,
+        *named, color, n, n_cblc, share, *limits, row.reference_mark, outside_of(share, *limits), scale,
+        starts_group=starts_group, is_lineage=isinstance(row, LineageShare),
     )  # fmt: skip
 
 

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from marrowscope.report.figures import PatientFigures, patient_figures
 from marrowscope.report.flag_lines import flag_lines
 from marrowscope.report.marks import UNCERTAIN_BELOW
-from marrowscope.report.pdf_axes import ratio_axis, ratio_legend
+from marrowscope.report.pdf_figures import (
+    figure_part,
+    quotient_part,
+    reference_lines,
+    scale_legend,
+    scale_part,
+    shares_part,
+)
 from marrowscope.report.pdf_gallery import GAP_MM, GROUPS_PER_ROW, TILE_MM, TILES_PER_GROUP, TILES_PER_ROW, Chosen, tile
-from marrowscope.report.pdf_shares import blast_part, differential_part, lineage_part, ratio_part
 from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.verdict import Verdict, verdict
 from marrowscope.report.words import integer
@@ -33,6 +40,7 @@ def patient_document(
 ) -> dict[str, Any]:
     """Give everything that the template prints of a row of the patients table; ``path`` of each cell is its id."""
     said = verdict(row, words)
+    figures = patient_figures(row, said, words, {})
     year, month, day = (int(part) for part in manifest.created_utc[:10].split("-"))
     return {
         "language": words.language.split("-")[0],
@@ -45,7 +53,7 @@ def patient_document(
         "research_use": words.strings("research_use"),
         "footer": one_line(f"{row.patient_id} · {manifest.bundle.label} · marrowscope {manifest.marrowscope_version}"),
         "facts": _facts(row, manifest, words),
-        "ratio": _ratio(row, said, words),
+        "ratio": _ratio(row, said, figures, words),
         "call": {
             "tone": TONES.get(said.call, "neutral"),
             "sign": said.sign,
@@ -64,10 +72,14 @@ def patient_document(
             "none": words.strings("flags.none"),
             "sentences": [flag_sentence(flag, words) for flag in row.flags or ()],
         },
-        "differential": differential_part(row, words),
-        "lineages": lineage_part(row, words),
-        "me": ratio_part(row, words),
-        "blast": blast_part(row, words),
+        "differential": shares_part(figures.categories, words)
+        | {
+            "note": plain(words.text("pdf.differential_note", cells=words.count("nucleated", row.n_nucleated))),
+            "lines": reference_lines(figures),
+        },
+        "lineages": shares_part(figures.lineages, words),
+        "me": quotient_part(figures, words),
+        "further": [figure_part(figure) for figure in figures.further],
         "tile_mm": TILE_MM,
         "gap_mm": GAP_MM,
         "tiles_per_row": TILES_PER_ROW,
@@ -142,8 +154,8 @@ def _facts(row: PatientRow, manifest: Manifest, words: Words) -> dict[str, Any]:
     }
 
 
-def _ratio(row: PatientRow, said: Verdict, words: Words) -> dict[str, Any]:
-    lines = ratio_legend(said, words)
+def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words) -> dict[str, Any]:
+    lines = scale_legend(figures.ratio, words)
     if row.cblc_ratio is not None:
         counted = words.interval(said.counted.lower, said.counted.upper)
         if said.is_corrected:
@@ -160,7 +172,7 @@ def _ratio(row: PatientRow, said: Verdict, words: Words) -> dict[str, Any]:
         "value": said.figure,
         "interval": plain(said.interval) if said.interval is not None else "",
         "x_of_n": plain(words.text("ratio.x_of_n", x=integer(row.n_cblc), n=integer(row.n_countable))),
-        "axis": ratio_axis(row, said, words),
+        "axis": None if figures.ratio is None else scale_part(figures.ratio),
         "lines": lines,
     }
 
