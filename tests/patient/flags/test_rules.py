@@ -19,6 +19,7 @@ from marrowscope.imaging import write_image
 from marrowscope.patient.flags import (
     FIELD_FLAGS,
     PATIENT_FLAGS,
+    Flag,
     FlagRules,
     StainReference,
     field_flags,
@@ -27,6 +28,7 @@ from marrowscope.patient.flags import (
     stain_distance,
 )
 from marrowscope.predict import PredictConfig, predict
+from marrowscope.report.strings import LANGUAGES, load_strings
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.simulate import draw_center, draw_patient_style, load_parameters, render_field
@@ -279,7 +281,7 @@ def test_a_defect_of_a_patient_raises_its_flag_with_value_and_limit(
     changes: dict[str, Any], expected: tuple[str, float, float, int | None]
 ) -> None:
     (flag,) = flags_of_patient(**changes)
-    assert flag["flag"] in PATIENT_FLAGS
+    assert flag["flag"] in {known.key for known in PATIENT_FLAGS}
     assert (flag["flag"], flag["limit"], flag["n_fields"]) == (expected[0], expected[2], expected[3])
     assert flag["value"] == pytest.approx(expected[1])
 
@@ -342,8 +344,20 @@ def test_rules_and_stain_are_read_back_from_the_bundle_as_they_were(tmp_path: Pa
     assert validate_config(StainReference, spec.stain_reference, where="test") == stain
 
 
-def test_field_flags_come_first_among_those_of_a_patient() -> None:
-    assert PATIENT_FLAGS[: len(FIELD_FLAGS)] == tuple(f"{name}_fields" for name in FIELD_FLAGS)
+def test_each_flag_of_fields_has_one_of_patients_that_counts_it() -> None:
+    assert [flag.of_field for flag in PATIENT_FLAGS if flag.of_field] == [flag.key for flag in FIELD_FLAGS]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("flag", [*FIELD_FLAGS, *PATIENT_FLAGS], ids=lambda flag: flag.key)
+def test_every_flag_has_its_words(flag: Flag[Any], language: str) -> None:
+    key = f"flag.{flag.key}"
+    assert load_strings(language).texts.get(key), f'data/strings.toml: write ["{key}"] in every language'
+
+
+@pytest.mark.parametrize("flag", [*FIELD_FLAGS, *PATIENT_FLAGS], ids=lambda flag: flag.key)
+def test_every_limit_is_a_setting_of_the_rules(flag: Flag[Any]) -> None:
+    assert {rule.limit for rule in flag.rules} <= set(FlagRules.model_fields)
 
 
 @pytest.mark.parametrize("shape", [(90, 80), (9, 31)])

@@ -1,12 +1,13 @@
 """Quality flags: what deserves a warning in a field and a patient, and how far a stain is from that of training."""
 
-from marrowscope.patient.flags.rules import FIELD_FLAGS, PATIENT_FLAGS, FlagRules, field_flags, patient_flags
+from marrowscope.patient.flags.rules import FIELD_FLAGS, PATIENT_FLAGS, Flag, FlagRules, field_flags, patient_flags
 from marrowscope.patient.flags.stain import TRAINING_FIELDS_NAME, StainReference, fit_stain_reference, stain_distance
 
 __all__ = [
     "FIELD_FLAGS",
     "PATIENT_FLAGS",
     "TRAINING_FIELDS_NAME",
+    "Flag",
     "FlagRules",
     "StainReference",
     "field_flags",
