@@ -29,10 +29,12 @@ from marrowscope.patient.flags import (
 )
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.report.strings import LANGUAGES, load_strings
+from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.simulate import draw_center, draw_patient_style, load_parameters, render_field
 from tests.bundles import make_bundle, make_spec
+from tests.fake_runs import EMPTY_PATIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,7 +244,7 @@ def flags_of_patient(
     raised: tuple[list[str] | None, ...] = (),
     spread: tuple[float | None, ...] = (0.02, 0.05),
 ) -> list[dict[str, Any]]:
-    fields = pl.DataFrame({"flags": [*raised, *([[]] * (10 - len(raised)))]}, schema={"flags": pl.List(pl.String())})
+    flags = pl.DataFrame({"flags": [*raised, *([[]] * (10 - len(raised)))]}, schema={"flags": pl.List(pl.String())})
     cells = pl.DataFrame(
         {
             "reject_reason": [*([None] * len(spread)), None, "edge"],
@@ -251,7 +253,8 @@ def flags_of_patient(
         },
         schema={"reject_reason": pl.String(), "is_countable": pl.Boolean(), "member_spread": pl.Float64()},
     )
-    return patient_flags(PATIENT | (patient or {}), fields, cells, RULES)
+    row = EMPTY_PATIENT | PATIENT | (patient or {})
+    return patient_flags(row, conform(flags, "fields"), conform(cells, "cells"), RULES)
 
 
 def test_a_patient_without_a_defect_raises_no_flag() -> None:
@@ -293,10 +296,8 @@ def test_flags_of_fields_are_shares_of_the_images_that_were_read() -> None:
 
 
 def test_a_patient_without_fields_or_cells_raises_few_cells_alone() -> None:
-    nothing: dict[str, Any] = dict.fromkeys(PATIENT, 0) | {"rejected": [], "cblc_ratio": None, "lymphoid_share": None}
-    fields = pl.DataFrame(schema={"flags": pl.List(pl.String())})
-    cells = pl.DataFrame(schema={"reject_reason": pl.String(), "is_countable": pl.Boolean(), "member_spread": pl.Null})
-    assert [flag["flag"] for flag in patient_flags(nothing, fields, cells, RULES)] == ["few_cells"]
+    found = patient_flags(EMPTY_PATIENT | {"n_fields_counted": 0}, empty_table("fields"), empty_table("cells"), RULES)
+    assert [flag["flag"] for flag in found] == ["few_cells"]
 
 
 @pytest.fixture
