@@ -72,7 +72,7 @@ def test_an_estimate_of_one_value_is_a_point_in_the_pdf_and_a_range_has_both_end
     assert part["lines"][0] == "10.0% to 15.0% of nucleated cells"
     assert (part["axis"]["range"], part["axis"]["estimate"], part["axis"]["max"]) == ((0.1, 0.15), None, 0.3)
     assert [mark["label"] for mark in part["axis"]["marks"]] == ["10%", "20%"]
-    part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS | {"who_most": 0.1}), WORDS))
+    part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS | {"who_n_most": 30, "who_most": 0.1}), WORDS))
     assert part["lines"][0] == "10.0% of nucleated cells"
     assert (part["axis"]["range"], part["axis"]["estimate"]) == (None, 0.1)
 

@@ -48,7 +48,7 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
         for row in map(patient_row, patients.iter_rows(named=True)):
             name = f"{names[row.patient_id].removesuffix('.html')}.json"
-            text = json.dumps(patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
+            text = json.dumps(_patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
             (Path(staging) / name).write_text(text + "\n", encoding="utf-8")
             paths.append(out / name)
         out.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
     return paths
 
 
-def patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
+def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
     """Give the Bundle (type collection) of one row of the patients table; the report comes first."""
     maker = _Maker.of(row, manifest, words)
     categories = [maker.category(item) for item in row.differential or ()]
@@ -273,16 +273,16 @@ class _Maker:
             **self.shared,
             "code": code(name),
             "device": {"type": "Device", "display": self.made_by},
-            **(found or absence(absent)),
+            **(found or _absence(absent)),
         }
         if notes:
             made["note"] = [{"text": note} for note in notes]
         if components:
-            made["component"] = [item if _has_value(item) else item | absence(absent) for item in components]
+            made["component"] = [item if _has_value(item) else item | _absence(absent) for item in components]
         return made
 
 
-def absence(reason: str) -> Json:
+def _absence(reason: str) -> Json:
     """Say why a value is not there, with a code of FHIR's own list."""
     system = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
     return {"dataAbsentReason": {"coding": [{"system": system, "code": reason}]}}

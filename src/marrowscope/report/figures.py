@@ -125,7 +125,7 @@ def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mappin
     """Describe the figures of a patient; ``n_cblc`` counts the cells called CBLC of each category."""
     has_reference = row.reference_source is not None
     return PatientFigures(
-        ratio=ratio_scale(row, said, words),
+        ratio=_ratio_scale(row, said, words),
         categories=ShareTable(
             title=words.strings("differential.heading"),
             first_head=words.strings("differential.code"),
@@ -149,7 +149,7 @@ def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mappin
     )
 
 
-def ratio_scale(row: PatientRow, said: Verdict, words: Words) -> Scale | None:
+def _ratio_scale(row: PatientRow, said: Verdict, words: Words) -> Scale | None:
     """Describe the ratio with its interval, the share as counted, and the study threshold; None without a ratio."""
     shown, threshold, band = said.shown, row.threshold, said.threshold_band
     if shown.share is None or shown.lower is None or shown.upper is None:
@@ -200,7 +200,7 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
     ]
     if row.who_declared and words.has(f"blasts.declared.{row.who_declared}"):
         lines.append(words.text(f"blasts.declared.{row.who_declared}"))
-    is_single = ends["least"] == ends["most"]
+    is_single = row.who_n_least == row.who_n_most
     return Figure(
         key=key,
         title=title,

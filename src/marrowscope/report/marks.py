@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNCERTAIN_BELOW = 0.7
 """A cell is marked as uncertain below this probability of its category, and where it is called CBLC with less."""
 
-SHORT_ID = 8
+_SHORT_ID = 8
 """Digits of a cell's id that are printed; enough for a search in the table, where the whole id stands."""
 
 _LEAST_POINTS = 3
@@ -55,7 +55,7 @@ class CellMark:
     @property
     def short_id(self) -> str:
         """The first digits of the cell's id."""
-        return self.cell_id[:SHORT_ID]
+        return self.cell_id[:_SHORT_ID]
 
     @property
     def uncertain(self) -> bool:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import polars as pl
     import typst
 
-STANDARDS: list[Any] = ["a-2a", "ua-1"]
+_STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
 """What a gallery picture shows; 192 px on 13.6 mm are 358 dpi."""
 
@@ -97,7 +97,7 @@ def write_pdfs(
             chosen = choose_cells(tables.cells(patient_id), [item.category for item in row.differential])
             document = patient_document(row, chosen, manifest, words, fonts.families)
             tiles = cut_tiles(chosen.every, tables.fields(patient_id), pixels)
-            content = render_pdf(document, tiles, fonts, manifest.created_utc)
+            content = _render_pdf(document, tiles, fonts, manifest.created_utc)
             (Path(staging) / name_of[patient_id]).write_bytes(content)
             if progress:
                 progress(index + 1, len(tables.rows))
@@ -109,7 +109,7 @@ def write_pdfs(
     return paths
 
 
-def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
+def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
     """Typeset one patient's document with its pictures (JPEG, by cell id); equal input gives equal bytes.
 
     A page that is full is set again with a smaller text, and at the smallest scaled as a whole.
@@ -133,7 +133,7 @@ def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: P
                     root / "patient.typ",
                     root=root,
                     font_paths=fonts.fonts,
-                    pdf_standards=STANDARDS,
+                    pdf_standards=_STANDARDS,
                     timestamp=datetime.fromisoformat(created_utc),
                 )
             except typst.TypstError as error:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.tables import PatientRow, RaisedFlag
 
-TONES = {"above": "above", "below": "below"}
+_TONES = {"above": "above", "below": "below"}
 
 
 def patient_document(
@@ -55,7 +55,7 @@ def patient_document(
         "facts": _facts(row, manifest, words),
         "ratio": _ratio(row, said, figures, words),
         "call": {
-            "tone": TONES.get(said.call, "neutral"),
+            "tone": _TONES.get(said.call, "neutral"),
             "sign": said.sign,
             "sentence": plain(said.sentence),
             "lines": [plain(line) for line in said.details],

@@ -26,7 +26,7 @@ CALL_SIGNS = {
 }
 """A sign beside the words, so that a call is told by shape and not by colour."""
 
-MAX_LYMPHOID = 0.30
+_MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
 
 
@@ -121,7 +121,7 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
 
 def lymphoid_sentence(row: PatientRow, words: Words) -> Markup | None:
     """Give what stands beside the call of a lymphoid marrow; None where the call is withheld and says it itself."""
-    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > MAX_LYMPHOID
+    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > _MAX_LYMPHOID
     return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in {"withheld", "none"} else None
 
 
