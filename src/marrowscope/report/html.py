@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["RESEARCH_USE", "asset", "write_report"]
 
 RESEARCH_USE = load_strings()("research_use")
-_GENERATOR = '<meta name="generator" content="marrowscope'
+GENERATOR = '<meta name="generator" content="marrowscope'
 _PICTURE_THREADS = 2
 _FEWEST_FOR_WORKERS = 6
 """Fewer patients are done before a second process has started."""
@@ -242,7 +242,7 @@ def _staging_folder(out: Path) -> Path:
     """Give an empty folder beside ``out``; RunError when ``out`` holds anything but an earlier report."""
     if out.exists():
         index = out / "index.html"
-        is_report = index.is_file() and _GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:2000]
+        is_report = index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:2000]
         if not out.is_dir() or (any(out.iterdir()) and not is_report):
             message = f"{out}: found something that is no report, expected a new or empty folder; choose another folder"
             raise RunError(message)

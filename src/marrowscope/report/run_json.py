@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_PATH = DATA_DIR / "run.schema.json"
-_SCHEMA_ID = f"urn:marrowscope:schema:run:{SCHEMA_VERSION}"
-_FILE_NAME = "run.json"
+SCHEMA_ID = f"urn:marrowscope:schema:run:{SCHEMA_VERSION}"
+FILE_NAME = "run.json"
 
 
 class RunDocument(Row):
@@ -41,7 +41,7 @@ class RunDocument(Row):
     fields: tuple[FieldRow, ...]
 
 
-def _run_document(run_dir: Path) -> RunDocument:
+def run_document(run_dir: Path) -> RunDocument:
     """Read a run into its document. Raises RunError when ``run_dir`` is no finished run."""
     manifest = reportable_manifest(run_dir)
     return RunDocument.model_validate(
@@ -57,10 +57,10 @@ def _run_document(run_dir: Path) -> RunDocument:
 
 def write_json(run_dir: Path, out: Path | None = None) -> Path:
     """Write ``run.json`` to ``out`` (default: the run's folder), atomically; gives its path. NaN becomes null."""
-    text = _run_document(run_dir).model_dump_json(indent=1)
+    text = run_document(run_dir).model_dump_json(indent=1)
     folder = out or run_dir
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _FILE_NAME
+    path = folder / FILE_NAME
     temporary = path.with_suffix(".json.part")
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -70,5 +70,5 @@ def write_json(run_dir: Path, out: Path | None = None) -> Path:
 def schema_text() -> str:
     """Give the JSON Schema (draft 2020-12) of the document, as the published file holds it."""
     schema = RunDocument.model_json_schema(mode="serialization")
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _SCHEMA_ID}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID}
     return json.dumps(head | schema, indent=1, ensure_ascii=False) + "\n"
