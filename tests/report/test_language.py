@@ -11,6 +11,7 @@ import pytest
 from marrowscope.errors import ConfigError
 from marrowscope.records import Patient
 from marrowscope.report import write_report
+from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
 from marrowscope.report.strings import LANGUAGES, Strings, load_strings
@@ -151,8 +152,7 @@ def test_a_pdf_in_chinese_holds_no_english_word(fake_run: Callable[..., FakeRun]
     run = fake_run([Patient("P1", "A", "control", specimen="Marrow", age_group=age_group)])
     assess_as(run, "P1")
     row = patient_row(read_table(run.folder / "patients.parquet", "patients").row(0, named=True))
-    cells = read_table(run.folder / "cells.parquet", "cells")
-    chosen = choose_cells(cells, [item.category for item in row.differential])
+    chosen = choose_cells(PatientTables(run.folder).cells("P1"), [item.category for item in row.differential])
     for lang in LANGUAGES:
         document = patient_document(row, chosen, read_manifest(run.folder), load_words(lang), ["any"])
         texts = [text.replace(row.reference_source or "\0", "") for text in printed(document)]

@@ -21,8 +21,8 @@ def test_a_patient_has_its_own_rows_in_their_order(fake_run: Callable[..., FakeR
     cells = read_table(run.folder / "cells.parquet", "cells")
     for patient_id in ("P1", "P2"):
         own = cells.filter(pl.col("patient_id") == patient_id)
-        assert tables.cells(patient_id)["cell_id"].to_list() == own["cell_id"].to_list()
-        assert set(tables.fields(patient_id)["patient_id"]) == {patient_id}
+        assert [cell.cell_id for cell in tables.cells(patient_id)] == own["cell_id"].to_list()
+        assert {field.patient_id for field in tables.fields(patient_id)} == {patient_id}
     assert [failure.field_id for failure in tables.failed] == ["P2/field_1"]
 
 
@@ -34,14 +34,13 @@ def test_rows_that_do_not_stand_together_are_all_found(fake_run: Callable[..., F
     write_table(path, mixed, "cells")
     tables = PatientTables(run.folder)
     own = cells.filter(pl.col("patient_id") == "P1")
-    assert sorted(tables.cells("P1")["cell_id"]) == sorted(own["cell_id"])
+    assert sorted(cell.cell_id for cell in tables.cells("P1")) == sorted(own["cell_id"])
 
 
-def test_a_patient_without_a_field_has_empty_tables_with_columns(fake_run: Callable[..., FakeRun]) -> None:
+def test_a_patient_without_a_field_has_neither_fields_nor_cells(fake_run: Callable[..., FakeRun]) -> None:
     tables = PatientTables(fake_run().folder)
-    assert tables.cells("nobody").is_empty()
-    assert "contour_xy" in tables.cells("nobody").columns
-    assert tables.fields("nobody").is_empty()
+    assert tables.cells("nobody") == ()
+    assert tables.fields("nobody") == ()
 
 
 def test_tables_that_are_absent_broken_or_of_another_kind_are_refused(fake_run: Callable[..., FakeRun]) -> None:

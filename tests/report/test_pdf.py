@@ -19,6 +19,7 @@ from marrowscope.errors import DependencyError, InputError
 from marrowscope.records import Patient
 from marrowscope.report import fonts as font_search
 from marrowscope.report.fonts import CHINESE, catalogue_characters, families_for, missing_characters, open_fonts
+from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf import TILE_SPEC, write_pdfs
 from marrowscope.report.pdf_gallery import N_CERTAIN, TILE_MM, choose_cells
 from marrowscope.report.pdf_text import one_line, plain
@@ -340,14 +341,14 @@ def test_chosen_cells_are_the_most_certain_the_least_certain_and_the_nearest(
     fake_run: Callable[..., FakeRun],
 ) -> None:
     run = fake_run([ADULT], n_fields=30)
-    cells = read_table(run.folder / "cells.parquet", "cells")
+    cells = PatientTables(run.folder).cells("P1")
     chosen = choose_cells(cells, ["N", "M"])
-    kept = [row for row in cells.iter_rows(named=True) if row["reject_reason"] is None]
-    called = sorted((row["p_cblc"] for row in kept if row["is_cblc"]), reverse=True)
+    kept = [cell for cell in cells if cell.reject_reason is None]
+    called = sorted((cell.p_cblc for cell in kept if cell.is_cblc), reverse=True)
     assert len(called) > N_CERTAIN
-    assert [row["p_cblc"] for row in chosen.certain] == called[:N_CERTAIN]
-    assert [row["p_cblc"] for row in chosen.least_certain] == called[N_CERTAIN:][-len(chosen.least_certain) :]
-    assert chosen.near_misses[0]["p_cblc"] == max(row["p_cblc"] for row in kept if not row["is_cblc"])
+    assert [cell.p_cblc for cell in chosen.certain] == called[:N_CERTAIN]
+    assert [cell.p_cblc for cell in chosen.least_certain] == called[N_CERTAIN:][-len(chosen.least_certain) :]
+    assert chosen.near_misses[0].p_cblc == max(cell.p_cblc for cell in kept if not cell.is_cblc)
     assert len(chosen.by_category["N"]) == 3
     assert chosen.by_category["M"] == ()
 

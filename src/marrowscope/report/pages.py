@@ -22,8 +22,7 @@ from marrowscope.report.verdict import Verdict, verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import polars as pl
-
+    from marrowscope.report.shown_rows import ShownCell, ShownField
     from marrowscope.report.words import Words
     from marrowscope.runs.tables import PatientRow
 
@@ -64,8 +63,8 @@ class PatientPage:
 def patient_page(
     row: PatientRow,
     file_name: str,
-    fields: pl.DataFrame,
-    cells: pl.DataFrame,
+    fields: Sequence[ShownField],
+    cells: Sequence[ShownCell],
     *,
     words: Words,
     categories: Sequence[str],

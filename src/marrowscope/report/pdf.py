@@ -18,14 +18,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from marrowscope.cells.crop import CropSpec, cut_crop
 from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.fonts import HOW_TO_INSTALL, families_for, open_fonts
-from marrowscope.report.marks import region_of
 from marrowscope.report.pages import file_names
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
@@ -36,8 +33,9 @@ from marrowscope.report.words import load_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import polars as pl
     import typst
+
+    from marrowscope.report.shown_rows import ShownCell, ShownField
 
 _STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
@@ -153,22 +151,22 @@ def _unprintable(complaint: str, patient: str) -> str:
     )
 
 
-def cut_tiles(cells: Sequence[Mapping[str, Any]], fields: pl.DataFrame, pixels: FieldPixels) -> dict[str, bytes]:
+def cut_tiles(cells: Sequence[ShownCell], fields: Sequence[ShownField], pixels: FieldPixels) -> dict[str, bytes]:
     """Cut the pictures of ``cells`` from their fields, one field in memory at once; gives JPEG bytes by cell id.
 
     A field whose image is gone, unreadable, or no longer the one that was predicted gives no picture.
     """
     tiles: dict[str, bytes] = {}
-    for field in fields.iter_rows(named=True):
-        wanted = [cell for cell in cells if cell["field_id"] == field["field_id"]]
-        image = pixels.read(Path(field["path"]), field["sha256"], region_of(field)) if wanted else "not_found"
+    for field in fields:
+        wanted = [cell for cell in cells if cell.field_id == field.field_id]
+        image = pixels.read(Path(field.path), field.sha256 or "", field.region) if wanted else "not_found"
         if isinstance(image, str):
             continue
-        scale = field["um_per_px"]
+        scale = field.um_per_px
         spec = TILE_SPEC if scale else CropSpec(side_um=_UNSCALED_SIDE_PX, size_px=TILE_SPEC.size_px)
         for cell in wanted:
-            contour = np.asarray(cell["contour_xy"], dtype=np.float64).reshape(-1, 2)
-            tiles[cell["cell_id"]] = encode_image(cut_crop(image, contour, scale or 1.0, spec).image, ".jpg", _QUALITY)
+            crop = cut_crop(image, cell.contour_xy, scale or 1.0, spec)
+            tiles[cell.cell_id] = encode_image(crop.image, ".jpg", _QUALITY)
     return tiles
 
 

@@ -26,8 +26,9 @@ from marrowscope.report.words import integer
 from marrowscope.runs.manifest import UsedVocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from marrowscope.report.shown_rows import ShownCell
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.tables import PatientRow, RaisedFlag
@@ -98,7 +99,7 @@ def patient_document(
 def _galleries(row: PatientRow, chosen: Chosen, words: Words) -> dict[str, Any]:
     lineage_of = {item.category: item.lineage for item in row.differential or ()}
 
-    def tiles(cells: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
+    def tiles(cells: Sequence[ShownCell], key: str) -> list[dict[str, Any]]:
         return [tile(cell, lineage_of, words, key) for cell in cells]
 
     shown = words.strings("pdf.shown", shown=len(chosen.certain) + len(chosen.least_certain), n=integer(row.n_cblc))
