@@ -18,7 +18,7 @@ import polars as pl
 import shapely
 
 from marrowscope.cohort import read_cohort
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 
 MIN_IOU = 0.5

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_difference
 from marrowscope.vocabulary import load_vocabulary

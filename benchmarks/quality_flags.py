@@ -134,7 +134,7 @@ def judge(measures: pl.DataFrame, reference: StainReference | None, rules: FlagR
     for row in measures.iter_rows(named=True):
         judged = row | {"stain_distance": stain_distance(row, reference)}
         raised = field_flags(judged, rules)
-        rows.append(judged | {flag: flag in raised for flag in FIELD_FLAGS})
+        rows.append(judged | {flag.key: flag.key in raised for flag in FIELD_FLAGS})
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -198,7 +198,7 @@ def main() -> None:
         quantiles(judged)
         print("stain against every second patient of the same pack")
         quantiles(judged_own)
-    rows = table(judged, judged_own, FIELD_FLAGS)
+    rows = table(judged, judged_own, tuple(flag.key for flag in FIELD_FLAGS))
     if arguments.json:
         print(json.dumps(rows))
         return

@@ -37,7 +37,7 @@ from marrowscope.patient.quantify.estimate import count_fields, estimate_ratio
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.rates import Kind, kinds_of
 from marrowscope.patient.quantify.threshold import StudyThreshold, decide, learn_threshold
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.statistics.intervals import wilson_interval
 from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.vocabulary import DATA_DIR, load_vocabulary

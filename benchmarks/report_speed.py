@@ -29,7 +29,7 @@ from marrowscope.records import Patient
 from marrowscope.report import write_report
 from marrowscope.report.html import _Job
 from marrowscope.runs.manifest import MANIFEST_NAME
-from marrowscope.runs.tables import read_table, write_table
+from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
 
 SMALL_PART = 6

@@ -12,8 +12,9 @@ import polars as pl
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.patient.assess import assess_patients
-from marrowscope.runs.manifest import Manifest, RunCounts, write_manifest
-from marrowscope.runs.tables import CELLS, PATIENTS, conform, read_table, write_table
+from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, write_manifest
+from marrowscope.runs.parquet import conform, read_table, write_table
+from marrowscope.runs.tables import CELLS, PATIENTS, PatientRow, required_columns
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def write_run(run: FakeRun, patients: list[Patient]) -> None:
         created_utc="2026-03-01T10:00:00+00:00",
         command=("marrowscope", "predict", "cohort", "--out", "run"),
         versions={"python": "3.11", "numpy": "2.3"},
-        bundle={"name": "fake <bundle>", "version": "1", "sha256": "ab" * 32, "files": {"segmenter.onnx": "cd" * 32}},
+        bundle=UsedBundle(name="fake <bundle>", version="1", sha256="ab" * 32, files={"segmenter.onnx": "cd" * 32}),
         backend="none",
         device="none",
         precision="f32",
@@ -151,6 +152,14 @@ def make_run(root: Path, patients: list[Patient], *, n_fields: int = 2, n_cells:
     write_run(run, patients)
     return run
 
+
+EMPTY_PATIENT: dict[str, Any] = (
+    dict.fromkeys(PATIENTS)
+    | {name: 0 for name in required_columns(PatientRow) if PATIENTS[name] == pl.Int64()}
+    | {name: [] for name in required_columns(PatientRow) if isinstance(PATIENTS[name], pl.List)}
+    | {"patient_id": "P1", "center": "A", "diagnosis": "AML", "specimen": "marrow"}
+)
+"""A patient's row without a cell."""
 
 ASSESSED: dict[str, Any] = {
     "corrected_ratio": 0.31,

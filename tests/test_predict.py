@@ -19,7 +19,7 @@ from marrowscope.imaging import read_image, write_image
 from marrowscope.networks import available_backends, capabilities
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.runs.manifest import read_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.worker import Worker
@@ -53,7 +53,7 @@ def test_tables_and_manifest_reconcile_and_are_read_back_equal(prediction: Predi
     assert prediction.manifest.precision == "f32"
     centers = prediction.fields.select("patient_id", "center").unique().sort("patient_id")["center"].to_list()
     assert centers == prediction.patients.sort("patient_id")["center"].to_list()
-    assert prediction.manifest.bundle["files"]
+    assert prediction.manifest.bundle.files
     assert set(prediction.patients["diagnosis"]) == set(pl.read_csv(cohort / "patients.csv")["diagnosis"])
 
 
@@ -149,7 +149,7 @@ def test_corrupt_image_is_recorded_and_the_rest_is_as_before(
     result = predict([damaged], demonstration_bundle(), tmp_path / "run", config=CONFIG)
     assert result.manifest.counts.images_failed == 2
     assert result.manifest.counts.cells == prediction.manifest.counts.cells
-    errors = {failure["field_id"]: failure["error"] for failure in result.manifest.failures}
+    errors = {failure.field_id: failure.error for failure in result.manifest.failures}
     assert "field_009.png: found an empty file" in errors[f"{patient.name}/field_009"]
     assert "ends too early; copy or export it again" in errors[f"{patient.name}/field_000"]
     assert result.fields["status"].to_list().count("failed") == 2
@@ -252,7 +252,7 @@ def test_image_of_a_scale_too_coarse_is_recorded_and_ends_no_run(tmp_path: Path)
     coarse = CONFIG.model_copy(update={"um_per_px": 1.5})
     result = predict([folder], demonstration_bundle(), tmp_path / "run", config=coarse)
     assert result.manifest.counts.images_failed == 1
-    assert "a.png: found 1.5 um per px, expected more than 0 and at most 1.2" in result.manifest.failures[0]["error"]
+    assert "a.png: found 1.5 um per px, expected more than 0 and at most 1.2" in result.manifest.failures[0].error
 
 
 def test_exact_truth_leaves_out_cut_cells_and_counts_by_the_vocabulary(tmp_path: Path) -> None:

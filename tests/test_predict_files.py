@@ -99,7 +99,7 @@ def test_one_channel_is_the_same_grey_picture(prediction: Prediction) -> None:
 
 @pytest.mark.parametrize("name", SENTENCES)
 def test_what_gives_no_picture_is_said_in_a_sentence(prediction: Prediction, name: str) -> None:
-    errors = {failure["field_id"]: failure["error"] for failure in prediction.manifest.failures}
+    errors = {failure.field_id: failure.error for failure in prediction.manifest.failures}
     error = errors[f"patient/{Path(name).stem}"]
     assert name in error
     assert SENTENCES[name] in error

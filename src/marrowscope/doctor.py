@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from marrowscope.bundle import Bundle, BundleProvenance
+    from marrowscope.bundle import Bundle
+    from marrowscope.runs.manifest import UsedBundle
 
 PACKAGES = ("numpy", "opencv-python-headless", "polars", "shapely", "onnxruntime", "openvino")
 TRAINING_PACKAGES = ("torch", "timm", "ultralytics-opencv-headless", "safetensors", "onnx")
@@ -47,7 +48,7 @@ class Diagnosis:
     n_cores: int
     devices: dict[str, tuple[str, ...]]
     chosen: str | None
-    bundle: BundleProvenance | None
+    bundle: UsedBundle | None
     golden: tuple[GoldenResult, ...]
     choice: PrecisionChoice | None = None
 

@@ -31,10 +31,10 @@ from marrowscope.imaging import sha256_bytes
 from marrowscope.patient.assess import PatientAssessor
 from marrowscope.patient.flags import judge_field
 from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
-from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, write_manifest
+from marrowscope.runs.manifest import Failure, Manifest, RunCounts, installed_versions, write_manifest
+from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
 from marrowscope.runs.rows import STATUS_FAILED, cell_rows, field_row
-from marrowscope.runs.tables import read_table, write_table
 from marrowscope.slides import SlideConfig, is_slide
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.pool import open_worker
@@ -139,8 +139,7 @@ def predict(
         manifest = Manifest(
             command=tuple(command),
             versions=installed_versions(),
-            bundle=opened.provenance().model_dump(mode="json")
-            | ({"error_rates": quantification.sentence()} if quantification else {}),
+            bundle=opened.provenance(),
             backend=worker.backend,
             device=worker.device,
             precision=worker.precision,
@@ -149,7 +148,7 @@ def predict(
             input_sha256=_hash_inputs(table),
             counts=_count(table, patients, inputs.n_left_out),
             faults=tuple(fault.sentence() for fault in inputs.faults),
-            failures=tuple({"field_id": field_id, "error": error} for field_id, error in failed.iter_rows()),
+            failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
             seconds=round(time.monotonic() - started, 3),
             images_resumed=n_resumed,
         )

@@ -17,8 +17,9 @@ from marrowscope.evaluate.evaluation import _refuse_other_vocabulary
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
-from marrowscope.runs.manifest import Manifest, RunCounts, read_manifest, write_manifest
-from marrowscope.runs.tables import CELLS, FIELDS, write_table
+from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, read_manifest, write_manifest
+from marrowscope.runs.parquet import write_table
+from marrowscope.runs.tables import CELLS, FIELDS
 from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
 from tests.bundles import make_bundle, make_spec
 
@@ -71,7 +72,7 @@ def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
     manifest = Manifest(
         command=(),
         versions={},
-        bundle={"name": "none"},
+        bundle=UsedBundle(name="none"),
         backend="none",
         device="none",
         precision="f32",
@@ -158,10 +159,10 @@ def test_a_training_is_refused_with_what_makes_a_bundle_of_it(
 def test_run_of_another_vocabulary_is_refused() -> None:
     vocabulary = load_vocabulary()
     used = {"name": "ours", "version": "9", "sha256": "0" * 64}
-    manifest = SimpleNamespace(bundle={"vocabulary": used})
+    manifest = SimpleNamespace(bundle=UsedBundle.model_validate({"vocabulary": used}))
     with pytest.raises(InputError, match=r"predicted with vocabulary ours 9, expected marrow-37 1 of the cohort"):
         _refuse_other_vocabulary(Path("run"), manifest, vocabulary)  # type: ignore[arg-type]
-    same = SimpleNamespace(bundle={"vocabulary": used | {"sha256": vocabulary.sha256}})
+    same = SimpleNamespace(bundle=UsedBundle.model_validate({"vocabulary": used | {"sha256": vocabulary.sha256}}))
     _refuse_other_vocabulary(Path("run"), same, vocabulary)  # type: ignore[arg-type]
 
 
@@ -234,7 +235,7 @@ def test_bundle_predicts_the_cohort_first_and_keeps_the_run(
     bundle = make_bundle(tmp_path / "bundle", spec=make_spec(threshold=0.25))
     out = tmp_path / "m"
     assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 0
-    assert read_manifest(out / "run").bundle["name"] == "test"
+    assert read_manifest(out / "run").bundle.name == "test"
     document = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert document["config"]["threshold"] == 0.25
     assert document["run"]["bundle"]["name"] == "test"
@@ -265,7 +266,7 @@ def test_threshold_that_the_run_states_is_used_unless_one_is_given(
     cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort, run = cohort_and_run
-    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "threshold": 0.4}}))
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": UsedBundle(name="none", threshold=0.4)}))
     for options, expected in (((), 0.4), (("--threshold", "0.6"), 0.6)):
         capsys.readouterr()
         assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--json", "--overwrite", *options) == 0
@@ -294,7 +295,7 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
         "call": ["indeterminate", "above", "below"],
     }
     write_table(run / "patients.parquet", pl.DataFrame(said), "patients")
-    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "threshold": 0.35}}))
+    write_manifest(run, read_manifest(run).model_copy(update={"bundle": UsedBundle(name="none", threshold=0.35)}))
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 0
     printed = capsys.readouterr().out
     # The annotated ratio is 0.25 everywhere: inside twice, once at the limit.
@@ -321,7 +322,12 @@ def test_vocabulary_of_a_laboratory_is_taken(
     own = tmp_path / "own.toml"
     own.write_text(DEFAULT_VOCABULARY.read_text(encoding="utf-8").replace('"marrow-37"', '"ours"'), encoding="utf-8")
     used = {"name": "ours", "version": "1", "sha256": load_vocabulary(own).sha256}
-    write_manifest(run, read_manifest(run).model_copy(update={"bundle": {"name": "none", "vocabulary": used}}))
+    write_manifest(
+        run,
+        read_manifest(run).model_copy(
+            update={"bundle": UsedBundle.model_validate({"name": "none", "vocabulary": used})}
+        ),
+    )
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
     assert "--vocabulary" in capsys.readouterr().err
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--vocabulary", own) == 0

@@ -11,7 +11,8 @@ from marrowscope.errors import InputError, VocabularyError
 from marrowscope.evaluate import EvaluateConfig, link_cells
 from marrowscope.evaluate.link import touches_edge
 from marrowscope.records import Annotation, Field, Patient
-from marrowscope.runs.tables import CELLS, FIELDS, conform
+from marrowscope.runs.parquet import conform
+from marrowscope.runs.tables import CELLS, FIELDS
 from marrowscope.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary()

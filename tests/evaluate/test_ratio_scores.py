@@ -12,7 +12,7 @@ import pytest
 from marrowscope.evaluate.catalogue import Method
 from marrowscope.evaluate.patient_scores import aml_figures
 from marrowscope.evaluate.ratio_scores import NOT_CORRECTED, interval_figures, ratio_figures, with_assessment
-from marrowscope.runs.tables import conform
+from marrowscope.runs.parquet import conform
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_over_groups, wilson_interval
 from tests.evaluate.patient_rows import CONFIG, by_key, frame, patient, random_patients

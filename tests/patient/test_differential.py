@@ -15,7 +15,7 @@ from marrowscope.patient.differential import (
     nucleated_differential,
 )
 from marrowscope.records import Patient
-from marrowscope.runs.tables import conform
+from marrowscope.runs.parquet import conform
 from marrowscope.vocabulary import load_reference_ranges, load_vocabulary
 
 VOCABULARY = load_vocabulary()

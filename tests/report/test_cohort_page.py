@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from typing import Any
-
 from marrowscope.report.cohort_page import cohort_page
-from marrowscope.runs.tables import PATIENTS
+from marrowscope.runs.tables import PatientRow, patient_row
+from tests.fake_runs import EMPTY_PATIENT
 
 
-def row(patient_id: str, diagnosis: str, ratio: float | None, **more: object) -> dict[str, Any]:
+def row(patient_id: str, diagnosis: str, ratio: float | None, **more: object) -> PatientRow:
     limits = (None, None) if ratio is None else (max(ratio - 0.05, 0), ratio + 0.05)
-    return dict.fromkeys(PATIENTS) | {
+    values = {
         "patient_id": patient_id,
         "center": "A",
         "diagnosis": diagnosis,
@@ -19,6 +18,7 @@ def row(patient_id: str, diagnosis: str, ratio: float | None, **more: object) ->
         "n_not_countable": 4,
         **more,
     }
+    return patient_row(EMPTY_PATIENT | values)
 
 
 def test_strips_are_ordered_by_median_and_hold_every_patient_with_a_ratio() -> None:

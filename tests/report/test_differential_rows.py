@@ -6,8 +6,12 @@ import pytest
 from marrowscope.patient.differential import nucleated_differential
 from marrowscope.records import Patient
 from marrowscope.report.differential_rows import category_lines, lineage_lines, n_apart, outside_of
+from marrowscope.report.words import load_words
+from marrowscope.runs.tables import PatientRow, patient_row
 from marrowscope.vocabulary import load_reference_ranges, load_vocabulary
+from tests.fake_runs import EMPTY_PATIENT
 
+WORDS = load_words()
 ADULT = Patient("P1", "A", "control", age_group="adult")
 KEPT = pl.DataFrame(
     {
@@ -17,19 +21,27 @@ KEPT = pl.DataFrame(
         "is_countable": [True, True, True, True, False, False],
     }
 )
-ROW = nucleated_differential(ADULT, KEPT, load_vocabulary(), load_reference_ranges(), 0.04)
+
+
+def assessed(kept: pl.DataFrame) -> PatientRow:
+    """Give a patient's row with the differential of ``kept``."""
+    differential = nucleated_differential(ADULT, kept, load_vocabulary(), load_reference_ranges(), 0.04)
+    return patient_row(EMPTY_PATIENT | differential)
+
+
+ROW = assessed(KEPT)
 
 
 def test_lines_add_up_to_the_nucleated_cells_and_the_rest_stands_apart() -> None:
-    lines = category_lines(ROW["differential"], {"N": 2})
-    assert sum(line.n for line in lines) == ROW["n_nucleated"] == 4
-    assert sum(line.n for line in lineage_lines(ROW["lineages"])) == 4
-    assert n_apart(ROW["differential"]) == 2
+    lines = category_lines(ROW.differential, {"N": 2}, WORDS)
+    assert sum(line.n for line in lines) == ROW.n_nucleated == 4
+    assert sum(line.n for line in lineage_lines(ROW.lineages, WORDS)) == 4
+    assert n_apart(ROW.differential) == 2
     assert {line.key: line.n_cblc for line in lines if line.n_cblc} == {"N": 2}
 
 
 def test_bars_and_ranges_share_an_axis_that_ends_at_the_largest() -> None:
-    by_key = {line.key: line for line in category_lines(ROW["differential"], {})}
+    by_key = {line.key: line for line in category_lines(ROW.differential, {}, WORDS)}
     assert by_key["N"].along(by_key["N"].share) == 100
     assert by_key["L"].along(by_key["L"].share) == 50
     assert by_key["R2"].along(by_key["R2"].reference_high) == pytest.approx(29.2 / 0.5, abs=0.01)
@@ -37,7 +49,7 @@ def test_bars_and_ranges_share_an_axis_that_ends_at_the_largest() -> None:
 
 
 def test_a_line_begins_a_group_where_the_lineage_changes() -> None:
-    lines = category_lines(ROW["differential"], {})
+    lines = category_lines(ROW.differential, {}, WORDS)
     assert [line.key for line in lines if line.starts_group] == ["N", "M", "R", "L", "Other"]
 
 
@@ -60,6 +72,5 @@ def test_a_share_is_outside_firmly_when_its_whole_interval_is(
 
 
 def test_no_cell_has_no_share_and_no_sign() -> None:
-    empty = nucleated_differential(ADULT, KEPT.clear(), load_vocabulary(), load_reference_ranges(), 0.04)
-    lines = category_lines(empty["differential"], {})
+    lines = category_lines(assessed(KEPT.clear()).differential, {}, WORDS)
     assert all(line.share is None and line.sign == "" for line in lines)

@@ -14,7 +14,7 @@ from marrowscope.records import Patient
 from marrowscope.report.fhir import write_fhir
 from marrowscope.report.fhir_parts import UCUM, reference_range
 from marrowscope.report.strings import load_strings
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from tests.fake_runs import ASSESSED, assess_as
 
 if TYPE_CHECKING:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 import pytest
 
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.report.field_pixels import FieldPixels
-from marrowscope.report.marks import region_of
 from marrowscope.report.pdf import cut_tiles
+from marrowscope.report.shown_rows import ShownCell, ShownField
 from marrowscope.slides import window
 from tests.slides.pyramids import write_pyramid
 
@@ -73,21 +73,13 @@ def test_a_photograph_is_read_whole(picture: ImageArray, tmp_path: Path) -> None
     assert FieldPixels().read(path, "0" * 64) == "changed"
 
 
-def test_the_region_of_a_row_has_its_core_where_the_row_says_it() -> None:
-    row = {"region_x_px": 10, "region_y_px": 20, "width_px": 100, "height_px": 80}
-    assert region_of(row) == window(10, 20, 110, 100)
-    core = {"core_x0_px": 30, "core_y0_px": 40, "core_x1_px": 90, "core_y1_px": 80}
-    region = region_of(row | core)
-    assert region is not None
-    assert (region.x_px, region.width_px, region.x0, region.y1) == (10, 100, 30, 80)
-    assert region_of(row | {"region_x_px": None}) is None
-    assert region_of(row | {"width_px": None}) is None  # its pixels could not be read
-
-
 def test_the_pdfs_pictures_are_cut_from_the_region(slide: Path) -> None:
-    row = {"field_id": "P1/slide/x300_y200", "path": str(slide), "sha256": sha256_file(slide), "um_per_px": 0.25}
-    place = {"region_x_px": 300, "region_y_px": 200, "width_px": 200, "height_px": 200}
-    contour = [80.0, 80.0, 120.0, 80.0, 120.0, 120.0, 80.0, 120.0]
-    cells = [{"cell_id": "c1", "field_id": row["field_id"], "contour_xy": contour}]
-    assert set(cut_tiles(cells, pl.DataFrame([row | place]), FieldPixels())) == {"c1"}
-    assert cut_tiles(cells, pl.DataFrame([row | place | {"sha256": "0"}]), FieldPixels()) == {}
+    contour = np.array([[80.0, 80.0], [120.0, 80.0], [120.0, 120.0], [80.0, 120.0]])
+    cell = ShownCell(
+        "c1", "P1/slide", contour, None, "N", (1.0,), 0.9, is_cblc=True, is_countable=True, contradiction=False
+    )
+    field = ShownField(
+        "P1/slide", "P1", str(slide), sha256_file(slide), 0.25, 200, 200, None, (), window(300, 200, 500, 400)
+    )
+    assert set(cut_tiles([cell], [field], FieldPixels())) == {"c1"}
+    assert cut_tiles([cell], [replace(field, sha256="0")], FieldPixels()) == {}

@@ -16,7 +16,7 @@ from marrowscope.records import Patient
 from marrowscope.report import write_report
 from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.strings import load_strings
-from marrowscope.runs.tables import read_table, write_table
+from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import ASSESSED, assess_as
 
@@ -168,9 +168,9 @@ def test_marks_of_the_blast_thresholds_stand_in_their_own_section_alone(fake_run
     write_report(run.folder)
     raw = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
     sections = re.split(r"<section ", raw)
-    with_marks = [part for part in sections if 'class="limit who"' in part]
+    with_marks = [part for part in sections if 'class="limit dashed"' in part]
     assert len(with_marks) == 1
-    assert with_marks[0].startswith('class="blasts"')
+    assert with_marks[0].startswith('class="figure-section" aria-labelledby="blasts"')
     assert "some AML needs no minimum" in with_marks[0]
     assert "WHO 2022" not in raw.replace(with_marks[0], "")
 

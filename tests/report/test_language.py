@@ -11,12 +11,14 @@ import pytest
 from marrowscope.errors import ConfigError
 from marrowscope.records import Patient
 from marrowscope.report import write_report
+from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
 from marrowscope.report.strings import LANGUAGES, Strings, load_strings
 from marrowscope.report.words import Words, load_words
 from marrowscope.runs.manifest import read_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
+from marrowscope.runs.tables import patient_row
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import assess_as
 
@@ -149,12 +151,11 @@ def printed(part: object) -> Iterator[str]:
 def test_a_pdf_in_chinese_holds_no_english_word(fake_run: Callable[..., FakeRun], age_group: str | None) -> None:
     run = fake_run([Patient("P1", "A", "control", specimen="Marrow", age_group=age_group)])
     assess_as(run, "P1")
-    row = read_table(run.folder / "patients.parquet", "patients").row(0, named=True)
-    cells = read_table(run.folder / "cells.parquet", "cells")
-    chosen = choose_cells(cells, [item["category"] for item in row["differential"]])
+    row = patient_row(read_table(run.folder / "patients.parquet", "patients").row(0, named=True))
+    chosen = choose_cells(PatientTables(run.folder).cells("P1"), [item.category for item in row.differential])
     for lang in LANGUAGES:
         document = patient_document(row, chosen, read_manifest(run.folder), load_words(lang), ["any"])
-        texts = [text.replace(row["reference_source"] or "\0", "") for text in printed(document)]
+        texts = [text.replace(row.reference_source or "\0", "") for text in printed(document)]
         labels = [label for label, _ in document["provenance"]["rows"] if ".onnx" not in label]
         if lang == "zh":
             assert latin_words([*texts, *labels]) == set()

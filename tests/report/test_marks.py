@@ -7,6 +7,7 @@ import pytest
 from shapely import Polygon
 
 from marrowscope.report.marks import CellMark, cell_mark, svg_path
+from marrowscope.report.shown_rows import shown_cell
 
 LINEAGES = {"Other": "other", "N": "granulocytic", "L": "lymphoid"}
 
@@ -23,7 +24,7 @@ def mark_of(**changes: object) -> CellMark:
         "contradiction": False,
         "reject_reason": None,
     }
-    return cell_mark(cell | changes, 1, 750, LINEAGES)
+    return cell_mark(shown_cell({"field_id": "P1/a"} | cell | changes), 1, 750, LINEAGES)
 
 
 def test_path_puts_pixel_centres_at_half_pixels() -> None:

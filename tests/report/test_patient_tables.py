@@ -7,7 +7,7 @@ import pytest
 
 from marrowscope.errors import RunError
 from marrowscope.report.patient_tables import PatientTables
-from marrowscope.runs.tables import read_table, write_table
+from marrowscope.runs.parquet import read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,9 @@ def test_a_patient_has_its_own_rows_in_their_order(fake_run: Callable[..., FakeR
     cells = read_table(run.folder / "cells.parquet", "cells")
     for patient_id in ("P1", "P2"):
         own = cells.filter(pl.col("patient_id") == patient_id)
-        assert tables.cells(patient_id)["cell_id"].to_list() == own["cell_id"].to_list()
-        assert set(tables.fields(patient_id)["patient_id"]) == {patient_id}
-    assert [row["field_id"] for row in tables.failed] == ["P2/field_1"]
+        assert [cell.cell_id for cell in tables.cells(patient_id)] == own["cell_id"].to_list()
+        assert {field.patient_id for field in tables.fields(patient_id)} == {patient_id}
+    assert [failure.field_id for failure in tables.failed] == ["P2/field_1"]
 
 
 def test_rows_that_do_not_stand_together_are_all_found(fake_run: Callable[..., FakeRun]) -> None:
@@ -34,21 +34,20 @@ def test_rows_that_do_not_stand_together_are_all_found(fake_run: Callable[..., F
     write_table(path, mixed, "cells")
     tables = PatientTables(run.folder)
     own = cells.filter(pl.col("patient_id") == "P1")
-    assert sorted(tables.cells("P1")["cell_id"]) == sorted(own["cell_id"])
+    assert sorted(cell.cell_id for cell in tables.cells("P1")) == sorted(own["cell_id"])
 
 
-def test_a_patient_without_a_field_has_empty_tables_with_columns(fake_run: Callable[..., FakeRun]) -> None:
+def test_a_patient_without_a_field_has_neither_fields_nor_cells(fake_run: Callable[..., FakeRun]) -> None:
     tables = PatientTables(fake_run().folder)
-    assert tables.cells("nobody").is_empty()
-    assert "contour_xy" in tables.cells("nobody").columns
-    assert tables.fields("nobody").is_empty()
+    assert tables.cells("nobody") == ()
+    assert tables.fields("nobody") == ()
 
 
 def test_tables_that_are_absent_broken_or_of_another_kind_are_refused(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run()
     path = run.folder / "cells.parquet"
     path.write_bytes((run.folder / "fields.parquet").read_bytes())
-    with pytest.raises(RunError, match="found table fields of schema version 3, expected cells"):
+    with pytest.raises(RunError, match="found table fields of schema version 4, expected cells"):
         PatientTables(run.folder)
     path.write_bytes(b"PAR1 no table")
     with pytest.raises(RunError, match="not a readable Parquet table"):

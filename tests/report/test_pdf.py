@@ -19,12 +19,13 @@ from marrowscope.errors import DependencyError, InputError
 from marrowscope.records import Patient
 from marrowscope.report import fonts as font_search
 from marrowscope.report.fonts import CHINESE, catalogue_characters, families_for, missing_characters, open_fonts
+from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf import TILE_SPEC, write_pdfs
 from marrowscope.report.pdf_gallery import N_CERTAIN, TILE_MM, choose_cells
 from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.manifest import read_manifest, write_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import ASSESSED, assess_as
 
@@ -141,7 +142,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         reason = strings(f"reason.{item['reason']}")
         assert f"{reason} −{item['n']}" in first  # noqa: RUF001
     manifest = read_manifest(run.folder)
-    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle["sha256"], "numpy 2.3", "drawn ratios"):
+    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle.sha256, "numpy 2.3", "drawn ratios"):
         assert told in second
     for page, number in ((first, 1), (second, 2)):
         assert strings("research_use") in page
@@ -171,7 +172,7 @@ def test_row_without_correction_and_threshold_says_so(fake_run: Callable[..., Fa
 def test_demonstration_models_are_named_at_the_top(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run([ADULT])
     manifest = read_manifest(run.folder)
-    shown = manifest.model_copy(update={"bundle": manifest.bundle | {"demonstration": True}})
+    shown = manifest.model_copy(update={"bundle": manifest.bundle.model_copy(update={"demonstration": True})})
     write_manifest(run.folder, shown)
     first, _ = pages_of(one_pdf(run))
     assert load_strings()("page.demonstration") in first.split("CBLC ratio")[1]
@@ -340,14 +341,14 @@ def test_chosen_cells_are_the_most_certain_the_least_certain_and_the_nearest(
     fake_run: Callable[..., FakeRun],
 ) -> None:
     run = fake_run([ADULT], n_fields=30)
-    cells = read_table(run.folder / "cells.parquet", "cells")
+    cells = PatientTables(run.folder).cells("P1")
     chosen = choose_cells(cells, ["N", "M"])
-    kept = [row for row in cells.iter_rows(named=True) if row["reject_reason"] is None]
-    called = sorted((row["p_cblc"] for row in kept if row["is_cblc"]), reverse=True)
+    kept = [cell for cell in cells if cell.reject_reason is None]
+    called = sorted((cell.p_cblc for cell in kept if cell.is_cblc), reverse=True)
     assert len(called) > N_CERTAIN
-    assert [row["p_cblc"] for row in chosen.certain] == called[:N_CERTAIN]
-    assert [row["p_cblc"] for row in chosen.least_certain] == called[N_CERTAIN:][-len(chosen.least_certain) :]
-    assert chosen.near_misses[0]["p_cblc"] == max(row["p_cblc"] for row in kept if not row["is_cblc"])
+    assert [cell.p_cblc for cell in chosen.certain] == called[:N_CERTAIN]
+    assert [cell.p_cblc for cell in chosen.least_certain] == called[N_CERTAIN:][-len(chosen.least_certain) :]
+    assert chosen.near_misses[0].p_cblc == max(cell.p_cblc for cell in kept if not cell.is_cblc)
     assert len(chosen.by_category["N"]) == 3
     assert chosen.by_category["M"] == ()
 

@@ -9,7 +9,7 @@ import pytest
 from marrowscope.cli.main import main
 from marrowscope.errors import RunError
 from marrowscope.report.run_manifest import reportable_manifest
-from marrowscope.runs.manifest import read_manifest, write_manifest
+from marrowscope.runs.manifest import UsedVocabulary, read_manifest, write_manifest
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 def predicted_with(run: FakeRun, sha256: str) -> None:
     manifest = read_manifest(run.folder)
-    used = {"name": "own", "version": "3", "sha256": sha256}
-    write_manifest(run.folder, manifest.model_copy(update={"bundle": manifest.bundle | {"vocabulary": used}}))
+    used = UsedVocabulary(name="own", version="3", sha256=sha256)
+    bundle = manifest.bundle.model_copy(update={"vocabulary": used})
+    write_manifest(run.folder, manifest.model_copy(update={"bundle": bundle}))
 
 
 @pytest.mark.parametrize("form", ["html", "pdf", "csv", "json", "fhir"])
@@ -45,9 +46,10 @@ def test_run_of_another_vocabulary_is_refused_in_every_format(
 
 def test_run_of_the_shipped_vocabulary_is_read(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run()
-    assert "vocabulary" not in reportable_manifest(run.folder).bundle
+    assert reportable_manifest(run.folder).bundle.vocabulary is None
     predicted_with(run, load_vocabulary().sha256)
-    assert reportable_manifest(run.folder).bundle["vocabulary"]["name"] == "own"
+    used = reportable_manifest(run.folder).bundle.vocabulary
+    assert used == UsedVocabulary(name="own", version="3", sha256=load_vocabulary().sha256)
     predicted_with(run, "9" * 64)
     with pytest.raises(RunError, match="SHA-256 999999999999"):
         reportable_manifest(run.folder)

@@ -6,11 +6,11 @@ import pytest
 
 from marrowscope.report.verdict import call_sentence, shown_ratio, verdict
 from marrowscope.report.words import load_words
-from marrowscope.runs.tables import CALL_REASONS, CALLS, CORRECTION_NOTES, PATIENTS
-from tests.fake_runs import ASSESSED
+from marrowscope.runs.tables import CALL_REASONS, CALLS, CORRECTION_NOTES, patient_row
+from tests.fake_runs import ASSESSED, EMPTY_PATIENT
 
 WORDS = load_words()
-COUNTED: dict[str, Any] = dict.fromkeys(PATIENTS) | {
+COUNTED: dict[str, Any] = EMPTY_PATIENT | {
     "n_countable": 1200,
     "n_cblc": 300,
     "n_fields_counted": 20,
@@ -23,47 +23,45 @@ FULL = COUNTED | ASSESSED
 
 
 def test_corrected_ratio_stands_for_the_patient_where_there_is_one() -> None:
-    said = verdict(FULL, WORDS)
+    said = verdict(patient_row(FULL), WORDS)
     assert (said.figure, said.is_corrected, said.counted.share) == ("31.0%", True, 0.25)
     assert said.interval == "95% interval <strong>22.0% to 41.0%</strong>"
     assert said.remarks == ()
-    assert shown_ratio(FULL).share == 0.31
+    assert shown_ratio(patient_row(FULL)).share == 0.31
 
 
 def test_counted_ratio_stands_alone_with_the_reason_when_nothing_is_corrected() -> None:
-    said = verdict(COUNTED, WORDS)
+    said = verdict(patient_row(COUNTED), WORDS)
     assert (said.figure, said.is_corrected, said.call) == ("25.0%", False, "none")
     assert "no error rates" in said.remarks[0]
-    close = verdict(
-        COUNTED | {"correction_note": "rates_too_close", "call": "no_call", "call_reason": "rates_too_close"}, WORDS
-    )
+    reason = {"correction_note": "rates_too_close", "call": "no_call", "call_reason": "rates_too_close"}
+    close = verdict(patient_row(COUNTED | reason), WORDS)
     assert "too close" in close.remarks[0]
     assert "almost as often" in close.details[0]
 
 
 def test_none_called_says_how_many_there_may_be() -> None:
     row = FULL | {"n_cblc": 0, "corrected_ratio": 0.0, "corrected_lower": 0.0, "corrected_upper": 0.031}
-    said = verdict(row | {"correction_note": "none_called"}, WORDS)
+    said = verdict(patient_row(row | {"correction_note": "none_called"}), WORDS)
     assert said.figure == "0%"
     assert said.interval == "<strong>0</strong> of <strong>1,200</strong>, up to <strong>3.1%</strong>"
 
 
 def test_none_called_is_told_the_same_way_without_a_correction() -> None:
-    said = verdict(
-        COUNTED | {"n_cblc": 0, "cblc_ratio": 0.0, "cblc_ratio_lower": 0.0, "cblc_ratio_upper": 0.033}, WORDS
-    )
+    counted = {"n_cblc": 0, "cblc_ratio": 0.0, "cblc_ratio_lower": 0.0, "cblc_ratio_upper": 0.033}
+    said = verdict(patient_row(COUNTED | counted), WORDS)
     assert said.figure == "0%"
     assert said.interval == "<strong>0</strong> of <strong>1,200</strong>, up to <strong>3.3%</strong>"
 
 
 def test_share_within_the_false_positive_rate_is_said() -> None:
-    said = verdict(FULL | {"correction_note": "within_false_positive_rate"}, WORDS)
+    said = verdict(patient_row(FULL | {"correction_note": "within_false_positive_rate"}), WORDS)
     assert "within the classifier's false-positive rate" in said.remarks[0]
 
 
 def test_no_countable_cell_has_no_figure() -> None:
     row = COUNTED | {"cblc_ratio": None, "cblc_ratio_lower": None, "cblc_ratio_upper": None, "n_countable": 0}
-    said = verdict(row, WORDS)
+    said = verdict(patient_row(row), WORDS)
     assert (said.figure, said.interval, said.shown.share) == ("No ratio", None, None)
 
 
@@ -90,7 +88,7 @@ def test_no_countable_cell_has_no_figure() -> None:
     ],
 )
 def test_calls_have_their_fixed_wording(call: str, sentence: str) -> None:
-    assert call_sentence(FULL | {"call": call, "lymphoid_share": 0.414}, WORDS) == sentence
+    assert call_sentence(patient_row(FULL | {"call": call, "lymphoid_share": 0.414}), WORDS) == sentence
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -101,28 +99,30 @@ def test_every_call_reason_and_note_of_the_tables_has_words(language: str) -> No
     for note in CORRECTION_NOTES:
         corrected = None if note == "rates_too_close" else 0.0
         row = FULL | {"correction_note": note, "corrected_ratio": corrected}
-        assert verdict(row, words).interval is not None
+        assert verdict(patient_row(row), words).interval is not None
 
 
 def test_confidence_is_never_printed_as_certain() -> None:
-    assert "&gt; 99.9%" in verdict(FULL | {"confidence_above": 1.0}, WORDS).details[0]
-    assert "&lt; 0.1%" in verdict(FULL | {"confidence_above": 0.0, "call": "below"}, WORDS).details[0]
+    assert "&gt; 99.9%" in verdict(patient_row(FULL | {"confidence_above": 1.0}), WORDS).details[0]
+    assert "&lt; 0.1%" in verdict(patient_row(FULL | {"confidence_above": 0.0, "call": "below"}), WORDS).details[0]
 
 
 def test_no_call_prints_no_confidence() -> None:
-    said = verdict(FULL | {"call": "no_call", "call_reason": "few_fields", "call_depends_on_threshold": False}, WORDS)
+    said = verdict(
+        patient_row(FULL | {"call": "no_call", "call_reason": "few_fields", "call_depends_on_threshold": False}), WORDS
+    )
     assert [str(detail) for detail in said.details] == ["A call needs cells in at least 5 fields."]
 
 
 @pytest.mark.parametrize("call", ["above", "below", "indeterminate", "no_call"])
 def test_lymphoid_marrow_is_named_beside_every_call(call: str) -> None:
     sentence = "Lymphoid cells 30.0%: blast status not assessed."
-    assert verdict(FULL | {"call": call, "lymphoid_share": 0.3004}, WORDS).details[0] == sentence
+    assert verdict(patient_row(FULL | {"call": call, "lymphoid_share": 0.3004}), WORDS).details[0] == sentence
     for share in (0.30, None):
-        assert sentence not in verdict(FULL | {"call": call, "lymphoid_share": share}, WORDS).details
+        assert sentence not in verdict(patient_row(FULL | {"call": call, "lymphoid_share": share}), WORDS).details
 
 
 def test_withheld_call_says_lymphoid_cells_once() -> None:
-    said = verdict(FULL | {"call": "withheld", "call_reason": "lymphoid", "lymphoid_share": 0.414}, WORDS)
+    said = verdict(patient_row(FULL | {"call": "withheld", "call_reason": "lymphoid", "lymphoid_share": 0.414}), WORDS)
     assert "41.4%" in said.sentence
     assert not any("blast status" in detail for detail in said.details)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from marrowscope.errors import RunError
+from marrowscope.runs.parquet import read_table
 from marrowscope.runs.parts import RunParts
-from marrowscope.runs.tables import read_table
 
 SAME = {"bundle": "b1", "images": [["P1/a", "a.png", 0.15]]}
 

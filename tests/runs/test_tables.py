@@ -1,40 +1,63 @@
-"""Tables: schema, round trip, refusals."""
+"""The records of the tables: their types, what may be missing, and the door by which a patient enters."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from marrowscope.cells.field_measures import FIELD_MEASURES
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
+from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.errors import RunError
-from marrowscope.runs.tables import SCHEMAS, TableKind, conform, empty_table, read_table, write_table
+from marrowscope.runs.tables import (
+    CELLS,
+    FIELDS,
+    PATIENTS,
+    ROWS,
+    SCHEMA_VERSION,
+    SCHEMAS,
+    TableKind,
+    patient_row,
+    required_columns,
+)
+
+SCHEMA_3_RUN = Path(__file__).parent / "fixtures" / "schema_3_run"
 
 
-@pytest.mark.parametrize("kind", list(SCHEMAS))
-def test_empty_table_survives_the_round_trip(kind: TableKind, tmp_path: Path) -> None:
-    path = tmp_path / f"{kind}.parquet"
-    write_table(path, empty_table(kind), kind)
-    assert dict(read_table(path, kind).schema) == SCHEMAS[kind]
-    assert list(tmp_path.iterdir()) == [path]
+def test_reasons_measures_and_morphology_have_their_columns() -> None:
+    names = list(FIELDS)
+    assert [name for name in names if name.startswith("n_rejected_")] == [f"n_rejected_{key}" for key in REJECT_REASONS]
+    start = names.index("sharpness")
+    assert names[start : start + len(FIELD_MEASURES)] == list(FIELD_MEASURES)
+    assert list(CELLS)[-len(MORPHOLOGY_COLUMNS) :] == list(MORPHOLOGY_COLUMNS)
 
 
-def test_absent_columns_become_null_and_the_order_is_the_schemas() -> None:
-    table = conform(pl.DataFrame({"patient_id": ["P1"], "field_id": ["P1/a"]}), "fields")
-    assert table.columns == list(SCHEMAS["fields"])
-    assert table["sha256"].to_list() == [None]
+def test_types_of_the_columns_are_those_of_the_records() -> None:
+    assert SCHEMA_VERSION == 4
+    assert FIELDS["flags"] == pl.List(pl.String())
+    assert CELLS["contour_xy"] == CELLS["p_category"] == pl.List(pl.Float64())
+    assert (PATIENTS["n_cblc"], PATIENTS["call"]) == (pl.Int64(), pl.String())
+    assert PATIENTS["rejected"] == pl.List(pl.Struct({"reason": pl.String(), "n": pl.Int64()}))
 
 
-def test_column_without_a_definition_is_refused() -> None:
-    with pytest.raises(RunError, match=r"undefined columns \['blast'\].*define them in tables.py"):
-        conform(pl.DataFrame({"blast": [1]}), "cells")
+@pytest.mark.parametrize("kind", list(ROWS))
+def test_every_column_says_what_it_holds(kind: TableKind) -> None:
+    assert all(field.description for field in ROWS[kind].model_fields.values())
 
 
-def test_absent_foreign_and_broken_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "cells.parquet"
-    with pytest.raises(RunError, match=r"not found.*run `marrowscope predict` first"):
-        read_table(path, "cells")
-    write_table(path, empty_table("fields"), "fields")
-    with pytest.raises(RunError, match="found table fields of schema version 3, expected cells"):
-        read_table(path, "cells")
-    path.write_bytes(b"not parquet")
-    with pytest.raises(RunError, match="not a readable Parquet table"):
-        read_table(path, "cells")
+@pytest.mark.parametrize("kind", ["fields", "cells", "patients"])
+def test_a_column_that_came_after_version_3_may_be_null(kind: TableKind) -> None:
+    known = pl.read_parquet_schema(SCHEMA_3_RUN / f"{kind}.parquet")
+    new = set(SCHEMAS[kind]) - set(known)
+    assert not new & required_columns(ROWS[kind])
+
+
+def test_a_patients_row_that_does_not_fit_is_refused_with_its_place() -> None:
+    row = pl.read_parquet(SCHEMA_3_RUN / "patients.parquet").row(0, named=True)
+    assert patient_row(row).model_dump() == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+    }
+    with pytest.raises(RunError, match=r"patient 'P0001', cblc_ratio: found 1\.5, .*run `marrowscope predict` again"):
+        patient_row(row | {"cblc_ratio": 1.5})

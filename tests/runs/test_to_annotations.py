@@ -11,7 +11,7 @@ import pytest
 from marrowscope.cohort import read_cohort
 from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import write_image
-from marrowscope.runs.tables import write_table
+from marrowscope.runs.parquet import write_table
 from marrowscope.runs.to_annotations import ExportFormat, export_run, label_of_call
 from marrowscope.vocabulary import load_vocabulary
 

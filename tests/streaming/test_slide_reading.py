@@ -20,7 +20,7 @@ from marrowscope.imaging import write_image
 from marrowscope.predict import PredictConfig, Prediction, predict, slide_config
 from marrowscope.report import write_report
 from marrowscope.report.exchange import write_csv
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.streaming.worker import Worker
 from marrowscope.studies.demo import demonstration_bundle
 from tests.slides.pyramids import scanner, smear, stack, write_pyramid
@@ -218,7 +218,7 @@ def test_a_slide_with_nothing_to_read_is_a_field_that_says_so(worker: Worker, tm
     prediction = run(worker, tmp_path / "P1", tmp_path / "run")
     assert prediction.fields.select("field_id", "status").rows() == [("P1/slide", "failed")]
     (failure,) = prediction.manifest.failures
-    assert "slide.tif: found no region worth reading among 4 (4 empty), expected parts in focus" in failure["error"]
+    assert "slide.tif: found no region worth reading among 4 (4 empty), expected parts in focus" in failure.error
     assert prediction.manifest.counts.images_failed == 1
 
 
@@ -233,7 +233,7 @@ def test_a_truncated_slide_is_recorded_and_the_rest_goes_on(
     prediction = run(worker, folder, tmp_path / "run", um_per_px=UM_PER_PX, cells=20)
     assert prediction.fields["field_id"].to_list()[:2] == ["P1/a", "P1/b"]
     assert prediction.fields["status"].to_list() == ["failed", *["ok"] * (prediction.fields.height - 1)]
-    assert "a.tif: found a TIFF that ends too early" in prediction.manifest.failures[0]["error"]
+    assert "a.tif: found a TIFF that ends too early" in prediction.manifest.failures[0].error
     assert prediction.fields["region_x_px"].is_null().to_list()[:3] == [True, True, False]
 
 

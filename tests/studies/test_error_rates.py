@@ -61,7 +61,7 @@ def test_prediction_with_it_corrects_and_calls(measured: Path, cohort: Path, tmp
     result = predict([cohort], measured, tmp_path / "run", config=CONFIG)
     assert result.patients["corrected_ratio"].is_not_null().all()
     assert set(result.patients["call"]) == {"no_call"}  # two fields are too few
-    assert result.manifest.bundle["threshold"] == 0.3
+    assert result.manifest.bundle.threshold == 0.3
 
 
 def test_measuring_again_replaces_what_the_card_says(measured: Path, cohort: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from marrowscope.bundle.bundle import (
     refuse_bundle_folder,
     write_bundle,
 )
-from marrowscope.bundle.description import SPEC_NAME, BundleProvenance, BundleSpec, VocabularyReference
+from marrowscope.bundle.description import SPEC_NAME, BundleSpec, VocabularyReference
 
 __all__ = [
     "CARD_FILE",
@@ -19,7 +19,6 @@ __all__ = [
     "SPEC_NAME",
     "VOCABULARY_FILE",
     "Bundle",
-    "BundleProvenance",
     "BundleSpec",
     "VocabularyReference",
     "load_bundle",

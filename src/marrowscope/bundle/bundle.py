@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marrowscope.bundle.description import SPEC_NAME, BundleProvenance, BundleSpec
+from marrowscope.bundle.description import SPEC_NAME, BundleSpec
 from marrowscope.bundle.precisions import INT8, check_precision, choose_precision, int8_name
 from marrowscope.bundle.spec_file import description_text, read_description
 from marrowscope.config import validate_config
@@ -33,6 +33,7 @@ from marrowscope.imaging import sha256_bytes, sha256_file
 from marrowscope.networks import Network, open_network
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.patient.quantify.rates import kinds_of
+from marrowscope.runs.manifest import UsedBundle, UsedVocabulary
 from marrowscope.vocabulary import Vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
@@ -112,17 +113,18 @@ class Bundle:
         quantised = int8_name(name)
         return quantised if precision == INT8 and quantised in self.spec.files else name
 
-    def provenance(self) -> BundleProvenance:
+    def provenance(self) -> UsedBundle:
         """Give what a manifest says about the bundle: names, versions and hashes."""
-        return BundleProvenance(
+        return UsedBundle(
             name=self.spec.name,
             version=self.spec.version,
             purpose=self.spec.purpose,
             demonstration=self.spec.demonstration,
             sha256=self.spec_sha256,
-            vocabulary=self.spec.vocabulary,
+            vocabulary=UsedVocabulary(**self.spec.vocabulary.model_dump()),
             threshold=self.spec.threshold,
             files=self.spec.files,
+            error_rates=self.quantification.sentence() if self.quantification else None,
         )
 
 

@@ -225,16 +225,3 @@ class BundleSpec(FrozenModel):
 
 STATED: dict[str, type[FrozenModel]] = {"segmenter": SegmenterConfig, "crop": CropSpec, "quality_rules": QualityRules}
 """Sections that state every key: a default of the package that changes must not change what a bundle predicts."""
-
-
-class BundleProvenance(FrozenModel):
-    """What a manifest says about the bundle it was made with: names, versions and hashes."""
-
-    name: str
-    version: str
-    purpose: str
-    demonstration: bool
-    sha256: Sha256 = Field(description="of bundle.toml")
-    vocabulary: VocabularyReference
-    threshold: float | None = Field(description="study threshold of the CBLC ratio")
-    files: dict[str, Sha256] = Field(description="relative path to SHA-256")

@@ -81,7 +81,7 @@ def evaluate(
     )
     from marrowscope.evaluate.document import METRICS_NAME
     from marrowscope.report.evaluation_page import write_evaluation_page
-    from marrowscope.runs.manifest import read_manifest
+    from marrowscope.runs.older import older_run_remarks
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
     columns, rows = _parse_grid(tile_grid)
@@ -103,7 +103,8 @@ def evaluate(
     bundle = load_bundle(run_or_bundle) if (run_or_bundle / SPEC_NAME).is_file() else None
     if bundle is None:
         _refuse_training(run_or_bundle)
-        read_manifest(run_or_bundle)
+        for remark in older_run_remarks(run_or_bundle):
+            typer.echo(f"Older run: {remark}", err=True)
         words = load_vocabulary(vocabulary)
     else:
         words = bundle.vocabulary

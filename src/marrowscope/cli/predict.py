@@ -101,14 +101,14 @@ def predict(
             f"{counts.cblc} CBLC of {counts.countable} countable; {rejected} rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
-    if prediction.manifest.bundle.get("demonstration"):
+    if prediction.manifest.bundle.demonstration:
         typer.echo(
             "Demonstration models, trained mostly on simulated cells: not for real smears. See --bundle.", err=True
         )
     for fault in prediction.manifest.faults:
         typer.echo(f"Input: {fault}", err=True)
     for failure in prediction.manifest.failures:
-        typer.echo(f"Not predicted: {failure['error']}", err=True)
+        typer.echo(f"Not predicted: {failure.error}", err=True)
     if counts.images_failed or counts.left_out:
         raise typer.Exit(EXIT_INCOMPLETE)
 

@@ -51,12 +51,15 @@ def report(
     Example: marrowscope report runs/first --format html --format pdf
     """
     from marrowscope.cli.progress import progress_bar
+    from marrowscope.runs.older import older_run_remarks
 
     wanted = set(formats or [Format.html])
     if Format.pdf in wanted:
         from marrowscope.report.pdf import find_pdf_fonts, write_pdfs
 
         find_pdf_fonts(lang, font_path)  # what a PDF lacks is said before anything is written
+    for remark in older_run_remarks(run):
+        typer.echo(f"Older run: {remark}", err=True)
     if Format.html in wanted:
         from marrowscope.report import write_report
 

@@ -23,7 +23,7 @@ from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.ratio_scores import with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.runs.manifest import read_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ def evaluate_run(
     )
     ratios = with_assessment(linked.ratios, read_table(run / "patients.parquet", "patients"))
     linked = replace(linked, ratios=ratios)
-    threshold = manifest.bundle.get("threshold")
+    threshold = manifest.bundle.threshold
     if config.threshold is None and threshold is not None:
         config = config.model_copy(update={"threshold": float(threshold)})
     names = sorted(set(linked.ratios["center"]))
@@ -101,7 +101,7 @@ def evaluate_run(
         run=EvaluatedRun(
             created_utc=manifest.created_utc,
             marrowscope_version=manifest.marrowscope_version,
-            bundle=manifest.bundle,
+            bundle=manifest.bundle.stated(),
             backend=manifest.backend,
             device=manifest.device,
             precision=manifest.precision,
@@ -113,10 +113,10 @@ def evaluate_run(
 
 def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
     """Refuse a run whose categories may mean something else than the cohort's codes."""
-    used = manifest.bundle.get("vocabulary", {})
-    if used.get("sha256", vocabulary.sha256) != vocabulary.sha256:
+    used = manifest.bundle.vocabulary
+    if used and used.sha256 and used.sha256 != vocabulary.sha256:
         message = (
-            f"{run}: predicted with vocabulary {used.get('name')} {used.get('version')}, expected {vocabulary.name} "
+            f"{run}: predicted with vocabulary {used.name} {used.version}, expected {vocabulary.name} "
             f"{vocabulary.version} of the cohort; name the vocabulary of the run's bundle (--vocabulary)"
         )
         raise InputError(message)

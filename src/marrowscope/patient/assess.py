@@ -15,7 +15,7 @@ from marrowscope.patient.differential import nucleated_differential
 from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.threshold import decide
-from marrowscope.runs.tables import conform, empty_table
+from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_reference_ranges
 

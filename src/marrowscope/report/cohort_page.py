@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from marrowscope.report.verdict import Ratio, call_of, shown_ratio, threshold_band
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from marrowscope.runs.tables import PatientRow
 
 _BIN = 0.012
 """Marks nearer than this on the scale (0-1) stand above each other."""
 
 _MOST_STACKED = 9
 
+Grouping = Literal["center", "diagnosis"]
+"""Columns by which patients are grouped and filtered."""
+
 
 @dataclass(frozen=True, slots=True)
 class CohortRow:
     """One patient's line."""
 
-    row: Mapping[str, Any]
+    row: PatientRow
     ratio: Ratio
     call: str
     flags: tuple[str, ...]
@@ -29,7 +34,7 @@ class CohortRow:
     @property
     def n_left_out(self) -> int:
         """Contours refused and cells that are not countable."""
-        return (self.row["n_rejected"] or 0) + (self.row["n_not_countable"] or 0)
+        return (self.row.n_rejected or 0) + (self.row.n_not_countable or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,10 @@ class CohortPage:
     n_without_ratio: int
     is_corrected: bool
 
-    def values(self, column: str) -> list[str]:
+    def values(self, column: Grouping) -> list[str]:
         """Give what a filter of ``column`` offers: the values found, in order."""
-        return sorted({str(item.row[column]) for item in self.rows if item.row[column]}, key=str.casefold)
+        found = {str(getattr(item.row, column)) for item in self.rows if getattr(item.row, column)}
+        return sorted(found, key=str.casefold)
 
     @property
     def calls(self) -> list[str]:
@@ -85,28 +91,27 @@ class CohortPage:
         return sorted({flag for item in self.rows for flag in item.flags})
 
 
-def cohort_page(rows: Sequence[Mapping[str, Any]]) -> CohortPage:
+def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
     """Make the page's record from the rows of the patients table."""
     lines = tuple(
-        CohortRow(row, shown_ratio(row), call_of(row), tuple(item["flag"] for item in row["flags"] or ()))
-        for row in rows
+        CohortRow(row, shown_ratio(row), call_of(row), tuple(item.flag for item in row.flags or ())) for row in rows
     )
-    known = next((row for row in rows if row["threshold"] is not None), None)
+    known = next((row for row in rows if row.threshold is not None), None)
     return CohortPage(
         rows=lines,
         by_diagnosis=strips(lines, "diagnosis"),
         by_center=strips(lines, "center"),
-        threshold=Ratio(known["threshold"], *(threshold_band(known) or (None, None))) if known else None,
+        threshold=Ratio(known.threshold, *(threshold_band(known) or (None, None))) if known else None,
         n_without_ratio=sum(line.ratio.share is None for line in lines),
-        is_corrected=any(row["corrected_ratio"] is not None for row in rows),
+        is_corrected=any(row.corrected_ratio is not None for row in rows),
     )
 
 
-def strips(lines: Sequence[CohortRow], column: str) -> tuple[Strip, ...]:
+def strips(lines: Sequence[CohortRow], column: Grouping) -> tuple[Strip, ...]:
     """Give a strip for each value of ``column``, the highest median first and those without a ratio last."""
     groups: dict[str, list[CohortRow]] = {}
     for line in lines:
-        groups.setdefault(str(line.row[column] or "\N{EN DASH}"), []).append(line)
+        groups.setdefault(str(getattr(line.row, column) or "\N{EN DASH}"), []).append(line)
     made = [_strip(name, group) for name, group in groups.items()]
     return tuple(sorted(made, key=lambda item: (item.median is None, -(item.median or 0.0), item.name)))
 
@@ -114,7 +119,7 @@ def strips(lines: Sequence[CohortRow], column: str) -> tuple[Strip, ...]:
 def _strip(name: str, lines: Sequence[CohortRow]) -> Strip:
     placed = sorted(
         ((line.ratio.share, line) for line in lines if line.ratio.share is not None),
-        key=lambda pair: (pair[0], pair[1].row["patient_id"]),
+        key=lambda pair: (pair[0], pair[1].row.patient_id),
     )
     dots: list[Dot] = []
     last_at: list[float] = []  # where the last dot of each level stands
@@ -124,7 +129,7 @@ def _strip(name: str, lines: Sequence[CohortRow]) -> Strip:
         if level == len(last_at):
             last_at.append(share)
         last_at[level] = share
-        dots.append(Dot(line.row["patient_id"], share, level, line.call))
+        dots.append(Dot(line.row.patient_id, share, level, line.call))
     shares = [share for share, _ in placed]
     ends = (median(shares), shares[0], shares[-1]) if shares else (None, None, None)
     return Strip(name, len(lines), tuple(dots), *ends)

@@ -7,12 +7,16 @@ two signs, since a share of 300 cells is often outside by chance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marrowscope.report.palette import OTHER, category_color, lineage_color
+from marrowscope.runs.tables import LineageShare
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from marrowscope.report.words import Words
+    from marrowscope.runs.tables import CategoryShare
 
 SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 
@@ -25,6 +29,7 @@ class Line:
     """
 
     key: str
+    name: str
     color: str
     n: int
     n_cblc: int
@@ -37,10 +42,16 @@ class Line:
     outside: str | None
     scale: float
     starts_group: bool = False
+    is_lineage: bool = False
 
     def along(self, share: float | None) -> float:
         """Position of a share on the bar's axis, in percent of its length."""
         return round(100 * min(max((share or 0.0) / self.scale, 0.0), 1.0), 2)
+
+    @property
+    def code(self) -> str:
+        """What stands before the name: the category's code, nothing for a lineage."""
+        return "" if self.is_lineage else self.key
 
     @property
     def sign(self) -> str:
@@ -48,20 +59,20 @@ class Line:
         return SIGNS.get(self.outside or "", "")
 
 
-def category_lines(differential: Sequence[Mapping[str, Any]], n_cblc: Mapping[str, int]) -> tuple[Line, ...]:
+def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, int], words: Words) -> tuple[Line, ...]:
     """Give a line for each category in the table's order; bars and ranges of all share one axis."""
-    scale = _axis(differential, "share_nucleated")
+    scale = _axis((row.share_nucleated, row.reference_high) for row in differential)
     lines: list[Line] = []
     before: str | None = None
     for row in differential:
-        key, lineage = row["category"], row["lineage"]
+        key, lineage = row.category, row.lineage
         lines.append(
             _line(
                 row,
-                key,
+                (key, words.category(key)),
                 category_color(key, lineage),
-                share="share_nucleated",
-                n=row["n_nucleated"],
+                share=row.share_nucleated,
+                n=row.n_nucleated,
                 scale=scale,
                 n_cblc=n_cblc.get(key, 0),
                 starts_group=lineage != before,
@@ -71,21 +82,25 @@ def category_lines(differential: Sequence[Mapping[str, Any]], n_cblc: Mapping[st
     return tuple(lines)
 
 
-def lineage_lines(lineages: Sequence[Mapping[str, Any]] | None) -> tuple[Line, ...]:
+def lineage_lines(lineages: Sequence[LineageShare], words: Words) -> tuple[Line, ...]:
     """Give a line for each lineage; the axis ends at the largest share, interval or range."""
-    rows = lineages or ()
-    scale = _axis(rows, "share")
+    scale = _axis((row.share, row.reference_high) for row in lineages)
     return tuple(
-        _line(row, row["lineage"], lineage_color(row["lineage"]), share="share", n=row["n"], scale=scale)
-        for row in rows
+        _line(
+            row,
+            (row.lineage, words.name("lineage", row.lineage)),
+            lineage_color(row.lineage),
+            share=row.share,
+            n=row.n,
+            scale=scale,
+        )
+        for row in lineages
     )
 
 
-def n_apart(differential: Sequence[Mapping[str, Any]]) -> int:
+def n_apart(differential: Sequence[CategoryShare]) -> int:
     """Count the cells of Other that stand in neither denominator."""
-    return sum(
-        row["n"] - max(row["n_countable"], row["n_nucleated"]) for row in differential if row["category"] == OTHER
-    )
+    return sum(row.n - max(row.n_countable, row.n_nucleated) for row in differential if row.category == OTHER)
 
 
 def outside_of(
@@ -108,24 +123,23 @@ def outside_of(
 
 
 def _line(
-    row: Mapping[str, Any],
-    key: str,
+    row: CategoryShare | LineageShare,
+    named: tuple[str, str],
     color: str,
     *,
-    share: str,
+    share: float | None,
     n: int,
     scale: float,
     n_cblc: int = 0,
     starts_group: bool = False,
 ) -> Line:
-    limits = (row["lower"], row["upper"], row["reference_low"], row["reference_high"])
+    limits = (row.lower, row.upper, row.reference_low, row.reference_high)
     return Line(
-        key, color, n, n_cblc, row[share], *limits, row["reference_mark"], outside_of(row[share], *limits), scale,
-        starts_group=starts_group,
+        *named, color, n, n_cblc, share, *limits, row.reference_mark, outside_of(share, *limits), scale,
+        starts_group=starts_group, is_lineage=isinstance(row, LineageShare),
     )  # fmt: skip
 
 
-def _axis(rows: Sequence[Mapping[str, Any]], share: str) -> float:
+def _axis(ends: Iterable[tuple[float | None, float | None]]) -> float:
     """Give where the axis ends: the largest share or limit of a range, so that a range is always seen whole."""
-    values = [row[name] or 0.0 for row in rows for name in (share, "reference_high")]
-    return max([*values, 0.01])
+    return max([value or 0.0 for pair in ends for value in pair] + [0.01])

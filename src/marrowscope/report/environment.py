@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup
 
+from marrowscope.report.differential_rows import SIGNS
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.palette import LINEAGE_COLORS
 from marrowscope.report.pdf_text import without_bidi
@@ -50,6 +51,7 @@ def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
         crop_um=f"{CELL_SPEC.side_um:.1f}",
         lineage_colors=LINEAGE_COLORS,
         call_signs=CALL_SIGNS,
+        signs=SIGNS,
         style=asset("report.css") + asset("pages.css"),
         css_text=css_text,
         scripts={name: asset(f"{name}.js") for name in ("cohort", "patient")},

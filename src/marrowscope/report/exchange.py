@@ -16,17 +16,17 @@ from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.report.pdf_text import BIDI_CONTROLS
 from marrowscope.report.run_json import write_json
 from marrowscope.report.run_manifest import reportable_manifest
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["flat_cells", "flat_fields", "flat_patients", "neutralised", "write_csv", "write_json"]
+__all__ = ["flat_cells", "neutralised", "write_csv", "write_json"]
 
-FORMULA_START = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001  full-width signs open formulas too
-PLAIN_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_FORMULA_START = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001  full-width signs open formulas too
+_PLAIN_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _OF_CATEGORY = {
     "n": "n",
     "n_countable": "n_countable",
@@ -49,8 +49,8 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
     folder = out or run_dir
     patients = read_table(run_dir / "patients.parquet", "patients")
     frames = {
-        "patients": flat_patients(patients),
-        "fields": flat_fields(read_table(run_dir / "fields.parquet", "fields")),
+        "patients": _flat_patients(patients),
+        "fields": _flat_fields(read_table(run_dir / "fields.parquet", "fields")),
         "cells": flat_cells(read_table(run_dir / "cells.parquet", "cells"), load_vocabulary().categories),
     }
     if (run_dir / "regions.parquet").is_file():
@@ -74,11 +74,11 @@ def neutralised(frame: pl.DataFrame) -> pl.DataFrame:
     Characters that reorder the text around them are left out.
     """
     text = pl.col(pl.String).str.replace_all(f"[{BIDI_CONTROLS}]", "")
-    runs = text.str.contains(FORMULA_START) & ~text.str.contains(PLAIN_NUMBER)
+    runs = text.str.contains(_FORMULA_START) & ~text.str.contains(_PLAIN_NUMBER)
     return frame.with_columns(pl.when(runs).then(pl.lit("'") + text).otherwise(text).name.keep())
 
 
-def flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
+def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
     """Spread the nested columns of the patients table: ``share_N``, ``share_lineage_erythroid``, ``n_rejected_edge``.
 
     The columns follow the plain ones; a category of any patient has its columns for all of them. ``flags`` becomes
@@ -106,7 +106,7 @@ def flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
     return patients.with_columns(names, *spread).drop("rejected", "differential", "lineages")
 
 
-def flat_fields(fields: pl.DataFrame) -> pl.DataFrame:
+def _flat_fields(fields: pl.DataFrame) -> pl.DataFrame:
     """Give the fields table with its flags as one text, separated by spaces."""
     return fields.with_columns(pl.col("flags").list.join(" "))
 

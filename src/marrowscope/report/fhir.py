@@ -23,13 +23,15 @@ from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
 from marrowscope.report.words import load_words
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
+from marrowscope.runs.tables import patient_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
+    from marrowscope.runs.tables import CategoryShare, LineageShare, PatientRow
 
 
 def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> list[Path]:
@@ -44,9 +46,9 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
     out.parent.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
-        for row in patients.iter_rows(named=True):
-            name = f"{names[row['patient_id']].removesuffix('.html')}.json"
-            text = json.dumps(patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
+        for row in map(patient_row, patients.iter_rows(named=True)):
+            name = f"{names[row.patient_id].removesuffix('.html')}.json"
+            text = json.dumps(_patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
             (Path(staging) / name).write_text(text + "\n", encoding="utf-8")
             paths.append(out / name)
         out.mkdir(exist_ok=True)
@@ -55,11 +57,11 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
     return paths
 
 
-def patient_bundle(row: Mapping[str, Any], manifest: Manifest, words: Words) -> Json:
+def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
     """Give the Bundle (type collection) of one row of the patients table; the report comes first."""
     maker = _Maker.of(row, manifest, words)
-    categories = [maker.category(item) for item in row["differential"] or ()]
-    lineages = [maker.lineage(item) for item in row["lineages"] or ()]
+    categories = [maker.category(item) for item in row.differential or ()]
+    lineages = [maker.lineage(item) for item in row.lineages or ()]
     panel = maker.panel(row, [*categories, *lineages])
     results = [
         maker.counted_ratio(row),
@@ -92,31 +94,29 @@ class _Maker:
     shared: Json
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], manifest: Manifest, words: Words) -> _Maker:
-        bundle, patient_id = manifest.bundle, one_line(row["patient_id"])
-        made_by = one_line(
-            f"marrowscope {manifest.marrowscope_version}, {bundle.get('name', '')} {bundle.get('version', '')}"
-        )
-        hashes = (manifest.input_sha256, manifest.config_sha256, str(bundle.get("sha256", "")))
+    def of(cls, row: PatientRow, manifest: Manifest, words: Words) -> _Maker:
+        bundle, patient_id = manifest.bundle, one_line(row.patient_id)
+        made_by = one_line(f"marrowscope {manifest.marrowscope_version}, {bundle.name} {bundle.version}")
+        hashes = (manifest.input_sha256, manifest.config_sha256, bundle.sha256)
         shared = {
             "language": words.language,
             "status": "preliminary",
             "subject": {"type": "Patient", "identifier": {"value": patient_id}, "display": patient_id},
             "issued": manifest.created_utc,
         }
-        return cls(words, "\n".join((*hashes, made_by, row["patient_id"])), made_by, shared)
+        return cls(words, "\n".join((*hashes, made_by, row.patient_id)), made_by, shared)
 
     def id_of(self, part: str) -> str:
         """Give the id of one resource: the same for the same run, patient and part."""
         return str(uuid5(NAMESPACE_OID, f"{self.seed}\n{part}"))
 
-    def report(self, row: Mapping[str, Any], results: list[Json]) -> Json:
+    def report(self, row: PatientRow, results: list[Json]) -> Json:
         """Give the DiagnosticReport; its conclusion is what is said of the call and the research-use statement."""
         beside = lymphoid_sentence(row, self.words)
         said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
-        specimen = self.words.stated("specimen", row["specimen"])
-        shown = self.words.strings("fhir.specimen", specimen=specimen, center=row["center"])
+        specimen = self.words.stated("specimen", row.specimen)
+        shown = self.words.strings("fhir.specimen", specimen=specimen, center=row.center)
         return {
             "resourceType": "DiagnosticReport",
             "id": self.id_of("report"),
@@ -127,34 +127,34 @@ class _Maker:
             "conclusion": conclusion,
         }
 
-    def counted_ratio(self, row: Mapping[str, Any]) -> Json:
+    def counted_ratio(self, row: PatientRow) -> Json:
         """Give the ratio as counted, with x and n and Wilson's interval."""
         return self._observation(
             "counted-ratio",
             self.words.strings("ratio.raw"),
-            percent(row["cblc_ratio"]),
+            percent(row.cblc_ratio),
             components=[
-                integer_part(self.words.strings("fhir.n_cblc"), row["n_cblc"]),
-                integer_part(self.words.strings("fhir.n_countable"), row["n_countable"]),
-                percent_range(self.words.strings("fhir.wilson"), row["cblc_ratio_lower"], row["cblc_ratio_upper"]),
+                integer_part(self.words.strings("fhir.n_cblc"), row.n_cblc),
+                integer_part(self.words.strings("fhir.n_countable"), row.n_countable),
+                percent_range(self.words.strings("fhir.wilson"), row.cblc_ratio_lower, row.cblc_ratio_upper),
             ],
             absent="not-applicable",
         )
 
-    def corrected_ratio(self, row: Mapping[str, Any]) -> Json:
+    def corrected_ratio(self, row: PatientRow) -> Json:
         """Give the corrected ratio with its interval and the threshold it is compared with."""
-        threshold = [{"code": code(self.words.strings("fhir.threshold")), **percent(row["threshold"])}]
+        threshold = [{"code": code(self.words.strings("fhir.threshold")), **percent(row.threshold)}]
         if band := threshold_band(row):
             threshold.append(percent_range(self.words.strings("fhir.threshold_interval"), *band))
-        confidence = [{"code": code(self.words.strings("fhir.confidence")), **percent(row["confidence_above"])}]
-        if row["call"] == "no_call":
+        confidence = [{"code": code(self.words.strings("fhir.confidence")), **percent(row.confidence_above)}]
+        if row.call == "no_call":
             confidence = []  # without a call the share of draws says nothing
         return self._observation(
             "corrected-ratio",
             self.words.strings("ratio.corrected"),
-            percent(row["corrected_ratio"]),
+            percent(row.corrected_ratio),
             components=[
-                percent_range(self.words.strings("fhir.interval"), row["corrected_lower"], row["corrected_upper"]),
+                percent_range(self.words.strings("fhir.interval"), row.corrected_lower, row.corrected_upper),
                 *threshold,
                 *confidence,
             ],
@@ -162,98 +162,98 @@ class _Maker:
             notes=[plain(remark) for remark in remarks(row, self.words)] + [self.words.strings("ratio.scope")],
         )
 
-    def call(self, row: Mapping[str, Any]) -> Json:
+    def call(self, row: PatientRow) -> Json:
         """Give the call in its fixed wording, and beside it why it is so and what it depends on."""
-        known = row["call"] is not None
+        known = row.call is not None
         value = {"valueString": plain(call_sentence(row, self.words))} if known else {}
         notes = [plain(reason) for reason in call_reasons(row, self.words)] if known else []
         return self._observation("call", self.words.strings("call.heading"), value, absent="not-performed", notes=notes)
 
-    def category(self, item: Mapping[str, Any]) -> Json:
+    def category(self, item: CategoryShare) -> Json:
         """Give one category of the differential."""
-        name = f"{item['category']}: {self.words.category(item['category'])}"
-        return self._share(f"category-{item['category']}", name, item, "share_nucleated", "n_nucleated")
+        name = f"{item.category}: {self.words.category(item.category)}"
+        return self._share(f"category-{item.category}", name, item, share=item.share_nucleated, n=item.n_nucleated)
 
-    def lineage(self, item: Mapping[str, Any]) -> Json:
+    def lineage(self, item: LineageShare) -> Json:
         """Give one lineage of the differential."""
         return self._share(
-            f"lineage-{item['lineage']}", self.words.name("lineage", item["lineage"]), item, "share", "n"
+            f"lineage-{item.lineage}", self.words.name("lineage", item.lineage), item, share=item.share, n=item.n
         )
 
-    def panel(self, row: Mapping[str, Any], members: list[Json]) -> Json:
+    def panel(self, row: PatientRow, members: list[Json]) -> Json:
         """Give the differential as the count of its cells, with its categories and lineages as members."""
-        source = row["reference_source"]
+        source = row.reference_source
         notes = [f"{self.words.strings('differential.source')} {source}"] if source else []
         return self._observation(
             "differential",
             self.words.strings("differential.heading"),
-            {"valueInteger": row["n_nucleated"]},
+            {"valueInteger": row.n_nucleated},
             notes=notes,
         ) | {"hasMember": [_reference(member) for member in members]}
 
-    def myeloid_to_erythroid(self, row: Mapping[str, Any]) -> Json:
+    def myeloid_to_erythroid(self, row: PatientRow) -> Json:
         """Give M:E with both counts and its interval."""
         strings = self.words.strings
         counts = [
-            integer_part(strings("fhir.n_myeloid"), row["me_numerator"]),
-            integer_part(strings("fhir.n_erythroid"), row["me_denominator"]),
+            integer_part(strings("fhir.n_myeloid"), row.me_numerator),
+            integer_part(strings("fhir.n_erythroid"), row.me_denominator),
         ]
         limits = {
-            end: quantity(row[key], "1")
-            for end, key in (("low", "me_lower"), ("high", "me_upper"))
-            if row[key] is not None
+            end: quantity(limit, "1")
+            for end, limit in (("low", row.me_lower), ("high", row.me_upper))
+            if limit is not None
         }
         interval = [{"code": code(strings("fhir.interval")), "valueRange": limits}] if limits else []
-        value = {} if row["me_ratio"] is None else {"valueQuantity": quantity(row["me_ratio"], "1")}
-        ranges = reference_range(row["me_reference_low"], row["me_reference_high"], "1", 1.0)
+        value = {} if row.me_ratio is None else {"valueQuantity": quantity(row.me_ratio, "1")}
+        ranges = reference_range(row.me_reference_low, row.me_reference_high, "1", 1.0)
         return (
             self._observation(
                 "myeloid-erythroid",
                 strings("fhir.me"),
                 value,
-                components=counts + interval if row["me_numerator"] is not None else [],
+                components=counts + interval if row.me_numerator is not None else [],
                 absent="not-applicable",
             )
             | ranges
         )
 
-    def blast_estimate(self, row: Mapping[str, Any]) -> Json:
+    def blast_estimate(self, row: PatientRow) -> Json:
         """Give the myeloid blast estimate as a range, with the sentence on the marks at 10% and 20%."""
         strings = self.words.strings
-        known = row["who_least"] is not None
-        value = percent_range("", row["who_least"], row["who_most"])["valueRange"] if known else None
+        known = row.who_least is not None
+        value = percent_range("", row.who_least, row.who_most)["valueRange"] if known else None
         return self._observation(
             "blast-estimate",
             strings("blasts.heading"),
             {"valueRange": value} if known else {},
             components=[
-                integer_part(strings("fhir.n_least"), row["who_n_least"]),
-                integer_part(strings("fhir.n_most"), row["who_n_most"]),
-                percent_range(strings("fhir.interval"), row["who_lower"], row["who_upper"]),
+                integer_part(strings("fhir.n_least"), row.who_n_least),
+                integer_part(strings("fhir.n_most"), row.who_n_most),
+                percent_range(strings("fhir.interval"), row.who_lower, row.who_upper),
             ],
             absent="not-applicable",
             notes=[strings("blasts.marks")],
         )
 
-    def flags(self, row: Mapping[str, Any]) -> Json:
+    def flags(self, row: PatientRow) -> Json:
         """Give the quality flags as text."""
-        told = [flag_sentence(flag, self.words) for flag in row["flags"] or ()]
+        told = [flag_sentence(flag, self.words) for flag in row.flags or ()]
         text = "; ".join(told) or self.words.strings("flags.none")
         return self._observation("flags", self.words.strings("flags.heading"), {"valueString": text})
 
-    def _share(self, part: str, name: str, item: Mapping[str, Any], share: str, count: str) -> Json:
+    def _share(self, part: str, name: str, item: CategoryShare | LineageShare, *, share: float | None, n: int) -> Json:
         """Give a share of the nucleated cells with its count, interval and reference range."""
         made = self._observation(
             part,
             name,
-            percent(item[share]),
+            percent(share),
             components=[
-                integer_part(self.words.strings("fhir.n_cells"), item[count]),
-                percent_range(self.words.strings("fhir.interval"), item["lower"], item["upper"]),
+                integer_part(self.words.strings("fhir.n_cells"), n),
+                percent_range(self.words.strings("fhir.interval"), item.lower, item.upper),
             ],
             absent="not-applicable",
         )
-        return made | reference_range(item["reference_low"], item["reference_high"], "%", 100.0, item["reference_mark"])
+        return made | reference_range(item.reference_low, item.reference_high, "%", 100.0, item.reference_mark)
 
     def _observation(
         self,
@@ -273,16 +273,16 @@ class _Maker:
             **self.shared,
             "code": code(name),
             "device": {"type": "Device", "display": self.made_by},
-            **(found or absence(absent)),
+            **(found or _absence(absent)),
         }
         if notes:
             made["note"] = [{"text": note} for note in notes]
         if components:
-            made["component"] = [item if _has_value(item) else item | absence(absent) for item in components]
+            made["component"] = [item if _has_value(item) else item | _absence(absent) for item in components]
         return made
 
 
-def absence(reason: str) -> Json:
+def _absence(reason: str) -> Json:
     """Say why a value is not there, with a code of FHIR's own list."""
     system = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
     return {"dataAbsentReason": {"coding": [{"system": system, "code": reason}]}}

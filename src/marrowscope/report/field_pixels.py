@@ -35,7 +35,7 @@ class FieldPixels:
         A file that is no longer the one that was predicted (its SHA-256 differs) is not read: contours are never drawn
         on another image. Raises DependencyError for a slide where OpenSlide is missing.
         """
-        found = locate_image(path, self._images_root)
+        found = _locate_image(path, self._images_root)
         if found is None:
             return "not_found"
         try:
@@ -60,7 +60,7 @@ class FieldPixels:
             return slide.read(region)
 
 
-def locate_image(path: Path, images_root: Path | None) -> Path | None:
+def _locate_image(path: Path, images_root: Path | None) -> Path | None:
     """Find a field's file: under ``images_root`` (patient folder and name, or the name alone), else at ``path``."""
     candidates = [path]
     if images_root is not None:

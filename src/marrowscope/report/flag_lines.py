@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from marrowscope.patient.flags import PATIENT_FLAGS
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from marrowscope.report.marks import FieldPage
     from marrowscope.report.words import Words
+    from marrowscope.runs.tables import RaisedFlag
 
-_COUNTS = frozenset({"few_cells"})
-"""Flags whose value and limit are counts; those of all others are shares (0-1)."""
-
-_OF_FIELDS = "_fields"
+_RULES = {flag.key: flag for flag in PATIENT_FLAGS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +28,18 @@ class FlagLine:
     fields: tuple[int, ...]
 
 
-def flag_lines(
-    flags: Sequence[Mapping[str, Any]] | None, fields: Sequence[FieldPage], words: Words
-) -> tuple[FlagLine, ...]:
-    """Put the flags of one patient in words, in the table's order."""
-    return tuple(_line(item, fields, words) for item in flags or ())
+def flag_lines(flags: Sequence[RaisedFlag], fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
+    """Put the flags of one patient in words, in the table's order; one that is not known here has its key as name."""
+    return tuple(_line(item, fields, words) for item in flags)
 
 
-def _line(item: Mapping[str, Any], fields: Sequence[FieldPage], words: Words) -> FlagLine:
-    flag, value, limit = item["flag"], item["value"], item["limit"]
+def _line(item: RaisedFlag, fields: Sequence[FieldPage], words: Words) -> FlagLine:
+    rule = _RULES.get(item.flag)
     measured = ""
-    if value is not None and limit is not None:
-        shown = (integer(round(value)), integer(round(limit))) if flag in _COUNTS else (
-            words.percent(value), words.percent(limit))  # fmt: skip
+    if item.value is not None and item.limit is not None:
+        is_count = rule is not None and rule.printed == "count"
+        shown = [integer(round(x)) if is_count else words.percent(x) for x in (item.value, item.limit)]
         measured = words.text("flags.measured", value=shown[0], limit=shown[1])
-    of_field = flag.removesuffix(_OF_FIELDS)
+    of_field = None if rule is None else rule.of_field
     numbers = tuple(page.number for page in fields if of_field in page.flags)
-    return FlagLine(flag, words.name("flag", flag), measured, numbers)
+    return FlagLine(item.flag, words.name("flag", item.flag), measured, numbers)

@@ -17,7 +17,7 @@ from marrowscope.report.strings import load_strings
 if TYPE_CHECKING:
     import typst
 
-LATIN = ("Libertinus Serif", "DejaVu Sans Mono")
+_LATIN = ("Libertinus Serif", "DejaVu Sans Mono")
 """Inside typst: text, and the signs that it lacks."""
 
 CHINESE = (
@@ -75,13 +75,13 @@ def families_for(language: str, fonts: typst.Fonts, font_path: Path | None = Non
     Raises DependencyError for Chinese where no font has every Chinese character of the catalogue.
     """
     if language != "zh":
-        return list(LATIN)
+        return list(_LATIN)
     wanted = catalogue_characters(language)
     ranked = sorted((info for info in fonts.fonts() if info.path is not None), key=lambda info: _rank(info, font_path))
     for info in ranked:
         is_elsewhere, place, *_ = _rank(info, font_path)
         if (not is_elsewhere or place < len(CHINESE)) and not missing_characters(info, wanted):
-            return [info.family, *LATIN]
+            return [info.family, *_LATIN]
     message = f"no font with the {len(wanted)} characters of the Chinese texts was found; {HOW_TO_INSTALL}"
     raise DependencyError(message)
 

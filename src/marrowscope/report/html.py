@@ -31,6 +31,7 @@ from marrowscope.report.pictures import FieldPicture, field_picture, shrink_fact
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
 from marrowscope.report.words import Words, load_words
+from marrowscope.runs.older import older_run_remarks
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import jinja2
+
+    from marrowscope.runs.tables import PatientRow
 
 __all__ = ["RESEARCH_USE", "asset", "write_report"]
 
@@ -106,7 +109,7 @@ class _Job:
 
     @cached_property
     def file_of(self) -> dict[str, str]:
-        return file_names([row["patient_id"] for row in self.tables.rows])
+        return file_names([row.patient_id for row in self.tables.rows])
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
@@ -119,12 +122,15 @@ class _Job:
     def index(self) -> str:
         """Render the cohort's page."""
         return self.environment.get_template("index.html.j2").render(
-            page=cohort_page(self.tables.rows), file_of=self.file_of, failed=self.tables.failed
+            page=cohort_page(self.tables.rows),
+            file_of=self.file_of,
+            failed=self.tables.failed,
+            remarks=older_run_remarks(self.run_dir),
         )
 
     def patient(self, index: int, threads: int = _PICTURE_THREADS) -> tuple[str, str]:
         """Render the page of the patient in row ``index``; gives its file name and its text."""
-        rows, patient_id = self.tables.rows, self.tables.rows[index]["patient_id"]
+        rows, patient_id = self.tables.rows, self.tables.rows[index].patient_id
         page = patient_page(
             rows[index],
             self.file_of[patient_id],
@@ -138,19 +144,19 @@ class _Job:
             "following": rows[index + 1] if index + 1 < len(rows) else None,
         }
         pictures = _pictures(page, self.pixels, threads)
-        return page.file_name, render_patient(
+        return page.file_name, _render_patient(
             self.environment, self.words, page, pictures=pictures, file_of=self.file_of, neighbours=neighbours
         )
 
 
-def render_patient(
+def _render_patient(
     environment: jinja2.Environment,
     words: Words,
     page: PatientPage,
     *,
     pictures: Mapping[int, FieldPicture],
     file_of: Mapping[str, str],
-    neighbours: Mapping[str, Any],
+    neighbours: Mapping[str, PatientRow | None],
 ) -> str:
     """Render one patient's page; ``pictures`` by field number, as ``_pictures`` gives them."""
     wanted = _pictured_by_field(page)

@@ -10,20 +10,21 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, n_apart, outside_of
+from marrowscope.report.differential_rows import n_apart
+from marrowscope.report.figures import PatientFigures, patient_figures
 from marrowscope.report.flag_lines import FlagLine, flag_lines
 from marrowscope.report.gallery import Gallery, galleries, near_misses
 from marrowscope.report.marks import CellMark, FieldPage, field_pages
 from marrowscope.report.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    import polars as pl
-
+    from marrowscope.report.shown_rows import ShownCell, ShownField
     from marrowscope.report.words import Words
+    from marrowscope.runs.tables import PatientRow
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
@@ -32,15 +33,13 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 class PatientPage:
     """One patient; ``row`` is the row of the patients table."""
 
-    row: Mapping[str, Any]
+    row: PatientRow
     file_name: str
     verdict: Verdict
     fields: tuple[FieldPage, ...]
     flags: tuple[FlagLine, ...]
-    by_lineage: tuple[Line, ...]
-    by_category: tuple[Line, ...]
+    figures: PatientFigures
     n_other_apart: int
-    me_outside: str | None
     galleries: tuple[Gallery, ...]
     near_misses: tuple[CellMark, ...]
 
@@ -62,10 +61,10 @@ class PatientPage:
 
 
 def patient_page(
-    row: Mapping[str, Any],
+    row: PatientRow,
     file_name: str,
-    fields: pl.DataFrame,
-    cells: pl.DataFrame,
+    fields: Sequence[ShownField],
+    cells: Sequence[ShownCell],
     *,
     words: Words,
     categories: Sequence[str],
@@ -74,21 +73,18 @@ def patient_page(
 
     ``categories`` are those of the vocabulary, in the order of the cells' ``p_category``.
     """
-    lineages = {line["category"]: line["lineage"] for line in row["differential"]}
+    lineages = {line.category: line.lineage for line in row.differential}
     pages = field_pages(fields, cells, {category: lineages.get(category, "other") for category in categories})
     kept = [mark for page in pages for mark in page.kept]
+    said = verdict(row, words)
     return PatientPage(
         row=row,
         file_name=file_name,
-        verdict=verdict(row, words),
+        verdict=said,
         fields=pages,
-        flags=flag_lines(row["flags"], pages, words),
-        by_lineage=lineage_lines(row["lineages"]),
-        by_category=category_lines(row["differential"], Counter(mark.category for mark in kept if mark.is_cblc)),
-        n_other_apart=n_apart(row["differential"]),
-        me_outside=outside_of(
-            row["me_ratio"], row["me_lower"], row["me_upper"], row["me_reference_low"], row["me_reference_high"]
-        ),
+        flags=flag_lines(row.flags, pages, words),
+        figures=patient_figures(row, said, words, Counter(mark.category for mark in kept if mark.is_cblc)),
+        n_other_apart=n_apart(row.differential),
         galleries=galleries(kept, list(lineages)),
         near_misses=near_misses(kept),
     )

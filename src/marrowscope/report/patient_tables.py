@@ -6,22 +6,18 @@ that do not stand together are gathered from their slices.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.errors import RunError
-from marrowscope.runs.tables import SCHEMA_VERSION, SCHEMAS, read_table
+from marrowscope.report.shown_rows import CELL_COLUMNS, ShownCell, ShownField, shown_cell, shown_field
+from marrowscope.runs.manifest import Failure
+from marrowscope.runs.parquet import read_table, scan_table
+from marrowscope.runs.tables import patient_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-_COLUMNS = (
-    "cell_id", "field_id", "contour_xy", "reject_reason", "p_cblc", "p_category", "category", "is_cblc",
-    "is_countable", "contradiction",
-)  # fmt: skip
-"""Columns of the table of cells that a page shows."""
 
 
 class PatientTables:
@@ -33,40 +29,25 @@ class PatientTables:
         if (run_dir / "regions.parquet").is_file():
             regions = read_table(run_dir / "regions.parquet", "regions").select("field_id", "^core_.*$")
             fields = fields.join(regions, on="field_id", how="left", maintain_order="left")
-        self.rows: list[dict[str, Any]] = list(patients.iter_rows(named=True))
-        self.failed: list[dict[str, Any]] = fields.filter(pl.col("status") != "ok").to_dicts()
+        self.rows = [patient_row(row) for row in patients.iter_rows(named=True)]
+        failed = fields.filter(pl.col("status") != "ok").select("field_id", "error")
+        self.failed = [Failure(field_id=name, error=error or "could not be read") for name, error in failed.iter_rows()]
         self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
-        self._no_fields = fields.clear()
-        self._cells = _scan_cells(run_dir / "cells.parquet")
+        self._cells = scan_table(run_dir / "cells.parquet", "cells")
         self._slices = _slices(self._cells)
 
-    def fields(self, patient_id: str) -> pl.DataFrame:
+    def fields(self, patient_id: str) -> tuple[ShownField, ...]:
         """Give the fields of a patient, those of a slide with their core; empty for a patient without one."""
-        return self._fields.get(patient_id, self._no_fields)
+        own = self._fields.get(patient_id)
+        return () if own is None else tuple(map(shown_field, own.iter_rows(named=True)))
 
-    def cells(self, patient_id: str) -> pl.DataFrame:
-        """Read the cells of a patient, with the columns a page shows; empty for a patient without one."""
-        slices = self._slices.get(patient_id, ())
-        if not slices:
-            return pl.DataFrame(schema={name: SCHEMAS["cells"][name] for name in _COLUMNS})
-        return pl.concat([self._cells.slice(start, length).select(_COLUMNS).collect() for start, length in slices])
-
-
-def _scan_cells(path: Path) -> pl.LazyFrame:
-    """Open the table of cells without reading its rows; the same is refused as by ``read_table``."""
-    try:
-        metadata = pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        message = f"{path}: not a readable Parquet table ({error}); run `marrowscope predict` again"
-        raise RunError(message) from error
-    found = (metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version"))
-    if found != ("cells", str(SCHEMA_VERSION)):
-        message = (
-            f"{path}: found table {found[0]} of schema version {found[1]}, expected cells of version {SCHEMA_VERSION}; "
-            "run `marrowscope predict` again"
-        )
-        raise RunError(message)
-    return pl.scan_parquet(path)
+    def cells(self, patient_id: str) -> tuple[ShownCell, ...]:
+        """Read the cells of a patient, refused contours included; empty for a patient without one."""
+        frames = [
+            self._cells.slice(start, length).select(CELL_COLUMNS).collect()
+            for start, length in self._slices.get(patient_id, ())
+        ]
+        return tuple(shown_cell(row) for frame in frames for row in frame.iter_rows(named=True))
 
 
 def _slices(cells: pl.LazyFrame) -> Mapping[str, list[tuple[int, int]]]:

@@ -18,14 +18,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from marrowscope.cells.crop import CropSpec, cut_crop
 from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.fonts import HOW_TO_INSTALL, families_for, open_fonts
-from marrowscope.report.marks import region_of
 from marrowscope.report.pages import file_names
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
@@ -36,10 +33,11 @@ from marrowscope.report.words import load_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import polars as pl
     import typst
 
-STANDARDS: list[Any] = ["a-2a", "ua-1"]
+    from marrowscope.report.shown_rows import ShownCell, ShownField
+
+_STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
 """What a gallery picture shows; 192 px on 13.6 mm are 358 dpi."""
 
@@ -86,18 +84,18 @@ def write_pdfs(
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
     tables = PatientTables(run_dir)
-    pages = file_names(row["patient_id"] for row in tables.rows)
+    pages = file_names(row.patient_id for row in tables.rows)
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
     pixels = FieldPixels(images_root)
     out = out or run_dir / "pdf"
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
         for index, row in enumerate(tables.rows):
-            patient_id = row["patient_id"]
-            chosen = choose_cells(tables.cells(patient_id), [item["category"] for item in row["differential"] or ()])
+            patient_id = row.patient_id
+            chosen = choose_cells(tables.cells(patient_id), [item.category for item in row.differential])
             document = patient_document(row, chosen, manifest, words, fonts.families)
             tiles = cut_tiles(chosen.every, tables.fields(patient_id), pixels)
-            content = render_pdf(document, tiles, fonts, manifest.created_utc)
+            content = _render_pdf(document, tiles, fonts, manifest.created_utc)
             (Path(staging) / name_of[patient_id]).write_bytes(content)
             if progress:
                 progress(index + 1, len(tables.rows))
@@ -109,7 +107,7 @@ def write_pdfs(
     return paths
 
 
-def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
+def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
     """Typeset one patient's document with its pictures (JPEG, by cell id); equal input gives equal bytes.
 
     A page that is full is set again with a smaller text, and at the smallest scaled as a whole.
@@ -133,7 +131,7 @@ def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: P
                     root / "patient.typ",
                     root=root,
                     font_paths=fonts.fonts,
-                    pdf_standards=STANDARDS,
+                    pdf_standards=_STANDARDS,
                     timestamp=datetime.fromisoformat(created_utc),
                 )
             except typst.TypstError as error:
@@ -153,22 +151,22 @@ def _unprintable(complaint: str, patient: str) -> str:
     )
 
 
-def cut_tiles(cells: Sequence[Mapping[str, Any]], fields: pl.DataFrame, pixels: FieldPixels) -> dict[str, bytes]:
+def cut_tiles(cells: Sequence[ShownCell], fields: Sequence[ShownField], pixels: FieldPixels) -> dict[str, bytes]:
     """Cut the pictures of ``cells`` from their fields, one field in memory at once; gives JPEG bytes by cell id.
 
     A field whose image is gone, unreadable, or no longer the one that was predicted gives no picture.
     """
     tiles: dict[str, bytes] = {}
-    for field in fields.iter_rows(named=True):
-        wanted = [cell for cell in cells if cell["field_id"] == field["field_id"]]
-        image = pixels.read(Path(field["path"]), field["sha256"], region_of(field)) if wanted else "not_found"
+    for field in fields:
+        wanted = [cell for cell in cells if cell.field_id == field.field_id]
+        image = pixels.read(Path(field.path), field.sha256 or "", field.region) if wanted else "not_found"
         if isinstance(image, str):
             continue
-        scale = field["um_per_px"]
+        scale = field.um_per_px
         spec = TILE_SPEC if scale else CropSpec(side_um=_UNSCALED_SIDE_PX, size_px=TILE_SPEC.size_px)
         for cell in wanted:
-            contour = np.asarray(cell["contour_xy"], dtype=np.float64).reshape(-1, 2)
-            tiles[cell["cell_id"]] = encode_image(cut_crop(image, contour, scale or 1.0, spec).image, ".jpg", _QUALITY)
+            crop = cut_crop(image, cell.contour_xy, scale or 1.0, spec)
+            tiles[cell.cell_id] = encode_image(crop.image, ".jpg", _QUALITY)
     return tiles
 
 

@@ -8,46 +8,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from marrowscope.report.figures import PatientFigures, patient_figures
 from marrowscope.report.flag_lines import flag_lines
 from marrowscope.report.marks import UNCERTAIN_BELOW
-from marrowscope.report.pdf_axes import ratio_axis, ratio_legend
+from marrowscope.report.pdf_figures import (
+    figure_part,
+    quotient_part,
+    reference_lines,
+    scale_legend,
+    scale_part,
+    shares_part,
+)
 from marrowscope.report.pdf_gallery import GAP_MM, GROUPS_PER_ROW, TILE_MM, TILES_PER_GROUP, TILES_PER_ROW, Chosen, tile
-from marrowscope.report.pdf_shares import blast_part, differential_part, lineage_part, ratio_part
 from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.verdict import Verdict, verdict
 from marrowscope.report.words import integer
+from marrowscope.runs.manifest import UsedVocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from marrowscope.report.shown_rows import ShownCell
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
+    from marrowscope.runs.tables import PatientRow, RaisedFlag
 
-TONES = {"above": "above", "below": "below"}
+_TONES = {"above": "above", "below": "below"}
 
 
 def patient_document(
-    row: Mapping[str, Any], chosen: Chosen, manifest: Manifest, words: Words, fonts: Sequence[str]
+    row: PatientRow, chosen: Chosen, manifest: Manifest, words: Words, fonts: Sequence[str]
 ) -> dict[str, Any]:
     """Give everything that the template prints of a row of the patients table; ``path`` of each cell is its id."""
     said = verdict(row, words)
+    figures = patient_figures(row, said, words, {})
     year, month, day = (int(part) for part in manifest.created_utc[:10].split("-"))
     return {
         "language": words.language.split("-")[0],
         "region": "CN" if words.strings.language == "zh" else None,
         "fonts": list(fonts),
         "date": {"year": year, "month": month, "day": day},
-        "title": one_line(plain(words.text("page.title_patient", patient=row["patient_id"]))),
-        "patient": one_line(row["patient_id"]),
+        "title": one_line(plain(words.text("page.title_patient", patient=row.patient_id))),
+        "patient": one_line(row.patient_id),
         "heading": words.strings("pdf.heading"),
         "research_use": words.strings("research_use"),
-        "footer": one_line(
-            f"{row['patient_id']} · {_bundle_name(manifest)} · marrowscope {manifest.marrowscope_version}"
-        ),
+        "footer": one_line(f"{row.patient_id} · {manifest.bundle.label} · marrowscope {manifest.marrowscope_version}"),
         "facts": _facts(row, manifest, words),
-        "ratio": _ratio(row, said, words),
+        "ratio": _ratio(row, said, figures, words),
         "call": {
-            "tone": TONES.get(said.call, "neutral"),
+            "tone": _TONES.get(said.call, "neutral"),
             "sign": said.sign,
             "sentence": plain(said.sentence),
             "lines": [plain(line) for line in said.details],
@@ -55,19 +64,23 @@ def patient_document(
         "scope": [words.strings("ratio.scope")],
         "demonstration": (
             [words.strings("page.demonstration"), words.strings("page.demonstration_more")]
-            if manifest.bundle.get("demonstration")
+            if manifest.bundle.demonstration
             else None
         ),
         "accounting": {"title": words.strings("account.heading"), "rows": _accounting(row, words)},
         "flags": {
             "title": words.strings("flags.heading"),
             "none": words.strings("flags.none"),
-            "sentences": [flag_sentence(flag, words) for flag in row["flags"] or ()],
+            "sentences": [flag_sentence(flag, words) for flag in row.flags or ()],
         },
-        "differential": differential_part(row, words),
-        "lineages": lineage_part(row, words),
-        "me": ratio_part(row, words),
-        "blast": blast_part(row, words),
+        "differential": shares_part(figures.categories, words)
+        | {
+            "note": plain(words.text("pdf.differential_note", cells=words.count("nucleated", row.n_nucleated))),
+            "lines": reference_lines(figures),
+        },
+        "lineages": shares_part(figures.lineages, words),
+        "me": quotient_part(figures, words),
+        "further": [figure_part(figure) for figure in figures.further],
         "tile_mm": TILE_MM,
         "gap_mm": GAP_MM,
         "tiles_per_row": TILES_PER_ROW,
@@ -83,13 +96,13 @@ def patient_document(
     }
 
 
-def _galleries(row: Mapping[str, Any], chosen: Chosen, words: Words) -> dict[str, Any]:
-    lineage_of = {item["category"]: item["lineage"] for item in row["differential"] or ()}
+def _galleries(row: PatientRow, chosen: Chosen, words: Words) -> dict[str, Any]:
+    lineage_of = {item.category: item.lineage for item in row.differential or ()}
 
-    def tiles(cells: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
+    def tiles(cells: Sequence[ShownCell], key: str) -> list[dict[str, Any]]:
         return [tile(cell, lineage_of, words, key) for cell in cells]
 
-    shown = words.strings("pdf.shown", shown=len(chosen.certain) + len(chosen.least_certain), n=integer(row["n_cblc"]))
+    shown = words.strings("pdf.shown", shown=len(chosen.certain) + len(chosen.least_certain), n=integer(row.n_cblc))
     parts = [
         (words.strings("pdf.certain"), shown, chosen.certain),
         (words.strings("pdf.least_certain"), words.strings("pdf.least_note"), chosen.least_certain),
@@ -97,12 +110,12 @@ def _galleries(row: Mapping[str, Any], chosen: Chosen, words: Words) -> dict[str
     ]
     groups = [
         {
-            "code": one_line(item["category"]),
-            "name": one_line(words.category(item["category"])),
-            "n": integer(item["n"]),
-            "cells": tiles(chosen.by_category[item["category"]], "category"),
+            "code": one_line(item.category),
+            "name": one_line(words.category(item.category)),
+            "n": integer(item.n),
+            "cells": tiles(chosen.by_category[item.category], "category"),
         }
-        for item in row["differential"] or ()
+        for item in row.differential or ()
     ]
     return {
         "galleries": [
@@ -118,40 +131,40 @@ def _galleries(row: Mapping[str, Any], chosen: Chosen, words: Words) -> dict[str
     }
 
 
-def flag_sentence(flag: Mapping[str, Any], words: Words) -> str:
+def flag_sentence(flag: RaisedFlag, words: Words) -> str:
     """Put a raised flag in one line: its name, what was measured, the limit, and in how many fields."""
     (line,) = flag_lines([flag], (), words)
     told = f"{line.name} ({plain(line.measured)})" if line.measured else line.name
-    if flag["n_fields"] is None:
+    if flag.n_fields is None:
         return told
-    return f"{told} {plain(words.text('flags.in_fields', fields=words.count('field', flag['n_fields'])))}"
+    return f"{told} {plain(words.text('flags.in_fields', fields=words.count('field', flag.n_fields)))}"
 
 
-def _facts(row: Mapping[str, Any], manifest: Manifest, words: Words) -> dict[str, Any]:
+def _facts(row: PatientRow, manifest: Manifest, words: Words) -> dict[str, Any]:
     return {
         "left": [
-            [words.strings("patient.center"), one_line(row["center"])],
-            [words.strings("patient.diagnosis"), one_line(row["diagnosis"])],
-            [words.strings("patient.specimen"), one_line(words.stated("specimen", row["specimen"]))],
+            [words.strings("patient.center"), one_line(row.center)],
+            [words.strings("patient.diagnosis"), one_line(row.diagnosis)],
+            [words.strings("patient.specimen"), one_line(words.stated("specimen", row.specimen))],
         ],
         "right": [
             [words.strings("patient.date"), manifest.created_utc[:10]],
-            [words.strings("patient.bundle"), one_line(_bundle_name(manifest))],
-            [words.strings("patient.age_group"), one_line(words.stated("age_group", row["age_group"]))],
+            [words.strings("patient.bundle"), one_line(manifest.bundle.label)],
+            [words.strings("patient.age_group"), one_line(words.stated("age_group", row.age_group))],
         ],
     }
 
 
-def _ratio(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str, Any]:
-    lines = ratio_legend(said, words)
-    if row["cblc_ratio"] is not None:
+def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words) -> dict[str, Any]:
+    lines = scale_legend(figures.ratio, words)
+    if row.cblc_ratio is not None:
         counted = words.interval(said.counted.lower, said.counted.upper)
         if said.is_corrected:
             lines.append(plain(words.text("ratio.as_counted", p=words.percent(said.counted.share), interval=counted)))
         lines += [plain(remark) for remark in said.remarks]
         if not said.is_corrected:
             lines.append(words.strings("ratio.scope_wilson"))
-        low, high = row["ratio_all_unclassified_not_cblc"], row["ratio_all_unclassified_cblc"]
+        low, high = row.ratio_all_unclassified_not_cblc, row.ratio_all_unclassified_cblc
         lines.append(plain(words.text("ratio.bounds", low=words.percent(low), high=words.percent(high))))
     else:
         lines += [plain(remark) for remark in said.remarks]
@@ -159,59 +172,57 @@ def _ratio(row: Mapping[str, Any], said: Verdict, words: Words) -> dict[str, Any
         "title": said.title,
         "value": said.figure,
         "interval": plain(said.interval) if said.interval is not None else "",
-        "x_of_n": plain(words.text("ratio.x_of_n", x=integer(row["n_cblc"]), n=integer(row["n_countable"]))),
-        "axis": ratio_axis(row, said, words),
+        "x_of_n": plain(words.text("ratio.x_of_n", x=integer(row.n_cblc), n=integer(row.n_countable))),
+        "axis": None if figures.ratio is None else scale_part(figures.ratio),
         "lines": lines,
     }
 
 
-def _accounting(row: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
+def _accounting(row: PatientRow, words: Words) -> list[dict[str, Any]]:
     def line(key: str, n: int, indent: int = 0, *, strong: bool = False) -> dict[str, Any]:
         return {"label": words.strings(key), "n": integer(n), "indent": indent, "strong": strong}
 
     rejected = [
-        {"label": words.name("reason", item["reason"]), "n": f"−{integer(item['n'])}", "indent": 1, "strong": False}  # noqa: RUF001
-        for item in row["rejected"] or ()
-        if item["n"]
+        {"label": words.name("reason", item.reason), "n": f"−{integer(item.n)}", "indent": 1, "strong": False}  # noqa: RUF001
+        for item in row.rejected or ()
+        if item.n
     ]
     return [
-        line("account.images", row["n_fields"]),
-        line("account.failed", row["n_fields_failed"], 1),
-        line("account.contours", row["n_contours"]),
+        line("account.images", row.n_fields),
+        line("account.failed", row.n_fields_failed, 1),
+        line("account.contours", row.n_contours),
         *rejected,
-        line("account.cells", row["n_cells"], strong=True),
-        line("account.not_countable", row["n_not_countable"], 1),
-        line("account.countable", row["n_countable"], strong=True),
-        line("account.cblc", row["n_cblc"], 1, strong=True),
+        line("account.cells", row.n_cells, strong=True),
+        line("account.not_countable", row.n_not_countable, 1),
+        line("account.countable", row.n_countable, strong=True),
+        line("account.cblc", row.n_cblc, 1, strong=True),
     ]
 
 
-def _excluded(row: Mapping[str, Any], words: Words) -> list[str]:
+def _excluded(row: PatientRow, words: Words) -> list[str]:
     """Say in sentences what stands in no percentage, and why."""
-    parts = [
-        f"{words.name('reason', item['reason'])} {integer(item['n'])}" for item in row["rejected"] or () if item["n"]
-    ]
+    parts = [f"{words.name('reason', item.reason)} {integer(item.n)}" for item in row.rejected or () if item.n]
     lines = [
         words.strings(
             "pdf.excluded_contours",
-            n=integer(row["n_rejected"]),
+            n=integer(row.n_rejected),
             reasons=words.strings("pdf.separator").join(parts) or words.strings("none"),
         ),
-        words.strings("pdf.excluded_cells", n=integer(row["n_not_countable"])),
-        words.strings("pdf.excluded_images", n=integer(row["n_fields_failed"]), total=integer(row["n_fields"])),
+        words.strings("pdf.excluded_cells", n=integer(row.n_not_countable)),
+        words.strings("pdf.excluded_images", n=integer(row.n_fields_failed), total=integer(row.n_fields)),
     ]
-    denominators = {"n_countable": integer(row["n_countable"]), "n_nucleated": integer(row["n_nucleated"])}
+    denominators = {"n_countable": integer(row.n_countable), "n_nucleated": integer(row.n_nucleated)}
     lines.append(plain(words.text("differential.denominators", **denominators)))
-    if row["n_contradictions"]:
-        lines.append(words.strings("pdf.contradictions", n=integer(row["n_contradictions"])))
+    if row.n_contradictions:
+        lines.append(words.strings("pdf.contradictions", n=integer(row.n_contradictions)))
     return lines
 
 
-def _method(row: Mapping[str, Any], words: Words) -> list[str]:
+def _method(row: PatientRow, words: Words) -> list[str]:
     lines = [words.strings("page.footer"), words.strings("method.cells")]
-    if row["correction"] is not None:
-        lines.append(plain(words.text("method.correction", method=words.name("correction", row["correction"]))))
-    if row["threshold"] is not None:
+    if row.correction is not None:
+        lines.append(plain(words.text("method.correction", method=words.name("correction", row.correction))))
+    if row.threshold is not None:
         lines.append(words.strings("method.call"))
     return lines
 
@@ -219,18 +230,14 @@ def _method(row: Mapping[str, Any], words: Words) -> list[str]:
 def _provenance(manifest: Manifest, words: Words) -> list[list[str]]:
     bundle = manifest.bundle
     runtime = {"backend": manifest.backend, "device": manifest.device, "precision": manifest.precision}
-    vocabulary = bundle.get("vocabulary") or {}
+    vocabulary = bundle.vocabulary or UsedVocabulary()
     rows = [
         [words.strings("provenance.predicted"), manifest.created_utc],
         [words.strings("provenance.runtime"), plain(words.text("provenance.runtime_on", **runtime))],
-        [words.strings("provenance.bundle"), _bundle_name(manifest)],
-        [words.strings("pdf.bundle_hash"), str(bundle.get("sha256", ""))],
-        *(
-            [f"{name}, SHA-256", str(value)]
-            for name, value in sorted((bundle.get("files") or {}).items())
-            if name.endswith(".onnx")
-        ),
-        [words.strings("pdf.vocabulary"), f"{vocabulary.get('name', '')} {vocabulary.get('version', '')}"],
+        [words.strings("provenance.bundle"), manifest.bundle.label],
+        [words.strings("pdf.bundle_hash"), bundle.sha256],
+        *([f"{name}, SHA-256", value] for name, value in sorted(bundle.files.items()) if name.endswith(".onnx")),
+        [words.strings("pdf.vocabulary"), f"{vocabulary.name} {vocabulary.version}"],
         [words.strings("provenance.input"), manifest.input_sha256],
         [words.strings("provenance.config"), manifest.config_sha256],
         [
@@ -241,7 +248,3 @@ def _provenance(manifest: Manifest, words: Words) -> list[list[str]]:
         ],
     ]
     return [[one_line(label), one_line(value)] for label, value in rows if value.strip()]
-
-
-def _bundle_name(manifest: Manifest) -> str:
-    return " ".join(str(manifest.bundle.get(key, "")) for key in ("name", "version")).strip()

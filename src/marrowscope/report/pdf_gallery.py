@@ -12,8 +12,7 @@ from marrowscope.report.pdf_text import one_line, plain
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import polars as pl
-
+    from marrowscope.report.shown_rows import ShownCell
     from marrowscope.report.words import Words
 
 TILE_MM, GAP_MM = 13.6, 1.5
@@ -25,55 +24,54 @@ N_CERTAIN, N_LEAST_CERTAIN, N_NEAR_MISSES = 2 * TILES_PER_ROW, TILES_PER_ROW, TI
 class Chosen:
     """The cells of the galleries, rows of the cells table, each kind the most telling first."""
 
-    certain: tuple[Mapping[str, Any], ...]
-    least_certain: tuple[Mapping[str, Any], ...]
-    near_misses: tuple[Mapping[str, Any], ...]
-    by_category: Mapping[str, tuple[Mapping[str, Any], ...]]
+    certain: tuple[ShownCell, ...]
+    least_certain: tuple[ShownCell, ...]
+    near_misses: tuple[ShownCell, ...]
+    by_category: Mapping[str, tuple[ShownCell, ...]]
 
     @property
-    def every(self) -> tuple[Mapping[str, Any], ...]:
+    def every(self) -> tuple[ShownCell, ...]:
         """Every chosen cell once."""
         called = (*self.certain, *self.least_certain)
         cells = (*called, *self.near_misses, *(cell for group in self.by_category.values() for cell in group))
-        return tuple({cell["cell_id"]: cell for cell in cells}.values())
+        return tuple({cell.cell_id: cell for cell in cells}.values())
 
 
-def choose_cells(cells: pl.DataFrame, categories: Sequence[str]) -> Chosen:
+def choose_cells(cells: Sequence[ShownCell], categories: Sequence[str]) -> Chosen:
     """Choose the cells to show: most and least certain CBLC, nearest to a call, most certain of each of ``categories``.
 
     Ties are broken by the cell's id, so that a page is the same each time it is made.
     """
-    rows = [row for row in cells.iter_rows(named=True) if row["reject_reason"] is None]
-    by_cblc = sorted(rows, key=lambda row: (-(row["p_cblc"] or 0.0), row["cell_id"]))
-    by_category = sorted(rows, key=lambda row: (-certainty(row), row["cell_id"]))
-    called = tuple(row for row in by_cblc if row["is_cblc"])
+    kept = [cell for cell in cells if cell.reject_reason is None]
+    by_cblc = sorted(kept, key=lambda cell: (-cell.p_cblc, cell.cell_id))
+    by_category = sorted(kept, key=lambda cell: (-certainty(cell), cell.cell_id))
+    called = tuple(cell for cell in by_cblc if cell.is_cblc)
     return Chosen(
         certain=called[:N_CERTAIN],
         least_certain=called[N_CERTAIN:][-N_LEAST_CERTAIN:],
-        near_misses=tuple(row for row in by_cblc if not row["is_cblc"])[:N_NEAR_MISSES],
+        near_misses=tuple(cell for cell in by_cblc if not cell.is_cblc)[:N_NEAR_MISSES],
         by_category={
-            name: tuple(row for row in by_category if row["category"] == name)[:TILES_PER_GROUP] for name in categories
+            name: tuple(cell for cell in by_category if cell.category == name)[:TILES_PER_GROUP] for name in categories
         },
     )
 
 
-def certainty(cell: Mapping[str, Any]) -> float:
+def certainty(cell: ShownCell) -> float:
     """Probability of the cell's likeliest category, 0-1."""
-    return max(cell["p_category"] or (0.0,))
+    return max(cell.p_category or (0.0,))
 
 
-def tile(cell: Mapping[str, Any], lineage_of: Mapping[str, str], words: Words, key: str) -> dict[str, Any]:
+def tile(cell: ShownCell, lineage_of: Mapping[str, str], words: Words, key: str) -> dict[str, Any]:
     """Give one cell: its picture's key, what is printed below (``key`` says which probability), what it is in words."""
-    category, p = cell["category"] or OTHER, certainty(cell)
-    p_cblc = cell["p_cblc"] or 0.0
-    uncertain = bool(cell["contradiction"]) or p < UNCERTAIN_BELOW or (cell["is_cblc"] and p_cblc < UNCERTAIN_BELOW)
+    category, p, p_cblc = cell.category or OTHER, certainty(cell), cell.p_cblc
+    uncertain = cell.contradiction or p < UNCERTAIN_BELOW or (cell.is_cblc and p_cblc < UNCERTAIN_BELOW)
     label = f"{category} {p_cblc if key == 'p_cblc' else p:.2f}"
     called = words.strings(
-        "cell.is_cblc" if cell["is_cblc"] else "cell.is_countable" if cell["is_countable"] else "cell.not_countable"
+        "cell.is_cblc" if cell.is_cblc else "cell.is_countable" if cell.is_countable else "cell.not_countable"
     )
     told = {"category": category, "p": f"{p:.2f}", "p_cblc": f"{p_cblc:.2f}", "called": called}
     return {
-        "path": cell["cell_id"],
+        "path": cell.cell_id,
         "label": one_line(label + (" ?" if uncertain else "")),
         "mark": uncertain,
         "color": category_color(category, lineage_of.get(category, "other")),

@@ -33,7 +33,7 @@ COARSEST_UM_PER_PX = 0.25
 PATIENT_PIXELS = 9_000_000
 """Pixels of all fields of a patient together: some 1 MB at the quality below, and a third of a second to encode."""
 
-UNSCALED_LONG_SIDE_PX = 1280
+_UNSCALED_LONG_SIDE_PX = 1280
 FIELD_QUALITY, CELL_QUALITY = 78, 88
 CELL_SPEC = CropSpec(side_um=28.8, size_px=112)
 """Side of a gallery picture: the 28.8 um the classifier sees, the same for every cell so that sizes compare."""
@@ -64,7 +64,7 @@ def field_picture(
     image = pixels.read(Path(field.path), field.sha256, field.region)
     if isinstance(image, str):
         return FieldPicture(None, problem=image)
-    cells = tuple(cell_uri(image, contour, field.um_per_px) for contour in contours)
+    cells = tuple(_cell_uri(image, contour, field.um_per_px) for contour in contours)
     return FieldPicture(as_uri(shrink(image, shrink_to), FIELD_QUALITY), cells)
 
 
@@ -72,19 +72,19 @@ def shrink_factors(fields: Sequence[FieldPage]) -> dict[int, float]:
     """Give for each field, by number, the factor of its sides (0-1) at which the patient's fields share their pixels.
 
     All fields are brought to one scale: the area in um2 decides what it is. Fields without a scale are brought to a
-    longer side of ``UNSCALED_LONG_SIDE_PX``.
+    longer side of ``_UNSCALED_LONG_SIDE_PX``.
     """
     area_um2 = sum(field.width_px * field.height_px * field.um_per_px**2 for field in fields if field.um_per_px)
     um_per_px = min(math.sqrt(area_um2 / PATIENT_PIXELS), COARSEST_UM_PER_PX)
     return {
         field.number: min(1.0, field.um_per_px / um_per_px)
         if field.um_per_px and um_per_px > 0
-        else min(1.0, UNSCALED_LONG_SIDE_PX / max(field.width_px, field.height_px, 1))
+        else min(1.0, _UNSCALED_LONG_SIDE_PX / max(field.width_px, field.height_px, 1))
         for field in fields
     }
 
 
-def cell_uri(image: ImageArray, contour_xy: ContourArray, um_per_px: float | None) -> str:
+def _cell_uri(image: ImageArray, contour_xy: ContourArray, um_per_px: float | None) -> str:
     """Cut one cell at the fixed physical side and give it as a data URI; a fixed pixel side without a scale."""
     side_px = max(1, round(CELL_SPEC.side_um / um_per_px)) if um_per_px else _UNSCALED_SIDE_PX
     patch = cv2.getRectSubPix(image, (side_px, side_px), geometry.centroid(contour_xy))

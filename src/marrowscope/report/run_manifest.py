@@ -19,11 +19,11 @@ def reportable_manifest(run_dir: Path) -> Manifest:
     that ships here: probabilities are stored by position, so its categories would be printed under wrong names.
     """
     manifest, shipped = read_manifest(run_dir), load_vocabulary()
-    used = manifest.bundle.get("vocabulary") or {}
-    if used.get("sha256", shipped.sha256) != shipped.sha256:
+    used = manifest.bundle.vocabulary
+    if used and used.sha256 and used.sha256 != shipped.sha256:
         message = (
-            f"{run_dir}: found a run of vocabulary {used.get('name')} {used.get('version')} (SHA-256 "
-            f"{str(used['sha256'])[:12]}), expected {shipped.name} {shipped.version} ({shipped.sha256[:12]}), whose "
+            f"{run_dir}: found a run of vocabulary {used.name} {used.version} (SHA-256 "
+            f"{used.sha256[:12]}), expected {shipped.name} {shipped.version} ({shipped.sha256[:12]}), whose "
             "categories the reports name; read its Parquet tables, or report it with the version of marrowscope that "
             "has its vocabulary"
         )

@@ -6,16 +6,15 @@ The corrected ratio is the large figure where there is one, the counted share be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from markupsafe import Markup
 
     from marrowscope.report.words import Words
+    from marrowscope.runs.tables import PatientRow
 
 CALL_SIGNS = {
     "above": "▲",
@@ -27,7 +26,7 @@ CALL_SIGNS = {
 }
 """A sign beside the words, so that a call is told by shape and not by colour."""
 
-MAX_LYMPHOID = 0.30
+_MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
 
 
@@ -59,21 +58,21 @@ class Verdict:
     threshold_note: Markup | None
 
 
-def shown_ratio(row: Mapping[str, Any]) -> Ratio:
+def shown_ratio(row: PatientRow) -> Ratio:
     """Give the ratio that stands for a patient: the corrected one, or the counted share without a correction."""
-    if row["corrected_ratio"] is not None:
-        return Ratio(row["corrected_ratio"], row["corrected_lower"], row["corrected_upper"])
-    return Ratio(row["cblc_ratio"], row["cblc_ratio_lower"], row["cblc_ratio_upper"])
+    if row.corrected_ratio is not None:
+        return Ratio(row.corrected_ratio, row.corrected_lower, row.corrected_upper)
+    return Ratio(row.cblc_ratio, row.cblc_ratio_lower, row.cblc_ratio_upper)
 
 
-def call_of(row: Mapping[str, Any]) -> str:
+def call_of(row: PatientRow) -> str:
     """Give the call of a patient, ``none`` without a threshold."""
-    return row["call"] or "none"
+    return row.call or "none"
 
 
-def verdict(row: Mapping[str, Any], words: Words) -> Verdict:
+def verdict(row: PatientRow, words: Words) -> Verdict:
     """Put a row of the patients table in words."""
-    shown, is_corrected = shown_ratio(row), row["corrected_ratio"] is not None
+    shown, is_corrected = shown_ratio(row), row.corrected_ratio is not None
     title = "ratio.corrected" if is_corrected else "ratio.raw"
     return Verdict(
         title=words.strings(title) if shown.share is not None else words.strings("ratio.heading"),
@@ -81,7 +80,7 @@ def verdict(row: Mapping[str, Any], words: Words) -> Verdict:
         interval=_interval(row, shown, words),
         is_corrected=is_corrected,
         shown=shown,
-        counted=Ratio(row["cblc_ratio"], row["cblc_ratio_lower"], row["cblc_ratio_upper"]),
+        counted=Ratio(row.cblc_ratio, row.cblc_ratio_lower, row.cblc_ratio_upper),
         remarks=tuple(remarks(row, words)),
         call=call_of(row),
         sign=CALL_SIGNS.get(call_of(row), "\N{EN DASH}"),
@@ -92,87 +91,87 @@ def verdict(row: Mapping[str, Any], words: Words) -> Verdict:
     )
 
 
-def threshold_band(row: Mapping[str, Any]) -> tuple[float, float] | None:
+def threshold_band(row: PatientRow) -> tuple[float, float] | None:
     """Give the interval of the study threshold (0-1); None for one that was given and not learned, and without one."""
-    low, high = row["threshold_lower"], row["threshold_upper"]
+    low, high = row.threshold_lower, row.threshold_upper
     return None if low is None or high is None or low == high else (low, high)
 
 
-def _threshold_note(row: Mapping[str, Any], shown: Ratio, words: Words) -> Markup | None:
+def _threshold_note(row: PatientRow, shown: Ratio, words: Words) -> Markup | None:
     """Say what is shaded on the ratio's scale, or why nothing is; None without a scale or without a threshold."""
-    if row["threshold"] is None or shown.share is None:
+    if row.threshold is None or shown.share is None:
         return None
     band = threshold_band(row)
     if band is not None:
         return words.text("scale.threshold_band", interval=words.interval(*band))
-    return words.text("scale.threshold_given") if row["threshold_lower"] is None else None
+    return words.text("scale.threshold_given") if row.threshold_lower is None else None
 
 
-def call_sentence(row: Mapping[str, Any], words: Words) -> Markup:
+def call_sentence(row: PatientRow, words: Words) -> Markup:
     """Give the call in its fixed wording."""
     call = call_of(row)
     if call == "no_call":
-        return words.text("call.no_call", n=integer(row["n_countable"]), k=row["n_fields_counted"] or 0)
+        return words.text("call.no_call", n=integer(row.n_countable), k=row.n_fields_counted or 0)
     if call == "withheld":
         return _lymphoid_words(row, words)
     if call == "none":
         return words.text("call.none")
-    return words.text(f"call.{call}", t=words.percent(row["threshold"]))
+    return words.text(f"call.{call}", t=words.percent(row.threshold))
 
 
-def lymphoid_sentence(row: Mapping[str, Any], words: Words) -> Markup | None:
+def lymphoid_sentence(row: PatientRow, words: Words) -> Markup | None:
     """Give what stands beside the call of a lymphoid marrow; None where the call is withheld and says it itself."""
-    is_lymphoid = row["lymphoid_share"] is not None and row["lymphoid_share"] > MAX_LYMPHOID
+    is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > _MAX_LYMPHOID
     return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in {"withheld", "none"} else None
 
 
-def _lymphoid_words(row: Mapping[str, Any], words: Words) -> Markup:
-    return words.text("call.withheld", x=words.percent(row["lymphoid_share"]))
+def _lymphoid_words(row: PatientRow, words: Words) -> Markup:
+    return words.text("call.withheld", x=words.percent(row.lymphoid_share))
 
 
-def _figure(row: Mapping[str, Any], shown: Ratio, words: Words) -> str:
+def _figure(row: PatientRow, shown: Ratio, words: Words) -> str:
     if shown.share is None:
         return words.strings("ratio.no_ratio")
     return words.percent(shown.share, 0 if _is_none_called(row) else 1)
 
 
-def _interval(row: Mapping[str, Any], shown: Ratio, words: Words) -> Markup | None:
+def _interval(row: PatientRow, shown: Ratio, words: Words) -> Markup | None:
     if shown.share is None or shown.lower is None:
         return None
     if _is_none_called(row):
-        return words.text("ratio.none_called", n=integer(row["n_countable"]), u=words.percent(shown.upper))
+        return words.text("ratio.none_called", n=integer(row.n_countable), u=words.percent(shown.upper))
     return words.text("ratio.interval", interval=words.interval(shown.lower, shown.upper))
 
 
-def _is_none_called(row: Mapping[str, Any]) -> bool:
+def _is_none_called(row: PatientRow) -> bool:
     """Say whether 0 of n is told with the upper limit alone: as noted, or without a correction as counted."""
-    return row["correction_note"] == "none_called" or (row["corrected_ratio"] is None and row["n_cblc"] == 0)
+    return row.correction_note == "none_called" or (row.corrected_ratio is None and row.n_cblc == 0)
 
 
-def remarks(row: Mapping[str, Any], words: Words) -> list[Markup]:
+def remarks(row: PatientRow, words: Words) -> list[Markup]:
     """Give sentences on how to read the figure: why there is none, why it is not corrected, what is odd about it."""
-    if row["cblc_ratio"] is None:
+    if row.cblc_ratio is None:
         return [words.text("ratio.no_ratio_why")]
-    note = row["correction_note"]
+    note = row.correction_note
     told = [words.text("ratio.within_false_positive_rate")] if note == "within_false_positive_rate" else []
-    if row["corrected_ratio"] is None:
-        reason = "rates_too_close" if "rates_too_close" in {note, row["call_reason"]} else "no_rates"
+    if row.corrected_ratio is None:
+        reason = "rates_too_close" if "rates_too_close" in {note, row.call_reason} else "no_rates"
         told.append(words.text(f"ratio.not_corrected.{reason}"))
     return told
 
 
-def _call_details(row: Mapping[str, Any], words: Words) -> list[Markup]:
+def _call_details(row: PatientRow, words: Words) -> list[Markup]:
     call = call_of(row)
     if call == "none":
         return [words.text("call.none_why")]
-    confidence = row["confidence_above"] if call != "no_call" else None
+    confidence = row.confidence_above if call != "no_call" else None
     said = None if confidence is None else words.text("call.confidence", p=_confidence(confidence))
     return call_reasons(row, words, confidence=said)
 
 
-def call_reasons(row: Mapping[str, Any], words: Words, *, confidence: Markup | None = None) -> list[Markup]:
+def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = None) -> list[Markup]:
     """Give what stands beside a call: lymphoid cells, its reason, ``confidence``, what it depends on."""
-    reason = f"call.reason.{row['call_reason']}"
+    reason = f"call.reason.{row.call_reason}"
     said = (
         lymphoid_sentence(row, words),
         words.text(reason) if words.has(reason) else None,
@@ -182,10 +181,10 @@ def call_reasons(row: Mapping[str, Any], words: Words, *, confidence: Markup | N
     return [sentence for sentence in said if sentence is not None]
 
 
-def _depends_sentence(row: Mapping[str, Any], words: Words) -> Markup | None:
+def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:
     """Say that the call changes within the threshold's interval; None where it does not, or there is no interval."""
     band = threshold_band(row)
-    if band is None or not row["call_depends_on_threshold"]:
+    if band is None or not row.call_depends_on_threshold:
         return None
     return words.text("call.depends", interval=words.interval(*band))
 

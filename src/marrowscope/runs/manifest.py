@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from marrowscope import __version__
-from marrowscope.config import StageConfig
+from marrowscope.config import FrozenModel
+from marrowscope.disk import write_text
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MANIFEST_NAME = "manifest.json"
 _VERSIONED_PACKAGES = ("numpy", "opencv-python-headless", "openvino", "onnxruntime", "polars", "shapely", "scipy")
 
 
-class RunCounts(StageConfig):
+class RunCounts(FrozenModel):
     """What went in and what came out; the validator proves that nothing was lost in silence."""
 
     patients: int
@@ -55,7 +56,47 @@ class RunCounts(StageConfig):
         return self
 
 
-class Manifest(StageConfig):
+class UsedVocabulary(FrozenModel):
+    """The vocabulary of a run's bundle."""
+
+    name: str = ""
+    version: str = ""
+    sha256: str | None = Field(default=None, description="None in a run that does not state it")
+
+
+class UsedBundle(FrozenModel):
+    """What a manifest says of the bundle: names, versions, hashes. What another version states beside it is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = ""
+    version: str = ""
+    purpose: str = ""
+    demonstration: bool = Field(default=False, description="shows that the chain works; not for any smear")
+    sha256: str = Field(default="", description="of bundle.toml")
+    vocabulary: UsedVocabulary | None = None
+    threshold: float | None = Field(default=None, ge=0, le=1, description="study threshold (0-1)")
+    files: dict[str, str] = Field(default={}, description="SHA-256 of each file")
+    error_rates: str | None = Field(default=None, description="where they were measured, in a sentence")
+
+    @property
+    def label(self) -> str:
+        """Name and version, as they are printed."""
+        return f"{self.name} {self.version}".strip()
+
+    def stated(self) -> dict[str, Any]:
+        """Give what is stated, as plain values; what is not is left out."""
+        return {key: value for key, value in self.model_dump().items() if value not in (None, "", {})}
+
+
+class Failure(FrozenModel):
+    """An image that could not be read."""
+
+    field_id: str
+    error: str
+
+
+class Manifest(FrozenModel):
     """Everything needed to say what made a run and to make it again."""
 
     schema_version: int = 1
@@ -63,7 +104,7 @@ class Manifest(StageConfig):
     marrowscope_version: str = __version__
     command: tuple[str, ...] = Field(description="the call as given, paths included; empty from Python")
     versions: dict[str, str]
-    bundle: dict[str, Any] = Field(description="name, version, sha256 of bundle.toml, vocabulary and file hashes")
+    bundle: UsedBundle
     backend: str
     device: str
     precision: str
@@ -72,7 +113,7 @@ class Manifest(StageConfig):
     input_sha256: str = Field(description="SHA-256 over the sorted (field_id, image hash) pairs")
     counts: RunCounts
     faults: tuple[str, ...] = Field(default=(), description="what is wrong with the input folders, a sentence each")
-    failures: tuple[dict[str, str], ...] = Field(default=(), description="field_id and error of each unreadable image")
+    failures: tuple[Failure, ...] = ()
     seconds: float | None = Field(default=None, description="of the wall, of this call alone where a run went on")
     images_resumed: int = Field(default=0, description="images that an earlier call, stopped before its end, predicted")
 
@@ -89,10 +130,8 @@ def installed_versions() -> dict[str, str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write manifest.json atomically."""
-    temporary = folder / (MANIFEST_NAME + ".part")
-    temporary.write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
-    temporary.replace(folder / MANIFEST_NAME)
+    """Write manifest.json, whole or not at all."""
+    write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2))
 
 
 def read_manifest(folder: Path) -> Manifest:

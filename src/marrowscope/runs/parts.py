@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from marrowscope.errors import RunError
-from marrowscope.runs.tables import CELLS, FIELDS, conform, is_whole, read_table, sink_table, write_table
+from marrowscope.runs.parquet import conform, is_whole, read_table, sink_table, write_table
+from marrowscope.runs.tables import CELLS, FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -1,277 +1,304 @@
-"""The tables, in one place: column names with units, types, schema version.
+"""The tables of a run, in one place: name, type, unit and meaning of every column.
 
 ``fields`` has a row per image or region of a slide (failed ones included), ``cells`` a row per predicted contour
 (rejected ones included, with the reason), ``patients`` a row per patient. A run with slides also has ``regions``, a row
-per region of their plans. Parquet; the schema version and the vocabulary stand in the file's metadata.
+per region of their plans. Each table is a record, a column an attribute of it; made from the records are the polars
+schemas here, the JSON Schema of run.json (report/run_json.py) and the columns in docs/tables.md. What may be missing is
+``None``. A column that is added later must allow it, since the tables of older runs do not have it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import polars as pl
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
-from marrowscope.cells.field_measures import FIELD_MEASURES
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.cells.quality import REJECT_REASONS
+from marrowscope.config import FrozenModel
 from marrowscope.errors import RunError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+SCHEMA_VERSION = 4
 
-SCHEMA_VERSION = 3
-FIELDS: dict[str, pl.DataType] = {
-    "field_id": pl.String(),
-    "patient_id": pl.String(),
-    "center": pl.String(),
-    "path": pl.String(),
-    "sha256": pl.String(),
-    "width_px": pl.Int64(),
-    "height_px": pl.Int64(),
-    "region_x_px": pl.Int64(),  # where the image lies in its slide, left and top; null for a photograph
-    "region_y_px": pl.Int64(),
-    "um_per_px": pl.Float64(),
-    "status": pl.String(),
-    "error": pl.String(),
-    "n_contours": pl.Int64(),
-    **{f"n_rejected_{reason}": pl.Int64() for reason in REJECT_REASONS},
-    "n_split": pl.Int64(),
-    "n_cells": pl.Int64(),
-    **{name: pl.Float64() for name in FIELD_MEASURES},
-    "flags": pl.List(pl.String()),  # names of the quality flags this field raised
-}
-CELLS: dict[str, pl.DataType] = {
-    "cell_id": pl.String(),
-    "field_id": pl.String(),
-    "patient_id": pl.String(),
-    "contour_xy": pl.List(pl.Float64()),
-    "score": pl.Float64(),
-    "area_um2": pl.Float64(),
-    "circularity": pl.Float64(),
-    "reject_reason": pl.String(),
-    "expert_code": pl.String(),
-    "match_iou": pl.Float64(),
-    "p_cblc": pl.Float64(),
-    "p_countable": pl.Float64(),
-    "p_category": pl.List(pl.Float64()),
-    "category": pl.String(),
-    "is_cblc": pl.Boolean(),
-    "is_countable": pl.Boolean(),
-    "contradiction": pl.Boolean(),
-    "member_spread": pl.Float64(),
-    **{name: pl.Float64() for name in MORPHOLOGY_COLUMNS},
-}
-_SHARE: dict[str, pl.DataType] = {
-    "n": pl.Int64(),
-    "share": pl.Float64(),
-    "lower": pl.Float64(),
-    "upper": pl.Float64(),
-    "reference_low": pl.Float64(),
-    "reference_high": pl.Float64(),
-    "reference_mark": pl.String(),
-}
-"""A share of the nucleated cells (0-1) with its interval and, for adult marrow, its reference range (0-1)."""
+Call = Literal["above", "below", "indeterminate", "no_call", "withheld"]
+CallReason = Literal["few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell"]
+CorrectionNote = Literal["none_called", "within_false_positive_rate", "rates_too_close"]
+Adequacy = Literal["under_300", "300_to_499", "500_or_more"]
+CALLS: tuple[str, ...] = get_args(Call)
+CALL_REASONS: tuple[str, ...] = get_args(CallReason)
+CORRECTION_NOTES: tuple[str, ...] = get_args(CorrectionNote)
 
-PATIENTS: dict[str, pl.DataType] = {
-    "patient_id": pl.String(),
-    "center": pl.String(),
-    "diagnosis": pl.String(),
-    "specimen": pl.String(),
-    "age_group": pl.String(),
-    # What was seen, and what of it counts.
-    "n_fields": pl.Int64(),
-    "n_fields_failed": pl.Int64(),
-    "n_fields_counted": pl.Int64(),  # fields with a countable cell: the K of the interval
-    "n_contours": pl.Int64(),
-    "n_rejected": pl.Int64(),
-    "rejected": pl.List(pl.Struct({"reason": pl.String(), "n": pl.Int64()})),
-    "n_cells": pl.Int64(),
-    "n_countable": pl.Int64(),
-    "n_not_countable": pl.Int64(),
-    "n_cblc": pl.Int64(),
-    "n_contradictions": pl.Int64(),
-    # The ratio as counted, with Wilson's interval; and with every cell that is not countable in the denominator.
-    "cblc_ratio": pl.Float64(),
-    "cblc_ratio_lower": pl.Float64(),
-    "cblc_ratio_upper": pl.Float64(),
-    "ratio_all_unclassified_not_cblc": pl.Float64(),
-    "ratio_all_unclassified_cblc": pl.Float64(),
-    # The ratio corrected for classifier and detection error; null where the bundle has no error rates.
-    "corrected_ratio": pl.Float64(),
-    "corrected_lower": pl.Float64(),
-    "corrected_upper": pl.Float64(),
-    "correction": pl.String(),  # name of the method
-    "correction_note": pl.String(),  # one of CORRECTION_NOTES, null where there is nothing to say
-    "design_effect": pl.Float64(),
-    # The study threshold and the call; null where the bundle has none.
-    "threshold": pl.Float64(),
-    "threshold_lower": pl.Float64(),
-    "threshold_upper": pl.Float64(),
-    "confidence_above": pl.Float64(),  # share of the drawn ratios above the threshold
-    "call": pl.String(),  # one of CALLS
-    "call_reason": pl.String(),  # one of CALL_REASONS, null for above and below
-    "call_depends_on_threshold": pl.Boolean(),  # the call changes within the threshold's interval
-    # The differential of nucleated cells.
-    "n_nucleated": pl.Int64(),
-    "adequacy": pl.String(),  # one of ADEQUACY; null unless adult marrow
-    # One row per category, Other last. n counts all its cells, n_countable those in the ratio's denominator, share
-    # is over those; n_nucleated and share_nucleated with the interval belong to the differential.
-    "differential": pl.List(
-        pl.Struct(
-            {
-                "category": pl.String(),
-                "lineage": pl.String(),
-                "n": pl.Int64(),
-                "n_countable": pl.Int64(),
-                "share": pl.Float64(),
-                "n_nucleated": pl.Int64(),
-                "share_nucleated": pl.Float64(),
-                "lower": pl.Float64(),
-                "upper": pl.Float64(),
-                "reference_low": pl.Float64(),
-                "reference_high": pl.Float64(),
-                "reference_mark": pl.String(),
-            }
-        )
-    ),
-    "lineages": pl.List(pl.Struct({"lineage": pl.String(), **_SHARE})),
-    "reference_source": pl.String(),  # null where no range is printed: not adult marrow
-    # M:E = (granulocytic + monocytic) / erythroid; null unless adult marrow, or without an erythroid cell.
-    "me_numerator": pl.Int64(),
-    "me_denominator": pl.Int64(),
-    "me_ratio": pl.Float64(),
-    "me_lower": pl.Float64(),
-    "me_upper": pl.Float64(),
-    "me_reference_low": pl.Float64(),
-    "me_reference_high": pl.Float64(),
-    # Myeloid blast estimate after the WHO's definition, a range: from cells called as its codes to those that may be
-    # of them. The limits are of the sampling alone.
-    "who_declared": pl.String(),  # apl, pure_erythroid_leukaemia, or null
-    "who_n_least": pl.Int64(),
-    "who_n_most": pl.Int64(),
-    "who_least": pl.Float64(),
-    "who_most": pl.Float64(),
-    "who_lower": pl.Float64(),
-    "who_upper": pl.Float64(),
-    "lymphoid_share": pl.Float64(),
-    # Quality flags: measured value, the limit it broke, and how many fields raised it (null for a patient's own flag).
-    "flags": pl.List(
-        pl.Struct({"flag": pl.String(), "value": pl.Float64(), "limit": pl.Float64(), "n_fields": pl.Int64()})
-    ),
-}
-REGIONS: dict[str, pl.DataType] = {
-    "field_id": pl.String(),
-    "patient_id": pl.String(),
-    "path": pl.String(),
-    "sha256": pl.String(),
-    "um_per_px": pl.Float64(),
-    # What is read of it, in pixels of the slide, and the core (half-open) whose cells it gives.
-    "region_x_px": pl.Int64(),
-    "region_y_px": pl.Int64(),
-    "width_px": pl.Int64(),
-    "height_px": pl.Int64(),
-    "core_x0_px": pl.Int64(),
-    "core_y0_px": pl.Int64(),
-    "core_x1_px": pl.Int64(),
-    "core_y1_px": pl.Int64(),
-    "place": pl.Int64(),  # in the order of reading, from 1; null where it is skipped
-    # Shares of the core's area (0-1) and what came of them; null where all regions are read and none is measured.
-    "score": pl.Float64(),
-    "clear_share": pl.Float64(),
-    "nuclei_share": pl.Float64(),
-    "solid_share": pl.Float64(),
-    "sharpness": pl.Float64(),  # 1/um; null where it was not looked at, or without edges
-    "reason_skipped": pl.String(),  # see SkipReason of slides/choose.py; or enough_cells; null where it was read
-}
-CALLS = ("above", "below", "indeterminate", "no_call", "withheld")
-CALL_REASONS = ("few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell")
-CORRECTION_NOTES = ("none_called", "within_false_positive_rate", "rates_too_close")
-ADEQUACY = ("under_300", "300_to_499", "500_or_more")
-_ROW_GROUP = 2048
-"""Rows read at once: small, so that one patient's cells are read without those of a thousand others."""
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1, json_schema_extra={"unit": "0-1"})]
+"""A ratio, 0-1, never percent."""
+
+
+class Row(FrozenModel):
+    """Base of the tables' records: frozen, a column without a definition refused, every key stands in a document."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+def column(about: str, unit: str | None = None) -> Any:  # noqa: ANN401 - what pydantic takes as a field's definition
+    """Describe one column: what it holds, and its unit where it has one."""
+    return Field(description=about, json_schema_extra=None if unit is None else {"unit": unit})
+
+
+class FieldRow(Row):
+    """One field of view: a row of fields.parquet."""
+
+    field_id: str = column("patient_id/name of the image, and the place of a region of a slide")
+    patient_id: str = column("the patient")
+    center: str = column("the center of the patient")
+    path: str = column("where the image was when it was predicted")
+    sha256: str | None = column("hash of the file named by path")
+    width_px: Count | None = column("size as predicted", "px")
+    height_px: Count | None = column("size as predicted", "px")
+    region_x_px: Count | None = column("left edge in its slide; null for a photograph", "px")
+    region_y_px: Count | None = column("top edge in its slide; null for a photograph", "px")
+    um_per_px: float | None = column("scale; null where none is known", "um/px")
+    status: str = column("ok or failed")
+    error: str | None = column("why the image could not be read")
+    n_contours: Count | None = column("contours found, refused ones too")
+    n_rejected_too_small: Count | None = column("contours refused: area too small")
+    n_rejected_too_large: Count | None = column("contours refused: area too large")
+    n_rejected_not_round: Count | None = column("contours refused: circularity too low")
+    n_rejected_edge: Count | None = column("contours refused: cut by the image's edge")
+    n_split: Count | None = column("masks of several parts, of which the largest was kept")
+    n_cells: Count | None = column("contours that were kept")
+    sharpness: float | None = column("steepness of the steepest edges", "1/um")
+    background: float | None = column("grey level of the empty slide", "0-1")
+    clipped: float | None = column("share of pixels at the end of the grey scale", "0-1")
+    od_red: float | None = column("mean optical density of the stained foreground, red")
+    od_green: float | None = column("mean optical density of the stained foreground, green")
+    od_blue: float | None = column("mean optical density of the stained foreground, blue")
+    stain_distance: float | None = column(
+        "Mahalanobis distance of the three densities from the training fields; null without a reference"
+    )
+    flags: tuple[str, ...] | None = column("quality flags that this field raised")
+
+
+class _CellRow(Row):
+    """One contour: a row of cells.parquet."""
+
+    cell_id: str = column("stable: the same image and contour give the same id")
+    field_id: str = column("the field it lies in")
+    patient_id: str = column("the patient")
+    contour_xy: tuple[float, ...] = column(
+        "x0, y0, x1, y1, ... of the contour; the first pixel's center is (0, 0)", "px"
+    )
+    score: float | None = column("the segmenter's confidence", "0-1")
+    area_um2: float | None = column("area; null without a scale", "um2")
+    circularity: float | None = column("4 pi area / perimeter squared", "0-1")
+    reject_reason: str | None = column("the quality rule that refused it; null for a cell that was kept")
+    p_cblc: Share | None = column("probability of a Composite Blast-like Cell")
+    p_countable: Share | None = column("probability of standing in the denominator of the CBLC ratio")
+    p_category: tuple[float, ...] | None = column("probability of each category, in the vocabulary's order", "0-1")
+    category: str | None = column("the category called")
+    is_cblc: bool | None = column("called CBLC")
+    is_countable: bool | None = column("called countable")
+    contradiction: bool | None = column("the heads contradict each other")
+    member_spread: float | None = column("standard deviation of p_cblc over the classifiers; null with a single one")
+
+
+_MORPHOLOGY: Any = {name: (float | None, column(about)) for name, about in MORPHOLOGY_COLUMNS.items()}
+CellRow = create_model("CellRow", __base__=_CellRow, __doc__=_CellRow.__doc__, **_MORPHOLOGY)
+
+
+class Rejected(Row):
+    """Contours that a quality rule refused."""
+
+    reason: str = column("the rule")
+    n: Count = column("how many")
+
+
+class CategoryShare(Row):
+    """One category of the differential."""
+
+    category: str = column("the category")
+    lineage: str = column("its lineage")
+    n: Count = column("cells of the category")
+    n_countable: Count = column("of them in the denominator of the CBLC ratio")
+    share: Share | None = column("n_countable over all countable cells")
+    n_nucleated: Count = column("of them in the nucleated differential")
+    share_nucleated: Share | None = column("n_nucleated over all nucleated cells")
+    lower: Share | None = column("lower 95% limit of share_nucleated")
+    upper: Share | None = column("upper 95% limit of share_nucleated")
+    reference_low: Share | None = column("lower end of the reference range; adult marrow only")
+    reference_high: Share | None = column("upper end of the reference range; adult marrow only")
+    reference_mark: str | None = column("S taken from a source, K general knowledge, I inference")
+
+
+class LineageShare(Row):
+    """One lineage of the differential."""
+
+    lineage: str = column("the lineage")
+    n: Count = column("its nucleated cells")
+    share: Share | None = column("n over all nucleated cells")
+    lower: Share | None = column("lower 95% limit of share")
+    upper: Share | None = column("upper 95% limit of share")
+    reference_low: Share | None = column("lower end of the reference range; adult marrow only")
+    reference_high: Share | None = column("upper end of the reference range; adult marrow only")
+    reference_mark: str | None = column("S taken from a source, K general knowledge, I inference")
+
+
+class RaisedFlag(Row):
+    """A quality flag that was raised."""
+
+    flag: str = column("the flag")
+    value: float | None = column("what was measured")
+    limit: float | None = column("the limit it broke")
+    n_fields: Count | None = column("fields that raised it; null for a flag of the patient's own")
+
+
+class PatientRow(Row):
+    """One patient: a row of patients.parquet."""
+
+    patient_id: str = column("as in patients.csv")
+    center: str = column("as in patients.csv")
+    diagnosis: str = column("as stated in patients.csv")
+    specimen: str = column("marrow or blood, as stated")
+    age_group: str | None = column("as stated")
+    n_fields: Count = column("images of the patient")
+    n_fields_failed: Count = column("of them not read")
+    n_fields_counted: Count | None = column("fields with a countable cell: the K of the interval")
+    n_contours: Count = column("contours found")
+    n_rejected: Count = column("of them refused by the quality rules")
+    rejected: tuple[Rejected, ...] = column("the same by rule")
+    n_cells: Count = column("contours that were kept")
+    n_countable: Count = column("denominator of the CBLC ratio")
+    n_not_countable: Count = column("kept cells that stand outside of it")
+    n_cblc: Count = column("numerator of the CBLC ratio")
+    n_contradictions: Count = column("cells whose heads contradict each other")
+    cblc_ratio: Share | None = column("n_cblc over n_countable")
+    cblc_ratio_lower: Share | None = column("Wilson's lower 95% limit, cells taken as independent")
+    cblc_ratio_upper: Share | None = column("Wilson's upper 95% limit, cells taken as independent")
+    ratio_all_unclassified_not_cblc: Share | None = column("cells that are not countable in the denominator")
+    ratio_all_unclassified_cblc: Share | None = column("cells that are not countable in both")
+    corrected_ratio: Share | None = column(
+        "corrected for classifier and detection error; null where the bundle has no error rates"
+    )
+    corrected_lower: Share | None = column("lower 95% limit of corrected_ratio")
+    corrected_upper: Share | None = column("upper 95% limit of corrected_ratio")
+    correction: str | None = column("name of the method")
+    correction_note: CorrectionNote | None = column(
+        "what is odd about the correction; null where there is nothing to say"
+    )
+    design_effect: float | None = column("variance of the counted share over that of independent cells")
+    threshold: Share | None = column("study threshold of the bundle")
+    threshold_lower: Share | None = column("lower limit of the threshold's interval")
+    threshold_upper: Share | None = column("upper limit of the threshold's interval")
+    confidence_above: Share | None = column("share of the drawn ratios above the threshold")
+    call: Call | None = column("null where the bundle has no threshold")
+    call_reason: CallReason | None = column("why there is no clear call; null for above and below")
+    call_depends_on_threshold: bool | None = column("the call changes within the threshold's interval")
+    n_nucleated: Count = column("denominator of the differential")
+    adequacy: Adequacy | None = column("cells of the differential against those asked for; adult marrow only")
+    differential: tuple[CategoryShare, ...] = column("a row per category, Other last")
+    lineages: tuple[LineageShare, ...] = column("a row per lineage")
+    reference_source: str | None = column("where the reference ranges are from; null where none is printed")
+    me_numerator: Count | None = column("granulocytic + monocytic cells; adult marrow only")
+    me_denominator: Count | None = column("erythroid cells")
+    me_ratio: float | None = column("M:E; null without an erythroid cell")
+    me_lower: float | None = column("lower 95% limit of me_ratio")
+    me_upper: float | None = column("upper 95% limit of me_ratio; null also where it is not bounded")
+    me_reference_low: float | None = column("lower end of the reference range")
+    me_reference_high: float | None = column("upper end of the reference range")
+    who_declared: str | None = column("apl, pure_erythroid_leukaemia, or null")
+    who_n_least: Count = column("cells called as codes that the WHO's definition counts as myeloid blasts")
+    who_n_most: Count = column("cells that may be")
+    who_least: Share | None = column("who_n_least over all nucleated cells")
+    who_most: Share | None = column("who_n_most over all nucleated cells")
+    who_lower: Share | None = column("lower 95% limit of who_least, of the sampling alone")
+    who_upper: Share | None = column("upper 95% limit of who_most, of the sampling alone")
+    lymphoid_share: Share | None = column("lymphoid over all nucleated cells")
+    flags: tuple[RaisedFlag, ...] = column("quality flags that were raised")
+
+
+class RegionRow(Row):
+    """One region of a slide's plan, read or not: a row of regions.parquet."""
+
+    field_id: str = column("the field that it is where it was read")
+    patient_id: str = column("the patient")
+    path: str = column("the slide")
+    sha256: str | None = column("hash of the file named by path")
+    um_per_px: float | None = column("scale of the level that is read", "um/px")
+    region_x_px: Count = column("left edge of what is read, in the slide", "px")
+    region_y_px: Count = column("top edge of what is read, in the slide", "px")
+    width_px: Count = column("width of what is read", "px")
+    height_px: Count = column("height of what is read", "px")
+    core_x0_px: Count = column("left edge of the core, whose cells it gives, in the slide", "px")
+    core_y0_px: Count = column("top edge of the core", "px")
+    core_x1_px: Count = column("right edge of the core, exclusive", "px")
+    core_y1_px: Count = column("bottom edge of the core, exclusive", "px")
+    place: Count | None = column("in the order of reading, from 1; null where it is skipped")
+    score: float | None = column("nuclei_share x clear_share; null where all regions are read and none is measured")
+    clear_share: Share | None = column("share of the core that is empty slide")
+    nuclei_share: Share | None = column("share of the core that is nuclei")
+    solid_share: Share | None = column("share of the core that is one piece of tissue")
+    sharpness: float | None = column("null where it was not looked at, or without edges", "1/um")
+    reason_skipped: str | None = column("why it was not read, or enough_cells; null where it was")
+
 
 TableKind = Literal["fields", "cells", "patients", "regions"]
+ROWS: dict[TableKind, type[Row]] = {
+    "fields": FieldRow,
+    "cells": CellRow,
+    "patients": PatientRow,
+    "regions": RegionRow,
+}
+
+
+def patient_row(values: dict[str, Any]) -> PatientRow:
+    """Read a row of the patients table as a record: the door by which patients enter pages, PDF and FHIR.
+
+    Raises RunError naming the patient and the column that does not fit.
+    """
+    try:
+        return PatientRow.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        message = (
+            f"patients table, patient {values.get('patient_id')!r}, {'.'.join(map(str, fault['loc']))}: found "
+            f"{fault['input']!r}, {fault['msg']}; run `marrowscope predict` again"
+        )
+        raise RunError(message) from error
+
+
+def polars_schema(row: type[Row]) -> dict[str, pl.DataType]:
+    """Give the polars types of a record's columns, in their order."""
+    return {name: _polars_type(field.annotation) for name, field in row.model_fields.items()}
+
+
+def required_columns(row: type[Row]) -> frozenset[str]:
+    """Give the columns that are never null."""
+    return frozenset(name for name, field in row.model_fields.items() if type(None) not in get_args(field.annotation))
+
+
+def _polars_type(annotation: Any) -> pl.DataType:  # noqa: ANN401 - any type hint
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _polars_type(arguments[0])
+    if origin in (Union, UnionType):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _polars_type(inner)
+    if origin is tuple:
+        return pl.List(_polars_type(arguments[0]))
+    if origin is Literal:
+        return pl.String()
+    if isinstance(annotation, type) and issubclass(annotation, Row):
+        return pl.Struct(polars_schema(annotation))
+    return {str: pl.String(), int: pl.Int64(), float: pl.Float64(), bool: pl.Boolean()}[annotation]
+
+
+FIELDS = polars_schema(FieldRow)
+CELLS = polars_schema(CellRow)
+PATIENTS = polars_schema(PatientRow)
+REGIONS = polars_schema(RegionRow)
 SCHEMAS: dict[TableKind, dict[str, pl.DataType]] = {
     "fields": FIELDS,
     "cells": CELLS,
     "patients": PATIENTS,
     "regions": REGIONS,
 }
-
-
-def empty_table(kind: TableKind) -> pl.DataFrame:
-    """Give a table of ``kind`` with no row and every column."""
-    return pl.DataFrame(schema=SCHEMAS[kind])
-
-
-def conform(frame: pl.DataFrame, kind: TableKind) -> pl.DataFrame:
-    """Order and cast the columns of ``frame`` to the schema of ``kind``; absent columns become null.
-
-    Extra columns are refused with RunError: a column without a definition is a mistake.
-    """
-    schema = SCHEMAS[kind]
-    unknown = [name for name in frame.columns if name not in schema]
-    if unknown:
-        message = (
-            f"table {kind}: found undefined columns {unknown}, expected only {list(schema)}; define them in tables.py"
-        )
-        raise RunError(message)
-    if not frame.columns:
-        return empty_table(kind)  # a select of literals alone would invent one row of nulls
-    columns = [
-        (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(dtype)
-        for name, dtype in schema.items()
-    ]
-    return frame.select(columns)
-
-
-def write_table(path: Path, frame: pl.DataFrame, kind: TableKind) -> None:
-    """Write ``frame`` as Parquet, atomically, with the schema version in the metadata."""
-    temporary = path.with_suffix(path.suffix + ".part")
-    conform(frame, kind).write_parquet(temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind))
-    temporary.replace(path)
-
-
-def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
-    """Write the tables ``parts`` of one kind, one after the other, as one table; they are never all in memory."""
-    if not parts:
-        write_table(path, empty_table(kind), kind)
-        return
-    temporary = path.with_suffix(path.suffix + ".part")
-    pl.scan_parquet(list(parts), glob=False).sink_parquet(
-        temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind)
-    )
-    temporary.replace(path)
-
-
-def is_whole(path: Path) -> bool:
-    """Say whether a table can be read, from its end, which is written last."""
-    try:
-        return path.is_file() and bool(pl.read_parquet_metadata(path))
-    except (pl.exceptions.PolarsError, OSError):
-        return False
-
-
-def _metadata(kind: TableKind) -> dict[str, str]:
-    return {"marrowscope.table": kind, "marrowscope.schema_version": str(SCHEMA_VERSION)}
-
-
-def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
-    """Read a table of ``kind``; RunError when the file is absent, of another kind or of another schema version."""
-    if not path.is_file():
-        message = f"{path}: not found, expected the table {kind} of a finished run; run `marrowscope predict` first"
-        raise RunError(message)
-    try:
-        metadata = pl.read_parquet_metadata(path)
-        frame = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        message = f"{path}: not a readable Parquet table ({error}); run `marrowscope predict` again"
-        raise RunError(message) from error
-    found = (metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version"))
-    if found != (kind, str(SCHEMA_VERSION)):
-        message = (
-            f"{path}: found table {found[0]} of schema version {found[1]}, expected {kind} of version {SCHEMA_VERSION}"
-        )
-        raise RunError(message)
-    return frame

@@ -24,7 +24,7 @@ from marrowscope.cohort.formats.shapes import AnnotatedImage
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.errors import InputError
 from marrowscope.records import UNKNOWN, Annotation
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

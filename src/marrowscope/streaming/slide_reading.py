@@ -22,7 +22,7 @@ from marrowscope.errors import DependencyError, ImageError, ScaleError
 from marrowscope.imaging import read_header, sha256_file
 from marrowscope.imaging.scale import choose_scale, metadata_scale
 from marrowscope.records import Region
-from marrowscope.runs.tables import conform
+from marrowscope.runs.parquet import conform
 from marrowscope.slides import LargeImage, SeamMemory, is_slide, open_slide, plan_regions, rank_regions, to_slide
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from marrowscope.imaging import write_image
 from marrowscope.patient.flags import (
     FIELD_FLAGS,
     PATIENT_FLAGS,
+    Flag,
     FlagRules,
     StainReference,
     field_flags,
@@ -26,10 +27,13 @@ from marrowscope.patient.flags import (
     stain_distance,
 )
 from marrowscope.predict import PredictConfig, predict
+from marrowscope.report.strings import LANGUAGES, load_strings
+from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.simulate import draw_center, draw_patient_style, load_parameters, render_field
 from tests.bundles import make_bundle, make_spec
+from tests.fake_runs import EMPTY_PATIENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,7 +243,7 @@ def flags_of_patient(
     raised: tuple[list[str] | None, ...] = (),
     spread: tuple[float | None, ...] = (0.02, 0.05),
 ) -> list[dict[str, Any]]:
-    fields = pl.DataFrame({"flags": [*raised, *([[]] * (10 - len(raised)))]}, schema={"flags": pl.List(pl.String())})
+    flags = pl.DataFrame({"flags": [*raised, *([[]] * (10 - len(raised)))]}, schema={"flags": pl.List(pl.String())})
     cells = pl.DataFrame(
         {
             "reject_reason": [*([None] * len(spread)), None, "edge"],
@@ -248,7 +252,8 @@ def flags_of_patient(
         },
         schema={"reject_reason": pl.String(), "is_countable": pl.Boolean(), "member_spread": pl.Float64()},
     )
-    return patient_flags(PATIENT | (patient or {}), fields, cells, RULES)
+    row = EMPTY_PATIENT | PATIENT | (patient or {})
+    return patient_flags(row, conform(flags, "fields"), conform(cells, "cells"), RULES)
 
 
 def test_a_patient_without_a_defect_raises_no_flag() -> None:
@@ -278,7 +283,7 @@ def test_a_defect_of_a_patient_raises_its_flag_with_value_and_limit(
     changes: dict[str, Any], expected: tuple[str, float, float, int | None]
 ) -> None:
     (flag,) = flags_of_patient(**changes)
-    assert flag["flag"] in PATIENT_FLAGS
+    assert flag["flag"] in {known.key for known in PATIENT_FLAGS}
     assert (flag["flag"], flag["limit"], flag["n_fields"]) == (expected[0], expected[2], expected[3])
     assert flag["value"] == pytest.approx(expected[1])
 
@@ -290,10 +295,8 @@ def test_flags_of_fields_are_shares_of_the_images_that_were_read() -> None:
 
 
 def test_a_patient_without_fields_or_cells_raises_few_cells_alone() -> None:
-    nothing: dict[str, Any] = dict.fromkeys(PATIENT, 0) | {"rejected": [], "cblc_ratio": None, "lymphoid_share": None}
-    fields = pl.DataFrame(schema={"flags": pl.List(pl.String())})
-    cells = pl.DataFrame(schema={"reject_reason": pl.String(), "is_countable": pl.Boolean(), "member_spread": pl.Null})
-    assert [flag["flag"] for flag in patient_flags(nothing, fields, cells, RULES)] == ["few_cells"]
+    found = patient_flags(EMPTY_PATIENT | {"n_fields_counted": 0}, empty_table("fields"), empty_table("cells"), RULES)
+    assert [flag["flag"] for flag in found] == ["few_cells"]
 
 
 @pytest.fixture
@@ -341,8 +344,20 @@ def test_rules_and_stain_are_read_back_from_the_bundle_as_they_were(tmp_path: Pa
     assert spec.stain_reference == stain
 
 
-def test_field_flags_come_first_among_those_of_a_patient() -> None:
-    assert PATIENT_FLAGS[: len(FIELD_FLAGS)] == tuple(f"{name}_fields" for name in FIELD_FLAGS)
+def test_each_flag_of_fields_has_one_of_patients_that_counts_it() -> None:
+    assert [flag.of_field for flag in PATIENT_FLAGS if flag.of_field] == [flag.key for flag in FIELD_FLAGS]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("flag", [*FIELD_FLAGS, *PATIENT_FLAGS], ids=lambda flag: flag.key)
+def test_every_flag_has_its_words(flag: Flag[Any], language: str) -> None:
+    key = f"flag.{flag.key}"
+    assert load_strings(language).texts.get(key), f'data/strings.toml: write ["{key}"] in every language'
+
+
+@pytest.mark.parametrize("flag", [*FIELD_FLAGS, *PATIENT_FLAGS], ids=lambda flag: flag.key)
+def test_every_limit_is_a_setting_of_the_rules(flag: Flag[Any]) -> None:
+    assert {rule.limit for rule in flag.rules} <= set(FlagRules.model_fields)
 
 
 @pytest.mark.parametrize("shape", [(90, 80), (9, 31)])

@@ -3,6 +3,7 @@
 from marrowscope.patient.flags.rules import (
     FIELD_FLAGS,
     PATIENT_FLAGS,
+    Flag,
     FlagRules,
     field_flags,
     judge_field,
@@ -14,6 +15,7 @@ __all__ = [
     "FIELD_FLAGS",
     "PATIENT_FLAGS",
     "TRAINING_FIELDS_NAME",
+    "Flag",
     "FlagRules",
     "StainReference",
     "field_flags",

@@ -1,13 +1,16 @@
-"""Which measures are worth a warning: the rules, each with its threshold, for a field and for a patient.
+"""Which measures are worth a warning: every quality flag of a field and of a patient, each with its rule and its limit.
 
-A flag never changes a figure: it says what a reader should look at before believing one. The thresholds stand in the
-bundle, so that a run's flags are those its bundle was made with. A measure that is missing raises nothing.
+A flag never changes a figure: it says what a reader should look at before believing one. The limits stand in the
+bundle, so that a run's flags are those its bundle was made with. A measure that is missing raises nothing. To add a
+flag, write its record here, its limit into ``FlagRules``, and its name into data/strings.toml (``flag.<key>``).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import polars as pl
 from pydantic import Field
@@ -16,22 +19,9 @@ from marrowscope.config import StageConfig
 from marrowscope.patient.flags.stain import stain_distance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from marrowscope.patient.flags.stain import StainReference
     from marrowscope.records import FoundField
 
-FIELD_FLAGS = ("blurred", "exposure", "stain_far")
-PATIENT_FLAGS = (
-    *(f"{name}_fields" for name in FIELD_FLAGS),
-    "failed_fields",
-    "few_cells",
-    "many_not_countable",
-    "many_rejected",
-    "members_disagree",
-    "correction_large",
-    "lymphoid_high",
-)
 _EDGE = "edge"
 
 
@@ -65,19 +55,158 @@ class FlagRules(StageConfig):
     max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="share of the nucleated cells")
 
 
-def field_flags(measures: Mapping[str, Any], rules: FlagRules) -> list[str]:
-    """Give the flags of one field from its row of the fields table, in the order of FIELD_FLAGS.
+Evidence = TypeVar("Evidence")
+FieldMeasures = Mapping[str, Any]
+"""A field's row of the fields table."""
 
-    A field without a kept cell has no stain of its own to judge: what is densest there may be erythrocytes.
+
+@dataclass(frozen=True, slots=True)
+class PatientEvidence:
+    """What a patient's flags rest on: the row made so far, and the run's fields and cells cut to the patient."""
+
+    row: Mapping[str, Any]
+    fields: pl.DataFrame
+    cells: pl.DataFrame
+
+    @property
+    def n_read(self) -> int:
+        """Images that were read."""
+        return int(self.row["n_fields"] - self.row["n_fields_failed"])
+
+    def n_raising(self, field_flag: str) -> int:
+        """Count the fields that raise a flag of their own."""
+        raised = self.fields["flags"].explode() if len(self.fields) else pl.Series([], dtype=pl.String())
+        return int((raised == field_flag).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[Evidence]):
+    """One measure against one limit, the name of a setting of ``FlagRules``; broken where the value is beyond it."""
+
+    measure: Callable[[Evidence], float | None]
+    limit: str
+    broken: Literal["above", "below"] = "above"
+    n_fields: Callable[[Evidence], int | None] = lambda _: None
+
+    def breaks(self, evidence: Evidence, rules: FlagRules) -> tuple[float, float] | None:
+        """Give the value and its limit where the rule is broken; None else, and without a value."""
+        value, limit = self.measure(evidence), float(getattr(rules, self.limit))
+        if value is None or not (value > limit if self.broken == "above" else value < limit):  # NaN is neither
+            return None
+        return float(value), limit
+
+
+@dataclass(frozen=True, slots=True)
+class Flag(Generic[Evidence]):
+    """A flag: raised by the first of its rules that is broken.
+
+    ``printed`` says how value and limit are printed. ``of_field`` is the flag of fields that one of a patient counts.
     """
-    has_cells = measures.get("n_cells") != 0
-    raised = {
-        "blurred": _below(measures.get("sharpness"), rules.min_sharpness),
-        "exposure": _below(measures.get("background"), rules.min_background)
-        or _above(measures.get("clipped"), rules.max_clipped),
-        "stain_far": has_cells and _above(measures.get("stain_distance"), rules.max_stain_distance),
-    }
-    return [name for name in FIELD_FLAGS if raised[name]]
+
+    key: str
+    rules: tuple[Rule[Evidence], ...]
+    printed: Literal["share", "count"] = "share"
+    of_field: str | None = None
+
+
+def _column(name: str) -> Callable[[FieldMeasures], float | None]:
+    return lambda field: field.get(name)
+
+
+def _stain_distance(field: FieldMeasures) -> float | None:
+    """Give the distance of a field with a kept cell; in one without, what is densest may be erythrocytes."""
+    return None if field.get("n_cells") == 0 else field.get("stain_distance")
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _share_of_fields(field_flag: str) -> Callable[[PatientEvidence], float | None]:
+    return lambda patient: _share(patient.n_raising(field_flag), patient.n_read)
+
+
+def _count_of_fields(field_flag: str) -> Callable[[PatientEvidence], int]:
+    return lambda patient: patient.n_raising(field_flag)
+
+
+def _rejected_share(patient: PatientEvidence) -> float | None:
+    """Share of the contours away from the edge that were refused: how many a field's edge cuts says nothing of it."""
+    n_edge = sum(item["n"] for item in patient.row["rejected"] or () if item["reason"] == _EDGE)
+    return _share(patient.row["n_rejected"] - n_edge, patient.row["n_contours"] - n_edge)
+
+
+def _member_spread(patient: PatientEvidence) -> float | None:
+    """Mean spread of the members over the countable cells; None with a single member."""
+    counted = patient.cells.filter(pl.col("reject_reason").is_null() & pl.col("is_countable"))
+    spread = counted["member_spread"].mean()
+    return spread if isinstance(spread, float) else None
+
+
+def _correction(patient: PatientEvidence) -> float | None:
+    counted, corrected = patient.row.get("cblc_ratio"), patient.row.get("corrected_ratio")
+    return None if counted is None or corrected is None else abs(counted - corrected)
+
+
+FIELD_FLAGS: tuple[Flag[FieldMeasures], ...] = (
+    Flag("blurred", (Rule(_column("sharpness"), "min_sharpness", "below"),)),
+    Flag(
+        "exposure",
+        (Rule(_column("background"), "min_background", "below"), Rule(_column("clipped"), "max_clipped")),
+    ),
+    Flag("stain_far", (Rule(_stain_distance, "max_stain_distance"),)),
+)
+PATIENT_FLAGS: tuple[Flag[PatientEvidence], ...] = (
+    *(
+        Flag(
+            f"{flag.key}_fields",
+            (Rule(_share_of_fields(flag.key), "max_flagged_fields", n_fields=_count_of_fields(flag.key)),),
+            of_field=flag.key,
+        )
+        for flag in FIELD_FLAGS
+    ),
+    Flag(
+        "failed_fields",
+        (
+            Rule(
+                lambda patient: _share(patient.row["n_fields_failed"], patient.row["n_fields"]),
+                "max_failed_fields",
+                n_fields=lambda patient: patient.row["n_fields_failed"],
+            ),
+        ),
+    ),
+    Flag(
+        "few_cells",
+        (
+            Rule(lambda patient: patient.row["n_countable"], "min_cells", "below"),
+            Rule(
+                lambda patient: patient.row["n_fields_counted"],
+                "min_fields",
+                "below",
+                n_fields=lambda patient: patient.row["n_fields_counted"],
+            ),
+        ),
+        printed="count",
+    ),
+    Flag(
+        "many_not_countable",
+        (
+            Rule(
+                lambda patient: _share(patient.row["n_not_countable"], patient.row["n_cells"]),
+                "max_not_countable",
+            ),
+        ),
+    ),
+    Flag("many_rejected", (Rule(_rejected_share, "max_rejected"),)),
+    Flag("members_disagree", (Rule(_member_spread, "max_member_spread"),)),
+    Flag("correction_large", (Rule(_correction, "max_correction"),)),
+    Flag("lymphoid_high", (Rule(lambda patient: patient.row.get("lymphoid_share"), "max_lymphoid"),)),
+)
+
+
+def field_flags(measures: FieldMeasures, rules: FlagRules) -> list[str]:
+    """Give the flags of one field from its row of the fields table, in the order of FIELD_FLAGS."""
+    return [flag.key for flag in FIELD_FLAGS if any(rule.breaks(measures, rules) for rule in flag.rules)]
 
 
 def judge_field(found: FoundField, stain: StainReference | None, rules: FlagRules) -> tuple[float, list[str]]:
@@ -96,74 +225,12 @@ def patient_flags(
     ``patient`` is the row of the patients table made so far; ``fields`` and ``cells`` are the run's tables cut to the
     patient, rejected contours included. ``n_fields`` is null where a flag is not about fields.
     """
-    found = [
-        *_flags_of_fields(patient, fields, rules),
-        _few_cells(patient, rules),
-        _flag("many_not_countable", _share(patient["n_not_countable"], patient["n_cells"]), rules.max_not_countable),
-        _flag("many_rejected", _rejected_share(patient), rules.max_rejected),
-        _flag("members_disagree", _member_spread(cells), rules.max_member_spread),
-        _flag("correction_large", _correction(patient), rules.max_correction),
-        _flag("lymphoid_high", patient.get("lymphoid_share"), rules.max_lymphoid),
-    ]
-    return [flag for flag in found if flag is not None]
-
-
-def _flags_of_fields(patient: Mapping[str, Any], fields: pl.DataFrame, rules: FlagRules) -> list[dict[str, Any] | None]:
-    """Give the flags that enough of the patient's fields raise; an image that was not read raises its own alone."""
-    n_read = patient["n_fields"] - patient["n_fields_failed"]
-    raised = fields["flags"].explode().value_counts() if len(fields) else pl.DataFrame()
-    counts = dict(raised.iter_rows())
-    n_failed = patient["n_fields_failed"]
-    return [
-        *(
-            _flag(f"{name}_fields", _share(counts.get(name, 0), n_read), rules.max_flagged_fields, counts.get(name, 0))
-            for name in FIELD_FLAGS
-        ),
-        _flag("failed_fields", _share(n_failed, patient["n_fields"]), rules.max_failed_fields, n_failed),
-    ]
-
-
-def _few_cells(patient: Mapping[str, Any], rules: FlagRules) -> dict[str, Any] | None:
-    """Too few countable cells, or else too few fields: the latter has ``n_fields``, equal to its value."""
-    n_cells, n_fields = patient["n_countable"], patient["n_fields_counted"]
-    if n_cells < rules.min_cells:
-        return {"flag": "few_cells", "value": float(n_cells), "limit": float(rules.min_cells), "n_fields": None}
-    if n_fields < rules.min_fields:
-        return {"flag": "few_cells", "value": float(n_fields), "limit": float(rules.min_fields), "n_fields": n_fields}
-    return None
-
-
-def _rejected_share(patient: Mapping[str, Any]) -> float | None:
-    """Share of the contours away from the edge that were refused: how many a field's edge cuts says nothing of it."""
-    n_edge = sum(item["n"] for item in patient["rejected"] or () if item["reason"] == _EDGE)
-    return _share(patient["n_rejected"] - n_edge, patient["n_contours"] - n_edge)
-
-
-def _member_spread(cells: pl.DataFrame) -> float | None:
-    """Mean spread of the members over the countable cells; None with a single member."""
-    spread = cells.filter(pl.col("reject_reason").is_null() & pl.col("is_countable"))["member_spread"].mean()
-    return spread if isinstance(spread, float) else None
-
-
-def _correction(patient: Mapping[str, Any]) -> float | None:
-    counted, corrected = patient.get("cblc_ratio"), patient.get("corrected_ratio")
-    return None if counted is None or corrected is None else abs(counted - corrected)
-
-
-def _flag(name: str, value: float | None, limit: float, n_fields: int | None = None) -> dict[str, Any] | None:
-    """Give the flag where ``value`` is above its limit."""
-    if not _above(value, limit):
-        return None
-    return {"flag": name, "value": value, "limit": limit, "n_fields": n_fields}
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _above(value: float | None, limit: float) -> bool:
-    return value is not None and value > limit
-
-
-def _below(value: float | None, limit: float) -> bool:
-    return value is not None and value < limit
+    evidence = PatientEvidence(patient, fields, cells)
+    raised: list[dict[str, Any]] = []
+    for flag in PATIENT_FLAGS:
+        for rule in flag.rules:
+            if broken := rule.breaks(evidence, rules):
+                value, limit = broken
+                raised.append({"flag": flag.key, "value": value, "limit": limit, "n_fields": rule.n_fields(evidence)})
+                break
+    return raised

@@ -15,7 +15,7 @@ import polars as pl
 from marrowscope.config import StageConfig
 from marrowscope.evaluate import ALL_CENTERS, link_cells
 from marrowscope.evaluate.scorer import Scorer
-from marrowscope.runs.tables import read_table
+from marrowscope.runs.parquet import read_table
 from marrowscope.statistics.metrics import IntArray, confusion_matrix, weighted_f1
 from marrowscope.studies.reproduce.presets import PUBLISHED_WEIGHTED_F1
 from marrowscope.studies.reproduce.probe import fit_probe, load_features

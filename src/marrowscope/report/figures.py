@@ -1,0 +1,251 @@
+"""A patient's figures, each described once: the page and the PDF draw the same record.
+
+A figure is a title, a value, what lies on its scale, and sentences. How it is drawn stands in templates/macros.html.j2
+and templates/patient.typ; they know the kinds of figures, not the figures. To add one, write its description here, put
+it into FIGURES, and give it its words in data/strings.toml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of
+from marrowscope.report.words import integer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from markupsafe import Markup
+
+    from marrowscope.report.verdict import Ratio, Verdict
+    from marrowscope.report.words import Words
+    from marrowscope.runs.tables import PatientRow
+
+_ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+_WHO_MARKS = (0.1, 0.2)
+"""Blast thresholds of WHO 2022 and ICC 2022; they belong to the blast estimate alone."""
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A line across a scale and its label; a ``dashed`` one has its label in the middle."""
+
+    at: float
+    label: str
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What lies on one scale of shares (0-1) from 0; ``described`` is what a screen reader is told of it.
+
+    Either ``estimate`` is a point, or ``span`` a range that stands for one. ``beside`` is a second ratio, named
+    ``beside_name``, ``band`` the interval of a mark, and ``note`` says what is shaded.
+    """
+
+    described: str
+    interval: Pair | None
+    estimate: float | None = None
+    span: Pair | None = None
+    marks: tuple[Mark, ...] = ()
+    band: Pair | None = None
+    note: Markup | None = None
+    beside: Ratio | None = None
+    beside_name: str = ""
+    least_end: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """Where a scale may end that need not reach 1: the next round share that holds everything on it."""
+        pairs = (self.interval, self.span, self.band)
+        values = [pair[1] for pair in pairs if pair is not None] + [mark.at for mark in self.marks]
+        points = (self.estimate, self.beside.share if self.beside else None)
+        return max(self.least_end, round_up(max([*values, *(value for value in points if value is not None)])))
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure in a section of its own; ``key`` is its anchor. Without a value there are ``lines`` alone."""
+
+    key: str
+    title: str
+    value: Markup | None
+    scale: Scale | None
+    lines: tuple[Markup, ...]
+    note: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence, and the source it names, which is in English."""
+
+    text: Markup
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareTable:
+    """Shares of the nucleated cells, a line each, with intervals and, where ``has_reference``, reference ranges."""
+
+    title: str
+    first_head: str
+    lines: tuple[Line, ...]
+    has_reference: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quotient:
+    """M:E: a plain number with its limits (the upper may be open) and its reference range; None where undefined."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+    reference: Pair | None
+    outside: str | None
+    formula: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class PatientFigures:
+    """Every figure of one patient; ``further`` are those with a section of their own, in this order."""
+
+    ratio: Scale | None
+    categories: ShareTable
+    lineages: ShareTable
+    reference_notes: tuple[Note, ...]
+    me: Quotient | None
+    adequacy: Markup | None
+    further: tuple[Figure, ...]
+
+
+def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mapping[str, int]) -> PatientFigures:
+    """Describe the figures of a patient; ``n_cblc`` counts the cells called CBLC of each category."""
+    has_reference = row.reference_source is not None
+    return PatientFigures(
+        ratio=_ratio_scale(row, said, words),
+        categories=ShareTable(
+            title=words.strings("differential.heading"),
+            first_head=words.strings("differential.code"),
+            lines=category_lines(row.differential, n_cblc, words),
+            has_reference=has_reference,
+        ),
+        lineages=ShareTable(
+            title=words.strings("differential.heading"),
+            first_head=words.strings("differential.lineage"),
+            lines=lineage_lines(row.lineages, words),
+            has_reference=has_reference,
+        ),
+        reference_notes=_reference_notes(row, words),
+        me=_myeloid_to_erythroid(row, words),
+        adequacy=(
+            None
+            if row.adequacy is None
+            else words.text(f"differential.adequacy.{row.adequacy}", n=integer(row.n_nucleated))
+        ),
+        further=tuple(describe(row, words) for describe in FIGURES),
+    )
+
+
+def _ratio_scale(row: PatientRow, said: Verdict, words: Words) -> Scale | None:
+    """Describe the ratio with its interval, the share as counted, and the study threshold; None without a ratio."""
+    shown, threshold, band = said.shown, row.threshold, said.threshold_band
+    if shown.share is None or shown.lower is None or shown.upper is None:
+        return None
+    told = [_told(said.title, said.figure, shown, words)]
+    if said.is_corrected:
+        counted = words.percent(said.counted.share)
+        told.append(_told(words.strings("scale.raw"), counted, said.counted, words))
+    if threshold is not None:
+        t = words.percent(threshold)
+        told.append(
+            words.strings("scale.describe_threshold", t=t, interval=words.interval(*band))
+            if band
+            else words.strings("scale.describe_threshold_alone", t=t)
+        )
+    return Scale(
+        described="; ".join(told),
+        interval=(shown.lower, shown.upper),
+        estimate=shown.share,
+        marks=(
+            ()
+            if threshold is None
+            else (Mark(threshold, words.strings("scale.threshold", t=words.percent(threshold))),)
+        ),
+        band=band,
+        note=said.threshold_note,
+        beside=said.counted if said.is_corrected else None,
+        beside_name=words.strings("scale.raw"),
+    )
+
+
+def blast_estimate(row: PatientRow, words: Words) -> Figure:
+    """Describe the myeloid blast estimate: a range, the sampling's limits, and the marks at 10% and 20%."""
+    key, title, note = "blasts", words.strings("blasts.heading"), words.text("blasts.marks")
+    least, most, lower, upper = row.who_least, row.who_most, row.who_lower, row.who_upper
+    if least is None or most is None or lower is None or upper is None:
+        return Figure(key, title, value=None, scale=None, lines=(words.text("blasts.none"),), note=note)
+    ends = {"least": words.percent(least), "most": words.percent(most)}
+    interval = words.interval(lower, upper)
+    lines = [
+        words.text(
+            "blasts.lead",
+            least=words.count("called", row.who_n_least),
+            n_most=integer(row.who_n_most),
+            interval=interval,
+        ),
+        words.text("blasts.codes"),
+    ]
+    if row.who_declared and words.has(f"blasts.declared.{row.who_declared}"):
+        lines.append(words.text(f"blasts.declared.{row.who_declared}"))
+    is_single = row.who_n_least == row.who_n_most
+    return Figure(
+        key=key,
+        title=title,
+        value=words.text("blasts.single" if is_single else "blasts.range", **ends),
+        scale=Scale(
+            described=words.strings("blasts.describe", **ends, interval=interval),
+            interval=(lower, upper),
+            span=(least, most),
+            marks=tuple(Mark(at, f"{100 * at:.0f}%", dashed=True) for at in _WHO_MARKS),
+            least_end=0.3,
+        ),
+        lines=tuple(lines),
+        note=note,
+    )
+
+
+FIGURES: tuple[Callable[[PatientRow, Words], Figure], ...] = (blast_estimate,)
+"""The figures with a section of their own, in the order in which both surfaces print them."""
+
+
+def round_up(value: float) -> float:
+    """Give the end of a scale (a share, 0-1) that holds ``value``."""
+    return next((end for end in _ENDS if value <= end), 1.0)
+
+
+def _told(name: str, value: str, ratio: Ratio, words: Words) -> str:
+    return words.strings("scale.describe", name=name, value=value, interval=words.interval(ratio.lower, ratio.upper))
+
+
+def _reference_notes(row: PatientRow, words: Words) -> tuple[Note, ...]:
+    if row.reference_source is None:
+        return (Note(words.text("differential.no_reference")),)
+    return Note(words.text("differential.marks")), Note(words.text("differential.source"), row.reference_source)
+
+
+def _myeloid_to_erythroid(row: PatientRow, words: Words) -> Quotient | None:
+    if row.me_numerator is None:
+        return None
+    low, high = row.me_reference_low, row.me_reference_high
+    counts = {"m": integer(row.me_numerator), "e": integer(row.me_denominator or 0)}
+    return Quotient(
+        value=row.me_ratio,
+        lower=row.me_lower,
+        upper=row.me_upper,
+        reference=None if low is None or high is None else (low, high),
+        outside=outside_of(row.me_ratio, row.me_lower, row.me_upper, low, high),
+        formula=words.text("differential.me_formula", **counts),
+    )

@@ -1,0 +1,107 @@
+"""Fields and cells as the reports show them: records made here, at the door, from rows of a run's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marrowscope.records import Region
+from marrowscope.slides import window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from marrowscope.records import ContourArray
+
+CELL_COLUMNS = (
+    "cell_id", "field_id", "contour_xy", "reject_reason", "p_cblc", "p_category", "category", "is_cblc",
+    "is_countable", "contradiction",
+)  # fmt: skip
+"""Columns of the table of cells that ``shown_cell`` needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCell:
+    """One contour; a refused one has no category and no probabilities. ``contour_xy`` is (n, 2), in pixels."""
+
+    cell_id: str
+    field_id: str
+    contour_xy: ContourArray
+    reject_reason: str | None
+    category: str | None
+    p_category: tuple[float, ...]
+    p_cblc: float
+    is_cblc: bool
+    is_countable: bool
+    contradiction: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownField:
+    """One field at ``path`` as written then; ``failed`` says why it could not be read, None where it was.
+
+    ``region`` is what of a slide it is, None for a photograph.
+    """
+
+    field_id: str
+    patient_id: str
+    path: str
+    sha256: str | None
+    um_per_px: float | None
+    width_px: int
+    height_px: int
+    failed: str | None
+    flags: tuple[str, ...]
+    region: Region | None
+
+    @property
+    def name(self) -> str:
+        """The field's name within its patient."""
+        return self.field_id.removeprefix(f"{self.patient_id}/")
+
+
+def shown_cell(row: Mapping[str, Any]) -> ShownCell:
+    """Make a row of the table of cells a record."""
+    return ShownCell(
+        cell_id=row["cell_id"],
+        field_id=row["field_id"],
+        contour_xy=np.asarray(row["contour_xy"], dtype=np.float64).reshape(-1, 2),
+        reject_reason=row["reject_reason"],
+        category=row["category"],
+        p_category=tuple(row["p_category"] or ()),
+        p_cblc=row["p_cblc"] or 0.0,
+        is_cblc=bool(row["is_cblc"]),
+        is_countable=bool(row["is_countable"]),
+        contradiction=bool(row["contradiction"]),
+    )
+
+
+def shown_field(row: Mapping[str, Any]) -> ShownField:
+    """Make a row of the table of fields a record; of a slide's region the row may have the core's columns too."""
+    return ShownField(
+        field_id=row["field_id"],
+        patient_id=row["patient_id"],
+        path=row["path"],
+        sha256=row["sha256"],
+        um_per_px=row["um_per_px"],
+        width_px=row["width_px"] or 0,
+        height_px=row["height_px"] or 0,
+        failed=None if row["status"] == "ok" else row["error"] or "could not be read",
+        flags=tuple(row["flags"] or ()),
+        region=_region_of(row),
+    )
+
+
+def _region_of(row: Mapping[str, Any]) -> Region | None:
+    """Give what of a slide a field is; None for a photograph, and where nothing was read.
+
+    Where the row says nothing of its core, the region gives the cells of all that it reads.
+    """
+    x, y, width, height = (row[name] for name in ("region_x_px", "region_y_px", "width_px", "height_px"))
+    if x is None or width is None:
+        return None
+    if row.get("core_x0_px") is None:
+        return window(x, y, x + width, y + height)
+    return Region(x, y, width, height, row["core_x0_px"], row["core_y0_px"], row["core_x1_px"], row["core_y1_px"])

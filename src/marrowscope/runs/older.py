@@ -1,0 +1,31 @@
+"""What an older run does not have, in sentences: it is reported all the same, and a reader is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from marrowscope.runs.manifest import MANIFEST_NAME, read_manifest
+from marrowscope.runs.parquet import absent_columns
+from marrowscope.runs.tables import TableKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def older_run_remarks(run_dir: Path) -> tuple[str, ...]:
+    """Say what a run lacks that one of today has, a sentence a file; empty where nothing is missing.
+
+    Raises RunError where ``run_dir`` is no finished run.
+    """
+    bundle = read_manifest(run_dir).bundle
+    hashes = {"the bundle": bundle.sha256, "its vocabulary": bundle.vocabulary.sha256 if bundle.vocabulary else None}
+    unstated = [name for name, sha256 in hashes.items() if not sha256]
+    absent = {MANIFEST_NAME: f"SHA-256 of {' and '.join(unstated)}" if unstated else ""}
+    for kind in get_args(TableKind):
+        path = run_dir / f"{kind}.parquet"
+        absent[path.name] = ", ".join(absent_columns(path, kind)) if path.is_file() else ""
+    return tuple(
+        f"{name}: found no {what}, which older runs do not have; it is taken as not known"
+        for name, what in absent.items()
+        if what
+    )

@@ -1,0 +1,166 @@
+"""Tables on disk: written whole as Parquet, read at one door that takes those of older runs.
+
+The version of the tables and their kind stand in the file's metadata. What a version up to the present one wrote is
+read as the present schema: columns that went are left out, columns that came are null, and ``absent_columns`` names
+them. A table of a newer version, and one of before version 3, is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from marrowscope.disk import written_whole
+from marrowscope.errors import RunError
+from marrowscope.runs.tables import ROWS, SCHEMA_VERSION, SCHEMAS, required_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from marrowscope.runs.tables import TableKind
+
+OLDEST_VERSION = 3
+"""The first version whose tables are read; what changed since then is null or left out."""
+
+_ROW_GROUP = 2048
+"""Rows read at once: small, so that one patient's cells are read without those of a thousand others."""
+
+
+def empty_table(kind: TableKind) -> pl.DataFrame:
+    """Give a table of ``kind`` with no row and every column."""
+    return pl.DataFrame(schema=SCHEMAS[kind])
+
+
+def conform(frame: pl.DataFrame, kind: TableKind) -> pl.DataFrame:
+    """Order and cast the columns of ``frame`` to the schema of ``kind``; absent columns become null.
+
+    Extra columns are refused with RunError: a column without a definition is a mistake.
+    """
+    schema = SCHEMAS[kind]
+    unknown = [name for name in frame.columns if name not in schema]
+    if unknown:
+        message = (
+            f"table {kind}: found undefined columns {unknown}, expected only {list(schema)}; define them in tables.py"
+        )
+        raise RunError(message)
+    if not frame.columns:
+        return empty_table(kind)  # a select of literals alone would invent one row of nulls
+    columns = [
+        (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(dtype)
+        for name, dtype in schema.items()
+    ]
+    return frame.select(columns)
+
+
+def write_table(path: Path, frame: pl.DataFrame, kind: TableKind) -> None:
+    """Write ``frame`` as Parquet, whole or not at all, with the schema version in the metadata."""
+    with written_whole(path) as temporary:
+        conform(frame, kind).write_parquet(temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind))
+
+
+def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
+    """Write the tables ``parts`` of one kind, one after the other, as one table; they are never all in memory."""
+    if not parts:
+        write_table(path, empty_table(kind), kind)
+        return
+    with written_whole(path) as temporary:
+        pl.scan_parquet(list(parts), glob=False).sink_parquet(
+            temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind)
+        )
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a table of the present version can be read, from its end, which is written last."""
+    try:
+        metadata = pl.read_parquet_metadata(path) if path.is_file() else {}
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+    return metadata.get("marrowscope.schema_version") == str(SCHEMA_VERSION)
+
+
+def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
+    """Read a table of ``kind`` as the present schema has it.
+
+    Raises RunError when the file is absent, of another kind, of a version that is not read, or without a column that
+    every version has.
+    """
+    try:
+        return scan_table(path, kind).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def scan_table(path: Path, kind: TableKind) -> pl.LazyFrame:
+    """Open a table as ``read_table`` reads it, without reading its rows; the same is refused."""
+    found = _columns(path, kind)
+    table = pl.scan_parquet(path, glob=False)
+    columns = [_fitted(name, dtype, found.get(name)) for name, dtype in SCHEMAS[kind].items()]
+    return table if dict(found) == SCHEMAS[kind] else table.select(columns)
+
+
+def absent_columns(path: Path, kind: TableKind) -> tuple[str, ...]:
+    """Name the columns that came after a table was written and are read as null; raises as ``read_table`` does."""
+    found = _columns(path, kind)
+    return tuple(
+        missing
+        for name, dtype in SCHEMAS[kind].items()
+        for missing in ([name] if name not in found else [f"{name}.{part}" for part in _new_parts(dtype, found[name])])
+    )
+
+
+def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
+    """Give the columns of the file at ``path`` with their types, after checking what it is."""
+    if not path.is_file():
+        message = f"{path}: not found, expected the table {kind} of a finished run; run `marrowscope predict` first"
+        raise RunError(message)
+    try:
+        metadata = pl.read_parquet_metadata(path)
+        found = dict(pl.scan_parquet(path, glob=False).collect_schema())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+    table, version = metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version", "")
+    if table != kind or not version.isdecimal() or not OLDEST_VERSION <= int(version) <= SCHEMA_VERSION:
+        message = (
+            f"{path}: found table {table} of schema version {version or None}, expected {kind} of version "
+            f"{OLDEST_VERSION} to {SCHEMA_VERSION}; run `marrowscope predict` again, or read it with the version of "
+            "marrowscope that wrote it"
+        )
+        raise RunError(message)
+    if lacking := sorted(required_columns(ROWS[kind]) - set(found)):
+        message = f"{path}: found no {', '.join(lacking)}, expected them in every run; run `marrowscope predict` again"
+        raise RunError(message)
+    return found
+
+
+def _fitted(name: str, dtype: pl.DataType, found: pl.DataType | None) -> pl.Expr:
+    """Give the column as the schema has it; null where the file does not have it, or not the part of its rows."""
+    if found is None:
+        return pl.lit(None, dtype=dtype).alias(name)
+    if not _new_parts(dtype, found) or not isinstance(dtype, pl.List):
+        return pl.col(name).cast(dtype)
+    old, new = _parts(found), _parts(dtype)
+    parts = [
+        pl.element().struct.field(part).cast(kind) if part in old else pl.lit(None, dtype=kind).alias(part)
+        for part, kind in new.items()
+    ]
+    return pl.col(name).list.eval(pl.struct(parts)).cast(dtype)
+
+
+def _new_parts(dtype: pl.DataType, found: pl.DataType) -> list[str]:
+    """Give the parts of a nested column that the file's does not have."""
+    return [part for part in _parts(dtype) if part not in _parts(found)]
+
+
+def _parts(dtype: pl.DataType) -> dict[str, pl.DataType]:
+    inner = dtype.inner if isinstance(dtype, pl.List) else None
+    return {field.name: field.dtype for field in inner.fields} if isinstance(inner, pl.Struct) else {}  # type: ignore[misc]
+
+
+def _metadata(kind: TableKind) -> dict[str, str]:
+    return {"marrowscope.table": kind, "marrowscope.schema_version": str(SCHEMA_VERSION)}
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path}: not a readable Parquet table ({error}); run `marrowscope predict` again")

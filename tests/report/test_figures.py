@@ -1,0 +1,90 @@
+"""A figure is described once, and stands on the page and in the PDF without any other change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope.report import figures
+from marrowscope.report.figures import Figure, Mark, Scale, blast_estimate, patient_figures, round_up
+from marrowscope.report.html import write_report
+from marrowscope.report.pdf_document import patient_document
+from marrowscope.report.pdf_figures import figure_part, scale_part
+from marrowscope.report.pdf_gallery import Chosen
+from marrowscope.report.verdict import verdict
+from marrowscope.report.words import Words, load_words
+from marrowscope.runs.manifest import read_manifest
+from marrowscope.runs.parquet import read_table
+from marrowscope.runs.tables import PatientRow, patient_row
+from tests.fake_runs import ASSESSED, EMPTY_PATIENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fake_runs import FakeRun
+
+WORDS = load_words()
+COUNTED = EMPTY_PATIENT | {"cblc_ratio": 0.25, "cblc_ratio_lower": 0.22, "cblc_ratio_upper": 0.28}
+BLASTS = {"who_n_least": 30, "who_n_most": 50, "who_least": 0.1, "who_most": 0.15, "who_lower": 0.08, "who_upper": 0.19}
+
+
+def lymphoid(row: PatientRow, words: Words) -> Figure:
+    """Describe a figure that the reports do not have yet."""
+    share = row.lymphoid_share or 0.0
+    scale = Scale("lymphoid cells", (share, share), estimate=share)
+    return Figure("lymphoid", "Lymphoid cells", words.text("join"), scale, (words.text("join"),), words.text("join"))
+
+
+def test_a_new_figure_stands_on_both_surfaces(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "FIGURES", (blast_estimate, lymphoid))
+    run = fake_run()
+    write_report(run.folder)
+    page = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
+    assert '<h2 id="lymphoid">Lymphoid cells</h2>' in page
+    assert '<a href="#lymphoid">Lymphoid cells</a>' in page
+    assert page.index('<h2 id="blasts">') < page.index('<h2 id="lymphoid">')
+    row = patient_row(read_table(run.folder / "patients.parquet", "patients").row(0, named=True))
+    chosen = Chosen((), (), (), {item.category: () for item in row.differential})
+    document = patient_document(row, chosen, read_manifest(run.folder), WORDS, ["any"])
+    assert [part["title"] for part in document["further"]] == ["Myeloid blast estimate", "Lymphoid cells"]
+
+
+def test_the_ratio_is_described_with_its_threshold_and_the_share_beside_it() -> None:
+    row = patient_row(COUNTED | ASSESSED)
+    scale = patient_figures(row, verdict(row, WORDS), WORDS, {}).ratio
+    assert scale is not None
+    assert (scale.estimate, scale.interval, scale.band, scale.end) == (0.31, (0.22, 0.41), (0.17, 0.26), 0.5)
+    assert scale.marks == (Mark(0.21, "threshold 21.0%"),)
+    assert scale.beside is not None
+    assert scale.described == (
+        "CBLC ratio, corrected for the classifier's errors 31.0%, 95% interval 22.0% to 41.0%; as counted 25.0%, 95% "
+        "interval 22.0% to 28.0%; study threshold 21.0%, its interval 17.0% to 26.0%"
+    )
+    nothing = patient_row(EMPTY_PATIENT)
+    assert patient_figures(nothing, verdict(nothing, WORDS), WORDS, {}).ratio is None
+
+
+def test_an_estimate_of_one_value_is_a_point_in_the_pdf_and_a_range_has_both_ends() -> None:
+    part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS), WORDS))
+    assert part["lines"][0] == "10.0% to 15.0% of nucleated cells"
+    assert (part["axis"]["range"], part["axis"]["estimate"], part["axis"]["max"]) == ((0.1, 0.15), None, 0.3)
+    assert [mark["label"] for mark in part["axis"]["marks"]] == ["10%", "20%"]
+    part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS | {"who_n_most": 30, "who_most": 0.1}), WORDS))
+    assert part["lines"][0] == "10.0% of nucleated cells"
+    assert (part["axis"]["range"], part["axis"]["estimate"]) == (None, 0.1)
+
+
+def test_without_a_nucleated_cell_there_is_a_sentence_and_no_scale() -> None:
+    figure = blast_estimate(patient_row(EMPTY_PATIENT), WORDS)
+    assert (figure.value, figure.scale, len(figure.lines)) == (None, None, 1)
+
+
+def test_a_scale_ends_at_a_round_share_that_holds_everything_on_it() -> None:
+    assert [round_up(value) for value in (0, 0.05, 0.051, 0.6, 0.61, 0.99)] == [0.05, 0.05, 0.1, 0.6, 0.8, 1.0]
+    scale = Scale("x", (0.01, 0.02), estimate=0.015, marks=(Mark(0.33, ""),))
+    assert scale.end == 0.4
+    part = scale_part(scale)
+    assert part["ticks"][-1] == {"at": pytest.approx(0.4), "label": "40%"}
