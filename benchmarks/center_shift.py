@@ -28,7 +28,7 @@ from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_difference, bootstrap_over_groups
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
 from marrowscope.train.classifier_graph import load_classifier
-from marrowscope.train.dataset import CropSet, IntArray, open_crop_set
+from marrowscope.train.crop_set import CropSet, IntArray, open_crop_set
 from marrowscope.train.normalization import reestimate_batch_norm
 from marrowscope.train.validation import predict_logits, probabilities
 from marrowscope.vocabulary import load_vocabulary

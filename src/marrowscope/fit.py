@@ -11,46 +11,43 @@ crops cut from predicted contours; both select on predicted ones. A killed call,
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
 from marrowscope.cohort.patients import PATIENTS_NAME
+from marrowscope.disk import written_whole
 from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
-from marrowscope.runs.manifest import installed_versions
-from marrowscope.train.checkpoint import (
-    CLASSIFIER_NAME,
-    FIT_NAME,
-    SPLIT_NAME,
-    EpochRow,
-    hash_weights,
-    load_tensors,
-)
-from marrowscope.train.dataset import SUMMARY_NAME, CropSet, class_priors, open_crop_set
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, hash_weights, load_tensors
+from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
 from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.stage import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
 from marrowscope.train.targets import standardise
+from marrowscope.train.training_record import (
+    FIT_NAME,
+    EpochRow,
+    StageCounts,
+    TrainingRecord,
+    TrainingResult,
+    describe_data,
+    read_training,
+    write_training,
+)
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
-    from marrowscope.train.dataset import IntArray
+    from marrowscope.train.crop_set import IntArray
     from marrowscope.vocabulary import Vocabulary
-
-
-_NOT_DECISIVE = {"checkpoint_every_steps", "workers", "threads", "device", "precision", "compile"}
-"""Settings that change how a training runs, and of what comes out no more than the rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,61 +76,30 @@ def fit_classifier(
     patients is drawn for selection. Raises InputError for a crop set or split that cannot be used, RunError when
     ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
     """
-    check_training_folder(out)
-    if (out / FIT_NAME).exists() and not resume:
-        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
-        raise RunError(message)
+    _refuse_earlier(out, resume=resume)
     machine = describe_machine(config)
     check_initial_weights(config.architecture, config.init, config.norm)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
-    check_split(crop_set.cells, roles)
-    _check_crop_size(crop_set, config)
-    _check_parts(crop_set, config)
     plans = [plan for plan in config.stages if plan.epochs]
-    for plan in plans:
-        check_rows(plan, *_rows(crop_set, roles, plan))
-    data_sha256 = {
-        name: sha256_file(crops / name)
-        for name in ("crops.npy", "masks.npy", "cells.parquet")
-        if (crops / name).is_file()
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    new_split = out / f"{SPLIT_NAME}.part"
-    write_split(new_split, roles)
-    record: dict[str, object] = {
-        "config": config.model_dump(mode="json"),
-        "crops": str(crops.resolve()),
-        "prepared": crop_set.summary,
-        "data_sha256": data_sha256,
-        "split_sha256": sha256_file(new_split),
-        "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
-        "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
-        "machine": machine,
-    }
-    fingerprint = _fingerprint(record)
-    try:
-        earlier = _earlier_record(out / FIT_NAME, fingerprint)
-    except RunError:
-        new_split.unlink()
-        raise
-    new_split.replace(out / SPLIT_NAME)
+    _check_data(crop_set, roles, config, plans)
+
+    described = describe_data(crop_set, config, vocabulary)
+    record = TrainingRecord(**dict(described), split_sha256=_hash_split(roles), machine=machine)
+    fingerprint = record.fingerprint()
+    earlier = _earlier_record(out, fingerprint)
     if earlier is not None:
         if (finished := _finished(out, earlier)) is not None:
             return finished
-        record |= _origin(earlier, record)
-    _write_json(out / FIT_NAME, record)
+        record = record.going_on_from(earlier)
+    out.mkdir(parents=True, exist_ok=True)
+    with written_whole(out / SPLIT_NAME) as temporary:
+        write_split(temporary, roles)
+    write_training(out, record)
 
-    model = new_classifier(
-        config.architecture,
-        len(vocabulary.categories),
-        config.dropout,
-        config.seed,
-        n_morphology=len(crop_set.measured) if config.loss_weights["morphology"] > 0 else 0,
-        norm=config.norm,
-    )
-    counts: dict[str, dict[str, int]] = {}
+    model = _new_model(crop_set, config)
+    counts: dict[str, StageCounts] = {}
     best_path, info = out / CLASSIFIER_NAME, None
     for number, plan in enumerate(plans, start=1):
         folder = out / f"{number}-{plan.name}"
@@ -142,7 +108,7 @@ def fit_classifier(
         counts[plan.name] = _count(crop_set, inputs)
         fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
         best_path, info = folder / BEST_NAME, inputs.info
-    return _finish(out, best_path, {**record, "stages": counts})
+    return _finish(out, best_path, record.model_copy(update={"stages": counts}))
 
 
 def check_training_folder(out: Path) -> None:
@@ -154,6 +120,14 @@ def check_training_folder(out: Path) -> None:
             raise RunError(message)
 
 
+def _refuse_earlier(out: Path, *, resume: bool) -> None:
+    """Refuse a folder of something else, and without ``resume`` one that holds a training."""
+    check_training_folder(out)
+    if (out / FIT_NAME).exists() and not resume:
+        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        raise RunError(message)
+
+
 def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> dict[str, Role]:
     """Read the split, or draw the validation patients where there are none."""
     roles: dict[str, Role] = {} if split is None else read_split(split)
@@ -163,6 +137,37 @@ def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> d
     drawn = [patient for patient in patients["patient_id"] if split is None or roles.get(patient) == "train"]
     kept = patients.filter(patients["patient_id"].is_in(drawn))
     return roles | split_patients(kept, config.validation_fraction, config.seed)
+
+
+def _check_data(
+    crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig, plans: Sequence[StagePlan]
+) -> None:
+    """Refuse a split that leaks, crops that lack what the configuration needs, and stages without crops."""
+    check_split(crop_set.cells, roles)
+    _check_crop_size(crop_set, config)
+    _check_parts(crop_set, config)
+    for plan in plans:
+        check_rows(plan, *_rows(crop_set, roles, plan))
+
+
+def _hash_split(roles: Mapping[str, Role]) -> str:
+    """Hash split.csv as it will be written."""
+    with tempfile.TemporaryDirectory(prefix="marrowscope-fit-") as scratch:
+        path = Path(scratch) / SPLIT_NAME
+        write_split(path, roles)
+        return sha256_file(path)
+
+
+def _new_model(crop_set: CropSet, config: ClassifierConfig) -> CellClassifier:
+    """Make the network with a random start that is a function of the seed."""
+    return new_classifier(
+        config.architecture,
+        len(crop_set.categories),
+        config.dropout,
+        config.seed,
+        n_morphology=len(crop_set.measured) if config.loss_weights["morphology"] > 0 else 0,
+        norm=config.norm,
+    )
 
 
 def _start(
@@ -209,7 +214,7 @@ def _stage_inputs(
         norm=config.norm,
         morphology=targets,
         initial_weights=start.source,
-        segmenter_sha256=crop_set.summary.get("segmenter_sha256"),
+        segmenter_sha256=crop_set.summary.segmenter_sha256,
         initial_sha256=start.sha256,
     )
     return StageInputs(crop_set, training_rows, validation_rows, info, fingerprint)
@@ -221,12 +226,15 @@ def _rows(crop_set: CropSet, roles: Mapping[str, Role], plan: StagePlan) -> tupl
     return crop_set.rows(train, plan.train_on), crop_set.rows(validation, plan.select_on)
 
 
-def _count(crop_set: CropSet, inputs: StageInputs) -> dict[str, int]:
+def _count(crop_set: CropSet, inputs: StageInputs) -> StageCounts:
     """Count crops and patients on both sides of a stage."""
-    sides = {"training": inputs.training_rows, "validation": inputs.validation_rows}
-    return {f"{side}_crops": len(rows) for side, rows in sides.items()} | {
-        f"{side}_patients": crop_set.cells["patient_id"][rows].n_unique() for side, rows in sides.items()
-    }
+    patients = crop_set.cells["patient_id"]
+    return StageCounts(
+        training_crops=len(inputs.training_rows),
+        validation_crops=len(inputs.validation_rows),
+        training_patients=patients[inputs.training_rows].n_unique(),
+        validation_patients=patients[inputs.validation_rows].n_unique(),
+    )
 
 
 def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
@@ -256,41 +264,28 @@ def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
     raise InputError(message)
 
 
-def _earlier_record(path: Path, fingerprint: str) -> dict[str, Any] | None:
+def _earlier_record(out: Path, fingerprint: str) -> TrainingRecord | None:
     """Give the earlier training's record; refuse other crops or settings before it is replaced."""
-    if not path.is_file():
-        return None
     try:
-        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = _fingerprint(earlier)
-    except (ValueError, KeyError, TypeError):
+        earlier = read_training(out)
+    except RunError:
         return None  # a record that cannot be read is no loss; the checkpoints have their own fingerprint
-    if found != fingerprint:
+    if earlier.fingerprint() != fingerprint:
         message = (
-            f"{path.parent}: found a training made from other crops, another split or other settings than the ones "
-            "given, expected equal ones; resume with the first call's arguments or choose another --out"
+            f"{out}: found a training made from other crops, another split or other settings than the ones given, "
+            "expected equal ones; resume with the first call's arguments or choose another --out"
         )
         raise RunError(message)
     return earlier
 
 
-def _origin(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, object]:
-    """Keep the versions and machine a training began with; others that it goes on with are listed beside them."""
-    kept = {name: earlier.get(name, record[name]) for name in ("versions", "machine")}
-    resumed = list(earlier.get("resumed", []))
-    now = {name: record[name] for name in kept}
-    if now != (resumed[-1] if resumed else kept):
-        resumed.append(now)
-    return {**kept, "resumed": resumed} if resumed else {**kept}
-
-
-def _finished(out: Path, earlier: Mapping[str, Any]) -> FitResult | None:
+def _finished(out: Path, earlier: TrainingRecord) -> FitResult | None:
     """Give the result of a training that is done and whose weights are those it wrote."""
     final = out / CLASSIFIER_NAME
-    if "result" not in earlier or not final.is_file():
+    if earlier.result is None or not final.is_file():
         return None
     result = _result(final)
-    return result if result.weights_sha256 == earlier["result"]["weights_sha256"] else None
+    return result if result.weights_sha256 == earlier.result.weights_sha256 else None
 
 
 def _result(final: Path) -> FitResult:
@@ -304,33 +299,18 @@ def _result(final: Path) -> FitResult:
     )
 
 
-def _fingerprint(record: Mapping[str, Any]) -> str:
-    """Hash what decides the weights: data, split, vocabulary and settings, less how often they are saved."""
-    decisive = {key: record[key] for key in ("data_sha256", "split_sha256", "vocabulary")}
-    settings = {key: value for key, value in record["config"].items() if key not in _NOT_DECISIVE}
-    return hashlib.sha256(json.dumps(decisive | {"config": settings}, sort_keys=True).encode()).hexdigest()
-
-
-def _finish(out: Path, best_path: Path, record: dict[str, object]) -> FitResult:
+def _finish(out: Path, best_path: Path, record: TrainingRecord) -> FitResult:
     """Put the best weights in their place and complete fit.json."""
     final = out / CLASSIFIER_NAME
-    temporary = final.with_name(final.name + ".part")
-    shutil.copyfile(best_path, temporary)
-    temporary.replace(final)
+    with written_whole(final) as temporary:
+        shutil.copyfile(best_path, temporary)
     result = _result(final)
-    summary = {
-        "weights_sha256": result.weights_sha256,
-        "best_epoch": result.best.model_dump(mode="json"),
-        "initial_weights": result.info.initial_weights,
-        "initial_sha256": result.info.initial_sha256,
-        "categories_not_trained": result.info.categories_not_trained,
-    }
-    _write_json(out / FIT_NAME, {**record, "result": summary})
+    summary = TrainingResult(
+        weights_sha256=result.weights_sha256,
+        best_epoch=result.best,
+        initial_weights=result.info.initial_weights,
+        initial_sha256=result.info.initial_sha256,
+        categories_not_trained=result.info.categories_not_trained,
+    )
+    write_training(out, record.model_copy(update={"result": summary}))
     return result
-
-
-def _write_json(path: Path, value: dict[str, object]) -> None:
-    """Write JSON atomically."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

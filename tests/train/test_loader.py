@@ -12,12 +12,14 @@ import torch
 
 from marrowscope.train.border import dilate_masks
 from marrowscope.train.config import NO_AUGMENTATION, ClassifierConfig
-from marrowscope.train.dataset import CropSet, earlier_draws, open_crop_set, training_crops
+from marrowscope.train.crop_set import CropSet, open_crop_set
 from marrowscope.train.loader import (
     StageBatches,
     TrainingBatch,
     batches_from,
+    earlier_draws,
     steps_of_epoch,
+    training_crops,
     uses_masks,
 )
 from marrowscope.vocabulary import load_vocabulary

@@ -15,7 +15,7 @@ from marrowscope.errors import RunError, TrainingError
 from marrowscope.train import stage as training_stage
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.config import NO_AUGMENTATION, StagePlan
-from marrowscope.train.dataset import class_priors
+from marrowscope.train.crop_set import class_priors
 from marrowscope.train.stage import Progress, StageInputs, fit_stage, learning_rate_share
 from marrowscope.train.step import TrainingStep
 from marrowscope.train.validation import predict_logits, probabilities, score

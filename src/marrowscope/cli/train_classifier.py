@@ -106,7 +106,7 @@ def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
     if not given.isdecimal():
         return Path(given)
     from marrowscope.cohort.folds import make_folds
-    from marrowscope.train.dataset import open_crop_set
+    from marrowscope.train.crop_set import open_crop_set
     from marrowscope.vocabulary import load_vocabulary
 
     cells = open_crop_set(crops, load_vocabulary()).cells
@@ -166,8 +166,9 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
     """Give the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
     from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
-    from marrowscope.statistics.temperature import CROSSFIT_NAME
-    from marrowscope.train.checkpoint import FIT_NAME
+    from marrowscope.train.crop_set import SUMMARY_NAME
+    from marrowscope.train.crossfit_record import CROSSFIT_NAME
+    from marrowscope.train.training_record import FIT_NAME
 
     if not _is_cohort(source):
         if segmenter is not None:
@@ -178,7 +179,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
     crops = out / "crops"
-    if not (resume and (crops / "prepare.json").is_file()):  # written last: it says that the crop set is complete
+    if not (resume and (crops / SUMMARY_NAME).is_file()):  # written last: it says that the crop set is complete
         # On standard error: with --json the result alone stands on standard output.
         prepare.cut_crops([source], crops, segmenter=segmenter, overwrite=True, to_stderr=True)
     return crops

@@ -17,6 +17,9 @@ LOSS_WEIGHTS = {
 }  # fmt: skip
 """Weights of the loss terms where a configuration names none; 0 switches a term off and spares its computation."""
 
+OF_THE_MACHINE = frozenset({"checkpoint_every_steps", "workers", "threads", "device", "precision", "compile"})
+"""Settings that change how a training runs, and of what comes out no more than the rounding."""
+
 
 class AugmentConfig(StageConfig):
     """Strengths of the random changes of a training crop; all zero with ``flips`` off is no augmentation."""
@@ -122,6 +125,11 @@ class ClassifierConfig(StageConfig):
         default=0, ge=0, description="processes that read and augment crops ahead; 0 does it between the steps"
     )
     checkpoint_every_steps: int = Field(default=50, ge=1, description="steps between checkpoints inside an epoch")
+
+    def decisive(self) -> dict[str, object]:
+        """Give the settings that decide what comes out, as JSON values: all but ``OF_THE_MACHINE``."""
+        settings = self.model_dump(mode="json")
+        return {name: value for name, value in settings.items() if name not in OF_THE_MACHINE}
 
     @field_validator("loss_weights", mode="before")
     @classmethod

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
 
 CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "source", "expert_code", "cut")
 

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from marrowscope.disk import write_text
 from marrowscope.errors import ConfigError, RunError, TrainingError
-from marrowscope.train.checkpoint import EpochRow, TrainingState, load_checkpoint, save_checkpoint, save_tensors
+from marrowscope.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_tensors
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
 from marrowscope.train.model import HEADS
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
+from marrowscope.train.training_record import EpochRow, TrainingMachine
 from marrowscope.train.validation import predict_logits, probabilities, score
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.loader import TrainingBatch
     from marrowscope.train.model import CellClassifier, ClassifierInfo
 
@@ -91,19 +93,16 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
     return torch.device(name)
 
 
-def describe_machine(config: ClassifierConfig) -> dict[str, str | int | bool]:
-    """Say what decides the last bits of the weights beside configuration and versions: what ``auto`` became here.
-
-    ``instructions`` are those of the processor that torch's kernels use; another set rounds sums differently.
-    """
+def describe_machine(config: ClassifierConfig) -> TrainingMachine:
+    """Say what ``auto`` became here, and what else of the machine decides the last bits of the weights."""
     device = configure_torch(config)
-    return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "precision": "bf16" if autocasts(config, device) else "float32",
-        "threads": config.threads,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
+    return TrainingMachine(
+        device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        precision="bf16" if autocasts(config, device) else "float32",
+        threads=config.threads,
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+    )
 
 
 def learning_rate_share(step: int, n_steps: int, warmup: float) -> float:
@@ -341,6 +340,4 @@ def _write_csv(path: Path, history: tuple[EpochRow, ...]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(EpochRow.model_fields), lineterminator="\n")
     writer.writeheader()
     writer.writerows(row.model_dump() for row in history)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text.getvalue())

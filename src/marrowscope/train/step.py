@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.loader import TrainingBatch
     from marrowscope.train.model import CellClassifier, ClassifierInfo, ClassifierOutput
 
