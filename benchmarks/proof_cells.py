@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from benchmarks.border_proof import Answer, fits_crop, predict_crops, select_cells
 from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.train.augment import center_crop
-from marrowscope.train.border_proof import Answer, fits_crop, predict_crops, select_cells
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
 from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.crop_set import open_crop_set
