@@ -20,7 +20,7 @@ from torch.nn import functional
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.border import dilate_masks, evidence_map
 from marrowscope.train.classifier_graph import ExportedClassifier, Readout
-from marrowscope.train.model import HEADS
+from marrowscope.train.config import HEADS
 from marrowscope.train.validation import normalise
 
 if TYPE_CHECKING:

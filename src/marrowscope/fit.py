@@ -24,10 +24,12 @@ from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, hash_weights, load_tensors
+from marrowscope.train.config import HEADS
 from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
+from marrowscope.train.losses import check_terms, terms_with_masks
+from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.stage import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
 from marrowscope.train.targets import standardise
 from marrowscope.train.training_record import (
@@ -77,6 +79,7 @@ def fit_classifier(
     ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
     """
     _refuse_earlier(out, resume=resume)
+    check_terms(config.loss_weights)
     machine = describe_machine(config)
     check_initial_weights(config.architecture, config.init, config.norm)
     vocabulary = vocabulary or load_vocabulary()
@@ -249,7 +252,7 @@ def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
 
 def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
     """Refuse a crop set that lacks what a loss term needs."""
-    terms = [name for name in ("evidence", "consistency") if config.loss_weights[name] > 0]
+    terms = terms_with_masks(config.loss_weights)
     if terms and crop_set.masks is None:
         message = f"{crop_set.folder}: found no masks.npy, expected it for the loss terms {' and '.join(terms)}"
     elif config.loss_weights["morphology"] > 0 and not crop_set.measured:

@@ -22,7 +22,8 @@ from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_file
 from marrowscope.networks import available_backends, open_network
 from marrowscope.train.checkpoint import load_tensors
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo
+from marrowscope.train.config import HEADS
+from marrowscope.train.model import CellClassifier, ClassifierInfo
 from marrowscope.train.training_record import EpochRow
 
 if TYPE_CHECKING:

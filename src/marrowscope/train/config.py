@@ -12,6 +12,8 @@ Source = Literal["expert", "predicted"]
 Imbalance = Literal["logit_adjustment", "class_balanced", "focal", "square_root_sampler", "none"]
 Norm = Literal["batch", "group"]
 
+HEADS = ("cblc", "countable", "category")
+"""The questions a classifier answers, each with a loss term of its name."""
 LOSS_WEIGHTS = {
     "cblc": 1.0, "countable": 0.5, "category": 1.0, "morphology": 0.2, "evidence": 0.2, "consistency": 0.5,
 }  # fmt: skip

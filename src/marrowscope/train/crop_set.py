@@ -24,6 +24,7 @@ from marrowscope.cells.quality import QualityRules
 from marrowscope.config import FrozenModel, load_record
 from marrowscope.errors import InputError, VocabularyError
 from marrowscope.imaging import sha256_file
+from marrowscope.train.config import HEADS
 from marrowscope.train.targets import measured_values
 
 if TYPE_CHECKING:
@@ -238,4 +239,4 @@ def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[s
         facts[code] = (int(entry.cblc), int(entry.countable), vocabulary.category_index(code))
     table = np.array([facts.get(code, (-1, -1, -1)) for code in cells["expert_code"].to_list()], dtype=np.int64)
     table = table.reshape(-1, 3)
-    return {head: table[:, column] for column, head in enumerate(("cblc", "countable", "category"))}
+    return {head: table[:, column] for column, head in enumerate(HEADS)}

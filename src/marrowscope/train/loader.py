@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from marrowscope.train.augment import augment_crop
 from marrowscope.train.border import dilate_masks, swap_border
 from marrowscope.train.imbalance import sampling_weights
+from marrowscope.train.losses import terms_with_masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ class StageBatches(Dataset[TrainingBatch]):
             config.augment,
             (config.seed, self._stage, epoch),
             draws=None if self._weights is None else earlier_draws(self.order(epoch))[place],
-            with_masks=uses_masks(config),
+            with_masks=bool(terms_with_masks(config.loss_weights)),
         )
         dilated = dilate_masks(masks, config.border.dilation_px)
         if config.loss_weights["consistency"] > 0 and len(rows) > 1:
@@ -145,11 +146,6 @@ def training_crops(
         if mask is not None:
             masks[place] = mask
     return batch, masks
-
-
-def uses_masks(config: ClassifierConfig) -> bool:
-    """Say whether a centre-border term is on, which needs the cells' masks."""
-    return config.loss_weights["evidence"] > 0 or config.loss_weights["consistency"] > 0
 
 
 def steps_of_epoch(n_rows: int, config: ClassifierConfig) -> int:

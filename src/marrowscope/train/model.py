@@ -17,7 +17,6 @@ from marrowscope.errors import ConfigError
 from marrowscope.train.config import Norm
 from marrowscope.train.targets import MorphologyTarget
 
-HEADS = ("cblc", "countable", "category")
 _GROUP_CHANNELS = 8  # divides the width of every layer of EfficientNet-B0
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

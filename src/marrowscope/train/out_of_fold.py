@@ -12,7 +12,8 @@ import torch
 
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.classifier_graph import load_classifier
-from marrowscope.train.model import HEADS, ClassifierInfo
+from marrowscope.train.config import HEADS
+from marrowscope.train.model import ClassifierInfo
 from marrowscope.train.stage import configure_torch
 from marrowscope.train.validation import predict_logits
 

@@ -23,9 +23,9 @@ from torch.utils.tensorboard import SummaryWriter
 from marrowscope.disk import write_text
 from marrowscope.errors import ConfigError, RunError, TrainingError
 from marrowscope.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_tensors
+from marrowscope.train.config import HEADS
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
-from marrowscope.train.model import HEADS
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
 from marrowscope.train.training_record import EpochRow, TrainingMachine
 from marrowscope.train.validation import predict_logits, probabilities, score
@@ -272,7 +272,7 @@ class _StageLoop:
             "crops_per_second": round(self._crops_per_second(), 2),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "train_loss": train["total"],
-            **{f"train_loss_{name}": value for name, value in train.items() if name != "total"},
+            "train_losses": {name: value for name, value in train.items() if name != "total"},
             **{name: value if math.isfinite(value) else None for name, value in self._validate().items()},
         }
         row = EpochRow.model_validate(measured)
@@ -337,7 +337,8 @@ class _StageLoop:
 def _write_csv(path: Path, history: tuple[EpochRow, ...]) -> None:
     """Write metrics.csv, atomically; an undefined figure is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(EpochRow.model_fields), lineterminator="\n")
+    rows = [row.model_dump() for row in history]
+    writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.model_dump() for row in history)
+    writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -12,14 +12,14 @@ import json
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from marrowscope.bundle import VocabularyReference
 from marrowscope.config import FrozenModel, load_record
 from marrowscope.disk import write_json
 from marrowscope.errors import RunError
 from marrowscope.runs.manifest import installed_versions
-from marrowscope.train.config import ClassifierConfig
+from marrowscope.train.config import LOSS_WEIGHTS, ClassifierConfig
 from marrowscope.train.crop_set import CropSetSummary, hash_files
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 FIT_NAME = "fit.json"
+_TERM = "train_loss_"
 
 
 class EpochRow(FrozenModel):
-    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops."""
+    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops.
+
+    On disk every term has a key of its own, ``train_loss_<term>``, null where it is switched off; terms that a record
+    of an earlier version does not know are null too.
+    """
 
     epoch: int = Field(description="counts from 1")
     seconds: float
     crops_per_second: float
     learning_rate: float = Field(description="at the end of the epoch")
     train_loss: float
-    train_loss_cblc: float
-    train_loss_countable: float
-    train_loss_category: float
-    train_loss_morphology: float | None = Field(default=None, description="null where the term is switched off")
-    train_loss_evidence: float | None = None
-    train_loss_consistency: float | None = None
+    train_losses: dict[str, float] = Field(description="by term, those of ``config.LOSS_WEIGHTS`` that are switched on")
     validation_loss: float
     validation_loss_cblc: float
     validation_loss_countable: float
@@ -56,6 +56,26 @@ class EpochRow(FrozenModel):
     category_weighted_f1: float
     category_macro_f1: float
     selection: float = Field(description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_terms(cls, given: object) -> object:
+        """Take the keys of the terms together, as they stand on disk."""
+        if not isinstance(given, dict) or "train_losses" in given:
+            return given
+        terms = {name.removeprefix(_TERM): value for name, value in given.items() if name.startswith(_TERM)}
+        rest = {name: value for name, value in given.items() if not name.startswith(_TERM)}
+        return rest | {"train_losses": {name: value for name, value in terms.items() if value is not None}}
+
+    @model_serializer(mode="wrap")
+    def _spread_terms(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Give every term a key of its own, in the order of the weights."""
+        names = [*LOSS_WEIGHTS, *(name for name in self.train_losses if name not in LOSS_WEIGHTS)]
+        spread: dict[str, object] = {}
+        for key, value in serialize(self).items():
+            terms = {f"{_TERM}{name}": self.train_losses.get(name) for name in names}
+            spread |= terms if key == "train_losses" else {key: value}
+        return spread
 
 
 class StageCounts(FrozenModel):

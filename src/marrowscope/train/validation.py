@@ -10,7 +10,7 @@ import torch
 
 from marrowscope.statistics import metrics
 from marrowscope.train.augment import center_crop
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo
+from marrowscope.train.config import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ImageArray
     from marrowscope.train.crop_set import CropSet, IntArray
+    from marrowscope.train.model import CellClassifier, ClassifierInfo
 
 
 def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int) -> Iterator[ImageArray]:
