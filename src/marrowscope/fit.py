@@ -29,8 +29,16 @@ from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
 from marrowscope.train.losses import check_terms, terms_with_masks
-from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
-from marrowscope.train.stage import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
+from marrowscope.train.model import CellClassifier, ClassifierInfo, check_architecture, new_classifier
+from marrowscope.train.stage import (
+    BEST_NAME,
+    CHECKPOINT_NAME,
+    Progress,
+    StageInputs,
+    check_rows,
+    describe_machine,
+    fit_stage,
+)
 from marrowscope.train.targets import standardise
 from marrowscope.train.training_record import (
     FIT_NAME,
@@ -81,11 +89,13 @@ def fit_classifier(
     _refuse_earlier(out, resume=resume)
     check_terms(config.loss_weights)
     machine = describe_machine(config)
-    check_initial_weights(config.architecture, config.init, config.norm)
+    check_architecture(config.architecture, config.crop_px, config.norm)
+    plans = [plan for plan in config.stages if plan.epochs]
+    if not (out / f"1-{plans[0].name}" / CHECKPOINT_NAME).is_file():  # it pins the initial weights of a begun training
+        check_initial_weights(config.architecture, config.init, config.norm)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
-    plans = [plan for plan in config.stages if plan.epochs]
     _check_data(crop_set, roles, config, plans)
 
     described = describe_data(crop_set, config, vocabulary)
@@ -180,7 +190,7 @@ def _start(
     if previous is not None and info is not None:
         model.load_state_dict(load_tensors(previous)[0])
         return InitialWeights(info.initial_weights, info.mean, info.std, info.initial_sha256)
-    checkpoint = folder / "checkpoint.safetensors"
+    checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.is_file():
         pinned = ClassifierInfo.model_validate(load_tensors(checkpoint)[1]["info"])
         return InitialWeights(pinned.initial_weights, pinned.mean, pinned.std, pinned.initial_sha256)
