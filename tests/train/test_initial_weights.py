@@ -62,8 +62,8 @@ def test_auto_goes_on_when_the_hub_fails_and_never_ends_at_random_weights(
     monkeypatch.setattr(initial_weights, "LITE0_PACKAGE", "a_package_that_is_not_installed")
     with pytest.raises(
         ConfigError,
-        match=r"init: found no pretrained weights of efficientnet_b0, expected some: timm's hub \(huggingface\.co\) has "
-        r"none that can be loaded, and the package of lite0, a-package-that-is-not-installed, is not installed; give a "
+        match=r"init: found no pretrained weights of efficientnet_b0, expected some: timm's hub \(huggingface\.co\) "
+        r"has none that can be loaded, and the package of lite0, a-package-that-is-not-installed, is not installed; give a "
         r"\.safetensors file with --init FILE, or start from random weights with --init scratch",
     ):
         initial_weights.load_initial_weights(model, "efficientnet_b0", "auto")
