@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from marrowscope.train.augment import augment_crop, center_crop
+from marrowscope.train.augment import _recompress, augment_crop, center_crop
 from marrowscope.train.config import NO_AUGMENTATION, AugmentConfig
 
 
@@ -61,3 +64,17 @@ def test_stain_changes_density_in_proportion_and_keeps_white(crop: np.ndarray) -
     gain_light = np.log(light / 255) / np.log(120 / 255)
     np.testing.assert_allclose(gain_dark, gain_light, atol=0.02)
     assert np.abs(gain_dark - 1).max() > 0.03
+
+
+def test_a_jpeg_is_the_one_that_another_program_writes_of_the_same_colours() -> None:
+    """Pillow takes RGB; a red disc on a blue ground tells the channels apart: JPEG keeps red better than blue."""
+    rows, columns = np.mgrid[:64, :64]
+    disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 20**2
+    image = np.where(disc[..., None], (200, 60, 40), (40, 60, 200)).astype(np.uint8)
+    ours = _recompress(image, 60).astype(int)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=60)
+    theirs = np.asarray(Image.open(stream)).astype(int)
+    swapped = _recompress(np.ascontiguousarray(image[..., ::-1]), 60)[..., ::-1].astype(int)
+    assert np.abs(ours - theirs).mean() < 0.5
+    assert np.abs(swapped - theirs).mean() > 2

@@ -63,8 +63,8 @@ def test_auto_goes_on_when_the_hub_fails_and_never_ends_at_random_weights(
     with pytest.raises(
         ConfigError,
         match=r"init: found no pretrained weights of efficientnet_b0, expected some: timm's hub \(huggingface\.co\) "
-        r"has none that can be loaded, and the package of lite0, a-package-that-is-not-installed, is not installed; give a "
-        r"\.safetensors file with --init FILE, or start from random weights with --init scratch",
+        r"has none that can be loaded, and the package of lite0, a-package-that-is-not-installed, is not installed; "
+        r"give a \.safetensors file with --init FILE, or start from random weights with --init scratch",
     ):
         initial_weights.load_initial_weights(model, "efficientnet_b0", "auto")
     assert asked == ["hub", "lite0", "hub"]
