@@ -113,15 +113,22 @@ def consistency_loss(
     return total
 
 
-def evidence_loss(model: CellClassifier, evidence: Tensor, targets: Mapping[str, Tensor], masks: Tensor) -> Tensor:
+def evidence_loss(
+    model: CellClassifier,
+    evidence: Tensor,
+    targets: Mapping[str, Tensor],
+    masks: Tensor,
+    corrections: Mapping[str, HeadCorrection],
+) -> Tensor:
     """Mean share of the true class's positive evidence outside the masks (n, s, s), over CBLC and category.
 
-    The weights of a class are taken against the mean of its head's classes: what all of them share decides nothing.
+    The weights of a class are taken against the mean of its head's trained classes: what all of them share decides
+    nothing, and an untrained class, whose weights stay as random as they began, never stands against another.
     """
     shares = []
     for head in ("cblc", "category"):
         weights = model.head_weights(head)
-        against = weights - weights.mean(dim=0, keepdim=True)
+        against = weights - weights.index_select(0, corrections[head].trained).mean(dim=0, keepdim=True)
         shares.append(evidence_outside(evidence_map(evidence.float(), against[targets[head]]), masks))
     return torch.stack(shares).mean()
 
@@ -159,7 +166,7 @@ def _morphology_term(seen: StepOutput) -> Tensor:
 
 
 def _evidence_term(seen: StepOutput) -> Tensor:
-    return evidence_loss(seen.model, seen.output.evidence[: seen.n], seen.targets, seen.masks)
+    return evidence_loss(seen.model, seen.output.evidence[: seen.n], seen.targets, seen.masks, seen.corrections)
 
 
 def _consistency_term(seen: StepOutput) -> Tensor | None:
