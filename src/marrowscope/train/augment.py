@@ -130,7 +130,8 @@ def _restain(
 def _recompress(image: ImageArray, quality: int) -> ImageArray:
     """Write and read the crop as a JPEG of ``quality``; OpenCV's channels are blue, green, red."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    stored = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _grow(mask: MaskArray, pixels: float) -> MaskArray:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from marrowscope.config import StageConfig
+from marrowscope.train.device import Device
 
 Source = Literal["expert", "predicted"]
 Imbalance = Literal["logit_adjustment", "class_balanced", "focal", "square_root_sampler", "none"]
@@ -118,7 +119,7 @@ class ClassifierConfig(StageConfig):
         default=0, ge=0, le=1_000_000_000, description="of the split, initial heads, order, augmentation and dropout"
     )
     threads: int = Field(default=2, ge=1, description="CPU threads; another number may round sums differently")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is one")
+    device: Device = Field(default="auto", description="auto: CUDA where there is one")
     precision: Literal["auto", "float32", "bf16"] = Field(
         default="auto", description="bf16 is autocast; auto: bf16 on CUDA, float32 on the CPU, where it is faster"
     )

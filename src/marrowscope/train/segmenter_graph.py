@@ -11,9 +11,13 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marrowscope.errors import BundleError, ConfigError
-from marrowscope.train.segmenter_fit import ARCHITECTURE, SegmenterTrainingConfig, load_ultralytics
+from marrowscope.train.segmenter_fit import ARCHITECTURE, load_ultralytics
+
+if TYPE_CHECKING:
+    from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 
 OPSET = 17
 LICENCE = "AGPL-3.0-only"

@@ -21,9 +21,10 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from marrowscope.disk import write_text
-from marrowscope.errors import ConfigError, RunError, TrainingError
+from marrowscope.errors import RunError, TrainingError
 from marrowscope.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_tensors
 from marrowscope.train.config import HEADS
+from marrowscope.train.device import choose_device
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
@@ -84,11 +85,8 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
     """
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    name = choose_device(config.device)
     if name == "cuda":
-        if not torch.cuda.is_available():
-            message = "device: found cuda, but torch finds no CUDA device here; use cpu or auto"
-            raise ConfigError(message)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums with a workspace only
     return torch.device(name)
 
