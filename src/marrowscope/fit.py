@@ -26,6 +26,7 @@ from marrowscope.runs.folder import refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, hash_weights, load_tensors
 from marrowscope.train.config import HEADS
 from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
+from marrowscope.train.device import choose_device
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
 from marrowscope.train.losses import check_terms, terms_with_masks
@@ -53,7 +54,7 @@ from marrowscope.train.training_record import (
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
     from marrowscope.train.crop_set import IntArray
@@ -87,40 +88,21 @@ def fit_classifier(
     ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
     """
     _refuse_earlier(out, resume=resume)
-    check_terms(config.loss_weights)
-    machine = describe_machine(config)
-    check_architecture(config.architecture, config.crop_px, config.norm)
-    plans = [plan for plan in config.stages if plan.epochs]
-    if not (out / f"1-{plans[0].name}" / CHECKPOINT_NAME).is_file():  # it pins the initial weights of a begun training
-        check_initial_weights(config.architecture, config.init, config.norm)
+    _check_settings(out, config)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
-    _check_data(crop_set, roles, config, plans)
-
-    described = describe_data(crop_set, config, vocabulary)
-    record = TrainingRecord(**dict(described), split_sha256=_hash_split(roles), machine=machine)
-    fingerprint = record.fingerprint()
-    earlier = _earlier_record(out, fingerprint)
+    _check_data(crop_set, roles, config)
+    record = _describe(crop_set, roles, config, vocabulary)
+    earlier = _earlier_record(out, record.fingerprint())
     if earlier is not None:
         if (finished := _finished(out, earlier)) is not None:
             return finished
         record = record.going_on_from(earlier)
-    out.mkdir(parents=True, exist_ok=True)
-    with written_whole(out / SPLIT_NAME) as temporary:
-        write_split(temporary, roles)
-    write_training(out, record)
-
-    model = _new_model(crop_set, config)
-    counts: dict[str, StageCounts] = {}
-    best_path, info = out / CLASSIFIER_NAME, None
-    for number, plan in enumerate(plans, start=1):
-        folder = out / f"{number}-{plan.name}"
-        start = _start(model, config, folder, best_path if number > 1 else None, info)
-        inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
-        counts[plan.name] = _count(crop_set, inputs)
-        fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
-        best_path, info = folder / BEST_NAME, inputs.info
+    _begin(out, roles, record)
+    best_path, counts = _fit_stages(
+        crop_set, roles, config, out, fingerprint=record.fingerprint(), on_progress=on_progress
+    )
     return _finish(out, best_path, record.model_copy(update={"stages": counts}))
 
 
@@ -152,23 +134,75 @@ def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> d
     return roles | split_patients(kept, config.validation_fraction, config.seed)
 
 
-def _check_data(
-    crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig, plans: Sequence[StagePlan]
-) -> None:
+def _plans(config: ClassifierConfig) -> list[StagePlan]:
+    """Give the stages that have an epoch, in order; at least one."""
+    return [plan for plan in config.stages if plan.epochs]
+
+
+def _stage_folder(out: Path, number: int, plan: StagePlan) -> Path:
+    """Folder of the stage of this number, from 1."""
+    return out / f"{number}-{plan.name}"
+
+
+def _check_settings(out: Path, config: ClassifierConfig) -> None:
+    """Refuse terms, a device, a trunk and initial weights that are not there; a begun training has its own weights."""
+    check_terms(config.loss_weights)
+    choose_device(config.device)
+    check_architecture(config.architecture, config.crop_px, config.norm)
+    if not (_stage_folder(out, 1, _plans(config)[0]) / CHECKPOINT_NAME).is_file():
+        check_initial_weights(config.architecture, config.init, config.norm)
+
+
+def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig) -> None:
     """Refuse a split that leaks, crops that lack what the configuration needs, and stages without crops."""
     check_split(crop_set.cells, roles)
     _check_crop_size(crop_set, config)
     _check_parts(crop_set, config)
-    for plan in plans:
+    for plan in _plans(config):
         check_rows(plan, *_rows(crop_set, roles, plan))
 
 
-def _hash_split(roles: Mapping[str, Role]) -> str:
-    """Hash split.csv as it will be written."""
+def _describe(
+    crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig, vocabulary: Vocabulary
+) -> TrainingRecord:
+    """Say what decides the weights; the split is hashed as it will be written."""
+    described = describe_data(crop_set, config, vocabulary)
     with tempfile.TemporaryDirectory(prefix="marrowscope-fit-") as scratch:
         path = Path(scratch) / SPLIT_NAME
         write_split(path, roles)
-        return sha256_file(path)
+        split_sha256 = sha256_file(path)
+    return TrainingRecord(**dict(described), split_sha256=split_sha256, machine=describe_machine(config))
+
+
+def _begin(out: Path, roles: Mapping[str, Role], record: TrainingRecord) -> None:
+    """Write who trains and all that repeats the training."""
+    out.mkdir(parents=True, exist_ok=True)
+    with written_whole(out / SPLIT_NAME) as temporary:
+        write_split(temporary, roles)
+    write_training(out, record)
+
+
+def _fit_stages(
+    crop_set: CropSet,
+    roles: dict[str, Role],
+    config: ClassifierConfig,
+    out: Path,
+    *,
+    fingerprint: str,
+    on_progress: Callable[[Progress], None] | None,
+) -> tuple[Path, dict[str, StageCounts]]:
+    """Train stage after stage, each from the best weights of the one before; give the last best ones, and counts."""
+    model = _new_model(crop_set, config)
+    counts: dict[str, StageCounts] = {}
+    best_path, info = out / CLASSIFIER_NAME, None
+    for number, plan in enumerate(_plans(config), start=1):
+        folder = _stage_folder(out, number, plan)
+        start = _start(model, config, folder, best_path if number > 1 else None, info)
+        inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
+        counts[plan.name] = _count(crop_set, inputs)
+        fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
+        best_path, info = folder / BEST_NAME, inputs.info
+    return best_path, counts
 
 
 def _new_model(crop_set: CropSet, config: ClassifierConfig) -> CellClassifier:
