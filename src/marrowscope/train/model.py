@@ -122,7 +122,7 @@ class CellClassifier(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.norm = norm
-        self.trunk = make_trunk(architecture, norm)
+        self.trunk = _make_trunk(architecture, norm)
         width = int(self.trunk.num_features)
         self.dropout = nn.Dropout(dropout)
         self.cblc = nn.Linear(width, 2)
@@ -148,7 +148,7 @@ class CellClassifier(nn.Module):
         return weights
 
 
-def make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type
+def _make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type
     """Make an untrained trunk of timm; group norm (Wu and He, ECCV 2018) has groups of 8 channels.
 
     Raises ConfigError for a name timm does not know.
@@ -166,7 +166,7 @@ def check_architecture(architecture: str, crop_px: int, norm: Norm) -> None:
     The heads read one value a channel of the last feature map, which has to be (n, channels, h, w): convolutional
     networks whose pooled features are those of the map. Group norm takes the place of batch norms with an activation.
     """
-    trunk = make_trunk(architecture, "batch")
+    trunk = _make_trunk(architecture, "batch")
     norms = [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]
     # Elsewhere the activation stands apart from the norm, and one of its own inside the norm would come on top.
     if norm == "group" and not (norms and all(isinstance(module, BatchNormAct2d) for module in norms)):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.crop_set import CropSet, IntArray
 
-CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "source", "expert_code", "cut")
+_CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "source", "expert_code", "cut")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: Clas
     model, info, _ = load_classifier(weights)
     logits = predict_logits(model.to(device), crop_set, rows, info, batch_size=config.batch_size)
     # Crop sets of an earlier version do not say which cells an edge cuts.
-    table = crop_set.cells[rows].select(name for name in CELL_COLUMNS if name in crop_set.cells.columns)
+    table = crop_set.cells[rows].select(name for name in _CELL_COLUMNS if name in crop_set.cells.columns)
     for head, values in logits.items():
         known = torch.tensor(info.trained(head))
         log_p = torch.log_softmax(values.masked_fill(~known, -math.inf), dim=1).numpy()

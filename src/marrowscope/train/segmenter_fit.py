@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "yolo11n-seg.yaml"
 TRAINING_DATA_FILE = "training-data.sha256"
-SETTINGS_FILE = "segmenter-training.json"
+_SETTINGS_FILE = "segmenter-training.json"
 _LAST, _BEST, _WINDOWS = "training/weights/last.pt", "training/weights/best.pt", "windows/data.yaml"
 
 
@@ -94,7 +94,7 @@ def check_segmenter_folder(out: Path, config: SegmenterTrainingConfig, *, resume
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
     advice = "train anew in another --out"
-    earlier = load_record(SegmenterTrainingConfig, out / SETTINGS_FILE, error=RunError, advice=advice).model_dump()
+    earlier = load_record(SegmenterTrainingConfig, out / _SETTINGS_FILE, error=RunError, advice=advice).model_dump()
     other = [
         f"{name} = {earlier[name]}, now {value}"
         for name, value in config.model_dump().items()
@@ -145,7 +145,7 @@ def _prepare(
 ) -> PreparedWindows:
     started = time.monotonic()
     prepared = prepare_windows(sources, out / "windows", config)
-    write_json(out / SETTINGS_FILE, config.model_dump(mode="json"))
+    write_json(out / _SETTINGS_FILE, config.model_dump(mode="json"))
     write_text(out / TRAINING_DATA_FILE, prepared.fingerprint + "\n")
     say(
         f"{prepared.n_train} training and {prepared.n_val} validation windows, {prepared.n_cells} cells, "

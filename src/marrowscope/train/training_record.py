@@ -162,7 +162,7 @@ class FinishedTraining(TrainingRecord):
     result: TrainingResult
 
 
-def vocabulary_reference(vocabulary: Vocabulary) -> VocabularyReference:
+def _vocabulary_reference(vocabulary: Vocabulary) -> VocabularyReference:
     """Name the vocabulary that gave the labels, by hash."""
     return VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256)
 
@@ -175,7 +175,7 @@ def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocab
         crops=str(crop_set.folder.resolve()),
         prepared=crop_set.summary,
         data_sha256=hash_files(crop_set.folder),
-        vocabulary=vocabulary_reference(vocabulary),
+        vocabulary=_vocabulary_reference(vocabulary),
         versions=installed_versions() | packages,
     )
 
