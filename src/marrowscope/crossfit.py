@@ -26,7 +26,7 @@ import polars as pl
 from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
 from marrowscope.disk import write_json, written_whole
 from marrowscope.errors import CohortError, ConfigError, RunError
-from marrowscope.fit import check_training_folder, fit_classifier
+from marrowscope.fit import check_start, fit_classifier
 from marrowscope.imaging import sha256_file
 from marrowscope.statistics.temperature import CALIBRATION_NAME
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
@@ -41,9 +41,7 @@ from marrowscope.train.crossfit_record import (
     write_crossfit,
 )
 from marrowscope.train.fold_calibration import calibrate_folds
-from marrowscope.train.initial_weights import check_initial_weights
 from marrowscope.train.left_out_cells import MISSED_NAME, OOF_NAME, fold_folder
-from marrowscope.train.model import check_architecture
 from marrowscope.train.out_of_fold import predict_table, read_priors
 from marrowscope.train.training_record import FIT_NAME, FinishedTraining, describe_data, read_finished
 from marrowscope.vocabulary import load_vocabulary
@@ -89,10 +87,7 @@ def fit_folds(
     ``on_progress`` hears the fold and where its training stands. Raises CohortError for folds that leak, ConfigError
     for a fold that is not there, RunError when ``out`` holds other folds or settings, or some and ``resume`` is off.
     """
-    check_training_folder(out)
-    check_architecture(config.architecture, config.crop_px, config.norm)
-    if not (out / CROSSFIT_NAME).is_file():  # a fold that has begun keeps the weights it began with
-        check_initial_weights(config.architecture, config.init, config.norm)
+    check_start(out, config)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     assigned = read_folds(folds) if isinstance(folds, Path) else dict(folds)

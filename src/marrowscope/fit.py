@@ -26,6 +26,7 @@ from marrowscope.runs.folder import refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, hash_weights, load_tensors
 from marrowscope.train.config import HEADS
 from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
+from marrowscope.train.crossfit_record import CROSSFIT_NAME
 from marrowscope.train.device import choose_device
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
@@ -87,8 +88,8 @@ def fit_classifier(
     patients is drawn for selection. Raises InputError for a crop set or split that cannot be used, RunError when
     ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
     """
+    check_start(out, config)
     _refuse_earlier(out, resume=resume)
-    _check_settings(out, config)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
@@ -106,18 +107,26 @@ def fit_classifier(
     return _finish(out, best_path, record.model_copy(update={"stages": counts}))
 
 
-def check_training_folder(out: Path) -> None:
-    """Raise RunError when ``out`` is a file, a crop set or a cohort: a training has a folder of its own."""
+def check_start(out: Path, config: ClassifierConfig) -> None:
+    """Refuse, before any work, all that a training or a cross-fit in ``out`` cannot begin with.
+
+    Raises RunError when ``out`` is a file, a crop set or a cohort; ConfigError for loss terms, a device, a trunk or
+    initial weights that are not there. What has begun has its first weights already and needs none.
+    """
     refuse_file(out)
     for name, kind in ((SUMMARY_NAME, "crop set"), (PATIENTS_NAME, "cohort")):
         if (out / name).exists():
             message = f"{out}: found a {kind} ({name}), expected a folder of the training's own; choose another --out"
             raise RunError(message)
+    check_terms(config.loss_weights)
+    choose_device(config.device)
+    check_architecture(config.architecture, config.crop_px, config.norm)
+    if not any((out / name).is_file() for name in (FIT_NAME, CROSSFIT_NAME)):
+        check_initial_weights(config.architecture, config.init, config.norm)
 
 
 def _refuse_earlier(out: Path, *, resume: bool) -> None:
-    """Refuse a folder of something else, and without ``resume`` one that holds a training."""
-    check_training_folder(out)
+    """Refuse a folder that holds a training, unless it is to go on."""
     if (out / FIT_NAME).exists() and not resume:
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
@@ -137,20 +146,6 @@ def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> d
 def _plans(config: ClassifierConfig) -> list[StagePlan]:
     """Give the stages that have an epoch, in order; at least one."""
     return [plan for plan in config.stages if plan.epochs]
-
-
-def _stage_folder(out: Path, number: int, plan: StagePlan) -> Path:
-    """Folder of the stage of this number, from 1."""
-    return out / f"{number}-{plan.name}"
-
-
-def _check_settings(out: Path, config: ClassifierConfig) -> None:
-    """Refuse terms, a device, a trunk and initial weights that are not there; a begun training has its own weights."""
-    check_terms(config.loss_weights)
-    choose_device(config.device)
-    check_architecture(config.architecture, config.crop_px, config.norm)
-    if not (_stage_folder(out, 1, _plans(config)[0]) / CHECKPOINT_NAME).is_file():
-        check_initial_weights(config.architecture, config.init, config.norm)
 
 
 def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig) -> None:
@@ -196,7 +191,7 @@ def _fit_stages(
     counts: dict[str, StageCounts] = {}
     best_path, info = out / CLASSIFIER_NAME, None
     for number, plan in enumerate(_plans(config), start=1):
-        folder = _stage_folder(out, number, plan)
+        folder = out / f"{number}-{plan.name}"
         start = _start(model, config, folder, best_path if number > 1 else None, info)
         inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
         counts[plan.name] = _count(crop_set, inputs)

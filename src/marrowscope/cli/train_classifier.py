@@ -56,17 +56,15 @@ def classifier(
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
     from marrowscope.config import load_config
-    from marrowscope.fit import check_training_folder
+    from marrowscope.fit import check_start
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.initial_weights import check_initial_weights
 
     _check_division(split, folds, fold)
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
     # Before a cohort's crops are cut: all that a training would be refused for afterwards.
-    check_training_folder(out)
-    check_initial_weights(settings.architecture, settings.init, settings.norm)
+    check_start(out, settings)
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEMO)
         typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter_path(segmenter)}", err=True)
