@@ -31,12 +31,13 @@ from numpy.typing import NDArray
 from marrowscope.cells.calls import decode_calls
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_difference
-from marrowscope.statistics.temperature import CROSSFIT_NAME, apply_temperature
+from marrowscope.statistics.temperature import apply_temperature
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import load_classifier
-from marrowscope.train.dataset import CropSet, open_crop_set
+from marrowscope.train.config import HEADS
+from marrowscope.train.crop_set import CropSet, open_crop_set
+from marrowscope.train.crossfit_record import CROSSFIT_NAME
 from marrowscope.train.left_out_cells import OOF_NAME, fold_folder
-from marrowscope.train.model import HEADS
 from marrowscope.train.out_of_fold import read_priors
 from marrowscope.train.validation import predict_logits
 from marrowscope.vocabulary import Vocabulary, load_vocabulary

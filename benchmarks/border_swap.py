@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,14 @@ import numpy as np
 
 from marrowscope.cells.calls import decode_calls
 from marrowscope.train.border import swap_border
-from marrowscope.train.border_proof import DONOR_KINDS, NO_DONOR, choose_donors, drift, join_answers, swap_effect
-from marrowscope.train.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
 from marrowscope.vocabulary import load_vocabulary
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+from benchmarks.border_proof import DONOR_KINDS, NO_DONOR, choose_donors, drift, join_answers, swap_effect
+from benchmarks.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
+
 if TYPE_CHECKING:
-    from marrowscope.train.border_proof import Answer, IntArray
+    from benchmarks.border_proof import Answer, IntArray
     from marrowscope.train.model import CellClassifier, ClassifierInfo
 
 TARGETS = {"cblc": 0.02, "category": 0.05}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,12 @@ from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_difference, bootstrap_over_groups
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
 from marrowscope.train.classifier_graph import load_classifier
-from marrowscope.train.dataset import CropSet, IntArray, open_crop_set
-from marrowscope.train.normalization import reestimate_batch_norm
+from marrowscope.train.crop_set import CropSet, IntArray, open_crop_set
 from marrowscope.train.validation import predict_logits, probabilities
 from marrowscope.vocabulary import load_vocabulary
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+from benchmarks.normalization import reestimate_batch_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,10 @@ from marrowscope.cells.calls import decode_calls
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_over_groups
-from marrowscope.train.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
 from marrowscope.vocabulary import load_vocabulary
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+from benchmarks.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

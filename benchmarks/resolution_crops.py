@@ -29,9 +29,10 @@ from marrowscope.cells.crop import CropSpec, cut_crops
 from marrowscope.cells.match import match_contours
 from marrowscope.cells.quality import QualityRules, apply_quality_rules
 from marrowscope.cohort import read_cohort
+from marrowscope.disk import write_json
 from marrowscope.imaging import read_image
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.train.dataset import CELLS_NAME, CROPS_NAME, SUMMARY_NAME, open_crop_set
+from marrowscope.train.crop_set import CELLS_NAME, CROPS_NAME, SUMMARY_NAME, CropSetSummary, open_crop_set
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -122,13 +123,8 @@ def cut(arguments: argparse.Namespace) -> None:
     for size, crops in arrays.items():
         crops.flush()
         spec = CropSpec(size_px=size)
-        summary = {
-            "schema_version": 1,
-            "crop": spec.model_dump(mode="json"),
-            "stored_px": stored_px(size),
-            "segmenter_sha256": segmenter.sha256,
-        }
-        (arguments.out / str(size) / SUMMARY_NAME).write_text(json.dumps(summary, indent=2), encoding="utf-8")
+        summary = CropSetSummary(crop=spec, stored_px=stored_px(size), segmenter_sha256=segmenter.sha256)
+        write_json(arguments.out / str(size) / SUMMARY_NAME, summary.model_dump(mode="json"))
 
 
 def stored_px(size_px: int) -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ import numpy as np
 
 from marrowscope.cells.calls import decode_calls
 from marrowscope.statistics.intervals import bootstrap_over_groups
-from marrowscope.train.border_proof import (
+from marrowscope.vocabulary import load_vocabulary
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+from benchmarks.border_proof import (
     balanced_accuracy_within,
     reach_px,
     relative_calls,
@@ -33,14 +37,13 @@ from marrowscope.train.border_proof import (
     ring_radius,
     shuffle_within,
 )
-from marrowscope.train.proof_cells import ProofSelection, answer, load_cells, load_trained
-from marrowscope.vocabulary import load_vocabulary
+from benchmarks.proof_cells import ProofSelection, answer, load_cells, load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from marrowscope.train.border_proof import IntArray, RealArray
-    from marrowscope.train.proof_cells import ProofCells
+    from benchmarks.border_proof import IntArray, RealArray
+    from benchmarks.proof_cells import ProofCells
 
 FILL = (224, 214, 206)
 """A colour of clear smear background, near the median of stained slides; the same for every cell."""

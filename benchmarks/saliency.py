@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,25 +20,27 @@ import cv2
 import numpy as np
 
 from marrowscope.statistics.intervals import bootstrap_over_groups
-from marrowscope.train.border_proof import (
+from marrowscope.vocabulary import load_vocabulary
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+from benchmarks.border_proof import (
     activation_maps,
     occlusion_maps,
     paint_map,
     predict_crops,
     share_outside,
 )
-from marrowscope.train.proof_cells import ProofSelection, load_cells, load_trained
-from marrowscope.vocabulary import load_vocabulary
+from benchmarks.proof_cells import ProofSelection, load_cells, load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from benchmarks.border_proof import IntArray, RealArray
+    from benchmarks.proof_cells import ProofCells
     from marrowscope.records import ImageArray, MaskArray
-    from marrowscope.train.border_proof import IntArray, RealArray
     from marrowscope.train.model import CellClassifier, ClassifierInfo
-    from marrowscope.train.proof_cells import ProofCells
 
 Maps = dict[str, "NDArray[np.float32]"]
 WEBP_QUALITY = 80

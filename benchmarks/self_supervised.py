@@ -24,8 +24,9 @@ from torch.nn import functional
 from marrowscope.cohort.folds import read_split
 from marrowscope.train.checkpoint import save_tensors
 from marrowscope.train.config import AugmentConfig
-from marrowscope.train.dataset import open_crop_set, training_crops
+from marrowscope.train.crop_set import open_crop_set
 from marrowscope.train.initial_weights import load_initial_weights
+from marrowscope.train.loader import training_crops
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, new_classifier
 from marrowscope.vocabulary import load_vocabulary
 

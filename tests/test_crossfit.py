@@ -17,7 +17,7 @@ from marrowscope.crossfit import fit_folds, join_folds
 from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.statistics.temperature import Calibration, apply_temperature
 from marrowscope.train.checkpoint import hash_weights, load_tensors
-from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.crop_set import open_crop_set
 from marrowscope.train.left_out_cells import crossfit_cells
 from marrowscope.train.out_of_fold import predict_table, read_priors
 from marrowscope.vocabulary import load_vocabulary

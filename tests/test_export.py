@@ -29,6 +29,7 @@ from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E40
 from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier  # noqa: E402
 from marrowscope.train.ensemble import check_segmenter, find_members  # noqa: E402
 from marrowscope.train.out_of_fold import read_priors  # noqa: E402
+from marrowscope.train.training_record import read_finished  # noqa: E402
 from tests.crop_sets import tiny_config, write_crop_set  # noqa: E402
 from tests.onnx_graphs import segmenter_graph  # noqa: E402
 from tests.segment.raw_outputs import raw_outputs  # noqa: E402
@@ -208,7 +209,7 @@ def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: P
     segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), {"um_per_px": "0.3"}))
     with pytest.raises(InputError, match=r"the segmenter that cut the crops of .*run; give that one"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
-    record = json.loads((folder / "run" / "fit.json").read_text(encoding="utf-8"))
+    record = read_finished(folder / "run")
     check_segmenter(folder / "run", record, segmenter, sha256_file(segmenter), allowed=True)
 
 
@@ -233,7 +234,7 @@ def test_a_training_that_did_not_finish_is_refused(folder: Path, tmp_path: Path)
     (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(RunError, match="found a training that did not finish"):
         export_bundle([tmp_path], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
-    with pytest.raises(RunError, match=r"fit\.json: no readable record of a training"):
+    with pytest.raises(RunError, match=r"fit\.json: found no such file"):
         export_bundle([tmp_path / "absent"], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
 
 

@@ -209,6 +209,21 @@ def test_initial_weights_that_are_not_there_leave_nothing_behind(crops_dir: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_auto_offline_leaves_nothing_behind_and_a_begun_training_goes_on(
+    crops_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match=r"init: found no pretrained weights of test_efficientnet, .* --init scratch"):
+        fit_classifier(crops_dir, tmp_path / "out", tiny_config(init="auto"))
+    assert not (tmp_path / "out").exists()
+    first = fit_classifier(crops_dir, tmp_path / "first", tiny_config())
+    donor = str(first.weights_path.rename(tmp_path / "donor.safetensors"))
+    begun = fit_classifier(crops_dir, tmp_path / "out", tiny_config(init=donor))
+    (tmp_path / "donor.safetensors").unlink()
+    (tmp_path / "out" / "classifier.safetensors").unlink()
+    assert fit_classifier(crops_dir, tmp_path / "out", tiny_config(init=donor), resume=True) == begun
+
+
 @pytest.mark.parametrize(("name", "kind"), [("prepare.json", "crop set"), ("patients.csv", "cohort")])
 def test_a_training_does_not_write_into_its_data(crops_dir: Path, tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / name).touch()

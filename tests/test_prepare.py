@@ -16,9 +16,10 @@ from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.errors import InputError, ScaleError
 from marrowscope.imaging import read_image, write_image
-from marrowscope.prepare import CELLS_SCHEMA, FIELDS_SCHEMA, STORED_CROP_PX, prepare_crops
+from marrowscope.prepare import STORED_CROP_PX, prepare_crops
 from marrowscope.records import Annotation, ContourArray, Detection, Field, ImageArray, Patient
 from marrowscope.segment.config import SegmenterConfig
+from marrowscope.train.crop_set import CELLS_SCHEMA, FIELDS_SCHEMA
 
 
 def circle(x: float, y: float, radius: float) -> ContourArray:

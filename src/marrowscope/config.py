@@ -1,6 +1,7 @@
 """Configuration as a value: load TOML, merge flags over it, hash the result.
 
-Each stage declares its own small frozen model; this module only knows how to read, merge and hash them.
+Each stage declares its own small frozen model; this module only knows how to read, merge and hash them. Records that
+we write as JSON are frozen models too, read and checked in one step.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
+
+    from marrowscope.errors import MarrowscopeError
 
 
 class FrozenModel(BaseModel):
@@ -50,6 +53,25 @@ def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str,
         if value is not None:
             values[key] = value
     return validate_config(model, values, where=str(path) if path else "configuration")
+
+
+def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeError], advice: str) -> ConfigT:
+    """Read ``model`` from a JSON file that we wrote.
+
+    Raises ``error`` for a file that cannot be read, a wrong type or a missing key: one sentence that names the file and
+    the key, and ends with ``advice``, what to do.
+    """
+    try:
+        return validate_config(model, json.loads(path.read_text(encoding="utf-8")), where=str(path))
+    except FileNotFoundError as cause:
+        message = f"{path}: found no such file; {advice}"
+        raise error(message) from cause
+    except (OSError, ValueError) as cause:
+        message = f"{path}: found no readable JSON ({cause}); {advice}"
+        raise error(message) from cause
+    except ConfigError as cause:
+        message = f"{cause}; {advice}"
+        raise error(message) from cause
 
 
 def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:

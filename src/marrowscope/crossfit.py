@@ -15,47 +15,48 @@ trained one at a time, on several machines; the one that completes the set, or `
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope import __version__
 from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
+from marrowscope.disk import write_json, written_whole
 from marrowscope.errors import CohortError, ConfigError, RunError
-from marrowscope.fit import check_training_folder, fit_classifier
+from marrowscope.fit import check_start, fit_classifier
 from marrowscope.imaging import sha256_file
-from marrowscope.runs.manifest import installed_versions
-from marrowscope.statistics.temperature import CALIBRATION_NAME, CROSSFIT_NAME
-from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME
-from marrowscope.train.dataset import open_crop_set
+from marrowscope.statistics.temperature import CALIBRATION_NAME
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
+from marrowscope.train.crop_set import open_crop_set
+from marrowscope.train.crossfit_record import (
+    CROSSFIT_NAME,
+    CrossFitRecord,
+    differences,
+    fold_result,
+    hash_folds,
+    read_crossfit,
+    write_crossfit,
+)
 from marrowscope.train.fold_calibration import calibrate_folds
-from marrowscope.train.initial_weights import check_initial_weights
 from marrowscope.train.left_out_cells import MISSED_NAME, OOF_NAME, fold_folder
 from marrowscope.train.out_of_fold import predict_table, read_priors
+from marrowscope.train.training_record import FIT_NAME, FinishedTraining, describe_data, read_finished
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from marrowscope.cohort.folds import Role
-    from marrowscope.records import JsonDict
     from marrowscope.statistics.temperature import Calibration
     from marrowscope.train.config import ClassifierConfig, Source
-    from marrowscope.train.dataset import CropSet
+    from marrowscope.train.crop_set import CropSet
     from marrowscope.train.stage import Progress
     from marrowscope.vocabulary import Vocabulary
 
 FOLDS_NAME, CALIBRATION_TABLE, RELIABILITY_TABLE = "folds.csv", "calibration.csv", "reliability.csv"
-# Settings that may differ between machines: they move how fast a fold is trained, and roundings.
-_OF_THE_MACHINE = {"checkpoint_every_steps", "threads", "device", "precision", "compile", "workers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,7 @@ def fit_folds(
     ``on_progress`` hears the fold and where its training stands. Raises CohortError for folds that leak, ConfigError
     for a fold that is not there, RunError when ``out`` holds other folds or settings, or some and ``resume`` is off.
     """
-    check_training_folder(out)
-    check_initial_weights(config.architecture, config.init, config.norm)
+    check_start(out, config)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     assigned = read_folds(folds) if isinstance(folds, Path) else dict(folds)
@@ -103,7 +103,7 @@ def fit_folds(
     elif not isinstance(folds, Path):
         write_folds(out / FOLDS_NAME, assigned, _patients(crop_set.cells))
     if not (out / CROSSFIT_NAME).is_file():
-        _write_json(out / CROSSFIT_NAME, record)
+        write_crossfit(out, record)
     _write_missed(crop_set, out, assigned)
     for fold in chosen:
         if not (resume and _is_finished(out, fold)):
@@ -122,7 +122,7 @@ def join_folds(out: Path) -> CrossFit:
     Raises RunError naming the folds that are missing or were trained on other crops or with other settings, CohortError
     for one that learned from patients it should have left out.
     """
-    record = _read_json(out / CROSSFIT_NAME)
+    record = read_crossfit(out)
     assigned = read_folds(out / FOLDS_NAME)
     numbers = _numbers(assigned)
     missing = [fold for fold in numbers if not _is_finished(out, fold)]
@@ -132,7 +132,7 @@ def join_folds(out: Path) -> CrossFit:
             "them with `marrowscope train classifier --folds ... --fold` or copy their folders here"
         )
         raise RunError(message)
-    fits = {fold: _read_json(fold_folder(out, fold) / FIT_NAME) for fold in numbers}
+    fits = {fold: read_finished(fold_folder(out, fold)) for fold in numbers}
     for fold, fit in fits.items():
         _check_member(fold_folder(out, fold), fit, record)
         _check_left_out(read_split(fold_folder(out, fold) / SPLIT_NAME), assigned, fold)
@@ -140,19 +140,8 @@ def join_folds(out: Path) -> CrossFit:
     _check_cells(cells, assigned, out)
     cells.write_parquet(out / OOF_NAME)
     calibration = _calibrate(cells, out, numbers)
-    members = {
-        str(fold): {
-            "weights_sha256": fit["result"]["weights_sha256"],
-            "split_sha256": fit["split_sha256"],
-            "initial_weights": fit["result"]["initial_weights"],
-            "best_epoch": fit["result"]["best_epoch"],
-            "stages": fit["stages"],
-            "versions": fit["versions"],
-        }
-        for fold, fit in fits.items()
-    }
-    finished = {"folds": members, "oof_sha256": sha256_file(out / OOF_NAME)}
-    _write_json(out / CROSSFIT_NAME, record | finished)
+    results = {str(fold): fold_result(fit) for fold, fit in fits.items()}
+    write_crossfit(out, record.model_copy(update={"folds": results, "oof_sha256": sha256_file(out / OOF_NAME)}))
     return CrossFit(out, tuple(numbers), (), calibration)
 
 
@@ -186,9 +175,8 @@ def _fit_fold(
     rows = crop_set.rows(_members(assigned, fold), _source(crop_set))
     table = predict_table(result.weights_path, crop_set, rows, config)
     table = table.with_columns(pl.lit(fold, pl.Int64()).alias("fold"))
-    temporary = folder / f"{OOF_NAME}.part"
-    table.write_parquet(temporary)
-    temporary.replace(folder / OOF_NAME)
+    with written_whole(folder / OOF_NAME) as temporary:
+        table.write_parquet(temporary)
 
 
 def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | None]) -> None:
@@ -209,7 +197,7 @@ def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibr
     calibration, figures, bins = calibrate_folds(cells, numbers, priors)
     figures.write_csv(out / CALIBRATION_TABLE)
     bins.write_csv(out / RELIABILITY_TABLE)
-    _write_json(out / CALIBRATION_NAME, calibration.model_dump(mode="json"))
+    write_json(out / CALIBRATION_NAME, calibration.model_dump(mode="json"))
     return calibration
 
 
@@ -237,37 +225,17 @@ def _is_finished(out: Path, fold: int) -> bool:
 
 def _describe(
     crop_set: CropSet, config: ClassifierConfig, assigned: Mapping[str, int | None], vocabulary: Vocabulary
-) -> JsonDict:
+) -> CrossFitRecord:
     """Give what decides the run; ``join_folds`` adds what each fold became."""
-    ordered = {patient: "external" if fold is None else fold for patient, fold in sorted(assigned.items())}
-    return {
-        "schema_version": 1,
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "marrowscope_version": __version__,
-        "config": config.model_dump(mode="json"),
-        "seed": config.seed,
-        "crops": str(crop_set.folder.resolve()),
-        "prepared": crop_set.summary,
-        "segmenter_sha256": crop_set.summary.get("segmenter_sha256"),
-        "data_sha256": {name: sha256_file(crop_set.folder / name) for name in _hashed(crop_set.folder)},
-        "assigned_sha256": hashlib.sha256(json.dumps(ordered).encode()).hexdigest(),
-        "n_folds": len(_numbers(assigned)),
-        "n_external_patients": sum(fold is None for fold in assigned.values()),
-        "predicted_crops": _source(crop_set),
-        "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
-        "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
-    }
-
-
-def _hashed(crops: Path) -> list[str]:
-    """Give the files of a crop set that decide a training."""
-    return [name for name in ("crops.npy", "masks.npy", "cells.parquet") if (crops / name).is_file()]
-
-
-def _decisive(record: Mapping[str, Any]) -> JsonDict:
-    """Give what must be equal in everything that stands in one cross-fit folder."""
-    settings = {key: value for key, value in record["config"].items() if key not in _OF_THE_MACHINE}
-    return {"data_sha256": record["data_sha256"], "vocabulary": record["vocabulary"], "config": settings}
+    return CrossFitRecord(
+        **dict(describe_data(crop_set, config, vocabulary)),
+        seed=config.seed,
+        segmenter_sha256=crop_set.summary.segmenter_sha256,
+        assigned_sha256=hash_folds(assigned),
+        n_folds=len(_numbers(assigned)),
+        n_external_patients=sum(fold is None for fold in assigned.values()),
+        predicted_crops=_source(crop_set),
+    )
 
 
 def _check_fold_numbers(crop_set: CropSet, assigned: Mapping[str, int | None], chosen: Sequence[int]) -> None:
@@ -286,7 +254,7 @@ def _check_fold_numbers(crop_set: CropSet, assigned: Mapping[str, int | None], c
         raise CohortError(message)
 
 
-def _check_earlier(out: Path, record: JsonDict, *, resume: bool) -> None:
+def _check_earlier(out: Path, record: CrossFitRecord, *, resume: bool) -> None:
     """Refuse a folder with an earlier run that is not to go on, or that has other crops, folds or settings."""
     if not (out / CROSSFIT_NAME).is_file():
         if (out / FIT_NAME).is_file():
@@ -296,9 +264,9 @@ def _check_earlier(out: Path, record: JsonDict, *, resume: bool) -> None:
     if not resume:
         message = f"{out}: found an earlier cross-fit, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
-    earlier = _read_json(out / CROSSFIT_NAME)
-    different = [name for name, value in _decisive(record).items() if _decisive(earlier)[name] != value]
-    different += ["folds"] if earlier["assigned_sha256"] != record["assigned_sha256"] else []
+    earlier = read_crossfit(out)
+    different = differences(record, earlier)
+    different += ["folds"] if earlier.assigned_sha256 != record.assigned_sha256 else []
     if different:
         message = (
             f"{out}: found a cross-fit with other {', '.join(different)}, expected equal ones; go on with the first "
@@ -307,13 +275,9 @@ def _check_earlier(out: Path, record: JsonDict, *, resume: bool) -> None:
         raise RunError(message)
 
 
-def _check_member(folder: Path, fit: JsonDict, record: JsonDict) -> None:
+def _check_member(folder: Path, fit: FinishedTraining, record: CrossFitRecord) -> None:
     """Refuse a fold, copied here, that was trained on other crops or with other settings."""
-    if "result" not in fit:
-        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
-        raise RunError(message)
-    ours, theirs = _decisive(record), _decisive(fit)
-    different = [name for name, value in ours.items() if theirs[name] != value]
+    different = differences(record, fit)
     if different:
         message = (
             f"{folder}: found other {', '.join(different)} than in {CROSSFIT_NAME}, expected equal ones; train again"
@@ -347,19 +311,3 @@ def _check_cells(cells: pl.DataFrame, assigned: Mapping[str, int | None], out: P
             f"each cell once, by the fold of its patient in {FOLDS_NAME}; train these folds again"
         )
         raise RunError(message)
-
-
-def _read_json(path: Path) -> JsonDict:
-    try:
-        record: JsonDict = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{path}: no readable record of a cross-fit ({error}); give the --out of `train classifier --folds`"
-        raise RunError(message) from error
-    return record
-
-
-def _write_json(path: Path, value: JsonDict) -> None:
-    """Write JSON atomically."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -27,7 +27,6 @@ from marrowscope.networks import open_network
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.statistics.temperature import CROSSFIT_NAME, Calibration
 from marrowscope.train.bundle_card import (
     N_GOLDEN_CROPS,
     N_PARITY_CROPS,
@@ -40,16 +39,17 @@ from marrowscope.train.bundle_card import (
 )
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier
-from marrowscope.train.dataset import CropSet, open_crop_set
+from marrowscope.train.crop_set import CropSet, open_crop_set
+from marrowscope.train.crossfit_record import CROSSFIT_NAME
 from marrowscope.train.ensemble import (
     check_calibrated,
     check_segmenter,
     check_vocabulary,
     common_info,
     find_members,
-    read_record,
 )
 from marrowscope.train.left_out_cells import OOF_NAME, crossfit_cells
+from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
     from marrowscope.patient.quantify.quantification import Quantification
-    from marrowscope.records import ImageArray, JsonDict
-    from marrowscope.train.dataset import CropSet
+    from marrowscope.records import ImageArray
+    from marrowscope.statistics.temperature import Calibration
+    from marrowscope.train.training_record import FinishedTraining
     from marrowscope.vocabulary import Vocabulary
 
 _MAX_GOLDEN_PX = 128
@@ -92,7 +93,7 @@ def export_bundle(
     description = description or BundleDescription()
     crossfit = next((folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()), None)
     trainings, calibration = find_members(trainings, calibrate=calibrate)
-    records = [read_record(folder) for folder in trainings]
+    records = [read_finished(folder) for folder in trainings]
     if not records:
         message = "found no training folder, expected at least one; name the --out of `marrowscope train classifier`"
         raise InputError(message)
@@ -139,9 +140,9 @@ def export_bundle(
         return write_bundle(out, spec, files, overwrite=overwrite)
 
 
-def _crop_set(given: Path | None, record: JsonDict, vocabulary: Vocabulary) -> CropSet:
+def _crop_set(given: Path | None, record: FinishedTraining, vocabulary: Vocabulary) -> CropSet:
     """Open the crop set for parity and golden sample: the one given, or the one of the first member's training."""
-    folder = given or Path(record["crops"])
+    folder = given or Path(record.crops)
     if given is None and not folder.is_dir():
         message = f"{folder}: the crop set of the training is not there any more; say with --crops where it is now"
         raise InputError(message)
@@ -198,7 +199,7 @@ def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDAr
     return best
 
 
-def _export_member(folder: Path, record: JsonDict, graph: Path, sample: ImageArray, readout: Readout) -> Member:
+def _export_member(folder: Path, record: FinishedTraining, graph: Path, sample: ImageArray, readout: Readout) -> Member:
     """Write one member's graph and prove it equal to torch on ``sample``."""
     weights = folder / CLASSIFIER_NAME
     info = export_classifier(weights, graph, readout)

@@ -11,46 +11,55 @@ crops cut from predicted contours; both select on predicted ones. A killed call,
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
-from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marrowscope.cohort.folds import Role, check_split, read_split, split_patients, write_split
 from marrowscope.cohort.patients import PATIENTS_NAME
+from marrowscope.disk import written_whole
 from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
-from marrowscope.runs.manifest import installed_versions
-from marrowscope.train.checkpoint import (
-    CLASSIFIER_NAME,
-    FIT_NAME,
-    SPLIT_NAME,
-    EpochRow,
-    hash_weights,
-    load_tensors,
-)
-from marrowscope.train.dataset import SUMMARY_NAME, CropSet, class_priors, open_crop_set
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, hash_weights, load_tensors
+from marrowscope.train.config import HEADS
+from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
+from marrowscope.train.crossfit_record import CROSSFIT_NAME
+from marrowscope.train.device import choose_device
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo, new_classifier
-from marrowscope.train.stage import BEST_NAME, Progress, StageInputs, check_rows, describe_machine, fit_stage
+from marrowscope.train.losses import check_terms, terms_with_masks
+from marrowscope.train.model import CellClassifier, ClassifierInfo, check_architecture, new_classifier
+from marrowscope.train.stage import (
+    BEST_NAME,
+    CHECKPOINT_NAME,
+    Progress,
+    StageInputs,
+    check_rows,
+    describe_machine,
+    fit_stage,
+)
 from marrowscope.train.targets import standardise
+from marrowscope.train.training_record import (
+    FIT_NAME,
+    EpochRow,
+    StageCounts,
+    TrainingRecord,
+    TrainingResult,
+    describe_data,
+    read_training,
+    write_training,
+)
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
-    from marrowscope.train.dataset import IntArray
+    from marrowscope.train.crop_set import IntArray
     from marrowscope.vocabulary import Vocabulary
-
-
-_NOT_DECISIVE = {"checkpoint_every_steps", "workers", "threads", "device", "precision", "compile"}
-"""Settings that change how a training runs, and of what comes out no more than the rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,79 +88,48 @@ def fit_classifier(
     patients is drawn for selection. Raises InputError for a crop set or split that cannot be used, RunError when
     ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
     """
-    check_training_folder(out)
-    if (out / FIT_NAME).exists() and not resume:
-        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
-        raise RunError(message)
-    machine = describe_machine(config)
-    check_initial_weights(config.architecture, config.init, config.norm)
+    check_start(out, config)
+    _refuse_earlier(out, resume=resume)
     vocabulary = vocabulary or load_vocabulary()
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
-    check_split(crop_set.cells, roles)
-    _check_crop_size(crop_set, config)
-    _check_parts(crop_set, config)
-    plans = [plan for plan in config.stages if plan.epochs]
-    for plan in plans:
-        check_rows(plan, *_rows(crop_set, roles, plan))
-    data_sha256 = {
-        name: sha256_file(crops / name)
-        for name in ("crops.npy", "masks.npy", "cells.parquet")
-        if (crops / name).is_file()
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    new_split = out / f"{SPLIT_NAME}.part"
-    write_split(new_split, roles)
-    record: dict[str, object] = {
-        "config": config.model_dump(mode="json"),
-        "crops": str(crops.resolve()),
-        "prepared": crop_set.summary,
-        "data_sha256": data_sha256,
-        "split_sha256": sha256_file(new_split),
-        "vocabulary": {"name": vocabulary.name, "version": vocabulary.version, "sha256": vocabulary.sha256},
-        "versions": installed_versions() | {"torch": metadata.version("torch"), "timm": metadata.version("timm")},
-        "machine": machine,
-    }
-    fingerprint = _fingerprint(record)
-    try:
-        earlier = _earlier_record(out / FIT_NAME, fingerprint)
-    except RunError:
-        new_split.unlink()
-        raise
-    new_split.replace(out / SPLIT_NAME)
+    _check_data(crop_set, roles, config)
+    record = _describe(crop_set, roles, config, vocabulary)
+    earlier = _earlier_record(out, record.fingerprint())
     if earlier is not None:
         if (finished := _finished(out, earlier)) is not None:
             return finished
-        record |= _origin(earlier, record)
-    _write_json(out / FIT_NAME, record)
-
-    model = new_classifier(
-        config.architecture,
-        len(vocabulary.categories),
-        config.dropout,
-        config.seed,
-        n_morphology=len(crop_set.measured) if config.loss_weights["morphology"] > 0 else 0,
-        norm=config.norm,
+        record = record.going_on_from(earlier)
+    _begin(out, roles, record)
+    best_path, counts = _fit_stages(
+        crop_set, roles, config, out, fingerprint=record.fingerprint(), on_progress=on_progress
     )
-    counts: dict[str, dict[str, int]] = {}
-    best_path, info = out / CLASSIFIER_NAME, None
-    for number, plan in enumerate(plans, start=1):
-        folder = out / f"{number}-{plan.name}"
-        start = _start(model, config, folder, best_path if number > 1 else None, info)
-        inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
-        counts[plan.name] = _count(crop_set, inputs)
-        fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
-        best_path, info = folder / BEST_NAME, inputs.info
-    return _finish(out, best_path, {**record, "stages": counts})
+    return _finish(out, best_path, record.model_copy(update={"stages": counts}))
 
 
-def check_training_folder(out: Path) -> None:
-    """Raise RunError when ``out`` is a file, a crop set or a cohort: a training has a folder of its own."""
+def check_start(out: Path, config: ClassifierConfig) -> None:
+    """Refuse, before any work, all that a training or a cross-fit in ``out`` cannot begin with.
+
+    Raises RunError when ``out`` is a file, a crop set or a cohort; ConfigError for loss terms, a device, a trunk or
+    initial weights that are not there. What has begun has its first weights already and needs none.
+    """
     refuse_file(out)
     for name, kind in ((SUMMARY_NAME, "crop set"), (PATIENTS_NAME, "cohort")):
         if (out / name).exists():
             message = f"{out}: found a {kind} ({name}), expected a folder of the training's own; choose another --out"
             raise RunError(message)
+    check_terms(config.loss_weights)
+    choose_device(config.device)
+    check_architecture(config.architecture, config.crop_px, config.norm)
+    if not any((out / name).is_file() for name in (FIT_NAME, CROSSFIT_NAME)):
+        check_initial_weights(config.architecture, config.init, config.norm)
+
+
+def _refuse_earlier(out: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds a training, unless it is to go on."""
+    if (out / FIT_NAME).exists() and not resume:
+        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        raise RunError(message)
 
 
 def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> dict[str, Role]:
@@ -165,6 +143,75 @@ def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> d
     return roles | split_patients(kept, config.validation_fraction, config.seed)
 
 
+def _plans(config: ClassifierConfig) -> list[StagePlan]:
+    """Give the stages that have an epoch, in order; at least one."""
+    return [plan for plan in config.stages if plan.epochs]
+
+
+def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig) -> None:
+    """Refuse a split that leaks, crops that lack what the configuration needs, and stages without crops."""
+    check_split(crop_set.cells, roles)
+    _check_crop_size(crop_set, config)
+    _check_parts(crop_set, config)
+    for plan in _plans(config):
+        check_rows(plan, *_rows(crop_set, roles, plan))
+
+
+def _describe(
+    crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig, vocabulary: Vocabulary
+) -> TrainingRecord:
+    """Say what decides the weights; the split is hashed as it will be written."""
+    described = describe_data(crop_set, config, vocabulary)
+    with tempfile.TemporaryDirectory(prefix="marrowscope-fit-") as scratch:
+        path = Path(scratch) / SPLIT_NAME
+        write_split(path, roles)
+        split_sha256 = sha256_file(path)
+    return TrainingRecord(**dict(described), split_sha256=split_sha256, machine=describe_machine(config))
+
+
+def _begin(out: Path, roles: Mapping[str, Role], record: TrainingRecord) -> None:
+    """Write who trains and all that repeats the training."""
+    out.mkdir(parents=True, exist_ok=True)
+    with written_whole(out / SPLIT_NAME) as temporary:
+        write_split(temporary, roles)
+    write_training(out, record)
+
+
+def _fit_stages(
+    crop_set: CropSet,
+    roles: dict[str, Role],
+    config: ClassifierConfig,
+    out: Path,
+    *,
+    fingerprint: str,
+    on_progress: Callable[[Progress], None] | None,
+) -> tuple[Path, dict[str, StageCounts]]:
+    """Train stage after stage, each from the best weights of the one before; give the last best ones, and counts."""
+    model = _new_model(crop_set, config)
+    counts: dict[str, StageCounts] = {}
+    best_path, info = out / CLASSIFIER_NAME, None
+    for number, plan in enumerate(_plans(config), start=1):
+        folder = out / f"{number}-{plan.name}"
+        start = _start(model, config, folder, best_path if number > 1 else None, info)
+        inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
+        counts[plan.name] = _count(crop_set, inputs)
+        fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
+        best_path, info = folder / BEST_NAME, inputs.info
+    return best_path, counts
+
+
+def _new_model(crop_set: CropSet, config: ClassifierConfig) -> CellClassifier:
+    """Make the network with a random start that is a function of the seed."""
+    return new_classifier(
+        config.architecture,
+        len(crop_set.categories),
+        config.dropout,
+        config.seed,
+        n_morphology=len(crop_set.measured) if config.loss_weights["morphology"] > 0 else 0,
+        norm=config.norm,
+    )
+
+
 def _start(
     model: CellClassifier, config: ClassifierConfig, folder: Path, previous: Path | None, info: ClassifierInfo | None
 ) -> InitialWeights:
@@ -172,7 +219,7 @@ def _start(
     if previous is not None and info is not None:
         model.load_state_dict(load_tensors(previous)[0])
         return InitialWeights(info.initial_weights, info.mean, info.std, info.initial_sha256)
-    checkpoint = folder / "checkpoint.safetensors"
+    checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.is_file():
         pinned = ClassifierInfo.model_validate(load_tensors(checkpoint)[1]["info"])
         return InitialWeights(pinned.initial_weights, pinned.mean, pinned.std, pinned.initial_sha256)
@@ -209,7 +256,7 @@ def _stage_inputs(
         norm=config.norm,
         morphology=targets,
         initial_weights=start.source,
-        segmenter_sha256=crop_set.summary.get("segmenter_sha256"),
+        segmenter_sha256=crop_set.summary.segmenter_sha256,
         initial_sha256=start.sha256,
     )
     return StageInputs(crop_set, training_rows, validation_rows, info, fingerprint)
@@ -221,12 +268,15 @@ def _rows(crop_set: CropSet, roles: Mapping[str, Role], plan: StagePlan) -> tupl
     return crop_set.rows(train, plan.train_on), crop_set.rows(validation, plan.select_on)
 
 
-def _count(crop_set: CropSet, inputs: StageInputs) -> dict[str, int]:
+def _count(crop_set: CropSet, inputs: StageInputs) -> StageCounts:
     """Count crops and patients on both sides of a stage."""
-    sides = {"training": inputs.training_rows, "validation": inputs.validation_rows}
-    return {f"{side}_crops": len(rows) for side, rows in sides.items()} | {
-        f"{side}_patients": crop_set.cells["patient_id"][rows].n_unique() for side, rows in sides.items()
-    }
+    patients = crop_set.cells["patient_id"]
+    return StageCounts(
+        training_crops=len(inputs.training_rows),
+        validation_crops=len(inputs.validation_rows),
+        training_patients=patients[inputs.training_rows].n_unique(),
+        validation_patients=patients[inputs.validation_rows].n_unique(),
+    )
 
 
 def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
@@ -241,7 +291,7 @@ def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
 
 def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
     """Refuse a crop set that lacks what a loss term needs."""
-    terms = [name for name in ("evidence", "consistency") if config.loss_weights[name] > 0]
+    terms = terms_with_masks(config.loss_weights)
     if terms and crop_set.masks is None:
         message = f"{crop_set.folder}: found no masks.npy, expected it for the loss terms {' and '.join(terms)}"
     elif config.loss_weights["morphology"] > 0 and not crop_set.measured:
@@ -256,41 +306,28 @@ def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
     raise InputError(message)
 
 
-def _earlier_record(path: Path, fingerprint: str) -> dict[str, Any] | None:
+def _earlier_record(out: Path, fingerprint: str) -> TrainingRecord | None:
     """Give the earlier training's record; refuse other crops or settings before it is replaced."""
-    if not path.is_file():
-        return None
     try:
-        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = _fingerprint(earlier)
-    except (ValueError, KeyError, TypeError):
+        earlier = read_training(out)
+    except RunError:
         return None  # a record that cannot be read is no loss; the checkpoints have their own fingerprint
-    if found != fingerprint:
+    if earlier.fingerprint() != fingerprint:
         message = (
-            f"{path.parent}: found a training made from other crops, another split or other settings than the ones "
-            "given, expected equal ones; resume with the first call's arguments or choose another --out"
+            f"{out}: found a training made from other crops, another split or other settings than the ones given, "
+            "expected equal ones; resume with the first call's arguments or choose another --out"
         )
         raise RunError(message)
     return earlier
 
 
-def _origin(earlier: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, object]:
-    """Keep the versions and machine a training began with; others that it goes on with are listed beside them."""
-    kept = {name: earlier.get(name, record[name]) for name in ("versions", "machine")}
-    resumed = list(earlier.get("resumed", []))
-    now = {name: record[name] for name in kept}
-    if now != (resumed[-1] if resumed else kept):
-        resumed.append(now)
-    return {**kept, "resumed": resumed} if resumed else {**kept}
-
-
-def _finished(out: Path, earlier: Mapping[str, Any]) -> FitResult | None:
+def _finished(out: Path, earlier: TrainingRecord) -> FitResult | None:
     """Give the result of a training that is done and whose weights are those it wrote."""
     final = out / CLASSIFIER_NAME
-    if "result" not in earlier or not final.is_file():
+    if earlier.result is None or not final.is_file():
         return None
     result = _result(final)
-    return result if result.weights_sha256 == earlier["result"]["weights_sha256"] else None
+    return result if result.weights_sha256 == earlier.result.weights_sha256 else None
 
 
 def _result(final: Path) -> FitResult:
@@ -304,33 +341,18 @@ def _result(final: Path) -> FitResult:
     )
 
 
-def _fingerprint(record: Mapping[str, Any]) -> str:
-    """Hash what decides the weights: data, split, vocabulary and settings, less how often they are saved."""
-    decisive = {key: record[key] for key in ("data_sha256", "split_sha256", "vocabulary")}
-    settings = {key: value for key, value in record["config"].items() if key not in _NOT_DECISIVE}
-    return hashlib.sha256(json.dumps(decisive | {"config": settings}, sort_keys=True).encode()).hexdigest()
-
-
-def _finish(out: Path, best_path: Path, record: dict[str, object]) -> FitResult:
+def _finish(out: Path, best_path: Path, record: TrainingRecord) -> FitResult:
     """Put the best weights in their place and complete fit.json."""
     final = out / CLASSIFIER_NAME
-    temporary = final.with_name(final.name + ".part")
-    shutil.copyfile(best_path, temporary)
-    temporary.replace(final)
+    with written_whole(final) as temporary:
+        shutil.copyfile(best_path, temporary)
     result = _result(final)
-    summary = {
-        "weights_sha256": result.weights_sha256,
-        "best_epoch": result.best.model_dump(mode="json"),
-        "initial_weights": result.info.initial_weights,
-        "initial_sha256": result.info.initial_sha256,
-        "categories_not_trained": result.info.categories_not_trained,
-    }
-    _write_json(out / FIT_NAME, {**record, "result": summary})
+    summary = TrainingResult(
+        weights_sha256=result.weights_sha256,
+        best_epoch=result.best,
+        initial_weights=result.info.initial_weights,
+        initial_sha256=result.info.initial_sha256,
+        categories_not_trained=result.info.categories_not_trained,
+    )
+    write_training(out, record.model_copy(update={"result": summary}))
     return result
-
-
-def _write_json(path: Path, value: dict[str, object]) -> None:
-    """Write JSON atomically."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

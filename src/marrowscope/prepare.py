@@ -14,7 +14,6 @@ cut by the functions that prediction uses; crops are written to disk as they are
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -24,17 +23,26 @@ import polars as pl
 
 from marrowscope import geometry
 from marrowscope.cells.crop import CropSpec, cut_crops, without_margin
-from marrowscope.cells.field_measures import FIELD_MEASURES, measure_field
+from marrowscope.cells.field_measures import measure_field
 from marrowscope.cells.find import CellFinder, coarsest_um_per_px, find_cells
 from marrowscope.cells.match import match_contours
-from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS, measure_cells
+from marrowscope.cells.morphology import measure_cells
 from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.cohort.patients import PATIENTS_NAME
+from marrowscope.disk import write_json
 from marrowscope.errors import InputError
 from marrowscope.imaging.photograph import decode_photograph, read_file
 from marrowscope.imaging.scale import choose_scale
 from marrowscope.patient.flags import TRAINING_FIELDS_NAME
+from marrowscope.train.crop_set import (
+    CELLS_SCHEMA,
+    FIELDS_SCHEMA,
+    MISSED_SCHEMA,
+    SUMMARY_NAME,
+    CropCounts,
+    CropSetSummary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,37 +56,7 @@ if TYPE_CHECKING:
 STORED_CROP_PX = 136
 """Side of a stored crop: 96 px times the square root of 2. Its middle is the network's crop, to the bit."""
 
-SUMMARY_NAME = "prepare.json"
 CropSource = Literal["expert", "predicted"]
-CELLS_SCHEMA: dict[str, pl.DataType] = {
-    "cell_id": pl.String(),
-    "field_id": pl.String(),
-    "patient_id": pl.String(),
-    "center": pl.String(),
-    "diagnosis": pl.String(),
-    "image_sha256": pl.String(),
-    "image_dhash": pl.String(),
-    "source": pl.String(),
-    "expert_code": pl.String(),
-    "match_iou": pl.Float64(),
-    "cut": pl.Boolean(),
-    "um_per_px": pl.Float64(),
-    "area_um2": pl.Float64(),
-    "circularity": pl.Float64(),
-    **{name: pl.Float64() for name in MORPHOLOGY_COLUMNS},
-}
-MISSED_SCHEMA: dict[str, pl.DataType] = {
-    "field_id": pl.String(),
-    "shape_index": pl.Int64(),
-    "expert_code": pl.String(),
-    "cut": pl.Boolean(),
-}
-FIELDS_SCHEMA: dict[str, pl.DataType] = {
-    "field_id": pl.String(),
-    "patient_id": pl.String(),
-    "center": pl.String(),
-    **{name: pl.Float64() for name in FIELD_MEASURES if name != "stain_distance"},  # measured from these fields
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,19 +331,18 @@ class _GrowingArray:
 def _write_summary(
     out: Path, prepared: PreparedCrops, spec: CropSpec, rules: QualityRules, segmenter: Segmenter | None
 ) -> None:
-    summary = {
-        "schema_version": 1,
-        "crop": spec.model_dump(mode="json"),
-        "stored_px": STORED_CROP_PX,
-        "quality_rules": rules.model_dump(mode="json"),
-        "segmenter_sha256": segmenter.sha256 if segmenter else None,
-        "counts": {
-            "expert": prepared.n_expert,
-            "predicted": prepared.n_predicted,
-            "missed": prepared.n_missed,
-            "missed_cut": prepared.n_missed_cut,
-            "unlabelled": prepared.n_unlabelled,
-            "rejected": prepared.n_rejected,
-        },
-    }
-    (out / SUMMARY_NAME).write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    summary = CropSetSummary(
+        crop=spec,
+        stored_px=STORED_CROP_PX,
+        quality_rules=rules,
+        segmenter_sha256=segmenter.sha256 if segmenter else None,
+        counts=CropCounts(
+            expert=prepared.n_expert,
+            predicted=prepared.n_predicted,
+            missed=prepared.n_missed,
+            missed_cut=prepared.n_missed_cut,
+            unlabelled=prepared.n_unlabelled,
+            rejected=prepared.n_rejected,
+        ),
+    )
+    write_json(out / SUMMARY_NAME, summary.model_dump(mode="json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from marrowscope.train.dataset import class_priors, open_crop_set
+from marrowscope.train.crop_set import class_priors, open_crop_set
 from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.stage import StageInputs
 from marrowscope.train.targets import standardise

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from marrowscope.train.augment import augment_crop, center_crop
+from marrowscope.train.augment import _placement, _recompress, augment_crop, center_crop
 from marrowscope.train.config import NO_AUGMENTATION, AugmentConfig
 
 
@@ -42,7 +45,7 @@ def test_flips_alone_give_the_four_mirrors(crop: np.ndarray) -> None:
 
 def test_a_half_turn_is_a_double_mirror(crop: np.ndarray) -> None:
     """Rotation by 180 degrees about the crop's centre, against numpy: the frame does not drift by a pixel."""
-    from marrowscope.train.augment import _placement, _warp
+    from marrowscope.train.augment import _warp
 
     config = NO_AUGMENTATION.model_copy(update={"rotation_deg": 180.0})
     matrix = _placement(136, 96, config, np.array([False, False]), np.array([1.0, 0.0, 0.0, 0.0]))
@@ -61,3 +64,55 @@ def test_stain_changes_density_in_proportion_and_keeps_white(crop: np.ndarray) -
     gain_light = np.log(light / 255) / np.log(120 / 255)
     np.testing.assert_allclose(gain_dark, gain_light, atol=0.02)
     assert np.abs(gain_dark - 1).max() > 0.03
+
+
+def test_a_jpeg_is_the_one_that_another_program_writes_of_the_same_colours() -> None:
+    """Pillow takes RGB; a red disc on a blue ground tells the channels apart: JPEG keeps red better than blue."""
+    rows, columns = np.mgrid[:64, :64]
+    disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 20**2
+    image = np.where(disc[..., None], (200, 60, 40), (40, 60, 200)).astype(np.uint8)
+    ours = _recompress(image, 60).astype(int)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=60)
+    theirs = np.asarray(Image.open(stream)).astype(int)
+    swapped = _recompress(np.ascontiguousarray(image[..., ::-1]), 60)[..., ::-1].astype(int)
+    assert np.abs(ours - theirs).mean() < 0.5
+    assert np.abs(swapped - theirs).mean() > 2
+
+
+def _corners(stored_px: int, size_px: int, config: AugmentConfig, row: int) -> np.ndarray:
+    """Places (4, 2) of the network crop's corners in the stored crop, as ``augment_crop`` draws them for ``row``."""
+    random = np.random.default_rng((0, 1, 0, row))
+    flips, unit = random.random(2) < 0.5, random.uniform(-1, 1, 17)
+    matrix = _placement(stored_px, size_px, config, flips, unit[:4])
+    ends = (0.0, size_px - 1.0)
+    return np.array([matrix @ [x, y, 1.0] for x in ends for y in ends])
+
+
+def test_no_corner_lies_outside_the_stored_crop() -> None:
+    places = np.array([_corners(136, 96, AugmentConfig(), row) for row in range(10_000)])
+    assert places.min() >= -1e-9
+    assert places.max() <= 135 + 1e-9
+
+
+def test_what_fits_is_taken_as_drawn_and_what_does_not_is_shortened_alike() -> None:
+    config = AugmentConfig(rotation_deg=45)
+    still = np.array([False, False])
+    straight = _placement(136, 96, config, still, np.array([0.0, 1.0, 1.0, -1.0]))
+    np.testing.assert_allclose(straight[:, :2], 1.08 * np.eye(2))
+    np.testing.assert_allclose(straight @ [47.5, 47.5, 1], [67.5 + 4, 67.5 - 4])
+    oblique = _placement(136, 96, config, still, np.array([1.0, 1.0, 1.0, -0.5]))
+    # By hand: a corner reaches 67.175 of 67.5 px; the rest, 0.325, is shared by 0.08 * 67.175 + 4 = 9.374 px.
+    kept = (67.5 - 47.5 * np.sqrt(2)) / (0.08 * 47.5 * np.sqrt(2) + 4)
+    assert np.linalg.norm(oblique[:, 0]) == pytest.approx(1 + 0.08 * kept)
+    np.testing.assert_allclose(oblique @ [47.5, 47.5, 1], [67.5 + 4 * kept, 67.5 - 2 * kept])
+    smaller = _placement(136, 96, config, still, np.array([1.0, -1.0, 0.5, 0.5]))
+    assert np.linalg.norm(smaller[:, 0]) == pytest.approx(0.92)  # makes room itself: the shift of 2 px is kept
+    np.testing.assert_allclose(smaller @ [47.5, 47.5, 1], [69.5, 69.5])
+
+
+def test_a_stored_crop_too_small_for_a_rotation_is_mirrored_and_not_refused() -> None:
+    places = np.array([_corners(100, 96, AugmentConfig(), row) for row in range(200)])
+    assert places.min() < 0
+    small = np.random.default_rng(0).integers(0, 255, (100, 100, 3)).astype(np.uint8)
+    assert augment_crop(small, 96, AugmentConfig(), (0, 1, 0, 3))[0].shape == (96, 96, 3)

@@ -18,8 +18,17 @@ from marrowscope.train.border import (
     evidence_outside,
     swap_border,
 )
-from marrowscope.train.losses import evidence_loss
+from marrowscope.train.losses import HeadCorrection, evidence_loss
 from marrowscope.train.model import new_classifier
+
+
+def _trained(classes: dict[str, list[int]]) -> dict[str, HeadCorrection]:
+    """Give corrections that correct nothing and know these classes as trained."""
+    nothing = torch.zeros(0)
+    return {head: HeadCorrection(nothing, nothing, 0.0, torch.tensor(trained)) for head, trained in classes.items()}
+
+
+ALL_TRAINED = _trained({"cblc": [0, 1], "category": [0, 1, 2]})
 
 
 @pytest.fixture
@@ -159,8 +168,35 @@ def test_the_evidence_loss_falls_when_the_evidence_moves_into_the_cell() -> None
     mask[:, :4] = 1  # the upper half
     features = torch.zeros(1, int(model.trunk.num_features), 2, 2)
     features[0, 0, 1] = 5.0
-    outside = evidence_loss(model, features, targets, mask)
-    inside = evidence_loss(model, features.flip(2), targets, mask)
+    outside = evidence_loss(model, features, targets, mask, ALL_TRAINED)
+    inside = evidence_loss(model, features.flip(2), targets, mask, ALL_TRAINED)
     assert (float(outside.detach()), float(inside.detach())) == pytest.approx((1, 0))
     other = {"cblc": torch.tensor([0]), "category": torch.tensor([0])}  # against the mean, class 0 has no evidence here
-    assert float(evidence_loss(model, features, other, mask).detach()) == 0
+    assert float(evidence_loss(model, features, other, mask, ALL_TRAINED).detach()) == 0
+
+
+def test_an_untrained_class_has_no_part_in_the_evidence_of_another() -> None:
+    """By hand: of three categories the third is not trained; what its weights are changes nothing.
+
+    Weights 1 and 0 of the trained ones have the mean 1/2: the evidence of class 1 is half of the first channel, 1 above
+    and 1/2 below at two places each, and a third of it lies outside the mask. With the third class in the mean it would
+    be 2/3 of the first channel and 4/3 of the second, 4/3 above and 14/3 below, 7/9 of it outside.
+    """
+    model = new_classifier("test_efficientnet", 3, 0.0, 0)
+    with torch.no_grad():
+        for head in (model.cblc, model.category):
+            head.weight.zero_()
+        model.category.weight[1, 0] = 1.0
+        model.category.weight[2, 1] = -4.0
+    corrections = _trained({"cblc": [0, 1], "category": [0, 1]})
+    targets = {"cblc": torch.tensor([1]), "category": torch.tensor([1])}
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    mask[:, :4] = 1  # the upper half
+    features = torch.zeros(1, int(model.trunk.num_features), 2, 2)
+    features[0, 0] = torch.tensor([[2.0, 2.0], [1.0, 1.0]])
+    features[0, 1, 1] = 3.0  # below: evidence against the untrained class alone
+    found = float(evidence_loss(model, features, targets, mask, corrections).detach())
+    assert found == pytest.approx((0 + 1 / 3) / 2)  # CBLC has no evidence: its weights are equal
+    with torch.no_grad():
+        model.category.weight[2] = torch.randn(int(model.trunk.num_features))
+    assert float(evidence_loss(model, features, targets, mask, corrections).detach()) == pytest.approx(found)

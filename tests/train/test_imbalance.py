@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 import torch
 
 from marrowscope.train.config import Imbalance
-from marrowscope.train.dataset import epoch_order
 from marrowscope.train.imbalance import correct_all, correct_head, sampling_weights
+from marrowscope.train.loader import epoch_order
 from marrowscope.train.losses import classification_losses, to_tensors
 from tests.crop_sets import tiny_config
 

@@ -14,6 +14,8 @@ from marrowscope.train.model import IMAGENET_MEAN, CellClassifier, ClassifierInf
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from marrowscope.train.config import Norm
+
 TINY = "test_efficientnet"
 
 
@@ -46,7 +48,9 @@ def test_auto_without_internet_takes_lite0_and_never_asks_the_hub(
     assert asked == ["lite0"]
 
 
-def test_auto_goes_on_when_the_hub_fails_and_ends_at_scratch(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_goes_on_when_the_hub_fails_and_never_ends_at_random_weights(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         asked.append("hub")
         message = "no such weights"
@@ -56,10 +60,25 @@ def test_auto_goes_on_when_the_hub_fails_and_ends_at_scratch(asked: list[str], m
     model = new_classifier(TINY, 16, 0.0, 0)
     assert initial_weights.load_initial_weights(model, "efficientnet_b0", "auto").source == "lite0"
     monkeypatch.setattr(initial_weights, "LITE0_PACKAGE", "a_package_that_is_not_installed")
-    before = hash_weights(model.state_dict())
-    assert "random" in initial_weights.load_initial_weights(model, "efficientnet_b0", "auto").source
+    with pytest.raises(
+        ConfigError,
+        match=r"init: found no pretrained weights of efficientnet_b0, expected some: timm's hub \(huggingface\.co\) "
+        r"has none that can be loaded, and the package of lite0, a-package-that-is-not-installed, is not installed; "
+        r"give a \.safetensors file with --init FILE, or start from random weights with --init scratch",
+    ):
+        initial_weights.load_initial_weights(model, "efficientnet_b0", "auto")
     assert asked == ["hub", "lite0", "hub"]
-    assert hash_weights(model.state_dict()) == before
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_auto_offline_refuses_an_architecture_it_has_no_weights_of(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, norm: Norm
+) -> None:
+    monkeypatch.setattr(initial_weights, "hub_is_reachable", lambda: False)
+    with pytest.raises(ConfigError, match=r"weights of test_efficientnet, .* cannot be reached or .* lite0 fits"):
+        initial_weights.check_initial_weights(TINY, "auto", norm)
+    initial_weights.check_initial_weights(TINY, "scratch", norm)
+    assert asked == []
 
 
 def test_scratch_and_lite0_are_taken_at_their_word(asked: list[str]) -> None:

@@ -12,14 +12,16 @@ import torch
 
 from marrowscope.train.border import dilate_masks
 from marrowscope.train.config import NO_AUGMENTATION, ClassifierConfig
-from marrowscope.train.dataset import CropSet, earlier_draws, open_crop_set, training_crops
+from marrowscope.train.crop_set import CropSet, open_crop_set
 from marrowscope.train.loader import (
     StageBatches,
     TrainingBatch,
     batches_from,
+    earlier_draws,
     steps_of_epoch,
-    uses_masks,
+    training_crops,
 )
+from marrowscope.train.losses import terms_with_masks
 from marrowscope.vocabulary import load_vocabulary
 from tests.crop_sets import tiny_config
 
@@ -125,8 +127,8 @@ def test_no_cell_lends_itself_its_border(case: Case) -> None:
 def test_without_the_border_terms_neither_masks_nor_swaps_are_made(case: Case) -> None:
     config = tiny_config(loss_weights=NO_BORDER_TERMS)
     batch = case.batches(config)[0, 0]
-    assert not uses_masks(config)
-    assert uses_masks(tiny_config(loss_weights={"evidence": 0}))
+    assert terms_with_masks(config.loss_weights) == []
+    assert terms_with_masks(tiny_config(loss_weights={"evidence": 0}).loss_weights) == ["consistency"]
     assert (len(batch.crops), len(batch.masks)) == (8, 0)
     _, crops, _ = case.batches(tiny_config())[0, 0]
     assert torch.equal(batch.crops, crops[:8])  # the terms change nothing of the crops themselves

@@ -10,6 +10,7 @@ import shapely
 from marrowscope.errors import ScaleError, TrainingError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.records import Annotation, ContourArray, Field
+from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 from marrowscope.train.segmenter_data import (
     LabelledField,
     labelled_fields,
@@ -17,7 +18,6 @@ from marrowscope.train.segmenter_data import (
     prepare_windows,
     vary_stain,
 )
-from marrowscope.train.segmenter_fit import SegmenterTrainingConfig
 
 GLASS, NUCLEUS = (235, 225, 230), (90, 60, 140)
 

@@ -13,9 +13,9 @@ pytest.importorskip("ultralytics")
 pytest.importorskip("onnx")
 
 from marrowscope.imaging import write_image  # noqa: E402 - after the check that the extra is installed
+from marrowscope.train.segmenter_config import SegmenterTrainingConfig  # noqa: E402
 from marrowscope.train.segmenter_data import LabelledField  # noqa: E402
 from marrowscope.train.segmenter_fit import (  # noqa: E402
-    SegmenterTrainingConfig,
     can_go_on,
     check_segmenter_folder,
     load_ultralytics,

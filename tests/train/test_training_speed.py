@@ -15,7 +15,7 @@ import torch
 from marrowscope.cli.main import app
 from marrowscope.errors import ConfigError
 from marrowscope.train import training_speed
-from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.crop_set import open_crop_set
 from marrowscope.train.model import new_classifier
 from marrowscope.train.random_crops import write_random_crops
 from marrowscope.train.training_speed import Pairs, Seconds, Variant, bench_training
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from marrowscope.train.dataset import CropSet
+    from marrowscope.train.crop_set import CropSet
     from marrowscope.train.loader import StageBatches, TrainingBatch
 
 TINY_TOML = """

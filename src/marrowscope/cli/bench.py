@@ -51,7 +51,7 @@ def train(
 
     from marrowscope.config import load_config
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.dataset import open_crop_set
+    from marrowscope.train.crop_set import open_crop_set
     from marrowscope.train.random_crops import write_random_crops
     from marrowscope.train.training_speed import bench_training
     from marrowscope.vocabulary import load_vocabulary

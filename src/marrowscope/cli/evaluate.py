@@ -139,7 +139,7 @@ def evaluate(
 def _refuse_training(folder: Path) -> None:
     """Say what a folder of `train classifier` needs before it can be evaluated."""
     from marrowscope.errors import RunError
-    from marrowscope.statistics.temperature import CROSSFIT_NAME
+    from marrowscope.train.crossfit_record import CROSSFIT_NAME
 
     if (folder / CROSSFIT_NAME).is_file() or any(folder.glob("*.safetensors")):
         message = (

@@ -56,13 +56,8 @@ def segmenter(
     from marrowscope.config import load_config
     from marrowscope.errors import ConfigError
     from marrowscope.train.segmenter_boxes import box_fields
-    from marrowscope.train.segmenter_fit import (
-        TRAINING_DATA_FILE,
-        SegmenterTrainingConfig,
-        can_go_on,
-        check_segmenter_folder,
-        train_segmenter,
-    )
+    from marrowscope.train.segmenter_config import SegmenterTrainingConfig
+    from marrowscope.train.segmenter_fit import TRAINING_DATA_FILE, can_go_on, check_segmenter_folder, train_segmenter
     from marrowscope.train.segmenter_graph import export_segmenter
 
     settings = load_config(

@@ -56,17 +56,15 @@ def classifier(
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
     from marrowscope.config import load_config
-    from marrowscope.fit import check_training_folder
+    from marrowscope.fit import check_start
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.initial_weights import check_initial_weights
 
     _check_division(split, folds, fold)
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
     # Before a cohort's crops are cut: all that a training would be refused for afterwards.
-    check_training_folder(out)
-    check_initial_weights(settings.architecture, settings.init, settings.norm)
+    check_start(out, settings)
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEMO)
         typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter_path(segmenter)}", err=True)
@@ -106,7 +104,7 @@ def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
     if not given.isdecimal():
         return Path(given)
     from marrowscope.cohort.folds import make_folds
-    from marrowscope.train.dataset import open_crop_set
+    from marrowscope.train.crop_set import open_crop_set
     from marrowscope.vocabulary import load_vocabulary
 
     cells = open_crop_set(crops, load_vocabulary()).cells
@@ -166,8 +164,9 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
     """Give the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
     from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
-    from marrowscope.statistics.temperature import CROSSFIT_NAME
-    from marrowscope.train.checkpoint import FIT_NAME
+    from marrowscope.train.crop_set import SUMMARY_NAME
+    from marrowscope.train.crossfit_record import CROSSFIT_NAME
+    from marrowscope.train.training_record import FIT_NAME
 
     if not _is_cohort(source):
         if segmenter is not None:
@@ -178,7 +177,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
     crops = out / "crops"
-    if not (resume and (crops / "prepare.json").is_file()):  # written last: it says that the crop set is complete
+    if not (resume and (crops / SUMMARY_NAME).is_file()):  # written last: it says that the crop set is complete
         # On standard error: with --json the result alone stands on standard output.
         prepare.cut_crops([source], crops, segmenter=segmenter, overwrite=True, to_stderr=True)
     return crops

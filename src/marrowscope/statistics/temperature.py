@@ -36,8 +36,8 @@ MIN_CELLS = 50
 N_BINS = 15
 _TOLERANCE = 1e-6
 
-CROSSFIT_NAME, CALIBRATION_NAME = "crossfit.json", "calibration.json"
-"""Files of a cross-fit folder: the manifest, and a ``Calibration``."""
+CALIBRATION_NAME = "calibration.json"
+"""File of a cross-fit folder: a ``Calibration``."""
 
 
 @dataclass(frozen=True, slots=True)

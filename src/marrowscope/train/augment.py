@@ -41,7 +41,7 @@ def augment_crop(
     """Change one stored crop (s, s, 3) uint8 at random and give (size_px, size_px, 3) uint8 with its mask, if given.
 
     ``key`` is (seed, stage, epoch, row) and, for a row drawn again in an epoch, the number of its earlier draws: equal
-    keys give equal crops. Pixels beyond the stored crop are mirrored.
+    keys give equal crops. No pixel beyond the stored crop is needed where it is the square root of 2 larger.
     """
     random = np.random.default_rng(key)
     # A fixed number of draws in a fixed order: switching one change off leaves the others as they were.
@@ -68,15 +68,34 @@ def _placement(
     flips: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
     unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
 ) -> Matrix:
-    """Mirror, turn, scale and shift about the crop's centre: (2, 3), from the network's crop to the stored one."""
+    """Mirror, turn, scale and shift about the crop's centre: (2, 3), from the network's crop to the stored one.
+
+    The rotation is taken as drawn; enlargement and shift are shortened together as far as its corners need the margin.
+    """
     angle = np.deg2rad(config.rotation_deg * unit[0])
-    scale = 1 + config.scale * unit[1]
+    change, shift = config.scale * unit[1], config.shift_px * unit[2:4]
+    kept = _share_that_fits(stored_px, size_px, angle, change, shift)
+    scale, shift = 1 + change * (kept if change > 0 else 1.0), kept * shift
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if config.flips:
         turn = turn @ np.diag(np.where(flips, -1.0, 1.0))
     stored_center, center = (stored_px - 1) / 2, (size_px - 1) / 2
-    offset = stored_center - turn @ np.full(2, center) + config.shift_px * unit[2:4]
+    offset = stored_center - turn @ np.full(2, center) + shift
     return np.column_stack([turn, offset])
+
+
+def _share_that_fits(
+    stored_px: int, size_px: int, angle: float, change: float, shift: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+) -> float:
+    """Give the share (0-1) of an enlargement and a shift with which no corner leaves the stored crop.
+
+    ``change`` is the relative change of size; one below 0 makes room and is not shortened. A stored crop that is too
+    small for the rotation alone, less than the square root of 2 larger, gives 0, and its corners are mirrored.
+    """
+    reach = (size_px - 1) / 2 * (abs(np.cos(angle)) + abs(np.sin(angle)))  # of a corner, along either axis
+    room = (stored_px - 1) / 2 - reach * (1 + min(change, 0.0))
+    needed = reach * max(change, 0.0) + np.abs(shift).max()
+    return 1.0 if needed <= room else max(0.0, float(room / needed))
 
 
 def _warp(image: ImageArray, matrix: Matrix, size_px: int) -> ImageArray:
@@ -109,9 +128,10 @@ def _restain(
 
 
 def _recompress(image: ImageArray, quality: int) -> ImageArray:
-    """Write and read the crop as a JPEG of ``quality``."""
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    """Write and read the crop as a JPEG of ``quality``; OpenCV's channels are blue, green, red."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    stored = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _grow(mask: MaskArray, pixels: float) -> MaskArray:

@@ -3,7 +3,7 @@
 The crop's border holds neighbours and background; the prediction should rest on the centre cell. Two forms: the
 prediction should not change when the border is replaced by another crop's (consistency), and the positive evidence of
 the true class, the class activation map of the last feature map, should not lie outside the dilated contour
-(evidence). A map of 3 x 3 is a regulariser, never a proof; the proofs are behavioural (``border_proof``).
+(evidence). A map of 3 x 3 is a regulariser, never a proof; the proofs are behavioural (``benchmarks/border_proof.py``).
 """
 
 from __future__ import annotations

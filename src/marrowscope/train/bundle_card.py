@@ -25,22 +25,21 @@ from marrowscope.bundle.description import (
     TrainingData,
 )
 from marrowscope.cells.crop import CropSpec
-from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.folds import read_split
-from marrowscope.config import StageConfig, validate_config
+from marrowscope.config import StageConfig
 from marrowscope.imaging import sha256_file
 from marrowscope.patient.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
 from marrowscope.train.checkpoint import SPLIT_NAME
-from marrowscope.train.dataset import CELLS_NAME
+from marrowscope.train.crop_set import CELLS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from marrowscope.patient.flags import StainReference
-    from marrowscope.records import JsonDict
     from marrowscope.segment.config import SegmenterConfig
     from marrowscope.statistics.temperature import Calibration
     from marrowscope.train.model import ClassifierInfo
+    from marrowscope.train.training_record import FinishedTraining
     from marrowscope.vocabulary import Vocabulary
 
 N_PARITY_CROPS, N_GOLDEN_CROPS = 64, 4
@@ -83,7 +82,7 @@ class Member:
     """One trained classifier: its training folder, its record, and what its weights are."""
 
     folder: Path
-    record: JsonDict
+    record: FinishedTraining
     info: ClassifierInfo
     parity: dict[str, float]
 
@@ -98,8 +97,7 @@ def specify(
     stain: StainReference | None,
 ) -> BundleSpec:
     """Put what is known of the parts into the bundle's specification."""
-    info, prepared = members[0].info, members[0].record["prepared"]
-    rules = validate_config(QualityRules, prepared.get("quality_rules", {}), where="prepare.json of the crop set")
+    info, prepared = members[0].info, members[0].record.prepared
     tau = description.decision_tau
     numbered = [(f"classifier-{index}", member) for index, member in enumerate(members)]
     return BundleSpec(
@@ -110,7 +108,7 @@ def specify(
         vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
         segmenter=segmenter,
         crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px),
-        quality_rules=rules,
+        quality_rules=prepared.quality_rules,
         flags=description.flags,
         stain_reference=stain,
         categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
@@ -139,10 +137,10 @@ def write_card(
     template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
     info = members[0].info
     stages = [
-        f"| {index} | {name} | {counts['training_crops']} | {counts['training_patients']} | "
-        f"{counts['validation_crops']} | {counts['validation_patients']} |"
+        f"| {index} | {name} | {counts.training_crops} | {counts.training_patients} | "
+        f"{counts.validation_crops} | {counts.validation_patients} |"
         for index, member in enumerate(members)
-        for name, counts in member.record["stages"].items()
+        for name, counts in member.record.stages.items()
     ]
     names = ("cblc_weighted_f1", "cblc_positive_f1", "cblc_auc", "category_weighted_f1", "category_macro_f1")
     figures = [
@@ -192,28 +190,28 @@ def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | N
     return shares
 
 
-def _metrics(record: JsonDict) -> MemberMetrics:
+def _metrics(record: FinishedTraining) -> MemberMetrics:
     """Figures of the epoch the weights come from, with n; an undefined one is NaN."""
-    best: Mapping[str, float | None] = record["result"]["best_epoch"]
-    last_stage = list(record["stages"].values())[-1]
+    best = record.result.best_epoch.model_dump()
+    last_stage = list(record.stages.values())[-1]
     figures = {name: value for name, value in best.items() if name.endswith(("_f1", "_auc"))}
     return MemberMetrics(
-        n_crops=last_stage["validation_crops"],
-        n_patients=last_stage["validation_patients"],
+        n_crops=last_stage.validation_crops,
+        n_patients=last_stage.validation_patients,
         **{name: float("nan") if value is None else value for name, value in figures.items()},
     )
 
 
-def _fingerprint(record: JsonDict) -> MemberTraining:
+def _fingerprint(record: FinishedTraining) -> MemberTraining:
     """Say what the member was trained on, by hash and number."""
     return MemberTraining(
-        crops_sha256=record["data_sha256"]["crops.npy"],
-        cells_sha256=record["data_sha256"]["cells.parquet"],
-        split_sha256=record["split_sha256"],
-        segmenter_sha256=record["prepared"].get("segmenter_sha256") or None,
-        weights_sha256=record["result"]["weights_sha256"],
-        initial_weights=record["result"]["initial_weights"],
-        stages={name: StageCounts(**counts) for name, counts in record["stages"].items()},
+        crops_sha256=record.data_sha256["crops.npy"],
+        cells_sha256=record.data_sha256["cells.parquet"],
+        split_sha256=record.split_sha256,
+        segmenter_sha256=record.prepared.segmenter_sha256 or None,
+        weights_sha256=record.result.weights_sha256,
+        initial_weights=record.result.initial_weights,
+        stages={name: StageCounts(**counts.model_dump()) for name, counts in record.stages.items()},
     )
 
 
@@ -224,8 +222,8 @@ def stain_reference(members: Sequence[Member], crops: Path) -> StainReference | 
     """
     measured = []
     for member in members:
-        wanted = member.record["data_sha256"]["cells.parquet"]
-        folders = (Path(member.record["crops"]), crops)
+        wanted = member.record.data_sha256["cells.parquet"]
+        folders = (Path(member.record.crops), crops)
         path = next((folder / TRAINING_FIELDS_NAME for folder in folders if _holds(folder, wanted)), None)
         if path is None or not path.is_file():
             return None

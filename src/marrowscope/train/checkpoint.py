@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +15,10 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from marrowscope.config import StageConfig
+from marrowscope.config import FrozenModel
+from marrowscope.disk import written_whole
 from marrowscope.errors import RunError
+from marrowscope.train.training_record import EpochRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,41 +26,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-CLASSIFIER_NAME, FIT_NAME, SPLIT_NAME = "classifier.safetensors", "fit.json", "split.csv"
-"""Files of a training folder, beside the stages' own folders."""
+CLASSIFIER_NAME, SPLIT_NAME = "classifier.safetensors", "split.csv"
+"""Files of a training folder, beside fit.json and the stages' own folders."""
 
 _META_KEY = "marrowscope"
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
 
-class EpochRow(StageConfig):
-    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops."""
-
-    epoch: int = Field(description="counts from 1")
-    seconds: float
-    crops_per_second: float
-    learning_rate: float = Field(description="at the end of the epoch")
-    train_loss: float
-    train_loss_cblc: float
-    train_loss_countable: float
-    train_loss_category: float
-    train_loss_morphology: float | None = Field(default=None, description="null where the term is switched off")
-    train_loss_evidence: float | None = None
-    train_loss_consistency: float | None = None
-    validation_loss: float
-    validation_loss_cblc: float
-    validation_loss_countable: float
-    validation_loss_category: float
-    cblc_weighted_f1: float
-    cblc_positive_f1: float | None = Field(description="null where no validation crop is CBLC")
-    cblc_auc: float | None = Field(description="null where only one class is present")
-    countable_weighted_f1: float
-    category_weighted_f1: float
-    category_macro_f1: float
-    selection: float = Field(description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept")
-
-
-class TrainingState(StageConfig):
+class TrainingState(FrozenModel):
     """Where a stage stands. ``loss_sums`` add up the steps of the unfinished epoch."""
 
     stage: str
@@ -75,12 +49,9 @@ class TrainingState(StageConfig):
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object]) -> None:
     """Write named tensors with a JSON header to ``path``; a kill at any time leaves the old file or the new one."""
-    temporary = path.with_name(path.name + ".part")
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(packed, temporary, metadata={_META_KEY: json.dumps(meta)})
-    with temporary.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        save_file(packed, temporary, metadata={_META_KEY: json.dumps(meta)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -21,8 +21,10 @@ from torch import nn
 from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_file
 from marrowscope.networks import available_backends, open_network
-from marrowscope.train.checkpoint import EpochRow, load_tensors
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo
+from marrowscope.train.checkpoint import load_tensors
+from marrowscope.train.config import HEADS
+from marrowscope.train.model import CellClassifier, ClassifierInfo
+from marrowscope.train.training_record import EpochRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ImageArray
 
-MAX_DIFFERENCE = 1e-3
+_MAX_DIFFERENCE = 1e-3
 _NEVER = -1e4  # exp of it is exactly 0 in every precision, and it is finite in half precision
 
 
@@ -62,7 +64,7 @@ class Readout:
         )
 
 
-AS_TRAINED = Readout()
+_AS_TRAINED = Readout()
 
 
 class ExportedClassifier(nn.Module):
@@ -100,7 +102,7 @@ def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, Epoc
     return model.eval(), info, EpochRow.model_validate(meta["epoch"])
 
 
-def export_classifier(weights: Path, out: Path, readout: Readout = AS_TRAINED) -> ClassifierInfo:
+def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) -> ClassifierInfo:
     """Write the graph of ``weights`` to ``out`` as one file, its batch size free, and give what it is."""
     model, info, _ = load_classifier(weights)
     graph = ExportedClassifier(model, info, readout).eval()
@@ -128,7 +130,7 @@ def export_classifier(weights: Path, out: Path, readout: Readout = AS_TRAINED) -
     return info
 
 
-def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Readout = AS_TRAINED) -> dict[str, float]:
+def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Readout = _AS_TRAINED) -> dict[str, float]:
     """Compare torch with every runtime installed here on real ``crops`` (n, s, s, 3) uint8, in float32.
 
     Gives the largest difference of a probability by runtime; BundleError when one exceeds 0.001.
@@ -144,10 +146,10 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Rea
             float(np.abs(found[f"p_{head}"] - values).max()) for head, values in zip(HEADS, expected, strict=True)
         )
         # Written so that a NaN fails too.
-        if not differences[backend] <= MAX_DIFFERENCE:
+        if not differences[backend] <= _MAX_DIFFERENCE:
             message = (
                 f"{onnx_path}: probabilities of {backend} differ from torch by {differences[backend]:.2g} on "
-                f"{len(crops)} crops, expected at most {MAX_DIFFERENCE}; do not use this graph"
+                f"{len(crops)} crops, expected at most {_MAX_DIFFERENCE}; do not use this graph"
             )
             raise BundleError(message)
     return differences

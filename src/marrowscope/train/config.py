@@ -7,15 +7,21 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from marrowscope.config import StageConfig
+from marrowscope.train.device import Device
 
 Source = Literal["expert", "predicted"]
 Imbalance = Literal["logit_adjustment", "class_balanced", "focal", "square_root_sampler", "none"]
 Norm = Literal["batch", "group"]
 
+HEADS = ("cblc", "countable", "category")
+"""The questions a classifier answers, each with a loss term of its name."""
 LOSS_WEIGHTS = {
     "cblc": 1.0, "countable": 0.5, "category": 1.0, "morphology": 0.2, "evidence": 0.2, "consistency": 0.5,
 }  # fmt: skip
 """Weights of the loss terms where a configuration names none; 0 switches a term off and spares its computation."""
+
+OF_THE_MACHINE = frozenset({"checkpoint_every_steps", "workers", "threads", "device", "precision", "compile"})
+"""Settings that change how a training runs, and of what comes out no more than the rounding."""
 
 
 class AugmentConfig(StageConfig):
@@ -113,7 +119,7 @@ class ClassifierConfig(StageConfig):
         default=0, ge=0, le=1_000_000_000, description="of the split, initial heads, order, augmentation and dropout"
     )
     threads: int = Field(default=2, ge=1, description="CPU threads; another number may round sums differently")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is one")
+    device: Device = Field(default="auto", description="auto: CUDA where there is one")
     precision: Literal["auto", "float32", "bf16"] = Field(
         default="auto", description="bf16 is autocast; auto: bf16 on CUDA, float32 on the CPU, where it is faster"
     )
@@ -122,6 +128,11 @@ class ClassifierConfig(StageConfig):
         default=0, ge=0, description="processes that read and augment crops ahead; 0 does it between the steps"
     )
     checkpoint_every_steps: int = Field(default=50, ge=1, description="steps between checkpoints inside an epoch")
+
+    def decisive(self) -> dict[str, object]:
+        """Give the settings that decide what comes out, as JSON values: all but ``OF_THE_MACHINE``."""
+        settings = self.model_dump(mode="json")
+        return {name: value for name, value in settings.items() if name not in OF_THE_MACHINE}
 
     @field_validator("loss_weights", mode="before")
     @classmethod

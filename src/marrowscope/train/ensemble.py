@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import InputError, RunError
-from marrowscope.statistics.temperature import CALIBRATION_NAME, CROSSFIT_NAME, Calibration
-from marrowscope.train.checkpoint import CLASSIFIER_NAME, FIT_NAME
+from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration
+from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import load_classifier
+from marrowscope.train.crossfit_record import CROSSFIT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from marrowscope.records import JsonDict
     from marrowscope.train.model import ClassifierInfo
+    from marrowscope.train.training_record import FinishedTraining
     from marrowscope.vocabulary import Vocabulary
 
 
@@ -39,26 +39,10 @@ def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Pa
     return [crossfits[0] / name for name in calibration.members], calibration if calibrate else None
 
 
-def read_record(folder: Path) -> JsonDict:
-    """Read fit.json of a finished training."""
-    path = folder / FIT_NAME
-    try:
-        record: JsonDict = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = (
-            f"{path}: no readable record of a training ({error}); give the --out of `marrowscope train classifier`"
-        )
-        raise RunError(message) from error
-    if "result" not in record:
-        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
-        raise RunError(message)
-    return record
-
-
-def check_calibrated(trainings: Sequence[Path], records: Sequence[JsonDict], calibration: Calibration) -> None:
+def check_calibrated(trainings: Sequence[Path], records: Sequence[FinishedTraining], calibration: Calibration) -> None:
     """Refuse weights other than those whose predictions the temperatures were fitted on."""
     for folder, record in zip(trainings, records, strict=True):
-        found, expected = record["result"]["weights_sha256"], calibration.members[folder.name]
+        found, expected = record.result.weights_sha256, calibration.members[folder.name]
         if found != expected:
             message = (
                 f"{folder}: found weights {found[:12]}, expected {expected[:12]}, those of {CALIBRATION_NAME}; finish "
@@ -67,9 +51,9 @@ def check_calibrated(trainings: Sequence[Path], records: Sequence[JsonDict], cal
             raise InputError(message)
 
 
-def check_segmenter(folder: Path, record: JsonDict, segmenter: Path, sha256: str, *, allowed: bool) -> None:
+def check_segmenter(folder: Path, record: FinishedTraining, segmenter: Path, sha256: str, *, allowed: bool) -> None:
     """Refuse a segmenter whose contours the classifier never saw."""
-    trained_with = record["prepared"].get("segmenter_sha256")
+    trained_with = record.prepared.segmenter_sha256
     if trained_with and trained_with != sha256 and not allowed:
         message = (
             f"{segmenter}: found SHA-256 {sha256[:12]}, expected {trained_with[:12]}, the segmenter that cut the crops "
@@ -78,13 +62,13 @@ def check_segmenter(folder: Path, record: JsonDict, segmenter: Path, sha256: str
         raise InputError(message)
 
 
-def check_vocabulary(trainings: Sequence[Path], records: Sequence[JsonDict], vocabulary: Vocabulary) -> None:
+def check_vocabulary(trainings: Sequence[Path], records: Sequence[FinishedTraining], vocabulary: Vocabulary) -> None:
     """Refuse a member that learned its labels from another vocabulary than the one the bundle will name."""
     for folder, record in zip(trainings, records, strict=True):
-        trained = record["vocabulary"]
-        if trained["sha256"] != vocabulary.sha256:
+        trained = record.vocabulary
+        if trained.sha256 != vocabulary.sha256:
             message = (
-                f"{folder}: trained with vocabulary {trained['name']} {trained['version']} ({trained['sha256'][:12]}), "
+                f"{folder}: trained with vocabulary {trained.name} {trained.version} ({trained.sha256[:12]}), "
                 f"found {vocabulary.name} {vocabulary.version} ({vocabulary.sha256[:12]}); train again, or export "
                 "with the version of marrowscope it was trained with"
             )

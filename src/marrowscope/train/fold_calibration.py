@@ -15,6 +15,7 @@ from marrowscope.statistics.temperature import (
     reliability_table,
     trained_labels,
 )
+from marrowscope.train.config import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +38,7 @@ def calibrate_folds(
     fold_of = cells["fold"].to_numpy()
     place = np.searchsorted(np.array(folds), fold_of)
     heads, figures, bins = {}, [], []
-    for head in ("cblc", "countable", "category"):
+    for head in HEADS:
         implied, wanted = (
             np.stack([getattr(found[head], name) for found in priors])[place] for name in ("implied", "wanted")
         )

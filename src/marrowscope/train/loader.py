@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from marrowscope.train.augment import augment_crop
 from marrowscope.train.border import dilate_masks, swap_border
-from marrowscope.train.dataset import earlier_draws, epoch_order, training_crops
 from marrowscope.train.imbalance import sampling_weights
+from marrowscope.train.losses import terms_with_masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
-    from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.records import ImageArray, MaskArray
+    from marrowscope.train.config import AugmentConfig, ClassifierConfig
+    from marrowscope.train.crop_set import CropSet, IntArray
+
+FloatArray = NDArray[np.float64]
 
 
 class TrainingBatch(NamedTuple):
@@ -74,7 +79,7 @@ class StageBatches(Dataset[TrainingBatch]):
             config.augment,
             (config.seed, self._stage, epoch),
             draws=None if self._weights is None else earlier_draws(self.order(epoch))[place],
-            with_masks=uses_masks(config),
+            with_masks=bool(terms_with_masks(config.loss_weights)),
         )
         dilated = dilate_masks(masks, config.border.dilation_px)
         if config.loss_weights["consistency"] > 0 and len(rows) > 1:
@@ -93,9 +98,54 @@ class StageBatches(Dataset[TrainingBatch]):
         return TrainingBatch(torch.from_numpy(rows), torch.from_numpy(crops), torch.from_numpy(dilated.view(np.uint8)))
 
 
-def uses_masks(config: ClassifierConfig) -> bool:
-    """Say whether a centre-border term is on, which needs the cells' masks."""
-    return config.loss_weights["evidence"] > 0 or config.loss_weights["consistency"] > 0
+def epoch_order(
+    rows: IntArray, key: tuple[int, int, int], *, size: int | None = None, weights: FloatArray | None = None
+) -> IntArray:
+    """Give the rows of an epoch in order, as a function of ``key`` = (seed, stage, epoch).
+
+    All of ``rows`` shuffled, or ``size`` of them; with ``weights`` (their probabilities) drawn with replacement.
+    """
+    random = np.random.default_rng(key)
+    n = len(rows) if size is None else min(size, len(rows))
+    if weights is None:
+        return random.permutation(rows)[:n]
+    return random.choice(rows, size=n, p=weights)
+
+
+def earlier_draws(order: IntArray) -> IntArray:
+    """Say of each place in an epoch (n,) how often its row stands before it: 0 throughout without replacement."""
+    by_row = np.argsort(order, kind="stable")
+    _, starts, counts = np.unique(order[by_row], return_index=True, return_counts=True)
+    draws = np.empty(len(order), dtype=np.int64)
+    draws[by_row] = np.arange(len(order)) - np.repeat(starts, counts)
+    return draws
+
+
+def training_crops(
+    crop_set: CropSet,
+    rows: IntArray,
+    size_px: int,
+    augment: AugmentConfig,
+    key: tuple[int, int, int],
+    *,
+    draws: IntArray | None = None,
+    with_masks: bool = False,
+) -> tuple[ImageArray, MaskArray]:
+    """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch).
+
+    ``draws`` (n,) say how often each crop was seen in the epoch before (``earlier_draws``; None: never), so that one
+    drawn again is changed in another way. The masks (n, size_px, size_px) bool follow the same warp; without
+    ``with_masks`` there are none (0, s, s).
+    """
+    batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
+    masks = np.zeros((len(rows) if with_masks else 0, size_px, size_px), dtype=np.bool_)
+    for place, row in enumerate(rows):
+        stored = crop_set.masks[row] if with_masks and crop_set.masks is not None else None
+        again = (int(draws[place]),) if draws is not None and draws[place] else ()
+        batch[place], mask = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row), *again), stored)
+        if mask is not None:
+            masks[place] = mask
+    return batch, masks
 
 
 def steps_of_epoch(n_rows: int, config: ClassifierConfig) -> int:

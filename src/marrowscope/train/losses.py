@@ -1,29 +1,32 @@
-"""Losses as pure functions that give a dictionary of named terms; the engine sums them with a dictionary of weights.
+"""Losses as pure functions that give named terms; the step sums them with the weights of the configuration.
 
 Terms: cross-entropy of each head under the class-imbalance correction; smooth L1 of the morphology head on measured
 values; the two forms of the centre-border term. Every term is a mean over the cells it applies to, 0 where there is
-none, so that a weight means the same for every batch.
+none, so that a weight means the same for every batch. A new term is a function here, named in ``TERMS``, and its weight
+in ``config.LOSS_WEIGHTS``; its column in metrics.csv follows from the weight (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from marrowscope.errors import TrainingError
+from marrowscope.errors import ConfigError, TrainingError
 from marrowscope.train.border import evidence_map, evidence_outside
+from marrowscope.train.config import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
     from marrowscope.train.imbalance import Correction
-    from marrowscope.train.model import CellClassifier
+    from marrowscope.train.model import CellClassifier, ClassifierOutput
 
 IGNORED = -100
 _LEAST_DOUBT = 1e-7  # below what float32 can tell from certainty
@@ -110,17 +113,106 @@ def consistency_loss(
     return total
 
 
-def evidence_loss(model: CellClassifier, evidence: Tensor, targets: Mapping[str, Tensor], masks: Tensor) -> Tensor:
+def evidence_loss(
+    model: CellClassifier,
+    evidence: Tensor,
+    targets: Mapping[str, Tensor],
+    masks: Tensor,
+    corrections: Mapping[str, HeadCorrection],
+) -> Tensor:
     """Mean share of the true class's positive evidence outside the masks (n, s, s), over CBLC and category.
 
-    The weights of a class are taken against the mean of its head's classes: what all of them share decides nothing.
+    The weights of a class are taken against the mean of its head's trained classes: what all of them share decides
+    nothing, and an untrained class, whose weights stay as random as they began, never stands against another.
     """
     shares = []
     for head in ("cblc", "category"):
         weights = model.head_weights(head)
-        against = weights - weights.mean(dim=0, keepdim=True)
+        against = weights - weights.index_select(0, corrections[head].trained).mean(dim=0, keepdim=True)
         shares.append(evidence_outside(evidence_map(evidence.float(), against[targets[head]]), masks))
     return torch.stack(shares).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a term may be made of: n crops, then the first m - n of them again with other crops' borders.
+
+    ``output`` is the network's for all m; ``targets`` (n,) int64 by head, ``measured`` (n, k) standardised values with
+    NaN where missing, and ``masks`` (n, s, s) uint8, 1 inside the dilated contours, are of the n crops.
+    """
+
+    model: CellClassifier
+    output: ClassifierOutput
+    n: int
+    targets: Mapping[str, Tensor]
+    measured: Tensor
+    masks: Tensor
+    corrections: Mapping[str, HeadCorrection]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A loss term beside those of the heads: what it is, () float32, or None where it does not apply to the batch.
+
+    ``needs_masks`` says that crops without their cells' masks cannot be trained on with it.
+    """
+
+    loss: Callable[[StepOutput], Tensor | None]
+    needs_masks: bool = False
+
+
+def _morphology_term(seen: StepOutput) -> Tensor:
+    return morphology_loss(seen.output.morphology[: seen.n], seen.measured)
+
+
+def _evidence_term(seen: StepOutput) -> Tensor:
+    return evidence_loss(seen.model, seen.output.evidence[: seen.n], seen.targets, seen.masks, seen.corrections)
+
+
+def _consistency_term(seen: StepOutput) -> Tensor | None:
+    """None for a batch of one crop, which has no donor of another border."""
+    logits = seen.output.logits()
+    swapped = {head: values[seen.n :] for head, values in logits.items()}
+    n_swapped = len(swapped["cblc"])
+    if n_swapped == 0:
+        return None
+    return consistency_loss({head: values[:n_swapped] for head, values in logits.items()}, swapped, seen.corrections)
+
+
+TERMS: dict[str, Term] = {
+    "morphology": Term(_morphology_term),
+    "evidence": Term(_evidence_term, needs_masks=True),
+    "consistency": Term(_consistency_term, needs_masks=True),
+}
+"""The terms beside those of the heads, by the name of their weight; computed in this order where it is above 0."""
+
+
+def check_terms(weights: Mapping[str, float]) -> None:
+    """Raise ConfigError, before any work, for a weight that no term has, or a term without a weight."""
+    terms = {*HEADS, *TERMS}
+    if terms != set(weights):
+        faults = [f"a weight {name!r} without a term" for name in sorted(set(weights) - terms)]
+        faults += [f"a term {name!r} without a weight" for name in sorted(terms - set(weights))]
+        message = (
+            f"loss_weights: found {' and '.join(faults)}, expected one of the other; name the term in TERMS of "
+            "train/losses.py and its weight in LOSS_WEIGHTS of train/config.py"
+        )
+        raise ConfigError(message)
+
+
+def terms_with_masks(weights: Mapping[str, float]) -> list[str]:
+    """Name the terms of a weight above 0 that need the cells' masks."""
+    return [name for name, term in TERMS.items() if term.needs_masks and weights[name] > 0]
+
+
+def step_losses(seen: StepOutput, weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """Give the term of every head, and every other one that is switched on and applies to the batch."""
+    logits = {head: values[: seen.n] for head, values in seen.output.logits().items()}
+    losses = classification_losses(logits, seen.targets, seen.corrections)
+    for name, term in TERMS.items():
+        if weights[name] > 0 and (value := term.loss(seen)) is not None:
+            losses[name] = value
+    return losses
 
 
 def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

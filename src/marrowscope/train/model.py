@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import timm
 import torch
 from pydantic import Field
-from timm.layers import GroupNormAct
+from timm.layers import BatchNormAct2d, GroupNormAct
 from torch import Tensor, nn
 
 from marrowscope.config import StageConfig
@@ -17,7 +17,7 @@ from marrowscope.errors import ConfigError
 from marrowscope.train.config import Norm
 from marrowscope.train.targets import MorphologyTarget
 
-HEADS = ("cblc", "countable", "category")
+_MAP_AXES = 4
 _GROUP_CHANNELS = 8  # divides the width of every layer of EfficientNet-B0
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -122,7 +122,7 @@ class CellClassifier(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.norm = norm
-        self.trunk = make_trunk(architecture, norm)
+        self.trunk = _make_trunk(architecture, norm)
         width = int(self.trunk.num_features)
         self.dropout = nn.Dropout(dropout)
         self.cblc = nn.Linear(width, 2)
@@ -148,7 +148,7 @@ class CellClassifier(nn.Module):
         return weights
 
 
-def make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type
+def _make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type
     """Make an untrained trunk of timm; group norm (Wu and He, ECCV 2018) has groups of 8 channels.
 
     Raises ConfigError for a name timm does not know.
@@ -158,6 +158,40 @@ def make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's mo
         raise ConfigError(message)
     layers = {"norm_layer": partial(GroupNormAct, group_size=_GROUP_CHANNELS)} if norm == "group" else {}
     return timm.create_model(architecture, pretrained=False, num_classes=0, **layers)
+
+
+def check_architecture(architecture: str, crop_px: int, norm: Norm) -> None:
+    """Raise ConfigError, before any work, for a trunk that the heads or the terms cannot read.
+
+    The heads read one value a channel of the last feature map, which has to be (n, channels, h, w): convolutional
+    networks whose pooled features are those of the map. Group norm takes the place of batch norms with an activation.
+    """
+    trunk = _make_trunk(architecture, "batch")
+    norms = [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]
+    # Elsewhere the activation stands apart from the norm, and one of its own inside the norm would come on top.
+    if norm == "group" and not (norms and all(isinstance(module, BatchNormAct2d) for module in norms)):
+        message = (
+            f"norm: found group for {architecture}, expected an architecture whose batch norms hold their activation, "
+            "such as efficientnet_b0; use norm = batch"
+        )
+        raise ConfigError(message)
+    crop = torch.zeros(1, 3, crop_px, crop_px)
+    advice = "choose a convolutional one, such as efficientnet_b0, resnet18 or convnext_atto"
+    try:
+        with torch.inference_mode():
+            features = trunk.eval().forward_features(crop)
+            pooled = trunk.forward_head(features, pre_logits=True)
+    except (RuntimeError, AssertionError, ValueError) as error:  # what timm's models raise for a size they cannot take
+        message = (
+            f"architecture: {architecture} cannot take crops of {crop_px} px ({str(error).splitlines()[0]}); {advice}"
+        )
+        raise ConfigError(message) from error
+    if features.ndim != _MAP_AXES or pooled.shape != features.shape[:2] or features.shape[1] != trunk.num_features:
+        message = (
+            f"architecture: found {architecture} with last features {tuple(features.shape)}, pooled to "
+            f"{tuple(pooled.shape)}, expected (1, c, h, w) pooled to (1, c); {advice}"
+        )
+        raise ConfigError(message)
 
 
 def new_classifier(

@@ -12,7 +12,8 @@ import torch
 
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.classifier_graph import load_classifier
-from marrowscope.train.model import HEADS, ClassifierInfo
+from marrowscope.train.config import HEADS
+from marrowscope.train.model import ClassifierInfo
 from marrowscope.train.stage import configure_torch
 from marrowscope.train.validation import predict_logits
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
 
-CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "source", "expert_code", "cut")
+_CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "source", "expert_code", "cut")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: Clas
     model, info, _ = load_classifier(weights)
     logits = predict_logits(model.to(device), crop_set, rows, info, batch_size=config.batch_size)
     # Crop sets of an earlier version do not say which cells an edge cuts.
-    table = crop_set.cells[rows].select(name for name in CELL_COLUMNS if name in crop_set.cells.columns)
+    table = crop_set.cells[rows].select(name for name in _CELL_COLUMNS if name in crop_set.cells.columns)
     for head, values in logits.items():
         known = torch.tensor(info.trained(head))
         log_p = torch.log_softmax(values.masked_fill(~known, -math.inf), dim=1).numpy()

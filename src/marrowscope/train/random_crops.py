@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import polars as pl
 
-from marrowscope.train.dataset import CELLS_NAME, CROPS_NAME, MASKS_NAME, SUMMARY_NAME
+from marrowscope.cells.crop import CropSpec
+from marrowscope.disk import write_json
+from marrowscope.train.crop_set import CELLS_NAME, CROPS_NAME, MASKS_NAME, SUMMARY_NAME, CropSetSummary
 from marrowscope.train.targets import MORPHOLOGY_TARGETS
 
 if TYPE_CHECKING:
@@ -52,6 +53,6 @@ def write_random_crops(
         schema_overrides={"match_iou": pl.Float64()},
     )
     cells.write_parquet(folder / CELLS_NAME)
-    crop = {"side_um": size_px * um_per_px, "size_px": size_px}
-    (folder / SUMMARY_NAME).write_text(json.dumps({"crop": crop}), encoding="utf-8")
+    summary = CropSetSummary(crop=CropSpec(side_um=size_px * um_per_px, size_px=size_px), stored_px=size_px)
+    write_json(folder / SUMMARY_NAME, summary.model_dump(mode="json"))
     return folder

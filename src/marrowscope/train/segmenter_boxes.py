@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FloatMatrix = NDArray[np.float64]
 
-ERYTHROCYTE_DIAMETER_UM = 7.7
+_ERYTHROCYTE_DIAMETER_UM = 7.7
 """Diameter of an erythrocyte in a dried smear (HAEMATOLOGY T4); the scale of images that state none."""
 
 _BOX_COLUMNS = 5
@@ -62,7 +62,7 @@ def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0)
                 "expected some to take the scale from; leave those images out"
             )
             raise ConfigError(message)
-        scales[size] = ERYTHROCYTE_DIAMETER_UM / float(np.median(values))
+        scales[size] = _ERYTHROCYTE_DIAMETER_UM / float(np.median(values))
     return [
         LabelledField(
             path,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from marrowscope.records import ContourArray, Field, ImageArray
-    from marrowscope.train.segmenter_fit import SegmenterTrainingConfig
+    from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 
 FloatMatrix = NDArray[np.float64]
 

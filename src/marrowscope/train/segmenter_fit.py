@@ -11,13 +11,14 @@ import csv
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
-
-from marrowscope.config import StageConfig, config_hash
+from marrowscope.config import config_hash, load_record
+from marrowscope.disk import write_json, write_text
 from marrowscope.errors import ConfigError, DependencyError, RunError
 from marrowscope.runs.folder import refuse_file
+from marrowscope.train.device import choose_device
+from marrowscope.train.segmenter_config import OF_THE_MACHINE, SegmenterTrainingConfig
 from marrowscope.train.segmenter_data import LabelledField, PreparedWindows, prepare_windows
 
 if TYPE_CHECKING:
@@ -27,45 +28,8 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "yolo11n-seg.yaml"
 TRAINING_DATA_FILE = "training-data.sha256"
-SETTINGS_FILE = "segmenter-training.json"
+_SETTINGS_FILE = "segmenter-training.json"
 _LAST, _BEST, _WINDOWS = "training/weights/last.pt", "training/weights/best.pt", "windows/data.yaml"
-_OF_THE_MACHINE = {"threads", "device"}
-"""Settings that may change when a training goes on elsewhere."""
-
-
-class SegmenterTrainingConfig(StageConfig):
-    """How the segmenter is trained."""
-
-    um_per_px: float = Field(default=0.3, gt=0)
-    """Scale of the windows and later of prediction; a leukocyte of 12 um spans 40 px."""
-    window_px: int = Field(default=320, ge=64, multiple_of=32)
-    """Side of a training window; cost grows with its square (0.14 CPU-s an image at 320)."""
-    crops_per_field: int = Field(default=4, ge=1)
-    """Windows cut from each field; fields smaller than a window are laid side by side and cut less often."""
-    min_visible: float = Field(default=0.25, gt=0, le=1)
-    """Share of a polygon that must lie inside a window to be a label there."""
-    label_inset_px: float = Field(default=0.5, ge=0)
-    """Polygons are shrunk by this: Ultralytics' rasteriser draws a polygon half a pixel too large on every side."""
-    val_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Share of patients kept for validation."""
-    max_val_windows: int = Field(default=64, ge=1)
-    """Validation windows at most; they are run after every epoch."""
-    epochs: int = Field(default=30, ge=1)
-    """Passes over the windows (or over ``max_images_per_epoch`` of them)."""
-    max_images_per_epoch: int | None = Field(default=None, ge=1)
-    """Windows drawn without replacement for each epoch; None is all of them."""
-    batch: int = Field(default=16, ge=1)
-    """Windows a step; one optimiser step a batch (no accumulation: few steps are what CPU training lacks)."""
-    learning_rate: float = Field(default=0.002, gt=0)
-    """AdamW, cosine to a hundredth, one epoch of warm-up."""
-    mosaic: float = Field(default=0.5, ge=0, le=1)
-    """Share of training images composed of four windows; off in the last fifth of the epochs."""
-    threads: int = Field(default=2, ge=1)
-    """Threads of torch; Ultralytics sets cores minus one, which leaves one of two idle."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto is CUDA where torch finds it."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of windows, split, initial weights and order."""
 
 
 def train_segmenter(
@@ -87,7 +51,7 @@ def train_segmenter(
     check_segmenter_folder(out, config, resume=resume)
     say = progress or (lambda _line: None)
     ultralytics = load_ultralytics(out)
-    device = _device(config)
+    device = "cuda:0" if choose_device(config.device) == "cuda" else "cpu"  # Ultralytics' names
     last, target = out / _LAST, out / "segmenter.pt"
     if weights is not None and not weights.is_file():
         message = f"{weights}: no such file, expected the .pt of an earlier segmenter training; check --weights"
@@ -129,16 +93,12 @@ def check_segmenter_folder(out: Path, config: SegmenterTrainingConfig, *, resume
     if not resume:
         message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
         raise RunError(message)
-    path = out / SETTINGS_FILE
-    try:
-        earlier = SegmenterTrainingConfig.model_validate_json(path.read_text(encoding="utf-8")).model_dump()
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        message = f"{path}: the settings of the earlier training cannot be read ({error}); train anew in another --out"
-        raise RunError(message) from error
+    advice = "train anew in another --out"
+    earlier = load_record(SegmenterTrainingConfig, out / _SETTINGS_FILE, error=RunError, advice=advice).model_dump()
     other = [
         f"{name} = {earlier[name]}, now {value}"
         for name, value in config.model_dump().items()
-        if name not in _OF_THE_MACHINE and earlier[name] != value
+        if name not in OF_THE_MACHINE and earlier[name] != value
     ]
     if other:
         message = (
@@ -160,16 +120,6 @@ def _all_epochs_done(out: Path, n_epochs: int) -> bool:
         return False
     with curve.open(encoding="utf-8", newline="") as stream:
         return sum(1 for _ in csv.DictReader(stream)) >= n_epochs
-
-
-def _device(config: SegmenterTrainingConfig) -> str:
-    """Name the device as Ultralytics does; ConfigError for CUDA where torch finds none."""
-    import torch  # noqa: PLC0415 - training extra
-
-    if config.device == "cuda" and not torch.cuda.is_available():
-        message = "device: found cuda, but torch finds no CUDA device here; use cpu or auto"
-        raise ConfigError(message)
-    return "cuda:0" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def load_ultralytics(config_folder: Path) -> ModuleType:
@@ -195,8 +145,8 @@ def _prepare(
 ) -> PreparedWindows:
     started = time.monotonic()
     prepared = prepare_windows(sources, out / "windows", config)
-    (out / SETTINGS_FILE).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (out / TRAINING_DATA_FILE).write_text(prepared.fingerprint + "\n", encoding="utf-8")
+    write_json(out / _SETTINGS_FILE, config.model_dump(mode="json"))
+    write_text(out / TRAINING_DATA_FILE, prepared.fingerprint + "\n")
     say(
         f"{prepared.n_train} training and {prepared.n_val} validation windows, {prepared.n_cells} cells, "
         f"{time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "

@@ -11,18 +11,22 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marrowscope.errors import BundleError, ConfigError
-from marrowscope.train.segmenter_fit import ARCHITECTURE, SegmenterTrainingConfig, load_ultralytics
+from marrowscope.train.segmenter_fit import ARCHITECTURE, load_ultralytics
 
-OPSET = 17
-LICENCE = "AGPL-3.0-only"
-NOTICE = (
+if TYPE_CHECKING:
+    from marrowscope.train.segmenter_config import SegmenterTrainingConfig
+
+_OPSET = 17
+_LICENCE = "AGPL-3.0-only"
+_NOTICE = (
     "Exported from a model of Ultralytics YOLO11 (https://github.com/ultralytics/ultralytics), AGPL-3.0. "
     "The graph is under the same licence; the LICENSE file lies beside it."
 )
 STRIDE = 32
-PAD_VALUE = 114
+_PAD_VALUE = 114
 
 
 def export_segmenter(
@@ -48,7 +52,7 @@ def export_segmenter(
             message = f"{checkpoint}: found a {model.task} model of {len(model.names)} classes, expected one class"
             raise BundleError(message)
         exported = model.export(
-            format="onnx", dynamic=True, simplify=True, opset=OPSET, imgsz=config.window_px, device="cpu"
+            format="onnx", dynamic=True, simplify=True, opset=_OPSET, imgsz=config.window_px, device="cpu"
         )
         graph = onnx.load(str(exported))
         del graph.metadata_props[:]
@@ -57,7 +61,7 @@ def export_segmenter(
         graph.producer_name, graph.producer_version = "marrowscope", metadata.version("marrowscope")
         onnx.checker.check_model(graph)
         onnx.save(graph, str(onnx_path))
-    (onnx_path.parent / "LICENSE").write_bytes(agpl_text())
+    (onnx_path.parent / "LICENSE").write_bytes(_agpl_text())
     return onnx_path
 
 
@@ -69,7 +73,7 @@ def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sh
         "class_names": "cell",
         "um_per_px": repr(config.um_per_px),
         "stride": str(STRIDE),
-        "pad_value": str(PAD_VALUE),
+        "pad_value": str(_PAD_VALUE),
         "channel_order": "RGB",
         "normalisation": "divide by 255",
         "resampling": "area",
@@ -77,12 +81,12 @@ def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sh
         "training_data_sha256": training_data_sha256,
         "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "ultralytics_version": _ultralytics_version(),
-        "license": LICENCE,
-        "notice": NOTICE,
+        "license": _LICENCE,
+        "notice": _NOTICE,
     }
 
 
-def agpl_text() -> bytes:
+def _agpl_text() -> bytes:
     """Give the licence's text as Ultralytics installs it."""
     for name in ("ultralytics-opencv-headless", "ultralytics"):
         try:

@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from marrowscope.errors import ConfigError, RunError, TrainingError
-from marrowscope.train.checkpoint import EpochRow, TrainingState, load_checkpoint, save_checkpoint, save_tensors
+from marrowscope.disk import write_text
+from marrowscope.errors import RunError, TrainingError
+from marrowscope.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_tensors
+from marrowscope.train.config import HEADS
+from marrowscope.train.device import choose_device
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
-from marrowscope.train.model import HEADS
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
+from marrowscope.train.training_record import EpochRow, TrainingMachine
 from marrowscope.train.validation import predict_logits, probabilities, score
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.loader import TrainingBatch
     from marrowscope.train.model import CellClassifier, ClassifierInfo
 
@@ -82,28 +85,22 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
     """
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    name = choose_device(config.device)
     if name == "cuda":
-        if not torch.cuda.is_available():
-            message = "device: found cuda, but torch finds no CUDA device here; use cpu or auto"
-            raise ConfigError(message)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums with a workspace only
     return torch.device(name)
 
 
-def describe_machine(config: ClassifierConfig) -> dict[str, str | int | bool]:
-    """Say what decides the last bits of the weights beside configuration and versions: what ``auto`` became here.
-
-    ``instructions`` are those of the processor that torch's kernels use; another set rounds sums differently.
-    """
+def describe_machine(config: ClassifierConfig) -> TrainingMachine:
+    """Say what ``auto`` became here, and what else of the machine decides the last bits of the weights."""
     device = configure_torch(config)
-    return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "precision": "bf16" if autocasts(config, device) else "float32",
-        "threads": config.threads,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
+    return TrainingMachine(
+        device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        precision="bf16" if autocasts(config, device) else "float32",
+        threads=config.threads,
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+    )
 
 
 def learning_rate_share(step: int, n_steps: int, warmup: float) -> float:
@@ -273,7 +270,7 @@ class _StageLoop:
             "crops_per_second": round(self._crops_per_second(), 2),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "train_loss": train["total"],
-            **{f"train_loss_{name}": value for name, value in train.items() if name != "total"},
+            "train_losses": {name: value for name, value in train.items() if name != "total"},
             **{name: value if math.isfinite(value) else None for name, value in self._validate().items()},
         }
         row = EpochRow.model_validate(measured)
@@ -338,9 +335,8 @@ class _StageLoop:
 def _write_csv(path: Path, history: tuple[EpochRow, ...]) -> None:
     """Write metrics.csv, atomically; an undefined figure is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(EpochRow.model_fields), lineterminator="\n")
+    rows = [row.model_dump() for row in history]
+    writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.model_dump() for row in history)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    temporary.replace(path)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

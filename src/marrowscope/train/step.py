@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from marrowscope.train.config import HEADS
 from marrowscope.train.imbalance import correct_all
-from marrowscope.train.losses import (
-    classification_losses,
-    consistency_loss,
-    evidence_loss,
-    morphology_loss,
-    to_tensors,
-    weighted_total,
-)
-from marrowscope.train.model import HEADS
+from marrowscope.train.losses import StepOutput, step_losses, to_tensors, weighted_total
 from marrowscope.train.targets import standardise
 from marrowscope.train.validation import scale_pixels
 
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.loader import TrainingBatch
     from marrowscope.train.model import CellClassifier, ClassifierInfo, ClassifierOutput
 
@@ -92,18 +85,15 @@ class TrainingStep:
 
     def _losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Give every loss term that is switched on."""
-        weights, n = self.config.loss_weights, len(batch.rows)
-        targets = {head: labels[batch.rows] for head, labels in self._labels.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
             output = self.forward(scale_pixels(batch.crops, self._mean, self._std))
-        logits = {head: values[:n] for head, values in output.logits().items()}
-        losses = classification_losses(logits, targets, self.corrections)
-        if weights["morphology"] > 0:
-            losses["morphology"] = morphology_loss(output.morphology[:n], self._measured[batch.rows])
-        if weights["evidence"] > 0:
-            losses["evidence"] = evidence_loss(self.model, output.evidence[:n], targets, batch.masks)
-        if len(batch.crops) > n:
-            swapped = {head: values[n:] for head, values in output.logits().items()}
-            seen = {head: values[: len(swapped[head])] for head, values in logits.items()}
-            losses["consistency"] = consistency_loss(seen, swapped, self.corrections)
-        return losses
+        seen = StepOutput(
+            model=self.model,
+            output=output,
+            n=len(batch.rows),
+            targets={head: labels[batch.rows] for head, labels in self._labels.items()},
+            measured=self._measured[batch.rows],
+            masks=batch.masks,
+            corrections=self.corrections,
+        )
+        return step_losses(seen, self.config.loss_weights)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from marrowscope.errors import ConfigError
-from marrowscope.train.dataset import class_priors
+from marrowscope.train.crop_set import class_priors
 from marrowscope.train.loader import StageBatches, TrainingBatch, batches_from
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, ClassifierInfo, new_classifier
 from marrowscope.train.stage import STEPS_BETWEEN_READS, configure_torch
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
 
 _LEARNING_RATE = 1e-5  # any: a step takes as long at every rate, and this one keeps random crops finite
 _PREFETCH = 2  # batches that a worker of PyTorch's loader makes ahead

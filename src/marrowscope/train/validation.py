@@ -9,16 +9,24 @@ import numpy as np
 import torch
 
 from marrowscope.statistics import metrics
-from marrowscope.train.dataset import validation_batches
-from marrowscope.train.model import HEADS, CellClassifier, ClassifierInfo
+from marrowscope.train.augment import center_crop
+from marrowscope.train.config import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from marrowscope.records import ImageArray
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
+    from marrowscope.train.model import CellClassifier, ClassifierInfo
+
+
+def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int) -> Iterator[ImageArray]:
+    """Give the central ``size_px`` of each stored crop of ``rows`` in order, unchanged: (n, size_px, size_px, 3)."""
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        yield np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
 
 
 def normalise(batch: ImageArray | torch.Tensor, info: ClassifierInfo, device: torch.device) -> torch.Tensor:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from marrowscope.cohort import Cohort
     from marrowscope.studies.reproduce.presets import Preset
     from marrowscope.train.config import ClassifierConfig
-    from marrowscope.train.segmenter_fit import SegmenterTrainingConfig
+    from marrowscope.train.segmenter_config import SegmenterTrainingConfig
     from marrowscope.train.stage import Progress
 
 _STEPS = {"cpu": 8, "cuda": 80}

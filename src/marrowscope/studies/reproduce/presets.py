@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from marrowscope.config import StageConfig
 from marrowscope.simulate import SimulationConfig
 from marrowscope.train.config import GT_TO_YOLO, YOLO_TO_YOLO, ClassifierConfig
-from marrowscope.train.segmenter_fit import SegmenterTrainingConfig
+from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 
 PUBLISHED_WEIGHTED_F1 = (0.9076, 0.8696, 0.9124)
 """CBLC weighted F1 of the paper's ensemble on its external centres 4, 5, 6."""

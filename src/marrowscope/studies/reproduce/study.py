@@ -29,7 +29,7 @@ from marrowscope.evaluate import EvaluateConfig, evaluate_run, write_evaluation
 from marrowscope.export import export_bundle
 from marrowscope.imaging import sha256_file
 from marrowscope.predict import PredictConfig, predict
-from marrowscope.prepare import SUMMARY_NAME, prepare_crops
+from marrowscope.prepare import prepare_crops
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import simulate_cohort
 from marrowscope.statistics.temperature import CALIBRATION_NAME
@@ -39,11 +39,12 @@ from marrowscope.studies.reproduce.measure import measure_rates, on_machine, shi
 from marrowscope.studies.reproduce.plan import Machine, Plan, Rates, make_plan
 from marrowscope.studies.reproduce.study_tables import write_tables
 from marrowscope.train.bundle_card import BundleDescription
-from marrowscope.train.checkpoint import FIT_NAME
+from marrowscope.train.crop_set import SUMMARY_NAME
 from marrowscope.train.left_out_cells import OOF_NAME
 from marrowscope.train.segmenter_data import labelled_fields
 from marrowscope.train.segmenter_fit import TRAINING_DATA_FILE, train_segmenter
 from marrowscope.train.segmenter_graph import export_segmenter
+from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -284,8 +285,8 @@ class _Study:
             resume=True,
             on_progress=note,
         )
-        result = read_json(folder / f"fold-{fold}" / FIT_NAME)["result"]
-        return {"weights_sha256": result["weights_sha256"], "best_epoch": result["best_epoch"]["epoch"]}
+        result = read_finished(folder / f"fold-{fold}").result
+        return {"weights_sha256": result.weights_sha256, "best_epoch": result.best_epoch.epoch}
 
     def _bundle(self, segmenter: Path) -> Bundle:
         folder = self._out / "bundle"

@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from benchmarks.proof_cells import ProofSelection, answer, load_cells, load_trained
 from marrowscope.cells.calls import decode_calls
 from marrowscope.errors import InputError
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, save_tensors
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, CellClassifier, ClassifierInfo
-from marrowscope.train.proof_cells import ProofSelection, answer, load_cells, load_trained
 from marrowscope.vocabulary import load_vocabulary
 from tests.crop_sets import write_crop_set
 

@@ -8,7 +8,9 @@ import pytest
 
 from marrowscope.errors import InputError, VocabularyError
 from marrowscope.train.config import AugmentConfig
-from marrowscope.train.dataset import class_priors, epoch_order, open_crop_set, training_crops, validation_batches
+from marrowscope.train.crop_set import class_priors, open_crop_set
+from marrowscope.train.loader import epoch_order, training_crops
+from marrowscope.train.validation import validation_batches
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

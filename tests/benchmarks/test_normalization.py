@@ -10,12 +10,12 @@ pytest.importorskip("torch")
 
 import torch
 
+from benchmarks.normalization import reestimate_batch_norm
 from marrowscope.errors import ConfigError
 from marrowscope.train.checkpoint import hash_weights
-from marrowscope.train.dataset import CropSet, class_priors, open_crop_set, validation_batches
+from marrowscope.train.crop_set import CropSet, class_priors, open_crop_set
 from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
-from marrowscope.train.normalization import reestimate_batch_norm
-from marrowscope.train.validation import normalise, predict_logits
+from marrowscope.train.validation import normalise, predict_logits, validation_batches
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from benchmarks.border_proof import Answer, fits_crop, predict_crops, select_cells
 from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.train.augment import center_crop
-from marrowscope.train.border_proof import Answer, fits_crop, predict_crops, select_cells
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME
 from marrowscope.train.classifier_graph import load_classifier
-from marrowscope.train.dataset import open_crop_set
+from marrowscope.train.crop_set import open_crop_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.records import ImageArray, MaskArray
-    from marrowscope.train.dataset import IntArray
+    from marrowscope.train.crop_set import IntArray
     from marrowscope.train.model import CellClassifier, ClassifierInfo
     from marrowscope.vocabulary import Vocabulary
 

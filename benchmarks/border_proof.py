@@ -20,7 +20,7 @@ from torch.nn import functional
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.border import dilate_masks, evidence_map
 from marrowscope.train.classifier_graph import ExportedClassifier, Readout
-from marrowscope.train.model import HEADS
+from marrowscope.train.config import HEADS
 from marrowscope.train.validation import normalise
 
 if TYPE_CHECKING:
@@ -255,12 +255,13 @@ def activation_maps(
 ) -> NDArray[np.float32]:
     """Positive class evidence (n, s, s) of ``classes`` (n,) for crops (n, s, s, 3) uint8, each with a maximum of 1.
 
-    The class activation map against the mean of the head's classes, interpolated from the last feature map to the
-    crop; 0 everywhere for a cell without positive evidence.
+    The class activation map against the mean of the head's trained classes, interpolated from the last feature map to
+    the crop; 0 everywhere for a cell without positive evidence.
     """
     device = next(model.parameters()).device
     weights = model.head_weights(head)
-    against = weights - weights.mean(dim=0, keepdim=True)
+    trained = torch.tensor(info.trained(head), device=device)
+    against = weights - weights[trained].mean(dim=0, keepdim=True)
     model.eval()
     with torch.inference_mode():
         features = model(normalise(crops, info, device)).evidence.float()

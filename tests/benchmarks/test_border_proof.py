@@ -11,8 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from marrowscope.train.border import swap_border
-from marrowscope.train.border_proof import (
+from benchmarks.border_proof import (
     NO_DONOR,
     Answer,
     activation_maps,
@@ -33,6 +32,7 @@ from marrowscope.train.border_proof import (
     shuffle_within,
     swap_effect,
 )
+from marrowscope.train.border import swap_border
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, ClassifierInfo, ClassifierOutput
 from marrowscope.vocabulary import load_vocabulary
 

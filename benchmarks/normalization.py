@@ -16,11 +16,10 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from marrowscope.errors import ConfigError
-from marrowscope.train.dataset import validation_batches
-from marrowscope.train.validation import normalise
+from marrowscope.train.validation import normalise, validation_batches
 
 if TYPE_CHECKING:
-    from marrowscope.train.dataset import CropSet, IntArray
+    from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.model import CellClassifier, ClassifierInfo
 
 FEWEST_CROPS = 200

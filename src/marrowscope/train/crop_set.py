@@ -1,14 +1,13 @@
-"""A crop set on disk and the labels of its crops.
+"""A crop set on disk: its files, the schemas of its tables, its summary, and the labels of its crops.
 
 A crop set is a folder: ``crops.npy`` (n, s, s, 3) uint8 RGB, ``masks.npy`` (n, s, s) bool, ``cells.parquet`` with one
-row per crop in the same order, and ``prepare.json`` with the crop's physical side. Labels are derived here from the
-expert's raw code by the vocabulary, each fact on its own. Crops stay on disk (memory-mapped); a batch is read when it
-is needed.
+row per crop in the same order, ``missed.parquet``, ``fields.parquet``, and ``prepare.json``, a ``CropSetSummary``,
+written last. Labels are derived here from the expert's raw code by the vocabulary, each fact on its own. Crops stay on
+disk (memory-mapped). Nothing here needs PyTorch: `prepare` writes what training reads.
 """
 
 from __future__ import annotations
 
-import json
 import mmap
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -16,26 +15,86 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
+from marrowscope.cells.crop import CropSpec
+from marrowscope.cells.field_measures import FIELD_MEASURES
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
+from marrowscope.cells.quality import QualityRules
+from marrowscope.config import FrozenModel, load_record
 from marrowscope.errors import InputError, VocabularyError
-from marrowscope.train.augment import augment_crop, center_crop
+from marrowscope.imaging import sha256_file
+from marrowscope.train.config import HEADS
 from marrowscope.train.targets import measured_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from marrowscope.records import ImageArray, JsonDict, MaskArray
-    from marrowscope.train.config import AugmentConfig, Source
+    from marrowscope.records import ImageArray, MaskArray
+    from marrowscope.train.config import Source
     from marrowscope.vocabulary import Vocabulary
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 CROPS_NAME, MASKS_NAME, CELLS_NAME, SUMMARY_NAME = "crops.npy", "masks.npy", "cells.parquet", "prepare.json"
-COLUMNS = (
+CELLS_SCHEMA: dict[str, pl.DataType] = {
+    "cell_id": pl.String(),
+    "field_id": pl.String(),
+    "patient_id": pl.String(),
+    "center": pl.String(),
+    "diagnosis": pl.String(),
+    "image_sha256": pl.String(),
+    "image_dhash": pl.String(),
+    "source": pl.String(),
+    "expert_code": pl.String(),
+    "match_iou": pl.Float64(),
+    "cut": pl.Boolean(),
+    "um_per_px": pl.Float64(),
+    "area_um2": pl.Float64(),
+    "circularity": pl.Float64(),
+    **{name: pl.Float64() for name in MORPHOLOGY_COLUMNS},
+}
+MISSED_SCHEMA: dict[str, pl.DataType] = {
+    "field_id": pl.String(),
+    "shape_index": pl.Int64(),
+    "expert_code": pl.String(),
+    "cut": pl.Boolean(),
+}
+FIELDS_SCHEMA: dict[str, pl.DataType] = {
+    "field_id": pl.String(),
+    "patient_id": pl.String(),
+    "center": pl.String(),
+    **{name: pl.Float64() for name in FIELD_MEASURES if name != "stain_distance"},  # measured from these fields
+}
+_NEEDED_COLUMNS = (
     "cell_id", "field_id", "patient_id", "center", "diagnosis", "image_sha256", "source", "expert_code", "match_iou",
     "um_per_px",
 )  # fmt: skip
+"""Columns of cells.parquet without which nothing can be trained; a set of an earlier version may lack the others."""
+_ADVICE = "make the crop set again with `marrowscope prepare`"
+
+
+class CropCounts(FrozenModel):
+    """What was cut and what was not; expert = matched + missed."""
+
+    expert: int
+    predicted: int
+    missed: int
+    missed_cut: int = Field(default=0, description="of the missed, cut by the image's edge; not counted before")
+    unlabelled: int
+    rejected: int
+
+
+class CropSetSummary(FrozenModel):
+    """The content of prepare.json; only ``crop`` is needed to read a set, of which earlier versions said less."""
+
+    schema_version: int = 1
+    crop: CropSpec = Field(description="the crop that the network sees, without the margin of the stored one")
+    stored_px: int | None = Field(default=None, description="side of a stored crop")
+    quality_rules: QualityRules = Field(default_factory=QualityRules, description="of predicted contours")
+    segmenter_sha256: str | None = Field(default=None, description="null where only expert contours were cut")
+    counts: CropCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +104,7 @@ class CropSet:
     Crops without an expert code (predicted cells that nobody labelled) have the label -1 in every head.
     ``masks`` (n, s, s) bool are the cells in the same frame, None where the set has none; ``measured`` are the
     morphology columns it has, each (n,) float64 with NaN where not measured. ``um_per_px`` is the scale of a crop,
-    ``summary`` the content of prepare.json.
+    ``summary`` what prepare.json says.
     """
 
     folder: Path
@@ -56,7 +115,7 @@ class CropSet:
     measured: Mapping[str, FloatArray]
     categories: tuple[str, ...]
     um_per_px: float
-    summary: JsonDict
+    summary: CropSetSummary
 
     @property
     def stored_px(self) -> int:
@@ -85,19 +144,18 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
             f"{folder}: found no {' and no '.join(absent)}, expected a crop set; make one with `marrowscope prepare`"
         )
         raise InputError(message)
+    summary = load_record(CropSetSummary, folder / SUMMARY_NAME, error=InputError, advice=_ADVICE)
     try:
         crops = np.load(folder / CROPS_NAME, mmap_mode="r", allow_pickle=False)
         cells = pl.read_parquet(folder / CELLS_NAME)
-        summary = json.loads((folder / SUMMARY_NAME).read_text(encoding="utf-8"))
-        um_per_px = float(summary["crop"]["side_um"]) / float(summary["crop"]["size_px"])
-    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError) as error:
-        message = f"{folder}: the crop set cannot be read ({error}); make it again with `marrowscope prepare`"
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        message = f"{folder}: the crop set cannot be read ({error}); {_ADVICE}"
         raise InputError(message) from error
-    missing = [name for name in COLUMNS if name not in cells.columns]
+    missing = [name for name in _NEEDED_COLUMNS if name not in cells.columns]
     if missing or crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.dtype != np.uint8:  # noqa: PLR2004  (n, s, s, 3)
         message = (
             f"{folder}: found crops {crops.shape} {crops.dtype} and a table without {missing}, expected (n, s, s, 3) "
-            "uint8 and every column; make the crop set again with `marrowscope prepare`"
+            f"uint8 and every column; {_ADVICE}"
         )
         raise InputError(message)
     masks = _open_masks(folder)
@@ -113,9 +171,16 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
         labels=_labels(cells, vocabulary, folder),
         measured=measured_values(cells),
         categories=vocabulary.categories,
-        um_per_px=um_per_px,
+        um_per_px=summary.crop.um_per_px,
         summary=summary,
     )
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Give the SHA-256 of each file of a crop set that decides a training; an older set may have no masks."""
+    return {
+        name: sha256_file(folder / name) for name in (CROPS_NAME, MASKS_NAME, CELLS_NAME) if (folder / name).is_file()
+    }
 
 
 def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: int) -> dict[str, tuple[float, ...]]:
@@ -125,63 +190,6 @@ def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: i
         head: tuple(float(n) / len(rows) for n in np.bincount(labels[head][rows], minlength=size))
         for head, size in sizes.items()
     }
-
-
-def epoch_order(
-    rows: IntArray, key: tuple[int, int, int], *, size: int | None = None, weights: FloatArray | None = None
-) -> IntArray:
-    """Give the rows of an epoch in order, as a function of ``key`` = (seed, stage, epoch).
-
-    All of ``rows`` shuffled, or ``size`` of them; with ``weights`` (their probabilities) drawn with replacement.
-    """
-    random = np.random.default_rng(key)
-    n = len(rows) if size is None else min(size, len(rows))
-    if weights is None:
-        return random.permutation(rows)[:n]
-    return random.choice(rows, size=n, p=weights)
-
-
-def earlier_draws(order: IntArray) -> IntArray:
-    """Say of each place in an epoch (n,) how often its row stands before it: 0 throughout without replacement."""
-    by_row = np.argsort(order, kind="stable")
-    _, starts, counts = np.unique(order[by_row], return_index=True, return_counts=True)
-    draws = np.empty(len(order), dtype=np.int64)
-    draws[by_row] = np.arange(len(order)) - np.repeat(starts, counts)
-    return draws
-
-
-def training_crops(
-    crop_set: CropSet,
-    rows: IntArray,
-    size_px: int,
-    augment: AugmentConfig,
-    key: tuple[int, int, int],
-    *,
-    draws: IntArray | None = None,
-    with_masks: bool = False,
-) -> tuple[ImageArray, MaskArray]:
-    """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch).
-
-    ``draws`` (n,) say how often each crop was seen in the epoch before (``earlier_draws``; None: never), so that one
-    drawn again is changed in another way. The masks (n, size_px, size_px) bool follow the same warp; without
-    ``with_masks`` there are none (0, s, s).
-    """
-    batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
-    masks = np.zeros((len(rows) if with_masks else 0, size_px, size_px), dtype=np.bool_)
-    for place, row in enumerate(rows):
-        stored = crop_set.masks[row] if with_masks and crop_set.masks is not None else None
-        again = (int(draws[place]),) if draws is not None and draws[place] else ()
-        batch[place], mask = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row), *again), stored)
-        if mask is not None:
-            masks[place] = mask
-    return batch, masks
-
-
-def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int) -> Iterator[ImageArray]:
-    """Give the central ``size_px`` of each stored crop of ``rows`` in order, unchanged: (n, size_px, size_px, 3)."""
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
-        yield np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
 
 
 def _path_or_value(value: object) -> object:
@@ -213,7 +221,7 @@ def _open_masks(folder: Path) -> MaskArray | None:
     try:
         masks: MaskArray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        message = f"{path}: the masks cannot be read ({error}); make the crop set again with `marrowscope prepare`"
+        message = f"{path}: the masks cannot be read ({error}); {_ADVICE}"
         raise InputError(message) from error
     return masks
 
@@ -231,4 +239,4 @@ def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[s
         facts[code] = (int(entry.cblc), int(entry.countable), vocabulary.category_index(code))
     table = np.array([facts.get(code, (-1, -1, -1)) for code in cells["expert_code"].to_list()], dtype=np.int64)
     table = table.reshape(-1, 3)
-    return {head: table[:, column] for column, head in enumerate(("cblc", "countable", "category"))}
+    return {head: table[:, column] for column, head in enumerate(HEADS)}

@@ -1,0 +1,201 @@
+"""fit.json: what a training learned from, with which settings, versions and machine, and what came of it.
+
+A record is written when a training begins and completed when it ends; it is read and checked here, once. Keys that
+earlier versions did not write have defaults. What decides the weights is hashed (``fingerprint``): a training goes on
+only where it is equal. Nothing here needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from marrowscope.bundle import VocabularyReference
+from marrowscope.config import FrozenModel, load_record
+from marrowscope.disk import write_json
+from marrowscope.errors import RunError
+from marrowscope.runs.manifest import installed_versions
+from marrowscope.train.config import LOSS_WEIGHTS, ClassifierConfig
+from marrowscope.train.crop_set import CropSetSummary, hash_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.train.crop_set import CropSet
+    from marrowscope.vocabulary import Vocabulary
+
+FIT_NAME = "fit.json"
+_TERM = "train_loss_"
+
+
+class EpochRow(FrozenModel):
+    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops.
+
+    On disk every term has a key of its own, ``train_loss_<term>``, null where it is switched off; terms that a record
+    of an earlier version does not know are null too.
+    """
+
+    epoch: int = Field(description="counts from 1")
+    seconds: float
+    crops_per_second: float
+    learning_rate: float = Field(description="at the end of the epoch")
+    train_loss: float
+    train_losses: dict[str, float] = Field(description="by term, those of ``config.LOSS_WEIGHTS`` that are switched on")
+    validation_loss: float
+    validation_loss_cblc: float
+    validation_loss_countable: float
+    validation_loss_category: float
+    cblc_weighted_f1: float
+    cblc_positive_f1: float | None = Field(description="null where no validation crop is CBLC")
+    cblc_auc: float | None = Field(description="null where only one class is present")
+    countable_weighted_f1: float
+    category_weighted_f1: float
+    category_macro_f1: float
+    selection: float = Field(description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_terms(cls, given: object) -> object:
+        """Take the keys of the terms together, as they stand on disk."""
+        if not isinstance(given, dict) or "train_losses" in given:
+            return given
+        terms = {name.removeprefix(_TERM): value for name, value in given.items() if name.startswith(_TERM)}
+        rest = {name: value for name, value in given.items() if not name.startswith(_TERM)}
+        return rest | {"train_losses": {name: value for name, value in terms.items() if value is not None}}
+
+    @model_serializer(mode="wrap")
+    def _spread_terms(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Give every term a key of its own, in the order of the weights."""
+        names = [*LOSS_WEIGHTS, *(name for name in self.train_losses if name not in LOSS_WEIGHTS)]
+        spread: dict[str, object] = {}
+        for key, value in serialize(self).items():
+            terms = {f"{_TERM}{name}": self.train_losses.get(name) for name in names}
+            spread |= terms if key == "train_losses" else {key: value}
+        return spread
+
+
+class StageCounts(FrozenModel):
+    """Crops and patients on both sides of a stage."""
+
+    training_crops: int
+    validation_crops: int
+    training_patients: int
+    validation_patients: int
+
+
+class TrainingMachine(FrozenModel):
+    """What decides the last bits of the weights beside configuration and versions: what ``auto`` became."""
+
+    device: str
+    precision: str
+    threads: int
+    instructions: str = Field(description="of the processor, as torch's kernels use them; others round differently")
+    deterministic: bool
+
+
+class Continuation(FrozenModel):
+    """The versions and the machine that a training went on with, where they are others than those it began with."""
+
+    versions: dict[str, str]
+    machine: TrainingMachine | None
+
+
+class TrainingResult(FrozenModel):
+    """What came of a training: its weights by hash, and the epoch they come from."""
+
+    weights_sha256: str
+    best_epoch: EpochRow
+    initial_weights: str = Field(description="where the trunk's weights came from, with their licence")
+    initial_sha256: str = Field(default="", description="of the first weights; not written by earlier versions")
+    categories_not_trained: tuple[str, ...] = ()
+
+
+class LearnedFrom(FrozenModel):
+    """What a training or a cross-fit learns from and how: the part of a record that both have."""
+
+    config: ClassifierConfig
+    crops: str = Field(description="the crop set's folder when the training began")
+    prepared: CropSetSummary
+    data_sha256: dict[str, str] = Field(description="SHA-256 of the crop set's files by name")
+    vocabulary: VocabularyReference
+    versions: dict[str, str] = Field(description="of the packages that decide a result, when the training began")
+
+    def decisive(self) -> dict[str, object]:
+        """Give what decides the weights beside the split: data, vocabulary, and settings less those of the machine."""
+        return {
+            "data_sha256": self.data_sha256,
+            "vocabulary": self.vocabulary.model_dump(mode="json"),
+            "config": self.config.decisive(),
+        }
+
+
+class TrainingRecord(LearnedFrom):
+    """The content of fit.json; ``result`` is null while the training goes on."""
+
+    split_sha256: str
+    machine: TrainingMachine | None = Field(default=None, description="not written by earlier versions")
+    resumed: tuple[Continuation, ...] = Field(default=(), description="what it went on with, where that was another")
+    stages: dict[str, StageCounts] = Field(default_factory=dict, description="by name, in order; empty until the end")
+    result: TrainingResult | None = None
+
+    def fingerprint(self) -> str:
+        """Hash what decides the weights: equal ones mean that one training is the continuation of the other."""
+        decisive = self.decisive() | {"split_sha256": self.split_sha256}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def going_on_from(self, earlier: TrainingRecord) -> TrainingRecord:
+        """Keep the versions and the machine of ``earlier``, which began it; others of now are listed beside them."""
+        began = Continuation(versions=earlier.versions, machine=earlier.machine or self.machine)
+        now = Continuation(versions=self.versions, machine=self.machine)
+        last = earlier.resumed[-1] if earlier.resumed else began
+        resumed = earlier.resumed if now == last else (*earlier.resumed, now)
+        return self.model_copy(update={"versions": began.versions, "machine": began.machine, "resumed": resumed})
+
+
+class FinishedTraining(TrainingRecord):
+    """The record of a training that has a result."""
+
+    result: TrainingResult
+
+
+def _vocabulary_reference(vocabulary: Vocabulary) -> VocabularyReference:
+    """Name the vocabulary that gave the labels, by hash."""
+    return VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256)
+
+
+def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocabulary) -> LearnedFrom:
+    """Say what is learned from ``crop_set``: its files by hash, settings, vocabulary and the versions of now."""
+    packages = {name: metadata.version(name) for name in ("torch", "timm")}
+    return LearnedFrom(
+        config=config,
+        crops=str(crop_set.folder.resolve()),
+        prepared=crop_set.summary,
+        data_sha256=hash_files(crop_set.folder),
+        vocabulary=_vocabulary_reference(vocabulary),
+        versions=installed_versions() | packages,
+    )
+
+
+def write_training(folder: Path, record: TrainingRecord) -> None:
+    """Write fit.json, whole or not at all; what is not there yet is left out."""
+    absent = {name for name in ("resumed", "stages", "result") if not getattr(record, name)}
+    write_json(folder / FIT_NAME, record.model_dump(mode="json", exclude=absent))
+
+
+def read_training(folder: Path) -> TrainingRecord:
+    """Read fit.json of a training folder; RunError, in one sentence, for a wrong type or a missing key."""
+    advice = "give the --out of `marrowscope train classifier`"
+    return load_record(TrainingRecord, folder / FIT_NAME, error=RunError, advice=advice)
+
+
+def read_finished(folder: Path) -> FinishedTraining:
+    """Read fit.json of a finished training; RunError for one that is not."""
+    record = read_training(folder)
+    if record.result is None:
+        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
+        raise RunError(message)
+    return FinishedTraining.model_validate(dict(record))
