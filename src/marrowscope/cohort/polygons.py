@@ -16,7 +16,7 @@ from marrowscope.records import Annotation, ContourArray, Fault
 from marrowscope.vocabulary import nearest
 
 if TYPE_CHECKING:
-    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.cohort.annotations import AnnotatedImage
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
 MIN_POINTS = 3

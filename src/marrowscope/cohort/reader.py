@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.cohort.annotations import AnnotatedImage
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
 IMAGE_REJECTED = "image_rejected"
