@@ -10,10 +10,13 @@ import polars as pl
 import pytest
 
 from marrowscope.cohort import read_cohort
+from marrowscope.cohort.annotations import AnnotationFile
+from marrowscope.cohort.formats.labelme import read_labelme
 from marrowscope.config import validate_config
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.imaging import read_image, sha256_file
-from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.simulate import SimulationConfig, load_parameters, simulate_cohort
+from marrowscope.simulate.writer import iterate_fields, plan_patient
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -89,8 +92,27 @@ def test_truth_equals_the_annotations(cohort: Path) -> None:
             assert shape["label"] == row["code"]
             if not row["cut_by_edge"]:
                 contour = np.array(row["contour_xy"]).reshape(-1, 2)
-                assert np.allclose(shape["points"], contour, atol=0.006)
+                assert np.array_equal(shape["points"], contour)
     assert n_shapes == annotated.height > 0
+
+
+def test_contours_read_back_equal_what_was_drawn_to_the_last_bit(cohort: Path) -> None:
+    parameters = load_parameters()
+    n_cut = 0
+    for index in range(SMALL.patients):
+        plan = plan_patient(SMALL, index, parameters)
+        for number, field in iterate_fields(SMALL, plan, parameters):
+            file = AnnotationFile(cohort / plan.patient_id / f"field_{number:03d}.json")
+            (read,) = read_labelme(file)
+            drawn = [cell for cell in field.cells if cell.polygon_xy is not None]
+            n_cut += sum(cell.cut_by_edge for cell in drawn)
+            assert read.faults == ()
+            for shape, cell in zip(read.shapes, drawn, strict=True):
+                assert shape.code == cell.code
+                assert cell.polygon_xy is not None
+                assert cell.polygon_xy.dtype == np.float64
+                np.testing.assert_array_equal(shape.contour_xy, cell.polygon_xy)
+    assert n_cut > 0
 
 
 def test_fields_and_cells_are_as_many_as_asked(tmp_path: Path) -> None:

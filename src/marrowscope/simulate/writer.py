@@ -23,9 +23,11 @@ import cv2
 import numpy as np
 import polars as pl
 
+from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.config import config_hash
 from marrowscope.errors import RunError
 from marrowscope.imaging import write_image
+from marrowscope.records import Annotation
 from marrowscope.simulate.composition import (
     Differential,
     balanced_differential,
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIMULATOR_VERSION = "1"
-LABELME_VERSION = "5.0.1"
 _CENTER, _PATIENT, _DIAGNOSIS, _FIELD = 1, 2, 3, 4
 AGE_GROUP = "adult"
 
@@ -103,28 +104,10 @@ def iterate_fields(
         yield number, field
 
 
-def _labelme(field: SimulatedField, name: str) -> dict[str, Any]:
-    height, width = field.image.shape[:2]
-    shapes = [
-        {
-            "label": cell.code,
-            "points": np.round(cell.polygon_xy, 2).tolist(),
-            "group_id": None,
-            "shape_type": "polygon",
-            "flags": {},
-        }
-        for cell in field.cells
-        if cell.polygon_xy is not None
-    ]
-    return {
-        "version": LABELME_VERSION,
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": name,
-        "imageData": None,
-        "imageHeight": height,
-        "imageWidth": width,
-    }
+def _annotations(field: SimulatedField) -> list[Annotation]:
+    """Give the field's annotated cells; the contours keep every digit."""
+    drawn = [(cell.code, cell.polygon_xy) for cell in field.cells if cell.polygon_xy is not None]
+    return [Annotation(code, polygon_xy, index) for index, (code, polygon_xy) in enumerate(drawn)]
 
 
 def _truth_rows(plan: PatientPlan, number: int, field: SimulatedField) -> list[dict[str, Any]]:
@@ -172,8 +155,8 @@ def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str
     for number, field in iterate_fields(config, plan, parameters):
         name = f"field_{number:03d}.jpg"
         write_image(folder / name, field.image, plan.style.center.jpeg_quality)
-        text = json.dumps(_labelme(field, name), separators=(",", ":"))
-        (folder / name).with_suffix(".json").write_text(text, encoding="utf-8")
+        height_px, width_px = field.image.shape[:2]
+        write_labelme((folder / name).with_suffix(".json"), name, width_px, height_px, _annotations(field))
         rows.extend(_truth_rows(plan, number, field))
     return rows
 
