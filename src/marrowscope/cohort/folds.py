@@ -16,6 +16,7 @@ import polars as pl
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from marrowscope.cohort.duplicates import refuse_leaks, some
+from marrowscope.disk import write_bytes, write_text
 from marrowscope.errors import CohortError, InputError
 
 if TYPE_CHECKING:
@@ -210,10 +211,8 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
             "on different folds are not comparable"
         )
         raise InputError(message)
-    temporary = path.with_suffix(path.suffix + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_bytes(path, content)
     return True
 
 
@@ -251,10 +250,11 @@ def read_split(path: Path) -> dict[str, Role]:
 
 def write_split(path: Path, roles: Mapping[str, Role]) -> None:
     """Write a split file that ``read_split`` reads back equal."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["patient_id", "role"])
-        writer.writerows(sorted(roles.items()))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["patient_id", "role"])
+    writer.writerows(sorted(roles.items()))
+    write_text(path, text.getvalue())
 
 
 def check_split(images: pl.DataFrame, roles: Mapping[str, Role]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from marrowscope import __version__
+from marrowscope.disk import write_text, written_whole
 from marrowscope.errors import InputError
 from marrowscope.evaluate.frames import CALL_COLUMNS, RISK_COLUMNS
 from marrowscope.evaluate.markdown import as_markdown
@@ -165,10 +166,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, the tables and metrics.md into ``folder``, which is made where it is absent."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables(evaluation).items():
-        table.write_csv(folder / name)
-    (folder / "metrics.md").write_text(as_markdown(evaluation), encoding="utf-8")
+        with written_whole(folder / name) as temporary:
+            table.write_csv(temporary)
+    write_text(folder / "metrics.md", as_markdown(evaluation))
     text = json.dumps(as_json(evaluation), indent=2, allow_nan=False)
-    (folder / METRICS_NAME).write_text(text + "\n", encoding="utf-8")
+    write_text(folder / METRICS_NAME, text + "\n")
 
 
 def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from markupsafe import Markup
 
+from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.report.environment import asset, template_environment
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
@@ -165,7 +166,7 @@ def write_evaluation_page(folder: Path) -> Path:
         place = folder / "figures" / page.anchor
         place.mkdir(parents=True, exist_ok=True)
         for name, _, drawing in page.drawings:
-            (place / f"{name}.svg").write_text(drawing.standalone(), encoding="utf-8")
+            write_text(place / f"{name}.svg", drawing.standalone())
     # The figures of all centers stand first: they are the ones to open with.
     ordered = sorted(pages, key=lambda page: page.center != ALL_CENTERS)
     text = (
@@ -180,7 +181,7 @@ def write_evaluation_page(folder: Path) -> Path:
             warnings=_warnings(document),
         )
     )
-    (folder / "index.html").write_text(text.lstrip(), encoding="utf-8")
+    write_text(folder / "index.html", text.lstrip())
     return folder / "index.html"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.cells.quality import REJECT_REASONS
+from marrowscope.disk import written_whole
 from marrowscope.report.pdf_text import BIDI_CONTROLS
 from marrowscope.report.run_json import write_json
 from marrowscope.report.run_manifest import reportable_manifest
@@ -59,11 +60,10 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
     paths = []
     for name, frame in frames.items():
         path = folder / f"{name}.csv"
-        temporary = path.with_suffix(".csv.part")
-        neutralised(frame.with_columns(pl.col(pl.Float64).fill_nan(None))).write_csv(
-            temporary, include_bom=True, quote_style="non_numeric"
-        )
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            neutralised(frame.with_columns(pl.col(pl.Float64).fill_nan(None))).write_csv(
+                temporary, include_bom=True, quote_style="non_numeric"
+            )
         paths.append(path)
     return paths
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from marrowscope.disk import write_text
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.manifest import Manifest
@@ -205,9 +206,7 @@ def write_json(run_dir: Path, out: Path | None = None) -> Path:
     folder = out or run_dir
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text + "\n")
     return path
 
 

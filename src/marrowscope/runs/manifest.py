@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from marrowscope import __version__
 from marrowscope.config import StageConfig
+from marrowscope.disk import write_text
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def installed_versions() -> dict[str, str]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json atomically."""
-    temporary = folder / (MANIFEST_NAME + ".part")
-    temporary.write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
-    temporary.replace(folder / MANIFEST_NAME)
+    write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2))
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -14,6 +14,7 @@ import polars as pl
 from marrowscope.cells.field_measures import FIELD_MEASURES
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.cells.quality import REJECT_REASONS
+from marrowscope.disk import written_whole
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -228,9 +229,8 @@ def conform(frame: pl.DataFrame, kind: TableKind) -> pl.DataFrame:
 
 def write_table(path: Path, frame: pl.DataFrame, kind: TableKind) -> None:
     """Write ``frame`` as Parquet, atomically, with the schema version in the metadata."""
-    temporary = path.with_suffix(path.suffix + ".part")
-    conform(frame, kind).write_parquet(temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind))
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        conform(frame, kind).write_parquet(temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind))
 
 
 def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
@@ -238,11 +238,10 @@ def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
     if not parts:
         write_table(path, empty_table(kind), kind)
         return
-    temporary = path.with_suffix(path.suffix + ".part")
-    pl.scan_parquet(list(parts), glob=False).sink_parquet(
-        temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind)
-    )
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        pl.scan_parquet(list(parts), glob=False).sink_parquet(
+            temporary, row_group_size=_ROW_GROUP, metadata=_metadata(kind)
+        )
 
 
 def is_whole(path: Path) -> bool:

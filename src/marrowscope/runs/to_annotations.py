@@ -9,6 +9,7 @@ named the cell.
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import polars as pl
 from marrowscope.cohort.annotations import AnnotatedImage
 from marrowscope.cohort.formats import format_named
 from marrowscope.cohort.patients import PATIENTS_NAME
+from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.records import UNKNOWN, Annotation
 from marrowscope.runs.tables import read_table
@@ -130,21 +132,15 @@ def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame) -> 
     for patient_id, scale in fields.select("patient_id", "um_per_px").iter_rows():
         if scale is not None:
             scale_of.setdefault(patient_id, set()).add(scale)
-    with (out / PATIENTS_NAME).open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px"])
-        for row in patients.iter_rows(named=True):
-            scales = scale_of.get(row["patient_id"], set())
-            scale = next(iter(scales)) if len(scales) == 1 else ""
-            writer.writerow(
-                [
-                    row["patient_id"],
-                    row["center"] or UNKNOWN,
-                    row["diagnosis"] or UNKNOWN,
-                    row["specimen"] or "",
-                    scale,
-                ]
-            )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px"])
+    for row in patients.iter_rows(named=True):
+        scales = scale_of.get(row["patient_id"], set())
+        scale = next(iter(scales)) if len(scales) == 1 else ""
+        center, diagnosis = row["center"] or UNKNOWN, row["diagnosis"] or UNKNOWN
+        writer.writerow([row["patient_id"], center, diagnosis, row["specimen"] or "", scale])
+    write_text(out / PATIENTS_NAME, text.getvalue())
 
 
 def _refuse_occupied(out: Path) -> None:

@@ -12,6 +12,7 @@ Every patient and field has its own SeedSequence, so nothing depends on the numb
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import multiprocessing
@@ -25,6 +26,7 @@ import polars as pl
 
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.config import config_hash
+from marrowscope.disk import write_text, written_whole
 from marrowscope.errors import RunError
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
@@ -164,15 +166,14 @@ def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str
 def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[str, Any]]]) -> None:
     diagnoses = load_parameters().differentials.diagnosis
     columns = ["patient_id", "center", "diagnosis", "subtype", "specimen", "age_group", "um_per_px"]
-    with (out / "patients.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        for plan in plans:
-            name = plan.differential.diagnosis
-            group = "AML" if diagnoses[name].aml else name
-            writer.writerow(
-                [plan.patient_id, plan.center, group, name, "marrow", AGE_GROUP, plan.style.center.um_per_px]
-            )
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for plan in plans:
+        name = plan.differential.diagnosis
+        group = "AML" if diagnoses[name].aml else name
+        writer.writerow([plan.patient_id, plan.center, group, name, "marrow", AGE_GROUP, plan.style.center.um_per_px])
+    write_text(out / "patients.csv", text.getvalue())
     truth = [
         {
             "patient_id": plan.patient_id,
@@ -185,7 +186,8 @@ def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[st
         }
         for plan, cells in zip(plans, rows, strict=True)
     ]
-    pl.DataFrame(truth).write_parquet(out / "truth_patients.parquet")
+    with written_whole(out / "truth_patients.parquet") as temporary:
+        pl.DataFrame(truth).write_parquet(temporary)
 
 
 def simulate_cohort(
@@ -222,7 +224,8 @@ def simulate_cohort(
                 if progress:
                     progress(len(rows), len(tasks))
     flat = [row for patient in rows for row in patient]
-    pl.DataFrame(flat, infer_schema_length=None).write_parquet(out / "truth_cells.parquet")
+    with written_whole(out / "truth_cells.parquet") as temporary:
+        pl.DataFrame(flat, infer_schema_length=None).write_parquet(temporary)
     _write_patients(out, plans, rows)
     record = {
         "simulator_version": SIMULATOR_VERSION,
@@ -234,4 +237,4 @@ def simulate_cohort(
         "n_cells_drawn": len(flat),
         "n_cells_annotated": sum(row["shape_index"] is not None for row in flat),
     }
-    (out / "simulation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "simulation.json", json.dumps(record, indent=2) + "\n")

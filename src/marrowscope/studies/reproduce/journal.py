@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from marrowscope.disk import write_text
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -116,9 +117,7 @@ def hash_json(value: JsonDict) -> str:
 
 def write_json(path: Path, value: JsonDict) -> None:
     """Write JSON atomically; NaN is refused, JSON does not have it."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> JsonDict:
