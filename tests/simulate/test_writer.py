@@ -13,6 +13,7 @@ from marrowscope.cohort import read_cohort
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats.labelme import read_labelme
 from marrowscope.config import validate_config
+from marrowscope.disk import MARKER_NAME, read_marker
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.imaging import read_image, sha256_file
 from marrowscope.simulate import SimulationConfig, load_parameters, simulate_cohort
@@ -141,6 +142,23 @@ def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(RunError, match="expected a new or empty folder"):
         simulate_cohort(tmp_path, SMALL)
+
+
+def test_an_earlier_cohort_is_replaced_when_asked_and_files_of_others_stay(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    simulate_cohort(out, SMALL, patients=[0])
+    with pytest.raises(RunError, match=r"found an earlier simulated cohort, .*add --overwrite"):
+        simulate_cohort(out, SMALL, patients=[0])
+    simulate_cohort(out, SMALL, patients=[1], overwrite=True)
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["P0002"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
+    (out / "P0002" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(RunError, match=r"nothing is removed. It holds P0002/notes\.txt"):
+        simulate_cohort(out, SMALL, patients=[1], overwrite=True)
+    assert (out / "P0002" / "notes.txt").is_file()
+    marker = read_marker(cohort)
+    assert marker is not None
+    assert {MARKER_NAME, *marker.files} == hashes(cohort).keys()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marrowscope.cells.crop import CropSpec, cut_crop
+from marrowscope.disk import move_whole, name_files, refuse_foreign_files
 from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
@@ -81,7 +81,8 @@ def write_pdfs(
 
     ``images_root`` is where the images are now, when they have moved; a cell whose image is gone or has changed is
     shown without its picture. Raises DependencyError where typst or a font is missing, InputError where no font
-    has a character of a patient's data, RunError where ``run_dir`` is no finished run; nothing is written then.
+    has a character of a patient's data, RunError where ``run_dir`` is no finished run or ``out`` holds a file of that
+    name that is not ours; nothing is written then.
     """
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
@@ -90,6 +91,7 @@ def write_pdfs(
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
     pixels = FieldPixels(images_root)
     out = out or run_dir / "pdf"
+    refuse_foreign_files(out, name_of.values())
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
         for index, row in enumerate(tables.rows):
@@ -102,10 +104,10 @@ def write_pdfs(
             if progress:
                 progress(index + 1, len(tables.rows))
         pixels.close()
-        out.mkdir(exist_ok=True)
+        name_files(out, "pdf", name_of.values())
         paths = [out / name for name in name_of.values()]
         for path in paths:
-            shutil.move(Path(staging) / path.name, path)
+            move_whole(Path(staging) / path.name, path)
     return paths
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from marrowscope.disk import write_text
+from marrowscope.disk import name_files, refuse_foreign_files, write_text
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.manifest import Manifest
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SCHEMA_PATH = DATA_DIR / "run.schema.json"
 SCHEMA_ID = "urn:marrowscope:schema:run:2"
 FILE_NAME = "run.json"
+TABLES_KIND = "tables"
+"""What a folder is called that was made for a run's tables in other formats."""
+
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -201,10 +204,14 @@ def run_document(run_dir: Path) -> RunDocument:
 
 
 def write_json(run_dir: Path, out: Path | None = None) -> Path:
-    """Write ``run.json`` to ``out`` (default: the run's folder), atomically; gives its path. NaN becomes null."""
+    """Write ``run.json`` to ``out`` (default: the run's folder), whole; gives its path. NaN becomes null.
+
+    Raises RunError when ``run_dir`` is no finished run, or a ``run.json`` is there that is not ours.
+    """
     text = run_document(run_dir).model_dump_json(indent=1)
     folder = out or run_dir
-    folder.mkdir(parents=True, exist_ok=True)
+    refuse_foreign_files(folder, [FILE_NAME])
+    name_files(folder, TABLES_KIND, [FILE_NAME])
     path = folder / FILE_NAME
     write_text(path, text + "\n")
     return path

@@ -26,8 +26,7 @@ import polars as pl
 
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.config import config_hash
-from marrowscope.disk import write_text, written_whole
-from marrowscope.errors import RunError
+from marrowscope.disk import new_folder, write_text, written_whole
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
 from marrowscope.simulate.composition import (
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIMULATOR_VERSION = "1"
+COHORT_KIND = "simulated cohort"
 _CENTER, _PATIENT, _DIAGNOSIS, _FIELD = 1, 2, 3, 4
 AGE_GROUP = "adult"
 
@@ -196,16 +196,24 @@ def simulate_cohort(
     progress: Callable[[int, int], None] | None = None,
     *,
     patients: Sequence[int] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
 
     ``patients`` (from 0) are the only ones drawn, the same as in the whole cohort; patient i has centre i mod
-    ``config.centers``. Raises RunError when ``out`` already holds something.
+    ``config.centers``. ``overwrite`` allows ``out`` to be an earlier simulated cohort, which is replaced when the new
+    one is complete. Raises RunError when ``out`` holds anything else.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        message = f"{out}: found files, expected a new or empty folder; choose another or remove it"
-        raise RunError(message)
-    out.mkdir(parents=True, exist_ok=True)
+    with new_folder(out, COHORT_KIND, overwrite=overwrite) as folder:
+        _simulate_into(folder, config, progress, patients)
+
+
+def _simulate_into(
+    out: Path,
+    config: SimulationConfig,
+    progress: Callable[[int, int], None] | None,
+    patients: Sequence[int] | None,
+) -> None:
     parameters = load_parameters()
     chosen = range(config.patients) if patients is None else patients
     plans = [plan_patient(config, index, parameters) for index in chosen]

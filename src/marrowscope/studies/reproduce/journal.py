@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from marrowscope.disk import write_text
+from marrowscope.disk import name_files, write_text
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / SETTINGS_NAME).is_file():
             write_json(folder / SETTINGS_NAME, self._settings)
+        name_files(folder, "reproduction", [SETTINGS_NAME])
 
     def step(self, name: str, inputs: JsonDict, files: Sequence[Path], action: Callable[[], JsonDict]) -> JsonDict:
         """Give the outputs of step ``name``: those of its marker where it is done, else what ``action`` gives.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.disk import write_text, written_whole
+from marrowscope.disk import name_files, write_text, written_whole
 from marrowscope.evaluate import FEW_PATIENTS
 from marrowscope.runs.manifest import installed_versions
 from marrowscope.studies.reproduce.journal import write_json
@@ -43,6 +43,7 @@ def write_tables(
     provenance: JsonDict,
 ) -> None:
     """Write the three files into ``out``."""
+    name_files(out, "reproduction", [TABLE_NAME, CSV_NAME, SUMMARY_NAME])
     write_text(out / TABLE_NAME, as_markdown(preset, comparison))
     with written_whole(out / CSV_NAME) as temporary:
         as_table(comparison).write_csv(temporary)
