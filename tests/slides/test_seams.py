@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from marrowscope import geometry
 from marrowscope.records import ContourArray, Detection
-from marrowscope.slides import Region, SlideConfig, drop_duplicates, near_seam, own_cells, plan_regions, to_slide
+from marrowscope.slides import (
+    SEAM_UM,
+    Region,
+    SlideConfig,
+    drop_duplicates,
+    near_seam,
+    own_cells,
+    plan_regions,
+    to_slide,
+)
 
 UM_PER_PX = 0.5
 ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
@@ -41,7 +50,7 @@ def test_random_cells_are_found_exactly_once(seed: int, width: int, height: int,
     """Cells of 7 to 25 um that do not overlap; each region sees each of them up to 0.5 um off; regions in any order."""
     rng = np.random.default_rng(seed)
     config = SlideConfig(side_um=side_um, grid_um=1.0)
-    tolerance_px = config.seam_um / UM_PER_PX
+    tolerance_px = SEAM_UM / UM_PER_PX
     cells = [
         ellipse(x + rng.uniform(-5, 5), y + rng.uniform(-5, 5), rng.uniform(7, 25), rng.uniform(7, 25))
         for x in range(35, width - 35, 62)
@@ -54,7 +63,7 @@ def test_random_cells_are_found_exactly_once(seed: int, width: int, height: int,
         region = plan[index]
         seen = see(cells, region, 1.0, rng)
         owned = [to_slide(seen[place].contour_xy, region) for place in own_cells(seen, region, tolerance_px)]
-        new = [owned[place] for place in drop_duplicates(owned, earlier, config.seam_iou)]
+        new = [owned[place] for place in drop_duplicates(owned, earlier)]
         found += new
         earlier += [new[place] for place in near_seam(new, region, tolerance_px)]
     matches = geometry.iou_matrix(cells, found) > 0.3

@@ -29,7 +29,7 @@ def segmenter() -> Segmenter:
 
 def detect_by_regions(segmenter: Segmenter, image: ImageArray, config: SlideConfig) -> list[ContourArray]:
     found: list[ContourArray] = []
-    memory = SeamMemory(config, UM_PER_PX)
+    memory = SeamMemory(UM_PER_PX)
     for region in plan_regions(image.shape[1], image.shape[0], UM_PER_PX, config):
         rows = slice(region.y_px, region.y_px + region.height_px)
         columns = slice(region.x_px, region.x_px + region.width_px)

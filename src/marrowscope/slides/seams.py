@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.records import ContourArray, Detection, Region
-    from marrowscope.slides.config import SlideConfig
+
+SEAM_UM = 3.0
+"""A cell whose center lies this far outside is still given, and found twice rather than never."""
+SEAM_IOU = 0.5
+"""Contours of two regions that overlap this much are one cell."""
 
 _BIN_PX = 1024
 """Remembered cells are looked up by squares of this side: a slide read whole has hundreds of thousands."""
@@ -33,14 +37,13 @@ _BIN_PX = 1024
 class SeamMemory:
     """The cells near the borders of a slide's regions: which cells of the next region are new."""
 
-    def __init__(self, config: SlideConfig, um_per_px: float) -> None:
-        self.tolerance_px = config.seam_um / um_per_px
-        self._min_iou = config.seam_iou
+    def __init__(self, um_per_px: float) -> None:
+        self.tolerance_px = SEAM_UM / um_per_px
         self._bins: defaultdict[tuple[int, int], list[ContourArray]] = defaultdict(list)
 
     def take(self, contours: Sequence[ContourArray], region: Region) -> list[int]:
         """Give the positions of the ``contours`` (slide pixels) that no earlier region gave, and remember them."""
-        new = drop_duplicates(contours, self._near(region), self._min_iou)
+        new = drop_duplicates(contours, self._near(region))
         kept = [contours[index] for index in new]
         for index in near_seam(kept, region, self.tolerance_px):
             self._bins[_bin(*geometry.centroid(kept[index]))].append(kept[index])
@@ -84,15 +87,13 @@ def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: fl
     return [int(index) for index in np.flatnonzero(depths <= tolerance_px)]
 
 
-def drop_duplicates(
-    contours: Sequence[ContourArray], earlier: Sequence[ContourArray], min_iou: float = 0.5
-) -> list[int]:
+def drop_duplicates(contours: Sequence[ContourArray], earlier: Sequence[ContourArray]) -> list[int]:
     """Give the positions of the ``contours`` that no earlier region has given; both in slide pixels.
 
     Pairs are made one to one, the best overlap first, so that one earlier cell never stands for two new ones.
     """
     overlap = geometry.iou_matrix(contours, earlier)
-    new, old = np.nonzero(overlap >= min_iou)
+    new, old = np.nonzero(overlap >= SEAM_IOU)
     order = np.lexsort((old, new, -overlap[new, old]))
     taken_new: set[int] = set()
     taken_old: set[int] = set()

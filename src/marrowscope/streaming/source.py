@@ -121,7 +121,7 @@ class FieldSource:
             yield replace(item, problem=_nothing_to_read(item, plan))
             return
         um_per_px, n_wanted = to_read["um_per_px"].item(0), self._wanted_of(plan)
-        reading = _Reading(n_wanted, SeamMemory(self._slide_config, um_per_px))
+        reading = _Reading(n_wanted, SeamMemory(um_per_px))
         rows = [(row, _region(row)) for row in to_read.iter_rows(named=True)]
         self._go_on(reading, rows)
         self.n_expected += len(rows) - 1

@@ -33,7 +33,7 @@ from marrowscope.networks import capabilities, choose_backend
 from marrowscope.patient.flags import FlagRules, StainReference, field_flags, stain_distance
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.segment.segmenter import Segmenter
-from marrowscope.slides import SlideCache, SlideConfig, own_cells
+from marrowscope.slides import SEAM_UM, SlideCache, SlideConfig, own_cells
 from marrowscope.streaming.clock import StageClock
 from marrowscope.streaming.photograph import ReadField, read_field
 from marrowscope.streaming.rows import FieldRows, cell_row, failed_rows, field_row, nan_to_none
@@ -121,7 +121,6 @@ class CellEngine:
         options = (backend, config.device, precision)
         network = bundle.open_segmenter(*options, threads=self.n_workers, streams=self.n_workers)
         self._segmenter = Segmenter(network, bundle.segmenter_config, bundle.segmenter_sha256)
-        self._slide_config = slide_config(bundle)
         self.slides = SlideCache()
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_workers, streams=self.n_workers)
         self.clock = StageClock()
@@ -237,7 +236,7 @@ class CellEngine:
         with self.clock("contours"):
             detections = self._segmenter.cells_of(outputs, transform, width, height)
             if (region := read.item.region) is not None:
-                tolerance_px = self._slide_config.seam_um / scale
+                tolerance_px = SEAM_UM / scale
                 detections = [detections[index] for index in own_cells(detections, region, tolerance_px)]
         with self.clock("judge"):
             judged = judge_contours([found.contour_xy for found in detections], self._rules, width, height, scale)
