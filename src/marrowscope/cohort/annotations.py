@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-COORDINATES = 2
+_COORDINATES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +128,12 @@ def contour_from_points(points: object) -> ContourArray | None:
     if not isinstance(points, list):
         return None
     if not points:
-        return np.zeros((0, COORDINATES))
+        return np.zeros((0, _COORDINATES))
     try:
         contour = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    if contour.ndim != COORDINATES or contour.shape[1] != COORDINATES or not np.isfinite(contour).all():
+    if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES or not np.isfinite(contour).all():
         return None
     if len(contour) > 1 and np.array_equal(contour[0], contour[-1]):
         contour = contour[:-1]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _FILE_STEM = "annotations"
 """Name, but for the suffix, of the file that serves all images."""
 
-ASSUMED_CODES = ("E", "L2", "V")
+_ASSUMED_CODES = ("E", "L2", "V")
 """Codes that may stand for their category: an eosinophil, a mature lymphocyte (never a lymphoblast), unclassifiable."""
 
 
@@ -57,7 +57,7 @@ def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vo
     fitting = vocabulary.codes_where(category=category, cblc=is_cblc, countable=is_countable)
     if len(fitting) == 1:
         return fitting[0]
-    return next((code for code in ASSUMED_CODES if code in fitting), f"{category}?")
+    return next((code for code in _ASSUMED_CODES if code in fitting), f"{category}?")
 
 
 def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool = True) -> Exported:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 SIMULATOR_VERSION = "1"
 COHORT_KIND = "simulated cohort"
 _CENTER, _PATIENT, _DIAGNOSIS, _FIELD = 1, 2, 3, 4
-AGE_GROUP = "adult"
+_AGE_GROUP = "adult"
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[st
     for plan in plans:
         name = plan.differential.diagnosis
         group = "AML" if diagnoses[name].aml else name
-        writer.writerow([plan.patient_id, plan.center, group, name, "marrow", AGE_GROUP, plan.style.center.um_per_px])
+        writer.writerow([plan.patient_id, plan.center, group, name, "marrow", _AGE_GROUP, plan.style.center.um_per_px])
     write_text(out / "patients.csv", text.getvalue())
     truth = [
         {

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def is_coco(file: AnnotationFile) -> bool:
+def _is_coco(file: AnnotationFile) -> bool:
     """Say whether a file is COCO: an object with lists of images, annotations and categories."""
     document = file.document
     return (
@@ -50,7 +50,7 @@ def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     come as an annotation whose image path says so.
     """
     where, document = file.where, file.document
-    if not is_coco(file):
+    if not _is_coco(file):
         expected = "a COCO file with lists of images, annotations and categories"
         return (unreadable("", where, broken_file(where, file.holds(), expected)),)
     labels = {item.get("id"): label_text(item.get("name")) for item in document["categories"] if isinstance(item, dict)}
@@ -164,7 +164,7 @@ FORMAT = AnnotationFormat(
     title="COCO",
     beside=(),
     in_root=(".coco.json",),
-    recognize=is_coco,
+    recognize=_is_coco,
     read=read_coco,
     write=write_coco,
 )

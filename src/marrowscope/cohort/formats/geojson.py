@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".geojson"
 
 
-def is_geojson(file: AnnotationFile) -> bool:
+def _is_geojson(file: AnnotationFile) -> bool:
     """Say whether a file is GeoJSON: an object with a list of features, or a bare list of them as QuPath may write.
 
     A list that is empty, or does not begin with a feature, is GeoJSON only where the file's name says so.
@@ -169,7 +169,7 @@ FORMAT = AnnotationFormat(
     title="GeoJSON",
     beside=(_SUFFIX,),
     in_root=(_SUFFIX,),
-    recognize=is_geojson,
+    recognize=_is_geojson,
     read=read_geojson,
     write=_write_image,
 )

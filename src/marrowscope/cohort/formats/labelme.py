@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-FORMAT_VERSION = "5.5.0"
-EXHAUSTIVE_FLAG = "exhaustive"
-CIRCLE_POINTS = 64
+_FORMAT_VERSION = "5.5.0"
+_EXHAUSTIVE_FLAG = "exhaustive"
+_CIRCLE_POINTS = 64
 
 
-def is_labelme(file: AnnotationFile) -> bool:
+def _is_labelme(file: AnnotationFile) -> bool:
     """Say whether a file is LabelMe's: an object with a list of shapes."""
     return isinstance(file.document, dict) and isinstance(file.document.get("shapes"), list)
 
@@ -48,7 +48,7 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
     An image path with folders in it, of any operating system, keeps its last part only: the image lies beside the file.
     """
     where = file.where
-    if not is_labelme(file):
+    if not _is_labelme(file):
         expected = "a LabelMe file with a list of shapes"
         return (unreadable("", where, broken_file(where, file.holds(), expected)),)
     document = file.document
@@ -65,7 +65,7 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
         width_px=size_px(document.get("imageWidth")),
         height_px=size_px(document.get("imageHeight")),
         shapes=tuple(shapes),
-        exhaustive=not (isinstance(flags, dict) and flags.get(EXHAUSTIVE_FLAG) is False),
+        exhaustive=not (isinstance(flags, dict) and flags.get(_EXHAUSTIVE_FLAG) is False),
         faults=tuple(faults),
         where=where,
     )
@@ -87,8 +87,8 @@ def write_labelme(
     ``descriptions`` (one per shape) are shown by LabelMe beside each shape.
     """
     document: JsonDict = {
-        "version": FORMAT_VERSION,
-        "flags": {} if exhaustive else {EXHAUSTIVE_FLAG: False},
+        "version": _FORMAT_VERSION,
+        "flags": {} if exhaustive else {_EXHAUSTIVE_FLAG: False},
         "shapes": [
             {
                 "label": shape.code,
@@ -160,7 +160,7 @@ def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
     if shape_type == "rectangle":
         return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     if shape_type == "circle":
-        angle = np.linspace(0.0, 2 * np.pi, CIRCLE_POINTS, endpoint=False)
+        angle = np.linspace(0.0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
         radius = float(np.hypot(x1 - x0, y1 - y0))
         return np.column_stack([x0 + radius * np.cos(angle), y0 + radius * np.sin(angle)])
     return None
@@ -171,7 +171,7 @@ FORMAT = AnnotationFormat(
     title="LabelMe",
     beside=(".json",),
     in_root=(),
-    recognize=is_labelme,
+    recognize=_is_labelme,
     read=read_labelme,
     write=_write_image,
 )
