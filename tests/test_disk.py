@@ -120,9 +120,11 @@ def test_files_are_named_one_after_the_other_and_written_over_only_when_named(tm
     assert disk.read_marker(tmp_path / "new") == disk.Marker(kind="tables", files=("a.csv", "b.csv"))
     for name in ("a.csv", "c.csv"):
         (tmp_path / "new" / name).touch()
-    disk.refuse_foreign_files(tmp_path / "new", ["a.csv", "b.csv", "d.csv"])
-    with pytest.raises(BundleError, match=r"found c\.csv, which we did not write.*nothing is replaced"):
-        disk.refuse_foreign_files(tmp_path / "new", ["a.csv", "c.csv"], error=BundleError)
+    disk.refuse_foreign_files(tmp_path / "new", ["run", "tables"], ["a.csv", "b.csv", "d.csv"])
+    with pytest.raises(BundleError, match=r"found c\.csv, which this command did not write.*nothing is replaced"):
+        disk.refuse_foreign_files(tmp_path / "new", ["tables"], ["a.csv", "c.csv"], error=BundleError)
+    with pytest.raises(RunError, match=r"found a\.csv, which this command"):
+        disk.refuse_foreign_files(tmp_path / "new", ["evaluation"], ["a.csv", "d.csv"])
 
 
 def test_names_do_not_complete_an_unfinished_folder(tmp_path: Path) -> None:
@@ -167,6 +169,30 @@ def test_a_new_folder_is_there_whole_and_marked_or_not_at_all(tmp_path: Path) ->
         write("second", beside="notes.txt")
     assert sorted(path.name for path in out.iterdir()) == [disk.MARKER_NAME, "index.html", "notes.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_new_files_come_among_others_all_or_none(tmp_path: Path) -> None:
+    out = tmp_path / "pdf"
+    out.mkdir()
+    (out / "notes.txt").write_text("somebody's", encoding="utf-8")
+
+    def write(text: str) -> None:
+        with disk.new_files(out, "pdf", ["a.pdf", "b.pdf"]) as folder:
+            (folder / "a.pdf").write_text(text, encoding="utf-8")
+            if text == "half":
+                raise ZeroDivisionError
+            (folder / "b.pdf").write_text(text, encoding="utf-8")
+
+    with pytest.raises(ZeroDivisionError):
+        write("half")
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    for text in ("first", "second"):
+        write(text)
+        assert (out / "b.pdf").read_text(encoding="utf-8") == text
+    assert disk.read_marker(out) == disk.Marker(kind="pdf", files=("a.pdf", "b.pdf"))
+    with pytest.raises(RunError, match=r"found notes\.txt, which this command did not write"):
+        disk.refuse_foreign_files(out, ["pdf"], ["notes.txt"])
+    assert [path.name for path in tmp_path.iterdir()] == ["pdf"]
 
 
 @pytest.mark.parametrize("name", [".", ".."])

@@ -157,15 +157,17 @@ def refuse_working_folder(folder: Path, kind: str, *, error: type[MarrowscopeErr
         raise error(message)
 
 
-def refuse_foreign_files(folder: Path, names: Iterable[str], *, error: type[MarrowscopeError] = RunError) -> None:
-    """Raise ``error`` where a file of one of ``names`` is in ``folder`` and its marker does not name it."""
+def refuse_foreign_files(
+    folder: Path, kinds: Collection[str], names: Iterable[str], *, error: type[MarrowscopeError] = RunError
+) -> None:
+    """Raise ``error`` where a file of one of ``names`` is in ``folder`` and no marker of one of ``kinds`` names it."""
     marker = read_marker(folder)
-    named = set(marker.files) if marker else set()
+    named = set(marker.files) if marker and marker.kind in kinds else set()
     foreign = sorted(name for name in names if (folder / name).exists() and name not in named)
     if foreign:
         message = (
-            f"{folder}: found {_named(foreign)}, which we did not write, expected no file of that name; nothing is "
-            "replaced. Move them away, or choose another folder"
+            f"{folder}: found {_named(foreign)}, which this command did not write, expected no file of that name; "
+            "nothing is replaced. Move them away, or choose another folder"
         )
         raise error(message)
 
@@ -227,6 +229,28 @@ def new_folder(
         with contextlib.suppress(OSError):
             remove_unfinished(staging)
         raise
+
+
+@contextmanager
+def new_files(
+    out: Path, kind: str, names: Collection[str], *, error: type[MarrowscopeError] = RunError
+) -> Iterator[Path]:
+    """Give an empty folder beside ``out`` for the files ``names``; they move into ``out`` when all went well.
+
+    Files of others in ``out`` stay. Raises ``error`` where one of them has such a name.
+    """
+    refuse_working_folder(out, kind, error=error)
+    refuse_foreign_files(out, (kind,), names, error=error)
+    staging = out.with_name(out.name + ".part")
+    begin_folder(staging, kind, error=error)
+    try:
+        yield staging
+        name_files(out, kind, names)
+        for name in names:
+            move_whole(staging / name, out / name)
+    finally:
+        with contextlib.suppress(OSError):
+            remove_unfinished(staging)
 
 
 def replace_folder(complete: Path, out: Path) -> None:

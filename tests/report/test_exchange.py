@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cli.main import main
-from marrowscope.disk import MARKER_NAME
+from marrowscope.disk import MARKER_NAME, name_files
 from marrowscope.errors import RunError
 from marrowscope.records import Patient
 from marrowscope.report.exchange import flat_cells, neutralised, write_csv
@@ -166,7 +166,7 @@ def test_files_of_others_are_never_written_over(
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(run), "--format", kind, "--out", str(out)])
     assert stopped.value.code == 2
-    assert f"found {name.rsplit('/', maxsplit=1)[-1]}, which we did not write" in " ".join(
+    assert f"found {name.rsplit('/', maxsplit=1)[-1]}, which this command did not write" in " ".join(
         capsys.readouterr().err.split()
     )
     assert (out / name).read_text(encoding="utf-8") == "somebody's"
@@ -177,6 +177,14 @@ def test_files_of_others_are_never_written_over(
             main(["report", str(run), "--format", kind, "--out", str(out)])
         assert stopped.value.code == 0
     assert (out / "notes.txt").read_text(encoding="utf-8") == "somebody's"
+
+
+def test_tables_never_replace_those_of_a_cohort(fake_run: Callable[..., FakeRun], tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id", encoding="utf-8")
+    name_files(tmp_path, "simulated cohort", ["patients.csv"])
+    with pytest.raises(RunError, match=r"found patients\.csv, which this command did not write"):
+        write_csv(fake_run().folder, tmp_path)
+    assert (tmp_path / "patients.csv").read_text(encoding="utf-8") == "patient_id"
 
 
 def test_json_is_valid_under_the_published_schema(fake_run: Callable[..., FakeRun]) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.disk import name_files, refuse_foreign_files, written_whole
 from marrowscope.report.pdf_text import BIDI_CONTROLS
-from marrowscope.report.run_json import TABLES_KIND, write_json
+from marrowscope.report.run_json import KINDS_WITH_TABLES, TABLES_KIND, write_json
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.runs.tables import read_table
 from marrowscope.vocabulary import load_vocabulary
@@ -58,7 +58,7 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
     if (run_dir / "regions.parquet").is_file():
         frames["regions"] = read_table(run_dir / "regions.parquet", "regions")
     names = [f"{name}.csv" for name in frames]
-    refuse_foreign_files(folder, names)
+    refuse_foreign_files(folder, KINDS_WITH_TABLES, names)
     name_files(folder, TABLES_KIND, names)
     paths = []
     for name, frame in frames.items():

@@ -9,13 +9,11 @@ UUIDs of version 5 made from the run and the patient, so that a run gives the sa
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
-from marrowscope.disk import move_whole, name_files, refuse_foreign_files
+from marrowscope.disk import new_files, write_text
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
 from marrowscope.report.pages import file_names
 from marrowscope.report.pdf_document import flag_sentence
@@ -27,6 +25,7 @@ from marrowscope.runs.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
@@ -43,18 +42,11 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
     names = file_names(patients["patient_id"])
     out = out or run_dir / "fhir"
     files = [f"{names[patient_id].removesuffix('.html')}.json" for patient_id in patients["patient_id"]]
-    refuse_foreign_files(out, files)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+    with new_files(out, "fhir", files) as staging:
         for name, row in zip(files, patients.iter_rows(named=True), strict=True):
             text = json.dumps(patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
-            (Path(staging) / name).write_text(text + "\n", encoding="utf-8")
-            paths.append(out / name)
-        name_files(out, "fhir", files)
-        for path in paths:
-            move_whole(Path(staging) / path.name, path)
-    return paths
+            write_text(staging / name, text + "\n")
+    return [out / name for name in files]
 
 
 def patient_bundle(row: Mapping[str, Any], manifest: Manifest, words: Words) -> Json:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from marrowscope.cells.crop import CropSpec, cut_crop
-from marrowscope.disk import move_whole, name_files, refuse_foreign_files
+from marrowscope.disk import new_files, write_bytes
 from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
@@ -91,24 +91,18 @@ def write_pdfs(
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
     pixels = FieldPixels(images_root)
     out = out or run_dir / "pdf"
-    refuse_foreign_files(out, name_of.values())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+    with new_files(out, "pdf", list(name_of.values())) as staging:
         for index, row in enumerate(tables.rows):
             patient_id = row["patient_id"]
             chosen = choose_cells(tables.cells(patient_id), [item["category"] for item in row["differential"] or ()])
             document = patient_document(row, chosen, manifest, words, fonts.families)
             tiles = cut_tiles(chosen.every, tables.fields(patient_id), pixels)
             content = render_pdf(document, tiles, fonts, manifest.created_utc)
-            (Path(staging) / name_of[patient_id]).write_bytes(content)
+            write_bytes(staging / name_of[patient_id], content)
             if progress:
                 progress(index + 1, len(tables.rows))
         pixels.close()
-        name_files(out, "pdf", name_of.values())
-        paths = [out / name for name in name_of.values()]
-        for path in paths:
-            move_whole(Path(staging) / path.name, path)
-    return paths
+    return [out / name for name in name_of.values()]
 
 
 def render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from marrowscope.disk import name_files, refuse_foreign_files, write_text
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
+from marrowscope.runs.folder import RUN_KIND
 from marrowscope.runs.manifest import Manifest
 from marrowscope.runs.tables import read_table
 from marrowscope.vocabulary import DATA_DIR
@@ -26,6 +27,8 @@ SCHEMA_ID = "urn:marrowscope:schema:run:2"
 FILE_NAME = "run.json"
 TABLES_KIND = "tables"
 """What a folder is called that was made for a run's tables in other formats."""
+KINDS_WITH_TABLES = (TABLES_KIND, RUN_KIND, "report")
+"""Folders into which those tables are written; a file of that name in any other is something else."""
 
 
 Count = Annotated[int, Field(ge=0)]
@@ -210,7 +213,7 @@ def write_json(run_dir: Path, out: Path | None = None) -> Path:
     """
     text = run_document(run_dir).model_dump_json(indent=1)
     folder = out or run_dir
-    refuse_foreign_files(folder, [FILE_NAME])
+    refuse_foreign_files(folder, KINDS_WITH_TABLES, [FILE_NAME])
     name_files(folder, TABLES_KIND, [FILE_NAME])
     path = folder / FILE_NAME
     write_text(path, text + "\n")
