@@ -171,6 +171,15 @@ def test_a_new_folder_is_there_whole_and_marked_or_not_at_all(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
+def test_a_move_that_fails_puts_the_earlier_folder_back(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "first").touch()
+    with pytest.raises(FileNotFoundError):
+        disk.replace_folder(tmp_path / "nowhere", out)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["run", "run/first"]
+
+
 def test_new_files_come_among_others_all_or_none(tmp_path: Path) -> None:
     out = tmp_path / "pdf"
     out.mkdir()

@@ -254,14 +254,22 @@ def new_files(
 
 
 def replace_folder(complete: Path, out: Path) -> None:
-    """Move the folder ``complete`` to ``out``; what ``refuse_foreign_folder`` allowed to replace goes after that."""
+    """Move the folder ``complete`` to ``out``; what ``refuse_foreign_folder`` allowed to replace goes after that.
+
+    Where moving fails, the earlier folder is put back.
+    """
     if not out.exists():
         complete.replace(out)
         _flush_folder(out.parent)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
     out.replace(aside / out.name)
-    complete.replace(out)
+    try:
+        complete.replace(out)
+    except OSError:
+        (aside / out.name).replace(out)
+        aside.rmdir()
+        raise
     _flush_folder(out.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
