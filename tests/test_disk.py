@@ -100,6 +100,15 @@ def test_an_unfinished_folder_is_not_an_earlier_one(tmp_path: Path) -> None:
         disk.refuse_foreign_folder(tmp_path / "run", "run", overwrite=True)
 
 
+def test_what_a_killed_call_left_of_a_file_is_ours(tmp_path: Path) -> None:
+    disk.name_files(tmp_path, "run", ["cells.csv"])
+    (tmp_path / "cells.csv.part").touch()
+    disk.refuse_foreign_folder(tmp_path, "run", overwrite=True)
+    (tmp_path / "fields.csv.part").touch()
+    with pytest.raises(RunError, match=r"It holds fields\.csv\.part; move them"):
+        disk.refuse_foreign_folder(tmp_path, "run", overwrite=True)
+
+
 def test_a_link_to_a_folder_is_somebodys(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     (tmp_path / "run").mkdir()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from marrowscope.errors import MarrowscopeError
 
 MARKER_NAME = ".marrowscope.json"
+_PART = ".part"
 _MAX_NAMED = 10
 _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What a file manager leaves in a folder that somebody looked at; it is nobody's."""
@@ -47,7 +48,7 @@ class Marker(FrozenModel):
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(path.name + _PART)
     try:
         yield temporary
         move_whole(temporary, path)
@@ -218,7 +219,7 @@ def new_folder(
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
-    staging = out.with_name(out.name + ".part")
+    staging = out.with_name(out.name + _PART)
     begin_folder(staging, kind, error=error)
     try:
         yield staging
@@ -241,7 +242,7 @@ def new_files(
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_files(out, (kind,), names, error=error)
-    staging = out.with_name(out.name + ".part")
+    staging = out.with_name(out.name + _PART)
     begin_folder(staging, kind, error=error)
     try:
         yield staging
@@ -294,17 +295,25 @@ def _files_in(folder: Path) -> list[str]:
 
 
 def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collection[str]) -> set[str]:
-    """Give the relative paths that ``marker`` names, and those that markers of subfolders name, if of these kinds."""
-    ours = {*marker.files, MARKER_NAME}
+    """Give the relative paths that ``marker`` names, and those that markers of subfolders name, if of these kinds.
+
+    What a killed call left of a named file, under its name beside its place, is ours too.
+    """
+    ours = _with_leftovers(marker)
     for place in (PurePosixPath(name).parent for name in present if name.endswith(f"/{MARKER_NAME}")):
         inner = read_marker(folder / place)
         if inner is None or inner.kind not in within:
             continue
         if inner.complete:
-            ours |= {f"{place}/{name}" for name in (*inner.files, MARKER_NAME)}
+            ours |= {f"{place}/{name}" for name in _with_leftovers(inner)}
         else:
             ours |= {name for name in present if name.startswith(f"{place}/")}
     return ours
+
+
+def _with_leftovers(marker: Marker) -> set[str]:
+    names = {*marker.files, MARKER_NAME}
+    return names | {f"{name}{_PART}" for name in names}
 
 
 def _named(files: list[str]) -> str:
