@@ -14,6 +14,7 @@ from marrowscope.cells.field_measures import measure_field
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS, measure
 from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.duplicates import image_fingerprint
+from marrowscope.disk import MARKER_NAME, read_marker
 from marrowscope.errors import InputError, ScaleError
 from marrowscope.imaging import read_image, write_image
 from marrowscope.prepare import STORED_CROP_PX, prepare_crops
@@ -169,13 +170,27 @@ def test_a_finished_crop_set_is_replaced_only_when_asked_and_an_interrupted_one_
 ) -> None:
     prepare_crops(PATIENTS, [field], tmp_path / "crops")
     before = (tmp_path / "crops" / "crops.npy").stat().st_mtime_ns
-    with pytest.raises(InputError, match=r"found a crop set, expected a new or empty folder; add --overwrite"):
+    with pytest.raises(InputError, match=r"found an earlier crop set, expected a new or empty folder; add --overwrite"):
         prepare_crops(PATIENTS, [field], tmp_path / "crops")
     assert (tmp_path / "crops" / "crops.npy").stat().st_mtime_ns == before
     prepare_crops(PATIENTS, [field], tmp_path / "crops", overwrite=True)
     (tmp_path / "crops" / "prepare.json").unlink()
     prepare_crops(PATIENTS, [field], tmp_path / "crops")
     assert (tmp_path / "crops" / "prepare.json").is_file()
+
+
+def test_files_of_others_in_the_folder_stop_a_crop_set(field: Field, tmp_path: Path) -> None:
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    (crops / "notes.txt").write_text("somebody's", encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"no crop set of ours.*nothing is removed. It holds notes\.txt"):
+            prepare_crops(PATIENTS, [field], crops, overwrite=overwrite)
+    (crops / "notes.txt").unlink()
+    prepare_crops(PATIENTS, [field], crops)
+    marker = read_marker(crops)
+    assert marker is not None
+    assert {MARKER_NAME, *marker.files} == {path.name for path in crops.iterdir()}
 
 
 def test_cells_that_the_edge_cuts_are_marked_whether_found_or_missed(field: Field, tmp_path: Path) -> None:

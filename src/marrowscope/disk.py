@@ -2,7 +2,8 @@
 
 A file is written beside its place, flushed, and moved there in one step; a reader never sees half of it, and after a
 power cut the old or the new one is there. A folder that may be replaced later carries a marker with the list of what
-we wrote in it. Invariant: nothing is removed that no marker names.
+we wrote in it; the marker of an unfinished folder, in which a new one is made, stands for everything there. Invariant:
+nothing is removed that no marker names.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -20,35 +23,46 @@ from marrowscope.config import FrozenModel
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Iterator
 
     from marrowscope.errors import MarrowscopeError
 
 MARKER_NAME = ".marrowscope.json"
+_PART = ".part"
 _MAX_NAMED = 10
+_OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What a file manager leaves in a folder that somebody looked at; it is nobody's."""
 
 
 class Marker(FrozenModel):
-    """What stands in a folder's marker: the kind of folder, and the relative paths of the files we wrote in it."""
+    """What stands in a folder's marker: the kind of folder, and the relative paths of the files we wrote in it.
+
+    A folder that is not ``complete`` is one in which a new one is being made: everything in it is ours.
+    """
 
     kind: str
     files: tuple[str, ...]
+    complete: bool = True
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(path.name + _PART)
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        move_whole(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def move_whole(complete: Path, path: Path) -> None:
+    """Flush the file ``complete`` and move it to ``path``, on the same disk, in one step."""
+    with complete.open("rb+") as file:
+        os.fsync(file.fileno())
+    complete.replace(path)
     _flush_folder(path.parent)
 
 
@@ -59,9 +73,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line ends stay as they are, on every system."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
@@ -71,9 +84,19 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON 
 
 def mark_folder(folder: Path, kind: str) -> None:
     """Write the marker of ``folder``, which names every file in it now; call it when the folder is complete."""
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    marker = Marker(kind=kind, files=tuple(name for name in files if name != MARKER_NAME))
-    write_text(folder / MARKER_NAME, marker.model_dump_json(indent=2) + "\n")
+    files = (name for name in _files_in(folder) if name != MARKER_NAME)
+    _write_marker(folder, Marker(kind=kind, files=tuple(files)))
+
+
+def name_files(folder: Path, kind: str, names: Iterable[str]) -> None:
+    """Name files that we write into ``folder`` among others; its marker is made, of ``kind``, where it has none.
+
+    ``names`` are relative paths; the files may be there or not yet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = read_marker(folder) or Marker(kind=kind, files=())
+    if marker.complete:
+        _write_marker(folder, marker.model_copy(update={"files": tuple(sorted({*marker.files, *names}))}))
 
 
 def read_marker(folder: Path) -> Marker | None:
@@ -85,47 +108,212 @@ def read_marker(folder: Path) -> Marker | None:
 
 
 def refuse_foreign_folder(
-    folder: Path, kind: str, *, overwrite: bool, error: type[MarrowscopeError] = RunError
+    folder: Path,
+    kind: str,
+    *,
+    overwrite: bool,
+    error: type[MarrowscopeError] = RunError,
+    within: Collection[str] = (),
 ) -> None:
     """Raise ``error`` where ``folder``, a ``kind`` to be, may not be made or replaced.
 
     It may where nothing is there, where it is empty, and with ``overwrite`` where our marker of this kind names every
-    file in it. Without the marker, or with files that it does not name, the message lists what would be removed.
+    file in it; a marker in a subfolder counts where its kind is in ``within``. Without the marker, or with files that
+    none names, the message lists what would be removed.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         message = f"{folder}: found a file, expected a folder for the {kind}; choose another"
         raise error(message)
-    present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    present = _files_in(folder)
     if not present:
         return
     marker = read_marker(folder)
-    is_ours = marker is not None and marker.kind == kind
+    is_ours = marker is not None and marker.kind == kind and marker.complete
     if is_ours and not overwrite:
         message = (
             f"{folder}: found an earlier {kind}, expected a new or empty folder; add --overwrite or choose another"
         )
         raise error(message)
-    foreign = present if marker is None or not is_ours else sorted(set(present) - {*marker.files, MARKER_NAME})
+    foreign = sorted(set(present) - _ours(folder, marker, present, within)) if marker and is_ours else present
     if foreign:
-        found = f"an earlier {kind} with files of others" if is_ours else f"something that is no {kind} of ours"
+        # An earlier version left no marker in what it wrote: only a person can say whose such a folder is.
+        found, action = f"something that is no {kind} of ours", "remove the folder by hand if you need it no more"
+        if is_ours:
+            found, action = f"an earlier {kind} with files of others", "move them away"
         message = (
             f"{folder}: found {found}, expected a new or empty folder; nothing is removed. It holds {_named(foreign)}; "
-            "move them away or choose another folder"
+            f"{action}, or choose another folder"
         )
         raise error(message)
 
 
+def refuse_working_folder(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
+    """Raise ``error`` where ``folder`` is the working folder or one above it: another cannot be moved to its place."""
+    if folder.name in {"", ".."}:
+        message = (
+            f"{folder}: found the working folder or one above it, expected a folder of the {kind}'s own; name a new one"
+        )
+        raise error(message)
+
+
+def refuse_foreign_files(
+    folder: Path, kinds: Collection[str], names: Iterable[str], *, error: type[MarrowscopeError] = RunError
+) -> None:
+    """Raise ``error`` where a file of one of ``names`` is in ``folder`` and no marker of one of ``kinds`` names it."""
+    marker = read_marker(folder)
+    named = set(marker.files) if marker and marker.kind in kinds else set()
+    foreign = sorted(name for name in names if (folder / name).exists() and name not in named)
+    if foreign:
+        message = (
+            f"{folder}: found {_named(foreign)}, which this command did not write, expected no file of that name; "
+            "nothing is replaced. Move them away, or choose another folder"
+        )
+        raise error(message)
+
+
+def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
+    """Raise ``error`` where ``folder``, in which a ``kind`` is to be made, holds anything but an unfinished one."""
+    if not folder.exists():
+        return
+    present = _files_in(folder) if folder.is_dir() else [folder.name]
+    marker = read_marker(folder)
+    if present and (marker is None or marker.kind != kind or marker.complete):
+        message = (
+            f"{folder}: found a folder that is no unfinished {kind} of ours, expected none; nothing is removed. "
+            f"It holds {_named(present)}; move it away or choose another folder for the {kind}"
+        )
+        raise error(message)
+
+
+def begin_folder(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
+    """Make ``folder`` empty and mark it as an unfinished ``kind``; an earlier unfinished one is removed.
+
+    Raises ``error`` where anything else is there.
+    """
+    refuse_foreign_unfinished(folder, kind, error=error)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_marker(folder, Marker(kind=kind, files=(), complete=False))
+    _clear(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove a folder that ``begin_folder`` made, its marker last: a killed call leaves nothing that looks foreign."""
+    _clear(folder)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def new_folder(
+    out: Path,
+    kind: str,
+    *,
+    overwrite: bool,
+    error: type[MarrowscopeError] = RunError,
+    within: Collection[str] = (),
+) -> Iterator[Path]:
+    """Give an empty folder beside ``out``; marked, it becomes ``out`` when all went well, else it is removed.
+
+    Raises ``error`` as ``refuse_foreign_folder`` does, at once and again before an earlier folder goes.
+    """
+    refuse_working_folder(out, kind, error=error)
+    refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
+    staging = out.with_name(out.name + _PART)
+    begin_folder(staging, kind, error=error)
+    try:
+        yield staging
+        mark_folder(staging, kind)
+        refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
+        replace_folder(staging, out)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_unfinished(staging)
+        raise
+
+
+@contextmanager
+def new_files(
+    out: Path, kind: str, names: Collection[str], *, error: type[MarrowscopeError] = RunError
+) -> Iterator[Path]:
+    """Give an empty folder beside ``out`` for the files ``names``; they move into ``out`` when all went well.
+
+    Files of others in ``out`` stay. Raises ``error`` where one of them has such a name.
+    """
+    refuse_working_folder(out, kind, error=error)
+    refuse_foreign_files(out, (kind,), names, error=error)
+    staging = out.with_name(out.name + _PART)
+    begin_folder(staging, kind, error=error)
+    try:
+        yield staging
+        name_files(out, kind, names)
+        for name in names:
+            move_whole(staging / name, out / name)
+    finally:
+        with contextlib.suppress(OSError):
+            remove_unfinished(staging)
+
+
 def replace_folder(complete: Path, out: Path) -> None:
-    """Move the folder ``complete`` to ``out``; what ``refuse_foreign_folder`` allowed to replace goes after that."""
-    replaced = complete.with_name(complete.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if out.exists():
-        out.replace(replaced)
-    complete.replace(out)
+    """Move the folder ``complete`` to ``out``; what ``refuse_foreign_folder`` allowed to replace goes after that.
+
+    Where moving fails, the earlier folder is put back.
+    """
+    if not out.exists():
+        complete.replace(out)
+        _flush_folder(out.parent)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
+    out.replace(aside / out.name)
+    try:
+        complete.replace(out)
+    except OSError:
+        (aside / out.name).replace(out)
+        aside.rmdir()
+        raise
     _flush_folder(out.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove everything in ``folder`` but its marker."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARKER_NAME:
+            path.unlink()
+
+
+def _write_marker(folder: Path, marker: Marker) -> None:
+    write_text(folder / MARKER_NAME, marker.model_dump_json(indent=2) + "\n")
+
+
+def _files_in(folder: Path) -> list[str]:
+    """List the relative paths of everything below ``folder`` that is no folder, links to folders included, sorted."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.name not in _OF_THE_SYSTEM)
+
+
+def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collection[str]) -> set[str]:
+    """Give the relative paths that ``marker`` names, and those that markers of subfolders name, if of these kinds.
+
+    What a killed call left of a named file, under its name beside its place, is ours too.
+    """
+    ours = _with_leftovers(marker)
+    for place in (PurePosixPath(name).parent for name in present if name.endswith(f"/{MARKER_NAME}")):
+        inner = read_marker(folder / place)
+        if inner is None or inner.kind not in within:
+            continue
+        if inner.complete:
+            ours |= {f"{place}/{name}" for name in _with_leftovers(inner)}
+        else:
+            ours |= {name for name in present if name.startswith(f"{place}/")}
+    return ours
+
+
+def _with_leftovers(marker: Marker) -> set[str]:
+    names = {*marker.files, MARKER_NAME}
+    return names | {f"{name}{_PART}" for name in names}
 
 
 def _named(files: list[str]) -> str:

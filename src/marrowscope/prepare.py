@@ -30,7 +30,7 @@ from marrowscope.cells.morphology import measure_cells
 from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.cohort.patients import PATIENTS_NAME
-from marrowscope.disk import write_json
+from marrowscope.disk import name_files, refuse_foreign_folder, write_json
 from marrowscope.errors import InputError
 from marrowscope.imaging.photograph import decode_photograph, read_file
 from marrowscope.imaging.scale import choose_scale
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 STORED_CROP_PX = 136
 """Side of a stored crop: 96 px times the square root of 2. Its middle is the network's crop, to the bit."""
 
+CROP_SET_KIND = "crop set"
+CROP_SET_FILES = ("crops.npy", "masks.npy", "cells.parquet", "missed.parquet", TRAINING_FIELDS_NAME, SUMMARY_NAME)
 CropSource = Literal["expert", "predicted"]
 
 
@@ -122,6 +124,7 @@ def prepare_crops(
     finder = CellFinder(segmenter, rules, spec, margin_px) if segmenter else None
     coarsest = coarsest_um_per_px(segmenter.config.um_per_px if segmenter else spec.um_per_px, spec.um_per_px)
     out.mkdir(parents=True, exist_ok=True)
+    name_files(out, CROP_SET_KIND, CROP_SET_FILES)
     (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: while it is absent the crop set is not complete
     rows: list[dict[str, str | float | bool | None]] = []
     measured: list[dict[str, str | float | None]] = []
@@ -166,21 +169,17 @@ def prepare_crops(
 
 
 def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
-    """Refuse a file, a cohort and, without ``overwrite``, a finished crop set, with an InputError.
+    """Refuse a file, a cohort, files of others and, without ``overwrite``, a finished crop set, with an InputError.
 
     A crop set inside a cohort would be taken for the cohort from then on; one that was interrupted is made anew.
     """
-    if out.exists() and not out.is_dir():
-        message = f"{out}: found a file, expected a folder for the crop set; choose another"
-        raise InputError(message)
     if (out / PATIENTS_NAME).exists():
         message = (
             f"{out}: found a cohort ({PATIENTS_NAME}), expected a folder of its own for the crop set; choose another"
         )
         raise InputError(message)
-    if (out / SUMMARY_NAME).exists() and not overwrite:
-        message = f"{out}: found a crop set, expected a new or empty folder; add --overwrite or choose another folder"
-        raise InputError(message)
+    interrupted = not (out / SUMMARY_NAME).exists()
+    refuse_foreign_folder(out, CROP_SET_KIND, overwrite=overwrite or interrupted, error=InputError)
 
 
 def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from marrowscope.cli.main import main
+from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.formats.coco import write_coco
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
-from marrowscope.cohort.formats.shapes import AnnotatedImage
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
 
@@ -84,7 +84,7 @@ def test_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "found an annotation there" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0
     assert "1 cells in 1 LabelMe files." in capsys.readouterr().out
-    assert [shape.code for shape in read_labelme(root / "p1/f1.json").shapes] == ["N1"]
+    assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]
 
 
 def test_export_of_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

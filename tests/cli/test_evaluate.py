@@ -12,6 +12,7 @@ import pytest
 
 from marrowscope.cli.main import main
 from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.disk import MARKER_NAME, name_files
 from marrowscope.errors import InputError
 from marrowscope.evaluate.evaluation import _refuse_other_vocabulary
 from marrowscope.evaluate.frames import WRITTEN_TABLES
@@ -102,7 +103,7 @@ def test_tables_are_written_and_printed_per_center(
         assert words in printed
     assert "* fewer than 5 patients: the interval is too narrow." in printed
     names = {path.name for path in (tmp_path / "m").iterdir()}
-    assert names == {"metrics.json", "metrics.md", "index.html", "figures", *WRITTEN_TABLES}
+    assert names == {MARKER_NAME, "metrics.json", "metrics.md", "index.html", "figures", *WRITTEN_TABLES}
     text = (tmp_path / "m" / "metrics.md").read_text(encoding="utf-8")
     assert "## B: 1 patient, 1 field" in text
     assert "| detection recall | 0.750 [0.750, 0.750] *= |" in text
@@ -171,11 +172,28 @@ def test_earlier_evaluation_is_replaced_only_when_asked(
 ) -> None:
     cohort, run = cohort_and_run
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 0
-    (tmp_path / "m" / "figures" / "old.svg").write_text("old", encoding="utf-8")
+    old = tmp_path / "m" / "figures" / "old.svg"
+    old.write_text("of an earlier evaluation", encoding="utf-8")
+    name_files(tmp_path / "m", "evaluation", ["figures/old.svg"])
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
     assert "found an earlier evaluation, expected a new or empty folder; add --overwrite" in capsys.readouterr().err
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 0
-    assert not (tmp_path / "m" / "figures" / "old.svg").exists()
+    assert not old.exists()
+    old.write_text("somebody's", encoding="utf-8")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 2
+    assert "nothing is removed. It holds figures/old.svg; move them away" in capsys.readouterr().err
+    assert old.is_file()
+
+
+def test_a_folder_beside_the_evaluation_that_is_somebodys_survives(
+    cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, run = cohort_and_run
+    (tmp_path / "m.part").mkdir()
+    (tmp_path / "m.part" / "thesis.docx").write_text("years of work", encoding="utf-8")
+    assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
+    assert "no unfinished evaluation of ours, expected none; nothing is removed" in capsys.readouterr().err
+    assert (tmp_path / "m.part" / "thesis.docx").is_file()
 
 
 def test_folder_of_something_else_is_never_replaced(
@@ -183,7 +201,10 @@ def test_folder_of_something_else_is_never_replaced(
 ) -> None:
     cohort, run = cohort_and_run
     assert run_main("evaluate", run, cohort, "--out", run, "--overwrite") == 2
-    assert "found something that is no evaluation (cells.parquet, fields.parquet, " in capsys.readouterr().err
+    assert (
+        "found something that is no evaluation of ours, expected a new or empty folder; nothing is removed"
+        in capsys.readouterr().err
+    )
     assert run_main("evaluate", run, cohort, "--out", cohort / "patients.csv", "--overwrite") == 2
     assert (run / "cells.parquet").is_file()
 

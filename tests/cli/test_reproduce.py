@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from marrowscope.cli.main import main
+from marrowscope.disk import MARKER_NAME
 from marrowscope.studies import reproduce
 from marrowscope.studies.reproduce import study
 from marrowscope.studies.reproduce.compare import Comparison
@@ -38,7 +39,7 @@ def test_the_plan_says_how_long_and_does_nothing(tmp_path: Path, capsys: pytest.
     out = tmp_path / "study"
     assert run("reproduce", "--plan", "--out", out) == 0
     assert "min  train 2 folds in two stages" in capsys.readouterr().err
-    assert sorted(path.name for path in out.iterdir()) == ["plan.json", "reproduce.json"]
+    assert sorted(path.name for path in out.iterdir()) == [MARKER_NAME, "plan.json", "reproduce.json"]
     assert run("reproduce", "--plan", "--json", "--workers", 1, "--out", out) == 0
     assert json.loads(capsys.readouterr().out) == make_plan(TINY, RATES, MACHINE).as_json()
 

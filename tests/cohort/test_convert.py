@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.convert import import_annotations
 from marrowscope.cohort.formats.coco import write_coco
 from marrowscope.cohort.formats.geojson import write_geojson
 from marrowscope.cohort.formats.labelme import read_labelme
-from marrowscope.cohort.formats.shapes import AnnotatedImage
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
@@ -49,10 +49,10 @@ def test_import_translates_and_writes_beside_the_images(images: Path, tmp_path: 
     source = coco(tmp_path, ("p1/f1.png", 60, ("SNE", "PLATELET")), ("f2.png", 60, ()))
     done = import_annotations(source, images, "coco", VOCABULARY, mapping=load_mapping("barcelona-13"))
     assert (done.n_files, done.n_cells, done.rejected) == (2, 1, {"dropped_by_mapping": 1})
-    written = read_labelme(images / "p1/f1.json")
+    written = read_labelme(AnnotationFile(images / "p1/f1.json"))[0]
     assert ([shape.code for shape in written.shapes], written.exhaustive) == (["N5"], False)
     np.testing.assert_array_equal(written.shapes[0].contour_xy, SQUARE)
-    assert read_labelme(images / "p2/f2.json").n_shapes == 0
+    assert read_labelme(AnnotationFile(images / "p2/f2.json"))[0].n_shapes == 0
 
 
 def test_import_of_geojson(images: Path, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from marrowscope.cohort import read_cohort, require_clean
+from marrowscope.cohort.annotations import AnnotatedImage
 from marrowscope.cohort.formats.coco import write_coco
 from marrowscope.cohort.formats.geojson import write_geojson
 from marrowscope.cohort.formats.labelme import write_labelme
-from marrowscope.cohort.formats.shapes import AnnotatedImage
 from marrowscope.cohort.summary import count_by_center, count_by_code, count_by_diagnosis, summarize
 from marrowscope.errors import CohortError
 from marrowscope.geometry import area

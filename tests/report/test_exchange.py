@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cli.main import main
+from marrowscope.disk import MARKER_NAME, name_files
 from marrowscope.errors import RunError
 from marrowscope.records import Patient
 from marrowscope.report.exchange import flat_cells, neutralised, write_csv
@@ -145,10 +146,41 @@ def test_command_writes_every_format_asked_for_and_no_other(
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(run), "--format", "csv", "-f", "json", "-f", "fhir", "--out", str(out)])
     assert stopped.value.code == 0
-    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*") if path.name != MARKER_NAME)
     assert found == ["cells.csv", "fhir/P1.json", "fhir/P2.json", "fields.csv", "patients.csv", "run.json"]
     assert str(out / "run.json") in "".join(capsys.readouterr().out.split("\n"))
     assert not (run / "report").exists()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("csv", "patients.csv"), ("json", "run.json"), ("fhir", "fhir/P1.json")])
+def test_files_of_others_are_never_written_over(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str
+) -> None:
+    run, out = fake_run().folder, tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("somebody's", encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(run), "--format", kind, "--out", str(out)])
+    assert stopped.value.code == 2
+    assert f"found {name.rsplit('/', maxsplit=1)[-1]}, which this command did not write" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert (out / name).read_text(encoding="utf-8") == "somebody's"
+    (out / name).unlink()
+    (out / "notes.txt").write_text("somebody's", encoding="utf-8")
+    for _ in range(2):  # ours are replaced, theirs stay
+        with pytest.raises(SystemExit) as stopped:
+            main(["report", str(run), "--format", kind, "--out", str(out)])
+        assert stopped.value.code == 0
+    assert (out / "notes.txt").read_text(encoding="utf-8") == "somebody's"
+
+
+def test_tables_never_replace_those_of_a_cohort(fake_run: Callable[..., FakeRun], tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id", encoding="utf-8")
+    name_files(tmp_path, "simulated cohort", ["patients.csv"])
+    with pytest.raises(RunError, match=r"found patients\.csv, which this command did not write"):
+        write_csv(fake_run().folder, tmp_path)
+    assert (tmp_path / "patients.csv").read_text(encoding="utf-8") == "patient_id"
 
 
 def test_json_is_valid_under_the_published_schema(fake_run: Callable[..., FakeRun]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from marrowscope.disk import name_files
 from marrowscope.errors import RunError
 from marrowscope.imaging import decode_image, encode_image, read_image, sha256_file, write_image
 from marrowscope.records import Patient
@@ -301,15 +302,44 @@ def test_report_is_the_same_when_written_again(fake_run: Callable[..., FakeRun],
 def test_earlier_report_is_replaced_and_nothing_else(fake_run: Callable[..., FakeRun], tmp_path: Path) -> None:
     run = fake_run()
     write_report(run.folder)
-    (run.folder / "report" / "patients" / "gone.html").write_text("old")
+    gone = run.folder / "report" / "patients" / "gone.html"
+    gone.write_text("of an earlier report")
+    name_files(run.folder / "report", "report", ["patients/gone.html"])
     write_report(run.folder)
-    assert not (run.folder / "report" / "patients" / "gone.html").exists()
+    assert not gone.exists()
+    gone.write_text("somebody's")
+    with pytest.raises(RunError, match=r"nothing is removed. It holds patients/gone\.html; move them away"):
+        write_report(run.folder)
+    assert gone.is_file()
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.txt").write_text("dear")
     with pytest.raises(RunError, match="found something that is no report"):
         write_report(run.folder, other)
     assert (other / "chapter.txt").read_text() == "dear"
+    beside = tmp_path / "new.part"
+    beside.mkdir()
+    (beside / "chapter.txt").write_text("dear")
+    with pytest.raises(RunError, match="no unfinished report of ours, expected none; nothing is removed"):
+        write_report(run.folder, tmp_path / "new")
+    assert (beside / "chapter.txt").read_text() == "dear"
+
+
+def test_a_report_that_fails_leaves_the_earlier_one(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_run()
+    index = write_report(run.folder)
+    before = index.read_bytes()
+
+    def fail(_run_dir: Path, _lang: str, _job: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("marrowscope.report.html.patient_page", fail)
+    with pytest.raises((ZeroDivisionError, TypeError)):
+        write_report(run.folder)
+    assert index.read_bytes() == before
+    assert sorted(path.name for path in run.folder.glob("report*")) == ["report"]
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -5,8 +5,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from marrowscope.disk import MARKER_NAME, begin_folder, mark_folder
 from marrowscope.errors import RunError
-from marrowscope.runs.folder import new_run_folder, refuse_file, refuse_run_folder, staging_folder
+from marrowscope.runs.folder import (
+    MADE_FROM_A_RUN,
+    RUN_KIND,
+    new_run_folder,
+    refuse_file,
+    refuse_run_folder,
+    staging_folder,
+)
 from marrowscope.runs.manifest import Manifest, RunCounts, installed_versions, read_manifest, write_manifest
 
 COUNTS = {
@@ -78,12 +86,58 @@ def test_only_an_earlier_run_is_replaced_and_only_when_asked(tmp_path: Path) -> 
     refuse_run_folder(out, overwrite=True)
     with new_run_folder(staging, out):
         assert (out / "manifest.json").is_file()  # the earlier run stands until the new one is complete
-    assert list(out.iterdir()) == []
+    assert [path.name for path in out.iterdir()] == [MARKER_NAME]
 
     (out / "thesis.docx").touch()
-    with pytest.raises(RunError, match=r"something that is not a run.*choose another folder"):
+    with pytest.raises(RunError, match=r"nothing is removed. It holds thesis\.docx; move them away"):
         refuse_run_folder(out, overwrite=True)
     assert (out / "thesis.docx").exists()
+
+
+def test_a_run_without_marker_is_listed_and_stays(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    write_manifest(out, manifest())
+    with pytest.raises(RunError, match=r"nothing is removed. It holds manifest\.json; remove the folder by hand"):
+        refuse_run_folder(out, overwrite=True)
+    assert read_manifest(out) == manifest()
+
+
+def test_files_that_come_while_a_run_is_made_stop_its_replacement(tmp_path: Path) -> None:
+    out, staging = tmp_path / "run", staging_folder(tmp_path / "run")
+    begin_folder(staging, RUN_KIND)
+    with new_run_folder(staging, out) as folder:
+        write_manifest(folder, manifest())
+    begin_folder(staging, RUN_KIND)
+    with pytest.raises(RunError, match=r"It holds notes\.txt"), new_run_folder(staging, out):
+        (out / "notes.txt").write_text("somebody's", encoding="utf-8")
+    assert (out / "notes.txt").is_file()
+    assert read_manifest(out) == manifest()
+    assert staging.is_dir()
+
+
+def test_a_folder_of_somebody_where_the_run_is_made_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run.part").mkdir()
+    (tmp_path / "run.part" / "journal.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RunError, match=r"no unfinished run of ours.*It holds journal\.json"):
+        refuse_run_folder(tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run.part" / "journal.json").is_file()
+
+
+@pytest.mark.parametrize("kind", MADE_FROM_A_RUN)
+def test_what_later_commands_make_of_a_run_goes_with_it_but_not_more(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "run"
+    with new_run_folder(staging_folder(out), out) as folder:
+        write_manifest(folder, manifest())
+    (out / kind / "patients").mkdir(parents=True)
+    (out / kind / "patients" / "p1.html").touch()
+    with pytest.raises(RunError, match=rf"It holds {kind}/patients/p1\.html"):
+        refuse_run_folder(out, overwrite=True)
+    mark_folder(out / kind, kind)
+    refuse_run_folder(out, overwrite=True)
+    mark_folder(out / kind, "bundle")
+    with pytest.raises(RunError, match=rf"It holds {kind}/"):
+        refuse_run_folder(out, overwrite=True)
 
 
 def test_a_run_that_fails_while_it_is_written_replaces_nothing(tmp_path: Path) -> None:

@@ -71,6 +71,15 @@ def test_a_folder_of_the_same_name_that_is_something_else_is_kept(tmp_path: Path
     assert (folder / "thesis.docx").exists()
 
 
+def test_a_journal_of_somebody_is_no_unfinished_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run.part"
+    folder.mkdir()
+    (folder / "journal.json").write_text('{"monday": "dear diary"}', encoding="utf-8")
+    with pytest.raises(RunError, match=r"no unfinished run of ours.*It holds journal\.json"):
+        RunParts(folder, SAME)
+    assert (folder / "journal.json").is_file()
+
+
 def test_names_with_brackets_are_names(tmp_path: Path) -> None:
     parts = RunParts(tmp_path / "run [1].part", SAME)
     parts.write(*rows(0, 2))

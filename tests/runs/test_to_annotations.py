@@ -12,7 +12,7 @@ from marrowscope.cohort import read_cohort
 from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import write_image
 from marrowscope.runs.parquet import write_table
-from marrowscope.runs.to_annotations import ExportFormat, export_run, label_of_call
+from marrowscope.runs.to_annotations import export_run, label_of_call
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
-def test_export_is_a_cohort(run: Path, tmp_path: Path, file_format: ExportFormat) -> None:
+def test_export_is_a_cohort(run: Path, tmp_path: Path, file_format: str) -> None:
     out = tmp_path / "out"
     done = export_run(run, out, file_format, VOCABULARY)
     assert (done.n_images, done.n_cells, done.n_rejected, done.n_to_name) == (3, 4, 1, 1)

@@ -10,10 +10,14 @@ import polars as pl
 import pytest
 
 from marrowscope.cohort import read_cohort
+from marrowscope.cohort.annotations import AnnotationFile
+from marrowscope.cohort.formats.labelme import read_labelme
 from marrowscope.config import validate_config
+from marrowscope.disk import MARKER_NAME, read_marker
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.imaging import read_image, sha256_file
-from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.simulate import SimulationConfig, load_parameters, simulate_cohort
+from marrowscope.simulate.writer import iterate_fields, plan_patient
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -89,8 +93,27 @@ def test_truth_equals_the_annotations(cohort: Path) -> None:
             assert shape["label"] == row["code"]
             if not row["cut_by_edge"]:
                 contour = np.array(row["contour_xy"]).reshape(-1, 2)
-                assert np.allclose(shape["points"], contour, atol=0.006)
+                assert np.array_equal(shape["points"], contour)
     assert n_shapes == annotated.height > 0
+
+
+def test_contours_read_back_equal_what_was_drawn_to_the_last_bit(cohort: Path) -> None:
+    parameters = load_parameters()
+    n_cut = 0
+    for index in range(SMALL.patients):
+        plan = plan_patient(SMALL, index, parameters)
+        for number, field in iterate_fields(SMALL, plan, parameters):
+            file = AnnotationFile(cohort / plan.patient_id / f"field_{number:03d}.json")
+            (read,) = read_labelme(file)
+            drawn = [cell for cell in field.cells if cell.polygon_xy is not None]
+            n_cut += sum(cell.cut_by_edge for cell in drawn)
+            assert read.faults == ()
+            for shape, cell in zip(read.shapes, drawn, strict=True):
+                assert shape.code == cell.code
+                assert cell.polygon_xy is not None
+                assert cell.polygon_xy.dtype == np.float64
+                np.testing.assert_array_equal(shape.contour_xy, cell.polygon_xy)
+    assert n_cut > 0
 
 
 def test_fields_and_cells_are_as_many_as_asked(tmp_path: Path) -> None:
@@ -119,6 +142,23 @@ def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(RunError, match="expected a new or empty folder"):
         simulate_cohort(tmp_path, SMALL)
+
+
+def test_an_earlier_cohort_is_replaced_when_asked_and_files_of_others_stay(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c"
+    simulate_cohort(out, SMALL, patients=[0])
+    with pytest.raises(RunError, match=r"found an earlier simulated cohort, .*add --overwrite"):
+        simulate_cohort(out, SMALL, patients=[0])
+    simulate_cohort(out, SMALL, patients=[1], overwrite=True)
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["P0002"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
+    (out / "P0002" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(RunError, match=r"nothing is removed. It holds P0002/notes\.txt"):
+        simulate_cohort(out, SMALL, patients=[1], overwrite=True)
+    assert (out / "P0002" / "notes.txt").is_file()
+    marker = read_marker(cohort)
+    assert marker is not None
+    assert {MARKER_NAME, *marker.files} == hashes(cohort).keys()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from marrowscope.disk import mark_folder
 from marrowscope.errors import RunError
 from marrowscope.studies import demo
 
@@ -11,9 +12,10 @@ from marrowscope.studies import demo
 @pytest.mark.parametrize(
     ("there", "overwrite", "sentence"),
     [
-        ("cohort/simulation.json", False, r"found an earlier demonstration, .*add --overwrite or choose --out"),
-        ("cohort/P0001/field_001.jpg", True, r"not finished, or something else, .*; remove it or choose --out"),
-        ("run/manifest.json", False, r"not finished, or something else, .*; remove it or choose --out"),
+        ("cohort/simulation.json", False, r"no simulated cohort of ours.*It holds simulation\.json"),
+        ("cohort/P0001/field_001.jpg", True, r"no simulated cohort of ours.*It holds P0001/field_001\.jpg"),
+        ("run/manifest.json", True, r"no run of ours.*It holds manifest\.json"),
+        ("run.part/notes.txt", True, r"no unfinished run of ours.*It holds notes\.txt"),
     ],
 )
 def test_a_folder_that_holds_something_is_refused_before_anything_is_simulated(
@@ -26,3 +28,11 @@ def test_a_folder_that_holds_something_is_refused_before_anything_is_simulated(
     with pytest.raises(RunError, match=sentence):
         demo.run_demo(tmp_path / "demo", overwrite=overwrite)
     assert path.is_file()
+
+
+def test_an_earlier_demonstration_is_replaced_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "demonstration_bundle", lambda: tmp_path / "bundle")
+    (tmp_path / "cohort").mkdir()
+    mark_folder(tmp_path / "cohort", "simulated cohort")
+    with pytest.raises(RunError, match=r"found an earlier simulated cohort, .*add --overwrite"):
+        demo.run_demo(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,20 +24,10 @@ MappingOption = Annotated[
 ]
 
 
-class Format(StrEnum):
-    """Annotation formats that are written."""
-
-    LABELME = "labelme"
-    COCO = "coco"
-    GEOJSON = "geojson"
-
-
-class SourceFormat(StrEnum):
-    """Annotation formats that are imported."""
-
-    COCO = "coco"
-    GEOJSON = "geojson"
-
+FORMATS = ", ".join(
+    sorted(path.stem for path in Path(__file__).parents[1].joinpath("cohort", "formats").glob("[!_]*.py"))
+)
+"""Names of the annotation formats, listed without importing them: ``--help`` is quick."""
 
 app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, divide it, exchange annotations.")
 app.command()(folds)
@@ -87,7 +76,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run that `marrowscope predict` wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder for the cohort of predicted contours.")],
     *,
-    file_format: Annotated[Format, typer.Option("--format", help="Annotation format.")] = Format.LABELME,
+    file_format: Annotated[str, typer.Option("--format", help=f"Annotation format: {FORMATS}.")] = "labelme",
     images: Annotated[bool, typer.Option(help="Copy the images beside the annotations.")] = True,
     vocabulary: VocabularyOption = None,
 ) -> None:
@@ -100,9 +89,9 @@ def export(
     from marrowscope.runs.to_annotations import export_run
     from marrowscope.vocabulary import load_vocabulary
 
-    done = export_run(run, out, file_format.value, load_vocabulary(vocabulary), copy_images=images)
+    done = export_run(run, out, file_format, load_vocabulary(vocabulary), copy_images=images)
     typer.echo(
-        f"{done.folder}: {done.n_cells} cells of {done.n_images} images as {file_format.value}, "
+        f"{done.folder}: {done.n_cells} cells of {done.n_images} images as {file_format}, "
         f"{done.n_to_name} of them to be named; {done.n_rejected} rejected contours left out."
     )
 
@@ -112,12 +101,14 @@ def import_(
     source: Annotated[Path, typer.Argument(help="Annotation file to convert.")],
     images: Annotated[Path, typer.Option("--images", help="Folder below which its images lie.")],
     *,
-    file_format: Annotated[SourceFormat, typer.Option("--format", help="What the file is.")] = SourceFormat.COCO,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help=f"What the file is: {FORMATS}. Default: told by its content.")
+    ] = None,
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace annotations that are there.")] = False,
 ) -> None:
-    """Convert COCO or GeoJSON to a LabelMe file beside each image; nothing is written when a cell would be lost.
+    """Convert annotations to a LabelMe file beside each image; nothing is written when a cell would be lost.
 
     Example: marrowscope cohort import slides.coco.json --images my-cohort --mapping munich-marrow-21
     """
@@ -127,7 +118,7 @@ def import_(
     done = import_annotations(
         source,
         images,
-        file_format.value,
+        file_format,
         load_vocabulary(vocabulary),
         mapping=load_mapping(mapping) if mapping else None,
         overwrite=overwrite,

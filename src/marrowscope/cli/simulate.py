@@ -38,6 +38,7 @@ def simulate(
     diagnosis: Annotated[
         list[str] | None, typer.Option(help="Give the patients these diagnoses in turn (repeat the option).")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulated cohort.")] = False,
 ) -> None:
     """Simulate a cohort of smears with exact truth: images, LabelMe polygons and tables of every cell.
 
@@ -61,5 +62,5 @@ def simulate(
     }
     config = validate_config(SimulationConfig, values, "simulate")
     with progress_bar("Simulating patients") as advance:
-        simulate_cohort(out, config, progress=advance)
+        simulate_cohort(out, config, progress=advance, overwrite=overwrite)
     typer.echo(f"Cohort of {patients} patients of {config.centers} centers, truth in truth_cells.parquet: {out}")

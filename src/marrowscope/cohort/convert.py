@@ -1,4 +1,4 @@
-"""COCO or GeoJSON to LabelMe files beside the images, labels translated to raw codes on the way.
+"""Annotations of any format to LabelMe files beside the images, labels translated to raw codes on the way.
 
 All or nothing: where a shape or an image would be lost, nothing is written and every fault is given.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from marrowscope.cohort.formats.coco import read_coco
-from marrowscope.cohort.formats.geojson import read_geojson
+from marrowscope.cohort.annotations import AnnotationFile
+from marrowscope.cohort.formats import format_named, read_annotations
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.cohort.images import examine_image
 from marrowscope.cohort.polygons import check_shapes
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from marrowscope.cohort.polygons import CheckedShapes
     from marrowscope.vocabulary import LabelMapping, Vocabulary
-
-ImportFormat = Literal["coco", "geojson"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Imported:
 def import_annotations(
     source: Path,
     images_root: Path,
-    file_format: ImportFormat,
+    file_format: str | None,
     vocabulary: Vocabulary,
     *,
     mapping: LabelMapping | None = None,
@@ -50,13 +48,15 @@ def import_annotations(
 ) -> Imported:
     """Convert ``source`` to a LabelMe file beside each image below ``images_root``.
 
-    Images are found by their path from ``images_root``, or by name where only one image has it. Raises CohortError
-    with every fault where a shape or image would be lost, InputError where a LabelMe file is there already.
+    ``file_format`` names the format of the file; None: its content tells. Images are found by their path from
+    ``images_root``, or by name where only one image has it. Raises CohortError with every fault where a shape or image
+    would be lost, InputError for a format that does not exist and where a LabelMe file is there already.
     """
     if mapping is not None:
         mapping.check_against(vocabulary)
     images = sorted(path for path in images_root.rglob("*") if path.is_file() and is_image_path(path))
-    read = read_coco(source) if file_format == "coco" else read_geojson(source)
+    reader = read_annotations if file_format is None else format_named(file_format).read
+    read = reader(AnnotationFile(source))
     by_image, _, faults = pair(match_by_path(read, images_root, images))
     results: dict[Path, tuple[CheckedShapes, tuple[int, int], bool]] = {}
     for path, annotated in by_image.items():

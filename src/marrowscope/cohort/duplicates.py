@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from marrowscope.records import Field, ImageArray
 
-N_FREQUENCIES = 16
-N_BITS = N_FREQUENCIES**2 - 1
+_N_FREQUENCIES = 16
+_N_BITS = _N_FREQUENCIES**2 - 1
 """Bits that say something: the mean of the image is left out, its bit is 0."""
 MAX_DISTANCE = 64
 """Largest number of differing bits, of 255, that counts as one photograph.
@@ -39,7 +39,7 @@ Measured on 1,661 real and 480 simulated fields of different patients (2.3 milli
 no pair below 78. Their own copies: at most 7 after JPEG of quality 60, 2 at half the size, 28 brightened, 48 with 3 %
 cut away around the centre; docs/cohort.md has the table.
 """
-FEATURELESS = "0" * (N_FREQUENCIES**2 // 4)
+FEATURELESS = "0" * (_N_FREQUENCIES**2 // 4)
 """Fingerprint of an image of one colour, which is no copy of anything."""
 _GRID_PX = 64
 _MIN_CONTRAST = 0.5
@@ -71,7 +71,7 @@ def image_fingerprint(image: ImageArray) -> str:
     grid = cv2.resize(gray, (_GRID_PX, _GRID_PX), interpolation=cv2.INTER_AREA)
     if grid.std() < _MIN_CONTRAST:
         return FEATURELESS
-    positive = cv2.dct(grid)[:N_FREQUENCIES, :N_FREQUENCIES] > 0
+    positive = cv2.dct(grid)[:_N_FREQUENCIES, :_N_FREQUENCIES] > 0
     positive[0, 0] = False
     return np.packbits(positive).tobytes().hex()
 
@@ -94,12 +94,12 @@ def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE
     nearest: dict[tuple[int, int], int] = {}
     for laid in _orientations(bits):
         for row, turned in enumerate(_words(laid)):
-            distances = np.zeros(len(bits) - row - 1, dtype=np.uint8)  # at most N_BITS: the first bit is always 0
+            distances = np.zeros(len(bits) - row - 1, dtype=np.uint8)  # at most _N_BITS: the first bit is always 0
             for column, word in zip(words[:, row + 1 :], turned, strict=True):
                 distances += np.bitwise_count(column ^ word)
             for place in np.flatnonzero(distances <= max_distance):
                 pair = row, row + 1 + int(place)
-                nearest[pair] = min(nearest.get(pair, N_BITS), int(distances[place]))
+                nearest[pair] = min(nearest.get(pair, _N_BITS), int(distances[place]))
     return sorted(NearDuplicate(*names[a], *names[b], distance) for (a, b), distance in nearest.items())
 
 
@@ -172,7 +172,7 @@ def _shared_photographs(images: pl.DataFrame, side_of: Mapping[str, str], call: 
     if "image_dhash" not in images.columns:
         return []
     return [
-        f"near-duplicates {pair.image_a[:12]} and {pair.image_b[:12]} ({pair.distance} of {N_BITS} bits differ) of "
+        f"near-duplicates {pair.image_a[:12]} and {pair.image_b[:12]} ({pair.distance} of {_N_BITS} bits differ) of "
         f"patients {call(pair.patient_a, pair.image_a)} and {call(pair.patient_b, pair.image_b)}"
         for pair in near_duplicates(images)
         if pair.image_a != pair.image_b and side_of[pair.patient_a] != side_of[pair.patient_b]
@@ -191,12 +191,12 @@ def _caller(images: pl.DataFrame, label_of: Mapping[str, str]) -> Callable[[str,
 def _unpack(fingerprints: list[str]) -> NDArray[np.bool_]:
     """Bits (n, frequency down, frequency across) of hexadecimal fingerprints."""
     packed = np.frombuffer(bytes.fromhex("".join(fingerprints)), dtype=np.uint8)
-    return np.unpackbits(packed).reshape(-1, N_FREQUENCIES, N_FREQUENCIES).astype(np.bool_)
+    return np.unpackbits(packed).reshape(-1, _N_FREQUENCIES, _N_FREQUENCIES).astype(np.bool_)
 
 
 def _words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Pack bits (n, 16, 16) to (n, 4) words."""
-    return np.packbits(bits.reshape(len(bits), N_FREQUENCIES**2), axis=1).view(np.uint64)
+    return np.packbits(bits.reshape(len(bits), _N_FREQUENCIES**2), axis=1).view(np.uint64)
 
 
 def _orientations(bits: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
@@ -204,7 +204,7 @@ def _orientations(bits: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
 
     Mirroring multiplies the coefficient of frequency k by (-1)^k along its axis; transposing swaps the axes.
     """
-    odd = np.arange(N_FREQUENCIES) % 2 == 1
+    odd = np.arange(_N_FREQUENCIES) % 2 == 1
     for across in (False, True):
         for down in (False, True):
             turned = bits ^ (odd & across) ^ (odd & down)[:, None]

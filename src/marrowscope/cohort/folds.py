@@ -16,6 +16,7 @@ import polars as pl
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from marrowscope.cohort.duplicates import refuse_leaks, some
+from marrowscope.disk import write_bytes, write_text
 from marrowscope.errors import CohortError, InputError
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Role = Literal["train", "validation", "test"]
-ROLES: tuple[Role, ...] = get_args(Role)
+_ROLES: tuple[Role, ...] = get_args(Role)
 Folds = dict[str, int | None]
 """The fold of every patient, 0 and up; None for a patient of an external centre."""
 EXTERNAL = "external"
-FOLD_COLUMNS = ("patient_id", "center", "diagnosis", "fold")
+_FOLD_COLUMNS = ("patient_id", "center", "diagnosis", "fold")
 
 
 def split_patients(patients: pl.DataFrame, fraction: float, seed: int) -> dict[str, Role]:
@@ -159,7 +160,7 @@ def _fair_share(
 
 def read_folds(path: Path) -> Folds:
     """Read a fold file (columns patient_id, center, diagnosis, fold); InputError names every faulty line."""
-    rows = _read_rows(path, ", ".join(FOLD_COLUMNS))
+    rows = _read_rows(path, ", ".join(_FOLD_COLUMNS))
     folds: Folds = {}
     faults = []
     sides: dict[str, set[bool]] = {}
@@ -179,7 +180,7 @@ def read_folds(path: Path) -> Folds:
         faults.append(f"found folds {sorted(numbers)}")
     if faults:
         message = (
-            f"{path}: {some(faults, '; ')}; expected columns {', '.join(FOLD_COLUMNS)}, a row a patient, at least two "
+            f"{path}: {some(faults, '; ')}; expected columns {', '.join(_FOLD_COLUMNS)}, a row a patient, at least two "
             f"folds counted from 0, and whole centres {EXTERNAL}; draw them with `marrowscope cohort folds`"
         )
         raise InputError(message)
@@ -194,8 +195,8 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FOLD_COLUMNS)
-    for patient, center, diagnosis in patients.select(FOLD_COLUMNS[:3]).sort("patient_id").iter_rows():
+    writer.writerow(_FOLD_COLUMNS)
+    for patient, center, diagnosis in patients.select(_FOLD_COLUMNS[:3]).sort("patient_id").iter_rows():
         fold = folds[patient]
         writer.writerow([patient, center, diagnosis, EXTERNAL if fold is None else fold])
     content = text.getvalue().encode()
@@ -210,10 +211,8 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
             "on different folds are not comparable"
         )
         raise InputError(message)
-    temporary = path.with_suffix(path.suffix + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_bytes(path, content)
     return True
 
 
@@ -234,7 +233,7 @@ def read_split(path: Path) -> dict[str, Role]:
     faults = []
     for line, row in enumerate(rows, start=2):
         patient, role = (row.get("patient_id") or "").strip(), (row.get("role") or "").strip()
-        if not patient or role not in ROLES:
+        if not patient or role not in _ROLES:
             faults.append(f"line {line}: found patient_id {patient!r} with role {role!r}")
         elif roles.get(patient, role) != role:
             faults.append(f"line {line}: patient {patient} stands under {roles[patient]} and {role}: a leak")
@@ -243,7 +242,7 @@ def read_split(path: Path) -> dict[str, Role]:
     if faults or not roles:
         message = (
             f"{path}: {'; '.join(faults) or 'found no row'}; expected columns patient_id, role with one role of "
-            f"{', '.join(ROLES)} a patient"
+            f"{', '.join(_ROLES)} a patient"
         )
         raise InputError(message)
     return roles
@@ -251,10 +250,11 @@ def read_split(path: Path) -> dict[str, Role]:
 
 def write_split(path: Path, roles: Mapping[str, Role]) -> None:
     """Write a split file that ``read_split`` reads back equal."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["patient_id", "role"])
-        writer.writerows(sorted(roles.items()))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["patient_id", "role"])
+    writer.writerows(sorted(roles.items()))
+    write_text(path, text.getvalue())
 
 
 def check_split(images: pl.DataFrame, roles: Mapping[str, Role]) -> None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENTS_NAME = "patients.csv"
-REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
-OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
-SPECIMENS = ("marrow", "blood")
+_REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
+_OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
+_SPECIMENS = ("marrow", "blood")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def read_patients(root: Path) -> PatientsTable:
     header, rows = _read_rows(path)
     faults = [
         Fault("missing_column", PATIENTS_NAME, f"columns {', '.join(header)}", f"a column {name}", "add the column")
-        for name in REQUIRED_COLUMNS
+        for name in _REQUIRED_COLUMNS
         if name not in header
     ]
     patients: dict[str, Patient] = {}
@@ -72,7 +72,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not path.is_file():
         message = (
             f"{path.parent}: found no {PATIENTS_NAME}, expected a cohort folder with {PATIENTS_NAME} "
-            f"({', '.join(REQUIRED_COLUMNS)}) and a folder per patient; add the file or choose another folder"
+            f"({', '.join(_REQUIRED_COLUMNS)}) and a folder per patient; add the file or choose another folder"
         )
         raise CohortError(message)
     try:
@@ -91,7 +91,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     header = rows[0][1] if rows else []
     if "patient_id" not in header or len(set(header)) != len(header):
         message = (
-            f"{path}: found columns {', '.join(header) or '(none)'}, expected {', '.join(REQUIRED_COLUMNS)}, "
+            f"{path}: found columns {', '.join(header) or '(none)'}, expected {', '.join(_REQUIRED_COLUMNS)}, "
             "each once; correct the first line"
         )
         raise CohortError(message)
@@ -115,18 +115,18 @@ def _check_patient_id(patient_id: str, where: str, known: dict[str, Patient], fa
 
 
 def _read_patient(row: dict[str, str], where: str, faults: list[Fault]) -> Patient:
-    for name in REQUIRED_COLUMNS[1:]:
+    for name in _REQUIRED_COLUMNS[1:]:
         if row.get(name) == "":
             found = f"an empty {name} for patient {row['patient_id']}"
             faults.append(Fault("empty_cell", where, found, f"the {name}", "fill the cell"))
-    specimen = row.get("specimen", "").casefold() or SPECIMENS[0]
-    if specimen not in SPECIMENS:
+    specimen = row.get("specimen", "").casefold() or _SPECIMENS[0]
+    if specimen not in _SPECIMENS:
         faults.append(
             Fault(
                 "bad_specimen",
                 where,
                 f"specimen {row['specimen']!r}",
-                " or ".join(SPECIMENS),
+                " or ".join(_SPECIMENS),
                 "correct the cell; it is taken as not marrow, so no marrow range is printed",
                 loses_data=False,
             )
@@ -138,7 +138,7 @@ def _read_patient(row: dict[str, str], where: str, faults: list[Fault]) -> Patie
         specimen=specimen,
         age_group=row.get("age_group") or None,
         um_per_px=_read_scale(row.get("um_per_px", ""), where, faults),
-        extra={key: value for key, value in row.items() if key not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS},
+        extra={key: value for key, value in row.items() if key not in _REQUIRED_COLUMNS + _OPTIONAL_COLUMNS},
     )
 
 

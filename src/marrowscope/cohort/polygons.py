@@ -16,14 +16,14 @@ from marrowscope.records import Annotation, ContourArray, Fault
 from marrowscope.vocabulary import nearest
 
 if TYPE_CHECKING:
-    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.cohort.annotations import AnnotatedImage
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
 MIN_POINTS = 3
-MIN_AREA_PX = 1.0
-EDGE_TOLERANCE_PX = 1.0
-DUPLICATE_IOU = 0.9
-DROPPED = "dropped_by_mapping"
+_MIN_AREA_PX = 1.0
+_EDGE_TOLERANCE_PX = 1.0
+_DUPLICATE_IOU = 0.9
+_DROPPED = "dropped_by_mapping"
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ def _raw_code(
     """Give (raw code, "") or (None, reason); an unknown label adds its fault."""
     if mapping is not None and shape.code in mapping.labels:
         code = mapping.labels[shape.code].code
-        return code, "" if code else DROPPED
+        return code, "" if code else _DROPPED
     if mapping is None and shape.code in vocabulary.codes:
         return shape.code, ""
     known = vocabulary.codes if mapping is None else mapping.labels
@@ -113,20 +113,20 @@ def _usable_contour(
         return None, add("empty_polygon", found, "at least 3", "draw the cell again or remove it", loses_data=True)
     if not is_valid(shape.contour_xy):
         contour = repair(shape.contour_xy)
-        if contour is not None and area(contour) >= MIN_AREA_PX:
+        if contour is not None and area(contour) >= _MIN_AREA_PX:
             found = "a polygon that crosses or touches itself"
             action = f"it is repaired: the largest part, {area(contour):.0f} square px, is kept"
             outcome = add("self_crossing", found, "a simple outline", action, loses_data=False)
-    if contour is None or area(contour) < MIN_AREA_PX:
-        found, expected = "a polygon without area", f"at least {MIN_AREA_PX:g} square px"
+    if contour is None or area(contour) < _MIN_AREA_PX:
+        found, expected = "a polygon without area", f"at least {_MIN_AREA_PX:g} square px"
         return None, add("empty_polygon", found, expected, "draw the cell again or remove it", loses_data=True)
     x0, y0, x1, y1 = bounding_box(contour)
     size = f"inside the image of {width_px} x {height_px} px"
     beyond = max(-x0, -y0, x1 - (width_px - 1), y1 - (height_px - 1))
-    if beyond <= EDGE_TOLERANCE_PX:
+    if beyond <= _EDGE_TOLERANCE_PX:
         return contour, outcome
     clipped = clip_to_image(contour, width_px, height_px)
-    if clipped is None or area(clipped) < MIN_AREA_PX:
+    if clipped is None or area(clipped) < _MIN_AREA_PX:
         found = f"a polygon around x {x0:.0f}-{x1:.0f}, y {y0:.0f}-{y1:.0f}"
         return None, add("outside_image", found, size, "move the polygon or remove it", loses_data=True)
     found = f"a polygon that stands out by {beyond:.1f} px"
@@ -148,5 +148,5 @@ def _duplicate_polygons(where: str, annotations: list[Annotation]) -> list[Fault
             annotations[second].shape_index,
             loses_data=False,
         )
-        for first, second in np.argwhere(overlap > DUPLICATE_IOU)
+        for first, second in np.argwhere(overlap > _DUPLICATE_IOU)
     ]

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.cohort.annotations import AnnotatedImage
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
-IMAGE_REJECTED = "image_rejected"
-MAX_SCALE_DISAGREEMENT = 0.05
-MAX_FAULTS_IN_MESSAGE = 20
+_IMAGE_REJECTED = "image_rejected"
+_MAX_SCALE_DISAGREEMENT = 0.05
+_MAX_FAULTS_IN_MESSAGE = 20
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ def read_cohort(
     for annotated in [*left_over, *(image.annotated for image in images if image.annotated)]:
         ledger.n_shapes += annotated.n_shapes
     for annotated in left_over:
-        ledger.add_rejected(annotated, IMAGE_REJECTED)
+        ledger.add_rejected(annotated, _IMAGE_REJECTED)
     for image in images:
         if not image.reason:
             patient = patient_of[image.folder]
             fields.append(_to_field(image, patient, vocabulary, mapping, um_per_px=um_per_px, ledger=ledger))
         elif image.annotated:
-            ledger.add_rejected(image.annotated, IMAGE_REJECTED)
+            ledger.add_rejected(image.annotated, _IMAGE_REJECTED)
     with_fields = {item.patient_id for item in fields}
     patients = tuple(patient for patient in table.patients if patient.patient_id in with_fields)
     rejected_patients = Counter(table.tally.rejected)
@@ -162,8 +162,8 @@ def require_clean(cohort: Cohort) -> Cohort:
     """Give the cohort back, or raise CohortError with every fault that would lose data."""
     losing = tuple(fault for fault in cohort.faults if fault.loses_data)
     if losing:
-        shown = "\n".join(f"  {fault.sentence()}" for fault in losing[:MAX_FAULTS_IN_MESSAGE])
-        rest = len(losing) - MAX_FAULTS_IN_MESSAGE
+        shown = "\n".join(f"  {fault.sentence()}" for fault in losing[:_MAX_FAULTS_IN_MESSAGE])
+        rest = len(losing) - _MAX_FAULTS_IN_MESSAGE
         more = f"\n  and {rest} more" if rest > 0 else ""
         message = (
             f"{cohort.root}: found {len(losing)} faults that would lose data, expected none; correct them "
@@ -332,7 +332,7 @@ def _to_field(
 def _scale_of(image: _Image, patient: Patient, default: float | None, faults: list[Fault]) -> float | None:
     """Give the image's own scale, else the patient's, else the default; says where the first two disagree."""
     own, stated = image.file.um_per_px, patient.um_per_px
-    if own and stated and abs(own / stated - 1) > MAX_SCALE_DISAGREEMENT:
+    if own and stated and abs(own / stated - 1) > _MAX_SCALE_DISAGREEMENT:
         found = f"{own:.4g} um per px in the image's metadata"
         expected = f"{stated:.4g} as in {PATIENTS_NAME}"
         action = "correct the wrong one; the image's own is taken"

@@ -1,8 +1,8 @@
-"""Find the annotation of every image of a cohort, whichever form it has.
+"""Find the annotation of every image of a cohort, whichever format it has.
 
-Beside the image: LabelMe (``.json``) or GeoJSON (``.geojson``). One file in the cohort's folder, for many images: COCO
-(``*.coco.json``) or GeoJSON (``*.geojson``), which name an image by its path from the cohort's folder, or by its bare
-name where only one image has it.
+Beside an image, or in the cohort's folder for many images; each format of ``formats/`` states its suffixes in both
+places. A file in the cohort's folder names an image by its path from there, or by its bare name where only one image
+has it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.formats.coco import read_coco
-from marrowscope.cohort.formats.geojson import read_geojson
-from marrowscope.cohort.formats.labelme import read_labelme
+from marrowscope.cohort.annotations import AnnotationFile
+from marrowscope.cohort.formats import annotation_formats, read_annotations
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.cohort.annotations import AnnotatedImage
 
     Document = tuple[Path | None, AnnotatedImage]
 
@@ -32,10 +31,9 @@ def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
     documents: list[Document] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))):
         documents += _beside(folder, in_folder[folder], root)
-    for path in sorted(root.glob("*.coco.json")):
-        documents += match_by_path(read_coco(path, path.name), root, images)
-    for path in sorted(root.glob("*.geojson")):
-        documents += match_by_path(read_geojson(path, path.name), root, images)
+    suffixes = tuple(suffix for item in annotation_formats() for suffix in item.in_root)
+    for path in _files_with(suffixes, root):
+        documents += match_by_path(read_annotations(AnnotationFile(path, path.name)), root, images)
     return documents
 
 
@@ -66,15 +64,18 @@ def _beside(folder: Path, images: Sequence[Path], root: Path) -> list[Document]:
     by_name = {path.name: path for path in images}
     by_stem = {path.stem: path for path in images}
     documents: list[Document] = []
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.geojson")]):
-        if path.name.startswith("."):
-            continue
-        where = path.relative_to(root).as_posix()
-        read = (read_labelme(path, where),) if path.suffix == ".json" else read_geojson(path, where)
-        for annotated in read:
+    suffixes = tuple(suffix for item in annotation_formats() for suffix in item.beside)
+    for path in _files_with(suffixes, folder):
+        for annotated in read_annotations(AnnotationFile(path, path.relative_to(root).as_posix())):
             name = annotated.image_path.rsplit("/", 1)[-1]
             documents.append((by_name.get(name) or by_stem.get(path.stem), annotated))
     return documents
+
+
+def _files_with(suffixes: tuple[str, ...], folder: Path) -> list[Path]:
+    """List the files of ``folder`` whose name has one of ``suffixes``, sorted; hidden ones are nobody's."""
+    named = (path for path in folder.iterdir() if path.name.endswith(suffixes) and not path.name.startswith("."))
+    return sorted(path for path in named if path.is_file())
 
 
 def match_by_path(annotations: Iterable[AnnotatedImage], root: Path, images: Sequence[Path]) -> list[Document]:

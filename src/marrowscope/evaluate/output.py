@@ -1,7 +1,7 @@
 """An evaluation as files: metrics.json (figures and settings), one CSV a table, metrics.md to read.
 
 The files are written beside their place and moved there; metrics.json, which says that an evaluation is whole, last.
-Only a folder that is empty, or that holds an earlier evaluation and nothing else, is written into.
+Only a folder that is empty, or of which a marker names every file, is written into.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from marrowscope.disk import write_text
+from marrowscope.disk import (
+    MARKER_NAME,
+    begin_folder,
+    mark_folder,
+    name_files,
+    refuse_foreign_folder,
+    refuse_working_folder,
+    write_text,
+    written_whole,
+)
 from marrowscope.errors import InputError
 from marrowscope.evaluate.document import METRICS_NAME, CenterRecord, EvaluationDocument, figure_record
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.evaluate.markdown import as_markdown
 from marrowscope.evaluate.scorer import INTERVAL_NATURE
 from marrowscope.evaluate.written_tables import tables
-from marrowscope.runs.manifest import MANIFEST_NAME
+from marrowscope.runs.folder import MADE_FROM_A_RUN, RUN_KIND, refuse_run_folder, staging_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 
     from marrowscope.evaluate.evaluation import Evaluation
 
+EVALUATION_KIND = "evaluation"
 RUN_NAME = "run"
 """The run of an evaluated bundle, inside the evaluation's folder."""
 
@@ -33,19 +43,17 @@ _OWN = frozenset({METRICS_NAME, "metrics.md", "index.html", "figures", RUN_NAME,
 
 
 def check_evaluation_folder(out: Path, *, overwrite: bool) -> None:
-    """Raise InputError when ``out`` holds anything but an earlier evaluation, or one that may not be replaced."""
-    if out.is_dir() and not any(out.iterdir()):
+    """Raise InputError when ``out`` holds anything but an earlier evaluation, or one that may not be replaced.
+
+    A folder with nothing but a bundle's run counts as one: the evaluation was stopped before its end.
+    """
+    refuse_working_folder(out, EVALUATION_KIND, error=InputError)
+    names_of_a_run = {RUN_NAME, staging_folder(out / RUN_NAME).name}
+    if out.is_dir() and set() < {path.name for path in out.iterdir()} <= names_of_a_run:
+        refuse_run_folder(out / RUN_NAME, overwrite=overwrite)
         return
-    if not out.exists():
-        return
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OWN) if out.is_dir() else [out.name]
-    is_earlier = not foreign and ((out / METRICS_NAME).is_file() or (out / RUN_NAME / MANIFEST_NAME).is_file())
-    if is_earlier and overwrite:
-        return
-    found = "an earlier evaluation" if is_earlier else f"something that is no evaluation ({', '.join(foreign[:3])})"
-    action = "add --overwrite or choose another folder" if is_earlier else "choose another folder"
-    message = f"{out}: found {found}, expected a new or empty folder; {action}"
-    raise InputError(message)
+    within = (RUN_KIND, *MADE_FROM_A_RUN)
+    refuse_foreign_folder(out, EVALUATION_KIND, overwrite=overwrite, error=InputError, within=within)
 
 
 @contextmanager
@@ -53,15 +61,16 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
     """Give a folder to write an evaluation into; its files move to ``out`` when all went well.
 
     What an earlier evaluation left in ``out`` is removed then. ``keep_run``: the folder ``run`` in ``out`` belongs to
-    this evaluation (a bundle predicted it a moment ago) and stays.
+    this evaluation (a bundle predicted it a moment ago) and stays. Raises InputError as ``check_evaluation_folder``
+    does, at once and again before anything is removed.
     """
     check_evaluation_folder(out, overwrite=overwrite or keep_run)
     staging = out.with_name(out.name + ".part")
-    if staging.exists():
-        shutil.rmtree(staging)
-    staging.mkdir(parents=True)
+    begin_folder(staging, EVALUATION_KIND, error=InputError)
     try:
         yield staging
+        mark_folder(staging, EVALUATION_KIND)
+        check_evaluation_folder(out, overwrite=overwrite or keep_run)
         out.mkdir(parents=True, exist_ok=True)
         for name in sorted(_OWN - ({RUN_NAME} if keep_run else frozenset())):
             old = out / name
@@ -69,7 +78,8 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
                 shutil.rmtree(old)
             else:
                 old.unlink(missing_ok=True)
-        for path in sorted(staging.iterdir(), key=lambda path: path.name == METRICS_NAME):
+        order = {MARKER_NAME: -1, METRICS_NAME: 1}  # the marker first: what a killed call leaves is named by it
+        for path in sorted(staging.iterdir(), key=lambda path: order.get(path.name, 0)):
             path.replace(out / path.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -77,9 +87,10 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, the tables and metrics.md into ``folder``, which is made where it is absent."""
-    folder.mkdir(parents=True, exist_ok=True)
+    name_files(folder, EVALUATION_KIND, [METRICS_NAME, "metrics.md", *WRITTEN_TABLES])
     for name, table in tables(evaluation).items():
-        table.write_csv(folder / name)
+        with written_whole(folder / name) as temporary:
+            table.write_csv(temporary)
     write_text(folder / "metrics.md", as_markdown(evaluation))
     text = json.dumps(_document(evaluation).model_dump(mode="json"), indent=2, allow_nan=False)
     write_text(folder / METRICS_NAME, text + "\n")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.report.plot import Drawing, Panel
 
@@ -32,7 +33,7 @@ def draw_reliability(csv_path: Path, out_svg: Path) -> None:
         message = f"{csv_path}: found {bins.height} rows of {bins.columns}, expected bins with {', '.join(_COLUMNS)}"
         raise InputError(message)
     bins = bins.with_columns(pl.col("center").cast(pl.String))
-    out_svg.write_text(_draw(bins).standalone(), encoding="utf-8")
+    write_text(out_svg, _draw(bins).standalone())
 
 
 def _draw(bins: pl.DataFrame) -> Drawing:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.cells.quality import REJECT_REASONS
+from marrowscope.disk import name_files, refuse_foreign_files, written_whole
 from marrowscope.report.pdf_text import BIDI_CONTROLS
-from marrowscope.report.run_json import write_json
+from marrowscope.report.run_json import KINDS_WITH_TABLES, TABLES_KIND, write_json
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
@@ -43,7 +44,8 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
     """Write the tables of ``run_dir`` to ``out`` (default: beside the Parquet files); gives their paths.
 
     UTF-8 with a byte order mark, without which spreadsheets misread names; a null is an empty cell, an empty text is
-    a pair of quotes. Raises RunError when ``run_dir`` is no finished run.
+    a pair of quotes. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds a file of that name that is
+    not ours.
     """
     reportable_manifest(run_dir)
     folder = out or run_dir
@@ -55,15 +57,16 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
     }
     if (run_dir / "regions.parquet").is_file():
         frames["regions"] = read_table(run_dir / "regions.parquet", "regions")
-    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{name}.csv" for name in frames]
+    refuse_foreign_files(folder, KINDS_WITH_TABLES, names)
+    name_files(folder, TABLES_KIND, names)
     paths = []
     for name, frame in frames.items():
         path = folder / f"{name}.csv"
-        temporary = path.with_suffix(".csv.part")
-        neutralised(frame.with_columns(pl.col(pl.Float64).fill_nan(None))).write_csv(
-            temporary, include_bom=True, quote_style="non_numeric"
-        )
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            neutralised(frame.with_columns(pl.col(pl.Float64).fill_nan(None))).write_csv(
+                temporary, include_bom=True, quote_style="non_numeric"
+            )
         paths.append(path)
     return paths
 

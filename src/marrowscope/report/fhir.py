@@ -9,13 +9,11 @@ UUIDs of version 5 made from the run and the patient, so that a run gives the sa
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
+from marrowscope.disk import new_files, write_text
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
 from marrowscope.report.pages import file_names
 from marrowscope.report.pdf_document import flag_sentence
@@ -28,6 +26,7 @@ from marrowscope.runs.tables import patient_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
@@ -37,24 +36,20 @@ if TYPE_CHECKING:
 def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> list[Path]:
     """Write ``<patient>.json`` for every patient of ``run_dir`` to ``out`` (default ``run_dir/fhir``); gives the paths.
 
-    Raises RunError when ``run_dir`` is no finished run; nothing is written then.
+    Raises RunError when ``run_dir`` is no finished run, or ``out`` holds a file of that name that is not ours; nothing
+    is written then.
     """
     words, manifest = load_words(lang), reportable_manifest(run_dir)
     patients = read_table(run_dir / "patients.parquet", "patients")
     names = file_names(patients["patient_id"])
     out = out or run_dir / "fhir"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
-        for row in map(patient_row, patients.iter_rows(named=True)):
-            name = f"{names[row.patient_id].removesuffix('.html')}.json"
+    rows = [patient_row(row) for row in patients.iter_rows(named=True)]
+    files = [f"{names[row.patient_id].removesuffix('.html')}.json" for row in rows]
+    with new_files(out, "fhir", files) as staging:
+        for name, row in zip(files, rows, strict=True):
             text = json.dumps(_patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
-            (Path(staging) / name).write_text(text + "\n", encoding="utf-8")
-            paths.append(out / name)
-        out.mkdir(exist_ok=True)
-        for path in paths:
-            shutil.move(Path(staging) / path.name, path)
-    return paths
+            write_text(staging / name, text + "\n")
+    return [out / name for name in files]
 
 
 def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:

@@ -11,7 +11,6 @@ they are shared among processes.
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
+from marrowscope.disk import new_folder, write_text
 from marrowscope.errors import RunError
 from marrowscope.report.cohort_page import cohort_page
 from marrowscope.report.environment import asset, page_environment
@@ -31,6 +31,7 @@ from marrowscope.report.pictures import FieldPicture, field_picture, shrink_fact
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
 from marrowscope.report.words import Words, load_words
+from marrowscope.runs.folder import MADE_FROM_A_RUN
 from marrowscope.runs.older import older_run_remarks
 from marrowscope.vocabulary import load_vocabulary
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["RESEARCH_USE", "asset", "write_report"]
 
 RESEARCH_USE = load_strings()("research_use")
-GENERATOR = '<meta name="generator" content="marrowscope'
+REPORT_KIND = "report"
 _PICTURE_THREADS = 2
 _FEWEST_FOR_WORKERS = 6
 """Fewer patients are done before a second process has started."""
@@ -66,24 +67,21 @@ def write_report(
     have moved; a field whose image is gone or has changed is shown without its picture. ``workers`` processes share
     the patients; above 1 the calling script needs the guard ``if __name__ == "__main__"``.
 
-    Raises RunError when ``run_dir`` is no finished run, or ``out`` holds something that is no report, and ConfigError
-    for an unknown language.
+    An earlier report in ``out`` is replaced. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds
+    files that are not of such a report, and ConfigError for an unknown language.
     """
     job = _Job(run_dir, lang, images_root)
     job.environment.get_template("index.html.j2")  # a folder without a manifest is refused before anything is written
     rows = job.tables.rows
     out = out or run_dir / "report"
-    staging = _staging_folder(out)
-    (staging / "patients").mkdir()
-    for done, (name, text) in enumerate(_patient_pages(job, workers), start=1):
-        (staging / "patients" / name).write_text(text, encoding="utf-8")
-        if progress:
-            progress(done, len(rows))
-    job.pixels.close()
-    (staging / "index.html").write_text(job.index(), encoding="utf-8")
-    if out.exists():
-        shutil.rmtree(out)
-    staging.replace(out)
+    with new_folder(out, REPORT_KIND, overwrite=True, within=MADE_FROM_A_RUN) as staging:
+        (staging / "patients").mkdir()
+        for done, (name, text) in enumerate(_patient_pages(job, workers), start=1):
+            write_text(staging / "patients" / name, text)
+            if progress:
+                progress(done, len(rows))
+        job.pixels.close()
+        write_text(staging / "index.html", job.index())
     return out / "index.html"
 
 
@@ -236,18 +234,3 @@ def _work(index: int) -> tuple[str, str]:
         message = "a report's process was given a patient before its run"
         raise RunError(message)
     return _worker_job.patient(index, threads=1)
-
-
-def _staging_folder(out: Path) -> Path:
-    """Give an empty folder beside ``out``; RunError when ``out`` holds anything but an earlier report."""
-    if out.exists():
-        index = out / "index.html"
-        is_report = index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:2000]
-        if not out.is_dir() or (any(out.iterdir()) and not is_report):
-            message = f"{out}: found something that is no report, expected a new or empty folder; choose another folder"
-            raise RunError(message)
-    staging = out.with_name(out.name + ".part")
-    if staging.exists():
-        shutil.rmtree(staging)
-    staging.mkdir(parents=True)
-    return staging

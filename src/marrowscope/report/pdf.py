@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.cells.crop import CropSpec, cut_crop
+from marrowscope.disk import new_files, write_bytes
 from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
@@ -79,7 +79,8 @@ def write_pdfs(
 
     ``images_root`` is where the images are now, when they have moved; a cell whose image is gone or has changed is
     shown without its picture. Raises DependencyError where typst or a font is missing, InputError where no font
-    has a character of a patient's data, RunError where ``run_dir`` is no finished run; nothing is written then.
+    has a character of a patient's data, RunError where ``run_dir`` is no finished run or ``out`` holds a file of that
+    name that is not ours; nothing is written then.
     """
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
@@ -88,23 +89,18 @@ def write_pdfs(
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
     pixels = FieldPixels(images_root)
     out = out or run_dir / "pdf"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+    with new_files(out, "pdf", list(name_of.values())) as staging:
         for index, row in enumerate(tables.rows):
             patient_id = row.patient_id
             chosen = choose_cells(tables.cells(patient_id), [item.category for item in row.differential])
             document = patient_document(row, chosen, manifest, words, fonts.families)
             tiles = cut_tiles(chosen.every, tables.fields(patient_id), pixels)
             content = _render_pdf(document, tiles, fonts, manifest.created_utc)
-            (Path(staging) / name_of[patient_id]).write_bytes(content)
+            write_bytes(staging / name_of[patient_id], content)
             if progress:
                 progress(index + 1, len(tables.rows))
         pixels.close()
-        out.mkdir(exist_ok=True)
-        paths = [out / name for name in name_of.values()]
-        for path in paths:
-            shutil.move(Path(staging) / path.name, path)
-    return paths
+    return [out / name for name in name_of.values()]
 
 
 def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, Field
 
+from marrowscope.disk import name_files, refuse_foreign_files, write_text
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
+from marrowscope.runs.folder import RUN_KIND
 from marrowscope.runs.manifest import Manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.tables import SCHEMA_VERSION, FieldRow, PatientRow, Row
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 SCHEMA_PATH = DATA_DIR / "run.schema.json"
 SCHEMA_ID = f"urn:marrowscope:schema:run:{SCHEMA_VERSION}"
 FILE_NAME = "run.json"
+TABLES_KIND = "tables"
+"""What a folder is called that was made for a run's tables in other formats."""
+KINDS_WITH_TABLES = (TABLES_KIND, RUN_KIND, "report")
+"""Folders into which those tables are written; a file of that name in any other is something else."""
 
 
 class RunDocument(Row):
@@ -56,14 +62,16 @@ def run_document(run_dir: Path) -> RunDocument:
 
 
 def write_json(run_dir: Path, out: Path | None = None) -> Path:
-    """Write ``run.json`` to ``out`` (default: the run's folder), atomically; gives its path. NaN becomes null."""
+    """Write ``run.json`` to ``out`` (default: the run's folder), whole; gives its path. NaN becomes null.
+
+    Raises RunError when ``run_dir`` is no finished run, or a ``run.json`` is there that is not ours.
+    """
     text = run_document(run_dir).model_dump_json(indent=1)
     folder = out or run_dir
-    folder.mkdir(parents=True, exist_ok=True)
+    refuse_foreign_files(folder, KINDS_WITH_TABLES, [FILE_NAME])
+    name_files(folder, TABLES_KIND, [FILE_NAME])
     path = folder / FILE_NAME
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text + "\n")
     return path
 
 

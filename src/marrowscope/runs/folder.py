@@ -1,4 +1,7 @@
-"""A run folder: manifest.json, the three tables, report/. Everything is written beside and moved into place."""
+"""A run folder: manifest.json, the tables, report/. Everything is written beside and moved into place.
+
+The folder carries a marker that names its files; only a run whose every file is named there is ever replaced.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,23 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from marrowscope.disk import (
+    mark_folder,
+    refuse_foreign_folder,
+    refuse_foreign_unfinished,
+    refuse_working_folder,
+    remove_unfinished,
+)
 from marrowscope.errors import RunError
-from marrowscope.runs.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+RUN_KIND = "run"
+MADE_FROM_A_RUN = ("report", "pdf", "fhir")
+"""Kinds of folder inside a run that later commands make of it and would make again."""
 
 
 def refuse_file(out: Path) -> None:
@@ -25,21 +39,10 @@ def refuse_file(out: Path) -> None:
 
 
 def refuse_run_folder(out: Path, *, overwrite: bool) -> None:
-    """Raise RunError when ``out`` exists and may not be replaced.
-
-    Only a folder that holds a manifest.json, or is empty, is ever replaced.
-    """
-    if out.name in {"", ".."}:
-        message = f"{out}: found the working folder or one above it, expected a folder of the run's own; name a new one"
-        raise RunError(message)
-    if out.exists():
-        is_empty = out.is_dir() and not any(out.iterdir())
-        is_run = (out / MANIFEST_NAME).is_file()
-        if not is_empty and not (overwrite and is_run):
-            found = "an earlier run" if is_run else "something that is not a run"
-            action = "add --overwrite or choose another folder" if is_run else "choose another folder"
-            message = f"{out}: found {found}, expected a new or empty folder; {action}"
-            raise RunError(message)
+    """Raise RunError when ``out``, or the folder in which the run is made, holds anything that may not be replaced."""
+    refuse_working_folder(out, RUN_KIND)
+    refuse_foreign_folder(out, RUN_KIND, overwrite=overwrite, within=MADE_FROM_A_RUN)
+    refuse_foreign_unfinished(staging_folder(out), RUN_KIND)
 
 
 def staging_folder(out: Path) -> Path:
@@ -52,14 +55,17 @@ def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
     """Give an empty folder inside ``staging``; it becomes ``out`` when all went well, and ``staging`` is removed.
 
     An earlier run, which ``refuse_run_folder`` allowed to replace, goes only when the new one is complete: whenever the
-    process is killed, one of the two is whole, or ``staging`` still holds what the new one is made of.
+    process is killed, one of the two is whole, or ``staging`` still holds what the new one is made of. Raises RunError
+    when files of others came into ``out`` meanwhile; ``staging`` stays, and the same call goes on from it.
     """
     complete, replaced = staging / "run", staging / "replaced"
     for leftover in (complete, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
     complete.mkdir(parents=True)
     yield complete
+    mark_folder(complete, RUN_KIND)
+    refuse_foreign_folder(out, RUN_KIND, overwrite=True, within=MADE_FROM_A_RUN)
     if out.exists():
         out.replace(replaced)
     complete.replace(out)
-    shutil.rmtree(staging)
+    remove_unfinished(staging)

@@ -13,12 +13,12 @@ slide is an image like any other.
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from marrowscope.errors import RunError
+from marrowscope.disk import begin_folder, write_text
+from marrowscope.runs.folder import RUN_KIND
 from marrowscope.runs.parquet import conform, is_whole, read_table, sink_table, write_table
 from marrowscope.runs.tables import CELLS, FIELDS
 
@@ -38,15 +38,9 @@ class RunParts:
         self._folder = folder / "parts"
         journal = folder / _JOURNAL
         wanted = json.dumps(fingerprint, sort_keys=True)
-        if folder.exists() and any(folder.iterdir()) and not journal.is_file():
-            message = (
-                f"{folder}: found a folder that is no unfinished run, expected none; move it or choose another --out"
-            )
-            raise RunError(message)
         if not journal.is_file() or journal.read_text(encoding="utf-8") != wanted:
-            shutil.rmtree(folder, ignore_errors=True)
-            self._folder.mkdir(parents=True)
-            journal.write_text(wanted, encoding="utf-8")
+            begin_folder(folder, RUN_KIND)
+            write_text(journal, wanted)
         self._folder.mkdir(exist_ok=True)
         self.n_whole = 0
         while all(is_whole(self._path(self.n_whole, kind)) for kind in ("fields", "cells")):

@@ -1,27 +1,28 @@
 """A run's predicted contours as annotation files, so that experts correct them in their own tool.
 
-The result is a cohort folder: patients.csv, a folder per patient with its images, LabelMe or GeoJSON beside them or
-one COCO file. A category is not always one raw code: where the call leaves several codes and none may be assumed, the
-label is the category with a question mark, which `marrowscope cohort check` refuses until an expert has named the cell.
+The result is a cohort folder: patients.csv, a folder per patient with its images, and annotations beside them or in
+one file, as the format has it. A category is not always one raw code: where the call leaves several codes and none may
+be assumed, the label is the category with a question mark, which `marrowscope cohort check` refuses until an expert has
+named the cell.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from marrowscope.cohort.formats.coco import write_coco
-from marrowscope.cohort.formats.geojson import write_geojson
-from marrowscope.cohort.formats.labelme import write_labelme
-from marrowscope.cohort.formats.shapes import AnnotatedImage
+from marrowscope.cohort.annotations import AnnotatedImage
+from marrowscope.cohort.formats import format_named
 from marrowscope.cohort.patients import PATIENTS_NAME
+from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.records import UNKNOWN, Annotation
 from marrowscope.runs.parquet import read_table
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 
     from marrowscope.vocabulary import Vocabulary
 
-ExportFormat = Literal["labelme", "coco", "geojson"]
-COCO_NAME = "annotations.coco.json"
-ASSUMED_CODES = ("E", "L2", "V")
+_FILE_STEM = "annotations"
+"""Name, but for the suffix, of the file that serves all images."""
+
+_ASSUMED_CODES = ("E", "L2", "V")
 """Codes that may stand for their category: an eosinophil, a mature lymphocyte (never a lymphoblast), unclassifiable."""
 
 
@@ -55,17 +57,16 @@ def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vo
     fitting = vocabulary.codes_where(category=category, cblc=is_cblc, countable=is_countable)
     if len(fitting) == 1:
         return fitting[0]
-    return next((code for code in ASSUMED_CODES if code in fitting), f"{category}?")
+    return next((code for code in _ASSUMED_CODES if code in fitting), f"{category}?")
 
 
-def export_run(
-    run: Path, out: Path, file_format: ExportFormat, vocabulary: Vocabulary, *, copy_images: bool = True
-) -> Exported:
+def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool = True) -> Exported:
     """Write the kept contours of the run at ``run`` to the new or empty folder ``out``.
 
-    ``copy_images`` puts the images beside the annotations, which every tool wants. Raises InputError where ``out``
-    is not empty or an image is no longer there, RunError where the run's tables cannot be read.
+    ``copy_images`` puts the images beside the annotations, which every tool wants. Raises InputError where the format
+    does not exist, ``out`` is not empty or an image is no longer there, RunError where the run's tables cannot be read.
     """
+    annotation_format = format_named(file_format)
     fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
     cells = read_table(run / "cells.parquet", "cells")
     patients = read_table(run / "patients.parquet", "patients")
@@ -89,15 +90,18 @@ def export_run(
         shapes = tuple(_to_annotation(row, number, vocabulary) for number, row in enumerate(rows))
         labels.update(shape.code for shape in shapes)
         name = target.relative_to(out).as_posix()
-        image = AnnotatedImage(name, field["width_px"], field["height_px"], shapes)
-        images.append(image)
-        _write_beside(target, image, [_describe(row) for row in rows], file_format)
-    if file_format == "coco":
-        write_coco(out / COCO_NAME, images)
+        descriptions = tuple(_describe(row) for row in rows)
+        image = AnnotatedImage(name, field["width_px"], field["height_px"], shapes, descriptions=descriptions)
+        if annotation_format.beside:
+            annotation_format.write(target.with_suffix(annotation_format.beside[0]), [image])
+        else:
+            images.append(image)
+    if not annotation_format.beside:
+        annotation_format.write(out / f"{_FILE_STEM}{annotation_format.in_root[0]}", images)
     _write_patients(out, patients, fields)
     return Exported(
         folder=out,
-        n_images=len(images),
+        n_images=fields.height,
         n_cells=labels.total(),
         n_rejected=cells.height - labels.total(),
         n_to_name=sum(n for label, n in labels.items() if label.endswith("?")),
@@ -122,37 +126,21 @@ def _describe(row: Mapping[str, Any]) -> str:
     return f"predicted {row['category']}, p(CBLC) {row['p_cblc']:.2f}{doubt}"
 
 
-def _write_beside(target: Path, image: AnnotatedImage, descriptions: list[str], file_format: ExportFormat) -> None:
-    width, height = image.width_px or 0, image.height_px or 0
-    if file_format == "labelme":
-        path = target.with_suffix(".json")
-        write_labelme(path, target.name, width, height, image.shapes, descriptions=descriptions)
-    elif file_format == "geojson":
-        path = target.with_suffix(".geojson")
-        write_geojson(path, target.name, width, height, image.shapes, descriptions=descriptions)
-
-
 def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame) -> None:
     """Write patients.csv with the scale the run used, where a patient has one."""
     scale_of: dict[str, set[float]] = {}
     for patient_id, scale in fields.select("patient_id", "um_per_px").iter_rows():
         if scale is not None:
             scale_of.setdefault(patient_id, set()).add(scale)
-    with (out / PATIENTS_NAME).open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px"])
-        for row in patients.iter_rows(named=True):
-            scales = scale_of.get(row["patient_id"], set())
-            scale = next(iter(scales)) if len(scales) == 1 else ""
-            writer.writerow(
-                [
-                    row["patient_id"],
-                    row["center"] or UNKNOWN,
-                    row["diagnosis"] or UNKNOWN,
-                    row["specimen"] or "",
-                    scale,
-                ]
-            )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px"])
+    for row in patients.iter_rows(named=True):
+        scales = scale_of.get(row["patient_id"], set())
+        scale = next(iter(scales)) if len(scales) == 1 else ""
+        center, diagnosis = row["center"] or UNKNOWN, row["diagnosis"] or UNKNOWN
+        writer.writerow([row["patient_id"], center, diagnosis, row["specimen"] or "", scale])
+    write_text(out / PATIENTS_NAME, text.getvalue())
 
 
 def _refuse_occupied(out: Path) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from marrowscope.simulate.parameters import Parameters
     from marrowscope.simulate.texture import Floats
 
-CLUMP_SHARE = 0.06
-CLUSTER_SHARE = 0.25
+_CLUMP_SHARE = 0.06
+_CLUSTER_SHARE = 0.25
 
 
 def _count(rng: np.random.Generator, parameters: Parameters, key: str) -> int:
@@ -56,7 +56,7 @@ def add_platelets(rng: np.random.Generator, slide: Slide, style: PatientStyle, p
     um_per_px = style.center.um_per_px
     for _ in range(_count(rng, parameters, "platelets")):
         x, y = rng.uniform(0, slide.width_px), rng.uniform(0, slide.height_px)
-        n = int(rng.integers(4, 16)) if rng.random() < CLUMP_SHARE else 1
+        n = int(rng.integers(4, 16)) if rng.random() < _CLUMP_SHARE else 1
         spread = 1.4 * np.sqrt(n - 1) / um_per_px + 1e-6
         for _ in range(n):
             _platelet(rng, slide, um_per_px, (x + rng.normal(0, spread), y + rng.normal(0, spread)))
@@ -79,7 +79,7 @@ def add_precipitate(rng: np.random.Generator, density: Floats, style: PatientSty
     um_per_px = style.center.um_per_px
     half = int(np.ceil(6.0 / um_per_px))
     for _ in range(_count(rng, parameters, "debris")):
-        cluster = rng.random() < CLUSTER_SHARE
+        cluster = rng.random() < _CLUSTER_SHARE
         n = int(rng.integers(5, 40)) if cluster else 1
         spread = rng.uniform(0.6, 2.2) / um_per_px if cluster else 0.01
         places = np.clip(half + rng.normal(0, spread, (n, 2)), 0, 2 * half).astype(int)

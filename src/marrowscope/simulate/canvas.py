@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.texture import Floats
 
-LAYERS = ("erythrocyte", "blue", "pink", "azurophil")
+_LAYERS = ("erythrocyte", "blue", "pink", "azurophil")
 
 
 def paste(canvas: Floats, patch: Floats, x0: int, y0: int) -> None:
@@ -53,7 +53,7 @@ class Slide:
 
     def __post_init__(self) -> None:
         """Start with clear layers."""
-        self.layers = {name: np.zeros((self.height_px, self.width_px), dtype=np.float32) for name in LAYERS}
+        self.layers = {name: np.zeros((self.height_px, self.width_px), dtype=np.float32) for name in _LAYERS}
 
     def clear(self, patch: Floats, x0: int, y0: int, share: float) -> None:
         """Take the share ``share * patch`` away from every layer (a hole in whatever lies there)."""
@@ -67,6 +67,6 @@ class Slide:
 
     def density(self, style: PatientStyle) -> Floats:
         """Optical density (height, width, 3) with one patient's dyes."""
-        vectors = [style.erythrocyte if name == "erythrocyte" else style.dyes[name] for name in LAYERS]
-        stacked = cv2.merge([self.layers[name] for name in LAYERS])
+        vectors = [style.erythrocyte if name == "erythrocyte" else style.dyes[name] for name in _LAYERS]
+        stacked = cv2.merge([self.layers[name] for name in _LAYERS])
         return np.asarray(cv2.transform(stacked, np.stack(vectors, axis=1).astype(np.float32)), dtype=np.float32)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from marrowscope.simulate.nucleus import Nucleus
     from marrowscope.simulate.texture import Floats
 
-VACUOLE_RADIUS_UM = 0.45
+_VACUOLE_RADIUS_UM = 0.45
 
 
 def stain_cytoplasm(brush: Brush, nucleus: Nucleus) -> tuple[Floats, Floats]:
@@ -58,7 +58,7 @@ def place_vacuoles(brush: Brush, nucleus: Nucleus) -> Floats:
         return holes
     for _ in range(int(rng.integers(least, most + 1))):
         spot = frame.spot(int(candidates[rng.integers(candidates.size)]))
-        radius = VACUOLE_RADIUS_UM * float(np.exp(rng.normal(0, 0.4))) / brush.um_per_px
+        radius = _VACUOLE_RADIUS_UM * float(np.exp(rng.normal(0, 0.4))) / brush.um_per_px
         holes = np.maximum(holes, np.clip(radius - spot + 0.5, 0, 1) * rng.uniform(0.5, 0.95))
     return holes * frame.cover
 

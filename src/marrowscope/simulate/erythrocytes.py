@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from marrowscope.simulate.parameters import Parameters
     from marrowscope.simulate.texture import Floats
 
-COARSE = 8
-TRIES_PER_CELL = 6
+_COARSE = 8
+_TRIES_PER_CELL = 6
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ def _outline(rng: np.random.Generator, diameter: float, crenated: float, tear: f
 def _places(rng: np.random.Generator, occupied: MaskArray, smear: Smear) -> list[tuple[float, float, float]]:
     """Choose (x, y, radius px): in crowds, some in stacks, mostly beside the nucleated cells."""
     height, width = occupied.shape
-    small = cv2.resize(occupied.astype(np.uint8), (width // COARSE + 1, height // COARSE + 1))
+    small = cv2.resize(occupied.astype(np.uint8), (width // _COARSE + 1, height // _COARSE + 1))
     distance = cv2.distanceTransform((small == 0).astype(np.uint8), cv2.DIST_L2, 3)
-    free = COARSE * np.minimum(distance, max(height, width))  # no cell at all: the distance is infinite
+    free = _COARSE * np.minimum(distance, max(height, width))  # no cell at all: the distance is infinite
     crowd = 0.5 + 0.35 * texture.noise(rng, free.shape, 24.0)
     n_wanted = int(smear.coverage * float((small == 0).mean()) * height * width / (np.pi * smear.radius_px**2))
     taken = np.zeros(free.shape, dtype=np.uint8)
     places: list[tuple[float, float, float]] = []
     last: tuple[float, float] | None = None
     direction, tries = 0.0, 0
-    while len(places) < n_wanted and tries < TRIES_PER_CELL * n_wanted:
+    while len(places) < n_wanted and tries < _TRIES_PER_CELL * n_wanted:
         tries += 1
         radius = smear.radius_px * float(np.exp(rng.normal(0, 0.05)))
         stacked = last is not None and rng.random() < smear.rouleaux
@@ -112,14 +112,14 @@ def _places(rng: np.random.Generator, occupied: MaskArray, smear: Smear) -> list
         else:
             x, y = rng.uniform(-radius, width + radius), rng.uniform(-radius, height + radius)
             direction = rng.uniform(0, 2 * np.pi)
-        column, row = int(np.clip(x, 0, width - 1)) // COARSE, int(np.clip(y, 0, height - 1)) // COARSE
+        column, row = int(np.clip(x, 0, width - 1)) // _COARSE, int(np.clip(y, 0, height - 1)) // _COARSE
         inside = 0 <= x < width and 0 <= y < height
         if inside and free[row, column] < radius * rng.uniform(0.7, 1.05):
             last = None
             continue
         if not stacked and (taken[row, column] or rng.random() > crowd[row, column]):
             continue
-        cv2.circle(taken, (int(x) // COARSE, int(y) // COARSE), int(radius * 2 * smear.spacing / COARSE), 1, -1)
+        cv2.circle(taken, (int(x) // _COARSE, int(y) // _COARSE), int(radius * 2 * smear.spacing / _COARSE), 1, -1)
         last = (x, y)
         places.append((x, y, radius))
     return places

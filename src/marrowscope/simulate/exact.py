@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from marrowscope.simulate.nucleus import Nucleus
     from marrowscope.simulate.texture import Floats
 
-FINE_SIGMA_UM = 0.7
+_FINE_SIGMA_UM = 0.7
 """Texture is what a Gaussian blur of this width, within the part, removes."""
 FULL = 0.9
 """Pixels with less of a part's cover than this belong to its soft border, and to no mean."""
-ZOOM = 3
+_ZOOM = 3
 """The outline of the nucleus is followed on a grid this much finer than the drawn one."""
 
 
@@ -70,7 +70,7 @@ def exact_morphology(
     inner, outer = nucleus.mask > FULL, (frame.cover > FULL) & (nucleus.mask < 1.0 - FULL)
     decadic = np.asarray(density, dtype=np.float32) / np.float32(math.log(10))
     gray = decadic.mean(axis=2)
-    sigma_px = FINE_SIGMA_UM / um_per_px
+    sigma_px = _FINE_SIGMA_UM / um_per_px
     red, green, blue = (_mean(decadic[..., channel], outer) for channel in range(3))
     hull = float(shapely.area(shapely.convex_hull(shapely.Polygon(outline))))
     circularity, elongation, solidity, width_px = _nucleus_shape(nucleus.depth_um)
@@ -95,13 +95,13 @@ def exact_morphology(
 
 def _nucleus_shape(depth_um: Floats) -> tuple[float, float, float, float]:
     """Circularity, elongation, solidity and width (px) of the region of positive depth, its parts as one figure."""
-    fine = cv2.resize(np.asarray(depth_um, dtype=np.float32), None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_LINEAR)
+    fine = cv2.resize(np.asarray(depth_um, dtype=np.float32), None, fx=_ZOOM, fy=_ZOOM, interpolation=cv2.INTER_LINEAR)
     region = (np.asarray(fine) > 0).astype(np.uint8)
     chains, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outlines = [np.asarray(chain[:, 0], dtype=np.float64) for chain in chains if len(chain) >= 4 * ZOOM]
+    outlines = [np.asarray(chain[:, 0], dtype=np.float64) for chain in chains if len(chain) >= 4 * _ZOOM]
     if not outlines:
         return (math.nan,) * 4
-    smooth = [geometry.resample_contour(outline, max(16, len(outline) // (2 * ZOOM))) for outline in outlines]
+    smooth = [geometry.resample_contour(outline, max(16, len(outline) // (2 * _ZOOM))) for outline in outlines]
     perimeter = sum(geometry.perimeter(outline) for outline in smooth)
     area = sum(geometry.area(outline) for outline in smooth)
     hull = float(shapely.area(shapely.convex_hull(shapely.MultiPoint(np.concatenate(smooth)))))
@@ -111,7 +111,7 @@ def _nucleus_shape(depth_um: Floats) -> tuple[float, float, float, float]:
         _elongation(cv2.moments(region, binaryImage=True)),
         min(1.0, area / hull),
         # Squared distances are integers; OpenCV's square root differs in its last bits with the number of threads.
-        (2.0 * math.sqrt(round(float(depth.max()) ** 2)) - 1.0) / ZOOM,
+        (2.0 * math.sqrt(round(float(depth.max()) ** 2)) - 1.0) / _ZOOM,
     )
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
 
-SHIFT_BITS = 4
+_SHIFT_BITS = 4
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def _plan(rng: np.random.Generator, code: str, style: PatientStyle, parameters: 
 
 def _fill(contour: ContourArray, height: int, width: int) -> MaskArray:
     image = np.zeros((height, width), dtype=np.uint8)
-    points = np.round(contour * (1 << SHIFT_BITS)).astype(np.int32)
-    cv2.fillPoly(image, [points], 1, lineType=cv2.LINE_8, shift=SHIFT_BITS)
+    points = np.round(contour * (1 << _SHIFT_BITS)).astype(np.int32)
+    cv2.fillPoly(image, [points], 1, lineType=cv2.LINE_8, shift=_SHIFT_BITS)
     return image > 0
 
 

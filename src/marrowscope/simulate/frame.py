@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from marrowscope.simulate.parameters import CodeMorphology, Parameters
     from marrowscope.simulate.texture import Floats
 
-MARGIN_PX = 4
+_MARGIN_PX = 4
 TABLE = 8 * N_ANGLES
 
 
@@ -62,7 +62,7 @@ class Brush:
 
 def make_frame(plan: CellPlan, edge_px: float) -> Frame:
     """Lay the grid around ``plan``; the cover fades over ``edge_px`` at the outline."""
-    reach = float(plan.outline.max()) + MARGIN_PX + edge_px
+    reach = float(plan.outline.max()) + _MARGIN_PX + edge_px
     cx, cy = plan.center_xy
     x0, y0 = int(np.floor(cx - reach)), int(np.floor(cy - reach))
     size = int(np.ceil(2 * reach)) + 1

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 Neighbours = Literal["islands", "independent", "correlated", "reversed"]
 
-GAP_UM = (0.2, 0.8)
-LARGEST_UM = 24.0
-ROW_PITCH_UM = 26.0
-JITTER_UM = 0.8
-STEP_PX = 0.5
+_GAP_UM = (0.2, 0.8)
+_LARGEST_UM = 24.0
+_ROW_PITCH_UM = 26.0
+_JITTER_UM = 0.8
+_STEP_PX = 0.5
 
 
 def place_rows(
@@ -45,10 +45,10 @@ def place_rows(
     every way of arranging.
     """
     width_px, height_px = size_px
-    largest_px = LARGEST_UM / um_per_px
-    usable_px = width_px - 2.0 * STEP_PX
+    largest_px = _LARGEST_UM / um_per_px
+    usable_px = width_px - 2.0 * _STEP_PX
     first_y = 0.55 * largest_px
-    n_rows = 1 + max(0, int((height_px - 2 * first_y) * um_per_px / ROW_PITCH_UM))
+    n_rows = 1 + max(0, int((height_px - 2 * first_y) * um_per_px / _ROW_PITCH_UM))
     kept, row_px = _that_fit(plans, um_per_px, n_rows, usable_px - largest_px)
     cblc = np.array([load_vocabulary().codes[plan.code].cblc for plan in kept], dtype=np.bool_)
     pitch_px = (height_px - 2 * first_y) / max(1, n_rows - 1) if n_rows > 1 else 0.0
@@ -88,7 +88,7 @@ def arrange(rng: np.random.Generator, cblc: NDArray[np.bool_], way: Neighbours) 
 
 def _room(plan: CellPlan, um_per_px: float) -> float:
     """Give the most a cell takes of its row (px), whatever lies beside it."""
-    return 2.0 * float(plan.outline.max()) + GAP_UM[1] / um_per_px + STEP_PX
+    return 2.0 * float(plan.outline.max()) + _GAP_UM[1] / um_per_px + _STEP_PX
 
 
 def _that_fit(plans: Sequence[CellPlan], um_per_px: float, n_rows: int, row_px: float) -> tuple[list[CellPlan], float]:
@@ -97,7 +97,7 @@ def _that_fit(plans: Sequence[CellPlan], um_per_px: float, n_rows: int, row_px: 
     total = 0.0
     for plan in plans:
         room = _room(plan, um_per_px)
-        if 2.0 * float(plan.outline.max()) * um_per_px <= LARGEST_UM and total + room <= n_rows * row_px:
+        if 2.0 * float(plan.outline.max()) * um_per_px <= _LARGEST_UM and total + room <= n_rows * row_px:
             kept.append(plan)
             total += room
     return kept, total / n_rows
@@ -109,13 +109,13 @@ def _lay_row(rng: np.random.Generator, row: Sequence[CellPlan], y: float, usable
     previous: PlacedCell | None = None
     right = rng.uniform(0.0, max(0.0, slack))
     for plan in row:
-        gap = rng.uniform(*GAP_UM) / um_per_px
-        center_y = y + rng.uniform(-JITTER_UM, JITTER_UM) / um_per_px
+        gap = rng.uniform(*_GAP_UM) / um_per_px
+        center_y = y + rng.uniform(-_JITTER_UM, _JITTER_UM) / um_per_px
         if previous is None:
             x = right + float(plan.outline.max())
         else:
             x = previous.plan.center_xy[0]
             while clearance(plan, (x, center_y), [previous]) < gap:
-                x += STEP_PX
+                x += _STEP_PX
         plan.center_xy = (float(x), float(center_y))
         previous = PlacedCell(plan)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from marrowscope.simulate.frame import Brush
     from marrowscope.simulate.texture import Floats
 
-BARE_NC = 0.96
+_BARE_NC = 0.96
 """From this ratio on the nucleus fills the whole outline: bare and smudged nuclei."""
-NUCLEOLUS_DEPTH_UM = 0.9
-NUCLEUS_RIPPLE_UM = 0.13
+_NUCLEOLUS_DEPTH_UM = 0.9
+_NUCLEUS_RIPPLE_UM = 0.13
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def shape_nucleus(brush: Brush) -> Nucleus:
     x, y = shift * reach * float(np.cos(direction)), shift * reach * float(np.sin(direction))
     value = NUCLEI[kind](rng, (frame.dx / radius - x, frame.dy / radius - y), size)
     value = value + (0.14 if kind == "smudge" else 0.05) * size * texture.noise(rng, value.shape, 0.28 * radius)
-    ripple = NUCLEUS_RIPPLE_UM / (radius * brush.um_per_px)
+    ripple = _NUCLEUS_RIPPLE_UM / (radius * brush.um_per_px)
     value = value + ripple * texture.noise(rng, value.shape, 0.5 / brush.um_per_px)
     fraction = frame.distance / frame.border
     follow = nc**4
@@ -56,7 +56,7 @@ def shape_nucleus(brush: Brush) -> Nucleus:
     inside = frame.distance < frame.border
     depth: Floats = (float(np.quantile(value[inside], min(nc, 0.999))) - value) * radius
     mask: Floats = np.clip(depth / 1.2 + 0.5, 0.0, 1.0) * frame.cover
-    if nc > BARE_NC:
+    if nc > _BARE_NC:
         mask, depth = frame.cover, frame.border - frame.distance
     depth_um = (depth * brush.um_per_px).astype(np.float32)
     return Nucleus(mask.astype(np.float32), depth_um, (x * radius, y * radius))
@@ -81,7 +81,7 @@ def place_nucleoli(brush: Brush, nucleus: Nucleus) -> Floats:
     """Cover (h, w, 0-1) of the nucleoli, away from the nuclear membrane."""
     rng, (least, most) = brush.rng, brush.row.nucleoli
     cover = np.zeros(nucleus.mask.shape, dtype=np.float32)
-    deep = np.flatnonzero(nucleus.depth_um > NUCLEOLUS_DEPTH_UM)
+    deep = np.flatnonzero(nucleus.depth_um > _NUCLEOLUS_DEPTH_UM)
     if most and deep.size:
         for _ in range(int(rng.integers(least, most + 1))):
             spot = brush.frame.spot(int(deep[rng.integers(deep.size)]))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from marrowscope.simulate.parameters import Parameters
     from marrowscope.simulate.texture import Floats
 
-CREAM = np.array([1.0, 0.902, 0.808])
+_CREAM = np.array([1.0, 0.902, 0.808])
 """White of the slide in pack blood-control (255, 230, 206) as part of the full scale."""
 
 
@@ -76,7 +76,7 @@ def draw_center(rng: np.random.Generator, name: str, parameters: Parameters) -> 
     um_per_px = round(draw("um_per_px"), 4)
     red, warmth = draw("white_red"), draw("white_warmth")
     tint = rng.normal(1.0, 0.012, 3)
-    white = red * (warmth * CREAM + (1.0 - warmth) * np.array([0.985, 0.985, 0.985])) * tint
+    white = red * (warmth * _CREAM + (1.0 - warmth) * np.array([0.985, 0.985, 0.985])) * tint
     strength, spread = draw("stain_strength"), number(table["dye_spread"])
     dyes = {
         key: (strength * np.array(vector) * np.exp(rng.normal(0, spread, 3))).astype(np.float32)

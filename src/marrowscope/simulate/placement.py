@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from marrowscope.simulate.frame import CellPlan
     from marrowscope.simulate.parameters import Parameters
 
-TRIES = 40
-TOUCHING_PX = 1.5
-OVERLAPPING_PX = -3.0
+_TRIES = 40
+_TOUCHING_PX = 1.5
+_OVERLAPPING_PX = -3.0
 
 
 @dataclass
@@ -91,8 +91,8 @@ def place_cells(
             placed.append(cell)
     for cell in placed:
         gap = clearance(cell.plan, cell.plan.center_xy, [other for other in placed if other is not cell])
-        cell.touching = gap < TOUCHING_PX
-        cell.overlapping = cell.overlapping or gap < OVERLAPPING_PX
+        cell.touching = gap < _TOUCHING_PX
+        cell.overlapping = cell.overlapping or gap < _OVERLAPPING_PX
     return placed
 
 
@@ -101,7 +101,7 @@ def _try_places(
 ) -> PlacedCell | None:
     """Find a place for one cell beside the placed ones; None after 40 tries."""
     radius = float(np.sqrt(np.mean(plan.outline**2)))
-    for _ in range(TRIES):
+    for _ in range(_TRIES):
         touching = bool(placed) and rng.random() < rules.touch_share
         overlapping = touching and rng.random() < rules.overlap_share
         if touching:

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 N_ANGLES = 128
 ANGLES = np.arange(N_ANGLES) * (2.0 * np.pi / N_ANGLES)
-COS, SIN = np.cos(ANGLES), np.sin(ANGLES)
-AREA_FACTOR = 0.5 * np.sin(2.0 * np.pi / N_ANGLES)
+_COS, _SIN = np.cos(ANGLES), np.sin(ANGLES)
+_AREA_FACTOR = 0.5 * np.sin(2.0 * np.pi / N_ANGLES)
 
 
-def outline_area(radius: Floats) -> float:
+def _outline_area(radius: Floats) -> float:
     """Area (px^2) of the polygon of an outline."""
-    return float(AREA_FACTOR * np.sum(radius * np.roll(radius, 1)))
+    return float(_AREA_FACTOR * np.sum(radius * np.roll(radius, 1)))
 
 
 def outline_contour(radius: Floats, center_xy: tuple[float, float]) -> ContourArray:
     """Contour (128, 2) of an outline around ``center_xy``, image pixels."""
-    return np.stack([center_xy[0] + radius * COS, center_xy[1] + radius * SIN], axis=1).astype(np.float64)
+    return np.stack([center_xy[0] + radius * _COS, center_xy[1] + radius * _SIN], axis=1).astype(np.float64)
 
 
 def draw_outline(
@@ -55,7 +55,7 @@ def draw_outline(
         delta = np.angle(np.exp(1j * (ANGLES - rng.uniform(0, 2 * np.pi))))
         radius = radius * (1.0 + rng.uniform(0.05, 0.2) * np.exp(-((delta / rng.uniform(0.1, 0.22)) ** 2)))
     area = np.pi * diameter_px**2 / 4.0
-    return np.asarray(radius * np.sqrt(area / outline_area(radius)))
+    return np.asarray(radius * np.sqrt(area / _outline_area(radius)))
 
 
 def press(radius: Floats, limits: list[tuple[float, float]]) -> Floats:
@@ -63,7 +63,7 @@ def press(radius: Floats, limits: list[tuple[float, float]]) -> Floats:
 
     The freed volume goes to the other sides (at most 10 % of the radius), as in a cell pressed by neighbours.
     """
-    target = outline_area(radius)
+    target = _outline_area(radius)
     scale = 1.0
     pressed = radius
     for _ in range(3):
@@ -73,7 +73,7 @@ def press(radius: Floats, limits: list[tuple[float, float]]) -> Floats:
             border = np.where(cosine > 0.15, distance / np.maximum(cosine, 0.15), np.inf)  # noqa: PLR2004
             with np.errstate(over="ignore"):
                 pressed = (pressed**-14.0 + border**-14.0) ** (-1.0 / 14.0)
-        scale = min(1.1, scale * float(np.sqrt(target / outline_area(pressed))))
+        scale = min(1.1, scale * float(np.sqrt(target / _outline_area(pressed))))
     return np.asarray(pressed)
 
 

@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 """Amounts and coordinates inside the simulator: float32 where there are many, float64 for outlines."""
 
-BANK_SIZE_PX = 768
-BANK_SEED = 20260101
-FINEST_PX = 0.8
+_BANK_SIZE_PX = 768
+_BANK_SEED = 20260101
+_FINEST_PX = 0.8
 
 
 @lru_cache(maxsize=1)
 def _white_spectrum() -> np.ndarray[tuple[int, int], np.dtype[np.complex64]]:
     """Spectrum of the one white noise image that all banks are smoothed from."""
-    white = np.random.default_rng(BANK_SEED).standard_normal((BANK_SIZE_PX, BANK_SIZE_PX), dtype=np.float32)
+    white = np.random.default_rng(_BANK_SEED).standard_normal((_BANK_SIZE_PX, _BANK_SIZE_PX), dtype=np.float32)
     return np.fft.rfft2(white).astype(np.complex64)
 
 
 @lru_cache(maxsize=48)
 def _bank(scale_px: float) -> Floats:
     """Tileable noise (768, 768), zero mean, unit variance; ``scale_px`` is the standard deviation of its blur."""
-    frequency = np.fft.fftfreq(BANK_SIZE_PX)[:, None] ** 2 + np.fft.rfftfreq(BANK_SIZE_PX)[None, :] ** 2
+    frequency = np.fft.fftfreq(_BANK_SIZE_PX)[:, None] ** 2 + np.fft.rfftfreq(_BANK_SIZE_PX)[None, :] ** 2
     kernel = np.exp(-2.0 * (np.pi * scale_px) ** 2 * frequency)
-    smooth = np.fft.irfft2(_white_spectrum() * kernel, s=(BANK_SIZE_PX, BANK_SIZE_PX)).astype(np.float32)
+    smooth = np.fft.irfft2(_white_spectrum() * kernel, s=(_BANK_SIZE_PX, _BANK_SIZE_PX)).astype(np.float32)
     smooth -= smooth.mean()
     result: Floats = smooth / smooth.std()
     return result
@@ -44,16 +44,16 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> 
 
     ``scale_px`` is rounded to steps of 10 % so that few banks are made; larger windows wrap around.
     """
-    step = round(np.log(max(scale_px, FINEST_PX)) / np.log(1.1))
+    step = round(np.log(max(scale_px, _FINEST_PX)) / np.log(1.1))
     bank = _bank(float(round(1.1**step, 3)))
     if rng.random() < 0.5:  # noqa: PLR2004 - half of the windows are transposed
         bank = bank.T
     height, width = shape
-    if max(shape) < BANK_SIZE_PX:
-        y0, x0 = int(rng.integers(BANK_SIZE_PX - height)), int(rng.integers(BANK_SIZE_PX - width))
+    if max(shape) < _BANK_SIZE_PX:
+        y0, x0 = int(rng.integers(_BANK_SIZE_PX - height)), int(rng.integers(_BANK_SIZE_PX - width))
         return bank[y0 : y0 + height, x0 : x0 + width]
-    y0, x0 = (int(v) for v in rng.integers(0, BANK_SIZE_PX, 2))
-    repeats = ((y0 + height - 1) // BANK_SIZE_PX + 1, (x0 + width - 1) // BANK_SIZE_PX + 1)
+    y0, x0 = (int(v) for v in rng.integers(0, _BANK_SIZE_PX, 2))
+    repeats = ((y0 + height - 1) // _BANK_SIZE_PX + 1, (x0 + width - 1) // _BANK_SIZE_PX + 1)
     return np.tile(bank, repeats)[y0 : y0 + height, x0 : x0 + width]
 
 

@@ -12,6 +12,7 @@ Every patient and field has its own SeedSequence, so nothing depends on the numb
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import multiprocessing
@@ -23,9 +24,11 @@ import cv2
 import numpy as np
 import polars as pl
 
+from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.config import config_hash
-from marrowscope.errors import RunError
+from marrowscope.disk import new_folder, write_text, written_whole
 from marrowscope.imaging import write_image
+from marrowscope.records import Annotation
 from marrowscope.simulate.composition import (
     Differential,
     balanced_differential,
@@ -42,9 +45,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIMULATOR_VERSION = "1"
-LABELME_VERSION = "5.0.1"
+COHORT_KIND = "simulated cohort"
 _CENTER, _PATIENT, _DIAGNOSIS, _FIELD = 1, 2, 3, 4
-AGE_GROUP = "adult"
+_AGE_GROUP = "adult"
 
 
 @dataclass(frozen=True)
@@ -103,28 +106,10 @@ def iterate_fields(
         yield number, field
 
 
-def _labelme(field: SimulatedField, name: str) -> dict[str, Any]:
-    height, width = field.image.shape[:2]
-    shapes = [
-        {
-            "label": cell.code,
-            "points": np.round(cell.polygon_xy, 2).tolist(),
-            "group_id": None,
-            "shape_type": "polygon",
-            "flags": {},
-        }
-        for cell in field.cells
-        if cell.polygon_xy is not None
-    ]
-    return {
-        "version": LABELME_VERSION,
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": name,
-        "imageData": None,
-        "imageHeight": height,
-        "imageWidth": width,
-    }
+def _annotations(field: SimulatedField) -> list[Annotation]:
+    """Give the field's annotated cells; the contours keep every digit."""
+    drawn = [(cell.code, cell.polygon_xy) for cell in field.cells if cell.polygon_xy is not None]
+    return [Annotation(code, polygon_xy, index) for index, (code, polygon_xy) in enumerate(drawn)]
 
 
 def _truth_rows(plan: PatientPlan, number: int, field: SimulatedField) -> list[dict[str, Any]]:
@@ -172,8 +157,8 @@ def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str
     for number, field in iterate_fields(config, plan, parameters):
         name = f"field_{number:03d}.jpg"
         write_image(folder / name, field.image, plan.style.center.jpeg_quality)
-        text = json.dumps(_labelme(field, name), separators=(",", ":"))
-        (folder / name).with_suffix(".json").write_text(text, encoding="utf-8")
+        height_px, width_px = field.image.shape[:2]
+        write_labelme((folder / name).with_suffix(".json"), name, width_px, height_px, _annotations(field))
         rows.extend(_truth_rows(plan, number, field))
     return rows
 
@@ -181,15 +166,14 @@ def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str
 def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[str, Any]]]) -> None:
     diagnoses = load_parameters().differentials.diagnosis
     columns = ["patient_id", "center", "diagnosis", "subtype", "specimen", "age_group", "um_per_px"]
-    with (out / "patients.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        for plan in plans:
-            name = plan.differential.diagnosis
-            group = "AML" if diagnoses[name].aml else name
-            writer.writerow(
-                [plan.patient_id, plan.center, group, name, "marrow", AGE_GROUP, plan.style.center.um_per_px]
-            )
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for plan in plans:
+        name = plan.differential.diagnosis
+        group = "AML" if diagnoses[name].aml else name
+        writer.writerow([plan.patient_id, plan.center, group, name, "marrow", _AGE_GROUP, plan.style.center.um_per_px])
+    write_text(out / "patients.csv", text.getvalue())
     truth = [
         {
             "patient_id": plan.patient_id,
@@ -202,7 +186,8 @@ def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[st
         }
         for plan, cells in zip(plans, rows, strict=True)
     ]
-    pl.DataFrame(truth).write_parquet(out / "truth_patients.parquet")
+    with written_whole(out / "truth_patients.parquet") as temporary:
+        pl.DataFrame(truth).write_parquet(temporary)
 
 
 def simulate_cohort(
@@ -211,16 +196,24 @@ def simulate_cohort(
     progress: Callable[[int, int], None] | None = None,
     *,
     patients: Sequence[int] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
 
     ``patients`` (from 0) are the only ones drawn, the same as in the whole cohort; patient i has centre i mod
-    ``config.centers``. Raises RunError when ``out`` already holds something.
+    ``config.centers``. ``overwrite`` allows ``out`` to be an earlier simulated cohort, which is replaced when the new
+    one is complete. Raises RunError when ``out`` holds anything else.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        message = f"{out}: found files, expected a new or empty folder; choose another or remove it"
-        raise RunError(message)
-    out.mkdir(parents=True, exist_ok=True)
+    with new_folder(out, COHORT_KIND, overwrite=overwrite) as folder:
+        _simulate_into(folder, config, progress, patients)
+
+
+def _simulate_into(
+    out: Path,
+    config: SimulationConfig,
+    progress: Callable[[int, int], None] | None,
+    patients: Sequence[int] | None,
+) -> None:
     parameters = load_parameters()
     chosen = range(config.patients) if patients is None else patients
     plans = [plan_patient(config, index, parameters) for index in chosen]
@@ -239,7 +232,8 @@ def simulate_cohort(
                 if progress:
                     progress(len(rows), len(tasks))
     flat = [row for patient in rows for row in patient]
-    pl.DataFrame(flat, infer_schema_length=None).write_parquet(out / "truth_cells.parquet")
+    with written_whole(out / "truth_cells.parquet") as temporary:
+        pl.DataFrame(flat, infer_schema_length=None).write_parquet(temporary)
     _write_patients(out, plans, rows)
     record = {
         "simulator_version": SIMULATOR_VERSION,
@@ -251,4 +245,4 @@ def simulate_cohort(
         "n_cells_drawn": len(flat),
         "n_cells_annotated": sum(row["shape_index"] is not None for row in flat),
     }
-    (out / "simulation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "simulation.json", json.dumps(record, indent=2) + "\n")

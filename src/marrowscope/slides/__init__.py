@@ -7,10 +7,11 @@ from marrowscope.slides.choose import RankedRegion, choose_regions, rank_regions
 from marrowscope.slides.config import SlideConfig
 from marrowscope.slides.large_image import LargeImage
 from marrowscope.slides.regions import plan_regions, window
-from marrowscope.slides.seams import SeamMemory, drop_duplicates, near_seam, own_cells, to_slide
+from marrowscope.slides.seams import SEAM_UM, SeamMemory, drop_duplicates, near_seam, own_cells, to_slide
 from marrowscope.slides.slide import Slide, is_slide, open_slide
 
 __all__ = [
+    "SEAM_UM",
     "SLIDE_SUFFIXES",
     "LargeImage",
     "RankedRegion",

@@ -30,6 +30,25 @@ SkipReason = Literal["empty", "solid", "crowded", "few_nuclei", "blurred", "unre
 """``solid``: a particle or a thick place; ``crowded``: hardly any empty slide between the cells; ``not_judged``: there
 are enough better regions; ``unreadable``: its pixels are damaged."""
 
+_OVERVIEW_UM_PER_PX = 4.0
+"""Scale of the low-resolution pass: half a nucleus."""
+_MAX_EMPTY_SHARE = 0.95
+"""A region with more empty slide than this is skipped as empty."""
+_MIN_CLEAR_SHARE = 0.25
+"""A region that shows less empty slide than this between its cells is skipped as crowded; fields that morphologists
+photographed show 0.43 and more."""
+_MAX_SOLID_SHARE = 0.1
+"""A region may hold this much of solid parts."""
+_MIN_NUCLEI_SHARE = 0.005
+"""Area of nuclei in a region; 0.005 of 160 x 160 um is some two nuclei."""
+_SAMPLE_UM = 80.0
+"""Side of the windows read at full resolution for focus."""
+_N_SAMPLES = 2
+"""Windows per region; the least sharp one counts."""
+_MIN_SHARPNESS = 0.4
+"""Per um, at most blurred; what no region may be below (see the quality flags)."""
+_MIN_SHARPNESS_SHARE = 0.7
+"""Of the slide's own sharp regions; a scanner's optics differ from another's."""
 _SHARP_QUANTILE = 0.9
 
 
@@ -63,24 +82,23 @@ def rank_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = No
     """
     scale = slide_scale(slide, um_per_px)
     plan = plan_regions(slide.width_px, slide.height_px, scale, config)
-    picture, factor = slide.overview(config.overview_um_per_px / scale)
-    maps = map_overview(picture, scale * factor, config)
-    measured = [_measure(region, maps, factor, config) for region in plan]
+    picture, factor = slide.overview(_OVERVIEW_UM_PER_PX / scale)
+    maps = map_overview(picture, scale * factor)
+    measured = [_measure(region, maps, factor) for region in plan]
     candidates = [index for index, item in enumerate(measured) if item.reason_skipped is None]
     candidates.sort(key=lambda index: -measured[index].score)
     for index in candidates[config.max_judged :]:
         measured[index] = replace(measured[index], reason_skipped="not_judged")
     candidates = candidates[: config.max_judged]
     for index in candidates:
-        side_px = config.sample_um / scale
-        samples = sample_windows(plan[index], maps.nuclei, factor, side_px=side_px, n_samples=config.n_samples)
+        samples = sample_windows(plan[index], maps.nuclei, factor, side_px=_SAMPLE_UM / scale, n_samples=_N_SAMPLES)
         try:
             value = _least_sharpness(slide, samples, scale)
         except ImageError:
             measured[index] = replace(measured[index], reason_skipped="unreadable")
         else:
             measured[index] = replace(measured[index], sharpness=value)
-    limit = _sharpness_limit([measured[index].sharpness for index in candidates], config)
+    limit = _sharpness_limit([measured[index].sharpness for index in candidates])
     for index in candidates:
         item = measured[index]
         if item.sharpness is not None and not item.sharpness >= limit:
@@ -101,18 +119,18 @@ def slide_scale(slide: Slide, um_per_px: float | None = None) -> float:
     return scale
 
 
-def _measure(region: Region, maps: OverviewMaps, factor: float, config: SlideConfig) -> RankedRegion:
+def _measure(region: Region, maps: OverviewMaps, factor: float) -> RankedRegion:
     """Measure one region's core on the maps."""
     rows, columns = _on_map(region, factor, maps.clear)
     clear, solid, nuclei = (float(np.mean(layer[rows, columns])) for layer in (maps.clear, maps.solid, maps.nuclei))
     reason: SkipReason | None = None
-    if clear > config.max_empty_share:
+    if clear > _MAX_EMPTY_SHARE:
         reason = "empty"
-    elif solid > config.max_solid_share:
+    elif solid > _MAX_SOLID_SHARE:
         reason = "solid"
-    elif clear < config.min_clear_share:
+    elif clear < _MIN_CLEAR_SHARE:
         reason = "crowded"
-    elif nuclei < config.min_nuclei_share:
+    elif nuclei < _MIN_NUCLEI_SHARE:
         reason = "few_nuclei"
     return RankedRegion(region, nuclei * clear, reason, clear, nuclei, solid)
 
@@ -158,9 +176,9 @@ def sample_windows(region: Region, nuclei: Mask, factor: float, *, side_px: floa
     return windows
 
 
-def _sharpness_limit(values: Sequence[float | None], config: SlideConfig) -> float:
+def _sharpness_limit(values: Sequence[float | None]) -> float:
     """Give the least sharpness: the absolute one, or a share of that of the slide's own sharp regions."""
     known = [value for value in values if value is not None and not np.isnan(value)]
     if not known:
-        return config.min_sharpness
-    return max(config.min_sharpness, config.min_sharpness_share * float(np.quantile(known, _SHARP_QUANTILE)))
+        return _MIN_SHARPNESS
+    return max(_MIN_SHARPNESS, _MIN_SHARPNESS_SHARE * float(np.quantile(known, _SHARP_QUANTILE)))

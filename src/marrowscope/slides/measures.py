@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from marrowscope.records import ImageArray
-    from marrowscope.slides.config import SlideConfig
+
+_CLEAR_OD = 0.08
+"""Below this mean density a pixel shows the empty slide."""
+_NUCLEUS_OD = 0.2
+"""Above this purple density a pixel shows a nucleus."""
+_SOLID_WINDOW_UM = 60.0
+"""Side of the window in which a solid part shows next to no empty slide."""
+_SOLID_CLEAR_SHARE = 0.1
+"""A window with less empty slide than this is the inside of a solid part."""
+_MIN_SOLID_UM2 = 10_000.0
+"""Smallest solid part that is a particle or a thick place of the smear, not a few cells."""
 
 _WHITE_QUANTILE, _MIN_WHITE = 0.95, 32
 _MEAN = np.full((1, 3), 1 / 3, dtype=np.float32)
@@ -44,24 +54,24 @@ class OverviewMaps:
     nuclei: Mask
 
 
-def map_overview(image: ImageArray, um_per_px: float, config: SlideConfig) -> OverviewMaps:
+def map_overview(image: ImageArray, um_per_px: float) -> OverviewMaps:
     """Map an overview, RGB uint8 (h, w, 3)."""
     density = _density(image)
-    clear = (cv2.transform(density, _MEAN) < config.clear_od).astype(np.uint8).reshape(image.shape[:2])
-    nuclei = (cv2.transform(density, _PURPLE) > config.nucleus_od).astype(np.uint8).reshape(image.shape[:2])
-    solid = _solid_parts(clear, um_per_px, config)
+    clear = (cv2.transform(density, _MEAN) < _CLEAR_OD).astype(np.uint8).reshape(image.shape[:2])
+    nuclei = (cv2.transform(density, _PURPLE) > _NUCLEUS_OD).astype(np.uint8).reshape(image.shape[:2])
+    solid = _solid_parts(clear, um_per_px)
     return OverviewMaps(clear, solid, nuclei * (1 - solid))
 
 
-def _solid_parts(clear: Mask, um_per_px: float, config: SlideConfig) -> Mask:
+def _solid_parts(clear: Mask, um_per_px: float) -> Mask:
     """Find the connected places without empty slide that are large enough to matter."""
-    side = max(1, round(config.solid_window_um / um_per_px) | 1)
+    side = max(1, round(_SOLID_WINDOW_UM / um_per_px) | 1)
     window = np.ones((side, side), dtype=np.uint8)
     local = cv2.blur(clear.astype(np.float32), (side, side), borderType=cv2.BORDER_REPLICATE)
-    inside = (local < config.solid_clear_share).astype(np.uint8)
+    inside = (local < _SOLID_CLEAR_SHARE).astype(np.uint8)
     grown = np.asarray(cv2.dilate(inside, window), dtype=np.uint8) * (1 - clear)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
-    large = stats[:, cv2.CC_STAT_AREA] * um_per_px**2 >= config.min_solid_um2
+    large = stats[:, cv2.CC_STAT_AREA] * um_per_px**2 >= _MIN_SOLID_UM2
     large[0] = False
     return np.asarray(large[labels], dtype=np.uint8)
 

@@ -6,7 +6,6 @@ inside the package is for demonstration; its card says what it was trained on.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.errors import BundleError, RunError
+from marrowscope.disk import refuse_foreign_folder
+from marrowscope.errors import BundleError
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.report import write_report
+from marrowscope.runs.folder import refuse_run_folder
 from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.simulate.writer import COHORT_KIND
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -84,20 +86,13 @@ def run_demo(
 ) -> Demonstration:
     """Simulate, predict, report and compare under ``out`` (cohort/, run/).
 
-    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). Raises RunError when ``out`` exists
-    and is no earlier demonstration that ``overwrite`` allows to replace.
+    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). Raises RunError when cohort/ or
+    run/ is there and is not of an earlier demonstration that ``overwrite`` allows to replace.
     """
     bundle = demonstration_bundle()
     cohort, run = out / "cohort", out / "run"
-    is_earlier = (cohort / "simulation.json").is_file()
-    if (cohort.exists() or run.exists()) and not (overwrite and is_earlier):
-        found, action = "an earlier demonstration", "add --overwrite"
-        if not is_earlier:
-            found, action = "a demonstration that was not finished, or something else", "remove it"
-        message = f"{out}: found {found}, expected a new folder; {action} or choose --out"
-        raise RunError(message)
-    if is_earlier:
-        shutil.rmtree(cohort)
+    refuse_foreign_folder(cohort, COHORT_KIND, overwrite=overwrite)
+    refuse_run_folder(run, overwrite=overwrite)
     config = SimulationConfig(
         patients=len(DEMO_DIAGNOSES),
         centers=2,
@@ -107,7 +102,7 @@ def run_demo(
         workers=workers,
         diagnoses=DEMO_DIAGNOSES,
     )
-    simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"))
+    simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"), overwrite=overwrite)
     predict(
         [cohort],
         bundle,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.formats.coco import read_coco, write_coco
-from marrowscope.cohort.formats.shapes import AnnotatedImage
 from marrowscope.records import Annotation
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def coco(tmp_path: Path, *annotations: object, images: list[JsonDict] | None = N
     }
     path = tmp_path / "a.coco.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    return read_coco(path, "a.coco.json")
+    return read_coco(AnnotationFile(path, "a.coco.json"))
 
 
 def test_written_box_and_area_are_those_of_the_polygon(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_annotations_of_an_unlisted_image_are_not_lost_in_silence(tmp_path: Path
 def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.coco.json"
     path.write_text(text, encoding="utf-8")
-    (image,) = read_coco(path)
+    (image,) = read_coco(AnnotationFile(path))
     assert (image.readable, image.faults[0].kind) == (False, "broken_annotation")
     assert "COCO file" in image.faults[0].sentence()
 
 
 def test_real_annotations(packs_dir: Path) -> None:
-    images = read_coco(packs_dir / "marrow-fields" / "annotations.coco.json")
+    images = read_coco(AnnotationFile(packs_dir / "marrow-fields" / "annotations.coco.json"))
     assert (len(images), sum(image.n_shapes for image in images)) == (298, 1643)
     assert not any(fault.loses_data for image in images for fault in image.faults)

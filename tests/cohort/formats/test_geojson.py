@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats.geojson import read_geojson, write_geojson
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.cohort.annotations import AnnotatedImage
     from marrowscope.records import Annotation, JsonDict
 
 RING = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [0.0, 0.0]]
@@ -35,7 +36,7 @@ def polygon(*rings: object) -> JsonDict:
 def geojson(tmp_path: Path, document: object) -> tuple[AnnotatedImage, ...]:
     path = tmp_path / "f.geojson"
     path.write_text(json.dumps(document), encoding="utf-8")
-    return read_geojson(path, "p1/f.geojson")
+    return read_geojson(AnnotationFile(path, "p1/f.geojson"))
 
 
 def collection(*features: object, **members: object) -> JsonDict:
@@ -123,5 +124,5 @@ def test_a_file_that_is_no_collection_is_one_fault(tmp_path: Path, document: obj
 def test_broken_json_is_one_fault(tmp_path: Path) -> None:
     path = tmp_path / "f.geojson"
     path.write_text("{", encoding="utf-8")
-    (read,) = read_geojson(path)
+    (read,) = read_geojson(AnnotationFile(path))
     assert "found broken JSON" in read.faults[0].sentence()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
 from marrowscope.geometry import area
 from marrowscope.records import Annotation
@@ -15,7 +16,7 @@ from marrowscope.records import Annotation
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from marrowscope.cohort.formats.shapes import AnnotatedImage
+    from marrowscope.cohort.annotations import AnnotatedImage
 
 TRIANGLE = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]
 
@@ -32,7 +33,7 @@ def labelme(tmp_path: Path, *shapes: object, **members: object) -> AnnotatedImag
     } | members
     path = tmp_path / "f.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    return read_labelme(path, "p1/f.json")
+    return read_labelme(AnnotationFile(path, "p1/f.json"))[0]
 
 
 def test_written_file_has_what_labelme_needs(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_shape_that_cannot_be_taken_is_named_and_the_rest_kept(
         (b"{", "found broken JSON"),
         (b"", "found broken JSON"),
         (b"\xff\xfe\x00", "found broken JSON"),
-        (b"[1, 2]", "found list, expected a LabelMe file with a list of shapes"),
+        (b"[1, 2]", "found [1, 2], expected a LabelMe file with a list of shapes"),
         (b'{"a": 1}', "found keys ['a'], expected a LabelMe file"),
         (b'{"shapes": {}}', "expected a LabelMe file with a list of shapes"),
     ],
@@ -122,7 +123,7 @@ def test_a_shape_that_cannot_be_taken_is_named_and_the_rest_kept(
 def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, text: bytes, found: str) -> None:
     path = tmp_path / "f.json"
     path.write_bytes(text)
-    read = read_labelme(path)
+    read = read_labelme(AnnotationFile(path))[0]
     (fault,) = read.faults
     assert (fault.kind, fault.loses_data, read.readable, read.n_shapes) == ("broken_annotation", True, False, 0)
     assert found in fault.sentence()
@@ -130,7 +131,7 @@ def test_a_file_that_cannot_be_read_is_one_fault(tmp_path: Path, text: bytes, fo
 
 
 def test_a_file_that_is_not_there_is_one_fault(tmp_path: Path) -> None:
-    (fault,) = read_labelme(tmp_path / "none.json").faults
+    (fault,) = read_labelme(AnnotationFile(tmp_path / "none.json"))[0].faults
     assert "found a file that cannot be opened (No such file" in fault.sentence()
 
 

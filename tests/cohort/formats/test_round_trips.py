@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.formats.coco import read_coco, write_coco
 from marrowscope.cohort.formats.geojson import read_geojson, write_geojson
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
-from marrowscope.cohort.formats.shapes import AnnotatedImage
 from marrowscope.records import Annotation
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_labelme_round_trip(
 ) -> None:
     path = tmp_path / "f.json"
     write_labelme(path, "bild 名.jpg", width, height, shapes, exhaustive=exhaustive)
-    read = read_labelme(path)
+    read = read_labelme(AnnotationFile(path))[0]
     assert (read.image_path, read.width_px, read.height_px) == ("bild 名.jpg", width, height)
     assert read.exhaustive is exhaustive
     assert read.faults == ()
@@ -62,7 +62,7 @@ def test_coco_round_trip(tmp_path: Path, lists: list[tuple[tuple[Annotation, ...
     ]
     path = tmp_path / "a.coco.json"
     write_coco(path, written)
-    read = read_coco(path)
+    read = read_coco(AnnotationFile(path))
     assert len(read) == len(written)
     numbering = 0
     for one, other in zip(read, written, strict=True):
@@ -79,7 +79,7 @@ def test_coco_round_trip(tmp_path: Path, lists: list[tuple[tuple[Annotation, ...
 def test_geojson_round_trip(tmp_path: Path, shapes: tuple[Annotation, ...], *, exhaustive: bool) -> None:
     path = tmp_path / "f.geojson"
     write_geojson(path, "f.jpg", 100, 80, shapes, exhaustive=exhaustive)
-    (read,) = read_geojson(path)
+    (read,) = read_geojson(AnnotationFile(path))
     assert (read.image_path, read.width_px, read.height_px, read.exhaustive) == ("f.jpg", 100, 80, exhaustive)
     assert read.faults == ()
     assert_same_shapes(read.shapes, shapes)

@@ -10,19 +10,21 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.formats.shapes import (
+from marrowscope.cohort.annotations import (
     AnnotatedImage,
+    AnnotationFile,
+    AnnotationFormat,
     broken_file,
     broken_shape,
     contour_from_points,
     join_parts,
     label_text,
-    load_json,
     shape_type_fault,
     shorten,
     size_px,
     unreadable,
 )
+from marrowscope.disk import write_text
 from marrowscope.geometry import area, bounding_box
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 
@@ -31,18 +33,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_coco(path: Path, where: str | None = None) -> tuple[AnnotatedImage, ...]:
-    """Read a COCO file as one annotation an image, in the file's order; nothing is raised.
+def _is_coco(file: AnnotationFile) -> bool:
+    """Say whether a file is COCO: an object with lists of images, annotations and categories."""
+    document = file.document
+    return (
+        isinstance(document, dict)
+        and all(isinstance(document.get(key), list) for key in ("images", "annotations", "categories"))
+        and all(isinstance(entry, dict) for entry in document["images"])
+    )
+
+
+def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
+    """Read a COCO file as one annotation per image, in the file's order; nothing is raised.
 
     ``shape_index`` is the position in the file's list of annotations. Annotations of an image the file does not list
     come as an annotation whose image path says so.
     """
-    where = where or str(path)
-    document, broken = load_json(path, where, "a COCO file")
-    if broken is None and not _is_coco(document):
-        broken = broken_file(where, shorten(document), "a COCO file with lists of images, annotations and categories")
-    if broken is not None:
-        return (unreadable("", where, broken),)
+    where, document = file.where, file.document
+    if not _is_coco(file):
+        expected = "a COCO file with lists of images, annotations and categories"
+        return (unreadable("", where, broken_file(where, file.holds(), expected)),)
     labels = {item.get("id"): label_text(item.get("name")) for item in document["categories"] if isinstance(item, dict)}
     shapes: defaultdict[object, list[Annotation]] = defaultdict(list)
     faults: defaultdict[object, list[Fault]] = defaultdict(list)
@@ -104,15 +114,7 @@ def write_coco(path: Path, images: Sequence[AnnotatedImage]) -> None:
                     "iscrowd": 0,
                 }
             )
-    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-
-
-def _is_coco(document: object) -> bool:
-    return (
-        isinstance(document, dict)
-        and all(isinstance(document.get(key), list) for key in ("images", "annotations", "categories"))
-        and all(isinstance(entry, dict) for entry in document["images"])
-    )
+    write_text(path, json.dumps(document, ensure_ascii=False))
 
 
 def _hashable(value: object) -> object:
@@ -155,3 +157,14 @@ def _read_parts(segmentation: object) -> list[ContourArray] | None:
             return None
         parts.append(contour)
     return parts
+
+
+FORMAT = AnnotationFormat(
+    name="coco",
+    title="COCO",
+    beside=(),
+    in_root=(".coco.json",),
+    recognize=_is_coco,
+    read=read_coco,
+    write=write_coco,
+)

@@ -10,20 +10,22 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.formats.shapes import (
+from marrowscope.cohort.annotations import (
     AnnotatedImage,
+    AnnotationFile,
+    AnnotationFormat,
     broken_file,
     broken_shape,
     contour_from_points,
     join_parts,
     label_text,
-    load_json,
     points_from_contour,
     shape_type_fault,
     shorten,
     size_px,
     unreadable,
 )
+from marrowscope.disk import write_text
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 
 if TYPE_CHECKING:
@@ -31,17 +33,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_geojson(path: Path, where: str | None = None) -> tuple[AnnotatedImage, ...]:
-    """Read a GeoJSON file as one annotation an image; nothing is raised.
+_SUFFIX = ".geojson"
+
+
+def _is_geojson(file: AnnotationFile) -> bool:
+    """Say whether a file is GeoJSON: an object with a list of features, or a bare list of them as QuPath may write.
+
+    A list that is empty, or does not begin with a feature, is GeoJSON only where the file's name says so.
+    """
+    document = file.document
+    if isinstance(document, list):
+        first = document[0] if document else None
+        return file.path.suffix == _SUFFIX or (isinstance(first, dict) and "geometry" in first)
+    return isinstance(document, dict) and isinstance(document.get("features"), list)
+
+
+def read_geojson(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
+    """Read a GeoJSON file as one annotation per image; nothing is raised.
 
     A file that names no image gives one annotation with an empty image path. ``shape_index`` is the position in the
     file's list of features.
     """
-    where = where or str(path)
-    document, broken = load_json(path, where, "a GeoJSON file")
+    where, document = file.where, file.document
     features = document.get("features") if isinstance(document, dict) else document
     if not isinstance(features, list):
-        fault = broken or broken_file(where, shorten(document), "a GeoJSON FeatureCollection")
+        fault = broken_file(where, file.holds(), "a GeoJSON FeatureCollection")
         return (unreadable("", where, fault),)
     head = document.get("image") if isinstance(document, dict) else None
     image = head if isinstance(head, dict) else {"path": head if isinstance(head, str) else ""}
@@ -100,7 +116,16 @@ def write_geojson(
             for number, shape in enumerate(shapes)
         ],
     }
-    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    write_text(path, json.dumps(document, ensure_ascii=False))
+
+
+def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
+    """Write the annotation of the one image that ``images`` holds."""
+    (image,) = images
+    name, width_px, height_px = image.image_path.rsplit("/", 1)[-1], image.width_px or 0, image.height_px or 0
+    descriptions = image.descriptions or None
+    exhaustive = image.exhaustive
+    write_geojson(path, name, width_px, height_px, image.shapes, exhaustive=exhaustive, descriptions=descriptions)
 
 
 def _closed(points: list[list[float]]) -> list[list[float]]:
@@ -137,3 +162,14 @@ def _read_feature(
             return None
         parts.append(outer)
     return Annotation(label, join_parts(parts, where, index, faults), index)
+
+
+FORMAT = AnnotationFormat(
+    name="geojson",
+    title="GeoJSON",
+    beside=(_SUFFIX,),
+    in_root=(_SUFFIX,),
+    recognize=_is_geojson,
+    read=read_geojson,
+    write=_write_image,
+)

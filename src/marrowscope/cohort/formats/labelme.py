@@ -11,43 +11,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marrowscope.cohort.formats.shapes import (
+from marrowscope.cohort.annotations import (
     AnnotatedImage,
+    AnnotationFile,
+    AnnotationFormat,
     broken_file,
     broken_shape,
     contour_from_points,
     label_text,
-    load_json,
     points_from_contour,
     shape_type_fault,
     shorten,
     size_px,
     unreadable,
 )
+from marrowscope.disk import write_text
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-FORMAT_VERSION = "5.5.0"
-EXHAUSTIVE_FLAG = "exhaustive"
-CIRCLE_POINTS = 64
+_FORMAT_VERSION = "5.5.0"
+_EXHAUSTIVE_FLAG = "exhaustive"
+_CIRCLE_POINTS = 64
 
 
-def read_labelme(path: Path, where: str | None = None) -> AnnotatedImage:
+def _is_labelme(file: AnnotationFile) -> bool:
+    """Say whether a file is LabelMe's: an object with a list of shapes."""
+    return isinstance(file.document, dict) and isinstance(file.document.get("shapes"), list)
+
+
+def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
     """Read one LabelMe file; everything wrong with it is a fault of the result, nothing is raised.
 
-    ``where`` names the file in the faults (the path where None). An image path with folders in it, of any
-    operating system, keeps its last part only: the image lies beside the file.
+    An image path with folders in it, of any operating system, keeps its last part only: the image lies beside the file.
     """
-    where = where or str(path)
-    document, broken = load_json(path, where, "a LabelMe file")
-    if broken is not None:
-        return unreadable("", where, broken)
-    if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
-        found = f"keys {shorten(sorted(document))}" if isinstance(document, dict) else type(document).__name__
-        return unreadable("", where, broken_file(where, found, "a LabelMe file with a list of shapes"))
+    where = file.where
+    if not _is_labelme(file):
+        expected = "a LabelMe file with a list of shapes"
+        return (unreadable("", where, broken_file(where, file.holds(), expected)),)
+    document = file.document
     shapes: list[Annotation] = []
     faults: list[Fault] = []
     for index, shape in enumerate(document["shapes"]):
@@ -56,15 +60,16 @@ def read_labelme(path: Path, where: str | None = None) -> AnnotatedImage:
             shapes.append(taken)
     flags = document.get("flags")
     image_path = document.get("imagePath")
-    return AnnotatedImage(
+    image = AnnotatedImage(
         image_path=image_path.replace("\\", "/").rsplit("/", 1)[-1] if isinstance(image_path, str) else "",
         width_px=size_px(document.get("imageWidth")),
         height_px=size_px(document.get("imageHeight")),
         shapes=tuple(shapes),
-        exhaustive=not (isinstance(flags, dict) and flags.get(EXHAUSTIVE_FLAG) is False),
+        exhaustive=not (isinstance(flags, dict) and flags.get(_EXHAUSTIVE_FLAG) is False),
         faults=tuple(faults),
         where=where,
     )
+    return (image,)
 
 
 def write_labelme(
@@ -75,16 +80,15 @@ def write_labelme(
     shapes: Sequence[Annotation],
     *,
     exhaustive: bool = True,
-    shape_flags: Sequence[Mapping[str, bool]] | None = None,
     descriptions: Sequence[str] | None = None,
 ) -> None:
     """Write ``shapes`` as a LabelMe file that LabelMe opens; floats are kept to the last digit.
 
-    ``shape_flags`` and ``descriptions`` (one a shape) are shown by LabelMe beside each shape.
+    ``descriptions`` (one per shape) are shown by LabelMe beside each shape.
     """
     document: JsonDict = {
-        "version": FORMAT_VERSION,
-        "flags": {} if exhaustive else {EXHAUSTIVE_FLAG: False},
+        "version": _FORMAT_VERSION,
+        "flags": {} if exhaustive else {_EXHAUSTIVE_FLAG: False},
         "shapes": [
             {
                 "label": shape.code,
@@ -92,7 +96,7 @@ def write_labelme(
                 "group_id": None,
                 "description": descriptions[number] if descriptions else "",
                 "shape_type": "polygon",
-                "flags": dict(shape_flags[number]) if shape_flags else {},
+                "flags": {},
             }
             for number, shape in enumerate(shapes)
         ],
@@ -101,7 +105,16 @@ def write_labelme(
         "imageHeight": height_px,
         "imageWidth": width_px,
     }
-    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    write_text(path, json.dumps(document, ensure_ascii=False))
+
+
+def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
+    """Write the annotation of the one image that ``images`` holds."""
+    (image,) = images
+    name, width_px, height_px = image.image_path.rsplit("/", 1)[-1], image.width_px or 0, image.height_px or 0
+    descriptions = image.descriptions or None
+    exhaustive = image.exhaustive
+    write_labelme(path, name, width_px, height_px, image.shapes, exhaustive=exhaustive, descriptions=descriptions)
 
 
 def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> Annotation | None:
@@ -147,7 +160,18 @@ def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
     if shape_type == "rectangle":
         return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     if shape_type == "circle":
-        angle = np.linspace(0.0, 2 * np.pi, CIRCLE_POINTS, endpoint=False)
+        angle = np.linspace(0.0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
         radius = float(np.hypot(x1 - x0, y1 - y0))
         return np.column_stack([x0 + radius * np.cos(angle), y0 + radius * np.sin(angle)])
     return None
+
+
+FORMAT = AnnotationFormat(
+    name="labelme",
+    title="LabelMe",
+    beside=(".json",),
+    in_root=(),
+    recognize=_is_labelme,
+    read=read_labelme,
+    write=_write_image,
+)

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from marrowscope.disk import name_files, write_text
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / SETTINGS_NAME).is_file():
             write_json(folder / SETTINGS_NAME, self._settings)
+        name_files(folder, "reproduction", [SETTINGS_NAME])
 
     def step(self, name: str, inputs: JsonDict, files: Sequence[Path], action: Callable[[], JsonDict]) -> JsonDict:
         """Give the outputs of step ``name``: those of its marker where it is done, else what ``action`` gives.
@@ -116,9 +118,7 @@ def hash_json(value: JsonDict) -> str:
 
 def write_json(path: Path, value: JsonDict) -> None:
     """Write JSON atomically; NaN is refused, JSON does not have it."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> JsonDict:

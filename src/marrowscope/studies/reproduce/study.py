@@ -185,9 +185,8 @@ class _Study:
         folder = self._out / "cohort" / center
 
         def action() -> JsonDict:
-            shutil.rmtree(folder, ignore_errors=True)
             title = f"Simulate centre {center}, {len(numbers)} patients"
-            simulate_cohort(folder, config, partial(self._advance, title), patients=numbers)
+            simulate_cohort(folder, config, partial(self._advance, title), patients=numbers, overwrite=True)
             return {"truth_sha256": sha256_file(folder / "truth_cells.parquet"), "patients": len(numbers)}
 
         inputs = {"config": config.model_dump(mode="json", exclude={"workers"}), "patients": numbers}

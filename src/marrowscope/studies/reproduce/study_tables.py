@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from marrowscope.disk import name_files, write_text, written_whole
 from marrowscope.evaluate import FEW_PATIENTS
 from marrowscope.evaluate.catalogue import CATALOGUE
 from marrowscope.runs.manifest import installed_versions
@@ -43,8 +44,10 @@ def write_tables(
     provenance: JsonDict,
 ) -> None:
     """Write the three files into ``out``."""
-    (out / TABLE_NAME).write_text(as_markdown(preset, comparison), encoding="utf-8")
-    as_table(comparison).write_csv(out / CSV_NAME)
+    name_files(out, "reproduction", [TABLE_NAME, CSV_NAME, SUMMARY_NAME])
+    write_text(out / TABLE_NAME, as_markdown(preset, comparison))
+    with written_whole(out / CSV_NAME) as temporary:
+        as_table(comparison).write_csv(temporary)
     summary = {
         "preset": preset.name,
         "not_comparable": NOT_COMPARABLE,

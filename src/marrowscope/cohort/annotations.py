@@ -1,4 +1,4 @@
-"""What every annotation format becomes at the door: one image's labelled contours, and what could not be taken.
+"""What an annotation format is, and what each becomes at the door: one image's labelled contours, and its faults.
 
 The ``code`` of an ``Annotation`` is here still the label as written; the cohort reader translates and checks it.
 Coordinates are taken as they stand: formats that put (0, 0) at the corner of the first pixel differ by half a pixel,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from marrowscope.geometry import area
 from marrowscope.records import Annotation, ContourArray, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-COORDINATES = 2
+_COORDINATES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class AnnotatedImage:
 
     ``image_path`` is as the file names it, ``where`` the annotation file for messages. The size is None where the
     file does not state it. ``readable`` is False when nothing at all could be taken (the faults say why); ``n_shapes``
-    counts every shape the file holds, those that could not be taken included.
+    counts every shape the file holds, those that could not be taken included. ``descriptions`` (one per shape, or none)
+    are remarks that are written where a format has room for them; they are never read back.
     """
 
     image_path: str
@@ -40,6 +42,7 @@ class AnnotatedImage:
     faults: tuple[Fault, ...] = ()
     where: str = ""
     readable: bool = True
+    descriptions: tuple[str, ...] = ()
 
     @property
     def n_shapes(self) -> int:
@@ -47,19 +50,74 @@ class AnnotatedImage:
         return len(self.shapes) + sum(fault.loses_data and fault.shape_index is not None for fault in self.faults)
 
 
+@dataclass(frozen=True)
+class AnnotationFile:
+    """An annotation file on its way into a format; its JSON is parsed once, when it is first asked for.
+
+    ``name`` stands for the file in faults; the path where it is empty.
+    """
+
+    path: Path
+    name: str = ""
+
+    @property
+    def where(self) -> str:
+        """The file's name in faults."""
+        return self.name or str(self.path)
+
+    @cached_property
+    def document(self) -> Any:  # noqa: ANN401 - whatever a foreign file holds
+        """The parsed JSON; None where the file cannot be opened or is no JSON, see ``broken``."""
+        return self._parsed[0]
+
+    @cached_property
+    def broken(self) -> str:
+        """Why there is no document, as it follows "found"; empty where there is one."""
+        return self._parsed[1]
+
+    @cached_property
+    def _parsed(self) -> tuple[Any, str]:
+        try:
+            return json.loads(self.path.read_bytes()), ""
+        except OSError as error:
+            return None, f"a file that cannot be opened ({error.strerror})"
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            return None, f"broken JSON ({error})"
+
+    def holds(self) -> str:
+        """Say what the file holds, as it follows "found"."""
+        if self.broken:
+            return self.broken if self.path.suffix.endswith("json") else f"a file {self.path.suffix} of another content"
+        return f"keys {shorten(sorted(self.document))}" if isinstance(self.document, dict) else shorten(self.document)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationFormat:
+    """One annotation format: each module of ``cohort/formats`` has one of these as ``FORMAT``.
+
+    ``name`` is the module's name and what ``--format`` takes, ``title`` is for sentences. ``beside`` holds the suffixes
+    of files beside an image, ``in_root`` those of files in the cohort's folder that serve many images: the suffix says
+    which files are looked at, ``recognize`` whether one is of this format. ``read`` gives an annotation per image and
+    raises nothing. ``write`` gets one image for a file beside it, all images for a file in the cohort's folder.
+    """
+
+    name: str
+    title: str
+    beside: tuple[str, ...]
+    in_root: tuple[str, ...]
+    recognize: Callable[[AnnotationFile], bool]
+    read: Callable[[AnnotationFile], tuple[AnnotatedImage, ...]]
+    write: Callable[[Path, Sequence[AnnotatedImage]], None]
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Every suffix, without repeats."""
+        return tuple(dict.fromkeys((*self.beside, *self.in_root)))
+
+
 def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
     """Give the annotation of a file from which nothing could be taken."""
     return AnnotatedImage(image_path, None, None, (), exhaustive=False, faults=(fault,), where=where, readable=False)
-
-
-def load_json(path: Path, where: str, expected: str) -> tuple[Any, Fault | None]:
-    """Read a JSON file: (document, None), or (None, the fault that says why it cannot be read)."""
-    try:
-        return json.loads(path.read_bytes()), None
-    except OSError as error:
-        return None, broken_file(where, f"a file that cannot be opened ({error.strerror})", expected)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        return None, broken_file(where, f"broken JSON ({error})", expected)
 
 
 def contour_from_points(points: object) -> ContourArray | None:
@@ -70,12 +128,12 @@ def contour_from_points(points: object) -> ContourArray | None:
     if not isinstance(points, list):
         return None
     if not points:
-        return np.zeros((0, COORDINATES))
+        return np.zeros((0, _COORDINATES))
     try:
         contour = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    if contour.ndim != COORDINATES or contour.shape[1] != COORDINATES or not np.isfinite(contour).all():
+    if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES or not np.isfinite(contour).all():
         return None
     if len(contour) > 1 and np.array_equal(contour[0], contour[-1]):
         contour = contour[:-1]
