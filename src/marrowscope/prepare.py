@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -42,13 +42,12 @@ from marrowscope.train.crop_set import (
     SUMMARY_NAME,
     CropCounts,
     CropSetSummary,
+    GrowingArray,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from marrowscope.records import Annotation, Field, FieldImage, ImageArray, MaskArray, Patient
     from marrowscope.segment.segmenter import Segmenter
@@ -132,8 +131,8 @@ def prepare_crops(
     n_unlabelled = n_rejected = 0
     side = spec.size_px + 2 * margin_px
     with (
-        _GrowingArray(out / "crops.npy", np.uint8, (side, side, 3)) as crops,
-        _GrowingArray(out / "masks.npy", np.bool_, (side, side)) as masks,
+        GrowingArray(out / "crops.npy", np.uint8, (side, side, 3)) as crops,
+        GrowingArray(out / "masks.npy", np.bool_, (side, side)) as masks,
     ):
         for n_done, (field, scale) in enumerate(zip(annotated, scales, strict=True), start=1):
             data = read_file(field.path)
@@ -291,40 +290,6 @@ def _missed_row(field: Field, item: Annotation) -> dict[str, str | int | bool]:
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-class _GrowingArray:
-    """A .npy file of rows that are added one field after the other; its header says how many when it is closed.
-
-    Plain writes: a full disk is an error in a sentence, where a memory map ends the process.
-    """
-
-    def __init__(self, path: Path, dtype: type[np.generic], row_shape: tuple[int, ...]) -> None:
-        self._file = path.open("wb")
-        self._dtype, self._row_shape, self._n = np.dtype(dtype), row_shape, 0
-        self._write_header()
-
-    def append(self, rows: NDArray[np.generic]) -> None:
-        """Add rows (n, *row_shape)."""
-        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
-        self._n += len(rows)
-
-    def _write_header(self) -> None:
-        """Write the header; numpy leaves room in it for a first axis that grows."""
-        self._file.seek(0)
-        described = {
-            "descr": np.lib.format.dtype_to_descr(self._dtype),
-            "fortran_order": False,
-            "shape": (self._n, *self._row_shape),
-        }
-        np.lib.format.write_array_header_1_0(self._file, described)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._write_header()
-        self._file.close()
 
 
 def _write_summary(

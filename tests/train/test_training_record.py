@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.cells.crop import CropSpec
+from marrowscope.cells.quality import QualityRules
+from marrowscope.config import load_record
 from marrowscope.errors import InputError, RunError
 from marrowscope.train.crop_set import CropSetSummary, open_crop_set
 from marrowscope.train.crossfit_record import CrossFitRecord, differences, hash_folds, read_crossfit, write_crossfit
@@ -186,3 +188,12 @@ def test_prepare_json_is_refused_in_a_sentence(tmp_path: Path, text: str, expect
 def test_records_are_read_without_torch(module: str) -> None:
     code = f"import sys, marrowscope.{module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+def test_a_crop_set_with_limits_in_pixels_stays_readable(tmp_path: Path) -> None:
+    """Versions before these limits went wrote them into prepare.json and fit.json."""
+    rules = QualityRules(min_circularity=0.7).model_dump() | {"min_area_px": 300.0, "edge_margin_px": 1.0}
+    text = json.dumps({"schema_version": 1, "crop": {"side_um": 28.8, "size_px": 96}, "quality_rules": rules})
+    (tmp_path / "prepare.json").write_text(text, encoding="utf-8")
+    summary = load_record(CropSetSummary, tmp_path / "prepare.json", error=InputError, advice="make it again")
+    assert summary.quality_rules == QualityRules(min_circularity=0.7)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.field_measures import FIELD_MEASURES
@@ -72,6 +72,7 @@ _NEEDED_COLUMNS = (
     "um_per_px",
 )  # fmt: skip
 """Columns of cells.parquet without which nothing can be trained; a set of an earlier version may lack the others."""
+_PIXEL_RULES = frozenset({"min_area_px", "max_area_px", "edge_margin_px"})
 _ADVICE = "make the crop set again with `marrowscope prepare`"
 
 
@@ -95,6 +96,14 @@ class CropSetSummary(FrozenModel):
     quality_rules: QualityRules = Field(default_factory=QualityRules, description="of predicted contours")
     segmenter_sha256: str | None = Field(default=None, description="null where only expert contours were cut")
     counts: CropCounts | None = None
+
+    @field_validator("quality_rules", mode="before")
+    @classmethod
+    def _without_pixel_rules(cls, given: object) -> object:
+        """Leave out the limits in pixels that earlier versions wrote and no image reached."""
+        if isinstance(given, dict):
+            return {key: value for key, value in given.items() if key not in _PIXEL_RULES}
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,40 @@ class CropSet:
             & self.cells["expert_code"].is_not_null()
         )
         return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
+
+
+class GrowingArray:
+    """A .npy file of rows that are added one field after the other; its header says how many when it is closed.
+
+    Plain writes: a full disk is an error in a sentence, where a memory map ends the process.
+    """
+
+    def __init__(self, path: Path, dtype: type[np.generic], row_shape: tuple[int, ...]) -> None:
+        self._file = path.open("wb")
+        self._dtype, self._row_shape, self._n = np.dtype(dtype), row_shape, 0
+        self._write_header()
+
+    def append(self, rows: NDArray[np.generic]) -> None:
+        """Add rows (n, *row_shape)."""
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
+        self._n += len(rows)
+
+    def _write_header(self) -> None:
+        """Write the header; numpy leaves room in it for a first axis that grows."""
+        self._file.seek(0)
+        described = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._n, *self._row_shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, described)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write_header()
+        self._file.close()
 
 
 def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
