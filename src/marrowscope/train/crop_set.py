@@ -172,9 +172,11 @@ class GrowingArray:
         np.lib.format.write_array_header_1_0(self._file, described)
 
     def __enter__(self) -> Self:
+        """Give the open file."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Write how many rows there are, and close the file."""
         self._write_header()
         self._file.close()
 
