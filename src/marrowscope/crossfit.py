@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from marrowscope.train.stage import Progress
     from marrowscope.vocabulary import Vocabulary
 
-FOLDS_NAME, CALIBRATION_TABLE, RELIABILITY_TABLE = "folds.csv", "calibration.csv", "reliability.csv"
+FOLDS_NAME, _CALIBRATION_TABLE, RELIABILITY_TABLE = "folds.csv", "calibration.csv", "reliability.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibr
     """Fit the temperatures on every out-of-fold cell, and write them with their nested figures by center."""
     priors = {fold_folder(out, fold).name: read_priors(fold_folder(out, fold) / CLASSIFIER_NAME) for fold in numbers}
     calibration, figures, bins = calibrate_folds(cells, numbers, priors)
-    figures.write_csv(out / CALIBRATION_TABLE)
+    figures.write_csv(out / _CALIBRATION_TABLE)
     bins.write_csv(out / RELIABILITY_TABLE)
     write_json(out / CALIBRATION_NAME, calibration.model_dump(mode="json"))
     return calibration

@@ -51,14 +51,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + _PART)
     try:
         yield temporary
-        move_whole(temporary, path)
+        _move_whole(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
 
 
-def move_whole(complete: Path, path: Path) -> None:
+def _move_whole(complete: Path, path: Path) -> None:
     """Flush the file ``complete`` and move it to ``path``, on the same disk, in one step."""
     with complete.open("rb+") as file:
         os.fsync(file.fileno())
@@ -248,7 +248,7 @@ def new_files(
         yield staging
         name_files(out, kind, names)
         for name in names:
-            move_whole(staging / name, out / name)
+            _move_whole(staging / name, out / name)
     finally:
         with contextlib.suppress(OSError):
             remove_unfinished(staging)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.runs.manifest import UsedBundle
 
-PACKAGES = ("numpy", "opencv-python-headless", "polars", "shapely", "onnxruntime", "openvino")
-TRAINING_PACKAGES = ("torch", "timm", "ultralytics-opencv-headless", "safetensors", "onnx")
+_PACKAGES = ("numpy", "opencv-python-headless", "polars", "shapely", "onnxruntime", "openvino")
+_TRAINING_PACKAGES = ("torch", "timm", "ultralytics-opencv-headless", "safetensors", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None
             if choice.precision != FULL and chosen in (backends or installed):
                 golden += (check_golden(bundle, chosen, precision=choice.precision),)
     return Diagnosis(
-        versions={name: _version(name) for name in PACKAGES},
-        training_versions={name: _version(name) for name in TRAINING_PACKAGES},
+        versions={name: _version(name) for name in _PACKAGES},
+        training_versions={name: _version(name) for name in _TRAINING_PACKAGES},
         n_cores=os.cpu_count() or 1,
         devices={name: available_devices(name) if name in installed else () for name in BACKENDS},
         chosen=chosen,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, MaskArray
 
 MIN_POINTS = 3
-CIRCULARITY_POINTS = 64
+_CIRCULARITY_POINTS = 64
 HALF_PX = 0.5
 
 
@@ -156,7 +156,7 @@ def centroids(rings: Rings) -> ContourArray:
 
 def circularities(rings: Rings) -> NDArray[np.float64]:
     """4 pi area / perimeter^2 of each ring (m,), see ``circularity``."""
-    smooth = resample(rings, np.full(len(rings), CIRCULARITY_POINTS))
+    smooth = resample(rings, np.full(len(rings), _CIRCULARITY_POINTS))
     lengths = perimeters(smooth)
     measured = (rings.counts >= MIN_POINTS) & (lengths > 0)
     return np.where(measured, 4 * np.pi * areas(smooth) / np.where(measured, lengths, 1.0) ** 2, 0.0)

@@ -81,7 +81,7 @@ class OnnxRuntimeNetwork:
     backend = "onnxruntime"
 
     def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
-        onnxruntime = load_runtime(self.backend)
+        onnxruntime = _load_runtime(self.backend)
         available = onnxruntime.get_available_providers()
         name = resolve_device(self.backend, device).lower()
         provider = _ORT_PROVIDERS.get(name)
@@ -129,7 +129,7 @@ class OpenVinoNetwork:
     backend = "openvino"
 
     def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
-        openvino = load_runtime(self.backend)
+        openvino = _load_runtime(self.backend)
         # The first look at an element type fills a table under a lock of its own. Two threads whose first run begins
         # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
         openvino.Type.f32.to_dtype()
@@ -187,7 +187,7 @@ class OpenVinoNetwork:
             return self._compiled[shape]
 
     def _compile(self, shape: tuple[int, ...]) -> _Compiled:
-        openvino = load_runtime(self.backend)
+        openvino = _load_runtime(self.backend)
         try:
             model = self._core.read_model(str(self._path))
             if shape:
@@ -250,7 +250,7 @@ def open_network(
     return OnnxRuntimeNetwork(path, device, precision, threads, streams)
 
 
-def load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyped here
+def _load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyped here
     """Import a runtime when it is used, and only then, with what it would tell its maker shut before.
 
     OpenVINO's tools ask an analytics host and write below the home folder as soon as they are imported, unless its
@@ -290,7 +290,7 @@ def choose_backend(backend: str, device: str = "auto") -> str:
 
 def available_devices(backend: str) -> tuple[str, ...]:
     """Name the devices of an installed runtime."""
-    runtime = load_runtime(choose_backend(backend))
+    runtime = _load_runtime(choose_backend(backend))
     if backend == "openvino":
         return tuple(runtime.Core().available_devices)
     providers = runtime.get_available_providers()
@@ -311,7 +311,7 @@ def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
     """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantised graph besides."""
     if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
-    core = load_runtime("openvino").Core()
+    core = _load_runtime("openvino").Core()
     return _openvino_capabilities(core, resolve_device("openvino", device))
 
 

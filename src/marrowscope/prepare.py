@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 STORED_CROP_PX = 136
 """Side of a stored crop: 96 px times the square root of 2. Its middle is the network's crop, to the bit."""
 
-CROP_SET_KIND = "crop set"
-CROP_SET_FILES = ("crops.npy", "masks.npy", "cells.parquet", "missed.parquet", TRAINING_FIELDS_NAME, SUMMARY_NAME)
+_CROP_SET_KIND = "crop set"
+_CROP_SET_FILES = ("crops.npy", "masks.npy", "cells.parquet", "missed.parquet", TRAINING_FIELDS_NAME, SUMMARY_NAME)
 CropSource = Literal["expert", "predicted"]
 
 
@@ -123,7 +123,7 @@ def prepare_crops(
     finder = CellFinder(segmenter, rules, spec, margin_px) if segmenter else None
     coarsest = coarsest_um_per_px(segmenter.config.um_per_px if segmenter else spec.um_per_px, spec.um_per_px)
     out.mkdir(parents=True, exist_ok=True)
-    name_files(out, CROP_SET_KIND, CROP_SET_FILES)
+    name_files(out, _CROP_SET_KIND, _CROP_SET_FILES)
     (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: while it is absent the crop set is not complete
     rows: list[dict[str, str | float | bool | None]] = []
     measured: list[dict[str, str | float | None]] = []
@@ -178,7 +178,7 @@ def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
         )
         raise InputError(message)
     interrupted = not (out / SUMMARY_NAME).exists()
-    refuse_foreign_folder(out, CROP_SET_KIND, overwrite=overwrite or interrupted, error=InputError)
+    refuse_foreign_folder(out, _CROP_SET_KIND, overwrite=overwrite or interrupted, error=InputError)
 
 
 def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:

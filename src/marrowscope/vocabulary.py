@@ -27,7 +27,7 @@ DEFAULT_VOCABULARY = DATA_DIR / "vocabulary.toml"
 DEFAULT_REFERENCE_RANGES = DATA_DIR / "reference_ranges.toml"
 MAPPINGS_DIR = DATA_DIR / "mappings"
 SCHEMA_VERSION = 1
-MARKS = frozenset({"S", "K", "I"})
+_MARKS = frozenset({"S", "K", "I"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Vocabulary:
         found = self.codes.get(code)
         if found is None:
             expected = f"a code of vocabulary {self.name} {self.version}"
-            raise VocabularyError(unknown_label_message(code, self.codes, expected, where, shape_index))
+            raise VocabularyError(_unknown_label_message(code, self.codes, expected, where, shape_index))
         return found
 
     def category_index(self, code: str) -> int:
@@ -116,7 +116,7 @@ class LabelMapping:
         found = self.labels.get(label)
         if found is None:
             expected = f"a label of mapping {self.name} {self.version}"
-            raise VocabularyError(unknown_label_message(label, self.labels, expected, where, shape_index))
+            raise VocabularyError(_unknown_label_message(label, self.labels, expected, where, shape_index))
         return found.code
 
     def check_against(self, vocabulary: Vocabulary) -> None:
@@ -253,8 +253,8 @@ def load_reference_ranges(path: Path | None = None) -> ReferenceRanges:
         where = f"{path}, ranges[{number}]"
         required = {"row", "name", "unit", "codes", "low", "high", "mark"}
         _require_keys(row, required, where, optional={"denominator_codes"})
-        if row["mark"] not in MARKS:
-            _refuse(where, f"mark {row['mark']!r}", f"one of {', '.join(sorted(MARKS))}")
+        if row["mark"] not in _MARKS:
+            _refuse(where, f"mark {row['mark']!r}", f"one of {', '.join(sorted(_MARKS))}")
         if not 0 <= row["low"] <= row["high"]:
             _refuse(where, f"low {row['low']} and high {row['high']}", "0 <= low <= high")
         if (row["unit"] == "ratio") != ("denominator_codes" in row):
@@ -287,7 +287,7 @@ def nearest(label: str, known: Iterable[str]) -> str | None:
     return by_folded[close[0]] if close else None
 
 
-def unknown_label_message(
+def _unknown_label_message(
     label: str, known: Iterable[str], expected: str, where: str = "", shape_index: int | None = None
 ) -> str:
     """Word the one message for an unknown label: the place, what was found and expected, the nearest known one."""

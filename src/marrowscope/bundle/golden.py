@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
 
-CLASSIFIER_OUTPUTS = ("p_cblc", "p_countable", "p_category")
+_CLASSIFIER_OUTPUTS = ("p_cblc", "p_countable", "p_category")
 
-TOLERANCES: dict[str, dict[str, float]] = {
+_TOLERANCES: dict[str, dict[str, float]] = {
     "f32": {"score": 1e-3, "box_px": 0.1, "mask": 1e-2, "probability": 1e-3},
     "f16": {"score": 0.02, "box_px": 1.0, "mask": 0.1, "probability": 0.02},
     "bf16": {"score": 0.1, "box_px": 3.0, "mask": 0.5, "probability": 0.1},
@@ -99,9 +99,9 @@ def check_golden(
         if same_grid
         else float("inf"),
         "mask": _largest(found["output1"], expected["output1"]) / spread,
-        "probability": max(_largest(found[name], expected[name]) for name in CLASSIFIER_OUTPUTS),
+        "probability": max(_largest(found[name], expected[name]) for name in _CLASSIFIER_OUTPUTS),
     }
-    return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, TOLERANCES[precision])
+    return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, _TOLERANCES[precision])
 
 
 def _run(
@@ -116,12 +116,12 @@ def _run(
     """
     raw = segmenter.run_images(segmenter_input.transpose(0, 2, 3, 1))
     members = [member.run_images(crops) for member in classifiers]
-    return raw | {name: np.stack([member[name] for member in members]) for name in CLASSIFIER_OUTPUTS}
+    return raw | {name: np.stack([member[name] for member in members]) for name in _CLASSIFIER_OUTPUTS}
 
 
 def _read(bundle: Bundle) -> Mapping[str, NDArray[np.generic]]:
     path = bundle.folder / GOLDEN_FILE
-    wanted = {"segmenter_input", "crops", "output0", "output1", *CLASSIFIER_OUTPUTS}
+    wanted = {"segmenter_input", "crops", "output0", "output1", *_CLASSIFIER_OUTPUTS}
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

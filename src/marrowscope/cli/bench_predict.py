@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from marrowscope.studies.prediction_speed import GrowthPoint, SpeedResult
 
-GROWTH = (50, 200, 800)
-COLD = 1
+_GROWTH = (50, 200, 800)
+_COLD = 1
 
 
 def predict(
@@ -108,7 +108,7 @@ def predict(
         options += ["--processes", str(processes)] if processes else []
         options += ["--bundle", str(bundle)] if bundle else []
         options += [] if morphology else ["--no-morphology"]
-        points = measure_growth([folder], options, (COLD, *GROWTH), scale) if growth else []
+        points = measure_growth([folder], options, (_COLD, *_GROWTH), scale) if growth else []
     if as_json:
         values = result.as_dict() | {
             "growth": [{"fields": p.n_fields, "wall_s": p.wall_s, "peak_megabytes": p.peak_megabytes} for p in points]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from marrowscope.cohort import Cohort
 
-EXIT_LOSES_DATA = 2
+_EXIT_LOSES_DATA = 2
 VocabularyOption = Annotated[
     Path | None, typer.Option("--vocabulary", help="A vocabulary file of your own (default: the one shipped).")
 ]
@@ -68,7 +68,7 @@ def check(
     else:
         _print_cohort(cohort)
     if cohort.loses_data:
-        raise typer.Exit(EXIT_LOSES_DATA)
+        raise typer.Exit(_EXIT_LOSES_DATA)
 
 
 @app.command()

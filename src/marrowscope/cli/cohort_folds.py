@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from marrowscope.cohort.folds import Folds
 
-N_FOLDS = 5
+_N_FOLDS = 5
 CELLS_NAME = "cells.parquet"
 
 
@@ -35,7 +35,7 @@ def folds(
         Scheme, typer.Option(help="patient: folds alike in centre and diagnosis; center: each centre is a fold.")
     ] = Scheme.PATIENT,
     n_folds: Annotated[
-        int | None, typer.Option("--folds", min=2, help=f"Number of folds by patient (default {N_FOLDS}).")
+        int | None, typer.Option("--folds", min=2, help=f"Number of folds by patient (default {_N_FOLDS}).")
     ] = None,
     external: Annotated[
         list[str] | None, typer.Option(help="Centre whose patients enter no fold; give it once for each.")
@@ -63,7 +63,7 @@ def folds(
     if scheme is Scheme.CENTER:
         drawn = leave_one_center_out(patients, external or ())
     else:
-        drawn = make_folds(patients, n_folds or N_FOLDS, seed, external or ())
+        drawn = make_folds(patients, n_folds or _N_FOLDS, seed, external or ())
     images = pl.concat([table for _, table in tables], how="diagonal")
     check_folds(images, drawn)
     new = write_folds(out, drawn, patients)

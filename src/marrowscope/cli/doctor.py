@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from marrowscope.doctor import Diagnosis
 
-EXIT_UNHEALTHY = 1
+_EXIT_UNHEALTHY = 1
 
 
 def doctor(
@@ -43,7 +43,7 @@ def doctor(
     else:
         _show(diagnosis, missing)
     if not diagnosis.healthy:
-        raise typer.Exit(EXIT_UNHEALTHY)
+        raise typer.Exit(_EXIT_UNHEALTHY)
 
 
 def _show(diagnosis: Diagnosis, missing: str) -> None:

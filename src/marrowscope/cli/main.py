@@ -34,12 +34,12 @@ from marrowscope.errors import DependencyError, InputError, MarrowscopeError, Ru
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
-NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
+_EXIT_FAILED = 1
+_EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
 """A full disk, a file beyond its limit, a used-up quota."""
-TRAINING_MODULES = frozenset(
+_TRAINING_MODULES = frozenset(
     {"onnx", "onnxscript", "onnxslim", "safetensors", "tensorboard", "timm", "torch", "torchvision", "ultralytics"}
 )
 """What the extra ``train`` brings: a command that misses one of them says so in a sentence."""
@@ -77,25 +77,25 @@ def marrowscope(
     del version
 
 
-READ = "From images to a report"
+_READ = "From images to a report"
 TRAIN = "From annotations to a model"
-CHECK = "Look and check"
+_CHECK = "Look and check"
 
-app.command(rich_help_panel=READ)(demo)
-app.command(rich_help_panel=READ)(predict)
-app.command(rich_help_panel=READ)(report)
+app.command(rich_help_panel=_READ)(demo)
+app.command(rich_help_panel=_READ)(predict)
+app.command(rich_help_panel=_READ)(report)
 app.command(rich_help_panel=TRAIN)(simulate)
 app.command(rich_help_panel=TRAIN)(prepare)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
 app.command(rich_help_panel=TRAIN)(export)
 app.command(rich_help_panel=TRAIN)(quantify)
 app.command(rich_help_panel=TRAIN)(precision)
-app.add_typer(bench.app, name="bench", rich_help_panel=CHECK)
+app.add_typer(bench.app, name="bench", rich_help_panel=_CHECK)
 app.command(rich_help_panel=TRAIN)(reproduce)
-app.command(rich_help_panel=CHECK)(doctor)
-app.command(rich_help_panel=CHECK)(evaluate)
-app.add_typer(cohort.app, name="cohort", rich_help_panel=CHECK)
-app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=CHECK)
+app.command(rich_help_panel=_CHECK)(doctor)
+app.command(rich_help_panel=_CHECK)(evaluate)
+app.add_typer(cohort.app, name="cohort", rich_help_panel=_CHECK)
+app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=_CHECK)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -103,24 +103,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         app(None if arguments is None else list(arguments))
     except (InputError, RunError, DependencyError) as error:
-        _stop(error, EXIT_BAD_INPUT)
+        _stop(error, _EXIT_BAD_INPUT)
     except MarrowscopeError as error:
-        _stop(error, EXIT_FAILED)
+        _stop(error, _EXIT_FAILED)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in TRAINING_MODULES:
+        if (error.name or "").partition(".")[0] not in _TRAINING_MODULES:
             raise
         message = (
             f"found no module {error.name}, which training needs; in a copy of the repository: pip install '.[train]'"
         )
-        _stop(DependencyError(message), EXIT_BAD_INPUT)
+        _stop(DependencyError(message), _EXIT_BAD_INPUT)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in _NO_ROOM:
             raise
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}nothing more can be written ({error.strerror}); make room, then call again as before"
-        _stop(RunError(message), EXIT_FAILED)
+        _stop(RunError(message), _EXIT_FAILED)
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(_EXIT_INTERRUPTED)
     sys.exit(0)
 
 

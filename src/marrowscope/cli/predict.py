@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-EXIT_INCOMPLETE = 1
+_EXIT_INCOMPLETE = 1
 
 
 def predict(
@@ -110,7 +110,7 @@ def predict(
     for failure in prediction.manifest.failures:
         typer.echo(f"Not predicted: {failure.error}", err=True)
     if counts.images_failed or counts.left_out:
-        raise typer.Exit(EXIT_INCOMPLETE)
+        raise typer.Exit(_EXIT_INCOMPLETE)
 
 
 def _counted(n: int, word: str) -> str:

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from marrowscope.studies.reproduce.plan import Plan
 
-EXIT_BELOW_PROBE = 1
+_EXIT_BELOW_PROBE = 1
 
 
 class PresetName(StrEnum):
@@ -89,7 +89,7 @@ def reproduce(
         )
     if not result.comparison.beats_probe:
         typer.echo("The ensemble does not beat the colour-and-shape probe on every external centre.", err=True)
-        raise typer.Exit(EXIT_BELOW_PROBE)
+        raise typer.Exit(_EXIT_BELOW_PROBE)
 
 
 def _print_plan(plan: Plan, seconds_left: float) -> None:

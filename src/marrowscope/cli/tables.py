@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-PIPED_WIDTH = 160
+_PIPED_WIDTH = 160
 
 
 def new_table(*columns: str, title: str) -> Table:
@@ -28,5 +28,5 @@ def print_table(table: Table) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
+        console = Console(width=_PIPED_WIDTH)
     console.print(table)

@@ -106,8 +106,8 @@ _BIAS = Scale(-0.25, 0.25, Better.ZERO)
 _CHANGE = Scale(-0.25, 0.25, Better.LESS)
 _SHARE = Scale(0.0, 1.0, Better.NONE)
 
-ON_MATCHED, ON_ALL_EXPERT = Variant("_matched", f", {MATCHED}"), Variant("_all_expert", f", {ALL_EXPERT}")
-OVER = {MATCHED: ON_MATCHED, ALL_EXPERT: ON_ALL_EXPERT}
+ON_MATCHED, _ON_ALL_EXPERT = Variant("_matched", f", {MATCHED}"), Variant("_all_expert", f", {ALL_EXPERT}")
+OVER = {MATCHED: ON_MATCHED, ALL_EXPERT: _ON_ALL_EXPERT}
 """The variant of a cell figure, by the word that the tables have for the cells it stands on."""
 
 
@@ -177,11 +177,11 @@ def _of_calls(key: str, title: str, scale: Scale) -> list[FigureKind]:
 
 
 _FIGURES = (
-    *_of_cells("cblc_weighted_f1", "CBLC weighted F1", _SCORE, _CBLC_GROUP, ON_MATCHED, ON_ALL_EXPERT),
-    *_of_cells("cblc_positive_class_f1", "CBLC positive-class F1", _SCORE, _CBLC_GROUP, ON_MATCHED, ON_ALL_EXPERT),
+    *_of_cells("cblc_weighted_f1", "CBLC weighted F1", _SCORE, _CBLC_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
+    *_of_cells("cblc_positive_class_f1", "CBLC positive-class F1", _SCORE, _CBLC_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("cblc_auc", "CBLC AUC", _SCORE, _CBLC_GROUP, ON_MATCHED),
-    *_of_cells("category_weighted_f1", "category weighted F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, ON_ALL_EXPERT),
-    *_of_cells("category_macro_f1", "category macro F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, ON_ALL_EXPERT),
+    *_of_cells("category_weighted_f1", "category weighted F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
+    *_of_cells("category_macro_f1", "category macro F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("cblc_calibration_error", "cblc calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
     *_of_cells("cblc_brier_score", "cblc Brier score", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
     *_of_cells("category_calibration_error", "category calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from marrowscope.evaluate.evaluation import Evaluation
 
-EVALUATION_KIND = "evaluation"
+_EVALUATION_KIND = "evaluation"
 RUN_NAME = "run"
 """The run of an evaluated bundle, inside the evaluation's folder."""
 
@@ -47,13 +47,13 @@ def check_evaluation_folder(out: Path, *, overwrite: bool) -> None:
 
     A folder with nothing but a bundle's run counts as one: the evaluation was stopped before its end.
     """
-    refuse_working_folder(out, EVALUATION_KIND, error=InputError)
+    refuse_working_folder(out, _EVALUATION_KIND, error=InputError)
     names_of_a_run = {RUN_NAME, staging_folder(out / RUN_NAME).name}
     if out.is_dir() and set() < {path.name for path in out.iterdir()} <= names_of_a_run:
         refuse_run_folder(out / RUN_NAME, overwrite=overwrite)
         return
     within = (RUN_KIND, *MADE_FROM_A_RUN)
-    refuse_foreign_folder(out, EVALUATION_KIND, overwrite=overwrite, error=InputError, within=within)
+    refuse_foreign_folder(out, _EVALUATION_KIND, overwrite=overwrite, error=InputError, within=within)
 
 
 @contextmanager
@@ -66,10 +66,10 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
     """
     check_evaluation_folder(out, overwrite=overwrite or keep_run)
     staging = out.with_name(out.name + ".part")
-    begin_folder(staging, EVALUATION_KIND, error=InputError)
+    begin_folder(staging, _EVALUATION_KIND, error=InputError)
     try:
         yield staging
-        mark_folder(staging, EVALUATION_KIND)
+        mark_folder(staging, _EVALUATION_KIND)
         check_evaluation_folder(out, overwrite=overwrite or keep_run)
         out.mkdir(parents=True, exist_ok=True)
         for name in sorted(_OWN - ({RUN_NAME} if keep_run else frozenset())):
@@ -87,7 +87,7 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, the tables and metrics.md into ``folder``, which is made where it is absent."""
-    name_files(folder, EVALUATION_KIND, [METRICS_NAME, "metrics.md", *WRITTEN_TABLES])
+    name_files(folder, _EVALUATION_KIND, [METRICS_NAME, "metrics.md", *WRITTEN_TABLES])
     for name, table in tables(evaluation).items():
         with written_whole(folder / name) as temporary:
             table.write_csv(temporary)

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 STARTS = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES = 273, 274, 277, 279
-X_RESOLUTION, PLANES, RESOLUTION_UNIT = 282, 284, 296
-TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES = 324, 325, 338, 339, 347
+X_RESOLUTION, _PLANES, RESOLUTION_UNIT = 282, 284, 296
+TILE_OFFSETS, TILE_BYTES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, JPEG_TABLES = 324, 325, 338, 339, 347
 _PAGE_TAGS = frozenset(
-    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANES}
-    | {TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES}
+    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, _PLANES}
+    | {TILE_OFFSETS, TILE_BYTES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, JPEG_TABLES}
 )
 _TYPES = {1: "B", 3: "H", 4: "I", 5: "II", 7: "B", 16: "Q"}
 _RATIONAL = 5
 _BIG = 43
 UNCOMPRESSED, JPEG, DEFLATE = 1, 7, (8, 32946)
-COMPRESSIONS = {UNCOMPRESSED: "none", 5: "LZW", JPEG: "JPEG", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
-COMPRESSIONS |= {34925: "LZMA", 50000: "Zstandard"}
-PHOTOMETRICS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
-WHITE_IS_ZERO, GREY, RGB = 0, 1, 2
+_COMPRESSIONS = {UNCOMPRESSED: "none", 5: "LZW", JPEG: "JPEG", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
+_COMPRESSIONS |= {34925: "LZMA", 50000: "Zstandard"}
+_PHOTOMETRICS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
+WHITE_IS_ZERO, _GREY, RGB = 0, 1, 2
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
 _SAMPLE_FORMATS = {2: "signed whole numbers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
 _UNSIGNED = (1, 4)
@@ -95,13 +95,13 @@ def read_page(data: bytes) -> dict[int, tuple[int, ...]]:
 
 def has_alpha(tags: Mapping[int, tuple[int, ...]]) -> bool:
     """Say whether the page has a channel of opacity."""
-    return tags.get(EXTRA_SAMPLES, (0,))[0] in _ALPHA
+    return tags.get(_EXTRA_SAMPLES, (0,))[0] in _ALPHA
 
 
 def _refuse_unreadable(tags: Mapping[int, tuple[int, ...]]) -> None:
     """Refuse a page that neither decoder is known to read rightly."""
     bits, n_samples = tags.get(BITS, (1,)), tags.get(SAMPLES, (1,))[0]
-    sample_format = tags.get(SAMPLE_FORMAT, (1,))[0]
+    sample_format = tags.get(_SAMPLE_FORMAT, (1,))[0]
     if sample_format not in _UNSIGNED:
         kind = _SAMPLE_FORMATS.get(sample_format, "samples of an unknown kind")
         found = f"a TIFF of {bits[0]}-bit {kind}"
@@ -110,18 +110,18 @@ def _refuse_unreadable(tags: Mapping[int, tuple[int, ...]]) -> None:
         found = f"a TIFF of {', '.join(map(str, sorted(set(bits))))} bits a sample"
         raise RefusedError(found, "8 or 16", SAVE_PLAIN)
     compression, photometric = tags.get(COMPRESSION, (1,))[0], tags.get(PHOTOMETRIC, (1,))[0]
-    if compression not in COMPRESSIONS:
-        expected = f"one of {', '.join(sorted(set(COMPRESSIONS.values())))}"
+    if compression not in _COMPRESSIONS:
+        expected = f"one of {', '.join(sorted(set(_COMPRESSIONS.values())))}"
         raise RefusedError(found=f"a TIFF of compression {compression}", expected=expected, action=SAVE_PLAIN)
     n_colours = _COLOURS.get(photometric)
     if n_colours is None:
-        expected = f"one of {', '.join(PHOTOMETRICS.values())}"
+        expected = f"one of {', '.join(_PHOTOMETRICS.values())}"
         found = f"a TIFF of photometric interpretation {photometric}"
         raise RefusedError(found, expected, SAVE_PLAIN)
     if n_samples != n_colours + has_alpha(tags):
         found = f"a TIFF of {n_samples} channels"
-        expected = f"{n_colours} ({PHOTOMETRICS[photometric]}), and one of opacity at most"
+        expected = f"{n_colours} ({_PHOTOMETRICS[photometric]}), and one of opacity at most"
         raise RefusedError(found, expected, SAVE_PLAIN)
-    if bits[0] == 16 and (photometric > RGB or tags.get(PLANES, (1,))[0] != 1 or n_samples == 2):  # noqa: PLR2004
-        found = f"a 16-bit TIFF stored as {PHOTOMETRICS[photometric]}, {n_samples} channels"
+    if bits[0] == 16 and (photometric > RGB or tags.get(_PLANES, (1,))[0] != 1 or n_samples == 2):  # noqa: PLR2004
+        found = f"a 16-bit TIFF stored as {_PHOTOMETRICS[photometric]}, {n_samples} channels"
         raise RefusedError(found, "grey or RGB, channels side by side", SAVE_PLAIN)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import Interval, Patient
 
-INTERVAL_SCOPE = (
+_INTERVAL_SCOPE = (
     "95% Wilson interval: it treats the cells as independent and describes the photographed fields, not the marrow. "
     "Cells cluster within fields, so the true uncertainty is larger. "
     "Dilution and the choice of fields are not measured."

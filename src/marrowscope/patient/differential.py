@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import ReferenceRange, ReferenceRanges, Vocabulary
 
 OTHER = "Other"
-MYELOID_LINEAGES, ERYTHROID = ("granulocytic", "monocytic"), "erythroid"
-ME_ROW, ERYTHROID_ROW = "M:E", "erythroid_total"
-LYMPHOID = "lymphoid"
-CONDITIONS = {
+_MYELOID_LINEAGES, _ERYTHROID = ("granulocytic", "monocytic"), "erythroid"
+_ME_ROW, _ERYTHROID_ROW = "M:E", "erythroid_total"
+_LYMPHOID = "lymphoid"
+_CONDITIONS = {
     "apl": "apl",
     "acute promyelocytic leukaemia": "apl",
     "acute promyelocytic leukemia": "apl",
@@ -64,7 +64,7 @@ def declared_condition(patient: Patient) -> str | None:
     """Give the condition that the stated diagnosis or subtype declares for the blast estimate, or None."""
     stated = (patient.diagnosis, patient.extra.get("subtype"))
     names = ((text or "").strip().casefold().replace("_", " ") for text in stated)
-    return next((CONDITIONS[name] for name in names if name in CONDITIONS), None)
+    return next((_CONDITIONS[name] for name in names if name in _CONDITIONS), None)
 
 
 def is_adult_marrow(patient: Patient) -> bool:
@@ -117,13 +117,13 @@ def nucleated_differential(
         "reference_source": known.source if known else None,
         **_myeloid_to_erythroid(nucleated, correlation, known),
         **_blast_estimate(nucleated, interval, condition),
-        "lymphoid_share": float((nucleated["lineage"] == LYMPHOID).mean()) if len(nucleated) else None,  # type: ignore[arg-type]
+        "lymphoid_share": float((nucleated["lineage"] == _LYMPHOID).mean()) if len(nucleated) else None,  # type: ignore[arg-type]
     }
 
 
 def _with_facts(kept: pl.DataFrame, vocabulary: Vocabulary, condition: str | None) -> pl.DataFrame:
     """Add ``lineage``, ``nucleated``, ``surely_blast`` and ``maybe_blast`` to every cell."""
-    facts = triple_facts(vocabulary, condition)
+    facts = _triple_facts(vocabulary, condition)
     lineage = category_lineages(vocabulary)
     keys = list(kept.select("category", "is_cblc", "is_countable").iter_rows())
     found = [facts.get(key, _Triple(nucleated=key[2], surely_blast=False, maybe_blast=False)) for key in keys]
@@ -136,7 +136,7 @@ def _with_facts(kept: pl.DataFrame, vocabulary: Vocabulary, condition: str | Non
     )
 
 
-def triple_facts(vocabulary: Vocabulary, condition: str | None) -> Mapping[tuple[str, bool, bool], _Triple]:
+def _triple_facts(vocabulary: Vocabulary, condition: str | None) -> Mapping[tuple[str, bool, bool], _Triple]:
     """Say of each (category, cblc, countable) what its codes have in common."""
     codes: dict[tuple[str, bool, bool], list[tuple[bool, bool]]] = {}
     for code in vocabulary.codes.values():
@@ -203,7 +203,7 @@ def _lineage_rows(
 ) -> list[dict[str, Any]]:
     """Give each lineage's total; of the ranges only the erythroid and the lymphoid one cover a whole lineage."""
     names: Sequence[str] = list(dict.fromkeys(sorted(lineage.values(), key=lambda name: name == "other")))
-    whole = {ERYTHROID: ERYTHROID_ROW, LYMPHOID: "L"}
+    whole = {_ERYTHROID: _ERYTHROID_ROW, _LYMPHOID: "L"}
     return [
         {
             "lineage": name,
@@ -227,7 +227,7 @@ def _myeloid_to_erythroid(
     )
     if ranges is None:
         return empty
-    is_myeloid, is_erythroid = pl.col("lineage").is_in(MYELOID_LINEAGES), pl.col("lineage") == ERYTHROID
+    is_myeloid, is_erythroid = pl.col("lineage").is_in(_MYELOID_LINEAGES), pl.col("lineage") == _ERYTHROID
     of_both = nucleated.filter(is_myeloid | is_erythroid)
     n_erythroid = int(of_both.select(is_erythroid.sum()).item())
     n_myeloid = len(of_both) - n_erythroid
@@ -235,7 +235,7 @@ def _myeloid_to_erythroid(
     if n_erythroid == 0:
         return empty | counts
     share = _interval_of(of_both, correlation)(is_myeloid)
-    row = ranges.ranges.get(ME_ROW)
+    row = ranges.ranges.get(_ME_ROW)
     return counts | {
         "me_ratio": n_myeloid / n_erythroid,
         "me_lower": share.lower / (1 - share.lower),

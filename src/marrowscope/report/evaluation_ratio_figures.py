@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from marrowscope.report.evaluation_center import CenterTables
 
 
-def ratio_agreement(tables: CenterTables) -> Drawing | None:
+def _ratio_agreement(tables: CenterTables) -> Drawing | None:
     """Predicted against annotated CBLC ratio, a mark a patient; AML filled, other diagnoses open."""
     rows = _paired(tables)
     if not rows:
@@ -87,7 +87,7 @@ def bland_altman(tables: CenterTables) -> Drawing | None:
 
 
 RATIO_FIGURES: dict[str, tuple[str, Callable[[CenterTables], Drawing | None]]] = {
-    "ratio": ("Ratio, predicted against annotated", ratio_agreement),
+    "ratio": ("Ratio, predicted against annotated", _ratio_agreement),
     "bland_altman": ("Bland-Altman", bland_altman),
 }
 """File name to title and drawing, in the order of the page."""

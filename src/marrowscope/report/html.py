@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["RESEARCH_USE", "asset", "write_report"]
 
 RESEARCH_USE = load_strings()("research_use")
-REPORT_KIND = "report"
+_REPORT_KIND = "report"
 _PICTURE_THREADS = 2
 _FEWEST_FOR_WORKERS = 6
 """Fewer patients are done before a second process has started."""
@@ -74,7 +74,7 @@ def write_report(
     job.environment.get_template("index.html.j2")  # a folder without a manifest is refused before anything is written
     rows = job.tables.rows
     out = out or run_dir / "report"
-    with new_folder(out, REPORT_KIND, overwrite=True, within=MADE_FROM_A_RUN) as staging:
+    with new_folder(out, _REPORT_KIND, overwrite=True, within=MADE_FROM_A_RUN) as staging:
         (staging / "patients").mkdir()
         for done, (name, text) in enumerate(_patient_pages(job, workers), start=1):
             write_text(staging / "patients" / name, text)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TILE_MM, GAP_MM = 13.6, 1.5
 TILES_PER_ROW, TILES_PER_GROUP, GROUPS_PER_ROW = 12, 3, 4
-N_CERTAIN, N_LEAST_CERTAIN, N_NEAR_MISSES = 2 * TILES_PER_ROW, TILES_PER_ROW, TILES_PER_ROW
+N_CERTAIN, _N_LEAST_CERTAIN, N_NEAR_MISSES = 2 * TILES_PER_ROW, TILES_PER_ROW, TILES_PER_ROW
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def choose_cells(cells: Sequence[ShownCell], categories: Sequence[str]) -> Chose
     called = tuple(cell for cell in by_cblc if cell.is_cblc)
     return Chosen(
         certain=called[:N_CERTAIN],
-        least_certain=called[N_CERTAIN:][-N_LEAST_CERTAIN:],
+        least_certain=called[N_CERTAIN:][-_N_LEAST_CERTAIN:],
         near_misses=tuple(cell for cell in by_cblc if not cell.is_cblc)[:N_NEAR_MISSES],
         by_category={
             name: tuple(cell for cell in by_category if cell.category == name)[:TILES_PER_GROUP] for name in categories

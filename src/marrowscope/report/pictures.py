@@ -34,7 +34,7 @@ PATIENT_PIXELS = 9_000_000
 """Pixels of all fields of a patient together: some 1 MB at the quality below, and a third of a second to encode."""
 
 _UNSCALED_LONG_SIDE_PX = 1280
-FIELD_QUALITY, CELL_QUALITY = 78, 88
+_FIELD_QUALITY, _CELL_QUALITY = 78, 88
 CELL_SPEC = CropSpec(side_um=28.8, size_px=112)
 """Side of a gallery picture: the 28.8 um the classifier sees, the same for every cell so that sizes compare."""
 
@@ -65,7 +65,7 @@ def field_picture(
     if isinstance(image, str):
         return FieldPicture(None, problem=image)
     cells = tuple(_cell_uri(image, contour, field.um_per_px) for contour in contours)
-    return FieldPicture(as_uri(shrink(image, shrink_to), FIELD_QUALITY), cells)
+    return FieldPicture(as_uri(shrink(image, shrink_to), _FIELD_QUALITY), cells)
 
 
 def shrink_factors(fields: Sequence[FieldPage]) -> dict[int, float]:
@@ -91,7 +91,7 @@ def _cell_uri(image: ImageArray, contour_xy: ContourArray, um_per_px: float | No
     interpolation = cv2.INTER_AREA if side_px >= CELL_SPEC.size_px else cv2.INTER_LINEAR
     crop = cv2.resize(patch, (CELL_SPEC.size_px, CELL_SPEC.size_px), interpolation=interpolation)
     # JPEG, since a picture of this size takes a tenth of the time of a WebP, and a page has hundreds.
-    return _data_uri("jpeg", encode_image(np.asarray(crop, dtype=np.uint8), ".jpg", CELL_QUALITY))
+    return _data_uri("jpeg", encode_image(np.asarray(crop, dtype=np.uint8), ".jpg", _CELL_QUALITY))
 
 
 def shrink(image: ImageArray, factor: float) -> ImageArray:

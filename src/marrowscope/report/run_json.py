@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_PATH = DATA_DIR / "run.schema.json"
-SCHEMA_ID = f"urn:marrowscope:schema:run:{SCHEMA_VERSION}"
-FILE_NAME = "run.json"
+_SCHEMA_ID = f"urn:marrowscope:schema:run:{SCHEMA_VERSION}"
+_FILE_NAME = "run.json"
 TABLES_KIND = "tables"
 """What a folder is called that was made for a run's tables in other formats."""
 KINDS_WITH_TABLES = (TABLES_KIND, RUN_KIND, "report")
@@ -47,7 +47,7 @@ class RunDocument(Row):
     fields: tuple[FieldRow, ...]
 
 
-def run_document(run_dir: Path) -> RunDocument:
+def _run_document(run_dir: Path) -> RunDocument:
     """Read a run into its document. Raises RunError when ``run_dir`` is no finished run."""
     manifest = reportable_manifest(run_dir)
     return RunDocument.model_validate(
@@ -66,11 +66,11 @@ def write_json(run_dir: Path, out: Path | None = None) -> Path:
 
     Raises RunError when ``run_dir`` is no finished run, or a ``run.json`` is there that is not ours.
     """
-    text = run_document(run_dir).model_dump_json(indent=1)
+    text = _run_document(run_dir).model_dump_json(indent=1)
     folder = out or run_dir
-    refuse_foreign_files(folder, KINDS_WITH_TABLES, [FILE_NAME])
-    name_files(folder, TABLES_KIND, [FILE_NAME])
-    path = folder / FILE_NAME
+    refuse_foreign_files(folder, KINDS_WITH_TABLES, [_FILE_NAME])
+    name_files(folder, TABLES_KIND, [_FILE_NAME])
+    path = folder / _FILE_NAME
     write_text(path, text + "\n")
     return path
 
@@ -78,5 +78,5 @@ def write_json(run_dir: Path, out: Path | None = None) -> Path:
 def schema_text() -> str:
     """Give the JSON Schema (draft 2020-12) of the document, as the published file holds it."""
     schema = RunDocument.model_json_schema(mode="serialization")
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _SCHEMA_ID}
     return json.dumps(head | schema, indent=1, ensure_ascii=False) + "\n"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from marrowscope.runs.tables import TableKind
 
-OLDEST_VERSION = 3
+_OLDEST_VERSION = 3
 """The first version whose tables are read; what changed since then is null or left out."""
 
 _ROW_GROUP = 2048
@@ -121,10 +121,10 @@ def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from error
     table, version = metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version", "")
-    if table != kind or not version.isdecimal() or not OLDEST_VERSION <= int(version) <= SCHEMA_VERSION:
+    if table != kind or not version.isdecimal() or not _OLDEST_VERSION <= int(version) <= SCHEMA_VERSION:
         message = (
             f"{path}: found table {table} of schema version {version or None}, expected {kind} of version "
-            f"{OLDEST_VERSION} to {SCHEMA_VERSION}; run `marrowscope predict` again, or read it with the version of "
+            f"{_OLDEST_VERSION} to {SCHEMA_VERSION}; run `marrowscope predict` again, or read it with the version of "
             "marrowscope that wrote it"
         )
         raise RunError(message)

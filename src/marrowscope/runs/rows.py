@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import FoundCell, FoundField
 
-STATUS_OK, STATUS_FAILED = "ok", "failed"
+_STATUS_OK, STATUS_FAILED = "ok", "failed"
 
 
 def field_row(found: FoundField, center: str, stain_distance: float, flags: Sequence[str]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def field_row(found: FoundField, center: str, stain_distance: float, flags: Sequ
         "region_x_px": None if region is None else region.x_px,
         "region_y_px": None if region is None else region.y_px,
         "um_per_px": found.um_per_px,
-        "status": STATUS_OK if found.error is None else STATUS_FAILED,
+        "status": _STATUS_OK if found.error is None else STATUS_FAILED,
         "error": found.error,
         "n_contours": len(found.cells),
         **{f"n_rejected_{reason}": counted[reason] for reason in REJECT_REASONS},

@@ -295,10 +295,10 @@ def _polars_type(annotation: Any) -> pl.DataType:  # noqa: ANN401 - any type hin
 FIELDS = polars_schema(FieldRow)
 CELLS = polars_schema(CellRow)
 PATIENTS = polars_schema(PatientRow)
-REGIONS = polars_schema(RegionRow)
+_REGIONS = polars_schema(RegionRow)
 SCHEMAS: dict[TableKind, dict[str, pl.DataType]] = {
     "fields": FIELDS,
     "cells": CELLS,
     "patients": PATIENTS,
-    "regions": REGIONS,
+    "regions": _REGIONS,
 }

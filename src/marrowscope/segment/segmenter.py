@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, ImageArray
     from marrowscope.segment.letterbox import Letterbox
 
-OUTPUT_NAME, PROTOTYPES_NAME = "output0", "output1"
+_OUTPUT_NAME, _PROTOTYPES_NAME = "output0", "output1"
 
 
 class Segmenter:
@@ -69,8 +69,8 @@ class Segmenter:
 
         Contours are valid and lie inside the field of ``width_px`` x ``height_px``; best score first.
         """
-        prototypes, config = outputs[PROTOTYPES_NAME], self.config
-        raw = decode(outputs[OUTPUT_NAME], prototypes, config)
+        prototypes, config = outputs[_PROTOTYPES_NAME], self.config
+        raw = decode(outputs[_OUTPUT_NAME], prototypes, config)
         traced = trace_cells(
             prototypes[0],
             raw.coefficients,

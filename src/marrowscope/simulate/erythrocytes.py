@@ -42,7 +42,7 @@ class Smear:
     spacing: float
 
 
-def draw_smear(rng: np.random.Generator, style: PatientStyle, parameters: Parameters) -> Smear:
+def _draw_smear(rng: np.random.Generator, style: PatientStyle, parameters: Parameters) -> Smear:
     """Draw one field's erythrocytes around the centre's habits."""
     table, center = parameters.optics.erythrocyte, style.center
     return Smear(
@@ -130,7 +130,7 @@ def add_erythrocytes(
 ) -> None:
     """Add one field's erythrocytes to ``slide``; ``occupied`` (h, w) marks the nucleated cells."""
     table = parameters.optics.erythrocyte
-    smear = draw_smear(rng, style, parameters)
+    smear = _draw_smear(rng, style, parameters)
     thickness = slide.layers["erythrocyte"]
     for x, y, radius in _places(rng, occupied, smear):
         outline = _outline(rng, 2 * radius, smear.crenated, number(table["tear"]))

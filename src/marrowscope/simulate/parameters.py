@@ -19,7 +19,7 @@ from marrowscope.errors import ConfigError
 
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
-PARAMETER_FILES = ("morphology.toml", "differentials.toml", "optics.toml")
+_PARAMETER_FILES = ("morphology.toml", "differentials.toml", "optics.toml")
 
 
 class SimulationConfig(StageConfig):
@@ -189,7 +189,7 @@ def number(value: float | Range | Triple) -> float:
 @lru_cache(maxsize=1)
 def load_parameters() -> Parameters:
     """Read and check the packaged parameter files."""
-    contents = {name: files("marrowscope").joinpath("data", name).read_bytes() for name in PARAMETER_FILES}
+    contents = {name: files("marrowscope").joinpath("data", name).read_bytes() for name in _PARAMETER_FILES}
     tables = {name: tomllib.loads(data.decode("utf-8")) for name, data in contents.items()}
     return Parameters(
         morphology=validate_config(Morphology, tables["morphology.toml"], "morphology.toml"),

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-SIMULATOR_VERSION = "1"
+_SIMULATOR_VERSION = "1"
 COHORT_KIND = "simulated cohort"
 _CENTER, _PATIENT, _DIAGNOSIS, _FIELD = 1, 2, 3, 4
 _AGE_GROUP = "adult"
@@ -236,7 +236,7 @@ def _simulate_into(
         pl.DataFrame(flat, infer_schema_length=None).write_parquet(temporary)
     _write_patients(out, plans, rows)
     record = {
-        "simulator_version": SIMULATOR_VERSION,
+        "simulator_version": _SIMULATOR_VERSION,
         "seed": config.seed,
         "config": config.model_dump(mode="json", exclude={"workers"}),
         "config_sha256": config_hash(config.model_copy(update={"workers": 1})),

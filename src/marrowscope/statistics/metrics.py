@@ -20,7 +20,7 @@ IntArray = NDArray[np.int64]
 RealArray = NDArray[np.float64]
 
 NO_PREDICTION = -1
-RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
+_RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 """The recalls at which COCO reads the precision (cocodataset.org, detection evaluation)."""
 
 
@@ -238,7 +238,7 @@ def average_precision(hit: NDArray[np.bool_], n_truth: RealArray, weight: RealAr
         # All rows in one search: row i is moved to 2 i .. 2 i + 1. A recall of 3 / 10 must reach the level 0.3 in
         # spite of rounding.
         shift = 2.0 * np.arange(m)[:, None]
-        reached = np.searchsorted((recall + shift).ravel(), (RECALL_LEVELS - 1e-9 + shift).ravel(), side="left")
+        reached = np.searchsorted((recall + shift).ravel(), (_RECALL_LEVELS - 1e-9 + shift).ravel(), side="left")
         reached = reached.reshape(m, -1) - n * np.arange(m)[:, None]
         padded = np.concatenate([best_from_here, np.zeros((m, 1))], axis=1)
         average = np.take_along_axis(padded, np.clip(reached, 0, n), axis=1).mean(axis=1)

@@ -31,9 +31,9 @@ RealArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
 MIN_CELLS = 50
-N_BINS = 15
+_N_BINS = 15
 _TOLERANCE = 1e-6
 
 CALIBRATION_NAME = "calibration.json"
@@ -136,7 +136,7 @@ def fit_temperature(
     elif len(np.unique(kept)) == 1:
         reason = f"all {n_cells} cells are of one class"
     else:
-        bounds = (math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))
+        bounds = (math.log(_MIN_TEMPERATURE), math.log(_MAX_TEMPERATURE))
         found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE})
         value, after = math.exp(float(found.x)), float(found.fun)
         return TemperatureFit(value, n_cells, n_left_out, before, after, _at_the_edge(value))
@@ -222,7 +222,7 @@ def binary_event(probabilities: RealArray, labels: IntArray) -> tuple[RealArray,
     return probabilities[np.arange(len(called)), called], called == labels
 
 
-def reliability_table(probability: RealArray, true: BoolArray, bins: int = N_BINS) -> tuple[ReliabilityBin, ...]:
+def reliability_table(probability: RealArray, true: BoolArray, bins: int = _N_BINS) -> tuple[ReliabilityBin, ...]:
     """Group cells by ``probability`` (n,) into at most ``bins`` bins of equal numbers of cells; none give none.
 
     Equal probabilities stand in one bin, so the order of the cells decides nothing.
@@ -240,7 +240,7 @@ def reliability_table(probability: RealArray, true: BoolArray, bins: int = N_BIN
     )
 
 
-def expected_calibration_error(probability: RealArray, true: BoolArray, bins: int = N_BINS) -> float:
+def expected_calibration_error(probability: RealArray, true: BoolArray, bins: int = _N_BINS) -> float:
     """Mean of |share true - mean probability| over ``reliability_table``, weighted by cells; NaN without cells.
 
     Few cells make it too large even for perfect probabilities: read it beside n.
@@ -273,10 +273,10 @@ def _loss(scores: RealArray, labels: IntArray, weights: RealArray) -> float:
 
 def _at_the_edge(value: float) -> str:
     """Say that a temperature is a limit of the search and no minimum."""
-    if value < MIN_TEMPERATURE * 1.01:
-        return f"the smallest allowed, {MIN_TEMPERATURE:g}: the cells are told apart without an error"
-    if value > MAX_TEMPERATURE / 1.01:
-        return f"the largest allowed, {MAX_TEMPERATURE:g}: the logits tell nothing about the cells"
+    if value < _MIN_TEMPERATURE * 1.01:
+        return f"the smallest allowed, {_MIN_TEMPERATURE:g}: the cells are told apart without an error"
+    if value > _MAX_TEMPERATURE / 1.01:
+        return f"the largest allowed, {_MAX_TEMPERATURE:g}: the logits tell nothing about the cells"
     return ""
 
 

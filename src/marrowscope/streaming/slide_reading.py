@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from marrowscope.runs.parts import RunParts
     from marrowscope.slides import RankedRegion, Slide, SlideCache, SlideConfig
 
-CELLS_OF_A_SLIDE = 500
+_CELLS_OF_A_SLIDE = 500
 """Kept cells of a whole-slide image that are read unless another number is asked for: an adequate differential."""
 _CELLS_OF_A_REGION = 4
 """So few are in the poorest regions worth reading: that many regions are looked at for the wanted number of cells."""
@@ -144,7 +144,7 @@ def read_slide(index: int, item: InputImage, plans: SlidePlans, series: set[tupl
     ]
     # A plan without scores is of a slide that is read whole.
     is_whole = plan["score"].null_count() == plan.height
-    return SlideReading(fields, None if is_whole else plans.cells or CELLS_OF_A_SLIDE, um_per_px)
+    return SlideReading(fields, None if is_whole else plans.cells or _CELLS_OF_A_SLIDE, um_per_px)
 
 
 def slide_scale(item: InputImage, slide: Slide, default_um_per_px: float | None) -> float:
@@ -209,7 +209,7 @@ def _digest(path: Path) -> str:
 def _n_wanted(slide: Slide, cells: int | None) -> int | None:
     """Give the number of kept cells to read of a slide, None for all of them."""
     if cells is None:
-        return None if isinstance(slide, LargeImage) else CELLS_OF_A_SLIDE
+        return None if isinstance(slide, LargeImage) else _CELLS_OF_A_SLIDE
     return cells or None
 
 

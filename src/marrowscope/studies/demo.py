@@ -25,10 +25,10 @@ from marrowscope.vocabulary import load_vocabulary
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DEMO_DIAGNOSES = ("control", "AML_M2", "megaloblastic", "APL", "reactive_leftshift", "AML_M5a")
+_DEMO_DIAGNOSES = ("control", "AML_M2", "megaloblastic", "APL", "reactive_leftshift", "AML_M5a")
 """Three patients with AML and three without, of the kinds that a CBLC ratio separates well and badly."""
 
-MIN_FIELDS, MIN_CELLS = 10, 200
+_MIN_FIELDS, MIN_CELLS = 10, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,13 @@ def run_demo(
     refuse_foreign_folder(cohort, COHORT_KIND, overwrite=overwrite)
     refuse_run_folder(run, overwrite=overwrite)
     config = SimulationConfig(
-        patients=len(DEMO_DIAGNOSES),
+        patients=len(_DEMO_DIAGNOSES),
         centers=2,
-        fields=MIN_FIELDS,
+        fields=_MIN_FIELDS,
         min_cells=MIN_CELLS,
         seed=seed,
         workers=workers,
-        diagnoses=DEMO_DIAGNOSES,
+        diagnoses=_DEMO_DIAGNOSES,
     )
     simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"), overwrite=overwrite)
     predict(

@@ -90,14 +90,14 @@ def measure_precisions(
                 run.fields, run.cells, patients, fields, opened.vocabulary, config=evaluation
             )
             if precision != FULL:
-                gates[precision] = judge_precision(
+                gates[precision] = _judge_precision(
                     opened, precision, linked[FULL], linked[precision], run, evaluation=evaluation
                 )
     spec = opened.spec.model_copy(update={"precisions": gates})
     return write_bundle(out, spec, {name: opened.folder / name for name in opened.spec.files}, overwrite=overwrite)
 
 
-def judge_precision(
+def _judge_precision(
     bundle: Bundle,
     precision: str,
     full: LinkedCells,

@@ -156,7 +156,7 @@ def measure_speed(
     """
     inputs = collect_inputs(paths)
     alone = Worker(bundle, config)  # whose networks are run by themselves
-    shapes = input_shapes(alone, inputs.images)
+    shapes = _input_shapes(alone, inputs.images)
     measured: list[Round] = []
     with (
         tempfile.TemporaryDirectory(prefix="marrowscope-bench-") as scratch,
@@ -165,7 +165,7 @@ def measure_speed(
         for images in (inputs.images[:_WARM_UP], inputs.images[: _WARM_UP * worker.n_threads]):
             for _ in worker.find(images):
                 pass
-        networks_alone(alone, shapes, len(alone.blank_batch()))
+        _networks_alone(alone, shapes, len(alone.blank_batch()))
         run, contours_file = Path(scratch) / "run", Path(scratch) / "contours.json"
         for number in range(1, rounds + 1):
             worker.clock.reset()
@@ -174,7 +174,7 @@ def measure_speed(
             whole = _since(*started)
             stages = worker.clock.seconds()
             whole = replace(whole, cpu_s=whole.cpu_s + stages.pop(PROCESSOR, 0.0))
-            networks = networks_alone(alone, shapes, prediction.manifest.counts.cells)
+            networks = _networks_alone(alone, shapes, prediction.manifest.counts.cells)
             other_s = _run_other(other, contours_file) if other else None
             measured.append(Round(whole, networks, stages, other_s))
             words = f"round {number} of {rounds}: {whole.wall_s:.1f} s, networks alone {networks.wall_s:.1f} s"
@@ -199,7 +199,7 @@ def measure_speed(
     )
 
 
-def input_shapes(worker: Worker, images: Iterable[InputImage]) -> Counter[tuple[int, ...]]:
+def _input_shapes(worker: Worker, images: Iterable[InputImage]) -> Counter[tuple[int, ...]]:
     """Count the shapes (1, h, w, 3) in which the segmenter sees ``images``, without those that cannot be read."""
     found: Counter[tuple[int, ...]] = Counter()
     for item in images:
@@ -211,7 +211,7 @@ def input_shapes(worker: Worker, images: Iterable[InputImage]) -> Counter[tuple[
     return found
 
 
-def networks_alone(worker: Worker, shapes: Counter[tuple[int, ...]], n_cells: int) -> Took:
+def _networks_alone(worker: Worker, shapes: Counter[tuple[int, ...]], n_cells: int) -> Took:
     """Run the networks as often as a prediction does, in turn as it does, from as many threads, and nothing else."""
     images = {shape: np.full(shape, 128, dtype=np.uint8) for shape in shapes}
     crops = worker.blank_batch()

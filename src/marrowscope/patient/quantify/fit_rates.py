@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from marrowscope.patient.quantify.estimate import PatientCounts
     from marrowscope.vocabulary import Vocabulary
 
-MIN_PATIENTS, FEWEST_OF_A_DIAGNOSIS = 3, 3
+MIN_PATIENTS, _FEWEST_OF_A_DIAGNOSIS = 3, 3
 _N_GROUPS = 10
 
 
@@ -61,12 +61,12 @@ def fit_quantification(
     rates = fit_error_rates(cells.select(TRUTH_COLUMNS), vocabulary, correlation)
     if threshold is not None:
         return Quantification(source=source, rates=rates, threshold=_given(threshold))
-    ratios = held_out_ratios(cells, counts, vocabulary, correlation)
+    ratios = _held_out_ratios(cells, counts, vocabulary, correlation)
     learned, missing = _learn(ratios, diagnosis_of, aml_diagnoses, source)
     return Quantification(source=source, rates=rates, threshold=learned, threshold_missing=missing)
 
 
-def held_out_ratios(
+def _held_out_ratios(
     cells: pl.DataFrame, counts: Mapping[str, PatientCounts], vocabulary: Vocabulary, correlation: float
 ) -> dict[str, float]:
     """Corrected ratio of each patient, by the rates of the patients of all other groups; NaN where there is none."""
@@ -100,7 +100,7 @@ def _learn(
     values = np.array([ratios[patient] for patient in known])
     is_aml = np.array([diagnosis.casefold() in names for diagnosis in known.values()], dtype=bool)
     named = pl.Series("diagnosis", list(known.values()), dtype=pl.String()).value_counts().sort("diagnosis")
-    diagnoses = named.filter(pl.col("count") >= FEWEST_OF_A_DIAGNOSIS)  # a rare text may name a person
+    diagnoses = named.filter(pl.col("count") >= _FEWEST_OF_A_DIAGNOSIS)  # a rare text may name a person
     try:
         return (
             learn_threshold(values, is_aml, diagnoses=dict(diagnoses.iter_rows()), learned_on=source),

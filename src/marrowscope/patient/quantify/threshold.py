@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RealArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-SPECIFICITY = 0.95
+_SPECIFICITY = 0.95
 MIN_PATIENTS = 10
 """Fewest patients on either side from which a threshold is learned."""
 
@@ -112,7 +112,7 @@ def _smallest_specific(aml: RealArray, other: RealArray) -> tuple[float, bool]:
     if other.max() < aml.min():
         return float((other.max() + aml.min()) / 2), True
     ranked = np.sort(other)
-    needed = int(np.ceil(SPECIFICITY * len(other) - 1e-9))
+    needed = int(np.ceil(_SPECIFICITY * len(other) - 1e-9))
     return float(ranked[needed - 1]), False
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import JsonDict
 
-SETTINGS_NAME, STEPS_FOLDER = "reproduce.json", "steps"
+SETTINGS_NAME, _STEPS_FOLDER = "reproduce.json", "steps"
 
 
 class Journal:
@@ -43,7 +43,7 @@ class Journal:
 
         ``files`` are what the step leaves: where one of them is gone, the step is done again.
         """
-        digest = hash_json(inputs)
+        digest = _hash_json(inputs)
         earlier = self._read(name)
         if earlier and earlier["inputs_sha256"] == digest and all(path.exists() for path in files):
             outputs: JsonDict = earlier["outputs"]
@@ -64,11 +64,11 @@ class Journal:
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every step that is done, by name; of one that was cut short, only those of its last part."""
-        names = sorted(path.stem for path in (self.folder / STEPS_FOLDER).glob("*.json"))
+        names = sorted(path.stem for path in (self.folder / _STEPS_FOLDER).glob("*.json"))
         return {name: float(marker["seconds"]) for name in names if (marker := self._read(name))}
 
     def _marker(self, name: str) -> Path:
-        return self.folder / STEPS_FOLDER / f"{name}.json"
+        return self.folder / _STEPS_FOLDER / f"{name}.json"
 
     def _read(self, name: str) -> JsonDict | None:
         return read_json(self._marker(name)) if self._marker(name).is_file() else None
@@ -111,7 +111,7 @@ def _differences(earlier: JsonDict, now: JsonDict, prefix: str = "") -> list[str
     return found
 
 
-def hash_json(value: JsonDict) -> str:
+def _hash_json(value: JsonDict) -> str:
     """SHA-256 of canonical JSON: equal values give equal hashes."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.stage import Progress
 
-PLAN_NAME = "plan.json"
+_PLAN_NAME = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _decisive(config: ClassifierConfig) -> JsonDict:
 
 def _plan(journal: Journal, preset: Preset, machine: Machine) -> Plan:
     """Take the kept rates, or measure where they are of other threads or another device."""
-    path = journal.folder / PLAN_NAME
+    path = journal.folder / _PLAN_NAME
     measured_with = {"threads": machine.threads, "device": machine.device}
     if path.is_file() and (kept := read_json(path)).get("measured_with") == measured_with:
         return make_plan(preset, Rates(**kept["rates"]), machine)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from marrowscope.studies.reproduce.plan import Plan
     from marrowscope.studies.reproduce.presets import Preset
 
-TABLE_NAME, CSV_NAME, SUMMARY_NAME = "table.md", "table.csv", "summary.json"
+_TABLE_NAME, _CSV_NAME, SUMMARY_NAME = "table.md", "table.csv", "summary.json"
 NOT_COMPARABLE = (
     "The patients are simulated: their cells are drawn, differ from real ones and are easier to tell apart. The "
     "paper's figures, on real patients of other centres, stand beside for the layout alone; the two are not comparable."
 )
-MATCHED_CELLS = (
+_MATCHED_CELLS = (
     "CBLC weighted F1 on matched cells (expert cells wholly inside the field that the segmenter found), 95% interval "
     "from a bootstrap over patients; below five patients (*) it is too narrow. Probe: logistic regression on colour "
     "and shape of the same cells."
@@ -44,9 +44,9 @@ def write_tables(
     provenance: JsonDict,
 ) -> None:
     """Write the three files into ``out``."""
-    name_files(out, "reproduction", [TABLE_NAME, CSV_NAME, SUMMARY_NAME])
-    write_text(out / TABLE_NAME, as_markdown(preset, comparison))
-    with written_whole(out / CSV_NAME) as temporary:
+    name_files(out, "reproduction", [_TABLE_NAME, _CSV_NAME, SUMMARY_NAME])
+    write_text(out / _TABLE_NAME, as_markdown(preset, comparison))
+    with written_whole(out / _CSV_NAME) as temporary:
         as_table(comparison).write_csv(temporary)
     summary = {
         "preset": preset.name,
@@ -67,7 +67,7 @@ def as_markdown(preset: Preset, comparison: Comparison) -> str:
     inside, outside = sum(preset.internal), sum(preset.external)
     design = (
         f"{inside} patients of the centres {', '.join(preset.internal_centers)} train by {preset.n_folds} folds in two "
-        f"stages, {outside} of the centres {', '.join(preset.external_centers)} test. {MATCHED_CELLS}"
+        f"stages, {outside} of the centres {', '.join(preset.external_centers)} test. {_MATCHED_CELLS}"
     )
     columns = ("centre", "patients", "fields", "cells", "CBLC", "CBLC weighted F1", "probe", "ensemble - probe",
                "all negative", "paper")  # fmt: skip
