@@ -8,11 +8,11 @@ A row is every folder OUT/<row> or OUT/<row>_s<seed>; its figure is the mean ove
 left-out patients is judged by the crop of the predicted contour that matched it, decoded as in prediction with the
 training cells' class shares; a cell without such a contour is wrong. Intervals of the paired difference (row minus
 reference) come from a bootstrap over patients, the same draws for both. They hold the choice of patients and not the
-noise of training: a row of one seed, marked so, says little about another seed. Per centre, Markdown.
+noise of training: a row of one seed, marked so, says little about another seed. Per center, Markdown.
 
 A row may also be a cross-fit (`marrowscope train classifier CROPS --folds folds.csv ...`, its crop set given here):
 each patient is then called by the one network that never saw it. With the folds of `marrowscope cohort folds --scheme
-center` that is leave-one-centre-out, with folds by patient it judges every patient of the crop set.
+center` that is leave-one-center-out, with folds by patient it judges every patient of the crop set.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ FIGURES = ("cblc_wf1", "cblc_f1", "cblc_auc", "category_wf1", "category_mf1", "r
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Every expert cell of one centre as one trained row called it; patients in the order of the crop set."""
+    """Every expert cell of one center as one trained row called it; patients in the order of the crop set."""
 
     patients: list[str]
     cblc: Rows
@@ -187,7 +187,7 @@ def called_out_of_fold(folder: Path, crop_set: CropSet, rows: Rows) -> dict[str,
 
 
 def judge(training: Path, crop_set: CropSet, center: str, vocabulary: Vocabulary) -> Judged:
-    """Call the matched crops of a centre with a trained row, or with a cross-fit's networks."""
+    """Call the matched crops of a center with a trained row, or with a cross-fit's networks."""
     cells = crop_set.cells.with_row_index("row").with_columns(
         pl.col("cell_id").str.replace(r"/(expert|predicted)$", "").alias("key")
     )
@@ -259,7 +259,7 @@ def trainings_of(row: str, out: Path) -> list[Path]:
 
 
 def as_table(results: dict[str, dict[str, list[float]]], seeds: dict[str, int]) -> str:
-    """Write one centre's rows as Markdown: ± a seed's deviation, bold a difference whose interval excludes zero."""
+    """Write one center's rows as Markdown: ± a seed's deviation, bold a difference whose interval excludes zero."""
     lines = ["| row | seeds | " + " | ".join(FIGURES) + " |", "|---|---|" + "---|" * len(FIGURES)]
     for name, figures in results.items():
         texts = []
@@ -312,7 +312,7 @@ def main() -> None:
         if not given.json:
             n_cells, n_patients = len(reference[0].patients), len(set(reference[0].patients))
             print(
-                f"\nCentre {center}: {n_patients} patients, {n_cells} expert cells; difference from {given.reference}\n"
+                f"\nCenter {center}: {n_patients} patients, {n_cells} expert cells; difference from {given.reference}\n"
             )
             print(as_table(everything[center], {row: len(seeds) for row, seeds in judged.items()}))
     if given.json:

@@ -1,4 +1,4 @@
-"""Does the call rest on the centre cell? Proofs by behaviour: swap the border, take the centre away, look at maps.
+"""Does the call rest on the center cell? Proofs by behavior: swap the border, take the center away, look at maps.
 
 The border swap keeps a cell with its dilated contour and takes the ring from a donor. A swap alone may change a call
 because of the seam it leaves, so the effect is a difference: calls changed by a ring of another lineage less calls
@@ -21,7 +21,7 @@ from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.train.border import dilate_masks, evidence_map
 from marrowscope.train.classifier_graph import ExportedClassifier, Readout
 from marrowscope.train.config import HEADS
-from marrowscope.train.validation import normalise
+from marrowscope.train.validation import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def select_cells(codes: Sequence[str], fits: BoolArray, vocabulary: Vocabulary) 
     """Choose the cells of a proof by expert code and ``fits_crop``; gives a mask (n,) and what was left out, by reason.
 
     Megakaryoblasts (J, J1) and cells larger than the crop have no ring to swap; a code without a lineage (smudges,
-    artefacts) can be no donor of the same or another one. The first reason counts.
+    artifacts) can be no donor of the same or another one. The first reason counts.
     """
     reasons = {
         "megakaryoblast": np.array([code in LEFT_OUT_CODES for code in codes], dtype=np.bool_),
@@ -176,7 +176,7 @@ def drift(before: Answer, after: Answer, own_class: IntArray, donor_class: IntAr
 
 
 def reach_px(masks: MaskArray) -> RealArray:
-    """Distance (n,) in px from the crop's centre to the farthest pixel of each mask (n, s, s); 0 for an empty one."""
+    """Distance (n,) in px from the crop's center to the farthest pixel of each mask (n, s, s); 0 for an empty one."""
     side = masks.shape[-1]
     axis = np.abs(np.arange(side) - (side - 1) / 2) + 0.5
     distance = np.hypot(axis[:, None], axis[None, :])
@@ -193,7 +193,7 @@ def ring_radius(masks: MaskArray) -> float:
 
 
 def ring_only(crops: ImageArray, radius_px: float, fill: tuple[int, int, int]) -> ImageArray:
-    """Paint the same disc around the centre of every crop (n, s, s, 3) with one colour: only the ring is left."""
+    """Paint the same disc around the center of every crop (n, s, s, 3) with one color: only the ring is left."""
     side = crops.shape[1]
     axis = np.arange(side) - (side - 1) / 2
     disc = np.hypot(axis[:, None], axis[None, :]) <= radius_px
@@ -234,7 +234,7 @@ def balanced_accuracy_within(
 def relative_calls(patients: Sequence[str], truth: IntArray, probability: RealArray, *, least: int = 3) -> IntArray:
     """Call of n cells the class whose probability (n, k) is highest against its mean over the patient's cells.
 
-    A crop without a centre is like nothing a classifier has learnt from, and plainly called nearly all are smudges;
+    A crop without a center is like nothing a classifier has learned from, and plainly called nearly all are smudges;
     what still tells cells apart is left by this. Classes with at least ``least`` cells in the patient can be called,
     each as if they were equally frequent; -1 for a patient without one.
     """
@@ -264,7 +264,7 @@ def activation_maps(
     against = weights - weights[trained].mean(dim=0, keepdim=True)
     model.eval()
     with torch.inference_mode():
-        features = model(normalise(crops, info, device)).evidence.float()
+        features = model(normalize(crops, info, device)).evidence.float()
         small = evidence_map(features, against[torch.from_numpy(classes).to(device)])
         large = functional.interpolate(small[:, None], size=crops.shape[1:3], mode="bilinear", align_corners=False)[
             :, 0

@@ -5,7 +5,7 @@
 TRAINED is a training folder or its classifier.safetensors, CROPS a crop set of `marrowscope prepare`. Every cell of
 the chosen patients gets the ring of a donor: the same patient and lineage, the same patient and another lineage,
 another patient and the same lineage. The effect is the share of calls changed by the second less that changed by the
-first, which takes the paste artefact out; intervals resample patients. J, J1, codes without a lineage, cells larger
+first, which takes the paste artifact out; intervals resample patients. J, J1, codes without a lineage, cells larger
 than the crop and cells without all three donors are left out and counted. Prints a Markdown table and one JSON object.
 """
 
@@ -24,7 +24,7 @@ from marrowscope.cells.calls import decode_calls
 from marrowscope.train.border import swap_border
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
 from benchmarks.border_proof import DONOR_KINDS, NO_DONOR, choose_donors, drift, join_answers, swap_effect
 from benchmarks.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
 

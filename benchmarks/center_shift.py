@@ -1,13 +1,13 @@
-"""Classifiers on centres they never saw: batch norm as is, batch norm estimated again there, group norm.
+"""Classifiers on centers they never saw: batch norm as is, batch norm estimated again there, group norm.
 
     python benchmarks/center_shift.py CROPS TRAINED TRAINED ... [--source predicted] [--decision-tau 0] [--out FILE]
 
 Each TRAINED is a training folder made with `marrowscope train classifier CROPS --split ...`, the split naming all
-patients of at least one centre as test. The folder predicts the test patients of every such centre; one with batch norm
-does so twice, the second time with its statistics estimated again on all crops of that centre, the judged ones among
+patients of at least one center as test. The folder predicts the test patients of every such center; one with batch norm
+does so twice, the second time with its statistics estimated again on all crops of that center, the judged ones among
 them, without their classes (a predicted crop stands in a crop set only where an expert drew a cell). Only
 cells of shared categories are judged: trained by every folder that is compared, the others are counted. Folders that
-trained on the same centres are compared, each with the first: a paired bootstrap over patients. The tables are
+trained on the same centers are compared, each with the first: a paired bootstrap over patients. The tables are
 Markdown, with `--out` all figures are written as JSON too.
 """
 
@@ -33,7 +33,7 @@ from marrowscope.train.crop_set import CropSet, IntArray, open_crop_set
 from marrowscope.train.validation import predict_logits, probabilities
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
 from benchmarks.normalization import reestimate_batch_norm
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ Statistic = tuple[list[str], Callable[[IntArray], float]]
 
 @dataclass(frozen=True)
 class Trained:
-    """A training folder: its network, and the patients of the centres it never saw."""
+    """A training folder: its network, and the patients of the centers it never saw."""
 
     folder: Path
     model: CellClassifier
@@ -58,7 +58,7 @@ class Trained:
 
 
 def open_trained(folder: Path, crop_set: CropSet) -> Trained:
-    """Read the network and its split; a centre with a patient on the training side is not an unseen one."""
+    """Read the network and its split; a center with a patient on the training side is not an unseen one."""
     roles = read_split(folder / SPLIT_NAME)
     center_of = dict(crop_set.cells.select("patient_id", "center").unique().iter_rows())
     seen = {center_of[patient] for patient, role in roles.items() if role != "test" and patient in center_of}
@@ -124,14 +124,14 @@ def compare(
     decision_tau: float,
     n_resamples: int,
 ) -> dict[str, Any]:
-    """Figures of every variant of folders that trained on the same centres, on one centre that none of them saw."""
+    """Figures of every variant of folders that trained on the same centers, on one center that none of them saw."""
     patients = set.intersection(*(trained.test_patients[center] for trained in folders))
     rows = crop_set.rows(patients, source)
     known = np.all([trained.info.trained("category") for trained in folders], axis=0)
     kept = rows[known[crop_set.labels["category"][rows]]]
     shared = tuple(int(k) for k in np.unique(crop_set.labels["category"][kept]))
     of_center = (crop_set.cells["center"] == center) & (crop_set.cells["source"] == source)
-    unlabelled = np.flatnonzero(of_center.to_numpy()).astype(np.int64)
+    unlabeled = np.flatnonzero(of_center.to_numpy()).astype(np.int64)
     truth = {head: labels[kept] for head, labels in crop_set.labels.items()}
     names = crop_set.cells["patient_id"][kept].to_list()
     variants: dict[str, dict[str, Statistic]] = {}
@@ -140,7 +140,7 @@ def compare(
         name = f"{trained.folder.name}: {trained.info.norm} norm"
         models = {name: trained.model}
         if trained.info.norm == "batch":
-            adapted = reestimate_batch_norm(trained.model, crop_set, unlabelled, trained.info)
+            adapted = reestimate_batch_norm(trained.model, crop_set, unlabeled, trained.info)
             models[f"{name}, estimated again"] = adapted.model
             notes += [adapted.note] if adapted.note else []
         for variant, model in models.items():
@@ -155,7 +155,7 @@ def compare(
         "n_patients": len(set(names)),
         "n_cells": len(kept),
         "n_cells_of_other_categories": len(rows) - len(kept),
-        "n_crops_estimated_on": len(unlabelled),
+        "n_crops_estimated_on": len(unlabeled),
         "shared_categories": [crop_set.categories[k] for k in shared],
         "notes": notes,
         "variants": {

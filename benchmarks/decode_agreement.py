@@ -5,7 +5,7 @@
 Every field is resampled to half the network's um/px and padded to multiples of 64, so that Ultralytics' letterbox and
 ours are the same exact halving; Ultralytics draws its masks at the field's resolution (`retina_masks`). Of its masks
 the largest part is compared with our contour, drawn; boxes in network pixels. Two differences are meant and stay: we
-fill holes, and Ultralytics cuts a mask at its box by pixel index, half a pixel beside the pixels' centres. Needs the
+fill holes, and Ultralytics cuts a mask at its box by pixel index, half a pixel beside the pixels' centers. Needs the
 training extra.
 """
 

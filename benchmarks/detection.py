@@ -34,7 +34,7 @@ PLASMA_CELL_DIAMETER_UM = 14.5
 
 
 def score_cohort(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Recall, precision and mean IoU per centre, before and after the quality rules."""
+    """Recall, precision and mean IoU per center, before and after the quality rules."""
     columns, rows = (int(part) for part in arguments.tiles.split("x"))
     config = EvaluateConfig(tile_columns=columns, tile_rows=rows)
     cohort = read_cohort(arguments.source, vocabulary=load_vocabulary())

@@ -2,7 +2,7 @@
 
     python benchmarks/missed_cells.py RUN COHORT [--inside 0.9] [--json]
 
-A polygon drawn around the nucleus alone cannot match the contour of the whole cell. Per centre and raw code: expert
+A polygon drawn around the nucleus alone cannot match the contour of the whole cell. Per center and raw code: expert
 polygons, those no kept contour matches, and of these the ones with at least ``--inside`` of their area in one contour.
 """
 
@@ -31,7 +31,7 @@ def polygons(contours: list[list[float]]) -> list[shapely.Polygon | shapely.Mult
 
 
 def count(run: Path, cohort: Path, inside: float) -> dict[str, dict[str, list[int]]]:
-    """Count polygons, unmatched ones and unmatched ones inside a contour, by centre and raw code."""
+    """Count polygons, unmatched ones and unmatched ones inside a contour, by center and raw code."""
     kept = read_table(run / "cells.parquet", "cells").filter(pl.col("reject_reason").is_null())
     found = {str(key[0]): polygons(group["contour_xy"].to_list()) for key, group in kept.group_by("field_id")}
     counts: dict[tuple[str, str], Counter[str]] = {}
@@ -67,7 +67,7 @@ def main() -> None:
         return
     for center, codes in counts.items():
         total = [sum(values) for values in zip(*codes.values(), strict=True)]
-        print(f"\nCentre {center}\n\n| code | expert polygons | unmatched | of these inside a contour |")
+        print(f"\nCenter {center}\n\n| code | expert polygons | unmatched | of these inside a contour |")
         print("|---|---|---|---|")
         for code, values in [("all", total), *codes.items()]:
             if values[1]:

@@ -112,14 +112,14 @@ def agreement(frame: pl.DataFrame, name: str) -> dict[str, Any]:
         "missing": float(1.0 - both.sum() / max(1, known.sum())),
         "pearson": float(np.corrcoef(a, b)[0, 1]),
         "spearman": float(stats.spearmanr(a, b).statistic),
-        "within_patients": float(np.corrcoef(_centred(a, patients), _centred(b, patients))[0, 1]),
+        "within_patients": float(np.corrcoef(_centerd(a, patients), _centerd(b, patients))[0, 1]),
         "mean_measured": float(a.mean()),
         "mean_exact": float(b.mean()),
         "target": TARGETS[name],
     }
 
 
-def _centred(values: Values, groups: NDArray[np.object_]) -> Values:
+def _centerd(values: Values, groups: NDArray[np.object_]) -> Values:
     _, index = np.unique(groups, return_inverse=True)
     return np.asarray(values - (np.bincount(index, values) / np.bincount(index))[index])
 

@@ -1,7 +1,7 @@
-"""Batch norm under centre shift: its statistics estimated again on a new centre's crops, without a label.
+"""Batch norm under center shift: its statistics estimated again on a new center's crops, without a label.
 
 Another laboratory's stain and camera move the means and variances inside the network; those that training stored then
-normalise to something the next layer has never seen. Running the new centre's crops through the network once replaces
+normalize to something the next layer has never seen. Running the new center's crops through the network once replaces
 them (Li et al., Pattern Recognition 2018, "AdaBN"). Weights, heads and priors stay as they are. The invariant: the
 network given is not changed; a copy is.
 """
@@ -16,7 +16,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from marrowscope.errors import ConfigError
-from marrowscope.train.validation import normalise, validation_batches
+from marrowscope.train.validation import normalize, validation_batches
 
 if TYPE_CHECKING:
     from marrowscope.train.crop_set import CropSet, IntArray
@@ -69,7 +69,7 @@ def reestimate_batch_norm(
     shuffled = np.random.default_rng(seed).permutation(rows)
     for chosen in np.array_split(shuffled, max(1, round(len(rows) / batch_size))):
         (crops,) = validation_batches(crop_set, chosen, info.crop_px, len(chosen))
-        adapted(normalise(crops, info, device))
+        adapted(normalize(crops, info, device))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     return Adapted(adapted.eval(), len(rows), _note(len(rows)))

@@ -2,7 +2,7 @@
 
     python benchmarks/paired_difference.py RUN_A RUN_B COHORT [--tiles 4x3]
 
-Per centre: CBLC weighted and positive-class F1 and AUC over matched cells, CBLC weighted F1 over all expert cells (a
+Per center: CBLC weighted and positive-class F1 and AUC over matched cells, CBLC weighted F1 over all expert cells (a
 miss counted as wrong), category weighted and macro F1, and the mean absolute error of the patients' ratios. Each
 resample draws patients once for both runs. One JSON object.
 """
@@ -65,7 +65,7 @@ def ratio_statistic(ratios: pl.DataFrame) -> dict[str, tuple[list[str], Statisti
 
 
 def compare(run_a: LinkedCells, run_b: LinkedCells, n_categories: int) -> dict[str, Any]:
-    """Figures of both runs and their paired difference per centre."""
+    """Figures of both runs and their paired difference per center."""
     result: dict[str, Any] = {}
     for center in sorted(set(run_a.expert["center"])):
         of_center = pl.col("center") == center

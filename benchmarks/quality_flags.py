@@ -46,7 +46,7 @@ def blurred(sigma_um: float) -> Defect:
 
 
 def exposed(factor: float) -> Defect:
-    """Multiply the grey levels, clipped at white."""
+    """Multiply the gray levels, clipped at white."""
     return lambda image, _: np.asarray(cv2.convertScaleAbs(image, alpha=factor))
 
 

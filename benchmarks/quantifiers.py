@@ -214,10 +214,10 @@ def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int
             "raw": float(x),
             "adjusted count": float(adjusted_ratio(x, tpr, fpr)),
             "probabilistic adjusted count": float(adjusted_ratio(soft.mean(), soft_tpr, soft_fpr)),
-            "expectation-maximisation": float(
+            "expectation-maximization": float(
                 expected_maximum(np.stack([1 - soft, soft], axis=1), np.array([1 - prior[1], prior[1]]))[1]
             ),
-            "expectation-maximisation, 16 categories": float(expected_maximum(by_category, prior[0]) @ within),
+            "expectation-maximization, 16 categories": float(expected_maximum(by_category, prior[0]) @ within),
             "likeliest mixture of kinds": float(shares[IS_CBLC].sum()),
             OURS: estimate_ratio(counts, rates).ratio,
         }

@@ -1,12 +1,12 @@
 """Is the simulated task easier than life? A plain probe answers.
 
-Logistic regression on the mean colours and the outline's shape of each annotated cell, cross-validated by patient, is
+Logistic regression on the mean colors and the outline's shape of each annotated cell, cross-validated by patient, is
 fitted to real cells and to simulated ones of the same categories in the same proportions. The simulated weighted F1
 may exceed the real one by at most 0.05.
 
     python benchmarks/realism_probe.py SIMULATED --real BLOOD_AML --real BLOOD_CONTROL
 
-SIMULATED: ``marrowscope simulate`` folder; every pair of its centres is probed (the real packs are two centres) and
+SIMULATED: ``marrowscope simulate`` folder; every pair of its centers is probed (the real packs are two centers) and
 the mean is printed. A balanced cohort keeps more cells when it is thinned to the real proportions.
 """
 
@@ -39,7 +39,7 @@ Cells = dict[str, NDArray[np.generic]]
 
 
 def describe(image: NDArray[np.uint8], contour: NDArray[np.float64], um_per_px: float) -> list[float]:
-    """Mean and spread of the colours inside the contour, area (um2), circularity, elongation, solidity."""
+    """Mean and spread of the colors inside the contour, area (um2), circularity, elongation, solidity."""
     x0, y0 = np.floor(contour.min(axis=0)).astype(int).clip(0)
     x1, y1 = np.ceil(contour.max(axis=0)).astype(int) + 1
     window = image[y0:y1, x0:x1]
@@ -55,7 +55,7 @@ def describe(image: NDArray[np.uint8], contour: NDArray[np.float64], um_per_px: 
 
 
 def read(root: Path, limit: int, rng: np.random.Generator) -> Cells:
-    """Describe up to ``limit`` fields of a cohort: features, category, patient and centre of each whole cell."""
+    """Describe up to ``limit`` fields of a cohort: features, category, patient and center of each whole cell."""
     vocabulary = load_vocabulary()
     with (root / "patients.csv").open(encoding="utf-8") as stream:
         patients = {row["patient_id"]: row for row in csv.DictReader(stream)}
@@ -103,7 +103,7 @@ def thin(cells: Cells, shares: dict[str, float], rng: np.random.Generator, n: in
 
 
 def main() -> None:
-    """Print the probe's figures for the real packs and for each pair of simulated centres."""
+    """Print the probe's figures for the real packs and for each pair of simulated centers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("simulated", type=Path)
     parser.add_argument("--real", type=Path, action="append", required=True)
@@ -132,7 +132,7 @@ def main() -> None:
         same_size = np.mean([probe(thin(real, shares, rng, len(cells["x"]))) for _ in range(REPEATS)])
         real_f1.append(float(same_size))
         print(
-            f"simulated centres {first} + {second}: {len(cells['x'])} cells, weighted F1 {simulated_f1[-1]:.3f}; "
+            f"simulated centers {first} + {second}: {len(cells['x'])} cells, weighted F1 {simulated_f1[-1]:.3f}; "
             f"as many real cells {real_f1[-1]:.3f}"
         )
     difference = float(np.mean(simulated_f1) - np.mean(real_f1))

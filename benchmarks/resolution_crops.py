@@ -157,7 +157,7 @@ def table(arguments: argparse.Namespace) -> None:
         everything[center] = figures
         n_patients, n_cells = len(set(reference[0].patients)), len(reference[0].patients)
         if not arguments.json:
-            print(f"\nCentre {center}: {n_patients} patients, {n_cells} expert cells\n")
+            print(f"\nCenter {center}: {n_patients} patients, {n_cells} expert cells\n")
             print(as_table(figures, dict.fromkeys(figures, 1)))
     if arguments.json:
         print(json.dumps({"figures": FIGURES, "centers": everything}, indent=2))

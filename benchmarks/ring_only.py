@@ -1,15 +1,15 @@
 """Ring-only crops: what a crop tells of its cell when the cell is painted over. Descriptive, no target.
 
-    python benchmarks/ring_only.py make CROPS OUT --trained TRAINED           # a crop set without centres, to train on
+    python benchmarks/ring_only.py make CROPS OUT --trained TRAINED           # a crop set without centers, to train on
     marrowscope train classifier OUT --config rings.toml --split split.csv --out RINGS
     python benchmarks/ring_only.py measure TRAINED CROPS [--ceiling RINGS]
 
-The same disc, a tenth larger than the 99th percentile cell, is painted in one colour in every crop; cells that reach
+The same disc, a tenth larger than the 99th percentile cell, is painted in one color in every crop; cells that reach
 beyond it are left out and counted. Balanced accuracy within patients of the classifier on rings is put beside that on
 rings shuffled among the cells of the same patient: the difference is what the ring tells, and the classifier takes
 from it, beyond whose ring it is. A call is the class whose probability is highest against its mean over the patient's
 rings: plainly called, nearly all are smudges. A classifier trained on rings is the ceiling; rings.toml sets the weights
-of consistency and evidence to 0, which would teach it to ignore the ring, the rest as in TRAINED. Neighbours share the
+of consistency and evidence to 0, which would teach it to ignore the ring, the rest as in TRAINED. Neighbors share the
 patient and erythroid cells grow in islands, so some of it is honest. Prints a Markdown table and one JSON object.
 """
 
@@ -28,7 +28,7 @@ from marrowscope.cells.calls import decode_calls
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
 from benchmarks.border_proof import (
     balanced_accuracy_within,
     reach_px,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from benchmarks.proof_cells import ProofCells
 
 FILL = (224, 214, 206)
-"""A colour of clear smear background, near the median of stained slides; the same for every cell."""
+"""A color of clear smear background, near the median of stained slides; the same for every cell."""
 N_SHUFFLES = 5
 _CHUNK = 256
 
@@ -141,7 +141,7 @@ def main() -> None:
     """Parse the command line and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    making = commands.add_parser("make", help="a crop set whose centres are painted over")
+    making = commands.add_parser("make", help="a crop set whose centers are painted over")
     making.add_argument("crops", type=Path)
     making.add_argument("out", type=Path, help="new folder")
     making.add_argument("--trained", type=Path, required=True, help="gives the size of the network's crop")
@@ -150,7 +150,7 @@ def main() -> None:
     )
     measuring = commands.add_parser("measure", help="balanced accuracy within patients")
     measuring.add_argument("trained", type=Path)
-    measuring.add_argument("crops", type=Path, help="the crop set with its centres")
+    measuring.add_argument("crops", type=Path, help="the crop set with its centers")
     measuring.add_argument("--ceiling", type=Path, help="a classifier trained on rings")
     measuring.add_argument("--radius-px", type=float, help="of the disc; give the one that `make` printed")
     measuring.add_argument("--roles", default="test", help="with commas; patients not in the split are test")

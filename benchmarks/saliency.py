@@ -5,7 +5,7 @@
 BEFORE and AFTER are training folders or weights files, CROPS a crop set of simulated cells. Rows of the picture: the
 crop with the cell's contour, class activation maps before and after, occlusion maps before and after. Beside it the
 share of each map outside the dilated contour, mean over cells with an interval over patients. A last feature map of
-3 x 3 is coarse: the picture illustrates, the proofs are border_swap, neighbour_conflict and ring_only.
+3 x 3 is coarse: the picture illustrates, the proofs are border_swap, neighbor_conflict and ring_only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
 from benchmarks.border_proof import (
     activation_maps,
     occlusion_maps,

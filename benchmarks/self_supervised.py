@@ -42,13 +42,13 @@ def vicreg(first: Tensor, second: Tensor) -> Tensor:
     spread, correlated = first.new_zeros(()), first.new_zeros(())
     for view in (first, second):
         spread = spread + functional.relu(1 - torch.sqrt(view.var(dim=0) + 1e-4)).mean() / 2
-        centred = view - view.mean(dim=0)
-        covariance = centred.T @ centred / (len(view) - 1)
+        centerd = view - view.mean(dim=0)
+        covariance = centerd.T @ centerd / (len(view) - 1)
         correlated = correlated + (covariance.square().sum() - covariance.diagonal().square().sum()) / view.shape[1]
     return 25 * invariance + 25 * spread + correlated
 
 
-def normalised(crops: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
+def normalized(crops: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
     """Crops (n, s, s, 3) uint8 as the (n, 3, s, s) float32 a file of initial weights is read with."""
     values = torch.from_numpy(crops).permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float() / 255
     return (values - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
@@ -88,7 +88,7 @@ def main() -> None:
     for step in range(steps):
         drawn = random.choice(rows, BATCH, replace=False)
         views = [training_crops(crop_set, drawn, given.size_px, VIEWS, (1, view, step))[0] for view in (0, 1)]
-        first, second = projector(trunk(normalised(np.concatenate(views)))).chunk(2)
+        first, second = projector(trunk(normalized(np.concatenate(views)))).chunk(2)
         loss = vicreg(first, second)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

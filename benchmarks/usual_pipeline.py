@@ -212,8 +212,8 @@ class UsualPipeline:
         """Give the probabilities (n, categories) of crops (s, s, 3) in RGB."""
         batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        normalised = batch.to(torch.float32, memory_format=layout).sub_(self._mean).div_(self._std)
-        given = self._classifier(normalised)
+        normalized = batch.to(torch.float32, memory_format=layout).sub_(self._mean).div_(self._std)
+        given = self._classifier(normalized)
         logits = given if isinstance(given, torch.Tensor) else given.category
         return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
 

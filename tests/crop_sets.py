@@ -1,4 +1,4 @@
-"""A synthetic crop set: each code has a colour of its own, so that a small network can learn it in seconds."""
+"""A synthetic crop set: each code has a color of its own, so that a small network can learn it in seconds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_crop_set(
     codes: Sequence[str] = tuple(COLORS),
     seed: int = 0,
 ) -> Path:
-    """Write expert and predicted crops of ``codes`` for patients p0, p1, ... of two centres."""
+    """Write expert and predicted crops of ``codes`` for patients p0, p1, ... of two centers."""
     random = np.random.default_rng(seed)
     crops, rows = [], []
     for patient in range(patients):

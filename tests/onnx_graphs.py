@@ -31,17 +31,17 @@ def segmenter_graph(
 
 
 def classifier_graph(seed: int, size_px: int = 96) -> bytes:
-    """Graph that takes ``image`` (n, 3, s, s) and gives three heads of probabilities from the mean colour."""
+    """Graph that takes ``image`` (n, 3, s, s) and gives three heads of probabilities from the mean color."""
     rng = np.random.default_rng(seed)
     heads = {"p_cblc": 2, "p_countable": 2, "p_category": 16}
     nodes = [
         _node("GlobalAveragePool", ["image"], ["pooled"]),
-        _node("Flatten", ["pooled"], ["colour"], {"axis": 1}),
+        _node("Flatten", ["pooled"], ["color"], {"axis": 1}),
     ]
     tensors: dict[str, NDArray[np.float32]] = {}
     for name, n_classes in heads.items():
         tensors[f"weight_{name}"] = rng.normal(size=(3, n_classes)).astype(np.float32)
-        nodes.append(_node("MatMul", ["colour", f"weight_{name}"], [f"logits_{name}"]))
+        nodes.append(_node("MatMul", ["color", f"weight_{name}"], [f"logits_{name}"]))
         nodes.append(_node("Softmax", [f"logits_{name}"], [name], {"axis": 1}))
     outputs = {name: ("n", n_classes) for name, n_classes in heads.items()}
     return _model(nodes, tensors, {"image": ("n", 3, size_px, size_px)}, outputs, {})

@@ -1,4 +1,4 @@
-"""The study in half a minute: nine patients of six centres, one small field each, a network of 0.1 million weights."""
+"""The study in half a minute: nine patients of six centers, one small field each, a network of 0.1 million weights."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def config() -> ClassifierConfig:
 
 
 def write_doubtful_crops(folder: Path) -> Path:
-    """Write crops some of whose labels are wrong, so that there is something to calibrate; p5 is of another centre."""
+    """Write crops some of whose labels are wrong, so that there is something to calibrate; p5 is of another center."""
     write_crop_set(folder, crops_per_patient=40)
     missed = [("p0/f0", 90, "N"), ("p0/f0", 91, "L"), ("p5/f0", 90, "N")]
     columns = {"field_id": pl.String, "shape_index": pl.Int64, "expert_code": pl.String}
@@ -265,7 +265,7 @@ def test_an_earlier_cross_fit_is_kept_and_other_folds_or_settings_are_not_mixed_
 def test_a_fold_that_is_not_there_or_predicts_nothing_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fold: found 7, expected one of 0, 1, 2"):
         fit_folds(root / "crops", tmp_path / "out", config(), FOLDS, only_fold=7)
-    with pytest.raises(CohortError, match="found no labelled predicted crop of the patients of fold 3"):
+    with pytest.raises(CohortError, match="found no labeled predicted crop of the patients of fold 3"):
         fit_folds(root / "crops", tmp_path / "out", config(), FOLDS | {"p9": 3})
     assert not (tmp_path / "out").exists()
 

@@ -83,7 +83,7 @@ def test_the_precision_in_use_is_named_with_its_reason(tmp_path: Path, monkeypat
     choice = choose(bundle, "openvino")
     assert choice.precision == "bf16"
     assert choice.reasons["bf16"].startswith("passed on 100 cells of 3 patients")
-    assert choice.reasons["int8"] == "not unasked: the bundle has no quantised graph"
+    assert choice.reasons["int8"] == "not unasked: the bundle has no quantized graph"
     assert choice.reasons["f16"] == "not unasked: the device has no instructions for it"
     elsewhere = choose(bundle, "onnxruntime")
     assert elsewhere.precision == "f32"
@@ -109,10 +109,10 @@ def test_the_golden_sample_runs_in_the_precision_in_use_too(tmp_path: Path, monk
     files["classifier-0-int8.onnx"] = bundle.folder / "classifier-0.onnx"
     hashes = write_bundle(tmp_path / "hashes", bundle.spec, files).spec.files
     gate = make_gate("int8", files=dict(hashes), backend="onnxruntime")
-    quantised = write_bundle(
-        tmp_path / "quantised", bundle.spec.model_copy(update={"precisions": {"int8": gate}}), files
+    quantized = write_bundle(
+        tmp_path / "quantized", bundle.spec.model_copy(update={"precisions": {"int8": gate}}), files
     )
-    diagnosis = examine(quantised.folder)
+    diagnosis = examine(quantized.folder)
     assert [result.precision for result in diagnosis.golden] == ["f32", "int8"]
     assert diagnosis.as_dict()["chosen_precision"] == "int8"
     assert diagnosis.healthy

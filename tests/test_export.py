@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cell = (60.0, 50.0, 20.0, 20.0, 0.9)
     segmenter = root / "segmenter" / "segmenter.onnx"
     segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), SEGMENTER_METADATA))
-    (root / "segmenter" / "LICENSE").write_text("the licence", encoding="utf-8")
+    (root / "segmenter" / "LICENSE").write_text("the license", encoding="utf-8")
     write_crop_set(root / "crops")
     prepared = {"crop": {"side_um": 9.6, "size_px": 32}, "segmenter_sha256": sha256_file(segmenter)}
     prepared["quality_rules"] = {"min_circularity": 0.5}
@@ -132,7 +132,7 @@ def test_weights_of_another_program_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path, tmp_path: Path) -> None:
-    described = BundleDescription(name="two", version="7", trained_on="Coloured noise.", licences={"all": "CC0-1.0"})
+    described = BundleDescription(name="two", version="7", trained_on="Colored noise.", licenses={"all": "CC0-1.0"})
     members = (folder / "run", folder / "run")
     segmenter = folder / "segmenter" / "segmenter.onnx"
     export_bundle(members, segmenter, tmp_path / "bundle", description=described)
@@ -153,7 +153,7 @@ def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path
     for expected in (
         "# two 7",
         "Research use",
-        "Coloured noise.",
+        "Colored noise.",
         "- all: CC0-1.0",
         "| 1 | yolo-to-yolo | 50 | 5 | 10 |",
     ):
@@ -213,10 +213,10 @@ def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: P
     check_segmenter(folder / "run", record, segmenter, sha256_file(segmenter), allowed=True)
 
 
-def test_a_segmenter_without_its_licence_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_segmenter_without_its_license_is_refused(folder: Path, tmp_path: Path) -> None:
     segmenter = tmp_path / "segmenter.onnx"
     shutil.copyfile(folder / "segmenter" / "segmenter.onnx", segmenter)
-    with pytest.raises(BundleError, match=r"its licence is AGPL-3\.0-only, expected the text in .*LICENSE"):
+    with pytest.raises(BundleError, match=r"its license is AGPL-3\.0-only, expected the text in .*LICENSE"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
 
 

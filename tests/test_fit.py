@@ -189,7 +189,7 @@ def test_a_side_without_crops_is_named_before_anything_is_written(tmp_path: Path
     cells = pl.read_parquet(crops / "cells.parquet")
     cells.with_columns(pl.lit("expert").alias("source")).write_parquet(crops / "cells.parquet")
     stage = {"name": "yolo-to-yolo", "train_on": "predicted", "select_on": "expert", "epochs": 1, "learning_rate": 1e-3}
-    with pytest.raises(TrainingError, match=r"yolo-to-yolo: found no labelled crop of source 'predicted' among the tr"):
+    with pytest.raises(TrainingError, match=r"yolo-to-yolo: found no labeled crop of source 'predicted' among the tr"):
         fit_classifier(crops, tmp_path / "out", tiny_config(stages=(stage,)))
     assert not (tmp_path / "out").exists()
 

@@ -179,7 +179,7 @@ def test_rasterized_area_is_unbiased() -> None:
     assert mean == pytest.approx(geometry.area(rings[0]), rel=0.002)
 
 
-def test_rasterized_neighbours_share_no_pixel() -> None:
+def test_rasterized_neighbors_share_no_pixel() -> None:
     left = geometry.rasterize(SQUARE, 20, 30).astype(int)
     right = geometry.rasterize(SQUARE + np.array([10.0, 0.0]), 20, 30).astype(int)
     assert (left + right).max() == 1
@@ -220,7 +220,7 @@ def test_rings_measured_together_are_those_measured_alone() -> None:
         assert tuple(center) == geometry.centroid(contour)
 
 
-def test_resampling_is_interpolation_over_the_travelled_length_to_the_bit() -> None:
+def test_resampling_is_interpolation_over_the_traveled_length_to_the_bit() -> None:
     rng = np.random.default_rng(1)
     contours = [rng.normal(size=(n, 2)).round(n % 3) for n in (3, 4, 17, 40, 200)]
     contours.append(np.repeat(SQUARE, 3, axis=0))
@@ -228,9 +228,9 @@ def test_resampling_is_interpolation_over_the_travelled_length_to_the_bit() -> N
         found = geometry.resample(geometry.Rings.of(contours), np.full(len(contours), n_points)).split()
         for contour, points in zip(contours, found, strict=True):
             closed = np.vstack([contour, contour[:1]])
-            travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
-            wanted = np.linspace(0.0, travelled[-1], n_points, endpoint=False)
-            expected = np.column_stack([np.interp(wanted, travelled, closed[:, axis]) for axis in (0, 1)])
+            traveled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
+            wanted = np.linspace(0.0, traveled[-1], n_points, endpoint=False)
+            expected = np.column_stack([np.interp(wanted, traveled, closed[:, axis]) for axis in (0, 1)])
             assert np.array_equal(points, expected)
 
 

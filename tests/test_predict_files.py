@@ -36,7 +36,7 @@ def prediction(tmp_path_factory: pytest.TempPathFactory) -> Prediction:
     write_image(folder / "whole.png", whole)
     picture = Image.fromarray(whole)
     picture.convert("CMYK").save(folder / "cmyk.jpg", quality=98)
-    write_image(folder / "grey.png", np.repeat(np.asarray(picture.convert("L"))[..., None], 3, axis=2))
+    write_image(folder / "gray.png", np.repeat(np.asarray(picture.convert("L"))[..., None], 3, axis=2))
     Image.fromarray(np.asarray(picture.convert("L"))).save(folder / "one_channel.png")
     _write_deep_png(folder / "deep.png", whole)
     picture.convert("RGBA").save(folder / "alpha.png")
@@ -92,9 +92,9 @@ def test_one_picture_has_the_same_cells_however_it_is_stored(prediction: Predict
     assert abs(counts[name] - counts["whole.png"]) <= 1
 
 
-def test_one_channel_is_the_same_grey_picture(prediction: Prediction) -> None:
+def test_one_channel_is_the_same_gray_picture(prediction: Prediction) -> None:
     counts = {Path(row["path"]).name: row["n_contours"] for row in prediction.fields.iter_rows(named=True)}
-    assert counts["one_channel.png"] == counts["grey.png"]
+    assert counts["one_channel.png"] == counts["gray.png"]
 
 
 @pytest.mark.parametrize("name", SENTENCES)

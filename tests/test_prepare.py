@@ -67,7 +67,7 @@ def test_expert_and_matched_predicted_crops_take_the_experts_code(field: Field, 
     segmenter = FixedSegmenter([circle(252, 101, 38), circle(98, 101, 41), circle(100, 230, 40), circle(4, 150, 40)])
     prepared = prepare_crops(PATIENTS, [field], tmp_path / "crops", segmenter=segmenter, rules=QualityRules())  # type: ignore[arg-type]
     assert (prepared.n_expert, prepared.n_predicted, prepared.n_missed) == (3, 2, 1)
-    assert (prepared.n_unlabelled, prepared.n_rejected) == (1, 1)
+    assert (prepared.n_unlabeled, prepared.n_rejected) == (1, 1)
     assert prepared.n_expert == prepared.n_predicted + prepared.n_missed
 
     cells = pl.read_parquet(prepared.folder / "cells.parquet")
@@ -114,7 +114,7 @@ def test_morphology_of_a_crop_is_what_prediction_measures_on_the_same_contour(
 
 
 def test_what_cannot_be_measured_is_null_and_not_nan(field: Field, tmp_path: Path) -> None:
-    write_image(field.path, np.full((300, 400, 3), 200, dtype=np.uint8))  # no nucleus stands out of a grey field
+    write_image(field.path, np.full((300, 400, 3), 200, dtype=np.uint8))  # no nucleus stands out of a gray field
     prepared = prepare_crops(PATIENTS, [field], tmp_path / "crops")
     cells = pl.read_parquet(prepared.folder / "cells.parquet")
     assert cells["nucleus_area_um2"].null_count() == cells.height

@@ -159,7 +159,7 @@ def test_nearest_of_nothing_is_none() -> None:
         ('who_blast_if = "apl"', 'who_blast_if = "APL"', r"who_blast_if = 'APL', expected one of apl"),
         ("cblc = false", "cblc = 0", r"codes\[0\]: found cblc = 0, expected true or false"),
         ("countable = true\n", "", r"codes\[0\]: found no key countable"),
-        ("countable = true", "countable = true\ncolour = 1", r"found unknown key colour"),
+        ("countable = true", "countable = true\ncolor = 1", r"found unknown key color"),
         ('name = "macrophage"', 'name = " "', r"found name = ' ', expected a text that is not empty"),
         ("schema_version = 1", "schema_version = 2", r"found schema_version 2, expected 1"),
         ('"R3", "L"]', '"R3", "L", "X"]', r"found no code of category X"),

@@ -203,8 +203,8 @@ def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibr
 
 def _source(crop_set: CropSet) -> Source:
     """Contours of the crops that are predicted: the ones a prediction will see, where the crop set has them."""
-    labelled = crop_set.cells.filter(pl.col("expert_code").is_not_null())
-    return "predicted" if (labelled["source"] == "predicted").any() else "expert"
+    labeled = crop_set.cells.filter(pl.col("expert_code").is_not_null())
+    return "predicted" if (labeled["source"] == "predicted").any() else "expert"
 
 
 def _patients(cells: pl.DataFrame) -> pl.DataFrame:
@@ -248,7 +248,7 @@ def _check_fold_numbers(crop_set: CropSet, assigned: Mapping[str, int | None], c
     empty = [str(fold) for fold in numbers if not len(crop_set.rows(_members(assigned, fold), source))]
     if empty:
         message = (
-            f"{crop_set.folder}: found no labelled {source} crop of the patients of fold {', '.join(empty)}, expected "
+            f"{crop_set.folder}: found no labeled {source} crop of the patients of fold {', '.join(empty)}, expected "
             "some in every fold; draw the folds from this crop set"
         )
         raise CohortError(message)

@@ -6,7 +6,7 @@
     │   ├── VocabularyError   an unknown label, a broken vocabulary or mapping file
     │   ├── CohortError       a cohort with faults; carries all of them
     │   ├── ImageError        an image that cannot be read
-    │   ├── ScaleError        no micrometres per pixel where one is needed
+    │   ├── ScaleError        no micrometers per pixel where one is needed
     │   └── BundleError       a model bundle that is damaged, incomplete or does not pass its golden sample
     ├── RunError              a run folder that cannot be continued or read; exits with 2
     ├── DependencyError       a command needs an extra that is not installed; exits with 2
@@ -51,7 +51,7 @@ class ImageError(InputError):
 
 
 class ScaleError(InputError):
-    """An image has no micrometres per pixel where one is needed."""
+    """An image has no micrometers per pixel where one is needed."""
 
 
 class BundleError(InputError):

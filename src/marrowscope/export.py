@@ -207,14 +207,14 @@ def _export_member(folder: Path, record: FinishedTraining, graph: Path, sample: 
 
 
 def _segmenter_files(segmenter: Path, network: Network) -> dict[str, Path | bytes]:
-    """Give the graph with the licence that has to travel with it, and its own card where there is one."""
-    licence, card = segmenter.with_name("LICENSE"), segmenter.with_name("CARD.md")
-    if "AGPL" in network.metadata.get("license", "") and not licence.is_file():
+    """Give the graph with the license that has to travel with it, and its own card where there is one."""
+    license_text, card = segmenter.with_name("LICENSE"), segmenter.with_name("CARD.md")
+    if "AGPL" in network.metadata.get("license", "") and not license_text.is_file():
         message = (
-            f"{segmenter}: its licence is {network.metadata['license']}, expected the text in {licence}; export the "
-            "segmenter again, which writes it"
+            f"{segmenter}: its license is {network.metadata['license']}, expected the text in {license_text}; "
+            "export the segmenter again, which writes it"
         )
         raise BundleError(message)
     folder = Path(SEGMENTER_FILE).parent
-    beside = {f"{folder}/{path.name}": path for path in (licence, card) if path.is_file()}
+    beside = {f"{folder}/{path.name}": path for path in (license_text, card) if path.is_file()}
     return {SEGMENTER_FILE: segmenter, **beside}

@@ -41,7 +41,7 @@ from marrowscope.train.stage import (
     describe_machine,
     fit_stage,
 )
-from marrowscope.train.targets import standardise
+from marrowscope.train.targets import standardize
 from marrowscope.train.training_record import (
     FIT_NAME,
     EpochRow,
@@ -241,7 +241,7 @@ def _stage_inputs(
     labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
     priors = class_priors(crop_set.labels, training_rows, len(crop_set.categories))
     corrections = correct_all(labels, {head: len(prior) for head, prior in priors.items()}, config)
-    targets = standardise(crop_set.measured, training_rows)[0] if config.loss_weights["morphology"] > 0 else ()
+    targets = standardize(crop_set.measured, training_rows)[0] if config.loss_weights["morphology"] > 0 else ()
     info = ClassifierInfo(
         architecture=config.architecture,
         categories=crop_set.categories,

@@ -1,8 +1,8 @@
 """Plane geometry of cell contours.
 
-A contour is float64 (n, 2), x then y, implicitly closed, in pixels; the centre of the top-left pixel is (0, 0), so an
+A contour is float64 (n, 2), x then y, implicitly closed, in pixels; the center of the top-left pixel is (0, 0), so an
 image of width w covers x from -0.5 to w - 0.5. Contours are the truth (cells overlap); masks are made from them when
-needed. A contour of fewer than three points is empty: it has area 0, overlaps nothing and rasterises to nothing.
+needed. A contour of fewer than three points is empty: it has area 0, overlaps nothing and rasterizes to nothing.
 
 What is measured for every cell of a field works on ``Rings``, all its contours laid end to end, in a few array
 operations; the functions of one contour are the same with one ring. No ring's result depends on the others, to the bit.
@@ -138,7 +138,7 @@ def perimeters(rings: Rings) -> NDArray[np.float64]:
 
 
 def centroids(rings: Rings) -> ContourArray:
-    """Centre of area of each ring (m, 2), see ``centroid``. Raises ValueError on a ring without points."""
+    """Center of area of each ring (m, 2), see ``centroid``. Raises ValueError on a ring without points."""
     if (rings.counts == 0).any():
         message = "the centroid of a contour without points does not exist"
         raise ValueError(message)
@@ -190,7 +190,7 @@ def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:
     """Give each ring ``n_points`` (m,) points at equal steps along it, beginning at its first; an empty one stays so.
 
     Point i lies i steps from the first. What falls into an edge is counted from the ends of the edge, so that nothing
-    has to be searched; the values are those of ``np.interp`` over the travelled length, to the bit.
+    has to be searched; the values are those of ``np.interp`` over the traveled length, to the bit.
     """
     filled = rings.counts > 0
     firsts, lasts = rings.offsets[:-1][filled], rings.offsets[1:][filled] - 1
@@ -257,7 +257,7 @@ def perimeter(contour_xy: ContourArray) -> float:
 
 
 def centroid(contour_xy: ContourArray) -> tuple[float, float]:
-    """Centre of area (x, y); the mean of the points where the area is 0. Raises ValueError on no points."""
+    """Center of area (x, y); the mean of the points where the area is 0. Raises ValueError on no points."""
     x, y = centroids(Rings.of([contour_xy]))[0].tolist()
     return x, y
 
@@ -312,7 +312,7 @@ def clip_to_image(contour_xy: ContourArray, width_px: int, height_px: int) -> Co
 
 
 def iou(a: ContourArray, b: ContourArray) -> float:
-    """Intersection over union of two contours, exact (not rasterised), 0-1; 0 where either has no area."""
+    """Intersection over union of two contours, exact (not rasterized), 0-1; 0 where either has no area."""
     return float(iou_matrix([a], [b])[0, 0])
 
 
@@ -335,7 +335,7 @@ def iou_matrix(list_a: Sequence[ContourArray], list_b: Sequence[ContourArray]) -
 
 
 def rasterize(contour_xy: ContourArray, height_px: int, width_px: int) -> MaskArray:
-    """Mask (height, width) of the pixels whose centre lies inside the contour (even-odd rule).
+    """Mask (height, width) of the pixels whose center lies inside the contour (even-odd rule).
 
     Exact to floating point: each row's crossings toggle the pixels to their right, so that two contours that share
     an edge share no pixel. (A polygon fill that also draws the outline makes a cell of 40 px some 5% too large.)
@@ -389,6 +389,6 @@ def _largest_ring(geometry: shapely.Geometry) -> ContourArray | None:
 
 
 def is_cut(contour_xy: ContourArray, width_px: int, height_px: int, margin_px: float = 1.0) -> bool:
-    """Say whether an edge cuts a cell: its contour comes within ``margin_px`` of the outermost pixel centres."""
+    """Say whether an edge cuts a cell: its contour comes within ``margin_px`` of the outermost pixel centers."""
     low, high = contour_xy.min(axis=0), contour_xy.max(axis=0)
     return bool(low.min() <= margin_px or high[0] >= width_px - 1 - margin_px or high[1] >= height_px - 1 - margin_px)

@@ -36,7 +36,7 @@ BACKENDS = ("openvino", "onnxruntime")
 """Runtimes in the order of preference: OpenVINO is 2.4 times faster on a CPU, ONNX Runtime is on every platform."""
 
 PRECISIONS = ("f32", "bf16", "f16", "int8")
-"""``int8`` is a graph of its own with quantised layers; the layers that stay float are computed in bf16 or f32."""
+"""``int8`` is a graph of its own with quantized layers; the layers that stay float are computed in bf16 or f32."""
 
 _ORT_QUIET = 3
 _ORT_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -76,7 +76,7 @@ class Network(Protocol):
 
 
 class OnnxRuntimeNetwork:
-    """A graph in ONNX Runtime; float32, but for the layers that the graph itself quantises."""
+    """A graph in ONNX Runtime; float32, but for the layers that the graph itself quantizes."""
 
     backend = "onnxruntime"
 
@@ -308,7 +308,7 @@ def resolve_device(backend: str, device: str = "auto") -> str:
 
 
 def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
-    """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantised graph besides."""
+    """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantized graph besides."""
     if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
     core = _load_runtime("openvino").Core()

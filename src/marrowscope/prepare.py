@@ -72,7 +72,7 @@ class _FieldCrops:
     rows: list[dict[str, str | float | bool | None]]
     measured: list[dict[str, str | float | None]]
     missed: tuple[Annotation, ...] = ()
-    n_unlabelled: int = 0
+    n_unlabeled: int = 0
     n_rejected: int = 0
 
 
@@ -88,7 +88,7 @@ class PreparedCrops:
     n_predicted: int
     n_missed: int
     n_missed_cut: int
-    n_unlabelled: int
+    n_unlabeled: int
     n_rejected: int
 
 
@@ -128,7 +128,7 @@ def prepare_crops(
     rows: list[dict[str, str | float | bool | None]] = []
     measured: list[dict[str, str | float | None]] = []
     missed: list[dict[str, str | int | bool]] = []
-    n_unlabelled = n_rejected = 0
+    n_unlabeled = n_rejected = 0
     side = spec.size_px + 2 * margin_px
     with (
         GrowingArray(out / "crops.npy", np.uint8, (side, side, 3)) as crops,
@@ -145,7 +145,7 @@ def prepare_crops(
             rows += [row | {"diagnosis": diagnosis_of[field.patient_id]} for row in found.rows]
             measured += found.measured
             missed += [_missed_row(field, item) for item in found.missed]
-            n_unlabelled, n_rejected = n_unlabelled + found.n_unlabelled, n_rejected + found.n_rejected
+            n_unlabeled, n_rejected = n_unlabeled + found.n_unlabeled, n_rejected + found.n_rejected
             if progress:
                 progress(n_done, len(annotated))
     cells = pl.DataFrame(rows, schema=CELLS_SCHEMA)
@@ -160,7 +160,7 @@ def prepare_crops(
         n_predicted=n_predicted,
         n_missed=missed_table.height,
         n_missed_cut=int(missed_table["cut"].sum()),
-        n_unlabelled=n_unlabelled,
+        n_unlabeled=n_unlabeled,
         n_rejected=n_rejected,
     )
     _write_summary(out, prepared, spec, rules, segmenter)
@@ -246,7 +246,7 @@ def _add_predicted(expert: _FieldCrops, field: Field, image: FieldImage, finder:
         masks=np.concatenate([expert.masks, found.masks[chosen]]),
         rows=expert.rows + rows,
         missed=tuple(field.annotations[index] for index in matching.unmatched_expert),
-        n_unlabelled=len(matching.unmatched_predicted),
+        n_unlabeled=len(matching.unmatched_predicted),
         n_rejected=len(found.cells) - len(kept),
     )
 
@@ -305,7 +305,7 @@ def _write_summary(
             predicted=prepared.n_predicted,
             missed=prepared.n_missed,
             missed_cut=prepared.n_missed_cut,
-            unlabelled=prepared.n_unlabelled,
+            unlabeled=prepared.n_unlabeled,
             rejected=prepared.n_rejected,
         ),
     )

@@ -1,7 +1,7 @@
 """The types that cross stages.
 
 Conventions everywhere: images are RGB, uint8, (height, width, 3); contours are float64 arrays (n, 2) of
-pixel coordinates, x then y, implicitly closed, never rounded, where the centre of the top-left pixel is
+pixel coordinates, x then y, implicitly closed, never rounded, where the center of the top-left pixel is
 (0, 0); a box is (x0, y0, x1, y1) in the same frame.
 """
 
@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float32]
 ContourArray = NDArray[np.float64]
 
 UNKNOWN = "unknown"
-"""Stands for a centre or diagnosis that nobody stated; a patient of this diagnosis is neither AML nor another."""
+"""Stands for a center or diagnosis that nobody stated; a patient of this diagnosis is neither AML nor another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class TwoChannels(torch.nn.Module):
         self.weights = torch.nn.Parameter(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
 
     def forward(self, crops: torch.Tensor) -> ClassifierOutput:
-        """Average the two colours over the ninths of the crop."""
+        """Average the two colors over the ninths of the crop."""
         evidence = torch.nn.functional.avg_pool2d(crops[:, [0, 2]], SIDE // 3)
         features = evidence.mean(dim=(2, 3))
         category = features @ self.weights.T
@@ -131,13 +131,13 @@ def test_a_caller_that_reads_the_cell_passes() -> None:
     assert swap_effect(patients, *flips).estimate == 0.0
 
 
-def test_the_effect_takes_the_paste_artefact_out() -> None:
+def test_the_effect_takes_the_paste_artifact_out() -> None:
     rng = np.random.default_rng(1)
     patients = [f"p{index % 20}" for index in range(4000)]
-    artefact = rng.random(4000) < 0.2
-    other = artefact | (rng.random(4000) < 0.05)
-    effect = swap_effect(patients, other, artefact)
-    assert effect.estimate == pytest.approx(other.mean() - artefact.mean())
+    artifact = rng.random(4000) < 0.2
+    other = artifact | (rng.random(4000) < 0.05)
+    effect = swap_effect(patients, other, artifact)
+    assert effect.estimate == pytest.approx(other.mean() - artifact.mean())
     assert effect.lower < 0.04 < effect.upper
     assert effect.lower > 0
 

@@ -15,7 +15,7 @@ from marrowscope.errors import ConfigError
 from marrowscope.train.checkpoint import hash_weights
 from marrowscope.train.crop_set import CropSet, class_priors, open_crop_set
 from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
-from marrowscope.train.validation import normalise, predict_logits, validation_batches
+from marrowscope.train.validation import normalize, predict_logits, validation_batches
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_the_first_layers_statistics_are_those_of_its_input(crop_set: CropSet) -
     model, info, rows = _model(), _info(crop_set), np.arange(40, dtype=np.int64)
     (crops,) = validation_batches(crop_set, rows, 32, len(rows))
     with torch.no_grad():
-        stem = model.trunk.conv_stem(normalise(crops, info, CPU))
+        stem = model.trunk.conv_stem(normalize(crops, info, CPU))
     one = _first_norm(reestimate_batch_norm(model, crop_set, rows, info, batch_size=40).model)
     torch.testing.assert_close(one.running_mean, stem.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one.running_var, stem.var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
@@ -102,9 +102,9 @@ def test_the_network_given_is_left_as_it_was_and_only_statistics_differ(crop_set
 
 def test_neither_labels_nor_the_order_of_rows_of_one_batch_matter(crop_set: CropSet) -> None:
     model, info, rows = _model(), _info(crop_set), np.arange(30, dtype=np.int64)
-    unlabelled = replace(crop_set, labels={head: np.full(120, -1) for head in crop_set.labels})
+    unlabeled = replace(crop_set, labels={head: np.full(120, -1) for head in crop_set.labels})
     known = reestimate_batch_norm(model, crop_set, rows, info).model
-    blind = reestimate_batch_norm(model, unlabelled, rows, info).model
+    blind = reestimate_batch_norm(model, unlabeled, rows, info).model
     assert hash_weights(known.state_dict()) == hash_weights(blind.state_dict())
     turned = reestimate_batch_norm(model, crop_set, rows[::-1].copy(), info).model
     for name, value in turned.state_dict().items():

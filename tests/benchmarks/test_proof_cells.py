@@ -67,7 +67,7 @@ def test_only_the_wanted_roles_and_those_the_split_does_not_name(tmp_path: Path,
     assert set(load_cells(crops, trained, INFO, selected, VOCABULARY).patients) == {"p2"}
 
 
-def test_crops_and_masks_are_the_centre_that_the_network_sees(tmp_path: Path, trained: Path) -> None:
+def test_crops_and_masks_are_the_center_that_the_network_sees(tmp_path: Path, trained: Path) -> None:
     crops = write_crop_set(tmp_path / "crops")
     cells = load_cells(crops, trained / CLASSIFIER_NAME, INFO, ProofSelection(most=5), VOCABULARY)
     stored, masks = np.load(crops / "crops.npy"), np.load(crops / "masks.npy")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILES = {"segmenter/segmenter.onnx": "a", "classifier-0.onnx": "b", "CARD.md": "c"}
-QUANTISED = FILES | {"classifier-0-int8.onnx": "d"}
+QUANTIZED = FILES | {"classifier-0-int8.onnx": "d"}
 
 
 def make_change(f1: float = 0.0005, mae: float = -0.0004) -> CenterChange:
@@ -42,7 +42,7 @@ def make_change(f1: float = 0.0005, mae: float = -0.0004) -> CenterChange:
 def make_gate(
     precision: str,
     *changes: CenterChange,
-    files: dict[str, str] = QUANTISED,
+    files: dict[str, str] = QUANTIZED,
     **values: Any,  # noqa: ANN401 - whatever a gate takes
 ) -> PrecisionGate:
     centers = {f"center {index}": change for index, change in enumerate(changes or (make_change(),))}
@@ -66,14 +66,14 @@ INT8, INT8_FAILED = make_gate("int8"), make_gate("int8", FAILED)
 @pytest.mark.parametrize(
     ("gates", "capabilities", "files", "expected"),
     [
-        ({}, ("f32", "bf16", "int8"), QUANTISED, "f32"),
+        ({}, ("f32", "bf16", "int8"), QUANTIZED, "f32"),
         ({"bf16": BF16}, ("f32", "bf16"), FILES, "bf16"),
         ({"bf16": BF16}, ("f32",), FILES, "f32"),
         ({"bf16": BF16_FAILED}, ("f32", "bf16"), FILES, "f32"),
-        ({"bf16": BF16, "int8": INT8}, ("f32", "bf16", "int8"), QUANTISED, "int8"),
-        ({"bf16": BF16, "int8": INT8}, ("f32", "bf16"), QUANTISED, "bf16"),
+        ({"bf16": BF16, "int8": INT8}, ("f32", "bf16", "int8"), QUANTIZED, "int8"),
+        ({"bf16": BF16, "int8": INT8}, ("f32", "bf16"), QUANTIZED, "bf16"),
         ({"bf16": BF16, "int8": INT8}, ("f32", "int8"), FILES, "f32"),
-        ({"bf16": BF16, "int8": INT8_FAILED}, ("f32", "bf16", "int8"), QUANTISED, "bf16"),
+        ({"bf16": BF16, "int8": INT8_FAILED}, ("f32", "bf16", "int8"), QUANTIZED, "bf16"),
         ({"f16": make_gate("f16")}, ("f32", "f16"), FILES, "f16"),
     ],
 )
@@ -91,29 +91,29 @@ def test_a_gate_measured_with_other_networks_does_not_count() -> None:
     )
 
 
-def test_quantised_graphs_leave_the_gate_of_bf16_as_it_is() -> None:
-    assert why_not("bf16", {"bf16": make_gate("bf16", files=FILES)}, QUANTISED, capabilities=("bf16",)) == ""
-    changed = QUANTISED | {"classifier-0-int8.onnx": "another"}
+def test_quantized_graphs_leave_the_gate_of_bf16_as_it_is() -> None:
+    assert why_not("bf16", {"bf16": make_gate("bf16", files=FILES)}, QUANTIZED, capabilities=("bf16",)) == ""
+    changed = QUANTIZED | {"classifier-0-int8.onnx": "another"}
     assert "other networks" in why_not("int8", {"int8": INT8}, changed, capabilities=("int8",))
 
 
 def test_a_gate_measured_with_another_runtime_does_not_count() -> None:
-    reason = why_not("int8", {"int8": INT8}, QUANTISED, capabilities=("int8",), backend="onnxruntime")
+    reason = why_not("int8", {"int8": INT8}, QUANTIZED, capabilities=("int8",), backend="onnxruntime")
     assert reason == "its accuracy was measured with openvino"
-    assert why_not("int8", {"int8": INT8}, QUANTISED, capabilities=("int8",), backend="openvino") == ""
+    assert why_not("int8", {"int8": INT8}, QUANTIZED, capabilities=("int8",), backend="openvino") == ""
 
 
 def test_a_gate_measured_on_another_device_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     gates, here = {"bf16": BF16}, ("f32", "bf16")
-    reason = why_not("bf16", gates, QUANTISED, capabilities=here, backend="openvino", device="gpu.0")
+    reason = why_not("bf16", gates, QUANTIZED, capabilities=here, backend="openvino", device="gpu.0")
     assert reason == "its accuracy was measured on CPU"
     for device in ("auto", "cpu", "CPU", None):
-        assert choose_precision(gates, QUANTISED, capabilities=here, backend="openvino", device=device) == "bf16"
-    assert choose_precision(gates, QUANTISED, capabilities=here, backend="openvino", device="GPU") == "f32"
+        assert choose_precision(gates, QUANTIZED, capabilities=here, backend="openvino", device=device) == "bf16"
+    assert choose_precision(gates, QUANTIZED, capabilities=here, backend="openvino", device="GPU") == "f32"
     card = {"int8": make_gate("int8", backend="onnxruntime", device="CUDA")}
     for devices, expected in ((("CPU", "CUDA"), "int8"), (("CPU",), "f32")):
         monkeypatch.setattr("marrowscope.networks.available_devices", lambda _, devices=devices: devices)
-        chosen = choose_precision(card, QUANTISED, capabilities=("int8",), backend="onnxruntime", device="auto")
+        chosen = choose_precision(card, QUANTIZED, capabilities=("int8",), backend="onnxruntime", device="auto")
         assert chosen == expected
 
 
@@ -145,7 +145,7 @@ def _with_int8(folder: Path) -> tuple[BundleSpec, dict[str, Path | bytes]]:
     return source.spec, files | {"classifier-0-int8.onnx": source.folder / "classifier-1.onnx"}
 
 
-def test_a_bundle_with_a_quantised_graph_and_gates_round_trips(tmp_path: Path) -> None:
+def test_a_bundle_with_a_quantized_graph_and_gates_round_trips(tmp_path: Path) -> None:
     spec, files = _with_int8(tmp_path / "first")
     hashes = write_bundle(tmp_path / "hashes", spec, files).spec.files
     undefined = make_gate("int8", make_change(f1=math.nan), files=dict(hashes))
@@ -162,7 +162,7 @@ def test_a_bundle_with_a_quantised_graph_and_gates_round_trips(tmp_path: Path) -
     assert read.resolve_precision("int8", ("f32", "int8")) == "int8"  # asked for: needs no gate
 
 
-def test_int8_opens_the_quantised_graph_and_the_float_one_where_there_is_none(
+def test_int8_opens_the_quantized_graph_and_the_float_one_where_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, files = _with_int8(tmp_path / "first")
@@ -191,7 +191,7 @@ def test_a_precision_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ConfigError, match="precision 'bf16': the device here computes in f32; choose one of them or auto"
     ):
         bundle.resolve_precision("bf16", ("f32",))
-    with pytest.raises(ConfigError, match="precision 'int8': the bundle has no quantised graph"):
+    with pytest.raises(ConfigError, match="precision 'int8': the bundle has no quantized graph"):
         bundle.resolve_precision("int8", ("f32", "int8"))
 
 

@@ -100,7 +100,7 @@ def test_scale_that_is_not_positive_is_refused(um_per_px: float) -> None:
 @pytest.mark.parametrize("um_per_px", [0.1, 0.1229, 0.15, 0.31, 0.5])
 @pytest.mark.parametrize("center", [(100.3137, 90.6231), (3.2713, 197.7319), (199.0713, 0.0371)])
 def test_crops_are_opencvs_patch_and_area_mean(um_per_px: float, center: tuple[float, float]) -> None:
-    """Within a grey level, and equal nearly everywhere: ties are rounded otherwise.
+    """Within a gray level, and equal nearly everywhere: ties are rounded otherwise.
 
     Enlarging is held against OpenCV in float32, whose weights in uint8 have 11 bits, and differs at the crop's edge:
     there is a pixel beyond to interpolate with, where OpenCV repeats the last.

@@ -135,7 +135,7 @@ def test_background_in_a_generous_contour_is_no_cytoplasm() -> None:
     assert generous["nucleus_area_um2"] == pytest.approx(tight["nucleus_area_um2"], rel=0.02)
 
 
-def test_thin_cytoplasm_has_a_colour_and_no_texture() -> None:
+def test_thin_cytoplasm_has_a_color_and_no_texture() -> None:
     rows, columns = np.mgrid[:300, :300]
     values = measure_round(draw_nucleus(np.hypot(columns - 150, rows - 150) < 44.5))
     assert np.isnan(values["granularity"])

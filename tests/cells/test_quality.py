@@ -40,7 +40,7 @@ def test_reasons_come_in_the_order_of_the_detections() -> None:
     assert apply_quality_rules([], QualityRules(), 200, 200, UM_PER_PX) == []
 
 
-def test_area_is_judged_in_micrometres() -> None:
+def test_area_is_judged_in_micrometers() -> None:
     """A circle of 5.0 um across is 19.6 um2, one of 5.1 um 20.4 um2: the limit is 20 at any scale."""
     for um_per_px in (0.1, 0.3):
         for diameter_um, reason in ((5.0, "too_small"), (5.1, None)):

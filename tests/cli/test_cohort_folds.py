@@ -35,7 +35,7 @@ def draw(seed: int) -> ImageArray:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Give a cohort of two patients in each of the centres [A] and B and in the external centre X."""
+    """Give a cohort of two patients in each of the centers [A] and B and in the external center X."""
     root = tmp_path / "cohort"
     lines = ["patient_id,center,diagnosis,um_per_px"]
     for index, center in enumerate(["[A]", "[A]", "B", "B", "X", "X"]):
@@ -83,7 +83,7 @@ def test_folds_are_drawn_printed_and_used_again(root: Path, tmp_path: Path, caps
     assert out.read_bytes() == first
 
 
-def test_every_centre_is_a_fold_as_json(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_center_is_a_fold_as_json(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "folds.csv"
     assert run("cohort", "folds", root, "--scheme", "center", "--external", "X", "--out", out, "--json") == 0
     captured = capsys.readouterr()
@@ -104,7 +104,7 @@ def test_every_centre_is_a_fold_as_json(root: Path, tmp_path: Path, capsys: pyte
     }
 
 
-def test_a_mirrored_copy_in_another_centre_is_refused_and_nothing_written(
+def test_a_mirrored_copy_in_another_center_is_refused_and_nothing_written(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_image(root / "p4/f2.jpg", draw(0)[:, ::-1].copy(), quality=60)

@@ -35,7 +35,7 @@ def circle(x: float, y: float) -> np.ndarray:
 
 @pytest.fixture
 def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
-    """Three patients of two centres, one field each; the run finds all but each patient's last cell."""
+    """Three patients of two centers, one field each; the run finds all but each patient's last cell."""
     cohort, run = tmp_path / "cohort", tmp_path / "run"
     generator = np.random.default_rng(0)
     lines, fields, cells = ["patient_id,center,diagnosis,um_per_px"], [], []

@@ -73,7 +73,7 @@ def test_a_fingerprint_is_the_signs_of_the_lowest_cosines() -> None:
         assert bits[down, across] == (coefficient > 0)
 
 
-def test_images_of_one_colour_are_copies_of_nothing() -> None:
+def test_images_of_one_color_are_copies_of_nothing() -> None:
     blank = image_fingerprint(np.full((40, 60, 3), 200, dtype=np.uint8))
     assert blank == FEATURELESS
     prints = pl.DataFrame(

@@ -161,7 +161,7 @@ def test_many_leaks_are_counted_and_the_first_named() -> None:
 
 @settings(max_examples=60)
 @given(sizes=SIZES, n_folds=st.integers(2, 7), seed=st.integers(0, 1000), externals=st.sets(st.sampled_from("ABCD")))
-def test_folds_are_even_in_every_group_and_external_centres_stay_out(
+def test_folds_are_even_in_every_group_and_external_centers_stay_out(
     sizes: dict[tuple[str, str], int], n_folds: int, seed: int, externals: set[str]
 ) -> None:
     patients = _patients(sizes)
@@ -196,12 +196,12 @@ def test_folds_do_not_follow_the_names_of_the_patients() -> None:
 
 @settings(max_examples=30)
 @given(sizes=SIZES, externals=st.sets(st.sampled_from("ABCD"), max_size=2))
-def test_leaving_out_a_centre_takes_all_of_it(sizes: dict[tuple[str, str], int], externals: set[str]) -> None:
+def test_leaving_out_a_center_takes_all_of_it(sizes: dict[tuple[str, str], int], externals: set[str]) -> None:
     patients = _patients(sizes)
     externals &= set(patients["center"])
     centers = sorted(set(patients["center"]) - externals)
     if len(centers) < 2:
-        with pytest.raises(CohortError, match=f"found {len(centers)} centres .*expected at least two"):
+        with pytest.raises(CohortError, match=f"found {len(centers)} centers .*expected at least two"):
             leave_one_center_out(patients, externals)
         return
     folds = leave_one_center_out(patients, externals)
@@ -209,9 +209,9 @@ def test_leaving_out_a_centre_takes_all_of_it(sizes: dict[tuple[str, str], int],
         assert folds[patient] == (None if center in externals else centers.index(center))
 
 
-def test_an_unknown_external_centre_and_a_patient_of_two_centres_are_refused() -> None:
+def test_an_unknown_external_center_and_a_patient_of_two_centers_are_refused() -> None:
     patients = _patients({("A", "AML"): 4, ("B", "AML"): 4})
-    with pytest.raises(CohortError, match="found no patient of external centre C, expected one of A, B"):
+    with pytest.raises(CohortError, match="found no patient of external center C, expected one of A, B"):
         make_folds(patients, 2, 0, ["C"])
     twice = pl.concat([patients, patients[:1].with_columns(pl.lit("B").alias("center"))])
     with pytest.raises(CohortError, match=r"found 1 patients in several rows \(p0\)"):
@@ -267,7 +267,7 @@ def test_a_faulty_fold_file_names_every_line(tmp_path: Path) -> None:
     assert "line 3: patient p1 stands a second time: a leak" in message
     assert "line 4: found patient_id 'p2' in fold '-1'" in message
     assert "line 5: found patient_id ''" in message
-    assert "centre A has patients in folds and external ones" in message
+    assert "center A has patients in folds and external ones" in message
 
 
 @pytest.mark.parametrize("folds", [[], ["0", "0"], ["0", "2"], ["external"]])

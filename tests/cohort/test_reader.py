@@ -250,7 +250,7 @@ def test_no_scale_is_noted_and_loses_nothing(root: Path) -> None:
     cohort = require_clean(read_cohort(root))
     assert [fault.kind for fault in cohort.faults] == ["no_scale", "no_scale"]
     assert cohort.faults[0].sentence() == (
-        "p1: found 2 images without a scale, expected micrometres per pixel; fill the column um_per_px of patients.csv "
+        "p1: found 2 images without a scale, expected micrometers per pixel; fill the column um_per_px of patients.csv "
         "or set --um-per-px; networks need a physical scale"
     )
     assert {field.um_per_px for field in read_cohort(root, um_per_px=0.3).fields} == {0.3}

@@ -69,7 +69,7 @@ def tables(fields: list[Field], cells: list[dict[str, Any]]) -> tuple[pl.DataFra
     return conform(pl.DataFrame(rows, schema_overrides=FIELDS), "fields"), conform(frame, "cells")
 
 
-def test_found_missed_and_unlabelled_cells_stand_side_by_side() -> None:
+def test_found_missed_and_unlabeled_cells_stand_side_by_side() -> None:
     field = make_field(expert("N", 60, 60, 0), expert("N5", 150, 60, 1), expert("L2", 240, 60, 2))
     cells = [
         cell(62, 60, "N1", p=0.8),  # found, called another category

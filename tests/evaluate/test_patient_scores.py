@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from marrowscope.evaluate.catalogue import CONFOUNDED_BY_CENTER, Method
+from marrowscope.evaluate.catalog import CONFOUNDED_BY_CENTER, Method
 from marrowscope.evaluate.frames import EXPERT_COLUMNS
 from marrowscope.evaluate.patient_scores import aml_figures, confounding, diagnosed, normal_blasts
 from marrowscope.evaluate.ratio_scores import NOT_CORRECTED

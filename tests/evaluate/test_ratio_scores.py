@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from marrowscope.evaluate.catalogue import Method
+from marrowscope.evaluate.catalog import Method
 from marrowscope.evaluate.patient_scores import aml_figures
 from marrowscope.evaluate.ratio_scores import NOT_CORRECTED, interval_figures, ratio_figures, with_assessment
 from marrowscope.runs.parquet import conform

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from marrowscope.evaluate import EvaluateConfig, Evaluation, LinkedCells, as_markdown, score_center, write_evaluation
-from marrowscope.evaluate.catalogue import DETECTIONS, PATIENTS
+from marrowscope.evaluate.catalog import DETECTIONS, PATIENTS
 from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import IOU_LEVELS

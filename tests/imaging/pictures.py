@@ -22,7 +22,7 @@ LOSSLESS = ("PNG", "BMP", "TIFF")
 
 
 def smooth(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> ImageArray:
-    """Give a colourful picture without edges, so that a lossy file stays close to it, and without symmetry."""
+    """Give a colorful picture without edges, so that a lossy file stays close to it, and without symmetry."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
@@ -78,6 +78,6 @@ def tiff_file(samples: NDArray[Any], photometric: int = 2, tags: Mapping[int, tu
 
 
 def mean_difference(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Mean absolute difference in grey levels; the shapes must agree."""
+    """Mean absolute difference in gray levels; the shapes must agree."""
     assert one.shape == other.shape
     return float(np.abs(one.astype(np.float64) - other).mean())

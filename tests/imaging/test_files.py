@@ -1,4 +1,4 @@
-"""Reading and writing images: colour order, faults with their sentence, truncated files."""
+"""Reading and writing images: color order, faults with their sentence, truncated files."""
 
 from pathlib import Path
 

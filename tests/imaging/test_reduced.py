@@ -24,8 +24,8 @@ def disc(height: int, width: int, center_xy: tuple[float, float], radius: float)
     """Give a dark disc with soft edges on light ground, drawn from its equation."""
     y, x = np.mgrid[:height, :width]
     distance = np.hypot(x - center_xy[0], y - center_xy[1])
-    grey = 230 - 180 / (1 + np.exp((distance - radius) / 4))
-    return np.dstack([grey.round().astype(np.uint8)] * 3)
+    gray = 230 - 180 / (1 + np.exp((distance - radius) / 4))
+    return np.dstack([gray.round().astype(np.uint8)] * 3)
 
 
 def darkness_center(image: ImageArray) -> tuple[float, float]:

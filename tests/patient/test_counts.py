@@ -45,7 +45,7 @@ def decode(category: np.ndarray, p_cblc: float, p_countable: float) -> tuple[str
         ("Other", 0.9, 0.9, ("Other", True, True, False)),  # a megakaryoblast
         ("Other", 0.1, 0.9, ("Other", False, True, False)),  # a plasma cell
         ("Other", 0.1, 0.1, ("Other", False, False, False)),  # a macrophage
-        ("M", 0.1, 0.9, ("M", False, True, False)),  # a monoblast labelled normal
+        ("M", 0.1, 0.9, ("M", False, True, False)),  # a monoblast labeled normal
         ("N", 0.4, 0.9, ("N", True, True, True)),  # a myeloblast is always CBLC: the category is surer
         ("N5", 0.9, 0.05, ("N5", False, True, True)),  # CBLC and not countable exist nowhere
     ],

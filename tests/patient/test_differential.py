@@ -105,7 +105,7 @@ def test_blast_estimate_is_a_range_from_sure_to_possible_codes() -> None:
         (Patient("P", "C", "APL"), 4),
         (Patient("P", "C", "AML", extra={"subtype": "APL"}), 4),
         (Patient("P", "C", "AML"), 0),
-        (Patient("P", "C", "Pure erythroid leukaemia"), 2),
+        (Patient("P", "C", "Pure erythroid leukemia"), 2),
     ],
 )
 def test_promyelocytes_and_proerythroblasts_count_as_blasts_when_declared(patient: Patient, least: int) -> None:

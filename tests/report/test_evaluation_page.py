@@ -14,7 +14,7 @@ import pytest
 
 from marrowscope.errors import InputError
 from marrowscope.evaluate import ALL_CENTERS, EvaluateConfig, Evaluation, LinkedCells, score_center, write_evaluation
-from marrowscope.evaluate.catalogue import COUNTED_WITH_NORMAL, PAGE_FIGURES
+from marrowscope.evaluate.catalog import COUNTED_WITH_NORMAL, PAGE_FIGURES
 from marrowscope.evaluate.document import EvaluatedRun, FigureRecord
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS, WRITTEN_TABLES
 from marrowscope.evaluate.written_tables import normal_codes, read_tables
@@ -97,7 +97,7 @@ def rows_of(
 
 
 def write(folder: Path, centers: dict[str, list[str]], config: EvaluateConfig = CONFIG, **options: bool) -> Path:
-    """Write an evaluation of made-up patients by centre, and its page; gives index.html."""
+    """Write an evaluation of made-up patients by center, and its page; gives index.html."""
     parts = [rows_of(center, names, seed, **options) for seed, (center, names) in enumerate(centers.items())]
     cells, found, ratios = ([row for part in column for row in part] for column in zip(*parts, strict=True))
     expert = pl.DataFrame(cells, schema=EXPERT_COLUMNS)
@@ -365,8 +365,8 @@ def test_broken_evaluation_is_refused(tmp_path: Path, name: str, content: str | 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"key": "detection_recal"}, "'detection_recal' is no key of the catalogue"),
-        ({"warning": {"key": "rain", "text": "wet"}}, "'rain' is no key of the catalogue"),
+        ({"key": "detection_recal"}, "'detection_recal' is no key of the catalog"),
+        ({"warning": {"key": "rain", "text": "wet"}}, "'rain' is no key of the catalog"),
         ({"value": "high"}, "should be a valid number"),
         ({"titel": "recall"}, "Extra inputs are not permitted"),
         ({"key": "ap50"}, "A lacks the main figures detection_recall"),

@@ -131,7 +131,7 @@ def test_pages_in_chinese_hold_no_english_word(fake_run: Callable[..., FakeRun])
 
 
 NOT_PRINTED = {"fonts", "language", "region", "path", "color", "tone", "provenance"}
-"""Parts of a PDF's document that name fonts, files and colours; provenance holds names of programs and hashes."""
+"""Parts of a PDF's document that name fonts, files and colors; provenance holds names of programs and hashes."""
 
 
 def printed(part: object) -> Iterator[str]:
@@ -197,14 +197,14 @@ def test_counts_are_in_words_and_values_are_escaped() -> None:
         words.text("no.such.key")
 
 
-def test_catalogue_is_complete_and_an_unknown_language_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalog_is_complete_and_an_unknown_language_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {language: load_strings(language).texts for language in LANGUAGES}
     assert texts["en"].keys() == texts["zh"].keys()
     assert all(text.strip() for language in LANGUAGES for text in texts[language].values())
     with pytest.raises(ConfigError, match="found 'fr', expected one of en, zh"):
         load_strings("fr")
     broken = tmp_path / "strings.toml"
-    monkeypatch.setattr("marrowscope.report.strings.CATALOGUE", broken)
+    monkeypatch.setattr("marrowscope.report.strings.CATALOG", broken)
     load_strings.cache_clear()
     try:
         broken.write_text('["a"]\nen = "{n} cells"\n', encoding="utf-8")

@@ -52,7 +52,7 @@ def test_every_line_has_a_name_of_its_own_that_touches_no_other(tmp_path: Path) 
     assert right <= float(root.attrib["width"])
 
 
-def test_training_is_dashed_and_a_term_keeps_its_colour(tmp_path: Path) -> None:
+def test_training_is_dashed_and_a_term_keeps_its_color(tmp_path: Path) -> None:
     table = write(tmp_path / "m.csv", "1,x,2.0,1.9,0.5,0.6,0.4", "2,x,1.0,1.2,0.8,0.9,0.7")
     learning_curve(table, tmp_path / "curve.svg")
     root = ET.parse(tmp_path / "curve.svg").getroot()  # noqa: S314  written a line ago by the code under test

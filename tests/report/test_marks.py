@@ -27,7 +27,7 @@ def mark_of(**changes: object) -> CellMark:
     return cell_mark(shown_cell({"field_id": "P1/a"} | cell | changes), 1, 750, LINEAGES)
 
 
-def test_path_puts_pixel_centres_at_half_pixels() -> None:
+def test_path_puts_pixel_centers_at_half_pixels() -> None:
     assert svg_path(np.array([[0, 0], [2, 0], [2, 1.25]])) == "M0.5,0.5 2.5,0.5 2.5,1.8Z"
     assert svg_path(np.empty((0, 2))) == ""
 

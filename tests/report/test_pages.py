@@ -29,7 +29,7 @@ def test_plain_ids_keep_their_name_and_others_a_readable_part() -> None:
     assert names["../x"].startswith("x-")
 
 
-def test_every_category_has_a_colour_and_a_name_of_its_own() -> None:
+def test_every_category_has_a_color_and_a_name_of_its_own() -> None:
     assert set(CATEGORY_COLORS) == set(VOCABULARY.categories)
     assert len(set(CATEGORY_COLORS.values())) == len(CATEGORY_COLORS)
     names = category_names(VOCABULARY)
@@ -46,10 +46,10 @@ def _luminance(color: str) -> float:
 
 
 @pytest.mark.parametrize("color", [*CATEGORY_COLORS.values(), *LINEAGE_COLORS.values()])
-def test_colours_stand_out_from_white(color: str) -> None:
+def test_colors_stand_out_from_white(color: str) -> None:
     assert 1.05 / (_luminance(color) + 0.05) > 2.2
 
 
-def test_own_category_of_a_laboratory_takes_its_lineages_colour() -> None:
+def test_own_category_of_a_laboratory_takes_its_lineages_color() -> None:
     assert category_color("X9", "erythroid") == LINEAGE_COLORS["erythroid"]
     assert category_color("X9", "mast") == LINEAGE_COLORS["other"]

@@ -18,7 +18,7 @@ from marrowscope.cli.main import main
 from marrowscope.errors import DependencyError, InputError
 from marrowscope.records import Patient
 from marrowscope.report import fonts as font_search
-from marrowscope.report.fonts import CHINESE, catalogue_characters, families_for, missing_characters, open_fonts
+from marrowscope.report.fonts import CHINESE, catalog_characters, families_for, missing_characters, open_fonts
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf import TILE_SPEC, write_pdfs
 from marrowscope.report.pdf_gallery import N_CERTAIN, TILE_MM, choose_cells
@@ -62,7 +62,7 @@ FLAGS = [
 
 @pytest.fixture
 def chinese_font() -> str:
-    """Name a family with the Chinese characters of the catalogue; skips where there is none."""
+    """Name a family with the Chinese characters of the catalog; skips where there is none."""
     try:
         return families_for("zh", open_fonts())[0]
     except DependencyError as error:
@@ -88,7 +88,7 @@ def one_pdf(run: FakeRun, out: Path | None = None, lang: str = "en") -> Path:
 
 
 def decoded(data: bytes) -> np.ndarray:
-    """Decode a picture to grey levels (height, width)."""
+    """Decode a picture to gray levels (height, width)."""
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE))
 
 
@@ -371,8 +371,8 @@ def test_chinese_pages_hold_the_chinese_sentences(fake_run: Callable[..., FakeRu
     assert any(chinese_font.replace(" ", "")[:8] in name for name in used), used
 
 
-def test_chosen_chinese_font_has_every_character_of_the_catalogue(chinese_font: str) -> None:
-    wanted = catalogue_characters("zh")
+def test_chosen_chinese_font_has_every_character_of_the_catalog(chinese_font: str) -> None:
+    wanted = catalog_characters("zh")
     assert len(wanted) > 300
     faces = [info for info in open_fonts().fonts() if info.family == chinese_font and info.weight in {400, 700}]
     assert faces
@@ -483,5 +483,5 @@ def test_users_text_is_put_on_one_line(text: str | None, printed: str) -> None:
     assert one_line(text) == printed
 
 
-def test_catalogues_markup_is_taken_away() -> None:
+def test_catalogs_markup_is_taken_away() -> None:
     assert plain("<strong>3</strong> of 4 &lt;b&gt;") == "3 of 4 <b>"

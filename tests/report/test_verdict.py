@@ -71,14 +71,14 @@ def test_no_countable_cell_has_no_figure() -> None:
         (
             "above",
             (
-                "Above study threshold 21.0%. Not a diagnosis: regeneration, G-CSF, megaloblastic anaemia, MDS and CML "
+                "Above study threshold 21.0%. Not a diagnosis: regeneration, G-CSF, megaloblastic anemia, MDS and CML "
                 "can exceed it. Review the cells."
             ),
         ),
         (
             "below",
             (
-                "Below study threshold 21.0%. Does not exclude acute leukaemia: lymphoblasts are not counted, and some "
+                "Below study threshold 21.0%. Does not exclude acute leukemia: lymphoblasts are not counted, and some "
                 "AML has few blasts."
             ),
         ),

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Cell = tuple[float, float, float, float]
-"""Centre x, centre y, radius x, radius y in pixels."""
+"""Center x, center y, radius x, radius y in pixels."""
 
 N_PROTOTYPES = 8
 
 
 def ellipse_contour(cell: Cell, n_points: int = 400) -> NDArray[np.float64]:
-    """Give the contour of an ellipse in pixel-centre coordinates."""
+    """Give the contour of an ellipse in pixel-center coordinates."""
     cx, cy, rx, ry = cell
     angle = np.linspace(0, 2 * np.pi, n_points, endpoint=False)
     return np.stack([cx + rx * np.cos(angle), cy + ry * np.sin(angle)], axis=1)

@@ -34,7 +34,7 @@ def _box(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
 @pytest.mark.parametrize("radii", [(20.0, 20.0), (12.0, 12.0), (26.0, 14.0), (8.5, 11.0)])
 @pytest.mark.parametrize("center", [(50.0, 50.0), (51.3, 47.8), (62.6, 70.1)])
 def test_ellipse_is_traced_to_a_fraction_of_a_pixel(radii: tuple[float, float], center: tuple[float, float]) -> None:
-    """Area within 1%, centre within 0.1 px and IoU above 0.98, on a prototype grid of 4 px."""
+    """Area within 1%, center within 0.1 px and IoU above 0.98, on a prototype grid of 4 px."""
     cell = (center[0], center[1], radii[0], radii[1])
     traced = trace_cell(ellipse_logits(cell, 128, 128)[None], ONE, _box(*cell))
     assert traced is not None

@@ -30,7 +30,7 @@ def test_points_return_to_where_they_were(width: int, height: int, um_per_px: fl
 
 
 def test_a_blob_is_where_the_transform_says() -> None:
-    """The centre of mass of a drawn disc, measured on the canvas, is the mapped centre of the disc."""
+    """The center of mass of a drawn disc, measured on the canvas, is the mapped center of the disc."""
     y, x = np.mgrid[:300, :400]
     image = np.where(np.hypot(x - 151.0, y - 96.5) < 40, 0, 255).astype(np.uint8)
     canvas, transform = letterbox(np.repeat(image[..., None], 3, axis=2), 0.12, CONFIG)
@@ -40,7 +40,7 @@ def test_a_blob_is_where_the_transform_says() -> None:
     np.testing.assert_allclose(found, transform.to_canvas(np.array([[151.0, 96.5]]))[0], atol=0.02)
 
 
-def test_padding_is_grey_and_colours_keep_their_order() -> None:
+def test_padding_is_gray_and_colors_keep_their_order() -> None:
     image = np.zeros((20, 50, 3), dtype=np.uint8)
     image[..., 0] = 255
     canvas, _ = letterbox(image, 0.3, CONFIG)

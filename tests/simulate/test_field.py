@@ -69,12 +69,12 @@ def test_truncated_normal_keeps_its_range() -> None:
 
 def test_cells_differ_from_the_slide_and_nuclei_from_cytoplasm() -> None:
     field = field_of(("N5", "N2", "R3", "P2"), 7)
-    grey = field.image[..., 1].astype(float)
-    bright = np.percentile(grey, 90)
+    gray = field.image[..., 1].astype(float)
+    bright = np.percentile(gray, 90)
     for cell in field.cells:
         x, y = cell.contour_xy.mean(axis=0)
         half = int(0.3 * cell.diameter_um / field.um_per_px)
-        window = grey[max(0, int(y) - half) : int(y) + half, max(0, int(x) - half) : int(x) + half]
+        window = gray[max(0, int(y) - half) : int(y) + half, max(0, int(x) - half) : int(x) + half]
         assert window.min() < 0.6 * bright
 
 
@@ -143,12 +143,12 @@ def test_a_field_without_cells_is_erythrocytes_only() -> None:
     assert field.image.std() > 1
 
 
-@pytest.mark.parametrize(("normal", "leukaemic"), [("N0", "N"), ("M0", "M")])
-def test_a_blast_labelled_normal_looks_the_same(normal: str, leukaemic: str) -> None:
+@pytest.mark.parametrize(("normal", "leukemic"), [("N0", "N"), ("M0", "M")])
+def test_a_blast_labeled_normal_looks_the_same(normal: str, leukemic: str) -> None:
     rows = PARAMETERS.morphology.code
     same = {"source", "balanced_weight"}
-    assert rows[normal].model_dump(exclude=same) == rows[leukaemic].model_dump(exclude=same)
-    one, other = field_of((normal,) * 5, 11), field_of((leukaemic,) * 5, 11)
+    assert rows[normal].model_dump(exclude=same) == rows[leukemic].model_dump(exclude=same)
+    one, other = field_of((normal,) * 5, 11), field_of((leukemic,) * 5, 11)
     assert np.array_equal(one.image, other.image)
     assert [cell.nc for cell in one.cells] == [cell.nc for cell in other.cells]
 

@@ -68,8 +68,8 @@ LEFT = Region(0, 0, 130, 100, 0, 0, 100, 100)
 RIGHT = Region(70, 0, 130, 100, 100, 0, 200, 100)
 
 
-def test_a_cell_whose_centre_lies_outside_for_both_regions_is_found_once() -> None:
-    """The left region sees the centre one pixel right of the seam, the right one sees it one pixel left of it."""
+def test_a_cell_whose_center_lies_outside_for_both_regions_is_found_once() -> None:
+    """The left region sees the center one pixel right of the seam, the right one sees it one pixel left of it."""
     from_left, from_right = ellipse(100.5, 50, 15, 15), ellipse(98.5, 50, 15, 15)
     left = own_cells([detection(from_left)], LEFT, 2.0)
     right = own_cells([detection(from_right - [RIGHT.x_px, 0])], RIGHT, 2.0)
@@ -79,7 +79,7 @@ def test_a_cell_whose_centre_lies_outside_for_both_regions_is_found_once() -> No
     assert drop_duplicates([from_right], [from_left]) == []
 
 
-def test_a_cell_belongs_to_the_core_that_holds_its_centre() -> None:
+def test_a_cell_belongs_to_the_core_that_holds_its_center() -> None:
     inside, outside = ellipse(80, 50, 10, 10), ellipse(120, 50, 10, 10)
     assert own_cells([detection(outside), detection(inside)], LEFT, 2.0) == [1]
     assert near_seam([inside, ellipse(50, 50, 10, 10)], LEFT, 12.0) == [0]
@@ -94,7 +94,7 @@ def test_two_new_cells_are_never_the_same_earlier_one() -> None:
     assert drop_duplicates(pair[::-1], pair[:1]) == [0]
 
 
-def test_neighbours_that_hardly_overlap_are_two_cells() -> None:
+def test_neighbors_that_hardly_overlap_are_two_cells() -> None:
     assert drop_duplicates([ellipse(115, 50, 15, 15)], [ellipse(100, 50, 15, 15)]) == [0]
 
 

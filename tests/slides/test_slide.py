@@ -26,7 +26,7 @@ NEEDS_OPENSLIDE = "needs the extra wsi and tifffile"
 
 
 def picture(height: int = 900, width: int = 1300) -> ImageArray:
-    """Smooth colours, so that every pixel says where it lies and a mean is near its pixels."""
+    """Smooth colors, so that every pixel says where it lies and a mean is near its pixels."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)], axis=-1).astype(np.uint8)
 
@@ -146,7 +146,7 @@ def test_only_what_is_large_or_a_pyramid_is_a_slide(pyramid: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def hundred_megapixels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Grey of 12 bits, which a decoder that knows of 8 and 16 shows all but black."""
+    """Gray of 12 bits, which a decoder that knows of 8 and 16 shows all but black."""
     path = tmp_path_factory.mktemp("large") / "large.png"
     image = np.full((10_001, 10_000), round(200 / 255 * 4095), dtype=np.uint16)
     image[9_999:, :] = round(90 / 255 * 4095)

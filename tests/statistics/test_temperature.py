@@ -124,9 +124,9 @@ def test_weights_count_as_repetition() -> None:
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        (np.zeros(0, dtype=np.int64), "0 labelled cells, fewer than 50"),
-        (np.arange(MIN_CELLS - 1) % 3, "49 labelled cells, fewer than 50"),
-        (np.full(500, -1), "0 labelled cells, fewer than 50"),
+        (np.zeros(0, dtype=np.int64), "0 labeled cells, fewer than 50"),
+        (np.arange(MIN_CELLS - 1) % 3, "49 labeled cells, fewer than 50"),
+        (np.full(500, -1), "0 labeled cells, fewer than 50"),
         (np.ones(500, dtype=np.int64), "all 500 cells are of one class"),
     ],
 )
@@ -239,7 +239,7 @@ def test_the_nested_figures_are_those_of_the_nested_probabilities() -> None:
     assert record.ece_after < record.ece_before / 2
 
 
-def test_folds_without_a_labelled_cell_have_no_figures() -> None:
+def test_folds_without_a_labeled_cell_have_no_figures() -> None:
     nothing = np.full(20, -1)
     record, *_ = nested_calibration(
         np.zeros((20, 3)), nothing, np.arange(20) % 2, np.tile(UNIFORM, (20, 1)), np.tile(SKEWED, (20, 1))

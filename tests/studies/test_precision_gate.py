@@ -144,7 +144,7 @@ def cohort(tmp_path: Path) -> Path:
 
 
 def with_int8(folder: Path, *, seed: int) -> Bundle:
-    """Give a bundle whose quantised classifier is the one of ``seed``; the float one has seed 0."""
+    """Give a bundle whose quantized classifier is the one of ``seed``; the float one has seed 0."""
     bundle = make_bundle(folder)
     files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
     files["classifier-0-int8.onnx"] = classifier_graph(seed=seed)

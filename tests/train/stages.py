@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from marrowscope.train.crop_set import class_priors, open_crop_set
 from marrowscope.train.model import CellClassifier, ClassifierInfo, new_classifier
 from marrowscope.train.stage import StageInputs
-from marrowscope.train.targets import standardise
+from marrowscope.train.targets import standardize
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def stage_inputs(folder: Path, config: ClassifierConfig, n_rows: int | None = No
         imbalance=config.imbalance,
         tau=config.tau,
         norm=config.norm,
-        morphology=standardise(crop_set.measured, rows)[0],
+        morphology=standardize(crop_set.measured, rows)[0],
         initial_weights="random",
     )
     return StageInputs(crop_set, rows, crop_set.rows({"p4", "p5"}, "predicted"), info, "fingerprint")

@@ -26,7 +26,7 @@ def test_equal_keys_give_equal_crops_and_others_do_not(crop: np.ndarray) -> None
         assert (augment_crop(crop, 96, config, key)[0] != first).any()
 
 
-def test_without_augmentation_the_crop_is_the_stored_centre(crop: np.ndarray) -> None:
+def test_without_augmentation_the_crop_is_the_stored_center(crop: np.ndarray) -> None:
     np.testing.assert_array_equal(augment_crop(crop, 96, NO_AUGMENTATION, (0, 1, 0, 0))[0], crop[20:116, 20:116])
     np.testing.assert_array_equal(center_crop(crop, 96), crop[20:116, 20:116])
 
@@ -44,7 +44,7 @@ def test_flips_alone_give_the_four_mirrors(crop: np.ndarray) -> None:
 
 
 def test_a_half_turn_is_a_double_mirror(crop: np.ndarray) -> None:
-    """Rotation by 180 degrees about the crop's centre, against numpy: the frame does not drift by a pixel."""
+    """Rotation by 180 degrees about the crop's center, against numpy: the frame does not drift by a pixel."""
     from marrowscope.train.augment import _warp
 
     config = NO_AUGMENTATION.model_copy(update={"rotation_deg": 180.0})
@@ -66,7 +66,7 @@ def test_stain_changes_density_in_proportion_and_keeps_white(crop: np.ndarray) -
     assert np.abs(gain_dark - 1).max() > 0.03
 
 
-def test_a_jpeg_is_the_one_that_another_program_writes_of_the_same_colours() -> None:
+def test_a_jpeg_is_the_one_that_another_program_writes_of_the_same_colors() -> None:
     """Pillow takes RGB; a red disc on a blue ground tells the channels apart: JPEG keeps red better than blue."""
     rows, columns = np.mgrid[:64, :64]
     disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 20**2

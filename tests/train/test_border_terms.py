@@ -157,7 +157,7 @@ def test_a_cell_without_evidence_counts_as_none_outside_and_gives_a_finite_gradi
 
 
 def test_the_evidence_loss_falls_when_the_evidence_moves_into_the_cell() -> None:
-    """Features that favour class 1, first outside the mask, then inside; the other class's evidence has no part."""
+    """Features that favor class 1, first outside the mask, then inside; the other class's evidence has no part."""
     model = new_classifier("test_efficientnet", 3, 0.0, 0)
     with torch.no_grad():
         for head in (model.cblc, model.category):

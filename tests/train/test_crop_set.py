@@ -28,7 +28,7 @@ def test_labels_are_the_vocabularys_facts(crops_dir: Path) -> None:
     assert crop_set.um_per_px == pytest.approx(0.3)
 
 
-def test_rows_choose_by_patient_and_source_and_leave_out_unlabelled_crops(crops_dir: Path) -> None:
+def test_rows_choose_by_patient_and_source_and_leave_out_unlabeled_crops(crops_dir: Path) -> None:
     cells = pl.read_parquet(crops_dir / "cells.parquet")
     first = cells["cell_id"][1]
     cells.with_columns(
@@ -78,7 +78,7 @@ def test_an_epoch_may_be_a_draw() -> None:
     assert 15 <= (drawn == 7).sum() <= 35
 
 
-def test_validation_batches_are_the_stored_centres_in_order(crops_dir: Path) -> None:
+def test_validation_batches_are_the_stored_centers_in_order(crops_dir: Path) -> None:
     crop_set = open_crop_set(crops_dir, load_vocabulary())
     rows = np.array([3, 1, 40], dtype=np.int64)
     batches = list(validation_batches(crop_set, rows, 32, batch_size=2))

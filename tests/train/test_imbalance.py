@@ -1,4 +1,4 @@
-"""Each correction against its closed form, and the prior it says it implies against what minimises its loss."""
+"""Each correction against its closed form, and the prior it says it implies against what minimizes its loss."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def _info() -> ClassifierInfo:
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_local_file_fills_the_trunk(tmp_path: Path, *, ours: bool) -> None:
-    """Weights of this package bring their normalisation; a plain timm state brings ImageNet's."""
+    """Weights of this package bring their normalization; a plain timm state brings ImageNet's."""
     donor, model = new_classifier(TINY, 16, 0.0, 1), new_classifier(TINY, 16, 0.0, 2)
     state = donor.state_dict() if ours else donor.trunk.state_dict() | {"classifier.weight": torch.zeros(3)}
     save_tensors(tmp_path / "start.safetensors", state, {"info": _info().model_dump(mode="json")} if ours else {})

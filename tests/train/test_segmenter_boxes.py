@@ -1,4 +1,4 @@
-"""Box sets as labelled fields: the scale from erythrocytes, and every fault named."""
+"""Box sets as labeled fields: the scale from erythrocytes, and every fault named."""
 
 from pathlib import Path
 
@@ -41,5 +41,5 @@ def test_box_file_that_is_no_table_of_boxes_is_named(tmp_path: Path, label: str,
         (tmp_path / part).mkdir()
     write_image(tmp_path / "images" / "a.png", np.zeros((20, 40, 3), np.uint8))
     (tmp_path / "labels" / "a.txt").write_text(label, encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"a\.txt: found {found}.*expected rows of class, centre and size"):
+    with pytest.raises(ConfigError, match=rf"a\.txt: found {found}.*expected rows of class, center and size"):
         box_fields(tmp_path)

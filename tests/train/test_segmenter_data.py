@@ -12,9 +12,9 @@ from marrowscope.imaging import read_image, write_image
 from marrowscope.records import Annotation, ContourArray, Field
 from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 from marrowscope.train.segmenter_data import (
-    LabelledField,
-    labelled_fields,
-    paint_unlabelled,
+    LabeledField,
+    labeled_fields,
+    paint_unlabeled,
     prepare_windows,
     vary_stain,
 )
@@ -36,13 +36,13 @@ def _write_field(path: Path, cells: list[tuple[int, int, int]], size: tuple[int,
     return path
 
 
-def _fields(folder: Path, n_patients: int = 5, um_per_px: float = 0.3) -> list[LabelledField]:
+def _fields(folder: Path, n_patients: int = 5, um_per_px: float = 0.3) -> list[LabeledField]:
     fields = []
     for index in range(n_patients):
         cells = [(100 + 20 * index, 120, 22), (260, 200, 18), (420, 330, 25), (30, 360, 20)]
         path = _write_field(folder / f"P{index}" / "f.png", cells)
         contours = tuple(_circle(*cell) for cell in cells)
-        fields.append(LabelledField(path, um_per_px, contours, f"P{index}", "cohort"))
+        fields.append(LabeledField(path, um_per_px, contours, f"P{index}", "cohort"))
     return fields
 
 
@@ -78,7 +78,7 @@ def test_labels_lie_on_the_dark_cells(tmp_path: Path, um_per_px: float) -> None:
 def test_split_is_by_patient_and_every_source_is_validated_on(tmp_path: Path) -> None:
     fields = _fields(tmp_path / "in")
     other = [
-        LabelledField(item.image_path, item.um_per_px, item.contours_xy, item.group, "other")
+        LabeledField(item.image_path, item.um_per_px, item.contours_xy, item.group, "other")
         for item in _fields(tmp_path / "in2")
     ]
     config = SegmenterTrainingConfig(window_px=128, crops_per_field=1, val_fraction=0.2)
@@ -107,7 +107,7 @@ def test_small_fields_are_laid_side_by_side(tmp_path: Path) -> None:
     fields = []
     for index in range(40):
         path = _write_field(tmp_path / "in" / f"P{index:02d}.png", [(30, 30, 12)], size=(60, 60))
-        fields.append(LabelledField(path, 0.3, (_circle(30, 30, 12),), f"P{index:02d}", "small"))
+        fields.append(LabeledField(path, 0.3, (_circle(30, 30, 12),), f"P{index:02d}", "small"))
     config = SegmenterTrainingConfig(window_px=128, crops_per_field=9)
     prepared = prepare_windows(fields, tmp_path / "out", config)
     assert prepared.n_train == 36
@@ -118,17 +118,17 @@ def test_cells_hardly_visible_are_dropped(tmp_path: Path) -> None:
     path = _write_field(tmp_path / "in" / "f.png", [(64, 64, 20), (128, 64, 20), (60, 144, 20)], size=(128, 128))
     contours = (_circle(64, 64, 20), _circle(128, 64, 20), _circle(60, 144, 20))
     config = SegmenterTrainingConfig(window_px=128, crops_per_field=1, min_visible=0.25)
-    prepared = prepare_windows([LabelledField(path, 0.3, contours, "P", "c")], tmp_path / "out", config)
+    prepared = prepare_windows([LabeledField(path, 0.3, contours, "P", "c")], tmp_path / "out", config)
     assert prepared.n_cells == 2
 
 
 def test_cells_cut_by_a_seam_are_painted_over() -> None:
-    """Of four nuclei, the unlabelled one at the seam goes; whole, labelled and inner ones stay."""
+    """Of four nuclei, the unlabeled one at the seam goes; whole, labeled and inner ones stay."""
     image = np.full((120, 240, 3), GLASS, dtype=np.uint8)
     for x, y in ((60, 60), (118, 30), (180, 60), (124, 100)):
         cv2.circle(image, (x, y), 12, NUCLEUS, -1)
-    labelled = [shapely.Polygon(_circle(60, 60, 12) + 0.5), shapely.Polygon(_circle(124, 100, 12) + 0.5)]
-    painted = paint_unlabelled(image, labelled, (2, 1), um_per_px=0.3)
+    labeled = [shapely.Polygon(_circle(60, 60, 12) + 0.5), shapely.Polygon(_circle(124, 100, 12) + 0.5)]
+    painted = paint_unlabeled(image, labeled, (2, 1), um_per_px=0.3)
     assert painted[30, 115].tolist() == list(GLASS)
     assert painted[30, 125].tolist() == list(GLASS)
     for x, y in ((60, 60), (180, 60), (124, 100)):
@@ -146,19 +146,19 @@ def _cohort_field(**changes: object) -> Field:
 
 def test_only_exhaustively_annotated_fields_teach() -> None:
     fields = [_cohort_field(), _cohort_field(exhaustive=False), _cohort_field(annotated=False, annotations=())]
-    (taken,) = labelled_fields(fields, "cohort", (4, 3))
+    (taken,) = labeled_fields(fields, "cohort", (4, 3))
     assert (taken.um_per_px, taken.group, taken.source, taken.tile_grid) == (0.2, "P", "cohort", (4, 3))
     with pytest.raises(ScaleError, match=r"f\.png: found no um/px, expected a scale"):
-        labelled_fields([_cohort_field(um_per_px=None)], "cohort")
+        labeled_fields([_cohort_field(um_per_px=None)], "cohort")
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     config = SegmenterTrainingConfig(window_px=128)
-    with pytest.raises(TrainingError, match="found no labelled field"):
+    with pytest.raises(TrainingError, match="found no labeled field"):
         prepare_windows([], tmp_path / "out", config)
     path = _write_field(tmp_path / "in" / "f.png", [])
     with pytest.raises(TrainingError, match="found no cell in 1 fields"):
-        prepare_windows([LabelledField(path, 0.3, (), "P")], tmp_path / "out", config)
+        prepare_windows([LabeledField(path, 0.3, (), "P")], tmp_path / "out", config)
 
 
 def test_stain_variation_keeps_the_form() -> None:

@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 
 from marrowscope.imaging import write_image  # noqa: E402 - after the check that the extra is installed
 from marrowscope.train.segmenter_config import SegmenterTrainingConfig  # noqa: E402
-from marrowscope.train.segmenter_data import LabelledField  # noqa: E402
+from marrowscope.train.segmenter_data import LabeledField  # noqa: E402
 from marrowscope.train.segmenter_fit import (  # noqa: E402
     can_go_on,
     check_segmenter_folder,
@@ -30,7 +30,7 @@ CONFIG = SegmenterTrainingConfig(
 )
 
 
-def _fields(folder: Path) -> list[LabelledField]:
+def _fields(folder: Path) -> list[LabeledField]:
     folder.mkdir()
     rng = np.random.default_rng(0)
     angle = np.linspace(0, 2 * np.pi, 32, endpoint=False)
@@ -39,7 +39,7 @@ def _fields(folder: Path) -> list[LabelledField]:
     for index in range(6):
         path = folder / f"{index}.png"
         write_image(path, rng.integers(0, 255, size=(80, 80, 3), dtype=np.uint8))
-        fields.append(LabelledField(path, 0.3, (contour,), str(index)))
+        fields.append(LabeledField(path, 0.3, (contour,), str(index)))
     return fields
 
 

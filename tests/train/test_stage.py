@@ -99,7 +99,7 @@ def test_a_side_without_crops_is_refused(crops_dir: Path, tmp_path: Path) -> Non
     config = tiny_config()
     inputs = stage_inputs(crops_dir, config)
     empty = StageInputs(inputs.crop_set, inputs.training_rows, np.array([], dtype=np.int64), inputs.info, "")
-    with pytest.raises(TrainingError, match="no labelled crop of source 'predicted' among the validation patients"):
+    with pytest.raises(TrainingError, match="no labeled crop of source 'predicted' among the validation patients"):
         fit_stage(tiny_model(config), empty, config, plan=config.stages[0], stage=1, folder=tmp_path)
 
 

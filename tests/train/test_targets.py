@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from marrowscope.train.targets import MORPHOLOGY_TARGETS, measured_values, standardise
+from marrowscope.train.targets import MORPHOLOGY_TARGETS, measured_values, standardize
 
 
 def test_the_columns_that_are_there_are_taken_and_nulls_are_missing() -> None:
@@ -17,11 +17,11 @@ def test_the_columns_that_are_there_are_taken_and_nulls_are_missing() -> None:
 
 def test_the_statistics_are_those_of_the_training_rows_alone() -> None:
     values = {"area_um2": np.array([1.0, 3.0, np.nan, 500.0])}
-    targets, table = standardise(values, np.array([0, 1, 2]))
+    targets, table = standardize(values, np.array([0, 1, 2]))
     assert (targets[0].mean, targets[0].std) == (2.0, 1.0)
     np.testing.assert_array_equal(table[:, 0], np.array([-1, 1, np.nan, 5], dtype=np.float32))  # 498 is cut to 5
     moved = {"area_um2": np.array([1.0, 3.0, np.nan, -7.0])}
-    assert standardise(moved, np.array([0, 1, 2]))[0] == targets
+    assert standardize(moved, np.array([0, 1, 2]))[0] == targets
 
 
 def test_what_training_never_saw_vary_is_missing_throughout() -> None:
@@ -30,13 +30,13 @@ def test_what_training_never_saw_vary_is_missing_throughout() -> None:
         "circularity": np.array([np.nan, np.nan, 0.5]),
         "solidity": np.array([0.0, 1.0, 0.5]),
     }
-    targets, table = standardise(values, np.array([0, 1]))
+    targets, table = standardize(values, np.array([0, 1]))
     assert [target.name for target in targets] == list(values)
     assert np.isnan(table[:, :2]).all()
     np.testing.assert_array_equal(table[:, 2], [-1, 1, 0])
 
 
 def test_without_a_measurement_there_is_no_target() -> None:
-    targets, table = standardise({}, np.array([0]))
+    targets, table = standardize({}, np.array([0]))
     assert targets == ()
     assert table.shape == (0, 0)

@@ -137,7 +137,7 @@ def test_the_measured_variants_are_what_they_say(crop_set: CropSet, monkeypatch:
 
 
 def test_crops_that_fill_no_batch_are_refused(crop_set: CropSet) -> None:
-    with pytest.raises(ConfigError, match="found 120 labelled crops, expected at least one batch of 128"):
+    with pytest.raises(ConfigError, match="found 120 labeled crops, expected at least one batch of 128"):
         bench_training(crop_set, tiny_config(batch_size=128))
 
 

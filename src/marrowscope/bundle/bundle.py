@@ -4,7 +4,7 @@
     CARD.md
     segmenter/segmenter.onnx    beside its AGPL-3.0 LICENSE and CARD.md
     classifier-0.onnx ...       the members, in order
-    *-int8.onnx                 beside a graph: the same network with quantised layers
+    *-int8.onnx                 beside a graph: the same network with quantized layers
     golden.npz                  input and expected output of both networks
     quantification.json         error rates and study threshold, where they were measured
     vocabulary.toml             only where it is not the one that ships with the package
@@ -76,7 +76,7 @@ class Bundle:
         threads: int | None = None,
         streams: int = 1,
     ) -> Network:
-        """Load the segmenter's graph, the quantised one for ``int8`` where there is one; see ``open_network``."""
+        """Load the segmenter's graph, the quantized one for ``int8`` where there is one; see ``open_network``."""
         path = self.folder / self._graph(SEGMENTER_FILE, precision)
         return open_network(path, backend, device, precision, threads=threads, streams=streams)
 
@@ -110,8 +110,8 @@ class Bundle:
         return wanted
 
     def _graph(self, name: str, precision: str) -> str:
-        quantised = int8_name(name)
-        return quantised if precision == INT8 and quantised in self.spec.files else name
+        quantized = int8_name(name)
+        return quantized if precision == INT8 and quantized in self.spec.files else name
 
     def provenance(self) -> UsedBundle:
         """Give what a manifest says about the bundle: names, versions and hashes."""
@@ -227,7 +227,7 @@ def _read_quantification(path: Path, vocabulary: Vocabulary) -> Quantification:
 
 
 def _members(files: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the members' paths by number: classifier-2 stands before classifier-10; quantised forms are no members."""
+    """Give the members' paths by number: classifier-2 stands before classifier-10; quantized forms are no members."""
     names = [name for name in files if _MEMBER.fullmatch(name)]
     return tuple(sorted(names, key=lambda name: (len(name), name)))
 

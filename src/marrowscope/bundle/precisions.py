@@ -94,12 +94,12 @@ class PrecisionGate(FrozenModel):
 
 
 def int8_name(graph: str) -> str:
-    """Give the path of a graph's quantised form: ``classifier-0-int8.onnx`` for ``classifier-0.onnx``."""
+    """Give the path of a graph's quantized form: ``classifier-0-int8.onnx`` for ``classifier-0.onnx``."""
     return f"{graph.removesuffix(_SUFFIX)}{_INT8_SUFFIX}"
 
 
 def has_int8(files: Collection[str]) -> bool:
-    """Say whether a bundle of these files has a quantised graph."""
+    """Say whether a bundle of these files has a quantized graph."""
     return any(name.endswith(_INT8_SUFFIX) for name in files)
 
 
@@ -132,7 +132,7 @@ def why_not(
     if precision not in capabilities:
         reason = "the device has no instructions for it"
     elif precision == INT8 and not has_int8(files):
-        reason = "the bundle has no quantised graph"
+        reason = "the bundle has no quantized graph"
     elif gate is None:
         reason = "its accuracy was not measured with this bundle"
     elif gate.networks_sha256 != networks_fingerprint(files, precision):
@@ -172,7 +172,7 @@ def check_precision(precision: str, files: Collection[str], capabilities: Collec
         raise ConfigError(message)
     if precision == INT8 and not has_int8(files):
         message = (
-            "precision 'int8': the bundle has no quantised graph, expected segmenter/segmenter-int8.onnx or "
+            "precision 'int8': the bundle has no quantized graph, expected segmenter/segmenter-int8.onnx or "
             "classifier-0-int8.onnx; choose another precision or auto"
         )
         raise ConfigError(message)

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 class CropSpec(StageConfig):
     """The crop's physical side and its size in pixels; their ratio is the scale the network sees."""
 
-    side_um: float = Field(default=28.8, gt=0, description="side of the square in micrometres; holds a 25 um monoblast")
+    side_um: float = Field(default=28.8, gt=0, description="side of the square in micrometers; holds a 25 um monoblast")
     size_px: int = Field(default=96, gt=0, description="side of the resampled crop in pixels")
 
     @property
     def um_per_px(self) -> float:
-        """Scale of the resampled crop in micrometres per pixel."""
+        """Scale of the resampled crop in micrometers per pixel."""
         return self.side_um / self.size_px
 
 
@@ -85,7 +85,7 @@ def cut_crops(
         images[index] = _resize(_cut_patch(image, center_xy, side_px, frame.pad_px), frame)
     if not masks:
         return images, np.empty((0, size, size), dtype=np.bool_)
-    # Pixel centres are at integers in the image, in the patch and in the crop.
+    # Pixel centers are at integers in the image, in the patch and in the crop.
     patch_xy = rings.points_xy - centers[rings.owner] + (side_px - 1) / 2
     crop_xy = (patch_xy + 0.5) * (spec.size_px / side_px) - 0.5 + margin_px
     return images, geometry.rasterize_all(geometry.Rings(crop_xy, rings.offsets), size, size)
@@ -121,7 +121,7 @@ def _cut_patch(image: ImageArray, center_xy: NDArray[np.float64], side_px: int, 
     """Give the square of ``side_px`` around a point and ``pad_px`` more on each side, linearly interpolated.
 
     One shift holds for the whole patch, so that it is a filter of two by two pixels. Beyond the image the border pixels
-    are repeated. (``cv2.getRectSubPix`` gives the same within one grey level in a pixel of 1,400, and takes three times
+    are repeated. (``cv2.getRectSubPix`` gives the same within one gray level in a pixel of 1,400, and takes three times
     as long.)
     """
     height, width = image.shape[:2]

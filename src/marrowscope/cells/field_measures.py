@@ -2,7 +2,7 @@
 
 Steps: bring the image to a fixed scale; take its own background, and with it optical density (OD = -log10(I / white));
 measure how steep the sharpest edges are beside the step they climb, how bright the empty slide is, how many pixels
-stand at the end of the grey scale, and how dense the darkest stained parts (nuclei) are by channel. Every measure is of
+stand at the end of the gray scale, and how dense the darkest stained parts (nuclei) are by channel. Every measure is of
 the whole field, an empty area changes none of them, and what cannot be measured is NaN, never a guess.
 """
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 FIELD_MEASURES: dict[str, str] = {
     "sharpness": "steepness of the steepest edges: slope of the density over its range within 1.5 um (1/um)",
-    "background": "grey level of the empty slide (0-1)",
-    "clipped": "share of pixels at the end of the grey scale (0-1): over- or underexposed",
+    "background": "gray level of the empty slide (0-1)",
+    "clipped": "share of pixels at the end of the gray scale (0-1): over- or underexposed",
     "od_red": "mean optical density of the stained foreground, red",
     "od_green": "mean optical density of the stained foreground, green",
     "od_blue": "mean optical density of the stained foreground, blue",
@@ -34,7 +34,7 @@ _WHITE_QUANTILE = 0.95
 _MIN_WHITE = 32
 """Darker than this in every channel, an image shows nothing against a background."""
 _CLIPPED_LOW, _CLIPPED_HIGH = 1, 254
-"""A pixel whose three channels all reach one of these holds no colour any more. One channel alone may: a cream
+"""A pixel whose three channels all reach one of these holds no color any more. One channel alone may: a cream
 background has a full red channel by design."""
 
 _STAINED_UM2 = 40.0
@@ -87,7 +87,7 @@ def measure_field(image: ImageArray, um_per_px: float, shrunk: ImageArray | None
 
 def _clipped_share(image: ImageArray) -> float:
     """Share of the pixels that are black or white in all three channels."""
-    # The grey of such a pixel lies within the same limits, and most images have none so dark or so bright.
+    # The gray of such a pixel lies within the same limits, and most images have none so dark or so bright.
     darkest, brightest, _, _ = cv2.minMaxLoc(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     n_clipped = 0
     if darkest <= _CLIPPED_LOW:
@@ -107,7 +107,7 @@ def _at_fixed_scale(image: ImageArray, um_per_px: float) -> tuple[ImageArray, fl
 
 
 def _white(image: ImageArray) -> NDArray[np.intp]:
-    """Grey level (3,) of the empty slide: each channel's 95% quantile."""
+    """Gray level (3,) of the empty slide: each channel's 95% quantile."""
     n_below = _WHITE_QUANTILE * image.shape[0] * image.shape[1]
     counts = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().cumsum() for channel in range(3)]
     return np.array([np.searchsorted(below, n_below) for below in counts])

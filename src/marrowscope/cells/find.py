@@ -90,7 +90,7 @@ def find_cells(
             detections = [detections[index] for index in own_cells(detections, field.region, SEAM_UM / scale)]
     with lap("judge"):
         judged = judge_contours([item.contour_xy for item in detections], finder.rules, width, height, scale)
-        kept = tuple(index for index, judgement in enumerate(judged) if judgement.reason is None)
+        kept = tuple(index for index, judgment in enumerate(judged) if judgment.reason is None)
         contours = tuple(detections[index].contour_xy for index in kept)
     with lap("field"):
         shrunk = _seen_at(SCALE_UM_PER_PX, canvas, transform, finder.segmenter.config.um_per_px, scale)
@@ -109,13 +109,13 @@ def find_cells(
         FoundCell(
             contour_xy=field.to_file(detection.contour_xy),
             score=detection.score,
-            area_um2=judgement.area_px * scale**2,
-            circularity=judgement.circularity,
-            reject_reason=judgement.reason,
+            area_um2=judgment.area_px * scale**2,
+            circularity=judgment.circularity,
+            reject_reason=judgment.reason,
             n_parts=detection.n_parts,
             morphology=of_kept.get(index, {}),
         )
-        for index, (detection, judgement) in enumerate(zip(detections, judged, strict=True))
+        for index, (detection, judgment) in enumerate(zip(detections, judged, strict=True))
     )
     return FoundCells(cells, measures, kept, contours, crops, masks)
 

@@ -1,6 +1,6 @@
 """Predicted contours to expert polygons of the same image, one to one, by contour IoU.
 
-The assignment is optimal: it first maximises the number of pairs with IoU >= ``min_iou``, then their total
+The assignment is optimal: it first maximizes the number of pairs with IoU >= ``min_iou``, then their total
 IoU. Both come from one linear assignment, because an admissible pair is worth 1 + IoU / (k + 1) with k the
 largest possible number of pairs: all IoUs together never outweigh one more pair. Cells that no chain of admissible
 pairs connects cannot compete, so each connected group is solved by itself; the result is exact all the same.

@@ -2,7 +2,7 @@
 
 Steps: shape from the contour; optical density from the crop (OD = -log10(I / white), white from the crop's own
 bright background); the nucleus by a threshold on the purple density that is both Otsu's and an edge; shape of the
-nucleus, colour of the cytoplasm, texture as what a Gaussian blur removes. What cannot be measured is NaN, never
+nucleus, color of the cytoplasm, texture as what a Gaussian blur removes. What cannot be measured is NaN, never
 a guess.
 """
 
@@ -125,7 +125,7 @@ def optical_density(image: ImageArray) -> Floats:
 
 
 def _density_tables(images: ImageArray) -> Floats:
-    """Give for each image (n, h, w, 3) the optical density of every grey level by channel: (n, 1, 256, 3)."""
+    """Give for each image (n, h, w, 3) the optical density of every gray level by channel: (n, 1, 256, 3)."""
     counts = np.array(
         [[cv2.calcHist([image], [channel], None, [256], [0, 256]) for channel in range(3)] for image in images],
         dtype=np.float64,
@@ -140,7 +140,7 @@ def segment_nucleus(density: Floats, mask: MaskArray, um_per_px: float) -> BoolA
     """Nucleus (h, w) of the cell under ``mask``, from the OD (h, w, 3) at ``um_per_px``; empty where none stands out.
 
     The purple density is closed over the gaps between clumps of chromatin, opened and blurred; the threshold on it
-    maximises Otsu's variance between the two classes (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62) times the square
+    maximizes Otsu's variance between the two classes (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62) times the square
     of the mean gradient along it: an outline of clumps lies on a gentle slope, one of a nucleus on a steep one. Crumbs
     are dropped, small holes closed.
     """
@@ -207,7 +207,7 @@ def _cytoplasm(
     nucleus: BoolArray,
     um_per_px: float,
 ) -> dict[str, float]:
-    """Colour and texture of the cytoplasm; a thin one has a colour, and no texture."""
+    """Color and texture of the cytoplasm; a thin one has a color, and no texture."""
     inner = _eroded(mask, _NARROW_RIM_UM / um_per_px) & (gray > _CLEAR_OD)
     cytoplasm = inner & ~_dilated(nucleus, _WIDE_RIM_UM / um_per_px)
     area_um2 = np.count_nonzero(cytoplasm) * um_per_px**2
@@ -246,7 +246,7 @@ def _nucleus_shape(nucleus: BoolArray, um_per_px: float) -> dict[str, float]:
     area_px = float(np.count_nonzero(nucleus))
     framed = cv2.copyMakeBorder(drawn[_window(nucleus, 0)], 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     outlines, _ = cv2.findContours(framed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    # The outline runs through the centres of the border's pixels: half a pixel inside the true one all around.
+    # The outline runs through the centers of the border's pixels: half a pixel inside the true one all around.
     perimeter_px = sum(_smooth_perimeter(np.asarray(outline, dtype=np.float64)[:, 0]) + np.pi for outline in outlines)
     hull = cv2.convexHull(np.concatenate(outlines))
     hull_px = float(cv2.contourArea(hull)) + 0.5 * cv2.arcLength(hull, closed=True) + 1.0
@@ -263,7 +263,7 @@ def _nucleus_shape(nucleus: BoolArray, um_per_px: float) -> dict[str, float]:
 def _width_px(depth: Floats) -> float:
     """Diameter of the largest disc, from the distances (h, w) to the nearest pixel outside.
 
-    That pixel's centre lies half a pixel beyond the border, and the disc's own some 0.38 px off the grid's.
+    That pixel's center lies half a pixel beyond the border, and the disc's own some 0.38 px off the grid's.
     """
     # Squared distances are integers; OpenCV's square root differs in its last bits with the number of threads.
     return 2.0 * float(np.sqrt(round(float(depth.max()) ** 2))) - 1.0 + 2 * 0.38

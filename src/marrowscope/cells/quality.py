@@ -34,7 +34,7 @@ class QualityRules(StageConfig):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgment:
     """What a contour measures, and the reason to refuse it (edge, too_small, too_large, not_round), or None."""
 
     area_px: float
@@ -59,7 +59,7 @@ def judge_contour(
 
 def judge_contours(
     contours: Sequence[ContourArray], rules: QualityRules, width_px: int, height_px: int, um_per_px: float
-) -> list[Judgement]:
+) -> list[Judgment]:
     """Measure and judge the contours (n, 2) of one image together; there may be none."""
     rings = geometry.Rings.of(contours)
     areas_px, circularities = geometry.areas(rings), geometry.circularities(rings)
@@ -76,6 +76,6 @@ def judge_contours(
     }
     reasons = np.select(list(broken.values()), list(broken), default="")
     return [
-        Judgement(area, circularity, reason or None)
+        Judgment(area, circularity, reason or None)
         for area, circularity, reason in zip(areas_px.tolist(), circularities.tolist(), reasons.tolist(), strict=True)
     ]

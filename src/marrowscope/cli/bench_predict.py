@@ -27,7 +27,7 @@ def predict(
         int, typer.Option(min=1, help="Images to predict, the first of INPUTS or so many simulated.")
     ] = 200,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the medians of their ratios are given.")] = 3,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Long side of the segmenter's input; needs --crop-size.")
     ] = None,

@@ -32,13 +32,13 @@ def folds(
     out: Annotated[Path, typer.Option("--out", "-o", help="Fold file to write (CSV).")],
     *,
     scheme: Annotated[
-        Scheme, typer.Option(help="patient: folds alike in centre and diagnosis; center: each centre is a fold.")
+        Scheme, typer.Option(help="patient: folds alike in center and diagnosis; center: each center is a fold.")
     ] = Scheme.PATIENT,
     n_folds: Annotated[
         int | None, typer.Option("--folds", min=2, help=f"Number of folds by patient (default {_N_FOLDS}).")
     ] = None,
     external: Annotated[
-        list[str] | None, typer.Option(help="Centre whose patients enter no fold; give it once for each.")
+        list[str] | None, typer.Option(help="Center whose patients enter no fold; give it once for each.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Who goes to which fold.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -56,7 +56,7 @@ def folds(
     from marrowscope.errors import ConfigError
 
     if scheme is Scheme.CENTER and n_folds is not None:
-        message = f"found --folds {n_folds} with --scheme center, expected no number: every centre is a fold"
+        message = f"found --folds {n_folds} with --scheme center, expected no number: every center is a fold"
         raise ConfigError(message)
     tables = [_read_source(source, quiet=as_json) for source in sources]
     patients = pl.concat([table for table, _ in tables])
@@ -123,7 +123,7 @@ def _read_cohort(root: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame
 
 
 def _counts(drawn: Folds, patients: pl.DataFrame) -> list[tuple[str, str, dict[int | None, int]]]:
-    """Give centre, diagnosis and the number of patients by fold (None: external), sorted."""
+    """Give center, diagnosis and the number of patients by fold (None: external), sorted."""
     counts: dict[tuple[str, str], dict[int | None, int]] = {}
     for patient, center, diagnosis in patients.sort("center", "diagnosis").iter_rows():
         by_fold = counts.setdefault((center, diagnosis), {})

@@ -19,7 +19,7 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demonstration.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Simulate six patients of two centres, predict them and write the report.
+    """Simulate six patients of two centers, predict them and write the report.
 
     Prints each patient's CBLC ratio beside the exact simulated one. Simulated images and a demonstration model: the
     figures say that the chain works, not how it does on a laboratory's own smears.

@@ -37,7 +37,7 @@ def evaluate(
         typer.Option(metavar="NAME", help="A diagnosis that counts as AML; repeat it for several (default AML)."),
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(help="With a bundle: micrometres per pixel of images that state none.")
+        float | None, typer.Option(help="With a bundle: micrometers per pixel of images that state none.")
     ] = None,
     tile_grid: Annotated[
         str | None,
@@ -60,7 +60,7 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
-    """Measure RUN_OR_BUNDLE against the expert polygons of COHORT, centre by centre, with n and 95% intervals.
+    """Measure RUN_OR_BUNDLE against the expert polygons of COHORT, center by center, with n and 95% intervals.
 
     Writes index.html (one page that stands alone), figures/*.svg, metrics.json, metrics.md and the tables as CSV. A
     bundle's run stays in the folder `run` beside them.
@@ -175,7 +175,7 @@ def _print_main_figures(evaluation: Evaluation) -> None:
 
     from marrowscope.cli.tables import new_table, print_table
     from marrowscope.evaluate import FEW_PATIENTS
-    from marrowscope.evaluate.catalogue import SUMMARY_FIGURES
+    from marrowscope.evaluate.catalog import SUMMARY_FIGURES
     from marrowscope.evaluate.markdown import counted
 
     table = new_table("center", *SUMMARY_FIGURES.values(), title="Evaluation: value, 95% interval, n")

@@ -25,7 +25,7 @@ def export(
         ),
     ] = None,
     description: Annotated[
-        Path | None, typer.Option(help="TOML with name, version, purpose, trained_on, threshold and [licences].")
+        Path | None, typer.Option(help="TOML with name, version, purpose, trained_on, threshold and [licenses].")
     ] = None,
     other_segmenter: Annotated[
         bool, typer.Option("--other-segmenter", help="Accept a segmenter that did not cut the training crops.")

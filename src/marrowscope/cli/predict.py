@@ -16,7 +16,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; must be new or empty.")],
     *,
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Model bundle; default: demonstration.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
     cells: Annotated[
         int | None,
         typer.Option(

@@ -21,7 +21,7 @@ def prepare(
         Path | None, typer.Option(help=f"{SEGMENTER_HELP}; without it only expert crops are cut.")
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(min=0.01, max=2.0, help="Micrometres per pixel of images that state none.")
+        float | None, typer.Option(min=0.01, max=2.0, help="Micrometers per pixel of images that state none.")
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
@@ -75,8 +75,8 @@ def cut_crops(
         )
     typer.echo(
         f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
-        f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image's edge), unlabelled "
-        f"{prepared.n_unlabelled}, rejected by the quality rules {prepared.n_rejected}.",
+        f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image's edge), unlabeled "
+        f"{prepared.n_unlabeled}, rejected by the quality rules {prepared.n_rejected}.",
         err=to_stderr,
     )
     if network is None:

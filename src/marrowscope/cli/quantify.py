@@ -17,7 +17,7 @@ def quantify(
         float | None, typer.Option(min=0, max=1, help="Study threshold of the corrected ratio; default: learned.")
     ] = None,
     aml: Annotated[list[str] | None, typer.Option(help="Diagnosis that counts as AML; repeat for more.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometres per pixel of images that state none.")] = None,
+    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:

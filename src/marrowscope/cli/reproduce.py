@@ -45,11 +45,11 @@ def reproduce(
     plan: Annotated[bool, typer.Option("--plan", help="Say how long it will take, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json (with --plan: the plan).")] = False,
 ) -> None:
-    """Repeat the paper's study on simulated patients: six centres, folds in two stages, an ensemble, external centres.
+    """Repeat the paper's study on simulated patients: six centers, folds in two stages, an ensemble, external centers.
 
     Says first how long it will take, from a short measurement on this machine. A killed call goes on where it stopped
     when it is called again with equal settings. Writes table.md, table.csv and summary.json; exits with 1 where the
-    ensemble does not beat the colour-and-shape probe on every external centre.
+    ensemble does not beat the color-and-shape probe on every external center.
 
     Example: marrowscope reproduce --preset quick --out reproduction
     """
@@ -88,7 +88,7 @@ def reproduce(
             f"{minutes:.1f} minutes, {result.plan.seconds / 60:.1f} had been expected. Written: {out / 'table.md'}"
         )
     if not result.comparison.beats_probe:
-        typer.echo("The ensemble does not beat the colour-and-shape probe on every external centre.", err=True)
+        typer.echo("The ensemble does not beat the color-and-shape probe on every external center.", err=True)
         raise typer.Exit(_EXIT_BELOW_PROBE)
 
 

@@ -28,11 +28,13 @@ def simulate(
     composition: Annotated[
         str, typer.Option(help="differential: as in the diagnosis; balanced: every code about equally, for training.")
     ] = "differential",
-    neighbours: Annotated[
+    neighbors: Annotated[
         str,
         typer.Option(
+            "--neighbors",
+            "--neighbours",
             help="islands: as in life; correlated, independent, reversed: the same cells in rows, beside their like in "
-            "being composite blast-like, in any order, or beside the other kind."
+            "being composite blast-like, in any order, or beside the other kind.",
         ),
     ] = "islands",
     diagnosis: Annotated[
@@ -57,7 +59,7 @@ def simulate(
         "workers": workers,
         "min_cells": min_cells,
         "composition": composition,
-        "neighbours": neighbours,
+        "neighbors": neighbors,
         "diagnoses": tuple(diagnosis or ()),
     }
     config = validate_config(SimulationConfig, values, "simulate")

@@ -11,7 +11,7 @@ import typer
 from marrowscope.cli.train_classifier import classifier
 
 if TYPE_CHECKING:
-    from marrowscope.train.segmenter_data import LabelledField
+    from marrowscope.train.segmenter_data import LabeledField
 
 app = typer.Typer(name="train", no_args_is_help=True, help="Train the segmenter or the classifier on a cohort.")
 app.command()(classifier)
@@ -77,7 +77,7 @@ def segmenter(
         raise ConfigError(message)
     check_segmenter_folder(out, settings, resume=resume)
     chosen = None if patients is None else _read_names(patients)
-    fields: list[LabelledField] = []
+    fields: list[LabeledField] = []
     if not (resume and can_go_on(out)):
         met: set[str] = set()
         for cohort in cohorts or []:
@@ -118,10 +118,10 @@ def _check_names(path: Path | None, chosen: frozenset[str] | None, met: set[str]
         raise InputError(message)
 
 
-def _cohort_fields(argument: str, patients: frozenset[str] | None) -> tuple[list[LabelledField], set[str]]:
-    """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS``: labelled fields of the chosen patients, and the names of all."""
+def _cohort_fields(argument: str, patients: frozenset[str] | None) -> tuple[list[LabeledField], set[str]]:
+    """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS``: labeled fields of the chosen patients, and the names of all."""
     from marrowscope.cohort import read_cohort, require_clean
-    from marrowscope.train.segmenter_data import labelled_fields
+    from marrowscope.train.segmenter_data import labeled_fields
     from marrowscope.vocabulary import load_vocabulary
 
     match = re.fullmatch(r"(?P<folder>.+):(?P<columns>[1-9]\d*)x(?P<rows>[1-9]\d*)", argument)
@@ -130,4 +130,4 @@ def _cohort_fields(argument: str, patients: frozenset[str] | None) -> tuple[list
     cohort = require_clean(read_cohort(folder, vocabulary=load_vocabulary()))
     kept = [field for field in cohort.fields if patients is None or field.patient_id in patients]
     names = {patient.patient_id for patient in cohort.patients}
-    return labelled_fields(kept, folder.resolve().name, tile_grid), names
+    return labeled_fields(kept, folder.resolve().name, tile_grid), names

@@ -1,4 +1,4 @@
-"""What an annotation format is, and what each becomes at the door: one image's labelled contours, and its faults.
+"""What an annotation format is, and what each becomes at the door: one image's labeled contours, and its faults.
 
 The ``code`` of an ``Annotation`` is here still the label as written; the cohort reader translates and checks it.
 Coordinates are taken as they stand: formats that put (0, 0) at the corner of the first pixel differ by half a pixel,

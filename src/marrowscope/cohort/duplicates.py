@@ -1,6 +1,6 @@
 """Copies of an image under another hash: a fingerprint a field, and the pairs that show one photograph.
 
-Steps: the field in grey, 64 x 64 px by area, whatever its size and shape; its discrete cosine transform; the signs of
+Steps: the field in gray, 64 x 64 px by area, whatever its size and shape; its discrete cosine transform; the signs of
 the 16 x 16 lowest frequencies. Signs know neither brightness nor contrast, and low frequencies know neither JPEG nor
 the number of pixels. A mirrored or rotated image has the same coefficients transposed and with known signs turned, so
 all eight ways to lay a photograph are compared without a second look at it.
@@ -37,10 +37,10 @@ MAX_DISTANCE = 64
 
 Measured on 1,661 real and 480 simulated fields of different patients (2.3 million pairs, each in eight orientations):
 no pair below 78. Their own copies: at most 7 after JPEG of quality 60, 2 at half the size, 28 brightened, 48 with 3 %
-cut away around the centre; docs/cohort.md has the table.
+cut away around the center; docs/cohort.md has the table.
 """
 FEATURELESS = "0" * (_N_FREQUENCIES**2 // 4)
-"""Fingerprint of an image of one colour, which is no copy of anything."""
+"""Fingerprint of an image of one color, which is no copy of anything."""
 _GRID_PX = 64
 _MIN_CONTRAST = 0.5
 _RGB_NDIM = 3
@@ -61,7 +61,7 @@ class NearDuplicate:
 def image_fingerprint(image: ImageArray) -> str:
     """Give 64 hexadecimal digits that survive JPEG, another size or brightness, and a slight cut of ``image``.
 
-    ``image`` is RGB uint8 (h, w, 3). Images with a standard deviation below half a grey level are FEATURELESS.
+    ``image`` is RGB uint8 (h, w, 3). Images with a standard deviation below half a gray level are FEATURELESS.
     Raises ImageError for another shape or type.
     """
     if image.ndim != _RGB_NDIM or image.shape[2] != _RGB_NDIM or image.dtype != np.uint8 or not image.size:
@@ -80,7 +80,7 @@ def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE
     """List the pairs of images whose fingerprints differ by at most ``max_distance`` bits, however mirrored or turned.
 
     ``fingerprints`` has columns patient_id, image_sha256 and image_dhash, any number of rows an image; rows without a
-    fingerprint, or with that of an image of one colour, are in no pair. Sorted; empty where there is none.
+    fingerprint, or with that of an image of one color, are in no pair. Sorted; empty where there is none.
     """
     table = (
         fingerprints.select("patient_id", "image_sha256", "image_dhash")

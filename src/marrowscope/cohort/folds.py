@@ -1,7 +1,7 @@
-"""Who trains, who selects, who tests: splits and folds by patient, stratified by centre and diagnosis.
+"""Who trains, who selects, who tests: splits and folds by patient, stratified by center and diagnosis.
 
 A split gives every patient one role. Folds give every patient the one fold that tests it, or none: patients of external
-centres are outside of all folds. A fold becomes a split by ``fold_roles``. Both are checked for leaks before use.
+centers are outside of all folds. A fold becomes a split by ``fold_roles``. Both are checked for leaks before use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Role = Literal["train", "validation", "test"]
 _ROLES: tuple[Role, ...] = get_args(Role)
 Folds = dict[str, int | None]
-"""The fold of every patient, 0 and up; None for a patient of an external centre."""
+"""The fold of every patient, 0 and up; None for a patient of an external center."""
 EXTERNAL = "external"
 _FOLD_COLUMNS = ("patient_id", "center", "diagnosis", "fold")
 
@@ -58,9 +58,9 @@ def make_folds(patients: pl.DataFrame, n_folds: int, seed: int, external_centers
     """Deal the patients to ``n_folds`` folds; those of ``external_centers`` get None.
 
     ``patients`` has one row each with patient_id, center and diagnosis. Folds differ by at most one patient, in all,
-    within every centre, every diagnosis and every stratum (a pair of the two), however small; who goes where is drawn
+    within every center, every diagnosis and every stratum (a pair of the two), however small; who goes where is drawn
     with ``seed``, whatever the order of rows.
-    Raises CohortError for a patient in two rows, an unknown external centre and fewer patients than folds.
+    Raises CohortError for a patient in two rows, an unknown external center and fewer patients than folds.
     """
     inside, folds = _set_apart(patients, external_centers)
     if not 2 <= n_folds <= inside.height:  # noqa: PLR2004  one fold would test what it trained on
@@ -78,15 +78,15 @@ def make_folds(patients: pl.DataFrame, n_folds: int, seed: int, external_centers
 
 
 def leave_one_center_out(patients: pl.DataFrame, external_centers: Collection[str] = ()) -> Folds:
-    """Make every centre a fold, in the order of their names; patients of ``external_centers`` get None.
+    """Make every center a fold, in the order of their names; patients of ``external_centers`` get None.
 
-    ``patients`` is as in ``make_folds``. Raises CohortError for fewer than two centres to leave out.
+    ``patients`` is as in ``make_folds``. Raises CohortError for fewer than two centers to leave out.
     """
     inside, folds = _set_apart(patients, external_centers)
     centers = sorted(inside["center"].unique().to_list())
     if len(centers) < 2:  # noqa: PLR2004  one to train on
         message = (
-            f"found {len(centers)} centres ({some(centers)}) to leave out one by one, expected at least two; take "
+            f"found {len(centers)} centers ({some(centers)}) to leave out one by one, expected at least two; take "
             "folds by patient"
         )
         raise CohortError(message)
@@ -119,7 +119,7 @@ def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tup
     twice = patients.filter(patients["patient_id"].is_duplicated())["patient_id"].unique().sort().to_list()
     if twice:
         message = (
-            f"found {len(twice)} patients in several rows ({some(twice)}), expected one centre and diagnosis for each; "
+            f"found {len(twice)} patients in several rows ({some(twice)}), expected one center and diagnosis for each; "
             "correct patients.csv"
         )
         raise CohortError(message)
@@ -127,7 +127,7 @@ def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tup
     if unknown:
         known = sorted(patients["center"].unique().to_list())
         message = (
-            f"found no patient of external centre {some(unknown)}, expected one of {', '.join(known)}; correct the name"
+            f"found no patient of external center {some(unknown)}, expected one of {', '.join(known)}; correct the name"
         )
         raise CohortError(message)
     outside = pl.col("center").is_in(list(external_centers))
@@ -139,7 +139,7 @@ def _fair_share(
 ) -> NDArray[np.int64]:
     """Draw how many patients of each stratum the next fold takes.
 
-    Strata, centres, diagnoses and the total each give their n / n_folds_left, rounded up or down. That can always be
+    Strata, centers, diagnoses and the total each give their n / n_folds_left, rounded up or down. That can always be
     done in whole numbers, since these groups are two laminar families, whose matrix is totally unimodular (Edmonds
     1970), and n / n_folds_left itself keeps the limits. Random costs pick one of the solutions.
     """
@@ -174,14 +174,14 @@ def read_folds(path: Path) -> Folds:
             folds[patient] = None if fold == EXTERNAL else int(fold)
             sides.setdefault(center, set()).add(fold == EXTERNAL)
     mixed = sorted(center for center, outside in sides.items() if len(outside) > 1)
-    faults += [f"centre {center} has patients in folds and {EXTERNAL} ones" for center in mixed]
+    faults += [f"center {center} has patients in folds and {EXTERNAL} ones" for center in mixed]
     numbers = {fold for fold in folds.values() if fold is not None}
     if not faults and (len(numbers) < 2 or numbers != set(range(len(numbers)))):  # noqa: PLR2004  as in make_folds
         faults.append(f"found folds {sorted(numbers)}")
     if faults:
         message = (
             f"{path}: {some(faults, '; ')}; expected columns {', '.join(_FOLD_COLUMNS)}, a row a patient, at least two "
-            f"folds counted from 0, and whole centres {EXTERNAL}; draw them with `marrowscope cohort folds`"
+            f"folds counted from 0, and whole centers {EXTERNAL}; draw them with `marrowscope cohort folds`"
         )
         raise InputError(message)
     return folds

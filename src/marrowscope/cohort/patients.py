@@ -151,7 +151,7 @@ def _read_scale(text: str, where: str, faults: list[Fault]) -> float | None:
         value = math.nan
     low, high = PLAUSIBLE_UM_PER_PX
     if not low <= value <= high:
-        expected = f"micrometres per pixel between {low} and {high}"
+        expected = f"micrometers per pixel between {low} and {high}"
         faults.append(Fault("bad_um_per_px", where, f"um_per_px {text!r}", expected, "correct the cell"))
         return None
     return value

@@ -345,7 +345,7 @@ def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None
     for patient_id, n in without.items():
         action = f"fill the column um_per_px of {PATIENTS_NAME} or set --um-per-px; networks need a physical scale"
         found = f"{n} images without a scale"
-        faults.append(Fault("no_scale", patient_id, found, "micrometres per pixel", action, loses_data=False))
+        faults.append(Fault("no_scale", patient_id, found, "micrometers per pixel", action, loses_data=False))
 
 
 def _patient_without_images(patient: Patient, root: Path) -> Fault:

@@ -1,4 +1,4 @@
-"""Validation against expert polygons: match, measure per centre, write.
+"""Validation against expert polygons: match, measure per center, write.
 
 ``evaluate_run`` gives the figures, ``write_evaluation`` the files; ``link_cells`` alone gives the matched cells for
 other comparisons (a probe, a second model).

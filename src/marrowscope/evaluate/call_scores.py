@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.catalogue import BY_PREDICTED, CORRECTED, CORRECTED_LESS_PREDICTED
+from marrowscope.evaluate.catalog import BY_PREDICTED, CORRECTED, CORRECTED_LESS_PREDICTED
 from marrowscope.evaluate.frames import AML, CALL_COLUMNS, NOT_STATED, OTHER, RISK_COLUMNS
 from marrowscope.evaluate.patient_scores import NO_THRESHOLD, confounding, diagnosed
 from marrowscope.evaluate.ratio_scores import not_corrected

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.catalogue import OVER
+from marrowscope.evaluate.catalog import OVER
 from marrowscope.evaluate.frames import ALL_EXPERT, MATCHED
 from marrowscope.statistics import metrics
 

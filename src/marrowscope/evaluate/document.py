@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from marrowscope import __version__
 from marrowscope.config import FrozenModel
 from marrowscope.errors import InputError
-from marrowscope.evaluate.catalogue import CATALOGUE, HEADLINES, WARNINGS
+from marrowscope.evaluate.catalog import CATALOG, HEADLINES, WARNINGS
 from marrowscope.evaluate.link import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _AGAIN = "run `marrowscope evaluate` again"
 
 
 class WarningRecord(FrozenModel):
-    """What forbids to read a figure plainly, as a key of ``catalogue.WARNINGS`` and in words."""
+    """What forbids to read a figure plainly, as a key of ``catalog.WARNINGS`` and in words."""
 
     key: str
     text: str
@@ -63,7 +63,7 @@ class FigureRecord(FrozenModel):
     @field_validator("key")
     @classmethod
     def _is_known(cls, key: str) -> str:
-        return _known(key, CATALOGUE)
+        return _known(key, CATALOG)
 
 
 class CenterRecord(FrozenModel):
@@ -115,7 +115,7 @@ class EvaluationDocument(FrozenModel):
 
 
 def figure_record(figure: Figure) -> FigureRecord:
-    """Give a figure with the words of the catalogue; NaN becomes None."""
+    """Give a figure with the words of the catalog; NaN becomes None."""
     kind = figure.kind
     return FigureRecord(
         key=figure.key,
@@ -174,5 +174,5 @@ def read_document(folder: Path) -> EvaluationDocument:
 def _known(key: str, keys: Container[str]) -> str:
     if key in keys:
         return key
-    message = f"{key!r} is no key of the catalogue"
+    message = f"{key!r} is no key of the catalog"
     raise ValueError(message)

@@ -1,4 +1,4 @@
-"""Tables of a run and the experts' polygons to figures, centre by centre.
+"""Tables of a run and the experts' polygons to figures, center by center.
 
 1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
    contour (before the quality rules) and once with the kept cells.
@@ -6,7 +6,7 @@
    the modules ``*_scores`` hold one kind of figure each.
 3. ``output.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
 
-Every figure has its key, title and scale in ``catalogue``; ``frames`` has the columns of every table.
+Every figure has its key, title and scale in ``catalog``; ``frames`` has the columns of every table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores per centre, all centres last where there are several, and what was compared."""
+    """Scores per center, all centers last where there are several, and what was compared."""
 
     centers: tuple[CenterScores, ...]
     linked: LinkedCells

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown: a summary over the centres, then every table of every centre."""
+"""An evaluation as Markdown: a summary over the centers, then every table of every center."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from marrowscope.evaluate.call_scores import NO_CALLS
-from marrowscope.evaluate.catalogue import SUMMARY_FIGURES
+from marrowscope.evaluate.catalog import SUMMARY_FIGURES
 from marrowscope.evaluate.frames import MATCHED, NOT_STATED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
@@ -142,7 +142,7 @@ def _normal_blasts(evaluation: Evaluation) -> list[str]:
         return []
     codes = [code for code, _ in rows[0].n_by_code]
     head = ["center", "diagnosis", "patients", "expert cells", *codes, "of them found", "called CBLC"]
-    lines = ["", f"## Blasts labelled normal ({', '.join(codes)}) by center and diagnosis", ""]
+    lines = ["", f"## Blasts labeled normal ({', '.join(codes)}) by center and diagnosis", ""]
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         counts = [row.n_patients, row.n_cells, *(n for _, n in row.n_by_code), row.n_found, row.n_called_cblc]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.catalogue import (
+from marrowscope.evaluate.catalog import (
     BY_ANNOTATED,
     BY_ANNOTATED_WITH_NORMAL,
     BY_PREDICTED,
@@ -34,7 +34,7 @@ NO_THRESHOLD = "no threshold: the bundle states none and none was given (--thres
 
 @dataclass(frozen=True, slots=True)
 class NormalBlasts:
-    """N0 and M0 among the uncut expert cells of one centre and diagnosis, and how many of them were called CBLC."""
+    """N0 and M0 among the uncut expert cells of one center and diagnosis, and how many of them were called CBLC."""
 
     center: str
     diagnosis: str
@@ -72,7 +72,7 @@ def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
 def _aucs(
     known: pl.DataFrame, ending: str, config: EvaluateConfig, *, note: str, missing: str, is_repetition: bool
 ) -> list[Figure]:
-    """AUC over all pairs, and where there are several centres over pairs of one centre."""
+    """AUC over all pairs, and where there are several centers over pairs of one center."""
     truth, ratio, centers = (known[name].to_numpy() for name in ("is_aml", "ratio", "center"))
     scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
 
@@ -160,9 +160,9 @@ def diagnosed(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
 
 
 def confounding(known: pl.DataFrame) -> Remark | None:
-    """Warn where a pooled AUC mixes the disease with the centre: a centre with AML only, or with none."""
+    """Warn where a pooled AUC mixes the disease with the center: a center with AML only, or with none."""
     by_center = known.group_by("center").agg(pl.col("is_aml").mean().alias("share")).sort("center")
-    if len(by_center) < 2 or known["is_aml"].n_unique() < 2:  # noqa: PLR2004  one centre or one group confounds nothing
+    if len(by_center) < 2 or known["is_aml"].n_unique() < 2:  # noqa: PLR2004  one center or one group confounds nothing
         return None
     pure = [
         f"{center} ({'AML only' if share else 'no AML'})" for center, share in by_center.iter_rows() if share in {0, 1}
@@ -174,7 +174,7 @@ def confounding(known: pl.DataFrame) -> Remark | None:
 
 
 def normal_blasts(expert: pl.DataFrame, ratios: pl.DataFrame) -> tuple[NormalBlasts, ...]:
-    """Tabulate the "normal" blasts by centre and diagnosis; every centre and diagnosis has a row."""
+    """Tabulate the "normal" blasts by center and diagnosis; every center and diagnosis has a row."""
     whole = expert.filter(~pl.col("cut")).join(ratios.select("patient_id", "diagnosis"), on="patient_id", how="left")
     codes = sorted(set(whole.filter("normal_blast")["code"]) | {"M0", "N0"})
     rows = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.catalogue import (
+from marrowscope.evaluate.catalog import (
     CORRECTED,
     CORRECTED_LESS_PREDICTED,
     CORRECTED_WITH_NORMAL,
@@ -133,7 +133,7 @@ def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figur
 
 
 def count_normal(ratios: pl.DataFrame) -> int:
-    """Count the expert cells labelled N0 or M0; without any, a figure that counts them as CBLC is the same."""
+    """Count the expert cells labeled N0 or M0; without any, a figure that counts them as CBLC is the same."""
     return int(ratios["n_true_normal_blasts"].sum())
 
 

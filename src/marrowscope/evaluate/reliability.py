@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.catalogue import ON_MATCHED
+from marrowscope.evaluate.catalog import ON_MATCHED
 from marrowscope.evaluate.frames import CBLC_HEAD, HEADS
 from marrowscope.statistics import metrics
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marrowscope.evaluate.catalogue import CATALOGUE, FigureKind
+from marrowscope.evaluate.catalog import CATALOG, FigureKind
 from marrowscope.records import Interval
 from marrowscope.statistics.intervals import ScalarT, bootstrap_columns, bootstrap_sums
 
@@ -40,7 +40,7 @@ INTERVAL_NATURE = (
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What forbids to read a figure plainly: a key of ``catalogue.WARNINGS``, and the words for this figure."""
+    """What forbids to read a figure plainly: a key of ``catalog.WARNINGS``, and the words for this figure."""
 
     key: str
     text: str
@@ -66,8 +66,8 @@ class Figure:
 
     @property
     def kind(self) -> FigureKind:
-        """Give what the catalogue says of the figure."""
-        return CATALOGUE[self.key]
+        """Give what the catalog says of the figure."""
+        return CATALOG[self.key]
 
     @property
     def marks(self) -> str:
@@ -131,12 +131,12 @@ class Scorer:
         undefined: str = "",
         is_repetition: bool = False,
     ) -> Figure:
-        """Make a figure of a value measured on the rows of ``frame``; KeyError for a key without a catalogue entry.
+        """Make a figure of a value measured on the rows of ``frame``; KeyError for a key without a catalog entry.
 
         ``undefined`` is used only where the value is NaN. ``is_repetition``: the figure can only be equal to the one
         it repeats.
         """
-        kind = CATALOGUE[key]
+        kind = CATALOG[key]
         nothing = f"no {kind.unit.many} to measure"
         reason = (undefined or nothing) if math.isnan(value.estimate) else ""
         if frame.is_empty() and not undefined:

@@ -1,4 +1,4 @@
-"""Everything measured on one centre, from the linked tables: each figure with its n and interval over patients.
+"""Everything measured on one center, from the linked tables: each figure with its n and interval over patients.
 
 Expert cells cut by the image's edge are left out of every figure but one: the quality rules leave such cells out on
 purpose, because half a cell cannot be classified.
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CenterScores:
-    """Everything measured on one centre (or on all together); confusions by ``matched`` and ``all expert``."""
+    """Everything measured on one center (or on all together); confusions by ``matched`` and ``all expert``."""
 
     center: str
     n_patients: int
@@ -77,7 +77,7 @@ def score_center(
     *,
     config: EvaluateConfig | None = None,
 ) -> CenterScores:
-    """Measure one centre from its rows of the three tables (columns in ``frames``)."""
+    """Measure one center from its rows of the three tables (columns in ``frames``)."""
     config = config or EvaluateConfig()
     patients = sorted(set(expert["patient_id"]) | set(detections["patient_id"]))
     scorer = Scorer(patients, config.n_resamples, config.seed)

@@ -17,7 +17,7 @@ MAX_PIXELS = 100_000_000
 """Largest image decoded in one piece: 300 MB as RGB, 0.8 GB while a 16-bit picture with opacity is converted. Cameras
 on microscopes have up to 50 megapixels; what is larger is a slide or a file made to fill the memory."""
 
-_PNG_START, _PNG_GREY_ALPHA, _PNG_RGBA = b"\x89PNG\r\n\x1a\n", 4, 6
+_PNG_START, _PNG_GRAY_ALPHA, _PNG_RGBA = b"\x89PNG\r\n\x1a\n", 4, 6
 _SIDEWAYS = 5
 _KINDS = "JPEG, PNG, TIFF, BMP, WebP"
 
@@ -106,14 +106,14 @@ def _jpeg(data: bytes) -> ImageHeader:
         raise RefusedError(found, "8") if facts.frame else damaged(kind="JPEG")
     if facts.n_channels not in {1, 3, 4}:
         found = f"a JPEG of {facts.n_channels} channels"
-        raise RefusedError(found, "1 (grey), 3 (colour) or 4 (CMYK)")
+        raise RefusedError(found, "1 (gray), 3 (color) or 4 (CMYK)")
     return ImageHeader("JPEG", facts.width_px, facts.height_px, facts.orientation)
 
 
 def _png(data: bytes) -> ImageHeader:
-    """Walk the chunks to the end, so that a file that was cut is known before libpng paints it grey."""
-    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    has_alpha, orientation = colour in {_PNG_GREY_ALPHA, _PNG_RGBA}, 1
+    """Walk the chunks to the end, so that a file that was cut is known before libpng paints it gray."""
+    width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
+    has_alpha, orientation = color in {_PNG_GRAY_ALPHA, _PNG_RGBA}, 1
     position, kind = len(_PNG_START), b""
     while kind != b"IEND":
         (length,) = struct.unpack_from(">I", data, position)

@@ -1,6 +1,6 @@
 """JPEG segments: size, samples and EXIF block from the header, and whether the coded pixels are whole.
 
-libjpeg fills what is missing or unreadable with grey and returns the picture as if nothing had happened, so the file
+libjpeg fills what is missing or unreadable with gray and returns the picture as if nothing had happened, so the file
 is walked first. Inside coded pixels a byte FF is followed by 00, by a restart marker in its turn, or it ends the scan;
 anything else means that bytes were lost or overwritten. A run of zero bytes, the trace of an interrupted copy, can be
 coded pixels only where the shortest code means "nothing more in this block" in every table (an even area).
@@ -28,7 +28,7 @@ _LONGEST_ZERO_RUN = 256
 
 @dataclass(slots=True)
 class JpegFacts:
-    """What the segments say; ``n_channels`` is 1 (grey), 3 or 4 (CMYK or YCCK)."""
+    """What the segments say; ``n_channels`` is 1 (gray), 3 or 4 (CMYK or YCCK)."""
 
     width_px: int = 0
     height_px: int = 0

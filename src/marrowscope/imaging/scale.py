@@ -23,7 +23,7 @@ def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
     scale = next((found for found in sources_um_per_px if found), None)
     if scale is None:
         message = (
-            f"{where}: found no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or "
+            f"{where}: found no scale, expected micrometers per pixel; add a um_per_px column to patients.csv or "
             "set --um-per-px"
         )
         raise ScaleError(message)
@@ -31,7 +31,7 @@ def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
 
 
 def metadata_scale(data: bytes) -> float | None:
-    """Micrometres per pixel from the resolution tag of a TIFF or the pHYs chunk of a PNG.
+    """Micrometers per pixel from the resolution tag of a TIFF or the pHYs chunk of a PNG.
 
     None where there is none or it is no microscope's (cameras write 72 or 300 dots per inch).
     """
@@ -52,8 +52,8 @@ def _png_scale(data: bytes) -> float | None:
     start = data.find(b"pHYs", 0, 65536)
     if start < 0:
         return None
-    per_metre, _, unit = struct.unpack_from(">IIB", data, start + 4)
-    return _UM_PER_M / per_metre if unit == 1 else None
+    per_meter, _, unit = struct.unpack_from(">IIB", data, start + 4)
+    return _UM_PER_M / per_meter if unit == 1 else None
 
 
 def _tiff_scale(data: bytes) -> float | None:

@@ -30,9 +30,9 @@ _BIG = 43
 UNCOMPRESSED, JPEG, DEFLATE = 1, 7, (8, 32946)
 _COMPRESSIONS = {UNCOMPRESSED: "none", 5: "LZW", JPEG: "JPEG", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
 _COMPRESSIONS |= {34925: "LZMA", 50000: "Zstandard"}
-_PHOTOMETRICS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
-WHITE_IS_ZERO, _GREY, RGB = 0, 1, 2
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
+_PHOTOMETRICS = {0: "gray, white is zero", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
+WHITE_IS_ZERO, _GRAY, RGB = 0, 1, 2
+_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
 _SAMPLE_FORMATS = {2: "signed whole numbers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
 _UNSIGNED = (1, 4)
 _ALPHA = (1, 2)
@@ -113,15 +113,15 @@ def _refuse_unreadable(tags: Mapping[int, tuple[int, ...]]) -> None:
     if compression not in _COMPRESSIONS:
         expected = f"one of {', '.join(sorted(set(_COMPRESSIONS.values())))}"
         raise RefusedError(found=f"a TIFF of compression {compression}", expected=expected, action=SAVE_PLAIN)
-    n_colours = _COLOURS.get(photometric)
-    if n_colours is None:
+    n_colors = _COLORS.get(photometric)
+    if n_colors is None:
         expected = f"one of {', '.join(_PHOTOMETRICS.values())}"
         found = f"a TIFF of photometric interpretation {photometric}"
         raise RefusedError(found, expected, SAVE_PLAIN)
-    if n_samples != n_colours + has_alpha(tags):
+    if n_samples != n_colors + has_alpha(tags):
         found = f"a TIFF of {n_samples} channels"
-        expected = f"{n_colours} ({_PHOTOMETRICS[photometric]}), and one of opacity at most"
+        expected = f"{n_colors} ({_PHOTOMETRICS[photometric]}), and one of opacity at most"
         raise RefusedError(found, expected, SAVE_PLAIN)
     if bits[0] == 16 and (photometric > RGB or tags.get(_PLANES, (1,))[0] != 1 or n_samples == 2):  # noqa: PLR2004
         found = f"a 16-bit TIFF stored as {_PHOTOMETRICS[photometric]}, {n_samples} channels"
-        raise RefusedError(found, "grey or RGB, channels side by side", SAVE_PLAIN)
+        raise RefusedError(found, "gray or RGB, channels side by side", SAVE_PLAIN)

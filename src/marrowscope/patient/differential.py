@@ -31,14 +31,14 @@ _ME_ROW, _ERYTHROID_ROW = "M:E", "erythroid_total"
 _LYMPHOID = "lymphoid"
 _CONDITIONS = {
     "apl": "apl",
-    "acute promyelocytic leukaemia": "apl",
     "acute promyelocytic leukemia": "apl",
+    "acute promyelocytic leukaemia": "apl",
     "aml-m3": "apl",
     "aml m3": "apl",
     "急性早幼粒细胞白血病": "apl",
     "pel": "pure_erythroid_leukaemia",
-    "pure erythroid leukaemia": "pure_erythroid_leukaemia",
     "pure erythroid leukemia": "pure_erythroid_leukaemia",
+    "pure erythroid leukaemia": "pure_erythroid_leukaemia",
 }
 """Stated diagnoses and subtypes, in small letters, that declare a condition of the vocabulary's ``who_blast_if``."""
 

@@ -1,4 +1,4 @@
-"""The figures of the corrected ratio and of the calls, drawn from an evaluation's tables cut to one centre."""
+"""The figures of the corrected ratio and of the calls, drawn from an evaluation's tables cut to one center."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The drawings of an evaluation that count cells: confusion, F1 by category, reliability, ROC.
 
-Each function gives a drawing, or None where the tables hold nothing to draw. Colour is never the only cue: series
+Each function gives a drawing, or None where the tables hold nothing to draw. Color is never the only cue: series
 differ in shape or dash too, and every mark has its numbers as a tooltip.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.evaluate.catalogue import BY_ANNOTATED, BY_PREDICTED, CORRECTED, ON_MATCHED
+from marrowscope.evaluate.catalog import BY_ANNOTATED, BY_PREDICTED, CORRECTED, ON_MATCHED
 from marrowscope.evaluate.frames import (
     ALL_EXPERT,
     CATEGORY_HEAD,
@@ -41,7 +41,7 @@ _CURVES = {
 """The drawn curves: class, key of the area under it, name in the legend."""
 
 _DARK_FROM = 0.55
-"""Share of a row from which a tile is so dark that its number is printed in the colour of the paper."""
+"""Share of a row from which a tile is so dark that its number is printed in the color of the paper."""
 
 
 def confusion(tables: CenterTables) -> Drawing | None:
@@ -179,7 +179,7 @@ def roc(tables: CenterTables) -> Drawing | None:
         return None
     drawing = Drawing(366, 374 + 18 * len(curves), "")
     panel = Panel(drawing, 58, 34, 290, 284)
-    drawing.text(panel.left, 16, "Receiver operating characteristic", "strong")
+    drawing.text(panel.left, 16, "Receiver operating characteriztic", "strong")
     panel.axes("1 - specificity", "sensitivity")
     drawing.line(panel.x(0), panel.y(0), panel.x(1), panel.y(1), "guide")
     spoken = []

@@ -16,7 +16,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marrowscope.disk import write_text
-from marrowscope.evaluate.catalogue import CATALOGUE, CONFOUNDED_BY_CENTER, HEADLINES, PAGE_FIGURES, Better, Method
+from marrowscope.evaluate.catalog import CATALOG, CONFOUNDED_BY_CENTER, HEADLINES, PAGE_FIGURES, Better, Method
 from marrowscope.evaluate.document import read_document
 from marrowscope.evaluate.frames import ALL_CENTERS, ALL_EXPERT, MATCHED
 from marrowscope.evaluate.scorer import FEW_PATIENTS
@@ -77,7 +77,7 @@ class NormalBlastTable:
 
 @dataclass(frozen=True, slots=True)
 class CenterPage:
-    """One centre as printed: its figures by group, its drawings, its tables as rows."""
+    """One center as printed: its figures by group, its drawings, its tables as rows."""
 
     anchor: str
     center: str
@@ -178,7 +178,7 @@ def _center_page(
 def _groups(figures: Sequence[FigureRecord]) -> tuple[FigureGroup, ...]:
     """Put figures under their headings, without those that only say another one again: one line says so instead."""
     groups = []
-    for title, of_group in groupby(figures, key=lambda figure: CATALOGUE[figure.key].group):
+    for title, of_group in groupby(figures, key=lambda figure: CATALOG[figure.key].group):
         measured = tuple(of_group)
         kept = tuple(figure for figure in measured if not figure.same_as)
         groups.append(FigureGroup(title, kept, has_repetitions=len(kept) < len(measured)))
@@ -196,7 +196,7 @@ def _columns(document: EvaluationDocument) -> list[HeadlineColumn]:
         figures = [figure for center in document.centers for figure in center.figures if figure.key == key]
         if HEADLINES[key].only_where_measured and all(figure.value is None for figure in figures):
             continue
-        scale = CATALOGUE[key].scale
+        scale = CATALOG[key].scale
         ends = [end for figure in figures for end in (figure.value, figure.lower) if end is not None]
         raised = scale.better is Better.MORE and bool(ends) and min(ends) >= _RAISED_LOW
         low = _RAISED_LOW if raised else scale.low
@@ -215,7 +215,7 @@ def _class_rows(per_class: pl.DataFrame) -> tuple[Mapping[str, Any], ...]:
 
 
 def anchor(name: str) -> str:
-    """Give a centre a name that is safe as a folder and an anchor; one with other signs gets a part of its hash."""
+    """Give a center a name that is safe as a folder and an anchor; one with other signs gets a part of its hash."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40]
     return f"center-{plain}" if plain == name else f"center-{plain}-{sha256(name.encode()).hexdigest()[:8]}"
 
@@ -236,7 +236,7 @@ def _environment() -> jinja2.Environment:
         style=asset("report.css"),
         own_style=asset("evaluation.css"),
         plot_style=Markup(STYLE),  # noqa: S704  our own text
-        catalogue=CATALOGUE,
+        catalog=CATALOG,
         method=Method,
         few_patients=FEW_PATIENTS,
         all_expert=ALL_EXPERT,

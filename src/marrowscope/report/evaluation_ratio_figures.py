@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope.evaluate.catalogue import COUNTED
+from marrowscope.evaluate.catalog import COUNTED
 from marrowscope.report.evaluation_center import (
     aml_legend,
     axis_end,

@@ -2,7 +2,7 @@
 
 typst brings no Chinese glyph; without a font that has them a page would show empty boxes. One is looked for among the
 system's fonts, in the package noto-cjk-sans-otc, and in the folders the user names, well-known families first; it is
-taken only where its character table holds every Chinese character of the catalogue.
+taken only where its character table holds every Chinese character of the catalog.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def open_fonts(font_path: Path | None = None) -> typst.Fonts:
 def families_for(language: str, fonts: typst.Fonts, font_path: Path | None = None) -> list[str]:
     """Give the families of a page in ``language``, the first for most of its text.
 
-    Raises DependencyError for Chinese where no font has every Chinese character of the catalogue.
+    Raises DependencyError for Chinese where no font has every Chinese character of the catalog.
     """
     if language != "zh":
         return list(_LATIN)
-    wanted = catalogue_characters(language)
+    wanted = catalog_characters(language)
     ranked = sorted((info for info in fonts.fonts() if info.path is not None), key=lambda info: _rank(info, font_path))
     for info in ranked:
         is_elsewhere, place, *_ = _rank(info, font_path)
@@ -86,8 +86,8 @@ def families_for(language: str, fonts: typst.Fonts, font_path: Path | None = Non
     raise DependencyError(message)
 
 
-def catalogue_characters(language: str) -> set[str]:
-    """Give every East Asian character of the catalogue's texts in ``language``, full-width punctuation too."""
+def catalog_characters(language: str) -> set[str]:
+    """Give every East Asian character of the catalog's texts in ``language``, full-width punctuation too."""
     return {sign for text in load_strings(language).texts.values() for sign in text if sign >= _FIRST_EAST_ASIAN}
 
 

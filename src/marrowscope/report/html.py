@@ -137,13 +137,13 @@ class _Job:
             words=self.words,
             categories=self.categories,
         )
-        neighbours = {
+        neighbors = {
             "previous": rows[index - 1] if index else None,
             "following": rows[index + 1] if index + 1 < len(rows) else None,
         }
         pictures = _pictures(page, self.pixels, threads)
         return page.file_name, _render_patient(
-            self.environment, self.words, page, pictures=pictures, file_of=self.file_of, neighbours=neighbours
+            self.environment, self.words, page, pictures=pictures, file_of=self.file_of, neighbors=neighbors
         )
 
 
@@ -154,7 +154,7 @@ def _render_patient(
     *,
     pictures: Mapping[int, FieldPicture],
     file_of: Mapping[str, str],
-    neighbours: Mapping[str, PatientRow | None],
+    neighbors: Mapping[str, PatientRow | None],
 ) -> str:
     """Render one patient's page; ``pictures`` by field number, as ``_pictures`` gives them."""
     wanted = _pictured_by_field(page)
@@ -170,7 +170,7 @@ def _render_patient(
         uri_of=uri_of,
         said_of=words_by_cell((mark for field in page.fields for mark in (*field.kept, *field.rejected)), words),
         file_of=file_of,
-        **neighbours,
+        **neighbors,
     )
 
 

@@ -1,6 +1,6 @@
 """The learning curve of a training as an SVG file: losses and validation figures by epoch, drawn from metrics.csv.
 
-Every line ends in a thin lead to its name: colour is never the only cue. Training is dashed and thin, validation solid.
+Every line ends in a thin lead to its name: color is never the only cue. Training is dashed and thin, validation solid.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def learning_curve(csv_path: Path, out_svg: Path) -> None:
 
 
 def _losses(columns: Mapping[str, Sequence[float]]) -> list[_Series]:
-    """Give the losses; a term has one colour for training and validation."""
+    """Give the losses; a term has one color for training and validation."""
     names = [name for name in columns if name.startswith((_TRAIN, _VALIDATION))]
     terms = sorted({name.removeprefix(_TRAIN).removeprefix(_VALIDATION) for name in names})
     found = []
@@ -105,7 +105,7 @@ def _draw(
     panel = Panel(drawing, drawing.width + _LEFT, _TOP, _WIDTH, height, x_range, y_range)
     drawing.text(panel.left, 16, title, "strong")
     panel.axes("epoch", y_label, whole_x=True)
-    labelled = []
+    labeled = []
     for line in series:
         points = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if math.isfinite(value)]
         for part in _unbroken(zip(epochs, line.values, strict=True)):
@@ -116,17 +116,17 @@ def _draw(
             if len(part) == 1:
                 drawing.mark(panel.x(part[0][0]), panel.y(part[0][1]), "circle", f"dot {line.css.split()[0]}")
         if points:
-            labelled.append((panel.y(points[-1][1]), panel.x(points[-1][0]), line))
+            labeled.append((panel.y(points[-1][1]), panel.x(points[-1][0]), line))
     right = panel.left + panel.width
-    labelled.sort(key=lambda item: item[0])
-    heights = _apart([y for y, _, _ in labelled], _LABEL_STEP, panel.top + height)
-    for (y, x, line), at in zip(labelled, heights, strict=True):
+    labeled.sort(key=lambda item: item[0])
+    heights = _apart([y for y, _, _ in labeled], _LABEL_STEP, panel.top + height)
+    for (y, x, line), at in zip(labeled, heights, strict=True):
         steps = f"{number(x)},{number(y)} {number(right + 4)},{number(y)} {number(right + _LEAD)},{number(at)}"
         drawing.add("polyline", points=steps, css=f"lead {line.css.split()[0]}", fill="none")
         sample = f"{number(right + _LEAD)},{number(at)} {number(right + _LEAD + 16)},{number(at)}"
         drawing.add("polyline", points=sample, css=f"line {line.css}")
         drawing.text(right + _LEAD + 21, at + 4, line.name, "ink")
-    widest = max((text_width(line.name) for _, _, line in labelled), default=0.0)
+    widest = max((text_width(line.name) for _, _, line in labeled), default=0.0)
     drawing.width = right + _LEAD + 21 + widest + _GAP
     return panel
 

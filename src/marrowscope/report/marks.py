@@ -30,7 +30,7 @@ _DRAWN_TOLERANCE_UM = 0.03
 
 @dataclass(frozen=True, slots=True)
 class CellMark:
-    """One contour of a field as drawn: SVG path, label, colour, place, and what was called."""
+    """One contour of a field as drawn: SVG path, label, color, place, and what was called."""
 
     cell_id: str
     field_number: int
@@ -169,7 +169,7 @@ def _called_probability(cell: ShownCell, category: str, categories: list[str]) -
 def svg_path(contour_xy: ContourArray, tolerance_px: float = 0.0) -> str:
     """Give a contour as SVG path data in image pixels, with as few points as keep it within ``tolerance_px``.
 
-    SVG puts the corner of the top-left pixel at (0, 0), contours its centre: half a pixel is added.
+    SVG puts the corner of the top-left pixel at (0, 0), contours its center: half a pixel is added.
     """
     points = np.asarray(contour_xy, dtype=np.float64)
     if tolerance_px > 0 and len(points) > _LEAST_POINTS:

@@ -1,8 +1,8 @@
-"""Colours and names of the categories.
+"""Colors and names of the categories.
 
 One hue a lineage, darker for younger cells: granulocytic blue (eosinophils cyan), monocytic gold, erythroid
-vermilion, lymphoid green, the rest grey. The hues are those of Okabe and Ito's set for colour-blind readers
-(jfly.uni-koeln.de/color); colour never carries a fact alone, each contour and bar also has its code.
+vermilion, lymphoid green, the rest gray. The hues are those of Okabe and Ito's set for color-blind readers
+(jfly.uni-koeln.de/color); color never carries a fact alone, each contour and bar also has its code.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _REMARK = re.compile(r" \([^)]*\)")
 
 
 def category_color(category: str, lineage: str = "other") -> str:
-    """Colour of a category; a laboratory's own category takes the colour of its lineage."""
+    """Color of a category; a laboratory's own category takes the color of its lineage."""
     return CATEGORY_COLORS.get(category) or lineage_color(lineage)
 
 
 def lineage_color(lineage: str) -> str:
-    """Colour of a lineage; grey where it is not one of the five."""
+    """Color of a lineage; gray where it is not one of the five."""
     return LINEAGE_COLORS.get(lineage, LINEAGE_COLORS["other"])
 
 

@@ -1,4 +1,4 @@
-"""Text as a PDF prints it: the catalogue's without markup, a user's on one line."""
+"""Text as a PDF prints it: the catalog's without markup, a user's on one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 
 def plain(text: str) -> str:
-    """Give a text of the catalogue without its markup, its values as they were."""
+    """Give a text of the catalog without its markup, its values as they were."""
     return Markup(text).striptags()  # noqa: S704  markup is taken away here, not added
 
 

@@ -1,6 +1,6 @@
 """Drawing small plots as SVG text: scales, axes, marks. Equal data give equal bytes.
 
-Colours are CSS variables, so that one drawing follows the page into dark mode; a file of its own carries the same
+Colors are CSS variables, so that one drawing follows the page into dark mode; a file of its own carries the same
 variables with it. Nothing here knows what is plotted.
 """
 
@@ -93,7 +93,7 @@ class Drawing:
         self.add("path", d=whole, css=f"whisker {css}", title=title)
 
     def inline(self) -> str:
-        """Give the SVG for a page that holds ``STYLE`` and the colours."""
+        """Give the SVG for a page that holds ``STYLE`` and the colors."""
         head = (
             f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" role="img" aria-label={quoteattr(self.label)} '
             f'viewBox="0 0 {number(self.width)} {number(self.height)}" '
@@ -102,7 +102,7 @@ class Drawing:
         return "\n".join([head, *self.parts, "</svg>"])
 
     def standalone(self, more_style: str = "") -> str:
-        """Give the SVG as a file of its own, with style, colours and background; ``more_style`` comes last."""
+        """Give the SVG as a file of its own, with style, colors and background; ``more_style`` comes last."""
         head, *rest = self.inline().split("\n")
         background = '<rect class="sheet" width="100%" height="100%"/>'
         return "\n".join([head, f"<style>{_OWN_COLORS}{STYLE}{more_style}</style>", background, *rest, ""])

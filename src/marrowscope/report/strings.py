@@ -1,4 +1,4 @@
-"""Every sentence of the reports in one catalogue, ``data/strings.toml``, by key and language.
+"""Every sentence of the reports in one catalog, ``data/strings.toml``, by key and language.
 
 A text may have places for values, ``{n}``; the words around them are trusted, the values are escaped where a page is
 made. A key without a translation is a mistake that loading reports, so that no page mixes languages.
@@ -18,7 +18,7 @@ from marrowscope.vocabulary import DATA_DIR
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CATALOGUE = DATA_DIR / "strings.toml"
+CATALOG = DATA_DIR / "strings.toml"
 LANGUAGES = ("en", "zh")
 
 
@@ -34,26 +34,24 @@ class Strings:
         return self.texts[key].format(**values)
 
     def choose(self, key: str, name: str | None) -> str:
-        """Give the text ``key.name``; ``name`` itself where the catalogue has none (a laboratory's own category)."""
+        """Give the text ``key.name``; ``name`` itself where the catalog has none (a laboratory's own category)."""
         return self.texts.get(f"{key}.{name}", name or "")
 
 
 @cache
 def load_strings(language: str = "en") -> Strings:
-    """Read the catalogue in one language. Raises ConfigError for an unknown language or an incomplete catalogue."""
+    """Read the catalog in one language. Raises ConfigError for an unknown language or an incomplete catalog."""
     if language not in LANGUAGES:
         message = f"language: found {language!r}, expected one of {', '.join(LANGUAGES)}; choose one of them"
         raise ConfigError(message)
-    entries: dict[str, dict[str, str]] = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
+    entries: dict[str, dict[str, str]] = tomllib.loads(CATALOG.read_text(encoding="utf-8"))
     for key, texts in entries.items():
         if set(texts) != set(LANGUAGES):
-            message = (
-                f"{CATALOGUE.name}: {key!r} has {sorted(texts)}, expected {sorted(LANGUAGES)}; add the translation"
-            )
+            message = f"{CATALOG.name}: {key!r} has {sorted(texts)}, expected {sorted(LANGUAGES)}; add the translation"
             raise ConfigError(message)
         places = {code: sorted({name for _, name, _, _ in string.Formatter().parse(text) if name is not None})
                   for code, text in texts.items()}  # fmt: skip
         if len({tuple(names) for names in places.values()}) > 1:
-            message = f"{CATALOGUE.name}: {key!r} has the places {places}, expected equal ones in every language"
+            message = f"{CATALOG.name}: {key!r} has the places {places}, expected equal ones in every language"
             raise ConfigError(message)
     return Strings(language, {key: texts[language] for key, texts in entries.items()})

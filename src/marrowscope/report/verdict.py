@@ -24,7 +24,7 @@ CALL_SIGNS = {
     "withheld": "\N{EN DASH}",
     "none": "\N{EN DASH}",
 }
-"""A sign beside the words, so that a call is told by shape and not by colour."""
+"""A sign beside the words, so that a call is told by shape and not by color."""
 
 _MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""

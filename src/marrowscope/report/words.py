@@ -1,6 +1,6 @@
-"""The catalogue as templates use it: texts with escaped values, counts of things, numbers as this language prints them.
+"""The catalog as templates use it: texts with escaped values, counts of things, numbers as this language prints them.
 
-A text of the catalogue is trusted and may hold markup; whatever is filled in is escaped.
+A text of the catalog is trusted and may hold markup; whatever is filled in is escaped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words of one language; ``category_names`` are those of categories that the catalogue does not name."""
+    """The words of one language; ``category_names`` are those of categories that the catalog does not name."""
 
     strings: Strings
     category_names: Mapping[str, str]
@@ -35,7 +35,7 @@ class Words:
         return Markup(self.strings.texts[key]).format(**values)  # noqa: S704  our own file; format escapes
 
     def has(self, key: str) -> bool:
-        """Say whether the catalogue has ``key``."""
+        """Say whether the catalog has ``key``."""
         return key in self.strings.texts
 
     def count(self, noun: str, n: int) -> Markup:
@@ -81,7 +81,7 @@ class Words:
 
 
 def load_words(language: str = "en") -> Words:
-    """Load the words of a language. Raises ConfigError for one that the catalogue does not have."""
+    """Load the words of a language. Raises ConfigError for one that the catalog does not have."""
     return Words(load_strings(language), category_names(load_vocabulary()))
 
 

@@ -16,7 +16,7 @@ class SegmenterConfig(StageConfig):
 
     um_per_px: float = Field(default=0.3, gt=0, description="scale of the network's input; training fixes it")
     stride: int = Field(default=32, ge=1, description="the input's sides are multiples of this")
-    pad_value: int = Field(default=114, ge=0, le=255, description="grey of the padding, as in training")
+    pad_value: int = Field(default=114, ge=0, le=255, description="gray of the padding, as in training")
     confidence: float = Field(default=0.3, ge=0, le=1, description="lowest score of a cell; raise it for precision")
     nms_iou: float = Field(default=0.6, gt=0, le=1, description="of two boxes that overlap more, the weaker one goes")
     max_detections: int = Field(default=1000, ge=1, description="cells of one image at most, the best by score")

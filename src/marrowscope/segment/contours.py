@@ -69,7 +69,7 @@ def trace_cells(
     level: float = 0.0,
     box_margin_px: float = 0.0,
 ) -> TracedCells:
-    """Trace the cells of one field in input pixels (the centre of the first is (0, 0)); the contours are valid.
+    """Trace the cells of one field in input pixels (the center of the first is (0, 0)); the contours are valid.
 
     ``prototypes`` is (k, h / 4, w / 4), ``coefficients`` (m, k), ``boxes_xyxy`` (m, 4) in corner coordinates of the
     input. The largest part where the logits exceed ``level`` is kept, without holes, smoothed, its points ``step_px``
@@ -90,7 +90,7 @@ def trace_cells(
             origins += [logits[1:]] * len(traced)
     rings, cell_of = Rings.of(lines), np.array(cells, dtype=np.intp)
     shift = np.array(origins, dtype=np.float64).reshape(-1, 2)
-    # A neighbour's mask, or the ripple of the prototypes, may begin beside the box.
+    # A neighbor's mask, or the ripple of the prototypes, may begin beside the box.
     near = _boxes_meet(rings.bounds() + np.tile(shift, 2), limits[cell_of])
     rings, cell_of, shift = rings.take(near), cell_of[near], shift[near]
     # Holes run the other way round: their area is negative.
@@ -127,7 +127,7 @@ def smooth_rings(rings: Rings, sigma_px: float) -> Rings:
 def _open_boxes(
     boxes_xyxy: NDArray[np.float64], margin_px: float, width_px: int, height_px: int
 ) -> NDArray[np.float64]:
-    """Give the boxes with their margin in pixel-centre coordinates (m, 4), open where one ends at the input's edge.
+    """Give the boxes with their margin in pixel-center coordinates (m, 4), open where one ends at the input's edge.
 
     There the cell goes on outside, and the cut at the edge comes after the smoothing: it is sharp.
     """

@@ -1,6 +1,6 @@
 """The raw output of a one-class YOLO segmentation head to boxes, scores and mask coefficients.
 
-Output 0 is (1, 4 + 1 + k, n): centre x, centre y, width, height in input pixels (corner coordinates: the first
+Output 0 is (1, 4 + 1 + k, n): center x, center y, width, height in input pixels (corner coordinates: the first
 pixel spans 0 to 1), the score from 0 to 1, and k mask coefficients, for each of n anchors. Output 1 is
 (1, k, h / 4, w / 4), the mask prototypes. Written from the format; no code of Ultralytics is used.
 """

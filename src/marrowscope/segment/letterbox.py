@@ -1,7 +1,7 @@
 """Bring a field to the network's scale and grid, and points back to the field.
 
 The field is resampled to the network's um/px and laid into the top left of a canvas whose sides are multiples of
-the stride. The transform is exact: pixel centres are whole numbers in both frames, so that resampling by a factor
+the stride. The transform is exact: pixel centers are whole numbers in both frames, so that resampling by a factor
 f maps x to (x + 0.5) f - 0.5.
 """
 

@@ -1,6 +1,6 @@
 """The canvas of a field: amounts of dye in layers, summed to optical density once.
 
-Working in one number a dye instead of three colours keeps the many small additions cheap.
+Working in one number a dye instead of three colors keeps the many small additions cheap.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Smear:
 
 
 def _draw_smear(rng: np.random.Generator, style: PatientStyle, parameters: Parameters) -> Smear:
-    """Draw one field's erythrocytes around the centre's habits."""
+    """Draw one field's erythrocytes around the center's habits."""
     table, center = parameters.optics.erythrocyte, style.center
     return Smear(
         coverage=rng.uniform(*span(table["coverage_blood_like" if center.blood_like else "coverage_marrow"])),

@@ -1,6 +1,6 @@
 """One field of view: which cells lie where, drawn over the background, with the exact truth.
 
-Steps: draw outlines, place cells (apart or touching, erythroid islands), flatten or overlap neighbours, draw the
+Steps: draw outlines, place cells (apart or touching, erythroid islands), flatten or overlap neighbors, draw the
 background around them, draw the cells, develop. Contours are the ones drawn, so the truth is exact by construction.
 """
 
@@ -17,7 +17,7 @@ from marrowscope.simulate.canvas import Slide, lay_over
 from marrowscope.simulate.cell import draw_cell, draw_truncated
 from marrowscope.simulate.erythrocytes import add_erythrocytes
 from marrowscope.simulate.frame import CellPlan
-from marrowscope.simulate.neighbours import place_rows
+from marrowscope.simulate.neighbors import place_rows
 from marrowscope.simulate.optics import develop
 from marrowscope.simulate.parameters import load_parameters, number, span
 from marrowscope.simulate.placement import place_cells
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ContourArray, ImageArray, MaskArray
     from marrowscope.simulate.exact import ExactMorphology
-    from marrowscope.simulate.neighbours import Neighbours
+    from marrowscope.simulate.neighbors import Neighbors
     from marrowscope.simulate.optics import PatientStyle
     from marrowscope.simulate.parameters import Parameters
 
@@ -100,22 +100,22 @@ def render_field(
     *,
     width_px: int = 1280,
     height_px: int = 960,
-    neighbours: Neighbours = "islands",
+    neighbors: Neighbors = "islands",
 ) -> SimulatedField:
     """Render one field with nucleated cells of ``codes``; everything is decided by ``rng`` and ``style``.
 
-    An empty ``codes`` gives a field of erythrocytes only. Cells that cannot be placed are left out. ``neighbours``
-    other than islands lays the cells in rows (see neighbours.py); each cell then has its own stream, so that it looks
+    An empty ``codes`` gives a field of erythrocytes only. Cells that cannot be placed are left out. ``neighbors``
+    other than islands lays the cells in rows (see neighbors.py); each cell then has its own stream, so that it looks
     the same wherever it lies.
     """
     parameters = parameters or load_parameters()
     plans = [_plan(rng, code, style, parameters) for code in codes]
-    if neighbours == "islands":
+    if neighbors == "islands":
         placed = place_cells(rng, plans, parameters, (width_px, height_px), blood_like=style.center.blood_like)
         streams = [rng] * len(placed)
     else:
         um_per_px = style.center.um_per_px
-        placed = place_rows(rng.spawn(1)[0], plans, um_per_px, (width_px, height_px), neighbours)
+        placed = place_rows(rng.spawn(1)[0], plans, um_per_px, (width_px, height_px), neighbors)
         streams = rng.spawn(len(placed))
     contours = [outline_contour(item.plan.outline, item.plan.center_xy) for item in placed]
     order = np.zeros((height_px, width_px), dtype=np.uint8)
@@ -223,7 +223,7 @@ def clip_polygon(contour: ContourArray, x_max: float, y_max: float) -> ContourAr
 
 
 def cells_per_field(rng: np.random.Generator, style: PatientStyle, parameters: Parameters) -> int:
-    """Draw how many nucleated cells a field gets, by the look of its centre."""
+    """Draw how many nucleated cells a field gets, by the look of its center."""
     key = "cells_blood_like" if style.center.blood_like else "cells_marrow"
     low, high = span(parameters.optics.field[key])
     return int(rng.integers(int(low), int(high) + 1))

@@ -30,7 +30,7 @@ class CellPlan:
 
 @dataclass(frozen=True)
 class Frame:
-    """Grid of one cell's patch, all (h, w): offset from the centre, distance, radius of the outline, cover (0-1)."""
+    """Grid of one cell's patch, all (h, w): offset from the center, distance, radius of the outline, cover (0-1)."""
 
     dx: Floats
     dy: Floats

@@ -22,7 +22,7 @@ _NUCLEUS_RIPPLE_UM = 0.13
 
 @dataclass(frozen=True)
 class Nucleus:
-    """Soft mask (h, w, 0-1), depth below the nuclear membrane in um (negative outside), centre (px from the cell's)."""
+    """Soft mask (h, w, 0-1), depth below the nuclear membrane in um (negative outside), center (px from the cell's)."""
 
     mask: Floats
     depth_um: Floats

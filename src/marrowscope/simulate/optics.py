@@ -1,7 +1,7 @@
-"""Centres and patients as instruments: dyes, slide, lens, lamp, camera, file.
+"""Centers and patients as instruments: dyes, slide, lens, lamp, camera, file.
 
 ``develop`` turns optical density into the camera's image: Beer-Lambert (I = I0 exp(-density)), lamp falloff, blur,
-sharpening, noise, tone curve, 8 bits. Every centre draws its own values, every patient varies a little around them.
+sharpening, noise, tone curve, 8 bits. Every center draws its own values, every patient varies a little around them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CREAM = np.array([1.0, 0.902, 0.808])
 
 @dataclass(frozen=True)
 class CenterStyle:
-    """What is common to all patients of one centre."""
+    """What is common to all patients of one center."""
 
     name: str
     um_per_px: float
@@ -51,7 +51,7 @@ class CenterStyle:
 
 @dataclass(frozen=True)
 class PatientStyle:
-    """A centre's style with one patient's stain, and how much cells vary within it."""
+    """A center's style with one patient's stain, and how much cells vary within it."""
 
     center: CenterStyle
     white: Floats
@@ -67,7 +67,7 @@ class PatientStyle:
 
 
 def draw_center(rng: np.random.Generator, name: str, parameters: Parameters) -> CenterStyle:
-    """Draw one centre's style from optics.toml."""
+    """Draw one center's style from optics.toml."""
     table = parameters.optics.center
 
     def draw(key: str) -> float:
@@ -82,9 +82,9 @@ def draw_center(rng: np.random.Generator, name: str, parameters: Parameters) -> 
         key: (strength * np.array(vector) * np.exp(rng.normal(0, spread, 3))).astype(np.float32)
         for key, vector in parameters.optics.dye.items()
     }
-    grey, thickness = draw("erythrocyte_grey"), draw("erythrocyte_strength")
-    grey_vector = np.array(table["erythrocyte_grey_vector"])
-    mixed = (1.0 - grey) * np.array(parameters.optics.dye["erythrocyte"]) + grey * grey_vector
+    gray, thickness = draw("erythrocyte_gray"), draw("erythrocyte_strength")
+    gray_vector = np.array(table["erythrocyte_gray_vector"])
+    mixed = (1.0 - gray) * np.array(parameters.optics.dye["erythrocyte"]) + gray * gray_vector
     return CenterStyle(
         name=name,
         um_per_px=um_per_px,
@@ -107,7 +107,7 @@ def draw_center(rng: np.random.Generator, name: str, parameters: Parameters) -> 
 
 
 def draw_patient_style(rng: np.random.Generator, center: CenterStyle, parameters: Parameters) -> PatientStyle:
-    """Vary a centre's style for one patient's slide."""
+    """Vary a center's style for one patient's slide."""
     table, cell = parameters.optics.patient, parameters.optics.cell
     strength = np.exp(rng.normal(0, table["stain_strength"]))
     dyes = {

@@ -26,7 +26,7 @@ class SimulationConfig(StageConfig):
     """What to simulate. Equal values give equal pixels, whatever the number of workers."""
 
     patients: int = Field(default=6, ge=1, description="number of patients")
-    centers: int = Field(default=2, ge=1, description="number of centres; each has its own stain, scale and camera")
+    centers: int = Field(default=2, ge=1, description="number of centers; each has its own stain, scale and camera")
     fields: int = Field(default=10, ge=1, description="fields of view per patient, at least")
     prefix: str = Field(
         default="P",
@@ -42,7 +42,7 @@ class SimulationConfig(StageConfig):
         default="differential",
         description="differential: codes as in the diagnosis; balanced: every code about equally, for training",
     )
-    neighbours: Literal["islands", "independent", "correlated", "reversed"] = Field(
+    neighbors: Literal["islands", "independent", "correlated", "reversed"] = Field(
         default="islands",
         description=(
             "islands: as in life; the others lay the same cells in rows, beside their like in being composite "
@@ -51,7 +51,7 @@ class SimulationConfig(StageConfig):
     )
     min_cells: int = Field(default=0, ge=0, description="fields are added (as many again at most) up to this many")
     cells_per_field: tuple[int, int] | None = Field(
-        default=None, description="nucleated cells per field, [least, most]; default by the look of the centre"
+        default=None, description="nucleated cells per field, [least, most]; default by the look of the center"
     )
     width_px: int = Field(default=1280, ge=64, description="field width")
     height_px: int = Field(default=960, ge=64, description="field height")

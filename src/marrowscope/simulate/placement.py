@@ -24,7 +24,7 @@ _OVERLAPPING_PX = -3.0
 
 @dataclass
 class PlacedCell:
-    """A plan with its place; ``touching`` and ``overlapping`` say how it meets its neighbours."""
+    """A plan with its place; ``touching`` and ``overlapping`` say how it meets its neighbors."""
 
     plan: CellPlan
     touching: bool = False
@@ -131,7 +131,7 @@ def _try_places(
 
 
 def _flatten(cell: PlacedCell, others: Sequence[PlacedCell]) -> None:
-    """Press the new cell and each neighbour it meets against their common border."""
+    """Press the new cell and each neighbor it meets against their common border."""
     limits: list[tuple[float, float]] = []
     for other in others:
         dx = other.plan.center_xy[0] - cell.plan.center_xy[0]

@@ -1,6 +1,6 @@
 """Outlines and nuclei: smooth closed curves as radius functions, nuclei as level sets.
 
-An outline is the radius (px) at ``N_ANGLES`` equally spaced angles around the centre: star-shaped, smooth, sub-pixel.
+An outline is the radius (px) at ``N_ANGLES`` equally spaced angles around the center: star-shaped, smooth, sub-pixel.
 A nucleus is a function that is small inside; the level that gives exactly the wanted nucleus / cell area is found as a
 quantile over the cell's pixels, so the drawn ratio is the true ratio for every shape.
 """
@@ -61,7 +61,7 @@ def draw_outline(
 def press(radius: Floats, limits: list[tuple[float, float]]) -> Floats:
     """Flatten an outline against straight borders, each (direction in rad, distance in px), keeping the area.
 
-    The freed volume goes to the other sides (at most 10 % of the radius), as in a cell pressed by neighbours.
+    The freed volume goes to the other sides (at most 10 % of the radius), as in a cell pressed by neighbors.
     """
     target = _outline_area(radius)
     scale = 1.0

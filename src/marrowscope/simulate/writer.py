@@ -66,7 +66,7 @@ def _generator(config: SimulationConfig, *key: int) -> np.random.Generator:
 
 
 def plan_patient(config: SimulationConfig, index: int, parameters: Parameters) -> PatientPlan:
-    """Decide patient ``index``: its centre (in turn), its diagnosis, differential and style."""
+    """Decide patient ``index``: its center (in turn), its diagnosis, differential and style."""
     center_index = index % config.centers
     center = draw_center(_generator(config, _CENTER, center_index), f"S{center_index + 1}", parameters)
     rng = _generator(config, _PATIENT, index)
@@ -90,7 +90,7 @@ def simulate_field(config: SimulationConfig, plan: PatientPlan, number: int, par
     correlation = parameters.differentials.intra_field["correlation"]
     codes = draw_field_codes(rng, plan.differential.shares, n_cells, correlation)
     size = {"width_px": config.width_px, "height_px": config.height_px}
-    return render_field(rng, codes, plan.style, parameters, neighbours=config.neighbours, **size)
+    return render_field(rng, codes, plan.style, parameters, neighbors=config.neighbors, **size)
 
 
 def iterate_fields(
@@ -200,7 +200,7 @@ def simulate_cohort(
 ) -> None:
     """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
 
-    ``patients`` (from 0) are the only ones drawn, the same as in the whole cohort; patient i has centre i mod
+    ``patients`` (from 0) are the only ones drawn, the same as in the whole cohort; patient i has center i mod
     ``config.centers``. ``overwrite`` allows ``out`` to be an earlier simulated cohort, which is replaced when the new
     one is complete. Raises RunError when ``out`` holds anything else.
     """

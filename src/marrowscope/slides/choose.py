@@ -112,7 +112,7 @@ def slide_scale(slide: Slide, um_per_px: float | None = None) -> float:
     scale = um_per_px or slide.um_per_px
     if scale is None:
         message = (
-            f"{slide.path}: found no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or "
+            f"{slide.path}: found no scale, expected micrometers per pixel; add a um_per_px column to patients.csv or "
             "set --um-per-px"
         )
         raise ScaleError(message)

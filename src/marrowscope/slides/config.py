@@ -8,7 +8,7 @@ from marrowscope.config import StageConfig
 
 
 class SlideConfig(StageConfig):
-    """Sizes in micrometres, so that they mean the same on every scanner.
+    """Sizes in micrometers, so that they mean the same on every scanner.
 
     A run takes ``grid_um`` from the bundle and ``max_judged`` from the wanted number of cells. What decides whether a
     region is worth reading are constants beside their use, each with its reason.
@@ -23,7 +23,7 @@ class SlideConfig(StageConfig):
     overlap_um: float = Field(
         default=60.0,
         ge=0,
-        description="strip that two neighbouring regions both read, half on each side of the seam; one largest cell",
+        description="strip that two neighboring regions both read, half on each side of the seam; one largest cell",
     )
     grid_um: float = Field(
         default=9.6,

@@ -1,6 +1,6 @@
 """A slide cut into regions: cores that tile it exactly, and around each what is read with it.
 
-A region owns the cells whose centre lies in its core. It reads more than it owns, so that a cell on the seam is seen
+A region owns the cells whose center lies in its core. It reads more than it owns, so that a cell on the seam is seen
 whole by whoever owns it.
 """
 
@@ -26,7 +26,7 @@ def window(x0: int, y0: int, x1: int, y1: int) -> Region:
 def plan_regions(width_px: int, height_px: int, um_per_px: float, config: SlideConfig) -> list[Region]:
     """Cut a slide of ``width_px`` x ``height_px`` into regions, row by row; an empty slide gives none.
 
-    Cores differ by one pixel at most and tile the slide; read parts of neighbours overlap by ``config.overlap_um`` at
+    Cores differ by one pixel at most and tile the slide; read parts of neighbors overlap by ``config.overlap_um`` at
     least, begin and end on multiples of ``config.grid_um`` (to half a pixel), and end at the slide's edge. Raises
     ScaleError for a scale that is not positive.
     """

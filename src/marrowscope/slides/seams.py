@@ -1,11 +1,11 @@
 """A cell on the seam of two regions is found once.
 
-Two regions see the same cell a little differently, and its centre may lie on the other side of the seam for each: then
-both would give it away. So a region keeps every cell whose centre lies in its core or a little outside (``own_cells``),
+Two regions see the same cell a little differently, and its center may lie on the other side of the seam for each: then
+both would give it away. So a region keeps every cell whose center lies in its core or a little outside (``own_cells``),
 and of those near its border the ones that an earlier region has given already are dropped (``drop_duplicates``). What
 has to be remembered of a region are only its cells near the border (``near_seam``).
 
-A cell is lost only if two regions see its centre further apart than twice the tolerance; then their contours would
+A cell is lost only if two regions see its center further apart than twice the tolerance; then their contours would
 hardly overlap either. The order of the regions decides which contour of a cell is kept, nothing else.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, Detection, Region
 
 SEAM_UM = 3.0
-"""A cell whose centre lies this far outside a region's core is still given, and found twice rather than never."""
+"""A cell whose center lies this far outside a region's core is still given, and found twice rather than never."""
 SEAM_IOU = 0.5
 """Contours of two regions that overlap this much are one cell."""
 _BIN_PX = 1024
@@ -66,7 +66,7 @@ def to_slide(contour_xy: ContourArray, region: Region) -> ContourArray:
 
 
 def own_cells(detections: Sequence[Detection], region: Region, tolerance_px: float) -> list[int]:
-    """Give the positions of the detections whose centre lies in the region's core or within ``tolerance_px`` of it.
+    """Give the positions of the detections whose center lies in the region's core or within ``tolerance_px`` of it.
 
     The detections are in the pixels of what the region reads.
     """
@@ -79,7 +79,7 @@ def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: fl
     """Give the positions of the contours (slide pixels) that another region can have found too.
 
     They are those that do not lie wholly inside the core and more than ``tolerance_px`` from its border: a contour
-    whose centre is nearer than that to the border hardly overlaps any other.
+    whose center is nearer than that to the border hardly overlaps any other.
     """
     boxes = np.array([geometry.bounding_box(contour) for contour in contours], dtype=np.float64).reshape(-1, 4)
     depths = np.minimum(_depths_of(boxes[:, :2], region), _depths_of(boxes[:, 2:], region))

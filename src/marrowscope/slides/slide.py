@@ -37,7 +37,7 @@ class Slide(Protocol):
 
     @property
     def um_per_px(self) -> float | None:
-        """Micrometres per pixel at full resolution as the slide itself states it; None where it does not."""
+        """Micrometers per pixel at full resolution as the slide itself states it; None where it does not."""
 
     @property
     def identity(self) -> str | None:

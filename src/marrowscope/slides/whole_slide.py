@@ -1,7 +1,7 @@
 """A whole-slide image through OpenSlide: SVS, NDPI, MRXS, DICOM, pyramidal TIFF and the rest of its formats.
 
 OpenSlide's reading is thread-safe, and after one damaged tile a handle refuses everything: so a read that fails is
-tried once more on a handle of its own, and the others go on with a new one. Colours are the file's own: an ICC profile
+tried once more on a handle of its own, and the others go on with a new one. Colors are the file's own: an ICC profile
 is not applied, as no photograph's is.
 """
 
@@ -48,7 +48,7 @@ class WholeSlide:
         self._background = _color(properties.get("openslide.background-color"))
 
     def read(self, region: Region) -> ImageArray:
-        """See ``Slide.read``; what the scanner left out has the slide's background colour, else white."""
+        """See ``Slide.read``; what the scanner left out has the slide's background color, else white."""
         return self._read((region.x_px, region.y_px), 0, (region.width_px, region.height_px))
 
     def overview(self, downsample: float) -> tuple[ImageArray, float]:
@@ -141,7 +141,7 @@ def _open(path: Path) -> OpenSlide:
 
 
 def _scale(properties: dict[str, str]) -> float | None:
-    """Mean of the two directions' micrometres per pixel, None where it is missing or no microscope's."""
+    """Mean of the two directions' micrometers per pixel, None where it is missing or no microscope's."""
     try:
         across, down = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
     except (KeyError, ValueError):
@@ -159,7 +159,7 @@ def _series(properties: dict[str, str]) -> str | None:
 
 
 def _color(hexadecimal: str | None) -> tuple[int, int, int]:
-    """Read RRGGBB; white where the slide names no colour."""
+    """Read RRGGBB; white where the slide names no color."""
     try:
         red, green, blue = bytes.fromhex(hexadecimal or "ffffff")
     except ValueError:

@@ -77,7 +77,7 @@ class HeadCalibration(StageConfig):
 
     temperature: float = Field(gt=0, description="fitted on every out-of-fold cell; 1 where that was not possible")
     reason: str = Field(default="", description="why the temperature is 1, or a limit of the search")
-    n_cells: int = Field(description="labelled out-of-fold cells of a trained class")
+    n_cells: int = Field(description="labeled out-of-fold cells of a trained class")
     n_left_out: int = Field(description="cells without a label, or of a class their fold had no training cell of")
     nested_temperatures: dict[str, float] = Field(description="fold to the temperature fitted on the other folds")
     nll_before: float | None = Field(description="mean negative log-likelihood in nats at temperature 1")
@@ -114,7 +114,7 @@ def fit_temperature(
 ) -> TemperatureFit:
     """Give the temperature of least mean negative log-likelihood in 0.05..20.
 
-    ``implied`` is the prior the logits were trained for, ``wanted`` that of the labelled cells. ``weights`` (n,) make
+    ``implied`` is the prior the logits were trained for, ``wanted`` that of the labeled cells. ``weights`` (n,) make
     some cells count more, all equal by default. Fewer than 50 cells or a single class among them give 1 and the reason.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
@@ -132,7 +132,7 @@ def fit_temperature(
 
     before = loss(0.0)
     if n_cells < MIN_CELLS:
-        reason = f"{n_cells} labelled cells, fewer than {MIN_CELLS}"
+        reason = f"{n_cells} labeled cells, fewer than {MIN_CELLS}"
     elif len(np.unique(kept)) == 1:
         reason = f"all {n_cells} cells are of one class"
     else:
@@ -197,9 +197,9 @@ def calibration_figures(probabilities: RealArray, labels: IntArray) -> tuple[flo
 
 def trained_labels(labels: IntArray, implied: RealArray) -> BoolArray:
     """Say for each cell (n,) whether it has a label, and one with a share in its row of ``implied`` (n, k)."""
-    labelled = labels >= 0
-    share = np.take_along_axis(implied, np.where(labelled, labels, 0)[:, None], axis=1)[:, 0]
-    known: BoolArray = labelled & (share > 0)
+    labeled = labels >= 0
+    share = np.take_along_axis(implied, np.where(labeled, labels, 0)[:, None], axis=1)[:, 0]
+    known: BoolArray = labeled & (share > 0)
     return known
 
 

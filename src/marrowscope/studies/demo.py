@@ -1,4 +1,4 @@
-"""The demonstration: simulate six patients of two centres, predict them, write the report, compare with the truth.
+"""The demonstration: simulate six patients of two centers, predict them, write the report, compare with the truth.
 
 Nothing is precomputed: another seed gives other cells, other patients and another truth. The bundle that ships
 inside the package is for demonstration; its card says what it was trained on.

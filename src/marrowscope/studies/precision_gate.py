@@ -64,7 +64,7 @@ def measure_precisions(
 ) -> Bundle:
     """Write ``bundle`` again to ``out`` with the gate of each of ``precisions``, measured on ``cohorts``.
 
-    Without ``precisions``, all that the device has below f32 (int8 only where the bundle has a quantised graph). Gates
+    Without ``precisions``, all that the device has below f32 (int8 only where the bundle has a quantized graph). Gates
     of other precisions stay. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced. ``progress`` gets
     (images done, images in all) over all precisions. Raises InputError for cohorts without an annotated cell or an
     ``out`` that is the bundle itself, ConfigError for a precision that is not there.
@@ -204,9 +204,9 @@ def _wanted(bundle: Bundle, precisions: Sequence[str], here: Sequence[str]) -> l
         raise ConfigError(message)
     for precision in precisions:
         check_precision(precision, bundle.spec.files, here)
-    quantised = has_int8(bundle.spec.files)
+    quantized = has_int8(bundle.spec.files)
     found = list(dict.fromkeys(precisions)) or [
-        name for name in FASTEST_FIRST if name in here and (name != "int8" or quantised)
+        name for name in FASTEST_FIRST if name in here and (name != "int8" or quantized)
     ]
     if not found:
         message = (

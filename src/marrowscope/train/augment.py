@@ -25,7 +25,7 @@ Matrix = NDArray[np.float64]
 
 _BEST_JPEG = 95
 _HALF = 127
-# Optical density of each 8-bit value over a white of 255; 0 is read as half a grey level, since its log has no end.
+# Optical density of each 8-bit value over a white of 255; 0 is read as half a gray level, since its log has no end.
 _DENSITY = -np.log(np.maximum(np.arange(256), 0.5) / 255).astype(np.float32)
 
 
@@ -68,7 +68,7 @@ def _placement(
     flips: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
     unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
 ) -> Matrix:
-    """Mirror, turn, scale and shift about the crop's centre: (2, 3), from the network's crop to the stored one.
+    """Mirror, turn, scale and shift about the crop's center: (2, 3), from the network's crop to the stored one.
 
     The rotation is taken as drawn; enlargement and shift are shortened together as far as its corners need the margin.
     """

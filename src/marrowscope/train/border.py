@@ -1,9 +1,9 @@
-"""The crop's border against its centre: the swap that training and the proofs share, and the share of evidence.
+"""The crop's border against its center: the swap that training and the proofs share, and the share of evidence.
 
-The crop's border holds neighbours and background; the prediction should rest on the centre cell. Two forms: the
+The crop's border holds neighbors and background; the prediction should rest on the center cell. Two forms: the
 prediction should not change when the border is replaced by another crop's (consistency), and the positive evidence of
 the true class, the class activation map of the last feature map, should not lie outside the dilated contour
-(evidence). A map of 3 x 3 is a regulariser, never a proof; the proofs are behavioural (``benchmarks/border_proof.py``).
+(evidence). A map of 3 x 3 is a regularizer, never a proof; the proofs are behavioral (``benchmarks/border_proof.py``).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def swap_border(
 
 
 def background_color(crop: ImageArray, cell_mask: MaskArray) -> NDArray[np.uint8]:
-    """Give the colour (3,) uint8 of a crop's background: the median of the brightest pixels outside ``cell_mask``.
+    """Give the color (3,) uint8 of a crop's background: the median of the brightest pixels outside ``cell_mask``.
 
     A cell that fills the crop leaves too few pixels to tell; then the whole crop's brightest are taken.
     """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from marrowscope.bundle import BundleSpec, VocabularyReference
 from marrowscope.bundle.description import (
@@ -56,7 +56,7 @@ class BundleDescription(StageConfig):
     version: str = "1"
     purpose: str = "Finds nucleated cells on smear images and classifies them."
     demonstration: bool = Field(default=False, description="every surface warns that it is not for own images")
-    trained_on: str = Field(default="Not stated.", description="which images, from whom, under which licence")
+    trained_on: str = Field(default="Not stated.", description="which images, from whom, under which license")
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="study threshold of the corrected ratio; none: learned from a cross-fit"
     )
@@ -71,9 +71,10 @@ class BundleDescription(StageConfig):
         "shares ** (1 - tau); none leaves them as trained. 0 had the smallest ratio error on validation patients",
     )
     flags: FlagRules = Field(default_factory=FlagRules, description="thresholds of the quality flags")
-    licences: dict[str, str] = Field(
+    licenses: dict[str, str] = Field(
+        validation_alias=AliasChoices("licenses", "licences"),
         default_factory=lambda: {"segmenter": "AGPL-3.0-only (Ultralytics YOLO11)", "classifier": "not stated"},
-        description="part of the bundle to its licence and attribution",
+        description="part of the bundle to its license and attribution",
     )
 
 
@@ -122,7 +123,7 @@ def specify(
             description=description.trained_on,
             members={name: _fingerprint(member.record) for name, member in numbered},
         ),
-        licenses=description.licences,
+        licenses=description.licenses,
     )
 
 
@@ -168,7 +169,7 @@ def write_card(
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
         metric_rows="\n".join(figures),
-        licences="\n".join(f"- {part}: {licence}" for part, licence in spec.licenses.items()),
+        licenses="\n".join(f"- {part}: {terms}" for part, terms in spec.licenses.items()),
         n_golden=N_GOLDEN_CROPS + 1,
         parity=f"{max(max(member.parity.values()) for member in members):.1g}",
         n_parity=N_PARITY_CROPS,

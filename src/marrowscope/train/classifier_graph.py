@@ -2,7 +2,7 @@
 
 The graph takes ``image`` float32 (n, 3, s, s), RGB from 0 to 1, and gives probabilities ``p_cblc`` (n, 2),
 ``p_countable`` (n, 2) and ``p_category`` (n, categories); index 1 means yes, and a class that was never trained has
-probability exactly 0. Normalisation, temperatures and the change of prior are inside the graph.
+probability exactly 0. Normalization, temperatures and the change of prior are inside the graph.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _AS_TRAINED = Readout()
 
 
 class ExportedClassifier(nn.Module):
-    """A classifier with its normalisation before and its probabilities behind."""
+    """A classifier with its normalization before and its probabilities behind."""
 
     def __init__(self, model: CellClassifier, info: ClassifierInfo, readout: Readout) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ def _describe(weights: Path, info: ClassifierInfo, readout: Readout) -> dict[str
         "crop_px": str(info.crop_px),
         "um_per_px": repr(info.um_per_px),
         "channel_order": "RGB",
-        "normalisation": "divide by 255; mean and standard deviation are inside the graph",
+        "normalization": "divide by 255; mean and standard deviation are inside the graph",
         "mean": json.dumps(info.mean),
         "std": json.dumps(info.std),
         "categories": json.dumps(info.categories),

@@ -31,7 +31,7 @@ class AugmentConfig(StageConfig):
     rotation_deg: float = Field(default=180.0, ge=0, le=180, description="largest rotation; a cell has no upper side")
     scale: float = Field(default=0.08, ge=0, lt=0.5, description="largest relative change of size; scale is a feature")
     shift_px: float = Field(
-        default=4.0, ge=0, description="largest shift in crop pixels: contours are not centred alike"
+        default=4.0, ge=0, description="largest shift in crop pixels: contours are not centerd alike"
     )
     stain: float = Field(
         default=0.12, ge=0, lt=1, description="largest relative change of optical density, per channel"
@@ -74,7 +74,7 @@ YOLO_TO_YOLO = StagePlan(name="yolo-to-yolo", train_on="predicted", select_on="p
 
 
 class BorderConfig(StageConfig):
-    """How the centre-border terms treat a crop; their strength stands in the loss weights."""
+    """How the center-border terms treat a crop; their strength stands in the loss weights."""
 
     dilation_px: float = Field(default=3.0, ge=0, description="the contour is grown by this before the border begins")
     feather_px: float = Field(default=1.0, ge=0, description="blending of the seam of a swapped border (sigma)")
@@ -87,7 +87,7 @@ class ClassifierConfig(StageConfig):
     """Everything that decides the weights, beside the crops and their split."""
 
     architecture: str = Field(default="efficientnet_b0", description="name of the trunk in timm")
-    crop_px: int = Field(default=96, ge=16, description="side of the network's crop: the centre of the stored crop")
+    crop_px: int = Field(default=96, ge=16, description="side of the network's crop: the center of the stored crop")
     init: str = Field(
         default="auto", description="initial weights: auto, scratch, lite0, hub, or the path of a .safetensors file"
     )
@@ -97,7 +97,7 @@ class ClassifierConfig(StageConfig):
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of a stage's steps until the peak learning rate")
     max_gradient_norm: float = Field(default=5.0, gt=0, description="gradients are clipped to this norm")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="before the heads")
-    norm: Norm = Field(default="batch", description="normalisation layers: batch norm, or group norm (groups of 8)")
+    norm: Norm = Field(default="batch", description="normalization layers: batch norm, or group norm (groups of 8)")
     imbalance: Imbalance = Field(default="logit_adjustment", description="class-imbalance correction of the heads")
     tau: float = Field(default=1.0, ge=0, description="strength of the logit adjustment; 1 trains for a uniform prior")
     effective_number_beta: float = Field(

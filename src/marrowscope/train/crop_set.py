@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.field_measures import FIELD_MEASURES
@@ -83,7 +83,7 @@ class CropCounts(FrozenModel):
     predicted: int
     missed: int
     missed_cut: int = Field(default=0, description="of the missed, cut by the image's edge; not counted before")
-    unlabelled: int
+    unlabeled: int = Field(validation_alias=AliasChoices("unlabeled", "unlabelled"))
     rejected: int
 
 
@@ -110,7 +110,7 @@ class CropSetSummary(FrozenModel):
 class CropSet:
     """Stored crops (n, s, s, 3) uint8, their table, and their labels by head, each (n,) int64.
 
-    Crops without an expert code (predicted cells that nobody labelled) have the label -1 in every head.
+    Crops without an expert code (predicted cells that nobody labeled) have the label -1 in every head.
     ``masks`` (n, s, s) bool are the cells in the same frame, None where the set has none; ``measured`` are the
     morphology columns it has, each (n,) float64 with NaN where not measured. ``um_per_px`` is the scale of a crop,
     ``summary`` what prepare.json says.
@@ -136,7 +136,7 @@ class CropSet:
         return _unpickle, ({field.name: _path_or_value(getattr(self, field.name)) for field in fields(self)},)
 
     def rows(self, patients: set[str], source: Source) -> IntArray:
-        """Rows of the labelled crops of ``patients`` cut from ``source`` contours, in table order."""
+        """Rows of the labeled crops of ``patients`` cut from ``source`` contours, in table order."""
         chosen = (
             self.cells["patient_id"].is_in(sorted(patients))
             & (self.cells["source"] == source)

@@ -37,7 +37,7 @@ _HUB_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class InitialWeights:
-    """What was loaded: a sentence on the source with its licence, and the normalisation that goes with it.
+    """What was loaded: a sentence on the source with its license, and the normalization that goes with it.
 
     ``sha256`` is of the whole network's first weights, random heads included; empty until they are in place.
     """
@@ -127,7 +127,7 @@ def _load_hub(model: CellClassifier, architecture: str) -> InitialWeights:
         raise ConfigError(message) from error
     model.trunk.load_state_dict(pretrained.state_dict())
     described = pretrained.pretrained_cfg
-    source = f"timm {described.get('hf_hub_id') or architecture} ({described.get('license') or 'licence not stated'})"
+    source = f"timm {described.get('hf_hub_id') or architecture} ({described.get('license') or 'license not stated'})"
     return InitialWeights(source, tuple(described["mean"]), tuple(described["std"]))
 
 

@@ -55,7 +55,7 @@ def crossfit_cells(
     no cells of the count, found or missed.
     """
     cells = _whole(pl.read_parquet(folder / OOF_NAME))
-    labelled = cells.filter(pl.col("expert_code").is_not_null())
+    labeled = cells.filter(pl.col("expert_code").is_not_null())
     temperatures = calibration.temperatures() if calibration else {}
     parts = [
         _called(
@@ -64,11 +64,11 @@ def crossfit_cells(
             temperatures,
             vocabulary,
         )
-        for (fold,), part in labelled.group_by("fold", maintain_order=True)
+        for (fold,), part in labeled.group_by("fold", maintain_order=True)
     ]
     missed = folder / MISSED_NAME
     if missed.is_file():
-        fold_of = dict(labelled.select("patient_id", "fold").unique().iter_rows())
+        fold_of = dict(labeled.select("patient_id", "fold").unique().iter_rows())
         table = _whole(pl.read_parquet(missed)).filter(pl.col("patient_id").is_in(list(fold_of)))
         parts.append(
             table.select(
@@ -81,7 +81,7 @@ def crossfit_cells(
                 pl.col("patient_id").replace_strict(fold_of, return_dtype=pl.Int64()).alias("group"),
             )
         )
-    diagnosis_of: dict[str, str | None] = dict(labelled.select("patient_id", "diagnosis").unique().iter_rows())
+    diagnosis_of: dict[str, str | None] = dict(labeled.select("patient_id", "diagnosis").unique().iter_rows())
     return pl.concat([part.cast(_SCHEMA) for part in parts]), diagnosis_of  # type: ignore[arg-type]
 
 

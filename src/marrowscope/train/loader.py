@@ -149,7 +149,7 @@ def training_crops(
 
 
 def steps_of_epoch(n_rows: int, config: ClassifierConfig) -> int:
-    """Give the number of optimisation steps of an epoch over ``n_rows`` training crops; at least one."""
+    """Give the number of optimization steps of an epoch over ``n_rows`` training crops; at least one."""
     n_crops = n_rows if config.epoch_crops is None else min(config.epoch_crops, n_rows)
     return max(1, n_crops // config.batch_size)
 

@@ -1,7 +1,7 @@
 """Losses as pure functions that give named terms; the step sums them with the weights of the configuration.
 
 Terms: cross-entropy of each head under the class-imbalance correction; smooth L1 of the morphology head on measured
-values; the two forms of the centre-border term. Every term is a mean over the cells it applies to, 0 where there is
+values; the two forms of the center-border term. Every term is a mean over the cells it applies to, 0 where there is
 none, so that a weight means the same for every batch. A new term is a function here, named in ``TERMS``, and its weight
 in ``config.LOSS_WEIGHTS``; its column in metrics.csv follows from the weight (CONTRIBUTING.md).
 """
@@ -86,7 +86,7 @@ def classification_losses(
 
 
 def morphology_loss(predicted: Tensor, measured: Tensor) -> Tensor:
-    """Mean smooth L1 between (n, k) predicted and measured standardised values, over the measured ones."""
+    """Mean smooth L1 between (n, k) predicted and measured standardized values, over the measured ones."""
     known = torch.isfinite(measured)
     values = predicted.float()
     # A missing value is replaced by the prediction itself: no difference, no gradient, and no choice by a mask.
@@ -137,7 +137,7 @@ def evidence_loss(
 class StepOutput:
     """What a term may be made of: n crops, then the first m - n of them again with other crops' borders.
 
-    ``output`` is the network's for all m; ``targets`` (n,) int64 by head, ``measured`` (n, k) standardised values with
+    ``output`` is the network's for all m; ``targets`` (n,) int64 by head, ``measured`` (n, k) standardized values with
     NaN where missing, and ``masks`` (n, s, s) uint8, 1 inside the dilated contours, are of the n crops.
     """
 

@@ -26,7 +26,7 @@ class ClassifierOutput(NamedTuple):
     """What the network gives for n crops.
 
     Logits of each head: ``cblc`` (n, 2), ``countable`` (n, 2), ``category`` (n, categories); index 1 means yes.
-    ``morphology`` (n, k) are standardised measurements, k = 0 without that head; ``evidence`` (n, c, h, w) is the last
+    ``morphology`` (n, k) are standardized measurements, k = 0 without that head; ``evidence`` (n, c, h, w) is the last
     feature map, from which class activation maps are made.
     """
 
@@ -64,7 +64,7 @@ class ClassifierInfo(StageConfig):
     morphology: tuple[MorphologyTarget, ...] = Field(
         default=(), description="outputs of the morphology head, in order; used in training only"
     )
-    initial_weights: str = Field(description="where the trunk's weights came from, with their licence")
+    initial_weights: str = Field(description="where the trunk's weights came from, with their license")
     segmenter_sha256: str | None = Field(
         default=None, description="graph that cut the predicted crops; null where there were none"
     )
@@ -105,9 +105,9 @@ class ClassifierInfo(StageConfig):
 
 
 class CellClassifier(nn.Module):
-    """Crops (n, 3, s, s) float32, normalised, to a ``ClassifierOutput``.
+    """Crops (n, 3, s, s) float32, normalized, to a ``ClassifierOutput``.
 
-    ``n_morphology`` is the number of measurements the auxiliary head gives; ``norm`` the kind of normalisation layers.
+    ``n_morphology`` is the number of measurements the auxiliary head gives; ``norm`` the kind of normalization layers.
     """
 
     def __init__(

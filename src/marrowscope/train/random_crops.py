@@ -1,4 +1,4 @@
-"""A crop set of nobody's cells: blobs of colour that cost as much to read, augment and train on as real crops."""
+"""A crop set of nobody's cells: blobs of color that cost as much to read, augment and train on as real crops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A set of images with YOLO boxes as labelled fields: erythrocytes give the scale, boxes give ellipses.
+"""A set of images with YOLO boxes as labeled fields: erythrocytes give the scale, boxes give ellipses.
 
 Public blood smear sets state no um/px and outline no cell. Their erythrocytes are a ruler, and the ellipse inscribed in
 a white cell's box is a contour good enough to learn from beside true ones.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import is_image_path, read_image
-from marrowscope.train.segmenter_data import LabelledField
+from marrowscope.train.segmenter_data import LabeledField
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 FloatMatrix = NDArray[np.float64]
 
 _ERYTHROCYTE_DIAMETER_UM = 7.7
-"""Diameter of an erythrocyte in a dried smear (HAEMATOLOGY T4); the scale of images that state none."""
+"""Diameter of an erythrocyte in a dried smear (HEMATOLOGY T4); the scale of images that state none."""
 
 _BOX_COLUMNS = 5
 # A box is whole when it ends before 0.49 of the image's side from the middle: it then touches no edge.
 _INSIDE = 0.49
 
 
-def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0) -> list[LabelledField]:
+def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0) -> list[LabeledField]:
     """Read a YOLO box data set (``images/*/``, ``labels/*/``) whose erythrocyte boxes give the scale.
 
     Images of one size are taken as one source: its um/px is 7.7 um over the median erythrocyte box that touches no
@@ -64,7 +64,7 @@ def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0)
             raise ConfigError(message)
         scales[size] = _ERYTHROCYTE_DIAMETER_UM / float(np.median(values))
     return [
-        LabelledField(
+        LabeledField(
             path,
             scales[width, height],
             tuple(_ellipse(row[1:5], width, height) for row in boxes if row[0] == cell_class),
@@ -76,7 +76,7 @@ def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0)
 
 
 def _read_boxes(label_path: Path) -> FloatMatrix:
-    """Rows of class, centre x, centre y, width, height (n, 5), the last four as shares of the image."""
+    """Rows of class, center x, center y, width, height (n, 5), the last four as shares of the image."""
     text = label_path.read_text(encoding="utf-8")
     if not text.strip():
         return np.zeros((0, _BOX_COLUMNS))
@@ -87,14 +87,14 @@ def _read_boxes(label_path: Path) -> FloatMatrix:
         boxes, reason = np.zeros((0, 0)), str(error)
     if boxes.shape[1] != _BOX_COLUMNS:
         message = (
-            f"{label_path}: found {reason}, expected rows of class, centre and size as five numbers; mend the file"
+            f"{label_path}: found {reason}, expected rows of class, center and size as five numbers; mend the file"
         )
         raise ConfigError(message)
     return boxes
 
 
 def _ellipse(box_cxcywh: FloatMatrix, width: int, height: int) -> ContourArray:
-    """Contour (48, 2) of the ellipse inscribed in a normalised box."""
+    """Contour (48, 2) of the ellipse inscribed in a normalized box."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     unit = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     size = np.array([width, height], dtype=np.float64)

@@ -23,7 +23,7 @@ class SegmenterTrainingConfig(StageConfig):
     min_visible: float = Field(default=0.25, gt=0, le=1)
     """Share of a polygon that must lie inside a window to be a label there."""
     label_inset_px: float = Field(default=0.5, ge=0)
-    """Polygons are shrunk by this: Ultralytics' rasteriser draws a polygon half a pixel too large on every side."""
+    """Polygons are shrunk by this: Ultralytics' rasterizer draws a polygon half a pixel too large on every side."""
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of patients kept for validation."""
     max_val_windows: int = Field(default=64, ge=1)
@@ -33,7 +33,7 @@ class SegmenterTrainingConfig(StageConfig):
     max_images_per_epoch: int | None = Field(default=None, ge=1)
     """Windows drawn without replacement for each epoch; None is all of them."""
     batch: int = Field(default=16, ge=1)
-    """Windows a step; one optimiser step a batch (no accumulation: few steps are what CPU training lacks)."""
+    """Windows a step; one optimizer step a batch (no accumulation: few steps are what CPU training lacks)."""
     learning_rate: float = Field(default=0.002, gt=0)
     """AdamW, cosine to a hundredth, one epoch of warm-up."""
     mosaic: float = Field(default=0.5, ge=0, le=1)

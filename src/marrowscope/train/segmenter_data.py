@@ -1,4 +1,4 @@
-"""Labelled fields to training windows for the segmenter.
+"""Labeled fields to training windows for the segmenter.
 
 Steps: resample each field to the segmenter's um/px; where a field is a mosaic of photographs, paint over the
 cells that a seam cuts and nobody annotated; cut square windows (small fields are laid side by side first); vary
@@ -43,7 +43,7 @@ _PAINT_MARGIN_UM = 2.4
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledField:
+class LabeledField:
     """One image with the contours of all its nucleated cells, in image pixels.
 
     ``group`` is the patient (all fields of a group stand on one side of the split); ``source`` is the cohort
@@ -78,9 +78,9 @@ class _Patch:
     polygons: tuple[BaseGeometry, ...]
 
 
-def labelled_fields(
+def labeled_fields(
     fields: Iterable[Field], source: str, tile_grid: tuple[int, int] | None = None
-) -> list[LabelledField]:
+) -> list[LabeledField]:
     """Take the fields of a cohort that are annotated to the last cell; the others would teach cells as background.
 
     Raises ScaleError for an annotated field without um/px.
@@ -93,12 +93,12 @@ def labelled_fields(
             message = f"{item.path}: found no um/px, expected a scale; add um_per_px to patients.csv"
             raise ScaleError(message)
         contours = tuple(annotation.contour_xy for annotation in item.annotations)
-        taken.append(LabelledField(item.path, item.um_per_px, contours, item.patient_id, source, tile_grid))
+        taken.append(LabeledField(item.path, item.um_per_px, contours, item.patient_id, source, tile_grid))
     return taken
 
 
 def prepare_windows(
-    fields: Iterable[LabelledField],
+    fields: Iterable[LabeledField],
     folder: Path,
     config: SegmenterTrainingConfig,
 ) -> PreparedWindows:
@@ -108,7 +108,7 @@ def prepare_windows(
     """
     ordered = sorted(fields, key=lambda item: (item.source, item.group, str(item.image_path)))
     if not ordered:
-        message = "found no labelled field, expected at least one; name a cohort with annotations"
+        message = "found no labeled field, expected at least one; name a cohort with annotations"
         raise TrainingError(message)
     shutil.rmtree(folder, ignore_errors=True)
     sides = dict(zip(("train", "val"), _split(ordered, config), strict=True))
@@ -137,24 +137,24 @@ def prepare_windows(
     return PreparedWindows(data_yaml, counts["train"], counts["val"], n_cells, digest.hexdigest())
 
 
-def paint_unlabelled(
+def paint_unlabeled(
     image: ImageArray, polygons: Sequence[BaseGeometry], tile_grid: tuple[int, int], um_per_px: float
 ) -> ImageArray:
-    """Paint nuclei that touch a tile's border and overlap no polygon with the tile's background colour.
+    """Paint nuclei that touch a tile's border and overlap no polygon with the tile's background color.
 
     Such cells are cut by the mosaic's seam and were left out by the annotators; to a network they are cells.
     """
     painted = image.copy()
-    labelled = np.zeros(image.shape[:2], dtype=np.uint8)
+    labeled = np.zeros(image.shape[:2], dtype=np.uint8)
     for polygon in polygons:
-        cv2.fillPoly(labelled, [np.round(ring - 0.5).astype(np.int32) for ring in _rings(polygon)], 1)
+        cv2.fillPoly(labeled, [np.round(ring - 0.5).astype(np.int32) for ring in _rings(polygon)], 1)
     columns = np.round(np.linspace(0, image.shape[1], tile_grid[0] + 1)).astype(int)
     rows = np.round(np.linspace(0, image.shape[0], tile_grid[1] + 1)).astype(int)
     margin = max(1, round(_PAINT_MARGIN_UM / um_per_px))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
     for top, bottom in pairwise(rows):
         for left, right in pairwise(columns):
-            tile, kept = painted[top:bottom, left:right], labelled[top:bottom, left:right]
+            tile, kept = painted[top:bottom, left:right], labeled[top:bottom, left:right]
             background = _background(tile)
             red_od = np.log10(max(background[0], 1.0) / np.maximum(tile[..., 0].astype(np.float64), 1.0))
             dark = (red_od > _NUCLEUS_RED_OD).astype(np.uint8)
@@ -176,15 +176,15 @@ def _rings(geometry: BaseGeometry) -> list[FloatMatrix]:
 
 
 def _split(
-    fields: Sequence[LabelledField], config: SegmenterTrainingConfig
-) -> tuple[list[LabelledField], list[LabelledField]]:
+    fields: Sequence[LabeledField], config: SegmenterTrainingConfig
+) -> tuple[list[LabeledField], list[LabeledField]]:
     """Part fields into training and validation by patient, within each source.
 
     A source of one patient is trained on only. Of the validation patients' fields as many are drawn as there are
     validation windows for the source; the rest is left out, never trained on.
     """
-    training: list[LabelledField] = []
-    validation: list[LabelledField] = []
+    training: list[LabeledField] = []
+    validation: list[LabeledField] = []
     sources = sorted({item.source for item in fields})
     for number, source in enumerate(sources):
         rng = np.random.default_rng([config.seed, number])
@@ -198,14 +198,14 @@ def _split(
     return training, validation
 
 
-def _field_hash(item: LabelledField) -> bytes:
+def _field_hash(item: LabeledField) -> bytes:
     text = json.dumps(
         [sha256_file(item.image_path), item.um_per_px, [np.round(c, 3).tolist() for c in item.contours_xy]]
     )
     return hashlib.sha256(text.encode()).digest()
 
 
-def _load_patch(item: LabelledField, config: SegmenterTrainingConfig) -> _Patch:
+def _load_patch(item: LabeledField, config: SegmenterTrainingConfig) -> _Patch:
     """Read and resample one field; polygons are inset by ``label_inset_px`` and moved to corner coordinates."""
     image = read_image(item.image_path)
     height, width = image.shape[:2]
@@ -223,13 +223,13 @@ def _load_patch(item: LabelledField, config: SegmenterTrainingConfig) -> _Patch:
             polygons.append(polygon)
     painted = np.ascontiguousarray(resized, dtype=np.uint8)
     if item.tile_grid is not None:
-        painted = paint_unlabelled(painted, polygons, item.tile_grid, config.um_per_px)
+        painted = paint_unlabeled(painted, polygons, item.tile_grid, config.um_per_px)
     return _Patch(painted, tuple(polygons))
 
 
 def _field_windows(
-    item: LabelledField,
-    side_mates: Sequence[LabelledField],
+    item: LabeledField,
+    side_mates: Sequence[LabeledField],
     n_windows: int | None,
     config: SegmenterTrainingConfig,
     rng: np.random.Generator,
@@ -276,10 +276,10 @@ def _lay_side_by_side(patches: Sequence[_Patch], columns: int, side: int) -> _Pa
 
 
 def _background(image: ImageArray) -> FloatMatrix:
-    """Median colour (3,) of the lightest fifth of the pixels: the empty glass."""
+    """Median color (3,) of the lightest fifth of the pixels: the empty glass."""
     lightness = image.min(axis=2)
-    colour: FloatMatrix = np.median(image[lightness >= np.percentile(lightness, 80)], axis=0)
-    return colour
+    color: FloatMatrix = np.median(image[lightness >= np.percentile(lightness, 80)], axis=0)
+    return color
 
 
 def _clip(polygons: Sequence[BaseGeometry], x0: int, y0: int, side: int, min_visible: float) -> list[FloatMatrix]:
@@ -303,7 +303,7 @@ def vary_stain(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Vary stain strength per channel, illumination, tint, sharpness and noise; uint8 in and out.
 
     Works on optical density, so that background stays background. The ranges are wider than the differences seen
-    between the two centres of the real packs: the segmenter should not know a centre by its colour.
+    between the two centers of the real packs: the segmenter should not know a center by its color.
     """
     density = -np.log10(np.maximum(image.astype(np.float32), 1.0) / 255.0)
     density *= rng.uniform(0.75, 1.3) * rng.uniform(0.85, 1.15, size=3).astype(np.float32)

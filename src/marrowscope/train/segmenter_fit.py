@@ -19,7 +19,7 @@ from marrowscope.errors import ConfigError, DependencyError, RunError
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.device import choose_device
 from marrowscope.train.segmenter_config import OF_THE_MACHINE, SegmenterTrainingConfig
-from marrowscope.train.segmenter_data import LabelledField, PreparedWindows, prepare_windows
+from marrowscope.train.segmenter_data import LabeledField, PreparedWindows, prepare_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ _LAST, _BEST, _WINDOWS = "training/weights/last.pt", "training/weights/best.pt",
 
 
 def train_segmenter(
-    sources: Iterable[LabelledField],
+    sources: Iterable[LabeledField],
     out: Path,
     config: SegmenterTrainingConfig,
     *,
@@ -141,7 +141,7 @@ def load_ultralytics(config_folder: Path) -> ModuleType:
 
 
 def _prepare(
-    sources: Iterable[LabelledField], out: Path, config: SegmenterTrainingConfig, say: Callable[[str], None]
+    sources: Iterable[LabeledField], out: Path, config: SegmenterTrainingConfig, say: Callable[[str], None]
 ) -> PreparedWindows:
     started = time.monotonic()
     prepared = prepare_windows(sources, out / "windows", config)

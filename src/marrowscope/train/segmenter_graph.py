@@ -1,4 +1,4 @@
-"""A trained segmenter checkpoint to an ONNX graph that carries its preprocessing and its licence.
+"""A trained segmenter checkpoint to an ONNX graph that carries its preprocessing and its license.
 
 The graph takes ``images`` float32 (n, 3, h, w), RGB from 0 to 1, sides a multiple of 32, and gives ``output0`` and
 ``output1`` as segment/decode.py reads them. Its metadata says what else a reader has to know.
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 
 _OPSET = 17
-_LICENCE = "AGPL-3.0-only"
+_LICENSE = "AGPL-3.0-only"
 _NOTICE = (
     "Exported from a model of Ultralytics YOLO11 (https://github.com/ultralytics/ultralytics), AGPL-3.0. "
-    "The graph is under the same licence; the LICENSE file lies beside it."
+    "The graph is under the same license; the LICENSE file lies beside it."
 )
 STRIDE = 32
 _PAD_VALUE = 114
@@ -66,7 +66,7 @@ def export_segmenter(
 
 
 def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sha256: str) -> dict[str, str]:
-    """Give the graph's metadata: preprocessing, origin and licence, all as text."""
+    """Give the graph's metadata: preprocessing, origin and license, all as text."""
     return {
         "task": "segment",
         "architecture": ARCHITECTURE.removesuffix(".yaml"),
@@ -75,19 +75,19 @@ def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sh
         "stride": str(STRIDE),
         "pad_value": str(_PAD_VALUE),
         "channel_order": "RGB",
-        "normalisation": "divide by 255",
+        "normalization": "divide by 255",
         "resampling": "area",
         "training_window_px": str(config.window_px),
         "training_data_sha256": training_data_sha256,
         "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "ultralytics_version": _ultralytics_version(),
-        "license": _LICENCE,
+        "license": _LICENSE,
         "notice": _NOTICE,
     }
 
 
 def _agpl_text() -> bytes:
-    """Give the licence's text as Ultralytics installs it."""
+    """Give the license's text as Ultralytics installs it."""
     for name in ("ultralytics-opencv-headless", "ultralytics"):
         try:
             files = metadata.files(name) or []

@@ -170,7 +170,7 @@ def check_rows(plan: StagePlan, training_rows: IntArray, validation_rows: IntArr
     ):
         if len(rows) == 0:
             message = (
-                f"stage {plan.name}: found no labelled crop of source {source!r} among the {side} patients, expected "
+                f"stage {plan.name}: found no labeled crop of source {source!r} among the {side} patients, expected "
                 "at least one; check the split, or prepare the crops with a segmenter"
             )
             raise TrainingError(message)
@@ -242,7 +242,7 @@ class _StageLoop:
                 self._save()
 
     def _take_step(self, batch: TrainingBatch) -> None:
-        """Make one optimisation step and leave its losses on the device."""
+        """Make one optimization step and leave its losses on the device."""
         done = self.state.epoch * self.n_steps + self.state.step
         share = learning_rate_share(done, self.plan.epochs * self.n_steps, self.config.warmup)
         seed = (self.config.seed * 1_000 + self.stage) * 10_000_000 + done

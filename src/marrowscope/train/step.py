@@ -1,4 +1,4 @@
-"""One optimisation step: the loss terms of a batch, their gradients, AdamW.
+"""One optimization step: the loss terms of a batch, their gradients, AdamW.
 
 Nothing in a step waits for the device: labels and measurements lie there, and the loss terms stay there until somebody
 reads them. The engine and the speed measurement (``bench``) run this same step.
@@ -13,7 +13,7 @@ import torch
 from marrowscope.train.config import HEADS
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.losses import StepOutput, step_losses, to_tensors, weighted_total
-from marrowscope.train.targets import standardise
+from marrowscope.train.targets import standardize
 from marrowscope.train.validation import scale_pixels
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def make_optimizer(model: CellClassifier, config: ClassifierConfig) -> torch.opt
 class TrainingStep:
     """All that a step needs besides its batch, on the model's device.
 
-    ``training_rows`` are the crops the class shares and the standardisation of the measurements come from.
+    ``training_rows`` are the crops the class shares and the standardization of the measurements come from.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TrainingStep:
         sizes = {head: len(prior) for head, prior in info.priors.items()}
         self.corrections = to_tensors(correct_all(labels, sizes, config), self.device)
         self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in HEADS}
-        self._measured = torch.from_numpy(standardise(crop_set.measured, training_rows)[1]).to(self.device)
+        self._measured = torch.from_numpy(standardize(crop_set.measured, training_rows)[1]).to(self.device)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
 
     def __call__(self, batch: TrainingBatch, *, learning_rate: float, seed: int) -> dict[str, Tensor]:

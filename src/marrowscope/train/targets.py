@@ -1,4 +1,4 @@
-"""What the auxiliary head learns: morphology measured from contour and pixels, standardised on the training crops.
+"""What the auxiliary head learns: morphology measured from contour and pixels, standardized on the training crops.
 
 The statistics are those of the training crops alone; a value that could not be measured is missing and gives no loss.
 """
@@ -23,13 +23,13 @@ MORPHOLOGY_TARGETS = ("area_um2", "circularity", *MORPHOLOGY_COLUMNS)
 """Columns of a crop set that the auxiliary head regresses, where they are present."""
 
 _LARGEST = 5.0
-"""Standardised values are cut here: one smeared cell must not rule a batch."""
+"""Standardized values are cut here: one smeared cell must not rule a batch."""
 
 FloatArray = NDArray[np.float32]
 
 
 class MorphologyTarget(StageConfig):
-    """One output of the morphology head: a column, and what standardises it."""
+    """One output of the morphology head: a column, and what standardizes it."""
 
     name: str
     mean: float = Field(description="of the training crops, in the column's unit")
@@ -45,10 +45,10 @@ def measured_values(cells: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def standardise(
+def standardize(
     values: Mapping[str, NDArray[np.float64]], training_rows: NDArray[np.int64]
 ) -> tuple[tuple[MorphologyTarget, ...], FloatArray]:
-    """Fit the targets on ``training_rows`` and give them with the standardised values (n, k) float32 of all rows.
+    """Fit the targets on ``training_rows`` and give them with the standardized values (n, k) float32 of all rows.
 
     Missing values stay NaN; a column without two different measured values in training is missing throughout.
     """

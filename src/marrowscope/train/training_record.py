@@ -109,7 +109,7 @@ class TrainingResult(FrozenModel):
 
     weights_sha256: str
     best_epoch: EpochRow
-    initial_weights: str = Field(description="where the trunk's weights came from, with their licence")
+    initial_weights: str = Field(description="where the trunk's weights came from, with their license")
     initial_sha256: str = Field(default="", description="of the first weights; not written by earlier versions")
     categories_not_trained: tuple[str, ...] = ()
 

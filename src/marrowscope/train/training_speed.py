@@ -23,7 +23,7 @@ from marrowscope.train.loader import StageBatches, TrainingBatch, batches_from
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, ClassifierInfo, new_classifier
 from marrowscope.train.stage import STEPS_BETWEEN_READS, configure_torch
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
-from marrowscope.train.targets import standardise
+from marrowscope.train.targets import standardize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,14 +114,14 @@ def bench_training(
     with_compile: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> BenchResult:
-    """Measure on the labelled crops of ``crop_set``, ``rounds`` times ``n_steps`` (default: 5, on CUDA 50) a side.
+    """Measure on the labeled crops of ``crop_set``, ``rounds`` times ``n_steps`` (default: 5, on CUDA 50) a side.
 
     Raises ConfigError when the crops do not fill one batch.
     """
     rows = np.flatnonzero(crop_set.labels["cblc"] >= 0).astype(np.int64)
     if len(rows) < config.batch_size:
         message = (
-            f"{crop_set.folder}: found {len(rows)} labelled crops, expected at least one batch of {config.batch_size}; "
+            f"{crop_set.folder}: found {len(rows)} labeled crops, expected at least one batch of {config.batch_size}; "
             "lower batch_size or take a larger crop set"
         )
         raise ConfigError(message)
@@ -306,6 +306,6 @@ def _info(crop_set: CropSet, rows: IntArray, config: ClassifierConfig) -> Classi
         imbalance=config.imbalance,
         tau=config.tau,
         norm=config.norm,
-        morphology=standardise(crop_set.measured, rows)[0] if config.loss_weights["morphology"] > 0 else (),
+        morphology=standardize(crop_set.measured, rows)[0] if config.loss_weights["morphology"] > 0 else (),
         initial_weights="random",
     )

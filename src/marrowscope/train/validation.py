@@ -29,7 +29,7 @@ def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_si
         yield np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
 
 
-def normalise(batch: ImageArray | torch.Tensor, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
+def normalize(batch: ImageArray | torch.Tensor, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
     """Turn crops (n, s, s, 3) uint8 into the network's input (n, 3, s, s) float32, channels last in memory."""
     crops = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
     mean, std = (torch.tensor(values, device=device) for values in (info.mean, info.std))
@@ -37,7 +37,7 @@ def normalise(batch: ImageArray | torch.Tensor, info: ClassifierInfo, device: to
 
 
 def scale_pixels(crops: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Do what ``normalise`` does where crops, mean (3,) and std (3,) lie on the device already."""
+    """Do what ``normalize`` does where crops, mean (3,) and std (3,) lie on the device already."""
     pixels = crops.permute(0, 3, 1, 2).float() / 255
     return (pixels - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
@@ -53,7 +53,7 @@ def predict_logits(
     device = next(model.parameters()).device
     model.eval()
     parts = [
-        model(normalise(batch, info, device)).logits()
+        model(normalize(batch, info, device)).logits()
         for batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
     ]
     if not parts:

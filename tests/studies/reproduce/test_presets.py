@@ -29,7 +29,7 @@ def test_every_preset_trains_in_two_stages_from_expert_to_predicted_contours(pre
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_every_patient_is_drawn_once_and_in_its_centre(preset: Preset) -> None:
+def test_every_patient_is_drawn_once_and_in_its_center(preset: Preset) -> None:
     config, parameters = preset.simulation(), load_parameters()
     numbers = {center: preset.patient_numbers(center) for center in preset.patients_by_center}
     drawn = [number for of_center in numbers.values() for number in of_center]
@@ -50,7 +50,7 @@ def test_another_seed_changes_patients_folds_and_both_trainings() -> None:
     assert paper.with_seed(None) is paper
 
 
-def test_a_centre_without_patients_is_refused() -> None:
+def test_a_center_without_patients_is_refused() -> None:
     values = {"name": "x", "internal": (2, 0), "external": (1,), "fields": 1}
-    with pytest.raises(ConfigError, match=r"found centres of \(2, 0\) and \(1,\) patients, expected one"):
+    with pytest.raises(ConfigError, match=r"found centers of \(2, 0\) and \(1,\) patients, expected one"):
         validate_config(Preset, values, where="test")

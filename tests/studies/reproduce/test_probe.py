@@ -22,8 +22,8 @@ def test_calls_and_probabilities_are_those_of_scikit_learn(classes: tuple[str, .
 
     random = np.random.default_rng(1)
     labels = random.choice(classes, 300)
-    centres = random.normal(size=(len(classes), 5))
-    features = centres[[classes.index(label) for label in labels]] + random.normal(size=(300, 5))
+    centers = random.normal(size=(len(classes), 5))
+    features = centers[[classes.index(label) for label in labels]] + random.normal(size=(300, 5))
     features = features * [1.0, 20.0, 0.1, 300.0, 1.0] + [0.0, 100.0, 0.0, -50.0, 2.0]
     theirs = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, tol=1e-8)).fit(features, labels)
     ours = fit_probe(features, labels.tolist())

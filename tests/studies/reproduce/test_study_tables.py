@@ -9,7 +9,7 @@ from marrowscope.studies.reproduce.study_tables import NOT_COMPARABLE, as_markdo
 
 
 def row(center: str, n_patients: int, published: float | None, difference: float) -> CenterComparison:
-    """Give one centre's row whose probe stands ``difference`` below the ensemble's 0.95."""
+    """Give one center's row whose probe stands ``difference`` below the ensemble's 0.95."""
     return CenterComparison(
         center=center,
         published=published,
@@ -54,7 +54,7 @@ def test_every_table_is_well_formed() -> None:
             assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_the_csv_has_a_row_a_model_and_centre() -> None:
+def test_the_csv_has_a_row_a_model_and_center() -> None:
     table = as_table(COMPARISON)
     assert table.filter(center="S4")["model"].to_list() == [
         "fold-0", "fold-1", "ensemble", "probe", "ensemble - probe", "all negative", "paper, ensemble",
@@ -65,6 +65,6 @@ def test_the_csv_has_a_row_a_model_and_centre() -> None:
 
 
 @pytest.mark.parametrize(("difference", "beats"), [(0.02, True), (0.0, False), (-0.01, False)])
-def test_the_probe_is_beaten_only_where_every_centre_is_above(difference: float, *, beats: bool) -> None:
+def test_the_probe_is_beaten_only_where_every_center_is_above(difference: float, *, beats: bool) -> None:
     centers = (COMPARISON.centers[0], row("S5", 4, 0.8696, difference))
     assert Comparison(centers=centers, n_members=2).beats_probe is beats

@@ -153,7 +153,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
-    """Outline of a rectangle (two corners) or circle (centre, point on the rim); None for anything else."""
+    """Outline of a rectangle (two corners) or circle (center, point on the rim); None for anything else."""
     if len(points) != 2:  # noqa: PLR2004 - both are two points in LabelMe
         return None
     (x0, y0), (x1, y1) = points

@@ -29,7 +29,7 @@ class FlagRules(StageConfig):
     """Thresholds of the quality flags; shares are 0-1."""
 
     min_sharpness: float = Field(default=0.7, ge=0, description="1/um; a field below is blurred")
-    min_background: float = Field(default=0.55, ge=0, le=1, description="grey level; a field below is underexposed")
+    min_background: float = Field(default=0.55, ge=0, le=1, description="gray level; a field below is underexposed")
     max_clipped: float = Field(
         default=0.01, ge=0, le=1, description="share of pixels; a field above is wrongly exposed"
     )

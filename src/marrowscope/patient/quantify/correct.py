@@ -80,7 +80,7 @@ def composition(called: RealArray, rates: RealArray) -> RealArray:
     """Shares (k,) of the true kinds that make the ``called`` cells (c,), a number for each call, likeliest.
 
     ``rates`` (c, k): how often each kind gets each call, columns sum to 1. A mixture of multinomials, fitted by
-    expectation-maximisation (Dempster, Laird, Rubin, J R Stat Soc B 1977;39:1). A kind without a rate (a column of NaN)
+    expectation-maximization (Dempster, Laird, Rubin, J R Stat Soc B 1977;39:1). A kind without a rate (a column of NaN)
     gets no share; without a cell all kinds have the same.
     """
     known = np.asarray(np.isfinite(rates).all(axis=0), dtype=bool)

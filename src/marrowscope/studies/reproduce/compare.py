@@ -1,4 +1,4 @@
-"""The figures of the study: ensemble, each member and the probe on the same cells, external centre by centre.
+"""The figures of the study: ensemble, each member and the probe on the same cells, external center by center.
 
 All stand on matched cells: expert cells wholly inside their field that a kept contour found, as the paper's figure
 does. Intervals are bootstraps over patients; the difference of ensemble and probe is paired.
@@ -38,7 +38,7 @@ FURTHER_FIGURES = (
     "detection_precision",
     "patient_ratio_mae",
 )
-"""What stands beside the paper's figure, by the keys of ``evaluate.catalogue``."""
+"""What stands beside the paper's figure, by the keys of ``evaluate.catalog``."""
 _CBLC, _OTHER = "CBLC", "other"
 
 
@@ -51,7 +51,7 @@ class Score(StageConfig):
 
 
 class CenterComparison(StageConfig):
-    """One external centre, or all of them together; ``difference`` is ensemble minus probe, on ``n_probe_cells``.
+    """One external center, or all of them together; ``difference`` is ensemble minus probe, on ``n_probe_cells``.
 
     ``further`` has the figures of ``FURTHER_FIGURES`` by their keys.
     """
@@ -72,14 +72,14 @@ class CenterComparison(StageConfig):
 
 
 class Comparison(StageConfig):
-    """Every external centre, all of them last."""
+    """Every external center, all of them last."""
 
     centers: tuple[CenterComparison, ...]
     n_members: int
 
     @property
     def beats_probe(self) -> bool:
-        """Say whether the ensemble stands above the probe on every external centre."""
+        """Say whether the ensemble stands above the probe on every external center."""
         return all((row.difference.value or 0.0) > 0 for row in self.centers)
 
 

@@ -27,7 +27,7 @@ from marrowscope.simulate import simulate_cohort
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.worker import Worker
 from marrowscope.studies.reproduce.plan import Machine, Rates
-from marrowscope.train.segmenter_data import labelled_fields
+from marrowscope.train.segmenter_data import labeled_fields
 from marrowscope.train.segmenter_fit import train_segmenter
 from marrowscope.train.stage import configure_torch
 
@@ -86,7 +86,7 @@ def measure_rates(preset: Preset, machine: Machine) -> Rates:
 
 
 def _ends(preset: Preset) -> tuple[str, str]:
-    """Give the first centre and the last."""
+    """Give the first center and the last."""
     return preset.internal_centers[0], preset.external_centers[-1]
 
 
@@ -142,7 +142,7 @@ def _window_seconds(config: SegmenterTrainingConfig, cohort: Cohort, folder: Pat
     )
     times: list[float] = []
     train_segmenter(
-        labelled_fields(cohort.fields, "plan"), folder, few, progress=lambda _line: times.append(time.perf_counter())
+        labeled_fields(cohort.fields, "plan"), folder, few, progress=lambda _line: times.append(time.perf_counter())
     )
     epochs = times[-3:-1]  # the lines: windows, threads, epoch 1, epoch 2, best checkpoint
     return (epochs[1] - epochs[0]) / _WINDOWS

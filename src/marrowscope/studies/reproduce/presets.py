@@ -1,7 +1,7 @@
 """How many simulated patients, and with which settings the two networks are trained.
 
-The paper's design: 169 patients of the centres 1-3 for training by folds, 89 patients of the centres 4-6 that nothing
-learns from. How either number divides over its three centres is not published: here as evenly as it can be.
+The paper's design: 169 patients of the centers 1-3 for training by folds, 89 patients of the centers 4-6 that nothing
+learns from. How either number divides over its three centers is not published: here as evenly as it can be.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from marrowscope.train.config import GT_TO_YOLO, YOLO_TO_YOLO, ClassifierConfig
 from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 
 PUBLISHED_WEIGHTED_F1 = (0.9076, 0.8696, 0.9124)
-"""CBLC weighted F1 of the paper's ensemble on its external centres 4, 5, 6."""
+"""CBLC weighted F1 of the paper's ensemble on its external centers 4, 5, 6."""
 
 
 class Preset(StageConfig):
     """One way to repeat the study; whatever stands here decides the result, what only a machine changes does not."""
 
     name: str
-    internal: tuple[int, ...] = Field(min_length=1, description="patients of the centres S1, S2, ... that train")
-    external: tuple[int, ...] = Field(min_length=1, description="patients of the next centres, that only test")
+    internal: tuple[int, ...] = Field(min_length=1, description="patients of the centers S1, S2, ... that train")
+    external: tuple[int, ...] = Field(min_length=1, description="patients of the next centers, that only test")
     fields: int = Field(ge=1, description="fields of view per patient")
     field_px: tuple[int, int] = Field(default=(1280, 960), description="width and height of a field")
-    cells_per_field: tuple[int, int] | None = Field(default=None, description="by the look of the centre where None")
+    cells_per_field: tuple[int, int] | None = Field(default=None, description="by the look of the center where None")
     n_folds: int = Field(default=5, ge=2)
     seed: int = Field(default=2026, ge=0, le=1_000_000_000, description="of patients, folds and training")
     segmenter: SegmenterTrainingConfig | None = Field(
@@ -37,24 +37,24 @@ class Preset(StageConfig):
     @model_validator(mode="after")
     def _centers_have_patients(self) -> Preset:
         if min(self.internal + self.external) < 1:
-            message = f"found centres of {self.internal} and {self.external} patients, expected one in each at least"
+            message = f"found centers of {self.internal} and {self.external} patients, expected one in each at least"
             raise ValueError(message)
         return self
 
     @property
     def internal_centers(self) -> tuple[str, ...]:
-        """Names of the centres that train."""
+        """Names of the centers that train."""
         return tuple(f"S{index + 1}" for index in range(len(self.internal)))
 
     @property
     def external_centers(self) -> tuple[str, ...]:
-        """Names of the centres that only test."""
+        """Names of the centers that only test."""
         first = len(self.internal)
         return tuple(f"S{first + index + 1}" for index in range(len(self.external)))
 
     @property
     def patients_by_center(self) -> dict[str, int]:
-        """Patients of every centre, in order."""
+        """Patients of every center, in order."""
         names = (*self.internal_centers, *self.external_centers)
         return dict(zip(names, self.internal + self.external, strict=True))
 
@@ -68,7 +68,7 @@ class Preset(StageConfig):
         return self.model_copy(update=changed)
 
     def simulation(self, workers: int = 1) -> SimulationConfig:
-        """Give the configuration of the one simulated cohort that all centres are drawn from."""
+        """Give the configuration of the one simulated cohort that all centers are drawn from."""
         n_centers = len(self.patients_by_center)
         return SimulationConfig(
             patients=n_centers * max(self.patients_by_center.values()),
@@ -82,7 +82,7 @@ class Preset(StageConfig):
         )
 
     def patient_numbers(self, center: str) -> list[int]:
-        """Numbers (from 0) of a centre's patients in that cohort, where patients go to the centres in turn."""
+        """Numbers (from 0) of a center's patients in that cohort, where patients go to the centers in turn."""
         centers = list(self.patients_by_center)
         first = centers.index(center)
         return [first + len(centers) * index for index in range(self.patients_by_center[center])]

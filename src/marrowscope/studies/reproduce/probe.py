@@ -1,6 +1,6 @@
-"""What a network has to beat: logistic regression on the mean colours and the shape of a cell.
+"""What a network has to beat: logistic regression on the mean colors and the shape of a cell.
 
-Eleven numbers a cell, standardised on the training cells; L2-penalised logistic regression (softmax over several
+Eleven numbers a cell, standardized on the training cells; L2-penalized logistic regression (softmax over several
 classes), fitted to its minimum by L-BFGS. The objective is scikit-learn's `LogisticRegression` with C = 1, and so are
 the calls; scikit-learn itself is not needed.
 """
@@ -28,7 +28,7 @@ N_FEATURES = 11
 
 
 def cell_features(crop: ImageArray, mask: MaskArray) -> list[float]:
-    """Mean and spread of each colour channel inside the cell, its size and its shape; zeros for an empty mask.
+    """Mean and spread of each color channel inside the cell, its size and its shape; zeros for an empty mask.
 
     ``crop`` is (s, s, 3) uint8 RGB, ``mask`` (s, s) in the same frame; lengths are in pixels of the crop.
     """
@@ -58,7 +58,7 @@ def load_features(crops_folder: Path, source: str) -> tuple[Matrix, pl.DataFrame
 
 @dataclass(frozen=True, slots=True)
 class LinearProbe:
-    """A fitted probe: names of the classes, and logits = standardised features @ weights (d, k) + offsets (k,)."""
+    """A fitted probe: names of the classes, and logits = standardized features @ weights (d, k) + offsets (k,)."""
 
     classes: tuple[str, ...]
     mean: Matrix
@@ -80,7 +80,7 @@ class LinearProbe:
 def fit_probe(features: Matrix, labels: Sequence[str], strength: float = 1.0) -> LinearProbe:
     """Fit on ``features`` (n, d) and a label a row; ``strength`` is scikit-learn's C.
 
-    Minimises C times the summed cross-entropy plus half the squared weights, offsets free. With two classes the first
+    Minimizes C times the summed cross-entropy plus half the squared weights, offsets free. With two classes the first
     has weights of zero, with more every class has its own: as scikit-learn does, since the penalty tells them apart.
     One class alone is always called.
     """
@@ -92,15 +92,15 @@ def fit_probe(features: Matrix, labels: Sequence[str], strength: float = 1.0) ->
     wanted[np.arange(len(features)), [classes.index(label) for label in labels]] = 1.0
     n_free = len(classes) if len(classes) > 2 else len(classes) - 1  # noqa: PLR2004  the first of two stands at zero
     shape = (x.shape[1], n_free)
-    penalised = np.ones(shape)
-    penalised[-1] = 0.0
+    penalized = np.ones(shape)
+    penalized[-1] = 0.0
 
     def loss(flat: Matrix) -> tuple[float, Matrix]:
         free = flat.reshape(shape)
         logits = np.column_stack([np.zeros((len(x), len(classes) - n_free)), x @ free])
         log_chances = logits - logsumexp(logits, axis=1, keepdims=True)
-        value = -strength * float((wanted * log_chances).sum()) + 0.5 * float((penalised * free**2).sum())
-        slope = strength * x.T @ (np.exp(log_chances) - wanted)[:, len(classes) - n_free :] + penalised * free
+        value = -strength * float((wanted * log_chances).sum()) + 0.5 * float((penalized * free**2).sum())
+        slope = strength * x.T @ (np.exp(log_chances) - wanted)[:, len(classes) - n_free :] + penalized * free
         return value, slope.ravel()
 
     best = minimize(loss, np.zeros(x.shape[1] * n_free), jac=True, method="L-BFGS-B", options={"maxiter": 2000})

@@ -1,12 +1,12 @@
 """The steps of the study, in order, each done once.
 
-1. simulate: a cohort a centre, S1-S3 to learn from, S4-S6 to test on, drawn from one seed.
+1. simulate: a cohort a center, S1-S3 to learn from, S4-S6 to test on, drawn from one seed.
 2. segmenter: the shipped one, or trained on the internal patients; frozen, its SHA-256 in all that follows.
 3. prepare: crops of the internal patients, and of the external ones for the probe alone.
-4. folds: by patient, the external centres in none; no image or near-duplicate on two sides.
+4. folds: by patient, the external centers in none; no image or near-duplicate on two sides.
 5. crossfit: a classifier a fold in two stages, and temperatures from what the folds left out.
 6. bundle, predict: the ensemble and each member alone, end to end on the external patients' images.
-7. evaluate: against the experts' polygons, centre by centre, beside the probe on the very same cells.
+7. evaluate: against the experts' polygons, center by center, beside the probe on the very same cells.
 Invariant: nothing before step 6 reads an external image, but the crops that only the probe is tested on.
 """
 
@@ -41,7 +41,7 @@ from marrowscope.studies.reproduce.study_tables import write_tables
 from marrowscope.train.bundle_card import BundleDescription
 from marrowscope.train.crop_set import SUMMARY_NAME
 from marrowscope.train.left_out_cells import OOF_NAME
-from marrowscope.train.segmenter_data import labelled_fields
+from marrowscope.train.segmenter_data import labeled_fields
 from marrowscope.train.segmenter_fit import TRAINING_DATA_FILE, train_segmenter
 from marrowscope.train.segmenter_graph import export_segmenter
 from marrowscope.train.training_record import read_finished
@@ -185,7 +185,7 @@ class _Study:
         folder = self._out / "cohort" / center
 
         def action() -> JsonDict:
-            title = f"Simulate centre {center}, {len(numbers)} patients"
+            title = f"Simulate center {center}, {len(numbers)} patients"
             simulate_cohort(folder, config, partial(self._advance, title), patients=numbers, overwrite=True)
             return {"truth_sha256": sha256_file(folder / "truth_cells.parquet"), "patients": len(numbers)}
 
@@ -193,7 +193,7 @@ class _Study:
         self._step(f"simulate-{center}", inputs, [folder / "simulation.json"], action)
 
     def _segmenter(self) -> Path:
-        """Give the graph: the shipped one, or the one trained on every patient of the internal centres."""
+        """Give the graph: the shipped one, or the one trained on every patient of the internal centers."""
         config = self._preset.segmenter
         if config is None:
             graph = shipped_bundle() / SEGMENTER_FILE
@@ -204,7 +204,7 @@ class _Study:
         graph = folder / "segmenter" / "segmenter.onnx"
 
         def train() -> JsonDict:
-            fields = labelled_fields(self._cohort("internal")[1], "internal")
+            fields = labeled_fields(self._cohort("internal")[1], "internal")
             seen = [0]
 
             def count(line: str) -> None:
@@ -295,7 +295,7 @@ class _Study:
                 name=f"reproduction-{self._preset.name}",
                 purpose="Repeats the design of a study on simulated patients.",
                 demonstration=True,
-                trained_on=f"{sum(self._preset.internal)} simulated patients of {len(self._preset.internal)} centres.",
+                trained_on=f"{sum(self._preset.internal)} simulated patients of {len(self._preset.internal)} centers.",
             )
             bundle = export_bundle(
                 [self._out / "crossfit"],
@@ -345,7 +345,7 @@ class _Study:
                 fields,
                 vocabulary,
                 config=EvaluateConfig(n_resamples=self._preset.n_resamples),
-                progress=partial(self._advance, "Evaluate the external centres"),
+                progress=partial(self._advance, "Evaluate the external centers"),
             )
             write_evaluation(evaluation, self._out / "evaluation")
             comparison = compare_models(
@@ -373,7 +373,7 @@ class _Study:
         return {center: self._made[f"simulate-{center}"] for center in self._centers(side)}
 
     def _cohort(self, side: str) -> tuple[list[Patient], list[Field]]:
-        """Read the patients and fields of a side; each centre is a cohort of its own on disk."""
+        """Read the patients and fields of a side; each center is a cohort of its own on disk."""
         patients: list[Patient] = []
         fields: list[Field] = []
         for center in self._centers(side):

@@ -8,7 +8,7 @@ import polars as pl
 
 from marrowscope.disk import name_files, write_text, written_whole
 from marrowscope.evaluate import FEW_PATIENTS
-from marrowscope.evaluate.catalogue import CATALOGUE
+from marrowscope.evaluate.catalog import CATALOG
 from marrowscope.runs.manifest import installed_versions
 from marrowscope.studies.reproduce.journal import write_json
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 _TABLE_NAME, _CSV_NAME, SUMMARY_NAME = "table.md", "table.csv", "summary.json"
 NOT_COMPARABLE = (
     "The patients are simulated: their cells are drawn, differ from real ones and are easier to tell apart. The "
-    "paper's figures, on real patients of other centres, stand beside for the layout alone; the two are not comparable."
+    "paper's figures, on real patients of other centers, stand beside for the layout alone; the two are not comparable."
 )
 _MATCHED_CELLS = (
     "CBLC weighted F1 on matched cells (expert cells wholly inside the field that the segmenter found), 95% interval "
-    "from a bootstrap over patients; below five patients (*) it is too narrow. Probe: logistic regression on colour "
+    "from a bootstrap over patients; below five patients (*) it is too narrow. Probe: logistic regression on color "
     "and shape of the same cells."
 )
 _DASH = "-"
@@ -51,7 +51,7 @@ def write_tables(
     summary = {
         "preset": preset.name,
         "not_comparable": NOT_COMPARABLE,
-        "beats_probe_on_every_external_centre": comparison.beats_probe,
+        "beats_probe_on_every_external_center": comparison.beats_probe,
         "seconds": dict(seconds),
         "seconds_in_all": round(sum(seconds.values()), 1),
         "seconds_expected": {step.title: round(step.seconds, 1) for step in plan.steps},
@@ -66,10 +66,10 @@ def as_markdown(preset: Preset, comparison: Comparison) -> str:
     """Give the tables to read."""
     inside, outside = sum(preset.internal), sum(preset.external)
     design = (
-        f"{inside} patients of the centres {', '.join(preset.internal_centers)} train by {preset.n_folds} folds in two "
-        f"stages, {outside} of the centres {', '.join(preset.external_centers)} test. {_MATCHED_CELLS}"
+        f"{inside} patients of the centers {', '.join(preset.internal_centers)} train by {preset.n_folds} folds in two "
+        f"stages, {outside} of the centers {', '.join(preset.external_centers)} test. {_MATCHED_CELLS}"
     )
-    columns = ("centre", "patients", "fields", "cells", "CBLC", "CBLC weighted F1", "probe", "ensemble - probe",
+    columns = ("center", "patients", "fields", "cells", "CBLC", "CBLC weighted F1", "probe", "ensemble - probe",
                "all negative", "paper")  # fmt: skip
     lines = [
         f"# Reproduction on simulated patients, preset {preset.name}",
@@ -78,7 +78,7 @@ def as_markdown(preset: Preset, comparison: Comparison) -> str:
         "",
         design,
         "",
-        "## External centres, ensemble",
+        "## External centers, ensemble",
         "",
         f"| {' | '.join(columns)} |",
         "|" + "---|" * len(columns),
@@ -105,13 +105,13 @@ def as_markdown(preset: Preset, comparison: Comparison) -> str:
     lines += [f"| figure | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     for key in comparison.centers[0].further:
         values = " | ".join(_text(row.further[key], row) for row in comparison.centers)
-        lines.append(f"| {CATALOGUE[key].title} | {values} |")
+        lines.append(f"| {CATALOG[key].title} | {values} |")
     lines += ["", "For research use; it does not diagnose. Everything else that was measured: evaluation/metrics.md."]
     return "\n".join(lines) + "\n"
 
 
 def as_table(comparison: Comparison) -> pl.DataFrame:
-    """Give a row a model and centre; the paper's rows have no count, they are not published by centre."""
+    """Give a row a model and center; the paper's rows have no count, they are not published by center."""
     rows = []
     for row in comparison.centers:
         models = {**row.members, "ensemble": row.ensemble, "probe": row.probe, "ensemble - probe": row.difference}

@@ -1,14 +1,14 @@
-"""Conflict test: neighbours that follow the cell in training and contradict it in test, in the simulator.
+"""Conflict test: neighbors that follow the cell in training and contradict it in test, in the simulator.
 
-    python benchmarks/neighbour_conflict.py cohorts OUT                      # OUT/train, OUT/independent, OUT/reversed
+    python benchmarks/neighbor_conflict.py cohorts OUT                      # OUT/train, OUT/independent, OUT/reversed
     marrowscope prepare OUT/train --segmenter SEGMENTER --out CROPS_TRAIN    # and so for the other two
     marrowscope train classifier CROPS_TRAIN --config border.toml --out WITH     # and PLAIN with the terms at 0
-    python benchmarks/neighbour_conflict.py measure CROPS_INDEPENDENT CROPS_REVERSED --trained WITH --plain PLAIN
-    python benchmarks/neighbour_conflict.py association OUT/train OUT/independent OUT/reversed
+    python benchmarks/neighbor_conflict.py measure CROPS_INDEPENDENT CROPS_REVERSED --trained WITH --plain PLAIN
+    python benchmarks/neighbor_conflict.py association OUT/train OUT/independent OUT/reversed
 
 Both test cohorts hold the same patients and the same cells in other places, so the loss is compared cell by cell. A
-loss is the weighted F1 of CBLC on independent less that on reversed neighbours, in points; at most 2 are allowed for
-the regularised model. Prints a Markdown table and one JSON object.
+loss is the weighted F1 of CBLC on independent less that on reversed neighbors, in points; at most 2 are allowed for
+the regularized model. Prints a Markdown table and one JSON object.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbours are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
 from benchmarks.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marrowscope.simulate.neighbours import Neighbours
+    from marrowscope.simulate.neighbors import Neighbors
 
 TARGET_POINTS = 2.0
 NEAR_UM = 8.0
@@ -44,12 +44,12 @@ DIAGNOSES = ("AML_M2", "AML_M4", "AML_M5b", "AEL", "megaloblastic")
 
 def make_cohorts(out: Path, patients: int, test_patients: int, fields: int, *, seed: int, workers: int) -> None:
     """Simulate the training cohort and the two test cohorts, which hold the same cells."""
-    plans: tuple[tuple[str, Neighbours, int, str, int], ...] = (
+    plans: tuple[tuple[str, Neighbors, int, str, int], ...] = (
         ("train", "correlated", patients, "T", seed),
         ("independent", "independent", test_patients, "E", seed + 1),
         ("reversed", "reversed", test_patients, "E", seed + 1),
     )
-    for name, neighbours, n_patients, prefix, own_seed in plans:
+    for name, neighbors, n_patients, prefix, own_seed in plans:
         config = SimulationConfig(
             patients=n_patients,
             centers=min(6, n_patients),
@@ -58,17 +58,17 @@ def make_cohorts(out: Path, patients: int, test_patients: int, fields: int, *, s
             seed=own_seed,
             diagnoses=DIAGNOSES,
             cells_per_field=(30, 44),
-            neighbours=neighbours,
+            neighbors=neighbors,
             workers=workers,
         )
         simulate_cohort(out / name, config)
 
 
 def association(cohort: Path) -> dict[str, float]:
-    """Say how well the neighbours tell a cell: those whose gap is below 8 um, on the truth of one cohort.
+    """Say how well the neighbors tell a cell: those whose gap is below 8 um, on the truth of one cohort.
 
-    ``auc`` is that of the neighbours' share of CBLC for the cell being one, over all cells with a neighbour and
-    as the mean of patients (0.5 tells nothing); ``same_share`` the mean share of neighbours of the cell's own kind.
+    ``auc`` is that of the neighbors' share of CBLC for the cell being one, over all cells with a neighbor and
+    as the mean of patients (0.5 tells nothing); ``same_share`` the mean share of neighbors of the cell's own kind.
     """
     truth = pl.read_parquet(cohort / "truth_cells.parquet")
     codes = load_vocabulary().codes
@@ -84,16 +84,16 @@ def association(cohort: Path) -> dict[str, float]:
         own.append(state[held])
         share.append((near[held] @ state) / near[held].sum(axis=1))
         patients += [str(field["patient_id"][0])] * len(held)
-    cell, neighbours = np.concatenate(own), np.concatenate(share)
+    cell, neighbors = np.concatenate(own), np.concatenate(share)
     names = np.array(patients)
-    within = [metrics.roc_auc(cell[names == name] == 1, neighbours[names == name]) for name in np.unique(names)]
+    within = [metrics.roc_auc(cell[names == name] == 1, neighbors[names == name]) for name in np.unique(names)]
     return {
         "n_cells": len(truth),
-        "n_with_neighbour": len(cell),
+        "n_with_neighbor": len(cell),
         "cblc_share": float(cell.mean()),
-        "auc": metrics.roc_auc(cell == 1, neighbours),
+        "auc": metrics.roc_auc(cell == 1, neighbors),
         "auc_within_patient": float(np.nanmean(within)),
-        "same_share": float(np.mean(np.where(cell == 1, neighbours, 1 - neighbours))),
+        "same_share": float(np.mean(np.where(cell == 1, neighbors, 1 - neighbors))),
     }
 
 
@@ -171,12 +171,12 @@ def main() -> None:
     making.add_argument("--fields", type=int, default=6)
     making.add_argument("--seed", type=int, default=31)
     making.add_argument("--workers", type=int, default=1)
-    telling = commands.add_parser("association", help="how well neighbours tell the cell")
+    telling = commands.add_parser("association", help="how well neighbors tell the cell")
     telling.add_argument("cohorts", type=Path, nargs="+")
     measuring = commands.add_parser("measure", help="F1 on both test sets")
     measuring.add_argument("independent", type=Path)
     measuring.add_argument("reversed", type=Path)
-    measuring.add_argument("--trained", type=Path, required=True, help="the regularised model")
+    measuring.add_argument("--trained", type=Path, required=True, help="the regularized model")
     measuring.add_argument("--plain", type=Path, help="the same without the border terms")
     measuring.add_argument("--source", choices=("expert", "predicted"), default="predicted")
     measuring.add_argument("--most", type=int, default=0, help="at most so many cells of each set; 0: all")

@@ -1,9 +1,9 @@
-"""Rows of touching cells whose neighbours follow, ignore or contradict their composite blast-like state.
+"""Rows of touching cells whose neighbors follow, ignore or contradict their composite blast-like state.
 
-A classifier that looks at the neighbours instead of the cell cannot be found out where the two agree. Here the same
+A classifier that looks at the neighbors instead of the cell cannot be found out where the two agree. Here the same
 cells are dealt out three ways: beside their like (``correlated``), in any order (``independent``), or beside the other
 kind (``reversed``). Which cells a field holds, their outlines and how they are drawn do not depend on the way, so
-every ratio stays equal and only the neighbours change. Neighbours lie less than a micrometre apart, inside the
+every ratio stays equal and only the neighbors change. Neighbors lie less than a micrometer apart, inside the
 classifier's crop; rows lie so far apart that another row's cells are not.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from marrowscope.simulate.frame import CellPlan
 
-Neighbours = Literal["islands", "independent", "correlated", "reversed"]
+Neighbors = Literal["islands", "independent", "correlated", "reversed"]
 
 _GAP_UM = (0.2, 0.8)
 _LARGEST_UM = 24.0
@@ -37,7 +37,7 @@ def place_rows(
     plans: Sequence[CellPlan],
     um_per_px: float,
     size_px: tuple[int, int],
-    neighbours: Neighbours,
+    neighbors: Neighbors,
 ) -> list[PlacedCell]:
     """Place the cells in rows on ``size_px`` (width, height); they come back in the order of ``plans``.
 
@@ -54,7 +54,7 @@ def place_rows(
     pitch_px = (height_px - 2 * first_y) / max(1, n_rows - 1) if n_rows > 1 else 0.0
     rows: list[list[CellPlan]] = [[]]
     length = 0.0
-    for index in arrange(rng, cblc, neighbours):
+    for index in arrange(rng, cblc, neighbors):
         if length >= row_px:
             rows.append([])
             length = 0.0
@@ -66,8 +66,8 @@ def place_rows(
     return [PlacedCell(plan, touching=True) for plan in kept]
 
 
-def arrange(rng: np.random.Generator, cblc: NDArray[np.bool_], way: Neighbours) -> list[int]:
-    """Order cells (n,) so that neighbours in the order agree in ``cblc``, disagree as far as counts allow, or neither.
+def arrange(rng: np.random.Generator, cblc: NDArray[np.bool_], way: Neighbors) -> list[int]:
+    """Order cells (n,) so that neighbors in the order agree in ``cblc``, disagree as far as counts allow, or neither.
 
     Within each kind the order is random; the result is a permutation of 0 .. n-1.
     """
@@ -104,7 +104,7 @@ def _that_fit(plans: Sequence[CellPlan], um_per_px: float, n_rows: int, row_px: 
 
 
 def _lay_row(rng: np.random.Generator, row: Sequence[CellPlan], y: float, usable_px: float, um_per_px: float) -> None:
-    """Set the centres of one row, each cell a small gap right of the last."""
+    """Set the centers of one row, each cell a small gap right of the last."""
     slack = usable_px - sum(_room(plan, um_per_px) for plan in row)
     previous: PlacedCell | None = None
     right = rng.uniform(0.0, max(0.0, slack))

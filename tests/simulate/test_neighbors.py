@@ -1,4 +1,4 @@
-"""Neighbours that follow, ignore or contradict a cell: the same cells in all three, and nothing changed by default."""
+"""Neighbors that follow, ignore or contradict a cell: the same cells in all three, and nothing changed by default."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 
 from marrowscope.simulate import SimulatedField, SimulationConfig, load_parameters
-from marrowscope.simulate.neighbours import arrange
+from marrowscope.simulate.neighbors import arrange
 from marrowscope.simulate.writer import plan_patient, simulate_field
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marrowscope.simulate.neighbours import Neighbours
+    from marrowscope.simulate.neighbors import Neighbors
 
 CODES = load_vocabulary().codes
 CONFIG = SimulationConfig(
     patients=2, centers=2, fields=1, seed=3, diagnoses=("AML_M2", "AML_M4"), cells_per_field=(30, 44)
 )
-# Of the simulator before it knew of neighbours, with these versions, which decide the last bit of a pixel.
+# Of the simulator before it knew of neighbors, with these versions, which decide the last bit of a pixel.
 DEFAULT_VERSIONS = ("5.0.0", "2.4.6")
 DEFAULT_FIELD_SHA256 = "0796b85905027a1edb39dad06fe9372d83fb96ab12313d71c67df2f2844d2a16"
 
 
 @lru_cache
-def field_of(neighbours: Neighbours) -> SimulatedField:
-    config = CONFIG.model_copy(update={"neighbours": neighbours})
+def field_of(neighbors: Neighbors) -> SimulatedField:
+    config = CONFIG.model_copy(update={"neighbors": neighbors})
     return simulate_field(config, plan_patient(config, 0, load_parameters()), 1, load_parameters())
 
 
@@ -75,7 +75,7 @@ def test_the_three_ways_hold_the_same_cells() -> None:
 
 
 def inner_colors(field: SimulatedField) -> NDArray[np.float64]:
-    """Mean colour (n, 3) of the inner half of each cell, in the order of drawing."""
+    """Mean color (n, 3) of the inner half of each cell, in the order of drawing."""
     means = []
     for cell in field.cells:
         middle = cell.contour_xy.mean(axis=0)
@@ -91,7 +91,7 @@ def test_a_cell_looks_the_same_wherever_it_lies() -> None:
     assert apart.max() < 12
 
 
-def test_neighbours_follow_ignore_or_contradict_the_cell() -> None:
+def test_neighbors_follow_ignore_or_contradict_the_cell() -> None:
     correlated, independent, opposed = (agreement(field_of(way)) for way in ("correlated", "independent", "reversed"))
     assert correlated > 0.9
     assert 0.35 < independent < 0.75
@@ -100,7 +100,7 @@ def test_neighbours_follow_ignore_or_contradict_the_cell() -> None:
 
 @pytest.mark.parametrize("way", ["independent", "correlated", "reversed"])
 @pytest.mark.parametrize("n_cblc", [0, 1, 3, 6, 9, 12])
-def test_every_arrangement_is_a_permutation(way: Neighbours, n_cblc: int) -> None:
+def test_every_arrangement_is_a_permutation(way: Neighbors, n_cblc: int) -> None:
     cblc = np.arange(12) < n_cblc
     order = arrange(np.random.default_rng(n_cblc), cblc, way)
     assert sorted(order) == list(range(12))
@@ -113,8 +113,8 @@ def test_every_arrangement_is_a_permutation(way: Neighbours, n_cblc: int) -> Non
 
 
 def test_an_empty_field_and_cells_that_do_not_fit_are_no_fault() -> None:
-    config = CONFIG.model_copy(update={"neighbours": "reversed", "cells_per_field": (80, 80), "width_px": 500})
+    config = CONFIG.model_copy(update={"neighbors": "reversed", "cells_per_field": (80, 80), "width_px": 500})
     crowded = simulate_field(config, plan_patient(config, 0, load_parameters()), 1, load_parameters())
     assert 4 <= len(crowded.cells) < 80
-    empty = CONFIG.model_copy(update={"neighbours": "correlated", "cells_per_field": (0, 0)})
+    empty = CONFIG.model_copy(update={"neighbors": "correlated", "cells_per_field": (0, 0)})
     assert simulate_field(empty, plan_patient(empty, 0, load_parameters()), 1, load_parameters()).cells == ()

@@ -1,8 +1,8 @@
-"""A plain probe beside every classifier figure: logistic regression on the mean colours and the shape of a cell.
+"""A plain probe beside every classifier figure: logistic regression on the mean colors and the shape of a cell.
 
-    python benchmarks/colour_shape_probe.py --train TRAIN_CROPS --test TEST_CROPS [--source expert]
+    python benchmarks/color_shape_probe.py --train TRAIN_CROPS --test TEST_CROPS [--source expert]
 
-Crop sets come from `marrowscope prepare`. Prints, per centre of the test set, CBLC weighted F1 (and what calling
+Crop sets come from `marrowscope prepare`. Prints, per center of the test set, CBLC weighted F1 (and what calling
 every cell negative would give), positive-class F1, AUC, and 16-category weighted and macro F1, as one JSON object.
 The probe is the one `marrowscope reproduce` puts beside its own figures.
 """
@@ -24,7 +24,7 @@ CBLC, OTHER = "CBLC", "other"
 
 
 def run_probe(train: Path, test: Path, source: str) -> dict[str, Any]:
-    """Fit on one crop set, test on another; figures per centre."""
+    """Fit on one crop set, test on another; figures per center."""
     codes = load_vocabulary().codes
     (x_train, train_cells), (x_test, test_cells) = load_features(train, source), load_features(test, source)
     cblc_probe = fit_probe(x_train, [CBLC if codes[code].cblc else OTHER for code in train_cells["expert_code"]])

@@ -248,7 +248,7 @@ _FIGURES = (
     *_of_calls("calls_specificity_among_decided", "calls, specificity among decided", _SCORE),
 )
 
-CATALOGUE = {kind.key: kind for kind in _FIGURES}
+CATALOG = {kind.key: kind for kind in _FIGURES}
 """Every figure by its key."""
 
 SUMMARY_FIGURES = {key: headline.title for key, headline in HEADLINES.items() if headline.in_summary}
