@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from marrowscope.errors import BundleError, ConfigError, DependencyError
+from marrowscope.networks.graph import Graph, read_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,7 @@ class OnnxRuntimeNetwork:
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
+    def __init__(self, graph: Graph, device: str, precision: str, threads: int | None, streams: int) -> None:
         onnxruntime = load_runtime(self.backend)
         available = onnxruntime.get_available_providers()
         name = resolve_device(self.backend, device).lower()
@@ -95,10 +96,12 @@ class OnnxRuntimeNetwork:
             options.intra_op_num_threads = max(1, threads // streams)
         # Sums in an order that depends on the thread count would move a cell between two runs.
         options.use_deterministic_compute = True
+        # What was looked through is ONNX; the runtime would take its own format too.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(graph.data, options, providers=[provider])
         except Exception as error:
-            raise _not_loaded(path, self.backend, error) from error
+            raise _not_loaded(graph.path, self.backend, error) from error
         # Without a usable card the runtime falls back to the processor and says so in its log alone.
         used = self._session.get_providers()[0]
         self.device = next(word for word, entry in _ORT_PROVIDERS.items() if entry == used).upper()
@@ -128,7 +131,7 @@ class OpenVinoNetwork:
 
     backend = "openvino"
 
-    def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
+    def __init__(self, graph: Graph, device: str, precision: str, threads: int | None, streams: int) -> None:
         openvino = load_runtime(self.backend)
         # The first look at an element type fills a table under a lock of its own. Two threads whose first run begins
         # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
@@ -139,14 +142,14 @@ class OpenVinoNetwork:
             here = ", ".join(self._core.available_devices)
             message = f"device {device!r}: OpenVINO here has {here}; choose one or auto"
             raise ConfigError(message)
-        self._path, self._streams = path, streams
+        self._graph, self._streams = graph, streams
         self.device = name
         self.precision = precision
         self._settings = self._openvino_settings(threads)
         try:
-            model = self._core.read_model(str(path))
+            model = self._core.read_model(graph.data)
         except Exception as error:
-            raise _not_loaded(path, self.backend, error) from error
+            raise _not_loaded(graph.path, self.backend, error) from error
         self.metadata: Mapping[str, str] = _openvino_metadata(model)
         self._lock = Lock()
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
@@ -189,13 +192,13 @@ class OpenVinoNetwork:
     def _compile(self, shape: tuple[int, ...]) -> _Compiled:
         openvino = load_runtime(self.backend)
         try:
-            model = self._core.read_model(str(self._path))
+            model = self._core.read_model(self._graph.data)
             if shape:
                 model = _with_image_input(openvino, model)
                 model.reshape({0: list(shape)})
             return _Compiled(self._core.compile_model(model, self.device, self._settings), self._streams)
         except Exception as error:
-            raise _not_loaded(self._path, self.backend, error) from error
+            raise _not_loaded(self._graph.path, self.backend, error) from error
 
 
 class _Compiled:
@@ -220,7 +223,7 @@ class _Compiled:
 
 
 def open_network(
-    path: Path,
+    graph: Path | Graph,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "f32",
@@ -230,24 +233,24 @@ def open_network(
 ) -> Network:
     """Load an ONNX graph. ``auto`` is OpenVINO where it is installed, and its CPU; ONNX Runtime for the device cuda.
 
+    ``graph`` is a file, or what ``read_graph`` gave for it: the runtime gets the bytes that were looked through.
     ``threads`` are shared by the ``streams``; None leaves their number to the runtime.
 
-    Raises BundleError for a file that is no graph, ConfigError for a device or precision that is not there, and
-    DependencyError for a backend that is not installed. A device asked for by name is never replaced by another.
+    Raises BundleError for a file that is no graph or holds what ``read_graph`` refuses, ConfigError for a device or
+    precision that is not there, and DependencyError for a backend that is not installed. A device asked for by name is
+    never replaced by another.
     """
-    if not path.is_file():
-        message = f"{path}: no such file, expected an ONNX graph; check the bundle"
-        raise BundleError(message)
+    graph = graph if isinstance(graph, Graph) else read_graph(graph)
     chosen = choose_backend(backend, device)
     if precision not in PRECISIONS:
         message = f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}"
         raise ConfigError(message)
     if chosen == "openvino":
-        return OpenVinoNetwork(path, device, precision, threads, streams)
+        return OpenVinoNetwork(graph, device, precision, threads, streams)
     if precision not in _ORT_PRECISIONS:
         message = f"precision {precision!r}: ONNX Runtime computes in f32 here; choose f32 or the openvino backend"
         raise ConfigError(message)
-    return OnnxRuntimeNetwork(path, device, precision, threads, streams)
+    return OnnxRuntimeNetwork(graph, device, precision, threads, streams)
 
 
 def load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyped here
