@@ -90,8 +90,8 @@ def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None
     """Look at the installation, and run the golden sample of a bundle on every runtime (or on ``backends``).
 
     Each runs it in f32, and the runtime that will be used also in the precision that will be used, in a process of its
-    own. Raises BundleError when the bundle is damaged, or gives no numbers, or no answer in time; a sample that fails is
-    a result, not an error.
+    own. Raises BundleError when the bundle is damaged, or gives no numbers, or no answer in time; a sample that fails
+    is a result, not an error.
     """
     installed = available_backends()
     try:

@@ -226,7 +226,10 @@ def _write_file(target: Path, source: Path | bytes) -> str:
 
 
 def _read_quantification(content: bytes, path: Path, vocabulary: Vocabulary) -> Quantification:
-    """Read a bundle's error rates, the content of ``path``; BundleError where they are of another version or of other kinds of cells."""
+    """Read a bundle's error rates, the content of ``path``.
+
+    Raises BundleError where they are of another version or of other kinds of cells.
+    """
     try:
         values = json.loads(content)
         found = validate_config(Quantification, values, where=QUANTIFICATION_FILE)

@@ -137,8 +137,8 @@ def _check_finite(
         if name not in outputs or not np.isfinite(outputs[name]).all():
             found = "no" if name not in outputs else "NaN or infinite values in"
             message = (
-                f"{which} gives {found} {name} on {network.backend} {network.device} {network.precision}, expected finite "
-                "numbers; do not use the bundle, export it again"
+                f"{which} gives {found} {name} on {network.backend} {network.device} {network.precision}, expected "
+                "finite numbers; do not use the bundle, export it again"
             )
             raise BundleError(message)
 

@@ -90,6 +90,7 @@ class OnnxRuntimeNetwork:
             known = [word for word, entry in _ORT_PROVIDERS.items() if entry in available]
             message = f"device {device!r}: ONNX Runtime here has {', '.join(known)}; choose one of them or auto"
             raise ConfigError(message)
+        self._path = graph.path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ORT_QUIET
         if threads is not None:
@@ -118,7 +119,10 @@ class OnnxRuntimeNetwork:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run``."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        except Exception as error:
+            raise _not_run(self._path, self.backend, error) from error
 
     def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run_images``."""
@@ -156,11 +160,18 @@ class OpenVinoNetwork:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run``."""
-        return self._for_shape(_ANY_SHAPE).infer(dict(inputs))
+        return self._infer(_ANY_SHAPE, dict(inputs))
 
     def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run_images``. The conversion to 0-1 is part of the compiled graph."""
-        return self._for_shape(images.shape).infer({0: np.ascontiguousarray(images)})
+        return self._infer(images.shape, {0: np.ascontiguousarray(images)})
+
+    def _infer(self, shape: tuple[int, ...], inputs: Mapping[Any, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        compiled = self._for_shape(shape)
+        try:
+            return compiled.infer(inputs)
+        except Exception as error:
+            raise _not_run(self._graph.path, self.backend, error) from error
 
     def _openvino_settings(self, threads: int | None) -> dict[str, Any]:
         """Give the settings a graph is compiled with; what stays float in an int8 graph is bf16 where that is there."""
@@ -342,5 +353,16 @@ def _openvino_metadata(model: Any) -> dict[str, str]:  # noqa: ANN401 - openvino
 
 
 def _not_loaded(path: Path, backend: str, error: Exception) -> BundleError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return BundleError(f"{path}: {backend} cannot load it ({reason}); expected an ONNX graph, export it again")
+    return BundleError(f"{path}: {backend} cannot load it ({_reason(error)}); expected an ONNX graph, export it again")
+
+
+def _not_run(path: Path, backend: str, error: Exception) -> BundleError:
+    return BundleError(
+        f"{path}: {backend} cannot run it ({_reason(error)}); expected a graph for this input and enough memory for it, "
+        "free some or export it again"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Give the runtime's own words in one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
