@@ -60,6 +60,7 @@ def model(
     inputs: Mapping[str, Sequence[int | str]],
     outputs: Mapping[str, Sequence[int | str]],
     metadata: Mapping[str, str],
+    *,
     in_graph: bytes = b"",
 ) -> bytes:
     """Give a model; ``in_graph`` are further fields of its graph."""
@@ -95,9 +96,7 @@ def tensor(name: str, values: NDArray[np.float32] | NDArray[np.int64]) -> bytes:
 
 
 def _value_info(name: str, shape: Sequence[int | str]) -> bytes:
-    dims = b"".join(
-        chunk(1, chunk(2, size.encode()) if isinstance(size, str) else number(1, size)) for size in shape
-    )
+    dims = b"".join(chunk(1, chunk(2, size.encode()) if isinstance(size, str) else number(1, size)) for size in shape)
     return chunk(1, name.encode()) + chunk(2, chunk(1, number(1, 1) + chunk(2, dims)))
 
 

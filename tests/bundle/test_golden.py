@@ -72,7 +72,7 @@ def _arrays(bundle: Bundle) -> dict[str, np.ndarray]:
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, allow_pickle=True, **arrays)
     return buffer.getvalue()
 
 
@@ -99,17 +99,17 @@ def test_a_bundle_without_or_with_a_broken_sample(tmp_path: Path) -> None:
             "expected 1 to 1024 crops",
         ),
     }  # fmt: skip
-    for name, (content, sentence) in wrong.items():
+    for content, sentence in wrong.values():
+        changed = _with_file(bundle, "golden.npz", content)
         with pytest.raises(BundleError, match=rf"golden\.npz.*{sentence}"):
-            check_golden(_with_file(bundle, "golden.npz", content), "onnxruntime")
-            pytest.fail(name)
+            check_golden(changed, "onnxruntime")
     assert load_bundle(bundle.folder)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_answer_that_is_no_number_is_a_sentence(tmp_path: Path, value: float) -> None:
     changed = _with_file(make_bundle(tmp_path / "bundle"), "classifier-0.onnx", classifier_graph(seed=0, factor=value))
-    with pytest.raises(BundleError, match=r"classifier 0 gives NaN or infinite values in p_cblc on onnxruntime CPU f32"):
+    with pytest.raises(BundleError, match="classifier 0 gives NaN or infinite values in p_cblc on onnxruntime CPU f32"):
         check_golden(changed, "onnxruntime")
 
 
@@ -123,7 +123,7 @@ def test_a_file_exchanged_after_the_bundle_was_loaded_is_not_opened(tmp_path: Pa
     ):
         kept = (bundle.folder / name).read_bytes()
         (bundle.folder / name).write_bytes(classifier_graph(seed=9))
-        with pytest.raises(BundleError, match=rf"{name}: found SHA-256 [0-9a-f]{{64}}, expected {bundle.spec.files[name]}"):
+        with pytest.raises(BundleError, match=rf"{name}: found SHA-256 \w+, expected {bundle.spec.files[name]}"):
             check()
         (bundle.folder / name).write_bytes(kept)
     with pytest.raises(BundleError, match=r"\[files\] names no other\.md, expected it there"):

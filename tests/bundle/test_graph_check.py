@@ -35,10 +35,10 @@ HEADS: dict[str, tuple[int | str, ...]] = {"p_cblc": ("n", 2), "p_countable": ("
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (classifier_graph(0, n_categories=12), r"outputs p_cblc \(n, 2\), p_countable \(n, 2\), p_category \(n, 12\), e"),
+        (classifier_graph(0, n_categories=12), r"outputs p_cblc \(n, 2\), p_countable \(n, 2\), p_category \(n, 12\)"),
         (classifier_graph(0, declared="k"), r"p_category \(n, n\), expected p_cblc \(n, 2\), .*p_category \(n, 16\)"),
-        (classifier_graph(0, size_px=64), r"found the input image \(n, 3, 64, 64\), expected one image \(n, 3, 96, 96\)"),
-        (classifier_with(IMAGE | {"more": (1,)}, HEADS), r"found the input image \(n, 3, 96, 96\), more \(1\), expected"),
+        (classifier_graph(0, size_px=64), r"found the input image \(n, 3, 64, 64\), expected one image \(n, 3, 96"),
+        (classifier_with(IMAGE | {"more": (1,)}, HEADS), r"found the input image \(n, 3, 96, 96\), more \(1\), "),
         (classifier_with({}, HEADS), r"found the input none, expected one image"),
         (classifier_with(IMAGE, {"p_cblc": ("n", 2)}), r"found the outputs p_cblc \(n, 2\), expected"),
         (b"PK\x03\x04", r"found another kind of file, expected an ONNX graph"),
@@ -75,7 +75,7 @@ def test_a_graph_that_names_a_file_of_the_bundle_is_refused(tmp_path: Path) -> N
     place = chunk(13, chunk(1, b"location") + chunk(2, b"weights.bin"))
     outside = plain[: plain.index(b"weight_p_cblc") + 13] + place + number(14, 1)
     content = model([node("Relu", ["image"], ["p_cblc"])], {}, IMAGE, HEADS, {}, in_graph=chunk(5, outside))
-    with pytest.raises(BundleError, match=r"classifier-0\.onnx: found external data, a tensor in another file, expected"):
+    with pytest.raises(BundleError, match=r"classifier-0\.onnx: found external data, a tensor in another file"):
         load_bundle(with_graph(bundle, "classifier-0.onnx", content))
 
 
@@ -83,5 +83,7 @@ def test_a_bundle_with_such_a_graph_is_not_written(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
     with pytest.raises(BundleError, match="p_category"):
-        write_bundle(tmp_path / "other", bundle.spec, files | {"classifier-0.onnx": classifier_graph(0, n_categories=3)})
+        write_bundle(
+            tmp_path / "other", bundle.spec, files | {"classifier-0.onnx": classifier_graph(0, n_categories=3)}
+        )
     assert not (tmp_path / "other").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,13 @@ def text(field: int, value: str) -> bytes:
 
 
 def graph_of(*nodes: bytes, tensors: bytes = b"", extra: bytes = b"", in_graph: bytes = b"") -> bytes:
-    """A model of these nodes; ``tensors`` are whole initializers, ``extra`` stands behind the model's own fields."""
+    """Give a model of these nodes; ``tensors`` are whole initializers, ``extra`` stands behind its own fields."""
     initializers = chunk(5, tensors) if tensors else b""
     return model(list(nodes), {}, IMAGE, ANSWER, {}, in_graph=initializers + in_graph) + extra
 
 
 def attribute(field: int, content: bytes) -> bytes:
-    """A node's attribute that holds a message in ``field``."""
+    """Give a node's attribute that holds a message in ``field``."""
     return chunk(5, text(1, "body") + chunk(field, content))
 
 
@@ -43,7 +44,7 @@ def in_domain(operator: str, domain: str) -> bytes:
 
 
 def sized(operator: str, values: list[int]) -> bytes:
-    """A graph whose operator is asked for as many values as the product of ``values``."""
+    """Give a graph whose operator is asked for as many values as the product of ``values``."""
     return graph_of(
         node(operator, ["image", "size"], ["answer"]) if operator != "ConstantOfShape"
         else node(operator, ["size"], ["answer"]),
@@ -141,7 +142,7 @@ def test_another_hash_and_an_absurd_size_are_refused(tmp_path: Path, monkeypatch
     with pytest.raises(BundleError, match=r"found SHA-256 [0-9a-f]{64}, expected 0{64}; the file was changed"):
         read_graph(path, "0" * 64)
     monkeypatch.setattr("marrowscope.networks.graph.MAX_BYTES", 100)
-    with pytest.raises(BundleError, match="found 1[0-9][0-9] bytes, expected at most 100"):
+    with pytest.raises(BundleError, match=r"found 1\d\d bytes, expected at most 100"):
         read_graph(path)
 
 
@@ -154,7 +155,9 @@ def test_a_file_of_endless_fields_ends(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "content", [classifier_graph(1), segmenter_graph(*[np.zeros((1, 37, 4), np.float32)] * 2)], ids=["one", "other"]
+    "content",
+    [classifier_graph(1), segmenter_graph(np.zeros((1, 37, 4), np.float32), np.zeros((1, 32, 2, 2), np.float32))],
+    ids=["one", "other"],
 )
 def test_a_truncation_or_a_flipped_bit_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "graph.onnx"
@@ -164,10 +167,8 @@ def test_a_truncation_or_a_flipped_bit_is_read_or_refused(tmp_path: Path, conten
         changed[at] ^= 1 << int(rng.integers(8))
         for damaged in (content[:at], bytes(changed)):
             path.write_bytes(damaged)
-            try:
-                read_graph(path)
-            except BundleError as error:
-                assert str(error).startswith(f"{path}: found ")
+            with contextlib.suppress(BundleError):
+                assert read_graph(path).data == damaged
 
 
 def test_the_shipped_graphs_are_looked_through_fast() -> None:

@@ -358,8 +358,8 @@ def _not_loaded(path: Path, backend: str, error: Exception) -> BundleError:
 
 def _not_run(path: Path, backend: str, error: Exception) -> BundleError:
     return BundleError(
-        f"{path}: {backend} cannot run it ({_reason(error)}); expected a graph for this input and enough memory for it, "
-        "free some or export it again"
+        f"{path}: {backend} cannot run it ({_reason(error)}); expected a graph for this input and memory for it, free "
+        "some or export the graph again"
     )
 
 
