@@ -113,6 +113,22 @@ def test_an_answer_that_is_no_number_is_a_sentence(tmp_path: Path, value: float)
         check_golden(changed, "onnxruntime")
 
 
+def test_another_number_of_classes_than_declared_is_a_sentence(tmp_path: Path) -> None:
+    """ONNX Runtime only logs it, OpenVINO does not read what is declared."""
+    content = classifier_graph(seed=0, n_categories=12, declared=16)
+    changed = _with_file(make_bundle(tmp_path / "bundle"), "classifier-0.onnx", content)
+    for backend in available_backends():
+        with pytest.raises(BundleError, match=r"each classifier gives p_category of shape \(3, 12\), expected \(3, 16\)"):
+            check_golden(changed, backend)
+
+
+def test_members_of_different_classes_are_a_sentence(tmp_path: Path) -> None:
+    content = classifier_graph(seed=1, n_categories=12, declared=16)
+    changed = _with_file(make_bundle(tmp_path / "bundle", n_members=2), "classifier-1.onnx", content)
+    with pytest.raises(BundleError, match=r"classifier 1 gives p_category of shape \(3, 12\), expected \(3, 16\)"):
+        check_golden(changed, "onnxruntime")
+
+
 def test_a_file_exchanged_after_the_bundle_was_loaded_is_not_opened(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     for name, check in (

@@ -94,6 +94,8 @@ def check_golden(
     classifiers = bundle.open_classifiers(backend, device, precision, threads=threads)
     pixels, crops = (expected[name].astype(np.uint8) for name in ("segmenter_input", "crops"))
     found = _run(segmenter, classifiers, pixels, crops)
+    each = {name: (len(crops), *expected[name].shape[2:]) for name in CLASSIFIER_OUTPUTS}
+    _check_shapes({name: found[name][0] for name in CLASSIFIER_OUTPUTS}, each, "each classifier")
     same_grid = found["output0"].shape == expected["output0"].shape
     likely = expected["output0"][0, 4] >= _BOX_SCORE
     spread = float(expected["output1"].std()) or 1.0
@@ -123,9 +125,7 @@ def _run(
     members = [member.run_images(crops) for member in classifiers]
     for index, (network, outputs) in enumerate(zip(classifiers, members, strict=True)):
         _check_finite(outputs, CLASSIFIER_OUTPUTS, network, f"classifier {index}")
-        if (found := outputs["p_category"].shape) != (expected := members[0]["p_category"].shape):
-            message = f"classifier {index} gives p_category {found}, expected {expected}; export the bundle again"
-            raise BundleError(message)
+        _check_shapes(outputs, {name: members[0][name].shape for name in CLASSIFIER_OUTPUTS}, f"classifier {index}")
     return raw | {name: np.stack([member[name] for member in members]) for name in CLASSIFIER_OUTPUTS}
 
 
@@ -139,6 +139,19 @@ def _check_finite(
             message = (
                 f"{which} gives {found} {name} on {network.backend} {network.device} {network.precision}, expected "
                 "finite numbers; do not use the bundle, export it again"
+            )
+            raise BundleError(message)
+
+
+def _check_shapes(
+    outputs: Mapping[str, NDArray[np.float32]], expected: Mapping[str, tuple[int, ...]], which: str
+) -> None:
+    """Refuse an answer of other cells or classes than expected."""
+    for name, shape in expected.items():
+        if outputs[name].shape != shape:
+            message = (
+                f"{which} gives {name} of shape {outputs[name].shape}, expected {shape}; do not use the bundle, export "
+                "it again"
             )
             raise BundleError(message)
 
