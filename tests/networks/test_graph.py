@@ -83,6 +83,10 @@ REFUSED = {
         "found the tensor 'w' of -1 values in 0 bytes",
     ),
     "texts": (graph_of(PLAIN, tensors=number(1, 1) + number(2, 8) + chunk(6, b"a")), "found a tensor of texts"),
+    "complex numbers": (
+        graph_of(PLAIN, tensors=number(1, 2) + number(2, 14) + text(8, "w") + chunk(9, bytes(16))),
+        "found the tensor 'w' of type 14, expected numbers",
+    ),
     "huge shape": (sized("ConstantOfShape", [1 << 20, 1 << 20]), r"found ConstantOfShape asked for 1\.1e\+12 values"),
     "huge expansion": (sized("Expand", [1 << 31, 1, 1, 1]), r"found Expand asked for 2\.15e\+09 values, expected at"),
     "huge padding": (
