@@ -118,7 +118,9 @@ def test_another_number_of_classes_than_declared_is_a_sentence(tmp_path: Path) -
     content = classifier_graph(seed=0, n_categories=12, declared=16)
     changed = _with_file(make_bundle(tmp_path / "bundle"), "classifier-0.onnx", content)
     for backend in available_backends():
-        with pytest.raises(BundleError, match=r"each classifier gives p_category of shape \(3, 12\), expected \(3, 16\)"):
+        with pytest.raises(
+            BundleError, match=r"each classifier gives p_category of shape \(3, 12\), expected \(3, 16\)"
+        ):
             check_golden(changed, backend)
 
 

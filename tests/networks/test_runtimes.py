@@ -163,3 +163,11 @@ def test_a_device_asked_for_by_name_is_not_replaced(classifier: Path, monkeypatc
         open_network(classifier, "auto", "cuda")
     assert open_network(classifier, "onnxruntime", "auto").device == "CPU"
     assert open_network(classifier, "onnxruntime", "cpu").device == "CPU"
+
+
+def test_what_a_runtime_cannot_run_is_a_sentence(classifier: Path, backend: str) -> None:
+    network = open_network(classifier, backend)
+    with pytest.raises(
+        BundleError, match=rf"classifier-0\.onnx: {backend} cannot run it \(.*expected a graph for this inp"
+    ):
+        network.run({"image": np.zeros((1, 3, 64, 64), np.float32)})
