@@ -73,8 +73,8 @@ def main() -> None:
 def _pair(one: FoundField, other: FoundField) -> tuple[list[float], list[tuple[int, int]]]:
     """Give the distances in pixels and the indices of contours that are each other's nearest."""
     first, second = (geometry.centroids(Rings.of([cell.contour_xy for cell in side.cells])) for side in (one, other))
-    distances, nearest = cKDTree(second).query(first)
-    _, back = cKDTree(first).query(second)
+    distances, nearest = (np.asarray(found) for found in cKDTree(second).query(first))
+    back = np.asarray(cKDTree(first).query(second)[1])
     pairs = [(index, int(partner)) for index, partner in enumerate(nearest) if back[partner] == index]
     return [float(distances[index]) for index, _ in pairs], pairs
 
