@@ -69,7 +69,7 @@ _MICROSOFT_OPERATORS = frozenset(
         "QuantizeLinear", "QuickGelu", "SkipLayerNormalization",
     }
 )  # fmt: skip
-"""Fused and quantised layers of ONNX Runtime. Others of that domain read files (EPContext) or search without end."""
+"""Fused and quantized layers of ONNX Runtime. Others of that domain read files (EPContext) or search without end."""
 _SIZES_AT: Mapping[str, tuple[int, ...]] = {
     "CenterCropPad": (1,), "ConstantOfShape": (0,), "Expand": (1,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1),
     "Resize": (2, 3), "Tile": (1,), "Upsample": (1,),
