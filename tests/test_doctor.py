@@ -43,7 +43,7 @@ def test_without_a_bundle_the_installation_is_shown() -> None:
 
 
 def test_without_a_runtime_nothing_is_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ())
+    monkeypatch.setattr("marrowscope.networks.runtimes.available_backends", lambda: ())
     monkeypatch.setattr("marrowscope.doctor.available_backends", lambda: ())
     diagnosis = examine()
     assert not diagnosis.healthy

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from marrowscope import __version__
 from marrowscope.bundle import load_bundle
-from marrowscope.bundle.golden import GoldenResult, check_golden
+from marrowscope.bundle.golden_process import check_golden_apart
 from marrowscope.bundle.precisions import FASTEST_FIRST, FULL, why_not
 from marrowscope.errors import DependencyError
 from marrowscope.networks import BACKENDS, available_backends, available_devices, capabilities, choose_backend
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.bundle import Bundle
+    from marrowscope.bundle.golden import GoldenResult
     from marrowscope.runs.manifest import UsedBundle
 
 _PACKAGES = ("numpy", "opencv-python-headless", "polars", "shapely", "onnxruntime", "openvino")
@@ -89,8 +90,9 @@ class Diagnosis:
 def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None = None) -> Diagnosis:
     """Look at the installation, and run the golden sample of a bundle on every runtime (or on ``backends``).
 
-    Each runs it in f32, and the runtime that will be used also in the precision that will be used.
-    Raises BundleError when the bundle is damaged; a sample that fails is a result, not an error.
+    Each runs it in f32, and the runtime that will be used also in the precision that will be used, in a process of its
+    own. Raises BundleError when the bundle is damaged, or gives no numbers, or no answer in time; a sample that fails
+    is a result, not an error.
     """
     installed = available_backends()
     try:
@@ -102,11 +104,11 @@ def examine(bundle_folder: Path | None = None, *, backends: Sequence[str] | None
     if bundle_folder is not None:
         bundle = load_bundle(bundle_folder)
         provenance = bundle.provenance()
-        golden = tuple(check_golden(bundle, name) for name in backends or installed)
+        golden = tuple(check_golden_apart(bundle, name) for name in backends or installed)
         if chosen is not None:
             choice = choose(bundle, chosen)
             if choice.precision != FULL and chosen in (backends or installed):
-                golden += (check_golden(bundle, chosen, precision=choice.precision),)
+                golden += (check_golden_apart(bundle, chosen, precision=choice.precision),)
     return Diagnosis(
         versions={name: _version(name) for name in _PACKAGES},
         training_versions={name: _version(name) for name in _TRAINING_PACKAGES},

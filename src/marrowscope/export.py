@@ -23,7 +23,7 @@ from marrowscope.bundle import (
 )
 from marrowscope.bundle.golden import make_golden
 from marrowscope.errors import BundleError, InputError
-from marrowscope.networks import open_network
+from marrowscope.networks import open_network, read_graph
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.segment.segmenter import Segmenter
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.bundle import Bundle
-    from marrowscope.networks import Network
+    from marrowscope.networks import Graph, Network
     from marrowscope.patient.quantify.quantification import Quantification
     from marrowscope.records import ImageArray
     from marrowscope.statistics.temperature import Calibration
@@ -97,14 +97,15 @@ def export_bundle(
     if not records:
         message = "found no training folder, expected at least one; name the --out of `marrowscope train classifier`"
         raise InputError(message)
-    opened = Segmenter.from_onnx(segmenter)
+    segmenter_graph = read_graph(segmenter)
+    opened = Segmenter.from_onnx(segmenter_graph)
     if calibration is not None:
         check_calibrated(trainings, records, calibration)
     readout = Readout(description.decision_tau, {} if calibration is None else calibration.temperatures())
     for folder, record in zip(trainings, records, strict=True):
         check_segmenter(folder, record, segmenter, opened.sha256, allowed=other_segmenter)
-    network = open_network(segmenter, _REFERENCE)
-    segmenter_files = _segmenter_files(segmenter, network)
+    network = open_network(segmenter_graph, _REFERENCE)
+    segmenter_files = _segmenter_files(segmenter_graph, network)
     info = common_info(trainings)
     vocabulary = load_vocabulary()
     check_vocabulary(trainings, records, vocabulary)
@@ -206,8 +207,9 @@ def _export_member(folder: Path, record: FinishedTraining, graph: Path, sample: 
     return Member(folder, record, info, check_parity(weights, graph, sample, readout))
 
 
-def _segmenter_files(segmenter: Path, network: Network) -> dict[str, Path | bytes]:
+def _segmenter_files(graph: Graph, network: Network) -> dict[str, Path | bytes]:
     """Give the graph with the license that has to travel with it, and its own card where there is one."""
+    segmenter = graph.path
     license_text, card = segmenter.with_name("LICENSE"), segmenter.with_name("CARD.md")
     if "AGPL" in network.metadata.get("license", "") and not license_text.is_file():
         message = (
@@ -217,4 +219,4 @@ def _segmenter_files(segmenter: Path, network: Network) -> dict[str, Path | byte
         raise BundleError(message)
     folder = Path(SEGMENTER_FILE).parent
     beside = {f"{folder}/{path.name}": path for path in (license_text, card) if path.is_file()}
-    return {SEGMENTER_FILE: segmenter, **beside}
+    return {SEGMENTER_FILE: graph.data, **beside}

@@ -23,7 +23,7 @@ from marrowscope.disk import written_whole
 from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
-from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, hash_weights, load_tensors
+from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, fill, hash_weights, load_tensors, read_part
 from marrowscope.train.config import HEADS
 from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
@@ -217,11 +217,11 @@ def _start(
 ) -> InitialWeights:
     """Fill the model: from the stage before, or as ``config.init`` says; a started first stage is pinned already."""
     if previous is not None and info is not None:
-        model.load_state_dict(load_tensors(previous)[0])
+        fill(model, load_tensors(previous)[0], previous)
         return InitialWeights(info.initial_weights, info.mean, info.std, info.initial_sha256)
     checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.is_file():
-        pinned = ClassifierInfo.model_validate(load_tensors(checkpoint)[1]["info"])
+        pinned = read_part(ClassifierInfo, load_tensors(checkpoint)[1], "info", checkpoint)
         return InitialWeights(pinned.initial_weights, pinned.mean, pinned.std, pinned.initial_sha256)
     loaded = load_initial_weights(model, config.architecture, config.init)
     return replace(loaded, sha256=hash_weights(model.state_dict()))
@@ -336,8 +336,8 @@ def _result(final: Path) -> FitResult:
     return FitResult(
         final,
         hash_weights(tensors),
-        EpochRow.model_validate(meta["epoch"]),
-        ClassifierInfo.model_validate(meta["info"]),
+        read_part(EpochRow, meta, "epoch", final),
+        read_part(ClassifierInfo, meta, "info", final),
     )
 
 

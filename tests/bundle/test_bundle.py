@@ -24,6 +24,7 @@ def test_round_trip(tmp_path: Path) -> None:
     provenance = read.provenance().model_dump(mode="json")
     assert list(provenance) == [
         "name", "version", "purpose", "demonstration", "sha256", "vocabulary", "threshold", "files",
+        "error_rates",
     ]  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle-graphs"]
 

@@ -112,7 +112,7 @@ def test_a_gate_measured_on_another_device_does_not_count(monkeypatch: pytest.Mo
     assert choose_precision(gates, QUANTIZED, capabilities=here, backend="openvino", device="GPU") == "f32"
     card = {"int8": make_gate("int8", backend="onnxruntime", device="CUDA")}
     for devices, expected in ((("CPU", "CUDA"), "int8"), (("CPU",), "f32")):
-        monkeypatch.setattr("marrowscope.networks.available_devices", lambda _, devices=devices: devices)
+        monkeypatch.setattr("marrowscope.networks.runtimes.available_devices", lambda _, devices=devices: devices)
         chosen = choose_precision(card, QUANTIZED, capabilities=("int8",), backend="onnxruntime", device="auto")
         assert chosen == expected
 
@@ -168,7 +168,9 @@ def test_int8_opens_the_quantized_graph_and_the_float_one_where_there_is_none(
     spec, files = _with_int8(tmp_path / "first")
     bundle = write_bundle(tmp_path / "second", spec, files)
     opened: list[str] = []
-    monkeypatch.setattr("marrowscope.bundle.bundle.open_network", lambda path, *_, **__: opened.append(path.name))
+    monkeypatch.setattr(
+        "marrowscope.bundle.bundle.open_network", lambda graph, *_, **__: opened.append(graph.path.name)
+    )
     bundle.open_classifiers(precision="int8")
     bundle.open_segmenter(precision="int8")
     bundle.open_classifiers(precision="f32")

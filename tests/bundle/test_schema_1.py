@@ -86,7 +86,7 @@ def test_schema_1_is_written_again_as_schema_2() -> None:
     spec = read_description(FILLED.read_bytes(), FILLED)
     text = description_text(spec)
     assert text.startswith("schema_version = 2\n")
-    assert "licenses" not in text
+    assert "licences" not in text
     assert description_text(read_description(text.encode(), FILLED)) == text
 
 

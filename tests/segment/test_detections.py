@@ -65,6 +65,15 @@ def test_another_models_outputs_are_refused() -> None:
         decode(output[:, :-1], prototypes, SegmenterConfig())
 
 
+@pytest.mark.parametrize("output", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_no_empty_field(output: int, value: float) -> None:
+    outputs = raw_outputs([(60.0, 50.0, 20.0, 20.0, 0.9)], 128, 192)
+    outputs[output].flat[-1] = value
+    with pytest.raises(BundleError, match="the segmenter gives NaN or infinite values, expected numbers; do not use"):
+        decode(*outputs, SegmenterConfig(um_per_px=0.3))
+
+
 def test_boxes_and_masks_agree_with_ultralytics() -> None:
     """The same raw outputs through Ultralytics' decode: boxes within 1 px, mask IoU at least 0.98."""
     torch = pytest.importorskip("torch")

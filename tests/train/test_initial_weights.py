@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,6 +163,44 @@ def test_a_file_that_is_none_or_does_not_fit_is_refused_by_name(tmp_path: Path) 
     save_tensors(tmp_path / "other.safetensors", {"conv_stem.weight": torch.zeros(1)}, {})
     with pytest.raises(ConfigError, match=r"other\.safetensors does not fit the trunk: .* first conv_stem\.weight"):
         initial_weights.load_initial_weights(model, TINY, str(tmp_path / "other.safetensors"))
+
+
+def test_damaged_weights_are_a_sentence_each(tmp_path: Path) -> None:
+    model = new_classifier(TINY, 16, 0.0, 0)
+    path = tmp_path / "start.safetensors"
+    state = model.trunk.state_dict()
+    save_tensors(path, state, {})
+    whole = path.read_bytes()
+
+    def refused(sentence: str) -> None:
+        with pytest.raises(ConfigError, match=sentence) as error:
+            initial_weights.load_initial_weights(model, TINY, str(path))
+        assert "\n" not in str(error.value)
+
+    path.write_bytes(whole[:-100])
+    refused("cannot be read as safetensors")
+    path.write_bytes(whole[:5])
+    refused("cannot be read as safetensors")
+    torch.save(state, path)
+    refused("cannot be read as safetensors")
+    path.write_bytes(pickle.dumps(Unpickled()))
+    refused("cannot be read as safetensors")
+    first = next(name for name, tensor in state.items() if tensor.is_floating_point())
+    for value in (torch.nan, torch.inf):
+        save_tensors(path, state | {first: torch.full_like(state[first], value)}, {})
+        refused(f"found NaN or infinite values in {first}, expected trained weights")
+    save_tensors(path, state, {"info": {"architecture": TINY}})
+    refused(r"header: categories: found nothing, expected a value")
+    save_tensors(path, state, {"info": "nothing"})
+    refused("found no info in the header")
+
+
+class Unpickled:
+    """What a pickle would run: opening it fails the test."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        """Say what unpickling calls."""
+        return pytest.fail, ("a pickle was opened",)
 
 
 def test_an_unknown_architecture_is_refused() -> None:

@@ -9,8 +9,9 @@
     quantification.json         error rates and study threshold, where they were measured
     vocabulary.toml             only where it is not the one that ships with the package
 
-Invariant: nothing is opened whose hash was not checked, no file is ever unpickled, and every section was checked
-against its model when the bundle was loaded.
+Invariant: nothing is opened whose hash was not checked. A file is read once, and what was hashed is what is used: one
+that is exchanged after the bundle was loaded is refused, not opened. No file is ever unpickled, and every section was
+checked against its model when the bundle was loaded.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marrowscope.bundle.description import SPEC_NAME, BundleSpec
+from marrowscope.bundle.graph_check import check_classifier, check_segmenter
 from marrowscope.bundle.precisions import INT8, check_precision, choose_precision, int8_name
 from marrowscope.bundle.spec_file import description_text, read_description
 from marrowscope.config import validate_config
 from marrowscope.disk import mark_folder, refuse_foreign_folder, replace_folder, write_bytes, write_text, written_whole
 from marrowscope.errors import BundleError, ConfigError
 from marrowscope.imaging import sha256_bytes, sha256_file
-from marrowscope.networks import Network, open_network
+from marrowscope.networks import Graph, Network, open_network, read_graph
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.patient.quantify.rates import kinds_of
 from marrowscope.runs.manifest import UsedBundle, UsedVocabulary
@@ -43,6 +45,7 @@ SEGMENTER_FILE = "segmenter/segmenter.onnx"
 GOLDEN_FILE, CARD_FILE = "golden.npz", "CARD.md"
 VOCABULARY_FILE = "vocabulary.toml"
 _KIND = "bundle"
+_INT8_END = int8_name(".onnx")
 _MEMBER = re.compile(r"classifier-\d+\.onnx")
 
 
@@ -77,8 +80,8 @@ class Bundle:
         streams: int = 1,
     ) -> Network:
         """Load the segmenter's graph, the quantized one for ``int8`` where there is one; see ``open_network``."""
-        path = self.folder / self._graph(SEGMENTER_FILE, precision)
-        return open_network(path, backend, device, precision, threads=threads, streams=streams)
+        graph = self._graph(SEGMENTER_FILE, precision)
+        return open_network(graph, backend, device, precision, threads=threads, streams=streams)
 
     def open_classifiers(
         self,
@@ -90,8 +93,15 @@ class Bundle:
         streams: int = 1,
     ) -> list[Network]:
         """Load every member of the ensemble, in order; see ``open_segmenter``."""
-        paths = [self.folder / self._graph(name, precision) for name in self.classifier_files]
-        return [open_network(path, backend, device, precision, threads=threads, streams=streams) for path in paths]
+        # One after the other: a graph's bytes are in memory once, beside what its runtime made of them.
+        return [
+            open_network(self._graph(name, precision), backend, device, precision, threads=threads, streams=streams)
+            for name in self.classifier_files
+        ]
+
+    def read_file(self, name: str) -> bytes:
+        """Read a file of the bundle; BundleError where it is not there, or not the one that the bundle names."""
+        return _read_file(self.folder, name, self.spec.files)
 
     def resolve_precision(
         self, wanted: str, capabilities: Collection[str], *, backend: str | None = None, device: str | None = None
@@ -109,9 +119,10 @@ class Bundle:
         check_precision(wanted, self.spec.files, capabilities)
         return wanted
 
-    def _graph(self, name: str, precision: str) -> str:
+    def _graph(self, name: str, precision: str) -> Graph:
         quantized = int8_name(name)
-        return quantized if precision == INT8 and quantized in self.spec.files else name
+        file = quantized if precision == INT8 and quantized in self.spec.files else name
+        return _read_graph(self.folder, file, self.spec, self.vocabulary)
 
     def provenance(self) -> UsedBundle:
         """Give what a manifest says about the bundle: names, versions and hashes."""
@@ -129,8 +140,9 @@ class Bundle:
 
 
 def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> Bundle:
-    """Read ``path`` (the folder) and check every file's hash; ``verify=False`` checks only that the files are there.
+    """Read ``path`` (the folder), check every file's hash and look through the graphs.
 
+    ``verify=False`` checks only that the files are there; each is checked when it is opened all the same.
     ``with_rates=False`` leaves the error rates unread, so that rates of another version can be replaced. Raises
     BundleError naming the file, what was found and what was expected.
     """
@@ -151,7 +163,9 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
             message = f"{spec_path}: {section} names {name!r}, expected a file that [files] names too; copy it again"
             raise BundleError(message)
     for name, expected in spec.files.items():
-        _check_file(path, name, expected, verify=verify)
+        _check_file(
+            path, name, expected, verify=verify and not _is_graph(name)
+        )  # a graph's is, with its content, below
     own = path / VOCABULARY_FILE
     vocabulary = load_vocabulary(own if VOCABULARY_FILE in spec.files else None)
     if vocabulary.sha256 != spec.vocabulary.sha256:
@@ -162,8 +176,13 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
             "use the version of marrowscope it was made with, or export it again"
         )
         raise BundleError(message)
-    rates = path / QUANTIFICATION_FILE if with_rates and QUANTIFICATION_FILE in spec.files else None
-    found = None if rates is None else _read_quantification(rates, vocabulary)
+    for name in spec.files if verify else ():
+        if _is_graph(name):
+            _read_graph(path, name, spec, vocabulary)
+    found = None
+    if with_rates and QUANTIFICATION_FILE in spec.files:
+        content = _read_file(path, QUANTIFICATION_FILE, spec.files)
+        found = _read_quantification(content, path / QUANTIFICATION_FILE, vocabulary)
     return Bundle(path, spec, sha256_bytes(data), vocabulary, found)
 
 
@@ -208,12 +227,15 @@ def _write_file(target: Path, source: Path | bytes) -> str:
     return sha256_file(target)
 
 
-def _read_quantification(path: Path, vocabulary: Vocabulary) -> Quantification:
-    """Read a bundle's error rates; BundleError where they are of another version or of other kinds of cells."""
+def _read_quantification(content: bytes, path: Path, vocabulary: Vocabulary) -> Quantification:
+    """Read a bundle's error rates, the content of ``path``.
+
+    Raises BundleError where they are of another version or of other kinds of cells.
+    """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(content)
         found = validate_config(Quantification, values, where=QUANTIFICATION_FILE)
-    except (OSError, ValueError, ConfigError) as error:
+    except (ValueError, ConfigError) as error:
         message = f"{path}: no readable error rates ({error}); measure them again with `marrowscope quantify`"
         raise BundleError(message) from error
     expected = kinds_of(vocabulary)
@@ -232,6 +254,52 @@ def _members(files: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (len(name), name)))
 
 
+def _is_graph(name: str) -> bool:
+    """Say whether a file of the bundle is a network that may be opened."""
+    return name in {SEGMENTER_FILE, int8_name(SEGMENTER_FILE)} or _MEMBER.fullmatch(_in_float(name)) is not None
+
+
+def _in_float(name: str) -> str:
+    """Give the name of the graph that a quantized one belongs to; any other name as it is."""
+    return name.replace(_INT8_END, ".onnx") if name.endswith(_INT8_END) else name
+
+
+def _read_graph(folder: Path, name: str, spec: BundleSpec, vocabulary: Vocabulary) -> Graph:
+    """Read a graph whose hash and content are right, and that fits the bundle; BundleError otherwise."""
+    graph = read_graph(folder / name, _expected(folder, name, spec.files))
+    if _in_float(name) == SEGMENTER_FILE:
+        check_segmenter(graph)
+    else:
+        check_classifier(graph, vocabulary, spec.crop.size_px)
+    return graph
+
+
+def _read_file(folder: Path, name: str, files: Mapping[str, str]) -> bytes:
+    """Read a file once and check the hash of what was read."""
+    expected = _expected(folder, name, files)
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        message = f"{folder / name}: cannot be read ({error.strerror}); check the file and its permissions"
+        raise BundleError(message) from error
+    _check_hash(folder / name, sha256_bytes(data), expected)
+    return data
+
+
+def _expected(folder: Path, name: str, files: Mapping[str, str]) -> str:
+    """Give the hash that a file must have; BundleError where the bundle does not name it."""
+    if name not in files:
+        message = f"{folder / SPEC_NAME}: [files] names no {name}, expected it there; export the bundle again"
+        raise BundleError(message)
+    return files[name]
+
+
+def _check_hash(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        message = f"{path}: found SHA-256 {found}, expected {expected}; the file was changed, copy the bundle again"
+        raise BundleError(message)
+
+
 def _check_file(folder: Path, name: str, expected: str, *, verify: bool) -> None:
     target = folder / name
     if not target.resolve().is_relative_to(folder.resolve()):
@@ -242,7 +310,4 @@ def _check_file(folder: Path, name: str, expected: str, *, verify: bool) -> None
         raise BundleError(message)
     if not verify:
         return
-    found = sha256_file(target)
-    if found != expected:
-        message = f"{target}: found SHA-256 {found}, expected {expected}; the file was changed, copy the bundle again"
-        raise BundleError(message)
+    _check_hash(target, sha256_file(target), expected)

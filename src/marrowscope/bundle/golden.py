@@ -1,6 +1,7 @@
 """The golden sample: what both networks of a bundle gave for a stored input when the bundle was made.
 
 A machine whose runtime gives something else must not be trusted with patients. Arrays only; nothing is unpickled.
+``golden_process`` runs it apart, so that a graph that does not come to an end ends in a sentence.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.bundle import GOLDEN_FILE
+from marrowscope.bundle.arrays import Expected, read_arrays
+from marrowscope.bundle.graph_check import CLASSIFIER_OUTPUTS
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
 
     from marrowscope.bundle import Bundle
     from marrowscope.networks import Network
-
-_CLASSIFIER_OUTPUTS = ("p_cblc", "p_countable", "p_category")
 
 _TOLERANCES: dict[str, dict[str, float]] = {
     "f32": {"score": 1e-3, "box_px": 0.1, "mask": 1e-2, "probability": 1e-3},
@@ -36,6 +37,9 @@ the accuracy gate (``precisions``)."""
 
 # Boxes of anchors that nobody would keep are noise; they are compared from this score on.
 _BOX_SCORE = 0.1
+_BOX_AND_SCORE = 5
+_MAX_CROPS, _MAX_SIDE = 1024, 4096
+"""Limits of what a sample is run on: ours has five crops and an image of 128 px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ def check_golden(
     classifiers = bundle.open_classifiers(backend, device, precision, threads=threads)
     pixels, crops = (expected[name].astype(np.uint8) for name in ("segmenter_input", "crops"))
     found = _run(segmenter, classifiers, pixels, crops)
+    each = {name: (len(crops), *expected[name].shape[2:]) for name in CLASSIFIER_OUTPUTS}
+    _check_shapes({name: found[name][0] for name in CLASSIFIER_OUTPUTS}, each, "each classifier")
     same_grid = found["output0"].shape == expected["output0"].shape
     likely = expected["output0"][0, 4] >= _BOX_SCORE
     spread = float(expected["output1"].std()) or 1.0
@@ -99,7 +105,7 @@ def check_golden(
         if same_grid
         else float("inf"),
         "mask": _largest(found["output1"], expected["output1"]) / spread,
-        "probability": max(_largest(found[name], expected[name]) for name in _CLASSIFIER_OUTPUTS),
+        "probability": max(_largest(found[name], expected[name]) for name in CLASSIFIER_OUTPUTS),
     }
     return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, _TOLERANCES[precision])
 
@@ -115,21 +121,67 @@ def _run(
     ``segmenter_input`` (1, 3, h, w), ``crops`` (n, s, s, 3).
     """
     raw = segmenter.run_images(segmenter_input.transpose(0, 2, 3, 1))
+    _check_finite(raw, ("output0", "output1"), segmenter, "the segmenter")
     members = [member.run_images(crops) for member in classifiers]
-    return raw | {name: np.stack([member[name] for member in members]) for name in _CLASSIFIER_OUTPUTS}
+    for index, (network, outputs) in enumerate(zip(classifiers, members, strict=True)):
+        _check_finite(outputs, CLASSIFIER_OUTPUTS, network, f"classifier {index}")
+        _check_shapes(outputs, {name: members[0][name].shape for name in CLASSIFIER_OUTPUTS}, f"classifier {index}")
+    return raw | {name: np.stack([member[name] for member in members]) for name in CLASSIFIER_OUTPUTS}
 
 
-def _read(bundle: Bundle) -> Mapping[str, NDArray[np.generic]]:
+def _check_finite(
+    outputs: Mapping[str, NDArray[np.float32]], names: Sequence[str], network: Network, which: str
+) -> None:
+    """Refuse an answer that is no number, or lacks an output."""
+    for name in names:
+        if name not in outputs or not np.isfinite(outputs[name]).all():
+            found = "no" if name not in outputs else "NaN or infinite values in"
+            message = (
+                f"{which} gives {found} {name} on {network.backend} {network.device} {network.precision}, expected "
+                "finite numbers; do not use the bundle, export it again"
+            )
+            raise BundleError(message)
+
+
+def _check_shapes(
+    outputs: Mapping[str, NDArray[np.float32]], expected: Mapping[str, tuple[int, ...]], which: str
+) -> None:
+    """Refuse an answer of other cells or classes than expected."""
+    for name, shape in expected.items():
+        if outputs[name].shape != shape:
+            message = (
+                f"{which} gives {name} of shape {outputs[name].shape}, expected {shape}; do not use the bundle, export "
+                "it again"
+            )
+            raise BundleError(message)
+
+
+def _read(bundle: Bundle) -> dict[str, NDArray[np.generic]]:
     path = bundle.folder / GOLDEN_FILE
-    wanted = {"segmenter_input", "crops", "output0", "output1", *_CLASSIFIER_OUTPUTS}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
-        message = f"{path}: no readable golden sample ({error}); export the bundle again"
-        raise BundleError(message) from error
-    if missing := wanted - arrays.keys():
-        message = f"{path}: found no {', '.join(sorted(missing))}, expected them in it; export the bundle again"
+    if GOLDEN_FILE not in bundle.spec.files:
+        message = f"{path}: no readable golden sample (the bundle names none); export the bundle again"
+        raise BundleError(message)
+    size, n_categories = bundle.spec.crop.size_px, len(bundle.vocabulary.categories)
+    expected = {
+        "segmenter_input": Expected("uint8", (1, 3, None, None)),
+        "crops": Expected("uint8", (None, size, size, 3)),
+        "output0": Expected("float32", (1, None, None)),
+        "output1": Expected("float32", (1, None, None, None)),
+        "p_cblc": Expected("float32", (None, None, 2)),
+        "p_countable": Expected("float32", (None, None, 2)),
+        "p_category": Expected("float32", (None, None, n_categories)),
+    }
+    arrays = read_arrays(bundle.read_file(GOLDEN_FILE), path, expected)
+    height, width = arrays["segmenter_input"].shape[2:]
+    n_crops, n_masks = len(arrays["crops"]), arrays["output1"].shape[1]
+    contradicting = [name for name in CLASSIFIER_OUTPUTS if arrays[name].shape[1] != n_crops]
+    contradicting += [] if arrays["output0"].shape[1] == _BOX_AND_SCORE + n_masks else ["output0"]
+    if contradicting or n_crops > _MAX_CROPS or max(height, width) > _MAX_SIDE or not n_crops or not height * width:
+        stated = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        message = (
+            f"{path}: found {stated}, expected 1 to {_MAX_CROPS} crops, an image of at most {_MAX_SIDE} px a side, and "
+            "outputs that belong to them; export the bundle again"
+        )
         raise BundleError(message)
     return arrays
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marrowscope.errors import BundleError
 from marrowscope.records import Call
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def call_cells(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabu
     """Give the calls of the first ``n_cells`` crops of a batch from what each member's network gave for it.
 
     A member's outputs are ``p_cblc`` (n, 2), ``p_countable`` (n, 2) and ``p_category`` (n, 16); the ensemble is their
-    mean.
+    mean. Raises BundleError where a network gives something else, or no numbers.
     """
+    _check_answers(members, n_cells, vocabulary)
     p_cblc, p_countable, p_category = (
         np.asarray(np.mean([member[name][:n_cells] for member in members], axis=0), dtype=np.float64)
         for name in ("p_cblc", "p_countable", "p_category")
@@ -63,6 +65,22 @@ def call_cells(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabu
         )
         for index in range(n_cells)
     ]
+
+
+def _check_answers(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary) -> None:
+    """Refuse probabilities of other shapes than the vocabulary's, and what is no probability."""
+    widths = {"p_cblc": 2, "p_countable": 2, "p_category": len(vocabulary.categories)}
+    for index, member in enumerate(members):
+        for name, width in widths.items():
+            found = member[name]
+            if found.ndim != 2 or len(found) < n_cells or found.shape[1] != width:  # noqa: PLR2004  cells x classes
+                message = f"classifier {index} gives {name} {found.shape}, expected ({n_cells}, {width})"
+            elif not np.all((found >= 0) & (found <= 1 + _ROUNDING)):
+                message = f"classifier {index} gives {name} outside 0-1 or NaN, expected probabilities"
+            else:
+                continue
+            message += "; do not use the bundle, export it again"
+            raise BundleError(message)
 
 
 def decode_calls(

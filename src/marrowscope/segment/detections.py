@@ -38,13 +38,17 @@ class RawCells:
 def decode(output: NDArray[np.float32], prototypes: NDArray[np.float32], config: SegmenterConfig) -> RawCells:
     """Decode the two outputs of one image. No anchor above the threshold gives empty arrays.
 
-    Raises BundleError when the shapes are not those of a one-class segmentation head.
+    Raises BundleError when the shapes are not those of a one-class segmentation head, or values are no numbers: such a
+    field would pass for one without cells.
     """
     if output.ndim != 3 or prototypes.ndim != 4 or output.shape[1] != _BOX_AND_SCORE + prototypes.shape[1]:  # noqa: PLR2004
         message = (
             f"the segmenter gives outputs of shape {output.shape} and {prototypes.shape}, expected (1, 5 + k, n) and "
             "(1, k, h, w) of a one-class YOLO segmentation model; export it again"
         )
+        raise BundleError(message)
+    if not (np.isfinite(output).all() and np.isfinite(prototypes).all()):
+        message = "the segmenter gives NaN or infinite values, expected numbers; do not use its graph, export it again"
         raise BundleError(message)
     candidates = output[0, :, output[0, 4] >= config.confidence]
     boxes = candidates[:, :4].astype(np.float64)

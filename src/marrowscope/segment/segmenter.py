@@ -9,8 +9,7 @@ import numpy as np
 from marrowscope import geometry
 from marrowscope.config import validate_config
 from marrowscope.geometry import Rings
-from marrowscope.imaging import sha256_file
-from marrowscope.networks import open_network
+from marrowscope.networks import Graph, open_network, read_graph
 from marrowscope.records import Detection
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.segment.contours import trace_cells
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, ImageArray
     from marrowscope.segment.letterbox import Letterbox
 
-_OUTPUT_NAME, _PROTOTYPES_NAME = "output0", "output1"
+OUTPUT_NAME, PROTOTYPES_NAME = "output0", "output1"
 
 
 class Segmenter:
@@ -39,15 +38,18 @@ class Segmenter:
         self.sha256 = sha256
 
     @classmethod
-    def from_onnx(cls, path: Path, config: SegmenterConfig | None = None, *, backend: str = "auto") -> Segmenter:
+    def from_onnx(
+        cls, graph: Path | Graph, config: SegmenterConfig | None = None, *, backend: str = "auto"
+    ) -> Segmenter:
         """Open an exported graph by itself; without ``config`` the um/px comes from the graph's metadata."""
-        network = open_network(path, backend)
+        graph = graph if isinstance(graph, Graph) else read_graph(graph)
+        network = open_network(graph, backend)
         if config is None:
             stated = {
                 key: network.metadata[key] for key in ("um_per_px", "stride", "pad_value") if key in network.metadata
             }
-            config = validate_config(SegmenterConfig, stated, where=f"{path}, metadata")
-        return cls(network, config, sha256_file(path))
+            config = validate_config(SegmenterConfig, stated, where=f"{graph.path}, metadata")
+        return cls(network, config, graph.sha256)
 
     def detect(self, image: ImageArray, um_per_px: float) -> list[Detection]:
         """Find the cells of one field, best score first, contours and boxes in the field's pixels.
@@ -69,8 +71,8 @@ class Segmenter:
 
         Contours are valid and lie inside the field of ``width_px`` x ``height_px``; best score first.
         """
-        prototypes, config = outputs[_PROTOTYPES_NAME], self.config
-        raw = decode(outputs[_OUTPUT_NAME], prototypes, config)
+        prototypes, config = outputs[PROTOTYPES_NAME], self.config
+        raw = decode(outputs[OUTPUT_NAME], prototypes, config)
         traced = trace_cells(
             prototypes[0],
             raw.coefficients,

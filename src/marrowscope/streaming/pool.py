@@ -132,7 +132,7 @@ class WorkerPool:
 def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
     """Open the worker of this process, once; an interrupt from the keyboard is left to the process that asked.
 
-    The hashes of the bundle's files were checked when it was loaded, a moment ago. What cannot be opened is kept for
+    What is opened has the hashes of ``spec``, those of the process that asked. What cannot be opened is kept for
     ``_describe``: an initializer that raises says nothing to the process that asked.
     """
     global _worker  # noqa: PLW0603 - a process of the pool has one worker

@@ -79,9 +79,9 @@ def quantify_bundle(
     except ValueError as error:
         message = f"{cohort}: {error}; annotate more patients"
         raise InputError(message) from error
-    card = (opened.folder / CARD_FILE).read_text(encoding="utf-8") if CARD_FILE in opened.spec.files else ""
+    card = opened.read_file(CARD_FILE).decode() if CARD_FILE in opened.spec.files else ""
     spec = opened.spec.model_copy(update={"threshold": found.threshold.value if found.threshold else None})
-    files: dict[str, Path | bytes] = {name: opened.folder / name for name in opened.spec.files}
+    files: dict[str, Path | bytes] = {name: opened.read_file(name) for name in opened.spec.files}
     measured = {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.card()).encode()}
     return write_bundle(out, spec, files | measured, overwrite=overwrite)
 

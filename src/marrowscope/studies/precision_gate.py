@@ -94,7 +94,7 @@ def measure_precisions(
                     opened, precision, linked[FULL], linked[precision], run, evaluation=evaluation
                 )
     spec = opened.spec.model_copy(update={"precisions": gates})
-    return write_bundle(out, spec, {name: opened.folder / name for name in opened.spec.files}, overwrite=overwrite)
+    return write_bundle(out, spec, {name: opened.read_file(name) for name in opened.spec.files}, overwrite=overwrite)
 
 
 def _judge_precision(

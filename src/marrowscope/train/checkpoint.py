@@ -15,9 +15,9 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from marrowscope.config import FrozenModel
+from marrowscope.config import ConfigT, FrozenModel, validate_config
 from marrowscope.disk import written_whole
-from marrowscope.errors import RunError
+from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.training_record import EpochRow
 
 if TYPE_CHECKING:
@@ -55,13 +55,50 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, o
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Read tensors and their JSON header (empty where another program wrote the file); RunError when broken."""
+    """Read tensors and their JSON header (empty where another program wrote the file).
+
+    Raises RunError for a file that is damaged, of another format (a pickle is not opened), or holds NaN.
+    """
     try:
         with safe_open(path, framework="pt") as stream:
             text = (stream.metadata() or {}).get(_META_KEY, "{}")
-            return {name: stream.get_tensor(name) for name in stream.keys()}, json.loads(text)  # noqa: SIM118  no mapping
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  no mapping
+            meta = json.loads(text)
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:  # the last for a kind torch does not have
         message = f"{path}: cannot be read as safetensors ({error}); expected a weights file; train again or restore it"
+        raise RunError(message) from error
+    wrong = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+    if wrong is not None or not isinstance(meta, dict):
+        found = "a header that is no table" if wrong is None else f"NaN or infinite values in {wrong}"
+        message = f"{path}: found {found}, expected trained weights; train again or restore it"
+        raise RunError(message)
+    return tensors, meta
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Fill ``module`` with the tensors of ``path``; RunError where they are those of another network."""
+    wanted = module.state_dict()
+    wrong = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
+    wrong += [name for name in tensors if name not in wanted]
+    if wrong:
+        message = (
+            f"{path}: does not fit the network: {len(wrong)} tensors absent, of another shape or too many, first "
+            f"{wrong[0]}; expected {len(wanted)} of the architecture it names; train again or restore it"
+        )
+        raise RunError(message)
+    module.load_state_dict(dict(tensors))
+
+
+def read_part(model: type[ConfigT], meta: Mapping[str, object], key: str | None, path: Path) -> ConfigT:
+    """Read ``key`` of a weights file's header, or all of it, as ``model``; RunError where it is not that."""
+    values = meta if key is None else meta.get(key)
+    if not isinstance(values, dict):
+        message = f"{path}: found no {key} in the header, expected weights of `marrowscope train classifier`"
+        raise RunError(message)
+    try:
+        return validate_config(model, values, where=f"{path}, header")
+    except ConfigError as error:
+        message = f"{error}; expected weights of `marrowscope train classifier`, train again or restore them"
         raise RunError(message) from error
 
 
@@ -85,10 +122,9 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Fill model and optimizer from ``path`` and give the state to go on from."""
     tensors, meta = load_tensors(path)
-    state = TrainingState.model_validate(meta)
-    model.load_state_dict(
-        {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
-    )
+    state = read_part(TrainingState, meta, None, path)
+    of_model = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    fill(model, of_model, path)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):

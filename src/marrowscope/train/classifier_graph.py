@@ -21,7 +21,7 @@ from torch import nn
 from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_file
 from marrowscope.networks import available_backends, open_network
-from marrowscope.train.checkpoint import load_tensors
+from marrowscope.train.checkpoint import fill, load_tensors, read_part
 from marrowscope.train.config import HEADS
 from marrowscope.train.model import CellClassifier, ClassifierInfo
 from marrowscope.train.training_record import EpochRow
@@ -96,10 +96,10 @@ def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, Epoc
     if "info" not in meta:
         message = f"{weights}: found no description in the header, expected weights of `marrowscope train classifier`"
         raise BundleError(message)
-    info = ClassifierInfo.model_validate(meta["info"])
+    info, epoch = read_part(ClassifierInfo, meta, "info", weights), read_part(EpochRow, meta, "epoch", weights)
     model = CellClassifier(info.architecture, len(info.categories), n_morphology=len(info.morphology), norm=info.norm)
-    model.load_state_dict(tensors)
-    return model.eval(), info, EpochRow.model_validate(meta["epoch"])
+    fill(model, tensors, weights)
+    return model.eval(), info, epoch
 
 
 def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) -> ClassifierInfo:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from marrowscope.errors import ConfigError, RunError
-from marrowscope.train.checkpoint import load_tensors
+from marrowscope.train.checkpoint import load_tensors, read_part
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, CellClassifier, ClassifierInfo
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def _load_file(model: CellClassifier, path: Path) -> InitialWeights:
     """Load a trunk from safetensors: a classifier of this package, or a plain timm state (its classifier ignored)."""
     try:
         tensors, meta = load_tensors(path)
+        info = read_part(ClassifierInfo, meta, "info", path) if "info" in meta else None
     except RunError as error:
         message = f"init: found {path}, expected auto, scratch, lite0, hub or the path of a .safetensors file ({error})"
         raise ConfigError(message) from error
@@ -151,8 +152,7 @@ def _load_file(model: CellClassifier, path: Path) -> InitialWeights:
         )
         raise ConfigError(message)
     model.trunk.load_state_dict({name: state[name] for name in wanted})
-    if "info" in meta:
-        info = ClassifierInfo.model_validate(meta["info"])
+    if info is not None:
         return InitialWeights(f"local file {path.name}, itself from {info.initial_weights}", info.mean, info.std)
     return InitialWeights(f"local file {path.name}", IMAGENET_MEAN, IMAGENET_STD)
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from marrowscope.train.checkpoint import hash_weights, load_tensors
+from marrowscope.train.checkpoint import hash_weights, load_tensors, read_part
 from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.config import HEADS
 from marrowscope.train.model import ClassifierInfo
@@ -64,7 +64,7 @@ def read_priors(weights: Path, decision_tau: float | None = 0.0) -> tuple[str, d
     cells the classifier was trained on.
     """
     tensors, meta = load_tensors(weights)
-    info = ClassifierInfo.model_validate(meta["info"])
+    info = read_part(ClassifierInfo, meta, "info", weights)
     priors = {
         head: HeadPriors(np.array(info.implied_prior(head)), np.array(info.implied_prior(head, decision_tau)))
         for head in HEADS

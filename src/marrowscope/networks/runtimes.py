@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from marrowscope.errors import BundleError, ConfigError, DependencyError
+from marrowscope.networks.graph import Graph, read_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,8 +81,8 @@ class OnnxRuntimeNetwork:
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
-        onnxruntime = _load_runtime(self.backend)
+    def __init__(self, graph: Graph, device: str, precision: str, threads: int | None, streams: int) -> None:
+        onnxruntime = load_runtime(self.backend)
         available = onnxruntime.get_available_providers()
         name = resolve_device(self.backend, device).lower()
         provider = _ORT_PROVIDERS.get(name)
@@ -89,16 +90,19 @@ class OnnxRuntimeNetwork:
             known = [word for word, entry in _ORT_PROVIDERS.items() if entry in available]
             message = f"device {device!r}: ONNX Runtime here has {', '.join(known)}; choose one of them or auto"
             raise ConfigError(message)
+        self._path = graph.path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ORT_QUIET
         if threads is not None:
             options.intra_op_num_threads = max(1, threads // streams)
         # Sums in an order that depends on the thread count would move a cell between two runs.
         options.use_deterministic_compute = True
+        # What was looked through is ONNX; the runtime would take its own format too.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(graph.data, options, providers=[provider])
         except Exception as error:
-            raise _not_loaded(path, self.backend, error) from error
+            raise _not_loaded(graph.path, self.backend, error) from error
         # Without a usable card the runtime falls back to the processor and says so in its log alone.
         used = self._session.get_providers()[0]
         self.device = next(word for word, entry in _ORT_PROVIDERS.items() if entry == used).upper()
@@ -115,7 +119,10 @@ class OnnxRuntimeNetwork:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run``."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        except Exception as error:
+            raise _not_run(self._path, self.backend, error) from error
 
     def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run_images``."""
@@ -128,8 +135,8 @@ class OpenVinoNetwork:
 
     backend = "openvino"
 
-    def __init__(self, path: Path, device: str, precision: str, threads: int | None, streams: int) -> None:
-        openvino = _load_runtime(self.backend)
+    def __init__(self, graph: Graph, device: str, precision: str, threads: int | None, streams: int) -> None:
+        openvino = load_runtime(self.backend)
         # The first look at an element type fills a table under a lock of its own. Two threads whose first run begins
         # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
         openvino.Type.f32.to_dtype()
@@ -139,25 +146,32 @@ class OpenVinoNetwork:
             here = ", ".join(self._core.available_devices)
             message = f"device {device!r}: OpenVINO here has {here}; choose one or auto"
             raise ConfigError(message)
-        self._path, self._streams = path, streams
+        self._graph, self._streams = graph, streams
         self.device = name
         self.precision = precision
         self._settings = self._openvino_settings(threads)
         try:
-            model = self._core.read_model(str(path))
+            model = self._core.read_model(graph.data)
         except Exception as error:
-            raise _not_loaded(path, self.backend, error) from error
+            raise _not_loaded(graph.path, self.backend, error) from error
         self.metadata: Mapping[str, str] = _openvino_metadata(model)
         self._lock = Lock()
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run``."""
-        return self._for_shape(_ANY_SHAPE).infer(dict(inputs))
+        return self._infer(_ANY_SHAPE, dict(inputs))
 
     def run_images(self, images: ImageArray) -> dict[str, NDArray[np.float32]]:
         """Run once; see ``Network.run_images``. The conversion to 0-1 is part of the compiled graph."""
-        return self._for_shape(images.shape).infer({0: np.ascontiguousarray(images)})
+        return self._infer(images.shape, {0: np.ascontiguousarray(images)})
+
+    def _infer(self, shape: tuple[int, ...], inputs: Mapping[Any, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        compiled = self._for_shape(shape)
+        try:
+            return compiled.infer(inputs)
+        except Exception as error:
+            raise _not_run(self._graph.path, self.backend, error) from error
 
     def _openvino_settings(self, threads: int | None) -> dict[str, Any]:
         """Give the settings a graph is compiled with; what stays float in an int8 graph is bf16 where that is there."""
@@ -187,15 +201,15 @@ class OpenVinoNetwork:
             return self._compiled[shape]
 
     def _compile(self, shape: tuple[int, ...]) -> _Compiled:
-        openvino = _load_runtime(self.backend)
+        openvino = load_runtime(self.backend)
         try:
-            model = self._core.read_model(str(self._path))
+            model = self._core.read_model(self._graph.data)
             if shape:
                 model = _with_image_input(openvino, model)
                 model.reshape({0: list(shape)})
             return _Compiled(self._core.compile_model(model, self.device, self._settings), self._streams)
         except Exception as error:
-            raise _not_loaded(self._path, self.backend, error) from error
+            raise _not_loaded(self._graph.path, self.backend, error) from error
 
 
 class _Compiled:
@@ -220,7 +234,7 @@ class _Compiled:
 
 
 def open_network(
-    path: Path,
+    graph: Path | Graph,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "f32",
@@ -230,27 +244,27 @@ def open_network(
 ) -> Network:
     """Load an ONNX graph. ``auto`` is OpenVINO where it is installed, and its CPU; ONNX Runtime for the device cuda.
 
+    ``graph`` is a file, or what ``read_graph`` gave for it: the runtime gets the bytes that were looked through.
     ``threads`` are shared by the ``streams``; None leaves their number to the runtime.
 
-    Raises BundleError for a file that is no graph, ConfigError for a device or precision that is not there, and
-    DependencyError for a backend that is not installed. A device asked for by name is never replaced by another.
+    Raises BundleError for a file that is no graph or holds what ``read_graph`` refuses, ConfigError for a device or
+    precision that is not there, and DependencyError for a backend that is not installed. A device asked for by name is
+    never replaced by another.
     """
-    if not path.is_file():
-        message = f"{path}: no such file, expected an ONNX graph; check the bundle"
-        raise BundleError(message)
+    graph = graph if isinstance(graph, Graph) else read_graph(graph)
     chosen = choose_backend(backend, device)
     if precision not in PRECISIONS:
         message = f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}"
         raise ConfigError(message)
     if chosen == "openvino":
-        return OpenVinoNetwork(path, device, precision, threads, streams)
+        return OpenVinoNetwork(graph, device, precision, threads, streams)
     if precision not in _ORT_PRECISIONS:
         message = f"precision {precision!r}: ONNX Runtime computes in f32 here; choose f32 or the openvino backend"
         raise ConfigError(message)
-    return OnnxRuntimeNetwork(path, device, precision, threads, streams)
+    return OnnxRuntimeNetwork(graph, device, precision, threads, streams)
 
 
-def _load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyped here
+def load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyped here
     """Import a runtime when it is used, and only then, with what it would tell its maker shut before.
 
     OpenVINO's tools ask an analytics host and write below the home folder as soon as they are imported, unless its
@@ -290,7 +304,7 @@ def choose_backend(backend: str, device: str = "auto") -> str:
 
 def available_devices(backend: str) -> tuple[str, ...]:
     """Name the devices of an installed runtime."""
-    runtime = _load_runtime(choose_backend(backend))
+    runtime = load_runtime(choose_backend(backend))
     if backend == "openvino":
         return tuple(runtime.Core().available_devices)
     providers = runtime.get_available_providers()
@@ -311,7 +325,7 @@ def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
     """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantized graph besides."""
     if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
-    core = _load_runtime("openvino").Core()
+    core = load_runtime("openvino").Core()
     return _openvino_capabilities(core, resolve_device("openvino", device))
 
 
@@ -339,5 +353,16 @@ def _openvino_metadata(model: Any) -> dict[str, str]:  # noqa: ANN401 - openvino
 
 
 def _not_loaded(path: Path, backend: str, error: Exception) -> BundleError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return BundleError(f"{path}: {backend} cannot load it ({reason}); expected an ONNX graph, export it again")
+    return BundleError(f"{path}: {backend} cannot load it ({_reason(error)}); expected an ONNX graph, export it again")
+
+
+def _not_run(path: Path, backend: str, error: Exception) -> BundleError:
+    return BundleError(
+        f"{path}: {backend} cannot run it ({_reason(error)}); expected a graph for this input and memory for it, free "
+        "some or export the graph again"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Give the runtime's own words in one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

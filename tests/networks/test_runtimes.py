@@ -77,13 +77,13 @@ def test_lower_precision_is_opt_in_and_recorded(classifier: Path) -> None:
 
 
 def test_auto_prefers_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("openvino", "onnxruntime"))
+    monkeypatch.setattr("marrowscope.networks.runtimes.available_backends", lambda: ("openvino", "onnxruntime"))
     assert choose_backend("auto") == "openvino"
-    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("onnxruntime",))
+    monkeypatch.setattr("marrowscope.networks.runtimes.available_backends", lambda: ("onnxruntime",))
     assert choose_backend("auto") == "onnxruntime"
     with pytest.raises(DependencyError, match="openvino is not installed; run `pip install openvino`"):
         choose_backend("openvino")
-    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ())
+    monkeypatch.setattr("marrowscope.networks.runtimes.available_backends", lambda: ())
     with pytest.raises(DependencyError, match="pip install onnxruntime"):
         choose_backend("auto")
 
@@ -96,7 +96,7 @@ def test_unknown_backend_device_and_file(classifier: Path, backend: str, tmp_pat
     with pytest.raises(BundleError, match="no such file, expected an ONNX graph"):
         open_network(tmp_path / "none.onnx", backend)
     broken = tmp_path / "broken.onnx"
-    broken.write_bytes(classifier.read_bytes()[:200])
+    broken.write_bytes(classifier.read_bytes().replace(b"MatMul", b"NoSuch"))
     with pytest.raises(BundleError, match=rf"broken\.onnx: {backend} cannot load it"):
         open_network(broken, backend)
 
@@ -137,7 +137,7 @@ def test_precisions_of_a_device_are_named(backend: str) -> None:
 
 
 def test_auto_takes_the_runtime_that_has_the_device(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("openvino", "onnxruntime"))
+    monkeypatch.setattr("marrowscope.networks.runtimes.available_backends", lambda: ("openvino", "onnxruntime"))
     assert choose_backend("auto", "cuda") == choose_backend("auto", "CUDA") == "onnxruntime"
     assert choose_backend("auto", "cpu") == choose_backend("auto", "GPU.0") == "openvino"
     assert choose_backend("openvino", "cuda") == "openvino"  # named: it says itself what it has
@@ -146,7 +146,7 @@ def test_auto_takes_the_runtime_that_has_the_device(classifier: Path, monkeypatc
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ConfigError, match=r"device 'cuda': ONNX Runtime here has cpu; choose one"):
         open_network(classifier, device="cuda")
-    monkeypatch.setattr("marrowscope.networks.available_backends", lambda: ("openvino",))
+    monkeypatch.setattr("marrowscope.networks.runtimes.available_backends", lambda: ("openvino",))
     with pytest.raises(DependencyError, match="pip install onnxruntime"):
         choose_backend("auto", "cuda")
 
@@ -163,3 +163,11 @@ def test_a_device_asked_for_by_name_is_not_replaced(classifier: Path, monkeypatc
         open_network(classifier, "auto", "cuda")
     assert open_network(classifier, "onnxruntime", "auto").device == "CPU"
     assert open_network(classifier, "onnxruntime", "cpu").device == "CPU"
+
+
+def test_what_a_runtime_cannot_run_is_a_sentence(classifier: Path, backend: str) -> None:
+    network = open_network(classifier, backend)
+    with pytest.raises(
+        BundleError, match=rf"classifier-0\.onnx: {backend} cannot run it \(.*expected a graph for this inp"
+    ):
+        network.run({"image": np.zeros((1, 3, 64, 64), np.float32)})
