@@ -106,13 +106,14 @@ def test_a_run_without_marker_is_listed_and_stays(tmp_path: Path) -> None:
 def test_files_that_come_while_a_run_is_made_stop_its_replacement(tmp_path: Path) -> None:
     out, staging = tmp_path / "run", staging_folder(tmp_path / "run")
     begin_folder(staging, RUN_KIND)
+    written = manifest()
     with new_run_folder(staging, out) as folder:
-        write_manifest(folder, manifest())
+        write_manifest(folder, written)
     begin_folder(staging, RUN_KIND)
     with pytest.raises(RunError, match=r"It holds notes\.txt"), new_run_folder(staging, out):
         (out / "notes.txt").write_text("somebody's", encoding="utf-8")
     assert (out / "notes.txt").is_file()
-    assert read_manifest(out) == manifest()
+    assert read_manifest(out) == written
     assert staging.is_dir()
 
 
