@@ -33,6 +33,7 @@ COUNTS = {
 
 def manifest() -> Manifest:
     return Manifest(
+        created_utc="2026-01-02T03:04:05+00:00",
         command=("marrowscope", "predict"),
         versions=installed_versions(),
         bundle={"name": "test"},
