@@ -8,16 +8,16 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from marrowscope.imaging import jpeg, tiff
+from marrowscope.imaging import jpeg, png, tiff
 from marrowscope.imaging.foreign import name_content
 from marrowscope.imaging.refusals import CutShortError, RefusedError, cut_short, damaged, image_error
+from marrowscope.imaging.tiff_layout import check_layout
 from marrowscope.records import Fault
 
 MAX_PIXELS = 100_000_000
 """Largest image decoded in one piece: 300 MB as RGB, 0.8 GB while a 16-bit picture with opacity is converted. Cameras
 on microscopes have up to 50 megapixels; what is larger is a slide or a file made to fill the memory."""
 
-_PNG_START, _PNG_GREY_ALPHA, _PNG_RGBA = b"\x89PNG\r\n\x1a\n", 4, 6
 _SIDEWAYS = 5
 _KINDS = "JPEG, PNG, TIFF, BMP, WebP"
 
@@ -65,6 +65,8 @@ def read_header(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         if min(header.stored_width_px, header.stored_height_px) < 1:
             raise damaged(header.kind)
         _refuse_too_large(header, max_pixels)
+        if header.kind == "TIFF":
+            check_layout(data, tiff.read_page(data))
     except RefusedError as refusal:
         raise refusal.at(where) from None
     except (CutShortError, struct.error, IndexError):
@@ -75,7 +77,7 @@ def read_header(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> Ima
 def _read(data: bytes) -> ImageHeader:
     if data.startswith(jpeg.START):
         return _jpeg(data)
-    if data.startswith(_PNG_START):
+    if data.startswith(png.START):
         return _png(data)
     if data[:4] in tiff.STARTS:
         return _tiff(data)
@@ -111,21 +113,8 @@ def _jpeg(data: bytes) -> ImageHeader:
 
 
 def _png(data: bytes) -> ImageHeader:
-    """Walk the chunks to the end, so that a file that was cut is known before libpng paints it grey."""
-    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    has_alpha, orientation = colour in {_PNG_GREY_ALPHA, _PNG_RGBA}, 1
-    position, kind = len(_PNG_START), b""
-    while kind != b"IEND":
-        (length,) = struct.unpack_from(">I", data, position)
-        kind, body = data[position + 4 : position + 8], position + 8
-        position = body + length + 4
-        if position > len(data):
-            raise CutShortError
-        if kind == b"tRNS":
-            has_alpha = True
-        elif kind == b"eXIf":
-            orientation = tiff.exif_orientation(data[body : body + length])
-    return ImageHeader("PNG", width, height, orientation, max(8, bits), has_alpha)
+    facts = png.read_png(data)
+    return ImageHeader("PNG", facts.width_px, facts.height_px, facts.orientation, max(8, facts.bits), facts.has_alpha)
 
 
 def _tiff(data: bytes) -> ImageHeader:

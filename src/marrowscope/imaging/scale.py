@@ -6,6 +6,7 @@ import struct
 
 from marrowscope.errors import ScaleError
 from marrowscope.imaging import tiff
+from marrowscope.imaging.description import described_scale
 
 PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 """Scales of a microscope; outside, a number is none (cameras write 72 or 300 dots per inch)."""
@@ -31,7 +32,7 @@ def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
 
 
 def metadata_scale(data: bytes) -> float | None:
-    """Micrometres per pixel from the resolution tag of a TIFF or the pHYs chunk of a PNG.
+    """Micrometres per pixel from a TIFF (OME, ImageJ with its unit, resolution tag) or from the pHYs chunk of a PNG.
 
     None where there is none or it is no microscope's (cameras write 72 or 300 dots per inch).
     """
@@ -57,7 +58,10 @@ def _png_scale(data: bytes) -> float | None:
 
 
 def _tiff_scale(data: bytes) -> float | None:
-    """Read x resolution and its unit from the first directory."""
+    """Read the scale that OME or ImageJ describe, else x resolution and its unit, from the first directory."""
     tags = tiff.read_tags(data, {tiff.X_RESOLUTION, tiff.RESOLUTION_UNIT})
-    (per_unit,), (unit,) = tags.get(tiff.X_RESOLUTION, (0.0,)), tags.get(tiff.RESOLUTION_UNIT, (2,))
+    (per_unit, *_), (unit, *_) = tags.get(tiff.X_RESOLUTION, (0.0,)), tags.get(tiff.RESOLUTION_UNIT, (2,))
+    described = described_scale(tiff.read_description(data), per_unit)
+    if described is not None:
+        return described
     return _UM_PER_TIFF_UNIT[int(unit)] / per_unit if per_unit and unit in _UM_PER_TIFF_UNIT else None
