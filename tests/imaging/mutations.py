@@ -65,8 +65,8 @@ def valid_files() -> dict[str, bytes]:
     for name, options in {
         "strips": {"rowsperstrip": 8},
         "planes": {"planarconfig": "separate", "rowsperstrip": 10},
-        "tiles": {"tile": (16, 16)},
-        "tiles-planes": {"tile": (16, 32), "planarconfig": "separate"},
+        "tiles": {"tile": (32, 32)},
+        "tiles-planes": {"tile": (32, 32), "planarconfig": "separate"},
         "deflate": {"compression": "zlib", "rowsperstrip": 8, "predictor": True},
         "deflate-tiles": {"compression": "zlib", "tile": (16, 16)},
         "deflate-planes": {"compression": "zlib", "planarconfig": "separate"},
@@ -117,11 +117,14 @@ def _swap(data: bytearray, rng: Generator) -> None:
 def _change_field(data: bytearray, rng: Generator) -> None:
     """Change a header field as the format knows it: a TIFF entry, a PNG or WebP chunk, a JPEG segment, a BMP value."""
     value = int(rng.choice([0, 1, 2, 3, 4, 5, 7, 8, 16, 37, 50, 255, 256, 4096, 65535, 2**31 - 1, 2**32 - 1]))
-    if data[:4] in {b"II*\0", b"MM\0*"}:
+    if bytes(data[:4]) in {b"II*\0", b"MM\0*"}:
         order = "<" if data[:2] == b"II" else ">"
         (start,) = struct.unpack_from(order + "I", data, 4)
-        (n_entries,) = struct.unpack_from(order + "H", data, start)
+        if start + 14 > len(data) or not (n_entries := struct.unpack_from(order + "H", data, start)[0]):
+            return
         entry = start + 2 + 12 * int(rng.integers(0, n_entries))
+        if entry + 12 > len(data):
+            return
         place, letter = [(0, "H"), (2, "H"), (4, "I"), (8, "I"), (8, "H"), (8, "I")][int(rng.integers(0, 6))]
         struct.pack_into(order + letter, data, entry + place, value % 2 ** (8 * struct.calcsize(letter)))
     elif data[:4] == b"\x89PNG":
@@ -133,18 +136,20 @@ def _change_field(data: bytearray, rng: Generator) -> None:
         struct.pack_into("<H", data, place, value % 65536)
     else:
         places = [at for at in range(2, len(data) - 20) if data[at] == 255 and data[at + 1] not in {0, 255}]
-        at = int(rng.choice(places))
+        at = int(rng.choice(places or [2]))
         data[at + 2 + int(rng.integers(0, 16))] = value % 256
 
 
 def _change_png(data: bytearray, rng: Generator, value: int) -> None:
     """Change, double or drop a chunk and write its checksum anew, so that only its sense is wrong."""
     chunks, position = [], 8
-    while position < len(data):
+    while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         chunks.append([bytes(data[position + 4 : position + 8]), bytearray(data[position + 8 : position + 8 + length])])
         position += length + 12
-    index, way = int(rng.integers(0, len(chunks))), int(rng.integers(0, 4))
+    index, way = int(rng.integers(0, max(1, len(chunks)))), int(rng.integers(0, 4))
+    if not chunks:
+        return
     if way == 0:
         chunks.insert(int(rng.integers(0, len(chunks))), chunks[index])
     elif way == 1:

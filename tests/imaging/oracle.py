@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -108,8 +107,9 @@ def _piece(coded: bytes, page: tifffile.TiffPage, shape: tuple[int, int, int]) -
         image = Image.open(io.BytesIO(stream))
         return np.asarray(image).reshape(*image.size[::-1], shape[2])
     assert page.bitspersample in {8, 16}
-    samples = np.frombuffer(unpack_lzw(coded), dtype=page.parent.byteorder + page.dtype.char)  # type: ignore[union-attr]
-    piece = samples[: int(np.prod(shape))].reshape(shape).astype(page.dtype)
+    assert page.dtype is not None
+    unpacked = unpack_lzw(coded)[: int(np.prod(shape)) * page.dtype.itemsize]
+    piece = np.frombuffer(unpacked, page.dtype.newbyteorder(page.parent.byteorder)).reshape(shape).astype(page.dtype)
     return np.cumsum(piece, axis=1, dtype=page.dtype) if page.predictor == 2 else piece
 
 
@@ -158,9 +158,3 @@ def _over_white(rgb: NDArray[np.float64], alpha: NDArray[np.float64]) -> Pixels:
 
 def _stack(grey: NDArray[np.float64]) -> Pixels:
     return np.asarray(np.rint(np.dstack([grey] * 3)), dtype=np.uint8)
-
-
-def second_jpeg(data: bytes) -> Pixels | None:
-    """Decode by OpenCV, for files that ours gives to Pillow."""
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return None if decoded is None else np.asarray(decoded, dtype=np.uint8)

@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from marrowscope.imaging import jpeg, png, tiff
+from marrowscope.imaging.border import explain
 from marrowscope.imaging.foreign import name_content
 from marrowscope.imaging.refusals import CutShortError, RefusedError, cut_short, damaged, image_error
 from marrowscope.imaging.tiff_layout import check_layout
@@ -71,6 +72,8 @@ def read_header(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         raise refusal.at(where) from None
     except (CutShortError, struct.error, IndexError):
         raise cut_short(where, len(data)) from None
+    except Exception as error:
+        raise image_error(explain(error, where)) from error
     return header
 
 
