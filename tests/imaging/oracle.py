@@ -108,17 +108,20 @@ def _piece(coded: bytes, page: tifffile.TiffPage, shape: tuple[int, int, int]) -
         return np.asarray(image).reshape(*image.size[::-1], shape[2])
     assert page.bitspersample in {8, 16}
     assert page.dtype is not None
-    unpacked = unpack_lzw(coded)[: int(np.prod(shape)) * page.dtype.itemsize]
+    unpacked = unpack_lzw(coded, int(np.prod(shape)) * page.dtype.itemsize)
     piece = np.frombuffer(unpacked, page.dtype.newbyteorder(page.parent.byteorder)).reshape(shape).astype(page.dtype)
     return np.cumsum(piece, axis=1, dtype=page.dtype) if page.predictor == 2 else piece
 
 
-def unpack_lzw(coded: bytes) -> bytes:
-    """Unpack LZW as TIFF 6.0 defines it: most significant bit first, codes of 9 to 12 bits, early change."""
+def unpack_lzw(coded: bytes, n_bytes: int) -> bytes:
+    """Unpack LZW as TIFF 6.0 defines it: most significant bit first, codes of 9 to 12 bits, early change.
+
+    Gives the first ``n_bytes``, whatever follows them.
+    """
     bits, n_bits, width, at = 0, 0, 9, 0
     table: list[bytes] = []
     out, before = bytearray(), b""
-    while True:
+    while len(out) < n_bytes:
         while n_bits < width:
             bits, n_bits, at = bits << 8 | coded[at], n_bits + 8, at + 1
         code = bits >> (n_bits - width) & ((1 << width) - 1)
@@ -136,6 +139,7 @@ def unpack_lzw(coded: bytes) -> bytes:
             table.append(before + entry[:1])
         before = entry
         width = max(width, min(12, (len(table) + 1).bit_length()))
+    return bytes(out[:n_bytes])
 
 
 def _channels_last(samples: NDArray[Any], page: tifffile.TiffPage) -> NDArray[Any]:

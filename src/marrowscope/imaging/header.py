@@ -20,6 +20,7 @@ MAX_PIXELS = 100_000_000
 on microscopes have up to 50 megapixels; what is larger is a slide or a file made to fill the memory."""
 
 _SIDEWAYS = 5
+_WEBP_EXIF = 8
 _KINDS = "JPEG, PNG, TIFF, BMP, WebP"
 
 
@@ -157,7 +158,7 @@ def _webp(data: bytes) -> ImageHeader:
     if size + 8 > len(data):
         raise CutShortError
     found: tuple[int, int] | None = None
-    has_alpha, orientation, position = False, 1, 12
+    has_alpha, says_exif, orientation, position = False, False, 1, 12
     while position + 8 <= size + 8:
         kind, (length,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
         body = position + 8
@@ -172,9 +173,11 @@ def _webp(data: bytes) -> ImageHeader:
             has_alpha = bool(packed >> 28 & 1)
         elif kind == b"ALPH":
             has_alpha = True
+        elif kind == b"VP8X":
+            says_exif = bool(data[body] & _WEBP_EXIF)
         elif kind == b"EXIF":
             orientation = tiff.exif_orientation(data[body : body + length].removeprefix(b"Exif\0\0"))
         position = body + length + length % 2
-    if found is None:
+    if found is None or (orientation != 1 and not says_exif):
         raise damaged(kind="WebP")
     return ImageHeader("WebP", *found, orientation, has_alpha=has_alpha)

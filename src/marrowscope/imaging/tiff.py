@@ -28,7 +28,8 @@ _SINGLE = frozenset(
 _PAGE_TAGS = _SINGLE | {BITS, STRIP_OFFSETS, STRIP_BYTES, COLOR_MAP, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES}
 _PAGE_TAGS |= {SAMPLE_FORMAT, JPEG_TABLES}
 _TYPES = {1: "B", 3: "H", 4: "I", 5: "II", 7: "B", 16: "Q"}
-_WHOLE_NUMBERS = frozenset({1, 3, 4, 16})
+_SHORT = 3
+_WHOLE_NUMBERS = frozenset({_SHORT, 4, 16})
 _UNDEFINED, _TEXT = 7, 2
 _MAX_ENTRIES = 4096
 _RATIONAL = 5
@@ -113,12 +114,18 @@ def has_page_alike(data: bytes, tags: Mapping[int, tuple[int, ...]]) -> bool:
 
 
 def exif_orientation(block: bytes) -> int:
-    """EXIF orientation 1-8 of a TIFF block; 1 (upright) where it states none or is broken."""
+    """EXIF orientation 1-8 of a TIFF block; 1 (upright) where it states none. A broken block counts up to its break."""
     try:
-        stated = read_tags(block, {ORIENTATION}).get(ORIENTATION, (1,))[0]
+        order = STARTS[block[:4]]
+        (start,) = struct.unpack_from(order + "I", block, 4)
+        (n_entries,) = struct.unpack_from(order + "H", block, start)
+        for entry in range(start + 2, start + 2 + 12 * n_entries, 12):
+            tag, kind, _, stated = struct.unpack_from(order + "HHIH", block, entry)
+            if tag == ORIENTATION and kind == _SHORT:
+                return int(stated) if 1 <= stated <= 8 else 1  # noqa: PLR2004 - the eight ways to lay a picture
     except (struct.error, IndexError, KeyError, OverflowError):
-        return 1
-    return int(stated) if 1 <= stated <= 8 else 1  # noqa: PLR2004 - the eight ways to lay a picture
+        pass
+    return 1
 
 
 def read_page(data: bytes) -> dict[int, tuple[int, ...]]:

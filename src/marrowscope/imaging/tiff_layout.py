@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.imaging import tiff
 from marrowscope.imaging.description import n_channels, n_planes
-from marrowscope.imaging.refusals import SAVE_PLAIN, RefusedError
+from marrowscope.imaging.refusals import SAVE_PLAIN, CutShortError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 _REDUCED, _MASK = 1, 4
 _PLANES_APART = 2
+_PADDING = 15
+"""Bytes that programs append to an only strip, so that what follows begins at a round number."""
 _COPY = "copy or export it again"
 
 
 def check_layout(data: bytes, tags: Tags) -> None:
-    """Check the first page of ``data``, whose tags are read. Raises RefusedError."""
+    """Check the first page of ``data``, whose tags are read. Raises RefusedError and CutShortError."""
     _check_color_map(tags)
-    _check_pieces(tags)
+    _check_pieces(tags, len(data))
     _check_pages(data, tags)
 
 
@@ -78,7 +80,7 @@ def _check_color_map(tags: Tags) -> None:
         raise RefusedError("a TIFF with a color map of values below 256", "values up to 65535", SAVE_PLAIN)
 
 
-def _check_pieces(tags: Tags) -> None:
+def _check_pieces(tags: Tags, n_bytes: int) -> None:
     """Check how many strips or tiles there are, how long each is, and that no two share bytes."""
     if tiff.TILE_OFFSETS in tags and tiff.STRIP_OFFSETS in tags:
         raise RefusedError("a TIFF of strips and tiles", "one of them", _COPY)
@@ -88,17 +90,19 @@ def _check_pieces(tags: Tags) -> None:
     pieces = piece_sizes(tags)
     is_plain = tags.get(tiff.COMPRESSION, (1,))[0] == tiff.UNCOMPRESSED
     expected = [piece_bytes(tags, width, height) for width, height in pieces]
-    if not sizes and is_plain and len(pieces) == 1:
+    if not sizes and is_plain and len(pieces) == 1 and tags.get(tiff.BITS, (1,))[0] >= 8:  # noqa: PLR2004 - bits
         sizes = (expected[0],)  # old programs leave the size of an only strip out
     if len(sizes) != len(offsets):
         raise RefusedError(f"a TIFF of {len(offsets)} {kind}s with {len(sizes)} sizes", "a size for each", _COPY)
-    most = max(expected)
+    most, pad = max(expected), _PADDING if len(sizes) == 1 else 0
     for index, (size, needed) in enumerate(zip(sizes, expected, strict=True)):
-        fits = needed <= size <= max(most, size if len(sizes) == 1 else 0) if is_plain else size > 0
+        fits = needed <= size <= max(most, needed + pad) if is_plain else size > 0
         if not fits:
             found = f"a TIFF whose {kind} {index + 1} of {len(sizes)} has {size} bytes"
             raise RefusedError(found, str(needed) if is_plain else "1 or more", _COPY)
     places = sorted(zip(offsets, sizes, strict=True))
+    if places[-1][0] + places[-1][1] > n_bytes:
+        raise CutShortError
     if any(at + size > after for (at, size), (after, _) in zip(places, places[1:], strict=False)):
         raise RefusedError(f"a TIFF whose {kind}s overlap", f"each {kind} in a place of its own", _COPY)
 
