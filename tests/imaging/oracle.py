@@ -6,6 +6,7 @@ formats are: where it raises, no comparison is possible.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import Any
 
@@ -41,7 +42,9 @@ def _pillow(data: bytes) -> Pixels:
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.float64)
         return _stack(_eight_bits(grey, 16))
-    rgba = np.asarray(ImageOps.exif_transpose(image).convert("RGBA")).astype(np.float64)
+    with contextlib.suppress(Exception):  # a broken EXIF block turns nothing
+        image = ImageOps.exif_transpose(image)
+    rgba = np.asarray(image.convert("RGBA")).astype(np.float64)
     return _over_white(rgba[..., :3], rgba[..., 3])
 
 

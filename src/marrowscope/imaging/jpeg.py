@@ -45,7 +45,9 @@ def read_jpeg(data: bytes) -> JpegFacts:
     coded: _Coded | None = None
     position, n_scans = 2, 0
     while True:
-        position = data.find(b"\xff", position)
+        start, position = position, data.find(b"\xff", position)
+        if data[start : max(start, position)].strip(b"\0"):
+            raise damaged(kind="JPEG")  # junk between segments: decoders disagree where the next one begins
         while 0 <= position < len(data) - 1 and data[position + 1] == 0xFF:  # noqa: PLR2004 - fill bytes
             position += 1
         if position < 0 or position + 4 > len(data):
@@ -59,7 +61,7 @@ def read_jpeg(data: bytes) -> JpegFacts:
             return facts
         position += 2
         if marker in _WITHOUT_LENGTH:
-            continue
+            raise damaged(kind="JPEG")
         (length,) = struct.unpack_from(">H", data, position)
         segment, position = data[position + 2 : position + length], position + length
         if position > len(data):

@@ -30,7 +30,8 @@ _PAGE_TAGS |= {SAMPLE_FORMAT, JPEG_TABLES}
 _TYPES = {1: "B", 3: "H", 4: "I", 5: "II", 7: "B", 16: "Q"}
 _SHORT = 3
 _WHOLE_NUMBERS = frozenset({_SHORT, 4, 16})
-_UNDEFINED, _TEXT = 7, 2
+_TEXT = 2
+_KINDS = {COLOR_MAP: {_SHORT}, JPEG_TABLES: {1, 7}}
 _MAX_ENTRIES = 4096
 _RATIONAL = 5
 _BIG = 43
@@ -120,8 +121,8 @@ def exif_orientation(block: bytes) -> int:
         (start,) = struct.unpack_from(order + "I", block, 4)
         (n_entries,) = struct.unpack_from(order + "H", block, start)
         for entry in range(start + 2, start + 2 + 12 * n_entries, 12):
-            tag, kind, _, stated = struct.unpack_from(order + "HHIH", block, entry)
-            if tag == ORIENTATION and kind == _SHORT:
+            tag, kind, count, stated = struct.unpack_from(order + "HHIH", block, entry)
+            if tag == ORIENTATION and kind == _SHORT and count == 1:
                 return int(stated) if 1 <= stated <= 8 else 1  # noqa: PLR2004 - the eight ways to lay a picture
     except (struct.error, IndexError, KeyError, OverflowError):
         pass
@@ -155,11 +156,27 @@ def _refuse_broken_entries(data: bytes) -> None:
     for tag, kind, count, _ in _entries(data)[0]:
         if tag not in _PAGE_TAGS:
             continue
-        is_whole = kind in _WHOLE_NUMBERS or (tag == JPEG_TABLES and kind == _UNDEFINED)
-        if tag in seen or not is_whole or count < 1 or (tag in _SINGLE and count > 1):
+        kinds = _KINDS.get(tag, _WHOLE_NUMBERS)
+        if tag in seen or kind not in kinds or count < 1 or (tag in _SINGLE and count > 1):
             found = f"a TIFF whose tag {tag} is broken"
             raise RefusedError(found, "every tag once and of its own type", "copy or export it again")
         seen.add(tag)
+
+
+def own_places(data: bytes) -> list[tuple[int, int]]:
+    """Give begin and end of what is no pixel: the file's start, the first directory, and the page's tags outside it."""
+    order = STARTS[data[:4]]
+    big = data[2 if order == "<" else 3] == _BIG
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    entries, _ = _entries(data)
+    size, before, inline = (20, 8, 8) if big else (12, 2, 4)
+    end = start + before + size * len(entries)
+    places = [(0, 16 if big else 8), (start, end)]
+    for tag, kind, count, place in entries:
+        n_bytes = struct.calcsize("=" + _TYPES.get(kind, "B")) * count
+        if tag in _PAGE_TAGS and n_bytes > inline:
+            places.append((place, place + n_bytes))
+    return places
 
 
 def has_alpha(tags: Mapping[int, tuple[int, ...]]) -> bool:

@@ -8,6 +8,7 @@ Source: TIFF 6.0, sections 3, 8, 15.
 
 from __future__ import annotations
 
+import bisect
 from typing import TYPE_CHECKING
 
 from marrowscope.imaging import tiff
@@ -31,7 +32,7 @@ _COPY = "copy or export it again"
 def check_layout(data: bytes, tags: Tags) -> None:
     """Check the first page of ``data``, whose tags are read. Raises RefusedError and CutShortError."""
     _check_color_map(tags)
-    _check_pieces(tags, len(data))
+    _check_pieces(tags, len(data), tiff.own_places(data))
     _check_pages(data, tags)
 
 
@@ -80,7 +81,7 @@ def _check_color_map(tags: Tags) -> None:
         raise RefusedError("a TIFF with a color map of values below 256", "values up to 65535", SAVE_PLAIN)
 
 
-def _check_pieces(tags: Tags, n_bytes: int) -> None:
+def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -> None:
     """Check how many strips or tiles there are, how long each is, and that no two share bytes."""
     if tiff.TILE_OFFSETS in tags and tiff.STRIP_OFFSETS in tags:
         raise RefusedError("a TIFF of strips and tiles", "one of them", _COPY)
@@ -100,11 +101,19 @@ def _check_pieces(tags: Tags, n_bytes: int) -> None:
         if not fits:
             found = f"a TIFF whose {kind} {index + 1} of {len(sizes)} has {size} bytes"
             raise RefusedError(found, str(needed) if is_plain else "1 or more", _COPY)
-    places = sorted(zip(offsets, sizes, strict=True))
-    if places[-1][0] + places[-1][1] > n_bytes:
+    places = sorted((at, at + size) for at, size in zip(offsets, sizes, strict=True))
+    if places[-1][1] > n_bytes:
         raise CutShortError
-    if any(at + size > after for (at, size), (after, _) in zip(places, places[1:], strict=False)):
+    if any(end > after for (_, end), (after, _) in zip(places, places[1:], strict=False)):
         raise RefusedError(f"a TIFF whose {kind}s overlap", f"each {kind} in a place of its own", _COPY)
+    starts = [at for at, _ in places]
+    head, directory, *values = own_places
+    others = [(place, (head, directory)) for place in values] + [(place, ()) for place in (head, directory)]
+    for (begin, end), apart in others:
+        nearest = bisect.bisect_left(starts, end) - 1  # the last strip that begins before this ends
+        meets_pixels = nearest >= 0 and places[nearest][1] > begin
+        if meets_pixels or any(begin < other_end and end > other for other, other_end in apart):
+            raise RefusedError(f"a TIFF whose {kind}s overlap with its tags", "each in a place of its own", _COPY)
 
 
 def _check_pages(data: bytes, tags: Tags) -> None:
