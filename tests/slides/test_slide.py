@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,7 @@ from marrowscope.slides.large_image import LargeImage, shrink
 from marrowscope.slides.regions import window
 
 if TYPE_CHECKING:
-    import zlib
-from pathlib import Path
+    from pathlib import Path
 
     from marrowscope.records import ImageArray
 

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.companions import drop_companions
 from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
 from marrowscope.errors import CohortError, InputError
-from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_image_path, is_slide_path
+from marrowscope.imaging import (
+    IMAGE_SUFFIXES,
+    SLIDE_SUFFIXES,
+    is_image_path,
+    is_printable,
+    is_slide_path,
+    unread_fault,
+)
 from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
 
 if TYPE_CHECKING:
@@ -78,6 +85,9 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
         for folder, n in _overlooked(path, taken).items():
             faults.append(_not_predicted(folder, n, path))
             n_left_out += n
+        unread = _unread(path)
+        faults += unread
+        n_left_out += len(unread)
     _refuse_empty(images, paths, faults)
     _refuse_equal_names(images)
     return Inputs(tuple(patients.values()), tuple(images), tuple(faults), n_left_out)
@@ -108,12 +118,24 @@ def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
     return Counter(image.parent for image in found)
 
 
+def _unread(path: Path) -> list[Fault]:
+    """List the pictures below the folder ``path`` that are not read: of another format, or of an unreadable name."""
+    visible = (
+        file
+        for file in sorted(path.rglob("*"))
+        if not any(part.startswith((".", "__")) for part in file.relative_to(path).parts)
+    )
+    return [fault for file in visible if file.is_file() and (fault := unread_fault(file, str(file)))]
+
+
 def _is_input(path: Path) -> bool:
-    return is_image_path(path) or is_slide_path(path)
+    return is_image_path(path) or (is_slide_path(path) and is_printable(path) and not path.name.startswith("."))
 
 
 def _refuse_other_file(path: Path) -> None:
     """Refuse a file given by name that does not even claim to be an image."""
+    if (fault := unread_fault(path, str(path))) is not None:
+        raise InputError(fault.sentence())
     if not _is_input(path):
         message = f"{path}: found no image file, expected one ending in {_suffixes()}"
         raise InputError(message)

@@ -107,11 +107,13 @@ def has_page_alike(data: bytes, tags: Mapping[int, tuple[int, ...]]) -> bool:
         second = read_tags(data, compared, following) if following else {}
     except (struct.error, IndexError, OverflowError):
         return False
-    return bool(second) and all(
-        second.get(tag, default) == tags.get(tag, default)
-        for tag, default in compared.items()
-        if tag != SUBFILE
-    ) and not int(second.get(SUBFILE, (0,))[0]) & 5
+    return (
+        bool(second)
+        and all(
+            second.get(tag, default) == tags.get(tag, default) for tag, default in compared.items() if tag != SUBFILE
+        )
+        and not int(second.get(SUBFILE, (0,))[0]) & 5
+    )
 
 
 def exif_orientation(block: bytes) -> int:
