@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -62,7 +62,7 @@ def valid_files() -> dict[str, bytes]:
         "tiff-lzw-alpha": saved(clear, "TIFF", compression="tiff_lzw"),
         "tiff-lzw-16-bits": cv2.imencode(".tif", deep)[1].tobytes(),
     }
-    for name, options in {
+    written: dict[str, dict[str, Any]] = {
         "strips": {"rowsperstrip": 8},
         "planes": {"planarconfig": "separate", "rowsperstrip": 10},
         "tiles": {"tile": (32, 32)},
@@ -73,7 +73,8 @@ def valid_files() -> dict[str, bytes]:
         "big-endian": {"byteorder": ">", "rowsperstrip": 8},
         "imagej": {"imagej": True, "resolution": (6.9, 6.9), "metadata": {"unit": "um"}},
         "ome": {"ome": True, "metadata": {"axes": "YXS", "PhysicalSizeX": 0.15, "PhysicalSizeXUnit": "um"}},
-    }.items():
+    }
+    for name, options in written.items():
         samples = SMALL.transpose(2, 0, 1) if "planes" in name else SMALL
         stream = io.BytesIO()
         tifffile.imwrite(stream, samples, photometric="rgb", **options)
@@ -142,10 +143,11 @@ def _change_field(data: bytearray, rng: Generator) -> None:
 
 def _change_png(data: bytearray, rng: Generator, value: int) -> None:
     """Change, double or drop a chunk and write its checksum anew, so that only its sense is wrong."""
-    chunks, position = [], 8
+    chunks: list[tuple[bytes, bytearray]] = []
+    position = 8
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
-        chunks.append([bytes(data[position + 4 : position + 8]), bytearray(data[position + 8 : position + 8 + length])])
+        chunks.append((bytes(data[position + 4 : position + 8]), data[position + 8 : position + 8 + length]))
         position += length + 12
     index, way = int(rng.integers(0, max(1, len(chunks)))), int(rng.integers(0, 4))
     if not chunks:

@@ -208,7 +208,7 @@ def test_the_memory_an_image_takes_depends_on_how_it_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, kind: type[np.generic], of_pixel: int
 ) -> None:
     path = tmp_path / "large.png"
-    assert cv2.imwrite(str(path), np.full((40, 50, channels), np.iinfo(kind).max, dtype=kind))
+    assert cv2.imwrite(str(path), np.full((40, 50, channels), 2 ** (8 * np.dtype(kind).itemsize) - 1, dtype=kind))
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000)
     assert LargeImage(path).width_px == 50
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000 - 1)

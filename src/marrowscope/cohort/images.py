@@ -38,6 +38,11 @@ def examine_image(path: Path, where: str, *, decode: bool) -> ImageFile:
     try:
         with one_image(where):
             data = read_file(path)
+            if not data:
+                action = "export the image again or remove it"
+                return ImageFile(
+                    path, "", 0, 0, None, Fault("empty_file", where, "a file of 0 bytes", "an image", action)
+                )
             sha256 = sha256_bytes(data)
             if decode:
                 height, width = decode_image(data, where).shape[:2]
@@ -47,4 +52,4 @@ def examine_image(path: Path, where: str, *, decode: bool) -> ImageFile:
             return ImageFile(path, sha256, width, height, metadata_scale(data))
     except ImageError as error:
         found = error.fault or Fault("unreadable_image", where, str(error), "an image", "export it again or remove it")
-        return ImageFile(path, sha256 if found.kind != "empty_file" else "", 0, 0, None, replace(found, where=where))
+        return ImageFile(path, sha256, 0, 0, None, replace(found, where=where))

@@ -30,6 +30,9 @@ from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+_HIDDEN = (".", "__", "@")
+"""What systems and file servers put beside images: ``.DS_Store``, ``__MACOSX``, ``@eaDir``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -113,7 +116,7 @@ def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
         for image in drop_companions(filter(_is_input, sorted(path.rglob("*"))))
         if image not in taken
         and image.is_file()
-        and not any(part.startswith((".", "__")) for part in image.relative_to(path).parts)
+        and not any(part.startswith(_HIDDEN) for part in image.relative_to(path).parts)
     )
     return Counter(image.parent for image in found)
 
@@ -123,7 +126,7 @@ def _unread(path: Path) -> list[Fault]:
     visible = (
         file
         for file in sorted(path.rglob("*"))
-        if not any(part.startswith((".", "__")) for part in file.relative_to(path).parts)
+        if not any(part.startswith(_HIDDEN) for part in file.relative_to(path).parts)
     )
     return [fault for file in visible if file.is_file() and (fault := unread_fault(file, str(file)))]
 
@@ -156,7 +159,11 @@ def _patient_folders(path: Path) -> list[Path]:
     """Give ``path`` itself when it holds images, else its sub-folders that do."""
     if _image_paths(path):
         return [path]
-    return [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _image_paths(folder)]
+    return [
+        folder
+        for folder in sorted(path.iterdir())
+        if not folder.name.startswith(_HIDDEN) and folder.is_dir() and _image_paths(folder)
+    ]
 
 
 def _image_paths(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from marrowscope.imaging.border import one_image
 from marrowscope.imaging.decode import REDUCTIONS, decode_image
 from marrowscope.imaging.files import (
     IMAGE_SUFFIXES,
+    MAX_FILE_BYTES,
     SLIDE_SUFFIXES,
     UNREAD,
     encode_image,
@@ -31,6 +32,7 @@ from marrowscope.imaging.header import MAX_PIXELS, ImageHeader, read_header
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "REDUCTIONS",
     "SLIDE_SUFFIXES",

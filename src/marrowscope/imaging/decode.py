@@ -1,7 +1,8 @@
 """The bytes of an image file to RGB uint8, upright, whole or at a half, a quarter or an eighth of its sides.
 
 OpenCV decodes whatever it is known to read rightly, which is all that cameras usually write. Pillow decodes TIFF
-pictures that are compressed or have opacity, where OpenCV is wrong or silent, and every BMP and WebP a second time. What the formats leave open is decided
+pictures that are compressed or have opacity, where OpenCV is wrong or silent, and every BMP and WebP a second time.
+What the formats leave open is decided
 once, for a bright-field microscope:
 
 - transparent pixels show the glass, which is white: opacity is blended over white;

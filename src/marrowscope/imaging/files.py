@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from marrowscope.imaging.decode import decode_image
 from marrowscope.imaging.foreign import foreign_fault
 from marrowscope.imaging.jpeg import START as JPEG_START
 from marrowscope.imaging.png import START as PNG_START
+from marrowscope.imaging.refusals import image_error
 from marrowscope.imaging.tiff import STARTS as TIFF_STARTS
 from marrowscope.records import Fault
 
@@ -98,20 +98,19 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     where = printable(path)
     try:
         n_bytes = path.stat().st_size
-        if n_bytes > max_bytes:
-            found, expected = f"a file of {n_bytes / 1e9:.1f} GB", f"an image of at most {max_bytes / 1e9:.1f} GB"
-            action = "cut it into fields or save it as a pyramidal TIFF"
-            fault = Fault("file_too_large", where, found, expected, action)
-            raise ImageError(fault.sentence(), fault)
-        if not path.is_file():
-            raise OSError(errno.EINVAL, "not a regular file")
-        return path.read_bytes()
+        if n_bytes <= max_bytes and path.is_file():
+            return path.read_bytes()
     except MemoryError as error:
-        fault = explain(error, where)
-        raise ImageError(fault.sentence(), fault) from error
+        raise image_error(explain(error, where)) from error
     except OSError as error:
         message = f"{where}: cannot be read ({error.strerror}); check the file's permissions"
         raise ImageError(message, explain(error, where)) from error
+    if n_bytes <= max_bytes:
+        action = "give the path of an image file"
+        raise image_error(Fault("unreadable_image", where, "a folder or a device", "an image", action))
+    found, expected = f"a file of {n_bytes / 1e9:.1f} GB", f"an image of at most {max_bytes / 1e9:.1f} GB"
+    action = "cut it into fields or save it as a pyramidal TIFF"
+    raise image_error(Fault("file_too_large", where, found, expected, action))
 
 
 def is_slide_path(path: Path) -> bool:

@@ -64,11 +64,7 @@ def read_header(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         raise image_error(Fault("empty_file", where, "an empty file", "an image", action))
     try:
         header = _read(data)
-        if min(header.stored_width_px, header.stored_height_px) < 1:
-            raise damaged(header.kind)
-        _refuse_too_large(header, max_pixels)
-        if header.kind == "TIFF":
-            check_layout(data, tiff.read_page(data))
+        _refuse_contradictions(data, header, max_pixels)
     except RefusedError as refusal:
         raise refusal.at(where) from None
     except (CutShortError, struct.error, IndexError):
@@ -92,6 +88,15 @@ def _read(data: bytes) -> ImageHeader:
     name = name_content(data)
     found = f"no readable image{f' but {name}' if name else ''}"
     raise RefusedError(found, f"one of {_KINDS}")
+
+
+def _refuse_contradictions(data: bytes, header: ImageHeader, max_pixels: int) -> None:
+    """Refuse a picture without pixels, one that is too large, and a TIFF whose pixels do not fit its header."""
+    if min(header.stored_width_px, header.stored_height_px) < 1:
+        raise damaged(header.kind)
+    _refuse_too_large(header, max_pixels)
+    if header.kind == "TIFF":
+        check_layout(data, tiff.read_page(data))
 
 
 def _refuse_too_large(header: ImageHeader, max_pixels: int) -> None:

@@ -45,11 +45,7 @@ def read_jpeg(data: bytes) -> JpegFacts:
     coded: _Coded | None = None
     position, n_scans = 2, 0
     while True:
-        start, position = position, data.find(b"\xff", position)
-        if data[start : max(start, position)].strip(b"\0"):
-            raise damaged(kind="JPEG")  # junk between segments: decoders disagree where the next one begins
-        while 0 <= position < len(data) - 1 and data[position + 1] == 0xFF:  # noqa: PLR2004 - fill bytes
-            position += 1
+        position = _next_marker(data, position)
         if position < 0 or position + 4 > len(data):
             if n_scans and data[position : position + 2] == b"\xff\xd9":
                 return facts
@@ -71,6 +67,16 @@ def read_jpeg(data: bytes) -> JpegFacts:
             n_scans += 1
             coded = coded or _Coded(data, position)
             position = _check_scan(coded, position, facts, n_channels=segment[0] if segment else 0)
+
+
+def _next_marker(data: bytes, start: int) -> int:
+    """Find the next marker behind zero and fill bytes, -1 at the end; decoders disagree about other bytes there."""
+    position = data.find(b"\xff", start)
+    if data[start : max(start, position)].strip(b"\0"):
+        raise damaged(kind="JPEG")
+    while 0 <= position < len(data) - 1 and data[position + 1] == 0xFF:  # noqa: PLR2004 - fill bytes
+        position += 1
+    return position
 
 
 def _read_segment(facts: JpegFacts, marker: int, segment: bytes) -> None:

@@ -15,6 +15,7 @@ from marrowscope.imaging.tiff import exif_orientation
 
 START = b"\x89PNG\r\n\x1a\n"
 _BITS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
+_MAX_PALETTE = 256
 _PALETTE, _OPAQUE, _TRANSPARENCY_BYTES = 3, {0, 2, 3}, {0: 2, 2: 6}
 _ONCE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IEND"})
 _CRITICAL = _ONCE - {b"tRNS"} | {b"IDAT"}
@@ -53,20 +54,34 @@ def read_png(data: bytes) -> PngFacts:
         seen.append(kind)
         if kind == b"PLTE":
             n_palette = length
-        elif kind == b"tRNS":
-            if length != _TRANSPARENCY_BYTES.get(colour, length) or facts.has_alpha or length > 256:  # noqa: PLR2004
-                raise damaged(kind="PNG")
-            facts.has_alpha = True
-        elif kind == b"eXIf":
-            facts.orientation = exif_orientation(data[body : body + length])
         elif kind == b"acTL":
             raise RefusedError(found="an animated PNG", expected="a still picture")
-    has_palette = n_palette > 0 and n_palette % 3 == 0 and (colour != _PALETTE or n_palette <= 3 * 2**bits)
-    if bits not in _BITS.get(colour, ()) or methods[:2] != [0, 0] or methods[2] > 1 or b"IDAT" not in seen:
-        raise damaged(kind="PNG")
-    if not has_palette and (colour == _PALETTE or n_palette):
-        raise damaged(kind="PNG")
+        _read_chunk(facts, kind, data[body : body + length] if kind in {b"tRNS", b"eXIf"} else b"")
+    _refuse_contradictions(facts, methods, n_palette, has_pixels=b"IDAT" in seen)
     return facts
+
+
+def _read_chunk(facts: PngFacts, kind: bytes, content: bytes) -> None:
+    """Take opacity and orientation from a chunk that states them."""
+    if kind == b"tRNS":
+        n_bytes = _TRANSPARENCY_BYTES.get(facts.colour, len(content))
+        if len(content) != n_bytes or n_bytes > _MAX_PALETTE or facts.has_alpha:
+            raise damaged(kind="PNG")
+        facts.has_alpha = True
+    elif kind == b"eXIf":
+        facts.orientation = exif_orientation(content)
+
+
+def _refuse_contradictions(facts: PngFacts, methods: list[int], n_palette: int, *, has_pixels: bool) -> None:
+    """Refuse bits that the color type does not have, unknown methods, and a palette that is missing or too long."""
+    compression, filtering, interlacing = methods
+    if facts.bits not in _BITS.get(facts.colour, ()) or compression or filtering or interlacing > 1 or not has_pixels:
+        raise damaged(kind="PNG")
+    is_looked_up = facts.colour == _PALETTE
+    if n_palette % 3 or n_palette > 3 * (2**facts.bits if is_looked_up else _MAX_PALETTE):
+        raise damaged(kind="PNG")
+    if is_looked_up and not n_palette:
+        raise damaged(kind="PNG")
 
 
 def _is_in_place(kind: bytes, seen: list[bytes]) -> bool:

@@ -9,6 +9,7 @@ Source: TIFF 6.0, sections 3, 8, 15.
 from __future__ import annotations
 
 import bisect
+import itertools
 from typing import TYPE_CHECKING
 
 from marrowscope.imaging import tiff
@@ -17,7 +18,6 @@ from marrowscope.imaging.refusals import SAVE_PLAIN, CutShortError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
     from typing import TypeAlias
 
     Tags: TypeAlias = Mapping[int, tuple[int, ...]]
@@ -43,13 +43,15 @@ def piece_sizes(tags: Tags) -> list[tuple[int, int]]:
     if tiff.TILE_OFFSETS in tags:
         across, down = tags.get(tiff.TILE_WIDTH, (0,))[0], tags.get(tiff.TILE_LENGTH, (0,))[0]
         if min(across, down) < 1:
-            raise RefusedError("a TIFF of tiles without a size", "width and height of a tile", _COPY)
+            raise RefusedError(
+                found="a TIFF of tiles without a size", expected="width and height of a tile", action=_COPY
+            )
         n_pieces = -(-width // across) * -(-height // down) * n_planes
         _check_count(tags[tiff.TILE_OFFSETS], n_pieces, "tiles")
         return [(across, down)] * n_pieces
     rows = min(tags.get(tiff.ROWS_PER_STRIP, (height,))[0], height)
     if rows < 1:
-        raise RefusedError("a TIFF of strips without rows", "1 row or more in a strip", _COPY)
+        raise RefusedError(found="a TIFF of strips without rows", expected="1 row or more in a strip", action=_COPY)
     _check_count(tags[tiff.STRIP_OFFSETS], -(-height // rows) * n_planes, "strips")
     return [(width, min(rows, height - at)) for at in range(0, height, rows)] * n_planes
 
@@ -67,7 +69,11 @@ def are_planes_apart(tags: Tags) -> bool:
 
 def _check_count(offsets: tuple[int, ...], n_expected: int, kind: str) -> None:
     if len(offsets) != n_expected:
-        raise RefusedError(f"a TIFF of {len(offsets)} {kind}", f"{n_expected}, as its rows and planes need", _COPY)
+        raise RefusedError(
+            found=f"a TIFF of {len(offsets)} {kind}",
+            expected=f"{n_expected}, as its rows and planes need",
+            action=_COPY,
+        )
 
 
 def _check_color_map(tags: Tags) -> None:
@@ -76,15 +82,19 @@ def _check_color_map(tags: Tags) -> None:
     color_map, bits = tags.get(tiff.COLOR_MAP, ()), tags.get(tiff.BITS, (1,))[0]
     n_expected = 3 * 2**bits
     if len(color_map) != n_expected:
-        raise RefusedError(f"a TIFF with a color map of {len(color_map)} values", str(n_expected), SAVE_PLAIN)
+        raise RefusedError(
+            found=f"a TIFF with a color map of {len(color_map)} values", expected=str(n_expected), action=SAVE_PLAIN
+        )
     if max(color_map) <= 255 and tags.get(tiff.COMPRESSION, (1,))[0] != tiff.UNCOMPRESSED:  # noqa: PLR2004 - 8 bits
-        raise RefusedError("a TIFF with a color map of values below 256", "values up to 65535", SAVE_PLAIN)
+        raise RefusedError(
+            found="a TIFF with a color map of values below 256", expected="values up to 65535", action=SAVE_PLAIN
+        )
 
 
 def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -> None:
     """Check how many strips or tiles there are, how long each is, and that no two share bytes."""
     if tiff.TILE_OFFSETS in tags and tiff.STRIP_OFFSETS in tags:
-        raise RefusedError("a TIFF of strips and tiles", "one of them", _COPY)
+        raise RefusedError(found="a TIFF of strips and tiles", expected="one of them", action=_COPY)
     kind = "tile" if tiff.TILE_OFFSETS in tags else "strip"
     offsets = tags[tiff.TILE_OFFSETS if kind == "tile" else tiff.STRIP_OFFSETS]
     sizes = tags.get(tiff.TILE_BYTES if kind == "tile" else tiff.STRIP_BYTES, ())
@@ -94,7 +104,9 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
     if not sizes and is_plain and len(pieces) == 1 and tags.get(tiff.BITS, (1,))[0] >= 8:  # noqa: PLR2004 - bits
         sizes = (expected[0],)  # old programs leave the size of an only strip out
     if len(sizes) != len(offsets):
-        raise RefusedError(f"a TIFF of {len(offsets)} {kind}s with {len(sizes)} sizes", "a size for each", _COPY)
+        raise RefusedError(
+            found=f"a TIFF of {len(offsets)} {kind}s with {len(sizes)} sizes", expected="a size for each", action=_COPY
+        )
     most, pad = max(expected), _PADDING if len(sizes) == 1 else 0
     for index, (size, needed) in enumerate(zip(sizes, expected, strict=True)):
         fits = needed <= size <= max(most, needed + pad) if is_plain else size > 0
@@ -104,8 +116,10 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
     places = sorted((at, at + size) for at, size in zip(offsets, sizes, strict=True))
     if places[-1][1] > n_bytes:
         raise CutShortError
-    if any(end > after for (_, end), (after, _) in zip(places, places[1:], strict=False)):
-        raise RefusedError(f"a TIFF whose {kind}s overlap", f"each {kind} in a place of its own", _COPY)
+    if any(end > after for (_, end), (after, _) in itertools.pairwise(places)):
+        raise RefusedError(
+            found=f"a TIFF whose {kind}s overlap", expected=f"each {kind} in a place of its own", action=_COPY
+        )
     starts = [at for at, _ in places]
     head, directory, *values = own_places
     others = [(place, (head, directory)) for place in values] + [(place, ()) for place in (head, directory)]
@@ -113,13 +127,17 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
         nearest = bisect.bisect_left(starts, end) - 1  # the last strip that begins before this ends
         meets_pixels = nearest >= 0 and places[nearest][1] > begin
         if meets_pixels or any(begin < other_end and end > other for other, other_end in apart):
-            raise RefusedError(f"a TIFF whose {kind}s overlap with its tags", "each in a place of its own", _COPY)
+            raise RefusedError(
+                found=f"a TIFF whose {kind}s overlap with its tags", expected="each in a place of its own", action=_COPY
+            )
 
 
 def _check_pages(data: bytes, tags: Tags) -> None:
     """Refuse a page that is a thumbnail, a mask, or one grey channel or plane of the picture."""
     if tags.get(tiff.SUBFILE, (0,))[0] & (_REDUCED | _MASK):
-        raise RefusedError("a TIFF whose first page is a thumbnail or a mask", "the picture first", SAVE_PLAIN)
+        raise RefusedError(
+            found="a TIFF whose first page is a thumbnail or a mask", expected="the picture first", action=SAVE_PLAIN
+        )
     n_samples = tags.get(tiff.SAMPLES, (1,))[0]
     description = tiff.read_description(data)
     action = "merge the channels into one RGB picture (in ImageJ: Image > Type > RGB Color) and save that"
@@ -127,4 +145,4 @@ def _check_pages(data: bytes, tags: Tags) -> None:
         found = f"a TIFF of {n_channels(description)} channels in pages of their own"
         raise RefusedError(found, "one page of RGB", action)
     if n_samples == 1 and (n_planes(description) > 1 or tiff.has_page_alike(data, tags)):
-        raise RefusedError("a TIFF of several grey pages", "one page of RGB", action)
+        raise RefusedError(found="a TIFF of several grey pages", expected="one page of RGB", action=action)

@@ -42,4 +42,8 @@ def check_twice(data: bytes, kind: str, image: ImageArray) -> None:
         raise damaged(kind)
     low, high = np.minimum(image, other), np.maximum(image, other)
     if int((high - low).max()) > _TOLERANCE[kind]:
-        raise RefusedError(f"a {kind} that two decoders read differently", "one picture", "copy or export it again")
+        raise RefusedError(
+            found=f"a {kind} that two decoders read differently",
+            expected="one picture",
+            action="copy or export it again",
+        )

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 Pixels = NDArray[np.uint8]
+TOLERANCE = 8
+"""Gray levels by which two libraries may differ: libjpeg's of another build, CMYK inks, samples of 5 bits."""
 _TURN = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -37,7 +39,7 @@ def read_again(data: bytes) -> Pixels | None:
 
 
 def _pillow(data: bytes) -> Pixels:
-    image = Image.open(io.BytesIO(data))
+    image: Image.Image = Image.open(io.BytesIO(data))
     image.load()
     if image.mode.startswith("I"):
         grey = np.asarray(image).astype(np.float64)
@@ -77,7 +79,7 @@ def _tiff(data: bytes) -> Pixels:
 
 
 def _samples(page: tifffile.TiffPage) -> NDArray[Any]:
-    """Samples (h, w, samples) of a page: tifffile's, LZW and JPEG pieces decompressed here."""
+    """Give the samples (h, w, samples) of a page: tifffile's, LZW and JPEG pieces decompressed here."""
     compression = int(page.compression)
     if compression not in {5, 7}:
         return _channels_last(page.asarray(), page)
@@ -154,8 +156,8 @@ def _channels_last(samples: NDArray[Any], page: tifffile.TiffPage) -> NDArray[An
 def _eight_bits(values: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
     """Scale samples of ``bits`` to 0-255; 16 bits whose largest is at most 4095 are of 12."""
     if bits <= 8:
-        return values * (255 / (2**bits - 1))
-    return values * (255 / (4095 if values.max() <= 4095 else 65535))
+        return values * (255.0 / (2.0**bits - 1))
+    return values * (255.0 / (4095 if values.max() <= 4095 else 65535))
 
 
 def _over_white(rgb: NDArray[np.float64], alpha: NDArray[np.float64]) -> Pixels:
