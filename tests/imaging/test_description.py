@@ -78,4 +78,5 @@ def test_channels_and_planes_are_those_that_are_stated() -> None:
 def test_any_text_is_no_description_or_one(text: str, start: str) -> None:
     assert n_channels(start + text) >= 0
     assert n_planes(start + text) >= 0
-    assert um_per_unit(text) is None or um_per_unit(text) > 0
+    unit = um_per_unit(text)
+    assert unit is None or unit > 0

@@ -61,6 +61,18 @@ def read_png(data: bytes) -> PngFacts:
     return facts
 
 
+def pixels_per_metre(data: bytes) -> int | None:
+    """Read the horizontal resolution of a PNG's pHYs chunk; None where it states none in metres."""
+    position = len(START)
+    while (kind := data[position + 4 : position + 8]) not in {b"IDAT", b"IEND", b""}:
+        (length,) = struct.unpack_from(">I", data, position)
+        if kind == b"pHYs":
+            across, _, unit = struct.unpack_from(">IIB", data, position + 8)
+            return int(across) if unit == 1 else None
+        position += length + 12
+    return None
+
+
 def _read_chunk(facts: PngFacts, kind: bytes, content: bytes) -> None:
     """Take opacity and orientation from a chunk that states them."""
     if kind == b"tRNS":

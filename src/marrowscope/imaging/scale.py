@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 
 from marrowscope.errors import ScaleError
-from marrowscope.imaging import tiff
+from marrowscope.imaging import png, tiff
 from marrowscope.imaging.description import described_scale
 
 PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 """Scales of a microscope; outside, a number is none (cameras write 72 or 300 dots per inch)."""
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
 _UM_PER_M = 1e6
 
@@ -39,22 +38,15 @@ def metadata_scale(data: bytes) -> float | None:
     try:
         if data[:4] in tiff.STARTS:
             scale = _tiff_scale(data)
-        elif data.startswith(_PNG_START):
-            scale = _png_scale(data)
+        elif data.startswith(png.START):
+            per_metre = png.pixels_per_metre(data)
+            scale = _UM_PER_M / per_metre if per_metre else None
         else:
             return None
     except (struct.error, IndexError, KeyError, ZeroDivisionError, OverflowError, ValueError):
         return None
     low, high = PLAUSIBLE_UM_PER_PX
     return scale if scale is not None and low <= scale <= high else None
-
-
-def _png_scale(data: bytes) -> float | None:
-    start = data.find(b"pHYs", 0, 65536)
-    if start < 0:
-        return None
-    per_metre, _, unit = struct.unpack_from(">IIB", data, start + 4)
-    return _UM_PER_M / per_metre if unit == 1 else None
 
 
 def _tiff_scale(data: bytes) -> float | None:
