@@ -5,7 +5,8 @@
 Small valid files of every way a picture is stored are cut, overwritten, doubled in parts, and changed in the fields of
 their headers; seed and kind give a file again (`tests.imaging.mutations`). What ours reads is compared with another
 library: tifffile (LZW and JPEG strips decompressed by the test's own code and Pillow) for TIFF, Pillow for the rest.
-A file that ours reads and the other library does not is counted as wrong. Exits with 1 for a traceback or a wrong picture.
+A file that ours reads and the other library does not is counted as wrong. Exits with 1 for a traceback or a wrong
+picture.
 """
 
 from __future__ import annotations

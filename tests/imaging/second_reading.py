@@ -75,6 +75,9 @@ def _tiff(data: bytes) -> Pixels:
     rgb = np.broadcast_to(rgb, (*rgb.shape[:2], 3))
     if extra and int(extra[0]) == 2:
         rgb = _over_white(rgb, values[..., -1] * (255 / top)).astype(np.float64)
+    elif extra and int(extra[0]) == 1:  # colors times opacity, never more than it
+        alpha = values[..., -1:] * (255 / top)
+        rgb = np.minimum(rgb, alpha) + 255 - alpha
     return np.asarray(_TURN.get(orientation, _TURN[1])(np.rint(rgb)), dtype=np.uint8)
 
 

@@ -20,7 +20,8 @@ from marrowscope.imaging.tiff import exif_orientation
 START = b"\xff\xd8\xff"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE = frozenset({0xC0, 0xC1})
-_HUFFMAN_TABLES, _RESTART, _END, _SCAN, _N_LINES, _EXIF = 0xC4, 0xD0, 0xD9, 0xDA, 0xDC, 0xE1
+_HUFFMAN_TABLES, _RESTART, _END, _SCAN, _N_LINES = 0xC4, 0xD0, 0xD9, 0xDA, 0xDC
+_JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _BETWEEN_SCANS = frozenset({0xC4, _END, _SCAN, 0xDB, _N_LINES, 0xDD, *range(0xE0, 0xF0), 0xFE})
 _LONGEST_ZERO_RUN = 256
@@ -28,15 +29,24 @@ _LONGEST_ZERO_RUN = 256
 
 @dataclass(slots=True)
 class JpegFacts:
-    """What the segments say; ``n_channels`` is 1 (grey), 3 or 4 (CMYK or YCCK)."""
+    """What the segments say; ``n_channels`` is 1 (grey), 3 or 4 (CMYK or YCCK).
+
+    ``colours`` is "RGB" or "YCbCr" where a marker or the channels' names say which; ``orientations`` are all stated.
+    """
 
     width_px: int = 0
     height_px: int = 0
     bits: int = 0
     n_channels: int = 0
-    orientation: int = 1
+    orientations: list[int] = field(default_factory=list)
+    colours: str = ""
     frame: int = 0
     zeros_end_blocks: list[bool] = field(default_factory=list)
+
+    @property
+    def orientation(self) -> int:
+        """EXIF orientation 1-8; 1 (upright) where none is stated."""
+        return self.orientations[0] if self.orientations else 1
 
 
 def read_jpeg(data: bytes) -> JpegFacts:
@@ -84,8 +94,15 @@ def _read_segment(facts: JpegFacts, marker: int, segment: bytes) -> None:
         if marker in _FRAMES:
             facts.frame = marker
             facts.bits, facts.height_px, facts.width_px, facts.n_channels = struct.unpack_from(">BHHB", segment)
+            facts.colours = facts.colours or ("RGB" if segment[6::3] == b"RGB" else "")
+        elif marker == _JFIF and segment.startswith(b"JFIF\0"):
+            facts.colours = "YCbCr"
+        elif marker == _ADOBE and segment.startswith(b"Adobe"):
+            facts.colours = "YCbCr" if segment[11] else "RGB"
         elif marker == _EXIF and segment.startswith(b"Exif\0\0"):
-            facts.orientation = exif_orientation(segment[6:])
+            facts.orientations.append(exif_orientation(segment[6:]))
+            if len(set(facts.orientations)) > 1:
+                raise damaged(kind="JPEG")  # libraries disagree about which block counts
         elif marker == _HUFFMAN_TABLES:
             facts.zeros_end_blocks += _zeros_end_blocks(segment)
     except (struct.error, IndexError) as error:

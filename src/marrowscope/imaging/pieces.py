@@ -13,6 +13,7 @@ from marrowscope.imaging.tiff_layout import piece_bytes, piece_sizes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_COLOURS = {tiff.RGB: "RGB", tiff.YCBCR: "YCbCr"}
 _STEP = 2**16
 """Coded bytes inflated at once: they give 68 MB at most, however large the strip is."""
 
@@ -31,7 +32,9 @@ def check_pieces(data: bytes) -> None:
                 facts = read_jpeg(tables[:-2] + piece[2:] if tables else piece)
             except CutShortError as error:
                 raise damaged(kind="TIFF") from error
-            if facts.width_px != width or facts.height_px < height or facts.n_channels != n_samples:
+            stated = _COLOURS.get(tags.get(tiff.PHOTOMETRIC, (1,))[0], "")
+            contradicts = bool(stated and facts.colours) and stated != facts.colours
+            if contradicts or facts.width_px != width or facts.height_px < height or facts.n_channels != n_samples:
                 raise damaged(kind="TIFF")
     elif compression in tiff.DEFLATE:
         most = max(piece_bytes(tags, width, height) for _, width, height in _pieces(data, tags))
