@@ -170,6 +170,17 @@ def test_names_that_are_not_utf8_are_left_out_by_a_sentence_that_can_be_printed(
         )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_a_folder_given_by_a_name_that_is_not_utf8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"p\xe4")
+    folder.mkdir()
+    (folder / "a.jpg").touch()
+    monkeypatch.chdir(folder)
+    for given in (folder, folder / "a.jpg", Path()):
+        with pytest.raises(InputError, match=r"p\\udce4.*: found a name that is not UTF-8, expected Unicode letters"):
+            collect_inputs([given])
+
+
 def test_folders_of_systems_and_servers_are_no_patients(tmp_path: Path) -> None:
     for name in ("A1/a.jpg", "__MACOSX/a.jpg", ".thumbnails/b.jpg", "@eaDir/c.jpg", "A1/@eaDir/a.jpg", "A1/._a.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

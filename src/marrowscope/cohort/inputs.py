@@ -23,6 +23,7 @@ from marrowscope.imaging import (
     is_image_path,
     is_printable,
     is_slide_path,
+    printable,
     unread_fault,
 )
 from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
@@ -61,6 +62,7 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
     n_left_out = 0
     loose: dict[Path, list[Path]] = {}
     for path in paths:
+        _refuse_unprintable(path.resolve())
         if path.is_file():
             _refuse_other_file(path)
             loose.setdefault(path.resolve().parent, []).append(path)
@@ -133,6 +135,15 @@ def _unread(path: Path) -> list[Fault]:
 
 def _is_input(path: Path) -> bool:
     return is_image_path(path) or (is_slide_path(path) and is_printable(path) and not path.name.startswith("."))
+
+
+def _refuse_unprintable(path: Path) -> None:
+    """Refuse a path whose folders give patients a name that no table can hold."""
+    if not is_printable(path):
+        message = (
+            f"{printable(path)}: found a name that is not UTF-8, expected Unicode letters; rename the folder or file"
+        )
+        raise InputError(message)
 
 
 def _refuse_other_file(path: Path) -> None:
