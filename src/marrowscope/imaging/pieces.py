@@ -37,7 +37,7 @@ def check_pieces(data: bytes) -> None:
             if contradicts or facts.width_px != width or facts.height_px < height or facts.n_channels != n_samples:
                 raise damaged(kind="TIFF")
     elif compression in tiff.DEFLATE:
-        most = max(piece_bytes(tags, width, height) for _, width, height in _pieces(data, tags))
+        most = max(piece_bytes(tags, width, height) for width, height in piece_sizes(tags))
         for piece, width, height in _pieces(data, tags):
             try:
                 is_whole = _inflates_to(piece, piece_bytes(tags, width, height), most)
