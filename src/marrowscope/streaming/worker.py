@@ -177,7 +177,8 @@ class Worker:
                 bare = FoundField(item, bare.sha256, image.um_per_px, image.width_px, image.height_px)
                 found = find_cells(image, self.finder, morphology=self._config.morphology, lap=self.clock)
         except (ImageError, ScaleError) as error:
-            return _Under(replace(bare, error=str(error)))
+            reason = str(error) if str(item.path) in str(error) else f"{item.path}: {error}"
+            return _Under(replace(bare, error=reason))
         return _Under(replace(bare, cells=found.cells, measures=found.measures), found.kept, list(found.crops))
 
     def _classify(self, crops: Sequence[ImageArray]) -> list[Call]:
