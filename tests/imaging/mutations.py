@@ -24,19 +24,19 @@ SMALL = smooth(3, 37, 50)
 
 def valid_files() -> dict[str, bytes]:
     """Give a valid file of each kind, by name."""
-    rgb, grey, deep = Image.fromarray(SMALL), SMALL[..., 0], SMALL.astype(np.uint16) * 257
+    rgb, gray, deep = Image.fromarray(SMALL), SMALL[..., 0], SMALL.astype(np.uint16) * 257
     clear = np.dstack([SMALL, SMALL[..., 1]])
     files = {
         "jpeg": saved(SMALL, "JPEG", quality=90),
         "jpeg-progressive": saved(SMALL, "JPEG", progressive=True),
-        "jpeg-grey": saved(grey, "JPEG"),
+        "jpeg-gray": saved(gray, "JPEG"),
         "jpeg-cmyk": saved(rgb.convert("CMYK"), "JPEG"),
         "jpeg-turned": with_orientation(SMALL, "JPEG", 6),
         "jpeg-restarts": saved(SMALL, "JPEG", restart_marker_blocks=3),
         "png": saved(SMALL, "PNG"),
         "png-alpha": saved(clear, "PNG"),
         "png-palette": saved(rgb.quantize(40), "PNG", transparency=3),
-        "png-grey-1-bit": saved(rgb.convert("1"), "PNG"),
+        "png-gray-1-bit": saved(rgb.convert("1"), "PNG"),
         "png-16-bits": cv2.imencode(".png", deep)[1].tobytes(),
         "bmp": saved(SMALL, "BMP"),
         "bmp-palette": saved(rgb.quantize(40), "BMP"),
@@ -47,11 +47,11 @@ def valid_files() -> dict[str, bytes]:
         "webp-lossless": saved(SMALL, "WEBP", lossless=True),
         "webp-turned": with_orientation(SMALL, "WEBP", 8),
         "tiff-by-hand": tiff_file(SMALL),
-        "tiff-grey-16-bits": tiff_file(deep[..., 0], 1),
+        "tiff-gray-16-bits": tiff_file(deep[..., 0], 1),
         "tiff-16-bits": tiff_file(deep),
         "tiff-alpha-16-bits": tiff_file(np.dstack([deep, deep[..., 0]]), tags={338: (2,)}),
         "tiff-turned": with_orientation(SMALL, "TIFF", 5),
-        "tiff-white-is-zero": tiff_file(grey, 0),
+        "tiff-white-is-zero": tiff_file(gray, 0),
         "tiff-1-bit": saved(rgb.convert("1"), "TIFF"),
         "tiff-palette": saved(rgb.quantize(40), "TIFF"),
         "tiff-cmyk": saved(rgb.convert("CMYK"), "TIFF"),

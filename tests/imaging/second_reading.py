@@ -42,8 +42,8 @@ def _pillow(data: bytes) -> Pixels:
     image: Image.Image = Image.open(io.BytesIO(data))
     image.load()
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.float64)
-        return _stack(_eight_bits(grey, 16))
+        gray = np.asarray(image).astype(np.float64)
+        return _stack(_eight_bits(gray, 16))
     with contextlib.suppress(Exception):  # a broken EXIF block turns nothing
         image = ImageOps.exif_transpose(image)
     rgba = np.asarray(image.convert("RGBA")).astype(np.float64)
@@ -168,5 +168,5 @@ def _over_white(rgb: NDArray[np.float64], alpha: NDArray[np.float64]) -> Pixels:
     return np.asarray(np.rint(rgb * share + 255 * (1 - share)), dtype=np.uint8)
 
 
-def _stack(grey: NDArray[np.float64]) -> Pixels:
-    return np.asarray(np.rint(np.dstack([grey] * 3)), dtype=np.uint8)
+def _stack(gray: NDArray[np.float64]) -> Pixels:
+    return np.asarray(np.rint(np.dstack([gray] * 3)), dtype=np.uint8)

@@ -21,7 +21,7 @@ HALF_SEEN[:60, :, 3] = 0
 OVER_WHITE = PICTURE * (HALF_SEEN[..., 3:] / 255) + 255 * (1 - HALF_SEEN[..., 3:] / 255)
 AS_CMYK = Image.fromarray(PICTURE).convert("CMYK")
 AS_PALETTE = Image.fromarray(PICTURE).quantize(64)
-AS_GREY = np.asarray(Image.fromarray(PICTURE).convert("L"))
+AS_GRAY = np.asarray(Image.fromarray(PICTURE).convert("L"))
 
 
 def ycck() -> bytes:
@@ -77,24 +77,24 @@ def test_lossless_file_gives_every_pixel(data: bytes) -> None:
         pytest.param(tiff_file(PICTURE.astype(np.uint16) * 16), id="12 bits in 16"),
     ],
 )
-def test_lossy_file_gives_the_colours(data: bytes) -> None:
+def test_lossy_file_gives_the_colors(data: bytes) -> None:
     assert mean_difference(decode_image(data, "f"), PICTURE) < 2.5
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(saved(AS_GREY, "PNG"), id="png"),
-        pytest.param(saved(AS_GREY, "TIFF", compression="tiff_lzw"), id="tiff"),
-        pytest.param(saved(AS_GREY, "JPEG", quality=100), id="jpeg"),
-        pytest.param(tiff_file(AS_GREY.astype(np.uint16) * 257, 1), id="16-bit tiff"),
-        pytest.param(tiff_file(255 - AS_GREY, 0), id="tiff, white is zero"),
-        pytest.param(tiff_file(65535 - AS_GREY.astype(np.uint16) * 257, 0), id="16-bit tiff, white is zero"),
-        pytest.param(cv2.imencode(".png", AS_GREY.astype(np.uint16) * 257)[1].tobytes(), id="16-bit png"),
+        pytest.param(saved(AS_GRAY, "PNG"), id="png"),
+        pytest.param(saved(AS_GRAY, "TIFF", compression="tiff_lzw"), id="tiff"),
+        pytest.param(saved(AS_GRAY, "JPEG", quality=100), id="jpeg"),
+        pytest.param(tiff_file(AS_GRAY.astype(np.uint16) * 257, 1), id="16-bit tiff"),
+        pytest.param(tiff_file(255 - AS_GRAY, 0), id="tiff, white is zero"),
+        pytest.param(tiff_file(65535 - AS_GRAY.astype(np.uint16) * 257, 0), id="16-bit tiff, white is zero"),
+        pytest.param(cv2.imencode(".png", AS_GRAY.astype(np.uint16) * 257)[1].tobytes(), id="16-bit png"),
     ],
 )
-def test_grey_stands_in_all_three_channels(data: bytes) -> None:
-    assert mean_difference(decode_image(data, "f"), np.dstack([AS_GREY] * 3)) < 0.5
+def test_gray_stands_in_all_three_channels(data: bytes) -> None:
+    assert mean_difference(decode_image(data, "f"), np.dstack([AS_GRAY] * 3)) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
@@ -119,10 +119,10 @@ def test_transparent_pixels_show_white_glass(data: bytes) -> None:
     assert mean_difference(decode_image(data, "f"), OVER_WHITE) < 0.6
 
 
-def test_transparent_grey_and_palette_colour_show_white_glass() -> None:
-    grey = decode_image(saved(np.dstack([AS_GREY, HALF_SEEN[..., 3]]), "PNG"), "f")
-    expected = AS_GREY * (HALF_SEEN[..., 3] / 255) + 255 * (1 - HALF_SEEN[..., 3] / 255)
-    assert mean_difference(grey, np.dstack([expected] * 3)) < 0.6
+def test_transparent_gray_and_palette_color_show_white_glass() -> None:
+    gray = decode_image(saved(np.dstack([AS_GRAY, HALF_SEEN[..., 3]]), "PNG"), "f")
+    expected = AS_GRAY * (HALF_SEEN[..., 3] / 255) + 255 * (1 - HALF_SEEN[..., 3] / 255)
+    assert mean_difference(gray, np.dstack([expected] * 3)) < 0.6
     keyed = decode_image(saved(AS_PALETTE, "PNG", transparency=5), "f")
     assert (keyed[np.asarray(AS_PALETTE) == 5] == 255).all()
     assert np.array_equal(
@@ -184,9 +184,9 @@ def test_name_does_not_matter_but_content_does() -> None:
         (tiff_file(PICTURE.astype(np.int16)), "found a TIFF of 16-bit signed whole numbers, expected whole numbers"),
         (tiff_file(PICTURE.astype(np.uint32)), "found a TIFF of 32 bits a sample, expected 8 or 16"),
         (tiff_file(PICTURE, tags={259: (34712,)}), "found a TIFF of compression 34712, expected one of Deflate, JPEG"),
-        (tiff_file(PICTURE, 8), "found a TIFF of photometric interpretation 8, expected one of grey"),
+        (tiff_file(PICTURE, 8), "found a TIFF of photometric interpretation 8, expected one of gray"),
         (tiff_file(np.dstack([PICTURE] * 2)), "found a TIFF of 6 channels, expected 3"),
-        (tiff_file(DEEP, tags={284: (2,)}), "found a 16-bit TIFF stored as RGB, 3 channels, expected grey or RGB"),
+        (tiff_file(DEEP, tags={284: (2,)}), "found a 16-bit TIFF stored as RGB, 3 channels, expected gray or RGB"),
         (
             saved(PICTURE, "WEBP", save_all=True, append_images=[Image.fromarray(255 - PICTURE)]),
             "found an animated WebP, expected a still picture",

@@ -16,7 +16,7 @@ from marrowscope.imaging import decode_image, read_header
 from tests.imaging.pictures import PICTURE, saved, smooth, tiff_file
 
 SMALL = smooth(3, 37, 50)
-GREY = SMALL[..., 0]
+GRAY = SMALL[..., 0]
 COLOR_MAP = tuple(range(0, 65536, 257)) * 3
 
 
@@ -87,12 +87,12 @@ def test_pixels_that_fit_their_header_are_read_however_they_lie(data: bytes) -> 
         (strips(37, t317=(2,)), "found a TIFF of compression none with predictor 2, expected 1"),
         (strips(37, t262=(6,)), "found a TIFF of YCbCr under compression none, expected RGB, or JPEG"),
         (strips(37, t256=(50, 50)), "found a TIFF whose tag 256 is broken, expected every tag once"),
-        (tiff_file(GREY, 3, {320: COLOR_MAP[:-1]}), "found a TIFF whose tag 320 is broken, expected every tag once"),
-        (tiff_file(GREY, 1, {258: (12,)}), "found a TIFF of 12 bits a sample, expected 8 or 16"),
-        (tiff_file(GREY, 1, {258: (10,)}), "found a TIFF of 10 bits a sample, expected 8 or 16"),
-        (tiff_file(GREY, 1, {258: (14,)}), "found a TIFF of 14 bits a sample, expected 8 or 16"),
+        (tiff_file(GRAY, 3, {320: COLOR_MAP[:-1]}), "found a TIFF whose tag 320 is broken, expected every tag once"),
+        (tiff_file(GRAY, 1, {258: (12,)}), "found a TIFF of 12 bits a sample, expected 8 or 16"),
+        (tiff_file(GRAY, 1, {258: (10,)}), "found a TIFF of 10 bits a sample, expected 8 or 16"),
+        (tiff_file(GRAY, 1, {258: (14,)}), "found a TIFF of 14 bits a sample, expected 8 or 16"),
         (
-            tiff_file(np.dstack([SMALL, GREY]).astype(np.uint16) * 257, tags={338: (1,)}),
+            tiff_file(np.dstack([SMALL, GRAY]).astype(np.uint16) * 257, tags={338: (1,)}),
             "found a 16-bit TIFF of colors times opacity, expected RGB",
         ),
     ],
@@ -108,29 +108,29 @@ def test_header_that_its_pixels_contradict_is_refused_in_words(data: bytes, sent
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        pytest.param(written(np.stack([GREY] * 3), photometric="minisblack"), "several grey pages", id="three pages"),
-        pytest.param(written(SMALL, photometric="minisblack"), "several grey pages", id="a page a row"),
+        pytest.param(written(np.stack([GRAY] * 3), photometric="minisblack"), "several gray pages", id="three pages"),
+        pytest.param(written(SMALL, photometric="minisblack"), "several gray pages", id="a page a row"),
         pytest.param(
-            written(np.stack([GREY] * 3), imagej=True, metadata={"axes": "CYX"}),
+            written(np.stack([GRAY] * 3), imagej=True, metadata={"axes": "CYX"}),
             "3 channels in pages of their own",
             id="ImageJ composite",
         ),
         pytest.param(
-            written(np.stack([GREY] * 5), imagej=True, metadata={"axes": "ZYX"}),
-            "several grey pages",
+            written(np.stack([GRAY] * 5), imagej=True, metadata={"axes": "ZYX"}),
+            "several gray pages",
             id="ImageJ stack",
         ),
         pytest.param(
-            written(np.stack([GREY] * 3), ome=True, photometric="minisblack", metadata={"axes": "CYX"}),
+            written(np.stack([GRAY] * 3), ome=True, photometric="minisblack", metadata={"axes": "CYX"}),
             "3 channels in pages of their own",
             id="OME channels",
         ),
-        pytest.param(tiff_file(GREY, 1), "", id="one grey page"),
+        pytest.param(tiff_file(GRAY, 1), "", id="one gray page"),
     ],
 )
 def test_one_channel_of_a_picture_is_never_taken_for_the_picture(data: bytes, sentence: str) -> None:
     if not sentence:
-        assert np.array_equal(decode_image(data, "f")[..., 1], GREY)
+        assert np.array_equal(decode_image(data, "f")[..., 1], GRAY)
         return
     with pytest.raises(
         ImageError, match=f"^f: found a TIFF of {sentence}, expected one page of RGB; merge the channels"

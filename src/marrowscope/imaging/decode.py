@@ -9,7 +9,7 @@ once, for a bright-field microscope:
 - 16-bit samples run from 0 to 65535, or to 4095 where no sample is above that: a 12-bit camera, whose picture would
   be all but black (the bit depths that PNG and TIFF can state describe the camera or the content, not the scale); where
   no sample is above 1023 or 16383, of 10 or 14 bits, the scale is not known, and the picture is refused;
-- grey stands in all three channels; CMYK is converted without its colour profile;
+- gray stands in all three channels; CMYK is converted without its color profile;
 - of several pages the first is the picture.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from marrowscope.imaging.header import ImageHeader
     from marrowscope.records import ImageArray
 
-# IMREAD_REDUCED_COLOR_n means BGR; without the colour bit, which contradicts the RGB bit, it gives RGB.
+# IMREAD_REDUCED_COLOR_n means BGR; without the color bit, which contradicts the RGB bit, it gives RGB.
 _REDUCED_FLAGS = {
     1: 0,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -47,7 +47,7 @@ _MAX_8, _MAX_12, _MAX_16 = 255, 4095, 65535
 _UNKNOWN = {10: range(1, 1024), 14: range(4096, 16384)}
 _DEEP = 16
 _WITH_ALPHA = 4
-_COLOUR_DIMENSIONS = 3
+_COLOR_DIMENSIONS = 3
 _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -63,9 +63,9 @@ def decode_image(data: bytes, where: str, *, reduce: int = 1, max_pixels: int = 
     """Decode the bytes of an image file to RGB uint8 (height, width, 3), EXIF orientation applied.
 
     With ``reduce`` 2, 4 or 8 the sides are ceil(side / reduce) and every pixel is the mean of a square of
-    ``reduce`` x ``reduce`` pixels, the last row and column repeated where the sides are no multiple: the centre of
+    ``reduce`` x ``reduce`` pixels, the last row and column repeated where the sides are no multiple: the center of
     reduced pixel i lies at i * reduce + (reduce - 1) / 2 in the full picture. A JPEG is reduced while it is decoded,
-    which is faster and differs by a few grey levels from the mean.
+    which is faster and differs by a few gray levels from the mean.
 
     Raises ImageError naming ``where`` when the bytes give no picture (``read_header`` says when).
     """
@@ -133,12 +133,12 @@ def _decode_deep(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     if header.packed:
         _decode_by_pillow(data)  # OpenCV keeps the 16 bits but is silent about damage; Pillow raises
     deep = _imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, _n_bytes(header))
-    colours = deep[..., :3] if deep.ndim == _COLOUR_DIMENSIONS else deep
-    top = _top(int(colours.max()))
-    scaled = np.asarray(cv2.convertScaleAbs(colours, alpha=_MAX_8 / top), dtype=np.uint8)
+    colors = deep[..., :3] if deep.ndim == _COLOR_DIMENSIONS else deep
+    top = _top(int(colors.max()))
+    scaled = np.asarray(cv2.convertScaleAbs(colors, alpha=_MAX_8 / top), dtype=np.uint8)
     if header.white_is_zero:
         scaled = np.bitwise_not(scaled)
-    if deep.ndim == _COLOUR_DIMENSIONS and deep.shape[2] == _WITH_ALPHA:
+    if deep.ndim == _COLOR_DIMENSIONS and deep.shape[2] == _WITH_ALPHA:
         alpha = np.asarray(cv2.convertScaleAbs(deep[..., 3], alpha=_MAX_8 / _MAX_16), dtype=np.uint8)
         scaled = np.dstack([scaled, alpha])
     return _over_white(scaled)
@@ -158,9 +158,9 @@ def _top(brightest: int) -> int:
 
 
 def _over_white(decoded: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Grey (h, w), BGR or BGRA (h, w, 3 or 4) uint8 to RGB, opacity blended over white."""
+    """Gray (h, w), BGR or BGRA (h, w, 3 or 4) uint8 to RGB, opacity blended over white."""
     pixels = np.asarray(decoded, dtype=np.uint8)
-    if pixels.ndim != _COLOUR_DIMENSIONS:
+    if pixels.ndim != _COLOR_DIMENSIONS:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     if pixels.shape[2] != _WITH_ALPHA:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -1,7 +1,7 @@
 """What ImageJ and OME write into a TIFF's description: the scale, and whether the page is one channel of several.
 
-Both keep the colors of one picture as separate grey pages where a microscope's program exports channels. The first
-page alone would be a grey picture of the red channel. Sources: ImageJ's ij.io.FileOpener, the OME schema 2016-06.
+Both keep the colors of one picture as separate gray pages where a microscope's program exports channels. The first
+page alone would be a gray picture of the red channel. Sources: ImageJ's ij.io.FileOpener, the OME schema 2016-06.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _jpeg(data: bytes) -> ImageHeader:
         raise RefusedError(found, "8") if facts.frame else damaged(kind="JPEG")
     if facts.n_channels not in {1, 3, 4}:
         found = f"a JPEG of {facts.n_channels} channels"
-        raise RefusedError(found, "1 (grey), 3 (colour) or 4 (CMYK)")
+        raise RefusedError(found, "1 (gray), 3 (color) or 4 (CMYK)")
     return ImageHeader("JPEG", facts.width_px, facts.height_px, facts.orientation)
 
 

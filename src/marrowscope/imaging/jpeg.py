@@ -1,6 +1,6 @@
 """JPEG segments: size, samples and EXIF block from the header, and whether the coded pixels are whole.
 
-libjpeg fills what is missing or unreadable with grey and returns the picture as if nothing had happened, so the file
+libjpeg fills what is missing or unreadable with gray and returns the picture as if nothing had happened, so the file
 is walked first. Inside coded pixels a byte FF is followed by 00, by a restart marker in its turn, or it ends the scan;
 anything else means that bytes were lost or overwritten. A run of zero bytes, the trace of an interrupted copy, can be
 coded pixels only where the shortest code means "nothing more in this block" in every table (an even area).
@@ -29,9 +29,9 @@ _LONGEST_ZERO_RUN = 256
 
 @dataclass(slots=True)
 class JpegFacts:
-    """What the segments say; ``n_channels`` is 1 (grey), 3 or 4 (CMYK or YCCK).
+    """What the segments say; ``n_channels`` is 1 (gray), 3 or 4 (CMYK or YCCK).
 
-    ``colours`` is "RGB" or "YCbCr" where a marker or the channels' names say which; ``orientations`` are all stated.
+    ``colors`` is "RGB" or "YCbCr" where a marker or the channels' names say which; ``orientations`` are all stated.
     """
 
     width_px: int = 0
@@ -39,7 +39,7 @@ class JpegFacts:
     bits: int = 0
     n_channels: int = 0
     orientations: list[int] = field(default_factory=list)
-    colours: str = ""
+    colors: str = ""
     frame: int = 0
     zeros_end_blocks: list[bool] = field(default_factory=list)
 
@@ -94,11 +94,11 @@ def _read_segment(facts: JpegFacts, marker: int, segment: bytes) -> None:
         if marker in _FRAMES:
             facts.frame = marker
             facts.bits, facts.height_px, facts.width_px, facts.n_channels = struct.unpack_from(">BHHB", segment)
-            facts.colours = facts.colours or ("RGB" if segment[6::3] == b"RGB" else "")
+            facts.colors = facts.colors or ("RGB" if segment[6::3] == b"RGB" else "")
         elif marker == _JFIF and segment.startswith(b"JFIF\0"):
-            facts.colours = "YCbCr"
+            facts.colors = "YCbCr"
         elif marker == _ADOBE and segment.startswith(b"Adobe"):
-            facts.colours = "YCbCr" if segment[11] else "RGB"
+            facts.colors = "YCbCr" if segment[11] else "RGB"
         elif marker == _EXIF and segment.startswith(b"Exif\0\0"):
             facts.orientations.append(exif_orientation(segment[6:]))
             if len(set(facts.orientations)) > 1:

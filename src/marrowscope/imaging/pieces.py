@@ -13,7 +13,7 @@ from marrowscope.imaging.tiff_layout import piece_bytes, piece_sizes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_COLOURS = {tiff.RGB: "RGB", tiff.YCBCR: "YCbCr"}
+_COLORS = {tiff.RGB: "RGB", tiff.YCBCR: "YCbCr"}
 _STEP = 2**16
 """Coded bytes inflated at once: they give 68 MB at most, however large the strip is."""
 
@@ -32,8 +32,8 @@ def check_pieces(data: bytes) -> None:
                 facts = read_jpeg(tables[:-2] + piece[2:] if tables else piece)
             except CutShortError as error:
                 raise damaged(kind="TIFF") from error
-            stated = _COLOURS.get(tags.get(tiff.PHOTOMETRIC, (1,))[0], "")
-            contradicts = bool(stated and facts.colours) and stated != facts.colours
+            stated = _COLORS.get(tags.get(tiff.PHOTOMETRIC, (1,))[0], "")
+            contradicts = bool(stated and facts.colors) and stated != facts.colors
             if contradicts or facts.width_px != width or facts.height_px < height or facts.n_channels != n_samples:
                 raise damaged(kind="TIFF")
     elif compression in tiff.DEFLATE:

@@ -1,7 +1,7 @@
 """PNG chunks: what the picture is, and whether every chunk is whole, in its place and there once.
 
 Decoders pass over a broken checksum of a palette or of opacity, and take the first or the last of two. The chunks are
-walked to the end, so that a file that was cut is known before libpng paints it grey. Source: PNG, third edition.
+walked to the end, so that a file that was cut is known before libpng paints it gray. Source: PNG, third edition.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _SMALL = 32
 
 @dataclass(slots=True)
 class PngFacts:
-    """What the chunks say; ``colour`` is 0 grey, 2 RGB, 3 palette, 4 and 6 with opacity."""
+    """What the chunks say; ``color`` is 0 gray, 2 RGB, 3 palette, 4 and 6 with opacity."""
 
     width_px: int
     height_px: int
     bits: int
-    colour: int
+    color: int
     has_alpha: bool
     orientation: int = 1
 
 
 def read_png(data: bytes) -> PngFacts:
     """Walk the chunks. Raises CutShortError, struct.error, and RefusedError for a damaged file."""
-    width, height, bits, colour, *methods = struct.unpack_from(">IIBBBBB", data, 16)
-    facts = PngFacts(width, height, bits, colour, has_alpha=colour not in _OPAQUE)
+    width, height, bits, color, *methods = struct.unpack_from(">IIBBBBB", data, 16)
+    facts = PngFacts(width, height, bits, color, has_alpha=color not in _OPAQUE)
     seen: list[bytes] = []
     n_palette, position, kind = 0, len(START), b""
     while kind != b"IEND":
@@ -61,8 +61,8 @@ def read_png(data: bytes) -> PngFacts:
     return facts
 
 
-def pixels_per_metre(data: bytes) -> int | None:
-    """Read the horizontal resolution of a PNG's pHYs chunk; None where it states none in metres."""
+def pixels_per_meter(data: bytes) -> int | None:
+    """Read the horizontal resolution of a PNG's pHYs chunk; None where it states none in meters."""
     position = len(START)
     while (kind := data[position + 4 : position + 8]) not in {b"IDAT", b"IEND", b""}:
         (length,) = struct.unpack_from(">I", data, position)
@@ -76,7 +76,7 @@ def pixels_per_metre(data: bytes) -> int | None:
 def _read_chunk(facts: PngFacts, kind: bytes, content: bytes) -> None:
     """Take opacity and orientation from a chunk that states them."""
     if kind == b"tRNS":
-        n_bytes = _TRANSPARENCY_BYTES.get(facts.colour, len(content))
+        n_bytes = _TRANSPARENCY_BYTES.get(facts.color, len(content))
         if len(content) != n_bytes or n_bytes > _MAX_PALETTE or facts.has_alpha:
             raise damaged(kind="PNG")
         facts.has_alpha = True
@@ -87,9 +87,9 @@ def _read_chunk(facts: PngFacts, kind: bytes, content: bytes) -> None:
 def _refuse_contradictions(facts: PngFacts, methods: list[int], n_palette: int, *, has_pixels: bool) -> None:
     """Refuse bits that the color type does not have, unknown methods, and a palette that is missing or too long."""
     compression, filtering, interlacing = methods
-    if facts.bits not in _BITS.get(facts.colour, ()) or compression or filtering or interlacing > 1 or not has_pixels:
+    if facts.bits not in _BITS.get(facts.color, ()) or compression or filtering or interlacing > 1 or not has_pixels:
         raise damaged(kind="PNG")
-    is_looked_up = facts.colour == _PALETTE
+    is_looked_up = facts.color == _PALETTE
     if n_palette % 3 or n_palette > 3 * (2**facts.bits if is_looked_up else _MAX_PALETTE):
         raise damaged(kind="PNG")
     if is_looked_up and not n_palette:

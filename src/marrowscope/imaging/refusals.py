@@ -5,14 +5,14 @@ from __future__ import annotations
 from marrowscope.errors import ImageError
 from marrowscope.records import Fault
 
-EXPORT_AGAIN = "export the image again or remove it"
+_EXPORT_AGAIN = "export the image again or remove it"
 SAVE_PLAIN = "save it as 8-bit RGB (JPEG, PNG or TIFF)"
 
 
 class RefusedError(Exception):
     """The file cannot become the right picture: what was found, what was expected, what to do."""
 
-    def __init__(self, found: str, expected: str, action: str = EXPORT_AGAIN) -> None:
+    def __init__(self, found: str, expected: str, action: str = _EXPORT_AGAIN) -> None:
         """Keep the parts of the sentence; the place is added by the caller who knows it."""
         super().__init__(found)
         self.found, self.expected, self.action = found, expected, action

@@ -23,7 +23,7 @@ def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
     scale = next((found for found in sources_um_per_px if found), None)
     if scale is None:
         message = (
-            f"{where}: found no scale, expected micrometres per pixel; add a um_per_px column to patients.csv or "
+            f"{where}: found no scale, expected micrometers per pixel; add a um_per_px column to patients.csv or "
             "set --um-per-px"
         )
         raise ScaleError(message)
@@ -31,7 +31,7 @@ def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
 
 
 def metadata_scale(data: bytes) -> float | None:
-    """Micrometres per pixel from a TIFF (OME, ImageJ with its unit, resolution tag) or from the pHYs chunk of a PNG.
+    """Micrometers per pixel from a TIFF (OME, ImageJ with its unit, resolution tag) or from the pHYs chunk of a PNG.
 
     None where there is none or it is no microscope's (cameras write 72 or 300 dots per inch).
     """
@@ -39,8 +39,8 @@ def metadata_scale(data: bytes) -> float | None:
         if data[:4] in tiff.STARTS:
             scale = _tiff_scale(data)
         elif data.startswith(png.START):
-            per_metre = png.pixels_per_metre(data)
-            scale = _UM_PER_M / per_metre if per_metre else None
+            per_meter = png.pixels_per_meter(data)
+            scale = _UM_PER_M / per_meter if per_meter else None
         else:
             return None
     except (struct.error, IndexError, KeyError, ZeroDivisionError, OverflowError, ValueError):

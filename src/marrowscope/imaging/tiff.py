@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 STARTS = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-SUBFILE, FILL_ORDER, DESCRIPTION, ROWS_PER_STRIP, PREDICTOR, COLOR_MAP = 254, 266, 270, 278, 317, 320
+SUBFILE, _FILL_ORDER, _DESCRIPTION, ROWS_PER_STRIP, _PREDICTOR, COLOR_MAP = 254, 266, 270, 278, 317, 320
 STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES = 273, 274, 277, 279
 X_RESOLUTION, PLANES, RESOLUTION_UNIT, TILE_WIDTH, TILE_LENGTH = 282, 284, 296, 322, 323
-TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES = 324, 325, 338, 339, 347
+TILE_OFFSETS, TILE_BYTES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, JPEG_TABLES = 324, 325, 338, 339, 347
 _SINGLE = frozenset(
-    {SUBFILE, WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, FILL_ORDER, ORIENTATION, SAMPLES, ROWS_PER_STRIP, PLANES}
-    | {PREDICTOR, TILE_WIDTH, TILE_LENGTH}
+    {SUBFILE, WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, _FILL_ORDER, ORIENTATION, SAMPLES, ROWS_PER_STRIP, PLANES}
+    | {_PREDICTOR, TILE_WIDTH, TILE_LENGTH}
 )
-_PAGE_TAGS = _SINGLE | {BITS, STRIP_OFFSETS, STRIP_BYTES, COLOR_MAP, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES}
-_PAGE_TAGS |= {SAMPLE_FORMAT, JPEG_TABLES}
+_PAGE_TAGS = _SINGLE | {BITS, STRIP_OFFSETS, STRIP_BYTES, COLOR_MAP, TILE_OFFSETS, TILE_BYTES, _EXTRA_SAMPLES}
+_PAGE_TAGS |= {_SAMPLE_FORMAT, JPEG_TABLES}
 _TYPES = {1: "B", 3: "H", 4: "I", 5: "II", 7: "B", 16: "Q"}
 _SHORT = 3
 _WHOLE_NUMBERS = frozenset({_SHORT, 4, 16})
@@ -36,12 +36,12 @@ _MAX_ENTRIES = 4096
 _RATIONAL = 5
 _BIG = 43
 UNCOMPRESSED, JPEG, DEFLATE = 1, 7, (8, 32946)
-COMPRESSIONS = {UNCOMPRESSED: "none", 5: "LZW", JPEG: "JPEG", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
-COMPRESSIONS |= {34925: "LZMA", 50000: "Zstandard"}
+_COMPRESSIONS = {UNCOMPRESSED: "none", 5: "LZW", JPEG: "JPEG", 8: "Deflate", 32946: "Deflate", 32773: "PackBits"}
+_COMPRESSIONS |= {34925: "LZMA", 50000: "Zstandard"}
 _PREDICTED = frozenset({5, 8, 32946, 34925, 50000})
-PHOTOMETRICS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
-WHITE_IS_ZERO, GREY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
+_PHOTOMETRICS = {0: "gray, white is zero", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
+WHITE_IS_ZERO, _GRAY, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
 _SAMPLE_FORMATS = {2: "signed whole numbers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
 _UNSIGNED = (1, 4)
 _ALPHA = (1, 2)
@@ -94,7 +94,7 @@ def _entries(data: bytes, start: int | None = None) -> tuple[list[tuple[int, int
 def read_description(data: bytes) -> str:
     """Read the first directory's description; "" where there is none. Raises what ``read_tags`` raises."""
     for tag, kind, count, place in _entries(data)[0]:
-        if tag == DESCRIPTION and kind == _TEXT:
+        if tag == _DESCRIPTION and kind == _TEXT:
             return data[place : place + count].split(b"\0", 1)[0].decode("utf-8", errors="replace")
     return ""
 
@@ -183,13 +183,13 @@ def own_places(data: bytes) -> list[tuple[int, int]]:
 
 def has_alpha(tags: Mapping[int, tuple[int, ...]]) -> bool:
     """Say whether the page has a channel of opacity."""
-    return tags.get(EXTRA_SAMPLES, (0,))[0] in _ALPHA
+    return tags.get(_EXTRA_SAMPLES, (0,))[0] in _ALPHA
 
 
 def _refuse_unreadable(tags: Mapping[int, tuple[int, ...]]) -> None:
     """Refuse a page that neither decoder is known to read rightly."""
     bits, n_samples = tags.get(BITS, (1,)), tags.get(SAMPLES, (1,))[0]
-    sample_format = max(tags.get(SAMPLE_FORMAT, (1,)), key=lambda value: value not in _UNSIGNED)
+    sample_format = max(tags.get(_SAMPLE_FORMAT, (1,)), key=lambda value: value not in _UNSIGNED)
     if sample_format not in _UNSIGNED:
         kind = _SAMPLE_FORMATS.get(sample_format, "samples of an unknown kind")
         found = f"a TIFF of {bits[0]}-bit {kind}"
@@ -198,38 +198,38 @@ def _refuse_unreadable(tags: Mapping[int, tuple[int, ...]]) -> None:
         found = f"a TIFF of {', '.join(map(str, sorted(set(bits))))} bits a sample"
         raise RefusedError(found, "8 or 16", SAVE_PLAIN)
     compression, photometric = tags.get(COMPRESSION, (1,))[0], tags.get(PHOTOMETRIC, (1,))[0]
-    if compression not in COMPRESSIONS:
-        expected = f"one of {', '.join(sorted(set(COMPRESSIONS.values())))}"
+    if compression not in _COMPRESSIONS:
+        expected = f"one of {', '.join(sorted(set(_COMPRESSIONS.values())))}"
         raise RefusedError(found=f"a TIFF of compression {compression}", expected=expected, action=SAVE_PLAIN)
-    n_colours = _COLOURS.get(photometric)
-    if n_colours is None:
-        expected = f"one of {', '.join(PHOTOMETRICS.values())}"
+    n_colors = _COLORS.get(photometric)
+    if n_colors is None:
+        expected = f"one of {', '.join(_PHOTOMETRICS.values())}"
         found = f"a TIFF of photometric interpretation {photometric}"
         raise RefusedError(found, expected, SAVE_PLAIN)
     _refuse_rare(tags, compression, photometric)
-    if n_samples != n_colours + has_alpha(tags):
+    if n_samples != n_colors + has_alpha(tags):
         found = f"a TIFF of {n_samples} channels"
-        expected = f"{n_colours} ({PHOTOMETRICS[photometric]}), and one of opacity at most"
+        expected = f"{n_colors} ({_PHOTOMETRICS[photometric]}), and one of opacity at most"
         raise RefusedError(found, expected, SAVE_PLAIN)
     if bits[0] == 16 and (photometric > RGB or tags.get(PLANES, (1,))[0] != 1 or n_samples == 2):  # noqa: PLR2004
-        found = f"a 16-bit TIFF stored as {PHOTOMETRICS[photometric]}, {n_samples} channels"
-        raise RefusedError(found, "grey or RGB, channels side by side", SAVE_PLAIN)
-    if bits[0] == 16 and tags.get(EXTRA_SAMPLES, (0,))[0] == 1:  # noqa: PLR2004 - bits
+        found = f"a 16-bit TIFF stored as {_PHOTOMETRICS[photometric]}, {n_samples} channels"
+        raise RefusedError(found, "gray or RGB, channels side by side", SAVE_PLAIN)
+    if bits[0] == 16 and tags.get(_EXTRA_SAMPLES, (0,))[0] == 1:  # noqa: PLR2004 - bits
         raise RefusedError(found="a 16-bit TIFF of colors times opacity", expected="RGB", action=SAVE_PLAIN)
 
 
 def _refuse_rare(tags: Mapping[int, tuple[int, ...]], compression: int, photometric: int) -> None:
     """Refuse what is so rare that decoders differ about it."""
-    planes, order, predictor = (tags.get(tag, (1,))[0] for tag in (PLANES, FILL_ORDER, PREDICTOR))
+    planes, order, predictor = (tags.get(tag, (1,))[0] for tag in (PLANES, _FILL_ORDER, _PREDICTOR))
     found = expected = ""
     if planes not in {1, 2}:
         found, expected = f"a TIFF of planar configuration {planes}", "1 or 2"
     elif order != 1:
         found, expected = f"a TIFF of fill order {order}", "1"
     elif predictor not in ({1, 2} if compression in _PREDICTED else {1}):
-        found, expected = f"a TIFF of compression {COMPRESSIONS[compression]} with predictor {predictor}", "1 (none)"
+        found, expected = f"a TIFF of compression {_COMPRESSIONS[compression]} with predictor {predictor}", "1 (none)"
     elif photometric == YCBCR and compression != JPEG:
-        found, expected = f"a TIFF of YCbCr under compression {COMPRESSIONS[compression]}", "RGB, or JPEG"
+        found, expected = f"a TIFF of YCbCr under compression {_COMPRESSIONS[compression]}", "RGB, or JPEG"
     elif compression == JPEG and planes != 1:
         found, expected = "a TIFF of JPEG planes", "channels side by side"
     if found:

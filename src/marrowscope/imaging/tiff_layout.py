@@ -133,7 +133,7 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
 
 
 def _check_pages(data: bytes, tags: Tags) -> None:
-    """Refuse a page that is a thumbnail, a mask, or one grey channel or plane of the picture."""
+    """Refuse a page that is a thumbnail, a mask, or one gray channel or plane of the picture."""
     if tags.get(tiff.SUBFILE, (0,))[0] & (_REDUCED | _MASK):
         raise RefusedError(
             found="a TIFF whose first page is a thumbnail or a mask", expected="the picture first", action=SAVE_PLAIN
@@ -145,4 +145,4 @@ def _check_pages(data: bytes, tags: Tags) -> None:
         found = f"a TIFF of {n_channels(description)} channels in pages of their own"
         raise RefusedError(found, "one page of RGB", action)
     if n_samples == 1 and (n_planes(description) > 1 or tiff.has_page_alike(data, tags)):
-        raise RefusedError(found="a TIFF of several grey pages", expected="one page of RGB", action=action)
+        raise RefusedError(found="a TIFF of several gray pages", expected="one page of RGB", action=action)

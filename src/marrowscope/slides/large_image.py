@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from marrowscope.imaging import ImageHeader
     from marrowscope.records import ImageArray, Region
 
-MAX_PX, MAX_SIDE_PX = 1 << 30, 1 << 20
+_MAX_PX, _MAX_SIDE_PX = 1 << 30, 1 << 20
 """What OpenCV decodes at most: 1,073 megapixels, no side longer than 1,048,576 px."""
 
 _PLAIN_BYTES, _DEEP_BYTES, _CONVERTED_BYTES = 6, 12, 32
@@ -93,8 +93,8 @@ def shrink(image: ImageArray, factor: int) -> ImageArray:
 def _decode(path: Path) -> ImageArray:
     """Decode the whole file to RGB uint8 (h, w, 3), upright, where there is memory for it."""
     data, where = read_large_file(path), str(path)
-    _refuse_beyond_memory(where, read_whole_header(data, where, max_pixels=MAX_PX))
-    return decode_image(data, where, max_pixels=MAX_PX)
+    _refuse_beyond_memory(where, read_whole_header(data, where, max_pixels=_MAX_PX))
+    return decode_image(data, where, max_pixels=_MAX_PX)
 
 
 def read_large_file(path: Path) -> bytes:
@@ -121,9 +121,9 @@ def _refuse_beyond_memory(where: str, header: ImageHeader) -> None:
 
 def _refuse_beyond_decoder(path: Path, width_px: int, height_px: int) -> None:
     """Say beforehand what OpenCV would refuse after the whole file has been read."""
-    if width_px * height_px > MAX_PX or max(width_px, height_px) > MAX_SIDE_PX:
+    if width_px * height_px > _MAX_PX or max(width_px, height_px) > _MAX_SIDE_PX:
         message = (
-            f"{path}: found {width_px} x {height_px} px, expected {MAX_PX // 1_000_000} megapixels at most in one "
+            f"{path}: found {width_px} x {height_px} px, expected {_MAX_PX // 1_000_000} megapixels at most in one "
             "plain image; save it as a pyramidal TIFF, which is read in parts"
         )
         raise ImageError(message)
