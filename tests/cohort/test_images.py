@@ -111,3 +111,43 @@ def test_file_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     fault = examine_image(tmp_path / "f.png", "p1/f.png", decode=True).fault
     assert fault is not None
     assert "p1/f.png: found no access (No such file" in fault.sentence()
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), struct.error("s"), RecursionError(), MemoryError(), cv2.error("c")])
+@pytest.mark.parametrize("step", ["decode_image", "metadata_scale", "sha256_bytes"])
+def test_whatever_one_image_raises_is_its_fault(
+    error: Exception, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    (tmp_path / "f.png").write_bytes(encoded(".png"))
+    monkeypatch.setattr(f"marrowscope.cohort.images.{step}", fail)
+    fault = examine_image(tmp_path / "f.png", "p1/f.png", decode=True).fault
+    assert fault is not None
+    is_memory = isinstance(error, MemoryError)
+    assert fault.kind == ("out_of_memory" if is_memory else "unreadable_image")
+    assert fault.sentence().startswith(
+        "p1/f.png: found too little" if is_memory else "p1/f.png: found a file that stops"
+    )
+
+
+def test_picture_of_another_format_is_a_fault_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "f.czi").write_bytes(b"ZISRAWFILE")
+    fault = examine_image(tmp_path / "f.czi", "p1/f.czi", decode=True).fault
+    assert fault is not None
+    assert (fault.kind, fault.found) == ("unread_format", "a CZI image")
+
+
+def test_file_too_large_to_be_an_image_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.jpg"
+    path.write_bytes(encoded(".jpg"))
+    with path.open("r+b") as stream:
+        stream.truncate(3_000_000_000)
+    monkeypatch.setattr(type(path), "read_bytes", lambda _: pytest.fail("3 GB were read"))
+    fault = examine_image(path, "p1/f.jpg", decode=True).fault
+    assert fault is not None
+    assert fault.sentence() == (
+        "p1/f.jpg: found a file of 3.0 GB, expected an image of at most 2.0 GB; cut it into fields or save it as a "
+        "pyramidal TIFF"
+    )

@@ -1,7 +1,11 @@
 """What `predict` is pointed at: who the patients are, and that nothing in the folders is passed over in silence."""
 
+import os
+import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from marrowscope.cohort.inputs import collect_inputs
@@ -102,3 +106,85 @@ def test_slides_of_nobody_are_counted(cohort: Path) -> None:
     (cohort / "stranger").mkdir()
     (cohort / "stranger" / "a.svs").touch()
     assert collect_inputs([cohort]).n_left_out == 1
+
+
+def test_images_are_told_by_their_other_suffixes_and_without_one_by_their_content(tmp_path: Path) -> None:
+    folder = tmp_path / "p1"
+    folder.mkdir()
+    picture = np.full((8, 9, 3), 200, dtype=np.uint8)
+    for name, kind in {"a.jfif": ".jpg", "b.JPE": ".jpg", "c": ".png", "d": ".tif", "e": ".bmp", "f": ".webp"}.items():
+        (folder / name).write_bytes(cv2.imencode(kind, picture)[1].tobytes())
+    for name in ("notes", "README", "._a.jfif", ".hidden.png", "Thumbs.db", "BMW"):
+        (folder / name).write_bytes(b"BM is no bitmap, and this is text")
+    inputs = collect_inputs([folder])
+    assert [item.path.name for item in inputs.images] == ["a.jfif", "b.JPE", "c", "d", "e", "f"]
+    assert (inputs.faults, inputs.n_left_out) == ((), 0)
+
+
+def test_pictures_that_are_not_read_are_named_and_counted_with_what_to_do(cohort: Path) -> None:
+    names = ("f.heic", "g.GIF", "h.czi", "i.lif", "j.jp2", "k.nef")
+    for name in names:
+        (cohort / "p1" / name).touch()
+    (cohort / "p1" / "l").write_bytes(b"GIF89a....")
+    inputs = collect_inputs([cohort])
+    assert [item.path.name for item in inputs.images] == ["a.jpg", "b.png", "a.jpg"]
+    assert inputs.n_left_out == len(inputs.faults) == 7
+    sentences = [fault.sentence() for fault in inputs.faults]
+    for sentence, words in zip(
+        sentences,
+        (
+            "a HEIC or HEIF picture",
+            "a GIF picture",
+            "a CZI image",
+            "a LIF image",
+            "a JPEG 2000",
+            "a raw photo",
+            "a GIF",
+        ),
+        strict=True,
+    ):
+        assert f": found {words}" in sentence
+        assert "expected JPEG, PNG, TIFF, BMP, WebP or a slide; it is not read; " in sentence
+    with pytest.raises(
+        InputError, match=r"f\.heic: found a HEIC or HEIF picture, .*; it is not read; export it as JPEG"
+    ):
+        collect_inputs([cohort / "p1" / "f.heic"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_names_that_are_not_utf8_are_left_out_by_a_sentence_that_can_be_printed(cohort: Path) -> None:
+    (cohort / "p1" / "b.png").rename(cohort / "p1" / os.fsdecode(b"b\xff.png"))
+    (cohort / "p2").rename(cohort / os.fsdecode(b"p\xe4"))
+    inputs = collect_inputs([cohort])
+    assert [item.field_id for item in inputs.images] == ["p1/a"]
+    assert inputs.n_left_out == len(inputs.faults) == 2
+    for fault, name in zip(inputs.faults, (r"p1/b\udcff.png", r"p\udce4/a.jpg"), strict=True):
+        assert (
+            fault.sentence()
+            .encode()
+            .decode()
+            .endswith(
+                f"{name}: found a name that is not UTF-8, expected a name of Unicode letters; it is not read; "
+                "rename the file or its folder"
+            )
+        )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_a_folder_given_by_a_name_that_is_not_utf8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"p\xe4")
+    folder.mkdir()
+    (folder / "a.jpg").touch()
+    monkeypatch.chdir(folder)
+    for given in (folder, folder / "a.jpg", Path()):
+        with pytest.raises(InputError, match=r"p\\udce4.*: found a name that is not UTF-8, expected Unicode letters"):
+            collect_inputs([given])
+
+
+def test_folders_of_systems_and_servers_are_no_patients(tmp_path: Path) -> None:
+    for name in ("A1/a.jpg", "__MACOSX/a.jpg", ".thumbnails/b.jpg", "@eaDir/c.jpg", "A1/@eaDir/a.jpg", "A1/._a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    inputs = collect_inputs([tmp_path])
+    assert [item.field_id for item in inputs.images] == ["A1/a"]
+    assert (inputs.faults, inputs.n_left_out) == ((), 0)

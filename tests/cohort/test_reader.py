@@ -124,6 +124,20 @@ def test_progress_reaches_the_end(root: Path) -> None:
 # Images ---------------------------------------------------------------------------------------------------------
 
 
+def test_pictures_that_are_not_read_are_counted_and_take_no_annotation(root: Path) -> None:
+    (root / "p1/f1.nd2").touch()
+    (root / "p1/f9.heic").touch()
+    before = read_cohort(root)
+    assert before.counts.images.rejected == {"unread_format": 2}
+    assert [fault.where for fault in before.faults if fault.kind == "unread_format"] == ["p1/f1.nd2", "p1/f9.heic"]
+    (root / "p1/f1.nd2").unlink()
+    (root / "p1/f9.heic").unlink()
+    after = read_cohort(root)
+    shown = [[(item.field_id, len(item.annotations)) for item in cohort.fields] for cohort in (before, after)]
+    assert shown[0] == shown[1]
+    assert before.counts.images.n_in == after.counts.images.n_in + 2
+
+
 def test_zero_byte_image(root: Path) -> None:
     (root / "p1/f1.png").write_bytes(b"")
     cohort = read_cohort(root)

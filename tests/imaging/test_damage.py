@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from marrowscope.errors import ImageError
 from marrowscope.imaging import MAX_PIXELS, decode_image, read_header
-from tests.imaging.pictures import PICTURE, saved, smooth, tiff_file
+from tests.imaging.pictures import PICTURE, saved, smooth, tiff_file, with_orientation
 
 NOISY = np.random.default_rng(1).integers(0, 256, (200, 300, 3), dtype=np.uint8)
 WHOLE = {
@@ -164,3 +164,31 @@ def test_any_overwritten_byte_gives_a_picture_or_a_sentence(name: str, data: st.
         assert error.fault is not None  # noqa: PT017 - either outcome is right, a crash is not
     else:
         assert image.shape == (header.height_px, header.width_px, 3)
+
+
+def test_two_orientations_of_one_jpeg_are_refused_and_twice_the_same_is_not() -> None:
+    data = with_orientation(PICTURE, "JPEG", 6)
+    at = data.find(b"\xff\xe1")
+    block = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
+    assert decode_image(data[:at] + block + data[at:], "f").shape[:2] == PICTURE.shape[1::-1]
+    upright = block.replace(struct.pack(">HHIH", 274, 3, 1, 6), struct.pack(">HHIH", 274, 3, 1, 1))
+    assert upright != block
+    with pytest.raises(ImageError, match="f: found a damaged JPEG"):
+        decode_image(data[:at] + upright + data[at:], "f")
+
+
+@pytest.mark.parametrize("junk", [b"\1\2", b"\xff\x01", b"\xff\xd0", b"\xff\xd8"])
+def test_junk_between_the_segments_of_a_jpeg_is_refused_and_padding_is_not(junk: bytes) -> None:
+    data = saved(PICTURE, "JPEG")
+    at = data.find(b"\xff\xdb")
+    assert np.array_equal(decode_image(data[:at] + b"\0\0\xff\xff" + data[at:], "f"), decode_image(data, "f"))
+    with pytest.raises(ImageError, match="f: found a damaged JPEG"):
+        decode_image(data[:at] + junk + data[at:], "f")
+
+
+def test_colors_of_a_jpeg_inside_a_tiff_are_those_that_the_tiff_states() -> None:
+    data = saved(PICTURE, "TIFF", compression="jpeg", quality=95)
+    at = data.find(struct.pack("<HHIH", 262, 3, 1, 2))
+    assert at > 0
+    with pytest.raises(ImageError, match="f: found a damaged TIFF"):
+        decode_image(data[: at + 8] + b"\6" + data[at + 9 :], "f")

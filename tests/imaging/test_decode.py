@@ -130,12 +130,23 @@ def test_transparent_gray_and_palette_color_show_white_glass() -> None:
     )
 
 
-@pytest.mark.parametrize("brightest", [4095, 4096])
-def test_samples_of_12_bits_are_told_by_their_largest_value(brightest: int) -> None:
+@pytest.mark.parametrize(
+    ("brightest", "expected"), [(0, 0), (1024, 64), (4095, 255), (16384, round(16384 / 257)), (65535, 255)]
+)
+def test_samples_of_12_bits_are_told_by_their_largest_value(brightest: int, expected: int) -> None:
     samples = np.zeros((8, 8, 3), dtype=np.uint16)
     samples[0, 0] = brightest
-    expected = 255 if brightest == 4095 else round(4096 / 257)
-    assert decode_image(tiff_file(samples), "f")[0, 0].tolist() == [expected] * 3
+    for data in (tiff_file(samples), cv2.imencode(".png", samples)[1].tobytes()):
+        assert decode_image(data, "f")[0, 0].tolist() == [expected] * 3
+
+
+@pytest.mark.parametrize(("brightest", "bits"), [(1, 10), (1023, 10), (4096, 14), (16383, 14)])
+def test_samples_of_10_or_14_bits_in_16_are_refused_since_their_scale_is_unknown(brightest: int, bits: int) -> None:
+    samples = np.full((8, 8, 3), brightest, dtype=np.uint16)
+    sentence = rf"^f: found 16-bit samples of {brightest} at most, as {bits} bits or too little light"
+    for data in (tiff_file(samples), cv2.imencode(".png", samples)[1].tobytes()):
+        with pytest.raises(ImageError, match=sentence):
+            decode_image(data, "f")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

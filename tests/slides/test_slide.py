@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -191,6 +192,7 @@ def test_an_image_beyond_the_memory_is_refused_before_it_is_decoded(
 ) -> None:
     data = bytearray(cv2.imencode(".png", picture(4, 4))[1].tobytes())
     data[16:24] = (20_000).to_bytes(4, "big") + (30_000).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     path = tmp_path / "bomb.png"
     path.write_bytes(data)
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: 3_500_000_000)
@@ -206,7 +208,7 @@ def test_the_memory_an_image_takes_depends_on_how_it_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int, kind: type[np.generic], of_pixel: int
 ) -> None:
     path = tmp_path / "large.png"
-    assert cv2.imwrite(str(path), np.full((40, 50, channels), 9, dtype=kind))
+    assert cv2.imwrite(str(path), np.full((40, 50, channels), 2 ** (8 * np.dtype(kind).itemsize) - 1, dtype=kind))
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000)
     assert LargeImage(path).width_px == 50
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000 - 1)

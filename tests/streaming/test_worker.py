@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import traceback
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import pytest
 
 import marrowscope.streaming.worker as worker_module
@@ -163,3 +165,30 @@ def test_seven_frames_lead_from_the_command_to_the_network(
     assert stopped.value.code == 0
     assert depths
     assert max(depths) <= 7
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("v"), struct.error("s"), OverflowError("o"), RecursionError("r"), MemoryError(), cv2.error("c")],
+)
+@pytest.mark.parametrize("step", ["decode_photograph", "find_cells", "sha256_bytes"])
+def test_whatever_one_field_raises_is_its_own_error_and_the_others_go_on(
+    bundle: Bundle, images: tuple[InputImage, ...], monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    right = getattr(worker_module, step)
+    n_calls = 0
+
+    def fails_once(*given: Any, **options: Any) -> Any:  # noqa: ANN401 - as the step
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            raise error
+        return right(*given, **options)
+
+    monkeypatch.setattr(worker_module, step, fails_once)
+    found = list(Worker(bundle, CONFIG).find(images[:2]))
+    assert found[0].error is not None
+    words = "too little memory" if isinstance(error, MemoryError) else f"stops its decoder ({type(error).__name__}"
+    assert found[0].error.startswith(f"{images[0].path}: found ")
+    assert words in found[0].error
+    assert found[1].error is None

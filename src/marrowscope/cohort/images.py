@@ -5,11 +5,11 @@ Reading in full proves that the image can be decoded. Where only the size is nee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import ImageError
-from marrowscope.imaging import decode_image, read_header, sha256_bytes
+from marrowscope.imaging import decode_image, one_image, read_file, read_header, sha256_bytes, unread_fault
 from marrowscope.imaging.scale import metadata_scale
 from marrowscope.records import Fault
 
@@ -31,20 +31,25 @@ class ImageFile:
 
 def examine_image(path: Path, where: str, *, decode: bool) -> ImageFile:
     """Hash one image file and measure it; whatever is wrong is a fault of the result, nothing is raised."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        fault = Fault("unreadable_image", where, f"no access ({error.strerror})", "an image", "check its permissions")
+    fault = unread_fault(path, where)
+    if fault is not None:
         return ImageFile(path, "", 0, 0, None, fault)
-    if not data:
-        fault = Fault("empty_file", where, "a file of 0 bytes", "an image", "export the image again or remove it")
-        return ImageFile(path, "", 0, 0, None, fault)
+    sha256 = ""
     try:
-        if decode:
-            height, width = decode_image(data, where).shape[:2]
-        else:
-            header = read_header(data, where)
-            height, width = header.height_px, header.width_px
+        with one_image(where):
+            data = read_file(path)
+            if not data:
+                action = "export the image again or remove it"
+                return ImageFile(
+                    path, "", 0, 0, None, Fault("empty_file", where, "a file of 0 bytes", "an image", action)
+                )
+            sha256 = sha256_bytes(data)
+            if decode:
+                height, width = decode_image(data, where).shape[:2]
+            else:
+                header = read_header(data, where)
+                height, width = header.height_px, header.width_px
+            return ImageFile(path, sha256, width, height, metadata_scale(data))
     except ImageError as error:
-        return ImageFile(path, sha256_bytes(data), 0, 0, None, error.fault)
-    return ImageFile(path, sha256_bytes(data), width, height, metadata_scale(data))
+        found = error.fault or Fault("unreadable_image", where, str(error), "an image", "export it again or remove it")
+        return ImageFile(path, sha256, 0, 0, None, replace(found, where=where))

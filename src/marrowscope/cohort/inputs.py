@@ -17,11 +17,22 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.companions import drop_companions
 from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
 from marrowscope.errors import CohortError, InputError
-from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_image_path, is_slide_path
+from marrowscope.imaging import (
+    IMAGE_SUFFIXES,
+    SLIDE_SUFFIXES,
+    is_image_path,
+    is_printable,
+    is_slide_path,
+    printable,
+    unread_fault,
+)
 from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+
+_HIDDEN = (".", "__", "@")
+"""What systems and file servers put beside images: ``.DS_Store``, ``__MACOSX``, ``@eaDir``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,7 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
     n_left_out = 0
     loose: dict[Path, list[Path]] = {}
     for path in paths:
+        _refuse_unprintable(path.resolve())
         if path.is_file():
             _refuse_other_file(path)
             loose.setdefault(path.resolve().parent, []).append(path)
@@ -78,6 +90,9 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
         for folder, n in _overlooked(path, taken).items():
             faults.append(_not_predicted(folder, n, path))
             n_left_out += n
+        unread = _unread(path)
+        faults += unread
+        n_left_out += len(unread)
     _refuse_empty(images, paths, faults)
     _refuse_equal_names(images)
     return Inputs(tuple(patients.values()), tuple(images), tuple(faults), n_left_out)
@@ -103,17 +118,38 @@ def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
         for image in drop_companions(filter(_is_input, sorted(path.rglob("*"))))
         if image not in taken
         and image.is_file()
-        and not any(part.startswith((".", "__")) for part in image.relative_to(path).parts)
+        and not any(part.startswith(_HIDDEN) for part in image.relative_to(path).parts)
     )
     return Counter(image.parent for image in found)
 
 
+def _unread(path: Path) -> list[Fault]:
+    """List the pictures below the folder ``path`` that are not read: of another format, or of an unreadable name."""
+    visible = (
+        file
+        for file in sorted(path.rglob("*"))
+        if not any(part.startswith(_HIDDEN) for part in file.relative_to(path).parts)
+    )
+    return [fault for file in visible if file.is_file() and (fault := unread_fault(file, str(file)))]
+
+
 def _is_input(path: Path) -> bool:
-    return is_image_path(path) or is_slide_path(path)
+    return is_image_path(path) or (is_slide_path(path) and is_printable(path) and not path.name.startswith("."))
+
+
+def _refuse_unprintable(path: Path) -> None:
+    """Refuse a path whose folders give patients a name that no table can hold."""
+    if not is_printable(path):
+        message = (
+            f"{printable(path)}: found a name that is not UTF-8, expected Unicode letters; rename the folder or file"
+        )
+        raise InputError(message)
 
 
 def _refuse_other_file(path: Path) -> None:
     """Refuse a file given by name that does not even claim to be an image."""
+    if (fault := unread_fault(path, str(path))) is not None:
+        raise InputError(fault.sentence())
     if not _is_input(path):
         message = f"{path}: found no image file, expected one ending in {_suffixes()}"
         raise InputError(message)
@@ -134,7 +170,11 @@ def _patient_folders(path: Path) -> list[Path]:
     """Give ``path`` itself when it holds images, else its sub-folders that do."""
     if _image_paths(path):
         return [path]
-    return [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _image_paths(folder)]
+    return [
+        folder
+        for folder in sorted(path.iterdir())
+        if not folder.name.startswith(_HIDDEN) and folder.is_dir() and _image_paths(folder)
+    ]
 
 
 def _image_paths(folder: Path) -> list[Path]:

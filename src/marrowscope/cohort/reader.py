@@ -18,7 +18,7 @@ from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import find_annotations, pair
 from marrowscope.cohort.tally import CohortCounts, Tally
 from marrowscope.errors import CohortError
-from marrowscope.imaging import is_image_path
+from marrowscope.imaging import UNREAD, is_image_path, printable, unread_fault
 from marrowscope.records import Fault, Field, Patient
 from marrowscope.vocabulary import load_vocabulary
 
@@ -181,16 +181,21 @@ def _find_images(root: Path, faults: list[Fault]) -> list[Path]:
             continue
         if entry.is_dir():
             visible = [path for path in sorted(entry.rglob("*")) if not path.name.startswith(".")]
-            inside = [path for path in visible if path.is_file() and is_image_path(path)]
+            inside = [path for path in visible if path.is_file() and _is_picture(path)]
             images += inside
             deeper = Counter(path.parent for path in inside if path.parent != entry)
             for folder, n in deeper.items():
                 found, expected = f"{n} images in a subfolder", f"images directly in {entry.name}"
                 where = folder.relative_to(root).as_posix()
                 faults.append(Fault("images_in_subfolder", where, found, expected, "move them up or remove them"))
-        elif is_image_path(entry):
+        elif _is_picture(entry):
             images.append(entry)
     return images
+
+
+def _is_picture(path: Path) -> bool:
+    """Say whether a file is an image, one of a format that is not read included: that is said where it is examined."""
+    return is_image_path(path) or unread_fault(path, path.name) is not None
 
 
 def _examine(
@@ -205,7 +210,7 @@ def _examine(
     """Hash and measure every image in threads (decoding leaves the interpreter lock)."""
     images: list[_Image] = []
     with ThreadPoolExecutor(max_workers=n_threads) as pool:
-        wheres = [path.relative_to(root).as_posix() for path in paths]
+        wheres = [printable(path.relative_to(root).as_posix()) for path in paths]
         files = pool.map(lambda path, where: examine_image(path, where, decode=decode), paths, wheres)
         for file, where in zip(files, wheres, strict=True):
             parts = where.split("/")
@@ -223,7 +228,7 @@ def _examine(
 
 def _annotate(root: Path, images: Sequence[_Image], faults: list[Fault]) -> tuple[list[AnnotatedImage], int]:
     """Attach its annotation to every image; gives the annotations without image and the number of broken files."""
-    documents = find_annotations(root, [image.file.path for image in images])
+    documents = find_annotations(root, [image.file.path for image in images if image.reason not in UNREAD])
     by_image, left_over, pair_faults = pair(documents)
     faults += pair_faults
     n_broken = sum(not annotated.readable for _, annotated in documents)

@@ -9,33 +9,47 @@ decoder can know is left: JPEG, WebP, BMP and uncompressed TIFF carry no checksu
 others of the same form are not noticed.
 """
 
+from marrowscope.imaging.border import one_image
 from marrowscope.imaging.decode import REDUCTIONS, decode_image
 from marrowscope.imaging.files import (
     IMAGE_SUFFIXES,
+    MAX_FILE_BYTES,
     SLIDE_SUFFIXES,
+    UNREAD,
     encode_image,
     is_image_path,
+    is_printable,
     is_slide_path,
+    printable,
+    read_file,
     read_image,
     sha256_bytes,
     sha256_file,
+    unread_fault,
     write_image,
 )
 from marrowscope.imaging.header import MAX_PIXELS, ImageHeader, read_header
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "REDUCTIONS",
     "SLIDE_SUFFIXES",
+    "UNREAD",
     "ImageHeader",
     "decode_image",
     "encode_image",
     "is_image_path",
+    "is_printable",
     "is_slide_path",
+    "one_image",
+    "printable",
+    "read_file",
     "read_header",
     "read_image",
     "sha256_bytes",
     "sha256_file",
+    "unread_fault",
     "write_image",
 ]

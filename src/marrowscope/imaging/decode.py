@@ -1,12 +1,14 @@
 """The bytes of an image file to RGB uint8, upright, whole or at a half, a quarter or an eighth of its sides.
 
 OpenCV decodes whatever it is known to read rightly, which is all that cameras usually write. Pillow decodes TIFF
-pictures that are compressed or have opacity, where OpenCV is wrong or silent. What the formats leave open is decided
+pictures that are compressed or have opacity, where OpenCV is wrong or silent, and every BMP and WebP a second time.
+What the formats leave open is decided
 once, for a bright-field microscope:
 
 - transparent pixels show the glass, which is white: opacity is blended over white;
 - 16-bit samples run from 0 to 65535, or to 4095 where no sample is above that: a 12-bit camera, whose picture would
-  be all but black (the bit depths that PNG and TIFF can state describe the camera or the content, not the scale);
+  be all but black (the bit depths that PNG and TIFF can state describe the camera or the content, not the scale); where
+  no sample is above 1023 or 16383, of 10 or 14 bits, the scale is not known, and the picture is refused;
 - gray stands in all three channels; CMYK is converted without its color profile;
 - of several pages the first is the picture.
 """
@@ -19,9 +21,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from marrowscope.imaging.border import is_out_of_memory, one_image
 from marrowscope.imaging.header import MAX_PIXELS, read_header
 from marrowscope.imaging.pieces import check_pieces
-from marrowscope.imaging.refusals import RefusedError, damaged
+from marrowscope.imaging.refusals import SAVE_PLAIN, RefusedError, damaged
+from marrowscope.imaging.twice import check_twice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +44,7 @@ _REDUCED_FLAGS = {
 }
 REDUCTIONS = tuple(_REDUCED_FLAGS)
 _MAX_8, _MAX_12, _MAX_16 = 255, 4095, 65535
+_UNKNOWN = {10: range(1, 1024), 14: range(4096, 16384)}
 _DEEP = 16
 _WITH_ALPHA = 4
 _COLOR_DIMENSIONS = 3
@@ -68,14 +73,15 @@ def decode_image(data: bytes, where: str, *, reduce: int = 1, max_pixels: int = 
         message = f"reduce is {reduce}, expected one of {REDUCTIONS}"
         raise ValueError(message)
     header = read_header(data, where, max_pixels=max_pixels)
-    try:
-        image = _decode_pixels(data, header, reduce)
+    with one_image(where):
+        try:
+            image = _decode_pixels(data, header, reduce)
+            if header.kind in {"BMP", "WebP"}:
+                check_twice(data, header.kind, image)
+        except RefusedError as refusal:
+            raise refusal.at(where) from refusal.__cause__
         if header.kind != "TIFF":  # both decoders turn a TIFF themselves
             image = _TURNS.get(header.orientation, np.asarray)(image)
-    except RefusedError as refusal:
-        raise refusal.at(where) from refusal.__cause__
-    except (cv2.error, MemoryError) as error:
-        raise damaged(header.kind).at(where) from error
     whole = header.height_px, header.width_px
     reduced = -(-whole[0] // reduce), -(-whole[1] // reduce)
     if image.shape[:2] == whole and reduce > 1:
@@ -94,10 +100,10 @@ def _decode_pixels(data: bytes, header: ImageHeader, reduce: int) -> NDArray[np.
     if header.kind == "TIFF" and (header.packed or header.has_alpha):
         return _decode_by_pillow(data)
     if header.has_alpha:
-        return _over_white(_imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION))
+        return _over_white(_imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, _n_bytes(header)))
     at_once = reduce if _shrinks_at_once(header, reduce) else 1
     flags = cv2.IMREAD_COLOR_RGB | _REDUCED_FLAGS[at_once] | cv2.IMREAD_IGNORE_ORIENTATION
-    return np.asarray(_imdecode(data, flags), dtype=np.uint8)
+    return np.asarray(_imdecode(data, flags, _n_bytes(header)), dtype=np.uint8)
 
 
 def _shrinks_at_once(header: ImageHeader, reduce: int) -> bool:
@@ -108,9 +114,15 @@ def _shrinks_at_once(header: ImageHeader, reduce: int) -> bool:
     return header.orientation == 1 or is_multiple
 
 
-def _imdecode(data: bytes, flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _n_bytes(header: ImageHeader) -> int:
+    """Give the memory of a decoded picture with opacity."""
+    return header.width_px * header.height_px * _WITH_ALPHA * (header.bits // 8)
+
+
+def _imdecode(data: bytes, flags: int, n_bytes: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
     decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     if decoded is None:
+        np.empty(2 * n_bytes, dtype=np.uint8)  # OpenCV is silent about memory too: raises MemoryError where it is short
         found, expected = f"{len(data)} bytes that do not decode", "a complete image"
         raise RefusedError(found, expected)
     return decoded  # type: ignore[return-value]  # uint8 or uint16: the header lets nothing else pass
@@ -120,9 +132,9 @@ def _decode_deep(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """Scale 16-bit samples to 8 bits."""
     if header.packed:
         _decode_by_pillow(data)  # OpenCV keeps the 16 bits but is silent about damage; Pillow raises
-    deep = _imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    deep = _imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, _n_bytes(header))
     colors = deep[..., :3] if deep.ndim == _COLOR_DIMENSIONS else deep
-    top = _MAX_12 if int(colors.max()) <= _MAX_12 else _MAX_16
+    top = _top(int(colors.max()))
     scaled = np.asarray(cv2.convertScaleAbs(colors, alpha=_MAX_8 / top), dtype=np.uint8)
     if header.white_is_zero:
         scaled = np.bitwise_not(scaled)
@@ -130,6 +142,19 @@ def _decode_deep(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
         alpha = np.asarray(cv2.convertScaleAbs(deep[..., 3], alpha=_MAX_8 / _MAX_16), dtype=np.uint8)
         scaled = np.dstack([scaled, alpha])
     return _over_white(scaled)
+
+
+def _top(brightest: int) -> int:
+    """Give the value of full brightness by the brightest sample.
+
+    Between those of 12 and of 14 bits, and below 10 bits, nobody can know it: a camera of 14 or 10 bits, or too little
+    light. Raises RefusedError.
+    """
+    n_bits = next((bits for bits, range_ in _UNKNOWN.items() if brightest in range_), None)
+    if n_bits is not None:
+        found = f"16-bit samples of {brightest} at most, as {n_bits} bits or too little light give them"
+        raise RefusedError(found, "samples up to 65535, or up to 4095 for a camera of 12 bits", SAVE_PLAIN)
+    return _MAX_12 if brightest <= _MAX_12 else _MAX_16
 
 
 def _over_white(decoded: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -160,6 +185,8 @@ def _decode_by_pillow(data: bytes) -> NDArray[np.uint8]:
                 return np.zeros((0, 0, 3), dtype=np.uint8)  # proven whole; its pixels come from OpenCV
             rgba = np.array(page.convert("RGBA"), dtype=np.uint8)
     except Exception as error:  # a parser on hostile bytes raises many kinds
+        if is_out_of_memory(error):
+            raise
         raise damaged(kind="TIFF") from error
     return _over_white(np.asarray(rgba[..., [2, 1, 0, 3]], dtype=np.uint8))
 

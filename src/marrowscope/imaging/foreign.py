@@ -1,6 +1,16 @@
-"""Name what stands in a file that is no image this package reads, from its first bytes."""
+"""Name what stands in a file that is no image this package reads: from its first bytes, or from its name.
+
+A picture of a format that is not read is named, with what to do about it, so that nothing is lost in silence.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from marrowscope.records import Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STARTS = (
     (b"%PDF", "a PDF document"),
@@ -25,6 +35,54 @@ _FAMILIES = {
     b"avif": "an AVIF picture",
 }
 _LOOKED_AT = 512
+_FROM_PHONE = "export it as JPEG or PNG from the program that made it"
+_FROM_MICROSCOPE = "export it as TIFF (RGB, with its scale) or PNG from the microscope's program, or with Bio-Formats"
+_FROM_CAMERA = "develop it to TIFF or PNG with the camera's program"
+_SAVED = "save it as PNG or TIFF with any image program"
+_FORMATS = {
+    "a HEIC or HEIF picture": (_FROM_PHONE, ".heic", ".heif", ".hif"),
+    "an AVIF picture": (_FROM_PHONE, ".avif"),
+    "a GIF picture": (_SAVED, ".gif"),
+    "a JPEG 2000 picture": (_SAVED, ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
+    "a JPEG XL picture": (_SAVED, ".jxl"),
+    "a JPEG XR picture": (_SAVED, ".jxr", ".wdp", ".hdp"),
+    "a JPEG-LS picture": (_SAVED, ".jls"),
+    "a Photoshop picture": (_SAVED, ".psd", ".psb"),
+    "a GIMP picture": (_SAVED, ".xcf"),
+    "a portable pixmap": (_SAVED, ".ppm", ".pgm", ".pbm", ".pnm", ".pam"),
+    "a TGA picture": (_SAVED, ".tga"),
+    "a PCX picture": (_SAVED, ".pcx"),
+    "an OpenEXR picture": (_SAVED, ".exr"),
+    "a raw photograph of a camera": (
+        _FROM_CAMERA, ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw",
+    ),
+    "a CZI image": (_FROM_MICROSCOPE, ".czi"),
+    "a LIF image": (_FROM_MICROSCOPE, ".lif", ".lof"),
+    "a ZVI image": (_FROM_MICROSCOPE, ".zvi"),
+    "an LSM image": (_FROM_MICROSCOPE, ".lsm"),
+    "an ND2 image": (_FROM_MICROSCOPE, ".nd2"),
+    "an OIB, OIF or OIR image": (_FROM_MICROSCOPE, ".oib", ".oif", ".oir", ".poir"),
+    "a VSI slide": (_FROM_MICROSCOPE, ".vsi"),
+    "an Imaris image": (_FROM_MICROSCOPE, ".ims"),
+    "a MetaMorph stack": (_FROM_MICROSCOPE, ".stk"),
+    "a slide of a scanner": (_FROM_MICROSCOPE, ".isyntax", ".i2syntax", ".kfb", ".sdpc", ".tmap", ".mds", ".qptiff"),
+}  # fmt: skip
+_BY_SUFFIX = {suffix: (name, action) for name, (action, *suffixes) in _FORMATS.items() for suffix in suffixes}
+_PICTURES = frozenset({"a GIF picture", "a JPEG 2000 picture", "a Photoshop picture", "a CZI slide"})
+_PICTURES |= {"a JPEG XL picture", *_FAMILIES.values()}
+
+
+def foreign_fault(path: Path, where: str, start: bytes = b"") -> Fault | None:
+    """Say that ``path`` is a picture of a format that is not read, by its name, or by its ``start`` without a suffix.
+
+    None for every other file, a picture that is read included.
+    """
+    name, action = _BY_SUFFIX.get(path.suffix.lower(), ("", ""))
+    if not name and not path.suffix and (content := name_content(start)) in _PICTURES:
+        name, action = content, _SAVED
+    if not name:
+        return None
+    return Fault("unread_format", where, name, "JPEG, PNG, TIFF, BMP, WebP or a slide", f"it is not read; {action}")
 
 
 def name_content(data: bytes) -> str:

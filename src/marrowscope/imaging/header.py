@@ -8,17 +8,19 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from marrowscope.imaging import jpeg, tiff
+from marrowscope.imaging import jpeg, png, tiff
+from marrowscope.imaging.border import explain
 from marrowscope.imaging.foreign import name_content
 from marrowscope.imaging.refusals import CutShortError, RefusedError, cut_short, damaged, image_error
+from marrowscope.imaging.tiff_layout import check_layout
 from marrowscope.records import Fault
 
 MAX_PIXELS = 100_000_000
 """Largest image decoded in one piece: 300 MB as RGB, 0.8 GB while a 16-bit picture with opacity is converted. Cameras
 on microscopes have up to 50 megapixels; what is larger is a slide or a file made to fill the memory."""
 
-_PNG_START, _PNG_GRAY_ALPHA, _PNG_RGBA = b"\x89PNG\r\n\x1a\n", 4, 6
 _SIDEWAYS = 5
+_WEBP_EXIF = 8
 _KINDS = "JPEG, PNG, TIFF, BMP, WebP"
 
 
@@ -62,20 +64,20 @@ def read_header(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         raise image_error(Fault("empty_file", where, "an empty file", "an image", action))
     try:
         header = _read(data)
-        if min(header.stored_width_px, header.stored_height_px) < 1:
-            raise damaged(header.kind)
-        _refuse_too_large(header, max_pixels)
+        _refuse_contradictions(data, header, max_pixels)
     except RefusedError as refusal:
         raise refusal.at(where) from None
     except (CutShortError, struct.error, IndexError):
         raise cut_short(where, len(data)) from None
+    except Exception as error:
+        raise image_error(explain(error, where)) from error
     return header
 
 
 def _read(data: bytes) -> ImageHeader:
     if data.startswith(jpeg.START):
         return _jpeg(data)
-    if data.startswith(_PNG_START):
+    if data.startswith(png.START):
         return _png(data)
     if data[:4] in tiff.STARTS:
         return _tiff(data)
@@ -86,6 +88,15 @@ def _read(data: bytes) -> ImageHeader:
     name = name_content(data)
     found = f"no readable image{f' but {name}' if name else ''}"
     raise RefusedError(found, f"one of {_KINDS}")
+
+
+def _refuse_contradictions(data: bytes, header: ImageHeader, max_pixels: int) -> None:
+    """Refuse a picture without pixels, one that is too large, and a TIFF whose pixels do not fit its header."""
+    if min(header.stored_width_px, header.stored_height_px) < 1:
+        raise damaged(header.kind)
+    _refuse_too_large(header, max_pixels)
+    if header.kind == "TIFF":
+        check_layout(data, tiff.read_page(data))
 
 
 def _refuse_too_large(header: ImageHeader, max_pixels: int) -> None:
@@ -111,21 +122,8 @@ def _jpeg(data: bytes) -> ImageHeader:
 
 
 def _png(data: bytes) -> ImageHeader:
-    """Walk the chunks to the end, so that a file that was cut is known before libpng paints it gray."""
-    width, height, bits, color = struct.unpack_from(">IIBB", data, 16)
-    has_alpha, orientation = color in {_PNG_GRAY_ALPHA, _PNG_RGBA}, 1
-    position, kind = len(_PNG_START), b""
-    while kind != b"IEND":
-        (length,) = struct.unpack_from(">I", data, position)
-        kind, body = data[position + 4 : position + 8], position + 8
-        position = body + length + 4
-        if position > len(data):
-            raise CutShortError
-        if kind == b"tRNS":
-            has_alpha = True
-        elif kind == b"eXIf":
-            orientation = tiff.exif_orientation(data[body : body + length])
-    return ImageHeader("PNG", width, height, orientation, max(8, bits), has_alpha)
+    facts = png.read_png(data)
+    return ImageHeader("PNG", facts.width_px, facts.height_px, facts.orientation, max(8, facts.bits), facts.has_alpha)
 
 
 def _tiff(data: bytes) -> ImageHeader:
@@ -165,7 +163,7 @@ def _webp(data: bytes) -> ImageHeader:
     if size + 8 > len(data):
         raise CutShortError
     found: tuple[int, int] | None = None
-    has_alpha, orientation, position = False, 1, 12
+    has_alpha, says_exif, orientation, position = False, False, 1, 12
     while position + 8 <= size + 8:
         kind, (length,) = data[position : position + 4], struct.unpack_from("<I", data, position + 4)
         body = position + 8
@@ -180,9 +178,11 @@ def _webp(data: bytes) -> ImageHeader:
             has_alpha = bool(packed >> 28 & 1)
         elif kind == b"ALPH":
             has_alpha = True
+        elif kind == b"VP8X":
+            says_exif = bool(data[body] & _WEBP_EXIF)
         elif kind == b"EXIF":
             orientation = tiff.exif_orientation(data[body : body + length].removeprefix(b"Exif\0\0"))
         position = body + length + length % 2
-    if found is None:
+    if found is None or (orientation != 1 and not says_exif):
         raise damaged(kind="WebP")
     return ImageHeader("WebP", *found, orientation, has_alpha=has_alpha)

@@ -20,7 +20,8 @@ from marrowscope.imaging.tiff import exif_orientation
 START = b"\xff\xd8\xff"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE = frozenset({0xC0, 0xC1})
-_HUFFMAN_TABLES, _RESTART, _END, _SCAN, _N_LINES, _EXIF = 0xC4, 0xD0, 0xD9, 0xDA, 0xDC, 0xE1
+_HUFFMAN_TABLES, _RESTART, _END, _SCAN, _N_LINES = 0xC4, 0xD0, 0xD9, 0xDA, 0xDC
+_JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _BETWEEN_SCANS = frozenset({0xC4, _END, _SCAN, 0xDB, _N_LINES, 0xDD, *range(0xE0, 0xF0), 0xFE})
 _LONGEST_ZERO_RUN = 256
@@ -28,15 +29,24 @@ _LONGEST_ZERO_RUN = 256
 
 @dataclass(slots=True)
 class JpegFacts:
-    """What the segments say; ``n_channels`` is 1 (gray), 3 or 4 (CMYK or YCCK)."""
+    """What the segments say; ``n_channels`` is 1 (gray), 3 or 4 (CMYK or YCCK).
+
+    ``colors`` is "RGB" or "YCbCr" where a marker or the channels' names say which; ``orientations`` are all stated.
+    """
 
     width_px: int = 0
     height_px: int = 0
     bits: int = 0
     n_channels: int = 0
-    orientation: int = 1
+    orientations: list[int] = field(default_factory=list)
+    colors: str = ""
     frame: int = 0
     zeros_end_blocks: list[bool] = field(default_factory=list)
+
+    @property
+    def orientation(self) -> int:
+        """EXIF orientation 1-8; 1 (upright) where none is stated."""
+        return self.orientations[0] if self.orientations else 1
 
 
 def read_jpeg(data: bytes) -> JpegFacts:
@@ -45,9 +55,7 @@ def read_jpeg(data: bytes) -> JpegFacts:
     coded: _Coded | None = None
     position, n_scans = 2, 0
     while True:
-        position = data.find(b"\xff", position)
-        while 0 <= position < len(data) - 1 and data[position + 1] == 0xFF:  # noqa: PLR2004 - fill bytes
-            position += 1
+        position = _next_marker(data, position)
         if position < 0 or position + 4 > len(data):
             if n_scans and data[position : position + 2] == b"\xff\xd9":
                 return facts
@@ -59,7 +67,7 @@ def read_jpeg(data: bytes) -> JpegFacts:
             return facts
         position += 2
         if marker in _WITHOUT_LENGTH:
-            continue
+            raise damaged(kind="JPEG")
         (length,) = struct.unpack_from(">H", data, position)
         segment, position = data[position + 2 : position + length], position + length
         if position > len(data):
@@ -71,13 +79,30 @@ def read_jpeg(data: bytes) -> JpegFacts:
             position = _check_scan(coded, position, facts, n_channels=segment[0] if segment else 0)
 
 
+def _next_marker(data: bytes, start: int) -> int:
+    """Find the next marker behind zero and fill bytes, -1 at the end; decoders disagree about other bytes there."""
+    position = data.find(b"\xff", start)
+    if data[start : max(start, position)].strip(b"\0"):
+        raise damaged(kind="JPEG")
+    while 0 <= position < len(data) - 1 and data[position + 1] == 0xFF:  # noqa: PLR2004 - fill bytes
+        position += 1
+    return position
+
+
 def _read_segment(facts: JpegFacts, marker: int, segment: bytes) -> None:
     try:
         if marker in _FRAMES:
             facts.frame = marker
             facts.bits, facts.height_px, facts.width_px, facts.n_channels = struct.unpack_from(">BHHB", segment)
+            facts.colors = facts.colors or ("RGB" if segment[6::3] == b"RGB" else "")
+        elif marker == _JFIF and segment.startswith(b"JFIF\0"):
+            facts.colors = "YCbCr"
+        elif marker == _ADOBE and segment.startswith(b"Adobe"):
+            facts.colors = "YCbCr" if segment[11] else "RGB"
         elif marker == _EXIF and segment.startswith(b"Exif\0\0"):
-            facts.orientation = exif_orientation(segment[6:])
+            facts.orientations.append(exif_orientation(segment[6:]))
+            if len(set(facts.orientations)) > 1:
+                raise damaged(kind="JPEG")  # libraries disagree about which block counts
         elif marker == _HUFFMAN_TABLES:
             facts.zeros_end_blocks += _zeros_end_blocks(segment)
     except (struct.error, IndexError) as error:

@@ -7,29 +7,16 @@ the reduced picture and kept in the pixels of the file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from marrowscope.errors import ImageError
 from marrowscope.imaging.decode import REDUCTIONS, decode_image
-from marrowscope.imaging.files import sha256_bytes
+from marrowscope.imaging.files import read_file, sha256_bytes
 from marrowscope.imaging.header import read_header
 from marrowscope.imaging.scale import choose_scale, metadata_scale
 from marrowscope.records import FieldImage
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["decode_photograph", "read_file"]
 
 _SCALE_ROUNDING = 1.001
 """0.15 um per px in a table and 0.3 in a bundle are a factor of two, whatever their last digits."""
-
-
-def read_file(path: Path) -> bytes:
-    """Read an image file's bytes; ImageError where it cannot be opened."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}); check the file's permissions"
-        raise ImageError(message) from error
 
 
 def decode_photograph(

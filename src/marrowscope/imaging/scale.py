@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 
 from marrowscope.errors import ScaleError
-from marrowscope.imaging import tiff
+from marrowscope.imaging import png, tiff
+from marrowscope.imaging.description import described_scale
 
 PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 """Scales of a microscope; outside, a number is none (cameras write 72 or 300 dots per inch)."""
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
 _UM_PER_M = 1e6
 
@@ -31,15 +31,16 @@ def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
 
 
 def metadata_scale(data: bytes) -> float | None:
-    """Micrometers per pixel from the resolution tag of a TIFF or the pHYs chunk of a PNG.
+    """Micrometers per pixel from a TIFF (OME, ImageJ with its unit, resolution tag) or from the pHYs chunk of a PNG.
 
     None where there is none or it is no microscope's (cameras write 72 or 300 dots per inch).
     """
     try:
         if data[:4] in tiff.STARTS:
             scale = _tiff_scale(data)
-        elif data.startswith(_PNG_START):
-            scale = _png_scale(data)
+        elif data.startswith(png.START):
+            per_meter = png.pixels_per_meter(data)
+            scale = _UM_PER_M / per_meter if per_meter else None
         else:
             return None
     except (struct.error, IndexError, KeyError, ZeroDivisionError, OverflowError, ValueError):
@@ -48,16 +49,11 @@ def metadata_scale(data: bytes) -> float | None:
     return scale if scale is not None and low <= scale <= high else None
 
 
-def _png_scale(data: bytes) -> float | None:
-    start = data.find(b"pHYs", 0, 65536)
-    if start < 0:
-        return None
-    per_meter, _, unit = struct.unpack_from(">IIB", data, start + 4)
-    return _UM_PER_M / per_meter if unit == 1 else None
-
-
 def _tiff_scale(data: bytes) -> float | None:
-    """Read x resolution and its unit from the first directory."""
+    """Read the scale that OME or ImageJ describe, else x resolution and its unit, from the first directory."""
     tags = tiff.read_tags(data, {tiff.X_RESOLUTION, tiff.RESOLUTION_UNIT})
-    (per_unit,), (unit,) = tags.get(tiff.X_RESOLUTION, (0.0,)), tags.get(tiff.RESOLUTION_UNIT, (2,))
+    (per_unit, *_), (unit, *_) = tags.get(tiff.X_RESOLUTION, (0.0,)), tags.get(tiff.RESOLUTION_UNIT, (2,))
+    described = described_scale(tiff.read_description(data), per_unit)
+    if described is not None:
+        return described
     return _UM_PER_TIFF_UNIT[int(unit)] / per_unit if per_unit and unit in _UM_PER_TIFF_UNIT else None

@@ -5,7 +5,7 @@ from marrowscope.records import Region
 from marrowscope.slides.cache import SlideCache
 from marrowscope.slides.choose import RankedRegion, choose_regions, rank_regions, slide_scale
 from marrowscope.slides.config import SlideConfig
-from marrowscope.slides.large_image import LargeImage
+from marrowscope.slides.large_image import LargeImage, read_large_file
 from marrowscope.slides.regions import plan_regions, window
 from marrowscope.slides.seams import SEAM_UM, SeamMemory, drop_duplicates, near_seam, own_cells, to_slide
 from marrowscope.slides.slide import Slide, is_slide, open_slide
@@ -28,6 +28,7 @@ __all__ = [
     "own_cells",
     "plan_regions",
     "rank_regions",
+    "read_large_file",
     "slide_scale",
     "to_slide",
     "window",

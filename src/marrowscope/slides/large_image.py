@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from marrowscope.errors import ImageError
-from marrowscope.imaging import decode_image
+from marrowscope.imaging import MAX_FILE_BYTES, decode_image, read_file
 from marrowscope.imaging import read_header as read_whole_header
 from marrowscope.machine import available_memory
 from marrowscope.slides.pyramids import read_header
@@ -25,6 +25,10 @@ _MAX_PX, _MAX_SIDE_PX = 1 << 30, 1 << 20
 
 _PLAIN_BYTES, _DEEP_BYTES, _CONVERTED_BYTES = 6, 12, 32
 """Memory per pixel while an image is decoded, as measured: 8 bits; 16 bits; with opacity or as a compressed TIFF."""
+
+
+_FILE_BYTES = 16
+"""Bytes per pixel of the largest file: two pages of 16 bits with opacity, not compressed."""
 
 
 class LargeImage:
@@ -88,9 +92,16 @@ def shrink(image: ImageArray, factor: int) -> ImageArray:
 
 def _decode(path: Path) -> ImageArray:
     """Decode the whole file to RGB uint8 (h, w, 3), upright, where there is memory for it."""
-    data, where = path.read_bytes(), str(path)
+    data, where = read_large_file(path), str(path)
     _refuse_beyond_memory(where, read_whole_header(data, where, max_pixels=_MAX_PX))
     return decode_image(data, where, max_pixels=_MAX_PX)
+
+
+def read_large_file(path: Path) -> bytes:
+    """Read a file that holds one large picture. Raises ImageError where it is larger than its pixels can make it."""
+    header = read_header(path)
+    n_pixels = header.width_px * header.height_px if header is not None else 0
+    return read_file(path, max(MAX_FILE_BYTES, _FILE_BYTES * n_pixels))
 
 
 def _refuse_beyond_memory(where: str, header: ImageHeader) -> None:

@@ -43,7 +43,7 @@ def read_header(path: Path) -> Header | None:
             if start[:2] in {b"II", b"MM"}:
                 return _tiff(stream, start)
             return _fixed(start)
-    except (OSError, OverflowError, struct.error):
+    except (OSError, OverflowError, ValueError, IndexError, MemoryError, struct.error):
         return None
 
 

@@ -19,11 +19,20 @@ import numpy as np
 import polars as pl
 
 from marrowscope.errors import DependencyError, ImageError, ScaleError
-from marrowscope.imaging import read_header, sha256_file
+from marrowscope.imaging import one_image, read_file, read_header, sha256_file
 from marrowscope.imaging.scale import choose_scale, metadata_scale
 from marrowscope.records import Region
 from marrowscope.runs.parquet import conform
-from marrowscope.slides import LargeImage, SeamMemory, is_slide, open_slide, plan_regions, rank_regions, to_slide
+from marrowscope.slides import (
+    LargeImage,
+    SeamMemory,
+    is_slide,
+    open_slide,
+    plan_regions,
+    rank_regions,
+    read_large_file,
+    to_slide,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,7 +129,7 @@ def read_slide(index: int, item: InputImage, plans: SlidePlans, series: set[tupl
     ``series`` holds the (patient, identity) of slides read so far: of a further file of one None is given.
     """
     try:
-        with plans.slides.slide(item.path) as slide:
+        with one_image(item.path), plans.slides.slide(item.path) as slide:
             if slide.identity is not None:
                 if (item.patient_id, slide.identity) in series:
                     return None
@@ -131,9 +140,6 @@ def read_slide(index: int, item: InputImage, plans: SlidePlans, series: set[tupl
                 plans.parts.write_regions(index, plan)
     except (ImageError, ScaleError, DependencyError) as error:
         return SlideReading([replace(item, problem=str(error))], None)
-    except MemoryError:
-        problem = f"{item.path}: found too little memory, expected room for its pixels; save it as a pyramidal TIFF"
-        return SlideReading([replace(item, problem=problem)], None)
     to_read = plan.filter(pl.col("place").is_not_null()).sort("place")
     if to_read.is_empty():
         return SlideReading([replace(item, problem=_nothing_to_read(item, plan))], None)
@@ -152,7 +158,7 @@ def slide_scale(item: InputImage, slide: Slide, default_um_per_px: float | None)
 
     Raises ScaleError where none of them states one.
     """
-    stated = metadata_scale(slide.path.read_bytes()) if isinstance(slide, LargeImage) else slide.um_per_px
+    stated = metadata_scale(read_large_file(slide.path)) if isinstance(slide, LargeImage) else slide.um_per_px
     return choose_scale(item.path, stated, item.um_per_px, default_um_per_px)
 
 
@@ -165,16 +171,17 @@ def refuse_missing_scale(images: Sequence[InputImage], default_um_per_px: float 
     for item in images:
         scale_is_known = default_um_per_px is not None or item.um_per_px is not None
         try:
-            if is_slide(item.path):
-                if not (scale_is_known and openslide_is_there):
+            with one_image(item.path):
+                if not is_slide(item.path):
+                    if not scale_is_known:
+                        data = read_file(item.path)
+                        read_header(data, str(item.path))  # what is no picture is recorded when it is its turn
+                        choose_scale(item.path, metadata_scale(data))
+                elif not (scale_is_known and openslide_is_there):
                     with closing(open_slide(item.path)) as slide:
                         openslide_is_there = openslide_is_there or not isinstance(slide, LargeImage)
                         slide_scale(item, slide, default_um_per_px)
-            elif not scale_is_known:
-                data = item.path.read_bytes()
-                read_header(data, str(item.path))  # what is no picture is recorded when it is its turn
-                choose_scale(item.path, metadata_scale(data))
-        except (ImageError, OSError):
+        except ImageError:
             continue
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from marrowscope.cells.calls import call_cells
 from marrowscope.cells.find import CellFinder, coarsest_um_per_px, find_cells
 from marrowscope.errors import ImageError, ScaleError
-from marrowscope.imaging import sha256_bytes
+from marrowscope.imaging import one_image, sha256_bytes
 from marrowscope.imaging.photograph import decode_photograph, read_file
 from marrowscope.imaging.scale import choose_scale
 from marrowscope.machine import available_cores
@@ -164,23 +164,21 @@ class Worker:
 
     def _find_field(self, item: InputImage) -> _Under:
         """Read one field and find its cells; whatever is wrong with it is the field's error."""
-        sha256 = item.sha256
+        bare = FoundField(item, item.sha256)
         try:
-            with self.clock("read"):
-                if item.problem is None and item.region is None:
-                    data = read_file(item.path)
-                    sha256 = sha256_bytes(data)
-                    image = self._decode(data, item)
-                else:
-                    image = self.read(item)
+            with one_image(item.path):  # whatever one image raises is its own error, not the run's
+                with self.clock("read"):
+                    if item.problem is None and item.region is None:
+                        data = read_file(item.path)
+                        bare = replace(bare, sha256=sha256_bytes(data))
+                        image = self._decode(data, item)
+                    else:
+                        image = self.read(item)
+                bare = FoundField(item, bare.sha256, image.um_per_px, image.width_px, image.height_px)
+                found = find_cells(image, self.finder, morphology=self._config.morphology, lap=self.clock)
         except (ImageError, ScaleError) as error:
-            return _Under(FoundField(item, sha256, error=str(error)))
-        bare = FoundField(item, sha256, image.um_per_px, image.width_px, image.height_px)
-        try:
-            found = find_cells(image, self.finder, morphology=self._config.morphology, lap=self.clock)
-        except (ScaleError, cv2.error, MemoryError) as error:  # one field's fault, not the run's
-            reason = str(error) or "found too little memory, expected room for its pixels; predict it in parts"
-            return _Under(replace(bare, error=f"{item.path}: {reason}"))
+            reason = str(error) if str(item.path) in str(error) else f"{item.path}: {error}"
+            return _Under(replace(bare, error=reason))
         return _Under(replace(bare, cells=found.cells, measures=found.measures), found.kept, list(found.crops))
 
     def _classify(self, crops: Sequence[ImageArray]) -> list[Call]:
