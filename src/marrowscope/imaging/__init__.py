@@ -9,7 +9,6 @@ decoder can know is left: JPEG, WebP, BMP and uncompressed TIFF carry no checksu
 others of the same form are not noticed.
 """
 
-from marrowscope.imaging.border import one_image
 from marrowscope.imaging.decode import REDUCTIONS, decode_image
 from marrowscope.imaging.files import (
     IMAGE_SUFFIXES,
@@ -29,6 +28,7 @@ from marrowscope.imaging.files import (
     write_image,
 )
 from marrowscope.imaging.header import MAX_PIXELS, ImageHeader, read_header
+from marrowscope.imaging.one_image import one_image
 
 __all__ = [
     "IMAGE_SUFFIXES",

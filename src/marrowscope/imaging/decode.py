@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from marrowscope.imaging.border import is_out_of_memory, one_image
 from marrowscope.imaging.header import MAX_PIXELS, read_header
+from marrowscope.imaging.one_image import is_out_of_memory, one_image
 from marrowscope.imaging.pieces import check_pieces
 from marrowscope.imaging.refusals import SAVE_PLAIN, RefusedError, damaged
 from marrowscope.imaging.twice import check_twice

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import cv2
 
 from marrowscope.errors import ImageError
-from marrowscope.imaging.border import explain
 from marrowscope.imaging.decode import decode_image
 from marrowscope.imaging.foreign import foreign_fault
 from marrowscope.imaging.jpeg import START as JPEG_START
+from marrowscope.imaging.one_image import explain
 from marrowscope.imaging.png import START as PNG_START
 from marrowscope.imaging.refusals import image_error
 from marrowscope.imaging.tiff import STARTS as TIFF_STARTS

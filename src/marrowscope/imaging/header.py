@@ -9,8 +9,8 @@ import struct
 from dataclasses import dataclass
 
 from marrowscope.imaging import jpeg, png, tiff
-from marrowscope.imaging.border import explain
 from marrowscope.imaging.foreign import name_content
+from marrowscope.imaging.one_image import explain
 from marrowscope.imaging.refusals import CutShortError, RefusedError, cut_short, damaged, image_error
 from marrowscope.imaging.tiff_layout import check_layout
 from marrowscope.records import Fault

@@ -6,7 +6,7 @@ import struct
 
 from marrowscope.errors import ScaleError
 from marrowscope.imaging import png, tiff
-from marrowscope.imaging.description import described_scale
+from marrowscope.imaging.tiff_description import described_scale
 
 PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 """Scales of a microscope; outside, a number is none (cameras write 72 or 300 dots per inch)."""

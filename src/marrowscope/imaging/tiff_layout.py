@@ -13,8 +13,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 from marrowscope.imaging import tiff
-from marrowscope.imaging.description import n_channels, n_planes
 from marrowscope.imaging.refusals import SAVE_PLAIN, CutShortError, RefusedError
+from marrowscope.imaging.tiff_description import n_channels, n_planes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from marrowscope.imaging.border import is_out_of_memory
+from marrowscope.imaging.one_image import is_out_of_memory
 from marrowscope.imaging.refusals import RefusedError, damaged
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marrowscope.imaging.description import described_scale, n_channels, n_planes, um_per_unit
 from marrowscope.imaging.scale import metadata_scale
+from marrowscope.imaging.tiff_description import described_scale, n_channels, n_planes, um_per_unit
 
 BLANK = np.zeros((8, 9, 3), dtype=np.uint8)
 
