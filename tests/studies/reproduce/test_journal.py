@@ -73,7 +73,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(RunError, match="found something that is no reproduction, expected a new or empty folder"):
+    with pytest.raises(RunError, match="found something other than a reproduction, expected a new or empty folder"):
         Journal(tmp_path, SETTINGS)
 
 
