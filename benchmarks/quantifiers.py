@@ -336,7 +336,7 @@ def print_calls(threshold: StudyThreshold, raw_threshold: float, rows: pl.DataFr
         print(f"| {name} | {len(part)} | {counts} | {words} | {forced} |")
     print(
         f"\nall: forced error corrected {mean(rows, wrong):.4f}, raw {mean(rows, wrong_raw):.4f}; indeterminate "
-        f"{mean(rows, pl.col('call') == 'indeterminate'):.3f}; interval holds the true ratio "
+        f"{mean(rows, pl.col('call') == 'indeterminate'):.3f}; interval contains the true ratio "
         f"{mean(rows, pl.col('held')):.3f}"
     )
     inside = rows.filter(pl.col("diagnosis") != "ALL_oos")

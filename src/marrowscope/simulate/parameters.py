@@ -69,7 +69,7 @@ class SimulationConfig(StageConfig):
     @model_validator(mode="after")
     def _centers_have_patients(self) -> SimulationConfig:
         if self.centers > self.patients:
-            message = f"{self.centers} centers for {self.patients} patients: every center needs a patient"
+            message = f"found {self.centers} centers, expected at most {self.patients}, the number of patients"
             raise ValueError(message)
         return self
 

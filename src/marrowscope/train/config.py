@@ -143,9 +143,11 @@ class ClassifierConfig(StageConfig):
     def _stages_are_named_apart(self) -> ClassifierConfig:
         names = [stage.name for stage in self.stages]
         if not any(stage.epochs for stage in self.stages) or len(set(names)) != len(names):
-            message = f"found stages {names}, expected at least one with an epoch, each with a name of its own"
+            message = f"found stages {names}, expected at least one with an epoch, each with a different name"
             raise ValueError(message)
         if set(self.loss_weights) != set(LOSS_WEIGHTS) or min(self.loss_weights.values()) < 0:
-            message = f"found loss weights {self.loss_weights}, expected numbers from 0 for {', '.join(LOSS_WEIGHTS)}"
+            message = (
+                f"found loss weights {self.loss_weights}, expected numbers of at least 0 for {', '.join(LOSS_WEIGHTS)}"
+            )
             raise ValueError(message)
         return self
