@@ -1,18 +1,18 @@
-"""What each part of the training contributes: trained rows on one left-out crop set, against a reference row.
+"""What each part of the training contributes: trained rows on a held-out crop set, against a reference row.
 
     python benchmarks/ablation.py recipes --out ROWS              a TOML file for each row of the table
     marrowscope train classifier CROPS --split SPLIT --config ROWS/full.toml --seed 1 --out OUT/full_s1      and so on
     python benchmarks/ablation.py table TEST_CROPS OUT --reference full --rows full plain noborder ... [--json]
 
 A row is every folder OUT/<row> or OUT/<row>_s<seed>; its figure is the mean over its seeds. Each expert cell of the
-left-out patients is judged by the crop of the predicted contour that matched it, decoded as in prediction with the
+held-out patients is judged by the crop of the predicted contour that matched it, decoded as in prediction with the
 training cells' class shares; a cell without such a contour is wrong. Intervals of the paired difference (row minus
-reference) come from a bootstrap over patients, the same draws for both. They hold the choice of patients and not the
-noise of training: a row of one seed, marked so, says little about another seed. Per center, Markdown.
+reference) come from a bootstrap over patients, with the same draws for both. They cover the choice of patients but not
+the noise of training: a row with one seed, marked as such, says little about another seed. Per center, Markdown.
 
-A row may also be a cross-fit (`marrowscope train classifier CROPS --folds folds.csv ...`, its crop set given here):
-each patient is then called by the one network that never saw it. With the folds of `marrowscope cohort folds --scheme
-center` that is leave-one-center-out, with folds by patient it judges every patient of the crop set.
+A row may also be a cross-fit (`marrowscope train classifier CROPS --folds folds.csv ...`, its crop set given here): the
+one network that never saw a patient then calls it. With the folds of `marrowscope cohort folds --scheme center` this is
+leave-one-center-out; with folds by patient it judges every patient of the crop set.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ RECIPES = {
     "scratch": 'init = "scratch"\n' + TWO_STAGES,
     "plain_scratch": 'init = "scratch"\n' + PLAIN,
 }
-"""Settings of a row beside those of every row; ``plain`` is a plain EfficientNet-B0 with mirrors and turns only."""
+"""Settings of a row besides those of every row; ``plain`` is a plain EfficientNet-B0 with mirrors and turns only."""
 
 COMMON = "threads = 1\nvalidation_fraction = 0.15\nepoch_crops = {epoch_crops}\n"
 FIGURES = ("cblc_wf1", "cblc_f1", "cblc_auc", "category_wf1", "category_mf1", "ratio_mae")
@@ -123,7 +123,7 @@ class Judged:
     p_cblc: NDArray[np.float64]
 
     def figures(self, rows: Rows) -> dict[str, float]:
-        """All figures of some rows (a row may repeat); AUC over the matched cells alone."""
+        """Compute all figures of some rows (a row may repeat); AUC over the matched cells alone."""
         binary = metrics.confusion_matrix(self.cblc[rows], self.called_cblc[rows], 2)
         many = metrics.confusion_matrix(self.category[rows], self.called_category[rows], 16)
         found = rows[np.isfinite(self.p_cblc[rows])]
@@ -136,7 +136,7 @@ class Judged:
         }
 
     def ratio_errors(self) -> tuple[list[str], NDArray[np.float64]]:
-        """Absolute error of each patient's ratio: calls among cells called countable, against the expert's."""
+        """Compute each patient's absolute ratio error: calls among cells called countable, against the expert's."""
         frame = pl.DataFrame(
             {
                 "patient": self.patients,
@@ -152,7 +152,7 @@ class Judged:
 
 
 def called_by_training(folder: Path, crop_set: CropSet, rows: Rows) -> dict[str, Reals]:
-    """Probabilities (n, k) by head that one trained network gives some crops."""
+    """Compute probabilities (n, k) by head from one trained network for some crops."""
     model, info, _ = load_classifier(folder / CLASSIFIER_NAME)
     logits = predict_logits(model, crop_set, rows, info)
     result = {}
@@ -165,11 +165,11 @@ def called_by_training(folder: Path, crop_set: CropSet, rows: Rows) -> dict[str,
 
 
 def called_out_of_fold(folder: Path, crop_set: CropSet, rows: Rows) -> dict[str, Reals]:
-    """Probabilities (n, k) by head of some crops, each by the network of the fold that left its patient out."""
+    """Read probabilities (n, k) by head of some crops, each from the fold that left its patient out."""
     wanted = crop_set.cells[rows].select("cell_id")
     table = wanted.join(pl.read_parquet(folder / OOF_NAME), on="cell_id", how="left", maintain_order="left")
     if table["fold"].null_count() or table.height != len(rows):
-        message = f"{folder}: not every crop stands once in {OOF_NAME}; give the crop set it was trained on"
+        message = f"{folder}: some crops are not exactly once in {OOF_NAME}; pass the crop set it was trained on"
         raise SystemExit(message)
     fold_of = table["fold"].to_numpy()
     priors = {
@@ -193,7 +193,7 @@ def judge(training: Path, crop_set: CropSet, center: str, vocabulary: Vocabulary
     )
     cells = cells.filter(pl.col("center") == center)
     expert = cells.filter(pl.col("source") == "expert")
-    if "cut" in expert.columns:  # refused by the quality rules, found or not
+    if "cut" in expert.columns:  # rejected by the quality rules, found or not
         expert = expert.filter(~pl.col("cut"))
     matched = cells.filter(pl.col("source") == "predicted").select("key", pl.col("row").alias("crop"))
     expert = expert.join(matched, on="key", how="left", maintain_order="left")
@@ -223,7 +223,7 @@ def judge(training: Path, crop_set: CropSet, center: str, vocabulary: Vocabulary
 
 
 def compare(row: Sequence[Judged], reference: Sequence[Judged], n_resamples: int) -> dict[str, list[float]]:
-    """Give each figure of a row, its spread, and how it differs: [mean, deviation of seeds, difference, low, high].
+    """Compute each figure of a row, its spread, and its difference: [mean, deviation of seeds, difference, low, high].
 
     The standard deviation over seeds is NaN for one seed; the reference itself has no difference.
     """
@@ -248,18 +248,18 @@ def compare(row: Sequence[Judged], reference: Sequence[Judged], n_resamples: int
 
 
 def shortened(recipe: str, length: float) -> str:
-    """Give the recipe with that share of every stage's epochs, at least one."""
+    """Return the recipe with that share of every stage's epochs, at least one."""
     return re.sub(r"epochs = (\d+)", lambda found: f"epochs = {max(1, round(int(found[1]) * length))}", recipe)
 
 
 def trainings_of(row: str, out: Path) -> list[Path]:
-    """Finished folders of a row, one a seed."""
+    """List the finished folders of a row, one per seed."""
     folders = [out / row, *sorted(out.glob(f"{row}_s[0-9]*"))]
     return [folder for folder in folders if any((folder / name).is_file() for name in (CLASSIFIER_NAME, OOF_NAME))]
 
 
 def as_table(results: dict[str, dict[str, list[float]]], seeds: dict[str, int]) -> str:
-    """Write one center's rows as Markdown: ± a seed's deviation, bold a difference whose interval excludes zero."""
+    """Format one center's rows as Markdown: ± seed deviation, bold differences whose interval excludes zero."""
     lines = ["| row | seeds | " + " | ".join(FIGURES) + " |", "|---|---|" + "---|" * len(FIGURES)]
     for name, figures in results.items():
         texts = []
@@ -316,7 +316,7 @@ def main() -> None:
             )
             print(as_table(everything[center], {row: len(seeds) for row, seeds in judged.items()}))
     if given.json:
-        # JSON knows no NaN: the deviation of one seed is null there.
+        # JSON has no NaN: the deviation of one seed is null there.
         text = re.sub(r"\bNaN\b", "null", json.dumps(everything, indent=2))
         print(text)
 

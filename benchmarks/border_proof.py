@@ -1,9 +1,9 @@
-"""Does the call rest on the center cell? Proofs by behavior: swap the border, take the center away, look at maps.
+"""Does the call rest on the center cell? Behavioral proofs: swap the border, remove the center, look at maps.
 
 The border swap keeps a cell with its dilated contour and takes the ring from a donor. A swap alone may change a call
-because of the seam it leaves, so the effect is a difference: calls changed by a ring of another lineage less calls
-changed by a ring of the same lineage, same patient, same cell. Donors come from another field, so that no ring holds
-the cell it is laid around. Everything here is a function of arrays; what is left out is counted by reason.
+because of its seam, so the effect is a difference: calls changed by a ring of another lineage minus calls changed by a
+ring of the same lineage, for the same patient and cell. Donors come from another field, so that no ring contains the
+cell it is put around. Everything here is a function of arrays; what is left out is counted by reason.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _INFERENCE_BATCH = 128
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one head says of n cells: probabilities (n, k) and the class that is called (n,)."""
+    """One head's answer for n cells: probabilities (n, k) and the called class (n,)."""
 
     probability: RealArray
     called: IntArray
 
     def take(self, rows: IntArray) -> Answer:
-        """Give the answers of ``rows``, which may repeat."""
+        """Return the answers of ``rows``, which may repeat."""
         return Answer(self.probability[rows], self.called[rows])
 
 
@@ -59,7 +59,7 @@ class Answer:
 class Drift:
     """Where calls go when the ring changes, over cells whose donor is of another class than the cell.
 
-    ``probability`` is the mean change of the donor's class's probability, ``to_donor`` how many of the ``n_flips``
+    ``probability`` is the mean change in the probability of the donor's class, ``to_donor`` how many of the ``n_flips``
     changed calls end at the donor's class. 0 everywhere without such cells.
     """
 
@@ -70,7 +70,7 @@ class Drift:
 
 
 def join_answers(answers: Sequence[Answer]) -> Answer:
-    """Put the answers of several runs of the same head behind each other; at least one is expected."""
+    """Concatenate the answers of several runs of the same head; at least one is expected."""
     return Answer(
         np.concatenate([answer.probability for answer in answers]),
         np.concatenate([answer.called for answer in answers]),
@@ -78,7 +78,7 @@ def join_answers(answers: Sequence[Answer]) -> Answer:
 
 
 def predict_crops(model: CellClassifier, info: ClassifierInfo, crops: ImageArray) -> dict[str, RealArray]:
-    """Probabilities (n, k) of every head for crops (n, s, s, 3) uint8, as a bundle with ``decision_tau`` 0 gives them.
+    """Compute probabilities (n, k) of every head for crops (n, s, s, 3) uint8, like a bundle with ``decision_tau`` 0.
 
     n may be 0. Leaves the model in evaluation mode.
     """
@@ -99,7 +99,7 @@ def predict_crops(model: CellClassifier, info: ClassifierInfo, crops: ImageArray
 
 
 def fits_crop(masks: MaskArray, dilation_px: float) -> BoolArray:
-    """Say of each mask (n, s, s) whether the cell, dilated, keeps clear of the crop's edge."""
+    """Tell for each mask (n, s, s) whether the dilated cell stays clear of the crop's edge."""
     grown = dilate_masks(masks, dilation_px)
     edges = (grown[:, 0], grown[:, -1], grown[:, :, 0], grown[:, :, -1])
     touches = np.stack([edge.any(axis=1) for edge in edges]).any(axis=0)
@@ -107,10 +107,10 @@ def fits_crop(masks: MaskArray, dilation_px: float) -> BoolArray:
 
 
 def select_cells(codes: Sequence[str], fits: BoolArray, vocabulary: Vocabulary) -> tuple[BoolArray, dict[str, int]]:
-    """Choose the cells of a proof by expert code and ``fits_crop``; gives a mask (n,) and what was left out, by reason.
+    """Choose the cells of a proof by expert code and ``fits_crop``; return a mask (n,) and the rest, counted by reason.
 
     Megakaryoblasts (J, J1) and cells larger than the crop have no ring to swap; a code without a lineage (smudges,
-    artifacts) can be no donor of the same or another one. The first reason counts.
+    artifacts) cannot be a donor of the same or another one. The first reason counts.
     """
     reasons = {
         "megakaryoblast": np.array([code in LEFT_OUT_CODES for code in codes], dtype=np.bool_),
@@ -135,7 +135,7 @@ def choose_donors(
     """Draw a donor's index for each of n cells; ``NO_DONOR`` (-1) where none fits.
 
     ``same_lineage`` and ``other_lineage``: the same patient, another field; ``other_patient``: the same lineage.
-    Every cell that fits is as likely.
+    Every cell that fits is equally likely.
     """
     patient, field, lineage = np.asarray(patients), np.asarray(fields), np.asarray(lineages)
     donors = np.full(len(patient), NO_DONOR, dtype=np.int64)
@@ -156,7 +156,7 @@ def choose_donors(
 def swap_effect(
     patients: Sequence[str], flips: BoolArray, reference: BoolArray, *, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Share of ``flips`` (n,) less share of ``reference`` (n,) over the same cells, with an interval over patients."""
+    """Share of ``flips`` (n,) minus share of ``reference`` (n,) over the same cells, with an interval over patients."""
     difference = flips.astype(np.float64) - reference.astype(np.float64)
     return bootstrap_over_groups(
         patients, lambda rows: float(difference[rows].mean()), n_resamples=n_resamples, seed=seed
@@ -164,7 +164,7 @@ def swap_effect(
 
 
 def drift(before: Answer, after: Answer, own_class: IntArray, donor_class: IntArray) -> Drift:
-    """Measure the pull of the donors' classes (n,): what one head said of n cells before and after the swap."""
+    """Measure the pull of the donors' classes (n,) on one head's answers for n cells, before and after the swap."""
     apart = np.flatnonzero(donor_class != own_class)
     if not len(apart):
         return Drift(0, 0.0, 0, 0)
@@ -184,7 +184,7 @@ def reach_px(masks: MaskArray) -> RealArray:
 
 
 def ring_radius(masks: MaskArray) -> float:
-    """Give the radius (px) of the disc that hides a cell: a tenth more than the 99th percentile of the cells' radii.
+    """Return the radius (px) of the disc that hides a cell: 10% above the 99th percentile of the cells' radii.
 
     A cell's radius is that of the circle of its area; masks are (n, s, s), n at least 1.
     """
@@ -193,7 +193,7 @@ def ring_radius(masks: MaskArray) -> float:
 
 
 def ring_only(crops: ImageArray, radius_px: float, fill: tuple[int, int, int]) -> ImageArray:
-    """Paint the same disc around the center of every crop (n, s, s, 3) with one color: only the ring is left."""
+    """Paint the same disc around the center of every crop (n, s, s, 3) in one color: only the ring is left."""
     side = crops.shape[1]
     axis = np.arange(side) - (side - 1) / 2
     disc = np.hypot(axis[:, None], axis[None, :]) <= radius_px
@@ -203,7 +203,7 @@ def ring_only(crops: ImageArray, radius_px: float, fill: tuple[int, int, int]) -
 
 
 def shuffle_within(groups: Sequence[str], rng: np.random.Generator) -> IntArray:
-    """Give each of n rows another row of its group (itself only where the group has one): a permutation."""
+    """Return a permutation that gives each of n rows another row of its group (itself in a group of one)."""
     names = np.asarray(groups)
     order = np.arange(len(names), dtype=np.int64)
     for name in np.unique(names):
@@ -217,8 +217,8 @@ def balanced_accuracy_within(
 ) -> tuple[float, int]:
     """Mean over patients of their mean recall over classes, and the number of patients.
 
-    Within a patient only classes with at least ``least`` cells count, and only patients with two such classes: a
-    patient's composition then helps nobody. NaN without such a patient. Chance is 1 / number of classes.
+    Within a patient only classes with at least ``least`` cells count, and only patients with two such classes: the
+    patient's composition then helps no one. NaN without such a patient. Chance is 1 / number of classes.
     """
     names = np.asarray(patients)
     values = []
@@ -232,10 +232,10 @@ def balanced_accuracy_within(
 
 
 def relative_calls(patients: Sequence[str], truth: IntArray, probability: RealArray, *, least: int = 3) -> IntArray:
-    """Call of n cells the class whose probability (n, k) is highest against its mean over the patient's cells.
+    """Call, for n cells, the class whose probability (n, k) is highest relative to its mean over the patient's cells.
 
-    A crop without a center is like nothing a classifier has learned from, and plainly called nearly all are smudges;
-    what still tells cells apart is left by this. Classes with at least ``least`` cells in the patient can be called,
+    A crop without a center resembles nothing a classifier has learned from, and direct calls are nearly all smudges;
+    relative calls keep what still separates cells. Classes with at least ``least`` cells in the patient can be called,
     each as if they were equally frequent; -1 for a patient without one.
     """
     names = np.asarray(patients)
@@ -255,8 +255,8 @@ def activation_maps(
 ) -> NDArray[np.float32]:
     """Positive class evidence (n, s, s) of ``classes`` (n,) for crops (n, s, s, 3) uint8, each with a maximum of 1.
 
-    The class activation map against the mean of the head's trained classes, interpolated from the last feature map to
-    the crop; 0 everywhere for a cell without positive evidence.
+    The class activation map relative to the mean of the head's trained classes, interpolated from the last feature map
+    to the crop; 0 everywhere for a cell without positive evidence.
     """
     device = next(model.parameters()).device
     weights = model.head_weights(head)
@@ -279,8 +279,8 @@ def occlusion_maps(
 ) -> NDArray[np.float32]:  # fmt: skip
     """Drop of the probability of ``classes`` (n,) when a patch is painted over, per pixel the mean of its patches.
 
-    ``predict`` gives probabilities (n, k) of one head for crops (n, s, s, 3). Maps are (n, s, s), 0 where covering a
-    place does not lower the probability (Zeiler and Fergus, ECCV 2014).
+    ``predict`` returns probabilities (n, k) of one head for crops (n, s, s, 3). Maps are (n, s, s), 0 where covering a
+    position does not lower the probability (Zeiler and Fergus, ECCV 2014).
     """
     side = crops.shape[1]
     rows = np.arange(len(crops))
@@ -309,7 +309,7 @@ def share_outside(maps: NDArray[np.float32], masks: MaskArray, dilation_px: floa
 
 
 def paint_map(crop: ImageArray, heat: NDArray[np.float32], mask: MaskArray) -> ImageArray:
-    """Lay a map (s, s) of 0 to 1 over a crop (s, s, 3) in red, with the cell's contour in black."""
+    """Draw a map (s, s) of 0 to 1 over a crop (s, s, 3) in red, with the cell's contour in black."""
     strength = 0.65 * np.clip(heat, 0, 1)[..., None]
     painted = crop * (1 - strength) + strength * np.array([220, 20, 20], dtype=np.float32)
     image = np.ascontiguousarray(np.rint(painted).astype(np.uint8))

@@ -2,11 +2,11 @@
 
     python benchmarks/border_swap.py TRAINED CROPS [--source predicted] [--roles test] [--draws 3]
 
-TRAINED is a training folder or its classifier.safetensors, CROPS a crop set of `marrowscope prepare`. Every cell of
-the chosen patients gets the ring of a donor: the same patient and lineage, the same patient and another lineage,
-another patient and the same lineage. The effect is the share of calls changed by the second less that changed by the
-first, which takes the paste artifact out; intervals resample patients. J, J1, codes without a lineage, cells larger
-than the crop and cells without all three donors are left out and counted. Prints a Markdown table and one JSON object.
+TRAINED is a training folder or its classifier.safetensors, CROPS a crop set of `marrowscope prepare`. Every cell of the
+chosen patients gets the ring of a donor: same patient and lineage, same patient and another lineage, another patient
+and the same lineage. The effect is the share of calls changed by the second minus the share changed by the first, which
+removes the paste artifact; intervals resample patients. J, J1, codes without a lineage, cells larger than the crop and
+cells without all three donors are left out and counted. Prints a Markdown table and one JSON object.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from marrowscope.cells.calls import decode_calls
 from marrowscope.train.border import swap_border
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
 from benchmarks.border_proof import DONOR_KINDS, NO_DONOR, choose_donors, drift, join_answers, swap_effect
 from benchmarks.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
 
@@ -44,7 +44,7 @@ def answer_swapped(
     dilation_px: float,
     feather_px: float,
 ) -> dict[str, Answer]:
-    """Answers for the cells of ``rows``, each with the ring of its donor."""
+    """Compute answers for the cells of ``rows``, each with the ring of its donor."""
     swapped = swap_border(
         cells.crops[rows],
         cells.masks[rows],
@@ -105,7 +105,7 @@ def measure(
 
 
 def markdown(figures: dict[str, Any]) -> str:
-    """Lay the figures out as a table, shares in percent."""
+    """Format the figures as a table, shares in percent."""
     lines = [
         "| head | same lineage | other lineage | other patient | effect (95%) | target | drift of p | arrived |",
         "|---|---|---|---|---|---|---|---|",
@@ -134,9 +134,9 @@ def main() -> None:
     parser.add_argument("crops", type=Path)
     parser.add_argument("--source", choices=("expert", "predicted"), default="predicted")
     parser.add_argument("--split", type=Path, help="split.csv; default: the one beside the weights")
-    parser.add_argument("--roles", default="test", help="with commas; patients that the split does not name are test")
-    parser.add_argument("--most", type=int, default=0, help="at most so many cells, drawn at random; 0: all")
-    parser.add_argument("--draws", type=int, default=3, help="donors of each kind a cell gets")
+    parser.add_argument("--roles", default="test", help="comma-separated; patients not in the split count as test")
+    parser.add_argument("--most", type=int, default=0, help="maximum number of cells, drawn at random; 0: all")
+    parser.add_argument("--draws", type=int, default=3, help="donors of each kind per cell")
     parser.add_argument("--dilation-px", type=float, default=3.0)
     parser.add_argument("--feather-px", type=float, default=1.0)
     arguments = parser.parse_args()

@@ -1,14 +1,14 @@
-"""Classifiers on centers they never saw: batch norm as is, batch norm estimated again there, group norm.
+"""Classifiers on centers they never saw: batch norm as is, batch norm re-estimated there, group norm.
 
     python benchmarks/center_shift.py CROPS TRAINED TRAINED ... [--source predicted] [--decision-tau 0] [--out FILE]
 
-Each TRAINED is a training folder made with `marrowscope train classifier CROPS --split ...`, the split naming all
-patients of at least one center as test. The folder predicts the test patients of every such center; one with batch norm
-does so twice, the second time with its statistics estimated again on all crops of that center, the judged ones among
-them, without their classes (a predicted crop stands in a crop set only where an expert drew a cell). Only
-cells of shared categories are judged: trained by every folder that is compared, the others are counted. Folders that
-trained on the same centers are compared, each with the first: a paired bootstrap over patients. The tables are
-Markdown, with `--out` all figures are written as JSON too.
+Each TRAINED is a training folder made with `marrowscope train classifier CROPS --split ...`, with all patients of at
+least one center as test patients in the split. The folder predicts the test patients of every such center; one with
+batch norm does so twice, the second time with its statistics re-estimated on all crops of that center, the judged ones
+among them, without their classes (a predicted crop is in a crop set only where an expert drew a cell). Only cells of
+shared categories are judged: trained by every compared folder; the others are counted. Folders that trained on the same
+centers are compared, each with the first: a paired bootstrap over patients. The tables are Markdown; `--out` also
+writes all figures as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from marrowscope.train.crop_set import CropSet, IntArray, open_crop_set
 from marrowscope.train.validation import predict_logits, probabilities
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
 from benchmarks.normalization import reestimate_batch_norm
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def open_trained(folder: Path, crop_set: CropSet) -> Trained:
 def predict(
     model: CellClassifier, crop_set: CropSet, rows: IntArray, info: ClassifierInfo, decision_tau: float
 ) -> dict[str, NDArray[np.float32]]:
-    """Probabilities (n, k) by head under the class shares that ``decision_tau`` names."""
+    """Compute probabilities (n, k) by head under the class shares of ``decision_tau``."""
     logits = predict_logits(model, crop_set, rows, info)
     turned = {head: values + torch.tensor(info.decision_offset(head, decision_tau)) for head, values in logits.items()}
     return probabilities(turned, info)
@@ -84,7 +84,7 @@ def statistics_of(
     predicted: Mapping[str, NDArray[np.float32]],
     patients: list[str],
 ) -> dict[str, Statistic]:
-    """Figures of n cells by name: labels (n,) and probabilities (n, k) by head, the patient of each cell."""
+    """Return the figures of n cells by name: labels (n,), probabilities (n, k) by head, the patient of each cell."""
     called = {head: values.argmax(axis=1).astype(np.int64) for head, values in predicted.items()}
     score = predicted["cblc"][:, 1].astype(np.float64)
     n_categories = predicted["category"].shape[1]
@@ -109,7 +109,7 @@ def statistics_of(
 
 
 def _ratios(labels: Mapping[str, IntArray], place: IntArray, n_patients: int) -> NDArray[np.float64]:
-    """CBLC among countable cells of each patient; NaN without a countable cell."""
+    """Compute CBLC among countable cells of each patient; NaN without a countable cell."""
     countable = np.bincount(place, weights=labels["countable"] == 1, minlength=n_patients)
     cblc = np.bincount(place, weights=(labels["countable"] == 1) & (labels["cblc"] == 1), minlength=n_patients)
     return np.asarray(np.divide(cblc, countable, out=np.full(n_patients, np.nan), where=countable > 0))
@@ -124,7 +124,7 @@ def compare(
     decision_tau: float,
     n_resamples: int,
 ) -> dict[str, Any]:
-    """Figures of every variant of folders that trained on the same centers, on one center that none of them saw."""
+    """Compute the figures of every variant of folders with equal training centers, on one center none of them saw."""
     patients = set.intersection(*(trained.test_patients[center] for trained in folders))
     rows = crop_set.rows(patients, source)
     known = np.all([trained.info.trained("category") for trained in folders], axis=0)
@@ -169,7 +169,7 @@ def compare(
 
 
 def _figure(own: Statistic, other: Statistic | None, n_resamples: int) -> dict[str, list[float]]:
-    """Estimate with its interval and, beside another, the paired difference with its interval."""
+    """Return the estimate with its interval and, beside another, the paired difference with its interval."""
     intervals = {"value": bootstrap_over_groups(*own, n_resamples=n_resamples)}
     if other is not None:
         intervals["difference"] = bootstrap_difference(*own, *other, n_resamples=n_resamples)
@@ -177,7 +177,7 @@ def _figure(own: Statistic, other: Statistic | None, n_resamples: int) -> dict[s
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
-    """One table: a variant a line, differences from the first below the value."""
+    """Format one table: one variant per line, differences from the first below the value."""
     figures = list(next(iter(result["variants"].values())))
     heading = (
         f"Trained on {', '.join(result['trained_on'])}, tested on {result['center']}: {result['n_patients']} patients, "

@@ -24,7 +24,7 @@ CBLC, OTHER = "CBLC", "other"
 
 
 def run_probe(train: Path, test: Path, source: str) -> dict[str, Any]:
-    """Fit on one crop set, test on another; figures per center."""
+    """Fit on one crop set, test on another; return figures per center."""
     codes = load_vocabulary().codes
     (x_train, train_cells), (x_test, test_cells) = load_features(train, source), load_features(test, source)
     cblc_probe = fit_probe(x_train, [CBLC if codes[code].cblc else OTHER for code in train_cells["expert_code"]])

@@ -1,12 +1,12 @@
-"""Compare our decode with Ultralytics' own prediction on the same weights, and the two runtimes with each other.
+"""Compare our decoding with Ultralytics' own prediction on the same weights, and the two runtimes with each other.
 
     python benchmarks/decode_agreement.py SEG.pt SEG.onnx COHORT [COHORT ...] [--fields 16] [--confidence 0.3]
 
 Every field is resampled to half the network's um/px and padded to multiples of 64, so that Ultralytics' letterbox and
-ours are the same exact halving; Ultralytics draws its masks at the field's resolution (`retina_masks`). Of its masks
-the largest part is compared with our contour, drawn; boxes in network pixels. Two differences are meant and stay: we
-fill holes, and Ultralytics cuts a mask at its box by pixel index, half a pixel beside the pixels' centers. Needs the
-training extra.
+ours are the same exact halving; Ultralytics draws its masks at the field's resolution (`retina_masks`). The largest
+part of each of its masks is compared with our contour, rasterized; boxes in network pixels. Two differences are
+intended: we fill holes, and Ultralytics cuts a mask at its box by pixel index, half a pixel off the pixels' centers.
+Needs the training extra.
 """
 
 from __future__ import annotations

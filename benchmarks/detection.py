@@ -1,12 +1,12 @@
-"""How well a segmenter finds cells it was not trained on: recall, precision and mean IoU, one JSON object.
+"""How well a segmenter finds cells it was not trained on: recall, precision and mean IoU, as one JSON object.
 
     python benchmarks/detection.py cohort SEG.onnx COHORT [--tiles 4x3] [--half 0|1] [--patients FILE]
     python benchmarks/detection.py plasma SEG.onnx FOLDER   (images and annotations.coco.json; only plasma cells)
     python benchmarks/detection.py boxes  SEG.onnx FOLDER   (YOLO boxes; erythrocytes give the scale) [--stems FILE]
 
-A detection matches at contour IoU >= 0.5 (boxes: box IoU >= 0.5). An unmatched detection at the edge of an image or of
-a tile counts neither way, because cut cells are not annotated. `--half` keeps every second patient, in the order of
-their names: tune on one half, report on the other.
+A detection matches at contour IoU >= 0.5 (boxes: box IoU >= 0.5). An unmatched detection at the edge of an image or a
+tile is ignored, because cut cells are not annotated. `--half` keeps every second patient, in the order of their names:
+tune on one half, report on the other.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from marrowscope.segment.segmenter import Segmenter
 from marrowscope.vocabulary import load_vocabulary
 
 PLASMA_CELL_DIAMETER_UM = 14.5
-"""Middle of the range of plasma cells, 9-20 um: the scale of images that state none is estimated from it."""
+"""Middle of the size range of plasma cells, 9-20 um: it gives the scale of images that state none."""
 
 
 def score_cohort(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Recall, precision and mean IoU per center, before and after the quality rules."""
+    """Compute recall, precision and mean IoU per center, before and after the quality rules."""
     columns, rows = (int(part) for part in arguments.tiles.split("x"))
     config = EvaluateConfig(tile_columns=columns, tile_rows=rows)
     cohort = read_cohort(arguments.source, vocabulary=load_vocabulary())
@@ -90,7 +90,7 @@ def _shares(sums: dict[str, Any]) -> dict[str, Any]:
 
 
 def score_plasma(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Recall of plasma cells per camera; other cells are not annotated, so there is no precision."""
+    """Compute recall of plasma cells per camera; other cells are not annotated, so there is no precision."""
     document = json.loads((arguments.source / "annotations.coco.json").read_text(encoding="utf-8"))
     camera_of = {image["id"]: tuple(image["camera_size"]) for image in document["images"]}
     contours_of: dict[int, list[ContourArray]] = {image["id"]: [] for image in document["images"]}
@@ -123,7 +123,7 @@ def score_plasma(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[st
 
 
 def score_boxes(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Recall and precision against boxes of white cells, per image size; every white cell is boxed there."""
+    """Compute recall and precision against boxes of white cells, per image size; every white cell is boxed there."""
     from marrowscope.train.segmenter_boxes import box_fields  # noqa: PLC0415  needs the training extra
 
     stems = set(arguments.stems.read_text(encoding="utf-8").split()) if arguments.stems else None

@@ -1,12 +1,12 @@
-"""Freeze what the program computes, and compare a later version of it: for changes that must not alter a result.
+"""Freeze the program's results, and compare a later version with them: for changes that must not alter a result.
 
     python benchmarks/frozen_reference.py freeze REFERENCE     # before the first change
     python benchmarks/frozen_reference.py compare REFERENCE    # after each step; exits with 1 where something differs
 
 Everything goes through the command line, so that the two versions may be laid out in any way. Frozen are: the tables of
-``predict`` in float32 on a simulated cohort (threads and processes, both runtimes), a crop set, a small training's
-weights, the report in every format and both languages, and an evaluation. Reports and evaluations are made from the
-frozen run. Tables are compared column by column, and by their bytes; times and versions are left out of texts.
+``predict`` in float32 on a simulated cohort (threads and processes, both runtimes), a crop set, the weights of a small
+training, the report in every format and both languages, and an evaluation. Reports and evaluations are made from the
+frozen run. Tables are compared by column and by their bytes; times and versions are removed from texts.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ IMAGES = {".webp", ".png", ".jpg"}
 
 
 def marrowscope(*arguments: str | Path, accept: tuple[int, ...] = (0,)) -> None:
-    """Call the command line of this environment; stops with its output where it fails."""
+    """Run the command line of this environment; stops with its output where it fails."""
     command = [sys.executable, "-m", "marrowscope.cli.main", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     if done.returncode not in accept:
@@ -70,7 +70,7 @@ def marrowscope(*arguments: str | Path, accept: tuple[int, ...] = (0,)) -> None:
 
 
 def make(where: Path, source: Path) -> None:
-    """Make everything that is compared in ``where``; cohort, run and configuration come from ``source``."""
+    """Make everything to compare in ``where``; cohort, run and configuration come from ``source``."""
     cohort, run, config = source / "cohort", source / "runs" / "openvino-threads", source / "training.toml"
     for name, options in RUNS.items():
         out = where / "runs" / name
@@ -94,7 +94,7 @@ def freeze(reference: Path) -> None:
 
 
 def compare(reference: Path) -> int:
-    """Make everything anew beside the reference; gives the number of differences, each printed."""
+    """Make everything again beside the reference; returns the number of differences, each printed."""
     differences: list[str] = []
     with tempfile.TemporaryDirectory(prefix="marrowscope-compare-", dir=reference.parent) as scratch:
         new = Path(scratch)
@@ -117,7 +117,7 @@ def compare(reference: Path) -> int:
 
 
 def compare_tables(old: Path, new: Path, name: str) -> list[str]:
-    """Compare two Parquet files; columns that one of them lacks are named, equal values in other bytes too."""
+    """Compare two Parquet files; lists columns missing from one, and equal values in other bytes too."""
     if digest(old) == digest(new):
         return []
     before, after = pl.read_parquet(old), pl.read_parquet(new)
@@ -136,7 +136,7 @@ def compare_tables(old: Path, new: Path, name: str) -> list[str]:
 
 
 def compare_weights(old: Path, new: Path) -> list[str]:
-    """Compare every tensor of the two trainings to the bit."""
+    """Compare every tensor of the two trainings bit by bit."""
     before, after = (load_file(folder / "classifier.safetensors") for folder in (old, new))
     if before.keys() != after.keys():
         return [f"training: other tensors {sorted(before.keys() ^ after.keys())[:4]}"]
@@ -168,7 +168,7 @@ def steady(path: Path) -> str:
 
 
 def first_difference(old: str, new: str) -> str:
-    """Show where two texts part."""
+    """Show where two texts begin to differ."""
     place = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     window = slice(max(0, place - 30), place + 50)
     return f": {json.dumps(old[window])} now {json.dumps(new[window])}"

@@ -1,15 +1,14 @@
-"""Coverage of the corrected ratio's interval on simulated patients: does a 95% interval hold 95 truths in 100.
+"""Coverage of the corrected ratio's interval on simulated patients: 95% intervals should contain 95 truths in 100.
 
     python benchmarks/interval_coverage.py --replicates 1000 --out coverage.csv
     python benchmarks/interval_coverage.py --replicates 400 --center-shift 0.7 --out shifted.csv
 
-A replicate draws a cohort of its own to measure error rates on, then one patient for every cell of the grid ratio x
-cells x fields. What is drawn differs from what the interval assumes: patients' rates vary on the logit scale and not
-as a beta, every kind of cell has its own rate and recall, up to one counted cell in twenty is none of the count, a
-patient's mixture of kinds is that of a diagnosis. Fields cluster by
-a Dirichlet. Beside ours stand Wilson's interval of the raw ratio, and a bootstrap over the patient's fields corrected
-with pooled rates (an adjusted count). ``--center-shift`` moves all rates of the patient by one normal draw on the logit
-scale.
+Each replicate draws a separate cohort to measure error rates on, then one patient for every cell of the grid ratio x
+cells x fields. The draws differ from what the interval assumes: patients' rates vary on the logit scale and not as a
+beta, every kind of cell has its own rate and recall, up to one counted cell in twenty should not be counted, a
+patient's mixture of kinds is that of a diagnosis. Fields cluster by a Dirichlet. Beside ours are Wilson's interval of
+the raw ratio, and a bootstrap over the patient's fields corrected with pooled rates (an adjusted count).
+``--center-shift`` moves all rates of the patient by one normal draw on the logit scale.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ N_DRAWS, N_RESAMPLES = 2000, 400
 
 @dataclass(frozen=True)
 class World:
-    """How the classifier errs in truth: a rate for every kind, and how far patients lie from it."""
+    """The classifier's true errors: a rate for every kind, and how far patients deviate from it."""
 
     rates: RealArray
     recalls: RealArray
@@ -63,7 +62,7 @@ class World:
 
 
 def make_world(rng: np.random.Generator) -> World:
-    """Draw each kind's rate (CBLC 0.75-0.95, others 0.01-0.10) and recall, and what is counted and should not be."""
+    """Draw each kind's rate (CBLC 0.75-0.95, others 0.01-0.10) and recall, and the share counted in error."""
     rates = np.where(IS_CBLC, rng.uniform(0.75, 0.95, len(KINDS)), rng.uniform(0.01, 0.10, len(KINDS)))
     recalls = rng.uniform(0.90, 0.99, len(KINDS))
     return World(rates, recalls, float(rng.uniform(0.0, 0.05)), float(rng.uniform(0.05, 0.4)))
@@ -85,7 +84,7 @@ def mixture(rng: np.random.Generator, diagnosis: str, ratio: float) -> RealArray
 def observe(
     rng: np.random.Generator, world: World, shares: RealArray, cells: RealArray, shift: float = 0.0
 ) -> tuple[RealArray, RealArray, RealArray]:
-    """Give annotated and counted cells by kind (K, k) and calls of CBLC by kind, for fields of ``cells`` (K,) cells."""
+    """Draw annotated and counted cells by kind (K, k) and calls of CBLC by kind, for fields of ``cells`` (K,) cells."""
     concentration = (1 - world.field_correlation) / world.field_correlation
     gammas = rng.standard_gamma(np.maximum(shares * concentration, 1e-9), size=(len(cells), len(shares)))
     present = shares > 0
@@ -99,14 +98,14 @@ def observe(
 
 
 def impurities(rng: np.random.Generator, world: World, counted: RealArray) -> tuple[RealArray, RealArray]:
-    """Give cells counted that should not be, and those of them called CBLC, by field (K,)."""
+    """Draw cells counted in error, and those of them called CBLC, by field (K,)."""
     share = expit(logit(max(world.impurity, 1e-4)) + rng.normal(0, world.patient_spread))
     n = rng.poisson(counted.sum(axis=1) * share / (1 - share)).astype(float)
     return n, rng.binomial(n.astype(int), world.impurity_rate).astype(float)
 
 
 def spread_calls(rng: np.random.Generator, n: float, x: float) -> RealArray:
-    """Give the called kinds (k,) of n cells that are of no kind, x of them called CBLC."""
+    """Draw the called kinds (k,) of n cells without a kind, x of them called CBLC."""
     calls = np.zeros(len(KINDS))
     for side, cells in ((True, x), (False, n - x)):
         same = np.equal(IS_CBLC, side)
@@ -120,7 +119,7 @@ def split(cells: int, fields: int) -> RealArray:
 
 
 def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> ErrorRates:
-    """Measure the rates on a cohort of its own: diagnoses by their weights, 300-600 cells in 15 fields each."""
+    """Measure the rates on a separate cohort: diagnoses by their weights, 300-600 cells in 15 fields each."""
     names = list(DIAGNOSES)
     weights = np.array([DIAGNOSES[name].get("weight", 1.0) for name in names], dtype=float)
     tables: dict[str, list[tuple[int, ...]]] = {"annotated": [], "counted": [], "called": []}
@@ -150,7 +149,7 @@ def measure_rates(rng: np.random.Generator, world: World, n_patients: int) -> Er
 
 
 def run(replicates: int, n_patients: int, center_shift: float, seed: int) -> pl.DataFrame:
-    """Give a row per replicate, cell of the grid and method: whether the interval holds the truth, and its width."""
+    """Return one row per replicate, grid cell and method: whether the interval contains the truth, and its width."""
     grid = list(itertools.product(RATIOS, CELLS, FIELDS))
     rows = []
     for replicate in range(replicates):
@@ -188,13 +187,13 @@ def run(replicates: int, n_patients: int, center_shift: float, seed: int) -> pl.
 
 
 def main() -> None:
-    """Run the grid and print coverage by ratio, the worst cell, widths and the Monte-Carlo error."""
+    """Run the grid and print coverage by ratio, the worst grid cell, widths and the Monte Carlo error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=1000, help="simulated patients in every cell of the grid")
     parser.add_argument("--patients", type=int, default=80, help="patients the error rates are measured on")
     parser.add_argument("--center-shift", type=float, default=0.0, help="sd of a shift of all rates, logit scale")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="CSV with a row per cell of the grid and method")
+    parser.add_argument("--out", type=Path, help="CSV with one row per grid cell and method")
     parser.add_argument("--speed", action="store_true", help="time 1,000 patients of 500 cells instead")
     arguments = parser.parse_args()
     if arguments.speed:

@@ -21,7 +21,7 @@ _SPACING_PX, _RADIUS_PX, _POINTS = 38.0, 24.0, 140
 
 
 def draw_cells(n_cells: int, seed: int = 0) -> tuple[list[ContourArray], list[ContourArray]]:
-    """Draw uneven cells on a jittered grid, nearer than their diameter, and the same found a little elsewhere."""
+    """Draw uneven cells on a jittered grid, closer than their diameter, and the same cells found slightly displaced."""
     rng = np.random.default_rng(seed)
     side = int(np.ceil(np.sqrt(n_cells)))
     rows, columns = np.divmod(np.arange(n_cells), side)

@@ -3,7 +3,8 @@
     python benchmarks/missed_cells.py RUN COHORT [--inside 0.9] [--json]
 
 A polygon drawn around the nucleus alone cannot match the contour of the whole cell. Per center and raw code: expert
-polygons, those no kept contour matches, and of these the ones with at least ``--inside`` of their area in one contour.
+polygons, those that no kept contour matches, and of these, those with at least ``--inside`` of their area in one
+contour.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MIN_IOU = 0.5
 
 
 def polygons(contours: list[list[float]]) -> list[shapely.Polygon | shapely.MultiPolygon]:
-    """Turn flat contours x0, y0, x1, y1, ... to valid polygons."""
+    """Convert flat contours x0, y0, x1, y1, ... to valid polygons."""
     shapes = [shapely.Polygon(np.reshape(contour, (-1, 2))).buffer(0) for contour in contours]
     return [shape for shape in shapes if isinstance(shape, shapely.Polygon | shapely.MultiPolygon)]
 

@@ -1,12 +1,12 @@
-"""How well morphology measured on images agrees with what the simulator drew: one row a column, as Markdown or JSON.
+"""How well morphology measured on images agrees with what the simulator drew: one row per column, Markdown or JSON.
 
     python benchmarks/morphology_truth.py COHORT [--segmenter SEG.onnx] [--json]
 
-COHORT is simulated (`marrowscope simulate`), with truth_cells.parquet. Every cell that lies whole and uncovered in its
-field is measured on its expert contour and, with a segmenter, on the predicted contour that matches it. The exact
-values are those drawn, before lens, noise and JPEG. Beside Pearson's r stand Spearman's, and r within patients (means
-taken off): what stain and camera of a patient add to all of its cells alike is not counted there. `missing` is the
-share of cells where no value was measured, of those with an exact one.
+COHORT is simulated (`marrowscope simulate`), with truth_cells.parquet. Every whole and uncovered cell is measured on
+its expert contour and, with a segmenter, on the predicted contour that matches it. The exact values are those drawn,
+before lens, noise and JPEG. Pearson's r is shown beside Spearman's, and beside r within patients (means subtracted),
+which ignores what a patient's stain and camera add to all of its cells alike. `missing` is the share of cells without a
+measured value, among those with an exact one.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Values = NDArray[np.float64]
 
 
 class Measurer:
-    """Measures cells and keeps the processor time it took, reading and cutting left out."""
+    """Measures cells and adds up the CPU time, without reading and cropping."""
 
     def __init__(self) -> None:
         self.spec = CropSpec()
         self.seconds, self.n_cells = 0.0, 0
 
     def __call__(self, image: ImageArray, contour_xy: ContourArray, um_per_px: float) -> dict[str, float]:
-        """Give every column of one cell."""
+        """Measure every column of one cell."""
         crop = cut_crop(image, contour_xy, um_per_px, self.spec)
         start = time.process_time()
         values = measure(crop, contour_xy, um_per_px, self.spec.um_per_px)
@@ -64,7 +64,7 @@ class Measurer:
 
 
 def whole_cells(cohort: Path) -> pl.DataFrame:
-    """Exact values of the annotated cells that no edge cuts and no other cell covers."""
+    """Read exact values of the annotated cells that no edge cuts and no other cell covers."""
     truth = pl.read_parquet(cohort / "truth_cells.parquet")
     if "chromatin_texture" not in truth.columns:
         message = f"{cohort}: truth_cells.parquet has no exact morphology; simulate the cohort with this version"
@@ -76,7 +76,7 @@ def whole_cells(cohort: Path) -> pl.DataFrame:
 def measure_field(
     field: Field, wanted: set[int], segmenter: Segmenter | None, measurer: Measurer
 ) -> list[dict[str, Any]]:
-    """Rows of the cells ``wanted`` (shape indices), one for each kind of contour."""
+    """Measure the cells ``wanted`` (shape indices), one row per kind of contour."""
     image, um_per_px = read_image(field.path), field.um_per_px or 0.0
     cells = [(item.shape_index, "expert", item.contour_xy) for item in field.annotations]
     if segmenter:
@@ -99,7 +99,7 @@ def measure_field(
 
 
 def agreement(frame: pl.DataFrame, name: str) -> dict[str, Any]:
-    """Agreement of one column over the cells of ``frame``."""
+    """Compute the agreement of one column over the cells of ``frame``."""
     exact = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
     measured = frame[f"{name}_measured"].to_numpy()
     known = np.isfinite(exact)
@@ -112,14 +112,14 @@ def agreement(frame: pl.DataFrame, name: str) -> dict[str, Any]:
         "missing": float(1.0 - both.sum() / max(1, known.sum())),
         "pearson": float(np.corrcoef(a, b)[0, 1]),
         "spearman": float(stats.spearmanr(a, b).statistic),
-        "within_patients": float(np.corrcoef(_centerd(a, patients), _centerd(b, patients))[0, 1]),
+        "within_patients": float(np.corrcoef(_centered(a, patients), _centered(b, patients))[0, 1]),
         "mean_measured": float(a.mean()),
         "mean_exact": float(b.mean()),
         "target": TARGETS[name],
     }
 
 
-def _centerd(values: Values, groups: NDArray[np.object_]) -> Values:
+def _centered(values: Values, groups: NDArray[np.object_]) -> Values:
     _, index = np.unique(groups, return_inverse=True)
     return np.asarray(values - (np.bincount(index, values) / np.bincount(index))[index])
 
@@ -162,7 +162,7 @@ def main() -> None:
                 f"| {row['within_patients']:.3f} | {row['mean_measured']:.3f} | {row['mean_exact']:.3f} "
                 f"| {row['target']} {'met' if row['pearson'] >= row['target'] else 'missed'} |"
             )
-    print(f"\n{per_cell_ms:.2f} ms of processor time a cell, {measurer.n_cells} cells")
+    print(f"\n{per_cell_ms:.2f} ms of CPU time per cell, {measurer.n_cells} cells")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Conflict test: neighbors that follow the cell in training and contradict it in test, in the simulator.
+"""Conflict test: neighbors that match the cell in training and contradict it in test, in the simulator.
 
     python benchmarks/neighbor_conflict.py cohorts OUT                      # OUT/train, OUT/independent, OUT/reversed
     marrowscope prepare OUT/train --segmenter SEGMENTER --out CROPS_TRAIN    # and so for the other two
@@ -6,8 +6,8 @@
     python benchmarks/neighbor_conflict.py measure CROPS_INDEPENDENT CROPS_REVERSED --trained WITH --plain PLAIN
     python benchmarks/neighbor_conflict.py association OUT/train OUT/independent OUT/reversed
 
-Both test cohorts hold the same patients and the same cells in other places, so the loss is compared cell by cell. A
-loss is the weighted F1 of CBLC on independent less that on reversed neighbors, in points; at most 2 are allowed for
+Both test cohorts have the same patients and the same cells in other positions, so the loss is compared cell by cell. A
+loss is the weighted F1 of CBLC on independent minus that on reversed neighbors, in points; at most 2 are allowed for
 the regularized model. Prints a Markdown table and one JSON object.
 """
 
@@ -28,7 +28,7 @@ from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
 from benchmarks.proof_cells import ProofCells, ProofSelection, answer, load_cells, load_trained
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 TARGET_POINTS = 2.0
 NEAR_UM = 8.0
-# About half of the cells are composite blast-like ones: then reversing can be as strong as correlating.
+# About half of the cells are composite blast-like: then reversing can be as strong as correlating.
 DIAGNOSES = ("AML_M2", "AML_M4", "AML_M5b", "AEL", "megaloblastic")
 
 
 def make_cohorts(out: Path, patients: int, test_patients: int, fields: int, *, seed: int, workers: int) -> None:
-    """Simulate the training cohort and the two test cohorts, which hold the same cells."""
+    """Simulate the training cohort and the two test cohorts, which contain the same cells."""
     plans: tuple[tuple[str, Neighbors, int, str, int], ...] = (
         ("train", "correlated", patients, "T", seed),
         ("independent", "independent", test_patients, "E", seed + 1),
@@ -65,10 +65,10 @@ def make_cohorts(out: Path, patients: int, test_patients: int, fields: int, *, s
 
 
 def association(cohort: Path) -> dict[str, float]:
-    """Say how well the neighbors tell a cell: those whose gap is below 8 um, on the truth of one cohort.
+    """Measure how well a cell's neighbors predict it: those with a gap below 8 um, on the truth of one cohort.
 
-    ``auc`` is that of the neighbors' share of CBLC for the cell being one, over all cells with a neighbor and
-    as the mean of patients (0.5 tells nothing); ``same_share`` the mean share of neighbors of the cell's own kind.
+    ``auc`` is the AUC of the neighbors' CBLC share for the cell's own state, over all cells with a neighbor and as the
+    mean over patients (0.5 means no information); ``same_share`` the mean share of neighbors of the cell's own kind.
     """
     truth = pl.read_parquet(cohort / "truth_cells.parquet")
     codes = load_vocabulary().codes
@@ -98,7 +98,7 @@ def association(cohort: Path) -> dict[str, float]:
 
 
 def same_cells(sets: dict[str, ProofCells]) -> dict[str, NDArray[np.int64]]:
-    """Rows of the cells that both crop sets hold, in the same order."""
+    """Return the rows of the cells in both crop sets, in the same order."""
     tables = {name: cells.table.select("cell_id").with_row_index("row") for name, cells in sets.items()}
     both = tables["independent"].join(tables["reversed"], on="cell_id", suffix="_reversed", maintain_order="left")
     return {
@@ -108,7 +108,7 @@ def same_cells(sets: dict[str, ProofCells]) -> dict[str, NDArray[np.int64]]:
 
 
 def measure(trained: Path, crops: dict[str, Path], selection: ProofSelection) -> dict[str, Any]:
-    """F1 on both test sets and the paired loss with an interval over patients, for one model."""
+    """Compute F1 on both test sets and the paired loss with an interval over patients, for one model."""
     model, info = load_trained(trained)
     vocabulary = load_vocabulary()
     sets = {name: load_cells(folder, trained, info, selection, vocabulary) for name, folder in crops.items()}
@@ -143,7 +143,7 @@ def measure(trained: Path, crops: dict[str, Path], selection: ProofSelection) ->
 
 
 def markdown(results: dict[str, dict[str, Any]]) -> str:
-    """Lay the models out as a table, F1 in percent, losses in points."""
+    """Format the models as a table, F1 in percent, losses in points."""
     lines = [
         "| model | head | independent | reversed | loss (95%) | at most |",
         "|---|---|---|---|---|---|",
@@ -161,7 +161,7 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("cohorts", help="simulate the three cohorts")
@@ -171,7 +171,7 @@ def main() -> None:
     making.add_argument("--fields", type=int, default=6)
     making.add_argument("--seed", type=int, default=31)
     making.add_argument("--workers", type=int, default=1)
-    telling = commands.add_parser("association", help="how well neighbors tell the cell")
+    telling = commands.add_parser("association", help="how well neighbors predict the cell")
     telling.add_argument("cohorts", type=Path, nargs="+")
     measuring = commands.add_parser("measure", help="F1 on both test sets")
     measuring.add_argument("independent", type=Path)
@@ -179,7 +179,7 @@ def main() -> None:
     measuring.add_argument("--trained", type=Path, required=True, help="the regularized model")
     measuring.add_argument("--plain", type=Path, help="the same without the border terms")
     measuring.add_argument("--source", choices=("expert", "predicted"), default="predicted")
-    measuring.add_argument("--most", type=int, default=0, help="at most so many cells of each set; 0: all")
+    measuring.add_argument("--most", type=int, default=0, help="maximum number of cells per set; 0: all")
     arguments = parser.parse_args()
     if arguments.command == "cohorts":
         sizes = (arguments.patients, arguments.test_patients, arguments.fields)

@@ -1,9 +1,9 @@
-"""Batch norm under center shift: its statistics estimated again on a new center's crops, without a label.
+"""Batch norm under center shift: its statistics re-estimated on a new center's crops, without labels.
 
-Another laboratory's stain and camera move the means and variances inside the network; those that training stored then
-normalize to something the next layer has never seen. Running the new center's crops through the network once replaces
-them (Li et al., Pattern Recognition 2018, "AdaBN"). Weights, heads and priors stay as they are. The invariant: the
-network given is not changed; a copy is.
+Another laboratory's stain and camera shift the means and variances inside the network; the statistics stored in
+training then normalize to something the next layer has never seen. Running the new center's crops through the network
+once replaces them (Li et al., Pattern Recognition 2018, "AdaBN"). Weights, heads and priors stay the same. The
+invariant: the given network stays unchanged; the result is a copy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from marrowscope.train.model import CellClassifier, ClassifierInfo
 
 FEWEST_CROPS = 200
-"""Below this many crops the variances of deep layers, a few places a crop, are too uncertain to be trusted."""
+"""Below this number of crops the variances of deep layers, with few positions per crop, are too uncertain."""
 
 
 class Adapted(NamedTuple):
@@ -44,11 +44,11 @@ def reestimate_batch_norm(
     batch_size: int = 64,
     seed: int = 0,
 ) -> Adapted:
-    """Give a copy of ``model`` whose batch norm describes the unchanged crops of ``rows``; labels are not read.
+    """Return a copy of ``model`` whose batch norm describes the unchanged crops of ``rows``; labels are not read.
 
-    The running means and variances become the plain averages over batches of (almost) equal size, drawn in a random
-    order by ``seed``: a table is sorted by patient, and a batch of one patient varies too little. Means and variances
-    of all layers are taken in one pass. Raises ConfigError for a network without batch norm or fewer than two crops.
+    The running means and variances become the plain averages over batches of (almost) equal size, in a random order set
+    by ``seed``: a table is sorted by patient, and a batch of one patient varies too little. One pass covers the means
+    and variances of all layers. Raises ConfigError for a network without batch norm or fewer than two crops.
     """
     adapted = copy.deepcopy(model).eval()
     layers = [module for module in adapted.modules() if isinstance(module, _BatchNorm)]
@@ -76,10 +76,10 @@ def reestimate_batch_norm(
 
 
 def _note(n_crops: int) -> str | None:
-    """Warn where the crops are few."""
+    """Return a warning where the crops are few."""
     if n_crops >= FEWEST_CROPS:
         return None
     return (
-        f"batch norm was estimated on {n_crops} crops, expected at least {FEWEST_CROPS}; check the calls, or take the "
-        "network as it was trained"
+        f"batch norm was estimated on {n_crops} crops, expected at least {FEWEST_CROPS}; check the calls, or use the "
+        "network as trained"
     )

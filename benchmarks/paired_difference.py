@@ -31,7 +31,7 @@ Statistic = Callable[[Rows], float]
 
 
 def cell_statistics(expert: pl.DataFrame, n_categories: int) -> dict[str, tuple[list[str], Statistic]]:
-    """Patients and statistic by name, over matched cells, and over all with a miss as a class of its own."""
+    """Return patients and statistic by name: over matched cells, and over all cells with misses as a separate class."""
     found = expert.filter(pl.col("found"))
     patients, everyone = found["patient_id"].to_list(), expert["patient_id"].to_list()
     cblc = found["cblc"].to_numpy().astype(np.int64)
@@ -58,14 +58,14 @@ def cell_statistics(expert: pl.DataFrame, n_categories: int) -> dict[str, tuple[
 
 
 def ratio_statistic(ratios: pl.DataFrame) -> dict[str, tuple[list[str], Statistic]]:
-    """Mean absolute error of the patients' ratios; cells at the seams of mosaics left out where there are any."""
+    """Compute the mean absolute error of the patients' ratios; cells at mosaic seams are left out if there are any."""
     predicted = ratios.select(pl.coalesce("predicted_ratio_no_seams", "predicted_ratio")).to_series()
     errors = np.abs(predicted.to_numpy() - ratios["true_ratio"].to_numpy())
     return {"ratio_mae": (ratios["patient_id"].to_list(), lambda rows: float(np.nanmean(errors[rows])))}
 
 
 def compare(run_a: LinkedCells, run_b: LinkedCells, n_categories: int) -> dict[str, Any]:
-    """Figures of both runs and their paired difference per center."""
+    """Compute the figures of both runs and their paired difference, per center."""
     result: dict[str, Any] = {}
     for center in sorted(set(run_a.expert["center"])):
         of_center = pl.col("center") == center

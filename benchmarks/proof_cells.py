@@ -1,4 +1,4 @@
-"""Which cells the border proofs look at, read from a crop set, and what a classifier calls them."""
+"""The cells of the border proofs, read from a crop set, and a classifier's calls on them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Calls(Protocol):
-    """Calls of n cells, as ``marrowscope.patient.counts.decode_calls`` gives them."""
+    """Calls of n cells, as ``marrowscope.patient.counts.decode_calls`` returns them."""
 
     @property
     def category_index(self) -> NDArray[np.int64]:
@@ -40,7 +40,7 @@ class Calls(Protocol):
 
     @property
     def is_cblc(self) -> NDArray[np.bool_]:
-        """Whether each cell is a composite blast-like one."""
+        """Tell whether each cell is composite blast-like."""
 
 
 class Decoder(Protocol):
@@ -58,13 +58,13 @@ class Decoder(Protocol):
 
 
 class ProofSelection(StageConfig):
-    """Which cells of a crop set a proof uses."""
+    """Selection of a crop set's cells for a proof."""
 
     source: Literal["expert", "predicted"] = Field(default="predicted", description="contours the crops are cut from")
     split: Path | None = Field(default=None, description="split.csv; None takes the one beside the weights, if any")
-    roles: tuple[str, ...] = Field(default=("test",), description="patients that the split does not name are test")
-    dilation_px: float = Field(default=3.0, ge=0, description="the contour is grown by this before the ring begins")
-    most: int = Field(default=0, ge=0, description="draw at most so many cells at random; 0 takes all")
+    roles: tuple[str, ...] = Field(default=("test",), description="patients not in the split count as test")
+    dilation_px: float = Field(default=3.0, ge=0, description="the contour grows by this before the ring begins")
+    most: int = Field(default=0, ge=0, description="maximum number of cells, drawn at random; 0 uses all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class ProofCells:
 
 
 def load_trained(path: Path) -> tuple[CellClassifier, ClassifierInfo]:
-    """Load a training folder's best weights, or a weights file; on CUDA where there is one."""
+    """Load a training folder's best weights, or a weights file; on CUDA if available."""
     model, info, _ = load_classifier(_weights_of(path))
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), info
 
@@ -102,7 +102,7 @@ def load_trained(path: Path) -> tuple[CellClassifier, ClassifierInfo]:
 def load_cells(
     folder: Path, trained: Path, info: ClassifierInfo, selection: ProofSelection, vocabulary: Vocabulary
 ) -> ProofCells:
-    """Read the cells of the crop set ``folder`` that ``selection`` and ``select_cells`` leave.
+    """Read the cells of the crop set ``folder`` that ``selection`` and ``select_cells`` keep.
 
     Raises InputError for a crop set without masks, or when the chosen patients have no crop.
     """
@@ -139,7 +139,7 @@ def load_cells(
 def answer(
     model: CellClassifier, info: ClassifierInfo, crops: ImageArray, vocabulary: Vocabulary, decode: Decoder
 ) -> dict[str, Answer]:
-    """Probabilities and calls of the heads ``cblc`` and ``category`` for crops (n, s, s, 3), as prediction calls."""
+    """Compute probabilities and calls of heads ``cblc`` and ``category`` for crops (n, s, s, 3), as in prediction."""
     p = predict_crops(model, info, crops)
     calls = decode(p["category"], p["cblc"][:, 1], p["countable"][:, 1], vocabulary)
     return {
@@ -153,7 +153,7 @@ def _weights_of(path: Path) -> Path:
 
 
 def _patients_of(cells: pl.DataFrame, trained: Path, selection: ProofSelection) -> set[str]:
-    """Patients of the wanted roles."""
+    """Return the patients with the selected roles."""
     beside = _weights_of(trained).parent / SPLIT_NAME
     path = selection.split or (beside if beside.is_file() else None)
     role_of: dict[str, str] = {}

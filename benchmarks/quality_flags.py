@@ -1,12 +1,12 @@
-"""How often the flags of a field are raised on fields as they are, and on the same fields with a drawn defect.
+"""How often the flags of a field are raised on fields as they are, and on the same fields with an added defect.
 
     python benchmarks/quality_flags.py --pack NAME=FOLDER[,FOLDER] ... [--training FOLDER[,FOLDER]] [--every N]
                                        [--measures FILE] [--json]
 
-A FOLDER is a cohort with patients.csv, or one with annotations.coco.json (marrow-fields: bars cut off, the scale from
-its plasma cells). The stain is compared with that of `--training`, and with that of every second patient of the same
-pack, on the patients between. `--every` takes each Nth field; `--measures` keeps the measures (Parquet) and reads them
-again when they are there, which is how thresholds are tried.
+A FOLDER is a cohort with patients.csv, or one with annotations.coco.json (marrow-fields: bars cropped, the scale from
+its plasma cells). The stain is compared with that of `--training`, and, for every other patient, with that of the
+remaining half of the same pack. `--every` uses each Nth field; `--measures` saves the measures (Parquet) and reads them
+again if they exist, for trying thresholds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Defect = Callable[[ImageArray, float], ImageArray]
 
 
 def blurred(sigma_um: float) -> Defect:
-    """Put the field out of focus: a Gaussian of this standard deviation."""
+    """Blur the field as if out of focus: a Gaussian of this standard deviation."""
     return lambda image, um_per_px: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_um / um_per_px))
 
 
@@ -51,7 +51,7 @@ def exposed(factor: float) -> Defect:
 
 
 def restained(red: float, green: float, blue: float) -> Defect:
-    """Multiply the optical density of each channel, against the field's own background (95% quantile)."""
+    """Multiply the optical density of each channel, relative to the field's own background (95% quantile)."""
 
     def defect(image: ImageArray, _: float) -> ImageArray:
         white = np.quantile(image.reshape(-1, 3), 0.95, axis=0) + 1
@@ -80,7 +80,7 @@ AS_IT_IS = "as it is"
 
 
 def cohort_fields(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give path, scale, patient and center of every image of a cohort."""
+    """Yield path, scale, patient and center of every image of a cohort."""
     inputs = collect_inputs([folder])
     center_of = {patient.patient_id: patient.center for patient in inputs.patients}
     for image in inputs.images:
@@ -90,7 +90,7 @@ def cohort_fields(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def coco_fields(folder: Path) -> Iterator[dict[str, Any]]:
-    """Give the same of marrow-fields: an image is a patient, a camera a center."""
+    """Yield the same for marrow-fields: each image is a patient, each camera a center."""
     document = json.loads((folder / "annotations.coco.json").read_text(encoding="utf-8"))
     camera_of = {image["id"]: "x".join(map(str, image["camera_size"])) for image in document["images"]}
     diameters: dict[str, list[float]] = {}
@@ -106,8 +106,8 @@ def coco_fields(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def without_bars(image: ImageArray) -> ImageArray:
-    """Cut off the even bars above and below a letterboxed image."""
-    rows = np.flatnonzero(image.std(axis=1).max(axis=1) > 6)  # noqa: PLR2004 - JPEG leaves less on an even bar
+    """Crop the uniform bars above and below a letterboxed image."""
+    rows = np.flatnonzero(image.std(axis=1).max(axis=1) > 6)  # noqa: PLR2004 - JPEG leaves less on a uniform bar
     return np.ascontiguousarray(image[rows[0] + 2 : rows[-1] - 1])
 
 
@@ -129,7 +129,7 @@ def measure_pack(name: str, folders: list[Path], every: int, defects: list[str])
 
 
 def judge(measures: pl.DataFrame, reference: StainReference | None, rules: FlagRules) -> pl.DataFrame:
-    """Add the stain distance and one column a flag."""
+    """Add the stain distance and one column per flag."""
     rows = []
     for row in measures.iter_rows(named=True):
         judged = row | {"stain_distance": stain_distance(row, reference)}
@@ -139,7 +139,7 @@ def judge(measures: pl.DataFrame, reference: StainReference | None, rules: FlagR
 
 
 def table(judged: pl.DataFrame, own: pl.DataFrame, flags: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Share of fields that raise the flag in question, by pack and defect."""
+    """Compute the share of fields that raise the expected flag, by pack and defect."""
     rows: list[dict[str, Any]] = []
     for pack in judged["pack"].unique(maintain_order=True):
         for defect in (AS_IT_IS, *DEFECTS):
@@ -154,7 +154,7 @@ def table(judged: pl.DataFrame, own: pl.DataFrame, flags: tuple[str, ...]) -> li
 
 
 def quantiles(measures: pl.DataFrame) -> None:
-    """Print where each measure lies, by pack and defect."""
+    """Print quantiles of each measure, by pack and defect."""
     for (pack, defect), part in measures.group_by("pack", "defect", maintain_order=True):
         cells = [f"{pack:16s} {defect:24s}"]
         for name in ("sharpness", "background", "clipped", "stain_distance"):

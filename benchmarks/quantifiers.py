@@ -1,17 +1,17 @@
-"""Which correction errs least, and what the calls are worth: virtual patients made of cells that were really predicted.
+"""Which correction errs least, and what the calls are worth: virtual patients assembled from predicted cells.
 
     python benchmarks/quantifiers.py blur COHORT OUT --least 0.3 --most 0.6
     python benchmarks/quantifiers.py corrections --measured RUN COHORT --tested RUN COHORT
     python benchmarks/quantifiers.py calls --measured RUN COHORT --tested RUN COHORT
 
-Runs of one bundle over annotated simulated cohorts, other patients and other centers on either side. Every expert cell
-is taken with what the bundle made of it (missed, not countable, or its call and probabilities). A virtual patient has
-the differential of a diagnosis (table T3) and cells drawn by code from one center, by preference from two patients of
-it; cells of one field share a composition. ``corrections`` measures rates on virtual patients of the first cohort and
-compares methods on both, detection undone for all but raw; within the first cohort every second patient measures and
-the others test: prevalence shift (ratio 1-90%, whatever the diagnosis), subtype shift (all diagnoses alike), center
-shift (the second cohort). ``calls`` learns the threshold on the first cohort, as a study would, freezes it, and
-calls patients of the second. ``blur`` makes the task harder: each center's images lose focus by an amount of its own.
+Runs of one bundle over annotated simulated cohorts, with other patients and other centers on either side. Every expert
+cell is used with its outcome in the run (missed, not countable, or its call and probabilities). A virtual patient has
+the differential of a diagnosis (table T3) and cells drawn by code from one center, preferably from two of its patients;
+cells of one field share a composition. ``corrections`` measures rates on virtual patients of the first cohort and
+compares methods on both, with detection undone for all but raw; within the first cohort every second patient measures
+and the others test: prevalence shift (ratio 1-90%, whatever the diagnosis), subtype shift (all diagnoses alike), center
+shift (the second cohort). ``calls`` learns the threshold on the first cohort, as a study would, freezes it, and calls
+patients of the second. ``blur`` makes the task harder: each center's images lose focus by their own amount.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ OURS = "adjusted count, impurities taken out (ours)"
 
 @dataclass(frozen=True)
 class Pool:
-    """Expert cells of a cohort and what became of them; ``rows_of`` finds rows by center, patient and code."""
+    """Expert cells of a cohort with their outcomes; ``rows_of`` finds rows by center, patient and code."""
 
     cells: pl.DataFrame
     rows_of: dict[tuple[str, str, str], NDArray[np.int64]]
     patients_of: dict[str, list[str]]
 
     def half(self, which: int) -> Pool:
-        """Give every second patient of each center: what one half measured, the other may test."""
+        """Return every second patient of each center: one half measures, the other may test."""
         chosen = {center: patients[which::2] for center, patients in self.patients_of.items()}
         rows = {key: found for key, found in self.rows_of.items() if key[1] in chosen[key[0]]}
         return Pool(self.cells, rows, chosen)
@@ -89,7 +89,7 @@ class Pool:
 
 
 def make_pool(pairs: list[list[Path]]) -> Pool:
-    """Hold runs against the cohorts they were predicted from; centers of two cohorts are never the same."""
+    """Link runs with the cohorts they were predicted from; centers of two cohorts are never the same."""
     table = pl.concat([linked_cells(run, cohort, f"{number}:") for number, (run, cohort) in enumerate(pairs)])
     table = table.with_row_index("row")
     rows_of = {
@@ -103,7 +103,7 @@ def make_pool(pairs: list[list[Path]]) -> Pool:
 
 
 def linked_cells(run: Path, cohort: Path, prefix: str) -> pl.DataFrame:
-    """Give every whole expert cell of a cohort with what the run made of it."""
+    """Return every whole expert cell of a cohort with its outcome in the run."""
     read, cells = read_cohort(cohort), read_table(run / "cells.parquet", "cells")
     linked = link_cells(read_table(run / "fields.parquet", "fields"), cells, read.patients, read.fields, VOCABULARY)
     chosen = cells.select("cell_id", "is_countable", "is_cblc", "category", p="p_cblc", p_all="p_category")
@@ -130,7 +130,7 @@ def virtual_patient(
     n_cells: int = 500,
     n_fields: int = 15,
 ) -> pl.DataFrame:
-    """Make one patient's cells; ``ratio`` None draws the diagnosis' own share of CBLC."""
+    """Assemble one patient's cells; ``ratio`` None draws the diagnosis's own share of CBLC."""
     row = DIAGNOSES[diagnosis]
     if ratio is None:
         low, high = row["cblc_share"]
@@ -156,7 +156,7 @@ def virtual_patient(
 
 
 def counted_cells(cells: pl.DataFrame) -> pl.DataFrame:
-    """Give the counted cells with the columns of a run's cells table."""
+    """Return the counted cells with the columns of a run's cells table."""
     return cells.filter("counted").rename({"called_category": "category", "called_cblc": "is_cblc"})
 
 
@@ -169,13 +169,13 @@ def called_kinds(found: pl.DataFrame) -> RealArray:
 
 
 def true_ratio(cells: pl.DataFrame) -> float:
-    """CBLC among all countable expert cells, found or not."""
+    """Compute CBLC among all countable expert cells, found or not."""
     countable = cells.filter("countable")
     return float(countable["cblc"].mean())  # type: ignore[arg-type]
 
 
 def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int, seed: int) -> pl.DataFrame:
-    """Give the error of every method on virtual patients of both cohorts; detection is undone for ours alone."""
+    """Compute the error of every method on virtual patients of both cohorts; detection is undone for ours alone."""
     rng = np.random.default_rng(seed)
     names = list(DIAGNOSES)
     other_half, measured = measured.half(1), measured.half(0)
@@ -229,13 +229,13 @@ def compare(measured: Pool, tested: Pool, prior: tuple[RealArray, float], n: int
 
 
 def possible(pool: Pool) -> list[str]:
-    """Give the diagnoses all of whose codes have cells in the pool."""
+    """List the diagnoses whose codes all have cells in the pool."""
     known = {key[2] for key in pool.rows_of}
     return [name for name, row in DIAGNOSES.items() if {*row["positive"], *row["negative"]} <= known]
 
 
 def study_mix() -> RealArray:
-    """Share of each diagnosis in a study, by the weights of the table."""
+    """Return the share of each diagnosis in a study, by the weights of the table."""
     weights = np.array([DIAGNOSES[name].get("weight", 0.0) for name in DIAGNOSES], dtype=float)
     return np.asarray(weights / weights.sum())
 
@@ -284,7 +284,7 @@ def call_all(
 
 
 def mean(frame: pl.DataFrame, column: pl.Expr) -> float:
-    """Mean of a column of numbers or booleans."""
+    """Compute the mean of a column of numbers or booleans."""
     return float(frame.select(column.cast(pl.Float64).mean()).item())
 
 
@@ -336,7 +336,7 @@ def print_calls(threshold: StudyThreshold, raw_threshold: float, rows: pl.DataFr
         print(f"| {name} | {len(part)} | {counts} | {words} | {forced} |")
     print(
         f"\nall: forced error corrected {mean(rows, wrong):.4f}, raw {mean(rows, wrong_raw):.4f}; indeterminate "
-        f"{mean(rows, pl.col('call') == 'indeterminate'):.3f}; interval holds the true ratio "
+        f"{mean(rows, pl.col('call') == 'indeterminate'):.3f}; interval contains the true ratio "
         f"{mean(rows, pl.col('held')):.3f}"
     )
     inside = rows.filter(pl.col("diagnosis") != "ALL_oos")
@@ -358,7 +358,7 @@ def blur_cohort(cohort: Path, out: Path, least_um: float, most_um: float, seed: 
 
 
 def implied_prior(bundle: Bundle) -> tuple[RealArray, float]:
-    """Give the shares that the probabilities assume: of the categories, and of CBLC."""
+    """Return the class shares that the probabilities assume: of the categories, and of CBLC."""
     prior, cblc = bundle.spec.implied_prior, bundle.spec.implied_prior_cblc
     if cblc is None:
         message = f"{bundle.folder}: found no implied prior of CBLC, expected one; export the bundle again"
@@ -367,7 +367,7 @@ def implied_prior(bundle: Bundle) -> tuple[RealArray, float]:
 
 
 def _share_cblc(kind: NDArray[np.int64], truth: NDArray[np.bool_], category: str) -> float:
-    """Share of CBLC among the measured cells of a category; 0 without one."""
+    """Compute the share of CBLC among the measured cells of a category; 0 without any."""
     inside = np.isin(kind, [index for index, item in enumerate(KINDS) if item.category == category])
     return float(truth[inside].mean()) if inside.any() else 0.0
 

@@ -1,13 +1,13 @@
-"""Is the simulated task easier than life? A plain probe answers.
+"""Is the simulated task easier than the real one? A plain probe answers.
 
-Logistic regression on the mean colors and the outline's shape of each annotated cell, cross-validated by patient, is
-fitted to real cells and to simulated ones of the same categories in the same proportions. The simulated weighted F1
+Logistic regression on the mean colors and the outline shape of each annotated cell, cross-validated by patient, is
+fitted to real cells and to simulated cells of the same categories in the same proportions. The simulated weighted F1
 may exceed the real one by at most 0.05.
 
     python benchmarks/realism_probe.py SIMULATED --real BLOOD_AML --real BLOOD_CONTROL
 
-SIMULATED: ``marrowscope simulate`` folder; every pair of its centers is probed (the real packs are two centers) and
-the mean is printed. A balanced cohort keeps more cells when it is thinned to the real proportions.
+SIMULATED: ``marrowscope simulate`` folder; every pair of its centers is probed (the real packs are two centers) and the
+mean is printed. A balanced cohort keeps more cells when thinned to the real proportions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Cells = dict[str, NDArray[np.generic]]
 
 
 def describe(image: NDArray[np.uint8], contour: NDArray[np.float64], um_per_px: float) -> list[float]:
-    """Mean and spread of the colors inside the contour, area (um2), circularity, elongation, solidity."""
+    """Return mean and spread of the colors inside the contour, area (um2), circularity, elongation, solidity."""
     x0, y0 = np.floor(contour.min(axis=0)).astype(int).clip(0)
     x1, y1 = np.ceil(contour.max(axis=0)).astype(int) + 1
     window = image[y0:y1, x0:x1]
@@ -78,7 +78,7 @@ def read(root: Path, limit: int, rng: np.random.Generator) -> Cells:
 
 
 def probe(cells: Cells) -> float:
-    """Weighted F1 of the probe, every prediction from a fold without that patient."""
+    """Compute the probe's weighted F1, with every prediction from a fold without that patient."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=400))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -89,7 +89,7 @@ def probe(cells: Cells) -> float:
 
 
 def thin(cells: Cells, shares: dict[str, float], rng: np.random.Generator, n: int | None = None) -> Cells:
-    """Take ``n`` cells, or the most there are, that have exactly (within one) the category ``shares``."""
+    """Sample ``n`` cells, or as many as possible, with exactly (within one cell) the category ``shares``."""
     counts = {name: int((cells["category"] == name).sum()) for name in shares}
     total = min(counts[name] / share for name, share in shares.items())
     total = total if n is None else min(n, total)
@@ -103,7 +103,7 @@ def thin(cells: Cells, shares: dict[str, float], rng: np.random.Generator, n: in
 
 
 def main() -> None:
-    """Print the probe's figures for the real packs and for each pair of simulated centers."""
+    """Print the probe's metrics for the real packs and for each pair of simulated centers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("simulated", type=Path)
     parser.add_argument("--real", type=Path, action="append", required=True)

@@ -2,10 +2,10 @@
 
     python benchmarks/report_speed.py RUN --cells 500 --patients 300 --workers 2 [--json]
 
-RUN is any finished run; its fields are dealt out again to made-up patients, each with the fewest fields that hold
---cells cells, with the images and the contours of RUN. One patient is rendered alone (the best of three, after one to
-warm up), then a report of --patients patients is written and another of a sixth of them: the peak memory of both
-processes says whether it grows. Times are of the wall; the machine's load beside them says what else ran.
+RUN is any finished run; its fields are redistributed to made-up patients, each with the fewest fields that contain
+--cells cells, with the images and contours of RUN. One patient is rendered alone (best of three, after one warm-up),
+then a report of --patients patients is written and another of a sixth of them: comparing the peak memory of both
+processes tells whether it grows. Times are wall-clock; the machine's load beside them shows what else ran.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SMALL_PART = 6
 
 
 def deal_out(source: Path, out: Path, n_patients: int, n_cells: int) -> dict[str, float]:
-    """Write a run of ``n_patients`` made-up patients with at least ``n_cells`` cells each; gives their means."""
+    """Write a run of ``n_patients`` made-up patients with at least ``n_cells`` cells each; return their means."""
     fields = read_table(source / "fields.parquet", "fields").filter(
         (pl.col("status") == "ok") & (pl.col("n_cells") > 0)
     )
@@ -69,7 +69,7 @@ def deal_out(source: Path, out: Path, n_patients: int, n_cells: int) -> dict[str
 
 
 def one_patient(run: Path) -> dict[str, float]:
-    """Render the first patient; seconds of the wall and of the processor, and the size of the page."""
+    """Render the first patient; return wall-clock and CPU seconds, and the size of the page."""
     job = _Job(run, "en", None)
     _, text = job.patient(0)
     wall, processor = [], []
@@ -82,7 +82,7 @@ def one_patient(run: Path) -> dict[str, float]:
 
 
 def whole_report(run: Path, out: Path, workers: int) -> dict[str, float]:
-    """Write a report in a process of its own; seconds of the wall, peak memory in MB, size of the folder."""
+    """Write a report in a separate process; return wall-clock seconds, peak memory in MB, size of the folder."""
     command = [sys.executable, __file__, str(run), "--write-to", str(out), "--workers", str(workers)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  our own script
     measured: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -91,7 +91,7 @@ def whole_report(run: Path, out: Path, workers: int) -> dict[str, float]:
 
 
 def write_and_measure(run: Path, out: Path, workers: int) -> dict[str, float]:
-    """Write the report here and give what it took; the workers' memory is that of the largest of them."""
+    """Write the report here and return its cost; the workers' memory is that of the largest of them."""
     peaks = {"peak_megabytes": 0.0, "peak_megabytes_of_a_worker": 0.0}
 
     def look(_done: int, _total: int) -> None:
@@ -107,7 +107,7 @@ def write_and_measure(run: Path, out: Path, workers: int) -> dict[str, float]:
 
 
 def peak_megabytes(process: int | str | None) -> float:
-    """Peak memory of a process since its start, as Linux keeps it; 0 elsewhere, and when it has ended."""
+    """Peak memory of a process since its start, as Linux records it; 0 elsewhere, and when it has ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     except OSError:

@@ -1,15 +1,15 @@
-"""At which resolution to segment: recall, precision, mean IoU and time of one network at several scales of its input.
+"""The resolution for segmentation: recall, precision, mean IoU and time of one network at several input scales.
 
     python -m benchmarks.resolution cohort BUNDLE COHORT [--tiles 4x3] [--half 0|1] [--every N] [--both-smoothings]
     python -m benchmarks.resolution plasma BUNDLE FOLDER [--every N]    (images and annotations.coco.json)
 
-The scales are 0.45, 0.30, 0.225 and 0.15 um per px of the network's input: a field of 960 px at 0.15 um per px then
-has a long side of 320, 480, 640 and 960 px. A network is trained at one of them (the bundle says at which); every
-other one shows it cells of a size it never saw, so these figures judge a setting of that network and say nothing about
-a network trained elsewhere. The contour's smoothing is in network pixels, where it takes the prototypes' stairs
-away; with `--both-smoothings` a second row keeps its length on the slide instead. Matching and edges are those of
-`benchmarks/detection.py`; differences are from the trained scale, with a paired bootstrap over patients (images of
-plasma cells have none: over images). The networks' own time is measured by `benchmarks/resolution_time.py`.
+The scales are 0.45, 0.30, 0.225 and 0.15 um per px of the network's input: a field of 960 px at 0.15 um per px then has
+a long side of 320, 480, 640 and 960 px. A network is trained at one of them (the bundle states which); at every other
+scale its cells have a size it never saw, so these figures judge a setting of that network, not a network trained
+elsewhere. The contour's smoothing is in network pixels, where it removes the prototypes' stair-steps; with
+`--both-smoothings`, a second row keeps its length on the slide instead. Matching and edges follow
+`benchmarks/detection.py`; differences are from the trained scale, with a paired bootstrap over patients (over images
+for plasma cells, which have no patients). `benchmarks/resolution_time.py` measures the networks' own time.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ COUNTS = ("expert", "found", "wrong", "iou", "cblc", "found_cblc", "fields", "ms
 
 
 class RememberingNetwork:
-    """A network that answers the input it has just seen without running again: two ways to draw cost one run.
+    """A network that answers a repeated input without running again: two ways to draw cost one run.
 
-    ``spent`` is the calling thread's time in it, so that the time outside it can be told.
+    ``spent`` is the calling thread's time in it, so that the time outside it can be computed.
     """
 
     def __init__(self, network: Network) -> None:
@@ -84,7 +84,7 @@ class RememberingNetwork:
 
 
 def configurations(trained: SegmenterConfig, *, both: bool) -> dict[tuple[float, str], SegmenterConfig]:
-    """Give the configuration of each scale with smoothing in network pixels, and if asked with its length in um."""
+    """Return the configuration of each scale with smoothing in network pixels, and if asked with its length in um."""
     chosen = {}
     for scale in SCALES_UM_PER_PX:
         of_scale = trained.model_copy(update={"um_per_px": scale})
@@ -121,7 +121,7 @@ def count_field(
 
 
 def figures(sums: NDArray[np.float64]) -> dict[str, float]:
-    """Turn counts (patients, COUNTS) into the figures of all of them; NaN where nothing was there to be found."""
+    """Convert counts (patients, COUNTS) to the figures of all of them; NaN where there was nothing to find."""
     of = dict(zip(COUNTS, sums.sum(axis=0), strict=True))
 
     def share(part: float, whole: float) -> float:
@@ -136,7 +136,7 @@ def figures(sums: NDArray[np.float64]) -> dict[str, float]:
 
 
 def score(bundle_path: Path, fields: Sequence[Field], link: EvaluateConfig, *, both: bool) -> dict[str, Any]:
-    """Figures by center (and of all) and scale, each with its difference from the trained scale and its limits."""
+    """Compute figures by center (and of all) and scale, each with its difference from the trained scale and limits."""
     bundle = load_bundle(bundle_path)
     network = RememberingNetwork(bundle.open_segmenter(threads=1))
     shipped = bundle.spec.segmenter
@@ -156,7 +156,7 @@ def score(bundle_path: Path, fields: Sequence[Field], link: EvaluateConfig, *, b
 def _compare(
     of_center: Mapping[tuple[float, str], Mapping[str, NDArray[np.float64]]], trained_um_per_px: float
 ) -> dict[str, Any]:
-    """Figures of each scale beside those of the trained one."""
+    """Compute the figures of each scale beside those of the trained one."""
     patients = sorted(next(iter(of_center.values())))
     tables = {key: np.stack([counts[patient] for patient in patients]) for key, counts in of_center.items()}
     reference = tables[trained_um_per_px, "px"]
@@ -180,7 +180,7 @@ def _figure_of(counts: NDArray[np.float64], name: str) -> Callable[[NDArray[np.i
 
 
 def as_table(of_center: Mapping[str, Any], *, only_recall: bool) -> str:
-    """Write one center as Markdown; a difference whose interval excludes zero is bold."""
+    """Format one center as Markdown; a difference whose interval excludes zero is bold."""
     names = ("recall", "mean_iou") if only_recall else FIGURES
     lines = ["| um per px | smoothing in | " + " | ".join(names) + " | ms outside the network |"]
     lines.append("|" + "---|" * (len(names) + 3))
@@ -198,7 +198,7 @@ def as_table(of_center: Mapping[str, Any], *, only_recall: bool) -> str:
 
 
 def cohort_fields(arguments: argparse.Namespace) -> list[Field]:
-    """Annotated fields of the chosen patients: every second one by name from ``--half``, every N-th of their fields."""
+    """Read the annotated fields: with ``--half`` every second patient by name, and every N-th of their fields."""
     fields = [field for field in read_cohort(arguments.source, vocabulary=VOCABULARY).fields if field.annotated]
     patients = sorted({field.patient_id for field in fields})
     kept = set(patients if arguments.half is None else patients[arguments.half :: 2])
@@ -206,7 +206,7 @@ def cohort_fields(arguments: argparse.Namespace) -> list[Field]:
 
 
 def plasma_fields(folder: Path) -> list[Field]:
-    """Images with their plasma cells; the camera is the center, its scale estimated from the median plasma cell."""
+    """Read images with their plasma cells; the camera is the center, its scale comes from the median plasma cell."""
     document = json.loads((folder / "annotations.coco.json").read_text(encoding="utf-8"))
     contours_of: dict[int, list[ContourArray]] = {image["id"]: [] for image in document["images"]}
     for annotation in document["annotations"]:

@@ -1,14 +1,14 @@
-"""What the classifier gains from larger crops: training and left-out crops at several sizes, one short training each.
+"""The classifier's gain from larger crops: training and held-out crops at several sizes, one short training each.
 
     python -m benchmarks.resolution_crops cut SEG.onnx COHORT OUT [--sizes 96 128 160 224] [--with-expert]
     python -m benchmarks.resolution_crops recipes OUT                              a TOML file for each size
     marrowscope train classifier CUT/128 --split SPLIT --config RECIPES/128.toml --out TRAINED/128       and so on
     python -m benchmarks.resolution_crops table TEST_CUT TRAINED [--reference 96] [--json]
 
-A field is segmented once and its cells are cut at every size, so that only the number of pixels differs: the side
-stays 28.8 um. In source images of 0.15 um per px that is 192 px: 224 px are magnified and hold nothing new. The
-left-out cells are cut with `--with-expert`: an expert cell without a contour is wrong. The recipe is one stage on
-predicted contours from Lite0's weights with mirrors and turns only, whose strengths are in no unit of pixels.
+A field is segmented once and its cells are cut at every size, so that only the number of pixels differs: the side stays
+28.8 um. In source images of 0.15 um per px that is 192 px: 224 px are upsampled without new detail. The held-out cells
+are cut with `--with-expert`: an expert cell without a contour is wrong. The recipe is one stage on predicted contours
+from Lite0's weights with mirrors and turns only, whose strengths do not depend on the pixel size.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EPOCHS = 2
 
 @dataclass(frozen=True, slots=True)
 class PlannedCrop:
-    """A cell to be cut: its contour, where that is from, and its row in the table."""
+    """A cell to cut: its contour, the contour's source, and its row in the table."""
 
     contour_xy: ContourArray
     row: dict[str, Any]
@@ -88,7 +88,7 @@ def plan_field(field: Field, segmenter: Segmenter, *, with_expert: bool) -> list
 
 
 def cut(arguments: argparse.Namespace) -> None:
-    """Write a crop set for each size, all of the same cells in the same order."""
+    """Write one crop set per size, all of the same cells in the same order."""
     segmenter = Segmenter.from_onnx(arguments.segmenter)
     cohort = read_cohort(arguments.cohort, vocabulary=load_vocabulary())
     diagnosis_of = {patient.patient_id: patient.diagnosis for patient in cohort.patients}
@@ -133,7 +133,7 @@ def stored_px(size_px: int) -> int:
 
 
 def recipes(arguments: argparse.Namespace) -> None:
-    """Write the settings of every size's training; they differ in the size alone."""
+    """Write the settings of every size's training; they differ only in the size."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     stage = ONE_STAGE.format(source="predicted", select="predicted").replace("epochs = 10", f"epochs = {EPOCHS}")
     for size in arguments.sizes:
@@ -142,7 +142,7 @@ def recipes(arguments: argparse.Namespace) -> None:
 
 
 def table(arguments: argparse.Namespace) -> None:
-    """Print the figures of every finished size on the left-out patients, and their difference from the reference."""
+    """Print the figures of every finished size on the held-out patients, and their difference from the reference."""
     vocabulary = load_vocabulary()
     sizes = [size for size in arguments.sizes if (arguments.trained / str(size) / "classifier.safetensors").is_file()]
     sets = {size: open_crop_set(arguments.crops / str(size), vocabulary) for size in sizes}
@@ -164,7 +164,7 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Parse the command line and do what it asks for."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(sizes=list(SIZES_PX))
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,13 +1,13 @@
-"""The networks' own time at several resolutions: milliseconds a field or a crop, float32 and bf16, sizes in turn.
+"""The networks' own time at several resolutions: milliseconds per field or crop, float32 and bf16, sizes in turn.
 
     python -m benchmarks.resolution_time segmenter SEG.onnx [--field 960x726 --um-per-px 0.15]
     python -m benchmarks.resolution_time classifier CLASSIFIER.onnx
 
 Every size and precision is compiled for two streams of one thread each and fed random pixels; each round runs all of
-them once, so that whatever else the machine does falls on all alike. Two figures are given: time by the clock, which
-means something on an idle machine, and processor time, which does on a busy one too; with two cores to itself a network
-takes half its processor time by the clock. The weights do not matter to the time: one classifier is measured at every
-crop size, batches of 16.
+them once, so that other load on the machine affects all alike. Two figures are given: wall-clock time, which is valid
+on an idle machine, and CPU time, which is valid on a busy one too; with two cores to itself, a network's wall-clock
+time is half its CPU time. The weights do not affect the time: one classifier is measured at every crop size, in batches
+of 16.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STRIDE = 32
 
 
 def measure_times(graph: Path, shapes: Mapping[str, tuple[int, ...]], rounds: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds an image by shape, precision and kind of time, over the rounds: [median, lowest, highest]."""
+    """Measure milliseconds per image by shape, precision and kind of time, over rounds: [median, lowest, highest]."""
     core = openvino.Core()
     queues = {}
     for name, shape in shapes.items():
@@ -66,7 +66,7 @@ def measure_times(graph: Path, shapes: Mapping[str, tuple[int, ...]], rounds: in
 
 
 def _ms_an_image(queue: Any, array: NDArray[np.float32], seconds: float) -> tuple[float, float]:  # noqa: ANN401  untyped
-    """Run until ``seconds`` of processor time are spent; by the clock and in processor time."""
+    """Run until ``seconds`` of CPU time are spent; return wall-clock and CPU milliseconds."""
     clock, processor, n = time.perf_counter(), time.process_time(), 0
     while time.process_time() - processor < seconds:
         queue.start_async({0: array}, share_inputs=True)
@@ -76,7 +76,7 @@ def _ms_an_image(queue: Any, array: NDArray[np.float32], seconds: float) -> tupl
 
 
 def shapes_of(arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:
-    """Input shapes by long side or crop size; a field's sides are rounded up to the stride, as in prediction."""
+    """Return input shapes by long side or crop size; a field's sides are rounded up to the stride, as in prediction."""
     if arguments.kind == "classifier":
         return {f"{size} px": (CROP_BATCH, 3, size, size) for size in CROP_SIZES_PX}
     width, height = (int(part) for part in arguments.field.split("x"))

@@ -1,16 +1,17 @@
-"""Ring-only crops: what a crop tells of its cell when the cell is painted over. Descriptive, no target.
+"""Ring-only crops: what a crop reveals about its cell when the cell is painted over. Descriptive, no target.
 
     python benchmarks/ring_only.py make CROPS OUT --trained TRAINED           # a crop set without centers, to train on
     marrowscope train classifier OUT --config rings.toml --split split.csv --out RINGS
     python benchmarks/ring_only.py measure TRAINED CROPS [--ceiling RINGS]
 
-The same disc, a tenth larger than the 99th percentile cell, is painted in one color in every crop; cells that reach
-beyond it are left out and counted. Balanced accuracy within patients of the classifier on rings is put beside that on
-rings shuffled among the cells of the same patient: the difference is what the ring tells, and the classifier takes
-from it, beyond whose ring it is. A call is the class whose probability is highest against its mean over the patient's
-rings: plainly called, nearly all are smudges. A classifier trained on rings is the ceiling; rings.toml sets the weights
-of consistency and evidence to 0, which would teach it to ignore the ring, the rest as in TRAINED. Neighbors share the
-patient and erythroid cells grow in islands, so some of it is honest. Prints a Markdown table and one JSON object.
+The same disc, 10% above the 99th percentile cell, is painted in one color in every crop; cells that reach beyond it are
+left out and counted. The classifier's balanced accuracy within patients on rings is compared with that on rings
+shuffled among the cells of the same patient: the difference is what the ring reveals, and the classifier uses, beyond
+the patient it belongs to. A call is the class whose probability is highest relative to its mean over the patient's
+rings: direct calls are nearly all smudges. A classifier trained on rings is the ceiling; rings.toml sets the weights of
+consistency and evidence to 0, since both would teach it to ignore the ring, and keeps the rest as in TRAINED. Neighbors
+share the patient and erythroid cells grow in islands, so part of it is legitimate. Prints a Markdown table and one JSON
+object.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from marrowscope.cells.calls import decode_calls
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
 from benchmarks.border_proof import (
     balanced_accuracy_within,
     reach_px,
@@ -52,7 +53,7 @@ _CHUNK = 256
 
 
 def make_ring_set(crops: Path, out: Path, radius_px: float) -> None:
-    """Copy a crop set with the disc painted into every stored crop, and every mask the disc: no shape is left."""
+    """Copy a crop set with the disc painted into every stored crop, and as every mask: no shape is left."""
     out.mkdir(parents=True)
     for path in sorted(crops.glob("*.*")):
         if path.name not in ("crops.npy", "masks.npy"):
@@ -70,7 +71,7 @@ def make_ring_set(crops: Path, out: Path, radius_px: float) -> None:
 
 
 def measure(trained: Path, cells: ProofCells, radius_px: float) -> dict[str, Any]:
-    """Balanced accuracy within patients on the own ring, on shuffled rings, and their difference, for one model."""
+    """Compute one model's balanced accuracy within patients on own rings, on shuffled rings, and the difference."""
     model, info = load_trained(trained)
     covered = np.flatnonzero(reach_px(cells.masks) <= radius_px)
     patients = [cells.patients[row] for row in covered]
@@ -84,7 +85,7 @@ def measure(trained: Path, cells: ProofCells, radius_px: float) -> dict[str, Any
         called = relative_calls(patients, truth, said[head].probability)
         own, n_patients = balanced_accuracy_within(patients, truth, called)
         others = [balanced_accuracy_within(patients, truth, called[order])[0] for order in shuffles]
-        # Of a resample every patient counts once: the mean of patients is resampled, not their cells.
+        # Every patient counts once per resample: the mean over patients is resampled, not their cells.
         names, gains = _gain_by_patient(patients, truth, called, shuffles)
         gain = bootstrap_over_groups(names, _mean_of(gains))
         figures[head] = {
@@ -106,7 +107,7 @@ def _mean_of(values: RealArray) -> Callable[[IntArray], float]:
 def _gain_by_patient(
     patients: list[str], truth: IntArray, called: IntArray, shuffles: list[IntArray]
 ) -> tuple[list[str], RealArray]:
-    """Balanced accuracy on own rings less that on shuffled ones, for each patient where it is defined."""
+    """Balanced accuracy on own rings minus that on shuffled ones, for each patient where it is defined."""
     everyone = np.array(patients)
     names, gains = [], []
     for name in sorted(set(patients)):
@@ -121,7 +122,7 @@ def _gain_by_patient(
 
 
 def markdown(results: dict[str, dict[str, Any]]) -> str:
-    """Lay the models out as a table, balanced accuracy in percent, gains in points."""
+    """Format the models as a table, balanced accuracy in percent, gains in points."""
     lines = [
         "| model | head | own ring | shuffled rings | gain (95%) | patients |",
         "|---|---|---|---|---|---|",
@@ -138,24 +139,22 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Parse the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    making = commands.add_parser("make", help="a crop set whose centers are painted over")
+    making = commands.add_parser("make", help="make a crop set with painted-over centers")
     making.add_argument("crops", type=Path)
     making.add_argument("out", type=Path, help="new folder")
-    making.add_argument("--trained", type=Path, required=True, help="gives the size of the network's crop")
-    making.add_argument(
-        "--radius-px", type=float, help="of the disc; default: a tenth more than the 99th percentile cell"
-    )
+    making.add_argument("--trained", type=Path, required=True, help="sets the size of the network's crop")
+    making.add_argument("--radius-px", type=float, help="of the disc; default: 10%% above the 99th percentile cell")
     measuring = commands.add_parser("measure", help="balanced accuracy within patients")
     measuring.add_argument("trained", type=Path)
     measuring.add_argument("crops", type=Path, help="the crop set with its centers")
     measuring.add_argument("--ceiling", type=Path, help="a classifier trained on rings")
-    measuring.add_argument("--radius-px", type=float, help="of the disc; give the one that `make` printed")
-    measuring.add_argument("--roles", default="test", help="with commas; patients not in the split are test")
+    measuring.add_argument("--radius-px", type=float, help="of the disc; pass the one that `make` printed")
+    measuring.add_argument("--roles", default="test", help="comma-separated; patients not in the split count as test")
     measuring.add_argument("--split", type=Path, help="split.csv; default: the one beside the weights")
-    measuring.add_argument("--most", type=int, default=0, help="at most so many cells, drawn at random; 0: all")
+    measuring.add_argument("--most", type=int, default=0, help="maximum number of cells, drawn at random; 0: all")
     for command in (making, measuring):
         command.add_argument("--source", choices=("expert", "predicted"), default="predicted")
     arguments = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Saliency before and after the border terms: where the evidence for a cell's category lies, in pictures and shares.
+"""Saliency before and after the border terms: where the evidence for a cell's category is, in pictures and shares.
 
     python benchmarks/saliency.py BEFORE AFTER CROPS --out border_saliency.webp [--maps 200]
 
 BEFORE and AFTER are training folders or weights files, CROPS a crop set of simulated cells. Rows of the picture: the
-crop with the cell's contour, class activation maps before and after, occlusion maps before and after. Beside it the
-share of each map outside the dilated contour, mean over cells with an interval over patients. A last feature map of
-3 x 3 is coarse: the picture illustrates, the proofs are border_swap, neighbor_conflict and ring_only.
+crop with the cell's contour, class activation maps before and after, occlusion maps before and after. Also prints the
+share of each map outside the dilated contour, mean over cells with an interval over patients. A last feature map of 3 x
+3 is coarse: the picture illustrates; the proofs are border_swap, neighbor_conflict and ring_only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from marrowscope.statistics.intervals import bootstrap_over_groups
 from marrowscope.vocabulary import load_vocabulary
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script: its neighbors are found too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
 from benchmarks.border_proof import (
     activation_maps,
     occlusion_maps,
@@ -48,7 +48,7 @@ GAP_PX = 3
 
 
 def maps_of(model: CellClassifier, info: ClassifierInfo, crops: ImageArray, classes: IntArray) -> Maps:
-    """Class activation and occlusion maps (n, s, s) of one model for the cells' true categories."""
+    """Compute class activation and occlusion maps (n, s, s) of one model for the cells' true categories."""
 
     def predict(covered: ImageArray) -> RealArray:
         return predict_crops(model, info, covered)["category"]
@@ -58,14 +58,14 @@ def maps_of(model: CellClassifier, info: ClassifierInfo, crops: ImageArray, clas
 
 
 def choose_pictures(cells: ProofCells, n: int) -> list[int]:
-    """Give the first cell of each of the ``n`` most frequent categories."""
+    """Return the first cell of each of the ``n`` most frequent categories."""
     category = cells.labels["category"]
     common = np.argsort(-np.bincount(category), kind="stable")[:n]
     return [int(np.flatnonzero(category == k)[0]) for k in common if (category == k).any()]
 
 
 def picture(crops: ImageArray, masks: MaskArray, maps: list[NDArray[np.float32]]) -> ImageArray:
-    """Lay crops (n, s, s, 3) and their maps out, a column a cell, with white gaps."""
+    """Arrange crops (n, s, s, 3) and their maps, one column per cell, with white gaps."""
     rows = [[paint_map(crop, np.zeros_like(maps[0][0]), mask) for crop, mask in zip(crops, masks, strict=True)]]
     for heat in maps:
         top = heat.max(axis=(1, 2), keepdims=True)
@@ -90,10 +90,10 @@ def main() -> None:
     parser.add_argument("after", type=Path)
     parser.add_argument("crops", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="picture, .webp or .png")
-    parser.add_argument("--maps", type=int, default=200, help="cells whose maps are measured, drawn at random")
+    parser.add_argument("--maps", type=int, default=200, help="number of cells with measured maps, drawn at random")
     parser.add_argument("--pictures", type=int, default=8, help="cells in the picture")
     parser.add_argument("--source", choices=("expert", "predicted"), default="predicted")
-    parser.add_argument("--roles", default="test", help="with commas; patients not in the split of AFTER are test")
+    parser.add_argument("--roles", default="test", help="comma-separated; patients not in AFTER's split count as test")
     parser.add_argument("--dilation-px", type=float, default=3.0)
     arguments = parser.parse_args()
     trained = {"before": load_trained(arguments.before), "after": load_trained(arguments.after)}

@@ -3,11 +3,11 @@
     python benchmarks/self_supervised.py CROPS OUT.safetensors --split SPLIT [--start scratch|lite0] [--crops-seen N]
     marrowscope train classifier CROPS --split SPLIT --init OUT.safetensors --config ROWS/full.toml --out OUT/selfsup
 
-Both views are the training's own augmentation, with wider shift and scale: what must stay the same is the cell, not its
-stain, its sharpness or its place. Crops of the training and validation patients alone, expert and predicted contours;
-no class is read. The objective is that of Bardes, Ponce and LeCun (VICReg, ICLR 2022), variance, invariance and
-covariance with weights 25, 25 and 1, which works with batches of a CPU. It is written here, 15 lines, because the
-libraries that hold it bring a training framework of their own. The projector is dropped; the file holds the trunk.
+Both views use the training's own augmentation, with wider shift and scale: what must stay the same is the cell, not its
+stain, its sharpness or its position. Only crops of the training and validation patients, expert and predicted contours;
+no class is read. The objective is VICReg (Bardes, Ponce and LeCun, ICLR 2022): variance, invariance and covariance with
+weights 25, 25 and 1, which works with CPU-sized batches. It is written here, in 15 lines, because the libraries that
+provide it bring their own training framework. The projector is dropped; the file contains the trunk.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def vicreg(first: Tensor, second: Tensor) -> Tensor:
     spread, correlated = first.new_zeros(()), first.new_zeros(())
     for view in (first, second):
         spread = spread + functional.relu(1 - torch.sqrt(view.var(dim=0) + 1e-4)).mean() / 2
-        centerd = view - view.mean(dim=0)
-        covariance = centerd.T @ centerd / (len(view) - 1)
+        centered = view - view.mean(dim=0)
+        covariance = centered.T @ centered / (len(view) - 1)
         correlated = correlated + (covariance.square().sum() - covariance.diagonal().square().sum()) / view.shape[1]
     return 25 * invariance + 25 * spread + correlated
 
 
 def normalized(crops: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
-    """Crops (n, s, s, 3) uint8 as the (n, 3, s, s) float32 a file of initial weights is read with."""
+    """Convert crops (n, s, s, 3) uint8 to (n, 3, s, s) float32, normalized as for a file of initial weights."""
     values = torch.from_numpy(crops).permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float() / 255
     return (values - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
 

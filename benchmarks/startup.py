@@ -1,4 +1,4 @@
-"""Time to open the package and the command line: best of five fresh interpreters, byte code compiled.
+"""Time to open the package and the command line: best of five fresh interpreters, bytecode compiled.
 
 Limits: `import marrowscope` 0.5 s, `marrowscope --help` 0.8 s. Run on an idle machine:
 
@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def best_seconds(command: list[str]) -> float:
-    """Run ``command`` in a fresh process ``REPEATS`` times; give the shortest wall time in seconds."""
+    """Run ``command`` in a fresh process ``REPEATS`` times; return the shortest wall-clock time in seconds."""
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -34,7 +34,7 @@ def best_seconds(command: list[str]) -> float:
 
 
 def main() -> int:
-    """Print each time beside its limit; 1 where one is over."""
+    """Print each time beside its limit; return 1 where one is over."""
     compileall.compile_dir(Path(marrowscope.__file__).parent, quiet=1)
     late = 0
     for name, (command, limit_s) in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""Write what is made from the tables' records: the JSON Schema of run.json, and the columns in docs/tables.md.
+"""Write the files generated from the table records: the JSON Schema of run.json, and the columns in docs/tables.md.
 
     python benchmarks/table_files.py
 
@@ -31,7 +31,7 @@ _PART = re.compile(r"(<!-- begin: columns of (\w+) -->\n).*?(<!-- end: columns o
 
 
 def columns_table(row: type[Row]) -> str:
-    """Give the columns of a record as a Markdown table: name, type, unit, meaning."""
+    """Format the columns of a record as a Markdown table: name, type, unit, meaning."""
     lines = ["| column | type | unit | meaning |", "|---|---|---|---|"]
     for (name, field), dtype in zip(row.model_fields.items(), polars_schema(row).values(), strict=True):
         null = "" if type(None) not in get_args(field.annotation) else " or null"
@@ -40,7 +40,7 @@ def columns_table(row: type[Row]) -> str:
 
 
 def page_text(text: str) -> str:
-    """Give the page with the columns between its marks written anew."""
+    """Return the page with the columns between its markers regenerated."""
     records: dict[str, type[Row]] = {str(kind): row for kind, row in ROWS.items()} | NESTED
     made: Callable[[re.Match[str]], str] = lambda part: f"{part[1]}\n{columns_table(records[part[2]])}\n{part[3]}"  # noqa: E731
     return _PART.sub(made, text)

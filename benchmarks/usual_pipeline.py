@@ -1,14 +1,14 @@
-"""What a laboratory would do today: Ultralytics' predict, crops with OpenCV, EfficientNet-B0 in a PyTorch loop.
+"""A laboratory's usual pipeline: Ultralytics' predict, crops with OpenCV, EfficientNet-B0 in a PyTorch loop.
 
     python benchmarks/usual_pipeline.py FOLDER --image-size 640 --crop-size 128 [--segmenter SEG.pt] [--json]
 
-Written as a careful user would write it: the files go to Ultralytics as one list, its decoded picture is cut again
-instead of being read twice, batches of the classifier fill across fields, inference mode, whichever memory layout is
-faster here, everything warmed up before the clock starts. Ultralytics sets PyTorch to one thread fewer than there are
-cores and OpenCV to one; both get all of them here.
+Written as a careful user would write it: the files go to Ultralytics as one list, its decoded image is cropped instead
+of read twice, batches of the classifier fill across fields, inference mode, the faster memory layout, everything warmed
+up before the clock starts. Ultralytics sets PyTorch to one thread fewer than there are cores and OpenCV to one; both
+get all of them here.
 
-`--segmenter` takes a checkpoint (.pt) or an exported graph; without it the demonstration bundle's graph is used, with
-the names Ultralytics wants added to a copy. The classifier's weights do not change its time and are random unless
+`--segmenter` is a checkpoint (.pt) or an exported graph; without it the demonstration bundle's graph is used, with the
+names Ultralytics requires added to a copy. The classifier's weights do not affect its time and are random unless
 `--classifier` names a classifier.safetensors. Needs the training extra.
 """
 
@@ -55,9 +55,9 @@ DEMONSTRATION_GRAPH = (
 
 @dataclass(slots=True)
 class UsualResult:
-    """What one run found and how long its parts took, in seconds of the wall, warming up left out.
+    """What one run found and how long its parts took, in wall-clock seconds, without warm-up.
 
-    ``cpu_s`` are seconds of the processor, all threads together: on a busy machine they say what the wall cannot.
+    ``cpu_s`` are CPU seconds, all threads together: on a busy machine they say what wall-clock time cannot.
 
     ``paths`` are in the order of their names; ``contours`` (n, 2) by path, in the image's pixels; ``probabilities``
     (n_cells, categories) in the order of the paths and of the cells in each.
@@ -76,16 +76,16 @@ class UsualResult:
 
     @property
     def n_fields(self) -> int:
-        """Images that were read."""
+        """Number of images read."""
         return len(self.contours)
 
     @property
     def n_cells(self) -> int:
-        """Cells found in all of them."""
+        """Number of cells found in all of them."""
         return sum(map(len, self.contours.values()))
 
     def figures(self) -> dict[str, Any]:
-        """Give the numbers of a report."""
+        """Return the numbers of a report."""
         return {
             "fields": self.n_fields,
             "cells": self.n_cells,
@@ -121,8 +121,8 @@ class UsualPipeline:
     ) -> None:
         """Open both networks; ``confidence`` and ``nms_iou`` are the demonstration bundle's by default.
 
-        A segmenter takes erythrocytes for cells at an image size it was not trained for, and the crops would be most of
-        the time: ``max_detections`` keeps the best of each field, so that as much work is done as with its own weights.
+        A segmenter takes erythrocytes for cells at an image size it was not trained for, and the crops would dominate
+        the time: ``max_detections`` keeps the best of each field, so that the work matches that with its own weights.
         """
         self.threads = threads or os.cpu_count() or 1
         self.image_size, self.crop_size, self.batch_size = image_size, crop_size, batch_size
@@ -200,7 +200,7 @@ class UsualPipeline:
         return result
 
     def _segment(self, paths: Sequence[Path]) -> Iterator[tuple[str, ImageArray, list[ContourArray]]]:
-        """Give path, decoded picture (BGR) and contours of one image after the other."""
+        """Yield path, decoded image (BGR) and contours of one image after the other."""
         listed = Path(self._folder.name) / "images.txt"
         listed.write_text("\n".join(str(path.resolve()) for path in paths), encoding="utf-8")
         given = {str(path.resolve()): str(path) for path in paths}
@@ -209,7 +209,7 @@ class UsualPipeline:
             yield given[found.path], found.orig_img, [outline for outline in outlines if len(outline) > 2]  # noqa: PLR2004
 
     def _classify(self, crops: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """Give the probabilities (n, categories) of crops (s, s, 3) in RGB."""
+        """Compute the probabilities (n, categories) of crops (s, s, 3) in RGB."""
         batch = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         normalized = batch.to(torch.float32, memory_format=layout).sub_(self._mean).div_(self._std)
@@ -237,7 +237,7 @@ def run_usual(
     max_detections: int = 1000,
     device: str = "cpu",
 ) -> UsualResult:
-    """Open, warm up and time the usual pipeline on ``paths``; call it in a process of its own."""
+    """Open, warm up and time the usual pipeline on ``paths``; call it in a separate process."""
     pipeline = UsualPipeline(
         segmenter or DEMONSTRATION_GRAPH,
         open_classifier(classifier),
@@ -255,7 +255,7 @@ def run_usual(
 
 
 def open_classifier(weights: Path | None) -> torch.nn.Module:
-    """Give an EfficientNet-B0 of timm: with random weights, or ours from a classifier.safetensors."""
+    """Return a timm EfficientNet-B0: with random weights, or ours from a classifier.safetensors."""
     if weights is None:
         model: torch.nn.Module = timm.create_model("efficientnet_b0", pretrained=False, num_classes=N_CATEGORIES)
         return model
@@ -312,13 +312,13 @@ def main() -> None:
     parser.add_argument("--crop-size", type=int, default=128, help="side the classifier sees, in pixels")
     parser.add_argument("--segmenter", type=Path, help="checkpoint (.pt) or graph (.onnx)")
     parser.add_argument("--classifier", type=Path, help="classifier.safetensors; random weights without it")
-    parser.add_argument("--fields", type=int, help="the first so many images, by name")
+    parser.add_argument("--fields", type=int, help="only the first N images, by name")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--confidence", type=float, default=0.3)
     parser.add_argument("--nms-iou", type=float, default=0.6)
-    parser.add_argument("--max-detections", type=int, default=1000, help="cells kept of one image, the best by score")
-    parser.add_argument("--device", default="cpu", help="cpu, or a number of a CUDA device")
+    parser.add_argument("--max-detections", type=int, default=1000, help="cells kept per image, the best by score")
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a CUDA device")
     parser.add_argument("--contours", type=Path, help="write the contours of every image to this JSON file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()

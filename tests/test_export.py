@@ -234,7 +234,7 @@ def test_a_training_that_did_not_finish_is_refused(folder: Path, tmp_path: Path)
     record = json.loads((folder / "run" / "fit.json").read_text(encoding="utf-8"))
     del record["result"]
     (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(RunError, match="found a training that did not finish"):
+    with pytest.raises(RunError, match="found an unfinished training"):
         export_bundle([tmp_path], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
     with pytest.raises(RunError, match=r"fit\.json: found no such file"):
         export_bundle([tmp_path / "absent"], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")

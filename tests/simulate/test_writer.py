@@ -165,7 +165,7 @@ def test_an_earlier_cohort_is_replaced_when_asked_and_files_of_others_stay(cohor
     ("values", "message"),
     [
         ({"diagnoses": ("flu",)}, "unknown diagnosis 'flu', expected one of control"),
-        ({"patients": 2, "centers": 3}, "3 centers for 2 patients"),
+        ({"patients": 2, "centers": 3}, "found 3 centers, expected at most 2"),
         ({"prefix": "a/b"}, "prefix: found 'a/b'"),
         ({"composition": "even"}, "'differential' or 'balanced'"),
     ],

@@ -198,7 +198,7 @@ def test_what_cannot_be_measured_is_refused(cohort: Path, tmp_path: Path) -> Non
         measure_precisions(bundle, [cohort], bundle.folder, config=PORTABLE)
     with pytest.raises(ConfigError, match="precision 'f8': expected auto or one of"):
         measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["f8"], config=PORTABLE)
-    with pytest.raises(ConfigError, match="'f32' is what the others are held against"):
+    with pytest.raises(ConfigError, match="'f32' is the reference for the others"):
         measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["f32"], config=PORTABLE)
     with pytest.raises(ConfigError, match="precision 'bf16': the device here computes in f32, int8"):
         measure_precisions(bundle, [cohort], tmp_path / "out", precisions=["bf16"], config=PORTABLE)

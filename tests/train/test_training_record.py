@@ -111,7 +111,7 @@ def test_no_record_a_broken_one_and_an_unfinished_one_are_refused(record: Traini
     with pytest.raises(RunError, match=r"fit\.json: found no readable JSON \(.*; give the --out"):
         read_training(tmp_path)
     write_training(tmp_path, record)
-    with pytest.raises(RunError, match="found a training that did not finish; go on with `marrowscope train classif"):
+    with pytest.raises(RunError, match="found an unfinished training; continue with `marrowscope train classif"):
         read_finished(tmp_path)
 
 

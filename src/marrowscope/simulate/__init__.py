@@ -1,4 +1,4 @@
-"""Simulated smears with exact truth: cells, fields, patients and centers from one seed."""
+"""Simulated smears with exact ground truth: cells, fields, patients and centers from one seed."""
 
 from marrowscope.simulate.composition import Differential, draw_differential
 from marrowscope.simulate.field import CellTruth, SimulatedField, render_field

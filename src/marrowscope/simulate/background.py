@@ -1,4 +1,4 @@
-"""Everything on the slide that is neither nucleated cell nor erythrocyte: plasma, platelets, fat, precipitate."""
+"""Everything on the slide besides nucleated cells and erythrocytes: plasma, platelets, fat, precipitate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _count(rng: np.random.Generator, parameters: Parameters, key: str) -> int:
 
 
 def add_plasma(rng: np.random.Generator, slide: Slide, style: PatientStyle) -> None:
-    """Add the faint stain between the cells: a drift over the field and a fine grain."""
+    """Add the faint stain between the cells: a drift across the field and a fine grain."""
     shape = (slide.height_px, slide.width_px)
     um_per_px = style.center.um_per_px
     small = texture.noise(rng, (shape[0] // 4 + 1, shape[1] // 4 + 1), 2.5 / um_per_px)
@@ -52,7 +52,7 @@ def _platelet(rng: np.random.Generator, slide: Slide, um_per_px: float, center: 
 
 
 def add_platelets(rng: np.random.Generator, slide: Slide, style: PatientStyle, parameters: Parameters) -> None:
-    """Add single platelets (2-5 um) and now and then a clump."""
+    """Add single platelets (2-5 um) and an occasional clump."""
     um_per_px = style.center.um_per_px
     for _ in range(_count(rng, parameters, "platelets")):
         x, y = rng.uniform(0, slide.width_px), rng.uniform(0, slide.height_px)
@@ -74,7 +74,7 @@ def add_fat_holes(rng: np.random.Generator, slide: Slide, style: PatientStyle, p
 
 
 def add_precipitate(rng: np.random.Generator, density: Floats, style: PatientStyle, parameters: Parameters) -> None:
-    """Add stain precipitate on top of everything: specks and clusters of them, blue-black to red-violet."""
+    """Add stain precipitate on top of everything: single specks and clusters, blue-black to red-violet."""
     height, width = density.shape[:2]
     um_per_px = style.center.um_per_px
     half = int(np.ceil(6.0 / um_per_px))

@@ -1,6 +1,6 @@
-"""The canvas of a field: amounts of dye in layers, summed to optical density once.
+"""The canvas of a field: amounts of dye in layers, summed once to optical density.
 
-Working in one number a dye instead of three colors keeps the many small additions cheap.
+One number per dye instead of three colors keeps the many small additions cheap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LAYERS = ("erythrocyte", "blue", "pink", "azurophil")
 
 
 def paste(canvas: Floats, patch: Floats, x0: int, y0: int) -> None:
-    """Add ``patch`` to ``canvas`` in place with its top-left pixel at (x0, y0), cut to the canvas."""
+    """Add ``patch`` to ``canvas`` in place with its top-left pixel at (x0, y0), cropped to the canvas."""
     height, width = canvas.shape[:2]
     ax, ay = max(x0, 0), max(y0, 0)
     bx, by = min(x0 + patch.shape[1], width), min(y0 + patch.shape[0], height)
@@ -28,9 +28,9 @@ def paste(canvas: Floats, patch: Floats, x0: int, y0: int) -> None:
 
 
 def lay_over(density: Floats, patch: Floats, cover: Floats, keep: float, corner: tuple[int, int]) -> None:
-    """Lay a cell on the density in place with its top-left pixel at ``corner`` (x, y).
+    """Draw a cell over the density in place with its top-left pixel at ``corner`` (x, y).
 
-    What lies below keeps the share ``keep`` of its density under it.
+    Whatever lies below the cell keeps the share ``keep`` of its density.
     """
     x0, y0 = corner
     height, width = density.shape[:2]
@@ -56,7 +56,7 @@ class Slide:
         self.layers = {name: np.zeros((self.height_px, self.width_px), dtype=np.float32) for name in _LAYERS}
 
     def clear(self, patch: Floats, x0: int, y0: int, share: float) -> None:
-        """Take the share ``share * patch`` away from every layer (a hole in whatever lies there)."""
+        """Remove the share ``share * patch`` from every layer (a hole in whatever lies there)."""
         height, width = self.height_px, self.width_px
         ax, ay = max(x0, 0), max(y0, 0)
         bx, by = min(x0 + patch.shape[1], width), min(y0 + patch.shape[0], height)

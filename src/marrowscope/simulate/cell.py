@@ -1,7 +1,7 @@
 """One nucleated cell as a patch of optical density.
 
-Steps: nucleus, chromatin and nucleoli, cytoplasm with vacuoles, granules, Auer rods. The invariant: nothing depends on
-the code except through its row of morphology.toml.
+Steps: nucleus, chromatin and nucleoli, cytoplasm with vacuoles, granules, Auer rods. The invariant: the code affects
+the drawing only through its row of morphology.toml.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class CellPatch:
     """A drawn cell: optical density (h, w, 3) and cover (h, w, 0-1) with the patch's top-left pixel in the field.
 
-    ``exact`` holds what of its morphology the pixels do not state.
+    ``exact`` is the part of its morphology that the pixels do not show.
     """
 
     density: Floats
@@ -40,7 +40,7 @@ class CellPatch:
 
 
 def draw_truncated(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw from a normal distribution with [low, high] as its central 95 % (two sigma), cut at three sigma."""
+    """Draw from a normal distribution with [low, high] as its central 95% (two sigma), cut off at three sigma."""
     middle, deviation = (low + high) / 2.0, (high - low) / 4.0
     while True:
         value = float(rng.normal(middle, deviation))
@@ -51,7 +51,7 @@ def draw_truncated(rng: np.random.Generator, low: float, high: float) -> float:
 def draw_cell(
     rng: np.random.Generator, plan: CellPlan, um_per_px: float, style: PatientStyle, parameters: Parameters
 ) -> CellPatch:
-    """Draw ``plan`` as optical density; ``rng`` decides everything that the code's row leaves open."""
+    """Draw ``plan`` as optical density; ``rng`` decides everything the code's row leaves open."""
     row = parameters.morphology.code[plan.code]
     frame = make_frame(plan, rng.uniform(*row.edge_um) / um_per_px)
     brush = Brush(rng, row, plan, frame, um_per_px, style, parameters)

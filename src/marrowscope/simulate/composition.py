@@ -1,7 +1,7 @@
-"""Who the patients are and which cells their fields hold (table T3).
+"""The patients and the cells in their fields (table T3).
 
-A patient's shares are drawn once; each field's shares are Dirichlet around them, so that two cells of one field
-agree in code more often than the patient's differential alone would make them (intra-field correlation).
+A patient's shares are drawn once; each field's shares follow a Dirichlet distribution around them, so that two cells of
+one field agree in code more often than the patient's differential alone implies (intra-field correlation).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Differential:
-    """A patient's true composition: ``cblc_share`` among counted cells and the share of each code among all."""
+    """A patient's true composition: ``cblc_share`` among counted cells and the share of each code among all cells."""
 
     diagnosis: str
     cblc_share: float
@@ -27,14 +27,14 @@ class Differential:
 
 
 def draw_diagnosis(rng: np.random.Generator, parameters: Parameters) -> str:
-    """Draw a diagnosis by the weights of differentials.toml."""
+    """Draw a diagnosis by the weights in differentials.toml."""
     names = list(parameters.differentials.diagnosis)
     weights = np.array([parameters.differentials.diagnosis[name].weight for name in names])
     return str(rng.choice(names, p=weights / weights.sum()))
 
 
 def _dirichlet(rng: np.random.Generator, weights: Mapping[str, float], concentration: float) -> dict[str, float]:
-    """Dirichlet around relative ``weights``; gamma draws, so that tiny weights stay valid."""
+    """Draw from a Dirichlet around relative ``weights``; from gamma draws, so that tiny weights stay valid."""
     values = np.array(list(weights.values()), dtype=np.float64)
     gammas = rng.standard_gamma(concentration * values / values.sum())
     total = gammas.sum()
@@ -61,7 +61,7 @@ def draw_differential(rng: np.random.Generator, diagnosis: str, parameters: Para
 
 
 def balanced_differential(parameters: Parameters, diagnosis: str) -> Differential:
-    """Give every code its ``balanced_weight``, for cohorts that train classifiers."""
+    """Return the differential with every code at its ``balanced_weight``, for cohorts that train classifiers."""
     weights = {code: row.balanced_weight for code, row in parameters.morphology.code.items()}
     total = sum(weights.values())
     return Differential(diagnosis, float("nan"), {code: weight / total for code, weight in weights.items()})

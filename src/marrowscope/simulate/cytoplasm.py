@@ -18,7 +18,7 @@ _VACUOLE_RADIUS_UM = 0.45
 
 
 def stain_cytoplasm(brush: Brush, nucleus: Nucleus) -> tuple[Floats, Floats]:
-    """Give the amounts of blue and pink dye (h, w)."""
+    """Return the amounts of blue and pink dye (h, w)."""
     rng, row, frame, style = brush.rng, brush.row, brush.frame, brush.style
     blue = rng.uniform(*row.blue) * style.blue_factor * math.exp(rng.normal(0, style.cytoplasm_spread))
     pink = rng.uniform(*row.pink) * style.pink_factor * math.exp(rng.normal(0, style.cytoplasm_spread))

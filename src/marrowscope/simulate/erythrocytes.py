@@ -1,7 +1,7 @@
-"""Erythrocytes: single, in stacks and in crowds, around the nucleated cells.
+"""Erythrocytes: single, stacked and crowded, around the nucleated cells.
 
-They combine as (a^p + b^p)^(1/p): thin cells that lie on each other add up (p near 1), thick merged ones show hardly
-more than the darker (large p).
+They combine as (a^p + b^p)^(1/p): thin cells lying on each other add up (p near 1), thick merged ones are hardly darker
+than the darker of them (large p).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TRIES_PER_CELL = 6
 
 @dataclass(frozen=True)
 class Smear:
-    """How the erythrocytes of one field look and lie."""
+    """Appearance and arrangement of the erythrocytes of one field."""
 
     coverage: float
     radius_px: float
@@ -43,7 +43,7 @@ class Smear:
 
 
 def _draw_smear(rng: np.random.Generator, style: PatientStyle, parameters: Parameters) -> Smear:
-    """Draw one field's erythrocytes around the center's habits."""
+    """Draw one field's erythrocytes around the center's typical values."""
     table, center = parameters.optics.erythrocyte, style.center
     return Smear(
         coverage=rng.uniform(*span(table["coverage_blood_like" if center.blood_like else "coverage_marrow"])),
@@ -78,7 +78,7 @@ def disc_patch(
 
 
 def _outline(rng: np.random.Generator, diameter: float, crenated: float, tear: float) -> Floats:
-    """Round to oval; some crenated, some tear-shaped."""
+    """Draw a round to oval outline; some crenated, some tear-shaped."""
     outline = draw_outline(rng, diameter, rng.uniform(0.006, 0.045), 1.0 + abs(rng.normal(0, 0.13)))
     kind = rng.random()
     if kind < crenated:
@@ -94,7 +94,7 @@ def _places(rng: np.random.Generator, occupied: MaskArray, smear: Smear) -> list
     height, width = occupied.shape
     small = cv2.resize(occupied.astype(np.uint8), (width // _COARSE + 1, height // _COARSE + 1))
     distance = cv2.distanceTransform((small == 0).astype(np.uint8), cv2.DIST_L2, 3)
-    free = _COARSE * np.minimum(distance, max(height, width))  # no cell at all: the distance is infinite
+    free = _COARSE * np.minimum(distance, max(height, width))  # without any cell the distance is infinite
     crowd = 0.5 + 0.35 * texture.noise(rng, free.shape, 24.0)
     n_wanted = int(smear.coverage * float((small == 0).mean()) * height * width / (np.pi * smear.radius_px**2))
     taken = np.zeros(free.shape, dtype=np.uint8)

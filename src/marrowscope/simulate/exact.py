@@ -1,7 +1,7 @@
-"""Exact morphology of a drawn cell, before light, lens and camera: what a measurement on the image should find.
+"""Exact morphology of a drawn cell, before light, lens and camera: the target of a measurement on the image.
 
-The names are those of the cell table; the definitions too, on the drawn outline, the drawn nucleus and the drawn
-optical density. Nothing here draws: no random number is taken, no pixel changed.
+Names and definitions are those of the cell table, applied to the drawn outline, the drawn nucleus and the drawn optical
+density. Nothing here draws: no random number is used, no pixel changes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _FINE_SIGMA_UM = 0.7
 """Texture is what a Gaussian blur of this width, within the part, removes."""
 FULL = 0.9
-"""Pixels with less of a part's cover than this belong to its soft border, and to no mean."""
+"""Pixels with a smaller cover of a part belong to its soft border, and to no mean."""
 _ZOOM = 3
-"""The outline of the nucleus is followed on a grid this much finer than the drawn one."""
+"""The nucleus's outline is traced on a grid this many times finer than the drawn one."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ExactMorphology:
 def exact_morphology(
     brush: Brush, nucleus: Nucleus, density: Floats, granules: Floats, chromatin: Floats
 ) -> ExactMorphology:
-    """Give the exact morphology of a cell from what was drawn.
+    """Compute the exact morphology of a cell from what was drawn.
 
     ``density`` and ``granules`` (h, w, 3) are natural optical densities of the cell and of its granules alone,
     ``chromatin`` (h, w) is the relative density of the chromatin.
@@ -94,7 +94,7 @@ def exact_morphology(
 
 
 def _nucleus_shape(depth_um: Floats) -> tuple[float, float, float, float]:
-    """Circularity, elongation, solidity and width (px) of the region of positive depth, its parts as one figure."""
+    """Compute circularity, elongation, solidity and width (px) of the region of positive depth, parts joined."""
     fine = cv2.resize(np.asarray(depth_um, dtype=np.float32), None, fx=_ZOOM, fy=_ZOOM, interpolation=cv2.INTER_LINEAR)
     region = (np.asarray(fine) > 0).astype(np.uint8)
     chains, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -110,7 +110,7 @@ def _nucleus_shape(depth_um: Floats) -> tuple[float, float, float, float]:
         4 * math.pi * area / perimeter**2,
         _elongation(cv2.moments(region, binaryImage=True)),
         min(1.0, area / hull),
-        # Squared distances are integers; OpenCV's square root differs in its last bits with the number of threads.
+        # Squared distances are integers; the last bits of OpenCV's square root depend on the number of threads.
         (2.0 * math.sqrt(round(float(depth.max()) ** 2)) - 1.0) / _ZOOM,
     )
 
@@ -127,7 +127,7 @@ def _mean(values: Floats, region: NDArray[np.bool_]) -> float:
 
 
 def _fine_deviation(values: Floats, region: NDArray[np.bool_], sigma_px: float) -> float:
-    """Mean absolute deviation in ``region`` from a blur within it: its border adds nothing."""
+    """Compute the mean absolute deviation in ``region`` from a blur within it: its border adds nothing."""
     if not region.any():
         return math.nan
     weight = region.astype(np.float32)

@@ -1,7 +1,8 @@
-"""One field of view: which cells lie where, drawn over the background, with the exact truth.
+"""One field of view: cells placed and drawn over the background, with the exact ground truth.
 
 Steps: draw outlines, place cells (apart or touching, erythroid islands), flatten or overlap neighbors, draw the
-background around them, draw the cells, develop. Contours are the ones drawn, so the truth is exact by construction.
+background around them, draw the cells, develop. The contours are the drawn outlines, so the truth is exact by
+construction.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ _SHIFT_BITS = 4
 
 @dataclass(frozen=True)
 class CellTruth:
-    """The exact truth of one drawn cell.
+    """The exact ground truth of one drawn cell.
 
     ``contour_xy`` is the whole outline, ``polygon_xy`` the part inside the image (None: too little to annotate);
-    ``visible_fraction`` is the share of the outline's area that is inside the image and under no other cell; ``exact``
+    ``visible_fraction`` is the share of the outline's area inside the image and under no other cell; ``exact``
     describes the whole cell as drawn, before light and camera.
     """
 
@@ -102,11 +103,11 @@ def render_field(
     height_px: int = 960,
     neighbors: Neighbors = "islands",
 ) -> SimulatedField:
-    """Render one field with nucleated cells of ``codes``; everything is decided by ``rng`` and ``style``.
+    """Render one field with nucleated cells of ``codes``; ``rng`` and ``style`` decide everything.
 
-    An empty ``codes`` gives a field of erythrocytes only. Cells that cannot be placed are left out. ``neighbors``
-    other than islands lays the cells in rows (see neighbors.py); each cell then has its own stream, so that it looks
-    the same wherever it lies.
+    An empty ``codes`` gives a field of erythrocytes only. Cells that cannot be placed are left out. ``neighbors`` other
+    than islands lays the cells in rows (see neighbors.py); each cell then has its own random stream, so that it looks
+    the same wherever it is.
     """
     parameters = parameters or load_parameters()
     plans = [_plan(rng, code, style, parameters) for code in codes]
@@ -202,7 +203,7 @@ def _truth(
 def clip_polygon(contour: ContourArray, x_max: float, y_max: float) -> ContourArray | None:
     """Clip a contour to [0, x_max] x [0, y_max] (Sutherland-Hodgman); None where nothing is left.
 
-    Exact for outlines that the image's border meets once; a bleb cut off apart stays joined along the border.
+    Exact for outlines that cross the image's border once; a severed bleb stays joined along the border.
     """
     points = [(float(x), float(y)) for x, y in contour]
     for axis, limit, sign in ((0, 0.0, 1.0), (0, x_max, -1.0), (1, 0.0, 1.0), (1, y_max, -1.0)):
@@ -223,7 +224,7 @@ def clip_polygon(contour: ContourArray, x_max: float, y_max: float) -> ContourAr
 
 
 def cells_per_field(rng: np.random.Generator, style: PatientStyle, parameters: Parameters) -> int:
-    """Draw how many nucleated cells a field gets, by the look of its center."""
+    """Draw the number of nucleated cells in a field, in the style of its center."""
     key = "cells_blood_like" if style.center.blood_like else "cells_marrow"
     low, high = span(parameters.optics.field[key])
     return int(rng.integers(int(low), int(high) + 1))

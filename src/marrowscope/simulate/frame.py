@@ -20,7 +20,7 @@ TABLE = 8 * N_ANGLES
 
 @dataclass
 class CellPlan:
-    """What a cell is, where, and its outline (radius in px at equal angles, see shapes); ``nc`` is its area ratio."""
+    """A cell's type, position and outline (radius in px at equal angles, see shapes); ``nc`` is its area ratio."""
 
     code: str
     center_xy: tuple[float, float]
@@ -49,7 +49,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Brush:
-    """What every step of drawing one cell needs."""
+    """Everything that each step of drawing one cell needs."""
 
     rng: np.random.Generator
     row: CodeMorphology

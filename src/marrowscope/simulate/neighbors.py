@@ -1,10 +1,10 @@
-"""Rows of touching cells whose neighbors follow, ignore or contradict their composite blast-like state.
+"""Rows of touching cells whose neighbors match, ignore or contradict their composite blast-like state.
 
-A classifier that looks at the neighbors instead of the cell cannot be found out where the two agree. Here the same
-cells are dealt out three ways: beside their like (``correlated``), in any order (``independent``), or beside the other
-kind (``reversed``). Which cells a field holds, their outlines and how they are drawn do not depend on the way, so
+Where cell and neighbors agree, a classifier that looks at the neighbors instead of the cell goes unnoticed. Here the
+same cells are arranged three ways: beside their own kind (``correlated``), in any order (``independent``), or beside
+the other kind (``reversed``). The arrangement changes neither the cells of a field nor their outlines and drawing, so
 every ratio stays equal and only the neighbors change. Neighbors lie less than a micrometer apart, inside the
-classifier's crop; rows lie so far apart that another row's cells are not.
+classifier's crop; rows lie so far apart that cells of other rows are outside it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def place_rows(
 ) -> list[PlacedCell]:
     """Place the cells in rows on ``size_px`` (width, height); they come back in the order of ``plans``.
 
-    Cells wider than 24 um, and those beyond what the rows hold whatever their order, are left out: the same ones for
-    every way of arranging.
+    Cells wider than 24 um, and those that do not fit in the rows in any order, are left out: the same ones for every
+    arrangement.
     """
     width_px, height_px = size_px
     largest_px = _LARGEST_UM / um_per_px
@@ -67,7 +67,7 @@ def place_rows(
 
 
 def arrange(rng: np.random.Generator, cblc: NDArray[np.bool_], way: Neighbors) -> list[int]:
-    """Order cells (n,) so that neighbors in the order agree in ``cblc``, disagree as far as counts allow, or neither.
+    """Order cells (n,) so that neighbors agree in ``cblc``, disagree as far as counts allow, or neither.
 
     Within each kind the order is random; the result is a permutation of 0 .. n-1.
     """
@@ -80,19 +80,19 @@ def arrange(rng: np.random.Generator, cblc: NDArray[np.bool_], way: Neighbors) -
     if len(few) > len(many):
         many, few = few, many
     ordered = list(many)
-    # Spread the rarer kind evenly; from the end on, so that earlier places stay where they are.
+    # Spread the rarer kind evenly; from the end on, so that earlier positions stay the same.
     for number in range(len(few) - 1, -1, -1):
         ordered.insert(int((number + 0.5) * len(many) / len(few) + 0.5), few[number])
     return ordered
 
 
 def _room(plan: CellPlan, um_per_px: float) -> float:
-    """Give the most a cell takes of its row (px), whatever lies beside it."""
+    """Return the most room a cell takes in its row (px), whatever is beside it."""
     return 2.0 * float(plan.outline.max()) + _GAP_UM[1] / um_per_px + _STEP_PX
 
 
 def _that_fit(plans: Sequence[CellPlan], um_per_px: float, n_rows: int, row_px: float) -> tuple[list[CellPlan], float]:
-    """Take cells in order while they fit in ``n_rows`` rows of ``row_px``; also the length at which a row is full."""
+    """Take cells in order while they fit in ``n_rows`` rows of ``row_px``; also return the length of a full row."""
     kept: list[CellPlan] = []
     total = 0.0
     for plan in plans:
@@ -104,7 +104,7 @@ def _that_fit(plans: Sequence[CellPlan], um_per_px: float, n_rows: int, row_px: 
 
 
 def _lay_row(rng: np.random.Generator, row: Sequence[CellPlan], y: float, usable_px: float, um_per_px: float) -> None:
-    """Set the centers of one row, each cell a small gap right of the last."""
+    """Set the centers of one row, each cell a small gap to the right of the last."""
     slack = usable_px - sum(_room(plan, um_per_px) for plan in row)
     previous: PlacedCell | None = None
     right = rng.uniform(0.0, max(0.0, slack))

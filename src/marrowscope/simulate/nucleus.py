@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from marrowscope.simulate.texture import Floats
 
 _BARE_NC = 0.96
-"""From this ratio on the nucleus fills the whole outline: bare and smudged nuclei."""
+"""At this ratio or above the nucleus fills the whole outline: bare and smudged nuclei."""
 _NUCLEOLUS_DEPTH_UM = 0.9
 _NUCLEUS_RIPPLE_UM = 0.13
 
@@ -30,10 +30,10 @@ class Nucleus:
 
 
 def shape_nucleus(brush: Brush) -> Nucleus:
-    """Draw a nucleus whose area is exactly ``plan.nc`` of the cell's, whatever its shape.
+    """Draw a nucleus whose area is exactly ``plan.nc`` times the cell's, whatever its shape.
 
-    A function that is small inside the nucleus is cut at its ``nc`` quantile over the cell's pixels. Large nuclei
-    follow the cell's own outline more and more, small ones keep their shape.
+    A function that is small inside the nucleus is thresholded at its ``nc`` quantile over the cell's pixels. Large
+    nuclei increasingly follow the cell's own outline, small ones keep their shape.
     """
     rng, row, frame, nc = brush.rng, brush.row, brush.frame, brush.plan.nc
     radius = float(np.sqrt(np.mean(brush.plan.outline**2)))
@@ -63,7 +63,7 @@ def shape_nucleus(brush: Brush) -> Nucleus:
 
 
 def stain_chromatin(brush: Brush, nucleus: Nucleus) -> Floats:
-    """Give chromatin density relative to the nucleus' mean (h, w): clumps, membrane, thinner at the border."""
+    """Return chromatin density relative to the nucleus's mean (h, w): clumps, membrane, thinner at the border."""
     rng, kind = brush.rng, brush.parameters.morphology.chromatin[brush.row.chromatin]
     scale = kind.scale_um * rng.uniform(0.8, 1.25) / brush.um_per_px / 2.0
     contrast = kind.contrast * rng.uniform(0.7, 1.35)

@@ -1,7 +1,7 @@
-"""Centers and patients as instruments: dyes, slide, lens, lamp, camera, file.
+"""Optics of centers and patients: dyes, slide, lens, lamp, camera, file.
 
 ``develop`` turns optical density into the camera's image: Beer-Lambert (I = I0 exp(-density)), lamp falloff, blur,
-sharpening, noise, tone curve, 8 bits. Every center draws its own values, every patient varies a little around them.
+sharpening, noise, tone curve, 8 bits. Every center draws its own values; its patients vary slightly around them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from marrowscope.simulate.texture import Floats
 
 _CREAM = np.array([1.0, 0.902, 0.808])
-"""White of the slide in pack blood-control (255, 230, 206) as part of the full scale."""
+"""White of the slide in pack blood-control (255, 230, 206) as a share of full scale."""
 
 
 @dataclass(frozen=True)
 class CenterStyle:
-    """What is common to all patients of one center."""
+    """What all patients of one center share."""
 
     name: str
     um_per_px: float
@@ -51,7 +51,7 @@ class CenterStyle:
 
 @dataclass(frozen=True)
 class PatientStyle:
-    """A center's style with one patient's stain, and how much cells vary within it."""
+    """A center's style with one patient's stain, and the variation of cells within it."""
 
     center: CenterStyle
     white: Floats

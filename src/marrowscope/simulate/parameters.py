@@ -1,6 +1,6 @@
-"""What the simulator knows: the appearance of each code, the differentials, the optics; read from data files.
+"""Parameters of the simulator, read from data files: appearance of each code, differentials, optics.
 
-The three files (morphology.toml, differentials.toml, optics.toml) hold the values with their sources; the models
+The three files (morphology.toml, differentials.toml, optics.toml) contain the values with their sources; the models
 here only check them. ``SimulationConfig`` is what the user chooses.
 """
 
@@ -23,7 +23,7 @@ _PARAMETER_FILES = ("morphology.toml", "differentials.toml", "optics.toml")
 
 
 class SimulationConfig(StageConfig):
-    """What to simulate. Equal values give equal pixels, whatever the number of workers."""
+    """What to simulate. Equal values give equal pixels, with any number of workers."""
 
     patients: int = Field(default=6, ge=1, description="number of patients")
     centers: int = Field(default=2, ge=1, description="number of centers; each has its own stain, scale and camera")
@@ -31,12 +31,12 @@ class SimulationConfig(StageConfig):
     prefix: str = Field(
         default="P",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
-        description="patients are PREFIX0001 and so on; cohorts used together need prefixes of their own",
+        description="patients are PREFIX0001 and so on; cohorts used together need different prefixes",
     )
     seed: int = Field(default=0, ge=0, description="changes every cell, style and differential")
     workers: int = Field(default=1, ge=1, description="processes; no effect on the result")
     diagnoses: tuple[str, ...] = Field(
-        default=(), description="patient i gets diagnoses[i % n]; empty: drawn by the weights of differentials.toml"
+        default=(), description="patient i gets diagnoses[i % n]; empty: drawn by the weights in differentials.toml"
     )
     composition: Literal["differential", "balanced"] = Field(
         default="differential",
@@ -45,13 +45,13 @@ class SimulationConfig(StageConfig):
     neighbors: Literal["islands", "independent", "correlated", "reversed"] = Field(
         default="islands",
         description=(
-            "islands: as in life; the others lay the same cells in rows, beside their like in being composite "
-            "blast-like (correlated), beside the other kind (reversed), or in any order (independent)"
+            "islands: as in real smears; the others lay the same cells in rows, beside cells of the same composite "
+            "blast-like state (correlated), of the other state (reversed), or in any order (independent)"
         ),
     )
-    min_cells: int = Field(default=0, ge=0, description="fields are added (as many again at most) up to this many")
+    min_cells: int = Field(default=0, ge=0, description="fields are added (at most as many again) to reach this many")
     cells_per_field: tuple[int, int] | None = Field(
-        default=None, description="nucleated cells per field, [least, most]; default by the look of the center"
+        default=None, description="nucleated cells per field, [least, most]; default by the style of the center"
     )
     width_px: int = Field(default=1280, ge=64, description="field width")
     height_px: int = Field(default=960, ge=64, description="field height")
@@ -69,7 +69,7 @@ class SimulationConfig(StageConfig):
     @model_validator(mode="after")
     def _centers_have_patients(self) -> SimulationConfig:
         if self.centers > self.patients:
-            message = f"{self.centers} centers for {self.patients} patients: every center needs a patient"
+            message = f"found {self.centers} centers, expected at most {self.patients}, the number of patients"
             raise ValueError(message)
         return self
 
@@ -94,7 +94,7 @@ class Granule(StageConfig):
 
 
 class CodeMorphology(StageConfig):
-    """How cells of one raw code look; see morphology.toml for the meaning of every value."""
+    """Appearance of cells of one raw code; morphology.toml explains every value."""
 
     source: str
     diameter_um: Range
@@ -171,7 +171,7 @@ class Parameters(BaseModel):
 
 
 def span(value: float | Range | Triple) -> Range:
-    """Read a table entry as [low, high]; raises ConfigError where the file holds something else."""
+    """Read a table entry as [low, high]; raises ConfigError where the file has something else."""
     if isinstance(value, tuple) and len(value) == 2:  # noqa: PLR2004 - low and high
         return value
     message = f"found {value!r}, expected [low, high] in the simulator's parameter files"
@@ -179,7 +179,7 @@ def span(value: float | Range | Triple) -> Range:
 
 
 def number(value: float | Range | Triple) -> float:
-    """Read a table entry as one number; raises ConfigError where the file holds something else."""
+    """Read a table entry as one number; raises ConfigError where the file has something else."""
     if isinstance(value, (int, float)):
         return float(value)
     message = f"found {value!r}, expected a number in the simulator's parameter files"

@@ -1,4 +1,4 @@
-"""Where the cells of a field lie: apart, touching, overlapping, in islands of one lineage, cut by the border."""
+"""Positions of the cells in a field: apart, touching, overlapping, in islands of one lineage, cut by the border."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OVERLAPPING_PX = -3.0
 
 @dataclass
 class PlacedCell:
-    """A plan with its place; ``touching`` and ``overlapping`` say how it meets its neighbors."""
+    """A plan with its position; ``touching`` and ``overlapping`` describe contact with its neighbors."""
 
     plan: CellPlan
     touching: bool = False
@@ -50,7 +50,7 @@ def clearance(plan: CellPlan, center: tuple[float, float], others: Sequence[Plac
 
 @dataclass(frozen=True)
 class _Rules:
-    """How the cells of one field lie."""
+    """Arrangement of the cells in one field."""
 
     touch_share: float
     overlap_share: float
@@ -68,10 +68,10 @@ def place_cells(
     *,
     blood_like: bool,
 ) -> list[PlacedCell]:
-    """Place the cells one after the other on ``size_px`` (width, height); touching pairs flatten or overlap.
+    """Place the cells one by one on ``size_px`` (width, height); touching pairs flatten or overlap.
 
     Huge cells come first, the erythroid line last and in a row, so that touching ones form islands. A cell that finds
-    no place in 40 tries is left out (the field is full).
+    no position in 40 tries is left out (the field is full).
     """
     table = parameters.optics.field
     rules = _Rules(
@@ -99,7 +99,7 @@ def place_cells(
 def _try_places(
     rng: np.random.Generator, plan: CellPlan, placed: Sequence[PlacedCell], rules: _Rules, erythroid: set[str]
 ) -> PlacedCell | None:
-    """Find a place for one cell beside the placed ones; None after 40 tries."""
+    """Find a position for one cell beside the placed ones; None after 40 tries."""
     radius = float(np.sqrt(np.mean(plan.outline**2)))
     for _ in range(_TRIES):
         touching = bool(placed) and rng.random() < rules.touch_share
@@ -131,7 +131,7 @@ def _try_places(
 
 
 def _flatten(cell: PlacedCell, others: Sequence[PlacedCell]) -> None:
-    """Press the new cell and each neighbor it meets against their common border."""
+    """Press the new cell and each neighbor it meets against their shared border."""
     limits: list[tuple[float, float]] = []
     for other in others:
         dx = other.plan.center_xy[0] - cell.plan.center_xy[0]

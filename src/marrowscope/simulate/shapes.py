@@ -1,8 +1,8 @@
 """Outlines and nuclei: smooth closed curves as radius functions, nuclei as level sets.
 
 An outline is the radius (px) at ``N_ANGLES`` equally spaced angles around the center: star-shaped, smooth, sub-pixel.
-A nucleus is a function that is small inside; the level that gives exactly the wanted nucleus / cell area is found as a
-quantile over the cell's pixels, so the drawn ratio is the true ratio for every shape.
+A nucleus is a function that is small inside; the level for exactly the target nucleus / cell area is a quantile over
+the cell's pixels, so the drawn ratio is the true ratio for every shape.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def draw_outline(
 ) -> Floats:
     """Draw an outline whose area is that of a circle of ``diameter_px``.
 
-    An ellipse of axis ratio ``elongation``, Fourier terms 2 to 9 falling with frequency whose root mean square is
-    ``irregularity`` of the radius, and ``n_blebs`` small bumps.
+    An ellipse with axis ratio ``elongation``; Fourier terms 2 to 9, falling with frequency, with a root mean square of
+    ``irregularity`` of the radius; and ``n_blebs`` small bumps.
     """
     phase = rng.uniform(0, np.pi)
     ratio = np.sqrt(elongation)
@@ -61,7 +61,7 @@ def draw_outline(
 def press(radius: Floats, limits: list[tuple[float, float]]) -> Floats:
     """Flatten an outline against straight borders, each (direction in rad, distance in px), keeping the area.
 
-    The freed volume goes to the other sides (at most 10 % of the radius), as in a cell pressed by neighbors.
+    The displaced volume goes to the other sides (at most 10% of the radius), as in a cell pressed by neighbors.
     """
     target = _outline_area(radius)
     scale = 1.0

@@ -1,6 +1,6 @@
 """Noise and granules: the grain of chromatin and cytoplasm.
 
-One bank of tileable noise images per scale is made once a process from a constant seed; cells cut random windows out
+Each process makes one bank of tileable noise images per scale once, from a constant seed; cells cut random windows out
 of it. That keeps rendering fast and makes no pixel depend on which process draws it.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
-"""Amounts and coordinates inside the simulator: float32 where there are many, float64 for outlines."""
+"""Amounts and coordinates inside the simulator: float32 for large arrays, float64 for outlines."""
 
 _BANK_SIZE_PX = 768
 _BANK_SEED = 20260101
@@ -23,7 +23,7 @@ _FINEST_PX = 0.8
 
 @lru_cache(maxsize=1)
 def _white_spectrum() -> np.ndarray[tuple[int, int], np.dtype[np.complex64]]:
-    """Spectrum of the one white noise image that all banks are smoothed from."""
+    """Spectrum of the one white noise image from which all banks are smoothed."""
     white = np.random.default_rng(_BANK_SEED).standard_normal((_BANK_SIZE_PX, _BANK_SIZE_PX), dtype=np.float32)
     return np.fft.rfft2(white).astype(np.complex64)
 
@@ -42,7 +42,7 @@ def _bank(scale_px: float) -> Floats:
 def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> Floats:
     """Cut a random window (float32, unit variance) with clumps of about ``scale_px`` out of the bank.
 
-    ``scale_px`` is rounded to steps of 10 % so that few banks are made; larger windows wrap around.
+    ``scale_px`` is rounded to steps of 10% so that few banks are made; larger windows wrap around.
     """
     step = round(np.log(max(scale_px, _FINEST_PX)) / np.log(1.1))
     bank = _bank(float(round(1.1**step, 3)))
@@ -58,7 +58,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> 
 
 
 def clumps(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, gain: float, ridge: float) -> Floats:
-    """Chromatin-like texture in about [-1.5, 1.5]: clumps with borders of sharpness ``gain``, ``ridge`` part strands.
+    """Chromatin-like texture in about [-1.5, 1.5]: clumps with border sharpness ``gain``, a share ``ridge`` of strands.
 
     Three octaves: the clumps, a finer grain, and a slow drift of density over the nucleus.
     """
@@ -89,7 +89,7 @@ def scatter(
     radius_px: tuple[float, float],
     amount: tuple[float, float],
 ) -> Floats:
-    """Scatter ``n`` granules over the pixels by ``probability`` (height, width); gives their dye amount per pixel.
+    """Scatter ``n`` granules over the pixels by ``probability`` (height, width); return their dye amount per pixel.
 
     Radii and amounts vary between granules; overlapping granules saturate like 1 - exp(-x).
     """

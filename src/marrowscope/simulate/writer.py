@@ -1,9 +1,9 @@
-"""Simulate a whole cohort into a folder, patient by patient, in as many processes as wanted.
+"""Simulate a whole cohort into a folder, patient by patient, in any number of processes.
 
     OUT/patients.csv                      what a laboratory would know
     OUT/<patient_id>/field_001.jpg/.json  images and LabelMe polygons
     OUT/truth_cells.parquet               every drawn cell, annotated or not
-    OUT/truth_patients.parquet            the drawn CBLC share and the cells it gave
+    OUT/truth_patients.parquet            the drawn CBLC share and the resulting cells
     OUT/simulation.json                   seed, configuration, hashes of the parameter files
 
 Every patient and field has its own SeedSequence, so nothing depends on the number of workers or on the order.
@@ -66,7 +66,7 @@ def _generator(config: SimulationConfig, *key: int) -> np.random.Generator:
 
 
 def plan_patient(config: SimulationConfig, index: int, parameters: Parameters) -> PatientPlan:
-    """Decide patient ``index``: its center (in turn), its diagnosis, differential and style."""
+    """Draw the plan of patient ``index``: its center (in rotation), its diagnosis, differential and style."""
     center_index = index % config.centers
     center = draw_center(_generator(config, _CENTER, center_index), f"S{center_index + 1}", parameters)
     rng = _generator(config, _PATIENT, index)
@@ -96,7 +96,7 @@ def simulate_field(config: SimulationConfig, plan: PatientPlan, number: int, par
 def iterate_fields(
     config: SimulationConfig, plan: PatientPlan, parameters: Parameters
 ) -> Iterator[tuple[int, SimulatedField]]:
-    """Give a patient's fields: ``config.fields`` of them, and more until ``config.min_cells`` are annotated."""
+    """Yield a patient's fields: ``config.fields`` of them, and more until ``config.min_cells`` are annotated."""
     n_cells = 0
     for number in range(1, 2 * config.fields + 1):
         if number > config.fields and n_cells >= config.min_cells:
@@ -107,7 +107,7 @@ def iterate_fields(
 
 
 def _annotations(field: SimulatedField) -> list[Annotation]:
-    """Give the field's annotated cells; the contours keep every digit."""
+    """Return the field's annotated cells; the contours keep every digit."""
     drawn = [(cell.code, cell.polygon_xy) for cell in field.cells if cell.polygon_xy is not None]
     return [Annotation(code, polygon_xy, index) for index, (code, polygon_xy) in enumerate(drawn)]
 
@@ -145,7 +145,7 @@ def _truth_rows(plan: PatientPlan, number: int, field: SimulatedField) -> list[d
 
 
 def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str, Any]]:
-    """Render and write one patient; gives the truth rows. Runs in a worker process."""
+    """Render and write one patient; returns the truth rows. Runs in a worker process."""
     config, out, index = task
     if config.workers > 1:
         cv2.setNumThreads(1)
@@ -200,9 +200,9 @@ def simulate_cohort(
 ) -> None:
     """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
 
-    ``patients`` (from 0) are the only ones drawn, the same as in the whole cohort; patient i has center i mod
+    Only ``patients`` (from 0) are drawn, the same as in the whole cohort; patient i has center i mod
     ``config.centers``. ``overwrite`` allows ``out`` to be an earlier simulated cohort, which is replaced when the new
-    one is complete. Raises RunError when ``out`` holds anything else.
+    one is complete. Raises RunError when ``out`` has anything else.
     """
     with new_folder(out, COHORT_KIND, overwrite=overwrite) as folder:
         _simulate_into(folder, config, progress, patients)

@@ -1,1 +1,1 @@
-"""The whole chain at work: the demonstration, the paper's study, a bundle's error rates, precision and speed."""
+"""Studies of the whole pipeline: the demonstration, the paper's study, a bundle's error rates, precision and speed."""

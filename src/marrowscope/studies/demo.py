@@ -1,7 +1,7 @@
 """The demonstration: simulate six patients of two centers, predict them, write the report, compare with the truth.
 
-Nothing is precomputed: another seed gives other cells, other patients and another truth. The bundle that ships
-inside the package is for demonstration; its card says what it was trained on.
+Nothing is precomputed: another seed gives other cells, other patients and another truth. The bundle included in the
+package is for demonstration; its card states what it was trained on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _DEMO_DIAGNOSES = ("control", "AML_M2", "megaloblastic", "APL", "reactive_leftshift", "AML_M5a")
-"""Three patients with AML and three without, of the kinds that a CBLC ratio separates well and badly."""
+"""Three patients with AML and three without, of kinds that a CBLC ratio separates well and badly."""
 
 _MIN_FIELDS, MIN_CELLS = 10, 200
 
@@ -50,13 +50,13 @@ class PatientComparison:
 
     @property
     def true_ratio(self) -> float:
-        """Exact CBLC share (0-1) of the countable cells that lie wholly inside the fields."""
+        """Exact CBLC share (0-1) of the countable cells that lie entirely inside the fields."""
         return self.true_n_cblc / self.true_n_countable
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """Where everything is, and the comparison patient by patient."""
+    """Paths of all results, and the comparison by patient."""
 
     report: Path
     run: Path
@@ -65,7 +65,7 @@ class Demonstration:
 
 
 def demonstration_bundle() -> Path:
-    """Give the folder of the bundle that ships inside the package; BundleError when this build has none."""
+    """Return the folder of the bundle included in the package; BundleError when this build has none."""
     folder = Path(str(files("marrowscope"))) / "data" / "demo_bundle"
     if not (folder / "bundle.toml").is_file():
         message = (
@@ -86,8 +86,8 @@ def run_demo(
 ) -> Demonstration:
     """Simulate, predict, report and compare under ``out`` (cohort/, run/).
 
-    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). Raises RunError when cohort/ or
-    run/ is there and is not of an earlier demonstration that ``overwrite`` allows to replace.
+    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). Raises RunError when cohort/ or run/
+    exists and is not an earlier demonstration that ``overwrite`` allows to replace.
     """
     bundle = demonstration_bundle()
     cohort, run = out / "cohort", out / "run"
@@ -119,7 +119,7 @@ def run_demo(
 def compare_with_truth(run: Path, cohort: Path) -> tuple[PatientComparison, ...]:
     """Put a run's patients beside the exact counts of the simulated cohort it was made from.
 
-    A cell cut by the image's edge stands on neither side: the quality rules refuse it and the truth leaves it out.
+    A cell cut by the image edge counts on neither side: the quality rules reject it and the truth leaves it out.
     """
     patients = pl.read_parquet(run / "patients.parquet")
     truth = pl.read_parquet(cohort / "truth_cells.parquet").filter(~pl.col("cut_by_edge"))

@@ -1,10 +1,10 @@
 """Give a bundle the error rates and the threshold of a cohort: annotated patients that it never saw.
 
-The bundle predicts the cohort, every expert cell is held against what was found and called, and a new bundle is written
-with the counts and the threshold learned on them. That is how a single training gets its rates (a cross-fit has them
-from its own folds), and how a laboratory replaces rates of another center by its own: networks stay as they are.
+The bundle predicts the cohort, every expert cell is compared with what was found and called, and a new bundle is
+written with the counts and the threshold learned from them. This gives a single training its rates (a cross-fit has
+them from its own folds), and lets a laboratory replace another center's rates with its own: the networks stay the same.
 
-Invariant: the rates are those of the whole chain as it predicts - segmenter, quality rules, ensemble, calls.
+Invariant: the rates describe the whole pipeline as it predicts - segmenter, quality rules, ensemble, calls.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def quantify_bundle(
 ) -> Bundle:
     """Write ``bundle`` again to ``out`` with the error rates measured on ``cohort``.
 
-    The patients must be new to the networks: a bundle holds no names, so nobody but the user can know. ``threshold`` is
-    taken as given, otherwise one is learned. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced.
-    Raises InputError for a cohort without exhaustively annotated fields or with too few patients.
+    The patients must be new to the networks: a bundle has no names, so only the user can know. ``threshold`` is used as
+    given, otherwise one is learned. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced. Raises
+    InputError for a cohort without exhaustively annotated fields or with too few patients.
     """
     refuse_bundle_folder(out, overwrite=overwrite)
     opened = _without_rates(load_bundle(bundle, with_rates=False) if isinstance(bundle, Path) else bundle)
@@ -87,16 +87,16 @@ def quantify_bundle(
 
 
 def _without_rates(bundle: Bundle) -> Bundle:
-    """Forget rates measured before: they are to be replaced, and may be of another version."""
+    """Drop rates measured before: they will be replaced, and may be of another version."""
     files = {name: digest for name, digest in bundle.spec.files.items() if name != QUANTIFICATION_FILE}
     return replace(bundle, spec=bundle.spec.model_copy(update={"files": files}), quantification=None)
 
 
 def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:
-    """Give a row per expert cell with what became of it; cells cut by the image's edge are no cells of the count.
+    """Return one row per expert cell with its outcome; cells cut by the image edge are left out of the count.
 
-    Contours that no expert drew have no row: most are cells that were left out or outlined otherwise, and would pass
-    for impurities (in blood-aml, where many polygons enclose the nucleus alone, one counted contour in eleven).
+    Contours that no expert drew have no row: most are cells that were left out or outlined differently, and would count
+    as impurities (in blood-aml, where many polygons enclose the nucleus alone, one counted contour in eleven).
     ``expert`` is the table of ``evaluate.link.link_cells``, ``run_cells`` the cells table of the run.
     """
     categories = list(vocabulary.categories)
@@ -122,7 +122,7 @@ def _centers(fields: list[Field]) -> str:
 
 
 def _card(card: str, measured: str) -> str:
-    """Say it in the bundle's card, in place of what stood there."""
+    """Write it into the bundle's card, replacing the earlier section."""
     if _SECTION.search(card):
         return _SECTION.sub(lambda found: f"{found.group(1)}{measured}\n", card)
     return f"{card.rstrip()}\n\n## Error rates and threshold\n\n{measured}\n"

@@ -1,11 +1,11 @@
-"""The accuracy gate of a precision: annotated patients predicted in float32 and in it, both held against the experts.
+"""The accuracy gate of a precision: annotated patients predicted at float32 and at it, both compared with the experts.
 
-Steps: predict the cohorts once in each precision, with the same backend and device; link both runs to the expert
-polygons as `evaluate` does; per center, give the change of CBLC weighted F1 (a missed cell is a wrong call) and of the
-mean absolute error of the CBLC ratio, with a bootstrap over patients that draws the same patients on both sides; write
-the bundle again with the verdict.
+Steps: predict the cohorts once at each precision, with the same backend and device; link both runs to the expert
+polygons as `evaluate` does; compute, per center, the change of CBLC weighted F1 (a missed cell is a wrong call) and of
+the mean absolute error of the CBLC ratio, with a bootstrap over patients that draws the same patients on both sides;
+write the bundle again with the verdict.
 
-Invariant: nothing but the arithmetic of the networks differs between the two sides.
+Invariant: the two sides differ only in the arithmetic of the networks.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def measure_precisions(
 
     Without ``precisions``, all that the device has below f32 (int8 only where the bundle has a quantized graph). Gates
     of other precisions stay. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced. ``progress`` gets
-    (images done, images in all) over all precisions. Raises InputError for cohorts without an annotated cell or an
-    ``out`` that is the bundle itself, ConfigError for a precision that is not there.
+    (images done, total images) over all precisions. Raises InputError for cohorts without an annotated cell or an
+    ``out`` that is the bundle itself, ConfigError for an unavailable precision.
     """
     config = config or PredictConfig()
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
@@ -106,7 +106,7 @@ def _judge_precision(
     *,
     evaluation: EvaluateConfig | None = None,
 ) -> PrecisionGate:
-    """Give the gate of ``precision`` from the linked cells of the run in f32 and of ``run``, the lower one."""
+    """Compute the gate of ``precision`` from the linked cells of the run in f32 and of ``run``, the lower one."""
     centers = center_changes(full, lower, config=evaluation)
     whole = full.expert.filter(~pl.col("cut"))
     n_fields, n_patients = full.expert["field_id"].n_unique(), whole["patient_id"].n_unique()
@@ -125,9 +125,9 @@ def _judge_precision(
 def center_changes(
     full: LinkedCells, lower: LinkedCells, *, config: EvaluateConfig | None = None
 ) -> dict[str, CenterChange]:
-    """Give the changes by center, all centers together last where there are several.
+    """Compute the changes by center, all centers together last where there are several.
 
-    Both sides are of the same fields and experts. A patient without a ratio on one side enters no ratio.
+    Both sides have the same fields and experts. A patient without a ratio on one side is left out of the ratios.
     """
     config = config or EvaluateConfig()
     names = sorted(set(full.expert["center"]))
@@ -143,7 +143,7 @@ def center_changes(
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Name the processor as the system does; instruction sets differ between them, and so may a precision's results."""
+    """Return the system's name for the processor; processors differ in instruction sets, and so may the results."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -175,7 +175,7 @@ def _change(full: pl.DataFrame, lower: pl.DataFrame, errors: pl.DataFrame, confi
 
 
 def _errors(full: pl.DataFrame, lower: pl.DataFrame) -> pl.DataFrame:
-    """Give each patient's absolute error of the CBLC ratio on both sides: columns patient_id, full, lower."""
+    """Compute each patient's absolute error of the CBLC ratio on both sides: columns patient_id, full, lower."""
     other = lower.select("patient_id", other_ratio="predicted_ratio")
     both = full.join(other, on="patient_id", how="inner").sort("patient_id")
     return both.select(
@@ -198,9 +198,9 @@ def _limits(value: Interval) -> tuple[float, float] | None:
 
 
 def _wanted(bundle: Bundle, precisions: Sequence[str], here: Sequence[str]) -> list[str]:
-    """Give the precisions to measure, each checked against the device and the bundle."""
+    """Return the precisions to measure, each checked against the device and the bundle."""
     if FULL in precisions:
-        message = "precision 'f32' is what the others are held against; name one below it, such as bf16"
+        message = "precision 'f32' is the reference for the others; name one below it, such as bf16"
         raise ConfigError(message)
     for precision in precisions:
         check_precision(precision, bundle.spec.files, here)
@@ -229,7 +229,7 @@ def _read_annotated(cohorts: Sequence[Path], vocabulary: Vocabulary) -> tuple[li
 
 
 def _part(progress: Callable[[int, int], None] | None, done: int, steps: int) -> Callable[[int, int], None] | None:
-    """Turn the progress of one of ``steps`` predictions into that of all."""
+    """Convert the progress of one of ``steps`` predictions to that of all."""
     if progress is None:
         return None
     return lambda n, total: progress(done * total + n, steps * total)

@@ -1,16 +1,16 @@
-"""How fast prediction runs here: the whole of it beside its networks alone, beside another pipeline, and as it grows.
+"""Prediction speed: the whole pipeline beside its networks alone, beside another pipeline, and as the input grows.
 
-In a round the same images are predicted as a user would predict them (read, segmented, measured, classified, tables
-written), and then both networks are run alone, as often and on inputs of the same shapes. Invariant: only times taken
-one after the other in the same round are divided, so that a machine that others use slows both sides of a ratio.
-Networks are opened and run once before a clock starts; what opening costs is measured by itself, as the cold start.
+In each round, the same images are predicted as a user would predict them (read, segmented, measured, classified, tables
+written), and then both networks run alone, as often and on inputs of the same shapes. Invariant: only times measured
+back to back in the same round are divided, so that a machine shared with others slows both sides of a ratio. Networks
+are opened and run once before a clock starts; the cost of opening is measured separately, as the cold start.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import subprocess  # runs whose memory is their own, and the pipeline we are compared with
+import subprocess  # for runs with their own memory, and the pipeline to compare with
 import sys
 import tempfile
 import time
@@ -45,7 +45,7 @@ _WARM_UP = 16
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Seconds of the wall, and of this process's processor time."""
+    """Wall-clock seconds, and this process's CPU seconds."""
 
     wall_s: float
     cpu_s: float
@@ -53,7 +53,7 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round: ``whole`` prediction, its ``networks`` alone, seconds of each stage (all threads together)."""
+    """One round: ``whole`` prediction, its ``networks`` alone, seconds per stage (all threads together)."""
 
     whole: Took
     networks: Took
@@ -62,7 +62,7 @@ class Round:
 
     @property
     def over_networks(self) -> float:
-        """Time of the whole over that of the networks alone."""
+        """Time of the whole prediction over that of the networks alone."""
         return self.whole.wall_s / self.networks.wall_s
 
     @property
@@ -73,7 +73,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class SpeedResult:
-    """What was measured on ``n_fields`` images with ``n_cells`` kept cells, how, and every round."""
+    """Measurements on ``n_fields`` images with ``n_cells`` kept cells: the settings, and every round."""
 
     n_fields: int
     n_cells: int
@@ -82,11 +82,11 @@ class SpeedResult:
     agreement: Mapping[str, float] | None = None
 
     def median(self, figure: Callable[[Round], float]) -> float:
-        """Give the median of a figure over the rounds."""
+        """Compute the median of a figure over the rounds."""
         return statistics.median(figure(entry) for entry in self.rounds)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as plain values."""
+        """Return everything as plain values."""
         fields_per_s = self.n_fields / self.median(lambda entry: entry.whole.wall_s)
         medians: dict[str, float] = {
             "fields_per_second": fields_per_s,
@@ -118,7 +118,7 @@ class SpeedResult:
 
 @dataclass(frozen=True, slots=True)
 class GrowthPoint:
-    """A whole command in a process of its own: so many images, wall seconds, peak memory."""
+    """A whole command in its own process: number of images, wall-clock seconds, peak memory."""
 
     n_fields: int
     wall_s: float
@@ -126,9 +126,9 @@ class GrowthPoint:
 
 
 def resized_bundle(bundle: Bundle, long_side_px: int, long_side_um: float, crop_px: int) -> Bundle:
-    """Give ``bundle`` with a segmenter input of ``long_side_px`` for images ``long_side_um`` long, and other crops.
+    """Return ``bundle`` with a segmenter input of ``long_side_px`` for images ``long_side_um`` long, and other crops.
 
-    For times alone: its networks were not trained at these sizes.
+    For timing only: its networks were not trained at these sizes.
     """
     um_per_px = long_side_um / long_side_px
     spec = bundle.spec.model_copy(
@@ -149,13 +149,13 @@ def measure_speed(
     other: Sequence[str] = (),
     on_progress: Callable[[str], None] = lambda _words: None,
 ) -> SpeedResult:
-    """Measure ``rounds`` rounds on the images behind ``paths``.
+    """Measure ``rounds`` rounds on the images in ``paths``.
 
-    ``other`` is the command of another pipeline: it is called in each round with ``--contours FILE``, prints JSON with
+    ``other`` is the command of another pipeline: each round calls it with ``--contours FILE``; it prints JSON with
     ``seconds`` and writes its contours by image path.
     """
     inputs = collect_inputs(paths)
-    alone = Worker(bundle, config)  # whose networks are run by themselves
+    alone = Worker(bundle, config)  # whose networks run by themselves
     shapes = _input_shapes(alone, inputs.images)
     measured: list[Round] = []
     with (
@@ -200,7 +200,7 @@ def measure_speed(
 
 
 def _input_shapes(worker: Worker, images: Iterable[InputImage]) -> Counter[tuple[int, ...]]:
-    """Count the shapes (1, h, w, 3) in which the segmenter sees ``images``, without those that cannot be read."""
+    """Count the input shapes (1, h, w, 3) of the segmenter for ``images``, without unreadable ones."""
     found: Counter[tuple[int, ...]] = Counter()
     for item in images:
         try:
@@ -212,7 +212,7 @@ def _input_shapes(worker: Worker, images: Iterable[InputImage]) -> Counter[tuple
 
 
 def _networks_alone(worker: Worker, shapes: Counter[tuple[int, ...]], n_cells: int) -> Took:
-    """Run the networks as often as a prediction does, in turn as it does, from as many threads, and nothing else."""
+    """Run the networks as often as a prediction does, in the same order and from as many threads, and nothing else."""
     images = {shape: np.full(shape, 128, dtype=np.uint8) for shape in shapes}
     crops = worker.blank_batch()
     canvases = list(shapes.elements())
@@ -232,9 +232,9 @@ def _networks_alone(worker: Worker, shapes: Counter[tuple[int, ...]], n_cells: i
 def measure_growth(
     paths: Sequence[Path], options: Sequence[str], sizes: Sequence[int], um_per_px: float
 ) -> list[GrowthPoint]:
-    """Predict ever more images, each time with the whole command in a process of its own; images are repeated.
+    """Predict growing numbers of images, each with the whole command in its own process; images are repeated.
 
-    The first size is measured twice and the first time left out: files and compiled code are cold then.
+    The first size is measured twice and its first time dropped: files and compiled code are cold then.
     """
     images = [image.path for image in collect_inputs(paths).images]
     points = []
@@ -279,8 +279,8 @@ def _contours_by_path(cells: pl.DataFrame, fields: pl.DataFrame) -> dict[str, li
 
 
 def _run_other(command: Sequence[str], contours_file: Path) -> float:
-    """Run the other pipeline; gives the seconds it says it took."""
-    done = subprocess.run(  # noqa: S603 - the command the user gave
+    """Run the other pipeline; returns the seconds it reports."""
+    done = subprocess.run(  # noqa: S603 - the user's command
         [*command, "--contours", str(contours_file)], capture_output=True, text=True, check=False
     )
     if done.returncode:
@@ -300,9 +300,9 @@ raise SystemExit(done.returncode)
 
 
 def _run_and_watch(command: Sequence[str]) -> tuple[float, float]:
-    """Run a command; gives its wall seconds and the peak memory of its largest process in MB (Linux and macOS).
+    """Run a command; returns its wall-clock seconds and the peak memory of its largest process in MB (Linux, macOS).
 
-    A small process watches: the peak of a child begins with that of whoever started it.
+    A small process watches: a child's peak starts at that of its parent.
     """
     done = subprocess.run(  # noqa: S603 - our own
         [sys.executable, "-c", _WATCH, *command], capture_output=True, text=True, check=False

@@ -1,10 +1,10 @@
-"""Random changes of a crop that a smear, a stainer or a camera could have made.
+"""Random augmentation of a crop, within what a smear, a stainer or a camera could have caused.
 
-Steps: one affine warp (mirror, rotation, size, shift) from the stored crop, whose margin holds real pixels, to the
-network's crop; then stain, lamp and uneven illumination in optical density, where dyes add up; then a slight blur,
-then a JPEG. The cell's mask follows the same warp and grows or shrinks as predicted contours do. The invariant: the
-result is a function of (pixels, configuration, seed, stage, epoch, row) and how often the epoch drew the row before, so
-a resumed training sees equal batches.
+Steps: one affine warp (mirror, rotate, scale, shift) from the stored crop, whose margin has real pixels, to the
+network's crop; then stain, lamp and uneven illumination in optical density, where dyes add up; then a slight blur;
+then JPEG compression. The cell's mask gets the same warp and grows or shrinks as predicted contours do. The
+invariant: the result is a function of (pixels, configuration, seed, stage, epoch, row) and of how often the epoch
+drew the row before, so a resumed training sees the same batches.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Matrix = NDArray[np.float64]
 
 _BEST_JPEG = 95
 _HALF = 127
-# Optical density of each 8-bit value over a white of 255; 0 is read as half a gray level, since its log has no end.
+# Optical density of each 8-bit value against a white of 255; 0 counts as half a gray level, since log(0) is infinite.
 _DENSITY = -np.log(np.maximum(np.arange(256), 0.5) / 255).astype(np.float32)
 
 
 def center_crop(image: ImageArray, size_px: int) -> ImageArray:
-    """Give the central ``size_px`` square of a crop (s, s, 3) or mask (s, s): a view, not a copy."""
+    """Return the central ``size_px`` square of a crop (s, s, 3) or mask (s, s): a view, not a copy."""
     start = (image.shape[0] - size_px) // 2
     return image[start : start + size_px, start : start + size_px]
 
@@ -38,13 +38,13 @@ def center_crop(image: ImageArray, size_px: int) -> ImageArray:
 def augment_crop(
     image: ImageArray, size_px: int, config: AugmentConfig, key: tuple[int, ...], mask: MaskArray | None = None
 ) -> tuple[ImageArray, MaskArray | None]:
-    """Change one stored crop (s, s, 3) uint8 at random and give (size_px, size_px, 3) uint8 with its mask, if given.
+    """Augment one stored crop (s, s, 3) uint8 at random; return (size_px, size_px, 3) uint8 and its mask, if given.
 
     ``key`` is (seed, stage, epoch, row) and, for a row drawn again in an epoch, the number of its earlier draws: equal
-    keys give equal crops. No pixel beyond the stored crop is needed where it is the square root of 2 larger.
+    keys give equal crops. A stored crop larger by the square root of 2 has every pixel that is needed.
     """
     random = np.random.default_rng(key)
-    # A fixed number of draws in a fixed order: switching one change off leaves the others as they were.
+    # A fixed number of draws in a fixed order: turning off one change leaves the others as they were.
     flips, unit = random.random(2) < 0.5, random.uniform(-1, 1, 17)  # noqa: PLR2004  half of the crops
     blur_draw, blur_size, slope, jpeg_draw, jpeg_size, growth = random.random(6)
     matrix = _placement(image.shape[0], size_px, config, flips, unit[:4])
@@ -70,7 +70,7 @@ def _placement(
 ) -> Matrix:
     """Mirror, turn, scale and shift about the crop's center: (2, 3), from the network's crop to the stored one.
 
-    The rotation is taken as drawn; enlargement and shift are shortened together as far as its corners need the margin.
+    The rotation is used as drawn; enlargement and shift are reduced together until the corners fit in the margin.
     """
     angle = np.deg2rad(config.rotation_deg * unit[0])
     change, shift = config.scale * unit[1], config.shift_px * unit[2:4]
@@ -87,10 +87,10 @@ def _placement(
 def _share_that_fits(
     stored_px: int, size_px: int, angle: float, change: float, shift: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 ) -> float:
-    """Give the share (0-1) of an enlargement and a shift with which no corner leaves the stored crop.
+    """Return the share (0-1) of an enlargement and a shift at which no corner leaves the stored crop.
 
-    ``change`` is the relative change of size; one below 0 makes room and is not shortened. A stored crop that is too
-    small for the rotation alone, less than the square root of 2 larger, gives 0, and its corners are mirrored.
+    ``change`` is the relative change of size; a negative one makes room and is not reduced. A stored crop that is too
+    small for the rotation alone (less than the square root of 2 larger) gives 0, and its corners are mirrored.
     """
     reach = (size_px - 1) / 2 * (abs(np.cos(angle)) + abs(np.sin(angle)))  # of a corner, along either axis
     room = (stored_px - 1) / 2 - reach * (1 + min(change, 0.0))
@@ -113,9 +113,9 @@ def _warp(image: ImageArray, matrix: Matrix, size_px: int) -> ImageArray:
 def _restain(
     image: ImageArray, config: AugmentConfig, unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]], slope: float
 ) -> ImageArray:
-    """Scale and mix the optical densities of the channels, and add a common one for the lamp and its slope.
+    """Scale and mix the channels' optical densities, and add a shared one for the lamp and its gradient.
 
-    The crop was turned at random before, so the slope always runs from left to right.
+    The crop was rotated at random before, so the gradient always runs from left to right.
     """
     mix = config.stain_mix * unit[:9].reshape(3, 3)
     np.fill_diagonal(mix, 1 + config.stain * unit[9:12])
@@ -128,12 +128,12 @@ def _restain(
 
 
 def _recompress(image: ImageArray, quality: int) -> ImageArray:
-    """Write and read the crop as a JPEG of ``quality``; OpenCV's channels are blue, green, red."""
+    """Compress the crop as a JPEG of ``quality`` and decode it; OpenCV's channels are blue, green, red."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     stored = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _grow(mask: MaskArray, pixels: float) -> MaskArray:
-    """Grow (or shrink, below 0) a mask (s, s) by a number of pixels, rounded."""
+    """Grow (or shrink, if negative) a mask (s, s) by a number of pixels, rounded."""
     return np.asarray(dilate_masks(mask[None], pixels)[0], dtype=np.bool_)

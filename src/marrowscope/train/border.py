@@ -1,9 +1,9 @@
-"""The crop's border against its center: the swap that training and the proofs share, and the share of evidence.
+"""The crop's border against its center: the border swap of training and proofs, and the share of evidence outside.
 
-The crop's border holds neighbors and background; the prediction should rest on the center cell. Two forms: the
-prediction should not change when the border is replaced by another crop's (consistency), and the positive evidence of
-the true class, the class activation map of the last feature map, should not lie outside the dilated contour
-(evidence). A map of 3 x 3 is a regularizer, never a proof; the proofs are behavioral (``benchmarks/border_proof.py``).
+The border shows neighbors and background; the prediction should depend on the center cell. Two forms: the
+prediction should not change when another crop's border replaces the border (consistency), and the positive evidence
+for the true class, the class activation map of the last feature map, should not lie outside the dilated contour
+(evidence). A 3 x 3 map is a regularizer, never a proof; the proofs are behavioral (``benchmarks/border_proof.py``).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def swap_border(
     """Keep each crop's cell inside its dilated contour and take everything else from its donor.
 
     Crops and donors are (n, s, s, 3) uint8, masks (n, s, s) bool. Where the donor's own dilated cell would show
-    outside the recipient's, it is painted with the donor's background, the median of its brightest border pixels. The
-    seam is blended over about ``feather_px``. Gives (n, s, s, 3) uint8; n may be 0.
+    outside the recipient's, the donor's background covers it: the median of its brightest border pixels. The seam is
+    blended over about ``feather_px``. Returns (n, s, s, 3) uint8; n may be 0.
     """
     kept = dilate_masks(masks, dilation_px)
     hidden = dilate_masks(donor_masks, dilation_px)
@@ -67,11 +67,11 @@ def swap_border(
 
 
 def background_color(crop: ImageArray, cell_mask: MaskArray) -> NDArray[np.uint8]:
-    """Give the color (3,) uint8 of a crop's background: the median of the brightest pixels outside ``cell_mask``.
+    """Return the background color (3,) uint8 of a crop: the median of the brightest pixels outside ``cell_mask``.
 
-    A cell that fills the crop leaves too few pixels to tell; then the whole crop's brightest are taken.
+    A cell that fills the crop leaves too few pixels; then the brightest of the whole crop are used.
     """
-    # Rows by number and sums by column: half the time of a mask and of a sum over three columns at once.
+    # Index rows by number and sum by column: half the time of a mask and a sum over three columns at once.
     pixels = crop.reshape(-1, 3)
     outside = pixels.take(np.flatnonzero(~cell_mask), axis=0)
     if len(outside) < _MIN_BORDER_PX:
@@ -83,9 +83,9 @@ def background_color(crop: ImageArray, cell_mask: MaskArray) -> NDArray[np.uint8
 
 
 def evidence_map(features: Tensor, class_weights: Tensor) -> Tensor:
-    """Positive class evidence (n, h, w) of the last feature map (n, c, h, w), by each cell's weights (n, c).
+    """Positive class evidence (n, h, w) of the last feature map (n, c, h, w), with each cell's weights (n, c).
 
-    The class activation map of Zhou et al., CVPR 2016, with negative values cut off.
+    The class activation map of Zhou et al., CVPR 2016, with negative values set to 0.
     """
     return functional.relu(torch.einsum("nchw,nc->nhw", features, class_weights))
 
@@ -93,7 +93,7 @@ def evidence_map(features: Tensor, class_weights: Tensor) -> Tensor:
 def evidence_outside(evidence: Tensor, masks: Tensor) -> Tensor:
     """Mean share of the evidence (n, h, w) outside masks (n, s, s) of 0 and 1; 0 for a cell without evidence.
 
-    The mask is averaged down to the map: a place half covered counts half.
+    The mask is averaged down to the map's size: a half-covered position counts half.
     """
     inside = functional.adaptive_avg_pool2d(masks[:, None].to(evidence.dtype), (evidence.shape[1], evidence.shape[2]))[
         :, 0

@@ -1,7 +1,7 @@
-"""What a bundle says of itself: its specification and its card, from what is known of its members.
+"""What a bundle states about itself: its specification and its card, built from what is known of its members.
 
-A person describes (``BundleDescription``), the trainings' records give the rest: what each member learned from, how
-good its epoch was, which class shares its probabilities assume, the stain of the fields it saw.
+A person supplies ``BundleDescription``; the training records supply the rest: each member's training data, the
+metrics of its epoch, the class shares its probabilities assume, and the stain of the fields it saw.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ NOT_MEASURED = (
 
 
 class BundleDescription(StageConfig):
-    """What only a person can say about a bundle; it goes into bundle.toml and CARD.md."""
+    """What only a person can state about a bundle; it goes into bundle.toml and CARD.md."""
 
     name: str = "classifier"
     version: str = "1"
     purpose: str = "Finds nucleated cells on smear images and classifies them."
-    demonstration: bool = Field(default=False, description="every surface warns that it is not for own images")
-    trained_on: str = Field(default="Not stated.", description="which images, from whom, under which license")
+    demonstration: bool = Field(default=False, description="every output warns that it is not for your own images")
+    trained_on: str = Field(default="Not stated.", description="which images, whose, and under which license")
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="study threshold of the corrected ratio; none: learned from a cross-fit"
     )
     aml_diagnoses: tuple[str, ...] = Field(
-        default=("AML",), min_length=1, description="diagnoses that count as AML where the threshold is learned"
+        default=("AML",), min_length=1, description="diagnoses that count as AML when the threshold is learned"
     )
     decision_tau: float | None = Field(
         default=0.0,
@@ -74,13 +74,13 @@ class BundleDescription(StageConfig):
     licenses: dict[str, str] = Field(
         validation_alias=AliasChoices("licenses", "licences"),
         default_factory=lambda: {"segmenter": "AGPL-3.0-only (Ultralytics YOLO11)", "classifier": "not stated"},
-        description="part of the bundle to its license and attribution",
+        description="license and attribution of each part of the bundle",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One trained classifier: its training folder, its record, and what its weights are."""
+    """One trained classifier: its training folder, its record, and the description of its weights."""
 
     folder: Path
     record: FinishedTraining
@@ -97,7 +97,7 @@ def specify(
     *,
     stain: StainReference | None,
 ) -> BundleSpec:
-    """Put what is known of the parts into the bundle's specification."""
+    """Combine what is known of the parts into the bundle's specification."""
     info, prepared = members[0].info, members[0].record.prepared
     tau = description.decision_tau
     numbered = [(f"classifier-{index}", member) for index, member in enumerate(members)]
@@ -134,7 +134,7 @@ def write_card(
     calibration: Calibration | None = None,
     quantification: str = "",
 ) -> str:
-    """Fill the card's template: what the bundle is, was trained on, and must not be used for."""
+    """Fill in the card's template: what the bundle is, what it was trained on, and what it must not be used for."""
     template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
     info = members[0].info
     stages = [
@@ -178,13 +178,13 @@ def write_card(
 
 
 def _never_predicted(members: Sequence[Member]) -> tuple[str, ...]:
-    """Categories that no member was trained on."""
+    """List the categories that no member was trained on."""
     absent = set.intersection(*(set(member.info.categories_not_trained) for member in members))
     return tuple(name for name in members[0].info.categories if name in absent)
 
 
 def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | None) -> list[float]:
-    """Mean of the members' implied priors of one head, by class."""
+    """Compute the mean of the members' implied priors of one head, by class."""
     shares: list[float] = np.mean(
         [member.info.implied_prior(head, decision_tau) for member in members], axis=0
     ).tolist()
@@ -192,7 +192,7 @@ def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | N
 
 
 def _metrics(record: FinishedTraining) -> MemberMetrics:
-    """Figures of the epoch the weights come from, with n; an undefined one is NaN."""
+    """Collect the metrics of the epoch the weights come from, with n; an undefined metric is NaN."""
     best = record.result.best_epoch.model_dump()
     last_stage = list(record.stages.values())[-1]
     figures = {name: value for name, value in best.items() if name.endswith(("_f1", "_auc"))}
@@ -204,7 +204,7 @@ def _metrics(record: FinishedTraining) -> MemberMetrics:
 
 
 def _fingerprint(record: FinishedTraining) -> MemberTraining:
-    """Say what the member was trained on, by hash and number."""
+    """Identify what the member was trained on, by hashes and counts."""
     return MemberTraining(
         crops_sha256=record.data_sha256["crops.npy"],
         cells_sha256=record.data_sha256["cells.parquet"],
@@ -217,9 +217,9 @@ def _fingerprint(record: FinishedTraining) -> MemberTraining:
 
 
 def stain_reference(members: Sequence[Member], crops: Path) -> StainReference | None:
-    """Fit the stain of the fields that some member was trained on; nothing where a crop set did not measure them.
+    """Fit the stain of the fields that any member was trained on; None where a crop set did not measure them.
 
-    A member's crop set is looked for where the training had it, and in ``crops``: folds may come from other machines.
+    A member's crop set is looked for where its training used it, and in ``crops``: folds may come from other machines.
     """
     measured = []
     for member in members:
@@ -234,11 +234,11 @@ def stain_reference(members: Sequence[Member], crops: Path) -> StainReference | 
 
 
 def _holds(crops: Path, cells_sha256: str) -> bool:
-    """Say whether a crop set is there and has the table of this hash."""
+    """Tell whether a crop set is there and has the table with this hash."""
     table = crops / CELLS_NAME
     return table.is_file() and sha256_file(table) == cells_sha256
 
 
 def _figure(value: float) -> str:
-    """Write a figure of merit with three decimals; a dash where it is not defined."""
+    """Format a metric with three decimals; a dash where it is undefined."""
     return "-" if np.isnan(value) else f"{value:.3f}"

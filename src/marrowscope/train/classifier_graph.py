@@ -1,8 +1,8 @@
-"""A weights file to an ONNX graph that says everything about itself, and the proof that both agree.
+"""Export a weights file as a self-describing ONNX graph, and check that both agree.
 
-The graph takes ``image`` float32 (n, 3, s, s), RGB from 0 to 1, and gives probabilities ``p_cblc`` (n, 2),
+The graph takes ``image`` float32 (n, 3, s, s), RGB from 0 to 1, and returns probabilities ``p_cblc`` (n, 2),
 ``p_countable`` (n, 2) and ``p_category`` (n, categories); index 1 means yes, and a class that was never trained has
-probability exactly 0. Normalization, temperatures and the change of prior are inside the graph.
+probability exactly 0. Normalization, temperatures and the prior correction are inside the graph.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray
 
 _MAX_DIFFERENCE = 1e-3
-_NEVER = -1e4  # exp of it is exactly 0 in every precision, and it is finite in half precision
+_NEVER = -1e4  # its exp is exactly 0 at every precision, and it is finite in half precision
 
 
 @dataclass(frozen=True, slots=True)
 class Readout:
     """How logits become probabilities.
 
-    ``decision_tau`` says which class shares they assume (``ClassifierInfo.implied_prior``), ``temperatures`` how far
-    the likelihoods of a head are trusted; 1 for a head that is not named.
+    ``decision_tau`` sets which class shares they assume (``ClassifierInfo.implied_prior``), ``temperatures`` how much
+    the likelihoods of each head are trusted; 1 for a head without one.
     """
 
     decision_tau: float | None = None
     temperatures: Mapping[str, float] = field(default_factory=dict)
 
     def temperature(self, head: str) -> float:
-        """Give the head's temperature."""
+        """Return the head's temperature."""
         return self.temperatures.get(head, 1.0)
 
     def offset(self, info: ClassifierInfo, head: str) -> tuple[float, ...]:
-        """Give what is added to logits / T: log t - log q / T, with q the prior they assume and t the wanted one.
+        """Return what is added to logits / T: log t - log q / T, with q the prior they assume and t the target prior.
 
-        ``statistics.temperature`` has the reason: T scales the likelihood alone. 0 for a class never trained.
+        ``statistics.temperature`` explains why: T scales the likelihood alone. 0 for a class never trained.
         """
         kept = 1 - 1 / self.temperature(head)
         turned = info.decision_offset(head, self.decision_tau)
@@ -68,7 +68,7 @@ _AS_TRAINED = Readout()
 
 
 class ExportedClassifier(nn.Module):
-    """A classifier with its normalization before and its probabilities behind."""
+    """A classifier with its normalization in front and its softmax behind."""
 
     def __init__(self, model: CellClassifier, info: ClassifierInfo, readout: Readout) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class ExportedClassifier(nn.Module):
             self.register_buffer(f"offset_{head}", offset)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Give the probabilities of the heads, in the order of ``HEADS``."""
+        """Return the probabilities of the heads, in the order of ``HEADS``."""
         logits = self.model((image - self.get_buffer("mean")) / self.get_buffer("std")).logits()
         return tuple(
             torch.softmax(values / self.temperatures[head] + self.get_buffer(f"offset_{head}"), dim=1)
@@ -91,7 +91,7 @@ class ExportedClassifier(nn.Module):
 
 
 def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, EpochRow]:
-    """Read classifier.safetensors: the network in evaluation mode, what it is, and the epoch it comes from."""
+    """Read classifier.safetensors: the network in evaluation mode, its description, and the epoch it comes from."""
     tensors, meta = load_tensors(weights)
     if "info" not in meta:
         message = f"{weights}: found no description in the header, expected weights of `marrowscope train classifier`"
@@ -103,7 +103,7 @@ def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, Epoc
 
 
 def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) -> ClassifierInfo:
-    """Write the graph of ``weights`` to ``out`` as one file, its batch size free, and give what it is."""
+    """Write the graph of ``weights`` to ``out`` as one file with a free batch size; return its description."""
     model, info, _ = load_classifier(weights)
     graph = ExportedClassifier(model, info, readout).eval()
     example = torch.zeros(2, 3, info.crop_px, info.crop_px)
@@ -117,7 +117,7 @@ def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) 
         dynamic_shapes={"image": {0: torch.export.Dim("n")}},
     )
     if program is None:
-        message = f"{weights}: torch gave no ONNX program, expected one; check the versions of torch and onnxscript"
+        message = f"{weights}: torch returned no ONNX program, expected one; check the versions of torch and onnxscript"
         raise BundleError(message)
     proto = program.model_proto
     _strip_traces(proto)
@@ -133,7 +133,7 @@ def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) 
 def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Readout = _AS_TRAINED) -> dict[str, float]:
     """Compare torch with every runtime installed here on real ``crops`` (n, s, s, 3) uint8, in float32.
 
-    Gives the largest difference of a probability by runtime; BundleError when one exceeds 0.001.
+    Returns the largest difference in probability per runtime; BundleError when one exceeds 0.001.
     """
     model, info, _ = load_classifier(weights)
     batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
@@ -145,7 +145,7 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Rea
         differences[backend] = max(
             float(np.abs(found[f"p_{head}"] - values).max()) for head, values in zip(HEADS, expected, strict=True)
         )
-        # Written so that a NaN fails too.
+        # Written so that NaN fails too.
         if not differences[backend] <= _MAX_DIFFERENCE:
             message = (
                 f"{onnx_path}: probabilities of {backend} differ from torch by {differences[backend]:.2g} on "
@@ -156,7 +156,7 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Rea
 
 
 def _describe(weights: Path, info: ClassifierInfo, readout: Readout) -> dict[str, str]:
-    """Give the graph's metadata as text."""
+    """Return the graph's metadata as text."""
     return {
         "task": "classify",
         "architecture": info.architecture,
@@ -177,7 +177,7 @@ def _describe(weights: Path, info: ClassifierInfo, readout: Readout) -> dict[str
 
 
 def _strip_traces(proto: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: they hold stack traces with paths of the machine that made the graph."""
+    """Remove the exporter's notes: they contain stack traces with paths of the machine that made the graph."""
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del holder.metadata_props[:]

@@ -14,36 +14,36 @@ Imbalance = Literal["logit_adjustment", "class_balanced", "focal", "square_root_
 Norm = Literal["batch", "group"]
 
 HEADS = ("cblc", "countable", "category")
-"""The questions a classifier answers, each with a loss term of its name."""
+"""The questions a classifier answers, each with a loss term of the same name."""
 LOSS_WEIGHTS = {
     "cblc": 1.0, "countable": 0.5, "category": 1.0, "morphology": 0.2, "evidence": 0.2, "consistency": 0.5,
 }  # fmt: skip
-"""Weights of the loss terms where a configuration names none; 0 switches a term off and spares its computation."""
+"""Loss weights where a configuration sets none; 0 turns a term off and skips its computation."""
 
 OF_THE_MACHINE = frozenset({"checkpoint_every_steps", "workers", "threads", "device", "precision", "compile"})
-"""Settings that change how a training runs, and of what comes out no more than the rounding."""
+"""Settings that change how a training runs but its result only by rounding."""
 
 
 class AugmentConfig(StageConfig):
-    """Strengths of the random changes of a training crop; all zero with ``flips`` off is no augmentation."""
+    """Strengths of the random changes of a training crop; all zero with ``flips`` off means no augmentation."""
 
     flips: bool = Field(default=True, description="mirror left-right and up-down, each in half of the crops")
-    rotation_deg: float = Field(default=180.0, ge=0, le=180, description="largest rotation; a cell has no upper side")
-    scale: float = Field(default=0.08, ge=0, lt=0.5, description="largest relative change of size; scale is a feature")
+    rotation_deg: float = Field(default=180.0, ge=0, le=180, description="largest rotation; a cell has no up or down")
+    scale: float = Field(default=0.08, ge=0, lt=0.5, description="largest relative change of size; size is a feature")
     shift_px: float = Field(
-        default=4.0, ge=0, description="largest shift in crop pixels: contours are not centerd alike"
+        default=4.0, ge=0, description="largest shift in crop pixels: contours differ in their centers"
     )
     stain: float = Field(
         default=0.12, ge=0, lt=1, description="largest relative change of optical density, per channel"
     )
     stain_mix: float = Field(default=0.05, ge=0, lt=0.5, description="largest leak of a channel's density into another")
-    brightness: float = Field(default=0.06, ge=0, lt=1, description="largest common change of optical density (lamp)")
+    brightness: float = Field(default=0.06, ge=0, lt=1, description="largest shared change of optical density (lamp)")
     blur_chance: float = Field(default=0.15, ge=0, le=1, description="share of crops that are blurred")
     blur_sigma_px: float = Field(default=0.9, ge=0, description="largest blur (Gaussian sigma) in crop pixels")
     illumination: float = Field(
         default=0.08, ge=0, lt=1, description="largest change of optical density from one side of the crop to the other"
     )
-    jpeg_chance: float = Field(default=0.15, ge=0, le=1, description="share of crops that are stored as JPEG once more")
+    jpeg_chance: float = Field(default=0.15, ge=0, le=1, description="share of crops that are JPEG-compressed again")
     jpeg_quality: int = Field(default=50, ge=5, le=100, description="lowest JPEG quality; drawn from here to 95")
     contour_px: float = Field(
         default=3.0,
@@ -60,12 +60,12 @@ NO_AUGMENTATION = AugmentConfig(
 
 
 class StagePlan(StageConfig):
-    """One call of the training loop: which crops it learns from, which it selects on, and for how long."""
+    """One run of the training loop: which crops it learns from, which select the best epoch, and for how long."""
 
     name: str = Field(pattern=r"^[a-z0-9-]+$", description="names the stage's folder")
-    train_on: Source = Field(description="crops of the training patients: cut from expert or from predicted contours")
+    train_on: Source = Field(description="crops of the training patients: cut from expert or predicted contours")
     select_on: Source = Field(description="crops of the validation patients that choose the best epoch")
-    epochs: int = Field(ge=0, description="passes over the training crops; 0 leaves the stage out")
+    epochs: int = Field(ge=0, description="passes over the training crops; 0 skips the stage")
     learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
 
 
@@ -74,17 +74,17 @@ YOLO_TO_YOLO = StagePlan(name="yolo-to-yolo", train_on="predicted", select_on="p
 
 
 class BorderConfig(StageConfig):
-    """How the center-border terms treat a crop; their strength stands in the loss weights."""
+    """How the center-border terms treat a crop; the loss weights set their strength."""
 
-    dilation_px: float = Field(default=3.0, ge=0, description="the contour is grown by this before the border begins")
-    feather_px: float = Field(default=1.0, ge=0, description="blending of the seam of a swapped border (sigma)")
+    dilation_px: float = Field(default=3.0, ge=0, description="the contour grows by this before the border begins")
+    feather_px: float = Field(default=1.0, ge=0, description="blending of a swapped border's seam (sigma)")
     swap_share: float = Field(
         default=0.25, gt=0, le=1, description="share of a batch seen a second time with another crop's border"
     )
 
 
 class ClassifierConfig(StageConfig):
-    """Everything that decides the weights, beside the crops and their split."""
+    """Everything that determines the weights, besides the crops and their split."""
 
     architecture: str = Field(default="efficientnet_b0", description="name of the trunk in timm")
     crop_px: int = Field(default=96, ge=16, description="side of the network's crop: the center of the stored crop")
@@ -105,12 +105,12 @@ class ClassifierConfig(StageConfig):
     )
     focal_gamma: float = Field(default=2.0, ge=0, description="of focal: how much easy cells are discounted")
     loss_weights: dict[str, float] = Field(
-        default_factory=dict, validate_default=True, description="of the loss terms; those not named keep their default"
+        default_factory=dict, validate_default=True, description="of the loss terms; the others keep their defaults"
     )
     border: BorderConfig = BorderConfig()
     augment: AugmentConfig = AugmentConfig()
     epoch_crops: int | None = Field(
-        default=None, ge=2, description="crops of an epoch, drawn anew for each; None takes every training crop once"
+        default=None, ge=2, description="crops per epoch, drawn anew each time; None uses every training crop once"
     )
     validation_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="share of patients for selection, where no split file is given"
@@ -119,18 +119,18 @@ class ClassifierConfig(StageConfig):
         default=0, ge=0, le=1_000_000_000, description="of the split, initial heads, order, augmentation and dropout"
     )
     threads: int = Field(default=2, ge=1, description="CPU threads; another number may round sums differently")
-    device: Device = Field(default="auto", description="auto: CUDA where there is one")
+    device: Device = Field(default="auto", description="auto: CUDA if available")
     precision: Literal["auto", "float32", "bf16"] = Field(
         default="auto", description="bf16 is autocast; auto: bf16 on CUDA, float32 on the CPU, where it is faster"
     )
     compile: bool = Field(default=False, description="torch.compile the network: a minute first, then a little faster")
     workers: int = Field(
-        default=0, ge=0, description="processes that read and augment crops ahead; 0 does it between the steps"
+        default=0, ge=0, description="processes that read and augment crops ahead; 0 does it between steps"
     )
     checkpoint_every_steps: int = Field(default=50, ge=1, description="steps between checkpoints inside an epoch")
 
     def decisive(self) -> dict[str, object]:
-        """Give the settings that decide what comes out, as JSON values: all but ``OF_THE_MACHINE``."""
+        """Return the settings that determine the result, as JSON values: all but ``OF_THE_MACHINE``."""
         settings = self.model_dump(mode="json")
         return {name: value for name, value in settings.items() if name not in OF_THE_MACHINE}
 
@@ -143,9 +143,11 @@ class ClassifierConfig(StageConfig):
     def _stages_are_named_apart(self) -> ClassifierConfig:
         names = [stage.name for stage in self.stages]
         if not any(stage.epochs for stage in self.stages) or len(set(names)) != len(names):
-            message = f"found stages {names}, expected at least one with an epoch, each with a name of its own"
+            message = f"found stages {names}, expected at least one with an epoch, each with a different name"
             raise ValueError(message)
         if set(self.loss_weights) != set(LOSS_WEIGHTS) or min(self.loss_weights.values()) < 0:
-            message = f"found loss weights {self.loss_weights}, expected numbers from 0 for {', '.join(LOSS_WEIGHTS)}"
+            message = (
+                f"found loss weights {self.loss_weights}, expected numbers of at least 0 for {', '.join(LOSS_WEIGHTS)}"
+            )
             raise ValueError(message)
         return self

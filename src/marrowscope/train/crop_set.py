@@ -2,8 +2,8 @@
 
 A crop set is a folder: ``crops.npy`` (n, s, s, 3) uint8 RGB, ``masks.npy`` (n, s, s) bool, ``cells.parquet`` with one
 row per crop in the same order, ``missed.parquet``, ``fields.parquet``, and ``prepare.json``, a ``CropSetSummary``,
-written last. Labels are derived here from the expert's raw code by the vocabulary, each fact on its own. Crops stay on
-disk (memory-mapped). Nothing here needs PyTorch: `prepare` writes what training reads.
+written last. The vocabulary derives the labels here from the expert's raw codes, each label independently. Crops stay
+on disk (memory-mapped). Nothing here needs PyTorch: `prepare` writes what training reads.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _NEEDED_COLUMNS = (
     "cell_id", "field_id", "patient_id", "center", "diagnosis", "image_sha256", "source", "expert_code", "match_iou",
     "um_per_px",
 )  # fmt: skip
-"""Columns of cells.parquet without which nothing can be trained; a set of an earlier version may lack the others."""
+"""Columns of cells.parquet required for training; a set of an earlier version may lack the others."""
 _PIXEL_RULES = frozenset({"min_area_px", "max_area_px", "edge_margin_px"})
 _ADVICE = "make the crop set again with `marrowscope prepare`"
 
@@ -82,16 +82,16 @@ class CropCounts(FrozenModel):
     expert: int
     predicted: int
     missed: int
-    missed_cut: int = Field(default=0, description="of the missed, cut by the image's edge; not counted before")
+    missed_cut: int = Field(default=0, description="missed cells cut by the image edge; earlier versions: not counted")
     unlabeled: int = Field(validation_alias=AliasChoices("unlabeled", "unlabelled"))
     rejected: int
 
 
 class CropSetSummary(FrozenModel):
-    """The content of prepare.json; only ``crop`` is needed to read a set, of which earlier versions said less."""
+    """Content of prepare.json; only ``crop`` is required to read a set, since earlier versions wrote less."""
 
     schema_version: int = 1
-    crop: CropSpec = Field(description="the crop that the network sees, without the margin of the stored one")
+    crop: CropSpec = Field(description="the crop that the network sees, without the margin of the stored crop")
     stored_px: int | None = Field(default=None, description="side of a stored crop")
     quality_rules: QualityRules = Field(default_factory=QualityRules, description="of predicted contours")
     segmenter_sha256: str | None = Field(default=None, description="null where only expert contours were cut")
@@ -100,7 +100,7 @@ class CropSetSummary(FrozenModel):
     @field_validator("quality_rules", mode="before")
     @classmethod
     def _without_pixel_rules(cls, given: object) -> object:
-        """Leave out the limits in pixels that earlier versions wrote and no image reached."""
+        """Drop the limits in pixels that earlier versions wrote and no image reached."""
         if isinstance(given, dict):
             return {key: value for key, value in given.items() if key not in _PIXEL_RULES}
         return given
@@ -110,10 +110,10 @@ class CropSetSummary(FrozenModel):
 class CropSet:
     """Stored crops (n, s, s, 3) uint8, their table, and their labels by head, each (n,) int64.
 
-    Crops without an expert code (predicted cells that nobody labeled) have the label -1 in every head.
-    ``masks`` (n, s, s) bool are the cells in the same frame, None where the set has none; ``measured`` are the
-    morphology columns it has, each (n,) float64 with NaN where not measured. ``um_per_px`` is the scale of a crop,
-    ``summary`` what prepare.json says.
+    Crops without an expert code (predicted cells that nobody labeled) have the label -1 in every head. ``masks``
+    (n, s, s) bool are the cells in the same frame, None where the set has none; ``measured`` are its morphology
+    columns, each (n,) float64 with NaN where not measured. ``um_per_px`` is the scale of a crop, ``summary`` the
+    content of prepare.json.
     """
 
     folder: Path
@@ -132,7 +132,7 @@ class CropSet:
         return int(self.crops.shape[1])
 
     def __reduce__(self) -> tuple[object, tuple[dict[str, object]]]:
-        """Pickle the path of a file that is mapped instead of its gigabytes: a worker process maps it itself."""
+        """Pickle a mapped file's path instead of its gigabytes: a worker process maps it itself."""
         return _unpickle, ({field.name: _path_or_value(getattr(self, field.name)) for field in fields(self)},)
 
     def rows(self, patients: set[str], source: Source) -> IntArray:
@@ -146,9 +146,9 @@ class CropSet:
 
 
 class GrowingArray:
-    """A .npy file of rows that are added one field after the other; its header says how many when it is closed.
+    """A .npy file that grows by rows, one field after another; closing it writes their number into its header.
 
-    Plain writes: a full disk is an error in a sentence, where a memory map ends the process.
+    Plain writes: a full disk gives a readable error, where a memory map would kill the process.
     """
 
     def __init__(self, path: Path, dtype: type[np.generic], row_shape: tuple[int, ...]) -> None:
@@ -172,11 +172,11 @@ class GrowingArray:
         np.lib.format.write_array_header_1_0(self._file, described)
 
     def __enter__(self) -> Self:
-        """Give the open file."""
+        """Return the open file."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write how many rows there are, and close the file."""
+        """Write the number of rows, and close the file."""
         self._write_header()
         self._file.close()
 
@@ -222,7 +222,7 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Give the SHA-256 of each file of a crop set that decides a training; an older set may have no masks."""
+    """Return the SHA-256 of each crop set file that affects training; an older set may have no masks."""
     return {
         name: sha256_file(folder / name) for name in (CROPS_NAME, MASKS_NAME, CELLS_NAME) if (folder / name).is_file()
     }
@@ -238,7 +238,7 @@ def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: i
 
 
 def _path_or_value(value: object) -> object:
-    """Give the path of an array that is a whole mapped file, and anything else as it is."""
+    """Return the path of an array that is a whole mapped file, and anything else unchanged."""
     if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap):
         return _MappedFile(str(value.filename))
     return value
@@ -272,7 +272,7 @@ def _open_masks(folder: Path) -> MaskArray | None:
 
 
 def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[str, IntArray]:
-    """Translate raw codes to the labels of every head; an unknown code names its first cell."""
+    """Translate raw codes to the labels of every head; the error for an unknown code names its first cell."""
     facts: dict[str, tuple[int, int, int]] = {}
     for code in cells["expert_code"].drop_nulls().unique().sort().to_list():
         try:

@@ -1,4 +1,4 @@
-"""crossfit.json: what a cross-fit learns from, and what each of its folds became. Nothing here needs PyTorch."""
+"""crossfit.json: what a cross-fit learns from, and the result of each fold. Nothing here needs PyTorch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CROSSFIT_NAME = "crossfit.json"
 
 
 class FoldResult(FrozenModel):
-    """What one fold became."""
+    """The result of one fold."""
 
     weights_sha256: str
     split_sha256: str
@@ -37,7 +37,7 @@ class FoldResult(FrozenModel):
 
 
 class CrossFitRecord(LearnedFrom):
-    """The content of crossfit.json; ``folds`` is empty and ``oof_sha256`` null until every fold is trained."""
+    """Content of crossfit.json; ``folds`` is empty and ``oof_sha256`` null until every fold is trained."""
 
     schema_version: int = 1
     created_utc: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -47,19 +47,19 @@ class CrossFitRecord(LearnedFrom):
     assigned_sha256: str = Field(description="SHA-256 of the patients with the fold that leaves each out")
     n_folds: int
     n_external_patients: int
-    predicted_crops: Source = Field(description="contours of the crops that were predicted out of fold")
+    predicted_crops: Source = Field(description="contours of the crops predicted out of fold")
     folds: dict[str, FoldResult] = Field(default_factory=dict, description="by number")
-    oof_sha256: str | None = Field(default=None, description="of the predictions of all folds")
+    oof_sha256: str | None = Field(default=None, description="of all folds' out-of-fold predictions")
 
 
 def hash_folds(assigned: Mapping[str, int | None]) -> str:
-    """Hash which fold leaves each patient out; equal for equal folds, in whatever order."""
+    """Hash which fold leaves each patient out; equal for equal folds, in any order."""
     ordered = {patient: "external" if fold is None else fold for patient, fold in sorted(assigned.items())}
     return hashlib.sha256(json.dumps(ordered).encode()).hexdigest()
 
 
 def fold_result(fit: FinishedTraining) -> FoldResult:
-    """Take from a fold's record what the cross-fit's says of it."""
+    """Extract from a fold's record what the cross-fit's record states about it."""
     return FoldResult(
         weights_sha256=fit.result.weights_sha256,
         split_sha256=fit.split_sha256,
@@ -71,13 +71,13 @@ def fold_result(fit: FinishedTraining) -> FoldResult:
 
 
 def differences(ours: LearnedFrom, theirs: LearnedFrom) -> list[str]:
-    """Name what must be equal in everything that stands in one cross-fit folder, and is not."""
+    """List what differs but must be equal across one cross-fit folder."""
     other = theirs.decisive()
     return [name for name, value in ours.decisive().items() if other[name] != value]
 
 
 def write_crossfit(folder: Path, record: CrossFitRecord) -> None:
-    """Write crossfit.json, whole or not at all; what is not there yet is left out."""
+    """Write crossfit.json atomically; what is not there yet is left out."""
     absent = {name for name in ("folds", "oof_sha256") if not getattr(record, name)}
     write_json(folder / CROSSFIT_NAME, record.model_dump(mode="json", exclude=absent))
 

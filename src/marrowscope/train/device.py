@@ -1,4 +1,4 @@
-"""Where to train: the one place that asks torch for CUDA."""
+"""The training device: the one place that asks torch for CUDA."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def choose_device(wanted: Device) -> Literal["cpu", "cuda"]:
-    """Give the kind of device to train on; ConfigError for CUDA where torch finds none."""
+    """Return the device type to train on; ConfigError for CUDA where torch finds none."""
     import torch  # noqa: PLC0415 - training extra
 
     found = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""The trained classifiers a bundle is made of: found in their folders, and refused when they do not belong together."""
+"""The trained classifiers of a bundle: found in their folders, and rejected when they do not belong together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Path], Calibration | None]:
-    """Give the training folders, those of its folds for a cross-fit folder, and the temperatures of the latter."""
+    """Return the training folders, those of its folds for a cross-fit folder, and the temperatures of the latter."""
     crossfits = [folder for folder in trainings if (folder / CROSSFIT_NAME).is_file()]
     if not crossfits:
         return list(trainings), None
@@ -40,7 +40,7 @@ def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Pa
 
 
 def check_calibrated(trainings: Sequence[Path], records: Sequence[FinishedTraining], calibration: Calibration) -> None:
-    """Refuse weights other than those whose predictions the temperatures were fitted on."""
+    """Reject weights other than those whose predictions the temperatures were fitted on."""
     for folder, record in zip(trainings, records, strict=True):
         found, expected = record.result.weights_sha256, calibration.members[folder.name]
         if found != expected:
@@ -52,18 +52,18 @@ def check_calibrated(trainings: Sequence[Path], records: Sequence[FinishedTraini
 
 
 def check_segmenter(folder: Path, record: FinishedTraining, segmenter: Path, sha256: str, *, allowed: bool) -> None:
-    """Refuse a segmenter whose contours the classifier never saw."""
+    """Reject a segmenter whose contours the classifier never saw."""
     trained_with = record.prepared.segmenter_sha256
     if trained_with and trained_with != sha256 and not allowed:
         message = (
             f"{segmenter}: found SHA-256 {sha256[:12]}, expected {trained_with[:12]}, the segmenter that cut the crops "
-            f"of {folder}; give that one, or say --other-segmenter"
+            f"of {folder}; pass that one, or add --other-segmenter"
         )
         raise InputError(message)
 
 
 def check_vocabulary(trainings: Sequence[Path], records: Sequence[FinishedTraining], vocabulary: Vocabulary) -> None:
-    """Refuse a member that learned its labels from another vocabulary than the one the bundle will name."""
+    """Reject a member that learned its labels from another vocabulary than the bundle's."""
     for folder, record in zip(trainings, records, strict=True):
         trained = record.vocabulary
         if trained.sha256 != vocabulary.sha256:
@@ -76,7 +76,7 @@ def check_vocabulary(trainings: Sequence[Path], records: Sequence[FinishedTraini
 
 
 def common_info(trainings: Sequence[Path]) -> ClassifierInfo:
-    """Give the first member's description; refuse members that see other crops or know other categories."""
+    """Return the first member's description; reject members with other crops or other categories."""
     first, *others = [load_classifier(folder / CLASSIFIER_NAME)[1] for folder in trainings]
     for folder, other in zip(trainings[1:], others, strict=True):
         if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):

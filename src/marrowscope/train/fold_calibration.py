@@ -1,4 +1,4 @@
-"""Temperatures of a cross-fit, and what they change: the out-of-fold cells of all folds, by head and center."""
+"""Temperatures of a cross-fit and their effect: out-of-fold cells of all folds, by head and center."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def calibrate_folds(
 ) -> tuple[Calibration, pl.DataFrame, pl.DataFrame]:
     """Fit a temperature for each head on every out-of-fold cell.
 
-    ``cells`` are the rows of ``oof.parquet``, ``folds`` their numbers in ascending order, ``members`` the folder of
-    each fold's training, in the same order, to the hash of its weights and its priors. Gives the temperatures; negative
-    log-likelihood (nats) and calibration error before and after, by head and center; and the bins behind them.
+    ``cells`` are the rows of ``oof.parquet``, ``folds`` their numbers in ascending order, ``members`` map the folder of
+    each fold's training, in the same order, to the hash of its weights and its priors. Returns the temperatures; the
+    negative log-likelihood (nats) and calibration error before and after, by head and center; and their bins.
     """
     priors = [found for _, found in members.values()]
     fold_of = cells["fold"].to_numpy()
@@ -71,7 +71,7 @@ def calibrate_folds(
 
 
 def _groups(centers: pl.Series, known: NDArray[np.bool_]) -> Iterable[tuple[str, NDArray[np.int64]]]:
-    """Give the rows of all known cells, then those of each center by name."""
+    """Return the rows of all known cells, then those of each center by name."""
     yield "all", np.flatnonzero(known)
     for center in centers.unique().sort().to_list():
         yield center, np.flatnonzero(known & (centers == center).to_numpy())

@@ -1,9 +1,9 @@
 """Class-imbalance correction: what each method does to the loss or the sampling, and which prior it implies.
 
-Steps: class counts of the training split; a ``Correction`` a head (offsets, weights, focal exponent) and, for the
-sampler, a probability a crop. The invariant: a class without a training cell has the offset minus infinity in every
-method, so it gets no logit and can never be predicted; and every method states the prior that its plain logits imply,
-since calibration and quantification need it.
+Steps: class counts of the training split; one ``Correction`` per head (offsets, weights, focal exponent) and, for the
+sampler, one probability per crop. The invariant: a class without a training cell has an offset of minus infinity in
+every method, so it gets no logit and can never be predicted; and every method states the prior that its plain logits
+imply, since calibration and quantification need it.
 
 Sources: logit adjustment, Menon et al., ICLR 2021; class-balanced weights by the effective number of samples, Cui et
 al., CVPR 2019; focal loss, Lin et al., ICCV 2017; square-root sampling, Mikolov et al., NeurIPS 2013 (for words).
@@ -31,7 +31,7 @@ class Correction:
 
     ``offsets`` are added to the logits in training, minus infinity for an untrained class; ``weights`` multiply a
     cell's loss by its true class; ``focal_gamma`` is the focal exponent. ``implied`` is the prior of the plain logits
-    (sums to 1): by Bayes' rule softmax(logits) is the posterior under these class shares.
+    (sums to 1): by Bayes' rule, softmax(logits) is the posterior under these class shares.
     """
 
     offsets: FloatArray
@@ -41,10 +41,10 @@ class Correction:
 
 
 def correct_head(counts: NDArray[np.int64], config: ClassifierConfig) -> Correction:
-    """Make the correction of one head from the training cells of each class, (k,) integers.
+    """Compute the correction of one head from the number of training cells per class, (k,) integers.
 
-    Under focal loss the implied prior is that of the training cells, though focal probabilities are known to be less
-    extreme than posteriors: calibrate them before anything is counted with them.
+    Under focal loss the implied prior is that of the training cells, though focal probabilities are less extreme than
+    posteriors: calibrate them before any counting.
     """
     prior = counts / counts.sum()
     known = counts > 0
@@ -70,7 +70,7 @@ def correct_head(counts: NDArray[np.int64], config: ClassifierConfig) -> Correct
 
 
 def sampling_weights(categories: NDArray[np.int64], imbalance: Imbalance) -> FloatArray | None:
-    """Probability of each training crop to be drawn (n,), summing to 1; None where every crop is used once an epoch.
+    """Probability (n,) of drawing each training crop, summing to 1; None where an epoch uses every crop once.
 
     The square-root sampler draws with replacement so that a category's share is proportional to the square root of
     its number of cells.
@@ -85,10 +85,10 @@ def sampling_weights(categories: NDArray[np.int64], imbalance: Imbalance) -> Flo
 def correct_all(
     labels: Mapping[str, NDArray[np.int64]], sizes: Mapping[str, int], config: ClassifierConfig
 ) -> dict[str, Correction]:
-    """Give the correction of every head from the labels (n,) of the training crops; ``sizes`` are numbers of classes.
+    """Compute the correction of every head from the labels (n,) of the training crops; ``sizes`` are class numbers.
 
-    Under the sampler the implied prior of every head is the share among the crops as they are drawn; for CBLC and
-    countable that is an approximation, since drawing by category also changes the mixture inside their classes.
+    Under the sampler, the implied prior of every head is its share among the crops as drawn; for CBLC and countable
+    that is an approximation, since drawing by category also changes the mixture inside their classes.
     """
     corrections = {
         head: correct_head(np.bincount(labels[head], minlength=size), config) for head, size in sizes.items()

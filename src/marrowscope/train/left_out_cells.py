@@ -1,8 +1,8 @@
-"""Cells of patients a classifier never saw: what an expert called them, and what it called them.
+"""Cells of patients a classifier never saw: the expert's call and the classifier's call.
 
-One table for both ways of getting there: the out-of-fold predictions of a cross-fit, read as the exported bundle will
-read them, and a bundle's run over an annotated cohort held back. A row per expert cell, missed ones too, with the
-columns ``quantify.fit_quantification`` asks for.
+One table for both sources: the out-of-fold predictions of a cross-fit, read as the exported bundle will read them,
+and a bundle's run over a held-out annotated cohort. One row per expert cell, missed cells included, with the columns
+``quantify.fit_quantification`` requires.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def crossfit_cells(
 ) -> tuple[pl.DataFrame, dict[str, str | None]]:
     """Read a finished cross-fit: its cells, each called by the member that never saw the patient, and the diagnoses.
 
-    Probabilities are those the exported graphs give: temperatures of ``calibration``, class shares of ``decision_tau``.
-    A member alone stands for the ensemble, whose error is a little smaller. Cells that no contour matched stand in
-    ``missed.parquet`` of the folder; without that file every cell counts as found. Cells that the image's edge cuts are
-    no cells of the count, found or missed.
+    Probabilities are those of the exported graphs: temperatures of ``calibration``, class shares of ``decision_tau``.
+    One member represents the ensemble, whose error is slightly smaller. Cells that no contour matched are in the
+    folder's ``missed.parquet``; without that file every cell counts as found. Cells cut by the image edge are left out
+    of the count, found or missed.
     """
     cells = _whole(pl.read_parquet(folder / OOF_NAME))
     labeled = cells.filter(pl.col("expert_code").is_not_null())
@@ -86,14 +86,14 @@ def crossfit_cells(
 
 
 def _whole(cells: pl.DataFrame) -> pl.DataFrame:
-    """Leave out the cells an edge cuts; tables of an earlier version do not name them."""
+    """Leave out the cells cut by an edge; tables of earlier versions do not mark them."""
     return cells.filter(~pl.col("cut")) if "cut" in cells.columns else cells
 
 
 def _called(
     part: pl.DataFrame, priors: Mapping[str, HeadPriors], temperatures: Mapping[str, float], vocabulary: Vocabulary
 ) -> pl.DataFrame:
-    """Give the calls of one fold's member on the cells it left out."""
+    """Return the calls of one fold's member on the cells it left out."""
 
     def probabilities(head: str) -> NDArray[np.float64]:
         logits = part[f"logp_{head}"].to_numpy().astype(np.float64)

@@ -1,7 +1,7 @@
-"""Batches of a stage, read, augmented and composed ahead of the network.
+"""Batches of a stage: read, augmented and assembled ahead of the network.
 
-PyTorch's own loader runs ``StageBatches`` in worker processes where ``workers`` asks for them; they live as long as the
-stage, so an epoch begins without a wait. A batch is a function of (seed, stage, epoch) and its place in the epoch, so
+PyTorch's loader runs ``StageBatches`` in worker processes when ``workers`` is above 0; they live as long as the stage,
+so an epoch begins without a wait. A batch is a function of (seed, stage, epoch) and its position in the epoch, so
 neither workers nor a resumed run change what the network sees.
 """
 
@@ -44,14 +44,14 @@ class TrainingBatch(NamedTuple):
     masks: Tensor
 
     def to(self, device: torch.device) -> TrainingBatch:
-        """Give the batch on ``device``; from pinned memory the copies run beside the device's work."""
+        """Move the batch to ``device``; from pinned memory the copies run alongside the device's work."""
         return TrainingBatch(*(part.to(device, non_blocking=True) for part in self))
 
 
 class StageBatches(Dataset[TrainingBatch]):
     """The batches of a stage by (epoch, step), both from 0.
 
-    An epoch's last incomplete batch is left out unless it is the only one.
+    An epoch's last incomplete batch is dropped unless it is the only one.
     """
 
     def __init__(self, crop_set: CropSet, rows: IntArray, config: ClassifierConfig, stage: int) -> None:
@@ -60,7 +60,7 @@ class StageBatches(Dataset[TrainingBatch]):
         self._order: tuple[int, IntArray] | None = None
 
     def order(self, epoch: int) -> IntArray:
-        """Give the rows of an epoch in the order in which they are seen; the last one asked for is kept."""
+        """Return the rows of an epoch in the order they are seen; the last epoch asked for is cached."""
         if self._order is None or self._order[0] != epoch:
             key = (self._config.seed, self._stage, epoch)
             order = epoch_order(self._rows, key, size=self._config.epoch_crops, weights=self._weights)
@@ -68,7 +68,7 @@ class StageBatches(Dataset[TrainingBatch]):
         return self._order[1]
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
-        """Read, augment and compose the crops of batch ``key`` = (epoch, step)."""
+        """Read, augment and assemble the crops of batch ``key`` = (epoch, step)."""
         (epoch, step), config = key, self._config
         place = slice(step * config.batch_size, (step + 1) * config.batch_size)
         rows = self.order(epoch)[place]
@@ -101,9 +101,9 @@ class StageBatches(Dataset[TrainingBatch]):
 def epoch_order(
     rows: IntArray, key: tuple[int, int, int], *, size: int | None = None, weights: FloatArray | None = None
 ) -> IntArray:
-    """Give the rows of an epoch in order, as a function of ``key`` = (seed, stage, epoch).
+    """Return the rows of an epoch in order, as a function of ``key`` = (seed, stage, epoch).
 
-    All of ``rows`` shuffled, or ``size`` of them; with ``weights`` (their probabilities) drawn with replacement.
+    All of ``rows`` shuffled, or ``size`` of them; with ``weights`` (probabilities), drawn with replacement.
     """
     random = np.random.default_rng(key)
     n = len(rows) if size is None else min(size, len(rows))
@@ -113,7 +113,7 @@ def epoch_order(
 
 
 def earlier_draws(order: IntArray) -> IntArray:
-    """Say of each place in an epoch (n,) how often its row stands before it: 0 throughout without replacement."""
+    """Count, for each position of an epoch (n,), how often its row came before: all 0 without replacement."""
     by_row = np.argsort(order, kind="stable")
     _, starts, counts = np.unique(order[by_row], return_index=True, return_counts=True)
     draws = np.empty(len(order), dtype=np.int64)
@@ -133,9 +133,9 @@ def training_crops(
 ) -> tuple[ImageArray, MaskArray]:
     """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch).
 
-    ``draws`` (n,) say how often each crop was seen in the epoch before (``earlier_draws``; None: never), so that one
-    drawn again is changed in another way. The masks (n, size_px, size_px) bool follow the same warp; without
-    ``with_masks`` there are none (0, s, s).
+    ``draws`` (n,) count how often the epoch saw each crop before (``earlier_draws``; None: never), so that a repeated
+    crop is augmented differently. The masks (n, size_px, size_px) bool get the same warp; without ``with_masks`` there
+    are none (0, s, s).
     """
     batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
     masks = np.zeros((len(rows) if with_masks else 0, size_px, size_px), dtype=np.bool_)
@@ -149,7 +149,7 @@ def training_crops(
 
 
 def steps_of_epoch(n_rows: int, config: ClassifierConfig) -> int:
-    """Give the number of optimization steps of an epoch over ``n_rows`` training crops; at least one."""
+    """Return the number of optimization steps per epoch over ``n_rows`` training crops; at least one."""
     n_crops = n_rows if config.epoch_crops is None else min(config.epoch_crops, n_rows)
     return max(1, n_crops // config.batch_size)
 
@@ -157,8 +157,8 @@ def steps_of_epoch(n_rows: int, config: ClassifierConfig) -> int:
 def batches_from(
     batches: StageBatches, keys: Sequence[tuple[int, int]], workers: int, *, pin: bool = False
 ) -> Iterator[TrainingBatch]:
-    """Give the batches of ``keys`` = (epoch, step), in order; ``pin`` leaves them in page-locked memory for CUDA."""
-    # "fork" would copy the threads' locks of OpenCV and torch; a worker starts fresh and maps the crops itself.
+    """Yield the batches of ``keys`` = (epoch, step), in order; ``pin`` leaves them in page-locked memory for CUDA."""
+    # "fork" would copy the thread locks of OpenCV and torch; a worker starts fresh and maps the crops itself.
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -172,5 +172,5 @@ def batches_from(
 
 
 def _start_worker(_number: int) -> None:
-    """Keep OpenCV in a worker to one thread: the workers themselves are the parallel work."""
+    """Limit OpenCV in a worker to one thread: the workers themselves are the parallel work."""
     cv2.setNumThreads(1)

@@ -1,9 +1,9 @@
-"""Losses as pure functions that give named terms; the step sums them with the weights of the configuration.
+"""Losses as pure functions that return named terms; the step sums them with the configured weights.
 
 Terms: cross-entropy of each head under the class-imbalance correction; smooth L1 of the morphology head on measured
-values; the two forms of the center-border term. Every term is a mean over the cells it applies to, 0 where there is
-none, so that a weight means the same for every batch. A new term is a function here, named in ``TERMS``, and its weight
-in ``config.LOSS_WEIGHTS``; its column in metrics.csv follows from the weight (CONTRIBUTING.md).
+values; the two forms of the center-border term. Every term is a mean over the cells it applies to, 0 where there are
+none, so a weight means the same for every batch. A new term needs a function here, an entry in ``TERMS``, and a weight
+in ``config.LOSS_WEIGHTS``; the weight adds its column to metrics.csv (CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from marrowscope.train.model import CellClassifier, ClassifierOutput
 
 IGNORED = -100
-_LEAST_DOUBT = 1e-7  # below what float32 can tell from certainty
+_LEAST_DOUBT = 1e-7  # below what float32 can distinguish from certainty
 
 
 class HeadCorrection(NamedTuple):
     """A ``Correction`` as tensors on the training device: offsets (k,), weights (k,), focal exponent.
 
-    ``trained`` (j,) int64 are the classes with a training cell: to choose by a mask would wait for the device.
+    ``trained`` (j,) int64 are the classes with a training cell: selecting with a mask would wait for the device.
     """
 
     offsets: Tensor
@@ -44,7 +44,7 @@ class HeadCorrection(NamedTuple):
     trained: Tensor
 
     def to(self, device: torch.device) -> HeadCorrection:
-        """Give the correction on ``device``."""
+        """Move the correction to ``device``."""
         return HeadCorrection(
             self.offsets.to(device), self.weights.to(device), self.focal_gamma, self.trained.to(device)
         )
@@ -69,8 +69,8 @@ def classification_losses(
     """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head.
 
     Cells whose true class was never trained are left out (they have no finite loss). Class weights, of mean 1 over the
-    training cells, are divided by the number of cells: divided by their sum in each batch, a class rarer than a cell a
-    batch would lose up to half of its weight and more, and the logits would not imply the prior that is stored.
+    training cells, are divided by the number of cells. Divided by their sum per batch, a class rarer than one cell per
+    batch would lose half of its weight or more, and the logits would not imply the stored prior.
     """
     losses: dict[str, Tensor] = {}
     for head, correction in corrections.items():
@@ -79,7 +79,7 @@ def classification_losses(
         target = torch.where(known, targets[head], IGNORED)
         each = functional.cross_entropy(logits[head].float() + offsets, target, ignore_index=IGNORED, reduction="none")
         if gamma > 0:
-            # A cell that is called with certainty: the power's slope at 0 is infinite for an exponent below 1.
+            # A cell called with certainty: the power's slope at 0 is infinite for an exponent below 1.
             each = each * (1 - torch.exp(-each)).clamp(min=_LEAST_DOUBT) ** gamma
         losses[head] = (each * weights[targets[head]] * known).sum() / known.sum().clamp(min=1)
     return losses
@@ -89,7 +89,7 @@ def morphology_loss(predicted: Tensor, measured: Tensor) -> Tensor:
     """Mean smooth L1 between (n, k) predicted and measured standardized values, over the measured ones."""
     known = torch.isfinite(measured)
     values = predicted.float()
-    # A missing value is replaced by the prediction itself: no difference, no gradient, and no choice by a mask.
+    # The prediction replaces a missing value: no difference, no gradient, and no selection with a mask.
     difference = functional.smooth_l1_loss(values, torch.where(known, measured, values.detach()), reduction="sum")
     return difference / known.sum().clamp(min=1)
 
@@ -99,8 +99,8 @@ def consistency_loss(
 ) -> Tensor:
     """Mean Kullback-Leibler divergence of a crop's prediction from that of the same crop with another border.
 
-    Summed over the heads ``cblc`` and ``category``; the untouched crop is the teacher and gets no gradient, so the
-    two cannot agree by both becoming vague. Only trained classes enter.
+    Summed over the heads ``cblc`` and ``category``; the untouched crop is the teacher and gets no gradient, so the two
+    cannot agree by both becoming vague. Only trained classes enter.
     """
     total = torch.zeros((), device=swapped["cblc"].device)
     for head in ("cblc", "category"):
@@ -122,8 +122,8 @@ def evidence_loss(
 ) -> Tensor:
     """Mean share of the true class's positive evidence outside the masks (n, s, s), over CBLC and category.
 
-    The weights of a class are taken against the mean of its head's trained classes: what all of them share decides
-    nothing, and an untrained class, whose weights stay as random as they began, never stands against another.
+    The weights of a class are taken relative to the mean of its head's trained classes: what all classes share decides
+    nothing. An untrained class, whose weights stay as random as at the start, is never part of that mean.
     """
     shares = []
     for head in ("cblc", "category"):
@@ -135,10 +135,10 @@ def evidence_loss(
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """What a term may be made of: n crops, then the first m - n of them again with other crops' borders.
+    """Inputs of the loss terms: n crops, then the first m - n of them again with other crops' borders.
 
     ``output`` is the network's for all m; ``targets`` (n,) int64 by head, ``measured`` (n, k) standardized values with
-    NaN where missing, and ``masks`` (n, s, s) uint8, 1 inside the dilated contours, are of the n crops.
+    NaN where missing, and ``masks`` (n, s, s) uint8, 1 inside the dilated contours, belong to the n crops.
     """
 
     model: CellClassifier
@@ -152,9 +152,9 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A loss term beside those of the heads: what it is, () float32, or None where it does not apply to the batch.
+    """A loss term besides the heads' own: its function, () float32, or None where it does not apply to the batch.
 
-    ``needs_masks`` says that crops without their cells' masks cannot be trained on with it.
+    ``needs_masks`` marks a term that cannot be trained on crops without cell masks.
     """
 
     loss: Callable[[StepOutput], Tensor | None]
@@ -170,7 +170,7 @@ def _evidence_term(seen: StepOutput) -> Tensor:
 
 
 def _consistency_term(seen: StepOutput) -> Tensor | None:
-    """None for a batch of one crop, which has no donor of another border."""
+    """Return None for a batch of one crop, which has no donor for another border."""
     logits = seen.output.logits()
     swapped = {head: values[seen.n :] for head, values in logits.items()}
     n_swapped = len(swapped["cblc"])
@@ -184,7 +184,7 @@ TERMS: dict[str, Term] = {
     "evidence": Term(_evidence_term, needs_masks=True),
     "consistency": Term(_consistency_term, needs_masks=True),
 }
-"""The terms beside those of the heads, by the name of their weight; computed in this order where it is above 0."""
+"""The terms besides the heads' own, by the name of their weight; computed in this order where it is above 0."""
 
 
 def check_terms(weights: Mapping[str, float]) -> None:
@@ -201,12 +201,12 @@ def check_terms(weights: Mapping[str, float]) -> None:
 
 
 def terms_with_masks(weights: Mapping[str, float]) -> list[str]:
-    """Name the terms of a weight above 0 that need the cells' masks."""
+    """List the terms with a weight above 0 that need cell masks."""
     return [name for name, term in TERMS.items() if term.needs_masks and weights[name] > 0]
 
 
 def step_losses(seen: StepOutput, weights: Mapping[str, float]) -> dict[str, Tensor]:
-    """Give the term of every head, and every other one that is switched on and applies to the batch."""
+    """Compute the term of every head, and every other term that is on and applies to the batch."""
     logits = {head: values[: seen.n] for head, values in seen.output.logits().items()}
     losses = classification_losses(logits, seen.targets, seen.corrections)
     for name, term in TERMS.items():
@@ -216,12 +216,12 @@ def step_losses(seen: StepOutput, weights: Mapping[str, float]) -> dict[str, Ten
 
 
 def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Sum the terms with their weights."""
+    """Sum the weighted terms."""
     return torch.stack([weights[name] * term for name, term in losses.items()]).sum()
 
 
 def check_finite(losses: Mapping[str, float], where: str) -> None:
-    """Raise TrainingError naming every term when one is not finite."""
+    """Raise TrainingError with the value of every term when one is not finite."""
     if not all(math.isfinite(term) for term in losses.values()):
         parts = ", ".join(f"{name} = {term:.4g}" for name, term in losses.items())
         message = (

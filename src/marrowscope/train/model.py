@@ -23,7 +23,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ClassifierOutput(NamedTuple):
-    """What the network gives for n crops.
+    """The network's output for n crops.
 
     Logits of each head: ``cblc`` (n, 2), ``countable`` (n, 2), ``category`` (n, categories); index 1 means yes.
     ``morphology`` (n, k) are standardized measurements, k = 0 without that head; ``evidence`` (n, c, h, w) is the last
@@ -42,9 +42,9 @@ class ClassifierOutput(NamedTuple):
 
 
 class ClassifierInfo(StageConfig):
-    """What a weights file says about itself: all that is needed to run and to export it.
+    """What a weights file states about itself: all that is needed to run and export it.
 
-    ``priors`` are the class shares of the last stage's training crops by head; a class of share 0 is not trained.
+    ``priors`` are the class shares of the last stage's training crops by head; a class with share 0 is untrained.
     """
 
     schema_version: int = 1
@@ -58,20 +58,20 @@ class ClassifierInfo(StageConfig):
     imbalance: str
     tau: float
     implied: dict[str, tuple[float, ...]] = Field(
-        default_factory=dict, description="class shares that the plain logits assume, by head; sums to 1"
+        default_factory=dict, description="class shares that the plain logits assume, by head; they sum to 1"
     )
     norm: Norm = "batch"
     morphology: tuple[MorphologyTarget, ...] = Field(
         default=(), description="outputs of the morphology head, in order; used in training only"
     )
-    initial_weights: str = Field(description="where the trunk's weights came from, with their license")
+    initial_weights: str = Field(description="source of the trunk's initial weights, with their license")
     segmenter_sha256: str | None = Field(
-        default=None, description="graph that cut the predicted crops; null where there were none"
+        default=None, description="segmenter graph that cut the predicted crops; null where there were none"
     )
     initial_sha256: str = Field(default="", description="of the whole network's weights before the first step")
 
     def trained(self, head: str) -> tuple[bool, ...]:
-        """Say for each class of ``head`` whether it had a training cell."""
+        """Tell for each class of ``head`` whether it had a training cell."""
         return tuple(share > 0 for share in self.priors[head])
 
     @property
@@ -80,9 +80,9 @@ class ClassifierInfo(StageConfig):
         return tuple(name for name, known in zip(self.categories, self.trained("category"), strict=True) if not known)
 
     def implied_prior(self, head: str, decision_tau: float | None = None) -> tuple[float, ...]:
-        """Class shares that the probabilities assume.
+        """Return the class shares that the probabilities assume.
 
-        ``decision_tau`` is the tau the probabilities are turned to: shares proportional to prior ** (1 - tau) over the
+        ``decision_tau`` is the target tau of the probabilities: shares proportional to prior ** (1 - tau) over the
         trained classes. None leaves them as trained (``implied``; uniform under logit adjustment with tau 1).
         """
         if decision_tau is None and head in self.implied:
@@ -92,9 +92,9 @@ class ClassifierInfo(StageConfig):
         return tuple(share / sum(shares) for share in shares)
 
     def decision_offset(self, head: str, decision_tau: float | None) -> tuple[float, ...]:
-        """Give what turns a head's logits from the shares they were trained for to those of ``decision_tau``.
+        """Return what shifts a head's logits from the shares they were trained for to those of ``decision_tau``.
 
-        By Bayes' rule the logits move by the log of the ratio of the two priors; 0 for a class that was never trained.
+        By Bayes' rule the shift is the log of the ratio of the two priors; 0 for a class that was never trained.
         """
         trained, wanted = self.implied_prior(head), self.implied_prior(head, decision_tau)
         return tuple(math.log(t / q) if q > 0 else 0.0 for q, t in zip(trained, wanted, strict=True))
@@ -105,9 +105,9 @@ class ClassifierInfo(StageConfig):
 
 
 class CellClassifier(nn.Module):
-    """Crops (n, 3, s, s) float32, normalized, to a ``ClassifierOutput``.
+    """Map crops (n, 3, s, s) float32, normalized, to a ``ClassifierOutput``.
 
-    ``n_morphology`` is the number of measurements the auxiliary head gives; ``norm`` the kind of normalization layers.
+    ``n_morphology`` is the number of outputs of the auxiliary head; ``norm`` the kind of normalization layers.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class CellClassifier(nn.Module):
         self.morphology = nn.Linear(width, n_morphology) if n_morphology else None
 
     def forward(self, crops: Tensor) -> ClassifierOutput:
-        """Give the logits of every head, the morphology and the last feature map."""
+        """Return the logits of every head, the morphology and the last feature map."""
         evidence = self.trunk.forward_features(crops)
         features = self.dropout(self.trunk.forward_head(evidence, pre_logits=True))
         morphology = features[:, :0] if self.morphology is None else self.morphology(features)
@@ -149,9 +149,9 @@ class CellClassifier(nn.Module):
 
 
 def _make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type
-    """Make an untrained trunk of timm; group norm (Wu and He, ECCV 2018) has groups of 8 channels.
+    """Make an untrained timm trunk; group norm (Wu and He, ECCV 2018) has groups of 8 channels.
 
-    Raises ConfigError for a name timm does not know.
+    Raises ConfigError for a name unknown to timm.
     """
     if not timm.is_model(architecture):
         message = f"architecture: found {architecture!r}, expected a model of timm such as 'efficientnet_b0'"
@@ -163,15 +163,15 @@ def _make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's m
 def check_architecture(architecture: str, crop_px: int, norm: Norm) -> None:
     """Raise ConfigError, before any work, for a trunk that the heads or the terms cannot read.
 
-    The heads read one value a channel of the last feature map, which has to be (n, channels, h, w): convolutional
-    networks whose pooled features are those of the map. Group norm takes the place of batch norms with an activation.
+    The heads read one value per channel of the last feature map, which must be (n, channels, h, w): convolutional
+    networks whose pooled features come from the map. Group norm replaces batch norms that include an activation.
     """
     trunk = _make_trunk(architecture, "batch")
     norms = [module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)]
-    # Elsewhere the activation stands apart from the norm, and one of its own inside the norm would come on top.
+    # Elsewhere the activation is separate from the norm, and one inside the new norm would be added to it.
     if norm == "group" and not (norms and all(isinstance(module, BatchNormAct2d) for module in norms)):
         message = (
-            f"norm: found group for {architecture}, expected an architecture whose batch norms hold their activation, "
+            f"norm: found group for {architecture}, expected an architecture with activations inside its batch norms, "
             "such as efficientnet_b0; use norm = batch"
         )
         raise ConfigError(message)

@@ -1,4 +1,4 @@
-"""What a trained classifier says of crops it has not learned from, as a table that needs no torch to be read."""
+"""A trained classifier's predictions on crops it has not learned from, as a table readable without torch."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _CELL_COLUMNS = ("cell_id", "field_id", "patient_id", "center", "diagnosis", "so
 
 @dataclass(frozen=True, slots=True)
 class HeadPriors:
-    """Class shares (k,) of one head: those its logits assume, and those its probabilities are wanted for."""
+    """Class shares (k,) of one head: those its logits assume, and the target of its probabilities."""
 
     implied: NDArray[np.float64]
     wanted: NDArray[np.float64]
 
 
 def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: ClassifierConfig) -> pl.DataFrame:
-    """Predict the unchanged crops of ``rows`` on the device of ``config``: a row each, in order.
+    """Predict the unchanged crops of ``rows`` on the device of ``config``: one row per crop, in order.
 
-    Beside the cell's own columns it has, by head, the label and ``logp_<head>``: the log-probabilities (k,) the network
-    was trained to give, minus infinity for a class that was never trained.
+    Besides the cell's own columns it has, by head, the label and ``logp_<head>``: the log-probabilities (k,) as
+    trained, minus infinity for a class that was never trained.
     """
     device = configure_torch(config)
     model, info, _ = load_classifier(weights)
     logits = predict_logits(model.to(device), crop_set, rows, info, batch_size=config.batch_size)
-    # Crop sets of an earlier version do not say which cells an edge cuts.
+    # Crop sets of earlier versions do not mark the cells cut by an edge.
     table = crop_set.cells[rows].select(name for name in _CELL_COLUMNS if name in crop_set.cells.columns)
     for head, values in logits.items():
         known = torch.tensor(info.trained(head))
@@ -58,10 +58,10 @@ def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: Clas
 
 
 def read_priors(weights: Path, decision_tau: float | None = 0.0) -> tuple[str, dict[str, HeadPriors]]:
-    """Give the SHA-256 of a classifier's weights, and the priors of each head.
+    """Return the SHA-256 of a classifier's weights, and the priors of each head.
 
-    The wanted prior is that of ``decision_tau`` (see ``ClassifierInfo.implied_prior``), by default the shares of the
-    cells the classifier was trained on.
+    The target prior is that of ``decision_tau`` (see ``ClassifierInfo.implied_prior``), by default the shares of the
+    classifier's training cells.
     """
     tensors, meta = load_tensors(weights)
     info = read_part(ClassifierInfo, meta, "info", weights)

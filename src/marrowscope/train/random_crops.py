@@ -1,4 +1,4 @@
-"""A crop set of nobody's cells: blobs of color that cost as much to read, augment and train on as real crops."""
+"""A crop set of random blobs of color that costs as much to read, augment and train on as real crops."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_BLOBS = 12  # a side: as coarse as nuclei and granules, so that a JPEG of it is no larger than a cell's
+_BLOBS = 12  # per side: as coarse as nuclei and granules, so that its JPEG is no larger than a real cell's
 
 
 def write_random_crops(
     folder: Path, codes: Sequence[str], *, n: int = 512, size_px: int = 136, um_per_px: float = 0.2, seed: int = 0
 ) -> Path:
-    """Write a crop set of ``n`` random crops (size_px, size_px, 3) with round masks, ``codes`` in turn as labels."""
+    """Write a crop set of ``n`` random crops (size_px, size_px, 3) with round masks, labels cycling over ``codes``."""
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     crops = np.empty((n, size_px, size_px, 3), dtype=np.uint8)

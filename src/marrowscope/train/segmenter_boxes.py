@@ -1,7 +1,7 @@
-"""A set of images with YOLO boxes as labeled fields: erythrocytes give the scale, boxes give ellipses.
+"""Images with YOLO boxes as labeled fields: erythrocytes give the scale, boxes give ellipses.
 
-Public blood smear sets state no um/px and outline no cell. Their erythrocytes are a ruler, and the ellipse inscribed in
-a white cell's box is a contour good enough to learn from beside true ones.
+Public blood smear data sets state no um/px and outline no cells. Their erythrocytes serve as a ruler, and the ellipse
+inscribed in a white cell's box is a contour good enough to train on beside true contours.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _INSIDE = 0.49
 def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0) -> list[LabeledField]:
     """Read a YOLO box data set (``images/*/``, ``labels/*/``) whose erythrocyte boxes give the scale.
 
-    Images of one size are taken as one source: its um/px is 7.7 um over the median erythrocyte box that touches no
-    edge. A cell's contour is the ellipse inscribed in its box. Sources without an erythrocyte
-    are refused with a ConfigError, since they have no scale.
+    Images of one size count as one source: its um/px is 7.7 um over the median erythrocyte box that touches no edge. A
+    cell's contour is the ellipse inscribed in its box. Sources without an erythrocyte raise ConfigError, since they
+    have no scale.
     """
     rows: list[tuple[Path, int, int, FloatMatrix]] = []
     sides: dict[tuple[int, int], list[float]] = {}
@@ -51,7 +51,7 @@ def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0)
         sides.setdefault((width, height), []).extend(np.sqrt(whole[:, 3] * width * whole[:, 4] * height).tolist())
     if not rows:
         message = (
-            f"{folder}: found no image with a label file, expected images/ and labels/ of equal names; check --boxes"
+            f"{folder}: found no image with a label file, expected images/ and labels/ with equal names; check --boxes"
         )
         raise ConfigError(message)
     scales: dict[tuple[int, int], float] = {}
@@ -76,7 +76,7 @@ def box_fields(folder: Path, *, erythrocyte_class: int = 1, cell_class: int = 0)
 
 
 def _read_boxes(label_path: Path) -> FloatMatrix:
-    """Rows of class, center x, center y, width, height (n, 5), the last four as shares of the image."""
+    """Read rows of class, center x, center y, width, height (n, 5), the last four as shares of the image."""
     text = label_path.read_text(encoding="utf-8")
     if not text.strip():
         return np.zeros((0, _BOX_COLUMNS))
@@ -86,9 +86,7 @@ def _read_boxes(label_path: Path) -> FloatMatrix:
     except ValueError as error:
         boxes, reason = np.zeros((0, 0)), str(error)
     if boxes.shape[1] != _BOX_COLUMNS:
-        message = (
-            f"{label_path}: found {reason}, expected rows of class, center and size as five numbers; mend the file"
-        )
+        message = f"{label_path}: found {reason}, expected rows of class, center and size as five numbers; fix the file"
         raise ConfigError(message)
     return boxes
 

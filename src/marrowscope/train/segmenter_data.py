@@ -1,9 +1,9 @@
-"""Labeled fields to training windows for the segmenter.
+"""Cut labeled fields into training windows for the segmenter.
 
-Steps: resample each field to the segmenter's um/px; where a field is a mosaic of photographs, paint over the
-cells that a seam cuts and nobody annotated; cut square windows (small fields are laid side by side first); vary
-the stain; clip the polygons; write images and YOLO-seg labels. The invariant: equal fields, configuration and
-seed give equal files, and a patient's windows stand on one side of the split only.
+Steps: resample each field to the segmenter's um/px; where a field is a mosaic of photographs, paint over the cells
+that a seam cuts and nobody annotated; cut square windows (small fields are tiled side by side first); vary the
+stain; clip the polygons; write images and YOLO-seg labels. The invariant: equal fields, configuration and seed give
+equal files, and all windows of a patient are on one side of the split.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 FloatMatrix = NDArray[np.float64]
 
-# Nuclei absorb red light, erythrocytes hardly: this red optical density parts them in Giemsa-type stains.
+# Nuclei absorb red light, erythrocytes hardly: this red optical density separates them in Giemsa-type stains.
 _NUCLEUS_RED_OD = 0.22
 _MIN_PAINTED_UM2 = 2.0
 _PAINT_MARGIN_UM = 2.4
@@ -46,9 +46,9 @@ _PAINT_MARGIN_UM = 2.4
 class LabeledField:
     """One image with the contours of all its nucleated cells, in image pixels.
 
-    ``group`` is the patient (all fields of a group stand on one side of the split); ``source`` is the cohort
-    (every cohort is validated on); ``tile_grid`` is (columns, rows) where the field is a mosaic of photographs
-    whose seams cut cells that are not annotated.
+    ``group`` is the patient (all fields of a group are on one side of the split); ``source`` is the cohort (every
+    cohort is validated on); ``tile_grid`` is (columns, rows) where the field is a mosaic of photographs whose seams cut
+    cells that are not annotated.
     """
 
     image_path: Path
@@ -81,7 +81,7 @@ class _Patch:
 def labeled_fields(
     fields: Iterable[Field], source: str, tile_grid: tuple[int, int] | None = None
 ) -> list[LabeledField]:
-    """Take the fields of a cohort that are annotated to the last cell; the others would teach cells as background.
+    """Collect the cohort's fully annotated fields; the others would teach cells as background.
 
     Raises ScaleError for an annotated field without um/px.
     """
@@ -102,7 +102,7 @@ def prepare_windows(
     folder: Path,
     config: SegmenterTrainingConfig,
 ) -> PreparedWindows:
-    """Write training and validation windows below ``folder`` (emptied first) and describe them.
+    """Write training and validation windows below ``folder`` (emptied first) and return their description.
 
     Raises TrainingError when no field, or no cell, is left to train on.
     """
@@ -140,9 +140,9 @@ def prepare_windows(
 def paint_unlabeled(
     image: ImageArray, polygons: Sequence[BaseGeometry], tile_grid: tuple[int, int], um_per_px: float
 ) -> ImageArray:
-    """Paint nuclei that touch a tile's border and overlap no polygon with the tile's background color.
+    """Paint nuclei that touch a tile's border and overlap no polygon in the tile's background color.
 
-    Such cells are cut by the mosaic's seam and were left out by the annotators; to a network they are cells.
+    The mosaic's seam cuts such cells and the annotators left them out; to a network they are cells.
     """
     painted = image.copy()
     labeled = np.zeros(image.shape[:2], dtype=np.uint8)
@@ -178,9 +178,9 @@ def _rings(geometry: BaseGeometry) -> list[FloatMatrix]:
 def _split(
     fields: Sequence[LabeledField], config: SegmenterTrainingConfig
 ) -> tuple[list[LabeledField], list[LabeledField]]:
-    """Part fields into training and validation by patient, within each source.
+    """Split fields into training and validation by patient, within each source.
 
-    A source of one patient is trained on only. Of the validation patients' fields as many are drawn as there are
+    A source with one patient is used for training only. The validation patients' fields are sampled up to the number of
     validation windows for the source; the rest is left out, never trained on.
     """
     training: list[LabeledField] = []
@@ -206,7 +206,7 @@ def _field_hash(item: LabeledField) -> bytes:
 
 
 def _load_patch(item: LabeledField, config: SegmenterTrainingConfig) -> _Patch:
-    """Read and resample one field; polygons are inset by ``label_inset_px`` and moved to corner coordinates."""
+    """Read and resample one field; polygons shrink by ``label_inset_px`` and move to corner coordinates."""
     image = read_image(item.image_path)
     height, width = image.shape[:2]
     factor = item.um_per_px / config.um_per_px
@@ -236,9 +236,9 @@ def _field_windows(
 ) -> Iterator[tuple[ImageArray, list[FloatMatrix]]]:
     """Yield windows of one field as (image, rings in corner coordinates of the window).
 
-    ``side_mates`` are the fields of its side of the split, in order; a field smaller than a window is laid side by
-    side with the ones that follow it. Such a sheet shows many fields, so it is cut that much less often; None is
-    one window whatever the field's size.
+    ``side_mates`` are the fields on its side of the split, in order; a field smaller than a window is tiled with the
+    ones that follow it. Such a sheet shows many fields, so it is cut that much less often; None is one window whatever
+    the field's size.
     """
     patch = _load_patch(item, config)
     side = config.window_px
@@ -260,7 +260,7 @@ def _field_windows(
 
 
 def _lay_side_by_side(patches: Sequence[_Patch], columns: int, side: int) -> _Patch:
-    """Lay patches in rows of ``columns``, each cut to the first one's size, on a sheet of at least ``side``."""
+    """Tile patches in rows of ``columns``, each cut to the first one's size, on a sheet of at least ``side``."""
     cell_height, cell_width = patches[0].image.shape[:2]
     rows = len(patches) // columns
     sheet = np.empty((max(side, rows * cell_height), max(side, columns * cell_width), 3), dtype=np.uint8)
@@ -302,8 +302,8 @@ def _clip(polygons: Sequence[BaseGeometry], x0: int, y0: int, side: int, min_vis
 def vary_stain(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     """Vary stain strength per channel, illumination, tint, sharpness and noise; uint8 in and out.
 
-    Works on optical density, so that background stays background. The ranges are wider than the differences seen
-    between the two centers of the real packs: the segmenter should not know a center by its color.
+    Works on optical density, so that background stays background. The ranges are wider than the differences between the
+    two centers of the real packs: color should not tell the segmenter the center.
     """
     density = -np.log10(np.maximum(image.astype(np.float32), 1.0) / 255.0)
     density *= rng.uniform(0.75, 1.3) * rng.uniform(0.85, 1.15, size=3).astype(np.float32)

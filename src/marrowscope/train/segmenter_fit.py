@@ -1,8 +1,8 @@
-"""Train the one-class segmenter with Ultralytics, offline, and leave one checkpoint.
+"""Train the one-class segmenter with Ultralytics, offline, and save one checkpoint.
 
-Steps: write training windows at a fixed um/px (segmenter_data), train YOLO11n-seg on them, keep ``last.pt`` after
-every epoch so that a killed training resumes, copy the best by validation to ``segmenter.pt``. Ultralytics is
-AGPL-3.0: it is imported here only, and the graph exported from its model carries its notice.
+Steps: write training windows at a fixed um/px (segmenter_data), train YOLO11n-seg on them, save ``last.pt`` after every
+epoch so that a killed training can resume, copy the best by validation to ``segmenter.pt``. Ultralytics is AGPL-3.0:
+it is imported here only, and the graph exported from its model carries its notice.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def train_segmenter(
     resume: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train and give the path of ``out/segmenter.pt``; ``weights`` is a local .pt to start from.
+    """Train and return the path of ``out/segmenter.pt``; ``weights`` is a local .pt to start from.
 
-    ``resume`` goes on from ``out/training/weights/last.pt`` where it exists; the windows are not written again, and
-    ``sources`` are not read. One whose every epoch is done is given as it is. ``progress`` gets one line for each
-    epoch, with the time left. Raises RunError when ``out`` is a file, holds a training and ``resume`` is off, or one
-    with other settings; ConfigError for a device or weights that are not there.
+    ``resume`` continues from ``out/training/weights/last.pt`` if it exists; the windows are not written again, and
+    ``sources`` are not read. A training with every epoch done is returned unchanged. ``progress`` gets one line per
+    epoch, with the time left. Raises RunError when ``out`` is a file, contains a training and ``resume`` is off, or one
+    with other settings; ConfigError for a missing device or missing weights.
     """
     check_segmenter_folder(out, config, resume=resume)
     say = progress or (lambda _line: None)
@@ -71,7 +71,7 @@ def train_segmenter(
             "device": device,
             "data": str(prepared.data_yaml),
             "save_dir": str(out / "training"),
-            "pretrained": weights is not None,  # False would build the network anew even from a checkpoint
+            "pretrained": weights is not None,  # False would rebuild the network even from a checkpoint
         }
         model = ultralytics.YOLO(ARCHITECTURE if weights is None else str(weights))
     _add_callbacks(model, config, say)
@@ -83,17 +83,17 @@ def train_segmenter(
 
 
 def check_segmenter_folder(out: Path, config: SegmenterTrainingConfig, *, resume: bool) -> None:
-    """Raise RunError when ``out`` is a file, holds a training and ``resume`` is off, or one with other settings.
+    """Raise RunError when ``out`` is a file, contains a training and ``resume`` is off, or one with other settings.
 
-    The graph is exported with the settings of the call: other ones would state a scale the network was not trained at.
+    The graph is exported with this call's settings: others would state a scale the network was not trained at.
     """
     refuse_file(out)
     if not (out / _LAST).is_file():
         return
     if not resume:
-        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        message = f"{out}: found an earlier training, expected a new folder; add --resume to continue or choose another"
         raise RunError(message)
-    advice = "train anew in another --out"
+    advice = "start a new training in another --out"
     earlier = load_record(SegmenterTrainingConfig, out / _SETTINGS_FILE, error=RunError, advice=advice).model_dump()
     other = [
         f"{name} = {earlier[name]}, now {value}"
@@ -109,12 +109,12 @@ def check_segmenter_folder(out: Path, config: SegmenterTrainingConfig, *, resume
 
 
 def can_go_on(out: Path) -> bool:
-    """Say whether ``out`` holds all that a resumed training reads: the last epoch's checkpoint and the windows."""
+    """Tell whether ``out`` has all that a resumed training reads: the last epoch's checkpoint and the windows."""
     return (out / _LAST).is_file() and (out / _WINDOWS).is_file()
 
 
 def _all_epochs_done(out: Path, n_epochs: int) -> bool:
-    """Say whether every epoch was trained: Ultralytics resumes no such training, its best checkpoint is the result."""
+    """Tell whether every epoch is done: Ultralytics resumes no such training, its best checkpoint is the result."""
     curve = out / "training" / "results.csv"
     if not ((out / _BEST).is_file() and curve.is_file()):
         return False
@@ -123,7 +123,7 @@ def _all_epochs_done(out: Path, n_epochs: int) -> bool:
 
 
 def load_ultralytics(config_folder: Path) -> ModuleType:
-    """Import Ultralytics with every way to the network shut, and its settings kept below ``config_folder``."""
+    """Import Ultralytics with all network access blocked, and its settings kept below ``config_folder``."""
     folder = config_folder / "ultralytics"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("YOLO_CONFIG_DIR", str(folder.resolve()))
@@ -156,7 +156,7 @@ def _prepare(
 
 
 def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
-    """Ultralytics' arguments; whatever would download, draw or phone home is off."""
+    """Return Ultralytics' arguments; whatever would download, draw or phone home is off."""
     return {
         "epochs": config.epochs,
         "imgsz": config.window_px,
@@ -194,7 +194,7 @@ def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
 
 
 def _trainer_class(config: SegmenterTrainingConfig) -> type[Any]:
-    """Ultralytics' segmentation trainer that draws at most ``max_images_per_epoch`` windows an epoch."""
+    """Return Ultralytics' segmentation trainer, sampling at most ``max_images_per_epoch`` windows per epoch."""
     from torch import Generator  # noqa: PLC0415 - training extra
     from torch.utils.data import RandomSampler  # noqa: PLC0415
     from ultralytics.data.build import InfiniteDataLoader  # noqa: PLC0415
@@ -228,7 +228,7 @@ def _add_callbacks(model: Any, config: SegmenterTrainingConfig, say: Callable[[s
     def on_train_start(trainer: Any) -> None:  # noqa: ANN401 - ultralytics is untyped
         torch.set_num_threads(config.threads)
         started.update(time=time.monotonic(), epoch=trainer.start_epoch)
-        say(f"training with {torch.get_num_threads()} threads, {len(trainer.train_loader)} steps an epoch")
+        say(f"training with {torch.get_num_threads()} threads, {len(trainer.train_loader)} steps per epoch")
 
     def on_fit_epoch_end(trainer: Any) -> None:  # noqa: ANN401
         done = trainer.epoch + 1 - started["epoch"]
@@ -242,7 +242,7 @@ def _add_callbacks(model: Any, config: SegmenterTrainingConfig, say: Callable[[s
             f"mask AP50 {metrics.get('metrics/mAP50(M)', float('nan')):.3f} "
             f"AP50-95 {metrics.get('metrics/mAP50-95(M)', float('nan')):.3f} "
             f"recall {metrics.get('metrics/recall(M)', float('nan')):.3f}; "
-            f"{rate:.0f} s an epoch, {rate * (trainer.epochs - trainer.epoch - 1) / 60:.1f} min left"
+            f"{rate:.0f} s per epoch, {rate * (trainer.epochs - trainer.epoch - 1) / 60:.1f} min left"
         )
 
     model.add_callback("on_train_start", on_train_start)

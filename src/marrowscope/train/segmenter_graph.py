@@ -1,7 +1,7 @@
-"""A trained segmenter checkpoint to an ONNX graph that carries its preprocessing and its license.
+"""Export a trained segmenter checkpoint as an ONNX graph that carries its preprocessing and its license.
 
-The graph takes ``images`` float32 (n, 3, h, w), RGB from 0 to 1, sides a multiple of 32, and gives ``output0`` and
-``output1`` as segment/decode.py reads them. Its metadata says what else a reader has to know.
+The graph takes ``images`` float32 (n, 3, h, w), RGB from 0 to 1, sides a multiple of 32, and returns ``output0`` and
+``output1`` as segment/decode.py reads them. Its metadata has everything else a reader needs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def export_segmenter(
     """Write the graph of ``checkpoint`` (.pt) to ``onnx_path`` with its LICENSE beside it.
 
     Batch, height and width stay free. ``training_data_sha256`` is the fingerprint that training wrote. Raises
-    ConfigError when there is no checkpoint, BundleError when it is no one-class segmentation model.
+    ConfigError when there is no checkpoint, BundleError when it is not a one-class segmentation model.
     """
     if not checkpoint.is_file():
         message = f"{checkpoint}: no such file, expected the segmenter.pt of a training; check the path"
@@ -66,7 +66,7 @@ def export_segmenter(
 
 
 def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sha256: str) -> dict[str, str]:
-    """Give the graph's metadata: preprocessing, origin and license, all as text."""
+    """Return the graph's metadata: preprocessing, origin and license, all as text."""
     return {
         "task": "segment",
         "architecture": ARCHITECTURE.removesuffix(".yaml"),
@@ -87,7 +87,7 @@ def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sh
 
 
 def _agpl_text() -> bytes:
-    """Give the license's text as Ultralytics installs it."""
+    """Return the license text that Ultralytics installs."""
     for name in ("ultralytics-opencv-headless", "ultralytics"):
         try:
             files = metadata.files(name) or []

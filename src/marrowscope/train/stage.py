@@ -1,9 +1,9 @@
 """The training loop of one stage, resumable at any step.
 
-Steps: shuffle by (seed, stage, epoch); batches augmented by (seed, stage, epoch, row); AdamW with linear warm-up and
-cosine decay as a function of the step; validation after each epoch on unchanged crops; the best epoch by
-``selection`` is kept. The invariant: all that a step depends on is the checkpoint and numbers derived from (seed,
-stage, epoch, step), so a killed stage, resumed, ends in equal weights.
+Steps: shuffle by (seed, stage, epoch); augment batches by (seed, stage, epoch, row); AdamW with linear warm-up and
+cosine decay as a function of the step; validate after each epoch on unchanged crops; keep the best epoch by
+``selection``. The invariant: a step depends only on the checkpoint and numbers derived from (seed, stage, epoch,
+step), so a killed stage, resumed, ends with equal weights.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 CHECKPOINT_NAME, BEST_NAME, METRICS_NAME = "checkpoint.safetensors", "best.safetensors", "metrics.csv"
 _FINAL_RATE = 0.01  # share of the peak learning rate at the end of the cosine
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 20}
-"""Steps until the losses are read: to read them is to wait for the device, which then waits for the next step."""
+"""Steps between reads of the losses: reading waits for the device, which then waits for the next step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a stage stands: epochs and steps from 1, the mean loss of the epoch so far, seconds left of the stage.
+    """Progress of a stage: epochs and steps from 1, the mean loss of the epoch so far, seconds left in the stage.
 
-    ``finished_epoch`` is set once an epoch, after its validation.
+    ``finished_epoch`` is set once per epoch, after its validation.
     """
 
     stage: str
@@ -66,7 +66,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class StageInputs:
-    """What a stage learns from: the crops, the rows of both sides, what its weights will say of themselves.
+    """Inputs of a stage: the crops, the rows of both sides, and the description its weights will carry.
 
     ``fingerprint`` is a hash of data, split and settings: a checkpoint with another one is not continued.
     """
@@ -79,7 +79,7 @@ class StageInputs:
 
 
 def configure_torch(config: ClassifierConfig) -> torch.device:
-    """Set threads and deterministic algorithms, and give the device to train on.
+    """Set threads and deterministic algorithms, and return the device to train on.
 
     Raises ConfigError for CUDA where torch finds no device.
     """
@@ -87,12 +87,12 @@ def configure_torch(config: ClassifierConfig) -> torch.device:
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     name = choose_device(config.device)
     if name == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums with a workspace only
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its sums only with a workspace
     return torch.device(name)
 
 
 def describe_machine(config: ClassifierConfig) -> TrainingMachine:
-    """Say what ``auto`` became here, and what else of the machine decides the last bits of the weights."""
+    """Describe what ``auto`` became here, and what else about the machine affects the last bits of the weights."""
     device = configure_torch(config)
     return TrainingMachine(
         device=torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
@@ -122,11 +122,11 @@ def fit_stage(
     folder: Path,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingState:
-    """Train ``model`` in place for one stage and leave the best epoch's weights in ``folder``/best.safetensors.
+    """Train ``model`` in place for one stage and save the best epoch's weights as ``folder``/best.safetensors.
 
-    Goes on from ``folder``/checkpoint.safetensors where there is one. ``stage`` is the number of the stage, part of
-    every random key. Raises TrainingError for a side without crops or a loss that is not finite, RunError when the
-    checkpoint belongs to other crops or settings.
+    Resumes from ``folder``/checkpoint.safetensors if there is one. ``stage`` is the number of the stage, part of every
+    random key. Raises TrainingError for a side without crops or a loss that is not finite, RunError when the checkpoint
+    belongs to other crops or settings.
     """
     check_rows(plan, inputs.training_rows, inputs.validation_rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def fit_stage(
         state = load_checkpoint(checkpoint, model, optimizer)
         if state.fingerprint != inputs.fingerprint:
             message = (
-                f"{checkpoint}: made from other crops, another split or other settings than the ones given, expected "
+                f"{checkpoint}: found a checkpoint made from other crops, another split or other settings, expected "
                 "equal ones; resume with the first call's arguments or choose another --out"
             )
             raise RunError(message)
@@ -178,7 +178,7 @@ def check_rows(plan: StagePlan, training_rows: IntArray, validation_rows: IntArr
 
 @dataclass(kw_only=True)
 class _StageLoop:
-    """The loop's moving parts: one instance a stage, changed in place."""
+    """The loop's mutable state: one instance per stage, changed in place."""
 
     model: CellClassifier
     optimizer: torch.optim.Optimizer
@@ -207,7 +207,7 @@ class _StageLoop:
         )
 
     def run(self) -> None:
-        """Run the epochs that are left; none when the stage is finished."""
+        """Run the remaining epochs; none when the stage is finished."""
         batches = self._batches()
         with SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.state.epoch + 1) as board:
             while self.state.epoch < self.plan.epochs:
@@ -219,14 +219,14 @@ class _StageLoop:
                 board.flush()
 
     def _batches(self) -> Iterator[TrainingBatch]:
-        """Give the batches of the stage from where it stands; workers read ahead, over the ends of epochs too."""
+        """Yield the batches of the stage from its current step; workers read ahead, across epochs too."""
         state, config = self.state, self.config
         keys = [(epoch, step) for epoch in range(state.epoch, self.plan.epochs) for step in range(self.n_steps)]
         batches = StageBatches(self.inputs.crop_set, self.inputs.training_rows, config, self.stage)
         return batches_from(batches, keys[state.step :], config.workers, pin=self.device.type == "cuda")
 
     def _run_epoch(self, batches: Iterator[TrainingBatch]) -> None:
-        """Run the steps of the current epoch that are left."""
+        """Run the remaining steps of the current epoch."""
         every = self.config.checkpoint_every_steps
         self.model.train()
         start = time.perf_counter() - self.state.seconds
@@ -250,7 +250,7 @@ class _StageLoop:
         self._advance(step=self.state.step + 1)
 
     def _read_losses(self) -> None:
-        """Add the losses not read yet to the epoch's sums, in one transfer; stop at the first that is not finite."""
+        """Add the unread losses to the epoch's sums, in one transfer; stop at the first that is not finite."""
         table = torch.stack([torch.stack(list(terms.values())) for terms in self.unread]).tolist()
         first = self.state.step - len(self.unread) + 1
         for step, values in enumerate(table, start=first):
@@ -286,7 +286,7 @@ class _StageLoop:
         return row
 
     def _validate(self) -> dict[str, float]:
-        """Losses and figures of merit on the validation crops."""
+        """Compute losses and metrics on the validation crops."""
         rows, crop_set, info = self.inputs.validation_rows, self.inputs.crop_set, self.inputs.info
         logits = predict_logits(self.model, crop_set, rows, info, batch_size=self.config.batch_size)
         labels = {head: crop_set.labels[head][rows] for head in HEADS}
@@ -299,7 +299,7 @@ class _StageLoop:
         return {"validation_loss": float(total), **terms, **score(probabilities(logits, info), labels)}
 
     def _advance(self, **changes: object) -> None:
-        """Replace the state by a changed copy."""
+        """Replace the state with a changed copy."""
         self.state = self.state.model_copy(update=changes)
 
     def _save(self) -> None:
@@ -307,12 +307,12 @@ class _StageLoop:
         save_checkpoint(self.folder / CHECKPOINT_NAME, self.model, self.optimizer, self.state)
 
     def _crops_per_second(self) -> float:
-        """Rate of the current epoch's training steps, reading and augmentation included."""
+        """Compute the rate of the current epoch's training steps, reading and augmentation included."""
         crops = self.state.step * min(self.config.batch_size, len(self.inputs.training_rows))
         return crops / max(self.state.seconds, 1e-9)
 
     def _report(self, finished: EpochRow | None = None) -> None:
-        """Tell the callback where the stage stands, before the epoch's counters are put back."""
+        """Report the stage's progress to the callback, before the epoch's counters are reset."""
         if self.on_progress is None:
             return
         state = self.state
@@ -333,7 +333,7 @@ class _StageLoop:
 
 
 def _write_csv(path: Path, history: tuple[EpochRow, ...]) -> None:
-    """Write metrics.csv, atomically; an undefined figure is an empty cell."""
+    """Write metrics.csv atomically; an undefined metric is an empty cell."""
     text = io.StringIO()
     rows = [row.model_dump() for row in history]
     writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")

@@ -1,7 +1,7 @@
 """One optimization step: the loss terms of a batch, their gradients, AdamW.
 
-Nothing in a step waits for the device: labels and measurements lie there, and the loss terms stay there until somebody
-reads them. The engine and the speed measurement (``bench``) run this same step.
+Nothing in a step waits for the device: labels, measurements and loss terms stay there until the terms are read. The
+training loop and the speed measurement (``bench``) run this same step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def autocasts(config: ClassifierConfig, device: torch.device) -> bool:
-    """Say whether the network runs in bf16 autocast; ``auto`` does on CUDA only (slower on the CPU, docs/train.md)."""
+    """Tell whether the network runs in bf16 autocast; ``auto`` does on CUDA only (slower on the CPU, docs/train.md)."""
     return config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
 
@@ -42,9 +42,9 @@ def make_optimizer(model: CellClassifier, config: ClassifierConfig) -> torch.opt
 
 
 class TrainingStep:
-    """All that a step needs besides its batch, on the model's device.
+    """Everything a step needs besides its batch, on the model's device.
 
-    ``training_rows`` are the crops the class shares and the standardization of the measurements come from.
+    ``training_rows`` are the crops that define the class shares and the standardization of the measurements.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class TrainingStep:
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
 
     def __call__(self, batch: TrainingBatch, *, learning_rate: float, seed: int) -> dict[str, Tensor]:
-        """Make one step and give its loss terms with their ``total``, each () float32 on the device, detached.
+        """Take one step and return its loss terms with their ``total``, each () float32 on the device, detached.
 
-        ``seed`` decides the dropout. A term that is not finite spoils the weights: read the terms before they are kept.
+        ``seed`` sets the dropout. A term that is not finite spoils the weights: read the terms before saving them.
         """
         torch.manual_seed(seed)
         for group in self.optimizer.param_groups:
@@ -84,7 +84,7 @@ class TrainingStep:
         return {name: term.detach() for name, term in (losses | {"total": total}).items()}
 
     def _losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Give every loss term that is switched on."""
+        """Compute every loss term that is on."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
             output = self.forward(scale_pixels(batch.crops, self._mean, self._std))
         seen = StepOutput(

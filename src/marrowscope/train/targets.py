@@ -1,6 +1,6 @@
-"""What the auxiliary head learns: morphology measured from contour and pixels, standardized on the training crops.
+"""Targets of the auxiliary head: morphology measured from contour and pixels, standardized on the training crops.
 
-The statistics are those of the training crops alone; a value that could not be measured is missing and gives no loss.
+The statistics come from the training crops alone; a value that could not be measured is missing and has no loss.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MORPHOLOGY_TARGETS = ("area_um2", "circularity", *MORPHOLOGY_COLUMNS)
 """Columns of a crop set that the auxiliary head regresses, where they are present."""
 
 _LARGEST = 5.0
-"""Standardized values are cut here: one smeared cell must not rule a batch."""
+"""Standardized values are clipped here, so that one smeared cell cannot dominate a batch."""
 
 FloatArray = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ class MorphologyTarget(StageConfig):
 
 
 def measured_values(cells: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """Give the morphology columns that ``cells`` has, each (n,) float64 with NaN where not measured."""
+    """Return the morphology columns that ``cells`` has, each (n,) float64 with NaN where not measured."""
     return {
         name: cells[name].cast(float).fill_null(float("nan")).to_numpy()
         for name in MORPHOLOGY_TARGETS
@@ -48,7 +48,7 @@ def measured_values(cells: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
 def standardize(
     values: Mapping[str, NDArray[np.float64]], training_rows: NDArray[np.int64]
 ) -> tuple[tuple[MorphologyTarget, ...], FloatArray]:
-    """Fit the targets on ``training_rows`` and give them with the standardized values (n, k) float32 of all rows.
+    """Fit the targets on ``training_rows``; return them and the standardized values (n, k) float32 of all rows.
 
     Missing values stay NaN; a column without two different measured values in training is missing throughout.
     """

@@ -1,8 +1,8 @@
-"""fit.json: what a training learned from, with which settings, versions and machine, and what came of it.
+"""fit.json: what a training learned from, with which settings, versions and machine, and its result.
 
 A record is written when a training begins and completed when it ends; it is read and checked here, once. Keys that
-earlier versions did not write have defaults. What decides the weights is hashed (``fingerprint``): a training goes on
-only where it is equal. Nothing here needs PyTorch.
+earlier versions did not write have defaults. What determines the weights is hashed (``fingerprint``): a training
+resumes only where the hash is equal. Nothing here needs PyTorch.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _TERM = "train_loss_"
 class EpochRow(FrozenModel):
     """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops.
 
-    On disk every term has a key of its own, ``train_loss_<term>``, null where it is switched off; terms that a record
-    of an earlier version does not know are null too.
+    On disk every term has its own key, ``train_loss_<term>``, null where it is off; terms unknown to a record of an
+    earlier version are null too.
     """
 
     epoch: int = Field(description="counts from 1")
@@ -44,7 +44,7 @@ class EpochRow(FrozenModel):
     crops_per_second: float
     learning_rate: float = Field(description="at the end of the epoch")
     train_loss: float
-    train_losses: dict[str, float] = Field(description="by term, those of ``config.LOSS_WEIGHTS`` that are switched on")
+    train_losses: dict[str, float] = Field(description="by term: those of ``config.LOSS_WEIGHTS`` that are on")
     validation_loss: float
     validation_loss_cblc: float
     validation_loss_countable: float
@@ -60,7 +60,7 @@ class EpochRow(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _gather_terms(cls, given: object) -> object:
-        """Take the keys of the terms together, as they stand on disk."""
+        """Collect the keys of the terms as they are on disk."""
         if not isinstance(given, dict) or "train_losses" in given:
             return given
         terms = {name.removeprefix(_TERM): value for name, value in given.items() if name.startswith(_TERM)}
@@ -69,7 +69,7 @@ class EpochRow(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _spread_terms(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Give every term a key of its own, in the order of the weights."""
+        """Give every term its own key, in the order of the weights."""
         names = [*LOSS_WEIGHTS, *(name for name in self.train_losses if name not in LOSS_WEIGHTS)]
         spread: dict[str, object] = {}
         for key, value in serialize(self).items():
@@ -88,7 +88,7 @@ class StageCounts(FrozenModel):
 
 
 class TrainingMachine(FrozenModel):
-    """What decides the last bits of the weights beside configuration and versions: what ``auto`` became."""
+    """What affects the last bits of the weights besides configuration and versions: the values ``auto`` became."""
 
     device: str
     precision: str
@@ -98,34 +98,34 @@ class TrainingMachine(FrozenModel):
 
 
 class Continuation(FrozenModel):
-    """The versions and the machine that a training went on with, where they are others than those it began with."""
+    """The versions and the machine a training resumed with, where they differ from the first ones."""
 
     versions: dict[str, str]
     machine: TrainingMachine | None
 
 
 class TrainingResult(FrozenModel):
-    """What came of a training: its weights by hash, and the epoch they come from."""
+    """Result of a training: its weights by hash, and the epoch they come from."""
 
     weights_sha256: str
     best_epoch: EpochRow
-    initial_weights: str = Field(description="where the trunk's weights came from, with their license")
-    initial_sha256: str = Field(default="", description="of the first weights; not written by earlier versions")
+    initial_weights: str = Field(description="source of the trunk's initial weights, with their license")
+    initial_sha256: str = Field(default="", description="of the initial weights; not written by earlier versions")
     categories_not_trained: tuple[str, ...] = ()
 
 
 class LearnedFrom(FrozenModel):
-    """What a training or a cross-fit learns from and how: the part of a record that both have."""
+    """What a training or a cross-fit learns from and how: the shared part of both records."""
 
     config: ClassifierConfig
     crops: str = Field(description="the crop set's folder when the training began")
     prepared: CropSetSummary
     data_sha256: dict[str, str] = Field(description="SHA-256 of the crop set's files by name")
     vocabulary: VocabularyReference
-    versions: dict[str, str] = Field(description="of the packages that decide a result, when the training began")
+    versions: dict[str, str] = Field(description="of the packages that affect a result, when the training began")
 
     def decisive(self) -> dict[str, object]:
-        """Give what decides the weights beside the split: data, vocabulary, and settings less those of the machine."""
+        """Return what determines the weights besides the split: data, vocabulary, and settings except the machine's."""
         return {
             "data_sha256": self.data_sha256,
             "vocabulary": self.vocabulary.model_dump(mode="json"),
@@ -134,21 +134,21 @@ class LearnedFrom(FrozenModel):
 
 
 class TrainingRecord(LearnedFrom):
-    """The content of fit.json; ``result`` is null while the training goes on."""
+    """Content of fit.json; ``result`` is null while the training runs."""
 
     split_sha256: str
     machine: TrainingMachine | None = Field(default=None, description="not written by earlier versions")
-    resumed: tuple[Continuation, ...] = Field(default=(), description="what it went on with, where that was another")
+    resumed: tuple[Continuation, ...] = Field(default=(), description="what it resumed with, where that differs")
     stages: dict[str, StageCounts] = Field(default_factory=dict, description="by name, in order; empty until the end")
     result: TrainingResult | None = None
 
     def fingerprint(self) -> str:
-        """Hash what decides the weights: equal ones mean that one training is the continuation of the other."""
+        """Hash what determines the weights: equal hashes mean that one training continues the other."""
         decisive = self.decisive() | {"split_sha256": self.split_sha256}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def going_on_from(self, earlier: TrainingRecord) -> TrainingRecord:
-        """Keep the versions and the machine of ``earlier``, which began it; others of now are listed beside them."""
+        """Keep the versions and machine of ``earlier``, which began the training; list differing current ones too."""
         began = Continuation(versions=earlier.versions, machine=earlier.machine or self.machine)
         now = Continuation(versions=self.versions, machine=self.machine)
         last = earlier.resumed[-1] if earlier.resumed else began
@@ -163,12 +163,12 @@ class FinishedTraining(TrainingRecord):
 
 
 def _vocabulary_reference(vocabulary: Vocabulary) -> VocabularyReference:
-    """Name the vocabulary that gave the labels, by hash."""
+    """Identify by hash the vocabulary that gave the labels."""
     return VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256)
 
 
 def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocabulary) -> LearnedFrom:
-    """Say what is learned from ``crop_set``: its files by hash, settings, vocabulary and the versions of now."""
+    """Describe what is learned from ``crop_set``: file hashes, settings, vocabulary and current versions."""
     packages = {name: metadata.version(name) for name in ("torch", "timm")}
     return LearnedFrom(
         config=config,
@@ -181,7 +181,7 @@ def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocab
 
 
 def write_training(folder: Path, record: TrainingRecord) -> None:
-    """Write fit.json, whole or not at all; what is not there yet is left out."""
+    """Write fit.json atomically; what is not there yet is left out."""
     absent = {name for name in ("resumed", "stages", "result") if not getattr(record, name)}
     write_json(folder / FIT_NAME, record.model_dump(mode="json", exclude=absent))
 
@@ -193,9 +193,9 @@ def read_training(folder: Path) -> TrainingRecord:
 
 
 def read_finished(folder: Path) -> FinishedTraining:
-    """Read fit.json of a finished training; RunError for one that is not."""
+    """Read fit.json of a finished training; RunError for an unfinished one."""
     record = read_training(folder)
     if record.result is None:
-        message = f"{folder}: found a training that did not finish; go on with `marrowscope train classifier --resume`"
+        message = f"{folder}: found an unfinished training; continue with `marrowscope train classifier --resume`"
         raise RunError(message)
     return FinishedTraining.model_validate(dict(record))

@@ -1,9 +1,9 @@
-"""How fast training runs: the model's step alone, and the whole loop from crops on disk.
+"""Training speed: the model's step alone, and the whole loop from crops on disk.
 
-Steps: a fixed batch on the device is stepped again and again under every ``Variant`` (precision, memory layout,
-compilation), in turn; then the step alone and the loop that reads, augments, moves and steps, in turn, for each number
-of workers. The invariant: only times taken one after the other in the same round are divided, so a machine that others
-use slows both sides of a ratio; rates in crops/s hold for the machine as it was.
+Steps: under every ``Variant`` (precision, memory layout, compilation) in turn, the step runs again and again on a fixed
+batch on the device; then, for each number of workers, the step alone and the loop that reads, augments, moves and
+steps run in turn. The invariant: only times measured back to back in the same round are divided, so a machine shared
+with others slows both sides of a ratio; rates in crops/s apply to the machine as it was.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LONGEST_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to run the same step; ``deterministic`` says whether only repeatable algorithms are used."""
+    """A way to run the same step; ``deterministic`` restricts it to repeatable algorithms."""
 
     precision: str
     channels_last: bool = True
@@ -47,14 +47,14 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Words for a table."""
+        """Label for a table."""
         words = [self.precision, "channels last" if self.channels_last else "channels first"]
         words += ["compiled"] * self.compiled + ["any algorithm"] * (not self.deterministic)
         return ", ".join(words)
 
 
 class Seconds(NamedTuple):
-    """What a round of steps took: on the clock, and of this process's CPU."""
+    """Duration of a round of steps: wall-clock time, and CPU time of this process."""
 
     wall: float
     cpu: float
@@ -62,7 +62,7 @@ class Seconds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Rounds of one measurement beside its reference: equally many crops, one after the other."""
+    """Rounds of one measurement beside its reference: equally many crops, back to back."""
 
     name: str
     crops_per_round: int
@@ -72,9 +72,9 @@ class Pairs:
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Rate by the reference's rate, round by round; above 1 is faster than the reference.
+        """Rate over the reference's rate, per round; above 1 is faster than the reference.
 
-        Of CPU seconds where one thread does all the work, since others on the machine cannot change those.
+        From CPU seconds where one thread does all the work, since other work on the machine cannot change those.
         """
         pairs = zip(self.own, self.reference, strict=True)
         return tuple(base.cpu / own.cpu if self.in_process else base.wall / own.wall for own, base in pairs)
@@ -86,7 +86,7 @@ class Pairs:
 
     @property
     def crops_per_second(self) -> float:
-        """Median rate on the clock."""
+        """Median wall-clock rate."""
         return self.crops_per_round / statistics.median(seconds.wall for seconds in self.own)
 
 
@@ -94,7 +94,7 @@ class Pairs:
 class BenchResult:
     """Variants of the step beside the configured one (the first), and loops beside the configured step alone.
 
-    ``pipeline_crops_per_cpu_second`` is what one core reads, augments and composes without a network.
+    ``pipeline_crops_per_cpu_second`` is what one core reads, augments and assembles without a network.
     """
 
     device: str
@@ -114,7 +114,7 @@ def bench_training(
     with_compile: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> BenchResult:
-    """Measure on the labeled crops of ``crop_set``, ``rounds`` times ``n_steps`` (default: 5, on CUDA 50) a side.
+    """Measure on the labeled crops of ``crop_set``, ``rounds`` times ``n_steps`` (default: 5, on CUDA 50) per side.
 
     Raises ConfigError when the crops do not fill one batch.
     """
@@ -122,7 +122,7 @@ def bench_training(
     if len(rows) < config.batch_size:
         message = (
             f"{crop_set.folder}: found {len(rows)} labeled crops, expected at least one batch of {config.batch_size}; "
-            "lower batch_size or take a larger crop set"
+            "lower batch_size or use a larger crop set"
         )
         raise ConfigError(message)
     tell = on_progress or (lambda _words: None)
@@ -149,7 +149,7 @@ def bench_training(
 
 
 def _variants(usual: Variant, device: torch.device, *, with_compile: bool) -> tuple[Variant, ...]:
-    """List the configured way first, then what changes one or two things of it, each once."""
+    """List the configured way first, then each change of one or two settings, once."""
     plain = [
         replace(usual, precision=precision, channels_last=last)
         for precision, last in itertools.product(("float32", "bf16"), (True, False))
@@ -178,7 +178,7 @@ class _Bench:
         self._fixed = self._batches[0, 0].to(device)
 
     def pipeline_rate(self) -> float:
-        """Crops per CPU second of reading, augmenting and composing, without a network."""
+        """Measure crops per CPU second of reading, augmenting and assembling, without a network."""
         keys = self._keys(self._n_steps)
 
         def work() -> None:
@@ -199,8 +199,8 @@ class _Bench:
     def compare_loop(self, variant: Variant, workers: int, *, pause_s: float) -> Pairs:
         """Time the step alone and the whole loop in each round.
 
-        What the workers made ahead is thrown away before a round of the loop, and ``pause_s`` lets them fill up again
-        after it: no work of one side is done in the time of the other.
+        What the workers made ahead is discarded before a round of the loop, and ``pause_s`` lets them refill after it:
+        no work of one side runs in the time of the other.
         """
         alone, step = self._alone(variant), self._step(variant)
         ahead = workers * _PREFETCH
@@ -226,7 +226,7 @@ class _Bench:
         return self._pairs(f"{workers} workers", own, reference, in_process=workers == 0)
 
     def _alone(self, variant: Variant) -> Callable[[], None]:
-        """Give the work of stepping the fixed batch, warmed up."""
+        """Return a function that steps the fixed batch, warmed up."""
         step = self._step(variant)
 
         def work() -> None:
@@ -239,7 +239,7 @@ class _Bench:
         return work
 
     def _step(self, variant: Variant) -> Callable[[TrainingBatch], dict[str, torch.Tensor]]:
-        """Make a network and the step that trains it as ``variant`` says."""
+        """Make a network and its training step according to ``variant``."""
         config = self._config.model_copy(update={"precision": variant.precision, "compile": variant.compiled})
         info = _info(self._crop_set, self._rows, config)
         model = new_classifier(
@@ -265,7 +265,7 @@ class _Bench:
         return lambda batch: step(batch, learning_rate=_LEARNING_RATE, seed=0)
 
     def _keys(self, n: int) -> list[tuple[int, int]]:
-        """Give the (epoch, step) of ``n`` batches."""
+        """Return the (epoch, step) of ``n`` batches."""
         per_epoch = len(self._batches.order(0)) // self._config.batch_size
         return [divmod(place, per_epoch) for place in range(n)]
 

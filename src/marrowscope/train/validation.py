@@ -1,4 +1,4 @@
-"""What a classifier says about unchanged crops, and how good that is."""
+"""A classifier's predictions on unchanged crops, and their metrics."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 def validation_batches(crop_set: CropSet, rows: IntArray, size_px: int, batch_size: int) -> Iterator[ImageArray]:
-    """Give the central ``size_px`` of each stored crop of ``rows`` in order, unchanged: (n, size_px, size_px, 3)."""
+    """Yield the central ``size_px`` of each stored crop of ``rows`` in order, unchanged: (n, size_px, size_px, 3)."""
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         yield np.stack([center_crop(crop_set.crops[row], size_px) for row in chosen])
 
 
 def normalize(batch: ImageArray | torch.Tensor, info: ClassifierInfo, device: torch.device) -> torch.Tensor:
-    """Turn crops (n, s, s, 3) uint8 into the network's input (n, 3, s, s) float32, channels last in memory."""
+    """Convert crops (n, s, s, 3) uint8 to the network's input (n, 3, s, s) float32, channels last in memory."""
     crops = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
     mean, std = (torch.tensor(values, device=device) for values in (info.mean, info.std))
     return scale_pixels(crops.to(device, non_blocking=True), mean, std)
 
 
 def scale_pixels(crops: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Do what ``normalize`` does where crops, mean (3,) and std (3,) lie on the device already."""
+    """Do what ``normalize`` does, for crops, mean (3,) and std (3,) already on the device."""
     pixels = crops.permute(0, 3, 1, 2).float() / 255
     return (pixels - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
@@ -46,9 +46,9 @@ def scale_pixels(crops: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> 
 def predict_logits(
     model: CellClassifier, crop_set: CropSet, rows: IntArray, info: ClassifierInfo, *, batch_size: int = 64
 ) -> dict[str, torch.Tensor]:
-    """Plain logits (n, k) by head of the unchanged crops of ``rows``, on the CPU; leaves the model in evaluation mode.
+    """Compute logits (n, k) by head of the unchanged crops of ``rows``, on the CPU; sets the model to evaluation mode.
 
-    Without a row they are empty.
+    Without rows they are empty.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -70,10 +70,10 @@ def probabilities(logits: Mapping[str, torch.Tensor], info: ClassifierInfo) -> d
 
 
 def score(predicted: Mapping[str, NDArray[np.float32]], labels: Mapping[str, IntArray]) -> dict[str, float]:
-    """Figures of merit of probabilities (n, k) by head; NaN where one is not defined.
+    """Compute metrics from probabilities (n, k) by head; NaN where one is undefined.
 
-    ``category_macro_f1`` averages the categories with a true cell in these crops. ``selection``, the mean of it and
-    ``cblc_weighted_f1``, chooses the best epoch: the first alone would neglect CBLC, the second the differential.
+    ``category_macro_f1`` averages the categories with a true cell in these crops. ``selection``, its mean with
+    ``cblc_weighted_f1``, picks the best epoch: the first alone would neglect CBLC, the second the differential.
     """
     confusion = {
         head: metrics.confusion_matrix(labels[head], predicted[head].argmax(axis=1), predicted[head].shape[1])

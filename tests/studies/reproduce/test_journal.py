@@ -60,7 +60,9 @@ def test_a_step_that_fails_leaves_no_marker_not_even_its_earlier_one(tmp_path: P
 def test_other_settings_are_refused_with_both_values(tmp_path: Path) -> None:
     Journal(tmp_path / "out", SETTINGS)
     other = {"preset": {"seed": 2, "fields": 4}, "version": "1"}
-    with pytest.raises(RunError, match=r"other settings \(preset\.seed: 1 there, 2 here\), expected equal ones; go on"):
+    with pytest.raises(
+        RunError, match=r"other settings \(preset\.seed: 1 there, 2 here\), expected equal ones; contin"
+    ):
         Journal(tmp_path / "out", other)
     Journal(tmp_path / "out", SETTINGS)
 
@@ -73,7 +75,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(RunError, match="found something that is no reproduction, expected a new or empty folder"):
+    with pytest.raises(RunError, match="found something other than a reproduction, expected a new or empty folder"):
         Journal(tmp_path, SETTINGS)
 
 

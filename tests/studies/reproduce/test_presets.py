@@ -52,5 +52,5 @@ def test_another_seed_changes_patients_folds_and_both_trainings() -> None:
 
 def test_a_center_without_patients_is_refused() -> None:
     values = {"name": "x", "internal": (2, 0), "external": (1,), "fields": 1}
-    with pytest.raises(ConfigError, match=r"found centers of \(2, 0\) and \(1,\) patients, expected one"):
+    with pytest.raises(ConfigError, match=r"found centers of \(2, 0\) and \(1,\) patients, expected at least one"):
         validate_config(Preset, values, where="test")

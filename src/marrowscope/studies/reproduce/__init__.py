@@ -1,9 +1,9 @@
-"""The paper's study, repeated on simulated patients: six centers, two networks, folds in two stages, external centers.
+"""The paper's study on simulated patients: six centers, two networks, folds in two stages, external centers.
 
-``presets`` says how many patients and which settings; ``journal`` what is done, so that a killed run goes on;
-``measure`` and ``plan`` how long it will take on this machine; ``study`` holds the steps from patients to the
-evaluation; ``compare`` the figures, beside those of ``probe``, logistic regression on color and shape; ``tables``
-writes them as the paper lays them out.
+``presets`` has the numbers of patients and the settings; ``journal`` records what is done, so that a killed run can
+continue; ``measure`` and ``plan`` estimate the time on this machine; ``study`` has the steps from patients to the
+evaluation; ``compare`` computes the metrics, beside those of ``probe``, logistic regression on color and shape;
+``tables`` writes them in the paper's layout.
 """
 
 from marrowscope.studies.reproduce.presets import PRESETS, Preset

@@ -1,7 +1,7 @@
-"""The figures of the study: ensemble, each member and the probe on the same cells, external center by center.
+"""The study's metrics: ensemble, each member and the probe on the same cells, by external center.
 
-All stand on matched cells: expert cells wholly inside their field that a kept contour found, as the paper's figure
-does. Intervals are bootstraps over patients; the difference of ensemble and probe is paired.
+All use matched cells, as the paper's figure does: expert cells entirely inside their field that a kept contour found.
+Intervals are bootstraps over patients; the difference of ensemble and probe is paired.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ FURTHER_FIGURES = (
     "detection_precision",
     "patient_ratio_mae",
 )
-"""What stands beside the paper's figure, by the keys of ``evaluate.catalog``."""
+"""Metrics shown beside the paper's figure, by the keys of ``evaluate.catalog``."""
 _CBLC, _OTHER = "CBLC", "other"
 
 
 class Score(StageConfig):
-    """A value with its 95% interval; None where it is not defined."""
+    """A value with its 95% interval; None where it is undefined."""
 
     value: float | None
     lower: float | None
@@ -53,7 +53,7 @@ class Score(StageConfig):
 class CenterComparison(StageConfig):
     """One external center, or all of them together; ``difference`` is ensemble minus probe, on ``n_probe_cells``.
 
-    ``further`` has the figures of ``FURTHER_FIGURES`` by their keys.
+    ``further`` has the values of ``FURTHER_FIGURES`` by their keys.
     """
 
     center: str
@@ -72,14 +72,14 @@ class CenterComparison(StageConfig):
 
 
 class Comparison(StageConfig):
-    """Every external center, all of them last."""
+    """Every external center, then all of them together."""
 
     centers: tuple[CenterComparison, ...]
     n_members: int
 
     @property
     def beats_probe(self) -> bool:
-        """Say whether the ensemble stands above the probe on every external center."""
+        """Tell whether the ensemble scores above the probe on every external center."""
         return all((row.difference.value or 0.0) > 0 for row in self.centers)
 
 
@@ -141,7 +141,7 @@ def _matched(expert: pl.DataFrame) -> pl.DataFrame:
 
 
 def _probe_calls(internal: Path, external: Path, vocabulary: Vocabulary) -> pl.DataFrame:
-    """Fit the probe on the internal predicted crops; gives its calls of the external ones."""
+    """Fit the probe on the internal predicted crops; returns its calls of the external ones."""
     features, cells = load_features(internal, "predicted")
     labels = [_CBLC if vocabulary.codes[code].cblc else _OTHER for code in cells["expert_code"]]
     probe = fit_probe(features, labels)
@@ -152,7 +152,7 @@ def _probe_calls(internal: Path, external: Path, vocabulary: Vocabulary) -> pl.D
 
 
 def _weighted_f1(cells: pl.DataFrame, columns: tuple[str, ...], config: EvaluateConfig) -> Interval:
-    """Weighted F1 of the calls in one column, or of the first column minus the second's, by patient."""
+    """Compute weighted F1 of the calls in one column, or of the first column minus the second's, by patient."""
     patients = cells["patient_id"].unique().sort().to_list()
     scorer = Scorer(patients, config.n_resamples, config.seed)
     positions = scorer.positions(cells)

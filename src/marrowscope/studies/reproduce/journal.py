@@ -1,9 +1,9 @@
-"""What of a long run is done: a marker a step, written last, with a hash of what went in.
+"""Record of a long run's finished steps: one marker per step, written last, with a hash of its inputs.
 
-A folder holds reproduce.json (the settings) and steps/<name>.json (inputs, outputs, seconds). A step whose marker has
-the same inputs and whose files are there is not done again; a step that was cut short has none and starts over, or
-goes on from what its own stage keeps. Outputs carry the hashes that later steps take in, so a changed beginning cannot
-be continued by an old end.
+A folder has reproduce.json (the settings) and steps/<name>.json (inputs, outputs, seconds). A step whose marker has the
+same inputs and whose files exist is not repeated; an interrupted step has no marker and starts over, or continues from
+what its own stage keeps. Outputs carry the hashes that later steps use as inputs, so later steps cannot build on a
+changed beginning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS_NAME, _STEPS_FOLDER = "reproduce.json", "steps"
 
 
 class Journal:
-    """The settings and markers of one folder; raises RunError for a folder of other settings or of something else."""
+    """The settings and markers of one folder; raises RunError for a folder with other settings or anything else."""
 
     def __init__(self, folder: Path, settings: JsonDict) -> None:
         self.folder = folder
@@ -39,9 +39,9 @@ class Journal:
         name_files(folder, "reproduction", [SETTINGS_NAME])
 
     def step(self, name: str, inputs: JsonDict, files: Sequence[Path], action: Callable[[], JsonDict]) -> JsonDict:
-        """Give the outputs of step ``name``: those of its marker where it is done, else what ``action`` gives.
+        """Return the outputs of step ``name``: from its marker if it is done, otherwise from ``action``.
 
-        ``files`` are what the step leaves: where one of them is gone, the step is done again.
+        ``files`` are the step's results: where one of them is gone, the step runs again.
         """
         digest = _hash_json(inputs)
         earlier = self._read(name)
@@ -63,7 +63,7 @@ class Journal:
         return outputs
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of every step that is done, by name; of one that was cut short, only those of its last part."""
+        """Seconds of every finished step, by name; for an interrupted step, only those of its last part."""
         names = sorted(path.stem for path in (self.folder / _STEPS_FOLDER).glob("*.json"))
         return {name: float(marker["seconds"]) for name in names if (marker := self._read(name))}
 
@@ -74,12 +74,12 @@ class Journal:
         return read_json(self._marker(name)) if self._marker(name).is_file() else None
 
     def _check_folder(self) -> None:
-        """Refuse a folder that was started with other settings, or holds something else."""
+        """Reject a folder that was started with other settings, or has anything else in it."""
         if not (self.folder / SETTINGS_NAME).is_file():
             if self.folder.exists() and (not self.folder.is_dir() or _holds_something(self.folder)):
                 message = (
-                    f"{self.folder}: found something that is no reproduction, expected a new or empty folder; choose "
-                    "another --out"
+                    f"{self.folder}: found something other than a reproduction, expected a new or empty folder; "
+                    "choose another --out"
                 )
                 raise RunError(message)
             return
@@ -88,19 +88,19 @@ class Journal:
         if different:
             shown = "; ".join(different[:4]) + (f" and {len(different) - 4} more" if len(different) > 4 else "")  # noqa: PLR2004
             message = (
-                f"{self.folder}: found a reproduction with other settings ({shown}), expected equal ones; go on with "
-                "the first call's preset and seed, or choose another --out"
+                f"{self.folder}: found a reproduction with other settings ({shown}), expected equal ones; continue "
+                "with the first call's preset and seed, or choose another --out"
             )
             raise RunError(message)
 
 
 def _holds_something(folder: Path) -> bool:
-    """Say whether a folder holds more than what a call leaves that was killed while it wrote its first file."""
+    """Tell whether a folder has more than the remains of a call killed while writing its first file."""
     return any(path.name != f"{SETTINGS_NAME}.part" for path in folder.iterdir())
 
 
 def _differences(earlier: JsonDict, now: JsonDict, prefix: str = "") -> list[str]:
-    """Name every setting that differs, with both values."""
+    """List every setting that differs, with both values."""
     found = []
     for key in sorted(earlier.keys() | now.keys()):
         one, other = earlier.get(key), now.get(key)
@@ -117,7 +117,7 @@ def _hash_json(value: JsonDict) -> str:
 
 
 def write_json(path: Path, value: JsonDict) -> None:
-    """Write JSON atomically; NaN is refused, JSON does not have it."""
+    """Write JSON atomically; NaN is rejected, since JSON does not have it."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -126,7 +126,7 @@ def read_json(path: Path) -> JsonDict:
     try:
         value: JsonDict = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        again = "choose another --out" if path.name == SETTINGS_NAME else "remove the file, its step is then done again"
+        again = "choose another --out" if path.name == SETTINGS_NAME else "remove the file, and its step will run again"
         message = f"{path}: cannot be read ({error}); {again}"
         raise RunError(message) from error
     return value

@@ -1,7 +1,7 @@
 """A few seconds of each kind of work, timed on this machine before a long study.
 
-A scratch cohort of two patients is simulated, segmented, cut and predicted; the classifier (and where the preset trains
-one, the segmenter) is trained on it for some steps. What else the machine does meanwhile is in the rates.
+A scratch cohort of two patients is simulated, segmented, cut and predicted; the classifier (and the segmenter, if the
+preset trains one) is trained on it for some steps. The rates include whatever else the machine is doing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from marrowscope.train.stage import Progress
 
 _STEPS = {"cpu": 8, "cuda": 80}
-"""Training steps that are timed, by device: on CUDA the loop reports at every twentieth."""
+"""Number of timed training steps, by device: on CUDA the loop reports at every twentieth."""
 _WINDOWS = 32
 
 
@@ -49,7 +49,7 @@ def shipped_bundle() -> Path:
 
 
 def measure_rates(preset: Preset, machine: Machine) -> Rates:
-    """Do a little of everything in a scratch folder, and time it."""
+    """Time a little of each kind of work in a scratch folder."""
     with tempfile.TemporaryDirectory(prefix="marrowscope-plan-") as scratch:
         folder = Path(scratch)
         started = time.perf_counter()
@@ -86,19 +86,19 @@ def measure_rates(preset: Preset, machine: Machine) -> Rates:
 
 
 def _ends(preset: Preset) -> tuple[str, str]:
-    """Give the first center and the last."""
+    """Return the first center and the last."""
     return preset.internal_centers[0], preset.external_centers[-1]
 
 
 def on_machine(config: ClassifierConfig, machine: Machine) -> ClassifierConfig:
-    """Give a training the machine's threads and device, and to a GPU its processes: a CPU has none to spare."""
+    """Give a training the machine's threads and device, and worker processes on a GPU: a CPU has none to spare."""
     here = config.model_copy(update={"threads": machine.threads, "device": machine.device})
     feeds = configure_torch(here).type == "cuda"
     return here.model_copy(update={"workers": machine.workers}) if feeds else here
 
 
 def _training_rate(config: ClassifierConfig, folder: Path, machine: Machine) -> float:
-    """Crops a second over the later half of a few steps: the first ones also load and warm up."""
+    """Measure crops per second over the later half of a few steps: the first ones also load and warm up."""
     stage = config.stages[0].model_copy(update={"epochs": 1})
     few = on_machine(config, machine).model_copy(update={"stages": (stage,), "epoch_crops": None})
     n_steps = _STEPS[configure_torch(few).type]
@@ -115,7 +115,7 @@ def _training_rate(config: ClassifierConfig, folder: Path, machine: Machine) -> 
 
 
 def _repeat_crops(crops_folder: Path, source: str, n_wanted: int) -> Path:
-    """Repeat the crops of the set's first patient until there are enough for a few steps; gives a split file."""
+    """Repeat the crops of the set's first patient until there are enough for a few steps; returns a split file."""
     cells = pl.read_parquet(crops_folder / "cells.parquet").with_row_index("row")
     first = cells["patient_id"][0]
     of_first = cells.filter((pl.col("patient_id") == first) & (pl.col("source") == source))
@@ -129,7 +129,7 @@ def _repeat_crops(crops_folder: Path, source: str, n_wanted: int) -> Path:
 
 
 def _window_seconds(config: SegmenterTrainingConfig, cohort: Cohort, folder: Path, machine: Machine) -> float:
-    """Seconds a window of the segmenter's second epoch: the first one warms up."""
+    """Measure seconds per window of the segmenter's second epoch: the first one warms up."""
     few = config.model_copy(
         update={
             "epochs": 2,

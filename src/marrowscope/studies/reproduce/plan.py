@@ -1,4 +1,4 @@
-"""How long a reproduction will take: rates measured on this machine times the numbers of a preset."""
+"""Estimated time of a reproduction: rates measured on this machine times the numbers of a preset."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from marrowscope.studies.reproduce.presets import Preset
 
 _FORWARD_ONLY = 3.0
-"""Crops pass through a network about three times as fast when nothing is learned from them."""
+"""Crops pass through a network about three times as fast without training."""
 
 _EXPORT_S = 12.0
 """Seconds to export one member and compare it with torch; measured on two cores."""
 
 _SCORE_S_PER_CELL = 0.01
-"""Seconds a cell to match, score and probe; measured on two cores."""
+"""Seconds per cell to match, score and probe; measured on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What may differ between two calls that go on in one folder."""
+    """What may differ between two calls that continue in one folder."""
 
     workers: int = 2
     threads: int = 2
@@ -32,7 +32,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What was measured: seconds of one process a field (or training window), crops a second, cells a field.
+    """Measured rates: one process's seconds per field (or training window), crops per second, cells per field.
 
     ``predict_s`` is for an ensemble of one network. ``window_s`` is None where no segmenter is trained.
     """
@@ -47,7 +47,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One step of so many seconds; its ``parts`` markers in the journal begin with ``key``."""
+    """One step with its estimated seconds; its ``parts`` markers in the journal begin with ``key``."""
 
     key: str
     title: str
@@ -57,7 +57,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every step with its estimate, and the disk space the crops and images will take."""
+    """Every step with its estimate, and the disk space for crops and images."""
 
     steps: tuple[PlannedStep, ...]
     disk_gb: float
@@ -68,12 +68,12 @@ class Plan:
         return sum(step.seconds for step in self.steps)
 
     def as_json(self) -> JsonDict:
-        """Give steps and sums as plain values."""
+        """Return steps and sums as plain values."""
         steps = [{"step": step.key, "title": step.title, "seconds": round(step.seconds, 1)} for step in self.steps]
         return {"steps": steps, "seconds": round(self.seconds, 1), "disk_gb": round(self.disk_gb, 1)}
 
     def seconds_left(self, done: set[str]) -> float:
-        """Sum over the steps, less the parts whose markers stand in ``done``."""
+        """Sum over the steps, minus the parts with a marker in ``done``."""
         shares = (sum(name.startswith(step.key) for name in done) / step.parts for step in self.steps)
         return sum(step.seconds * (1 - min(share, 1.0)) for step, share in zip(self.steps, shares, strict=True))
 
@@ -108,7 +108,7 @@ def make_plan(preset: Preset, rates: Rates, machine: Machine) -> Plan:
 
 
 def _training_seconds(preset: Preset, n_cells: float, rates: Rates) -> float:
-    """Crops of every fold: learned from in each epoch, selected on after it, predicted at the end."""
+    """Estimate from the crops of every fold: trained on in each epoch, validated after it, predicted at the end."""
     others = n_cells * (1 - 1 / preset.n_folds)
     n_selecting = others * preset.classifier.validation_fraction
     n_training = min(others - n_selecting, preset.classifier.epoch_crops or others)

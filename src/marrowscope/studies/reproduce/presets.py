@@ -1,7 +1,7 @@
-"""How many simulated patients, and with which settings the two networks are trained.
+"""Numbers of simulated patients, and the training settings of the two networks.
 
-The paper's design: 169 patients of the centers 1-3 for training by folds, 89 patients of the centers 4-6 that nothing
-learns from. How either number divides over its three centers is not published: here as evenly as it can be.
+The paper's design: 169 patients of centers 1-3 for training in folds, 89 patients of centers 4-6 for testing only. How
+either number divides over its three centers is not published: here as evenly as possible.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ PUBLISHED_WEIGHTED_F1 = (0.9076, 0.8696, 0.9124)
 
 
 class Preset(StageConfig):
-    """One way to repeat the study; whatever stands here decides the result, what only a machine changes does not."""
+    """One way to repeat the study; these settings determine the result, machine settings do not."""
 
     name: str
-    internal: tuple[int, ...] = Field(min_length=1, description="patients of the centers S1, S2, ... that train")
-    external: tuple[int, ...] = Field(min_length=1, description="patients of the next centers, that only test")
+    internal: tuple[int, ...] = Field(min_length=1, description="patients per training center S1, S2, ...")
+    external: tuple[int, ...] = Field(min_length=1, description="patients per following center, for testing only")
     fields: int = Field(ge=1, description="fields of view per patient")
     field_px: tuple[int, int] = Field(default=(1280, 960), description="width and height of a field")
-    cells_per_field: tuple[int, int] | None = Field(default=None, description="by the look of the center where None")
+    cells_per_field: tuple[int, int] | None = Field(default=None, description="None: by the style of the center")
     n_folds: int = Field(default=5, ge=2)
     seed: int = Field(default=2026, ge=0, le=1_000_000_000, description="of patients, folds and training")
     segmenter: SegmenterTrainingConfig | None = Field(
-        default=None, description="how the segmenter is trained on the internal patients; None: the shipped one"
+        default=None, description="training of the segmenter on the internal patients; None: the included one"
     )
     classifier: ClassifierConfig = ClassifierConfig()
     n_resamples: int = Field(default=2000, ge=0, description="bootstrap resamples of patients")
@@ -37,7 +37,7 @@ class Preset(StageConfig):
     @model_validator(mode="after")
     def _centers_have_patients(self) -> Preset:
         if min(self.internal + self.external) < 1:
-            message = f"found centers of {self.internal} and {self.external} patients, expected one in each at least"
+            message = f"found centers of {self.internal} and {self.external} patients, expected at least one in each"
             raise ValueError(message)
         return self
 
@@ -59,7 +59,7 @@ class Preset(StageConfig):
         return dict(zip(names, self.internal + self.external, strict=True))
 
     def with_seed(self, seed: int | None) -> Preset:
-        """Give the preset with another seed for patients, folds and trainings; itself for None."""
+        """Return the preset with another seed for patients, folds and trainings; unchanged for None."""
         if seed is None:
             return self
         changed: dict[str, object] = {"seed": seed, "classifier": self.classifier.model_copy(update={"seed": seed})}
@@ -68,7 +68,7 @@ class Preset(StageConfig):
         return self.model_copy(update=changed)
 
     def simulation(self, workers: int = 1) -> SimulationConfig:
-        """Give the configuration of the one simulated cohort that all centers are drawn from."""
+        """Return the configuration of the one simulated cohort from which all centers are drawn."""
         n_centers = len(self.patients_by_center)
         return SimulationConfig(
             patients=n_centers * max(self.patients_by_center.values()),
@@ -82,7 +82,7 @@ class Preset(StageConfig):
         )
 
     def patient_numbers(self, center: str) -> list[int]:
-        """Numbers (from 0) of a center's patients in that cohort, where patients go to the centers in turn."""
+        """Return the numbers (from 0) of a center's patients in that cohort, where patients rotate over the centers."""
         centers = list(self.patients_by_center)
         first = centers.index(center)
         return [first + len(centers) * index for index in range(self.patients_by_center[center])]
@@ -104,7 +104,7 @@ QUICK = Preset(
         seed=2026,
     ),
 )
-"""Minutes on two cores: the shipped segmenter, and little of everything else."""
+"""Minutes on two cores: the included segmenter, and little of everything else."""
 
 PAPER = Preset(
     name="paper",

@@ -1,8 +1,8 @@
-"""What a network has to beat: logistic regression on the mean colors and the shape of a cell.
+"""The baseline a network must beat: logistic regression on the mean colors and the shape of a cell.
 
-Eleven numbers a cell, standardized on the training cells; L2-penalized logistic regression (softmax over several
-classes), fitted to its minimum by L-BFGS. The objective is scikit-learn's `LogisticRegression` with C = 1, and so are
-the calls; scikit-learn itself is not needed.
+Eleven numbers per cell, standardized on the training cells; L2-penalized logistic regression (softmax over several
+classes), fitted to its minimum by L-BFGS. The objective and the calls match scikit-learn's `LogisticRegression` with C
+= 1; scikit-learn itself is not needed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def cell_features(crop: ImageArray, mask: MaskArray) -> list[float]:
 
 
 def load_features(crops_folder: Path, source: str) -> tuple[Matrix, pl.DataFrame]:
-    """Features (n, 11) and table of the crops of one source (expert or predicted) of a crop set, in its order."""
+    """Return features (n, 11) and table of a crop set's crops from one source (expert or predicted), in its order."""
     crops = np.load(crops_folder / "crops.npy", mmap_mode="r")
     masks = np.load(crops_folder / "masks.npy", mmap_mode="r")
     cells = pl.read_parquet(crops_folder / "cells.parquet").with_row_index("row").filter(pl.col("source") == source)
@@ -67,22 +67,22 @@ class LinearProbe:
     offsets: Matrix
 
     def probabilities(self, features: Matrix) -> Matrix:
-        """Give (n, k), the classes in the order of ``classes``."""
+        """Return (n, k), the classes in the order of ``classes``."""
         logits = (features - self.mean) / self.scale @ self.weights + self.offsets
         chances: Matrix = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
         return chances
 
     def predict(self, features: Matrix) -> list[str]:
-        """Name the most probable class of each row."""
+        """Return the most probable class of each row."""
         return [self.classes[index] for index in self.probabilities(features).argmax(axis=1)]
 
 
 def fit_probe(features: Matrix, labels: Sequence[str], strength: float = 1.0) -> LinearProbe:
-    """Fit on ``features`` (n, d) and a label a row; ``strength`` is scikit-learn's C.
+    """Fit on ``features`` (n, d) and one label per row; ``strength`` is scikit-learn's C.
 
-    Minimizes C times the summed cross-entropy plus half the squared weights, offsets free. With two classes the first
-    has weights of zero, with more every class has its own: as scikit-learn does, since the penalty tells them apart.
-    One class alone is always called.
+    Minimizes C times the summed cross-entropy plus half the squared weights, with free offsets. With two classes, the
+    first has zero weights; with more, every class has its own, as in scikit-learn, since the penalty distinguishes
+    them. A single class is always called.
     """
     classes = tuple(sorted(set(labels)))
     mean, scale = features.mean(axis=0), features.std(axis=0)
@@ -90,7 +90,7 @@ def fit_probe(features: Matrix, labels: Sequence[str], strength: float = 1.0) ->
     x = np.column_stack([(features - mean) / scale, np.ones(len(features))])
     wanted = np.zeros((len(features), len(classes)))
     wanted[np.arange(len(features)), [classes.index(label) for label in labels]] = 1.0
-    n_free = len(classes) if len(classes) > 2 else len(classes) - 1  # noqa: PLR2004  the first of two stands at zero
+    n_free = len(classes) if len(classes) > 2 else len(classes) - 1  # noqa: PLR2004  the first of two stays at zero
     shape = (x.shape[1], n_free)
     penalized = np.ones(shape)
     penalized[-1] = 0.0

@@ -1,13 +1,13 @@
 """The steps of the study, in order, each done once.
 
-1. simulate: a cohort a center, S1-S3 to learn from, S4-S6 to test on, drawn from one seed.
-2. segmenter: the shipped one, or trained on the internal patients; frozen, its SHA-256 in all that follows.
+1. simulate: one cohort per center, S1-S3 for training, S4-S6 for testing, drawn from one seed.
+2. segmenter: the included one, or trained on the internal patients; frozen, its SHA-256 in all later steps.
 3. prepare: crops of the internal patients, and of the external ones for the probe alone.
-4. folds: by patient, the external centers in none; no image or near-duplicate on two sides.
-5. crossfit: a classifier a fold in two stages, and temperatures from what the folds left out.
+4. folds: by patient, without the external centers; no image or near-duplicate on two sides.
+5. crossfit: one classifier per fold in two stages, and temperatures from out-of-fold predictions.
 6. bundle, predict: the ensemble and each member alone, end to end on the external patients' images.
-7. evaluate: against the experts' polygons, center by center, beside the probe on the very same cells.
-Invariant: nothing before step 6 reads an external image, but the crops that only the probe is tested on.
+7. evaluate: against the experts' polygons, by center, beside the probe on the very same cells.
+Invariant: no step before 6 reads an external image, except to cut the crops that only the probe is tested on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _PLAN_NAME = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """The finished study: its folder, the comparison, seconds of every step, and what had been expected."""
+    """The finished study: its folder, the comparison, seconds of every step, and the estimate."""
 
     folder: Path
     comparison: Comparison
@@ -70,7 +70,7 @@ class Reproduction:
 
 
 def plan_study(out: Path, preset: Preset, machine: Machine) -> Plan:
-    """Measure this machine and give the plan; the rates are kept in ``out`` and not measured again there."""
+    """Measure this machine and return the plan; the rates are kept in ``out`` and not measured again there."""
     journal = Journal(out, _settings(preset))
     return _plan(journal, preset, machine)
 
@@ -84,10 +84,10 @@ def reproduce(
     on_plan: Callable[[Plan, float], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Reproduction:
-    """Do every step of the study in ``out`` that is not done yet, and write table.md, table.csv and summary.json.
+    """Do every unfinished step of the study in ``out``, and write table.md, table.csv and summary.json.
 
-    ``on_plan`` gets the plan and the seconds that are left of it before anything is done, ``progress`` (step, done,
-    total). Raises RunError for a folder of other settings; a killed call goes on when it is called again.
+    ``on_plan`` gets the plan and its remaining seconds before any work, ``progress`` (step, done, total). Raises
+    RunError for a folder with other settings; a killed call continues when called again.
     """
     machine = machine or Machine()
     journal = Journal(out, _settings(preset))
@@ -105,19 +105,19 @@ def reproduce(
 
 
 def _settings(preset: Preset) -> JsonDict:
-    """Everything that decides the result."""
+    """Return everything that determines the result."""
     vocabulary = load_vocabulary()
     settings = preset.model_dump(mode="json") | {"classifier": _decisive(preset.classifier)}
     return {"marrowscope_version": __version__, "vocabulary_sha256": vocabulary.sha256, "preset": settings}
 
 
 def _decisive(config: ClassifierConfig) -> JsonDict:
-    """Give the training's settings without those that another machine may change."""
+    """Return the training settings except those that another machine may change."""
     return config.model_dump(mode="json", exclude={"threads", "device", "workers", "checkpoint_every_steps"})
 
 
 def _plan(journal: Journal, preset: Preset, machine: Machine) -> Plan:
-    """Take the kept rates, or measure where they are of other threads or another device."""
+    """Use the kept rates, or measure where they are from other threads or another device."""
     path = journal.folder / _PLAN_NAME
     measured_with = {"threads": machine.threads, "device": machine.device}
     if path.is_file() and (kept := read_json(path)).get("measured_with") == measured_with:
@@ -128,7 +128,7 @@ def _plan(journal: Journal, preset: Preset, machine: Machine) -> Plan:
 
 
 def _check_space(out: Path, plan: Plan) -> None:
-    """Refuse to begin what the disk cannot hold."""
+    """Refuse to begin when the disk is too full."""
     free_gb = shutil.disk_usage(out).free / 1e9
     if free_gb < plan.disk_gb:
         message = (
@@ -139,7 +139,7 @@ def _check_space(out: Path, plan: Plan) -> None:
 
 
 class _Study:
-    """The steps over one journal; each gives the hashes that the next ones take in."""
+    """The steps over one journal; each returns the hashes that later steps use as inputs."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class _Study:
         self._made: dict[str, JsonDict] = {}
 
     def run(self) -> Comparison:
-        """Do every step that is not done yet."""
+        """Run every unfinished step."""
         for center in self._preset.patients_by_center:
             self._simulate(center)
         segmenter = self._segmenter()
@@ -172,7 +172,7 @@ class _Study:
         return self._evaluate(len(names))
 
     def provenance(self) -> JsonDict:
-        """Give what every step left, by name: hashes and counts."""
+        """Return the outputs of every step, by name: hashes and counts."""
         return dict(self._made)
 
     def _step(self, name: str, inputs: JsonDict, files: Sequence[Path], action: Callable[[], JsonDict]) -> JsonDict:
@@ -193,7 +193,7 @@ class _Study:
         self._step(f"simulate-{center}", inputs, [folder / "simulation.json"], action)
 
     def _segmenter(self) -> Path:
-        """Give the graph: the shipped one, or the one trained on every patient of the internal centers."""
+        """Return the graph: the included one, or the one trained on every patient of the internal centers."""
         config = self._preset.segmenter
         if config is None:
             graph = shipped_bundle() / SEGMENTER_FILE
@@ -258,7 +258,7 @@ class _Study:
         self._step("folds", inputs, [path], action)
 
     def _crossfit(self) -> None:
-        """Train fold after fold; the last one also fits the temperatures."""
+        """Train one fold after another; the last one also fits the temperatures."""
         folder, last = self._out / "crossfit", self._preset.n_folds - 1
         config = on_machine(self._preset.classifier, self._machine)
         inputs = {
@@ -373,7 +373,7 @@ class _Study:
         return {center: self._made[f"simulate-{center}"] for center in self._centers(side)}
 
     def _cohort(self, side: str) -> tuple[list[Patient], list[Field]]:
-        """Read the patients and fields of a side; each center is a cohort of its own on disk."""
+        """Read the patients and fields of a side; each center is a separate cohort on disk."""
         patients: list[Patient] = []
         fields: list[Field] = []
         for center in self._centers(side):

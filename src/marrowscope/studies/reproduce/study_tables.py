@@ -1,4 +1,4 @@
-"""The result as table.md, table.csv and summary.json: laid out like the paper's, whose figures stand beside."""
+"""The result as table.md, table.csv and summary.json: in the paper's layout, beside the paper's figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TABLE_NAME, _CSV_NAME, SUMMARY_NAME = "table.md", "table.csv", "summary.json"
 NOT_COMPARABLE = (
     "The patients are simulated: their cells are drawn, differ from real ones and are easier to tell apart. The "
-    "paper's figures, on real patients of other centers, stand beside for the layout alone; the two are not comparable."
+    "paper's figures, on real patients of other centers, are shown only for the layout; the two are not comparable."
 )
 _MATCHED_CELLS = (
     "CBLC weighted F1 on matched cells (expert cells wholly inside the field that the segmenter found), 95% interval "
@@ -63,7 +63,7 @@ def write_tables(
 
 
 def as_markdown(preset: Preset, comparison: Comparison) -> str:
-    """Give the tables to read."""
+    """Return the tables as Markdown."""
     inside, outside = sum(preset.internal), sum(preset.external)
     design = (
         f"{inside} patients of the centers {', '.join(preset.internal_centers)} train by {preset.n_folds} folds in two "
@@ -111,7 +111,7 @@ def as_markdown(preset: Preset, comparison: Comparison) -> str:
 
 
 def as_table(comparison: Comparison) -> pl.DataFrame:
-    """Give a row a model and center; the paper's rows have no count, they are not published by center."""
+    """Return one row per model and center; the paper's rows have no count, since it published none by center."""
     rows = []
     for row in comparison.centers:
         models = {**row.members, "ensemble": row.ensemble, "probe": row.probe, "ensemble - probe": row.difference}
@@ -128,7 +128,7 @@ def as_table(comparison: Comparison) -> pl.DataFrame:
 
 
 def _text(score: Score, row: CenterComparison, *, signed: bool = False) -> str:
-    """Give ``0.9100 [0.8800, 0.9300]``, marked where the patients are few."""
+    """Format as ``0.9100 [0.8800, 0.9300]``, marked where the patients are few."""
     if score.value is None:
         return "not defined"
     style = "+.4f" if signed else ".4f"
