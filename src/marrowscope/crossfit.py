@@ -226,7 +226,7 @@ def _is_finished(out: Path, fold: int) -> bool:
 def _describe(
     crop_set: CropSet, config: ClassifierConfig, assigned: Mapping[str, int | None], vocabulary: Vocabulary
 ) -> CrossFitRecord:
-    """Give what decides the run; ``join_folds`` adds what each fold became."""
+    """Return what decides the run; ``join_folds`` adds what each fold became."""
     return CrossFitRecord(
         **dict(describe_data(crop_set, config, vocabulary)),
         seed=config.seed,

@@ -47,7 +47,7 @@ class Marker(FrozenModel):
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
+    """Return a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
     temporary = path.with_name(path.name + _PART)
     try:
         yield temporary
@@ -100,7 +100,7 @@ def name_files(folder: Path, kind: str, names: Iterable[str]) -> None:
 
 
 def read_marker(folder: Path) -> Marker | None:
-    """Give the marker of ``folder``, None where it has none or one that cannot be read."""
+    """Return the marker of ``folder``, None where it has none or one that cannot be read."""
     try:
         return Marker.model_validate_json((folder / MARKER_NAME).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
@@ -213,7 +213,7 @@ def new_folder(
     error: type[MarrowscopeError] = RunError,
     within: Collection[str] = (),
 ) -> Iterator[Path]:
-    """Give an empty folder beside ``out``; marked, it becomes ``out`` when all went well, else it is removed.
+    """Return an empty folder beside ``out``; marked, it becomes ``out`` when all went well, else it is removed.
 
     Raises ``error`` as ``refuse_foreign_folder`` does, at once and again before an earlier folder goes.
     """
@@ -236,7 +236,7 @@ def new_folder(
 def new_files(
     out: Path, kind: str, names: Collection[str], *, error: type[MarrowscopeError] = RunError
 ) -> Iterator[Path]:
-    """Give an empty folder beside ``out`` for the files ``names``; they move into ``out`` when all went well.
+    """Return an empty folder beside ``out`` for the files ``names``; they move into ``out`` when all went well.
 
     Files of others in ``out`` stay. Raises ``error`` where one of them has such a name.
     """
@@ -295,7 +295,7 @@ def _files_in(folder: Path) -> list[str]:
 
 
 def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collection[str]) -> set[str]:
-    """Give the relative paths that ``marker`` names, and those that markers of subfolders name, if of these kinds.
+    """Return the relative paths that ``marker`` names, and those that markers of subfolders name, if of these kinds.
 
     What a killed call left of a named file, under its name beside its place, is ours too.
     """

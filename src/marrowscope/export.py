@@ -178,7 +178,7 @@ def _sample(crop_set: CropSet, n: int, size_px: int) -> ImageArray:
 
 
 def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDArray[np.float32]:
-    """Give the stored crop the segmenter is surest of, at its scale, as an input of at most 128 px a side."""
+    """Return the stored crop the segmenter is surest of, at its scale, as an input of at most 128 px a side."""
     best_score, best = 0.0, None
     for image in _sample(crop_set, 12, crop_set.stored_px):
         side = round(crop_set.stored_px * crop_set.um_per_px / um_per_px)
@@ -207,7 +207,7 @@ def _export_member(folder: Path, record: FinishedTraining, graph: Path, sample: 
 
 
 def _segmenter_files(segmenter: Path, network: Network) -> dict[str, Path | bytes]:
-    """Give the graph with the license that has to travel with it, and its own card where there is one."""
+    """Return the graph with the license that has to travel with it, and its own card where there is one."""
     license_text, card = segmenter.with_name("LICENSE"), segmenter.with_name("CARD.md")
     if "AGPL" in network.metadata.get("license", "") and not license_text.is_file():
         message = (

@@ -144,7 +144,7 @@ def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> d
 
 
 def _plans(config: ClassifierConfig) -> list[StagePlan]:
-    """Give the stages that have an epoch, in order; at least one."""
+    """Return the stages that have an epoch, in order; at least one."""
     return [plan for plan in config.stages if plan.epochs]
 
 
@@ -307,7 +307,7 @@ def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
 
 
 def _earlier_record(out: Path, fingerprint: str) -> TrainingRecord | None:
-    """Give the earlier training's record; refuse other crops or settings before it is replaced."""
+    """Return the earlier training's record; refuse other crops or settings before it is replaced."""
     try:
         earlier = read_training(out)
     except RunError:
@@ -322,7 +322,7 @@ def _earlier_record(out: Path, fingerprint: str) -> TrainingRecord | None:
 
 
 def _finished(out: Path, earlier: TrainingRecord) -> FitResult | None:
-    """Give the result of a training that is done and whose weights are those it wrote."""
+    """Return the result of a training that is done and whose weights are those it wrote."""
     final = out / CLASSIFIER_NAME
     if earlier.result is None or not final.is_file():
         return None

@@ -46,16 +46,16 @@ class Rings:
         return cls(points.reshape(-1, 2), offsets)
 
     def __len__(self) -> int:
-        """Give the number of rings."""
+        """Return the number of rings."""
         return len(self.offsets) - 1
 
     def split(self) -> list[ContourArray]:
-        """Give the contours, each an array of its own."""
+        """Return the contours, each an array of its own."""
         ends = self.offsets.tolist()
         return [self.points_xy[start:end].copy() for start, end in pairwise(ends)]
 
     def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Rings:
-        """Give some of the rings, by positions or by a mask (m,)."""
+        """Return some of the rings, by positions or by a mask (m,)."""
         starts, counts = self.offsets[:-1][chosen], self.counts[chosen]
         offsets = _offsets(counts)
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
@@ -187,7 +187,7 @@ def lie_in_boxes(rings: Rings, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:
-    """Give each ring ``n_points`` (m,) points at equal steps along it, beginning at its first; an empty one stays so.
+    """Return each ring ``n_points`` (m,) points at equal steps along it, beginning at its first; an empty one stays so.
 
     Point i lies i steps from the first. What falls into an edge is counted from the ends of the edge, so that nothing
     has to be searched; the values are those of ``np.interp`` over the traveled length, to the bit.
@@ -281,12 +281,12 @@ def bounding_box(contour_xy: ContourArray) -> tuple[float, float, float, float]:
 
 
 def is_valid(contour_xy: ContourArray) -> bool:
-    """Say whether the contour is finite, has an area and does not cross or touch itself."""
+    """Whether the contour is finite, has an area and does not cross or touch itself."""
     return bool(are_valid(Rings.of([contour_xy]))[0])
 
 
 def repair(contour_xy: ContourArray) -> ContourArray | None:
-    """Give a valid contour of the same cell: the largest part of the enclosed area, holes filled.
+    """Return a valid contour of the same cell: the largest part of the enclosed area, holes filled.
 
     A valid contour comes back unchanged; None where nothing with an area is left.
     """
@@ -344,7 +344,7 @@ def rasterize(contour_xy: ContourArray, height_px: int, width_px: int) -> MaskAr
 
 
 def resample_contour(contour_xy: ContourArray, n_points: int) -> ContourArray:
-    """Give ``n_points`` points at equal steps along the closed contour, beginning at its first point."""
+    """Return ``n_points`` points at equal steps along the closed contour, beginning at its first point."""
     return resample(Rings.of([contour_xy]), np.array([n_points])).points_xy
 
 
@@ -367,7 +367,7 @@ def _offsets(counts: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _polygon(contour_xy: ContourArray) -> shapely.Geometry:
-    """Give a valid shapely geometry of the contour, empty where it encloses nothing."""
+    """Return a valid shapely geometry of the contour, empty where it encloses nothing."""
     if len(contour_xy) < MIN_POINTS:
         return shapely.Polygon()
     polygon = shapely.Polygon(contour_xy)
@@ -389,6 +389,6 @@ def _largest_ring(geometry: shapely.Geometry) -> ContourArray | None:
 
 
 def is_cut(contour_xy: ContourArray, width_px: int, height_px: int, margin_px: float = 1.0) -> bool:
-    """Say whether an edge cuts a cell: its contour comes within ``margin_px`` of the outermost pixel centers."""
+    """Whether an edge cuts a cell: its contour comes within ``margin_px`` of the outermost pixel centers."""
     low, high = contour_xy.min(axis=0), contour_xy.max(axis=0)
     return bool(low.min() <= margin_px or high[0] >= width_px - 1 - margin_px or high[1] >= height_px - 1 - margin_px)

@@ -27,7 +27,7 @@ def available_cores(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
 
 
 def available_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
-    """Give the bytes that the machine has available and the process' container leaves of them; None where unknown.
+    """Return the bytes that the machine has available and the process' container leaves of them; None where unknown.
 
     Files that a container has read count as taken until the memory is needed: what is not in use of them is added.
     """

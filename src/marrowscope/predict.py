@@ -227,13 +227,13 @@ class _FieldWriter:
 
 
 def slide_config(bundle: Bundle) -> SlideConfig:
-    """Give how slides are cut into regions: on the grid of the bundle's segmenter."""
+    """Return how slides are cut into regions: on the grid of the bundle's segmenter."""
     segmenter = bundle.spec.segmenter
     return SlideConfig(grid_um=segmenter.stride * segmenter.um_per_px)
 
 
 def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: Worker | WorkerPool) -> dict[str, Any]:
-    """Give whatever decides the rows of a run: two calls of one fingerprint may share their parts.
+    """Return whatever decides the rows of a run: two calls of one fingerprint may share their parts.
 
     Images are told apart by path, size and time of change: their content is read once, where they are predicted.
     """

@@ -182,7 +182,7 @@ def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
 
 
 def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
-    """Give each patient's diagnosis; two patients of one name, from two cohorts, would share a side of every split."""
+    """Return each patient's diagnosis; two patients of one name, from two cohorts, would share a side of every split."""
     diagnoses: dict[str, str] = {}
     for patient in patients:
         if patient.patient_id in diagnoses:
@@ -252,7 +252,7 @@ def _add_predicted(expert: _FieldCrops, field: Field, image: FieldImage, finder:
 
 
 def _of_field(field: Field, image: FieldImage) -> dict[str, str | float | bool | None]:
-    """Give what the rows of one field's crops share."""
+    """Return what the rows of one field's crops share."""
     return {
         "field_id": field.field_id,
         "patient_id": field.patient_id,
@@ -264,7 +264,7 @@ def _of_field(field: Field, image: FieldImage) -> dict[str, str | float | bool |
 
 
 def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: float | None) -> dict[str, Any]:
-    """Give the columns that say what a crop shows."""
+    """Return the columns that say what a crop shows."""
     return {
         "cell_id": f"{field.field_id}#{item.shape_index}/{source}",
         "source": source,
@@ -275,7 +275,7 @@ def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: floa
 
 
 def _is_cut(item: Annotation, field: Field) -> bool:
-    """Say whether the image's edge cuts the expert's cell: the quality rules refuse such a cell, found or not."""
+    """Whether the image's edge cuts the expert's cell: the quality rules refuse such a cell, found or not."""
     return geometry.is_cut(item.contour_xy, field.width_px, field.height_px)
 
 

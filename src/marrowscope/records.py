@@ -90,7 +90,7 @@ class Fault:
     loses_data: bool = True
 
     def sentence(self) -> str:
-        """Give the fault as one readable line."""
+        """Return the fault as one readable line."""
         place = self.where if self.shape_index is None else f"{self.where}, shape {self.shape_index}"
         return f"{place}: found {self.found}, expected {self.expected}; {self.action}"
 

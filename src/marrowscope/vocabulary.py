@@ -62,7 +62,7 @@ class Vocabulary:
     categories: tuple[str, ...]
 
     def lookup(self, code: str, where: str = "", shape_index: int | None = None) -> Code:
-        """Give the facts of ``code``; VocabularyError names the place and the nearest known code."""
+        """Return the facts of ``code``; VocabularyError names the place and the nearest known code."""
         found = self.codes.get(code)
         if found is None:
             expected = f"a code of vocabulary {self.name} {self.version}"
@@ -109,7 +109,7 @@ class LabelMapping:
     labels: Mapping[str, MappedLabel]
 
     def translate(self, label: str, where: str, shape_index: int | None = None) -> str | None:
-        """Give the raw code of ``label``, or None where the mapping drops it on purpose.
+        """Return the raw code of ``label``, or None where the mapping drops it on purpose.
 
         Raises VocabularyError naming the file, the shape and the nearest known label.
         """
@@ -281,7 +281,7 @@ def load_reference_ranges(path: Path | None = None) -> ReferenceRanges:
 
 
 def nearest(label: str, known: Iterable[str]) -> str | None:
-    """Give the known label most like ``label`` (spelling, letter case ignored), or None where none is alike."""
+    """Return the known label most like ``label`` (spelling, letter case ignored), or None where none is alike."""
     by_folded = {item.casefold(): item for item in known}
     close = difflib.get_close_matches(label.strip().casefold(), by_folded, n=1, cutoff=0.3)
     return by_folded[close[0]] if close else None

@@ -36,7 +36,7 @@ def assess_patients(
     quantification: Quantification | None = None,
     flag_rules: FlagRules | None = None,
 ) -> pl.DataFrame:
-    """Give the patients table of ``patients``, in their order, from the fields and cells tables of a run.
+    """Return the patients table of ``patients``, in their order, from the fields and cells tables of a run.
 
     Without ``quantification`` (a bundle without error rates) no ratio is corrected and no call is made.
     """
@@ -113,7 +113,7 @@ class PatientAssessor:
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:
-    """Give the patient's part of the patients table that belongs to the corrected ratio and the call."""
+    """Return the patient's part of the patients table that belongs to the corrected ratio and the call."""
     threshold = quantification.threshold
     stated = {
         "threshold": threshold.value if threshold else None,

@@ -47,7 +47,7 @@ class PatientSummary:
     cblc_ratio: Interval | None
 
     def row(self) -> dict[str, Any]:
-        """Give the summary as one row of the patients table."""
+        """Return the summary as one row of the patients table."""
         ratio, n_apart = self.cblc_ratio, self.n_cells - self.n_countable
         return {
             "patient_id": self.patient.patient_id,

@@ -61,14 +61,14 @@ def category_lineages(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def declared_condition(patient: Patient) -> str | None:
-    """Give the condition that the stated diagnosis or subtype declares for the blast estimate, or None."""
+    """Return the condition that the stated diagnosis or subtype declares for the blast estimate, or None."""
     stated = (patient.diagnosis, patient.extra.get("subtype"))
     names = ((text or "").strip().casefold().replace("_", " ") for text in stated)
     return next((_CONDITIONS[name] for name in names if name in _CONDITIONS), None)
 
 
 def is_adult_marrow(patient: Patient) -> bool:
-    """Say whether marrow reference ranges apply: the specimen is marrow, and the age group is stated as adult."""
+    """Whether marrow reference ranges apply: the specimen is marrow, and the age group is stated as adult."""
     return patient.specimen.casefold() == "marrow" and (patient.age_group or "").casefold() == "adult"
 
 
@@ -79,7 +79,7 @@ def nucleated_differential(
     ranges: ReferenceRanges | None,
     correlation: float,
 ) -> dict[str, Any]:
-    """Give the patient's part of the patients table that belongs to the differential.
+    """Return the patient's part of the patients table that belongs to the differential.
 
     ``kept`` are the patient's cells that the quality rules kept, with ``field_id``, ``category``, ``is_cblc`` and
     ``is_countable``; ``correlation`` is the intra-class correlation within a field, pooled over a cohort.
@@ -153,7 +153,7 @@ def _triple_facts(vocabulary: Vocabulary, condition: str | None) -> Mapping[tupl
 
 
 def _interval_of(nucleated: pl.DataFrame, correlation: float) -> Callable[[pl.Expr], Interval]:
-    """Give a function from a condition on cells to the share of nucleated cells that fulfil it, with its interval."""
+    """Return a function from a condition on cells to the share of nucleated cells that fulfil it, with its interval."""
 
     def interval(condition: pl.Expr) -> Interval:
         # In the order of the fields: in any other the sums behind the design effect differ in their last bit.
@@ -167,14 +167,14 @@ def _interval_of(nucleated: pl.DataFrame, correlation: float) -> Callable[[pl.Ex
 
 
 def _share(interval: Interval, name: str = "share") -> dict[str, float | None]:
-    """Give an interval's columns; null without cells."""
+    """Return an interval's columns; null without cells."""
     if np.isnan(interval.estimate):
         return {name: None, "lower": None, "upper": None}
     return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
 
 
 def _reference(found: ReferenceRange | None) -> dict[str, float | str | None]:
-    """Give a range's columns as shares (0-1), null where there is none."""
+    """Return a range's columns as shares (0-1), null where there is none."""
     if found is None:
         return {"reference_low": None, "reference_high": None, "reference_mark": None}
     return {"reference_low": found.low / 100, "reference_high": found.high / 100, "reference_mark": found.mark}
@@ -201,7 +201,7 @@ def _lineage_rows(
     lineage: Mapping[str, str],
     ranges: ReferenceRanges | None,
 ) -> list[dict[str, Any]]:
-    """Give each lineage's total; of the ranges only the erythroid and the lymphoid one cover a whole lineage."""
+    """Return each lineage's total; of the ranges only the erythroid and the lymphoid one cover a whole lineage."""
     names: Sequence[str] = list(dict.fromkeys(sorted(lineage.values(), key=lambda name: name == "other")))
     whole = {_ERYTHROID: _ERYTHROID_ROW, _LYMPHOID: "L"}
     return [

@@ -52,7 +52,7 @@ def staging_folder(out: Path) -> Path:
 
 @contextmanager
 def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
-    """Give an empty folder inside ``staging``; it becomes ``out`` when all went well, and ``staging`` is removed.
+    """Return an empty folder inside ``staging``; it becomes ``out`` when all went well, and ``staging`` is removed.
 
     An earlier run, which ``refuse_run_folder`` allowed to replace, goes only when the new one is complete: whenever the
     process is killed, one of the two is whole, or ``staging`` still holds what the new one is made of. Raises RunError

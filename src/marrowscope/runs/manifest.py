@@ -85,7 +85,7 @@ class UsedBundle(FrozenModel):
         return f"{self.name} {self.version}".strip()
 
     def stated(self) -> dict[str, Any]:
-        """Give what is stated, as plain values; what is not is left out."""
+        """Return what is stated, as plain values; what is not is left out."""
         return {key: value for key, value in self.model_dump().items() if value not in (None, "", {})}
 
 

@@ -29,7 +29,7 @@ _ROW_GROUP = 2048
 
 
 def empty_table(kind: TableKind) -> pl.DataFrame:
-    """Give a table of ``kind`` with no row and every column."""
+    """Return a table of ``kind`` with no row and every column."""
     return pl.DataFrame(schema=SCHEMAS[kind])
 
 
@@ -72,7 +72,7 @@ def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a table of the present version can be read, from its end, which is written last."""
+    """Whether a table of the present version can be read, from its end, which is written last."""
     try:
         metadata = pl.read_parquet_metadata(path) if path.is_file() else {}
     except (pl.exceptions.PolarsError, OSError):
@@ -111,7 +111,7 @@ def absent_columns(path: Path, kind: TableKind) -> tuple[str, ...]:
 
 
 def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
-    """Give the columns of the file at ``path`` with their types, after checking what it is."""
+    """Return the columns of the file at ``path`` with their types, after checking what it is."""
     if not path.is_file():
         message = f"{path}: not found, expected the table {kind} of a finished run; run `marrowscope predict` first"
         raise RunError(message)
@@ -135,7 +135,7 @@ def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
 
 
 def _fitted(name: str, dtype: pl.DataType, found: pl.DataType | None) -> pl.Expr:
-    """Give the column as the schema has it; null where the file does not have it, or not the part of its rows."""
+    """Return the column as the schema has it; null where the file does not have it, or not the part of its rows."""
     if found is None:
         return pl.lit(None, dtype=dtype).alias(name)
     if not _new_parts(dtype, found) or not isinstance(dtype, pl.List):
@@ -149,7 +149,7 @@ def _fitted(name: str, dtype: pl.DataType, found: pl.DataType | None) -> pl.Expr
 
 
 def _new_parts(dtype: pl.DataType, found: pl.DataType) -> list[str]:
-    """Give the parts of a nested column that the file's does not have."""
+    """Return the parts of a nested column that the file's does not have."""
     return [part for part in _parts(dtype) if part not in _parts(found)]
 
 

@@ -47,7 +47,7 @@ class RunParts:
             self.n_whole += 1
 
     def n_cells_by_field(self) -> dict[str, int]:
-        """Give the images that the whole parts hold, in order, with their numbers of kept cells."""
+        """Return the images that the whole parts hold, in order, with their numbers of kept cells."""
         columns = [fields.select("field_id", "n_cells") for fields in self._read_all("fields")]
         return {field_id: n_cells or 0 for frame in columns for field_id, n_cells in frame.iter_rows()}
 
@@ -67,12 +67,12 @@ class RunParts:
         write_table(self._path(index, "regions"), regions, "regions")
 
     def read_regions(self, index: int) -> pl.DataFrame | None:
-        """Give the plan of a slide that an earlier call made, None where there is none."""
+        """Return the plan of a slide that an earlier call made, None where there is none."""
         path = self._path(index, "regions")
         return read_table(path, "regions") if path.is_file() else None
 
     def read_cells(self, field_ids: Collection[str]) -> dict[str, pl.DataFrame]:
-        """Give the cells of some of the images that the parts hold, by image."""
+        """Return the cells of some of the images that the parts hold, by image."""
         found: dict[str, pl.DataFrame] = {}
         for cells in self._read_all("cells"):
             own = cells.filter(pl.col("field_id").is_in(list(field_ids)))
@@ -80,7 +80,7 @@ class RunParts:
         return found
 
     def read(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        """Give the fields and the cells of each part, in order."""
+        """Return the fields and the cells of each part, in order."""
         for index in range(self.n_whole):
             yield read_table(self._path(index, "fields"), "fields"), read_table(self._path(index, "cells"), "cells")
 

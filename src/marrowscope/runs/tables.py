@@ -267,12 +267,12 @@ def patient_row(values: dict[str, Any]) -> PatientRow:
 
 
 def polars_schema(row: type[Row]) -> dict[str, pl.DataType]:
-    """Give the polars types of a record's columns, in their order."""
+    """Return the polars types of a record's columns, in their order."""
     return {name: _polars_type(field.annotation) for name, field in row.model_fields.items()}
 
 
 def required_columns(row: type[Row]) -> frozenset[str]:
-    """Give the columns that are never null."""
+    """Return the columns that are never null."""
     return frozenset(name for name, field in row.model_fields.items() if type(None) not in get_args(field.annotation))
 
 

@@ -51,7 +51,7 @@ class Exported:
 
 
 def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vocabulary: Vocabulary) -> str:
-    """Give the one raw code that a call leaves, an assumed one where that is harmless, else ``category?``."""
+    """Return the one raw code that a call leaves, an assumed one where that is harmless, else ``category?``."""
     if category is None:
         return "?"
     fitting = vocabulary.codes_where(category=category, cblc=is_cblc, countable=is_countable)

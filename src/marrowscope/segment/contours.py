@@ -127,7 +127,7 @@ def smooth_rings(rings: Rings, sigma_px: float) -> Rings:
 def _open_boxes(
     boxes_xyxy: NDArray[np.float64], margin_px: float, width_px: int, height_px: int
 ) -> NDArray[np.float64]:
-    """Give the boxes with their margin in pixel-center coordinates (m, 4), open where one ends at the input's edge.
+    """Return the boxes with their margin in pixel-center coordinates (m, 4), open where one ends at the input's edge.
 
     There the cell goes on outside, and the cut at the edge comes after the smoothing: it is sharp.
     """
@@ -141,7 +141,7 @@ def _open_boxes(
 def _fine_logits(
     prototypes: NDArray[np.float32], coefficients: NDArray[np.float32], box: list[float], interpolation: Interpolation
 ) -> tuple[NDArray[np.float32], int, int] | None:
-    """Give the logits around a box at the input's pixels, and x and y of the first; None for a box outside the input.
+    """Return the logits around a box at the input's pixels, and x and y of the first; None for a box outside the input.
 
     At the input's edge they are continued, so that a cell there can be smoothed before it is cut.
     """
@@ -190,7 +190,7 @@ def _trace_zero_level(fine: NDArray[np.float32], level: float) -> list[ContourAr
 
 @lru_cache(maxsize=128)
 def _grid(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give x and y of the nodes; the first lies one outside the logits."""
+    """Return x and y of the nodes; the first lies one outside the logits."""
     x, y = np.meshgrid(np.arange(-1.0, width - 1), np.arange(-1.0, height - 1))
     return x, y
 
@@ -277,7 +277,7 @@ def _border_place(points_xy: ContourArray, boxes: NDArray[np.float64]) -> NDArra
 def _intersect(
     rings: Rings, cell_of: NDArray[np.intp], boxes: NDArray[np.float64]
 ) -> tuple[list[ContourArray], list[int]]:
-    """Give the outlines of the parts of each ring in its box, and the cell of each, by exact intersection."""
+    """Return the outlines of the parts of each ring in its box, and the cell of each, by exact intersection."""
     shapes = shapely.make_valid(shapely.polygons(shapely.linearrings(rings.points_xy, indices=rings.owner)))
     pieces, source = shapely.get_parts(shapely.intersection(shapes, shapely.box(*boxes.T)), return_index=True)
     chosen = (shapely.get_type_id(pieces) == shapely.GeometryType.POLYGON) & (shapely.area(pieces) >= _MIN_PART_PX2)

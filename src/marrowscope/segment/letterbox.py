@@ -39,7 +39,7 @@ class Letterbox:
 
 
 def letterbox(image: ImageArray, um_per_px: float, config: SegmenterConfig) -> tuple[ImageArray, Letterbox]:
-    """Give the network's input (1, h, w, 3), RGB uint8, and the transform that made it.
+    """Return the network's input (1, h, w, 3), RGB uint8, and the transform that made it.
 
     Raises ScaleError for a scale that is not positive, or so coarse that the image would be blown up.
     """

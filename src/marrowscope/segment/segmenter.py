@@ -65,7 +65,7 @@ class Segmenter:
     def cells_of(
         self, outputs: Mapping[str, NDArray[np.float32]], transform: Letterbox, width_px: int, height_px: int
     ) -> list[Detection]:
-        """Give the cells of one field from the network's ``outputs``; ``transform`` is what ``letterbox`` gave.
+        """Return the cells of one field from the network's ``outputs``; ``transform`` is what ``letterbox`` gave.
 
         Contours are valid and lie inside the field of ``width_px`` x ``height_px``; best score first.
         """

@@ -69,7 +69,7 @@ class RankedRegion:
 
 
 def choose_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = None) -> list[Region]:
-    """Give the regions to read, the best first; see ``rank_regions``."""
+    """Return the regions to read, the best first; see ``rank_regions``."""
     ranked = rank_regions(slide, config, um_per_px)
     return [item.region for item in ranked if item.reason_skipped is None]
 
@@ -108,7 +108,7 @@ def rank_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = No
 
 
 def slide_scale(slide: Slide, um_per_px: float | None = None) -> float:
-    """Give ``um_per_px``, else the scale the slide states; ScaleError where there is neither."""
+    """Return ``um_per_px``, else the scale the slide states; ScaleError where there is neither."""
     scale = um_per_px or slide.um_per_px
     if scale is None:
         message = (
@@ -177,7 +177,7 @@ def sample_windows(region: Region, nuclei: Mask, factor: float, *, side_px: floa
 
 
 def _sharpness_limit(values: Sequence[float | None]) -> float:
-    """Give the least sharpness: the absolute one, or a share of that of the slide's own sharp regions."""
+    """Return the least sharpness: the absolute one, or a share of that of the slide's own sharp regions."""
     known = [value for value in values if value is not None and not np.isnan(value)]
     if not known:
         return _MIN_SHARPNESS

@@ -64,7 +64,7 @@ class LargeImage:
         return shrink(self._image(), factor), float(factor)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Return the memory back."""
         with self._lock:
             self._pixels = None
 
@@ -76,7 +76,7 @@ class LargeImage:
 
 
 def shrink(image: ImageArray, factor: int) -> ImageArray:
-    """Give the mean of every ``factor`` x ``factor`` block of pixels; the last ones are of what is there."""
+    """Return the mean of every ``factor`` x ``factor`` block of pixels; the last ones are of what is there."""
     height, width = image.shape[:2]
     if factor == 1:
         return image

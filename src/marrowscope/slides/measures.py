@@ -100,7 +100,7 @@ def sharpness(image: ImageArray, um_per_px: float) -> float:
 
 
 def _density(image: ImageArray) -> NDArray[np.float32]:
-    """Give the OD (h, w, 3) against each channel's 95% quantile; what is brighter has 0."""
+    """Return the OD (h, w, 3) against each channel's 95% quantile; what is brighter has 0."""
     n_below = _WHITE_QUANTILE * image.shape[0] * image.shape[1]
     table = np.empty((1, 256, 3), dtype=np.float32)
     for channel in range(3):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def window(x0: int, y0: int, x1: int, y1: int) -> Region:
-    """Give the region that reads exactly what it owns."""
+    """Return the region that reads exactly what it owns."""
     return Region(x0, y0, x1 - x0, y1 - y0, x0, y0, x1, y1)
 
 
@@ -52,7 +52,7 @@ def _cuts(length_px: int, side_px: float) -> list[tuple[int, int]]:
 
 
 def _reach(low: int, high: int, length_px: int, margin_px: float, grid_px: float) -> tuple[int, int]:
-    """Give the first and the last pixel (exclusive) to read around a core that spans ``low`` to ``high``."""
+    """Return the first and the last pixel (exclusive) to read around a core that spans ``low`` to ``high``."""
     first = round(np.floor((low - margin_px) / grid_px) * grid_px)
     last = round(np.ceil((high + margin_px) / grid_px) * grid_px)
     return max(0, first), min(length_px, last)

@@ -41,7 +41,7 @@ class SeamMemory:
         self._bins: defaultdict[tuple[int, int], list[ContourArray]] = defaultdict(list)
 
     def take(self, contours: Sequence[ContourArray], region: Region) -> list[int]:
-        """Give the positions of the ``contours`` (slide pixels) that no earlier region gave, and remember them."""
+        """Return the positions of the ``contours`` (slide pixels) that no earlier region gave, and remember them."""
         new = drop_duplicates(contours, self._near(region))
         kept = [contours[index] for index in new]
         for index in near_seam(kept, region, self._tolerance_px):
@@ -49,7 +49,7 @@ class SeamMemory:
         return new
 
     def _near(self, region: Region) -> list[ContourArray]:
-        """Give the remembered cells in and around what ``region`` reads."""
+        """Return the remembered cells in and around what ``region`` reads."""
         left, top = _bin(region.x_px, region.y_px)
         right, bottom = _bin(region.x_px + region.width_px, region.y_px + region.height_px)
         near = ((column, row) for row in range(top - 1, bottom + 2) for column in range(left - 1, right + 2))
@@ -66,7 +66,7 @@ def to_slide(contour_xy: ContourArray, region: Region) -> ContourArray:
 
 
 def own_cells(detections: Sequence[Detection], region: Region, tolerance_px: float) -> list[int]:
-    """Give the positions of the detections whose center lies in the region's core or within ``tolerance_px`` of it.
+    """Return the positions of the detections whose center lies in the region's core or within ``tolerance_px`` of it.
 
     The detections are in the pixels of what the region reads.
     """
@@ -76,7 +76,7 @@ def own_cells(detections: Sequence[Detection], region: Region, tolerance_px: flo
 
 
 def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: float) -> list[int]:
-    """Give the positions of the contours (slide pixels) that another region can have found too.
+    """Return the positions of the contours (slide pixels) that another region can have found too.
 
     They are those that do not lie wholly inside the core and more than ``tolerance_px`` from its border: a contour
     whose center is nearer than that to the border hardly overlaps any other.
@@ -89,7 +89,7 @@ def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: fl
 def drop_duplicates(
     contours: Sequence[ContourArray], earlier: Sequence[ContourArray], min_iou: float = SEAM_IOU
 ) -> list[int]:
-    """Give the positions of the ``contours`` that no earlier region has given; both in slide pixels.
+    """Return the positions of the ``contours`` that no earlier region has given; both in slide pixels.
 
     Pairs are made one to one, the best overlap first, so that one earlier cell never stands for two new ones.
     """
@@ -107,7 +107,7 @@ def drop_duplicates(
 
 
 def _depths_of(points_xy: NDArray[np.float64], region: Region) -> NDArray[np.float64]:
-    """Give for each point (n, 2) how deep it lies in the core, in pixels; negative outside."""
+    """Return for each point (n, 2) how deep it lies in the core, in pixels; negative outside."""
     inside_low = points_xy - (np.array([region.x0, region.y0]) - geometry.HALF_PX)
     inside_high = (np.array([region.x1, region.y1]) - geometry.HALF_PX) - points_xy
     return np.asarray(np.minimum(inside_low, inside_high).min(axis=1), dtype=np.float64)

@@ -56,11 +56,11 @@ class Slide(Protocol):
         """
 
     def close(self) -> None:
-        """Give the file and its memory back; nothing can be read afterwards."""
+        """Return the file and its memory back; nothing can be read afterwards."""
 
 
 def is_slide(path: Path) -> bool:
-    """Say whether a file is read as a slide, from its name and its header alone.
+    """Whether a file is read as a slide, from its name and its header alone.
 
     A file without a readable header is no slide: it is recorded where images are read.
     """

@@ -94,7 +94,7 @@ class WholeSlide:
 
 
 def is_whole_slide(path: Path) -> bool:
-    """Say whether OpenSlide knows the file's format; DependencyError where OpenSlide is not installed."""
+    """Whether OpenSlide knows the file's format; DependencyError where OpenSlide is not installed."""
     openslide = _import_openslide()
     try:
         return openslide.OpenSlide.detect_format(path) is not None
@@ -152,7 +152,7 @@ def _scale(properties: dict[str, str]) -> float | None:
 
 
 def _series(properties: dict[str, str]) -> str | None:
-    """Give what all files of a DICOM series share; OpenSlide opens the whole slide from any of them."""
+    """Return what all files of a DICOM series share; OpenSlide opens the whole slide from any of them."""
     if properties.get("openslide.vendor") != "dicom":
         return None
     return properties.get("openslide.quickhash-1")

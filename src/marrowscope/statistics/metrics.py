@@ -248,7 +248,7 @@ def average_precision(hit: NDArray[np.bool_], n_truth: RealArray, weight: RealAr
 
 
 def _f1_by_class(confusion: IntArray) -> tuple[IntArray, IntArray, RealArray]:
-    """Give true cells, called cells and F1 = 2 TP / (true + called) of each class (0 where both are 0)."""
+    """Return true cells, called cells and F1 = 2 TP / (true + called) of each class (0 where both are 0)."""
     n_classes = len(confusion)
     n_true = confusion.sum(axis=1)
     n_called = confusion[:, :n_classes].sum(axis=0)

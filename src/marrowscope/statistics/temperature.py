@@ -97,7 +97,7 @@ class Calibration(StageConfig):
     heads: dict[str, HeadCalibration]
 
     def temperatures(self) -> dict[str, float]:
-        """Give the temperature of each head."""
+        """Return the temperature of each head."""
         return {head: fitted.temperature for head, fitted in self.heads.items()}
 
     def sentence(self) -> str:
@@ -112,7 +112,7 @@ class Calibration(StageConfig):
 def fit_temperature(
     logits: RealArray, labels: IntArray, implied: RealArray, wanted: RealArray, *, weights: RealArray | None = None
 ) -> TemperatureFit:
-    """Give the temperature of least mean negative log-likelihood in 0.05..20.
+    """Return the temperature of least mean negative log-likelihood in 0.05..20.
 
     ``implied`` is the prior the logits were trained for, ``wanted`` that of the labeled cells. ``weights`` (n,) make
     some cells count more, all equal by default. Fewer than 50 cells or a single class among them give 1 and the reason.
@@ -144,7 +144,7 @@ def fit_temperature(
 
 
 def apply_temperature(logits: RealArray, implied: RealArray, wanted: RealArray, temperature: float = 1.0) -> RealArray:
-    """Give probabilities (n, k) that assume the prior ``wanted``; exactly 0 for classes that were never trained."""
+    """Return probabilities (n, k) that assume the prior ``wanted``; exactly 0 for classes that were never trained."""
     evidence, log_wanted = _evidence(
         np.asarray(logits, dtype=np.float64), np.asarray(implied, dtype=float), np.asarray(wanted, dtype=float)
     )
@@ -187,7 +187,7 @@ def nested_calibration(
 
 
 def calibration_figures(probabilities: RealArray, labels: IntArray) -> tuple[float | None, float | None]:
-    """Give negative log-likelihood and expected calibration error of (n, k) probabilities; None without cells."""
+    """Return negative log-likelihood and expected calibration error of (n, k) probabilities; None without cells."""
     if not len(labels):
         return None, None
     return negative_log_likelihood(probabilities, labels), expected_calibration_error(
@@ -212,7 +212,7 @@ def negative_log_likelihood(probabilities: RealArray, labels: IntArray) -> float
 
 
 def binary_event(probabilities: RealArray, labels: IntArray) -> tuple[RealArray, BoolArray]:
-    """Give what calibration is asked of: for two classes p of class 1 and whether it is true, else the top class's.
+    """Return what calibration is asked of: for two classes p of class 1 and whether it is true, else the top class's.
 
     The share of CBLC rests on p of class 1, so that one has to be right there; a category is called by its top class.
     """

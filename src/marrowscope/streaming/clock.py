@@ -34,7 +34,7 @@ class StageClock:
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + lap
 
     def seconds(self) -> dict[str, float]:
-        """Give what was added up so far, the longest first."""
+        """Return what was added up so far, the longest first."""
         with self._lock:
             return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
 

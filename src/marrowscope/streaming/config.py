@@ -40,5 +40,5 @@ class PredictConfig(StageConfig):
     )
 
     def computed(self) -> dict[str, Any]:
-        """Give the settings that can change a result: not the threads and processes, nor the size of a batch."""
+        """Return the settings that can change a result: not the threads and processes, nor the size of a batch."""
         return self.model_dump(mode="json", exclude={"batch_size", "threads", "processes"})

@@ -72,7 +72,7 @@ class SlideReading:
 
     @property
     def has_enough(self) -> bool:
-        """Say whether the wanted number of cells is there."""
+        """Whether the wanted number of cells is there."""
         return self._n_wanted is not None and self._n_cells >= self._n_wanted
 
     @property
@@ -94,7 +94,7 @@ class SlideReading:
                 self._seams.take([_contour(points, region) for points in cells[field_id]["contour_xy"]], region)
 
     def next_fields(self, n: int) -> list[InputImage]:
-        """Give the next regions, ``n`` at most (all of them where all cells are wanted); none when it is enough."""
+        """Return the next regions, ``n`` at most (all of them where all cells are wanted); none when it is enough."""
         if self.has_enough:
             return []
         n_next = len(self._left) if self._n_wanted is None else n
@@ -102,7 +102,7 @@ class SlideReading:
         return fields
 
     def take(self, found: FoundField) -> FoundField | None:
-        """Give ``found`` without the cells that an earlier region gave; None where there are enough cells already."""
+        """Return ``found`` without the cells that an earlier region gave; None where there are enough cells already."""
         if self.has_enough:
             return None
         self._n_taken += 1
@@ -207,14 +207,14 @@ def _digest(path: Path) -> str:
 
 
 def _n_wanted(slide: Slide, cells: int | None) -> int | None:
-    """Give the number of kept cells to read of a slide, None for all of them."""
+    """Return the number of kept cells to read of a slide, None for all of them."""
     if cells is None:
         return None if isinstance(slide, LargeImage) else _CELLS_OF_A_SLIDE
     return cells or None
 
 
 def _plan_row(item: InputImage, place: int, planned: RankedRegion | Region) -> dict[str, Any]:
-    """Give a region's row of the table; a region that is read without having been measured has none of the measures."""
+    """Return a region's row of the table; a region that is read without having been measured has none of the measures."""
     region = planned if isinstance(planned, Region) else planned.region
     row: dict[str, Any] = {"field_id": f"{item.field_id}/x{region.x0}_y{region.y0}", "place": place}
     row |= {column: getattr(region, name) for column, name in (_READ | _CORE).items()}

@@ -89,7 +89,7 @@ class Rule(Generic[Evidence]):
     n_fields: Callable[[Evidence], int | None] = lambda _: None
 
     def breaks(self, evidence: Evidence, rules: FlagRules) -> tuple[float, float] | None:
-        """Give the value and its limit where the rule is broken; None else, and without a value."""
+        """Return the value and its limit where the rule is broken; None else, and without a value."""
         value, limit = self.measure(evidence), float(getattr(rules, self.limit))
         if value is None or not (value > limit if self.broken == "above" else value < limit):  # NaN is neither
             return None
@@ -114,7 +114,7 @@ def _column(name: str) -> Callable[[FieldMeasures], float | None]:
 
 
 def _stain_distance(field: FieldMeasures) -> float | None:
-    """Give the distance of a field with a kept cell; in one without, what is densest may be erythrocytes."""
+    """Return the distance of a field with a kept cell; in one without, what is densest may be erythrocytes."""
     return None if field.get("n_cells") == 0 else field.get("stain_distance")
 
 
@@ -205,12 +205,12 @@ PATIENT_FLAGS: tuple[Flag[PatientEvidence], ...] = (
 
 
 def field_flags(measures: FieldMeasures, rules: FlagRules) -> list[str]:
-    """Give the flags of one field from its row of the fields table, in the order of FIELD_FLAGS."""
+    """Return the flags of one field from its row of the fields table, in the order of FIELD_FLAGS."""
     return [flag.key for flag in FIELD_FLAGS if any(rule.breaks(measures, rules) for rule in flag.rules)]
 
 
 def judge_field(found: FoundField, stain: StainReference | None, rules: FlagRules) -> tuple[float, list[str]]:
-    """Give a field's distance from the stain of training (NaN where unknown), and the flags it raises."""
+    """Return a field's distance from the stain of training (NaN where unknown), and the flags it raises."""
     distance = stain_distance(found.measures, stain)
     known = {name: None if math.isnan(value) else value for name, value in found.measures.items()}
     known |= {"stain_distance": None if math.isnan(distance) else distance}
@@ -220,7 +220,7 @@ def judge_field(found: FoundField, stain: StainReference | None, rules: FlagRule
 def patient_flags(
     patient: Mapping[str, Any], fields: pl.DataFrame, cells: pl.DataFrame, rules: FlagRules
 ) -> list[dict[str, Any]]:
-    """Give a patient's flags as {flag, value, limit, n_fields}, in the order of PATIENT_FLAGS.
+    """Return a patient's flags as {flag, value, limit, n_fields}, in the order of PATIENT_FLAGS.
 
     ``patient`` is the row of the patients table made so far; ``fields`` and ``cells`` are the run's tables cut to the
     patient, rejected contours included. ``n_fields`` is null where a flag is not about fields.

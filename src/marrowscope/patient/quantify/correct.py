@@ -31,7 +31,7 @@ _MAX_STEPS, _TOLERANCE, _COARSE = 1000, 1e-8, 1e-5
 
 
 def adjusted_ratio(p: RealArray | float, tpr: RealArray | float, fpr: RealArray | float) -> RealArray:
-    """Give the true share behind the observed share ``p``: (p - fpr) / (tpr - fpr), cut to 0-1; broadcast.
+    """Return the true share behind the observed share ``p``: (p - fpr) / (tpr - fpr), cut to 0-1; broadcast.
 
     NaN where tpr <= fpr: calls that tell nothing, or the opposite.
     """

@@ -94,7 +94,7 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
 
 
 def point_ratio(p: float, rates: ErrorRates) -> float:
-    """Give the corrected ratio (0-1) behind the share ``p`` of countable cells that are called CBLC."""
+    """Return the corrected ratio (0-1) behind the share ``p`` of countable cells that are called CBLC."""
     pure = rates.impurity.purified(p)
     found = adjusted_ratio(pure, rates.call_rate(cblc=True), rates.call_rate(cblc=False))
     return float(undo_detection(found, *(max(rates.recall(cblc=cblc), _SMALLEST_RECALL) for cblc in (True, False))))

@@ -41,7 +41,7 @@ class Quantification(FrozenModel):
         )
 
     def card(self) -> str:
-        """Give what a bundle's card says: the sentence, and the rates by kind of cell as a Markdown table."""
+        """Return what a bundle's card says: the sentence, and the rates by kind of cell as a Markdown table."""
         lines = [
             self.sentence(),
             "",
@@ -54,5 +54,5 @@ class Quantification(FrozenModel):
         return "\n".join(lines)
 
     def as_json(self) -> bytes:
-        """Give the content of ``quantification.json``."""
+        """Return the content of ``quantification.json``."""
         return (self.model_dump_json() + "\n").encode()

@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 
 def kinds_of(vocabulary: Vocabulary) -> tuple[Kind, ...]:
-    """Give every (category, cblc) that a countable code has, in the vocabulary's order of categories."""
+    """Return every (category, cblc) that a countable code has, in the vocabulary's order of categories."""
     found = {Kind(code.category, code.cblc) for code in vocabulary.codes.values() if code.countable}
     return tuple(sorted(found, key=lambda kind: (vocabulary.categories.index(kind.category), kind.cblc)))
 
@@ -55,7 +55,7 @@ class ErrorRates(StageConfig):
     correlation: float = Field(ge=0, le=1, description="intra-class correlation of CBLC calls within a field")
 
     def by_kind(self) -> list[tuple[Kind, int, int, int]]:
-        """Give each kind that has cells, with its annotated, counted and called ones over all patients."""
+        """Return each kind that has cells, with its annotated, counted and called ones over all patients."""
         sums = (_real(table).sum(axis=0).astype(int) for table in (self.annotated, self.counted, self.called))
         rows = zip(self.kinds, *(column.tolist() for column in sums), strict=True)
         return [row for row in rows if row[1]]
