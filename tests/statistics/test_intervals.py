@@ -46,7 +46,7 @@ def test_wilson_refuses_an_impossible_count(x: int, n: int) -> None:
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
 def test_confidence_is_a_share(confidence: float) -> None:
-    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+    with pytest.raises(ValueError, match="expected a number between 0 and 1"):
         wilson_interval(1, 2, confidence)
 
 

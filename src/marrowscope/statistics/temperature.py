@@ -157,8 +157,8 @@ def nested_calibration(
 ) -> tuple[HeadCalibration, RealArray, RealArray]:
     """Fit one head's temperature on cells of several folds, and measure its effect on cells it was not fitted on.
 
-    ``folds`` (n,) is the fold that each cell was left out in; ``implied`` and ``wanted`` are (n, k). Returns the record,
-    with the temperature fitted on all cells, and the probabilities (n, k) at temperature 1 and at the nested
+    ``folds`` (n,) is the fold that each cell was held out in; ``implied`` and ``wanted`` are (n, k). Returns the
+    record, with the temperature fitted on all cells, and the probabilities (n, k) at temperature 1 and at the nested
     temperatures.
     """
     known = trained_labels(labels, implied)
