@@ -182,7 +182,7 @@ def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
 
 
 def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
-    """Return each patient's diagnosis; two patients of one name, from two cohorts, would share a side of every split."""
+    """Return each patient's diagnosis; raises InputError if two patients, from two cohorts, have the same name."""
     diagnoses: dict[str, str] = {}
     for patient in patients:
         if patient.patient_id in diagnoses:

@@ -49,9 +49,9 @@ def manifest() -> Manifest:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"images_failed": 0}, "3 images are not 2 read"),
-        ({"cells": 8}, "10 contours are not 8 cells"),
-        ({"cblc": 7}, "each holds the one before"),
+        ({"images_failed": 0}, "found 3 images, expected 2 read"),
+        ({"cells": 8}, "found 10 contours, expected 8 cells"),
+        ({"cblc": 7}, "expected ascending numbers"),
     ],
 )
 def test_counts_that_do_not_reconcile_are_refused(change: dict[str, int], sentence: str) -> None:

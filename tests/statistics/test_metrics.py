@@ -54,7 +54,7 @@ def test_positive_f1_by_hand_and_undefined_without_a_positive() -> None:
 @pytest.mark.parametrize(
     ("truth", "predicted", "message"),
     [
-        ([0], [0, 1], "found 1 true and 2 predicted labels"),
+        ([0], [0, 1], "found 1 true and 2 predicted"),
         ([2], [0], "expected 0..1"),
         ([0], [-2], "only as a prediction"),
     ],
