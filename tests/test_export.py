@@ -224,7 +224,7 @@ def test_a_segmenter_that_finds_nothing_has_no_golden_sample(folder: Path, tmp_p
     segmenter = tmp_path / "segmenter.onnx"
     cell = (60.0, 50.0, 21.0, 20.0, 0.01)
     segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), {"um_per_px": "0.3"}))
-    with pytest.raises(BundleError, match=r"finds no cell on its crops \(best score 0\.01\)"):
+    with pytest.raises(BundleError, match=r"found no cell on its crops with the segmenter \(best score 0\.01\)"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle", other_segmenter=True)
 
 

@@ -146,7 +146,7 @@ def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Fi
 
 def test_a_crop_set_takes_the_place_of_no_cohort_and_no_file(field: Field, tmp_path: Path) -> None:
     (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"found a cohort \(patients.csv\), expected a folder of its own"):
+    with pytest.raises(InputError, match=r"found a cohort \(patients.csv\), expected a separate folder"):
         prepare_crops(PATIENTS, [field], tmp_path)
     with pytest.raises(InputError, match=r"patients.csv: found a file, expected a folder"):
         prepare_crops(PATIENTS, [field], tmp_path / "patients.csv")

@@ -263,7 +263,7 @@ def _check_earlier(out: Path, record: CrossFitRecord, *, resume: bool) -> None:
             raise RunError(message)
         return
     if not resume:
-        message = f"{out}: found an earlier cross-fit, expected a new folder; add --resume, or choose another folder"
+        message = f"{out}: found an earlier cross-fit, expected a new folder; add --resume or choose another folder"
         raise RunError(message)
     earlier = read_crossfit(out)
     different = differences(record, earlier)

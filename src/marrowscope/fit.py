@@ -129,9 +129,7 @@ def check_start(out: Path, config: ClassifierConfig) -> None:
 def _refuse_earlier(out: Path, *, resume: bool) -> None:
     """Refuse a folder that has a training, unless it is to be resumed."""
     if (out / FIT_NAME).exists() and not resume:
-        message = (
-            f"{out}: found an earlier training, expected a new folder; add --resume to continue, or choose another"
-        )
+        message = f"{out}: found an earlier training, expected a new folder; add --resume or choose another folder"
         raise RunError(message)
 
 

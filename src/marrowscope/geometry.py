@@ -235,8 +235,8 @@ def rasterize_all(rings: Rings, height_px: int, width_px: int) -> MaskArray:
     start, step = rings.points_xy[edge], rings.edges[edge]
     x_cross = start[:, 0] + (row - start[:, 1]) * (step[:, 0] / step[:, 1])
     column = np.clip(np.ceil(x_cross), 0, width_px).astype(np.intp)
-    # Only whether the number of crossings to the left is odd matters. The rows of all masks lie side by side, so that
-    # each step to the right takes eight of them at once.
+    # A pixel is inside if the number of crossings to its left is odd. The rows of all masks are side by side, so each
+    # step to the right handles eight of them at once.
     n_rows_all = len(rings) * height_px
     n_lanes = -(-n_rows_all // 8) * 8
     place = column * n_lanes + rings.owner[edge] * height_px + row
