@@ -227,17 +227,17 @@ def test_a_fold_of_other_settings_is_refused_and_one_of_another_machine_is_not(c
     join_folds(copied)
     fit["config"]["tau"] = 0.5
     path.write_text(json.dumps(fit), encoding="utf-8")
-    with pytest.raises(RunError, match=r"fold-1: found other config than in crossfit\.json, expected equal ones"):
+    with pytest.raises(RunError, match=r"fold-1: found other config than in crossfit\.json, expected the same"):
         join_folds(copied)
 
 
 def test_a_fold_that_learned_from_a_patient_it_leaves_out_is_refused(copied: Path) -> None:
     roles = read_split(copied / "fold-1" / "split.csv")
     write_split(copied / "fold-1" / "split.csv", roles | {"p4": "validation"})
-    with pytest.raises(CohortError, match="fold 1: patients p4 train or select, expected them left out"):
+    with pytest.raises(CohortError, match="fold 1: found patients p4 in training or validation, expected them held"):
         join_folds(copied)
     write_split(copied / "fold-1" / "split.csv", roles | {"p5": "train"})
-    with pytest.raises(CohortError, match="fold 1: patients p5 train or select"):
+    with pytest.raises(CohortError, match="fold 1: found patients p5 in training"):
         join_folds(copied)
 
 
@@ -254,9 +254,9 @@ def test_an_earlier_cross_fit_is_kept_and_other_folds_or_settings_are_not_mixed_
         fit_folds(crops, out, config(), FOLDS)
     with pytest.raises(RunError, match="found an earlier training, expected a new folder; add --resume"):
         fit_folds(crops, out, config(), FOLDS, only_fold=1)
-    with pytest.raises(RunError, match="found a cross-fit with other config, expected equal ones"):
+    with pytest.raises(RunError, match="found a cross-fit with other config, expected the same"):
         fit_folds(crops, out, tiny_config(tau=0.5), FOLDS, resume=True)
-    with pytest.raises(RunError, match="found a cross-fit with other folds, expected equal ones"):
+    with pytest.raises(RunError, match="found a cross-fit with other folds, expected the same"):
         fit_folds(crops, out, config(), FOLDS | {"p0": 1}, resume=True)
     with pytest.raises(RunError, match="found a training without folds, expected a new folder"):
         fit_folds(crops, out / "fold-0", config(), FOLDS)

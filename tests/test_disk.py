@@ -80,10 +80,10 @@ def test_a_marked_folder_inside_counts_where_its_kind_may_be_there(tmp_path: Pat
     (report / "index.html").touch()
     disk.mark_folder(report, "report")
     disk.refuse_foreign_folder(tmp_path, "run", overwrite=True, within=("report",))
-    with pytest.raises(RunError, match=r"It holds report/\.marrowscope\.json, report/index\.html; move them"):
+    with pytest.raises(RunError, match=r"It contains report/\.marrowscope\.json, report/index\.html; move them"):
         disk.refuse_foreign_folder(tmp_path, "run", overwrite=True)
     (report / "notes.txt").touch()
-    with pytest.raises(RunError, match=r"It holds report/notes\.txt; move them"):
+    with pytest.raises(RunError, match=r"It contains report/notes\.txt; move them"):
         disk.refuse_foreign_folder(tmp_path, "run", overwrite=True, within=("report",))
 
 
@@ -105,7 +105,7 @@ def test_what_a_killed_call_left_of_a_file_is_ours(tmp_path: Path) -> None:
     (tmp_path / "cells.csv.part").touch()
     disk.refuse_foreign_folder(tmp_path, "run", overwrite=True)
     (tmp_path / "fields.csv.part").touch()
-    with pytest.raises(RunError, match=r"It holds fields\.csv\.part; move them"):
+    with pytest.raises(RunError, match=r"It contains fields\.csv\.part; move them"):
         disk.refuse_foreign_folder(tmp_path, "run", overwrite=True)
 
 
@@ -114,7 +114,7 @@ def test_a_link_to_a_folder_is_somebodys(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     disk.mark_folder(tmp_path / "run", "run")
     (tmp_path / "run" / "images").symlink_to(tmp_path / "photographs", target_is_directory=True)
-    with pytest.raises(RunError, match="It holds images; move them"):
+    with pytest.raises(RunError, match="It contains images; move them"):
         disk.refuse_foreign_folder(tmp_path / "run", "run", overwrite=True)
 
 
@@ -147,14 +147,14 @@ def test_an_unfinished_folder_of_ours_is_begun_anew_and_no_other(tmp_path: Path)
     disk.begin_folder(folder, "report")
     (folder / "patients").mkdir()
     (folder / "patients" / "p1.html").touch()
-    with pytest.raises(RunError, match=r"no unfinished run of ours.*It holds \.marrowscope\.json, patients/p1"):
+    with pytest.raises(RunError, match=r"no unfinished run of ours.*It contains \.marrowscope\.json, patients/p1"):
         disk.begin_folder(folder, "run")
     disk.begin_folder(folder, "report")
     assert [path.name for path in folder.iterdir()] == [disk.MARKER_NAME]
     disk.remove_unfinished(folder)
     assert not folder.exists()
     folder.write_text("a letter", encoding="utf-8")
-    with pytest.raises(RunError, match=r"no unfinished report of ours.*It holds new\.part"):
+    with pytest.raises(RunError, match=r"no unfinished report of ours.*It contains new\.part"):
         disk.begin_folder(folder, "report")
 
 
@@ -174,7 +174,7 @@ def test_a_new_folder_is_there_whole_and_marked_or_not_at_all(tmp_path: Path) ->
     with pytest.raises(ZeroDivisionError):
         write("half")
     assert (out / "index.html").read_text(encoding="utf-8") == "first"
-    with pytest.raises(RunError, match=r"It holds notes\.txt"):
+    with pytest.raises(RunError, match=r"It contains notes\.txt"):
         write("second", beside="notes.txt")
     assert sorted(path.name for path in out.iterdir()) == [disk.MARKER_NAME, "index.html", "notes.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]

@@ -182,7 +182,7 @@ def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in
     record = json.loads((moved / "fit.json").read_text(encoding="utf-8"))
     gone = {"crops": str(tmp_path / "elsewhere")}
     (moved / "fit.json").write_text(json.dumps(record | gone), encoding="utf-8")
-    with pytest.raises(InputError, match=r"elsewhere: the crop set of the training is not there any more; .*--crops"):
+    with pytest.raises(InputError, match=r"elsewhere: found no crop set, expected that of the training; .*--crops"):
         export_bundle([moved], segmenter, tmp_path / "never")
     try:
         bundle = export_bundle([folder / "run"], segmenter, tmp_path / "bundle", description=described)
@@ -199,9 +199,9 @@ def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in
 
 def test_a_folder_that_is_no_bundle_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It holds notes\.txt"):
+    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It contains notes\.txt"):
         export_bundle([], tmp_path / "nothing.onnx", tmp_path)
-    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It holds notes\.txt"):
+    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It contains notes\.txt"):
         quantify_bundle(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
 
 
@@ -218,7 +218,7 @@ def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: P
 def test_a_segmenter_without_its_license_is_refused(folder: Path, tmp_path: Path) -> None:
     segmenter = tmp_path / "segmenter.onnx"
     shutil.copyfile(folder / "segmenter" / "segmenter.onnx", segmenter)
-    with pytest.raises(BundleError, match=r"its license is AGPL-3\.0-only, expected the text in .*LICENSE"):
+    with pytest.raises(BundleError, match=r"found the license AGPL-3\.0-only but not its text, expected in .*LICENSE"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
 
 
@@ -226,7 +226,7 @@ def test_a_segmenter_that_finds_nothing_has_no_golden_sample(folder: Path, tmp_p
     segmenter = tmp_path / "segmenter.onnx"
     cell = (60.0, 50.0, 21.0, 20.0, 0.01)
     segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), {"um_per_px": "0.3"}))
-    with pytest.raises(BundleError, match=r"finds no cell on its crops \(best score 0\.01\)"):
+    with pytest.raises(BundleError, match=r"found no cell on its crops with the segmenter \(best score 0\.01\)"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle", other_segmenter=True)
 
 

@@ -161,7 +161,7 @@ def test_an_earlier_training_is_not_overwritten(crops_dir: Path, tmp_path: Path)
 
 def test_other_settings_are_not_resumed(crops_dir: Path, tmp_path: Path) -> None:
     fit_classifier(crops_dir, tmp_path / "out", tiny_config())
-    with pytest.raises(RunError, match="made from other crops, another split or other settings"):
+    with pytest.raises(RunError, match="found a training with other crops, another split or other settings"):
         fit_classifier(crops_dir, tmp_path / "out", tiny_config(tau=0.5), resume=True)
     assert "result" in json.loads((tmp_path / "out" / "fit.json").read_text(encoding="utf-8"))
     assert not list((tmp_path / "out").glob("*.part"))

@@ -92,9 +92,9 @@ def test_empty_and_flat_contours() -> None:
     assert geometry.resample_contour(EMPTY, 5).shape == (0, 2)
     assert not geometry.rasterize(EMPTY, 4, 5).any()
     assert geometry.dilate(EMPTY, 3).shape == (0, 2)
-    with pytest.raises(ValueError, match="centroid of a contour without points"):
+    with pytest.raises(ValueError, match=r"contour without points, .* for a centroid"):
         geometry.centroid(EMPTY)
-    with pytest.raises(ValueError, match="bounding box of a contour without points"):
+    with pytest.raises(ValueError, match=r"contour without points, .* for a bounding box"):
         geometry.bounding_box(EMPTY)
 
 

@@ -136,7 +136,7 @@ def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Fi
     empty = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15, annotated=True)
     with pytest.raises(InputError, match=r"found 1 fields and no annotation"):
         prepare_crops(PATIENTS, [empty], tmp_path / "crops")
-    with pytest.raises(InputError, match=r"found patient 'P1' in two cohorts, expected each name once"):
+    with pytest.raises(InputError, match=r"found patient 'P1' in two cohorts, expected unique names"):
         prepare_crops([*PATIENTS, Patient("P1", "B", "control")], [field], tmp_path / "crops")
     unscaled = replace(field, um_per_px=None)
     with pytest.raises(ScaleError, match=r"found no scale.*add a um_per_px column to patients.csv or set --um-per-px"):
@@ -146,7 +146,7 @@ def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Fi
 
 def test_a_crop_set_takes_the_place_of_no_cohort_and_no_file(field: Field, tmp_path: Path) -> None:
     (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"found a cohort \(patients.csv\), expected a folder of its own"):
+    with pytest.raises(InputError, match=r"found a cohort \(patients.csv\), expected a separate folder"):
         prepare_crops(PATIENTS, [field], tmp_path)
     with pytest.raises(InputError, match=r"patients.csv: found a file, expected a folder"):
         prepare_crops(PATIENTS, [field], tmp_path / "patients.csv")
@@ -184,7 +184,7 @@ def test_files_of_others_in_the_folder_stop_a_crop_set(field: Field, tmp_path: P
     crops.mkdir()
     (crops / "notes.txt").write_text("somebody's", encoding="utf-8")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"no crop set of ours.*nothing is removed. It holds notes\.txt"):
+        with pytest.raises(InputError, match=r"no crop set of ours.*nothing is removed. It contains notes\.txt"):
             prepare_crops(PATIENTS, [field], crops, overwrite=overwrite)
     (crops / "notes.txt").unlink()
     prepare_crops(PATIENTS, [field], crops)

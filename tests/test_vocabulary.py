@@ -164,7 +164,7 @@ def test_nearest_of_nothing_is_none() -> None:
         ("schema_version = 1", "schema_version = 2", r"found schema_version 2, expected 1"),
         ('"R3", "L"]', '"R3", "L", "X"]', r"found no code of category X"),
         ('"R3", "L"]', '"R3", "L", "L"]', r"expected each category once"),
-        ("version = 1", "version = ", r"not a readable TOML file"),
+        ("version = 1", "version = ", r"found no readable TOML file"),
         ('version = "1"', "version = 1", r"found version = 1, expected a text that is not empty"),
         (
             'paper_group = "granulocytic"\nlineage = "granulocytic"\ncblc = true\ncountable = true',

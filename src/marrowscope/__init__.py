@@ -1,9 +1,9 @@
-"""marrowscope: from photographs of a bone marrow smear to a patient's CBLC ratio, every cell open to the eye.
+"""marrowscope: from photographs of a bone marrow smear to a patient's CBLC ratio, with every cell open to inspection.
 
 For research use: it supports a qualified person, it does not diagnose.
 
-The names of ``__all__`` are the Python interface, the same functions that the command line calls. Each is loaded
-when it is first used, so that ``import marrowscope`` stays light.
+The names in ``__all__`` are the Python interface, the same functions that the command line calls. Each is loaded on
+first use, so that ``import marrowscope`` stays fast.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Libraries that would tell their makers about a run are silenced before any of them is imported (docs/security.md).
-# A value that the user set stands.
+# Telemetry of libraries is switched off before any of them is imported (docs/security.md). A value set by the user is
+# kept.
 for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED", "HF_HUB_DISABLE_TELEMETRY", "YOLO_OFFLINE"):
     os.environ.setdefault(_name, "1")
 
-# A function that bears its module's name goes by another one here: the module takes the name as soon as it is loaded.
+# A function with its module's name has another name here: the module takes the name as soon as it is loaded.
 _HOMES = {
     "InputError": "errors",
     "MarrowscopeError": "errors",
@@ -81,7 +81,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from the module it stands in."""
+    """Load a public name from its module."""
     if name not in _HOMES:
         message = f"module 'marrowscope' has no attribute {name!r}"
         raise AttributeError(message)

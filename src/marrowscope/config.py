@@ -1,7 +1,7 @@
-"""Configuration as a value: load TOML, merge flags over it, hash the result.
+"""Configuration as a value: load TOML, override it with flags, hash the result.
 
-Each stage declares its own small frozen model; this module only knows how to read, merge and hash them. Records that
-we write as JSON are frozen models too, read and checked in one step.
+Each stage declares its own small frozen model; this module only reads, merges and hashes them. Records that we write as
+JSON are frozen models too, read and checked in one step.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 class FrozenModel(BaseModel):
-    """Base of every typed record that is read or written: frozen, unknown keys refused."""
+    """Base of all typed records that are read or written: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StageConfig(FrozenModel):
-    """Base of every stage's configuration."""
+    """Base of all stage configurations."""
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str, Any] | None = None) -> ConfigT:
-    """Read ``model`` from a TOML file (defaults where ``path`` is None), flags in ``overrides`` on top.
+    """Read ``model`` from a TOML file (defaults if ``path`` is None), then apply the flags in ``overrides``.
 
-    Overrides that are None are ignored: the flag was not given. Raises ConfigError naming the file and key.
+    Overrides that are None, flags that were not given, are ignored. Raises ConfigError with the file and key.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -58,8 +58,8 @@ def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str,
 def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeError], advice: str) -> ConfigT:
     """Read ``model`` from a JSON file that we wrote.
 
-    Raises ``error`` for a file that cannot be read, a wrong type or a missing key: one sentence that names the file and
-    the key, and ends with ``advice``, what to do.
+    Raises ``error`` for a file that cannot be read, a wrong type or a missing key: one sentence with the file and the
+    key that ends with ``advice``, what to do.
     """
     try:
         return validate_config(model, json.loads(path.read_text(encoding="utf-8")), where=str(path))
@@ -75,7 +75,7 @@ def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeErro
 
 
 def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
-    """Validate ``values`` as ``model``; a ConfigError names ``where``, each key, and what was expected."""
+    """Validate ``values`` as ``model``; raises ConfigError with ``where``, each key, and what was expected."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -84,7 +84,7 @@ def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str)
 
 
 def _word(fault: ErrorDetails) -> str:
-    """Word one of pydantic's faults: the key, what was found, what was expected; no key where values contradict."""
+    """Phrase one of pydantic's errors: key, found, expected; without a key if values contradict each other."""
     rule = fault["msg"].removeprefix("Value error, ")
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "missing":
@@ -93,6 +93,6 @@ def _word(fault: ErrorDetails) -> str:
 
 
 def config_hash(config: BaseModel) -> str:
-    """SHA-256 of the configuration's canonical JSON: equal values give equal hashes."""
+    """SHA-256 of the configuration's canonical JSON: equal values have equal hashes."""
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,16 +1,16 @@
-"""One training for each fold, and what the folds together say about calibration.
+"""Cross-fit: one training per fold, and calibration on the out-of-fold predictions.
 
-A cross-fit folder holds
-    folds.csv             in which fold each patient is left out
-    crossfit.json         everything needed to repeat the run: settings, hashes, versions, what each fold became
-    fold-<k>/             the training folder of fold k, and oof.parquet, its predictions of the patients left out
-    oof.parquet           the predictions of all folds: each patient by the one network that never saw it
+A cross-fit folder has
+    folds.csv             the fold in which each patient is held out
+    crossfit.json         everything needed to repeat the run: settings, hashes, versions, the result of each fold
+    fold-<k>/             the training folder of fold k, and oof.parquet, its predictions of the held-out patients
+    oof.parquet           the predictions of all folds: each patient by the only network that never saw it
     missed.parquet        expert cells of these patients that no predicted contour matched
-    calibration.json      temperature of each head, for the members named there
+    calibration.json      temperature of each head, for the listed members
     calibration.csv       negative log-likelihood and calibration error before and after, overall and by center
     reliability.csv       the bins behind them
-Invariant: the patients of fold k neither train nor select in fold k; external patients enter no fold. Folds may be
-trained one at a time, on several machines; the one that completes the set, or ``join_folds``, does the rest.
+Invariant: the patients of fold k are not used for training or validation in fold k; external patients are in no fold.
+Folds may be trained one at a time, on several machines; the last one, or ``join_folds``, completes the cross-fit.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ FOLDS_NAME, _CALIBRATION_TABLE, RELIABILITY_TABLE = "folds.csv", "calibration.cs
 
 @dataclass(frozen=True, slots=True)
 class CrossFit:
-    """State of a cross-fit folder: folds that are trained, those still missing; calibrated once none is missing."""
+    """State of a cross-fit folder: trained and missing folds; calibrated once none is missing."""
 
     folder: Path
     finished: tuple[int, ...]
@@ -80,12 +80,13 @@ def fit_folds(
     resume: bool = False,
     on_progress: Callable[[int, Progress], None] | None = None,
 ) -> CrossFit:
-    """Train on the crop set ``crops`` once a fold, each left out in turn, and calibrate when all are there.
+    """Train on the crop set ``crops`` once per fold, holding out each fold in turn, and calibrate at the end.
 
-    ``folds`` maps patients to the fold that leaves them out (None: external, in no fold) or names a folds.csv.
-    ``only_fold`` trains that one alone. With ``resume`` finished folds are kept and a broken one goes on.
-    ``on_progress`` hears the fold and where its training stands. Raises CohortError for folds that leak, ConfigError
-    for a fold that is not there, RunError when ``out`` holds other folds or settings, or some and ``resume`` is off.
+    ``folds`` maps patients to the fold that holds them out (None: external, in no fold), or is the path of a folds.csv.
+    ``only_fold`` trains only that fold. With ``resume``, finished folds are kept and an interrupted one continues.
+    ``on_progress`` gets the fold and the progress of its training. Raises CohortError for folds with leakage,
+    ConfigError for a fold that does not exist, RunError if ``out`` has other folds or settings, or has a cross-fit and
+    ``resume`` is off.
     """
     check_start(out, config)
     vocabulary = vocabulary or load_vocabulary()
@@ -117,10 +118,10 @@ def fit_folds(
 
 
 def join_folds(out: Path) -> CrossFit:
-    """Put the finished folds of ``out`` together: out-of-fold predictions, temperatures, tables, manifest.
+    """Join the finished folds of ``out``: out-of-fold predictions, temperatures, tables, manifest.
 
-    Raises RunError naming the folds that are missing or were trained on other crops or with other settings, CohortError
-    for one that learned from patients it should have left out.
+    Raises RunError with the folds that are missing or have other crops or settings, and CohortError for a fold that was
+    trained on patients it should have held out.
     """
     record = read_crossfit(out)
     assigned = read_folds(out / FOLDS_NAME)
@@ -156,7 +157,7 @@ def _fit_fold(
     resume: bool,
     on_progress: Callable[[int, Progress], None] | None,
 ) -> None:
-    """Train one fold and predict its patients; oof.parquet, written last, says that the fold is finished."""
+    """Train one fold and predict its held-out patients; oof.parquet, written last, marks the fold as finished."""
     roles = fold_roles(assigned, fold, _patients(crop_set.cells), config.validation_fraction, config.seed)
     _check_left_out(roles, assigned, fold)
     folder = fold_folder(out, fold)
@@ -180,7 +181,7 @@ def _fit_fold(
 
 
 def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | None]) -> None:
-    """Keep the expert cells that no contour matched: the bundle's corrected ratio has to know of them."""
+    """Write the expert cells that no contour matched, which the bundle's corrected ratio needs."""
     path = crop_set.folder / MISSED_NAME
     if not path.is_file() or _source(crop_set) != "predicted":
         return
@@ -192,7 +193,7 @@ def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | Non
 
 
 def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibration:
-    """Fit the temperatures on every out-of-fold cell, and write them with their nested figures by center."""
+    """Fit the temperatures on all out-of-fold cells, and write them with their nested metrics by center."""
     priors = {fold_folder(out, fold).name: read_priors(fold_folder(out, fold) / CLASSIFIER_NAME) for fold in numbers}
     calibration, figures, bins = calibrate_folds(cells, numbers, priors)
     figures.write_csv(out / _CALIBRATION_TABLE)
@@ -202,7 +203,7 @@ def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibr
 
 
 def _source(crop_set: CropSet) -> Source:
-    """Contours of the crops that are predicted: the ones a prediction will see, where the crop set has them."""
+    """Source of the crops to predict: predicted contours, as in a real prediction, if the crop set has them."""
     labeled = crop_set.cells.filter(pl.col("expert_code").is_not_null())
     return "predicted" if (labeled["source"] == "predicted").any() else "expert"
 
@@ -226,7 +227,7 @@ def _is_finished(out: Path, fold: int) -> bool:
 def _describe(
     crop_set: CropSet, config: ClassifierConfig, assigned: Mapping[str, int | None], vocabulary: Vocabulary
 ) -> CrossFitRecord:
-    """Give what decides the run; ``join_folds`` adds what each fold became."""
+    """Return what determines the run; ``join_folds`` adds the result of each fold."""
     return CrossFitRecord(
         **dict(describe_data(crop_set, config, vocabulary)),
         seed=config.seed,
@@ -239,7 +240,7 @@ def _describe(
 
 
 def _check_fold_numbers(crop_set: CropSet, assigned: Mapping[str, int | None], chosen: Sequence[int]) -> None:
-    """Refuse a fold that is not there, and one that would predict nothing."""
+    """Refuse a fold that does not exist, or that has nothing to predict."""
     numbers = _numbers(assigned)
     if not set(chosen) <= set(numbers):
         message = f"fold: found {chosen[0]}, expected one of {', '.join(map(str, numbers))}; choose one of the folds"
@@ -255,21 +256,21 @@ def _check_fold_numbers(crop_set: CropSet, assigned: Mapping[str, int | None], c
 
 
 def _check_earlier(out: Path, record: CrossFitRecord, *, resume: bool) -> None:
-    """Refuse a folder with an earlier run that is not to go on, or that has other crops, folds or settings."""
+    """Refuse a folder with an earlier run that is not to be resumed, or that has other crops, folds or settings."""
     if not (out / CROSSFIT_NAME).is_file():
         if (out / FIT_NAME).is_file():
             message = f"{out}: found a training without folds, expected a new folder; choose another --out"
             raise RunError(message)
         return
     if not resume:
-        message = f"{out}: found an earlier cross-fit, expected a new folder; add --resume to go on or choose another"
+        message = f"{out}: found an earlier cross-fit, expected a new folder; add --resume or choose another folder"
         raise RunError(message)
     earlier = read_crossfit(out)
     different = differences(record, earlier)
     different += ["folds"] if earlier.assigned_sha256 != record.assigned_sha256 else []
     if different:
         message = (
-            f"{out}: found a cross-fit with other {', '.join(different)}, expected equal ones; go on with the first "
+            f"{out}: found a cross-fit with other {', '.join(different)}, expected the same; resume with the first "
             "call's arguments or choose another --out"
         )
         raise RunError(message)
@@ -280,26 +281,26 @@ def _check_member(folder: Path, fit: FinishedTraining, record: CrossFitRecord) -
     different = differences(record, fit)
     if different:
         message = (
-            f"{folder}: found other {', '.join(different)} than in {CROSSFIT_NAME}, expected equal ones; train again"
+            f"{folder}: found other {', '.join(different)} than in {CROSSFIT_NAME}, expected the same; train again"
         )
         raise RunError(message)
 
 
 def _check_left_out(roles: Mapping[str, Role], assigned: Mapping[str, int | None], fold: int) -> None:
-    """Refuse roles under which a patient that the fold leaves out, or an external one, trains or selects."""
+    """Refuse roles that use a held-out or external patient for training or validation."""
     seen = sorted(
         patient for patient, role in roles.items() if role != "test" and assigned.get(patient, None) in {None, fold}
     )
     if seen:
         message = (
-            f"fold {fold}: patients {', '.join(seen[:5])} train or select, expected them left out; draw the folds "
-            "again and train this one anew"
+            f"fold {fold}: found patients {', '.join(seen[:5])} in training or validation, expected them held out; "
+            "draw the folds again and train this fold again"
         )
         raise CohortError(message)
 
 
 def _check_cells(cells: pl.DataFrame, assigned: Mapping[str, int | None], out: Path) -> None:
-    """Refuse predictions that no fold's network may have made, or made twice."""
+    """Refuse predictions by the wrong fold's network, or made twice."""
     strays = {
         patient
         for patient, fold in cells.select("patient_id", "fold").unique().iter_rows()

@@ -1,9 +1,9 @@
-"""Files and folders on disk: written whole or not at all, and replaced only where we made them.
+"""Files and folders on disk: written whole or not at all, and replaced only if we made them.
 
-A file is written beside its place, flushed, and moved there in one step; a reader never sees half of it, and after a
-power cut the old or the new one is there. A folder that may be replaced later carries a marker with the list of what
-we wrote in it; the marker of an unfinished folder, in which a new one is made, stands for everything there. Invariant:
-nothing is removed that no marker names.
+A file is written to a temporary name next to its destination, flushed, and moved in one step. Readers never see half a
+file, and after a power failure either the old or the new file is there. A folder that may be replaced later has a
+marker that lists the files we wrote. The marker of an unfinished folder, where a new one is being made, covers
+everything in it. Invariant: nothing is removed that no marker covers.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ MARKER_NAME = ".marrowscope.json"
 _PART = ".part"
 _MAX_NAMED = 10
 _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-"""What a file manager leaves in a folder that somebody looked at; it is nobody's."""
+"""Files that file managers leave in folders; they belong to nobody."""
 
 
 class Marker(FrozenModel):
-    """What stands in a folder's marker: the kind of folder, and the relative paths of the files we wrote in it.
+    """Content of a folder's marker: the kind of folder, and the relative paths of the files we wrote in it.
 
-    A folder that is not ``complete`` is one in which a new one is being made: everything in it is ours.
+    In a folder that is not ``complete``, a new one is being made, and everything in it is ours.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Marker(FrozenModel):
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
+    """Yield a path next to ``path`` to write to; it becomes ``path`` on success, and is removed otherwise."""
     temporary = path.with_name(path.name + _PART)
     try:
         yield temporary
@@ -73,7 +73,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line ends stay as they are, on every system."""
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line endings are unchanged on every system."""
     write_bytes(path, text.encode())
 
 
@@ -83,15 +83,15 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON 
 
 
 def mark_folder(folder: Path, kind: str) -> None:
-    """Write the marker of ``folder``, which names every file in it now; call it when the folder is complete."""
+    """Write the marker of ``folder``, which lists all files now in it; call it when the folder is complete."""
     files = (name for name in _files_in(folder) if name != MARKER_NAME)
     _write_marker(folder, Marker(kind=kind, files=tuple(files)))
 
 
 def name_files(folder: Path, kind: str, names: Iterable[str]) -> None:
-    """Name files that we write into ``folder`` among others; its marker is made, of ``kind``, where it has none.
+    """Add files that we write into ``folder`` to its marker, which is created with ``kind`` if there is none.
 
-    ``names`` are relative paths; the files may be there or not yet.
+    ``names`` are relative paths; the files need not exist yet.
     """
     folder.mkdir(parents=True, exist_ok=True)
     marker = read_marker(folder) or Marker(kind=kind, files=())
@@ -100,7 +100,7 @@ def name_files(folder: Path, kind: str, names: Iterable[str]) -> None:
 
 
 def read_marker(folder: Path) -> Marker | None:
-    """Give the marker of ``folder``, None where it has none or one that cannot be read."""
+    """Return the marker of ``folder``, None if there is none or it cannot be read."""
     try:
         return Marker.model_validate_json((folder / MARKER_NAME).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
@@ -115,11 +115,11 @@ def refuse_foreign_folder(
     error: type[MarrowscopeError] = RunError,
     within: Collection[str] = (),
 ) -> None:
-    """Raise ``error`` where ``folder``, a ``kind`` to be, may not be made or replaced.
+    """Raise ``error`` if ``folder``, a future ``kind``, must not be made or replaced.
 
-    It may where nothing is there, where it is empty, and with ``overwrite`` where our marker of this kind names every
-    file in it; a marker in a subfolder counts where its kind is in ``within``. Without the marker, or with files that
-    none names, the message lists what would be removed.
+    It may be made if it does not exist or is empty, and with ``overwrite`` if our marker of this kind lists every file
+    in it. A marker in a subfolder counts if its kind is in ``within``. Without a marker, or with files that no marker
+    lists, the message lists what would be removed.
     """
     if not folder.exists():
         return
@@ -138,22 +138,23 @@ def refuse_foreign_folder(
         raise error(message)
     foreign = sorted(set(present) - _ours(folder, marker, present, within)) if marker and is_ours else present
     if foreign:
-        # An earlier version left no marker in what it wrote: only a person can say whose such a folder is.
-        found, action = f"something that is no {kind} of ours", "remove the folder by hand if you need it no more"
+        # Earlier versions wrote no marker: only a person can tell whose such a folder is.
+        found, action = f"something that is no {kind} of ours", "remove the folder by hand if you no longer need it"
         if is_ours:
-            found, action = f"an earlier {kind} with files of others", "move them away"
+            found, action = f"an earlier {kind} with foreign files", "move them away"
         message = (
-            f"{folder}: found {found}, expected a new or empty folder; nothing is removed. It holds {_named(foreign)}; "
-            f"{action}, or choose another folder"
+            f"{folder}: found {found}, expected a new or empty folder; nothing is removed. It contains "
+            f"{_named(foreign)}; {action}, or choose another folder"
         )
         raise error(message)
 
 
 def refuse_working_folder(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
-    """Raise ``error`` where ``folder`` is the working folder or one above it: another cannot be moved to its place."""
+    """Raise ``error`` if ``folder`` is the working folder or one above it, which another folder cannot replace."""
     if folder.name in {"", ".."}:
         message = (
-            f"{folder}: found the working folder or one above it, expected a folder of the {kind}'s own; name a new one"
+            f"{folder}: found the working folder or one above it, expected a separate folder for the {kind}; "
+            "choose a new one"
         )
         raise error(message)
 
@@ -161,20 +162,20 @@ def refuse_working_folder(folder: Path, kind: str, *, error: type[MarrowscopeErr
 def refuse_foreign_files(
     folder: Path, kinds: Collection[str], names: Iterable[str], *, error: type[MarrowscopeError] = RunError
 ) -> None:
-    """Raise ``error`` where a file of one of ``names`` is in ``folder`` and no marker of one of ``kinds`` names it."""
+    """Raise ``error`` if ``folder`` has a file of one of ``names`` that no marker of one of ``kinds`` lists."""
     marker = read_marker(folder)
     named = set(marker.files) if marker and marker.kind in kinds else set()
     foreign = sorted(name for name in names if (folder / name).exists() and name not in named)
     if foreign:
         message = (
             f"{folder}: found {_named(foreign)}, which this command did not write, expected no file of that name; "
-            "nothing is replaced. Move them away, or choose another folder"
+            "nothing is replaced. Move it away, or choose another folder"
         )
         raise error(message)
 
 
 def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
-    """Raise ``error`` where ``folder``, in which a ``kind`` is to be made, holds anything but an unfinished one."""
+    """Raise ``error`` if ``folder``, where a ``kind`` is to be made, has anything but an unfinished one."""
     if not folder.exists():
         return
     present = _files_in(folder) if folder.is_dir() else [folder.name]
@@ -182,7 +183,7 @@ def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[Marrowscop
     if present and (marker is None or marker.kind != kind or marker.complete):
         message = (
             f"{folder}: found a folder that is no unfinished {kind} of ours, expected none; nothing is removed. "
-            f"It holds {_named(present)}; move it away or choose another folder for the {kind}"
+            f"It contains {_named(present)}; move it away or choose another folder for the {kind}"
         )
         raise error(message)
 
@@ -190,7 +191,7 @@ def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[Marrowscop
 def begin_folder(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
     """Make ``folder`` empty and mark it as an unfinished ``kind``; an earlier unfinished one is removed.
 
-    Raises ``error`` where anything else is there.
+    Raises ``error`` if anything else is there.
     """
     refuse_foreign_unfinished(folder, kind, error=error)
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +200,7 @@ def begin_folder(folder: Path, kind: str, *, error: type[MarrowscopeError] = Run
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove a folder that ``begin_folder`` made, its marker last: a killed call leaves nothing that looks foreign."""
+    """Remove a folder from ``begin_folder``, its marker last, so that an interrupted call leaves no foreign files."""
     _clear(folder)
     shutil.rmtree(folder)
 
@@ -213,9 +214,9 @@ def new_folder(
     error: type[MarrowscopeError] = RunError,
     within: Collection[str] = (),
 ) -> Iterator[Path]:
-    """Give an empty folder beside ``out``; marked, it becomes ``out`` when all went well, else it is removed.
+    """Yield an empty folder next to ``out``; on success it is marked and becomes ``out``, otherwise it is removed.
 
-    Raises ``error`` as ``refuse_foreign_folder`` does, at once and again before an earlier folder goes.
+    Raises ``error`` like ``refuse_foreign_folder``, at once and again before an earlier folder is removed.
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
@@ -236,9 +237,9 @@ def new_folder(
 def new_files(
     out: Path, kind: str, names: Collection[str], *, error: type[MarrowscopeError] = RunError
 ) -> Iterator[Path]:
-    """Give an empty folder beside ``out`` for the files ``names``; they move into ``out`` when all went well.
+    """Yield an empty folder next to ``out`` for the files ``names``; on success they move into ``out``.
 
-    Files of others in ``out`` stay. Raises ``error`` where one of them has such a name.
+    Foreign files in ``out`` stay. Raises ``error`` if one of them has such a name.
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_files(out, (kind,), names, error=error)
@@ -255,9 +256,9 @@ def new_files(
 
 
 def replace_folder(complete: Path, out: Path) -> None:
-    """Move the folder ``complete`` to ``out``; what ``refuse_foreign_folder`` allowed to replace goes after that.
+    """Move the folder ``complete`` to ``out``; the folder that it may replace is removed afterwards.
 
-    Where moving fails, the earlier folder is put back.
+    If moving fails, the earlier folder is put back.
     """
     if not out.exists():
         complete.replace(out)
@@ -276,7 +277,7 @@ def replace_folder(complete: Path, out: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove everything in ``folder`` but its marker."""
+    """Remove everything in ``folder`` except its marker."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -289,15 +290,15 @@ def _write_marker(folder: Path, marker: Marker) -> None:
 
 
 def _files_in(folder: Path) -> list[str]:
-    """List the relative paths of everything below ``folder`` that is no folder, links to folders included, sorted."""
+    """List the sorted relative paths of everything below ``folder`` except folders; links to folders are included."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(path.relative_to(folder).as_posix() for path in found if path.name not in _OF_THE_SYSTEM)
 
 
 def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collection[str]) -> set[str]:
-    """Give the relative paths that ``marker`` names, and those that markers of subfolders name, if of these kinds.
+    """Return the relative paths listed by ``marker``, and by markers of subfolders of these kinds.
 
-    What a killed call left of a named file, under its name beside its place, is ours too.
+    Temporary files that an interrupted call left of a listed file are ours too.
     """
     ours = _with_leftovers(marker)
     for place in (PurePosixPath(name).parent for name in present if name.endswith(f"/{MARKER_NAME}")):
@@ -317,13 +318,13 @@ def _with_leftovers(marker: Marker) -> set[str]:
 
 
 def _named(files: list[str]) -> str:
-    """Name the first few of ``files``, and how many more there are."""
+    """List the first few of ``files``, and how many more there are."""
     rest = len(files) - _MAX_NAMED
     return ", ".join(files[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a folder's entries where the system can; Windows does it by itself."""
+    """Flush a folder's entries if the system can; Windows does it by itself."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,18 +1,18 @@
-"""The one tree of errors.
+"""All errors of the package, in one tree.
 
     MarrowscopeError
-    ├── InputError            what the user gave cannot be used; the command line exits with 2
+    ├── InputError            the user's input cannot be used; the command line exits with 2
     │   ├── ConfigError       a setting or configuration file
     │   ├── VocabularyError   an unknown label, a broken vocabulary or mapping file
     │   ├── CohortError       a cohort with faults; carries all of them
     │   ├── ImageError        an image that cannot be read
-    │   ├── ScaleError        no micrometers per pixel where one is needed
+    │   ├── ScaleError        no micrometers per pixel where a scale is needed
     │   └── BundleError       a model bundle that is damaged, incomplete or does not pass its golden sample
     ├── RunError              a run folder that cannot be continued or read; exits with 2
     ├── DependencyError       a command needs an extra that is not installed; exits with 2
-    └── TrainingError         training cannot go on (a loss that is not finite, a split without cells); exits with 1
+    └── TrainingError         training cannot continue (a loss that is not finite, a split without cells); exits with 1
 
-A message is one sentence or two: what was found, what was expected, where, and what to do.
+A message is one or two sentences: what was found, what was expected, where, and what to do.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class MarrowscopeError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class InputError(MarrowscopeError):
-    """What the user gave cannot be used; the command line prints the sentence and exits with 2."""
+    """The user's input cannot be used; the command line prints the message and exits with 2."""
 
 
 class ConfigError(InputError):
@@ -42,16 +42,16 @@ class VocabularyError(InputError):
 
 
 class ImageError(InputError):
-    """An image cannot be read; ``fault`` holds the parts of the sentence where the reader knows them."""
+    """An image cannot be read; ``fault`` has the parts of the message, if the reader knows them."""
 
     def __init__(self, message: str, fault: Fault | None = None) -> None:
-        """Keep the fault beside the message."""
+        """Keep the fault with the message."""
         super().__init__(message)
         self.fault = fault
 
 
 class ScaleError(InputError):
-    """An image has no micrometers per pixel where one is needed."""
+    """An image has no micrometers per pixel where a scale is needed."""
 
 
 class BundleError(InputError):
@@ -59,10 +59,10 @@ class BundleError(InputError):
 
 
 class CohortError(InputError):
-    """A cohort has faults that would lose data; ``faults`` holds every one of them."""
+    """A cohort has faults that would lose data; ``faults`` has all of them."""
 
     def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
-        """Keep the faults beside the message."""
+        """Keep the faults with the message."""
         super().__init__(message)
         self.faults = tuple(faults)
 
@@ -76,4 +76,4 @@ class DependencyError(MarrowscopeError):
 
 
 class TrainingError(MarrowscopeError):
-    """Training cannot go on."""
+    """Training cannot continue."""

@@ -1,8 +1,8 @@
-"""Trained classifiers and a segmenter to a bundle: graphs, parity, golden sample, card.
+"""From trained classifiers and a segmenter to a bundle: graphs, parity, golden sample, card.
 
-Steps: every member becomes an ONNX graph, the temperatures of its cross-fit inside, and is compared with torch on crops
-of its own crop set; the segmenter is checked to be the one whose contours the members were trained on; a golden sample
-is computed with ONNX Runtime in float32; everything is written and hashed. A graph that differs is never written.
+Steps: export each member as an ONNX graph that includes the temperatures of its cross-fit; check parity with torch on
+crops of its own crop set; check that the members were trained on contours of this segmenter; compute a golden sample
+with ONNX Runtime in float32; write and hash everything. A graph without parity is never written.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ def export_bundle(
 ) -> Bundle:
     """Write the bundle ``out`` from finished training folders and the segmenter's graph.
 
-    A cross-fit folder stands for its folds, with the temperatures fitted on what they left out (unless ``calibrate`` is
-    off). ``crops`` is the crop set for parity and golden sample, by default the one the first member was trained on; a
-    few of its images become part of the bundle. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced.
+    A cross-fit folder represents its folds, with the temperatures fitted on their out-of-fold predictions (unless
+    ``calibrate`` is off). ``crops`` is the crop set for parity and golden sample, by default that of the first member;
+    a few of its images become part of the bundle. With ``overwrite``, an earlier bundle of ours at ``out`` is replaced.
     Raises RunError for an unfinished training, InputError for a segmenter other than the one that cut the members'
-    crops (unless ``other_segmenter``), BundleError when a graph differs.
+    crops (unless ``other_segmenter``), and BundleError if a graph fails the parity check.
     """
     refuse_bundle_folder(out, overwrite=overwrite)
     description = description or BundleDescription()
@@ -95,7 +95,7 @@ def export_bundle(
     trainings, calibration = find_members(trainings, calibrate=calibrate)
     records = [read_finished(folder) for folder in trainings]
     if not records:
-        message = "found no training folder, expected at least one; name the --out of `marrowscope train classifier`"
+        message = "found no training folder, expected at least one; pass the --out of `marrowscope train classifier`"
         raise InputError(message)
     segmenter_graph = read_graph(segmenter)
     opened = Segmenter.from_onnx(segmenter_graph)
@@ -145,7 +145,7 @@ def _crop_set(given: Path | None, record: FinishedTraining, vocabulary: Vocabula
     """Open the crop set for parity and golden sample: the one given, or the one of the first member's training."""
     folder = given or Path(record.crops)
     if given is None and not folder.is_dir():
-        message = f"{folder}: the crop set of the training is not there any more; say with --crops where it is now"
+        message = f"{folder}: found no crop set, expected that of the training; pass its present folder with --crops"
         raise InputError(message)
     return open_crop_set(folder, vocabulary)
 
@@ -153,7 +153,7 @@ def _crop_set(given: Path | None, record: FinishedTraining, vocabulary: Vocabula
 def _quantify(
     crossfit: Path | None, calibration: Calibration | None, description: BundleDescription, vocabulary: Vocabulary
 ) -> tuple[Quantification | None, str]:
-    """Measure the error rates on what the folds left out; without a cross-fit, or with few patients, say why not."""
+    """Measure the error rates on out-of-fold predictions, or return the reason if that is not possible."""
     if crossfit is None or not (crossfit / OOF_NAME).is_file():
         return None, NOT_MEASURED
     cells, diagnosis_of = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary)
@@ -179,7 +179,7 @@ def _sample(crop_set: CropSet, n: int, size_px: int) -> ImageArray:
 
 
 def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDArray[np.float32]:
-    """Give the stored crop the segmenter is surest of, at its scale, as an input of at most 128 px a side."""
+    """Return the stored crop with the segmenter's best score, at its scale, as an input of at most 128 px per side."""
     best_score, best = 0.0, None
     for image in _sample(crop_set, 12, crop_set.stored_px):
         side = round(crop_set.stored_px * crop_set.um_per_px / um_per_px)
@@ -193,28 +193,28 @@ def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDAr
             best_score, best = score, tensor
     if best is None or best_score < _GOLDEN_SCORE:
         message = (
-            f"{crop_set.folder}: the segmenter finds no cell on its crops (best score {best_score:.2f}), expected at "
-            f"least {_GOLDEN_SCORE}; check that segmenter and crops belong together"
+            f"{crop_set.folder}: found no cell on its crops with the segmenter (best score {best_score:.2f}), expected "
+            f"at least {_GOLDEN_SCORE}; check that segmenter and crops belong together"
         )
         raise BundleError(message)
     return best
 
 
 def _export_member(folder: Path, record: FinishedTraining, graph: Path, sample: ImageArray, readout: Readout) -> Member:
-    """Write one member's graph and prove it equal to torch on ``sample``."""
+    """Write one member's graph and check its parity with torch on ``sample``."""
     weights = folder / CLASSIFIER_NAME
     info = export_classifier(weights, graph, readout)
     return Member(folder, record, info, check_parity(weights, graph, sample, readout))
 
 
 def _segmenter_files(graph: Graph, network: Network) -> dict[str, Path | bytes]:
-    """Give the graph with the license that has to travel with it, and its own card where there is one."""
+    """Return the graph with the license that must accompany it, and its own card if there is one."""
     segmenter = graph.path
     license_text, card = segmenter.with_name("LICENSE"), segmenter.with_name("CARD.md")
     if "AGPL" in network.metadata.get("license", "") and not license_text.is_file():
         message = (
-            f"{segmenter}: its license is {network.metadata['license']}, expected the text in {license_text}; "
-            "export the segmenter again, which writes it"
+            f"{segmenter}: found the license {network.metadata['license']} but not its text, expected in "
+            f"{license_text}; export the segmenter again, which writes it"
         )
         raise BundleError(message)
     folder = Path(SEGMENTER_FILE).parent

@@ -1,12 +1,13 @@
-"""Crops to a trained classifier: split, the stages one after the other, the best weights.
+"""From crops to a trained classifier: split, one stage after another, best weights.
 
-A training folder holds
-    split.csv                who trained, who selected, who was left out
-    fit.json                 all that repeats the training: configuration, hashes, versions, machine; and its result
+A training folder has
+    split.csv                the patients for training and validation, and those held out
+    fit.json                 everything to repeat the training: configuration, hashes, versions, machine; and its result
     <n>-<stage>/             checkpoint.safetensors, best.safetensors, metrics.csv, tensorboard/
-    classifier.safetensors   the last stage's best weights, with all that is needed to export them in the header
-Stage 1 (GT-to-YOLO) learns from crops cut from expert contours, stage 2 (YOLO-to-YOLO) goes on from its best epoch on
-crops cut from predicted contours; both select on predicted ones. A killed call, resumed, ends in equal weights.
+    classifier.safetensors   the last stage's best weights, with everything needed for export in the header
+Stage 1 (GT-to-YOLO) trains on crops cut from expert contours. Stage 2 (YOLO-to-YOLO) continues from its best epoch on
+crops cut from predicted contours. Both are validated on predicted crops. A training that was killed and resumed ends
+with the same weights.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """The trained classifier: its file, the SHA-256 of its weights, and the epoch they come from."""
+    """A trained classifier: its file, the SHA-256 of its weights, and the epoch they are from."""
 
     weights_path: Path
     weights_sha256: str
@@ -84,9 +85,9 @@ def fit_classifier(
 ) -> FitResult:
     """Train on the crop set ``crops`` through every stage of ``config`` and write the training folder ``out``.
 
-    ``split`` names each patient's role; without it (or without a validation patient in it) a share of the training
-    patients is drawn for selection. Raises InputError for a crop set or split that cannot be used, RunError when
-    ``out`` holds a training and ``resume`` is off, TrainingError when training cannot go on.
+    ``split`` has each patient's role; without it, or without validation patients in it, a share of the training
+    patients is drawn for validation. Raises InputError for a crop set or split that cannot be used, RunError if ``out``
+    has a training and ``resume`` is off, and TrainingError if training cannot continue.
     """
     check_start(out, config)
     _refuse_earlier(out, resume=resume)
@@ -108,15 +109,15 @@ def fit_classifier(
 
 
 def check_start(out: Path, config: ClassifierConfig) -> None:
-    """Refuse, before any work, all that a training or a cross-fit in ``out`` cannot begin with.
+    """Check, before any work, that a training or a cross-fit can start in ``out``.
 
-    Raises RunError when ``out`` is a file, a crop set or a cohort; ConfigError for loss terms, a device, a trunk or
-    initial weights that are not there. What has begun has its first weights already and needs none.
+    Raises RunError if ``out`` is a file, a crop set or a cohort; ConfigError for loss terms, a device, a trunk or
+    initial weights that do not exist. A training that has started needs no initial weights.
     """
     refuse_file(out)
     for name, kind in ((SUMMARY_NAME, "crop set"), (PATIENTS_NAME, "cohort")):
         if (out / name).exists():
-            message = f"{out}: found a {kind} ({name}), expected a folder of the training's own; choose another --out"
+            message = f"{out}: found a {kind} ({name}), expected a folder for the training only; choose another"
             raise RunError(message)
     check_terms(config.loss_weights)
     choose_device(config.device)
@@ -126,14 +127,14 @@ def check_start(out: Path, config: ClassifierConfig) -> None:
 
 
 def _refuse_earlier(out: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds a training, unless it is to go on."""
+    """Refuse a folder that has a training, unless it is to be resumed."""
     if (out / FIT_NAME).exists() and not resume:
-        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        message = f"{out}: found an earlier training, expected a new folder; add --resume or choose another folder"
         raise RunError(message)
 
 
 def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> dict[str, Role]:
-    """Read the split, or draw the validation patients where there are none."""
+    """Read the split, or draw validation patients if there are none."""
     roles: dict[str, Role] = {} if split is None else read_split(split)
     if "validation" in roles.values():
         return roles
@@ -144,12 +145,12 @@ def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> d
 
 
 def _plans(config: ClassifierConfig) -> list[StagePlan]:
-    """Give the stages that have an epoch, in order; at least one."""
+    """Return the stages with at least one epoch, in order; there is at least one."""
     return [plan for plan in config.stages if plan.epochs]
 
 
 def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig) -> None:
-    """Refuse a split that leaks, crops that lack what the configuration needs, and stages without crops."""
+    """Refuse a split with leakage, crops that lack what the configuration needs, and stages without crops."""
     check_split(crop_set.cells, roles)
     _check_crop_size(crop_set, config)
     _check_parts(crop_set, config)
@@ -160,7 +161,7 @@ def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: Classifier
 def _describe(
     crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig, vocabulary: Vocabulary
 ) -> TrainingRecord:
-    """Say what decides the weights; the split is hashed as it will be written."""
+    """Record what determines the weights; the split is hashed in its written form."""
     described = describe_data(crop_set, config, vocabulary)
     with tempfile.TemporaryDirectory(prefix="marrowscope-fit-") as scratch:
         path = Path(scratch) / SPLIT_NAME
@@ -170,7 +171,7 @@ def _describe(
 
 
 def _begin(out: Path, roles: Mapping[str, Role], record: TrainingRecord) -> None:
-    """Write who trains and all that repeats the training."""
+    """Write the split, and everything needed to repeat the training."""
     out.mkdir(parents=True, exist_ok=True)
     with written_whole(out / SPLIT_NAME) as temporary:
         write_split(temporary, roles)
@@ -186,7 +187,7 @@ def _fit_stages(
     fingerprint: str,
     on_progress: Callable[[Progress], None] | None,
 ) -> tuple[Path, dict[str, StageCounts]]:
-    """Train stage after stage, each from the best weights of the one before; give the last best ones, and counts."""
+    """Train the stages in order, each from the best weights of the one before; return the last ones, and counts."""
     model = _new_model(crop_set, config)
     counts: dict[str, StageCounts] = {}
     best_path, info = out / CLASSIFIER_NAME, None
@@ -201,7 +202,7 @@ def _fit_stages(
 
 
 def _new_model(crop_set: CropSet, config: ClassifierConfig) -> CellClassifier:
-    """Make the network with a random start that is a function of the seed."""
+    """Make the network with random initial weights that depend only on the seed."""
     return new_classifier(
         config.architecture,
         len(crop_set.categories),
@@ -215,7 +216,7 @@ def _new_model(crop_set: CropSet, config: ClassifierConfig) -> CellClassifier:
 def _start(
     model: CellClassifier, config: ClassifierConfig, folder: Path, previous: Path | None, info: ClassifierInfo | None
 ) -> InitialWeights:
-    """Fill the model: from the stage before, or as ``config.init`` says; a started first stage is pinned already."""
+    """Initialize the model from the stage before or by ``config.init``; a first stage that has started is fixed."""
     if previous is not None and info is not None:
         fill(model, load_tensors(previous)[0], previous)
         return InitialWeights(info.initial_weights, info.mean, info.std, info.initial_sha256)
@@ -236,7 +237,7 @@ def _stage_inputs(
     start: InitialWeights,
     fingerprint: str,
 ) -> StageInputs:
-    """Choose the stage's crops on both sides and say what its weights will be."""
+    """Choose the stage's training and validation crops, and describe its weights."""
     training_rows, validation_rows = _rows(crop_set, roles, plan)
     labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
     priors = class_priors(crop_set.labels, training_rows, len(crop_set.categories))
@@ -263,13 +264,13 @@ def _stage_inputs(
 
 
 def _rows(crop_set: CropSet, roles: Mapping[str, Role], plan: StagePlan) -> tuple[IntArray, IntArray]:
-    """Choose the crops a stage learns from, and those it selects on."""
+    """Choose the crops that a stage trains on, and those it is validated on."""
     train, validation = ({name for name, given in roles.items() if given == role} for role in ("train", "validation"))
     return crop_set.rows(train, plan.train_on), crop_set.rows(validation, plan.select_on)
 
 
 def _count(crop_set: CropSet, inputs: StageInputs) -> StageCounts:
-    """Count crops and patients on both sides of a stage."""
+    """Count a stage's crops and patients for training and validation."""
     patients = crop_set.cells["patient_id"]
     return StageCounts(
         training_crops=len(inputs.training_rows),
@@ -280,7 +281,7 @@ def _count(crop_set: CropSet, inputs: StageInputs) -> StageCounts:
 
 
 def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
-    """Refuse crops smaller than what the network wants to see."""
+    """Refuse crops smaller than the network's input."""
     if config.crop_px > crop_set.stored_px:
         message = (
             f"crop_px: found {config.crop_px}, expected at most {crop_set.stored_px}, the side of the crops in "
@@ -302,27 +303,27 @@ def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
     else:
         return
     zeros = ", ".join(f"{name} = 0" for name in terms)
-    message += f"; make the crop set again with `marrowscope prepare`, or set {zeros} under [loss_weights]"
+    message += f"; run `marrowscope prepare` again for the crop set, or set {zeros} under [loss_weights]"
     raise InputError(message)
 
 
 def _earlier_record(out: Path, fingerprint: str) -> TrainingRecord | None:
-    """Give the earlier training's record; refuse other crops or settings before it is replaced."""
+    """Return the earlier training's record; refuse different crops or settings before it is replaced."""
     try:
         earlier = read_training(out)
     except RunError:
-        return None  # a record that cannot be read is no loss; the checkpoints have their own fingerprint
+        return None  # an unreadable record is no loss: checkpoints have their own fingerprint
     if earlier.fingerprint() != fingerprint:
         message = (
-            f"{out}: found a training made from other crops, another split or other settings than the ones given, "
-            "expected equal ones; resume with the first call's arguments or choose another --out"
+            f"{out}: found a training with other crops, another split or other settings, expected the same as in the "
+            "first call; resume with the first call's arguments or choose another --out"
         )
         raise RunError(message)
     return earlier
 
 
 def _finished(out: Path, earlier: TrainingRecord) -> FitResult | None:
-    """Give the result of a training that is done and whose weights are those it wrote."""
+    """Return the result of a finished training if its weights are unchanged."""
     final = out / CLASSIFIER_NAME
     if earlier.result is None or not final.is_file():
         return None
@@ -331,7 +332,7 @@ def _finished(out: Path, earlier: TrainingRecord) -> FitResult | None:
 
 
 def _result(final: Path) -> FitResult:
-    """Read the weights' hash, the epoch they come from and what they say of themselves."""
+    """Read the weights' hash, their epoch and their own metadata."""
     tensors, meta = load_tensors(final)
     return FitResult(
         final,
@@ -342,7 +343,7 @@ def _result(final: Path) -> FitResult:
 
 
 def _finish(out: Path, best_path: Path, record: TrainingRecord) -> FitResult:
-    """Put the best weights in their place and complete fit.json."""
+    """Move the best weights to their place and complete fit.json."""
     final = out / CLASSIFIER_NAME
     with written_whole(final) as temporary:
         shutil.copyfile(best_path, temporary)

@@ -1,11 +1,11 @@
 """Plane geometry of cell contours.
 
-A contour is float64 (n, 2), x then y, implicitly closed, in pixels; the center of the top-left pixel is (0, 0), so an
-image of width w covers x from -0.5 to w - 0.5. Contours are the truth (cells overlap); masks are made from them when
-needed. A contour of fewer than three points is empty: it has area 0, overlaps nothing and rasterizes to nothing.
+A contour is float64 (n, 2), x then y, implicitly closed, in pixels. The center of the top-left pixel is (0, 0), so an
+image of width w covers x from -0.5 to w - 0.5. Contours are the primary data, since cells overlap; masks are made from
+them when needed. A contour of fewer than three points is empty: area 0, no overlap, an empty mask.
 
-What is measured for every cell of a field works on ``Rings``, all its contours laid end to end, in a few array
-operations; the functions of one contour are the same with one ring. No ring's result depends on the others, to the bit.
+Measurements of all cells of a field work on ``Rings``, their contours concatenated, in a few array operations. The
+functions for one contour do the same with one ring. No ring's result depends on the others, to the bit.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ HALF_PX = 0.5
 
 @dataclass(frozen=True)
 class Rings:
-    """Contours laid end to end: ring i is ``points_xy[offsets[i]:offsets[i + 1]]``; ``offsets`` is (m + 1,), from 0."""
+    """Concatenated contours: ring i is ``points_xy[offsets[i]:offsets[i + 1]]``; ``offsets`` is (m + 1,), from 0."""
 
     points_xy: ContourArray
     offsets: NDArray[np.intp]
 
     @classmethod
     def of(cls, contours: Sequence[ContourArray]) -> Rings:
-        """Lay contours (n, 2) end to end; there may be none, and each may be empty."""
+        """Concatenate contours (n, 2); there may be none, and each may be empty."""
         offsets = np.zeros(len(contours) + 1, dtype=np.intp)
         np.cumsum([len(contour) for contour in contours], out=offsets[1:])
         points = np.concatenate(contours, dtype=np.float64) if len(contours) else np.zeros((0, 2))
         return cls(points.reshape(-1, 2), offsets)
 
     def __len__(self) -> int:
-        """Give the number of rings."""
+        """Return the number of rings."""
         return len(self.offsets) - 1
 
     def split(self) -> list[ContourArray]:
-        """Give the contours, each an array of its own."""
+        """Return the contours as separate arrays."""
         ends = self.offsets.tolist()
         return [self.points_xy[start:end].copy() for start, end in pairwise(ends)]
 
     def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Rings:
-        """Give some of the rings, by positions or by a mask (m,)."""
+        """Select rings by position or by a mask (m,)."""
         starts, counts = self.offsets[:-1][chosen], self.counts[chosen]
         offsets = _offsets(counts)
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
@@ -63,49 +63,49 @@ class Rings:
 
     @cached_property
     def counts(self) -> NDArray[np.intp]:
-        """Points of each ring (m,)."""
+        """Number of points of each ring (m,)."""
         return self.offsets[1:] - self.offsets[:-1]
 
     @cached_property
     def owner(self) -> NDArray[np.intp]:
-        """The ring of each point (n,)."""
+        """Index of each point's ring (n,)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
     @cached_property
     def edges(self) -> ContourArray:
-        """From each point to the next of its ring (n, 2); the last goes back to the first."""
+        """Vectors from each point to the next in its ring (n, 2); the last goes back to the first."""
         return self.following - self.points_xy
 
     @cached_property
     def edge_lengths(self) -> NDArray[np.float64]:
-        """Distance from each point to the next of its ring (n,)."""
+        """Distance from each point to the next in its ring (n,)."""
         return np.asarray(np.hypot(self.edges[:, 0], self.edges[:, 1]))
 
     @cached_property
     def following(self) -> ContourArray:
-        """The next point of each point's ring (n, 2)."""
+        """The point after each point in its ring (n, 2)."""
         return self.points_xy.take(self.following_index, axis=0)
 
     @cached_property
     def following_index(self) -> NDArray[np.intp]:
-        """The position of the next point of each point's ring (n,)."""
+        """The position of the point after each point in its ring (n,)."""
         filled = self.counts > 0
         following = np.arange(1, len(self.points_xy) + 1)
         following[self.offsets[1:][filled] - 1] = self.offsets[:-1][filled]
         return following
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum ``values`` (n,), one for each point, over each ring (m,); 0 for an empty ring."""
+        """Sum ``values`` (n,), one per point, over each ring (m,); 0 for an empty ring."""
         if not len(self):
             return np.zeros(0)
-        # With a zero before each ring the sum is that of np.sum over it, to the bit.
+        # With a zero before each ring, the sum equals np.sum over the ring, to the bit.
         spaced = np.zeros(len(values) + len(self))
         spaced[self._spaced_index] = values
         return np.add.reduceat(spaced, self.offsets[:-1] + np.arange(len(self)))
 
     @cached_property
     def _spaced_index(self) -> NDArray[np.intp]:
-        """Where each point stands (n,) when there is a place free before each ring."""
+        """Position of each point (n,) in an array with one extra element before each ring."""
         return np.arange(1, len(self.points_xy) + 1) + self.owner
 
     def bounds(self) -> NDArray[np.float64]:
@@ -121,12 +121,12 @@ class Rings:
 
 
 def areas(rings: Rings) -> NDArray[np.float64]:
-    """Area of each ring (m,), see ``area``."""
+    """Area of each ring (m,); see ``area``."""
     return np.abs(signed_areas(rings))
 
 
 def signed_areas(rings: Rings) -> NDArray[np.float64]:
-    """Area of each ring (m,), positive where the points turn from x towards y."""
+    """Signed area of each ring (m,), positive if the points run from x towards y."""
     local, following = _about_first(rings)
     cross = local[:, 0] * following[:, 1] - following[:, 0] * local[:, 1]
     return np.where(rings.counts >= MIN_POINTS, 0.5 * rings.sums(cross), 0.0)
@@ -138,9 +138,9 @@ def perimeters(rings: Rings) -> NDArray[np.float64]:
 
 
 def centroids(rings: Rings) -> ContourArray:
-    """Center of area of each ring (m, 2), see ``centroid``. Raises ValueError on a ring without points."""
+    """Centroid of each ring (m, 2); see ``centroid``. Raises ValueError for a ring without points."""
     if (rings.counts == 0).any():
-        message = "the centroid of a contour without points does not exist"
+        message = "found a contour without points, expected at least one point for a centroid"
         raise ValueError(message)
     origins = np.column_stack([rings.sums(rings.points_xy[:, axis]) for axis in (0, 1)]) / rings.counts[:, None]
     moved = origins.repeat(rings.counts, axis=0)
@@ -155,7 +155,7 @@ def centroids(rings: Rings) -> ContourArray:
 
 
 def circularities(rings: Rings) -> NDArray[np.float64]:
-    """4 pi area / perimeter^2 of each ring (m,), see ``circularity``."""
+    """4 pi area / perimeter^2 of each ring (m,); see ``circularity``."""
     smooth = resample(rings, np.full(len(rings), _CIRCULARITY_POINTS))
     lengths = perimeters(smooth)
     measured = (rings.counts >= MIN_POINTS) & (lengths > 0)
@@ -163,7 +163,7 @@ def circularities(rings: Rings) -> NDArray[np.float64]:
 
 
 def are_valid(rings: Rings) -> NDArray[np.bool_]:
-    """Say of each ring whether it is valid (m,), see ``is_valid``."""
+    """Return whether each ring is valid (m,); see ``is_valid``."""
     valid = rings.counts >= MIN_POINTS
     finite = np.isfinite(rings.points_xy)
     if not finite.all():
@@ -176,28 +176,28 @@ def are_valid(rings: Rings) -> NDArray[np.bool_]:
 
 
 def lie_inside(rings: Rings, width_px: int, height_px: int) -> NDArray[np.bool_]:
-    """Say of each ring whether it lies inside an image (m,), which spans -0.5 to size - 0.5."""
+    """Return whether each ring is inside an image (m,), which spans -0.5 to size - 0.5."""
     return lie_in_boxes(rings, np.array([[-HALF_PX, -HALF_PX, width_px - HALF_PX, height_px - HALF_PX]]))
 
 
 def lie_in_boxes(rings: Rings, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say of each ring whether it lies inside its box (x0, y0, x1, y1), ``boxes`` (m, 4) or one for all (1, 4)."""
+    """Return whether each ring is inside its box (x0, y0, x1, y1); ``boxes`` is (m, 4), or (1, 4) for all rings."""
     bounds = rings.bounds()
     return np.asarray(((bounds[:, :2] >= boxes[:, :2]) & (bounds[:, 2:] <= boxes[:, 2:])).all(axis=1))
 
 
 def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:
-    """Give each ring ``n_points`` (m,) points at equal steps along it, beginning at its first; an empty one stays so.
+    """Resample each ring to ``n_points`` (m,) equally spaced points, from its first point; empty rings stay empty.
 
-    Point i lies i steps from the first. What falls into an edge is counted from the ends of the edge, so that nothing
-    has to be searched; the values are those of ``np.interp`` over the traveled length, to the bit.
+    Point i is i steps from the first. The points in each edge are computed from the ends of the edge, without a search;
+    the values equal those of ``np.interp`` over the arc length, to the bit.
     """
     filled = rings.counts > 0
     firsts, lasts = rings.offsets[:-1][filled], rings.offsets[1:][filled] - 1
     offsets = _offsets(np.where(filled, n_points, 0))
     lengths = rings.edge_lengths
     ends = np.empty_like(lengths)
-    for start, end in pairwise(rings.offsets.tolist()):  # one sum over all would carry rounding from ring to ring
+    for start, end in pairwise(rings.offsets.tolist()):  # one sum over all rings would carry rounding errors over
         np.add.accumulate(lengths[start:end], out=ends[start:end])
     starts = np.zeros_like(ends)
     starts[1:] = ends[:-1]
@@ -206,7 +206,7 @@ def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:
     steps[filled] = ends[lasts] / np.maximum(n_points[filled], 1)
     step = steps.repeat(rings.counts)
     moves = step > 0
-    # The first point at or after each edge's start; the division may be wrong by its last bit.
+    # The first point at or after each edge's start; the division may be off in its last bit.
     first = np.ceil(np.divide(starts, step, out=np.zeros_like(starts), where=moves))
     first -= ((first - 1) * step >= starts) & moves
     first += first * step < starts
@@ -223,9 +223,9 @@ def resample(rings: Rings, n_points: NDArray[np.intp]) -> Rings:
 
 
 def rasterize_all(rings: Rings, height_px: int, width_px: int) -> MaskArray:
-    """Mask (m, height, width) of each ring by the rule of ``rasterize``."""
+    """Mask (m, height, width) of each ring, by the rule of ``rasterize``."""
     low, high = np.minimum(rings.points_xy, rings.following)[:, 1], np.maximum(rings.points_xy, rings.following)[:, 1]
-    # The rows r an edge crosses are those with y_low <= r < y_high.
+    # An edge crosses the rows r with y_low <= r < y_high.
     first = np.clip(np.ceil(low), 0, height_px).astype(np.intp)
     n_rows = np.clip(np.ceil(high), 0, height_px).astype(np.intp) - first
     n_rows[rings.counts[rings.owner] < MIN_POINTS] = 0
@@ -235,8 +235,8 @@ def rasterize_all(rings: Rings, height_px: int, width_px: int) -> MaskArray:
     start, step = rings.points_xy[edge], rings.edges[edge]
     x_cross = start[:, 0] + (row - start[:, 1]) * (step[:, 0] / step[:, 1])
     column = np.clip(np.ceil(x_cross), 0, width_px).astype(np.intp)
-    # Only whether the number of crossings to the left is odd matters. The rows of all masks lie side by side, so that
-    # each step to the right takes eight of them at once.
+    # A pixel is inside if the number of crossings to its left is odd. The rows of all masks are side by side, so each
+    # step to the right handles eight of them at once.
     n_rows_all = len(rings) * height_px
     n_lanes = -(-n_rows_all // 8) * 8
     place = column * n_lanes + rings.owner[edge] * height_px + row
@@ -247,7 +247,7 @@ def rasterize_all(rings: Rings, height_px: int, width_px: int) -> MaskArray:
 
 
 def area(contour_xy: ContourArray) -> float:
-    """Area in square pixels by the shoelace formula, never negative; the lobes of a figure of eight cancel."""
+    """Area in square pixels by the shoelace formula, never negative; the lobes of a figure eight cancel."""
     return float(areas(Rings.of([contour_xy]))[0])
 
 
@@ -257,7 +257,7 @@ def perimeter(contour_xy: ContourArray) -> float:
 
 
 def centroid(contour_xy: ContourArray) -> tuple[float, float]:
-    """Center of area (x, y); the mean of the points where the area is 0. Raises ValueError on no points."""
+    """Centroid (x, y) of the area; the mean of the points if the area is 0. Raises ValueError without points."""
     x, y = centroids(Rings.of([contour_xy]))[0].tolist()
     return x, y
 
@@ -265,15 +265,15 @@ def centroid(contour_xy: ContourArray) -> tuple[float, float]:
 def circularity(contour_xy: ContourArray) -> float:
     """4 pi area / perimeter^2 (Cox 1927, J. Paleontology 1:179), 1 for a circle, 0 for an empty contour.
 
-    Measured on the contour resampled to 64 equal steps, so that pixel stairs do not lengthen the perimeter.
+    Measured on the contour resampled to 64 equal steps, so that pixel steps do not lengthen the perimeter.
     """
     return float(circularities(Rings.of([contour_xy]))[0])
 
 
 def bounding_box(contour_xy: ContourArray) -> tuple[float, float, float, float]:
-    """Tightest (x0, y0, x1, y1) around the points. Raises ValueError on no points."""
+    """Tightest (x0, y0, x1, y1) around the points. Raises ValueError without points."""
     if len(contour_xy) == 0:
-        message = "the bounding box of a contour without points does not exist"
+        message = "found a contour without points, expected at least one point for a bounding box"
         raise ValueError(message)
     x0, y0 = contour_xy.min(axis=0)
     x1, y1 = contour_xy.max(axis=0)
@@ -281,14 +281,14 @@ def bounding_box(contour_xy: ContourArray) -> tuple[float, float, float, float]:
 
 
 def is_valid(contour_xy: ContourArray) -> bool:
-    """Say whether the contour is finite, has an area and does not cross or touch itself."""
+    """Whether the contour is finite, has an area and does not cross or touch itself."""
     return bool(are_valid(Rings.of([contour_xy]))[0])
 
 
 def repair(contour_xy: ContourArray) -> ContourArray | None:
-    """Give a valid contour of the same cell: the largest part of the enclosed area, holes filled.
+    """Return a valid contour of the same cell: the largest part of the enclosed area, with holes filled.
 
-    A valid contour comes back unchanged; None where nothing with an area is left.
+    A valid contour is returned unchanged. Returns None if no area is left.
     """
     if is_valid(contour_xy):
         return contour_xy
@@ -298,9 +298,9 @@ def repair(contour_xy: ContourArray) -> ContourArray | None:
 
 
 def clip_to_image(contour_xy: ContourArray, width_px: int, height_px: int) -> ContourArray | None:
-    """Cut the contour to the image (largest part kept); unchanged where it lies inside, None where wholly outside.
+    """Clip the contour to the image, keeping the largest part; unchanged if inside, None if entirely outside.
 
-    The contour has to be valid (see ``repair``).
+    The contour must be valid (see ``repair``).
     """
     if len(contour_xy) < MIN_POINTS:
         return None
@@ -312,14 +312,14 @@ def clip_to_image(contour_xy: ContourArray, width_px: int, height_px: int) -> Co
 
 
 def iou(a: ContourArray, b: ContourArray) -> float:
-    """Intersection over union of two contours, exact (not rasterized), 0-1; 0 where either has no area."""
+    """Intersection over union of two contours, exact (not rasterized), 0-1; 0 if either has no area."""
     return float(iou_matrix([a], [b])[0, 0])
 
 
 def iou_matrix(list_a: Sequence[ContourArray], list_b: Sequence[ContourArray]) -> NDArray[np.float64]:
-    """Exact IoU of every contour of ``list_a`` with every one of ``list_b``: float64 (n, m).
+    """Exact IoU of every contour in ``list_a`` with every contour in ``list_b``: float64 (n, m).
 
-    Only pairs whose boxes meet are intersected (STRtree). Either list may be empty.
+    Only pairs whose boxes overlap are intersected (STRtree). Either list may be empty.
     """
     result = np.zeros((len(list_a), len(list_b)))
     if result.size == 0:
@@ -335,21 +335,21 @@ def iou_matrix(list_a: Sequence[ContourArray], list_b: Sequence[ContourArray]) -
 
 
 def rasterize(contour_xy: ContourArray, height_px: int, width_px: int) -> MaskArray:
-    """Mask (height, width) of the pixels whose center lies inside the contour (even-odd rule).
+    """Mask (height, width) of the pixels whose center is inside the contour (even-odd rule).
 
-    Exact to floating point: each row's crossings toggle the pixels to their right, so that two contours that share
-    an edge share no pixel. (A polygon fill that also draws the outline makes a cell of 40 px some 5% too large.)
+    Exact to floating point: each row's crossings toggle the pixels to their right, so two contours that share an edge
+    share no pixel. (A polygon fill that also draws the outline makes a 40 px cell about 5% too large.)
     """
     return np.asarray(rasterize_all(Rings.of([contour_xy]), height_px, width_px)[0])
 
 
 def resample_contour(contour_xy: ContourArray, n_points: int) -> ContourArray:
-    """Give ``n_points`` points at equal steps along the closed contour, beginning at its first point."""
+    """Return ``n_points`` equally spaced points along the closed contour, starting at its first point."""
     return resample(Rings.of([contour_xy]), np.array([n_points])).points_xy
 
 
 def dilate(contour_xy: ContourArray, distance_px: float) -> ContourArray:
-    """Move the contour outwards by ``distance_px`` (inwards where negative): (m, 2), empty where nothing is left."""
+    """Move the contour outward by ``distance_px`` (inward if negative): (m, 2), empty if nothing is left."""
     if len(contour_xy) < MIN_POINTS:
         return np.zeros((0, 2))
     ring = _largest_ring(shapely.buffer(_polygon(contour_xy), distance_px))
@@ -357,7 +357,7 @@ def dilate(contour_xy: ContourArray, distance_px: float) -> ContourArray:
 
 
 def _about_first(rings: Rings) -> tuple[ContourArray, ContourArray]:
-    """Each point and the next, relative to the first of its ring: areas are exact far from the origin."""
+    """Each point and the next, relative to the first of its ring, so that areas are exact far from the origin."""
     local = rings.points_xy - rings.points_xy.take(rings.offsets[:-1].repeat(rings.counts), axis=0)
     return local, local.take(rings.following_index, axis=0)
 
@@ -367,7 +367,7 @@ def _offsets(counts: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _polygon(contour_xy: ContourArray) -> shapely.Geometry:
-    """Give a valid shapely geometry of the contour, empty where it encloses nothing."""
+    """Return a valid shapely geometry of the contour, empty where it encloses nothing."""
     if len(contour_xy) < MIN_POINTS:
         return shapely.Polygon()
     polygon = shapely.Polygon(contour_xy)
@@ -375,7 +375,7 @@ def _polygon(contour_xy: ContourArray) -> shapely.Geometry:
 
 
 def _largest_ring(geometry: shapely.Geometry) -> ContourArray | None:
-    """Outer ring (n, 2), not repeated at its end, of the largest polygon in ``geometry``."""
+    """Outer ring (n, 2) of the largest polygon in ``geometry``, without the repeated last point."""
     parts = [part for part in shapely.get_parts(geometry) if isinstance(part, shapely.Polygon)]
     parts += [
         inner for part in shapely.get_parts(geometry) if isinstance(part, shapely.MultiPolygon) for inner in part.geoms
@@ -389,6 +389,6 @@ def _largest_ring(geometry: shapely.Geometry) -> ContourArray | None:
 
 
 def is_cut(contour_xy: ContourArray, width_px: int, height_px: int, margin_px: float = 1.0) -> bool:
-    """Say whether an edge cuts a cell: its contour comes within ``margin_px`` of the outermost pixel centers."""
+    """Whether an image edge cuts a cell: its contour is within ``margin_px`` of the outermost pixel centers."""
     low, high = contour_xy.min(axis=0), contour_xy.max(axis=0)
     return bool(low.min() <= margin_px or high[0] >= width_px - 1 - margin_px or high[1] >= height_px - 1 - margin_px)

@@ -1,4 +1,4 @@
-"""How many processor cores this process may keep busy, and how much memory it may still take."""
+"""The number of CPU cores and the amount of memory available to this process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 def available_cores(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
-    """Count the cores of the machine, of the process' affinity, and of its container's quota: the least, at least 1.
+    """Return the smallest of the machine's cores, the process's affinity and its container's quota; at least 1.
 
-    A container that may use two cores' time of a machine with 64 is slowed by 64 threads, not sped up.
+    A container limited to two cores of a machine with 64 is slowed down by 64 threads, not sped up.
     """
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
@@ -27,9 +27,9 @@ def available_cores(cgroup_limit: Path = _CGROUP_LIMIT) -> int:
 
 
 def available_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:
-    """Give the bytes that the machine has available and the process' container leaves of them; None where unknown.
+    """Return the bytes available on the machine and within the process's container; None if unknown.
 
-    Files that a container has read count as taken until the memory is needed: what is not in use of them is added.
+    A container's cached files count as used memory until it is needed elsewhere, so inactive file memory is added.
     """
     known = [int(line.split()[1]) * 1024 for line in _lines(meminfo) if line.startswith("MemAvailable:")]
     try:

@@ -1,12 +1,11 @@
-"""Images to a run: fields found and classified, written in parts, joined to three tables and a manifest.
+"""From images to a run: find and classify cells, write the rows in parts, join them to tables and a manifest.
 
-Steps: list the images; refuse what cannot work before a network is opened; find and classify the cells of each field,
-a part of the tables on disk every few fields; assess each patient; join the parts; publish the folder. A call that was
-stopped leaves its parts beside the folder, and the same call goes on after the last one.
+Steps: list the images; refuse what cannot work before opening a network; find and classify the cells of each field,
+writing a part of the tables every few fields; assess each patient; join the parts; publish the folder. An interrupted
+call leaves its parts next to the folder, and the same call resumes after the last one.
 
 Invariant: every input image has a row in `fields` (a failed one with its error), every contour a row in `cells` (a
-rejected one with its reason), and the manifest's counts reconcile. Nothing held in memory grows with the number of
-cells.
+rejected one with its reason), and the manifest's counts add up. Memory use does not grow with the number of cells.
 """
 
 from __future__ import annotations
@@ -52,24 +51,24 @@ if TYPE_CHECKING:
 __all__ = ["PredictConfig", "Prediction", "predict"]
 
 _REGIONS_A_THREAD = 3
-"""Regions of a slide predicted at once for each thread: those beyond the wanted number of cells are for nothing."""
+"""Regions of a slide predicted at a time per thread; those beyond the wanted number of cells are wasted."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A finished run: its folder and manifest; the three tables are read when they are asked for."""
+    """A finished run: its folder and manifest; the three tables are read on demand."""
 
     folder: Path
     manifest: Manifest
 
     @cached_property
     def fields(self) -> pl.DataFrame:
-        """The fields table: a row an image."""
+        """The fields table: a row per image."""
         return read_table(self.folder / "fields.parquet", "fields")
 
     @cached_property
     def cells(self) -> pl.DataFrame:
-        """The cells table: a row a contour."""
+        """The cells table: a row per contour."""
         return read_table(self.folder / "cells.parquet", "cells")
 
     @cached_property
@@ -89,16 +88,16 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
     worker: Worker | WorkerPool | None = None,
 ) -> Prediction:
-    """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
+    """Predict all images in ``paths`` with ``bundle`` and write the run to ``out``.
 
     ``paths`` are cohorts, patient folders, image files or slides; a slide is predicted in regions, each of which is a
-    field. An image that cannot be read is recorded and the rest is predicted; what is wrong with the folders
-    themselves stands in the manifest's ``faults``. ``progress`` gets (images done, images in all). A call that was
-    stopped is gone on with where the same one is made again: equal images, bundle, settings and versions. ``worker``,
-    made from the same bundle and settings, saves opening the networks again where there are several runs.
+    field. An image that cannot be read is recorded, and the rest is predicted; problems with the folders themselves are
+    in the manifest's ``faults``. ``progress`` gets (images done, total images). An interrupted call resumes when it is
+    repeated with the same images, bundle, settings and versions. ``worker``, made from the same bundle and settings,
+    saves opening the networks again for several runs.
 
-    Raises InputError and RunError before any network is opened when the input, the bundle or ``out`` cannot be used,
-    and ScaleError when an image has no scale.
+    Raises InputError or RunError before opening a network if the input, the bundle or ``out`` cannot be used, and
+    ScaleError if an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
@@ -108,7 +107,7 @@ def predict(
     quantification = opened.quantification
     refuse_run_folder(out, overwrite=overwrite)
     if worker is not None and worker.bundle_sha256 != opened.spec_sha256:
-        message = f"found a worker of another bundle than {opened.folder}, expected one opened from it; open it again"
+        message = f"found a worker of another bundle, expected one opened from {opened.folder}; open it again"
         raise ConfigError(message)
     staging = staging_folder(out)
     assessor = PatientAssessor(
@@ -126,7 +125,7 @@ def predict(
             fields.close()
             patients = assessor.finish()
         except BaseException:
-            if not parts.n_whole:  # nothing to go on with
+            if not parts.n_whole:  # nothing to resume
                 shutil.rmtree(staging, ignore_errors=True)
             raise
         finally:
@@ -163,7 +162,7 @@ def _find_fields(
     config: PredictConfig,
     slides: SlideConfig,
 ) -> None:
-    """Find the fields that no part holds yet, in the order of the images: photographs together, slides one by one."""
+    """Find the fields that are in no part yet, in image order: photographs together, slides one by one."""
     plans = SlidePlans(fields.parts, worker.slides, slides, config.cells, config.um_per_px)
     series: set[tuple[str, str]] = set()
     for of_slides, images in groupby(enumerate(inputs.images), key=lambda item: is_slide(item[1].path)):
@@ -187,7 +186,7 @@ def _find_fields(
 
 
 class _FieldWriter:
-    """Takes fields in their order: rows to the run's parts, whole parts to the assessor."""
+    """Takes fields in order: writes rows to the run's parts, and passes complete parts to the assessor."""
 
     def __init__(
         self,
@@ -220,22 +219,22 @@ class _FieldWriter:
             self._progress(self.n_done, self.n_expected)
 
     def close(self) -> None:
-        """Write what is held as a part."""
+        """Write the remaining rows as a part."""
         if self._fields:
             self._assessor.add(*self.parts.write(self._fields, self._cells))
             self._fields, self._cells = [], []
 
 
 def slide_config(bundle: Bundle) -> SlideConfig:
-    """Give how slides are cut into regions: on the grid of the bundle's segmenter."""
+    """Return the settings that cut slides into regions on the grid of the bundle's segmenter."""
     segmenter = bundle.spec.segmenter
     return SlideConfig(grid_um=segmenter.stride * segmenter.um_per_px)
 
 
 def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: Worker | WorkerPool) -> dict[str, Any]:
-    """Give whatever decides the rows of a run: two calls of one fingerprint may share their parts.
+    """Return everything that determines the rows of a run: calls with the same fingerprint may share their parts.
 
-    Images are told apart by path, size and time of change: their content is read once, where they are predicted.
+    Images are identified by path, size and modification time, because their content is read only once, for prediction.
     """
     images = [
         (image.field_id, str(image.path), image.um_per_px, *_size_and_time(image.path)) for image in inputs.images

@@ -1,15 +1,15 @@
-"""Cohort to crops: segment, apply the quality rules, match to the expert polygons, cut.
+"""From a cohort to crops: segment, apply the quality rules, match with the expert polygons, cut.
 
 A crop set is a folder of
     crops.npy     (n, s, s, 3) uint8 RGB, s = the network's crop with a margin for augmentation
     masks.npy     (n, s, s) bool, the cell's mask in the same frame
-    cells.parquet a row per crop: where it comes from, what the expert called it, its morphology as measured
+    cells.parquet a row per crop: its origin, the expert's code, its measured morphology
     missed.parquet a row per expert cell that no predicted contour matched
-    fields.parquet a row per field with a crop: how sharp, bright and stained it is
+    fields.parquet a row per field with a crop: its sharpness, brightness and stain
     prepare.json  crop specification, segmenter hash, counts
-Every expert polygon gives a crop with source "expert"; every predicted contour that matches one and passes the
-quality rules gives a crop with source "predicted" and the expert's code. Photographs are decoded, cells found and crops
-cut by the functions that prediction uses; crops are written to disk as they are cut, one field after the other.
+Every expert polygon gives a crop with source "expert". Every predicted contour that matches one and passes the quality
+rules gives a crop with source "predicted" and the expert's code. Prediction uses the same functions to decode
+photographs, find cells and cut crops. Crops are written to disk as they are cut, field by field.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from marrowscope.segment.segmenter import Segmenter
 
 STORED_CROP_PX = 136
-"""Side of a stored crop: 96 px times the square root of 2. Its middle is the network's crop, to the bit."""
+"""Side of a stored crop: 96 px times the square root of 2. Its center is the network's crop, to the bit."""
 
 _CROP_SET_KIND = "crop set"
 _CROP_SET_FILES = ("crops.npy", "masks.npy", "cells.parquet", "missed.parquet", TRAINING_FIELDS_NAME, SUMMARY_NAME)
@@ -62,9 +62,9 @@ CropSource = Literal["expert", "predicted"]
 
 @dataclass(frozen=True, slots=True)
 class _FieldCrops:
-    """What one field gives: crops (n, s, s, 3), masks (n, s, s), a row for each, and the row of the field.
+    """Crops of one field (n, s, s, 3), masks (n, s, s), a row for each crop, and the row of the field.
 
-    ``missed`` are expert cells that no contour matched; the field has no row where it has no crop.
+    ``missed`` are expert cells that no contour matched. A field without crops has no row.
     """
 
     crops: ImageArray
@@ -78,9 +78,9 @@ class _FieldCrops:
 
 @dataclass(frozen=True, slots=True)
 class PreparedCrops:
-    """What ``prepare_crops`` made: the folder and its counts (they reconcile: expert = matched + missed).
+    """Result of ``prepare_crops``: the folder and its counts (expert = matched + missed).
 
-    ``n_missed_cut`` of the missed are cut by the image's edge, where the quality rules keep no contour.
+    ``n_missed_cut`` of the missed cells are cut by the image's edge, where the quality rules keep no contour.
     """
 
     folder: Path
@@ -106,9 +106,9 @@ def prepare_crops(
 ) -> PreparedCrops:
     """Cut the crops of every annotated field and write the crop set to ``out``.
 
-    Without a segmenter only expert crops are cut. ``um_per_px`` is the scale of fields that state none;
-    ``progress`` gets (steps done, steps in all). Raises InputError when no annotation holds a cell, two patients have
-    one name, or ``out`` holds a finished crop set and ``overwrite`` is off; ScaleError when a field has no scale.
+    Without a segmenter, only expert crops are cut. ``um_per_px`` is the scale of fields that do not state one;
+    ``progress`` gets (steps done, total steps). Raises InputError if no annotation has a cell, two patients have the
+    same name, or ``out`` has a finished crop set and ``overwrite`` is off; ScaleError if a field has no scale.
     """
     spec = spec or CropSpec()
     rules = rules or QualityRules()
@@ -124,7 +124,7 @@ def prepare_crops(
     coarsest = coarsest_um_per_px(segmenter.config.um_per_px if segmenter else spec.um_per_px, spec.um_per_px)
     out.mkdir(parents=True, exist_ok=True)
     name_files(out, _CROP_SET_KIND, _CROP_SET_FILES)
-    (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: while it is absent the crop set is not complete
+    (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: without it, the crop set is not complete
     rows: list[dict[str, str | float | bool | None]] = []
     measured: list[dict[str, str | float | None]] = []
     missed: list[dict[str, str | int | bool]] = []
@@ -168,13 +168,14 @@ def prepare_crops(
 
 
 def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
-    """Refuse a file, a cohort, files of others and, without ``overwrite``, a finished crop set, with an InputError.
+    """Raise InputError for a file, a cohort, foreign files or, without ``overwrite``, a finished crop set.
 
-    A crop set inside a cohort would be taken for the cohort from then on; one that was interrupted is made anew.
+    A crop set written into a cohort's folder would later be mistaken for the cohort. An interrupted crop set is made
+    again.
     """
     if (out / PATIENTS_NAME).exists():
         message = (
-            f"{out}: found a cohort ({PATIENTS_NAME}), expected a folder of its own for the crop set; choose another"
+            f"{out}: found a cohort ({PATIENTS_NAME}), expected a separate folder for the crop set; choose another"
         )
         raise InputError(message)
     interrupted = not (out / SUMMARY_NAME).exists()
@@ -182,12 +183,12 @@ def check_crop_folder(out: Path, *, overwrite: bool = False) -> None:
 
 
 def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
-    """Give each patient's diagnosis; two patients of one name, from two cohorts, would share a side of every split."""
+    """Return each patient's diagnosis; raises InputError if two patients, from two cohorts, have the same name."""
     diagnoses: dict[str, str] = {}
     for patient in patients:
         if patient.patient_id in diagnoses:
             message = (
-                f"found patient {patient.patient_id!r} in two cohorts, expected each name once; rename the patients of "
+                f"found patient {patient.patient_id!r} in two cohorts, expected unique names; rename the patients of "
                 "one cohort (simulated ones: `marrowscope simulate --prefix`)"
             )
             raise InputError(message)
@@ -196,7 +197,7 @@ def _diagnoses(patients: Iterable[Patient]) -> dict[str, str]:
 
 
 def _cut_expert(field: Field, image: FieldImage, spec: CropSpec, margin_px: int) -> _FieldCrops:
-    """Cut and measure a crop of every expert polygon, and measure the field."""
+    """Cut and measure a crop for every expert polygon, and measure the field."""
     contours = [image.from_file(item.contour_xy) for item in field.annotations]
     scale = image.pixels_um_per_px
     crops, masks = cut_crops(image.pixels, contours, scale, spec, margin_px=margin_px)
@@ -222,7 +223,7 @@ def _cut_expert(field: Field, image: FieldImage, spec: CropSpec, margin_px: int)
 
 
 def _add_predicted(expert: _FieldCrops, field: Field, image: FieldImage, finder: CellFinder) -> _FieldCrops:
-    """Find the field's cells as a prediction does, and add the crop of each kept one that matches an expert polygon."""
+    """Find the field's cells as in prediction, and add the crops of kept cells that match an expert polygon."""
     found = find_cells(image, finder)
     kept = [found.cells[index] for index in found.kept]
     matching = match_contours([cell.contour_xy for cell in kept], [item.contour_xy for item in field.annotations])
@@ -252,7 +253,7 @@ def _add_predicted(expert: _FieldCrops, field: Field, image: FieldImage, finder:
 
 
 def _of_field(field: Field, image: FieldImage) -> dict[str, str | float | bool | None]:
-    """Give what the rows of one field's crops share."""
+    """Return the values that all rows of one field's crops share."""
     return {
         "field_id": field.field_id,
         "patient_id": field.patient_id,
@@ -264,7 +265,7 @@ def _of_field(field: Field, image: FieldImage) -> dict[str, str | float | bool |
 
 
 def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: float | None) -> dict[str, Any]:
-    """Give the columns that say what a crop shows."""
+    """Return the columns that describe what a crop shows."""
     return {
         "cell_id": f"{field.field_id}#{item.shape_index}/{source}",
         "source": source,
@@ -275,7 +276,7 @@ def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: floa
 
 
 def _is_cut(item: Annotation, field: Field) -> bool:
-    """Say whether the image's edge cuts the expert's cell: the quality rules refuse such a cell, found or not."""
+    """Whether the image's edge cuts the expert's cell; the quality rules reject such a cell even if it is found."""
     return geometry.is_cut(item.contour_xy, field.width_px, field.height_px)
 
 

@@ -1,8 +1,8 @@
-"""The types that cross stages.
+"""The types shared by several stages.
 
-Conventions everywhere: images are RGB, uint8, (height, width, 3); contours are float64 arrays (n, 2) of
-pixel coordinates, x then y, implicitly closed, never rounded, where the center of the top-left pixel is
-(0, 0); a box is (x0, y0, x1, y1) in the same frame.
+Conventions: images are RGB, uint8, (height, width, 3). Contours are float64 arrays (n, 2) of pixel coordinates, x then
+y, implicitly closed and never rounded, with (0, 0) the center of the top-left pixel. Boxes are (x0, y0, x1, y1) in the
+same coordinates.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FloatArray = NDArray[np.float32]
 ContourArray = NDArray[np.float64]
 
 UNKNOWN = "unknown"
-"""Stands for a center or diagnosis that nobody stated; a patient of this diagnosis is neither AML nor another."""
+"""Value of a center or diagnosis that is not stated; such a patient counts neither as AML nor as another diagnosis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One expert polygon: the raw code the expert wrote, and its contour in image pixels.
+    """One expert polygon: the raw code from the expert, and the contour in image pixels.
 
-    ``shape_index`` is the position in the annotation file, so that a message can name it.
+    ``shape_index`` is its position in the annotation file, for error messages.
     """
 
     code: str
@@ -53,11 +53,11 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One image of a patient, with the expert's polygons where there are any.
+    """One image of a patient, with the expert's polygons if there are any.
 
-    ``field_id`` is ``<patient_id>/<file stem>``; ``um_per_px`` is None where no source gives a scale;
-    ``annotated`` says that an annotation exists (it may hold no cell); ``exhaustive`` is False where the
-    annotation leaves cells out on purpose, so that the field enters no true ratio.
+    ``field_id`` is ``<patient_id>/<file stem>``. ``um_per_px`` is None if no source states a scale. ``annotated`` is
+    true if an annotation exists, even without cells. ``exhaustive`` is False if the annotation leaves cells out on
+    purpose; the field is then not used for ground-truth ratios.
     """
 
     field_id: str
@@ -75,10 +75,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with the input: what was found, what was expected, where, what to do.
+    """One problem with the input: what was found, what was expected, where, what to do.
 
-    ``kind`` is a short stable word (``unknown_code``, ``empty_polygon``, ...); ``loses_data`` says that going
-    on would lose a cell, an image or a patient.
+    ``kind`` is a short stable key (``unknown_code``, ``empty_polygon``, ...). ``loses_data`` is true if continuing
+    would lose a cell, an image or a patient.
     """
 
     kind: str
@@ -90,14 +90,14 @@ class Fault:
     loses_data: bool = True
 
     def sentence(self) -> str:
-        """Give the fault as one readable line."""
+        """Return the fault as one sentence."""
         place = self.where if self.shape_index is None else f"{self.where}, shape {self.shape_index}"
         return f"{place}: found {self.found}, expected {self.expected}; {self.action}"
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A rectangle of a slide in full-resolution pixels: what is read, and its core (half-open), what it owns."""
+    """A rectangle of a slide in full-resolution pixels: the area read, and its core (half-open), the area it owns."""
 
     x_px: int
     y_px: int
@@ -111,10 +111,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """One image to be predicted; ``um_per_px`` is what patients.csv says, None where it says nothing.
+    """One image to predict; ``um_per_px`` comes from patients.csv, None if it is not stated there.
 
-    Of a slide it is one ``region``: then ``um_per_px`` is the slide's, and ``sha256`` the hash of its file.
-    ``problem`` says why nothing can be read of it.
+    For a slide it is one ``region``, with ``um_per_px`` of the slide and ``sha256`` of its file. ``problem`` is the
+    reason if nothing of it can be read.
     """
 
     field_id: str
@@ -128,10 +128,10 @@ class InputImage:
 
 @dataclass(frozen=True, slots=True)
 class FieldImage:
-    """A field's pixels, as large as the networks need them.
+    """A field's pixels, at the resolution that the networks need.
 
-    ``pixels`` is RGB uint8 (h, w, 3), of which ``reduce`` x ``reduce`` pixels of the file make one. ``um_per_px``,
-    ``width_px`` and ``height_px`` are the file's, or the region's of a slide; ``sha256`` is the hash of the file.
+    ``pixels`` is RGB uint8 (h, w, 3); each pixel covers ``reduce`` x ``reduce`` pixels of the file. ``um_per_px``,
+    ``width_px`` and ``height_px`` are those of the file, or of a slide's region; ``sha256`` is the hash of the file.
     """
 
     pixels: ImageArray
@@ -148,23 +148,24 @@ class FieldImage:
         return self.um_per_px * self.reduce
 
     def to_file(self, contour_xy: ContourArray) -> ContourArray:
-        """Move a contour (n, 2) from ``pixels`` to the pixels of the file, and into its bounds."""
+        """Convert a contour (n, 2) from ``pixels`` to the file's pixels, clipped to its bounds."""
         if self.reduce == 1:
             return contour_xy
         inside = (contour_xy + 0.5) * self.reduce - 0.5
         return np.clip(inside, -0.5, [self.width_px - 0.5, self.height_px - 0.5])
 
     def from_file(self, contour_xy: ContourArray) -> ContourArray:
-        """Move a contour (n, 2) from the pixels of the file to ``pixels``."""
+        """Convert a contour (n, 2) from the file's pixels to ``pixels``."""
         return contour_xy if self.reduce == 1 else (contour_xy + 0.5) / self.reduce - 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the classifier says of one cell: probabilities (0-1), and the call that some raw code has.
+    """The classifier's output for one cell: probabilities (0-1), and a call that at least one raw code has.
 
-    ``p_category`` is in the vocabulary's order of categories. ``contradiction``: the heads, each alone, name what no
-    code has. ``member_spread`` is the standard deviation of p_cblc over the members, None with a single one.
+    ``p_category`` is in the vocabulary's order of categories. ``contradiction``: the heads, each taken alone, give a
+    combination that no code has. ``member_spread`` is the standard deviation of p_cblc over the ensemble members, None
+    for a single member.
     """
 
     p_cblc: float
@@ -179,10 +180,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class FoundCell:
-    """One contour of a field, in pixels of its file (of the region, for a slide), judged, measured and called.
+    """One contour of a field, in pixels of its file (or the slide's region), judged, measured and called.
 
-    ``reject_reason`` is None for a kept cell; only those have a ``call`` and ``morphology`` (NaN where a measure is
-    not possible, empty where nothing was measured). ``n_parts`` is how many parts the mask had.
+    ``reject_reason`` is None for a kept cell. Only kept cells have a ``call`` and ``morphology`` (NaN for values that
+    cannot be measured, empty if nothing was measured). ``n_parts`` is the number of parts of the mask.
     """
 
     contour_xy: ContourArray
@@ -197,10 +198,10 @@ class FoundCell:
 
 @dataclass(frozen=True, slots=True)
 class FoundField:
-    """One field with everything found in it, or with the ``error`` that kept it from being read.
+    """One field with everything found in it, or with the ``error`` if it could not be read.
 
-    ``measures`` are those of ``cells.field_measures`` (NaN where not measurable); size and scale are the file's, None
-    where nothing was read.
+    ``measures`` are those of ``cells.field_measures`` (NaN where not measurable). Size and scale are the file's, None
+    if nothing was read.
     """
 
     source: InputImage
@@ -214,7 +215,7 @@ class FoundField:
 
     @property
     def n_kept(self) -> int:
-        """How many contours are kept cells."""
+        """Number of kept cells."""
         return sum(cell.reject_reason is None for cell in self.cells)
 
 
@@ -222,7 +223,7 @@ class FoundField:
 class Detection:
     """One predicted cell in image pixels: contour, box and the segmenter's score (0-1).
 
-    ``n_parts`` is how many separate parts the mask had before the largest was kept.
+    ``n_parts`` is the number of separate parts of the mask before the largest was kept.
     """
 
     contour_xy: ContourArray

@@ -1,9 +1,9 @@
-"""The raw codes an expert writes, and the facts derived from each.
+"""The raw codes that experts write, and the facts derived from each.
 
-The raw code is the stored truth. Category, paper group, lineage, CBLC, countable, nucleated differential and WHO
-blast are separate columns of one versioned, hashed TOML file: none of them follows from another. A mapping file
-translates the labels of another scheme to raw codes. Reference ranges stand in a file of their own, one named
-column with the mark of each value's origin.
+The raw code is the stored ground truth. Category, paper group, lineage, CBLC, countable, nucleated differential and WHO
+blast are separate columns of one versioned, hashed TOML file; none of them follows from another. A mapping file
+translates the labels of another scheme to raw codes. Reference ranges are in a separate file, one named column with a
+mark for the origin of each value.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _MARKS = frozenset({"S", "K", "I"})
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One raw code with every fact derived from it.
+    """One raw code with all facts derived from it.
 
-    ``countable`` says that the cell stands in the denominator of the CBLC ratio; ``ndc`` that it counts in the
-    nucleated differential (a promegakaryocyte is the first without the second). ``who_blast`` counts always in
-    the WHO-style myeloid blast estimate; ``who_blast_if`` names the diagnosis that has to be declared first.
+    ``countable``: the cell is in the denominator of the CBLC ratio. ``ndc``: it counts in the nucleated differential (a
+    promegakaryocyte is countable but not in the differential). ``who_blast``: it always counts in the WHO-style myeloid
+    blast estimate. ``who_blast_if``: it counts only if this diagnosis is declared.
     """
 
     code: str
@@ -53,7 +53,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A versioned list of codes; ``sha256`` is the hash of the file's bytes and travels with every result."""
+    """A versioned list of codes; ``sha256`` is the hash of the file's bytes, stored with every result."""
 
     name: str
     version: str
@@ -62,7 +62,7 @@ class Vocabulary:
     categories: tuple[str, ...]
 
     def lookup(self, code: str, where: str = "", shape_index: int | None = None) -> Code:
-        """Give the facts of ``code``; VocabularyError names the place and the nearest known code."""
+        """Return the facts of ``code``; raises VocabularyError with the place and the nearest known code."""
         found = self.codes.get(code)
         if found is None:
             expected = f"a code of vocabulary {self.name} {self.version}"
@@ -75,12 +75,12 @@ class Vocabulary:
 
     @cached_property
     def call_triples(self) -> tuple[tuple[int, bool, bool], ...]:
-        """Every (category index, cblc, countable) that some code has, in ascending order of category."""
+        """All (category index, cblc, countable) that some code has, in ascending order of category."""
         triples = {(self.categories.index(c.category), c.cblc, c.countable) for c in self.codes.values()}
         return tuple(sorted(triples))
 
     def codes_where(self, **facts: object) -> tuple[str, ...]:
-        """Codes whose facts equal all of ``facts`` (``codes_where(cblc=True)``), in the file's order."""
+        """Codes whose facts match all of ``facts``, as in ``codes_where(cblc=True)``, in the file's order."""
         return tuple(
             code for code, row in self.codes.items() if all(getattr(row, key) == value for key, value in facts.items())
         )
@@ -88,7 +88,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class MappedLabel:
-    """One foreign label: the raw code it becomes, or the reason it is dropped, and where that is approximate."""
+    """One foreign label: the raw code it becomes, or the reason it is dropped, and if that is approximate."""
 
     label: str
     meaning: str
@@ -109,9 +109,9 @@ class LabelMapping:
     labels: Mapping[str, MappedLabel]
 
     def translate(self, label: str, where: str, shape_index: int | None = None) -> str | None:
-        """Give the raw code of ``label``, or None where the mapping drops it on purpose.
+        """Return the raw code of ``label``, or None if the mapping drops it on purpose.
 
-        Raises VocabularyError naming the file, the shape and the nearest known label.
+        Raises VocabularyError with the file, the shape and the nearest known label.
         """
         found = self.labels.get(label)
         if found is None:
@@ -120,7 +120,7 @@ class LabelMapping:
         return found.code
 
     def check_against(self, vocabulary: Vocabulary) -> None:
-        """Raise VocabularyError unless every target is a code of ``vocabulary``, which the mapping names."""
+        """Raise VocabularyError unless the mapping is for ``vocabulary`` and all its targets are codes of it."""
         if self.vocabulary != vocabulary.name:
             message = (
                 f"mapping {self.name}: made for vocabulary {self.vocabulary!r}, found {vocabulary.name!r}; "
@@ -134,9 +134,9 @@ class LabelMapping:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRange:
-    """One row of adult marrow ranges: percent of nucleated cells, or a ratio where ``denominator_codes`` is given.
+    """One row of adult marrow ranges: percent of nucleated cells, or a ratio if ``denominator_codes`` is given.
 
-    ``mark``: S seen in a source, K general knowledge not re-checked, I inference; it is printed beside the value.
+    ``mark``: S found in a source, K general knowledge not verified, I inference; it is printed next to the value.
     """
 
     row: str
@@ -151,7 +151,7 @@ class ReferenceRange:
 
 @dataclass(frozen=True)
 class ReferenceRanges:
-    """The ranges of one named column, for one specimen and age group, with the sentence that names the source."""
+    """The ranges of one named column, for one specimen and age group, with a sentence on the source."""
 
     column: str
     vocabulary: str
@@ -165,9 +165,8 @@ class ReferenceRanges:
 def load_vocabulary(path: Path | None = None) -> Vocabulary:
     """Read and check a vocabulary file; None reads the one that ships with the package.
 
-    Raises VocabularyError naming the file and the row for a missing or unknown key, a code given twice, a
-    category, group, lineage or condition that the file does not declare, a category without a code, and a CBLC
-    that is not countable (the ratio could exceed one).
+    Raises VocabularyError with the file and row for a missing or unknown key, a duplicate code, an undeclared category,
+    group, lineage or condition, a category without codes, and a CBLC that is not countable (the ratio could exceed 1).
     """
     path = path or DEFAULT_VOCABULARY
     document, sha256 = _read_document(path)
@@ -243,7 +242,7 @@ def load_mapping(name_or_path: str | Path) -> LabelMapping:
 
 
 def load_reference_ranges(path: Path | None = None) -> ReferenceRanges:
-    """Read the reference ranges (None: the shipped file). Raises VocabularyError naming the file and row."""
+    """Read the reference ranges (None: the shipped file). Raises VocabularyError with the file and row."""
     path = path or DEFAULT_REFERENCE_RANGES
     document, sha256 = _read_document(path)
     header = {"schema_version", "vocabulary", "column", "specimen", "age_group", "source"}
@@ -281,7 +280,7 @@ def load_reference_ranges(path: Path | None = None) -> ReferenceRanges:
 
 
 def nearest(label: str, known: Iterable[str]) -> str | None:
-    """Give the known label most like ``label`` (spelling, letter case ignored), or None where none is alike."""
+    """Return the known label closest in spelling to ``label``, ignoring case, or None if none is similar."""
     by_folded = {item.casefold(): item for item in known}
     close = difflib.get_close_matches(label.strip().casefold(), by_folded, n=1, cutoff=0.3)
     return by_folded[close[0]] if close else None
@@ -290,13 +289,13 @@ def nearest(label: str, known: Iterable[str]) -> str | None:
 def _unknown_label_message(
     label: str, known: Iterable[str], expected: str, where: str = "", shape_index: int | None = None
 ) -> str:
-    """Word the one message for an unknown label: the place, what was found and expected, the nearest known one."""
+    """Return the message for an unknown label: the place, what was found and expected, the nearest known label."""
     known = tuple(known)
     place = where if shape_index is None else f"{where}, shape {shape_index}"
     prefix = f"{place}: " if place else ""
     candidate = nearest(label, known)
     hint = f"the nearest is {candidate!r}" if candidate else f"known are {', '.join(known)}"
-    return f"{prefix}found label {label!r}, expected {expected} ({hint}); correct the label or give a mapping file"
+    return f"{prefix}found label {label!r}, expected {expected} ({hint}); correct the label or use a mapping file"
 
 
 def _read_code(row: dict[str, Any], where: str, document: dict[str, Any]) -> Code:
@@ -327,7 +326,7 @@ def _read_document(path: Path) -> tuple[dict[str, Any], str]:
         data = path.read_bytes()
         document = tomllib.loads(data.decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"{path}: not a readable TOML file ({error}); correct the path or the file"
+        message = f"{path}: found no readable TOML file ({error}); correct the path or the file"
         raise VocabularyError(message) from error
     if document.get("schema_version") != SCHEMA_VERSION:
         _refuse(str(path), f"schema_version {document.get('schema_version')!r}", str(SCHEMA_VERSION))

@@ -16,5 +16,5 @@ def test_docs_hold_the_columns_of_the_records() -> None:
 
 def test_a_column_is_told_with_type_unit_and_meaning() -> None:
     table = columns_table(FieldRow)
-    assert "| `um_per_px` | float or null | um/px | scale; null where none is known |" in table
+    assert "| `um_per_px` | float or null | um/px | scale; null if unknown |" in table
     assert "| `flags` | list of text or null |  | quality flags that this field raised |" in table

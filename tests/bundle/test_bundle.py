@@ -119,11 +119,11 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
     other = tmp_path / "precious"
     other.mkdir()
     (other / "notes.txt").write_text("keep", encoding="utf-8")
-    with pytest.raises(BundleError, match=r"no bundle of ours, .*nothing is removed\. It holds notes\.txt"):
+    with pytest.raises(BundleError, match=r"no bundle of ours, .*nothing is removed\. It contains notes\.txt"):
         write_bundle(other, bundle.spec, files_of(bundle), overwrite=True)
     assert (other / "notes.txt").read_text(encoding="utf-8") == "keep"
     (bundle.folder / "notes.txt").write_text("keep", encoding="utf-8")
-    with pytest.raises(BundleError, match=r"an earlier bundle with files of others, .* It holds notes\.txt"):
+    with pytest.raises(BundleError, match=r"an earlier bundle with foreign files, .* It contains notes\.txt"):
         write_bundle(bundle.folder, bundle.spec, files_of(bundle), overwrite=True)
 
 
@@ -132,7 +132,7 @@ def test_a_bundle_without_our_marker_is_not_replaced_and_what_it_holds_is_named(
     (bundle.folder / MARKER_NAME).unlink()
     assert load_bundle(bundle.folder)
     with pytest.raises(
-        BundleError, match=r"nothing is removed\. It holds CARD\.md, bundle\.toml, classifier-0\.onnx, g"
+        BundleError, match=r"nothing is removed\. It contains CARD\.md, bundle\.toml, classifier-0\.onnx, g"
     ):
         write_bundle(bundle.folder, bundle.spec, files_of(bundle), overwrite=True)
     assert load_bundle(bundle.folder)

@@ -93,7 +93,7 @@ def test_many_crops_are_the_single_crops_in_order() -> None:
 
 @pytest.mark.parametrize("um_per_px", [0.0, -0.1, float("nan")])
 def test_scale_that_is_not_positive_is_refused(um_per_px: float) -> None:
-    with pytest.raises(ScaleError, match="expected a positive number; set it with --um-per-px"):
+    with pytest.raises(ScaleError, match="expected a positive number; set the scale with --um-per-px"):
         cut_crop(disc_image(50, 50, 10), disc_contour(50, 50, 10), um_per_px, CropSpec())
 
 

@@ -41,5 +41,5 @@ def test_an_earlier_bundle_is_refused_before_any_work_unless_overwrite(
     assert str(tmp_path / "nothing") in asked  # what is wrong next
     (out / MARKER_NAME).unlink()
     foreign = said([*words, "--overwrite"], capsys)
-    assert "nothing is removed. It holds CARD.md, bundle.toml, " in foreign
+    assert "nothing is removed. It contains CARD.md, bundle.toml, " in foreign
     assert load_bundle(out).spec.name == "test"

@@ -181,7 +181,7 @@ def test_earlier_evaluation_is_replaced_only_when_asked(
     assert not old.exists()
     old.write_text("somebody's", encoding="utf-8")
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--overwrite") == 2
-    assert "nothing is removed. It holds figures/old.svg; move them away" in capsys.readouterr().err
+    assert "nothing is removed. It contains figures/old.svg; move them away" in capsys.readouterr().err
     assert old.is_file()
 
 

@@ -99,7 +99,7 @@ def test_numbers_that_are_no_probabilities_are_refused(bad: float) -> None:
 
 
 def test_wrong_number_of_categories_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"shape \(1, 3\): expected \(1, 16\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 3\), expected \(1, 16\)"):
         decode_calls(np.full((1, 3), 0.3), np.array([0.5]), np.array([0.5]), VOCABULARY)
 
 

@@ -308,7 +308,7 @@ def test_earlier_report_is_replaced_and_nothing_else(fake_run: Callable[..., Fak
     write_report(run.folder)
     assert not gone.exists()
     gone.write_text("somebody's")
-    with pytest.raises(RunError, match=r"nothing is removed. It holds patients/gone\.html; move them away"):
+    with pytest.raises(RunError, match=r"nothing is removed. It contains patients/gone\.html; move them away"):
         write_report(run.folder)
     assert gone.is_file()
     other = tmp_path / "thesis"

@@ -50,9 +50,9 @@ def manifest() -> Manifest:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"images_failed": 0}, "3 images are not 2 read"),
-        ({"cells": 8}, "10 contours are not 8 cells"),
-        ({"cblc": 7}, "each holds the one before"),
+        ({"images_failed": 0}, "found 3 images, expected 2 read"),
+        ({"cells": 8}, "found 10 contours, expected 8 cells"),
+        ({"cblc": 7}, "expected ascending numbers"),
     ],
 )
 def test_counts_that_do_not_reconcile_are_refused(change: dict[str, int], sentence: str) -> None:
@@ -90,7 +90,7 @@ def test_only_an_earlier_run_is_replaced_and_only_when_asked(tmp_path: Path) -> 
     assert [path.name for path in out.iterdir()] == [MARKER_NAME]
 
     (out / "thesis.docx").touch()
-    with pytest.raises(RunError, match=r"nothing is removed. It holds thesis\.docx; move them away"):
+    with pytest.raises(RunError, match=r"nothing is removed. It contains thesis\.docx; move them away"):
         refuse_run_folder(out, overwrite=True)
     assert (out / "thesis.docx").exists()
 
@@ -99,7 +99,7 @@ def test_a_run_without_marker_is_listed_and_stays(tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     write_manifest(out, manifest())
-    with pytest.raises(RunError, match=r"nothing is removed. It holds manifest\.json; remove the folder by hand"):
+    with pytest.raises(RunError, match=r"nothing is removed. It contains manifest\.json; remove the folder by hand"):
         refuse_run_folder(out, overwrite=True)
     assert read_manifest(out) == manifest()
 
@@ -111,7 +111,7 @@ def test_files_that_come_while_a_run_is_made_stop_its_replacement(tmp_path: Path
     with new_run_folder(staging, out) as folder:
         write_manifest(folder, written)
     begin_folder(staging, RUN_KIND)
-    with pytest.raises(RunError, match=r"It holds notes\.txt"), new_run_folder(staging, out):
+    with pytest.raises(RunError, match=r"It contains notes\.txt"), new_run_folder(staging, out):
         (out / "notes.txt").write_text("somebody's", encoding="utf-8")
     assert (out / "notes.txt").is_file()
     assert read_manifest(out) == written
@@ -121,7 +121,7 @@ def test_files_that_come_while_a_run_is_made_stop_its_replacement(tmp_path: Path
 def test_a_folder_of_somebody_where_the_run_is_made_is_refused_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "run.part").mkdir()
     (tmp_path / "run.part" / "journal.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RunError, match=r"no unfinished run of ours.*It holds journal\.json"):
+    with pytest.raises(RunError, match=r"no unfinished run of ours.*It contains journal\.json"):
         refuse_run_folder(tmp_path / "run", overwrite=True)
     assert (tmp_path / "run.part" / "journal.json").is_file()
 
@@ -133,12 +133,12 @@ def test_what_later_commands_make_of_a_run_goes_with_it_but_not_more(tmp_path: P
         write_manifest(folder, manifest())
     (out / kind / "patients").mkdir(parents=True)
     (out / kind / "patients" / "p1.html").touch()
-    with pytest.raises(RunError, match=rf"It holds {kind}/patients/p1\.html"):
+    with pytest.raises(RunError, match=rf"It contains {kind}/patients/p1\.html"):
         refuse_run_folder(out, overwrite=True)
     mark_folder(out / kind, kind)
     refuse_run_folder(out, overwrite=True)
     mark_folder(out / kind, "bundle")
-    with pytest.raises(RunError, match=rf"It holds {kind}/"):
+    with pytest.raises(RunError, match=rf"It contains {kind}/"):
         refuse_run_folder(out, overwrite=True)
 
 

@@ -106,5 +106,5 @@ def test_a_version_from_before_or_after_is_refused(version: int, tmp_path: Path)
 
 def test_a_table_without_a_column_that_every_run_has_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "cells.parquet", empty_table("cells").drop("patient_id"), "cells", 4)
-    with pytest.raises(RunError, match="found no patient_id, expected them in every run"):
+    with pytest.raises(RunError, match="found no patient_id, expected in every run"):
         scan_table(path, "cells")

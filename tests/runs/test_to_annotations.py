@@ -103,13 +103,13 @@ def test_export_without_images_writes_annotations_only(run: Path, tmp_path: Path
 def test_occupied_folder_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="out: found something there, expected a new or empty folder"):
+    with pytest.raises(InputError, match="out: found a file or a folder with content, expected a new or empty folder"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY)
 
 
 def test_images_that_are_gone_are_refused_before_anything_is_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "images/p1/f2.jpg").unlink()
-    with pytest.raises(InputError, match=r"f2.jpg: found no such file \(1 of 3 images are gone\)"):
+    with pytest.raises(InputError, match=r"f2.jpg: found no such file \(1 of 3 images are missing\)"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY)
     assert not (tmp_path / "out").exists()
 

@@ -153,7 +153,7 @@ def test_an_earlier_cohort_is_replaced_when_asked_and_files_of_others_stay(cohor
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["P0002"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
     (out / "P0002" / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(RunError, match=r"nothing is removed. It holds P0002/notes\.txt"):
+    with pytest.raises(RunError, match=r"nothing is removed. It contains P0002/notes\.txt"):
         simulate_cohort(out, SMALL, patients=[1], overwrite=True)
     assert (out / "P0002" / "notes.txt").is_file()
     marker = read_marker(cohort)

@@ -70,5 +70,5 @@ def test_a_small_slide_is_one_region_and_an_empty_one_none() -> None:
 
 @pytest.mark.parametrize("scale", [0.0, -0.25, float("nan"), float("inf")])
 def test_a_scale_without_sense_is_refused(scale: float) -> None:
-    with pytest.raises(ScaleError, match=r"expected a positive number; set it with --um-per-px"):
+    with pytest.raises(ScaleError, match=r"expected a positive number; set the scale with --um-per-px"):
         plan_regions(100, 100, scale, SlideConfig())

@@ -183,7 +183,7 @@ def test_an_image_beyond_the_decoder_is_refused_before_it_is_read(tmp_path: Path
     path = tmp_path / "giant.png"
     path.write_bytes(data)
     assert is_slide(path)
-    with pytest.raises(ImageError, match=r"found 40000 x 30000 px, expected 1073 megapixels at most .* pyramidal TIFF"):
+    with pytest.raises(ImageError, match=r"found 40000 x 30000 px, expected at most 1073 megapixels .* pyramidal TIFF"):
         open_slide(path)
 
 
@@ -198,7 +198,7 @@ def test_an_image_beyond_the_memory_is_refused_before_it_is_decoded(
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: 3_500_000_000)
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("a bomb was decoded"))
     with pytest.raises(
-        ImageError, match=r"bomb\.png: found 20000 x 30000 px, which take 3\.6 GB .* 3\.5 GB available; "
+        ImageError, match=r"bomb\.png: found 20000 x 30000 px, which need 3\.6 GB .* 3\.5 GB available; "
     ):
         open_slide(path).overview(64)
 
@@ -212,7 +212,7 @@ def test_the_memory_an_image_takes_depends_on_how_it_is_stored(
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000)
     assert LargeImage(path).width_px == 50
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: of_pixel * 2000 - 1)
-    with pytest.raises(ImageError, match="found 50 x 40 px, which take"):
+    with pytest.raises(ImageError, match="found 50 x 40 px, which need"):
         LargeImage(path).overview(1)
     monkeypatch.setattr("marrowscope.slides.large_image.available_memory", lambda: None)
     assert LargeImage(path).width_px == 50
@@ -222,9 +222,9 @@ def test_what_is_no_slide_is_said_in_one_sentence(tmp_path: Path, pyramid: Path)
     cases = {
         "missing.svs": (None, "not found, expected a whole-slide image or a large image"),
         "empty.svs": (b"", "found an empty file, expected a slide"),
-        "text.ndpi": (b"no slide at all", "found no whole-slide image that OpenSlide reads"),
-        "text.jpg": (b"no slide at all", r"found no slide, expected \.bif, "),
-        "header.tif": (pyramid.read_bytes()[:8], "found no slide"),
+        "text.ndpi": (b"no slide at all", "found a file that OpenSlide cannot read"),
+        "text.jpg": (b"no slide at all", r"found a file that is not a slide, expected \.bif, "),
+        "header.tif": (pyramid.read_bytes()[:8], "found a file that is not a slide"),
     }
     for name, (content, sentence) in cases.items():
         path = tmp_path / name

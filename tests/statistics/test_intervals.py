@@ -40,13 +40,13 @@ def test_wilson_without_observations_knows_nothing() -> None:
 
 @pytest.mark.parametrize(("x", "n"), [(-1, 4), (5, 4)])
 def test_wilson_refuses_an_impossible_count(x: int, n: int) -> None:
-    with pytest.raises(ValueError, match=f"x={x} among n={n}: expected 0 <= x <= n"):
+    with pytest.raises(ValueError, match=f"x={x} among n={n}, expected 0 <= x <= n"):
         wilson_interval(x, n)
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
 def test_confidence_is_a_share(confidence: float) -> None:
-    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+    with pytest.raises(ValueError, match="expected a number between 0 and 1"):
         wilson_interval(1, 2, confidence)
 
 
@@ -169,5 +169,5 @@ def test_paired_difference_takes_different_rows_of_the_same_patients() -> None:
 
 
 def test_paired_difference_refuses_different_patients() -> None:
-    with pytest.raises(ValueError, match="only on one side: c"):
+    with pytest.raises(ValueError, match="on one side only: c"):
         bootstrap_difference(["a", "b"], len, ["a", "b", "c"], len)

@@ -53,7 +53,11 @@ def test_positive_f1_by_hand_and_undefined_without_a_positive() -> None:
 
 @pytest.mark.parametrize(
     ("truth", "predicted", "message"),
-    [([0], [0, 1], "1 true labels beside 2"), ([2], [0], "expected 0..1"), ([0], [-2], "only as a prediction")],
+    [
+        ([0], [0, 1], "found 1 true and 2 predicted"),
+        ([2], [0], "expected 0..1"),
+        ([0], [-2], "only as a prediction"),
+    ],
 )
 def test_confusion_refuses_labels_that_do_not_fit(truth: list[int], predicted: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

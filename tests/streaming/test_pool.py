@@ -67,7 +67,7 @@ def test_a_process_that_is_ended_from_outside_is_said_in_a_sentence(
         stream = worker.find(images)
         for process in multiprocessing.active_children():
             process.kill()
-        with pytest.raises(RunError, match="a process of the prediction was ended"):
+        with pytest.raises(RunError, match="found a prediction process that ended early"):
             list(stream)
 
 

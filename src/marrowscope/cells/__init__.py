@@ -1,1 +1,1 @@
-"""One cell: which contours count, how they match an expert's, the crop, its measurements, its call."""
+"""One cell: contour quality, matching with expert contours, crop, morphology and call."""

@@ -1,4 +1,4 @@
-"""The call of a cell: three heads' probabilities to the likeliest category, CBLC and countable that some code has."""
+"""From the probabilities of the three heads to one call per cell: category, CBLC and countable."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 _SMALLEST_P = 1e-12
 _ROUNDING = 1e-3
-"""How far above 1 a softmax of low precision may come out."""
+"""Rounding error allowed above 1 in the softmax of a low-precision network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
     """One call per cell, arrays of length n.
 
-    ``contradiction`` marks cells whose heads, each taken alone, name a combination no raw code has; they are
-    counted with the joint call all the same.
+    ``contradiction`` marks cells whose heads, each taken alone, give a combination that no raw code has. These cells
+    are counted too, with their joint call.
     """
 
     category_index: NDArray[np.int64]
@@ -38,10 +38,11 @@ class Calls:
 
 
 def call_cells(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary) -> list[Call]:
-    """Give the calls of the first ``n_cells`` crops of a batch from what each member's network gave for it.
+    """Call the first ``n_cells`` crops of a batch from the network outputs of each ensemble member.
 
-    A member's outputs are ``p_cblc`` (n, 2), ``p_countable`` (n, 2) and ``p_category`` (n, 16); the ensemble is their
-    mean. Raises BundleError where a network gives something else, or no numbers.
+    A member's outputs are ``p_cblc`` (n, 2), ``p_countable`` (n, 2) and ``p_category`` (n, 16). The ensemble's
+    probabilities are the means over the members. Raises
+    BundleError if a network returns other shapes, or values that are not numbers.
     """
     _check_answers(members, n_cells, vocabulary)
     p_cblc, p_countable, p_category = (
@@ -92,17 +93,17 @@ def decode_calls(
     """Call each cell with the most probable (category, cblc, countable) that some raw code has.
 
     ``p_category`` (n, 16), ``p_cblc`` (n,), ``p_countable`` (n,), probabilities 0-1. The heads' log-probabilities
-    are summed over the triples in ``vocabulary.call_triples`` and the largest sum wins. A category of probability
-    exactly 0 (not trained) is never called. Raises ValueError for shapes that do not fit or values outside 0-1.
+    are summed for each triple in ``vocabulary.call_triples``, and the largest sum wins. A category with a probability
+    of exactly 0 (not trained) is never called. Raises ValueError for mismatched shapes or values outside 0-1.
     """
     category = np.asarray(p_category, dtype=np.float64)
     heads = np.stack([np.asarray(p_cblc, dtype=np.float64), np.asarray(p_countable, dtype=np.float64)])
     n_categories = len(vocabulary.categories)
     if category.ndim != 2 or category.shape != (heads.shape[1], n_categories):  # noqa: PLR2004  cells x categories
-        message = f"p_category of shape {category.shape}: expected ({heads.shape[1]}, {n_categories})"
+        message = f"p_category: found shape {category.shape}, expected ({heads.shape[1]}, {n_categories})"
         raise ValueError(message)
     if not all(np.all((values >= 0) & (values <= 1 + _ROUNDING)) for values in (category, heads)):
-        message = "probabilities outside 0-1 or not finite: expected the heads after softmax"
+        message = "found probabilities outside 0-1 or not finite, expected softmax outputs of the three heads"
         raise ValueError(message)
     triples = np.array(vocabulary.call_triples, dtype=np.int64)
     with np.errstate(divide="ignore"):

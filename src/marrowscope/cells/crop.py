@@ -1,11 +1,11 @@
 """The standard single-cell crop: one function for training, validation and inference.
 
-A square of fixed physical side around the contour's centroid is taken from the image at its own
-resolution and resampled with an area filter to a fixed output size; the background stays, and the cell's
-mask comes in the same frame. Beyond the image's edge the border pixels are repeated.
+A square of fixed physical size around the contour's centroid is cut from the image at full resolution and resampled
+with an area filter to a fixed number of pixels. The background is kept, and the cell's mask has the same frame. Beyond
+the image's edge, the border pixels are repeated.
 
-Invariant: a crop with a margin is, inside the margin, the crop without it, to the bit. Training stores crops with a
-margin, so that a rotation needs no invented pixels, and sees in their middle what a prediction sees.
+Invariant: inside its margin, a crop with a margin equals the crop without one, to the bit. Training stores crops with a
+margin, so that rotation needs no padding; the network then sees the same center that it sees in prediction.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class CropSpec(StageConfig):
     """The crop's physical side and its size in pixels; their ratio is the scale the network sees."""
 
-    side_um: float = Field(default=28.8, gt=0, description="side of the square in micrometers; holds a 25 um monoblast")
+    side_um: float = Field(default=28.8, gt=0, description="side of the square in micrometers; fits a 25 um monoblast")
     size_px: int = Field(default=96, gt=0, description="side of the resampled crop in pixels")
 
     @property
@@ -46,7 +46,7 @@ class CropSpec(StageConfig):
 def cut_crop(
     image: ImageArray, contour_xy: ContourArray, um_per_px: float, spec: CropSpec, *, margin_px: int = 0
 ) -> Crop:
-    """Cut the crop of one cell, see ``cut_crops``."""
+    """Cut the crop of one cell; see ``cut_crops``."""
     images, masks = cut_crops(image, [contour_xy], um_per_px, spec, margin_px=margin_px)
     return Crop(image=images[0], mask=masks[0])
 
@@ -60,23 +60,23 @@ def cut_crops(
     margin_px: int = 0,
     masks: bool = True,
 ) -> tuple[ImageArray, MaskArray]:
-    """Cut the crops of all cells of one image: images (n, s, s, 3) uint8 and masks (n, s, s) bool; n may be 0.
+    """Cut the crops of all cells in one image: images (n, s, s, 3) uint8 and masks (n, s, s) bool; n may be 0.
 
-    ``image`` is RGB uint8 (h, w, 3) at ``um_per_px``; ``contours`` (n, 2) are in its pixels; s is ``spec.size_px`` and
-    ``margin_px`` crop pixels more on each side. Without ``masks`` the second array is (0, s, s). Raises ScaleError for
-    a scale that is not positive.
+    ``image`` is RGB uint8 (h, w, 3) at ``um_per_px``; ``contours`` (n, 2) are in its pixels; s is ``spec.size_px`` plus
+    ``margin_px`` crop pixels on each side. Without ``masks``, the second array is (0, s, s). Raises ScaleError for a
+    scale that is not positive.
 
-    Image and mask share the frame and nothing else: the image is averaged over areas, which no remap does, and the mask
-    follows the exact rule of ``geometry.rasterize``, for all cells at once.
+    Image and mask share only their frame. The image is averaged over areas, which a remap does not do; the mask follows
+    the exact rule of ``geometry.rasterize``, for all cells at once.
     """
     if not um_per_px > 0:
-        message = f"found a scale of {um_per_px} um per px, expected a positive number; set it with --um-per-px"
+        message = f"found a scale of {um_per_px} um per px, expected a positive number; set the scale with --um-per-px"
         raise ScaleError(message)
     size = spec.size_px + 2 * margin_px
     images = np.empty((len(contours), size, size, 3), dtype=np.uint8)
     if not contours:
         return images, np.empty((0, size, size), dtype=np.bool_)
-    # An integer patch side keeps the patch exact; the side is off by half a source pixel at most (0.3% here).
+    # A whole number of source pixels keeps the patch exact; the side is off by at most half a pixel (0.3% here).
     side_px = max(1, round(spec.side_um / um_per_px))
     frame = _Frame(side_px, spec.size_px, margin_px)
     rings = geometry.Rings.of(contours)
@@ -92,14 +92,14 @@ def cut_crops(
 
 
 def without_margin(crops: ImageArray, masks: MaskArray, margin_px: int) -> tuple[ImageArray, MaskArray]:
-    """Give the middle of crops (n, s, s, 3) and masks (n, s, s): what the network sees."""
+    """Remove the margin of crops (n, s, s, 3) and masks (n, s, s): what the network sees."""
     inside = slice(margin_px, crops.shape[1] - margin_px)
     return np.ascontiguousarray(crops[:, inside, inside]), np.ascontiguousarray(masks[:, inside, inside])
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """``side_px`` pixels of the image become ``size_px`` of the crop, and as many more as ``margin_px`` asks for."""
+    """Geometry of a crop: ``side_px`` image pixels become ``size_px`` crop pixels, plus ``margin_px`` on each side."""
 
     side_px: int
     size_px: int
@@ -107,22 +107,21 @@ class _Frame:
 
     @property
     def pad_px(self) -> int:
-        """Whole pixels of the image that are needed beyond ``side_px`` on each side."""
-        # An enlarged crop is interpolated across its edge: with or without a margin it needs one pixel beyond.
+        """Whole image pixels needed beyond ``side_px`` on each side."""
+        # Enlarging interpolates across the crop's edge: with or without a margin, it needs one extra pixel.
         return math.ceil(self.margin_px * self.side_px / self.size_px) + self.enlarges
 
     @property
     def enlarges(self) -> bool:
-        """Say whether a pixel of the image becomes more than one of the crop."""
+        """Whether one image pixel becomes more than one crop pixel."""
         return self.side_px < self.size_px
 
 
 def _cut_patch(image: ImageArray, center_xy: NDArray[np.float64], side_px: int, pad_px: int) -> ImageArray:
-    """Give the square of ``side_px`` around a point and ``pad_px`` more on each side, linearly interpolated.
+    """Cut the square of ``side_px`` around a point plus ``pad_px`` on each side, with linear interpolation.
 
-    One shift holds for the whole patch, so that it is a filter of two by two pixels. Beyond the image the border pixels
-    are repeated. (``cv2.getRectSubPix`` gives the same within one gray level in a pixel of 1,400, and takes three times
-    as long.)
+    The whole patch has the same subpixel shift, so a 2 x 2 filter does it. Beyond the image, the border pixels are
+    repeated. (``cv2.getRectSubPix`` takes three times as long; one pixel in 1,400 differs, by one gray level.)
     """
     height, width = image.shape[:2]
     left, top = (center_xy - (side_px - 1) / 2).tolist()
@@ -140,11 +139,11 @@ def _cut_patch(image: ImageArray, center_xy: NDArray[np.float64], side_px: int, 
 
 
 def _resize(patch: ImageArray, frame: _Frame) -> ImageArray:
-    """Resample a square patch (n, n, 3): area means, or linear interpolation where it is enlarged."""
+    """Resample a square patch (n, n, 3): area means to shrink it, linear interpolation to enlarge it."""
     size = frame.size_px + 2 * frame.margin_px
     if frame.side_px % frame.size_px == 0:
         return np.asarray(cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    # OpenCV's area means at a factor that is not whole, to the bit in float32, but several times as fast.
+    # Same as OpenCV's area means for a fractional factor, to the bit in float32, but several times faster.
     weights = _linear_weights(frame) if frame.enlarges else _area_weights(frame)
     rows = weights @ patch.reshape(len(patch), -1).astype(np.float32)
     turned = cv2.transpose(rows.reshape(size, len(patch), 3))
@@ -154,9 +153,9 @@ def _resize(patch: ImageArray, frame: _Frame) -> ImageArray:
 
 @lru_cache(maxsize=64)
 def _area_weights(frame: _Frame) -> csr_array:
-    """Share of each pixel of a patch in the mean of each of the crop, float32 (crop pixels, patch pixels).
+    """Weight of each patch pixel in the mean of each crop pixel, float32 (crop pixels, patch pixels).
 
-    Positions count from the left edge of the crop without its margin, so that the margin changes no other weight.
+    Positions are measured from the left edge of the crop without its margin, so the margin changes no other weight.
     """
     edges = np.linspace(0.0, frame.side_px, frame.size_px + 1)
     beyond = np.arange(1, frame.margin_px + 1) * (frame.side_px / frame.size_px)
@@ -168,7 +167,7 @@ def _area_weights(frame: _Frame) -> csr_array:
 
 @lru_cache(maxsize=64)
 def _linear_weights(frame: _Frame) -> csr_array:
-    """Weight of each pixel of a patch in each of an enlarged crop, float32 (crop pixels, patch pixels)."""
+    """Weight of each patch pixel in each pixel of an enlarged crop, float32 (crop pixels, patch pixels)."""
     places = (np.arange(-frame.margin_px, frame.size_px + frame.margin_px) + 0.5) * (
         frame.side_px / frame.size_px
     ) - 0.5

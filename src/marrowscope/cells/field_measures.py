@@ -1,9 +1,9 @@
-"""What a field's picture is like, cells or no cells: in focus, exposed, stained.
+"""Image quality of a field of view, with or without cells: focus, exposure, stain.
 
-Steps: bring the image to a fixed scale; take its own background, and with it optical density (OD = -log10(I / white));
-measure how steep the sharpest edges are beside the step they climb, how bright the empty slide is, how many pixels
-stand at the end of the gray scale, and how dense the darkest stained parts (nuclei) are by channel. Every measure is of
-the whole field, an empty area changes none of them, and what cannot be measured is NaN, never a guess.
+Steps: bring the image to a fixed scale; estimate its background, which gives optical density (OD = -log10(I / white));
+measure the steepness of the sharpest edges relative to their height, the brightness of the empty slide, the share of
+clipped pixels, and the density per channel of the darkest stained parts (nuclei). Every measure describes the whole
+field and does not depend on empty areas. A value that cannot be measured is NaN, never a guess.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ FIELD_MEASURES: dict[str, str] = {
 }
 
 SCALE_UM_PER_PX = 0.3
-"""Finer images are shrunk to this: detail below it is noise, sharpening and JPEG more than focus."""
+"""Finer images are shrunk to this scale: finer detail is mostly noise, sharpening and JPEG artifacts, not focus."""
 
 _WHITE_QUANTILE = 0.95
 _MIN_WHITE = 32
-"""Darker than this in every channel, an image shows nothing against a background."""
+"""An image darker than this in every channel shows nothing against a background."""
 _CLIPPED_LOW, _CLIPPED_HIGH = 1, 254
-"""A pixel whose three channels all reach one of these holds no color any more. One channel alone may: a cream
-background has a full red channel by design."""
+"""A pixel is clipped, its color lost, when all three channels reach one of these. One channel alone does not count: a
+cream background saturates the red channel in a well-exposed image."""
 
 _STAINED_UM2 = 40.0
-"""About one small nucleus: the density that so much of the field exceeds is the density of its nuclei."""
+"""Area of about one small nucleus. The density that this much of the field exceeds is taken as that of the nuclei."""
 _STAINED_SHARE = 0.6
-"""Stained foreground: above this part of that density. A part, not a level, so that twice the stain measures twice."""
+"""Stained foreground exceeds this fraction of that density. A fraction, not a fixed level: twice the stain then gives
+twice the measure."""
 _MIN_OD = 0.08
-"""Below, there is nothing on the slide."""
+"""Below this density, the slide is empty."""
 
 _REACH_UM = 3.0
 _EDGE_SHARE = 0.3
@@ -50,7 +51,7 @@ _STEEPEST = 0.97
 _MIN_EDGE_PX = 100
 _SAMPLED = (slice(None, None, 5), slice(None, None, 7))
 _SAMPLE_MARGIN = 2.0
-"""The sample holds this many times the share above the quantile: it is never missed but by bad luck, which is seen."""
+"""The sample has this many times the share above the quantile. A miss is very unlikely, and is detected."""
 
 _LOG_LEVELS = np.log10(np.arange(256, dtype=np.float32) + np.float32(1.0))
 _MEAN = np.full((1, 3), 1 / 3, dtype=np.float32)
@@ -60,10 +61,10 @@ Floats = NDArray[np.float32]
 
 
 def measure_field(image: ImageArray, um_per_px: float, shrunk: ImageArray | None = None) -> dict[str, float]:
-    """Measure an RGB uint8 image (h, w, 3); gives FIELD_MEASURES without the distance, NaN where not measurable.
+    """Measure an RGB uint8 image (h, w, 3); returns FIELD_MEASURES except the distance, NaN where not measurable.
 
-    An image without contrast has a background and a clipped share alone; an image without pixels has nothing.
-    ``shrunk`` is the image at SCALE_UM_PER_PX, shrunk with an area filter, from whoever has it already.
+    An image without contrast has only a background and a clipped share; an image without pixels has no values.
+    ``shrunk`` is the image shrunk to SCALE_UM_PER_PX with an area filter, if the caller already has it.
     """
     values = dict.fromkeys(_MEASURED, float("nan"))
     if image.size == 0:
@@ -87,7 +88,7 @@ def measure_field(image: ImageArray, um_per_px: float, shrunk: ImageArray | None
 
 def _clipped_share(image: ImageArray) -> float:
     """Share of the pixels that are black or white in all three channels."""
-    # The gray of such a pixel lies within the same limits, and most images have none so dark or so bright.
+    # The gray level of such a pixel is within the same limits, and most images have no pixel that dark or bright.
     darkest, brightest, _, _ = cv2.minMaxLoc(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
     n_clipped = 0
     if darkest <= _CLIPPED_LOW:
@@ -98,7 +99,7 @@ def _clipped_share(image: ImageArray) -> float:
 
 
 def _at_fixed_scale(image: ImageArray, um_per_px: float) -> tuple[ImageArray, float]:
-    """Shrink to the fixed scale with an area filter; a coarser image stays as it is. Gives it and its um per px."""
+    """Shrink to the fixed scale with an area filter, unless the image is coarser; return it and its um per px."""
     factor = um_per_px / SCALE_UM_PER_PX
     if factor >= 1:
         return image, um_per_px
@@ -114,16 +115,16 @@ def _white(image: ImageArray) -> NDArray[np.intp]:
 
 
 def _optical_density(image: ImageArray, white: NDArray[np.intp]) -> Floats:
-    """OD (h, w, 3) against ``white``; what is brighter than white has 0."""
+    """OD (h, w, 3) relative to ``white``; 0 for anything brighter."""
     levels = _LOG_LEVELS[np.maximum(white, _MIN_WHITE)]
     table = np.maximum(levels[None, None, :] - _LOG_LEVELS[None, :, None], 0).astype(np.float32)
     return np.asarray(cv2.LUT(image, table), dtype=np.float32)
 
 
 def _density_of_the_darkest(gray: Floats, n_px: float) -> float:
-    """Density that ``n_px`` pixels exceed; of a smaller image, what a tenth of it does."""
+    """Density that ``n_px`` pixels exceed, or a tenth of the pixels of a small image."""
     rank = min(round(n_px), gray.size // 10)
-    values = gray[gray > 0.5 * gray.max()]  # nearly always holds what is asked for, and is quickly sorted
+    values = gray[gray > 0.5 * gray.max()]  # nearly always includes the wanted value, and sorts quickly
     if values.size <= rank:
         values = gray.ravel()
     position = values.size - 1 - rank
@@ -133,7 +134,7 @@ def _density_of_the_darkest(gray: Floats, n_px: float) -> float:
 def _edge_steepness(gray: Floats, um_per_px: float, least_step: float) -> float:
     """Steepness (1/um) of the steepest 3% of the edges: the slope over the range of densities within 1.5 um.
 
-    Slope over range does not depend on how dark the stain is. A step of any height behind a Gaussian blur of standard
+    Slope over range does not depend on how dark the stain is. A step of any height after a Gaussian blur with standard
     deviation s has 1 / (s sqrt(2 pi) erf(1.5 um / (s sqrt(2)))): 0.46 at 1 um. NaN with fewer than 100 edge pixels.
     """
     across = cv2.Sobel(gray, cv2.CV_32F, 1, 0, scale=1 / 8)
@@ -144,19 +145,19 @@ def _edge_steepness(gray: Floats, um_per_px: float, least_step: float) -> float:
     on_edge = step > least_step
     if np.count_nonzero(on_edge) < _MIN_EDGE_PX:
         return float("nan")
-    # Off the edges the quotient means nothing, and a step of 0 gives 0.
+    # Away from edges the quotient has no meaning; a step of 0 gives 0.
     steepness = np.asarray(cv2.divide(cv2.magnitude(across, down), step), dtype=np.float32)
     return _quantile_of_the_chosen(steepness, on_edge, _STEEPEST) / um_per_px
 
 
 def _quantile_of_the_chosen(values: Floats, chosen: NDArray[np.bool_], share: float) -> float:
-    """Give ``np.quantile`` of ``values[chosen]``, to the bit; fast where ``share`` is high.
+    """Return ``np.quantile`` of ``values[chosen]``, to the bit; fast for a high ``share``.
 
-    A sample tells above which value the quantile surely lies, and only what is above is sorted.
+    A sample gives a lower bound for the quantile, and only the values above that bound are sorted.
     """
     n_chosen = int(np.count_nonzero(chosen))
     position = (n_chosen - 1) * share
-    n_above = n_chosen - int(position)  # with the value at the position
+    n_above = n_chosen - int(position)  # including the value at the position
     sample = values[_SAMPLED][chosen[_SAMPLED]]
     top = values[:0]
     if sample.size >= _MIN_EDGE_PX:

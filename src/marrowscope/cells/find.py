@@ -1,8 +1,8 @@
-"""One field to its cells: segment, judge, measure, cut. The one way for training and for prediction.
+"""Find the cells of one field of view; training and prediction share this code.
 
-Steps: bring the field to the segmenter's scale; run the network; trace contours; give each contour a reason to be
-refused, or none; measure the field; cut a crop around each kept contour; measure its morphology. Contours come back in
-the pixels of the field's file.
+Steps: bring the field to the segmenter's scale; run the network; trace contours; apply the quality rules to each
+contour; measure the field; cut a crop around each kept contour; measure its morphology. Contours are returned in the
+pixels of the field's file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CellFinder:
-    """What finds and cuts cells: the segmenter, the rules that refuse a contour, the crop.
+    """The parts that find cells and cut their crops: segmenter, quality rules, crop size.
 
-    ``margin_px`` crop pixels more on each side are cut for training.
+    Training cuts ``margin_px`` extra crop pixels on each side.
     """
 
     segmenter: Segmenter
@@ -49,9 +49,9 @@ class CellFinder:
 class FoundCells:
     """The cells of one field.
 
-    ``cells`` in the segmenter's order; ``kept`` are the positions of those that no rule refused, ``contours_xy`` their
-    contours in the field's decoded pixels, ``crops`` (n_kept, s, s, 3) and ``masks`` (n_kept, s, s) what was cut (no
-    masks without morphology). ``measures`` are those of the field, NaN where not measurable.
+    ``cells`` are in the segmenter's order. ``kept`` are the positions of the cells that passed every rule,
+    ``contours_xy`` their contours in the field's decoded pixels, ``crops`` (n_kept, s, s, 3) and ``masks``
+    (n_kept, s, s) their crops (no masks without morphology). ``measures`` describe the field, NaN where not measurable.
     """
 
     cells: tuple[FoundCell, ...]
@@ -63,9 +63,9 @@ class FoundCells:
 
 
 def coarsest_um_per_px(segmenter_um_per_px: float, crop_um_per_px: float) -> float:
-    """Give the widest pixels a photograph may be decoded to: two for one of the finer network's are left.
+    """Return the coarsest scale to decode a photograph to: half a pixel of the finer network.
 
-    At one for one a crop is only moved between pixels where it would be averaged, and 2% of the calls change.
+    At a full network pixel, a crop is shifted by interpolation instead of averaged, and 2% of the calls change.
     """
     return min(segmenter_um_per_px, crop_um_per_px) / 2
 
@@ -75,8 +75,8 @@ def find_cells(
 ) -> FoundCells:
     """Find, judge, measure and cut the cells of one field.
 
-    Of a slide's region only its own cells are given. ``lap`` times a step: ``with lap("segment"): ...``. Raises
-    ScaleError for a scale too coarse for the network.
+    For a region of a slide, only the region's own cells are returned. ``lap`` times a step:
+    ``with lap("segment"): ...``. Raises ScaleError for a scale too coarse for the network.
     """
     scale = field.pixels_um_per_px
     height, width = field.pixels.shape[:2]
@@ -123,7 +123,7 @@ def find_cells(
 def _seen_at(
     um_per_px: float, canvas: ImageArray, transform: Letterbox, canvas_um_per_px: float, field_um_per_px: float
 ) -> ImageArray | None:
-    """Give the field as the segmenter saw it, where that is the field shrunk to ``um_per_px``; else None."""
+    """Return the field as the segmenter saw it if that is the field shrunk to ``um_per_px``; else None."""
     if canvas_um_per_px != um_per_px or field_um_per_px >= um_per_px:
         return None
     return np.ascontiguousarray(canvas[0, : transform.height_px, : transform.width_px])

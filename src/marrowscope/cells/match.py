@@ -1,9 +1,9 @@
-"""Predicted contours to expert polygons of the same image, one to one, by contour IoU.
+"""Match predicted contours with expert polygons of the same image, one to one, by contour IoU.
 
 The assignment is optimal: it first maximizes the number of pairs with IoU >= ``min_iou``, then their total
-IoU. Both come from one linear assignment, because an admissible pair is worth 1 + IoU / (k + 1) with k the
-largest possible number of pairs: all IoUs together never outweigh one more pair. Cells that no chain of admissible
-pairs connects cannot compete, so each connected group is solved by itself; the result is exact all the same.
+IoU. One linear assignment does both: an admissible pair scores 1 + IoU / (k + 1), where k is the largest possible
+number of pairs, so all IoUs together never outweigh one more pair. Cells that no chain of admissible pairs connects
+cannot compete. Each connected group is therefore solved separately, and the result is still exact.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MIN_MATCH_IOU = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One matched predicted and expert contour, by their positions, and their IoU."""
+    """One match: positions of the predicted and the expert contour, and their IoU."""
 
     predicted: int
     expert: int
@@ -39,7 +39,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Pairs, ordered by predicted index, and what stays unmatched on both sides."""
+    """Pairs, ordered by predicted index, and the unmatched contours of both sides."""
 
     pairs: tuple[Pair, ...]
     unmatched_predicted: tuple[int, ...]
@@ -54,7 +54,7 @@ def match_contours(
 
 
 def match_iou_matrix(iou: NDArray[np.float64], min_iou: float = MIN_MATCH_IOU) -> Matching:
-    """Match from an IoU matrix (n_predicted, n_expert); pairs below ``min_iou`` are never made."""
+    """Match from an IoU matrix (n_predicted, n_expert); contours with an IoU below ``min_iou`` are never paired."""
     n_predicted, n_expert = iou.shape
     pairs = sorted(_best_pairs(iou, iou >= min_iou), key=lambda pair: pair.predicted)
     used_predicted = {pair.predicted for pair in pairs}
@@ -67,7 +67,7 @@ def match_iou_matrix(iou: NDArray[np.float64], min_iou: float = MIN_MATCH_IOU) -
 
 
 def _best_pairs(iou: NDArray[np.float64], admissible: NDArray[np.bool_]) -> list[Pair]:
-    """Assign each connected group of the admissible pairs (n_predicted, n_expert) by itself."""
+    """Assign each connected group of the admissible pairs (n_predicted, n_expert) separately."""
     n_predicted = len(iou)
     rows, columns = np.nonzero(admissible)
     graph = coo_array((np.ones(len(rows)), (rows, columns + n_predicted)), shape=(sum(iou.shape), sum(iou.shape)))

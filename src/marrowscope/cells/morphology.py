@@ -1,9 +1,8 @@
-"""Morphology of a cell, from its contour, its crop and its mask.
+"""Morphology of a cell, from its contour, crop and mask.
 
-Steps: shape from the contour; optical density from the crop (OD = -log10(I / white), white from the crop's own
-bright background); the nucleus by a threshold on the purple density that is both Otsu's and an edge; shape of the
-nucleus, color of the cytoplasm, texture as what a Gaussian blur removes. What cannot be measured is NaN, never
-a guess.
+Steps: shape from the contour; optical density from the crop (OD = -log10(I / white), white from the crop's bright
+background); nucleus from a threshold on the purple density that combines Otsu's criterion with edge strength; nuclear
+shape; cytoplasm color; texture as what a Gaussian blur removes. A value that cannot be measured is NaN, never a guess.
 """
 
 from __future__ import annotations
@@ -46,22 +45,22 @@ _WINDOW_MARGIN_UM = 1.8
 _WHITE_QUANTILE = 0.95
 _MIN_WHITE = 32
 _WIDE_RIM_UM, _NARROW_RIM_UM = 0.6, 0.3
-"""Widths of the rims of nucleus and cell whose pixels enter no density and no texture: the lens mixes both sides."""
+"""Widths of the rims of nucleus and cell left out of density and texture: the lens blurs both sides into each other."""
 _CLEAR_OD = 0.03
-"""Below, a pixel is background inside a generous contour, or a vacuole."""
+"""Below this density, a pixel is a vacuole, or background inside a loose contour."""
 _MIN_CYTOPLASM_UM2, _MIN_GRANULAR_UM2 = 1.5, 3.0
 _TEXTURE_SIGMA_UM = 0.7
 
 _MEAN = np.full((1, 3), 1 / 3, dtype=np.float32)
 _PURPLE = np.array([[0.5, 0.75, -0.25]], dtype=np.float32)
-"""Weights of the OD of R, G, B in which a nucleus stands out: green from blue cytoplasm, red from eosin granules."""
+"""Weights of the OD of R, G, B that set off the nucleus: green from blue cytoplasm, red from eosinophilic granules."""
 _CLUMP_GAP_UM, _GRANULE_UM = 0.6, 0.3
-"""Radii: paler gaps between clumps of chromatin are closed, then finer dark grains opened."""
+"""Radii of the closing, over pale gaps between chromatin clumps, and of the opening, which removes dark granules."""
 _NUCLEUS_SIGMA_UM = 0.4
 _EDGE_POWER = 2
 _LEVELS = 48
 _MIN_OD_CONTRAST = 0.05
-"""Below this difference in mean purple OD the two classes are one: no nucleus stands out."""
+"""Below this difference in mean purple OD the two classes are the same: no visible nucleus."""
 _MIN_PART_UM2, _MIN_PART_SHARE = 3.0, 0.12
 _MAX_HOLE_UM2 = 5.0
 
@@ -73,10 +72,10 @@ _LOG_LEVELS = np.log10(np.arange(256, dtype=np.float32) + np.float32(1.0))
 
 
 def measure(crop: Crop, contour_xy: ContourArray, um_per_px: float, crop_um_per_px: float) -> dict[str, float]:
-    """Measure one cell; gives every key of ``MORPHOLOGY_COLUMNS`` (units there), NaN where not measurable.
+    """Measure one cell; returns every key of ``MORPHOLOGY_COLUMNS`` (units there), NaN where not measurable.
 
     ``contour_xy`` (n, 2) is in pixels of the image at ``um_per_px``; the crop is at ``crop_um_per_px``. A cell that
-    leaves its crop has no measure of the nucleus' size or shape.
+    extends beyond its crop has no nuclear size or shape.
     """
     images, masks = crop.image[None], crop.mask[None]
     return measure_cells(images, masks, [contour_xy], um_per_px, crop_um_per_px)[0]
@@ -85,7 +84,7 @@ def measure(crop: Crop, contour_xy: ContourArray, um_per_px: float, crop_um_per_
 def measure_cells(
     images: ImageArray, masks: MaskArray, contours: Sequence[ContourArray], um_per_px: float, crop_um_per_px: float
 ) -> list[dict[str, float]]:
-    """Measure the cells of one image, see ``measure``: crops (n, s, s, 3), masks (n, s, s), contours n times (m, 2)."""
+    """Measure the cells of one image; see ``measure``. Crops (n, s, s, 3), masks (n, s, s), n contours (m, 2)."""
     if not len(contours):
         return []
     shapes = _cell_shapes(contours, um_per_px)
@@ -96,7 +95,7 @@ def measure_cells(
 
 
 def _inside(image: ImageArray, table: Floats, mask: MaskArray, um_per_px: float) -> dict[str, float]:
-    """Measure what lies inside one cell's outline; what cannot be measured is left out."""
+    """Measure the inside of one cell's outline; values that cannot be measured are left out."""
     n_cell_px = int(np.count_nonzero(mask))
     if n_cell_px < _MIN_REGION_PX:
         return {}
@@ -120,12 +119,12 @@ def _inside(image: ImageArray, table: Floats, mask: MaskArray, um_per_px: float)
 
 
 def optical_density(image: ImageArray) -> Floats:
-    """Optical density per channel (h, w, 3), float32, of an RGB uint8 image; white is each channel's 95% quantile."""
+    """Optical density per channel (h, w, 3), float32, of an RGB uint8 image; white is the channel's 95% quantile."""
     return np.asarray(cv2.LUT(image, _density_tables(image[None])[0]), dtype=np.float32)
 
 
 def _density_tables(images: ImageArray) -> Floats:
-    """Give for each image (n, h, w, 3) the optical density of every gray level by channel: (n, 1, 256, 3)."""
+    """Compute, for each image (n, h, w, 3), the optical density of every gray level per channel: (n, 1, 256, 3)."""
     counts = np.array(
         [[cv2.calcHist([image], [channel], None, [256], [0, 256]) for channel in range(3)] for image in images],
         dtype=np.float64,
@@ -137,12 +136,12 @@ def _density_tables(images: ImageArray) -> Floats:
 
 
 def segment_nucleus(density: Floats, mask: MaskArray, um_per_px: float) -> BoolArray:
-    """Nucleus (h, w) of the cell under ``mask``, from the OD (h, w, 3) at ``um_per_px``; empty where none stands out.
+    """Segment the nucleus (h, w) of the cell in ``mask`` from the OD (h, w, 3); empty if no nucleus stands out.
 
-    The purple density is closed over the gaps between clumps of chromatin, opened and blurred; the threshold on it
-    maximizes Otsu's variance between the two classes (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62) times the square
-    of the mean gradient along it: an outline of clumps lies on a gentle slope, one of a nucleus on a steep one. Crumbs
-    are dropped, small holes closed.
+    The purple density is closed over the gaps between chromatin clumps, opened and blurred. Its threshold maximizes
+    Otsu's between-class variance (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9:62) times the square of the mean gradient
+    along the outline: outlines of chromatin clumps are on gentle slopes, those of a nucleus on steep ones. Small
+    fragments are dropped and small holes filled.
     """
     blank = np.zeros(mask.shape, dtype=np.bool_)
     purple = cv2.morphologyEx(cv2.transform(density, _PURPLE), cv2.MORPH_CLOSE, _disc(_CLUMP_GAP_UM / um_per_px))
@@ -161,7 +160,7 @@ def segment_nucleus(density: Floats, mask: MaskArray, um_per_px: float) -> BoolA
 
 
 def _edge_threshold(values: Floats, slope: Floats) -> float:
-    """Threshold between two classes of ``values`` (n,) that lies where ``slope`` (n,) is steep, see segment_nucleus."""
+    """Threshold between two classes of ``values`` (n,) where ``slope`` (n,) is steep; see ``segment_nucleus``."""
     low, high = float(values.min()), float(values.max())
     width = (high - low) / _LEVELS
     level = np.minimum(((values - low) / width).astype(np.intp), _LEVELS - 1)
@@ -177,11 +176,11 @@ def _edge_threshold(values: Floats, slope: Floats) -> float:
 
 
 def _whole_parts(nucleus: NDArray[np.uint8], um_per_px: float) -> BoolArray:
-    """Drop crumbs (small, and small beside the largest part) and close small holes."""
+    """Drop fragments (small, or small relative to the largest part) and fill small holes."""
     pixel_um2 = um_per_px**2
     x, y, width, height = cv2.boundingRect(nucleus)
     rows, columns = nucleus.shape
-    # One pixel around the nucleus tells holes from outside, where there is one on each side.
+    # A border of one pixel around the nucleus, if there is room for it, separates holes from the outside.
     has_margin = x > 0 and y > 0 and x + width < columns and y + height < rows
     around = (slice(y - 1, y + height + 1), slice(x - 1, x + width + 1)) if has_margin else _EVERYWHERE
     near = nucleus[around]
@@ -207,7 +206,7 @@ def _cytoplasm(
     nucleus: BoolArray,
     um_per_px: float,
 ) -> dict[str, float]:
-    """Color and texture of the cytoplasm; a thin one has a color, and no texture."""
+    """Color and texture of the cytoplasm; a thin rim of cytoplasm has a color but no texture."""
     inner = _eroded(mask, _NARROW_RIM_UM / um_per_px) & (gray > _CLEAR_OD)
     cytoplasm = inner & ~_dilated(nucleus, _WIDE_RIM_UM / um_per_px)
     area_um2 = np.count_nonzero(cytoplasm) * um_per_px**2
@@ -241,12 +240,12 @@ def _cell_shapes(contours: Sequence[ContourArray], um_per_px: float) -> list[dic
 
 
 def _nucleus_shape(nucleus: BoolArray, um_per_px: float) -> dict[str, float]:
-    """Shape of the nucleus (h, w), its parts taken together as one figure."""
+    """Shape of the nucleus (h, w), with all its parts measured together."""
     drawn = nucleus.view(np.uint8)
     area_px = float(np.count_nonzero(nucleus))
     framed = cv2.copyMakeBorder(drawn[_window(nucleus, 0)], 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     outlines, _ = cv2.findContours(framed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    # The outline runs through the centers of the border's pixels: half a pixel inside the true one all around.
+    # The outline passes through the centers of the border pixels, half a pixel inside the true outline.
     perimeter_px = sum(_smooth_perimeter(np.asarray(outline, dtype=np.float64)[:, 0]) + np.pi for outline in outlines)
     hull = cv2.convexHull(np.concatenate(outlines))
     hull_px = float(cv2.contourArea(hull)) + 0.5 * cv2.arcLength(hull, closed=True) + 1.0
@@ -261,27 +260,27 @@ def _nucleus_shape(nucleus: BoolArray, um_per_px: float) -> dict[str, float]:
 
 
 def _width_px(depth: Floats) -> float:
-    """Diameter of the largest disc, from the distances (h, w) to the nearest pixel outside.
+    """Diameter of the largest inscribed disc, from the distances (h, w) to the nearest pixel outside.
 
-    That pixel's center lies half a pixel beyond the border, and the disc's own some 0.38 px off the grid's.
+    The center of that pixel is half a pixel beyond the border; the disc's center is about 0.38 px off the grid.
     """
     # Squared distances are integers; OpenCV's square root differs in its last bits with the number of threads.
     return 2.0 * float(np.sqrt(round(float(depth.max()) ** 2))) - 1.0 + 2 * 0.38
 
 
 def _elongation(moments: cv2.typing.Moments) -> float:
-    """1 - minor / major axis of the ellipse with the same second moments; 0 for a figure without an area."""
+    """1 - minor / major axis of the ellipse with the same second moments; 0 for a shape without area."""
     spread = np.hypot(moments["mu20"] - moments["mu02"], 2 * moments["mu11"])
     total = moments["mu20"] + moments["mu02"]
     return 1.0 - float(np.sqrt(max(0.0, total - spread) / (total + spread))) if total > 0 else 0.0
 
 
 def _smooth_perimeter(chain_xy: ContourArray) -> float:
-    """Length (px) of a closed chain (n, 2) of pixels, smoothed over five of them so that stairs do not lengthen it."""
+    """Length (px) of a closed pixel chain (n, 2), smoothed over five pixels so that steps do not lengthen it."""
     if len(chain_xy) < 8:  # noqa: PLR2004 - too short to smooth
         return geometry.perimeter(chain_xy)
     wrapped = np.concatenate([chain_xy[-3:], chain_xy, chain_xy[:3]])
-    # A step between two means of five points is a fifth of the way from the point that leaves to the one that enters.
+    # Successive five-point means differ by a fifth of the vector from the point that leaves to the one that enters.
     steps = (wrapped[5:] - wrapped[:-5]) / 5
     return float(np.hypot(steps[1:, 0], steps[1:, 1]).sum())
 
@@ -291,7 +290,7 @@ def _touches_frame(mask: MaskArray) -> bool:
 
 
 def _window(mask: MaskArray, margin_px: int) -> Window:
-    """Rows and columns of ``mask`` (h, w), with a margin inside the crop."""
+    """Bounding rows and columns of ``mask`` (h, w), with a margin that stays inside the crop."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return (
         slice(max(0, y - margin_px), y + height + margin_px),
@@ -314,9 +313,9 @@ def _dilated(region: BoolArray, radius_px: float) -> BoolArray:
 
 
 def _fine_deviation(gray_density: Floats, region: BoolArray, sigma_px: float) -> float:
-    """Give the mean absolute deviation in ``region`` (h, w) from a blur within it: its border adds nothing.
+    """Compute the mean absolute deviation in ``region`` (h, w) from a blur restricted to it: its border adds nothing.
 
-    Absolute and not squared, so that a clump of chromatin taken for cytoplasm does not outweigh the granules.
+    Absolute, not squared: a chromatin clump mistaken for cytoplasm then does not outweigh the granules.
     """
     weight = region.astype(np.float32)
     stacked = cv2.merge([gray_density * weight, weight])
@@ -326,5 +325,5 @@ def _fine_deviation(gray_density: Floats, region: BoolArray, sigma_px: float) ->
 
 
 def _mean(values: Floats) -> float:
-    """Give ``values.mean()`` in a third of its time; NaN of nothing is not asked for."""
+    """Return ``values.mean()`` in a third of the time; ``values`` is never empty."""
     return float(np.add.reduce(values) / np.float32(values.size))

@@ -1,7 +1,7 @@
-"""Which contours are cells that can be judged: the one place where a contour is refused, each with its reason.
+"""Quality rules for contours: the only place where a contour is rejected, with a reason.
 
-A contour has at most one reason, the first of: edge, too_small, too_large, not_round. The edge stands first: a cut cell
-has no size and no shape of its own.
+A contour has at most one reason, the first of: edge, too_small, too_large, not_round. Edge comes first: the size and
+shape of a cut cell are unknown.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ REJECT_REASONS = ("too_small", "too_large", "not_round", "edge")
 
 
 class QualityRules(StageConfig):
-    """Limits of a contour that is kept."""
+    """Limits that a contour must meet to be kept."""
 
-    min_area_um2: float = Field(default=20.0, ge=0, description="a lymphocyte of 6 um has 28; debris is smaller")
-    max_area_um2: float = Field(default=2000.0, gt=0, description="a cell of 50 um, the largest promegakaryocyte")
+    min_area_um2: float = Field(default=20.0, ge=0, description="a 6 um lymphocyte has 28; debris is smaller")
+    max_area_um2: float = Field(default=2000.0, gt=0, description="a 50 um cell, the largest promegakaryocyte")
     min_circularity: float = Field(default=0.65, ge=0, le=1, description="4 pi area / perimeter^2; 0.65 as published")
-    edge_margin_um: float = Field(default=0.3, ge=0, description="nearer to the edge it is cut: a network pixel")
+    edge_margin_um: float = Field(default=0.3, ge=0, description="closer to the edge, a cell is cut; one network pixel")
 
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """What a contour measures, and the reason to refuse it (edge, too_small, too_large, not_round), or None."""
+    """Measures of a contour, and the reason to reject it (edge, too_small, too_large, not_round), or None."""
 
     area_px: float
     circularity: float
@@ -45,7 +45,7 @@ class Judgment:
 def apply_quality_rules(
     detections: Sequence[Detection], rules: QualityRules, width_px: int, height_px: int, um_per_px: float
 ) -> list[str | None]:
-    """Give for each detection the reason to refuse it (edge, too_small, too_large, not_round), or None to keep it."""
+    """Return each detection's reason for rejection (edge, too_small, too_large, not_round), or None to keep it."""
     contours = [item.contour_xy for item in detections]
     return [item.reason for item in judge_contours(contours, rules, width_px, height_px, um_per_px)]
 
@@ -53,7 +53,7 @@ def apply_quality_rules(
 def judge_contour(
     contour_xy: ContourArray, rules: QualityRules, width_px: int, height_px: int, um_per_px: float
 ) -> str | None:
-    """Judge one contour, predicted or an expert's; an empty contour is too small."""
+    """Judge one contour, predicted or drawn by an expert; an empty contour is too small."""
     return judge_contours([contour_xy], rules, width_px, height_px, um_per_px)[0].reason
 
 
@@ -64,7 +64,7 @@ def judge_contours(
     rings = geometry.Rings.of(contours)
     areas_px, circularities = geometry.areas(rings), geometry.circularities(rings)
     areas_um2, margin_px = areas_px * um_per_px**2, rules.edge_margin_um / um_per_px
-    # The image spans -0.5 to size - 0.5. An empty contour has no bounds and touches nothing.
+    # The image spans -0.5 to size - 0.5. An empty contour has no bounds and does not touch the edge.
     low, right, bottom = margin_px - 0.5, width_px - 0.5 - margin_px, height_px - 0.5 - margin_px
     bounds = rings.bounds()
     at_edge = (bounds[:, :2] < low).any(axis=1) | (bounds[:, 2:] > [right, bottom]).any(axis=1)

@@ -1,1 +1,1 @@
-"""A patient's figures from cells: counts, differential, corrected ratio and call, quality flags."""
+"""Patient-level results from cells: counts, differential, corrected ratio and call, quality flags."""

@@ -1,6 +1,6 @@
-"""A run's cells to its patients table: counts, differential, corrected ratio, call, flags - in this order.
+"""From a run's cells to its patients table: counts, differential, corrected ratio, call, flags, in this order.
 
-What each part means stands in its own stage; here is only the order, and that every patient of the input has a row.
+Each part is documented in its own module. This one sets the order, and gives every patient of the input a row.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def assess_patients(
     quantification: Quantification | None = None,
     flag_rules: FlagRules | None = None,
 ) -> pl.DataFrame:
-    """Give the patients table of ``patients``, in their order, from the fields and cells tables of a run.
+    """Compute the patients table of ``patients``, in their order, from the fields and cells tables of a run.
 
-    Without ``quantification`` (a bundle without error rates) no ratio is corrected and no call is made.
+    Without ``quantification`` (a bundle without error rates), no ratio is corrected and no call is made.
     """
     flag_rules = flag_rules or FlagRules()
     ranges = load_reference_ranges()
@@ -62,10 +62,10 @@ def assess_patients(
 
 
 class PatientAssessor:
-    """Assesses patients one by one, as the tables of a run come in parts.
+    """Assesses patients one by one, as the tables of a run arrive in parts.
 
-    The images of a patient stand together, as ``collect_inputs`` lists them: no more is held than the cells of one
-    part and of the patient who is not complete yet.
+    The images of a patient are consecutive, as ``collect_inputs`` lists them. Only the cells of one part and of one
+    incomplete patient are in memory.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class PatientAssessor:
         self._assessed: list[pl.DataFrame] = []
 
     def add(self, fields: pl.DataFrame, cells: pl.DataFrame) -> None:
-        """Take the next part; every patient but the last one in it is complete and assessed."""
+        """Take the next part; all patients in it but the last are complete, and are assessed."""
         self._fields, self._cells = pl.concat([self._fields, fields]), pl.concat([self._cells, cells])
         *complete, unfinished = self._fields["patient_id"].unique(maintain_order=True)
         if complete:
@@ -92,7 +92,7 @@ class PatientAssessor:
             self._fields, self._cells = self._fields.filter(of_unfinished), self._cells.filter(of_unfinished)
 
     def finish(self) -> pl.DataFrame:
-        """Assess the last patient and those without an image; gives the patients table in the order of the input."""
+        """Assess the last patient and those without images; returns the patients table in input order."""
         self._assess(list(self._left))
         rank = {patient_id: index for index, patient_id in enumerate(self._patients)}
         order = pl.col("patient_id").replace_strict(rank, return_dtype=pl.Int64())
@@ -113,7 +113,7 @@ class PatientAssessor:
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:
-    """Give the patient's part of the patients table that belongs to the corrected ratio and the call."""
+    """Return the patient's columns of the corrected ratio and the call."""
     threshold = quantification.threshold
     stated = {
         "threshold": threshold.value if threshold else None,

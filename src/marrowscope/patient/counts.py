@@ -1,8 +1,8 @@
 """From cells to a patient: the CBLC ratio as "x of n", and what was left out.
 
 Invariant: contours = rejected (by reason) + cells; cells = countable + not countable; CBLC <= countable.
-The Wilson interval treats cells as independent and describes the photographed fields, not the marrow:
-cells cluster, so it is narrower than the truth, and every surface that prints it says so.
+The Wilson interval treats cells as independent and describes the photographed fields, not the marrow. Cells cluster,
+so it is too narrow; a note says so wherever it is printed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _INTERVAL_SCOPE = (
 
 @dataclass(frozen=True, slots=True)
 class PatientSummary:
-    """A patient's counts; ``cblc_ratio`` is None when no cell is countable.
+    """A patient's counts; ``cblc_ratio`` is None if no cell is countable.
 
-    The ratio's two bounds take every cell that is not countable for an unclassified one (smudges, V): all of them CBLC,
-    or none. A prediction cannot tell V from megakaryocytes and macrophages, so the bounds are wide rather than narrow.
+    The ratio's two bounds treat every cell that is not countable as unclassified (smudges, V), and assume that all of
+    them are CBLC, or none. A prediction cannot separate V from megakaryocytes and macrophages, so the bounds are wide.
     """
 
     patient: Patient
@@ -47,7 +47,7 @@ class PatientSummary:
     cblc_ratio: Interval | None
 
     def row(self) -> dict[str, Any]:
-        """Give the summary as one row of the patients table."""
+        """Return the summary as one row of the patients table."""
         ratio, n_apart = self.cblc_ratio, self.n_cells - self.n_countable
         return {
             "patient_id": self.patient.patient_id,
@@ -77,10 +77,10 @@ class PatientSummary:
 def aggregate_patient(
     patient: Patient, fields: pl.DataFrame, cells: pl.DataFrame, confidence: float = 0.95
 ) -> PatientSummary:
-    """Count one patient's cells; ``fields`` and ``cells`` are the run's tables cut to this patient.
+    """Count one patient's cells; ``fields`` and ``cells`` are the patient's rows of the run's tables.
 
-    Cells with a ``reject_reason`` are contours the quality rules refused: counted by reason, never classified.
-    Without a countable cell there is no ratio (None).
+    Cells with a ``reject_reason`` are contours that the quality rules rejected: counted by reason, never classified.
+    Without countable cells there is no ratio (None).
     """
     kept = cells.filter(pl.col("reject_reason").is_null())
     refused = cells.filter(pl.col("reject_reason").is_not_null())

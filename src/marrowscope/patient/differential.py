@@ -1,12 +1,12 @@
 """The differential of nucleated cells: shares with intervals, lineage totals, M:E, and the myeloid blast estimate.
 
 The denominator is every cell that counts in a nucleated differential (``ndc`` of the vocabulary); it differs from the
-ratio's denominator by promegakaryocytes. A prediction tells categories apart, and within one the (CBLC, countable)
-calls, not raw codes: where a called triple holds codes of both kinds, its cells count as nucleated, and the blast
-estimate becomes a range. Reference ranges, M:E and adequacy are those of adult marrow and are given for it alone.
+ratio's denominator by promegakaryocytes. A prediction gives (category, CBLC, countable) calls, not raw codes. If a call
+includes codes of both kinds, its cells count as nucleated, and the blast estimate becomes a range. Reference ranges,
+M:E and adequacy are those of adult marrow, and are reported only for adult marrow.
 
-Intervals are of the sampling alone (``clusters.share_interval`` with a design effect for each share): they do not
-know how often the classifier errs.
+Intervals cover only sampling error (``clusters.share_interval`` with a design effect per share), not the errors of the
+classifier.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _CONDITIONS = {
     "pure erythroid leukemia": "pure_erythroid_leukaemia",
     "pure erythroid leukaemia": "pure_erythroid_leukaemia",
 }
-"""Stated diagnoses and subtypes, in small letters, that declare a condition of the vocabulary's ``who_blast_if``."""
+"""Stated diagnoses and subtypes, in lower case, that declare a condition of the vocabulary's ``who_blast_if``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Triple:
-    """What a called (category, cblc, countable) may be: all, some or none of its codes have the fact."""
+    """Facts of a called (category, cblc, countable): whether all, some or none of its codes have each."""
 
     nucleated: bool
     surely_blast: bool
@@ -53,7 +53,7 @@ class _Triple:
 
 
 def category_lineages(vocabulary: Vocabulary) -> dict[str, str]:
-    """Lineage of each category; ``other`` where its codes belong to several lineages."""
+    """Lineage of each category; ``other`` if its codes belong to several lineages."""
     found: dict[str, set[str]] = {category: set() for category in vocabulary.categories}
     for code in vocabulary.codes.values():
         found[code.category].add(code.lineage)
@@ -61,14 +61,14 @@ def category_lineages(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def declared_condition(patient: Patient) -> str | None:
-    """Give the condition that the stated diagnosis or subtype declares for the blast estimate, or None."""
+    """Return the condition for the blast estimate that the stated diagnosis or subtype declares, or None."""
     stated = (patient.diagnosis, patient.extra.get("subtype"))
     names = ((text or "").strip().casefold().replace("_", " ") for text in stated)
     return next((_CONDITIONS[name] for name in names if name in _CONDITIONS), None)
 
 
 def is_adult_marrow(patient: Patient) -> bool:
-    """Say whether marrow reference ranges apply: the specimen is marrow, and the age group is stated as adult."""
+    """Whether adult marrow reference ranges apply: specimen and age group are stated as marrow and adult."""
     return patient.specimen.casefold() == "marrow" and (patient.age_group or "").casefold() == "adult"
 
 
@@ -79,10 +79,10 @@ def nucleated_differential(
     ranges: ReferenceRanges | None,
     correlation: float,
 ) -> dict[str, Any]:
-    """Give the patient's part of the patients table that belongs to the differential.
+    """Return the patient's columns of the differential.
 
-    ``kept`` are the patient's cells that the quality rules kept, with ``field_id``, ``category``, ``is_cblc`` and
-    ``is_countable``; ``correlation`` is the intra-class correlation within a field, pooled over a cohort.
+    ``kept`` are the patient's kept cells, with ``field_id``, ``category``, ``is_cblc`` and ``is_countable``;
+    ``correlation`` is the intraclass correlation within fields, pooled over a cohort.
     """
     adult = is_adult_marrow(patient)
     condition = declared_condition(patient)
@@ -137,7 +137,7 @@ def _with_facts(kept: pl.DataFrame, vocabulary: Vocabulary, condition: str | Non
 
 
 def _triple_facts(vocabulary: Vocabulary, condition: str | None) -> Mapping[tuple[str, bool, bool], _Triple]:
-    """Say of each (category, cblc, countable) what its codes have in common."""
+    """Map each (category, cblc, countable) to what its codes have in common."""
     codes: dict[tuple[str, bool, bool], list[tuple[bool, bool]]] = {}
     for code in vocabulary.codes.values():
         blast = code.who_blast or (code.who_blast_if is not None and code.who_blast_if == condition)
@@ -153,10 +153,10 @@ def _triple_facts(vocabulary: Vocabulary, condition: str | None) -> Mapping[tupl
 
 
 def _interval_of(nucleated: pl.DataFrame, correlation: float) -> Callable[[pl.Expr], Interval]:
-    """Give a function from a condition on cells to the share of nucleated cells that fulfil it, with its interval."""
+    """Return a function from a condition on cells to the share of nucleated cells that meet it, with its interval."""
 
     def interval(condition: pl.Expr) -> Interval:
-        # In the order of the fields: in any other the sums behind the design effect differ in their last bit.
+        # In field order; any other order changes the last bit of the sums in the design effect.
         grouped = nucleated.group_by("field_id", maintain_order=True)
         by_field = grouped.agg(condition.sum().alias("x"), pl.len().alias("n"))
         x, n = by_field["x"].to_numpy().astype(np.float64), by_field["n"].to_numpy().astype(np.float64)
@@ -167,24 +167,24 @@ def _interval_of(nucleated: pl.DataFrame, correlation: float) -> Callable[[pl.Ex
 
 
 def _share(interval: Interval, name: str = "share") -> dict[str, float | None]:
-    """Give an interval's columns; null without cells."""
+    """Return an interval's columns; null without cells."""
     if np.isnan(interval.estimate):
         return {name: None, "lower": None, "upper": None}
     return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
 
 
 def _reference(found: ReferenceRange | None) -> dict[str, float | str | None]:
-    """Give a range's columns as shares (0-1), null where there is none."""
+    """Return a range's columns as shares (0-1), null without a range."""
     if found is None:
         return {"reference_low": None, "reference_high": None, "reference_mark": None}
     return {"reference_low": found.low / 100, "reference_high": found.high / 100, "reference_mark": found.mark}
 
 
 def _range_of_category(ranges: ReferenceRanges | None, category: str, vocabulary: Vocabulary) -> ReferenceRange | None:
-    """Find the range a category may be read against: a row of one kind of cell that holds the category's own codes.
+    """Find the reference range of a category: a row for one kind of cell that has the category's own codes.
 
-    A row of several categories (monoblasts and promonocytes, 0%) stands beside each only where its upper limit is 0:
-    then each limit is 0 too.
+    A row for several categories (monoblasts and promonocytes, 0%) applies to each only if its upper limit is 0, because
+    each category's limit is then 0 too.
     """
     if ranges is None or category == OTHER:
         return None
@@ -201,7 +201,7 @@ def _lineage_rows(
     lineage: Mapping[str, str],
     ranges: ReferenceRanges | None,
 ) -> list[dict[str, Any]]:
-    """Give each lineage's total; of the ranges only the erythroid and the lymphoid one cover a whole lineage."""
+    """Return each lineage's total; only the erythroid and lymphoid reference ranges cover a whole lineage."""
     names: Sequence[str] = list(dict.fromkeys(sorted(lineage.values(), key=lambda name: name == "other")))
     whole = {_ERYTHROID: _ERYTHROID_ROW, _LYMPHOID: "L"}
     return [
@@ -218,9 +218,9 @@ def _lineage_rows(
 def _myeloid_to_erythroid(
     nucleated: pl.DataFrame, correlation: float, ranges: ReferenceRanges | None
 ) -> dict[str, Any]:
-    """M:E = (granulocytic + monocytic) / erythroid, over the named categories; limits are those of the myeloid share.
+    """M:E = (granulocytic + monocytic) / erythroid over the named categories; limits come from the myeloid share.
 
-    Cells of ``Other`` (basophils, plasma cells) stand on neither side.
+    Cells of ``Other`` (basophils, plasma cells) count on neither side.
     """
     empty = dict.fromkeys(
         ("me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper", "me_reference_low", "me_reference_high")
@@ -248,7 +248,7 @@ def _myeloid_to_erythroid(
 def _blast_estimate(
     nucleated: pl.DataFrame, interval: Callable[[pl.Expr], Interval], condition: str | None
 ) -> dict[str, Any]:
-    """Myeloid blasts over nucleated cells: from the cells that surely are, to those that may be."""
+    """Myeloid blasts over nucleated cells, as a range from certain to possible blasts."""
     least, most = interval(pl.col("surely_blast")), interval(pl.col("maybe_blast"))
     empty = len(nucleated) == 0
     return {
@@ -263,7 +263,7 @@ def _blast_estimate(
 
 
 def _adequacy(n_nucleated: int) -> str:
-    """Mark of a marrow differential: 500 cells are asked for, 300 are the least (ICSH guideline, Lee 2008)."""
+    """Adequacy of a marrow differential: 500 cells recommended, 300 the minimum (ICSH guideline, Lee 2008)."""
     if n_nucleated >= 500:  # noqa: PLR2004
         return "500_or_more"
     return "300_to_499" if n_nucleated >= 300 else "under_300"  # noqa: PLR2004

@@ -1,6 +1,6 @@
-"""A run folder: manifest.json, the tables, report/. Everything is written beside and moved into place.
+"""A run folder: manifest.json, the tables, report/. Everything is written next to it, then moved into place.
 
-The folder carries a marker that names its files; only a run whose every file is named there is ever replaced.
+The folder has a marker that lists its files. A run is replaced only if every file in it is listed there.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 RUN_KIND = "run"
 MADE_FROM_A_RUN = ("report", "pdf", "fhir")
-"""Kinds of folder inside a run that later commands make of it and would make again."""
+"""Kinds of folders inside a run that later commands make from it and could make again."""
 
 
 def refuse_file(out: Path) -> None:
-    """Raise RunError when ``out``, where a folder is to be made, or something above it is a file."""
+    """Raise RunError if ``out``, where a folder is to be made, or a path above it is a file."""
     for path in (out, *out.parents):
         if path.exists():
             if not path.is_dir():
@@ -39,24 +39,24 @@ def refuse_file(out: Path) -> None:
 
 
 def refuse_run_folder(out: Path, *, overwrite: bool) -> None:
-    """Raise RunError when ``out``, or the folder in which the run is made, holds anything that may not be replaced."""
+    """Raise RunError if ``out``, or the folder where the run is made, has anything that must not be replaced."""
     refuse_working_folder(out, RUN_KIND)
     refuse_foreign_folder(out, RUN_KIND, overwrite=overwrite, within=MADE_FROM_A_RUN)
     refuse_foreign_unfinished(staging_folder(out), RUN_KIND)
 
 
 def staging_folder(out: Path) -> Path:
-    """Name the sibling of ``out`` in which a run is made, and kept while it is unfinished."""
+    """Return the sibling of ``out`` where a run is made, and kept while it is unfinished."""
     return out.with_name(out.name + ".part")
 
 
 @contextmanager
 def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
-    """Give an empty folder inside ``staging``; it becomes ``out`` when all went well, and ``staging`` is removed.
+    """Yield an empty folder inside ``staging``; on success it becomes ``out``, and ``staging`` is removed.
 
-    An earlier run, which ``refuse_run_folder`` allowed to replace, goes only when the new one is complete: whenever the
-    process is killed, one of the two is whole, or ``staging`` still holds what the new one is made of. Raises RunError
-    when files of others came into ``out`` meanwhile; ``staging`` stays, and the same call goes on from it.
+    An earlier run, if ``refuse_run_folder`` allowed its replacement, is removed only when the new one is complete. If
+    the process is killed at any time, one of the two is complete, or ``staging`` still has the parts of the new one.
+    Raises RunError if foreign files appeared in ``out`` meanwhile; ``staging`` stays, and the same call can resume.
     """
     complete, replaced = staging / "run", staging / "replaced"
     for leftover in (complete, replaced):

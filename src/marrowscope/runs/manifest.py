@@ -1,7 +1,7 @@
-"""manifest.json: everything needed to say what made a run and to make it again.
+"""manifest.json: everything needed to document and reproduce a run.
 
-Invariant of the counts: images = read + failed, and contours = kept cells + rejected contours by reason. A
-manifest whose counts do not reconcile is never written.
+Invariant: images = read + failed, and contours = kept cells + rejected contours by reason. A manifest whose counts do
+not add up is never written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _VERSIONED_PACKAGES = ("numpy", "opencv-python-headless", "openvino", "onnxrunti
 
 
 class RunCounts(FrozenModel):
-    """What went in and what came out; the validator proves that nothing was lost in silence."""
+    """Counts of input and output; the validator checks that nothing was lost silently."""
 
     patients: int
     images: int
@@ -38,19 +38,20 @@ class RunCounts(FrozenModel):
     countable: int
     cblc: int
     contradictions: int
-    left_out: int = Field(default=0, description="images and rows of patients.csv that were not predicted, see faults")
+    left_out: int = Field(default=0, description="images and rows of patients.csv that were not predicted; see faults")
 
     @model_validator(mode="after")
     def _reconcile(self) -> RunCounts:
         if self.images != self.images_read + self.images_failed:
-            message = f"{self.images} images are not {self.images_read} read + {self.images_failed} failed"
+            message = f"found {self.images} images, expected {self.images_read} read + {self.images_failed} failed"
             raise ValueError(message)
         if self.contours != self.cells + sum(self.rejected.values()):
-            message = f"{self.contours} contours are not {self.cells} cells + {sum(self.rejected.values())} rejected"
+            rejected = sum(self.rejected.values())
+            message = f"found {self.contours} contours, expected {self.cells} cells + {rejected} rejected"
             raise ValueError(message)
         if not self.cblc <= self.countable <= self.cells:
             message = (
-                f"found {self.cblc} CBLC of {self.countable} countable of {self.cells} cells; each holds the one before"
+                f"found {self.cblc} CBLC, {self.countable} countable and {self.cells} cells, expected ascending numbers"
             )
             raise ValueError(message)
         return self
@@ -65,27 +66,27 @@ class UsedVocabulary(FrozenModel):
 
 
 class UsedBundle(FrozenModel):
-    """What a manifest says of the bundle: names, versions, hashes. What another version states beside it is kept."""
+    """What a manifest states of the bundle: names, versions, hashes. Extra keys from other versions are kept."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str = ""
     version: str = ""
     purpose: str = ""
-    demonstration: bool = Field(default=False, description="shows that the chain works; not for any smear")
+    demonstration: bool = Field(default=False, description="shows that the pipeline works; not for real smears")
     sha256: str = Field(default="", description="of bundle.toml")
     vocabulary: UsedVocabulary | None = None
     threshold: float | None = Field(default=None, ge=0, le=1, description="study threshold (0-1)")
     files: dict[str, str] = Field(default={}, description="SHA-256 of each file")
-    error_rates: str | None = Field(default=None, description="where they were measured, in a sentence")
+    error_rates: str | None = Field(default=None, description="a sentence on where they were measured")
 
     @property
     def label(self) -> str:
-        """Name and version, as they are printed."""
+        """Name and version, as printed."""
         return f"{self.name} {self.version}".strip()
 
     def stated(self) -> dict[str, Any]:
-        """Give what is stated, as plain values; what is not is left out."""
+        """Return the values that are stated, as plain values."""
         return {key: value for key, value in self.model_dump().items() if value not in (None, "", {})}
 
 
@@ -97,12 +98,12 @@ class Failure(FrozenModel):
 
 
 class Manifest(FrozenModel):
-    """Everything needed to say what made a run and to make it again."""
+    """Everything needed to document and reproduce a run."""
 
     schema_version: int = 1
     created_utc: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     marrowscope_version: str = __version__
-    command: tuple[str, ...] = Field(description="the call as given, paths included; empty from Python")
+    command: tuple[str, ...] = Field(description="the command line as given, including paths; empty from Python")
     versions: dict[str, str]
     bundle: UsedBundle
     backend: str
@@ -112,14 +113,14 @@ class Manifest(FrozenModel):
     config_sha256: str
     input_sha256: str = Field(description="SHA-256 over the sorted (field_id, image hash) pairs")
     counts: RunCounts
-    faults: tuple[str, ...] = Field(default=(), description="what is wrong with the input folders, a sentence each")
+    faults: tuple[str, ...] = Field(default=(), description="problems with the input folders, one sentence each")
     failures: tuple[Failure, ...] = ()
-    seconds: float | None = Field(default=None, description="of the wall, of this call alone where a run went on")
-    images_resumed: int = Field(default=0, description="images that an earlier call, stopped before its end, predicted")
+    seconds: float | None = Field(default=None, description="wall-clock time, of the last call only for a resumed run")
+    images_resumed: int = Field(default=0, description="images predicted by an earlier, interrupted call")
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages that decide a result."""
+    """Versions of Python, the platform and the packages that can change a result."""
     versions = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
     for package in _VERSIONED_PACKAGES:
         try:
@@ -135,7 +136,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a finished run; RunError when there is none or it is broken."""
+    """Read the manifest of a finished run; raises RunError if it is missing or broken."""
     path = folder / MANIFEST_NAME
     if not path.is_file():
         message = f"{folder}: found no {MANIFEST_NAME}, expected a finished run; run `marrowscope predict` first"

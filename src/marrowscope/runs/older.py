@@ -1,4 +1,4 @@
-"""What an older run does not have, in sentences: it is reported all the same, and a reader is told."""
+"""Sentences on what an older run lacks; the run is reported anyway, and the reader is told."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def older_run_remarks(run_dir: Path) -> tuple[str, ...]:
-    """Say what a run lacks that one of today has, a sentence a file; empty where nothing is missing.
+    """List what a run lacks compared with a current one, one sentence per file; empty if nothing is missing.
 
-    Raises RunError where ``run_dir`` is no finished run.
+    Raises RunError if ``run_dir`` is not a finished run.
     """
     bundle = read_manifest(run_dir).bundle
     hashes = {"the bundle": bundle.sha256, "its vocabulary": bundle.vocabulary.sha256 if bundle.vocabulary else None}

@@ -1,8 +1,8 @@
-"""Tables on disk: written whole as Parquet, read at one door that takes those of older runs.
+"""Tables on disk: written whole as Parquet, and read here in one place, including those of older runs.
 
-The version of the tables and their kind stand in the file's metadata. What a version up to the present one wrote is
-read as the present schema: columns that went are left out, columns that came are null, and ``absent_columns`` names
-them. A table of a newer version, and one of before version 3, is refused.
+The file's metadata has the version and the kind of the table. Tables of older versions are read with the current
+schema: removed columns are left out, new columns are null, and ``absent_columns`` lists them. Tables newer than this
+version, or older than version 3, are refused.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from marrowscope.runs.tables import TableKind
 
 _OLDEST_VERSION = 3
-"""The first version whose tables are read; what changed since then is null or left out."""
+"""The oldest version that can be read; columns that changed since then are null or left out."""
 
 _ROW_GROUP = 2048
-"""Rows read at once: small, so that one patient's cells are read without those of a thousand others."""
+"""Rows per group: few, so that one patient's cells can be read without those of a thousand others."""
 
 
 def empty_table(kind: TableKind) -> pl.DataFrame:
-    """Give a table of ``kind`` with no row and every column."""
+    """Return a table of ``kind`` with every column and no rows."""
     return pl.DataFrame(schema=SCHEMAS[kind])
 
 
 def conform(frame: pl.DataFrame, kind: TableKind) -> pl.DataFrame:
     """Order and cast the columns of ``frame`` to the schema of ``kind``; absent columns become null.
 
-    Extra columns are refused with RunError: a column without a definition is a mistake.
+    Raises RunError for extra columns: a column without a definition is a mistake.
     """
     schema = SCHEMAS[kind]
     unknown = [name for name in frame.columns if name not in schema]
@@ -46,7 +46,7 @@ def conform(frame: pl.DataFrame, kind: TableKind) -> pl.DataFrame:
         )
         raise RunError(message)
     if not frame.columns:
-        return empty_table(kind)  # a select of literals alone would invent one row of nulls
+        return empty_table(kind)  # selecting only literals would add one row of nulls
     columns = [
         (pl.col(name) if name in frame.columns else pl.lit(None).alias(name)).cast(dtype)
         for name, dtype in schema.items()
@@ -61,7 +61,7 @@ def write_table(path: Path, frame: pl.DataFrame, kind: TableKind) -> None:
 
 
 def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
-    """Write the tables ``parts`` of one kind, one after the other, as one table; they are never all in memory."""
+    """Write the tables ``parts`` of one kind, one after another, as one table; they are never all in memory."""
     if not parts:
         write_table(path, empty_table(kind), kind)
         return
@@ -72,7 +72,7 @@ def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a table of the present version can be read, from its end, which is written last."""
+    """Whether a table of the current version is complete, judged from its end, which is written last."""
     try:
         metadata = pl.read_parquet_metadata(path) if path.is_file() else {}
     except (pl.exceptions.PolarsError, OSError):
@@ -81,10 +81,10 @@ def is_whole(path: Path) -> bool:
 
 
 def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
-    """Read a table of ``kind`` as the present schema has it.
+    """Read a table of ``kind`` with the current schema.
 
-    Raises RunError when the file is absent, of another kind, of a version that is not read, or without a column that
-    every version has.
+    Raises RunError if the file is missing, of another kind, of an unsupported version, or without a column that every
+    version has.
     """
     try:
         return scan_table(path, kind).collect()
@@ -93,7 +93,7 @@ def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
 
 
 def scan_table(path: Path, kind: TableKind) -> pl.LazyFrame:
-    """Open a table as ``read_table`` reads it, without reading its rows; the same is refused."""
+    """Open a table like ``read_table``, with the same errors, but without reading its rows."""
     found = _columns(path, kind)
     table = pl.scan_parquet(path, glob=False)
     columns = [_fitted(name, dtype, found.get(name)) for name, dtype in SCHEMAS[kind].items()]
@@ -101,7 +101,7 @@ def scan_table(path: Path, kind: TableKind) -> pl.LazyFrame:
 
 
 def absent_columns(path: Path, kind: TableKind) -> tuple[str, ...]:
-    """Name the columns that came after a table was written and are read as null; raises as ``read_table`` does."""
+    """List the columns newer than the table, which are read as null; raises as ``read_table`` does."""
     found = _columns(path, kind)
     return tuple(
         missing
@@ -111,7 +111,7 @@ def absent_columns(path: Path, kind: TableKind) -> tuple[str, ...]:
 
 
 def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
-    """Give the columns of the file at ``path`` with their types, after checking what it is."""
+    """Return the columns of the file at ``path`` with their types, after checking its kind and version."""
     if not path.is_file():
         message = f"{path}: not found, expected the table {kind} of a finished run; run `marrowscope predict` first"
         raise RunError(message)
@@ -129,13 +129,13 @@ def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
         )
         raise RunError(message)
     if lacking := sorted(required_columns(ROWS[kind]) - set(found)):
-        message = f"{path}: found no {', '.join(lacking)}, expected them in every run; run `marrowscope predict` again"
+        message = f"{path}: found no {', '.join(lacking)}, expected in every run; run `marrowscope predict` again"
         raise RunError(message)
     return found
 
 
 def _fitted(name: str, dtype: pl.DataType, found: pl.DataType | None) -> pl.Expr:
-    """Give the column as the schema has it; null where the file does not have it, or not the part of its rows."""
+    """Return the column with the schema's type; null where the file lacks it or parts of its rows."""
     if found is None:
         return pl.lit(None, dtype=dtype).alias(name)
     if not _new_parts(dtype, found) or not isinstance(dtype, pl.List):
@@ -149,7 +149,7 @@ def _fitted(name: str, dtype: pl.DataType, found: pl.DataType | None) -> pl.Expr
 
 
 def _new_parts(dtype: pl.DataType, found: pl.DataType) -> list[str]:
-    """Give the parts of a nested column that the file's does not have."""
+    """Return the parts of a nested column that the file lacks."""
     return [part for part in _parts(dtype) if part not in _parts(found)]
 
 

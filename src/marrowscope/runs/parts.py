@@ -1,13 +1,12 @@
-"""The rows of an unfinished run on disk, in parts: a run that was killed goes on after its last whole part.
+"""The rows of an unfinished run on disk, in parts: a killed run resumes after its last complete part.
 
-    run.part/journal.json           what is being predicted, with what: a run of anything else does not go on here
+    run.part/journal.json           what is predicted and with what; a different run cannot resume here
     run.part/parts/00000.fields     the fields and cells tables (Parquet) of the first 64 images, and so on
     run.part/parts/00000.cells
     run.part/parts/00017.regions    the plan of the slide that is the input's image 17
 
-Invariant: a part is whole when both of its tables can be read. Which images a part holds
-follows from their order alone, so that a run that was stopped and one that was not have the same parts. A region of a
-slide is an image like any other.
+Invariant: a part is complete when both of its tables can be read. The order of the images alone determines which part
+they are in, so a run has the same parts whether or not it was interrupted. A region of a slide counts as an image.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IMAGES_A_PART = 64
-"""Two seconds of work on two cores, and tables small enough that a part is never felt in memory."""
+"""Two seconds of work on two cores, with tables small enough that a part needs little memory."""
 _JOURNAL = "journal.json"
 
 
 class RunParts:
-    """The parts of one run in ``folder``; ``fingerprint`` holds whatever decides its rows, as plain JSON values."""
+    """The parts of one run in ``folder``; ``fingerprint`` has everything that determines its rows, as JSON values."""
 
     def __init__(self, folder: Path, fingerprint: dict[str, Any]) -> None:
         self._folder = folder / "parts"
@@ -47,14 +46,14 @@ class RunParts:
             self.n_whole += 1
 
     def n_cells_by_field(self) -> dict[str, int]:
-        """Give the images that the whole parts hold, in order, with their numbers of kept cells."""
+        """Return the images of the complete parts, in order, with their numbers of kept cells."""
         columns = [fields.select("field_id", "n_cells") for fields in self._read_all("fields")]
         return {field_id: n_cells or 0 for frame in columns for field_id, n_cells in frame.iter_rows()}
 
     def write(
         self, fields: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Write the next part; gives its fields and its cells."""
+        """Write the next part; returns its fields and cells."""
         cells_table = conform(pl.DataFrame(cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
         fields_table = conform(pl.DataFrame(fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
         write_table(self._path(self.n_whole, "cells"), cells_table, "cells")
@@ -67,12 +66,12 @@ class RunParts:
         write_table(self._path(index, "regions"), regions, "regions")
 
     def read_regions(self, index: int) -> pl.DataFrame | None:
-        """Give the plan of a slide that an earlier call made, None where there is none."""
+        """Return the plan of a slide from an earlier call, or None."""
         path = self._path(index, "regions")
         return read_table(path, "regions") if path.is_file() else None
 
     def read_cells(self, field_ids: Collection[str]) -> dict[str, pl.DataFrame]:
-        """Give the cells of some of the images that the parts hold, by image."""
+        """Return the cells of the given images in the parts, by image."""
         found: dict[str, pl.DataFrame] = {}
         for cells in self._read_all("cells"):
             own = cells.filter(pl.col("field_id").is_in(list(field_ids)))
@@ -80,14 +79,14 @@ class RunParts:
         return found
 
     def read(self) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        """Give the fields and the cells of each part, in order."""
+        """Read the fields and cells of each part, in order."""
         for index in range(self.n_whole):
             yield read_table(self._path(index, "fields"), "fields"), read_table(self._path(index, "cells"), "cells")
 
     def join(self, out: Path) -> None:
-        """Write fields.parquet and cells.parquet of all parts into ``out``, holding no more than a part at a time.
+        """Write fields.parquet and cells.parquet of all parts into ``out``, with one part in memory at a time.
 
-        Where slides were read there is regions.parquet too; what of their plans was not needed has its reason there.
+        If slides were read, regions.parquet is written too, with the reason for each region that was not needed.
         """
         for kind in ("fields", "cells"):
             sink_table(out / f"{kind}.parquet", [self._path(index, kind) for index in range(self.n_whole)], kind)

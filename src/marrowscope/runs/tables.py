@@ -1,10 +1,10 @@
 """The tables of a run, in one place: name, type, unit and meaning of every column.
 
-``fields`` has a row per image or region of a slide (failed ones included), ``cells`` a row per predicted contour
-(rejected ones included, with the reason), ``patients`` a row per patient. A run with slides also has ``regions``, a row
-per region of their plans. Each table is a record, a column an attribute of it; made from the records are the polars
-schemas here, the JSON Schema of run.json (report/run_json.py) and the columns in docs/tables.md. What may be missing is
-``None``. A column that is added later must allow it, since the tables of older runs do not have it.
+``fields`` has a row per image or region of a slide (including failed ones), ``cells`` a row per predicted contour
+(including rejected ones, with the reason), ``patients`` a row per patient. A run with slides also has ``regions``, with
+a row per region of their plans. Each table is a record whose attributes are the columns. The polars schemas here, the
+JSON Schema of run.json (report/run_json.py) and the columns in docs/tables.md are made from these records. A missing
+value is ``None``. Columns added later must allow it, because the tables of older runs lack them.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ Share = Annotated[float, Field(ge=0, le=1, json_schema_extra={"unit": "0-1"})]
 
 
 class Row(FrozenModel):
-    """Base of the tables' records: frozen, a column without a definition refused, every key stands in a document."""
+    """Base of the tables' records: frozen, no undefined columns, and every key is in the document."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
 
 def column(about: str, unit: str | None = None) -> Any:  # noqa: ANN401 - what pydantic takes as a field's definition
-    """Describe one column: what it holds, and its unit where it has one."""
+    """Describe one column: its content, and its unit if it has one."""
     return Field(description=about, json_schema_extra=None if unit is None else {"unit": unit})
 
 
 class FieldRow(Row):
     """One field of view: a row of fields.parquet."""
 
-    field_id: str = column("patient_id/name of the image, and the place of a region of a slide")
+    field_id: str = column("patient_id/name of the image, plus the position of a slide's region")
     patient_id: str = column("the patient")
     center: str = column("the center of the patient")
     path: str = column("where the image was when it was predicted")
-    sha256: str | None = column("hash of the file named by path")
+    sha256: str | None = column("SHA-256 of the file at path")
     width_px: Count | None = column("size as predicted", "px")
     height_px: Count | None = column("size as predicted", "px")
     region_x_px: Count | None = column("left edge in its slide; null for a photograph", "px")
     region_y_px: Count | None = column("top edge in its slide; null for a photograph", "px")
-    um_per_px: float | None = column("scale; null where none is known", "um/px")
+    um_per_px: float | None = column("scale; null if unknown", "um/px")
     status: str = column("ok or failed")
     error: str | None = column("why the image could not be read")
-    n_contours: Count | None = column("contours found, refused ones too")
-    n_rejected_too_small: Count | None = column("contours refused: area too small")
-    n_rejected_too_large: Count | None = column("contours refused: area too large")
-    n_rejected_not_round: Count | None = column("contours refused: circularity too low")
-    n_rejected_edge: Count | None = column("contours refused: cut by the image's edge")
-    n_split: Count | None = column("masks of several parts, of which the largest was kept")
+    n_contours: Count | None = column("contours found, including rejected ones")
+    n_rejected_too_small: Count | None = column("contours rejected: area too small")
+    n_rejected_too_large: Count | None = column("contours rejected: area too large")
+    n_rejected_not_round: Count | None = column("contours rejected: circularity too low")
+    n_rejected_edge: Count | None = column("contours rejected: cut by the image's edge")
+    n_split: Count | None = column("masks with several parts, of which the largest was kept")
     n_cells: Count | None = column("contours that were kept")
     sharpness: float | None = column("steepness of the steepest edges", "1/um")
     background: float | None = column("gray level of the empty slide", "0-1")
@@ -83,7 +83,7 @@ class _CellRow(Row):
     """One contour: a row of cells.parquet."""
 
     cell_id: str = column("stable: the same image and contour give the same id")
-    field_id: str = column("the field it lies in")
+    field_id: str = column("the field it is in")
     patient_id: str = column("the patient")
     contour_xy: tuple[float, ...] = column(
         "x0, y0, x1, y1, ... of the contour; the first pixel's center is (0, 0)", "px"
@@ -91,15 +91,15 @@ class _CellRow(Row):
     score: float | None = column("the segmenter's confidence", "0-1")
     area_um2: float | None = column("area; null without a scale", "um2")
     circularity: float | None = column("4 pi area / perimeter squared", "0-1")
-    reject_reason: str | None = column("the quality rule that refused it; null for a cell that was kept")
+    reject_reason: str | None = column("the quality rule that rejected it; null for a kept cell")
     p_cblc: Share | None = column("probability of a Composite Blast-like Cell")
-    p_countable: Share | None = column("probability of standing in the denominator of the CBLC ratio")
+    p_countable: Share | None = column("probability of being in the denominator of the CBLC ratio")
     p_category: tuple[float, ...] | None = column("probability of each category, in the vocabulary's order", "0-1")
     category: str | None = column("the category called")
     is_cblc: bool | None = column("called CBLC")
     is_countable: bool | None = column("called countable")
     contradiction: bool | None = column("the heads contradict each other")
-    member_spread: float | None = column("standard deviation of p_cblc over the classifiers; null with a single one")
+    member_spread: float | None = column("standard deviation of p_cblc over the classifiers; null if there is only one")
 
 
 _MORPHOLOGY: Any = {name: (float | None, column(about)) for name, about in MORPHOLOGY_COLUMNS.items()}
@@ -107,7 +107,7 @@ CellRow = create_model("CellRow", __base__=_CellRow, __doc__=_CellRow.__doc__, *
 
 
 class Rejected(Row):
-    """Contours that a quality rule refused."""
+    """Contours rejected by a quality rule."""
 
     reason: str = column("the rule")
     n: Count = column("how many")
@@ -119,9 +119,9 @@ class CategoryShare(Row):
     category: str = column("the category")
     lineage: str = column("its lineage")
     n: Count = column("cells of the category")
-    n_countable: Count = column("of them in the denominator of the CBLC ratio")
+    n_countable: Count = column("those in the denominator of the CBLC ratio")
     share: Share | None = column("n_countable over all countable cells")
-    n_nucleated: Count = column("of them in the nucleated differential")
+    n_nucleated: Count = column("those in the nucleated differential")
     share_nucleated: Share | None = column("n_nucleated over all nucleated cells")
     lower: Share | None = column("lower 95% limit of share_nucleated")
     upper: Share | None = column("upper 95% limit of share_nucleated")
@@ -148,8 +148,8 @@ class RaisedFlag(Row):
 
     flag: str = column("the flag")
     value: float | None = column("what was measured")
-    limit: float | None = column("the limit it broke")
-    n_fields: Count | None = column("fields that raised it; null for a flag of the patient's own")
+    limit: float | None = column("the limit it crossed")
+    n_fields: Count | None = column("fields that raised it; null for a flag of the patient")
 
 
 class PatientRow(Row):
@@ -161,57 +161,59 @@ class PatientRow(Row):
     specimen: str = column("marrow or blood, as stated")
     age_group: str | None = column("as stated")
     n_fields: Count = column("images of the patient")
-    n_fields_failed: Count = column("of them not read")
+    n_fields_failed: Count = column("images that could not be read")
     n_fields_counted: Count | None = column("fields with a countable cell: the K of the interval")
     n_contours: Count = column("contours found")
-    n_rejected: Count = column("of them refused by the quality rules")
-    rejected: tuple[Rejected, ...] = column("the same by rule")
+    n_rejected: Count = column("contours rejected by the quality rules")
+    rejected: tuple[Rejected, ...] = column("rejected contours by rule")
     n_cells: Count = column("contours that were kept")
     n_countable: Count = column("denominator of the CBLC ratio")
-    n_not_countable: Count = column("kept cells that stand outside of it")
+    n_not_countable: Count = column("kept cells not in that denominator")
     n_cblc: Count = column("numerator of the CBLC ratio")
     n_contradictions: Count = column("cells whose heads contradict each other")
     cblc_ratio: Share | None = column("n_cblc over n_countable")
-    cblc_ratio_lower: Share | None = column("Wilson's lower 95% limit, cells taken as independent")
-    cblc_ratio_upper: Share | None = column("Wilson's upper 95% limit, cells taken as independent")
-    ratio_all_unclassified_not_cblc: Share | None = column("cells that are not countable in the denominator")
-    ratio_all_unclassified_cblc: Share | None = column("cells that are not countable in both")
+    cblc_ratio_lower: Share | None = column("Wilson's lower 95% limit, with cells treated as independent")
+    cblc_ratio_upper: Share | None = column("Wilson's upper 95% limit, with cells treated as independent")
+    ratio_all_unclassified_not_cblc: Share | None = column(
+        "ratio with the cells that are not countable in the denominator"
+    )
+    ratio_all_unclassified_cblc: Share | None = column(
+        "ratio with the cells that are not countable in numerator and denominator"
+    )
     corrected_ratio: Share | None = column(
-        "corrected for classifier and detection error; null where the bundle has no error rates"
+        "corrected for classifier and detection error; null if the bundle has no error rates"
     )
     corrected_lower: Share | None = column("lower 95% limit of corrected_ratio")
     corrected_upper: Share | None = column("upper 95% limit of corrected_ratio")
     correction: str | None = column("name of the method")
-    correction_note: CorrectionNote | None = column(
-        "what is odd about the correction; null where there is nothing to say"
-    )
+    correction_note: CorrectionNote | None = column("remark on the correction; null if there is none")
     design_effect: float | None = column("variance of the counted share over that of independent cells")
     threshold: Share | None = column("study threshold of the bundle")
     threshold_lower: Share | None = column("lower limit of the threshold's interval")
     threshold_upper: Share | None = column("upper limit of the threshold's interval")
-    confidence_above: Share | None = column("share of the drawn ratios above the threshold")
-    call: Call | None = column("null where the bundle has no threshold")
+    confidence_above: Share | None = column("share of the sampled ratios above the threshold")
+    call: Call | None = column("null if the bundle has no threshold")
     call_reason: CallReason | None = column("why there is no clear call; null for above and below")
     call_depends_on_threshold: bool | None = column("the call changes within the threshold's interval")
     n_nucleated: Count = column("denominator of the differential")
-    adequacy: Adequacy | None = column("cells of the differential against those asked for; adult marrow only")
+    adequacy: Adequacy | None = column("cells in the differential compared with the required number; adult marrow only")
     differential: tuple[CategoryShare, ...] = column("a row per category, Other last")
     lineages: tuple[LineageShare, ...] = column("a row per lineage")
-    reference_source: str | None = column("where the reference ranges are from; null where none is printed")
+    reference_source: str | None = column("source of the reference ranges; null if none are printed")
     me_numerator: Count | None = column("granulocytic + monocytic cells; adult marrow only")
     me_denominator: Count | None = column("erythroid cells")
-    me_ratio: float | None = column("M:E; null without an erythroid cell")
+    me_ratio: float | None = column("M:E; null without erythroid cells")
     me_lower: float | None = column("lower 95% limit of me_ratio")
-    me_upper: float | None = column("upper 95% limit of me_ratio; null also where it is not bounded")
+    me_upper: float | None = column("upper 95% limit of me_ratio; also null if it has no bound")
     me_reference_low: float | None = column("lower end of the reference range")
     me_reference_high: float | None = column("upper end of the reference range")
     who_declared: str | None = column("apl, pure_erythroid_leukaemia, or null")
-    who_n_least: Count = column("cells called as codes that the WHO's definition counts as myeloid blasts")
-    who_n_most: Count = column("cells that may be")
+    who_n_least: Count = column("cells with calls whose codes all are myeloid blasts by the WHO's definition")
+    who_n_most: Count = column("cells with calls some of whose codes are")
     who_least: Share | None = column("who_n_least over all nucleated cells")
     who_most: Share | None = column("who_n_most over all nucleated cells")
-    who_lower: Share | None = column("lower 95% limit of who_least, of the sampling alone")
-    who_upper: Share | None = column("upper 95% limit of who_most, of the sampling alone")
+    who_lower: Share | None = column("lower 95% limit of who_least, sampling error only")
+    who_upper: Share | None = column("upper 95% limit of who_most, sampling error only")
     lymphoid_share: Share | None = column("lymphoid over all nucleated cells")
     flags: tuple[RaisedFlag, ...] = column("quality flags that were raised")
 
@@ -219,26 +221,26 @@ class PatientRow(Row):
 class RegionRow(Row):
     """One region of a slide's plan, read or not: a row of regions.parquet."""
 
-    field_id: str = column("the field that it is where it was read")
+    field_id: str = column("the region's field, if it was read")
     patient_id: str = column("the patient")
     path: str = column("the slide")
-    sha256: str | None = column("hash of the file named by path")
-    um_per_px: float | None = column("scale of the level that is read", "um/px")
-    region_x_px: Count = column("left edge of what is read, in the slide", "px")
-    region_y_px: Count = column("top edge of what is read, in the slide", "px")
-    width_px: Count = column("width of what is read", "px")
-    height_px: Count = column("height of what is read", "px")
-    core_x0_px: Count = column("left edge of the core, whose cells it gives, in the slide", "px")
+    sha256: str | None = column("SHA-256 of the file at path")
+    um_per_px: float | None = column("scale at full resolution", "um/px")
+    region_x_px: Count = column("left edge of the area read, in the slide", "px")
+    region_y_px: Count = column("top edge of the area read, in the slide", "px")
+    width_px: Count = column("width of the area read", "px")
+    height_px: Count = column("height of the area read", "px")
+    core_x0_px: Count = column("left edge of the core, whose cells belong to the region, in the slide", "px")
     core_y0_px: Count = column("top edge of the core", "px")
     core_x1_px: Count = column("right edge of the core, exclusive", "px")
     core_y1_px: Count = column("bottom edge of the core, exclusive", "px")
-    place: Count | None = column("in the order of reading, from 1; null where it is skipped")
-    score: float | None = column("nuclei_share x clear_share; null where all regions are read and none is measured")
+    place: Count | None = column("position in reading order, from 1; null if skipped")
+    score: float | None = column("nuclei_share x clear_share; null if all regions are read without being measured")
     clear_share: Share | None = column("share of the core that is empty slide")
     nuclei_share: Share | None = column("share of the core that is nuclei")
     solid_share: Share | None = column("share of the core that is one piece of tissue")
-    sharpness: float | None = column("null where it was not looked at, or without edges", "1/um")
-    reason_skipped: str | None = column("why it was not read, or enough_cells; null where it was")
+    sharpness: float | None = column("steepness of the steepest edges; null if not measured or without edges", "1/um")
+    reason_skipped: str | None = column("why it was not read, or enough_cells; null if it was read")
 
 
 TableKind = Literal["fields", "cells", "patients", "regions"]
@@ -251,9 +253,9 @@ ROWS: dict[TableKind, type[Row]] = {
 
 
 def patient_row(values: dict[str, Any]) -> PatientRow:
-    """Read a row of the patients table as a record: the door by which patients enter pages, PDF and FHIR.
+    """Read a row of the patients table as a record, the source of pages, PDF and FHIR.
 
-    Raises RunError naming the patient and the column that does not fit.
+    Raises RunError with the patient and the invalid column.
     """
     try:
         return PatientRow.model_validate(values)
@@ -267,12 +269,12 @@ def patient_row(values: dict[str, Any]) -> PatientRow:
 
 
 def polars_schema(row: type[Row]) -> dict[str, pl.DataType]:
-    """Give the polars types of a record's columns, in their order."""
+    """Return the polars types of a record's columns, in their order."""
     return {name: _polars_type(field.annotation) for name, field in row.model_fields.items()}
 
 
 def required_columns(row: type[Row]) -> frozenset[str]:
-    """Give the columns that are never null."""
+    """Return the columns that are never null."""
     return frozenset(name for name, field in row.model_fields.items() if type(None) not in get_args(field.annotation))
 
 

@@ -1,9 +1,9 @@
-"""A run's predicted contours as annotation files, so that experts correct them in their own tool.
+"""Export a run's predicted contours as annotation files that experts can correct in their own tool.
 
-The result is a cohort folder: patients.csv, a folder per patient with its images, and annotations beside them or in
-one file, as the format has it. A category is not always one raw code: where the call leaves several codes and none may
-be assumed, the label is the category with a question mark, which `marrowscope cohort check` refuses until an expert has
-named the cell.
+The result is a cohort folder: patients.csv, a folder per patient with the images, and annotations next to them or in
+one file, depending on the format. A category may have several raw codes. If the call leaves several and none may be
+assumed, the label is the category with a question mark, which `marrowscope cohort check` rejects until an expert has
+labeled the cell.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 _FILE_STEM = "annotations"
-"""Name, but for the suffix, of the file that serves all images."""
+"""Name, without suffix, of the file for all images."""
 
 _ASSUMED_CODES = ("E", "L2", "V")
-"""Codes that may stand for their category: an eosinophil, a mature lymphocyte (never a lymphoblast), unclassifiable."""
+"""Codes that may represent their category: an eosinophil, a mature lymphocyte (never a lymphoblast), unclassifiable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote. ``n_to_name`` cells carry a question mark; ``n_rejected`` contours were left out."""
+    """Result of an export. ``n_to_name`` cells have a question mark; ``n_rejected`` contours were left out."""
 
     folder: Path
     n_images: int
@@ -51,7 +51,7 @@ class Exported:
 
 
 def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vocabulary: Vocabulary) -> str:
-    """Give the one raw code that a call leaves, an assumed one where that is harmless, else ``category?``."""
+    """Return the only raw code that fits a call, an assumed one if that is harmless, else ``category?``."""
     if category is None:
         return "?"
     fitting = vocabulary.codes_where(category=category, cblc=is_cblc, countable=is_countable)
@@ -63,8 +63,8 @@ def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vo
 def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool = True) -> Exported:
     """Write the kept contours of the run at ``run`` to the new or empty folder ``out``.
 
-    ``copy_images`` puts the images beside the annotations, which every tool wants. Raises InputError where the format
-    does not exist, ``out`` is not empty or an image is no longer there, RunError where the run's tables cannot be read.
+    ``copy_images`` copies the images next to the annotations, as every tool expects. Raises InputError if the format
+    does not exist, ``out`` is not empty or an image is missing, and RunError if the run's tables cannot be read.
     """
     annotation_format = format_named(file_format)
     fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
@@ -119,7 +119,7 @@ def _to_annotation(row: Mapping[str, Any], number: int, vocabulary: Vocabulary) 
 
 
 def _describe(row: Mapping[str, Any]) -> str:
-    """Say beside the shape what was predicted."""
+    """Describe the prediction, for the shape's description."""
     if row["p_cblc"] is None:
         return f"predicted contour, score {row['score']:.2f}"
     doubt = ", heads contradict each other" if row["contradiction"] else ""
@@ -127,7 +127,7 @@ def _describe(row: Mapping[str, Any]) -> str:
 
 
 def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame) -> None:
-    """Write patients.csv with the scale the run used, where a patient has one."""
+    """Write patients.csv with the scale the run used, for patients that have one."""
     scale_of: dict[str, set[float]] = {}
     for patient_id, scale in fields.select("patient_id", "um_per_px").iter_rows():
         if scale is not None:
@@ -145,7 +145,7 @@ def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame) -> 
 
 def _refuse_occupied(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        message = f"{out}: found something there, expected a new or empty folder; choose another one"
+        message = f"{out}: found a file or a folder with content, expected a new or empty folder; choose another"
         raise InputError(message)
 
 
@@ -153,7 +153,7 @@ def _refuse_missing(sources: Mapping[str, Path]) -> None:
     missing = [path for path in sources.values() if not path.is_file()]
     if missing:
         message = (
-            f"{missing[0]}: found no such file ({len(missing)} of {len(sources)} images are gone), expected the images "
-            "the run was predicted from; put them back or export without images"
+            f"{missing[0]}: found no such file ({len(missing)} of {len(sources)} images are missing), expected the "
+            "images of the run; put them back or export without images"
         )
         raise InputError(message)

@@ -1,11 +1,11 @@
-"""The mask logits of a field's cells to sub-pixel contours.
+"""From the mask logits of a field's cells to subpixel contours.
 
-The mask of a cell is a weighted sum of prototypes on a grid of four input pixels. It is summed around the cell's box
-only, resampled to the input's pixels, traced by marching squares with linear interpolation, cut to the box, smoothed
-along its length, and cut to the input. The contour follows the logits, not the prototype grid's stairs.
+The mask of a cell is a weighted sum of prototypes on a grid of four input pixels. It is summed only around the cell's
+box, resampled to input pixels, traced by marching squares with linear interpolation, cut to the box, smoothed along its
+length, and cut to the input. The contour follows the logits, not the steps of the prototype grid.
 
-Only the sum, the resampling and the tracing run cell by cell; what follows works on the rings of all cells at once.
-A cell's contour does not depend, to the bit, on the cells it is traced with.
+Only summing, resampling and tracing run cell by cell; the later steps work on the rings of all cells at once. A cell's
+contour does not depend, to the bit, on the other cells traced with it.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 
 _RATIO = 4
 _INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
-# Prototypes kept around the box: a cubic kernel reaches two to either side.
+# Prototypes kept around the box: a cubic kernel extends two to each side.
 _PROTOTYPE_MARGIN = 3
-# A separate part smaller than this (input pixels squared) is the interpolation's ripple, not a part of the mask.
+# A separate part smaller than this (input pixels squared) is an interpolation artifact, not a part of the mask.
 _MIN_PART_PX2 = 2.0
 _MIN_POINTS = 12
 _PAD_PX = 8
-# A box that ends nearer than this to the input's edge ends there because the input does.
+# A box that ends closer than this to the input's edge was cut off by that edge.
 _EDGE_PX = 1.5
-# Smoothing works on a power of two points, this far apart or nearer.
+# Smoothing works on a power of two points, at most this far apart.
 _EVEN_STEP_PX = 0.7
 _MIN_EVEN_POINTS = 32
-# An edge of a traced ring is shorter than this: it crosses one side of its box at most in x, and one in y.
+# Edges of a traced ring are shorter than this, so each crosses at most one side of its box in x, and one in y.
 _MIN_BOX_PX = 1.5
 _BORDER_ROUNDING = 1e-9
-# Columns of a box for its corners, in the order in which a ring passes them.
+# Columns of a box that give its corners, in the order in which a ring passes them.
 _CORNERS = np.array([[0, 1], [2, 1], [2, 3], [0, 3]])
 _OUTSIDE = -1e6
 
 
 @dataclass(frozen=True, slots=True)
 class TracedCells:
-    """The cells that have a contour: their ``rings``, positions (m,) among the boxes, and ``n_parts`` (m,)."""
+    """The cells that have a contour: ``rings``, ``index`` of the box of each (m,), and ``n_parts`` (m,)."""
 
     rings: Rings
     index: NDArray[np.intp]
@@ -69,12 +69,12 @@ def trace_cells(
     level: float = 0.0,
     box_margin_px: float = 0.0,
 ) -> TracedCells:
-    """Trace the cells of one field in input pixels (the center of the first is (0, 0)); the contours are valid.
+    """Trace the cells of one field in input pixels, with (0, 0) the center of the first pixel; contours are valid.
 
     ``prototypes`` is (k, h / 4, w / 4), ``coefficients`` (m, k), ``boxes_xyxy`` (m, 4) in corner coordinates of the
-    input. The largest part where the logits exceed ``level`` is kept, without holes, smoothed, its points ``step_px``
-    apart; ``n_parts`` counts the parts. Beyond the box the network was never trained, so the mask ends there, or
-    ``box_margin_px`` further out. A cell that is empty inside its box is left out.
+    input. The largest part where the logits exceed ``level`` is kept, without holes, smoothed, with points ``step_px``
+    apart; ``n_parts`` counts the parts. The network was never trained beyond the box, so the mask ends there, or
+    ``box_margin_px`` farther out. A cell that is empty inside its box is left out.
     """
     height, width = (_RATIO * side for side in prototypes.shape[1:])
     limits = _open_boxes(boxes_xyxy, box_margin_px, width, height)
@@ -90,10 +90,10 @@ def trace_cells(
             origins += [logits[1:]] * len(traced)
     rings, cell_of = Rings.of(lines), np.array(cells, dtype=np.intp)
     shift = np.array(origins, dtype=np.float64).reshape(-1, 2)
-    # A neighbor's mask, or the ripple of the prototypes, may begin beside the box.
+    # A neighbor's mask, or a ripple in the prototypes, may start next to the box.
     near = _boxes_meet(rings.bounds() + np.tile(shift, 2), limits[cell_of])
     rings, cell_of, shift = rings.take(near), cell_of[near], shift[near]
-    # Holes run the other way round: their area is negative.
+    # Holes run in the opposite direction, so their area is negative.
     is_part = geometry.signed_areas(rings) >= _MIN_PART_PX2
     if not is_part.all():
         rings, cell_of, shift = rings.take(is_part), cell_of[is_part], shift[is_part]
@@ -103,10 +103,10 @@ def trace_cells(
 
 
 def smooth_rings(rings: Rings, sigma_px: float) -> Rings:
-    """Filter closed contours along their length with a Gaussian of ``sigma_px``; 0 gives them back.
+    """Smooth closed contours along their length with a Gaussian of ``sigma_px``; 0 returns them unchanged.
 
-    The filter is 2 G - G G: a Gaussian G by itself would shrink a circle of radius r by sigma^2 / (2 r). It is applied
-    as a factor to the spectrum of each ring's points at equal steps.
+    The filter is 2 G - G G, because a Gaussian G alone would shrink a circle of radius r by sigma^2 / (2 r). It is
+    applied as a factor to the spectrum of each ring's equally spaced points.
     """
     if sigma_px == 0 or not len(rings):
         return rings
@@ -127,9 +127,9 @@ def smooth_rings(rings: Rings, sigma_px: float) -> Rings:
 def _open_boxes(
     boxes_xyxy: NDArray[np.float64], margin_px: float, width_px: int, height_px: int
 ) -> NDArray[np.float64]:
-    """Give the boxes with their margin in pixel-center coordinates (m, 4), open where one ends at the input's edge.
+    """Return the boxes with their margin in pixel-center coordinates (m, 4), open where a box ends at the input's edge.
 
-    There the cell goes on outside, and the cut at the edge comes after the smoothing: it is sharp.
+    There the cell continues outside. It is cut at the edge after smoothing, so that the cut is sharp.
     """
     low, high = boxes_xyxy[:, :2] - margin_px, boxes_xyxy[:, 2:] + margin_px
     low = np.where(low < _EDGE_PX, -float(_PAD_PX), low)
@@ -141,9 +141,9 @@ def _open_boxes(
 def _fine_logits(
     prototypes: NDArray[np.float32], coefficients: NDArray[np.float32], box: list[float], interpolation: Interpolation
 ) -> tuple[NDArray[np.float32], int, int] | None:
-    """Give the logits around a box at the input's pixels, and x and y of the first; None for a box outside the input.
+    """Return the logits around a box in input pixels, and x and y of the first; None for a box outside the input.
 
-    At the input's edge they are continued, so that a cell there can be smoothed before it is cut.
+    They are extended beyond the input's edge, so that a cell there can be smoothed before it is cut.
     """
     n_rows, n_columns = prototypes.shape[1:]
     column0 = max(int(box[0] // _RATIO) - _PROTOTYPE_MARGIN, 0)
@@ -152,7 +152,7 @@ def _fine_logits(
     row1 = min(-int(-box[3] // _RATIO) + _PROTOTYPE_MARGIN, n_rows)
     if column0 >= column1 or row0 >= row1:
         return None
-    # einsum and not a matrix product: a BLAS may sum in another order with another number of threads.
+    # einsum, not a matrix product: with a different number of threads, BLAS may sum in a different order.
     coarse = np.einsum("k,kij->ij", coefficients, prototypes[:, row0:row1, column0:column1])
     size = ((column1 - column0) * _RATIO, (row1 - row0) * _RATIO)
     fine = cv2.resize(coarse, size, interpolation=_INTERPOLATIONS[interpolation])
@@ -164,18 +164,18 @@ def _fine_logits(
 
 
 def _trace_zero_level(fine: NDArray[np.float32], level: float) -> list[ContourArray]:
-    """Outlines of the region where the logits exceed ``level``, and of its holes the other way round.
+    """Outlines of the region where the logits exceed ``level``, and of its holes in the opposite direction.
 
-    Points are relative to the first logit. ``contourpy.contour_generator`` spends more on checks than on the contour.
+    Points are relative to the first logit. ``contourpy.contour_generator`` spends more time on checks than on tracing.
     """
     height, width = fine.shape
-    # A negative frame closes the rings that reach the end of the logits.
+    # A negative frame closes the rings that reach the border of the logits.
     values = np.full((height + 2, width + 2), _OUTSIDE)
     np.subtract(fine, level, out=values[1:-1, 1:-1])
     generator = SerialContourGenerator(
         *_grid(height + 2, width + 2),
         values,
-        None,  # type: ignore[arg-type] # no mask; its annotation leaves None out
+        None,  # type: ignore[arg-type] # no mask; its annotation omits None
         x_chunk_size=0,
         y_chunk_size=0,
         line_type=LineType.Separate,
@@ -184,13 +184,13 @@ def _trace_zero_level(fine: NDArray[np.float32], level: float) -> list[ContourAr
         quad_as_tri=False,
         z_interp=ZInterp.Linear,
     )
-    # Every line is closed and repeats its first point.
+    # Every line is closed: its last point repeats the first.
     return [line[:-1] for line in cast("list[ContourArray]", generator.lines(0.0))]
 
 
 @lru_cache(maxsize=128)
 def _grid(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give x and y of the nodes; the first lies one outside the logits."""
+    """Return x and y of the nodes; the first is one pixel outside the logits."""
     x, y = np.meshgrid(np.arange(-1.0, width - 1), np.arange(-1.0, height - 1))
     return x, y
 
@@ -198,9 +198,9 @@ def _grid(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.floa
 def _cut(
     rings: Rings, cell_of: NDArray[np.intp], boxes: NDArray[np.float64], crossed: NDArray[np.bool_] | None = None
 ) -> tuple[Rings, NDArray[np.intp]]:
-    """Cut each ring to its box (m, 4); give the parts and the cell of each, without those that are a ripple.
+    """Cut each ring to its box (m, 4); return the parts and the cell of each, without interpolation artifacts.
 
-    Rings that fall into several parts, and those ``crossed`` (m,) by themselves, are left to GEOS.
+    GEOS handles rings that fall into several parts and self-intersecting ones, ``crossed`` (m,).
     """
     clipped, doubtful = clip_rings(rings, boxes)
     if crossed is not None:
@@ -216,10 +216,10 @@ def _cut(
 
 
 def clip_rings(rings: Rings, boxes: NDArray[np.float64]) -> tuple[Rings, NDArray[np.bool_]]:
-    """Cut each ring to its box (m, 4) where one part is left; say for which that cannot be told (m,).
+    """Cut each ring to its box (m, 4) where one part is left; also return for which rings this is uncertain (m,).
 
-    The rings turn from x towards y and their edges are shorter than ``_MIN_BOX_PX``. What runs outside the box is
-    replaced by the way along the border, corners included. Between two parts of a cell that way runs backwards.
+    The rings run from x towards y, and their edges are shorter than ``_MIN_BOX_PX``. Each path outside the box is
+    replaced by a path along the border, corners included. Between two parts of a cell, that path runs backwards.
     """
     if geometry.lie_in_boxes(rings, boxes).all():
         return rings, np.zeros(len(rings), dtype=np.bool_)
@@ -236,7 +236,7 @@ def clip_rings(rings: Rings, boxes: NDArray[np.float64]) -> tuple[Rings, NDArray
     all_outside = rings.sums(inside.astype(np.float64)) == 0
     doubtful = all_outside & _boxes_meet(rings.bounds(), boxes)
     doubtful |= (boxes[:, 2:] - boxes[:, :2] < _MIN_BOX_PX).any(axis=1)
-    # How far along the border each way outside leads, in sides: the sum of its steps says how it goes round.
+    # Length along the border of each path outside, in sides; the sum of its steps gives its direction.
     place = _border_place(points, own)
     step = place[following] - place
     step -= 4 * np.rint(step / 4)
@@ -266,7 +266,7 @@ def _boxes_meet(bounds: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDAr
 
 
 def _border_place(points_xy: ContourArray, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where on its box's border each point lies (n,), in sides from (x0, y0) on: 0 to 4; elsewhere without meaning."""
+    """Position of each point on its box's border (n,), in sides from (x0, y0): 0 to 4; meaningless off the border."""
     low, high = boxes[:, :2], boxes[:, 2:]
     share_x, share_y = ((points_xy - low) / (high - low)).T
     at_low, at_high = points_xy == low, points_xy == high
@@ -277,7 +277,7 @@ def _border_place(points_xy: ContourArray, boxes: NDArray[np.float64]) -> NDArra
 def _intersect(
     rings: Rings, cell_of: NDArray[np.intp], boxes: NDArray[np.float64]
 ) -> tuple[list[ContourArray], list[int]]:
-    """Give the outlines of the parts of each ring in its box, and the cell of each, by exact intersection."""
+    """Intersect each ring with its box exactly; return the outlines of the parts and the cell of each."""
     shapes = shapely.make_valid(shapely.polygons(shapely.linearrings(rings.points_xy, indices=rings.owner)))
     pieces, source = shapely.get_parts(shapely.intersection(shapes, shapely.box(*boxes.T)), return_index=True)
     chosen = (shapely.get_type_id(pieces) == shapely.GeometryType.POLYGON) & (shapely.area(pieces) >= _MIN_PART_PX2)
@@ -309,20 +309,20 @@ def _split_edges(rings: Rings, axis: int, low: NDArray[np.float64], high: NDArra
 def _largest_parts(
     rings: Rings, cell_of: NDArray[np.intp], step_px: float, width_px: int, height_px: int
 ) -> TracedCells:
-    """Cut smooth rings to the input, keep each cell's largest, and lay its points ``step_px`` apart."""
+    """Cut smooth rings to the input, keep each cell's largest part, and space its points ``step_px`` apart."""
     boxes = np.tile([-0.5, -0.5, width_px - 0.5, height_px - 0.5], (len(rings), 1))
     result = _resampled_parts(*_cut(rings, cell_of, boxes), step_px)
     sound = geometry.are_valid(result.rings)
     if sound.all():
         return result
-    # A ring that smoothing made cross itself falls into parts.
+    # A ring that crosses itself after smoothing falls into parts.
     crossed = np.isin(cell_of, result.index[~sound])
     return _resampled_parts(*_cut(rings, cell_of, boxes, crossed), step_px)
 
 
 def _resampled_parts(parts: Rings, cell_of: NDArray[np.intp], step_px: float) -> TracedCells:
     sizes = geometry.areas(parts)
-    order = np.lexsort((-sizes, cell_of))  # by cell, the largest first; equal ones in their order
+    order = np.lexsort((-sizes, cell_of))  # by cell, largest first; ties keep their order
     index, firsts, n_parts = np.unique(cell_of[order], return_index=True, return_counts=True)
     largest = parts.take(order[firsts])
     n_points = np.maximum(_MIN_POINTS, np.rint(geometry.perimeters(largest) / step_px)).astype(np.intp)

@@ -1,8 +1,8 @@
-"""The raw output of a one-class YOLO segmentation head to boxes, scores and mask coefficients.
+"""Decode the raw output of a one-class YOLO segmentation head to boxes, scores and mask coefficients.
 
-Output 0 is (1, 4 + 1 + k, n): center x, center y, width, height in input pixels (corner coordinates: the first
-pixel spans 0 to 1), the score from 0 to 1, and k mask coefficients, for each of n anchors. Output 1 is
-(1, k, h / 4, w / 4), the mask prototypes. Written from the format; no code of Ultralytics is used.
+Output 0 is (1, 4 + 1 + k, n). For each of n anchors, it has center x, center y, width and height in input pixels
+(corner coordinates: the first pixel spans 0 to 1), the score from 0 to 1, and k mask coefficients. Output 1,
+(1, k, h / 4, w / 4), has the mask prototypes. Written from the format, without code from Ultralytics.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PROTOTYPE_STRIDE = 4
 
 @dataclass(frozen=True, slots=True)
 class RawCells:
-    """What survives the score and the overlap test, best first.
+    """The detections that pass the score and overlap tests, best first.
 
-    ``boxes_xyxy`` (m, 4) in corner coordinates of the input, cut to it, ``scores`` (m,), ``coefficients`` (m, k).
+    ``boxes_xyxy`` (m, 4) in corner coordinates, cut to the input, ``scores`` (m,), ``coefficients`` (m, k).
     """
 
     boxes_xyxy: NDArray[np.float64]
@@ -36,14 +36,14 @@ class RawCells:
 
 
 def decode(output: NDArray[np.float32], prototypes: NDArray[np.float32], config: SegmenterConfig) -> RawCells:
-    """Decode the two outputs of one image. No anchor above the threshold gives empty arrays.
+    """Decode the two outputs of one image. The arrays are empty if no anchor reaches the score threshold.
 
-    Raises BundleError when the shapes are not those of a one-class segmentation head, or values are no numbers: such a
+    Raises BundleError if the shapes are not those of a one-class segmentation head, or if values are not numbers: such a
     field would pass for one without cells.
     """
     if output.ndim != 3 or prototypes.ndim != 4 or output.shape[1] != _BOX_AND_SCORE + prototypes.shape[1]:  # noqa: PLR2004
         message = (
-            f"the segmenter gives outputs of shape {output.shape} and {prototypes.shape}, expected (1, 5 + k, n) and "
+            f"found segmenter outputs of shape {output.shape} and {prototypes.shape}, expected (1, 5 + k, n) and "
             "(1, k, h, w) of a one-class YOLO segmentation model; export it again"
         )
         raise BundleError(message)
@@ -61,9 +61,9 @@ def decode(output: NDArray[np.float32], prototypes: NDArray[np.float32], config:
 
 
 def suppress_overlaps(boxes_xyxy: NDArray[np.float64], scores: NDArray[np.float64], max_iou: float) -> NDArray[np.intp]:
-    """Greedy non-maximum suppression: indices of the boxes kept, best score first.
+    """Greedy non-maximum suppression: return the indices of the boxes to keep, best score first.
 
-    A box goes when it overlaps a kept one by more than ``max_iou``; equal scores keep their order.
+    A box is dropped if its IoU with a kept box exceeds ``max_iou``; ties in score keep their order.
     """
     order = np.argsort(-scores, kind="stable")
     x0, y0, x1, y1 = boxes_xyxy.T

@@ -1,7 +1,7 @@
-"""Bring a field to the network's scale and grid, and points back to the field.
+"""Bring a field to the network's scale and grid, and map points back to the field.
 
-The field is resampled to the network's um/px and laid into the top left of a canvas whose sides are multiples of
-the stride. The transform is exact: pixel centers are whole numbers in both frames, so that resampling by a factor
+The field is resampled to the network's um/px and placed in the top left of a canvas whose sides are multiples of
+the stride. The transform is exact: pixel centers are whole numbers in both frames, so resampling by a factor
 f maps x to (x + 0.5) f - 0.5.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """The transform of one field: factors of x and y, and the size (width, height) it has on the canvas."""
+    """The transform of one field: scale factors in x and y, and its width and height on the canvas."""
 
     factor_x: float
     factor_y: float
@@ -39,9 +39,9 @@ class Letterbox:
 
 
 def letterbox(image: ImageArray, um_per_px: float, config: SegmenterConfig) -> tuple[ImageArray, Letterbox]:
-    """Give the network's input (1, h, w, 3), RGB uint8, and the transform that made it.
+    """Return the network's input (1, h, w, 3), RGB uint8, and the transform that produced it.
 
-    Raises ScaleError for a scale that is not positive, or so coarse that the image would be blown up.
+    Raises ScaleError for a scale that is not positive, or so coarse that the image would be enlarged too much.
     """
     if not np.isfinite(um_per_px) or um_per_px <= 0 or um_per_px / config.um_per_px > config.max_upscale:
         limit = config.um_per_px * config.max_upscale

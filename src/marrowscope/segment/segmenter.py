@@ -30,7 +30,7 @@ OUTPUT_NAME, PROTOTYPES_NAME = "output0", "output1"
 
 
 class Segmenter:
-    """A network and the configuration it was trained for; ``sha256`` names the graph's file ("" where unknown)."""
+    """A network and the configuration it was trained with; ``sha256`` is that of the graph's file ("" if unknown)."""
 
     def __init__(self, network: Network, config: SegmenterConfig, sha256: str = "") -> None:
         self._network = network
@@ -41,7 +41,7 @@ class Segmenter:
     def from_onnx(
         cls, graph: Path | Graph, config: SegmenterConfig | None = None, *, backend: str = "auto"
     ) -> Segmenter:
-        """Open an exported graph by itself; without ``config`` the um/px comes from the graph's metadata."""
+        """Open a single exported graph; without ``config``, the um/px comes from the graph's metadata."""
         graph = graph if isinstance(graph, Graph) else read_graph(graph)
         network = open_network(graph, backend)
         if config is None:
@@ -54,22 +54,22 @@ class Segmenter:
     def detect(self, image: ImageArray, um_per_px: float) -> list[Detection]:
         """Find the cells of one field, best score first, contours and boxes in the field's pixels.
 
-        A field without a cell gives an empty list. Raises ScaleError for a scale that makes no sense.
+        The list is empty for a field without cells. Raises ScaleError for an impossible scale.
         """
         canvas, transform = letterbox(image, um_per_px, self.config)
         outputs = self.run(canvas)
         return self.cells_of(outputs, transform, image.shape[1], image.shape[0])
 
     def run(self, canvas: ImageArray) -> dict[str, NDArray[np.float32]]:
-        """Run the network on what ``letterbox`` gave; safe from as many threads as it has streams."""
+        """Run the network on the canvas of ``letterbox``; safe from as many threads as the network has streams."""
         return self._network.run_images(canvas)
 
     def cells_of(
         self, outputs: Mapping[str, NDArray[np.float32]], transform: Letterbox, width_px: int, height_px: int
     ) -> list[Detection]:
-        """Give the cells of one field from the network's ``outputs``; ``transform`` is what ``letterbox`` gave.
+        """Decode the cells of one field from the network's ``outputs``; ``transform`` comes from ``letterbox``.
 
-        Contours are valid and lie inside the field of ``width_px`` x ``height_px``; best score first.
+        Contours are valid and inside the field of ``width_px`` x ``height_px``; best score first.
         """
         prototypes, config = outputs[PROTOTYPES_NAME], self.config
         raw = decode(outputs[OUTPUT_NAME], prototypes, config)

@@ -1,4 +1,4 @@
-"""Whole-slide and large images: regions instead of fields, and which of them to read."""
+"""Whole-slide and large images: cut into regions, and which regions to read."""
 
 from marrowscope.imaging import SLIDE_SUFFIXES
 from marrowscope.records import Region

@@ -1,4 +1,4 @@
-"""Open slides, shared by threads: few at once, and at most one plain large image, which stands in memory whole."""
+"""Open slides, shared by threads: a few at a time, and at most one plain large image, which is in memory as a whole."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class _Entry:
 
 
 class SlideCache:
-    """Slides by path. A slide that nobody reads is closed when another one needs its place, or with ``close``."""
+    """Slides by path. An unused slide is closed when another one needs its place, or by ``close``."""
 
     def __init__(self, n_open: int = 4) -> None:
         self._n_open = n_open
-        self._entries: OrderedDict[Path, _Entry] = OrderedDict()  # the one used longest ago first
+        self._entries: OrderedDict[Path, _Entry] = OrderedDict()  # least recently used first
         self._changed = Condition()
 
     @contextmanager
     def slide(self, path: Path) -> Iterator[Slide]:
-        """Lend the slide at ``path``, which is open as long as the block lasts; raises as ``open_slide`` does.
+        """Lend the slide at ``path``, open for the duration of the block; raises as ``open_slide`` does.
 
-        A second large image waits until nobody reads the first. A thread that holds one slide asks for no other.
+        A second large image waits until the first is unused. A thread must not ask for a second slide inside the block.
         """
         with self._changed:
             while (entry := self._entries.get(path)) is None:
@@ -59,7 +59,7 @@ class SlideCache:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Close every slide that nobody reads."""
+        """Close all unused slides."""
         with self._changed:
             self._close([path for path, entry in self._entries.items() if not entry.n_readers])
 

@@ -1,9 +1,9 @@
-"""Which regions of a slide are worth reading: well spread, in focus, with nucleated cells.
+"""Choose the regions of a slide worth reading: well spread, in focus, with nucleated cells.
 
-Steps: map the overview; measure every region of the plan on the maps; skip what is empty, solid, crowded or without
-nuclei; rank the rest by nuclei per area times the empty slide between them; look at the best at full resolution, where
-their nuclei lie, and skip those out of focus. Nothing is random. Every region of the plan is in the result with its
-measures and, where it is skipped, the reason.
+Steps: map the overview; measure every region of the plan on the maps; skip regions that are empty, solid, crowded or
+without nuclei; rank the rest by the share of nuclei times the share of empty slide; examine the best ones at full
+resolution, at their nuclei, and skip those out of focus. Nothing is random. The result has every region of the plan
+with its measures and, if it is skipped, the reason.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ if TYPE_CHECKING:
     from marrowscope.slides.slide import Slide
 
 SkipReason = Literal["empty", "solid", "crowded", "few_nuclei", "blurred", "unreadable", "not_judged"]
-"""``solid``: a particle or a thick place; ``crowded``: hardly any empty slide between the cells; ``not_judged``: there
-are enough better regions; ``unreadable``: its pixels are damaged."""
+"""``solid``: a particle or a thick part of the smear; ``crowded``: hardly any empty slide between cells;
+``not_judged``: there are enough better regions; ``unreadable``: its pixels are damaged."""
 
 _OVERVIEW_UM_PER_PX = 4.0
 """Scale of the low-resolution pass: half a nucleus."""
 _MAX_EMPTY_SHARE = 0.95
 """A region with more empty slide than this is skipped as empty."""
 _MIN_CLEAR_SHARE = 0.25
-"""A region that shows less empty slide than this between its cells is skipped as crowded; fields that morphologists
-photographed show 0.43 and more."""
+"""A region with less empty slide than this between its cells is skipped as crowded; fields that morphologists
+photographed have at least 0.43."""
 _MAX_SOLID_SHARE = 0.1
-"""A region may hold this much of solid parts."""
+"""Largest share of solid parts in a region."""
 _MIN_NUCLEI_SHARE = 0.005
-"""Area of nuclei in a region; 0.005 of 160 x 160 um is some two nuclei."""
+"""Smallest share of nuclei in a region; 0.005 of 160 x 160 um is about two nuclei."""
 _SAMPLE_UM = 80.0
 """Side of the windows read at full resolution for focus."""
 _N_SAMPLES = 2
-"""Windows per region; the least sharp one counts."""
+"""Windows per region; the least sharp window counts."""
 _MIN_SHARPNESS = 0.4
-"""Per um, at most blurred; what no region may be below (see the quality flags)."""
+"""Sharpness (1/um) that every region must reach (see the quality flags)."""
 _MIN_SHARPNESS_SHARE = 0.7
-"""Of the slide's own sharp regions; a scanner's optics differ from another's."""
+"""Share of the sharpness of the slide's own sharp regions; optics differ between scanners."""
 _SHARP_QUANTILE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class RankedRegion:
-    """A region with what was measured on its core (shares 0-1 of its area) and why it is skipped, if it is.
+    """A region with the measures of its core (shares 0-1 of its area) and the reason to skip it, if any.
 
-    ``score`` is nuclei_share x clear_share; ``sharpness`` (1/um) is None where it was not looked at, NaN without edges.
+    ``score`` is nuclei_share x clear_share; ``sharpness`` (1/um) is None if it was not measured, NaN without edges.
     """
 
     region: Region
@@ -69,16 +69,16 @@ class RankedRegion:
 
 
 def choose_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = None) -> list[Region]:
-    """Give the regions to read, the best first; see ``rank_regions``."""
+    """Return the regions to read, best first; see ``rank_regions``."""
     ranked = rank_regions(slide, config, um_per_px)
     return [item.region for item in ranked if item.reason_skipped is None]
 
 
 def rank_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = None) -> list[RankedRegion]:
-    """Rank all regions of the slide's plan: those to read, the best first, then those skipped in the plan's order.
+    """Rank all regions of the slide's plan: first those to read, best first, then those skipped, in plan order.
 
-    ``um_per_px`` is the slide's scale where it is known better than the slide states it. Raises ScaleError where there
-    is none, and ImageError where the overview cannot be read.
+    ``um_per_px`` overrides the scale that the slide states. Raises ScaleError without any scale, and ImageError if the
+    overview cannot be read.
     """
     scale = slide_scale(slide, um_per_px)
     plan = plan_regions(slide.width_px, slide.height_px, scale, config)
@@ -108,7 +108,7 @@ def rank_regions(slide: Slide, config: SlideConfig, um_per_px: float | None = No
 
 
 def slide_scale(slide: Slide, um_per_px: float | None = None) -> float:
-    """Give ``um_per_px``, else the scale the slide states; ScaleError where there is neither."""
+    """Return ``um_per_px``, else the scale the slide states; raises ScaleError if there is neither."""
     scale = um_per_px or slide.um_per_px
     if scale is None:
         message = (
@@ -136,7 +136,7 @@ def _measure(region: Region, maps: OverviewMaps, factor: float) -> RankedRegion:
 
 
 def _on_map(region: Region, factor: float, layer: Mask) -> tuple[slice, slice]:
-    """Rows and columns of a map that lie under the region's core, one at least."""
+    """Rows and columns of a map under the region's core, at least one of each."""
     spans = []
     for low, high, length in ((region.y0, region.y1, layer.shape[0]), (region.x0, region.x1, layer.shape[1])):
         first = min(int(low / factor), length - 1)
@@ -145,16 +145,16 @@ def _on_map(region: Region, factor: float, layer: Mask) -> tuple[slice, slice]:
 
 
 def _least_sharpness(slide: Slide, samples: Sequence[Region], um_per_px: float) -> float:
-    """Sharpness of the least sharp sample; one without edges says nothing, and where none has any it is NaN."""
+    """Sharpness of the least sharp sample; samples without edges are ignored, and NaN if none has edges."""
     values = [sharpness(slide.read(sample), um_per_px) for sample in samples]
     known = [value for value in values if not np.isnan(value)]
     return min(known) if known else float("nan")
 
 
 def sample_windows(region: Region, nuclei: Mask, factor: float, *, side_px: float, n_samples: int) -> list[Region]:
-    """Place up to ``n_samples`` windows of ``side_px`` in the region's core where most nuclei are, none twice.
+    """Place up to ``n_samples`` different windows of ``side_px`` in the region's core, where most nuclei are.
 
-    ``nuclei`` is a map whose pixels are ``factor`` wide. A core smaller than a window is one window.
+    ``nuclei`` is a map whose pixels are ``factor`` slide pixels wide. A core smaller than a window is one window.
     """
     rows, columns = _on_map(region, factor, nuclei)
     remaining = nuclei[rows, columns].astype(np.float32)
@@ -177,7 +177,7 @@ def sample_windows(region: Region, nuclei: Mask, factor: float, *, side_px: floa
 
 
 def _sharpness_limit(values: Sequence[float | None]) -> float:
-    """Give the least sharpness: the absolute one, or a share of that of the slide's own sharp regions."""
+    """Return the sharpness limit: the absolute one, or a share of that of the slide's own sharp regions."""
     known = [value for value in values if value is not None and not np.isnan(value)]
     if not known:
         return _MIN_SHARPNESS

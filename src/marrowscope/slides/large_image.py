@@ -1,4 +1,4 @@
-"""A plain image of more than 100 megapixels: decoded once, at its first use, and then cut."""
+"""A plain image of more than 100 megapixels: decoded once, on first use, and then cut into regions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray, Region
 
 _MAX_PX, _MAX_SIDE_PX = 1 << 30, 1 << 20
-"""What OpenCV decodes at most: 1,073 megapixels, no side longer than 1,048,576 px."""
+"""Limits of OpenCV's decoder: 1,073 megapixels, no side longer than 1,048,576 px."""
 
 _PLAIN_BYTES, _DEEP_BYTES, _CONVERTED_BYTES = 6, 12, 32
-"""Memory per pixel while an image is decoded, as measured: 8 bits; 16 bits; with opacity or as a compressed TIFF."""
+"""Measured memory per pixel during decoding: 8 bits; 16 bits; with opacity or as a compressed TIFF."""
 
 
 _FILE_BYTES = 16
@@ -32,10 +32,10 @@ _FILE_BYTES = 16
 
 
 class LargeImage:
-    """A slide whose file holds one picture; it stands in memory, three bytes per pixel, until it is closed."""
+    """A slide from a plain image file; it stays in memory, at three bytes per pixel, until it is closed."""
 
     um_per_px: float | None = None
-    """Stated by whoever knows the file: the resolution of a photograph is read with its other metadata."""
+    """Always None here: the resolution of a photograph is read with its other metadata."""
     identity: str | None = None
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class LargeImage:
 
     @property
     def width_px(self) -> int:
-        """See ``Slide.width_px``; EXIF rotation is applied, so that the image is decoded for it."""
+        """See ``Slide.width_px``; the image is decoded for it, because EXIF rotation is applied."""
         return int(self._image().shape[1])
 
     @property
@@ -68,7 +68,7 @@ class LargeImage:
         return shrink(self._image(), factor), float(factor)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         with self._lock:
             self._pixels = None
 
@@ -80,7 +80,7 @@ class LargeImage:
 
 
 def shrink(image: ImageArray, factor: int) -> ImageArray:
-    """Give the mean of every ``factor`` x ``factor`` block of pixels; the last ones are of what is there."""
+    """Return the mean of every ``factor`` x ``factor`` block of pixels; blocks at the far edges may be partial."""
     height, width = image.shape[:2]
     if factor == 1:
         return image
@@ -91,7 +91,7 @@ def shrink(image: ImageArray, factor: int) -> ImageArray:
 
 
 def _decode(path: Path) -> ImageArray:
-    """Decode the whole file to RGB uint8 (h, w, 3), upright, where there is memory for it."""
+    """Decode the whole file to RGB uint8 (h, w, 3), upright, if there is enough memory."""
     data, where = read_large_file(path), str(path)
     _refuse_beyond_memory(where, read_whole_header(data, where, max_pixels=_MAX_PX))
     return decode_image(data, where, max_pixels=_MAX_PX)
@@ -105,25 +105,25 @@ def read_large_file(path: Path) -> bytes:
 
 
 def _refuse_beyond_memory(where: str, header: ImageHeader) -> None:
-    """Refuse what would take the memory of all else that runs: a small file may promise any size."""
+    """Refuse an image that needs more memory than is available: a small file may state any size."""
     bytes_per_px = _DEEP_BYTES if header.bits > 8 else _PLAIN_BYTES  # noqa: PLR2004 - bits
     if header.has_alpha or header.packed:
         bytes_per_px = _CONVERTED_BYTES
     needed, found = bytes_per_px * header.width_px * header.height_px, available_memory()
     if found is not None and needed > found:
         message = (
-            f"{where}: found {header.width_px} x {header.height_px} px, which take {needed / 1e9:.1f} GB of memory "
-            f"while they are decoded, and {found / 1e9:.1f} GB available; save it as a pyramidal TIFF, which is read "
+            f"{where}: found {header.width_px} x {header.height_px} px, which need {needed / 1e9:.1f} GB of memory "
+            f"for decoding, but only {found / 1e9:.1f} GB available; save it as a pyramidal TIFF, which is read "
             "in parts, or give the process more memory"
         )
         raise ImageError(message)
 
 
 def _refuse_beyond_decoder(path: Path, width_px: int, height_px: int) -> None:
-    """Say beforehand what OpenCV would refuse after the whole file has been read."""
+    """Refuse early what OpenCV would refuse only after reading the whole file."""
     if width_px * height_px > _MAX_PX or max(width_px, height_px) > _MAX_SIDE_PX:
         message = (
-            f"{path}: found {width_px} x {height_px} px, expected {_MAX_PX // 1_000_000} megapixels at most in one "
+            f"{path}: found {width_px} x {height_px} px, expected at most {_MAX_PX // 1_000_000} megapixels in one "
             "plain image; save it as a pyramidal TIFF, which is read in parts"
         )
         raise ImageError(message)

@@ -1,8 +1,8 @@
-"""What a slide's overview and its samples show: empty slide, nuclei, solid parts, focus.
+"""Measures of a slide's overview and of its samples: empty slide, nuclei, solid parts, focus.
 
-Density is optical (OD = -log10(I / white)), white each channel's 95% quantile over the overview. Three maps at the
-overview's scale say where the slide is empty, where it is nucleus (purple density), and where it is solid: a place with
-no empty slide within reach, a marrow particle or a thick smear. Sharpness is that of the quality flags.
+Density is optical density (OD = -log10(I / white)), where white is each channel's 95% quantile over the overview. Three
+maps at the overview's scale show empty slide, nuclei (by purple density) and solid parts: places without empty slide
+nearby, such as marrow particles or a thick smear. Sharpness is that of the quality flags.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray
 
 _CLEAR_OD = 0.08
-"""Below this mean density a pixel shows the empty slide."""
+"""Below this mean density, a pixel shows empty slide."""
 _NUCLEUS_OD = 0.2
-"""Above this purple density a pixel shows a nucleus."""
+"""Above this purple density, a pixel shows a nucleus."""
 _SOLID_WINDOW_UM = 60.0
-"""Side of the window in which a solid part shows next to no empty slide."""
+"""Side of the window in which a solid part has almost no empty slide."""
 _SOLID_CLEAR_SHARE = 0.1
-"""A window with less empty slide than this is the inside of a solid part."""
+"""A window with less empty slide than this is inside a solid part."""
 _MIN_SOLID_UM2 = 10_000.0
-"""Smallest solid part that is a particle or a thick place of the smear, not a few cells."""
+"""Smallest solid part that is a particle or a thick part of the smear, not a few cells."""
 
 _WHITE_QUANTILE, _MIN_WHITE = 0.95, 32
 _MEAN = np.full((1, 3), 1 / 3, dtype=np.float32)
 _PURPLE = np.array([[0.5, 0.75, -0.25]], dtype=np.float32)
-"""Weights of the OD of R, G, B in which a nucleus stands out, as in the morphology of a cell."""
+"""Weights of the OD of R, G, B that set off the nucleus, as in cell morphology."""
 _LOG_LEVELS = np.log10(np.arange(256, dtype=np.float32) + np.float32(1.0))
 
 _FOCUS_UM_PER_PX = 0.3
@@ -47,7 +47,7 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class OverviewMaps:
-    """Maps (h, w) uint8, 1 where true: the empty slide, solid parts, and nuclei outside them."""
+    """Maps (h, w) uint8, 1 where true: empty slide, solid parts, and nuclei outside solid parts."""
 
     clear: Mask
     solid: Mask
@@ -77,10 +77,10 @@ def _solid_parts(clear: Mask, um_per_px: float) -> Mask:
 
 
 def sharpness(image: ImageArray, um_per_px: float) -> float:
-    """Measure how steep (1/um) the steepest 3% of the edges are; NaN with fewer than 100 edge pixels.
+    """Measure the steepness (1/um) of the steepest 3% of the edges; NaN with fewer than 100 edge pixels.
 
-    The slope of the density over its range within 1.5 um, at 0.3 um per px or the image's own where that is coarser. A
-    step behind a Gaussian blur of 1 um has 0.46, one of 0.5 um 0.80; how dark the stain is has no part in it.
+    It is the slope of the density over its range within 1.5 um, at 0.3 um per px or the image's own coarser scale. A
+    step after a Gaussian blur of 1 um has 0.46, after one of 0.5 um 0.80. It does not depend on how dark the stain is.
     """
     factor = um_per_px / _FOCUS_UM_PER_PX
     if factor < 1:
@@ -100,7 +100,7 @@ def sharpness(image: ImageArray, um_per_px: float) -> float:
 
 
 def _density(image: ImageArray) -> NDArray[np.float32]:
-    """Give the OD (h, w, 3) against each channel's 95% quantile; what is brighter has 0."""
+    """Return the OD (h, w, 3) relative to each channel's 95% quantile; 0 for anything brighter."""
     n_below = _WHITE_QUANTILE * image.shape[0] * image.shape[1]
     table = np.empty((1, 256, 3), dtype=np.float32)
     for channel in range(3):

@@ -1,4 +1,4 @@
-"""What the header of an image file tells: its size, and whether a TIFF is a pyramid of tiles. Nothing is decoded."""
+"""Read from an image file's header its size, and whether a TIFF is a tiled pyramid. Nothing is decoded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _JPEG_MARKER = 0xFF
 _WIDTH, _HEIGHT, _TILE_WIDTH = 256, 257, 322
 _SHORT = 3
 _MAX_DIRECTORIES = 64
-"""A pyramid has about ten; a damaged file may chain its directories in a ring."""
+"""Most directories read; a pyramid has about ten, and a damaged file may chain its directories in a ring."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """Width and height of the file's first image as stored; for a TIFF its directories and whether it is tiled.
 
-    ``cut_short`` says that a TIFF names a directory which the file does not hold.
+    ``cut_short`` is true if a TIFF points to a directory beyond the end of the file.
     """
 
     width_px: int
@@ -34,7 +34,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header | None:
-    """Read the header of a JPEG, PNG, BMP, WebP or TIFF (also BigTIFF); None where the file is none or is damaged."""
+    """Read the header of a JPEG, PNG, BMP, WebP or TIFF (or BigTIFF); None for any other or a damaged file."""
     try:
         with path.open("rb") as stream:
             start = stream.read(30)
@@ -48,7 +48,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def _fixed(start: bytes) -> Header | None:
-    """Read the size where it stands in a fixed place: PNG, BMP, WebP."""
+    """Read the size of formats that have it at a fixed position: PNG, BMP, WebP."""
     if start.startswith(_PNG_START):
         return Header(*struct.unpack(">II", start[16:24]))
     if start.startswith(b"BM"):
@@ -58,7 +58,7 @@ def _fixed(start: bytes) -> Header | None:
 
 
 def _jpeg(stream: BinaryIO) -> Header | None:
-    """Step from segment to segment up to the frame's header."""
+    """Skip from segment to segment up to the frame header."""
     stream.seek(2)
     while True:
         first, marker, length = struct.unpack(">BBH", stream.read(4))

@@ -1,12 +1,12 @@
-"""A cell on the seam of two regions is found once.
+"""Find a cell on the seam of two regions exactly once.
 
-Two regions see the same cell a little differently, and its center may lie on the other side of the seam for each: then
-both would give it away. So a region keeps every cell whose center lies in its core or a little outside (``own_cells``),
-and of those near its border the ones that an earlier region has given already are dropped (``drop_duplicates``). What
-has to be remembered of a region are only its cells near the border (``near_seam``).
+Two regions see the same cell slightly differently. Each may see its center on the other's side of the seam, and the
+cell would be lost. So a region keeps every cell whose center is in its core or slightly outside (``own_cells``). Cells
+near its border that an earlier region already returned are then dropped (``drop_duplicates``). Only a region's cells
+near the border need to be remembered (``near_seam``).
 
-A cell is lost only if two regions see its center further apart than twice the tolerance; then their contours would
-hardly overlap either. The order of the regions decides which contour of a cell is kept, nothing else.
+A cell is lost only if the centers seen by two regions are farther apart than twice the tolerance; then their contours
+would hardly overlap either. The order of the regions only decides which contour of a cell is kept.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, Detection, Region
 
 SEAM_UM = 3.0
-"""A cell whose center lies this far outside a region's core is still given, and found twice rather than never."""
+"""A cell whose center is this far outside a region's core is still kept: found twice rather than not at all."""
 SEAM_IOU = 0.5
-"""Contours of two regions that overlap this much are one cell."""
+"""Contours of two regions with this much overlap are the same cell."""
 _BIN_PX = 1024
-"""Remembered cells are looked up by squares of this side: a slide read whole has hundreds of thousands."""
+"""Remembered cells are looked up in squares of this side: a slide read as a whole has hundreds of thousands."""
 
 
 class SeamMemory:
@@ -41,7 +41,7 @@ class SeamMemory:
         self._bins: defaultdict[tuple[int, int], list[ContourArray]] = defaultdict(list)
 
     def take(self, contours: Sequence[ContourArray], region: Region) -> list[int]:
-        """Give the positions of the ``contours`` (slide pixels) that no earlier region gave, and remember them."""
+        """Return the positions of the ``contours`` (slide pixels) that no earlier region had, and remember them."""
         new = drop_duplicates(contours, self._near(region))
         kept = [contours[index] for index in new]
         for index in near_seam(kept, region, self._tolerance_px):
@@ -49,7 +49,7 @@ class SeamMemory:
         return new
 
     def _near(self, region: Region) -> list[ContourArray]:
-        """Give the remembered cells in and around what ``region`` reads."""
+        """Return the remembered cells in and around the area that ``region`` reads."""
         left, top = _bin(region.x_px, region.y_px)
         right, bottom = _bin(region.x_px + region.width_px, region.y_px + region.height_px)
         near = ((column, row) for row in range(top - 1, bottom + 2) for column in range(left - 1, right + 2))
@@ -61,14 +61,14 @@ def _bin(x: float, y: float) -> tuple[int, int]:
 
 
 def to_slide(contour_xy: ContourArray, region: Region) -> ContourArray:
-    """Move a contour from the pixels of what the region reads to the slide's."""
+    """Convert a contour from pixels of the area that the region reads to slide pixels."""
     return contour_xy + np.array([region.x_px, region.y_px], dtype=np.float64)
 
 
 def own_cells(detections: Sequence[Detection], region: Region, tolerance_px: float) -> list[int]:
-    """Give the positions of the detections whose center lies in the region's core or within ``tolerance_px`` of it.
+    """Return the positions of the detections whose center is in the region's core or within ``tolerance_px`` of it.
 
-    The detections are in the pixels of what the region reads.
+    The detections are in pixels of the area that the region reads.
     """
     centers = [geometry.centroid(to_slide(item.contour_xy, region)) for item in detections]
     depths = _depths_of(np.array(centers, dtype=np.float64).reshape(-1, 2), region)
@@ -76,10 +76,9 @@ def own_cells(detections: Sequence[Detection], region: Region, tolerance_px: flo
 
 
 def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: float) -> list[int]:
-    """Give the positions of the contours (slide pixels) that another region can have found too.
+    """Return the positions of the contours (slide pixels) that another region may have found too.
 
-    They are those that do not lie wholly inside the core and more than ``tolerance_px`` from its border: a contour
-    whose center is nearer than that to the border hardly overlaps any other.
+    These are all contours except those entirely inside the core and more than ``tolerance_px`` from its border.
     """
     boxes = np.array([geometry.bounding_box(contour) for contour in contours], dtype=np.float64).reshape(-1, 4)
     depths = np.minimum(_depths_of(boxes[:, :2], region), _depths_of(boxes[:, 2:], region))
@@ -89,9 +88,9 @@ def near_seam(contours: Sequence[ContourArray], region: Region, tolerance_px: fl
 def drop_duplicates(
     contours: Sequence[ContourArray], earlier: Sequence[ContourArray], min_iou: float = SEAM_IOU
 ) -> list[int]:
-    """Give the positions of the ``contours`` that no earlier region has given; both in slide pixels.
+    """Return the positions of the ``contours`` that no earlier region had; both in slide pixels.
 
-    Pairs are made one to one, the best overlap first, so that one earlier cell never stands for two new ones.
+    Contours are paired one to one, best overlap first, so that one earlier cell never removes two new ones.
     """
     overlap = geometry.iou_matrix(contours, earlier)
     new, old = np.nonzero(overlap >= min_iou)
@@ -107,7 +106,7 @@ def drop_duplicates(
 
 
 def _depths_of(points_xy: NDArray[np.float64], region: Region) -> NDArray[np.float64]:
-    """Give for each point (n, 2) how deep it lies in the core, in pixels; negative outside."""
+    """Return for each point (n, 2) its depth inside the core in pixels; negative outside."""
     inside_low = points_xy - (np.array([region.x0, region.y0]) - geometry.HALF_PX)
     inside_high = (np.array([region.x1, region.y1]) - geometry.HALF_PX) - points_xy
     return np.asarray(np.minimum(inside_low, inside_high).min(axis=1), dtype=np.float64)

@@ -1,7 +1,7 @@
-"""What is a slide, and the one face that all of them have.
+"""What counts as a slide, and the common interface of all slides.
 
-A slide is a picture too large to be read at once: a whole-slide image, read through OpenSlide, or a plain image of more
-than 100 megapixels. It is read region by region, at full resolution, and once as a whole, at low resolution.
+A slide is an image too large to read at once: a whole-slide image, read through OpenSlide, or a plain image of more
+than 100 megapixels. It is read region by region at full resolution, and once as a whole at low resolution.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Slide(Protocol):
-    """A slide that is open. Reading is safe from several threads at once."""
+    """An open slide. Reading is thread-safe."""
 
     @property
     def path(self) -> Path:
@@ -37,32 +37,32 @@ class Slide(Protocol):
 
     @property
     def um_per_px(self) -> float | None:
-        """Micrometers per pixel at full resolution as the slide itself states it; None where it does not."""
+        """Micrometers per pixel at full resolution, as stated in the slide's file; None if it is not stated."""
 
     @property
     def identity(self) -> str | None:
-        """What two files of one slide have in common (a DICOM series has several); None where a file is a slide."""
+        """Identifier shared by the files of one slide (a DICOM series has several); None if each file is a slide."""
 
     def read(self, region: Region) -> ImageArray:
-        """Read what ``region`` reads, RGB uint8 (height, width, 3) at full resolution; it lies within the slide.
+        """Read a region inside the slide, with its margin: RGB uint8 (height, width, 3) at full resolution.
 
-        Raises ImageError naming the file where the pixels are damaged.
+        Raises ImageError with the file's name if the pixels are damaged.
         """
 
     def overview(self, downsample: float) -> tuple[ImageArray, float]:
-        """Read the whole slide shrunk by about ``downsample`` and not more: RGB uint8, and the factor it was shrunk by.
+        """Read the whole slide shrunk by at most about ``downsample``: RGB uint8, and the actual factor.
 
-        Pixel (x, y) of it covers the slide's pixels from x * factor up to (x + 1) * factor.
+        Overview pixel (x, y) covers the slide's pixels from x * factor to (x + 1) * factor.
         """
 
     def close(self) -> None:
-        """Give the file and its memory back; nothing can be read afterwards."""
+        """Close the file and free its memory; nothing can be read afterwards."""
 
 
 def is_slide(path: Path) -> bool:
-    """Say whether a file is read as a slide, from its name and its header alone.
+    """Whether a file is read as a slide, judged only by its name and header.
 
-    A file without a readable header is no slide: it is recorded where images are read.
+    A file without a readable header is not a slide; it is recorded where images are read.
     """
     if path.suffix.lower() in SLIDE_SUFFIXES:
         return True
@@ -78,8 +78,8 @@ def is_slide(path: Path) -> bool:
 def open_slide(path: Path) -> Slide:
     """Open a slide for reading.
 
-    Raises ImageError where the file is missing, empty or no slide, and DependencyError where it needs OpenSlide and
-    the extra ``wsi`` is not installed.
+    Raises ImageError if the file is missing, empty or not a slide, and DependencyError if it needs OpenSlide and the
+    extra ``wsi`` is not installed.
     """
     if not path.is_file():
         message = f"{path}: not found, expected a whole-slide image or a large image; check the path"
@@ -97,8 +97,8 @@ def open_slide(path: Path) -> Slide:
         return WholeSlide(path)
     if header is None or not is_image_path(path):
         message = (
-            f"{path}: found no slide, expected {', '.join(sorted(SLIDE_SUFFIXES))}, a pyramidal TIFF or a plain image; "
-            "copy or export it again"
+            f"{path}: found a file that is not a slide, expected {', '.join(sorted(SLIDE_SUFFIXES))}, a pyramidal "
+            "TIFF or a plain image; copy or export it again"
         )
         raise ImageError(message)
     return LargeImage(path)

@@ -1,8 +1,8 @@
-"""A whole-slide image through OpenSlide: SVS, NDPI, MRXS, DICOM, pyramidal TIFF and the rest of its formats.
+"""Whole-slide images read through OpenSlide: SVS, NDPI, MRXS, DICOM, pyramidal TIFF and its other formats.
 
-OpenSlide's reading is thread-safe, and after one damaged tile a handle refuses everything: so a read that fails is
-tried once more on a handle of its own, and the others go on with a new one. Colors are the file's own: an ICC profile
-is not applied, as no photograph's is.
+OpenSlide reads are thread-safe, but after one damaged tile a handle refuses every read. A failed read is therefore
+retried once on a separate handle, and the other reads continue with a new one. Colors are as stored in the file: like
+for photographs, no ICC profile is applied.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ImageArray, Region
 
-"""A TIFF written by no microscope says 72 dots per inch, which is 353 um per px."""
+"""Largest plausible scale; a TIFF not from a microscope often states 72 dots per inch, which is 353 um per px."""
 _STRIP_PX = 16_000_000
-"""Pixels of the overview's level that are held at once: 64 MB."""
+"""Pixels of the overview's level in memory at a time: 64 MB."""
 _LEVEL_SLACK = 1.01
-"""A level stored at 1:16 is 1:16.003 where the sides do not divide by 16."""
+"""A level stored at 1:16 is 1:16.003 if the sides are not multiples of 16."""
 _OPAQUE = 255
 
 
@@ -48,11 +48,11 @@ class WholeSlide:
         self._background = _color(properties.get("openslide.background-color"))
 
     def read(self, region: Region) -> ImageArray:
-        """See ``Slide.read``; what the scanner left out has the slide's background color, else white."""
+        """See ``Slide.read``; areas that were not scanned get the slide's background color, else white."""
         return self._read((region.x_px, region.y_px), 0, (region.width_px, region.height_px))
 
     def overview(self, downsample: float) -> tuple[ImageArray, float]:
-        """See ``Slide.overview``: the stored level next above, shrunk by a whole number, strip by strip."""
+        """See ``Slide.overview``: the next finer stored level, shrunk by a whole factor, strip by strip."""
         downsample *= _LEVEL_SLACK
         level = self._handle.get_best_level_for_downsample(downsample)
         stored = float(self._handle.level_downsamples[level])
@@ -94,7 +94,7 @@ class WholeSlide:
 
 
 def is_whole_slide(path: Path) -> bool:
-    """Say whether OpenSlide knows the file's format; DependencyError where OpenSlide is not installed."""
+    """Whether OpenSlide supports the file's format; raises DependencyError if OpenSlide is not installed."""
     openslide = _import_openslide()
     try:
         return openslide.OpenSlide.detect_format(path) is not None
@@ -115,7 +115,7 @@ def flatten(picture: Image, background: tuple[int, int, int]) -> ImageArray:
 
 
 def _import_openslide() -> ModuleType:
-    """Import OpenSlide when a whole slide is opened, and only then."""
+    """Import OpenSlide only when a whole slide is opened."""
     try:
         import openslide  # noqa: PLC0415
     except (ImportError, OSError) as error:
@@ -132,7 +132,7 @@ def _open(path: Path) -> OpenSlide:
     try:
         handle: OpenSlide = openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
-        message = f"{path}: found no whole-slide image that OpenSlide reads; copy or export it again"
+        message = f"{path}: found a file that OpenSlide cannot read, expected a whole-slide image; export it again"
         raise ImageError(message) from error
     except openslide.OpenSlideError as error:
         message = f"{path}: the slide cannot be opened ({error}); copy or export it again"
@@ -141,7 +141,7 @@ def _open(path: Path) -> OpenSlide:
 
 
 def _scale(properties: dict[str, str]) -> float | None:
-    """Mean of the two directions' micrometers per pixel, None where it is missing or no microscope's."""
+    """Mean micrometers per pixel of the two directions; None if missing or implausible for a microscope."""
     try:
         across, down = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
     except (KeyError, ValueError):
@@ -152,14 +152,14 @@ def _scale(properties: dict[str, str]) -> float | None:
 
 
 def _series(properties: dict[str, str]) -> str | None:
-    """Give what all files of a DICOM series share; OpenSlide opens the whole slide from any of them."""
+    """Return the identifier shared by a DICOM series; OpenSlide opens the whole slide from any of its files."""
     if properties.get("openslide.vendor") != "dicom":
         return None
     return properties.get("openslide.quickhash-1")
 
 
 def _color(hexadecimal: str | None) -> tuple[int, int, int]:
-    """Read RRGGBB; white where the slide names no color."""
+    """Parse RRGGBB; white if the slide states no color."""
     try:
         red, green, blue = bytes.fromhex(hexadecimal or "ffffff")
     except ValueError:

@@ -1,1 +1,1 @@
-"""Statistics on plain arrays: intervals, clustered cells, figures of merit, temperatures."""
+"""Statistics on plain arrays: confidence intervals, clustered cells, metrics, temperature scaling."""

@@ -1,11 +1,12 @@
 """Shares of one patient's cells, which cluster within fields: how many independent cells they are worth.
 
-Cells of one field are alike (lines grow in groups, a field may lie in a thick or thin part), so n cells in K fields
-tell less than n cells from all over the smear. The design effect d says how much less: a share's variance is d times
-that of n independent cells (Kish, Survey Sampling, 1965), and n / d is the effective number.
+Cells of one field are similar (cell lines grow in groups, a field may be in a thick or thin part of the smear), so n
+cells in K fields are less informative than n cells from all over the smear. The design effect d measures how much less:
+a share's variance is d times that of n independent cells (Kish, Survey Sampling, 1965), and n / d is the effective
+sample size.
 
-One patient's own fields give a noisy estimate of d, and the intra-class correlation pooled over a cohort an estimate
-that ignores the patient; the two are averaged as if the pooled one rested on ten fields.
+A patient's own fields give a noisy estimate of d. The intraclass correlation pooled over a cohort gives one that
+ignores the patient. The two are averaged as if the pooled estimate came from ten fields.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 RealArray = NDArray[np.float64]
 
 PRIOR_FIELDS = 10
-"""Fields that the pooled intra-class correlation counts for beside a patient's own."""
+"""Weight of the pooled intraclass correlation, in fields, relative to the patient's own fields."""
 
 ASSUMED_CORRELATION = 0.04
-"""Intra-class correlation where no cohort has been measured: that of the simulator, which is itself an assumption."""
+"""Intraclass correlation if no cohort was measured: that of the simulator, itself an assumption."""
 
 
 def field_design_effect(x: RealArray, n: RealArray) -> RealArray:
-    """Design effect of the share sum(x) / sum(n) as seen over a patient's own fields.
+    """Design effect of the share sum(x) / sum(n), estimated from a patient's own fields.
 
-    ``x`` and ``n`` are (..., K): cells of the kind and cells in all, field by field; a field without a cell (n = 0) is
-    no field. Variance of the ratio estimator (Cochran, Sampling Techniques, 1977, 2.11) over that of independent cells.
-    NaN with fewer than two fields, and where the share is 0 or 1: fields that agree on nothing say nothing.
+    ``x`` and ``n`` are (..., K): cells of the given kind and all cells, per field; a field without cells (n = 0) does
+    not count. Variance of the ratio estimator (Cochran, Sampling Techniques, 1977, 2.11) over that of independent
+    cells. NaN with fewer than two fields, and for a share of 0 or 1, where the fields cannot differ.
     """
     x, n = np.asarray(x, dtype=np.float64), np.asarray(n, dtype=np.float64)
     total, fields = n.sum(axis=-1), (n > 0).sum(axis=-1)
@@ -48,10 +49,11 @@ def field_design_effect(x: RealArray, n: RealArray) -> RealArray:
 
 
 def design_effect(x: RealArray, n: RealArray, correlation: float) -> RealArray:
-    """Design effect (...,) of a patient's share, at least 1: own fields and the cohort's ``correlation`` averaged.
+    """Design effect (...,) of a patient's share, at least 1, averaged from own fields and the cohort's ``correlation``.
 
-    d = max(1, (10 d0 + (K - 1) di) / (10 + K - 1)) with di the patient's own, d0 = 1 + (m - 1) correlation, and m the
-    cells of a field as a cell sees them, sum(n ** 2) / sum(n). Where di is not defined, d is max(1, d0).
+    d = max(1, (10 d0 + (K - 1) di) / (10 + K - 1)), where di is the patient's own design effect,
+    d0 = 1 + (m - 1) correlation, and m = sum(n ** 2) / sum(n) is the mean field size weighted by cells. If di is not
+    defined, d is max(1, d0).
     """
     x, n = np.asarray(x, dtype=np.float64), np.asarray(n, dtype=np.float64)
     fields = np.maximum((n > 0).sum(axis=-1), 1)
@@ -63,11 +65,11 @@ def design_effect(x: RealArray, n: RealArray, correlation: float) -> RealArray:
 
 
 def pooled_correlation(x: Sequence[RealArray], n: Sequence[RealArray]) -> float:
-    """Intra-class correlation of belonging to the kind, pooled over patients; 0-1.
+    """Intraclass correlation of being of the given kind, pooled over patients; 0-1.
 
-    ``x[i]`` and ``n[i]`` are one patient's counts by field. One-way analysis of variance for binary data (Fleiss,
-    Statistical Methods for Rates and Proportions, 1981, 13.2) with sums of squares added over patients. Patients of
-    one field, and shares of 0 or 1, add nothing; without any other patient the assumed correlation is given.
+    ``x[i]`` and ``n[i]`` are one patient's counts per field. One-way analysis of variance for binary data (Fleiss,
+    Statistical Methods for Rates and Proportions, 1981, 13.2), with sums of squares added over patients. Patients with
+    one field, or with a share of 0 or 1, add nothing; without any other patient, returns the assumed correlation.
     """
     between = within = degrees_between = degrees_within = size_sum = 0.0
     for x_i, n_i in zip(x, n, strict=True):
@@ -90,10 +92,10 @@ def pooled_correlation(x: Sequence[RealArray], n: Sequence[RealArray]) -> float:
 
 
 def share_interval(x: float, n: float, effect: float = 1.0, confidence: float = 0.95) -> Interval:
-    """Jeffreys interval of x of n with n / ``effect`` independent cells; the limits at 0 and n are exactly 0 and 1.
+    """Jeffreys interval of x of n with n / ``effect`` independent cells; the limits for 0 and n are exactly 0 and 1.
 
     Quantiles of Beta(p n / d + 1/2, (1 - p) n / d + 1/2) (Brown, Cai, DasGupta, Stat Sci 2001;16:101, with the
-    effective number of Korn and Graubard). Without cells the estimate is NaN and the limits are 0 and 1.
+    effective sample size of Korn and Graubard). Without cells, the estimate is NaN and the limits are 0 and 1.
     """
     if n <= 0:
         return Interval(float("nan"), 0.0, 1.0)

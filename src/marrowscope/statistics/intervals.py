@@ -1,8 +1,8 @@
-"""Intervals: Wilson's for a proportion, the percentile bootstrap over patients, and shares of clustered cells.
+"""Confidence intervals: Wilson's for a proportion, and the percentile bootstrap over patients.
 
-Cells of one patient are alike, so a cell-level figure is resampled by patient: whole patients are drawn with
-replacement, and all rows of a drawn patient come along, as often as the patient is drawn. A share of one patient's
-cells has no patients to draw: its cells cluster within fields, and count for fewer by a design effect (``clusters``).
+Cells of one patient are similar, so cell-level metrics are bootstrapped by patient: whole patients are drawn with
+replacement, and all rows of a drawn patient are included as often as the patient is drawn. A share of one patient's
+cells cannot be resampled this way; a design effect accounts for clustering within fields (see ``clusters``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 IndexArray = NDArray[np.int64]
 _FEWEST_GROUPS = 2
-"""One group alone is always drawn as itself: resampling would claim certainty."""
+"""A single group would always be drawn: resampling would claim certainty."""
 
 ScalarT = TypeVar("ScalarT", np.int64, np.float64)
 
@@ -30,11 +30,11 @@ ScalarT = TypeVar("ScalarT", np.int64, np.float64)
 def wilson_interval(x: int, n: int, confidence: float = 0.95) -> Interval:
     """Score interval of a proportion ``x / n`` (Wilson, J Am Stat Assoc 1927;22:209), without continuity correction.
 
-    Treats the ``n`` observations as independent. With ``n == 0`` nothing is known: the estimate is NaN and the
-    limits are 0 and 1. Raises ValueError when not 0 <= x <= n or the confidence is not inside (0, 1).
+    Treats the ``n`` observations as independent. For ``n == 0``, the estimate is NaN and the limits are 0 and 1.
+    Raises ValueError unless 0 <= x <= n and the confidence is inside (0, 1).
     """
     if not 0 <= x <= n:
-        message = f"a proportion of x={x} among n={n}: expected 0 <= x <= n"
+        message = f"found a proportion of x={x} among n={n}, expected 0 <= x <= n"
         raise ValueError(message)
     z = NormalDist().inv_cdf(0.5 + _checked_confidence(confidence) / 2)
     if n == 0:
@@ -43,7 +43,7 @@ def wilson_interval(x: int, n: int, confidence: float = 0.95) -> Interval:
     shrink = 1 + z * z / n
     middle = (p + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # The limits at 0 and n are exactly 0 and 1; the subtraction alone leaves a rounding error there.
+    # The limits for 0 and n are exactly 0 and 1; the subtraction alone would leave a rounding error.
     lower = 0.0 if x == 0 else max(0.0, middle - half)
     upper = 1.0 if x == n else min(1.0, middle + half)
     return Interval(p, lower, upper)
@@ -59,10 +59,10 @@ def bootstrap_over_groups(
 ) -> Interval:
     """Percentile interval of ``statistic`` with whole groups (patients) resampled.
 
-    ``groups`` names the group of each row; ``statistic`` takes row indices (int64, a row may repeat) and gives a
-    number, NaN where it is not defined on them. Resamples with NaN are left out. The estimate is the statistic
-    on all rows. The limits are NaN with fewer than two groups, or when fewer than half of the resamples are
-    defined: an interval over the remaining ones would describe other data.
+    ``groups`` has the group of each row; ``statistic`` takes row indices (int64, possibly repeated) and returns a
+    number, NaN if it is not defined on them. Resamples with NaN are left out. The estimate is the statistic on all
+    rows. The limits are NaN with fewer than two groups, or if fewer than half of the resamples are defined: an interval
+    over the rest would describe different data.
     """
     rows = _rows_by_group(groups)
     everything = np.arange(len(groups), dtype=np.int64)
@@ -81,10 +81,10 @@ def bootstrap_sums(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a statistic of sums over groups; what ``bootstrap_over_groups`` gives, far faster.
+    """Percentile interval of a statistic of sums over groups; same as ``bootstrap_over_groups``, but much faster.
 
-    ``sums`` (n_groups, ...) holds what each group adds (cells found and cells in all, a confusion matrix); the
-    statistic takes the total of a resample, of the same shape without the first axis. Groups in a fixed order.
+    ``sums`` (n_groups, ...) is the contribution of each group (cells found and all cells, a confusion matrix), with the
+    groups in a fixed order. The statistic takes the total of a resample, of the same shape without the first axis.
     """
     n_groups = len(sums)
     estimate = statistic(sums.sum(axis=0)) if n_groups else math.nan
@@ -104,11 +104,11 @@ def bootstrap_columns(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> list[Interval]:
-    """Intervals of many statistics of sums over groups at once (a recall of every class), without a loop.
+    """Intervals of many statistics of sums over groups at once (such as each class's recall), without a loop.
 
-    ``statistic`` takes the totals of up to ``block`` resamples (n, ...) and gives (n, k) numbers, NaN where one is not
-    defined; the draws are those of ``bootstrap_sums`` and so is the rule for NaN. Gives k intervals. With the
-    identity matrix as ``sums`` the totals say how often each group is drawn: the statistic weighs rows itself then.
+    ``statistic`` takes the totals of up to ``block`` resamples (n, ...) and returns (n, k) numbers, NaN if undefined.
+    The draws and the rule for NaN are those of ``bootstrap_sums``. Returns k intervals. With the identity matrix as
+    ``sums``, the totals are how often each group is drawn, and the statistic weights the rows itself.
     """
     estimates = statistic(sums.sum(axis=0)[None])[0]
     n_groups = len(sums)
@@ -137,14 +137,14 @@ def bootstrap_difference(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Interval of ``statistic_a - statistic_b`` when both were measured on the same patients (paired).
+    """Interval of ``statistic_a - statistic_b`` measured on the same patients (paired).
 
-    Each resample draws patients once and gives both sides the rows of those patients; the two sides may hold
-    different rows (two segmenters find different cells), never different patients: that raises ValueError.
+    Each resample draws patients once and uses their rows on both sides. The two sides may have different rows (two
+    segmenters find different cells), but not different patients, which raises ValueError.
     """
     if set(groups_a) != set(groups_b):
         odd = sorted(set(groups_a) ^ set(groups_b))
-        message = f"a paired difference needs the same groups on both sides; only on one side: {', '.join(odd[:5])}"
+        message = f"found groups on one side only: {', '.join(odd[:5])}; a paired difference needs the same on both"
         raise ValueError(message)
     rows_a, rows_b = _rows_by_group(groups_a), _rows_by_group(groups_b)
     everything_a = np.arange(len(groups_a), dtype=np.int64)
@@ -159,7 +159,7 @@ def bootstrap_difference(
 
 
 def _rows_by_group(groups: Sequence[str]) -> list[IndexArray]:
-    """Row indices of each group, groups in sorted order, so that the draw does not depend on the rows' order."""
+    """Row indices of each group, in sorted order of groups, so that the draw does not depend on the row order."""
     rows: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         rows.setdefault(group, []).append(index)
@@ -167,7 +167,7 @@ def _rows_by_group(groups: Sequence[str]) -> list[IndexArray]:
 
 
 def _drawn_groups(n_groups: int, n_resamples: int, seed: int) -> Iterator[IndexArray]:
-    """Group indices of each resample; none with fewer than two groups, where resampling says nothing."""
+    """Group indices of each resample; none with fewer than two groups, where resampling is meaningless."""
     if n_groups < _FEWEST_GROUPS:
         return
     generator = np.random.default_rng(seed)
@@ -193,6 +193,6 @@ def _percentile_interval(estimate: float, values: Sequence[float], confidence: f
 
 def _checked_confidence(confidence: float) -> float:
     if not 0 < confidence < 1:
-        message = f"confidence {confidence}: expected a share between 0 and 1, such as 0.95"
+        message = f"found confidence {confidence}, expected a number between 0 and 1, such as 0.95"
         raise ValueError(message)
     return confidence

@@ -1,7 +1,7 @@
-"""Figures of merit on plain arrays: classification, ranking, agreement, detection.
+"""Metrics on plain arrays: classification, ranking, agreement, detection.
 
-Classes are integers 0..k-1; a prediction of ``NO_PREDICTION`` (-1) is a cell that was never found and counts
-as wrong. A figure that is not defined on the data (no cells, one class only) is NaN, never 0.
+Classes are integers 0..k-1. A prediction of ``NO_PREDICTION`` (-1) is a cell that was not found, and counts as wrong.
+A metric that is not defined on the data (no cells, only one class) is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ RealArray = NDArray[np.float64]
 
 NO_PREDICTION = -1
 _RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
-"""The recalls at which COCO reads the precision (cocodataset.org, detection evaluation)."""
+"""The recall levels at which COCO evaluates precision (cocodataset.org, detection evaluation)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class: ``n`` true cells, and precision, recall and F1 (0-1; 0 where the class is never predicted)."""
+    """One class: ``n`` true cells, and precision, recall and F1 (0-1; 0 if the class is never predicted)."""
 
     n: int
     precision: float
@@ -35,20 +35,20 @@ class ClassScore:
 
 
 def confusion_matrix(truth: IntArray, predicted: IntArray, n_classes: int) -> IntArray:
-    """Count cells by true class (rows) and predicted class (columns); the last column holds ``NO_PREDICTION``.
+    """Count cells by true class (rows) and predicted class (columns); the last column is ``NO_PREDICTION``.
 
-    Shape (n_classes, n_classes + 1). Raises ValueError for a label outside its range.
+    Shape (n_classes, n_classes + 1). Raises ValueError for a label out of range.
     """
     truth = np.asarray(truth, dtype=np.int64)
     predicted = np.asarray(predicted, dtype=np.int64)
     if truth.shape != predicted.shape:
-        message = f"{truth.shape[0]} true labels beside {predicted.shape[0]} predicted ones; expected as many"
+        message = f"found {truth.shape[0]} true and {predicted.shape[0]} predicted labels, expected equal numbers"
         raise ValueError(message)
     if truth.size and not (
         0 <= truth.min() <= truth.max() < n_classes and predicted.min() >= NO_PREDICTION and predicted.max() < n_classes
     ):
         message = (
-            f"labels {truth.min()}..{truth.max()} (true) and {predicted.min()}..{predicted.max()} (predicted): "
+            f"found labels {truth.min()}..{truth.max()} (true) and {predicted.min()}..{predicted.max()} (predicted), "
             f"expected 0..{n_classes - 1}, and {NO_PREDICTION} only as a prediction"
         )
         raise ValueError(message)
@@ -73,14 +73,14 @@ def class_scores(confusion: IntArray) -> tuple[ClassScore, ...]:
 
 
 def weighted_f1(confusion: IntArray) -> float:
-    """Mean F1 of the classes, weighted by their true cells; NaN without cells."""
+    """Mean F1 over classes, weighted by their numbers of true cells; NaN without cells."""
     n_true, _, f1 = _f1_by_class(confusion)
     total = n_true.sum()
     return float((n_true * f1).sum() / total) if total else math.nan
 
 
 def macro_f1(confusion: IntArray, classes: Sequence[int] | None = None) -> float:
-    """Plain mean F1 over ``classes``, by default those with a true cell (``present_classes``); NaN without any."""
+    """Unweighted mean F1 over ``classes``, by default those with a true cell (``present_classes``); NaN without any."""
     averaged = present_classes(confusion) if classes is None else tuple(classes)
     if not averaged:
         return math.nan
@@ -88,7 +88,7 @@ def macro_f1(confusion: IntArray, classes: Sequence[int] | None = None) -> float
 
 
 def present_classes(confusion: IntArray) -> tuple[int, ...]:
-    """Classes that have a true cell: the ones a mean over classes may name."""
+    """Classes that have a true cell: the ones to average over."""
     return tuple(int(k) for k in np.flatnonzero(confusion.sum(axis=1)))
 
 
@@ -99,7 +99,7 @@ def positive_f1(confusion: IntArray) -> float:
 
 
 def roc_auc(truth: NDArray[np.bool_], score: RealArray) -> float:
-    """Chance that a positive scores above a negative, ties counted half (Mann-Whitney); NaN with one class only."""
+    """Probability that a positive scores above a negative, ties counted half (Mann-Whitney); NaN with one class."""
     truth = np.asarray(truth, dtype=bool)
     n_positive = int(truth.sum())
     n_negative = len(truth) - n_positive
@@ -121,9 +121,9 @@ def bias(truth: RealArray, estimate: RealArray) -> float:
 
 
 def concordance(truth: RealArray, estimate: RealArray) -> float:
-    """Lin's concordance correlation (Biometrics 1989;45:255), moments over n.
+    """Lin's concordance correlation coefficient (Biometrics 1989;45:255), with moments divided by n.
 
-    1 only when every estimate equals the truth. NaN with fewer than two rows, or when both sides are constant.
+    1 only if every estimate equals the truth. NaN with fewer than two rows, or if both sides are constant.
     """
     if len(truth) < 2:  # noqa: PLR2004  agreement needs spread
         return math.nan
@@ -133,15 +133,15 @@ def concordance(truth: RealArray, estimate: RealArray) -> float:
 
 
 def share(part: float, whole: float) -> float:
-    """``part / whole``, NaN when ``whole`` is 0: detection recall (pairs / expert), precision (pairs / predicted)."""
+    """``part / whole``, NaN if ``whole`` is 0: detection recall (pairs / expert), precision (pairs / predicted)."""
     return float(part / whole) if whole else math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class RocCurve:
-    """Points of a ROC curve from (0, 0) to (1, 1), and the score from which each point calls positive.
+    """Points of a ROC curve from (0, 0) to (1, 1), and the score threshold of each point.
 
-    The first threshold is infinity: nothing is called. Empty arrays where one class is absent.
+    The first threshold is infinity: nothing is called positive. The arrays are empty if one class is absent.
     """
 
     false_positive_rate: RealArray
@@ -150,7 +150,7 @@ class RocCurve:
 
 
 def roc_curve(truth: NDArray[np.bool_], score: RealArray) -> RocCurve:
-    """Rates at every distinct score, from the highest down; a positive is ``score >= threshold``."""
+    """Compute the rates at every distinct score, highest first; positive is ``score >= threshold``."""
     truth = np.asarray(truth, dtype=bool)
     score = np.asarray(score, dtype=np.float64)
     n_positive = int(truth.sum())
@@ -171,10 +171,10 @@ def roc_curve(truth: NDArray[np.bool_], score: RealArray) -> RocCurve:
 
 
 def won_pairs(truth: NDArray[np.bool_], score: RealArray, weight: RealArray) -> tuple[RealArray, RealArray]:
-    """Pairs of a positive and a negative that the positive wins (ties half), and all such pairs, under weights.
+    """Weighted number of positive-negative pairs that the positive wins (ties half), and of all such pairs.
 
-    ``weight`` (..., n) is how often each row counts; gives two arrays (...). Their ratio is ``roc_auc`` of the rows
-    repeated so often; added up over strata first, it is the AUC over pairs of one stratum.
+    ``weight`` (..., n) is how often each row counts; returns two arrays (...). Their ratio is ``roc_auc`` of the rows
+    repeated that often. Summed over strata first, it is the AUC over pairs within a stratum.
     """
     if not len(truth):
         nothing = np.zeros(weight.shape[:-1])
@@ -190,17 +190,17 @@ def won_pairs(truth: NDArray[np.bool_], score: RealArray, weight: RealArray) -> 
 
 
 def shares(part: RealArray, whole: RealArray) -> RealArray:
-    """``share`` of each element: NaN where ``whole`` is 0."""
+    """Elementwise ``share``: NaN where ``whole`` is 0."""
     result: RealArray = np.full(np.shape(whole), math.nan)
     np.divide(part, whole, out=result, where=np.asarray(whole) > 0)
     return result
 
 
 def equal_mass_bins(probability: RealArray, n_bins: int) -> IntArray:
-    """Bin (0..) of each probability, as many in each bin as can be; equal probabilities share a bin.
+    """Bin (0..) of each probability, with bins of equal size as far as possible; equal probabilities share a bin.
 
-    The bins are those of the sorted values cut into ``n_bins`` runs; a cut inside a run of ties moves to its end, so
-    there may be fewer bins.
+    The sorted values are cut into ``n_bins`` runs. A cut inside a run of ties moves to its end, so there may be fewer
+    bins.
     """
     probability = np.asarray(probability, dtype=np.float64)
     values, inverse, counts = np.unique(probability, return_inverse=True, return_counts=True)
@@ -214,19 +214,19 @@ def equal_mass_bins(probability: RealArray, n_bins: int) -> IntArray:
 def expected_calibration_error(n: RealArray, sum_probability: RealArray, sum_outcome: RealArray) -> float:
     """Mean over bins of |mean probability - share of outcomes|, weighted by ``n`` (Naeini, AAAI 2015); NaN if empty.
 
-    Takes the sums of each bin, so that patients can be added up. It is never negative, and the fewer the cells the
-    larger it comes out by chance.
+    Takes the sums of each bin, so that patients can be added up. It is never negative, and is biased upward with few
+    cells.
     """
     total = float(np.sum(n))
     return float(np.abs(np.asarray(sum_probability) - np.asarray(sum_outcome)).sum()) / total if total else math.nan
 
 
 def average_precision(hit: NDArray[np.bool_], n_truth: RealArray, weight: RealArray) -> RealArray:
-    """Average precision as COCO counts it: the mean, over 101 recall levels, of the best precision at that recall.
+    """Average precision as in COCO: the mean, over 101 recall levels, of the best precision at or above that recall.
 
-    ``hit`` (n,) says of each detection, the highest score first, whether it found a true object; ``weight`` (m, n) is
-    how often each counts in each of m resamples, ``n_truth`` (m,) how many true objects there are. Gives (m,). A level
-    that is never reached has precision 0; NaN without a true object.
+    ``hit`` (n,) is whether each detection, highest score first, found a true object. ``weight`` (m, n) is how often
+    each counts in each of m resamples, ``n_truth`` (m,) the number of true objects. Returns (m,). A recall level that
+    is never reached has precision 0; NaN without a true object.
     """
     m, n = weight.shape
     if n:
@@ -235,8 +235,8 @@ def average_precision(hit: NDArray[np.bool_], n_truth: RealArray, weight: RealAr
         precision = np.divide(true_positives, called, out=np.zeros((m, n)), where=called > 0)
         best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         recall = np.divide(true_positives, n_truth[:, None], out=np.zeros((m, n)), where=n_truth[:, None] > 0)
-        # All rows in one search: row i is moved to 2 i .. 2 i + 1. A recall of 3 / 10 must reach the level 0.3 in
-        # spite of rounding.
+        # One search for all rows: row i is shifted to 2 i .. 2 i + 1. A recall of 3 / 10 must reach the level 0.3
+        # despite rounding.
         shift = 2.0 * np.arange(m)[:, None]
         reached = np.searchsorted((recall + shift).ravel(), (_RECALL_LEVELS - 1e-9 + shift).ravel(), side="left")
         reached = reached.reshape(m, -1) - n * np.arange(m)[:, None]
@@ -248,7 +248,7 @@ def average_precision(hit: NDArray[np.bool_], n_truth: RealArray, weight: RealAr
 
 
 def _f1_by_class(confusion: IntArray) -> tuple[IntArray, IntArray, RealArray]:
-    """Give true cells, called cells and F1 = 2 TP / (true + called) of each class (0 where both are 0)."""
+    """Compute true cells, called cells and F1 = 2 TP / (true + called) of each class (0 if both are 0)."""
     n_classes = len(confusion)
     n_true = confusion.sum(axis=1)
     n_called = confusion[:, :n_classes].sum(axis=0)

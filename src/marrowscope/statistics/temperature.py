@@ -1,16 +1,16 @@
-"""Temperature of a head: how far its likelihoods are to be trusted, fitted on cells the network never learned from.
+"""Temperature scaling of a head, fitted on held-out cells.
 
-By Bayes' rule a head's logits z are log-likelihoods plus the log of the prior q they were trained for. Only the
+By Bayes' rule, a head's logits z are log-likelihoods plus the log of the prior q it was trained with. Only the
 likelihood part is scaled:
 
     p = softmax((z - log q) / T + log t)
 
-with t the prior that is wanted. So the prior that p assumes is exactly t at every temperature, which quantification
+where t is the target prior. The prior that p assumes is then exactly t at every temperature, which quantification
 needs; scaling z itself, as Guo et al. (ICML 2017) do, would turn it into q ** (1 / T). For a uniform q = t both are the
 same. A class with q = 0 was never trained: it has no likelihood and keeps probability 0.
 
-Logits are (n, k), labels (n,) class numbers with -1 for a cell without one; priors are (k,), or (n, k) where the cells
-come from networks with priors of their own. The likelihood is convex in 1 / T: the search finds the one minimum.
+Logits are (n, k). Labels (n,) are class numbers, -1 for a cell without a label. Priors are (k,), or (n, k) for cells
+from networks with different priors. The loss is convex in 1 / T, so the search finds its only minimum.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _N_BINS = 15
 _TOLERANCE = 1e-6
 
 CALIBRATION_NAME = "calibration.json"
-"""File of a cross-fit folder: a ``Calibration``."""
+"""File of a cross-fit folder that has a ``Calibration``."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemperatureFit:
-    """A fitted temperature; ``value`` is 1 and ``reason`` says why where the cells do not allow one.
+    """A fitted temperature; if the cells do not allow a fit, ``value`` is 1 and ``reason`` explains why.
 
-    ``n_left_out`` cells have no label, or one of a class that was never trained. ``nll_before`` (T = 1) and
-    ``nll_after`` are mean negative log-likelihoods in nats on the ``n_cells`` it was fitted on; NaN without cells.
-    ``reason`` is empty for a minimum inside the range.
+    ``n_left_out`` cells have no label, or that of a class that was never trained. ``nll_before`` (T = 1) and
+    ``nll_after`` are mean negative log-likelihoods in nats on the ``n_cells`` of the fit; NaN without cells.
+    ``reason`` is empty for a minimum inside the search range.
     """
 
     value: float
@@ -59,7 +59,7 @@ class TemperatureFit:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bin: probabilities ``lower``..``upper``, their mean, and the share of its ``n`` cells that are true."""
+    """One bin: probabilities ``lower``..``upper``, their mean, and the share of true outcomes in its ``n`` cells."""
 
     lower: float
     upper: float
@@ -69,17 +69,17 @@ class ReliabilityBin:
 
 
 class HeadCalibration(StageConfig):
-    """One head's temperature, and what it changes on cells it was not fitted on.
+    """One head's temperature, and its effect on cells it was not fitted on.
 
-    The figures are nested: each fold's cells are turned by a temperature fitted on the other folds alone. Null where
-    one is not defined.
+    The metrics are nested: each fold's cells are scaled by a temperature fitted on the other folds only. Undefined
+    metrics are null.
     """
 
-    temperature: float = Field(gt=0, description="fitted on every out-of-fold cell; 1 where that was not possible")
-    reason: str = Field(default="", description="why the temperature is 1, or a limit of the search")
+    temperature: float = Field(gt=0, description="fitted on all out-of-fold cells; 1 if that was not possible")
+    reason: str = Field(default="", description="why the temperature is 1 or at a limit of the search")
     n_cells: int = Field(description="labeled out-of-fold cells of a trained class")
-    n_left_out: int = Field(description="cells without a label, or of a class their fold had no training cell of")
-    nested_temperatures: dict[str, float] = Field(description="fold to the temperature fitted on the other folds")
+    n_left_out: int = Field(description="cells without a label, or of a class without training cells in their fold")
+    nested_temperatures: dict[str, float] = Field(description="per fold, the temperature fitted on the other folds")
     nll_before: float | None = Field(description="mean negative log-likelihood in nats at temperature 1")
     nll_after: float | None
     ece_before: float | None = Field(description="expected calibration error, 15 bins of equal numbers of cells")
@@ -87,21 +87,21 @@ class HeadCalibration(StageConfig):
 
 
 class Calibration(StageConfig):
-    """Temperatures of an ensemble and the members they belong to: the content of calibration.json."""
+    """Temperatures of an ensemble and its members: the content of calibration.json."""
 
     schema_version: int = 1
     method: str = "softmax((z - log q) / T + log t), T by head of least negative log-likelihood on out-of-fold cells"
-    source: str = Field(description="contours the cells were cut by: predicted or expert")
+    source: str = Field(description="contours used to cut the cells: predicted or expert")
     n_patients: int
-    members: dict[str, str] = Field(description="folder of each fold's training to the SHA-256 of its weights")
+    members: dict[str, str] = Field(description="SHA-256 of the weights, by folder of each fold's training")
     heads: dict[str, HeadCalibration]
 
     def temperatures(self) -> dict[str, float]:
-        """Give the temperature of each head."""
+        """Return the temperature of each head."""
         return {head: fitted.temperature for head, fitted in self.heads.items()}
 
     def sentence(self) -> str:
-        """Say it in words, for a bundle's card."""
+        """Sentence for a bundle's card."""
         heads = ", ".join(f"{name} {value:.2f}" for name, value in self.temperatures().items())
         return (
             f"Temperatures (inside the graphs; {heads}) were fitted on cells of {self.n_patients} patients, each "
@@ -112,10 +112,10 @@ class Calibration(StageConfig):
 def fit_temperature(
     logits: RealArray, labels: IntArray, implied: RealArray, wanted: RealArray, *, weights: RealArray | None = None
 ) -> TemperatureFit:
-    """Give the temperature of least mean negative log-likelihood in 0.05..20.
+    """Fit the temperature in 0.05..20 that minimizes the mean negative log-likelihood.
 
-    ``implied`` is the prior the logits were trained for, ``wanted`` that of the labeled cells. ``weights`` (n,) make
-    some cells count more, all equal by default. Fewer than 50 cells or a single class among them give 1 and the reason.
+    ``implied`` is the prior the logits were trained with, ``wanted`` that of the labeled cells. ``weights`` (n,) are
+    the cells' weights, equal by default. With fewer than 50 cells, or a single class, it is 1, with the reason.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     _check_shapes(logits, labels)
@@ -144,7 +144,7 @@ def fit_temperature(
 
 
 def apply_temperature(logits: RealArray, implied: RealArray, wanted: RealArray, temperature: float = 1.0) -> RealArray:
-    """Give probabilities (n, k) that assume the prior ``wanted``; exactly 0 for classes that were never trained."""
+    """Compute probabilities (n, k) that assume the prior ``wanted``; exactly 0 for classes that were never trained."""
     evidence, log_wanted = _evidence(
         np.asarray(logits, dtype=np.float64), np.asarray(implied, dtype=float), np.asarray(wanted, dtype=float)
     )
@@ -155,10 +155,11 @@ def apply_temperature(logits: RealArray, implied: RealArray, wanted: RealArray, 
 def nested_calibration(
     logits: RealArray, labels: IntArray, folds: IntArray, implied: RealArray, wanted: RealArray
 ) -> tuple[HeadCalibration, RealArray, RealArray]:
-    """Fit one head's temperature on cells of several folds, and show what it does on cells it was not fitted on.
+    """Fit one head's temperature on cells of several folds, and measure its effect on cells it was not fitted on.
 
-    ``folds`` (n,) says in which fold a cell was left out; ``implied`` and ``wanted`` are (n, k). Gives the record, its
-    temperature fitted on all cells, and the probabilities (n, k) at temperature 1 and at the nested temperatures.
+    ``folds`` (n,) is the fold that each cell was held out in; ``implied`` and ``wanted`` are (n, k). Returns the
+    record, with the temperature fitted on all cells, and the probabilities (n, k) at temperature 1 and at the nested
+    temperatures.
     """
     known = trained_labels(labels, implied)
     before = apply_temperature(logits, implied, wanted)
@@ -187,7 +188,7 @@ def nested_calibration(
 
 
 def calibration_figures(probabilities: RealArray, labels: IntArray) -> tuple[float | None, float | None]:
-    """Give negative log-likelihood and expected calibration error of (n, k) probabilities; None without cells."""
+    """Compute negative log-likelihood and expected calibration error of (n, k) probabilities; None without cells."""
     if not len(labels):
         return None, None
     return negative_log_likelihood(probabilities, labels), expected_calibration_error(
@@ -196,7 +197,7 @@ def calibration_figures(probabilities: RealArray, labels: IntArray) -> tuple[flo
 
 
 def trained_labels(labels: IntArray, implied: RealArray) -> BoolArray:
-    """Say for each cell (n,) whether it has a label, and one with a share in its row of ``implied`` (n, k)."""
+    """Return for each cell (n,) whether its label is a class with a share in its row of ``implied`` (n, k)."""
     labeled = labels >= 0
     share = np.take_along_axis(implied, np.where(labeled, labels, 0)[:, None], axis=1)[:, 0]
     known: BoolArray = labeled & (share > 0)
@@ -204,7 +205,7 @@ def trained_labels(labels: IntArray, implied: RealArray) -> BoolArray:
 
 
 def negative_log_likelihood(probabilities: RealArray, labels: IntArray) -> float:
-    """Mean of -log p of the true class in nats; NaN without cells, infinite where a true class has probability 0."""
+    """Mean of -log p of the true class in nats; NaN without cells, infinite if a true class has probability 0."""
     if not len(labels):
         return math.nan
     with np.errstate(divide="ignore"):
@@ -212,9 +213,9 @@ def negative_log_likelihood(probabilities: RealArray, labels: IntArray) -> float
 
 
 def binary_event(probabilities: RealArray, labels: IntArray) -> tuple[RealArray, BoolArray]:
-    """Give what calibration is asked of: for two classes p of class 1 and whether it is true, else the top class's.
+    """Return the event to calibrate: for two classes, p of class 1 and whether it is true; else those of the top class.
 
-    The share of CBLC rests on p of class 1, so that one has to be right there; a category is called by its top class.
+    The CBLC ratio depends on p of class 1, which must therefore be calibrated; a category is called by its top class.
     """
     if probabilities.shape[1] == 2:  # noqa: PLR2004  yes and no
         return probabilities[:, 1], labels == 1
@@ -223,9 +224,9 @@ def binary_event(probabilities: RealArray, labels: IntArray) -> tuple[RealArray,
 
 
 def reliability_table(probability: RealArray, true: BoolArray, bins: int = _N_BINS) -> tuple[ReliabilityBin, ...]:
-    """Group cells by ``probability`` (n,) into at most ``bins`` bins of equal numbers of cells; none give none.
+    """Group cells by ``probability`` (n,) into at most ``bins`` bins of equal numbers of cells; no cells, no bins.
 
-    Equal probabilities stand in one bin, so the order of the cells decides nothing.
+    Equal probabilities share a bin, so the order of the cells does not matter.
     """
     place = metrics.equal_mass_bins(probability, bins)
     return tuple(
@@ -243,7 +244,7 @@ def reliability_table(probability: RealArray, true: BoolArray, bins: int = _N_BI
 def expected_calibration_error(probability: RealArray, true: BoolArray, bins: int = _N_BINS) -> float:
     """Mean of |share true - mean probability| over ``reliability_table``, weighted by cells; NaN without cells.
 
-    Few cells make it too large even for perfect probabilities: read it beside n.
+    With few cells it is too large even for perfect probabilities: read it together with n.
     """
     table = reliability_table(probability, true, bins)
     n = np.array([row.n for row in table], dtype=np.float64)
@@ -255,7 +256,7 @@ def expected_calibration_error(probability: RealArray, true: BoolArray, bins: in
 
 
 def _evidence(logits: RealArray, implied: RealArray, wanted: RealArray) -> tuple[RealArray, RealArray]:
-    """Split into z - log q and log t, both (n, k); a class without a share in either has evidence -inf and log t 0."""
+    """Split into z - log q and log t, both (n, k); a class with zero share in either has evidence -inf and log t 0."""
     known = np.broadcast_to((implied > 0) & (wanted > 0), logits.shape)
     log_implied, log_wanted = (
         np.log(np.where(known, np.broadcast_to(prior, logits.shape), 1.0)) for prior in (implied, wanted)
@@ -272,7 +273,7 @@ def _loss(scores: RealArray, labels: IntArray, weights: RealArray) -> float:
 
 
 def _at_the_edge(value: float) -> str:
-    """Say that a temperature is a limit of the search and no minimum."""
+    """Return why a temperature is a limit of the search and not a minimum; empty if it is a minimum."""
     if value < _MIN_TEMPERATURE * 1.01:
         return f"the smallest allowed, {_MIN_TEMPERATURE:g}: the cells are told apart without an error"
     if value > _MAX_TEMPERATURE / 1.01:

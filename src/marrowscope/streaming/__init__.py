@@ -1,1 +1,1 @@
-"""Fields to cells, many at once: where fields come from, the worker, several processes."""
+"""From many fields to their cells: reading slides, the worker, several processes."""

@@ -1,4 +1,4 @@
-"""Seconds of the wall by stage, added up over threads; a lap costs a microsecond."""
+"""Wall-clock seconds per stage, summed over threads; timing one lap costs a microsecond."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class StageClock:
-    """Adds up the time spent in stages: ``with clock("decode"): ...``. Safe from several threads."""
+    """Sums the time spent in each stage: ``with clock("decode"): ...``. Thread-safe."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -20,7 +20,7 @@ class StageClock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time one lap of ``stage``; one that raises counts too."""
+        """Time one lap of ``stage``, even if it raises."""
         started = time.perf_counter()
         try:
             yield
@@ -28,17 +28,17 @@ class StageClock:
             self.add({stage: time.perf_counter() - started})
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Add what was measured elsewhere, stage to seconds."""
+        """Add times measured elsewhere; ``seconds`` maps stages to seconds."""
         with self._lock:
             for stage, lap in seconds.items():
                 self._seconds[stage] = self._seconds.get(stage, 0.0) + lap
 
     def seconds(self) -> dict[str, float]:
-        """Give what was added up so far, the longest first."""
+        """Return the seconds per stage so far, longest first."""
         with self._lock:
             return dict(sorted(self._seconds.items(), key=lambda item: -item[1]))
 
     def reset(self) -> None:
-        """Begin at zero."""
+        """Reset all stages to zero."""
         with self._lock:
             self._seconds.clear()

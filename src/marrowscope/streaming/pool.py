@@ -1,8 +1,8 @@
-"""Workers in several processes: for runs long enough that opening the networks in each of them pays.
+"""Workers in several processes, for runs long enough to repay opening the networks in each process.
 
-Threads share one interpreter, which runs Python code of one of them at a time: on two cores that costs a third of the
-speed, and on many cores it is the limit. Here every process has a worker with one thread and takes a few fields at
-once; they come back in their order and are the same as from threads.
+Threads share one interpreter, which runs the Python code of one thread at a time. On two cores this costs a third of
+the speed; on many cores it is the limit. Here each process has a worker with one thread and takes a few fields at a
+time. Fields are returned in order, with the same results as from threads.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from marrowscope.streaming.config import PredictConfig
 
 _FIELDS_AT_ONCE = 8
-"""Enough that the crops left over, which fill no whole batch, are a few in a hundred; few enough that no process waits
-long for another at the end of a run."""
+"""Enough that only a few percent of the crops are left in partial batches; few enough that no process waits long for
+another at the end of a run."""
 _TASKS_A_PROCESS = 2
 _IMAGES_A_PROCESS = 150
-"""So many pay for the seconds a process takes to start, on two cores."""
+"""This many repay the seconds that a process takes to start, on two cores."""
 PROCESSOR = "processor"
-"""Stage of the clock that holds the processor time of the pool's processes."""
+"""Stage of the clock that has the CPU time of the pool's processes."""
 
 _worker: Worker | MarrowscopeError
 _T = TypeVar("_T")
@@ -51,9 +51,9 @@ _T = TypeVar("_T")
 
 @contextmanager
 def open_worker(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterator[Worker | WorkerPool]:
-    """Open the worker or the pool that ``config`` asks for, else the faster one; it is closed behind.
+    """Open the worker or pool that ``config`` asks for, else the faster of the two, and close it on exit.
 
-    ``n_images`` is the number of images that processes may share: 0 for slides, whose regions follow from one another.
+    ``n_images`` is the number of images that processes may share: 0 for slides, whose regions depend on each other.
     """
     n_cores = config.threads or available_cores()
     n_processes = config.processes or min(n_cores, n_images // _IMAGES_A_PROCESS)
@@ -68,15 +68,15 @@ def open_worker(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterato
 
 
 class WorkerPool:
-    """Several processes with a worker each; the same face as ``Worker``. ``open_worker`` closes it."""
+    """Several processes with one worker each, and the same interface as ``Worker``. ``open_worker`` closes it."""
 
     def __init__(self, bundle: Bundle, config: PredictConfig, n_processes: int) -> None:
         self.n_threads = n_processes
         self.bundle_sha256 = bundle.spec_sha256
         self.clock = StageClock()
-        self.slides = SlideCache()  # stays empty: slides are not for several processes
+        self.slides = SlideCache()  # stays empty: several processes read no slides
         alone = config.model_copy(update={"threads": 1})
-        # A forked copy of a process whose runtimes have threads may hang: new processes are started.
+        # Processes are spawned: a fork of a process whose runtimes have threads may hang.
         self._pool = ProcessPoolExecutor(
             n_processes,
             mp_context=get_context("spawn"),
@@ -90,9 +90,9 @@ class WorkerPool:
             raise
 
     def find(self, fields: Iterable[InputImage]) -> Iterator[FoundField]:
-        """Find and classify the cells of ``fields``; gives each field, in order, as soon as it is complete.
+        """Find and classify the cells of ``fields``; yields each field, in order, as soon as it is complete.
 
-        Raises RunError where a process was ended from outside.
+        Raises RunError if a process was ended from outside.
         """
         source = iter(fields)
         tasks: deque[Future[tuple[list[FoundField], dict[str, float]]]] = deque()
@@ -123,17 +123,17 @@ class WorkerPool:
             return task.result()
         except BrokenProcessPool as error:
             message = (
-                "a process of the prediction was ended, by the system when memory ran out or from outside; the same "
-                "call goes on where it was, fewer --processes need less memory"
+                "found a prediction process that ended early, expected it to run to the end; the system may have ended "
+                "it for lack of memory: run the same command again to resume, with fewer --processes to save memory"
             )
             raise RunError(message) from error
 
 
 def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
-    """Open the worker of this process, once; an interrupt from the keyboard is left to the process that asked.
+    """Open the worker of this process, once; keyboard interrupts are left to the parent process.
 
-    What is opened has the hashes of ``spec``, those of the process that asked. What cannot be opened is kept for
-    ``_describe``: an initializer that raises says nothing to the process that asked.
+    The graphs are checked against the hashes of ``spec``, the parent's. An error is kept for ``_describe`` to raise: one
+    raised in an initializer does not reach the parent.
     """
     global _worker  # noqa: PLW0603 - a process of the pool has one worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -145,7 +145,7 @@ def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, killed for one, and nobody is left to ask."""
+    """End this process when its parent is gone, for example killed."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)

@@ -1,11 +1,11 @@
-"""A slide, region by region: which of them are predicted, and which of their cells are new.
+"""Read a slide region by region: which regions are predicted, and which of their cells are new.
 
-Steps: open the slide; make the plan of its regions, which is kept with the run's parts; give the regions worth reading,
-the best first, a few at a time; take what was found in each, until they hold the wanted number of cells. A slide that
-cannot be opened, or has nothing worth reading, is one field with a sentence that says so.
+Steps: open the slide; plan its regions and keep the plan with the run's parts; hand out the regions worth reading, best
+first, a few at a time; take the cells found in each until the wanted number is reached. A slide that cannot be opened,
+or has nothing worth reading, becomes one field with an error message.
 
-Invariant: what is taken follows from the order of the regions alone. Some regions beyond the wanted number are
-predicted; what was found in them is refused.
+Invariant: the cells taken depend only on the order of the regions. Some regions beyond the wanted number of cells are
+predicted too; their cells are discarded.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ if TYPE_CHECKING:
     from marrowscope.slides import RankedRegion, Slide, SlideCache, SlideConfig
 
 _CELLS_OF_A_SLIDE = 500
-"""Kept cells of a whole-slide image that are read unless another number is asked for: an adequate differential."""
+"""Default number of kept cells to read from a whole-slide image: an adequate differential."""
 _CELLS_OF_A_REGION = 4
-"""So few are in the poorest regions worth reading: that many regions are looked at for the wanted number of cells."""
+"""Cells in the poorest regions worth reading; it gives how many regions to examine for the wanted number of cells."""
 _CORE = {"core_x0_px": "x0", "core_y0_px": "y0", "core_x1_px": "x1", "core_y1_px": "y1"}
 _READ = {"region_x_px": "x_px", "region_y_px": "y_px", "width_px": "width_px", "height_px": "height_px"}
 
 
 @dataclass(frozen=True, slots=True)
 class SlidePlans:
-    """What the plans of a run's slides follow from: the run's parts, open slides, and how regions are chosen.
+    """What determines the plans of a run's slides: the run's parts, open slides, and how regions are chosen.
 
-    ``cells`` is the number of kept cells to read of a slide: 0 is all, None 500 of a whole-slide image and all of a
-    plain one. ``um_per_px`` is the scale of slides that state none.
+    ``cells`` is the number of kept cells to read per slide: 0 is all, None is 500 of a whole-slide image and all of a
+    plain image. ``um_per_px`` is the scale of slides that do not state one.
     """
 
     parts: RunParts
@@ -66,7 +66,7 @@ class SlidePlans:
 
 
 class SlideReading:
-    """One slide being read: ``next_fields`` gives what to predict next, ``take`` keeps what was found."""
+    """One slide being read: ``next_fields`` returns the regions to predict next, ``take`` keeps their cells."""
 
     def __init__(self, fields: Sequence[InputImage], n_wanted: int | None, um_per_px: float = 1.0) -> None:
         self._fields, self._n_wanted = tuple(fields), n_wanted
@@ -76,21 +76,21 @@ class SlideReading:
 
     @property
     def n_fields(self) -> int:
-        """Regions worth reading, those that an earlier call predicted included."""
+        """Number of regions worth reading, including those that an earlier call predicted."""
         return len(self._fields)
 
     @property
     def has_enough(self) -> bool:
-        """Say whether the wanted number of cells is there."""
+        """Whether the wanted number of cells is reached."""
         return self._n_wanted is not None and self._n_cells >= self._n_wanted
 
     @property
     def n_left(self) -> int:
-        """Regions of which nothing was taken."""
+        """Number of regions not taken yet."""
         return len(self._fields) - self._n_taken
 
     def resume(self, done: Mapping[str, int], parts: RunParts) -> None:
-        """Take what earlier calls found as if it had been taken now; ``done`` maps fields to their kept cells."""
+        """Take the cells that earlier calls found; ``done`` maps fields to their number of kept cells."""
         mine = {item.field_id: item.region for item in self._fields if item.field_id in done}
         self._left = [item for item in self._fields if item.field_id not in mine]
         self._n_cells = sum(done[field_id] for field_id in mine)
@@ -103,7 +103,7 @@ class SlideReading:
                 self._seams.take([_contour(points, region) for points in cells[field_id]["contour_xy"]], region)
 
     def next_fields(self, n: int) -> list[InputImage]:
-        """Give the next regions, ``n`` at most (all of them where all cells are wanted); none when it is enough."""
+        """Return the next regions, at most ``n`` (all regions if all cells are wanted); none once there are enough."""
         if self.has_enough:
             return []
         n_next = len(self._left) if self._n_wanted is None else n
@@ -111,7 +111,7 @@ class SlideReading:
         return fields
 
     def take(self, found: FoundField) -> FoundField | None:
-        """Give ``found`` without the cells that an earlier region gave; None where there are enough cells already."""
+        """Return ``found`` without the cells of earlier regions; None if there are enough cells already."""
         if self.has_enough:
             return None
         self._n_taken += 1
@@ -126,7 +126,7 @@ class SlideReading:
 def read_slide(index: int, item: InputImage, plans: SlidePlans, series: set[tuple[str, str]]) -> SlideReading | None:
     """Open the slide that is image ``index`` of the input, and plan its reading; the plan is kept with the parts.
 
-    ``series`` holds the (patient, identity) of slides read so far: of a further file of one None is given.
+    ``series`` has the (patient, identity) of slides read so far. Returns None for another file of the same slide.
     """
     try:
         with one_image(item.path), plans.slides.slide(item.path) as slide:
@@ -148,24 +148,24 @@ def read_slide(index: int, item: InputImage, plans: SlidePlans, series: set[tupl
         replace(item, field_id=row["field_id"], um_per_px=um_per_px, region=_region(row), sha256=row["sha256"] or "")
         for row in to_read.iter_rows(named=True)
     ]
-    # A plan without scores is of a slide that is read whole.
+    # A plan without scores belongs to a slide that is read whole.
     is_whole = plan["score"].null_count() == plan.height
     return SlideReading(fields, None if is_whole else plans.cells or _CELLS_OF_A_SLIDE, um_per_px)
 
 
 def slide_scale(item: InputImage, slide: Slide, default_um_per_px: float | None) -> float:
-    """Scale of a slide: what it states itself, else patients.csv, else the default.
+    """Scale of a slide: from its own metadata, else patients.csv, else the default.
 
-    Raises ScaleError where none of them states one.
+    Raises ScaleError if there is none.
     """
     stated = metadata_scale(read_large_file(slide.path)) if isinstance(slide, LargeImage) else slide.um_per_px
     return choose_scale(item.path, stated, item.um_per_px, default_um_per_px)
 
 
 def refuse_missing_scale(images: Sequence[InputImage], default_um_per_px: float | None) -> None:
-    """Refuse an image without any scale, and a slide without OpenSlide, before a network is opened.
+    """Refuse an image without any scale, or a slide without OpenSlide, before a network is opened.
 
-    A file is read for it only where its own scale decides; what cannot be read is recorded when it is its turn.
+    A file is read only if its own scale decides. An unreadable file is recorded later, when its turn comes.
     """
     openslide_is_there = False
     for item in images:
@@ -205,7 +205,7 @@ def _make_plan(item: InputImage, slide: Slide, plans: SlidePlans) -> pl.DataFram
 
 
 def _digest(path: Path) -> str:
-    """Hash a slide's file; ImageError where it can no longer be read."""
+    """Hash a slide's file; raises ImageError if it can no longer be read."""
     try:
         return sha256_file(path)
     except OSError as error:
@@ -214,14 +214,14 @@ def _digest(path: Path) -> str:
 
 
 def _n_wanted(slide: Slide, cells: int | None) -> int | None:
-    """Give the number of kept cells to read of a slide, None for all of them."""
+    """Return the number of kept cells to read from a slide, None for all of them."""
     if cells is None:
         return None if isinstance(slide, LargeImage) else _CELLS_OF_A_SLIDE
     return cells or None
 
 
 def _plan_row(item: InputImage, place: int, planned: RankedRegion | Region) -> dict[str, Any]:
-    """Give a region's row of the table; a region that is read without having been measured has none of the measures."""
+    """Return a region's row of the table; a region that was not measured has no measures."""
     region = planned if isinstance(planned, Region) else planned.region
     row: dict[str, Any] = {"field_id": f"{item.field_id}/x{region.x0}_y{region.y0}", "place": place}
     row |= {column: getattr(region, name) for column, name in (_READ | _CORE).items()}
@@ -243,10 +243,10 @@ def _contour(points: Sequence[float], region: Region) -> ContourArray:
 
 
 def _nothing_to_read(item: InputImage, plan: pl.DataFrame) -> str:
-    """Say why no region of a slide is worth reading."""
+    """Return the message that no region of a slide is worth reading, with the reasons."""
     counted = Counter(plan["reason_skipped"].to_list())
     reasons = ", ".join(f"{n} {str(reason).replace('_', ' ')}" for reason, n in counted.most_common())
     return (
         f"{item.path}: found no region worth reading among {plan.height} ({reasons}), expected parts in focus with "
-        "well spread nucleated cells; look at the slide, or read all of it with --cells 0"
+        "well-spread nucleated cells; check the slide, or read all of it with --cells 0"
     )

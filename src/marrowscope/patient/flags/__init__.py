@@ -1,4 +1,4 @@
-"""Quality flags: what deserves a warning in a field and a patient, and how far a stain is from that of training."""
+"""Quality flags: warnings for fields and patients, and how far a stain is from that of the training fields."""
 
 from marrowscope.patient.flags.rules import (
     FIELD_FLAGS,

@@ -1,8 +1,8 @@
-"""Which measures are worth a warning: every quality flag of a field and of a patient, each with its rule and its limit.
+"""All quality flags of fields and patients, each with its rule and its limit.
 
-A flag never changes a figure: it says what a reader should look at before believing one. The limits stand in the
-bundle, so that a run's flags are those its bundle was made with. A measure that is missing raises nothing. To add a
-flag, write its record here, its limit into ``FlagRules``, and its name into data/strings.toml (``flag.<key>``).
+A flag never changes a result: it tells the reader what to check before trusting one. The limits are stored in the
+bundle, so a run uses the flags that its bundle was made with. A missing measure raises no flag. To add a flag, add its
+record here, its limit to ``FlagRules``, and its name to data/strings.toml (``flag.<key>``).
 """
 
 from __future__ import annotations
@@ -30,28 +30,30 @@ class FlagRules(StageConfig):
 
     min_sharpness: float = Field(default=0.7, ge=0, description="1/um; a field below is blurred")
     min_background: float = Field(default=0.55, ge=0, le=1, description="gray level; a field below is underexposed")
-    max_clipped: float = Field(
-        default=0.01, ge=0, le=1, description="share of pixels; a field above is wrongly exposed"
-    )
+    max_clipped: float = Field(default=0.01, ge=0, le=1, description="share of pixels; a field above is badly exposed")
     max_stain_distance: float = Field(
-        default=4.0, gt=0, description="Mahalanobis; a field above is stained unlike those of training"
+        default=4.0, gt=0, description="Mahalanobis distance; a field above is stained unlike the training fields"
     )
     max_flagged_fields: float = Field(
         default=0.2, ge=0, le=1, description="share of a patient's fields that may raise the same flag"
     )
-    max_failed_fields: float = Field(default=0.0, ge=0, le=1, description="share of a patient's images not read")
-    min_cells: int = Field(default=100, ge=0, description="countable cells; the same as a call asks for")
-    min_fields: int = Field(default=5, ge=0, description="fields with a countable cell; the same as a call asks for")
+    max_failed_fields: float = Field(
+        default=0.0, ge=0, le=1, description="share of a patient's images that cannot be read"
+    )
+    min_cells: int = Field(default=100, ge=0, description="countable cells; the same as for a call")
+    min_fields: int = Field(default=5, ge=0, description="fields with a countable cell; the same as for a call")
     max_not_countable: float = Field(
         default=0.10, ge=0, le=1, description="share of the cells: smudges (V) and others outside the ratio"
     )
     max_rejected: float = Field(
-        default=0.15, ge=0, le=1, description="share of the contours away from the edge that the quality rules refuse"
+        default=0.15, ge=0, le=1, description="share of the contours away from the edge that the quality rules reject"
     )
     max_member_spread: float = Field(
         default=0.10, ge=0, le=1, description="standard deviation of p_cblc over the members, mean of countable cells"
     )
-    max_correction: float = Field(default=0.05, ge=0, le=1, description="counted against corrected ratio")
+    max_correction: float = Field(
+        default=0.05, ge=0, le=1, description="difference between counted and corrected ratio"
+    )
     max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="share of the nucleated cells")
 
 
@@ -62,7 +64,7 @@ FieldMeasures = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PatientEvidence:
-    """What a patient's flags rest on: the row made so far, and the run's fields and cells cut to the patient."""
+    """Data for a patient's flags: the row so far, and the patient's rows of the run's fields and cells."""
 
     row: Mapping[str, Any]
     fields: pl.DataFrame
@@ -70,7 +72,7 @@ class PatientEvidence:
 
     @property
     def n_read(self) -> int:
-        """Images that were read."""
+        """Number of images that were read."""
         return int(self.row["n_fields"] - self.row["n_fields_failed"])
 
     def n_raising(self, field_flag: str) -> int:
@@ -81,7 +83,7 @@ class PatientEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[Evidence]):
-    """One measure against one limit, the name of a setting of ``FlagRules``; broken where the value is beyond it."""
+    """One measure and its limit, a setting of ``FlagRules``; broken if the value is beyond the limit."""
 
     measure: Callable[[Evidence], float | None]
     limit: str
@@ -89,7 +91,7 @@ class Rule(Generic[Evidence]):
     n_fields: Callable[[Evidence], int | None] = lambda _: None
 
     def breaks(self, evidence: Evidence, rules: FlagRules) -> tuple[float, float] | None:
-        """Give the value and its limit where the rule is broken; None else, and without a value."""
+        """Return the value and its limit if the rule is broken, else None; None also without a value."""
         value, limit = self.measure(evidence), float(getattr(rules, self.limit))
         if value is None or not (value > limit if self.broken == "above" else value < limit):  # NaN is neither
             return None
@@ -98,9 +100,9 @@ class Rule(Generic[Evidence]):
 
 @dataclass(frozen=True, slots=True)
 class Flag(Generic[Evidence]):
-    """A flag: raised by the first of its rules that is broken.
+    """A flag, raised by the first of its rules that is broken.
 
-    ``printed`` says how value and limit are printed. ``of_field`` is the flag of fields that one of a patient counts.
+    ``printed`` is how value and limit are printed. ``of_field`` is the field flag that a patient flag counts.
     """
 
     key: str
@@ -114,7 +116,7 @@ def _column(name: str) -> Callable[[FieldMeasures], float | None]:
 
 
 def _stain_distance(field: FieldMeasures) -> float | None:
-    """Give the distance of a field with a kept cell; in one without, what is densest may be erythrocytes."""
+    """Return the distance of a field that has kept cells; without them, the densest parts may be erythrocytes."""
     return None if field.get("n_cells") == 0 else field.get("stain_distance")
 
 
@@ -131,7 +133,7 @@ def _count_of_fields(field_flag: str) -> Callable[[PatientEvidence], int]:
 
 
 def _rejected_share(patient: PatientEvidence) -> float | None:
-    """Share of the contours away from the edge that were refused: how many a field's edge cuts says nothing of it."""
+    """Share of rejected contours, ignoring those cut by a field's edge, which do not reflect quality."""
     n_edge = sum(item["n"] for item in patient.row["rejected"] or () if item["reason"] == _EDGE)
     return _share(patient.row["n_rejected"] - n_edge, patient.row["n_contours"] - n_edge)
 
@@ -205,12 +207,12 @@ PATIENT_FLAGS: tuple[Flag[PatientEvidence], ...] = (
 
 
 def field_flags(measures: FieldMeasures, rules: FlagRules) -> list[str]:
-    """Give the flags of one field from its row of the fields table, in the order of FIELD_FLAGS."""
+    """Return the flags of one field from its row of the fields table, in the order of FIELD_FLAGS."""
     return [flag.key for flag in FIELD_FLAGS if any(rule.breaks(measures, rules) for rule in flag.rules)]
 
 
 def judge_field(found: FoundField, stain: StainReference | None, rules: FlagRules) -> tuple[float, list[str]]:
-    """Give a field's distance from the stain of training (NaN where unknown), and the flags it raises."""
+    """Return a field's distance from the training stain (NaN if unknown), and the flags it raises."""
     distance = stain_distance(found.measures, stain)
     known = {name: None if math.isnan(value) else value for name, value in found.measures.items()}
     known |= {"stain_distance": None if math.isnan(distance) else distance}
@@ -220,10 +222,10 @@ def judge_field(found: FoundField, stain: StainReference | None, rules: FlagRule
 def patient_flags(
     patient: Mapping[str, Any], fields: pl.DataFrame, cells: pl.DataFrame, rules: FlagRules
 ) -> list[dict[str, Any]]:
-    """Give a patient's flags as {flag, value, limit, n_fields}, in the order of PATIENT_FLAGS.
+    """Return a patient's flags as {flag, value, limit, n_fields}, in the order of PATIENT_FLAGS.
 
-    ``patient`` is the row of the patients table made so far; ``fields`` and ``cells`` are the run's tables cut to the
-    patient, rejected contours included. ``n_fields`` is null where a flag is not about fields.
+    ``patient`` is the row of the patients table so far; ``fields`` and ``cells`` are the patient's rows of the run's
+    tables, including rejected contours. ``n_fields`` is null for flags that are not about fields.
     """
     evidence = PatientEvidence(patient, fields, cells)
     raised: list[dict[str, Any]] = []

@@ -1,8 +1,9 @@
 """How far a field's stain is from that of the training fields, in optical-density space.
 
 The reference is the mean and covariance of ln(od_red, od_green, od_blue) over the training fields, so that a stain
-twice as strong is as far away as one half as strong; the distance is Mahalanobis's. The covariance is shrunk towards an
-assumed one by the number of patients: few patients say little of how stains vary, however many fields they have.
+twice as strong is as far away as one half as strong. The distance is the Mahalanobis distance. The covariance is shrunk
+towards an assumed one, depending on the number of patients: few patients show little of how stains vary, however many
+fields they have.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ TRAINING_FIELDS_NAME = "fields.parquet"
 DENSITIES = ("od_red", "od_green", "od_blue")
 
 _ASSUMED_SD, _ASSUMED_PATIENTS = 0.12, 5
-"""Assumed standard deviation of each ln(OD), and the patients it counts for. Within a center the simulator and the pack
-of real blood smears have 0.11 to 0.14."""
+"""Assumed standard deviation of each ln(OD), and its weight in patients. Within a center, the simulator and the set of
+real blood smears have 0.11 to 0.14."""
 
 Triple = tuple[float, float, float]
 
 
 class StainReference(StageConfig):
-    """The stain of the training fields; plain numbers, no names of patients."""
+    """The stain of the training fields, as numbers without patient names."""
 
     mean: Triple = Field(description="mean of ln(OD) in red, green, blue")
-    covariance: tuple[Triple, Triple, Triple] = Field(description="of the same, shrunk")
+    covariance: tuple[Triple, Triple, Triple] = Field(description="of ln(OD), shrunk")
     n_fields: int = Field(ge=1)
     n_patients: int = Field(ge=1)
     centers: tuple[str, ...] = Field(default=(), description="names of the training centers")
 
 
 def fit_stain_reference(measures: pl.DataFrame) -> StainReference | None:
-    """Fit the reference to training fields: a row each, with ``patient_id``, ``center`` and the three densities.
+    """Fit the reference to training fields, one row per field, with ``patient_id``, ``center`` and three densities.
 
-    Fields whose stain could not be measured are left out; None where nothing is left.
+    Fields whose stain could not be measured are left out; None if no field is left.
     """
     known = measures.filter(*(pl.col(name).is_finite() & (pl.col(name) > 0) for name in DENSITIES))
     if known.is_empty():
@@ -64,9 +65,9 @@ def fit_stain_reference(measures: pl.DataFrame) -> StainReference | None:
 
 
 def stain_distance(measures: Mapping[str, float | None], reference: StainReference | None) -> float:
-    """Mahalanobis distance of a field from the reference; NaN without a reference, or where a density is missing."""
+    """Mahalanobis distance of a field from the reference; NaN without a reference, or if a density is missing."""
     densities = [measures.get(name) or 0.0 for name in DENSITIES]
-    if reference is None or not all(value > 0 for value in densities):  # NaN is not above 0 either
+    if reference is None or not all(value > 0 for value in densities):  # also catches NaN
         return float("nan")
     offset = np.log(densities) - np.array(reference.mean)
     return float(np.sqrt(offset @ np.linalg.solve(np.array(reference.covariance), offset)))

@@ -1,6 +1,6 @@
-"""From counted cells to a patient's true ratio: correction, interval, study threshold, call.
+"""From counted cells to a patient's corrected ratio: correction, interval, study threshold, call.
 
-``fit_error_rates`` measures on patients the classifier never saw how often each kind of cell is counted and called;
+``fit_error_rates`` measures on held-out patients how often each kind of cell is counted and called CBLC;
 ``estimate_ratio`` turns a patient's counts into a corrected ratio with its interval; ``learn_threshold`` and
 ``decide`` make the call.
 """

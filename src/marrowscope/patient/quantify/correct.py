@@ -1,18 +1,18 @@
-"""Prevalence from imperfect calls: the share of CBLC a patient has, when the classifier errs in a known way.
+"""Prevalence from imperfect calls: estimate a patient's share of CBLC from the classifier's known error rates.
 
-A classifier that finds a share ``tpr`` of the CBLC and calls a share ``fpr`` of the other cells CBLC shows
-p = r tpr + (1 - r) fpr instead of the true share r. All methods here turn that round; they differ in what they count
-and in what they take for granted about the patient.
+A classifier with true positive rate ``tpr`` and false positive rate ``fpr`` for CBLC observes
+p = r tpr + (1 - r) fpr instead of the true share r. All methods here invert this. They differ in what they count and in
+what they assume about the patient.
 
 * ``adjusted_ratio``: adjusted count (Forman, Data Min Knowl Disc 2008;17:164) on calls, and its probabilistic form
-  (Bella et al., ICDM 2010) on mean probabilities. One pair of rates for every patient: biased where the composition of
-  CBLC differs from the one the rates were measured on, since rates differ by category.
-* ``expected_maximum``: the shares that make the probabilities likeliest (Saerens, Latinne, Decaestecker, Neural Comput
-  2002;14:21), for two classes or for all categories. It needs the prior that the probabilities imply.
-* ``composition``: the shares of kinds of cells that make the observed calls likeliest, from the matrix of call rates.
+  (Bella et al., ICDM 2010) on mean probabilities. One pair of rates for all patients: biased if the composition of CBLC
+  differs from that of the patients the rates were measured on, since rates differ by category.
+* ``expected_maximum``: maximum likelihood shares given the probabilities (Saerens, Latinne, Decaestecker, Neural Comput
+  2002;14:21), for two classes or for all categories. It needs the prior that the probabilities assume.
+* ``composition``: maximum likelihood shares of the kinds of cells given the calls, from the matrix of call rates.
 
-Shares are 0-1. Nothing here knows of uncertainty: see ``estimate``, which takes the first. The others stand here to be
-compared with it (benchmarks/quantifiers.py): they erred more.
+Shares are 0-1. Uncertainty is left to ``estimate``, which uses the first method. The others are here for comparison
+(benchmarks/quantifiers.py); their errors were larger.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 RealArray = NDArray[np.float64]
 
 MIN_CONTRAST = 0.3
-"""Smallest tpr - fpr that allows a correction: below it, noise in p is blown up more than threefold."""
+"""Smallest tpr - fpr that allows a correction: below it, noise in p is amplified more than threefold."""
 
 _MAX_STEPS, _TOLERANCE, _COARSE = 1000, 1e-8, 1e-5
 
 
 def adjusted_ratio(p: RealArray | float, tpr: RealArray | float, fpr: RealArray | float) -> RealArray:
-    """Give the true share behind the observed share ``p``: (p - fpr) / (tpr - fpr), cut to 0-1; broadcast.
+    """Estimate the true share from the observed share ``p``: (p - fpr) / (tpr - fpr), clipped to 0-1; broadcasts.
 
-    NaN where tpr <= fpr: calls that tell nothing, or the opposite.
+    NaN where tpr <= fpr: the calls are uninformative, or inverted.
     """
     contrast = np.asarray(tpr, dtype=np.float64) - fpr
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,7 +44,7 @@ def adjusted_ratio(p: RealArray | float, tpr: RealArray | float, fpr: RealArray 
 def undo_detection(
     ratio: RealArray | float, recall_cblc: RealArray | float, recall_other: RealArray | float
 ) -> RealArray:
-    """Share among all cells, from the share among found ones: found cells are divided by how often each kind is found.
+    """Share among all cells, from the share among found cells and the recall of each kind.
 
     r = (q / a) / (q / a + (1 - q) / b) for recalls a of CBLC and b of other countable cells, both above 0.
     """
@@ -54,10 +54,10 @@ def undo_detection(
 
 
 def expected_maximum(probabilities: NDArray[np.floating[Any]], prior: RealArray) -> RealArray:
-    """Shares (k,) of the classes among n cells that make their ``probabilities`` (n, k) likeliest.
+    """Maximum likelihood shares (k,) of the classes among n cells, from their ``probabilities`` (n, k).
 
-    ``prior`` (k,) is the one the probabilities assume; a class without a share in it stays without one. Without cells
-    nothing is known: NaN. The start is the prior, the likelihood is concave, so the end does not depend on it.
+    ``prior`` (k,) is the one the probabilities assume; a class with no share in it gets none. NaN without cells. The
+    iteration starts at the prior; the likelihood is concave, so the result does not depend on the start.
     """
     likelihood = np.asarray(probabilities, dtype=np.float64)
     prior = np.asarray(prior, dtype=np.float64)
@@ -77,11 +77,11 @@ def expected_maximum(probabilities: NDArray[np.floating[Any]], prior: RealArray)
 
 
 def composition(called: RealArray, rates: RealArray) -> RealArray:
-    """Shares (k,) of the true kinds that make the ``called`` cells (c,), a number for each call, likeliest.
+    """Maximum likelihood shares (k,) of the true kinds, from the numbers of ``called`` cells (c,) per call.
 
-    ``rates`` (c, k): how often each kind gets each call, columns sum to 1. A mixture of multinomials, fitted by
+    ``rates`` (c, k) is how often each kind gets each call; columns sum to 1. A mixture of multinomials, fitted by
     expectation-maximization (Dempster, Laird, Rubin, J R Stat Soc B 1977;39:1). A kind without a rate (a column of NaN)
-    gets no share; without a cell all kinds have the same.
+    gets no share; without cells, all kinds get the same share.
     """
     known = np.asarray(np.isfinite(rates).all(axis=0), dtype=bool)
     system = np.where(known, np.nan_to_num(rates), 0.0)

@@ -1,13 +1,13 @@
-"""A patient's corrected ratio with its interval, from counts alone.
+"""A patient's corrected ratio with its confidence interval, from counts alone.
 
-1. p is the share of countable cells called CBLC; what cells add that are counted and should not be is taken out
+1. p is the share of countable cells called CBLC; the contribution of cells that should not be counted is removed
    (``impurity``).
-2. r = (p - fpr) / (tpr - fpr), then detection is undone (``correct``). Of six corrections this one erred least in the
-   balance of sharp and blurred images, known and other centers, few and many patients (docs/quantify.md).
-3. The interval draws what is not known: p from a Beta with the effective number of cells n / d, the patient's own rates
+2. r = (p - fpr) / (tpr - fpr), then adjusted for detection (``correct``). Of six corrections, this one had the smallest
+   errors overall: sharp and blurred images, known and new centers, few and many patients (docs/quantify.md).
+3. The interval samples the unknowns: p from a Beta with the effective number of cells n / d, the patient's own rates
    around their mean, the mean from a bootstrap over the patients the rates were measured on. The limits are quantiles.
 
-Invariant: lower <= ratio <= upper, all within 0-1; equal counts and rates give equal figures, whatever else is asked.
+Invariant: lower <= ratio <= upper, all within 0-1; the same counts and rates always give the same results.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _SEED = 20
 
 @dataclass(frozen=True, slots=True)
 class PatientCounts:
-    """One patient's countable cells by field (K,): those called CBLC, and all."""
+    """One patient's countable cells per field (K,): those called CBLC, and all."""
 
     cblc_by_field: RealArray
     countable_by_field: RealArray
 
 
 def count_fields(countable: pl.DataFrame, called: str) -> PatientCounts:
-    """Count one patient's countable cells by field; ``called`` names the column that says which are called CBLC."""
+    """Count one patient's countable cells per field; ``called`` is the name of the column of CBLC calls."""
     by_field = countable.group_by("field_id", maintain_order=True).agg(
         pl.col(called).sum().alias("x"), pl.len().alias("n")
     )
@@ -52,9 +52,9 @@ def count_fields(countable: pl.DataFrame, called: str) -> PatientCounts:
 
 @dataclass(frozen=True, slots=True)
 class RatioEstimate:
-    """A corrected ratio (0-1) with its limits, the drawn ratios behind them, and what there is to say about it.
+    """A corrected ratio (0-1) with its limits, the sampled ratios behind them, and a note.
 
-    ``note`` is one of ``tables.CORRECTION_NOTES`` or None; without a correction (rates too close) the ratio is NaN.
+    ``note`` is one of ``tables.CORRECTION_NOTES`` or None. Without a correction (rates too close), the ratio is NaN.
     """
 
     ratio: float
@@ -65,19 +65,19 @@ class RatioEstimate:
     draws: RealArray
 
     def confidence_above(self, threshold: float) -> float:
-        """Share of the drawn ratios above ``threshold``; NaN without a correction."""
+        """Share of the sampled ratios above ``threshold``; NaN without a correction."""
         return float((self.draws > threshold).mean()) if len(self.draws) else float("nan")
 
 
 def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
-    """Correct one patient's ratio. Raises ValueError for a patient without a countable cell: nothing to estimate."""
+    """Correct one patient's ratio. Raises ValueError for a patient without countable cells."""
     x, n = float(counts.cblc_by_field.sum()), float(counts.countable_by_field.sum())
     if n <= 0:
         message = "found no countable cell, expected at least one: such a patient has no ratio"
         raise ValueError(message)
     effect = float(design_effect(counts.cblc_by_field, counts.countable_by_field, rates.correlation))
     tpr, fpr = rates.call_rate(cblc=True), rates.call_rate(cblc=False)
-    if not tpr - fpr >= MIN_CONTRAST:  # NaN too, where a side was never seen
+    if not tpr - fpr >= MIN_CONTRAST:  # also NaN, if a side was never seen
         return RatioEstimate(np.nan, np.nan, np.nan, effect, "rates_too_close", np.empty(0))
     ratio = point_ratio(x / n, rates)
     draws = draw_ratios(np.array([x / n]), np.array([n / effect]), _draws(rates), seed=_SEED)[0]
@@ -94,7 +94,7 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
 
 
 def point_ratio(p: float, rates: ErrorRates) -> float:
-    """Give the corrected ratio (0-1) behind the share ``p`` of countable cells that are called CBLC."""
+    """Compute the corrected ratio (0-1) from the share ``p`` of countable cells that are called CBLC."""
     pure = rates.impurity.purified(p)
     found = adjusted_ratio(pure, rates.call_rate(cblc=True), rates.call_rate(cblc=False))
     return float(undo_detection(found, *(max(rates.recall(cblc=cblc), _SMALLEST_RECALL) for cblc in (True, False))))
@@ -103,7 +103,7 @@ def point_ratio(p: float, rates: ErrorRates) -> float:
 def draw_ratios(p: RealArray, effective: RealArray, draws: RateDraws, *, seed: int) -> RealArray:
     """Draw true ratios (patients, d) of patients with observed shares ``p`` of ``effective`` independent cells.
 
-    One draw pairs the patient's own chance with one draw of the parameters.
+    Each draw combines the patient's sampling error with one draw of the parameters.
     """
     rng = np.random.default_rng(seed)
     size = (len(p), len(draws.tpr.mean))
@@ -113,7 +113,7 @@ def draw_ratios(p: RealArray, effective: RealArray, draws: RateDraws, *, seed: i
         draw_beta(np.broadcast_to(rate.mean, size), rate.correlation, rng)
         for rate in (draws.tpr, draws.fpr, draws.recall_cblc, draws.recall_other)
     )
-    # A drawn pair of rates that tells nothing leaves the ratio open: any value is as good as another.
+    # An uninformative pair of drawn rates leaves the ratio unknown: any value is equally likely.
     found = adjusted_ratio(share, tpr, fpr)
     open_ended = np.isnan(found)
     if open_ended.any():

@@ -1,7 +1,7 @@
-"""Error rates and study threshold, from cells of patients the classifier never saw.
+"""Error rates and study threshold, from cells of held-out patients.
 
-The threshold is learned on corrected ratios, and no patient corrects itself: the ratios of a group of patients (a fold)
-are corrected with the rates of all others. The rates that are stored are those of all patients.
+The threshold is learned on corrected ratios. No patient corrects itself: the ratios of a group of patients (a fold) are
+corrected with the rates of all other groups. The stored rates are those of all patients.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def fit_quantification(
     aml_diagnoses: Collection[str] = ("AML",),
     threshold: float | None = None,
 ) -> Quantification:
-    """Measure the error rates on ``cells`` and learn the threshold, or take the one that is given.
+    """Measure the error rates on ``cells`` and learn the threshold, or use a given one.
 
     ``cells`` has a row per expert cell, the columns of ``rates.TRUTH_COLUMNS`` and optionally ``group``: patients of
-    one group are corrected with the rates of the others (ten groups by order of name where there is none). A threshold
-    needs 10 patients with AML and 10 without; where it has not, ``threshold_missing`` says so. Raises ValueError with
-    fewer than three patients of counted cells.
+    one group are corrected with the rates of the others (without it, ten groups in order of name). A threshold needs 10
+    patients with AML and 10 without; if there are fewer, ``threshold_missing`` says so. Raises ValueError if fewer than
+    three patients have counted cells.
     """
     counted = cells.filter("counted")
     if counted["patient_id"].n_unique() < MIN_PATIENTS:
         message = (
             f"found counted cells of {counted['patient_id'].n_unique()} patients, expected at least {MIN_PATIENTS}: "
-            "how patients differ cannot be seen on fewer"
+            "the variation between patients cannot be measured on fewer; add patients"
         )
         raise ValueError(message)
     counts = {
@@ -69,7 +69,7 @@ def fit_quantification(
 def _held_out_ratios(
     cells: pl.DataFrame, counts: Mapping[str, PatientCounts], vocabulary: Vocabulary, correlation: float
 ) -> dict[str, float]:
-    """Corrected ratio of each patient, by the rates of the patients of all other groups; NaN where there is none."""
+    """Correct each patient's ratio with the rates of all other groups; NaN if there is none."""
     patients = cells["patient_id"].unique().sort().to_list()
     if "group" in cells.columns:
         group_of = dict(cells.select("patient_id", "group").unique().iter_rows())
@@ -89,7 +89,7 @@ def _held_out_ratios(
 def _learn(
     ratios: Mapping[str, float], diagnosis_of: Mapping[str, str | None], aml_diagnoses: Collection[str], source: str
 ) -> tuple[StudyThreshold | None, str]:
-    """Learn the threshold on the patients whose diagnosis is stated, or say why not."""
+    """Learn the threshold on the patients whose diagnosis is stated, or return why that is not possible."""
     names = {name.strip().casefold() for name in aml_diagnoses}
     stated = {patient: (diagnosis_of.get(patient) or "").strip() for patient in ratios}
     known = {
@@ -100,7 +100,7 @@ def _learn(
     values = np.array([ratios[patient] for patient in known])
     is_aml = np.array([diagnosis.casefold() in names for diagnosis in known.values()], dtype=bool)
     named = pl.Series("diagnosis", list(known.values()), dtype=pl.String()).value_counts().sort("diagnosis")
-    diagnoses = named.filter(pl.col("count") >= _FEWEST_OF_A_DIAGNOSIS)  # a rare text may name a person
+    diagnoses = named.filter(pl.col("count") >= _FEWEST_OF_A_DIAGNOSIS)  # a rare entry may identify a person
     try:
         return (
             learn_threshold(values, is_aml, diagnoses=dict(diagnoses.iter_rows()), learned_on=source),
@@ -111,5 +111,5 @@ def _learn(
 
 
 def _given(threshold: float) -> StudyThreshold:
-    """Take a threshold that a person chose: it has no interval, and nothing was learned."""
+    """Use a threshold that a person chose: it was not learned and has no interval."""
     return StudyThreshold(value=threshold, learned_on="given, not learned")

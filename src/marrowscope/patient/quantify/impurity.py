@@ -1,8 +1,8 @@
-"""Cells that are counted and should not be: smudges, macrophages and their like that were called countable.
+"""Cells that are counted but should not be: smudges, macrophages and similar cells that were called countable.
 
-They stand in the observed share and in no true one. Their share among counted cells, and how often they are called
-CBLC, are measured like every other rate; what they add is taken out before the ratio is corrected. In sharp simulated
-images they are one counted cell in a thousand; out of focus they were one in twenty, four in ten of them called CBLC.
+They are in the observed share but not in the true one. Their share among counted cells, and how often they are called
+CBLC, are measured like the other rates; their contribution is removed before the ratio is corrected. In sharp simulated
+images they were one counted cell in 1,000; out of focus, one in 20, and four in ten of these were called CBLC.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SMALLEST = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Impurity:
-    """Counted cells (patients,), those of them that are not countable, and how these were called (k,)."""
+    """Counted cells (patients,), those among them that are not countable, and the calls of these (k,)."""
 
     counted: RealArray
     wrongly: RealArray
@@ -35,15 +35,15 @@ class Impurity:
 
     @property
     def rate(self) -> float:
-        """How often such a cell is called CBLC; one half where none was seen."""
+        """How often such a cell is called CBLC; one half if none was seen."""
         return float((self.calls[self.is_cblc].sum() + 0.5) / (self.calls.sum() + 1.0))
 
     def purified(self, p: RealArray | float) -> RealArray:
-        """Share of CBLC calls among the countable of the counted cells, from that among all counted."""
+        """Share of CBLC calls among the truly countable cells, from that among all counted cells."""
         return _without(p, self.share, self.rate)
 
     def draw(self, n_draws: int, rng: np.random.Generator) -> ImpurityDraws:
-        """Draw share, spread over patients and rate ``n_draws`` times: bootstrap over patients, and a Beta."""
+        """Draw share, spread over patients, and rate ``n_draws`` times: bootstrap over patients, and a Beta."""
         weights = rng.dirichlet(np.ones(len(self.counted)), size=n_draws)
         share = (weights @ self.wrongly) / np.maximum(weights @ self.counted, _SMALLEST)
         spread = draw_spread(self.wrongly, self.counted, self.share * self.counted, n_draws, rng)
@@ -53,14 +53,14 @@ class Impurity:
 
 @dataclass(frozen=True, slots=True)
 class ImpurityDraws:
-    """Draws (d,) of the share, of how far patients lie apart in it, and of the rate of CBLC calls."""
+    """Draws (d,) of the share, of its spread over patients, and of the rate of CBLC calls."""
 
     share: RealArray
     correlation: RealArray
     rate: RealArray
 
     def purified(self, p: RealArray, rng: np.random.Generator) -> RealArray:
-        """Purify drawn shares (patients, d), a new patient's own impurity drawn for each."""
+        """Purify drawn shares (patients, d), drawing a new patient's own impurity for each."""
         own = np.where(
             self.share > _SMALLEST, draw_beta(np.broadcast_to(self.share, p.shape), self.correlation, rng), 0.0
         )
@@ -68,6 +68,6 @@ class ImpurityDraws:
 
 
 def _without(p: RealArray | float, share: RealArray | float, rate: RealArray | float) -> RealArray:
-    """Undo p = (1 - share) q + share rate, cut to 0-1."""
+    """Solve p = (1 - share) q + share rate for q, clipped to 0-1."""
     kept = np.maximum(1 - np.asarray(share, dtype=np.float64), _SMALLEST)
     return np.asarray(np.clip((np.asarray(p) - share * np.asarray(rate)) / kept, 0.0, 1.0), dtype=np.float64)

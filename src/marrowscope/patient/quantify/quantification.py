@@ -1,4 +1,4 @@
-"""What a bundle stores to correct and to call: error rates, threshold and rules, in one hashed file."""
+"""The part of a bundle that corrects ratios and makes calls: error rates, threshold and rules, in one hashed file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ SCHEMA_VERSION = 1
 
 
 class Quantification(FrozenModel):
-    """Error rates on patients the classifier never saw, and the study threshold learned on their ratios."""
+    """Error rates on held-out patients, and the study threshold learned on their ratios."""
 
     schema_version: int = SCHEMA_VERSION
-    source: str = Field(description="which patients, in words: out-of-fold, or a cohort held back")
+    source: str = Field(description="which patients, in words: out-of-fold, or a held-out cohort")
     rates: ErrorRates
-    threshold: StudyThreshold | None = Field(default=None, description="none: no call is made")
+    threshold: StudyThreshold | None = Field(default=None, description="without one, no call is made")
     threshold_missing: str = Field(default="", description="why there is no threshold")
     call_rules: CallRules = Field(default_factory=CallRules)
 
     def sentence(self) -> str:
-        """Say in words whom rates and threshold come from."""
+        """Describe in words which patients the rates and the threshold come from."""
         rates = self.rates
         words = (
             f"Error rates for the corrected ratio were measured on {self.source}: "
@@ -41,7 +41,7 @@ class Quantification(FrozenModel):
         )
 
     def card(self) -> str:
-        """Give what a bundle's card says: the sentence, and the rates by kind of cell as a Markdown table."""
+        """Return the text for a bundle's card: the sentence, and the rates by kind of cell as a Markdown table."""
         lines = [
             self.sentence(),
             "",
@@ -54,5 +54,5 @@ class Quantification(FrozenModel):
         return "\n".join(lines)
 
     def as_json(self) -> bytes:
-        """Give the content of ``quantification.json``."""
+        """Return the content of ``quantification.json``."""
         return (self.model_dump_json() + "\n").encode()

@@ -1,9 +1,9 @@
-"""How a classifier errs, and how differently from patient to patient: measured on patients it never saw.
+"""Error rates of a classifier, and their variation between patients, measured on held-out patients.
 
-For each patient the cells an expert outlined are held against those that are counted (found, kept by the quality rules,
-called countable), and those against the ones called CBLC; by kind of cell, which is a category split by CBLC, since
-that shows where the errors are. The correction takes all CBLC together, and all others: a patient's mixture of kinds
-differs from the cohort's, which is one reason why patients lie apart (``spread``). No name is kept, only counts.
+For each patient, the cells an expert outlined are compared with those counted (found, kept by the quality rules, called
+countable), and these with the ones called CBLC. This is done by kind of cell, a category split by CBLC, to show where
+the errors are. The correction pools all CBLC, and all other cells. A patient's mixture of kinds differs from the
+cohort's, which is one reason for the variation between patients (``spread``). Only counts are stored, no names.
 """
 
 from __future__ import annotations
@@ -31,31 +31,33 @@ TRUTH_COLUMNS = ("patient_id", "field_id", "code", "counted", "called_category",
 
 
 class Kind(NamedTuple):
-    """A category split by CBLC; only kinds that stand in the ratio's denominator."""
+    """A category split by CBLC; only kinds in the ratio's denominator."""
 
     category: str
     cblc: bool
 
 
 def kinds_of(vocabulary: Vocabulary) -> tuple[Kind, ...]:
-    """Give every (category, cblc) that a countable code has, in the vocabulary's order of categories."""
+    """Return every (category, cblc) that a countable code has, in the vocabulary's order of categories."""
     found = {Kind(code.category, code.cblc) for code in vocabulary.codes.values() if code.countable}
     return tuple(sorted(found, key=lambda kind: (vocabulary.categories.index(kind.category), kind.cblc)))
 
 
 class ErrorRates(StageConfig):
-    """Counts on patients the classifier never saw; rows are patients, columns kinds."""
+    """Counts on held-out patients; rows are patients, columns are kinds."""
 
     kinds: tuple[Kind, ...]
-    annotated: Table = Field(description="cells an expert outlined, by patient and kind")
-    counted: Table = Field(description="of those, found, kept by the quality rules and called countable")
-    called: Table = Field(description="of those counted, called CBLC")
-    wrongly_counted: tuple[int, ...] = Field(description="not countable cells, counted all the same, by patient")
-    wrong_calls: tuple[int, ...] = Field(description="called kinds of those cells")
-    correlation: float = Field(ge=0, le=1, description="intra-class correlation of CBLC calls within a field")
+    annotated: Table = Field(description="cells outlined by an expert, by patient and kind")
+    counted: Table = Field(
+        description="annotated cells that were found, kept by the quality rules and called countable"
+    )
+    called: Table = Field(description="counted cells that were called CBLC")
+    wrongly_counted: tuple[int, ...] = Field(description="cells that are not countable but were counted, by patient")
+    wrong_calls: tuple[int, ...] = Field(description="calls of those cells, by kind")
+    correlation: float = Field(ge=0, le=1, description="intraclass correlation of CBLC calls within a field")
 
     def by_kind(self) -> list[tuple[Kind, int, int, int]]:
-        """Give each kind that has cells, with its annotated, counted and called ones over all patients."""
+        """Return each kind that has cells, with its annotated, counted and called cells over all patients."""
         sums = (_real(table).sum(axis=0).astype(int) for table in (self.annotated, self.counted, self.called))
         rows = zip(self.kinds, *(column.tolist() for column in sums), strict=True)
         return [row for row in rows if row[1]]
@@ -66,7 +68,7 @@ class ErrorRates(StageConfig):
         return np.array([kind.cblc for kind in self.kinds], dtype=bool)
 
     def by_patient(self, name: str, *, cblc: bool) -> RealArray:
-        """Cells (patients,) of a table (``annotated``, ``counted``, ``called``), of CBLC or of the others."""
+        """Cells (patients,) of a table (``annotated``, ``counted``, ``called``): CBLC, or all others."""
         return np.asarray(_real(getattr(self, name))[:, self.is_cblc == cblc].sum(axis=1), dtype=np.float64)
 
     def call_rate(self, *, cblc: bool) -> float:
@@ -79,7 +81,7 @@ class ErrorRates(StageConfig):
 
     @property
     def impurity(self) -> Impurity:
-        """Cells counted that should not be."""
+        """Cells that were counted but should not be."""
         wrongly = np.asarray(self.wrongly_counted, dtype=np.float64)
         return Impurity(
             _real(self.counted).sum(axis=1) + wrongly,
@@ -91,7 +93,7 @@ class ErrorRates(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class RateDraw:
-    """Draws (d,) of a rate's mean, and of how far patients lie apart in it."""
+    """Draws (d,) of a rate's mean, and of its spread over patients."""
 
     mean: RealArray
     correlation: RealArray
@@ -99,7 +101,7 @@ class RateDraw:
 
 @dataclass(frozen=True, slots=True)
 class RateDraws:
-    """Draws of everything the correction needs."""
+    """Draws of all parameters of the correction."""
 
     tpr: RateDraw
     fpr: RateDraw
@@ -115,9 +117,9 @@ def _real(table: Table) -> RealArray:
 def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: float) -> ErrorRates:
     """Count ``cells``: a row per expert cell, the columns of ``TRUTH_COLUMNS``.
 
-    ``counted`` says that the cell was found, kept and called countable; ``called_category`` and ``called_cblc`` are its
-    call, null where it was not found. Cells whose code is not countable are no cells of a kind: those that were counted
-    all the same are impurities. Raises ValueError without a counted cell.
+    ``counted`` is true if the cell was found, kept and called countable; ``called_category`` and ``called_cblc`` are
+    its call, null if it was not found. Cells whose code is not countable have no kind; if they were counted, they are
+    impurities. Raises ValueError without counted cells.
     """
     kinds = kinds_of(vocabulary)
     place = {kind: index for index, kind in enumerate(kinds)}
@@ -141,7 +143,7 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
             counted[here] += 1
             called[here] += bool(row["called_cblc"])
     if not counted.sum():
-        message = f"found {len(cells)} cells and none of them counted, expected cells that the classifier found"
+        message = f"found {len(cells)} cells, none of them counted, expected cells that the classifier found"
         raise ValueError(message)
     tables = (tuple(map(tuple, table.tolist())) for table in (annotated, counted, called))
     return ErrorRates(
@@ -170,7 +172,7 @@ def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:
 
 
 def _draw_rate(x: RealArray, n: RealArray, n_draws: int, rng: np.random.Generator) -> RateDraw:
-    """Draw the mean by a Bayesian bootstrap over patients (Rubin, Ann Stat 1981;9:130), the spread by ``spread``."""
+    """Draw the mean by a Bayesian bootstrap over patients (Rubin, Ann Stat 1981;9:130), and the spread (``spread``)."""
     weights = rng.dirichlet(np.ones(len(n)), size=n_draws)
     mean = (weights @ x) / np.maximum(weights @ n, 1e-4)
     return RateDraw(mean, draw_spread(x, n, n * x.sum() / max(n.sum(), 1.0), n_draws, rng))

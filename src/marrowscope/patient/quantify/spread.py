@@ -1,8 +1,8 @@
-"""How far patients lie apart in a rate, beyond the chance of their cells: an intra-patient correlation.
+"""Variation of a rate between patients beyond the sampling of their cells, as an intra-patient correlation.
 
-A patient's own rate is Beta with mean mu and concentration 1 / corr - 1, the successes among n cells then
+A patient's own rate is Beta with mean mu and concentration 1 / corr - 1. The successes among n cells are then
 beta-binomial with variance n mu (1 - mu) (1 + (n - 1) corr) (Skellam, J R Stat Soc B 1948;10:257). The correlation is
-found by the method of moments: squared deviations from what is expected, over their binomial variance.
+estimated by the method of moments: squared deviations from the expectation, over their binomial variance.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ RealArray = NDArray[np.float64]
 
 MAX_CORRELATION = 0.5
 UNKNOWN_CORRELATION = 0.1
-"""Where fewer than three patients tell: patients as far apart as classifiers of this kind were seen to lie at worst."""
+"""Used with fewer than three informative patients: the largest spread seen for classifiers of this kind."""
 
 _TYPICAL_CORRELATION = 0.05
 _NORMAL_SHARE = 0.5
-"""Degrees of freedom a patient is worth: rates near 0 or 1 lie skewed, and with a kurtosis of 5 in place of 3 a
-variance is known as from half as many patients (its own variance goes with the kurtosis less 1)."""
+"""Degrees of freedom per patient. Rates near 0 or 1 are skewed; with a kurtosis of 5 instead of 3, a variance is known
+as from half as many patients (the variance of a variance is proportional to the kurtosis minus 1)."""
 
 _SMALLEST = 1e-4
 
 
 def spread_of_patients(x: RealArray, n: RealArray, expected: RealArray, factor: RealArray | float = 1.0) -> RealArray:
-    """Intra-patient correlation, cut to 0-0.5, of ``x`` successes among ``n`` cells where ``expected`` were to be seen.
+    """Intra-patient correlation, clipped to 0-0.5, of ``x`` successes among ``n`` cells with ``expected`` successes.
 
-    All are (patients,). The expectation was fitted to the same M patients: M - 1 degrees of freedom are left.
+    All are (patients,). The expectation was fitted to the same M patients, so M - 1 degrees of freedom are left.
     ``factor`` scales the squared deviations, one number or (d,) draws of it.
     """
     square, n, worth = _deviations(x, n, expected)
@@ -37,10 +37,10 @@ def spread_of_patients(x: RealArray, n: RealArray, expected: RealArray, factor: 
 
 
 def draw_spread(x: RealArray, n: RealArray, expected: RealArray, n_draws: int, rng: np.random.Generator) -> RealArray:
-    """Draw the correlation (d,): a variance seen with v degrees of freedom is known up to v / chi-squared(v).
+    """Draw the correlation (d,): a variance estimated with v degrees of freedom is scaled by v / chi-squared(v).
 
-    That is its posterior for normal deviations (Box and Tiao, Bayesian Inference in Statistical Analysis, 1973, 2.3).
-    A bootstrap of the patients gives too small correlations too often: it draws the few far patients, or does not.
+    This is its posterior for normal deviations (Box and Tiao, Bayesian Inference in Statistical Analysis, 1973, 2.3).
+    A bootstrap over patients underestimates the correlation too often, because it may miss the few extreme patients.
     """
     _, n_used, worth = _deviations(x, n, expected)
     weight = worth * (n_used - 1)
@@ -52,7 +52,7 @@ def draw_spread(x: RealArray, n: RealArray, expected: RealArray, n_draws: int, r
 
 
 def draw_beta(mean: RealArray, correlation: RealArray, rng: np.random.Generator) -> RealArray:
-    """Draw a new patient's rate around ``mean`` with the given intra-patient correlation; the mean itself at 0."""
+    """Draw a new patient's rate around ``mean`` with the given intra-patient correlation; exactly the mean at 0."""
     mean = np.clip(mean, _SMALLEST, 1 - _SMALLEST)
     spread = np.broadcast_to(correlation, mean.shape) > _SMALLEST
     concentration = np.where(spread, 1 / np.where(spread, correlation, 1.0) - 1, 1.0)
@@ -61,9 +61,9 @@ def draw_beta(mean: RealArray, correlation: RealArray, rng: np.random.Generator)
 
 
 def _deviations(x: RealArray, n: RealArray, expected: RealArray) -> tuple[RealArray, RealArray, RealArray]:
-    """Squared deviations over their binomial variance, numbers of cells, and what each patient is worth.
+    """Squared deviations over their binomial variance, numbers of cells, and the weight of each patient.
 
-    A patient of n cells tells as much as n / (1 + (n - 1) corr) of them: large patients do not drown the others.
+    n cells of a patient are worth n / (1 + (n - 1) corr) independent ones, so patients with many cells do not dominate.
     """
     used = n > 0
     n, x, expected = n[used], x[used], expected[used]

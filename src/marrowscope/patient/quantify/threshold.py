@@ -1,8 +1,8 @@
-"""The study threshold of the corrected ratio, learned once and frozen, and the call it allows.
+"""The study threshold of the corrected ratio, learned once and frozen, and the call based on it.
 
-The threshold is the smallest t at which at least 95% of the patients without AML lie at or below it; where a gap
-separates the groups, the middle of the gap. It belongs to the cohort it was learned on: how many patients, of which
-diagnoses and from where stands with it, and so does the interval a bootstrap over patients gives.
+The threshold is the smallest t such that at least 95% of the patients without AML are at or below it; if a gap
+separates the groups, it is the middle of the gap. It is specific to the cohort it was learned on, so the number of
+patients, their diagnoses, their origin and the bootstrap interval over patients are stored with it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ BoolArray = NDArray[np.bool_]
 
 _SPECIFICITY = 0.95
 MIN_PATIENTS = 10
-"""Fewest patients on either side from which a threshold is learned."""
+"""Fewest patients with AML, and without, for learning a threshold."""
 
 _N_RESAMPLES, _SEED = 2000, 0
 
 
 class StudyThreshold(StageConfig):
-    """A frozen threshold and how it came about."""
+    """A frozen threshold and its origin."""
 
-    value: float = Field(ge=0, le=1, description="above it, a ratio is above the study threshold")
+    value: float = Field(ge=0, le=1, description="the study threshold of the corrected ratio")
     lower: float | None = Field(default=None, ge=0, le=1, description="95% interval, bootstrap over patients")
-    upper: float | None = Field(default=None, ge=0, le=1, description="none for a threshold that was given")
+    upper: float | None = Field(default=None, ge=0, le=1, description="no limits for a threshold that was given")
     youden: float | None = Field(
         default=None, ge=0, le=1, description="threshold of the largest sensitivity + specificity, for comparison"
     )
-    separable: bool = Field(default=False, description="a gap lies between the groups, and the value is its middle")
-    sensitivity: float | None = Field(default=None, description="on the patients it was learned on")
+    separable: bool = Field(default=False, description="a gap separates the groups, and the value is its middle")
+    sensitivity: float | None = Field(default=None, description="on the patients used for learning")
     specificity: float | None = None
     n_aml: int = 0
     n_other: int = 0
@@ -48,20 +48,20 @@ class StudyThreshold(StageConfig):
 
 
 class CallRules(StageConfig):
-    """When a call is made, and when it is withheld."""
+    """Conditions for making a call, and for withholding one."""
 
     min_cells: int = Field(default=100, ge=1, description="countable cells below which no call is made")
     min_fields: int = Field(default=5, ge=1, description="fields with a countable cell below which no call is made")
-    confidence_above: float = Field(default=0.95, gt=0.5, le=1, description="share of drawn ratios above t")
+    confidence_above: float = Field(default=0.95, gt=0.5, le=1, description="share of sampled ratios above t")
     confidence_below: float = Field(default=0.025, ge=0, lt=0.5, description="at most this share above t")
     max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="above it, `below` is withheld")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call (one of ``tables.CALLS``), why it is none (``tables.CALL_REASONS``), and how firm the threshold leaves it.
+    """A call (one of ``tables.CALLS``), and the reason if it is not clear (``tables.CALL_REASONS``).
 
-    ``depends_on_threshold``: at one end of the threshold's interval the call would be another.
+    ``depends_on_threshold``: the call would be different at one end of the threshold's interval.
     """
 
     call: str
@@ -73,17 +73,17 @@ class Call:
 def learn_threshold(
     ratios: RealArray, is_aml: BoolArray, *, diagnoses: dict[str, int] | None = None, learned_on: str = ""
 ) -> StudyThreshold:
-    """Learn the threshold from corrected ratios (n,) of patients, AML or not.
+    """Learn the threshold from the corrected ratios (n,) of patients with and without AML.
 
-    Raises ValueError with fewer than 10 patients on either side. With fewer than 20 patients without AML the wanted
-    specificity takes the largest of their ratios.
+    Raises ValueError with fewer than 10 patients in either group. With fewer than 20 patients without AML, the required
+    specificity leads to the largest of their ratios.
     """
     ratios, is_aml = np.asarray(ratios, dtype=np.float64), np.asarray(is_aml, dtype=bool)
     aml, other = ratios[is_aml], ratios[~is_aml]
     if min(len(aml), len(other)) < MIN_PATIENTS:
         message = (
             f"found {len(aml)} patients with AML and {len(other)} without, expected at least {MIN_PATIENTS} of each to "
-            "learn a threshold; add patients, or give a threshold of your own"
+            "learn a threshold; add patients, or set a threshold yourself"
         )
         raise ValueError(message)
     value, separable = _smallest_specific(aml, other)
@@ -108,7 +108,7 @@ def learn_threshold(
 
 
 def _smallest_specific(aml: RealArray, other: RealArray) -> tuple[float, bool]:
-    """Smallest threshold of the wanted specificity, and whether it is the middle of a gap between the groups."""
+    """Smallest threshold with the required specificity, and whether it is the middle of a gap between the groups."""
     if other.max() < aml.min():
         return float((other.max() + aml.min()) / 2), True
     ranked = np.sort(other)
@@ -117,7 +117,7 @@ def _smallest_specific(aml: RealArray, other: RealArray) -> tuple[float, bool]:
 
 
 def _youden(aml: RealArray, other: RealArray) -> float:
-    """Threshold of the largest sensitivity + specificity - 1, in the middle between the two ratios around it."""
+    """Threshold of the largest sensitivity + specificity - 1, midway between the two ratios around it."""
     values = np.unique(np.concatenate([aml, other]))
     middles = (values[:-1] + values[1:]) / 2 if len(values) > 1 else values
     worth = (aml[None] > middles[:, None]).mean(axis=1) + (other[None] <= middles[:, None]).mean(axis=1)
