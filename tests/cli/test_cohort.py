@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
 def test_check_of_a_clean_cohort(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("cohort", "check", root, "--um-per-px", 0.2) == 0
     printed = capsys.readouterr().out
-    assert "Nothing would be lost." in printed
+    assert "No data would be lost." in printed
     assert "myeloblast (type I or II)" in printed
     assert "[A] 1" in printed  # a center's name is printed as it is, not read as markup
 

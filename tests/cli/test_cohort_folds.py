@@ -77,7 +77,7 @@ def test_folds_are_drawn_printed_and_used_again(root: Path, tmp_path: Path, caps
     assert [folds["p4"], folds["p5"]] == [None, None]
     assert {folds["p0"], folds["p1"]} == {folds["p2"], folds["p3"]} == {0, 1}
     assert run(*arguments) == 0
-    assert capsys.readouterr().out.endswith("6 patients, as it stood.\n")
+    assert capsys.readouterr().out.endswith("6 patients, unchanged.\n")
     assert run("cohort", "folds", root, "--folds", 3, "--out", out) == 2
     assert "found other folds" in capsys.readouterr().err
     assert out.read_bytes() == first
