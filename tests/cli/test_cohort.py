@@ -81,7 +81,7 @@ def test_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     write_coco(source, [AnnotatedImage("f1.png", 80, 60, (Annotation("PMO", SQUARE, 0),))])
     arguments = ("cohort", "import", source, "--images", root, "--mapping", "munich-aml-15")
     assert run(*arguments) == 2
-    assert "found an annotation there" in capsys.readouterr().err
+    assert "found an existing annotation" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0
     assert "1 cells in 1 LabelMe files." in capsys.readouterr().out
     assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]

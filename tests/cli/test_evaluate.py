@@ -305,7 +305,7 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
     assert (
         "Corrected ratio, all centers: not defined: no corrected ratio: the run's bundle has no error rates" in printed
     )
-    assert "Calls, all centers: not defined: the run holds no call" in printed
+    assert "Calls, all centers: not defined: the run has no calls" in printed
     said = {
         "patient_id": list(CENTERS),
         "corrected_ratio": [0.3, 0.5, 0.1],
