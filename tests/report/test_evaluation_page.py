@@ -213,7 +213,7 @@ def test_one_patient_and_one_center_have_a_page(tmp_path: Path, names: list[str]
 
 def test_no_matched_cell_leaves_out_what_cannot_be_drawn_and_says_so(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2"]}, misses=False).read_text(encoding="utf-8")
-    assert "Not drawn, because there is nothing to draw: Reliability" in text
+    assert "Not drawn, because there are no data: Reliability" in text
     assert "not defined: no cells to measure" in text
 
 
@@ -328,7 +328,7 @@ def test_curve_of_risk_ends_with_everyone_and_says_so_in_words(tmp_path: Path) -
 def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}, calls=False).read_text(encoding="utf-8")
     for _, title in ((key, title) for key, (title, _) in CALL_FIGURES.items()):
-        assert title in text.split("Not drawn, because there is nothing to draw:")[1].split("</p>")[0]
+        assert title in text.split("Not drawn, because there are no data:")[1].split("</p>")[0]
     assert "The run has no calls, because its bundle states no threshold or no error rates." in text
     assert text.count("not defined: no corrected ratio: the run&#39;s bundle has no error rates") >= 5
     assert "Corrected MAE" not in text

@@ -47,7 +47,7 @@ def report(
 ) -> None:
     """Write the report of RUN again: one page for the cohort and one per patient, readable offline.
 
-    With --format, also write PDF (two pages per patient), CSV, JSON or FHIR.
+    With --format, write PDF (two pages per patient), CSV, JSON or FHIR instead, or several of them.
 
     Example: marrowscope report runs/first --format html --format pdf
     """
