@@ -31,7 +31,7 @@ class AugmentConfig(StageConfig):
     rotation_deg: float = Field(default=180.0, ge=0, le=180, description="largest rotation; a cell has no upper side")
     scale: float = Field(default=0.08, ge=0, lt=0.5, description="largest relative change of size; scale is a feature")
     shift_px: float = Field(
-        default=4.0, ge=0, description="largest shift in crop pixels: contours are not centerd alike"
+        default=4.0, ge=0, description="largest shift in crop pixels: contours are not centered alike"
     )
     stain: float = Field(
         default=0.12, ge=0, lt=1, description="largest relative change of optical density, per channel"
