@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
 def test_check_of_a_clean_cohort(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("cohort", "check", root, "--um-per-px", 0.2) == 0
     printed = capsys.readouterr().out
-    assert "Nothing would be lost." in printed
+    assert "No data would be lost." in printed
     assert "myeloblast (type I or II)" in printed
     assert "[A] 1" in printed  # a center's name is printed as it is, not read as markup
 
@@ -81,7 +81,7 @@ def test_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     write_coco(source, [AnnotatedImage("f1.png", 80, 60, (Annotation("PMO", SQUARE, 0),))])
     arguments = ("cohort", "import", source, "--images", root, "--mapping", "munich-aml-15")
     assert run(*arguments) == 2
-    assert "found an annotation there" in capsys.readouterr().err
+    assert "found an existing annotation" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0
     assert "1 cells in 1 LabelMe files." in capsys.readouterr().out
     assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]

@@ -77,9 +77,9 @@ def test_folds_are_drawn_printed_and_used_again(root: Path, tmp_path: Path, caps
     assert [folds["p4"], folds["p5"]] == [None, None]
     assert {folds["p0"], folds["p1"]} == {folds["p2"], folds["p3"]} == {0, 1}
     assert run(*arguments) == 0
-    assert capsys.readouterr().out.endswith("6 patients, as it stood.\n")
+    assert capsys.readouterr().out.endswith("6 patients, unchanged.\n")
     assert run("cohort", "folds", root, "--folds", 3, "--out", out) == 2
-    assert "found other folds" in capsys.readouterr().err
+    assert "found different folds" in capsys.readouterr().err
     assert out.read_bytes() == first
 
 
@@ -131,7 +131,7 @@ def test_a_crop_set_whose_images_are_copies_is_refused(
 ) -> None:
     crops = crop_set(root, "image_dhash")
     assert run("cohort", "folds", crops, "--folds", 2, "--out", tmp_path / "folds.csv") == 2
-    assert "15 images stand on two sides" in capsys.readouterr().err
+    assert "15 images on two sides" in capsys.readouterr().err
 
 
 def test_the_folder_of_the_fold_file_is_made_and_a_folder_as_file_is_refused(

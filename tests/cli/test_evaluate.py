@@ -161,7 +161,7 @@ def test_run_of_another_vocabulary_is_refused() -> None:
     vocabulary = load_vocabulary()
     used = {"name": "ours", "version": "9", "sha256": "0" * 64}
     manifest = SimpleNamespace(bundle=UsedBundle.model_validate({"vocabulary": used}))
-    with pytest.raises(InputError, match=r"predicted with vocabulary ours 9, expected marrow-37 1 of the cohort"):
+    with pytest.raises(InputError, match=r"predicted with vocabulary ours 9, expected marrow-37 1 as for the cohort"):
         _refuse_other_vocabulary(Path("run"), manifest, vocabulary)  # type: ignore[arg-type]
     same = SimpleNamespace(bundle=UsedBundle.model_validate({"vocabulary": used | {"sha256": vocabulary.sha256}}))
     _refuse_other_vocabulary(Path("run"), same, vocabulary)  # type: ignore[arg-type]
@@ -305,7 +305,7 @@ def test_corrected_ratio_and_calls_of_the_run_are_judged_and_printed(
     assert (
         "Corrected ratio, all centers: not defined: no corrected ratio: the run's bundle has no error rates" in printed
     )
-    assert "Calls, all centers: not defined: the run holds no call" in printed
+    assert "Calls, all centers: not defined: the run has no calls" in printed
     said = {
         "patient_id": list(CENTERS),
         "corrected_ratio": [0.3, 0.5, 0.1],

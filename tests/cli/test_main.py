@@ -129,7 +129,7 @@ def test_a_full_disk_is_said_in_a_sentence(
 
     monkeypatch.setattr(main_module, "app", fail)
     assert exit_code_of([]) == 1
-    assert capsys.readouterr().err.startswith("Error: crops/crops.npy: nothing more can be written (")
+    assert capsys.readouterr().err.startswith("Error: crops/crops.npy: cannot write any more (")
 
 
 def test_another_error_of_the_system_is_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,8 @@ def test_a_missing_training_package_is_named_with_its_extra(
     assert exit_code_of(["train", "classifier"]) == 2
     error = capsys.readouterr().err
     assert error == (
-        "Error: found no module torch.nn, which training needs; in a copy of the repository: pip install '.[train]'\n"
+        "Error: found no module torch.nn, which training needs; "
+        "in a copy of the repository, run pip install '.[train]'\n"
     )
 
 

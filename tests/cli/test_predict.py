@@ -43,7 +43,7 @@ def test_predict_writes_tables_and_report_and_says_the_counts(
     out = tmp_path / "run"
     assert run("predict", str(cohort), "--out", str(out), "--backend", "onnxruntime", "--json") == 0
     printed = capsys.readouterr()
-    assert "Demonstration models, trained mostly on simulated cells: not for real smears" in printed.err
+    assert "Demonstration models, trained mostly on simulated cells, not for real smears" in printed.err
     assert "Made with demonstration models" in (out / "report" / "index.html").read_text(encoding="utf-8")
     assert "Made with demonstration models" in min(out.glob("report/patients/*")).read_text(encoding="utf-8")
     counts = json.loads(printed.out)
@@ -67,7 +67,7 @@ def test_corrupt_image_is_named_and_the_exit_code_says_so(
     assert run(*arguments, "--no-report") == 1
     printed = capsys.readouterr()
     assert "bad.jpg: found an image that ends too early; copy or export it again" in printed.err
-    assert "of 1 patient in 1 image:" in printed.out
+    assert "from 1 patient in 1 image:" in printed.out
     assert (out / "manifest.json").is_file()
 
 
@@ -99,7 +99,7 @@ def test_images_of_nobody_are_named_and_the_exit_code_says_so(
     shutil.copyfile(min(cohort.glob("*/*.jpg")), faulty / "nobody" / "a.jpg")
     out = tmp_path / "run"
     assert run("predict", str(faulty), "--out", str(out), "--backend", "onnxruntime") == 1
-    sentence = "found 1 images of no patient in patients.csv, expected a folder named as a patient_id"
+    sentence = "found 1 images of no patient in patients.csv, expected a folder named after a patient_id"
     assert sentence in capsys.readouterr().err
     page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert sentence in page
@@ -113,7 +113,7 @@ def test_predict_reads_a_slide_until_it_has_the_cells_asked_for(
     slide.parent.mkdir()
     write_pyramid(slide, smear(2, scanner(2, 0.25), 40, 1300, 700), 0.25)
     assert run("predict", str(slide), "--cells", "1", "--out", str(tmp_path / "run")) == 0
-    assert "of 1 patient in 1 image:" in capsys.readouterr().out
+    assert "from 1 patient in 1 image:" in capsys.readouterr().out
     regions = pl.read_parquet(tmp_path / "run" / "regions.parquet")
     assert regions["reason_skipped"].to_list().count("enough_cells") >= 1
     assert (tmp_path / "run" / "report" / "patients" / "P1.html").is_file()

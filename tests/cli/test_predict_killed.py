@@ -1,4 +1,4 @@
-"""A run killed from outside goes on where it was, and ends with the tables of one that was not."""
+"""A run killed from outside continues where it stopped, and ends with the tables of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_tables(tmp_path: Path) 
     resumed = subprocess.run(  # noqa: S603 - our own
         [*command, "--out", str(killed)], check=True, capture_output=True, text=True
     )
-    assert "Went on with an earlier call" in resumed.stderr
+    assert "Continued an interrupted prediction" in resumed.stderr
     subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)  # noqa: S603 - our own
     for name in TABLES:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name

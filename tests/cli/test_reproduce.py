@@ -77,8 +77,8 @@ def test_the_table_is_printed_and_the_exit_code_says_whether_the_probe_is_beaten
     assert run("reproduce", "--out", tmp_path / "study") == code
     printed = capsys.readouterr()
     assert "# The table" in printed.out
-    assert "1.5 minutes, 1.0 had been expected" in printed.out
-    assert "of them left" in printed.err
+    assert "Took 1.5 minutes, 1.0 expected" in printed.out
+    assert "min  in total, " in printed.err
     assert ("does not beat" in printed.err) is not beats
     assert run("reproduce", "--json", "--out", tmp_path / "other") == code
     assert json.loads(capsys.readouterr().out) == {"preset": "tiny"}

@@ -69,7 +69,7 @@ def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: p
 
 def test_a_crop_set_is_taken_as_it_is_and_needs_no_segmenter(tmp_path: Path) -> None:
     assert _prepared(tmp_path, tmp_path / "out", None, resume=False) == tmp_path
-    with pytest.raises(ConfigError, match=r"--segmenter: .* is no cohort"):
+    with pytest.raises(ConfigError, match=r"--segmenter: .* is not a cohort"):
         _prepared(tmp_path, tmp_path / "out", tmp_path / "segmenter.onnx", resume=False)
 
 
@@ -96,12 +96,12 @@ def test_folds_are_trained_one_at_a_time_and_the_last_one_calibrates(
     common = ("--out", str(tmp_path / "out"), "--config", str(config), "--epochs-stage1", "0", "--epochs-stage2", "1")
     assert run(crops, *common, "--folds", "2", "--fold", "1") == 0
     printed = capsys.readouterr()
-    assert "trained without fold 1; still missing: 0." in printed.out
+    assert "finished fold 1; still missing: 0." in printed.out
     assert "fold 1 yolo-to-yolo epoch 1/1: loss" in printed.err
     assert (tmp_path / "out" / "fold-1" / "1-yolo-to-yolo" / "learning_curve.svg").is_file()
     assert run(crops, *common, "--folds", str(tmp_path / "out" / "folds.csv"), "--resume") == 0
     printed = capsys.readouterr()
-    assert "2 folds, 6 patients predicted unseen" in printed.out
+    assert "2 folds, out-of-fold predictions of 6 patients" in printed.out
     assert "cblc: temperature" in printed.out
     assert "category, c1:" in (tmp_path / "out" / "reliability.svg").read_text(encoding="utf-8")
     assert run(crops, *common, "--folds", "2", "--resume", "--json") == 0
@@ -125,6 +125,6 @@ def test_a_number_of_folds_draws_them_from_the_crop_set(tmp_path: Path) -> None:
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = (str(tmp_path), "--out", str(tmp_path / "out"))
     assert run(*common, "--folds", "5", "--split", "split.csv") == 2
-    assert "found --split and --folds, expected one of them" in capsys.readouterr().err
+    assert "found both --split and --folds, expected one" in capsys.readouterr().err
     assert run(*common, "--fold", "1") == 2
     assert "found --fold 1 without --folds" in capsys.readouterr().err

@@ -13,14 +13,14 @@ def test_a_list_of_patients_has_one_name_a_line_and_names_may_hold_blanks(tmp_pa
     path = tmp_path / "train.txt"
     path.write_text("P 1\n\n  P2  \n", encoding="utf-8")
     assert _read_names(path) == {"P 1", "P2"}
-    with pytest.raises(InputError, match=r"nowhere\.txt: the list of patients cannot be read .*one patient_id a line"):
+    with pytest.raises(InputError, match=r"nowhere\.txt: cannot read the list of patients .*one patient_id per line"):
         _read_names(tmp_path / "nowhere.txt")
 
 
 def test_names_that_no_cohort_has_are_refused(tmp_path: Path) -> None:
     _check_names(None, None, {"P1"})
     _check_names(tmp_path / "train.txt", frozenset({"P1"}), {"P1", "P2"})
-    with pytest.raises(InputError, match=r"train\.txt: found P3, expected patient_ids of the cohorts"):
+    with pytest.raises(InputError, match=r"train\.txt: found P3, expected patient_ids from the cohorts"):
         _check_names(tmp_path / "train.txt", frozenset({"P1", "P3"}), {"P1", "P2"})
 
 

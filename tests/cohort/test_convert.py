@@ -82,6 +82,6 @@ def test_unreadable_image_is_refused(images: Path, tmp_path: Path) -> None:
 def test_existing_annotations_are_kept_unless_asked(images: Path, tmp_path: Path) -> None:
     source = coco(tmp_path, ("p1/f1.png", 60, ("N",)))
     (images / "p1/f1.json").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match=r"f1.json: found an annotation there \(1 in all\), expected none"):
+    with pytest.raises(InputError, match=r"f1.json: found an existing annotation \(1 in total\), expected none"):
         import_annotations(source, images, "coco", VOCABULARY)
     assert import_annotations(source, images, "coco", VOCABULARY, overwrite=True).n_files == 1

@@ -91,7 +91,7 @@ def test_a_faulty_split_file_names_every_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_split(path)
     message = str(caught.value)
-    assert "line 3: patient p1 stands under train and test: a leak" in message
+    assert "line 3: patient p1 has roles train and test, which is a leak" in message
     assert "line 4: found patient_id 'p2' with role 'trian'" in message
     assert "line 5: found patient_id ''" in message
 
@@ -140,7 +140,9 @@ def test_a_near_duplicate_on_two_sides_is_refused_with_patients_and_fields() -> 
     with pytest.raises(CohortError, match=r"p1 \(fold 0, field p1/a\) and p2 \(external, field p2/b\)"):
         check_folds(images, {"p1": 0, "p2": None, "p3": 1})
     check_folds(images, {"p1": None, "p2": None, "p3": 1})
-    with pytest.raises(CohortError, match=r"p1 \(fold 0, field p1/a\) and p2 \(fold 0, field p2/b\).*one may train"):
+    with pytest.raises(
+        CohortError, match=r"p1 \(fold 0, field p1/a\) and p2 \(fold 0, field p2/b\).*one may be in training"
+    ):
         check_folds(images, {"p1": 0, "p2": 0, "p3": 1})
 
 
@@ -155,7 +157,7 @@ def test_a_shared_file_in_two_folds_and_a_patient_without_a_fold_are_refused() -
 def test_many_leaks_are_counted_and_the_first_named() -> None:
     patients = [f"p{index}" for index in range(14)]
     images = pl.DataFrame({"patient_id": patients, "image_sha256": [f"{index // 2}" * 64 for index in range(14)]})
-    with pytest.raises(CohortError, match=r"7 images stand on two sides .*; and 2 more\)"):
+    with pytest.raises(CohortError, match=r"7 images on two sides .*; and 2 more\)"):
         check_folds(images, {patient: index % 2 for index, patient in enumerate(patients)})
 
 
@@ -252,7 +254,7 @@ def test_a_fold_file_reads_back_equal_and_is_written_once(tmp_path: Path) -> Non
     assert read_folds(path) == folds
     assert f"p7,X,AML,{EXTERNAL}" in first.decode().splitlines()
     assert not write_folds(path, folds, patients.reverse())
-    with pytest.raises(InputError, match=r"folds\.csv: found other folds"):
+    with pytest.raises(InputError, match=r"folds\.csv: found different folds"):
         write_folds(path, make_folds(patients, 2, 0, ["X"]), patients)
     assert path.read_bytes() == first
 
@@ -264,10 +266,10 @@ def test_a_faulty_fold_file_names_every_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_folds(path)
     message = str(caught.value)
-    assert "line 3: patient p1 stands a second time: a leak" in message
+    assert "line 3: found patient p1 a second time, which is a leak" in message
     assert "line 4: found patient_id 'p2' in fold '-1'" in message
     assert "line 5: found patient_id ''" in message
-    assert "center A has patients in folds and external ones" in message
+    assert "center A has both patients in folds and external ones" in message
 
 
 @pytest.mark.parametrize("folds", [[], ["0", "0"], ["0", "2"], ["external"]])
@@ -280,5 +282,5 @@ def test_fewer_than_two_folds_or_a_gap_is_refused(tmp_path: Path, folds: list[st
 
 
 def test_an_absent_fold_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"folds\.csv: the file cannot be read .* patient_id, center, diagnosis, fold"):
+    with pytest.raises(InputError, match=r"folds\.csv: cannot read the file .* patient_id, center, diagnosis, fold"):
         read_folds(tmp_path / "folds.csv")

@@ -81,7 +81,7 @@ def test_folders_of_one_name_are_never_taken_for_one_patient(cohort: Path, tmp_p
     other = tmp_path / "other" / "p1"
     other.mkdir(parents=True)
     (other / "c.jpg").touch()
-    with pytest.raises(InputError, match="found patient 'p1' a second time"):
+    with pytest.raises(InputError, match="found patient 'p1' twice"):
         collect_inputs([cohort / "p1" / "a.jpg", other / "c.jpg"])
 
 

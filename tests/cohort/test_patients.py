@@ -51,7 +51,7 @@ def test_optional_columns_and_the_rest(tmp_path: Path) -> None:
         ("p1,A", "broken_row", "line 3: found 2 cells, expected 3 as in the header; correct the row"),
         (",A,AML", "empty_cell", "line 3: found no patient_id, expected the name of the patient's folder"),
         ("p0,B,AML", "duplicate_patient", "line 3: found patient_id 'p0' a second time, expected each patient once"),
-        ("../p1,B,AML", "bad_patient_id", "line 3: found patient_id '../p1', expected a name that can be a folder"),
+        ("../p1,B,AML", "bad_patient_id", "line 3: found patient_id '../p1', expected a valid folder name"),
         ("a/b,B,AML", "bad_patient_id", "line 3: found patient_id 'a/b'"),
     ],
 )

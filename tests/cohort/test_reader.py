@@ -186,7 +186,7 @@ def test_duplicate_image_across_patients_is_a_leak(root: Path) -> None:
     ]
     assert cohort.faults[0].sentence() == (
         "p1/f1.png: found the same content as p2/copy.png, expected an image to belong to one patient; find out whose "
-        "it is and remove the others: it would leak between training and test"
+        "it is and remove the others, or it would leak between training and test"
     )
     assert cohort.counts.images.rejected == {"duplicate_across_patients": 2}
 
@@ -205,7 +205,7 @@ def test_two_images_that_differ_in_suffix_only(root: Path) -> None:
     cohort = read_cohort(root)
     fault = only(cohort, "same_name")
     assert fault.where == "p2/f2.png"
-    assert "found the same name as p2/f2.jpg but for the suffix" in fault.sentence()
+    assert "found the same name as p2/f2.jpg except for the suffix" in fault.sentence()
 
 
 def test_images_without_patient(root: Path) -> None:
@@ -213,8 +213,8 @@ def test_images_without_patient(root: Path) -> None:
     add_image(root / "p9/f2.png", 8)
     cohort = read_cohort(root)
     assert only(cohort, "images_without_patient").sentence() == (
-        "p9: found 2 images of no patient in patients.csv, expected a folder named as a patient_id; add the patient to "
-        "patients.csv or move the folder away"
+        "p9: found 2 images of no patient in patients.csv, expected a folder named after a patient_id; add the "
+        "patient to patients.csv or move the folder away"
     )
     assert cohort.counts.images.rejected == {"images_without_patient": 2}
     assert cohort.counts.shapes.rejected == {"image_rejected": 1}
@@ -265,7 +265,7 @@ def test_no_scale_is_noted_and_loses_nothing(root: Path) -> None:
     assert [fault.kind for fault in cohort.faults] == ["no_scale", "no_scale"]
     assert cohort.faults[0].sentence() == (
         "p1: found 2 images without a scale, expected micrometers per pixel; fill the column um_per_px of patients.csv "
-        "or set --um-per-px; networks need a physical scale"
+        "or set --um-per-px; the networks need a physical scale"
     )
     assert {field.um_per_px for field in read_cohort(root, um_per_px=0.3).fields} == {0.3}
     assert read_cohort(root, um_per_px=0.3).faults == ()
@@ -285,7 +285,7 @@ def test_scale_in_the_image_goes_before_patients_csv_and_is_noted_where_it_diffe
     assert cohort.fields[0].um_per_px == pytest.approx(0.5)
     assert only(cohort, "scale_disagrees").sentence() == (
         "p1/f1.png: found 0.5 um per px in the image's metadata, expected 0.2 as in patients.csv; correct the wrong "
-        "one; the image's own is taken"
+        "one; the image's own scale is used"
     )
 
 
@@ -307,7 +307,7 @@ def test_annotation_without_image(root: Path) -> None:
     (root / "p1/f1.png").unlink()
     cohort = read_cohort(root)
     fault = only(cohort, "annotation_without_image")
-    assert "found an annotation of f1.png, which is not there, expected its image" in fault.sentence()
+    assert "found an annotation of f1.png, which does not exist, expected its image" in fault.sentence()
     assert cohort.counts.shapes.rejected == {"image_rejected": 2}
 
 
@@ -331,7 +331,7 @@ def test_wrong_image_size(root: Path) -> None:
     annotate(root / "p1/f1.png", ("N", square(5, 5)), imageWidth=2 * WIDTH)
     cohort = read_cohort(root)
     fault = only(cohort, "wrong_image_size")
-    assert "found an annotation of an image of 120 x 40 px, expected 60 x 40 px, the size of p1/f1.png" in (
+    assert "found an annotation for an image of 120 x 40 px, expected 60 x 40 px, the size of p1/f1.png" in (
         fault.sentence()
     )
     assert cohort.counts.shapes.rejected == {"wrong_image_size": 1}
@@ -441,7 +441,7 @@ def test_self_crossing_polygon_is_repaired_and_counted(root: Path) -> None:
     cohort = shapes_of_first(root, ("N", [[0, 0], [10, 10], [10, 0], [0, 6]]))
     fault = only(cohort, "self_crossing")
     assert not fault.loses_data
-    assert "it is repaired: the largest part, 31 square px, is kept" in fault.sentence()
+    assert "it is repaired by keeping its largest part, 31 square px" in fault.sentence()
     assert cohort.counts.shapes.changed == {"self_crossing": 1}
     assert area(cohort.fields[0].annotations[0].contour_xy) == pytest.approx(31.25)
     assert cohort.fields[0].exhaustive
@@ -459,7 +459,7 @@ def test_polygon_that_stands_out_is_clipped_and_counted(root: Path) -> None:
     cohort = shapes_of_first(root, ("N", square(55, 5)))
     fault = only(cohort, "clipped_polygon")
     assert not fault.loses_data
-    assert "found a polygon that stands out by 6.0 px" in fault.sentence()
+    assert "found a polygon that extends 6.0 px outside" in fault.sentence()
     assert cohort.counts.shapes.changed == {"clipped_polygon": 1}
     assert area(cohort.fields[0].annotations[0].contour_xy) == pytest.approx(4.5 * 10)
 
@@ -474,7 +474,7 @@ def test_cell_annotated_twice_is_noted(root: Path) -> None:
     cohort = shapes_of_first(root, ("N", square(5, 5)), ("N1", square(5.2, 5)))
     fault = only(cohort, "duplicate_polygon")
     assert not fault.loses_data
-    assert "shape 1: found N1, the same outline as shape 0 (N), expected each cell once" in fault.sentence()
+    assert "shape 1: found N1 with the same outline as shape 0 (N), expected each cell once" in fault.sentence()
     assert len(cohort.fields[0].annotations) == 2
 
 

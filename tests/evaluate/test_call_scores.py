@@ -93,7 +93,7 @@ def test_another_threshold_does_not_move_a_call_and_the_note_says_so() -> None:
 
 def test_nobody_decided_is_said_by_group() -> None:
     figures = by_key(call_figures(frame(called("P1", "AML", "indeterminate"), called("P2", "MDS", "below")), AT))
-    assert figures["calls_sensitivity_among_decided"].undefined == "nobody with AML is called above or below"
+    assert figures["calls_sensitivity_among_decided"].undefined == "no patient with AML is called above or below"
     assert figures["calls_specificity_among_decided"].value.estimate == 1
 
 
@@ -124,7 +124,7 @@ def test_forced_error_is_that_of_scikit_learn_and_the_difference_is_paired() -> 
     mended = int((wrong["run_ratio"] & ~wrong["corrected_ratio"]).sum())
     spoilt = int((wrong["corrected_ratio"] & ~wrong["run_ratio"]).sum())
     assert mended != spoilt
-    assert change.note.startswith(f"the correction mends {mended} and spoils {spoilt} decisions")
+    assert change.note.startswith(f"the correction fixes {mended} and spoils {spoilt} decisions")
 
 
 def test_ratio_at_the_threshold_is_not_above_it() -> None:
@@ -172,7 +172,7 @@ def test_run_without_calls_says_why_and_writes_no_row() -> None:
     assert call_table(plain, "A", AT).is_empty()
     assert risk_coverage(plain, "A", AT).is_empty()
     for figure in call_figures(plain, AT):
-        assert figure.undefined == "the run holds no call: its bundle states no threshold, or no error rates"
+        assert figure.undefined == "the run has no calls, because its bundle states no threshold or no error rates"
         assert math.isnan(figure.value.lower)
         assert figure.note == ""
     forced = by_key(forced_figures(plain, AT))
@@ -183,7 +183,7 @@ def test_run_without_calls_says_why_and_writes_no_row() -> None:
 
 def test_without_a_threshold_no_decision_is_forced() -> None:
     for figure in forced_figures(some_calls(), CONFIG):
-        assert figure.undefined.startswith("no threshold: the bundle states none and none was given")
+        assert figure.undefined.startswith("no threshold: the bundle states none, and --threshold was not given")
         assert math.isnan(figure.value.estimate)
 
 

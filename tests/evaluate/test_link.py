@@ -141,7 +141,7 @@ def test_run_of_another_cohort_is_refused() -> None:
 def test_image_that_changed_is_refused() -> None:
     field = make_field(expert("N", 60, 60))
     run_fields, run_cells = tables([field], [])
-    with pytest.raises(InputError, match="differs from the one of the run"):
+    with pytest.raises(InputError, match="differs from the one in the run"):
         link_cells(run_fields.with_columns(sha256=pl.lit("bb")), run_cells, PATIENTS, [field], VOCABULARY)
 
 

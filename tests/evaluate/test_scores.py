@@ -127,7 +127,7 @@ def test_averaged_categories_are_named() -> None:
 def test_cut_cells_are_left_out_but_for_the_figure_that_says_so() -> None:
     scores = score([expert("N", "N"), expert("N", None, cut=True)])
     assert figure(scores, "detection_recall").value.estimate == 1
-    assert "1 cut ones left out" in figure(scores, "detection_recall").note
+    assert "1 cut cells left out" in figure(scores, "detection_recall").note
     assert figure(scores, "detection_recall_cut_cells_included").value.estimate == 0.5
     assert figure(scores, "cblc_weighted_f1_all_expert").n == 1
 
@@ -142,7 +142,7 @@ def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
     precision = figure(score([expert("N", "N")], found), "detection_precision")
     assert precision.value.estimate == 0.5
     assert (precision.n, precision.kind.unit) == (2, DETECTIONS)
-    assert precision.note.startswith("1 unmatched at an edge ignored")
+    assert precision.note.startswith("1 unmatched detections at an edge ignored")
 
 
 def test_recall_by_class_before_and_after_the_rules() -> None:
@@ -259,7 +259,7 @@ def test_calls_stand_in_markdown_and_csv_by_center_and_diagnosis(tmp_path: Path)
     ]
     assert pl.read_csv(tmp_path / "risk_coverage.csv")["n_wrong"].to_list() == [1]
     without = as_markdown(make_evaluation(score([expert("N", "N")], ratios=[ratio("P1", 0.5, 0.5)])))
-    assert "### Calls by diagnosis: the run holds no call" in without
+    assert "### Calls by diagnosis: the run has no calls" in without
 
 
 def test_average_precision_is_that_of_the_ranked_list() -> None:

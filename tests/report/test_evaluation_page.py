@@ -213,7 +213,7 @@ def test_one_patient_and_one_center_have_a_page(tmp_path: Path, names: list[str]
 
 def test_no_matched_cell_leaves_out_what_cannot_be_drawn_and_says_so(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2"]}, misses=False).read_text(encoding="utf-8")
-    assert "Not drawn, because there is nothing to draw: Reliability" in text
+    assert "Not drawn, because there are no data: Reliability" in text
     assert "not defined: no cells to measure" in text
 
 
@@ -254,7 +254,7 @@ def test_repeats_of_equal_figures_are_one_line() -> None:
 
 def test_warning_is_a_sentence_once(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2"], "B": ["B1"]}).read_text(encoding="utf-8")
-    words = "AML against other diagnoses is confounded by center: B (no AML); a difference between the centers alone"
+    words = "AML against other diagnoses is confounded by center: B (no AML); a difference between centers alone"
     assert text.count(words) == 1
     assert "! confounded by center" in text
 
@@ -328,8 +328,8 @@ def test_curve_of_risk_ends_with_everyone_and_says_so_in_words(tmp_path: Path) -
 def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}, calls=False).read_text(encoding="utf-8")
     for _, title in ((key, title) for key, (title, _) in CALL_FIGURES.items()):
-        assert title in text.split("Not drawn, because there is nothing to draw:")[1].split("</p>")[0]
-    assert "The run holds no call: its bundle states no threshold, or no error rates." in text
+        assert title in text.split("Not drawn, because there are no data:")[1].split("</p>")[0]
+    assert "The run has no calls, because its bundle states no threshold or no error rates." in text
     assert text.count("not defined: no corrected ratio: the run&#39;s bundle has no error rates") >= 5
     assert "Corrected MAE" not in text
     row = next(row for row in table_rows(text, "the largest difference first") if row[0] == "A1")
@@ -340,11 +340,11 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("metrics.json", None, "found no metrics.json, expected the folder of an evaluation"),
-        ("metrics.json", "{", "not readable as JSON"),
+        ("metrics.json", None, "found no metrics.json, expected an evaluation folder"),
+        ("metrics.json", "{", "cannot be read as JSON"),
         ("metrics.json", '{"schema_version": 9}', "found schema version 9, expected 2; run `marrowscope evaluate`"),
         ("metrics.json", '{"schema_version": 1}', "found schema version 1, expected 2; run `marrowscope evaluate`"),
-        ("metrics.json", '{"schema_version": 2}', r"found \d+ faults, the first at run \(Field required\)"),
+        ("metrics.json", '{"schema_version": 2}', r"found \d+ faults, the first in run \(Field required\)"),
         ("patients.csv", None, "cannot be read as a table with patient_id"),
         ("confusion.csv", "a,b\n1,2\n", "cannot be read as a table with center"),
         ("calls.csv", None, "cannot be read as a table with center, group, diagnosis"),
@@ -365,8 +365,8 @@ def test_broken_evaluation_is_refused(tmp_path: Path, name: str, content: str | 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"key": "detection_recal"}, "'detection_recal' is no key of the catalog"),
-        ({"warning": {"key": "rain", "text": "wet"}}, "'rain' is no key of the catalog"),
+        ({"key": "detection_recal"}, "'detection_recal' is not a key of the catalog"),
+        ({"warning": {"key": "rain", "text": "wet"}}, "'rain' is not a key of the catalog"),
         ({"value": "high"}, "should be a valid number"),
         ({"titel": "recall"}, "Extra inputs are not permitted"),
         ({"key": "ap50"}, "A lacks the main figures detection_recall"),

@@ -128,7 +128,7 @@ def test_patient_page_shows_the_ratio_as_x_of_n_with_interval_and_exclusions(
     assert f"{row['n_cblc']} of {row['n_countable']} countable cells are called CBLC" in text
     assert f"{100 * row['cblc_ratio']:.1f}%" in text
     assert f"{100 * row['cblc_ratio_lower']:.1f}% to {100 * row['cblc_ratio_upper']:.1f}%" in text
-    assert "Not corrected: the bundle holds no error rates" in text
+    assert "Not corrected: the bundle has no error rates" in text
     assert "treats the cells as independent" in text
     assert "describes the photographed fields, not the marrow" in text
     assert re.search(rf"Contours found {row['n_contours']} ", text)
@@ -401,7 +401,7 @@ def test_bounds_are_said_to_be_of_the_ratio_as_counted(fake_run: Callable[..., F
     run = fake_run()
     assess_as(run, "P1")
     text = (write_report(run.folder).parent / "patients" / "P1.html").read_text(encoding="utf-8")
-    assert "The ratio as counted, with all cells that are not countable as CBLC:" in text
+    assert "The ratio as counted if all cells that are not countable were CBLC:" in text
 
 
 def test_no_users_text_reorders_the_page(fake_run: Callable[..., FakeRun]) -> None:

@@ -211,7 +211,7 @@ def test_catalog_is_complete_and_an_unknown_language_refused(tmp_path: Path, mon
         with pytest.raises(ConfigError, match=r"'a' has \['en'\].*add the translation"):
             load_strings("en")
         broken.write_text('["a"]\nen = "{n} cells"\nzh = "{m}"\n', encoding="utf-8")
-        with pytest.raises(ConfigError, match="expected equal ones in every language"):
+        with pytest.raises(ConfigError, match="expected the same in every language"):
             load_strings("en")
     finally:
         load_strings.cache_clear()

@@ -85,7 +85,7 @@ def test_equal_data_give_equal_bytes(tmp_path: Path) -> None:
         ("", "found no epoch"),
         ("loss\n1\n", "found no epoch"),
         (HEADER + "\n", "found no epoch"),
-        ("epoch,x\n1,2\n", "nothing to draw"),
+        ("epoch,x\n1,2\n", "choose another file"),
     ],
 )
 def test_file_without_a_curve_is_refused(tmp_path: Path, content: str, message: str) -> None:

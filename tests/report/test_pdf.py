@@ -120,7 +120,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         "threshold 21.0%",
         f"● corrected ○ as counted {strings('scale.threshold_band', interval='17.0% to 26.0%')}",
         strings("call.above", t="21.0%"),
-        f"The ratio as counted, with all cells that are not countable as CBLC: {100 * row[HIGHEST]:.1f}%; with",
+        f"The ratio as counted if all cells that are not countable were CBLC: {100 * row[HIGHEST]:.1f}%; if",
         "Confidence that the ratio exceeds the threshold: 98.2%.",
         "The call changes within the threshold's own interval (17.0% to 26.0%).",
         strings("ratio.scope"),
@@ -129,7 +129,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         strings("blasts.marks"),
         strings("differential.marks"),
         str(row["reference_source"]),
-        "fewer than the least of 300",
+        "below the minimum of 300",
     ):
         assert without_space(told) in without_space(first), told
     for item in row["differential"]:
@@ -142,7 +142,7 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         reason = strings(f"reason.{item['reason']}")
         assert f"{reason} −{item['n']}" in first  # noqa: RUF001
     manifest = read_manifest(run.folder)
-    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle.sha256, "numpy 2.3", "drawn ratios"):
+    for told in (manifest.input_sha256, manifest.config_sha256, manifest.bundle.sha256, "numpy 2.3", "sampled ratios"):
         assert told in second
     for page, number in ((first, 1), (second, 2)):
         assert strings("research_use") in page
@@ -166,7 +166,7 @@ def test_row_without_correction_and_threshold_says_so(fake_run: Callable[..., Fa
     assert "No call: no study threshold is known." in first
     assert "threshold 2" not in first
     assert "CBLC" in second
-    assert "drawn ratios" not in second
+    assert "sampled ratios" not in second
 
 
 def test_demonstration_models_are_named_at_the_top(fake_run: Callable[..., FakeRun]) -> None:

@@ -38,7 +38,7 @@ def test_run_of_another_vocabulary_is_refused_in_every_format(
         main(["report", str(run.folder), "--format", form])
     assert stopped.value.code == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "found a run of vocabulary own 3" in told
+    assert "found a run with vocabulary own 3" in told
     assert f"expected {load_vocabulary().name}" in told
     assert "read its Parquet tables" in told
     assert sorted(run.folder.rglob("*")) == before

@@ -1,1 +1,1 @@
-"""The command line: one module a command or group, put together in ``main``."""
+"""The command line: one module per command or group, assembled in ``main``."""

@@ -1,4 +1,4 @@
-"""``marrowscope bench``: how fast parts of the program run on this machine."""
+"""``marrowscope bench``: measure how fast parts of the program run on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marrowscope.cli.bench_predict import predict
 if TYPE_CHECKING:
     from marrowscope.train.training_speed import BenchResult, Pairs
 
-app = typer.Typer(name="bench", no_args_is_help=True, help="Measure how fast parts of the program run here.")
+app = typer.Typer(name="bench", no_args_is_help=True, help="Measure how fast parts of the program run on this machine.")
 
 
 app.command()(predict)
@@ -23,27 +23,28 @@ app.command()(predict)
 @app.command()
 def train(
     crops: Annotated[
-        Path | None, typer.Argument(metavar="[CROPS]", help="Crop set made by `prepare`; none makes random crops.")
+        Path | None, typer.Argument(metavar="[CROPS]", help="Crop set written by `prepare` (default: random crops).")
     ] = None,
     *,
-    config: Annotated[Path | None, typer.Option(help="TOML file with ClassifierConfig's settings.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings of ClassifierConfig.")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of each side in a round; default 5, on CUDA 50.")
+        int | None, typer.Option(min=1, help="Steps per side and round (default: 5, or 50 on CUDA).")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the median of their ratios is given.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; the median ratio is reported.")] = 3,
     workers: Annotated[
-        list[int] | None, typer.Option(min=0, help="Numbers of workers to try, one an option; default 0, 1 and 2.")
+        list[int] | None,
+        typer.Option(min=0, help="Number of workers to try; repeat for several (default: 0, 1 and 2)."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the network.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the network.")] = None,
     with_compile: Annotated[
-        bool, typer.Option("--compile", help="Try torch.compile too: minutes until it is compiled.")
+        bool, typer.Option("--compile", help="Also try torch.compile; compiling takes minutes.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all rounds as JSON.")] = False,
 ) -> None:
-    """Measure the classifier's training: the model's step alone in several ways, then the whole loop beside it.
+    """Measure classifier training: several variants of the model step alone, then the whole training loop.
 
-    The loop reads, augments and moves every batch; at 0.9 of the step alone or more, the device is kept busy. Only
-    times of the same round are divided, so that a busy machine does not spoil the ratios.
+    The loop also reads, augments and transfers every batch; a ratio of 0.9 or more means that the device is kept busy.
+    Each ratio compares times from the same round, so that a busy machine does not distort it.
 
     Example: marrowscope bench train crops/ --steps 10 --workers 0 --workers 4
     """
@@ -78,7 +79,7 @@ def train(
 
 
 def _as_json(result: BenchResult) -> dict[str, object]:
-    """Give everything measured, and the medians beside it."""
+    """Return all measurements and their medians."""
     import dataclasses
 
     def rounds(pairs: Pairs) -> dict[str, object]:
@@ -97,7 +98,7 @@ def _as_json(result: BenchResult) -> dict[str, object]:
 
 
 def _print_tables(result: BenchResult) -> None:
-    """Print a table of the steps and one of the loops."""
+    """Print one table for the steps and one for the loops."""
     from rich.console import Console
     from rich.table import Table
 
@@ -106,12 +107,12 @@ def _print_tables(result: BenchResult) -> None:
         ("Step alone", result.steps, "the first"),
         ("Whole loop", result.loops, "the step alone"),
     ):
-        table = Table("", "crops/s", f"rate by that of {reference}", "range", title=title, title_justify="left")
+        table = Table("", "crops/s", f"relative to {reference}", "range", title=title, title_justify="left")
         for pairs in rows:
             low, high = min(pairs.ratios), max(pairs.ratios)
             table.add_row(pairs.name, f"{pairs.crops_per_second:.1f}", f"{pairs.ratio:.3f}", f"{low:.3f}-{high:.3f}")
         console.print(table)
     typer.echo(
-        f"{result.device}; batches of {result.batch_size}; one core reads and augments "
+        f"{result.device}; batch size {result.batch_size}; one core reads and augments "
         f"{result.pipeline_crops_per_cpu_second:.0f} crops/s"
     )

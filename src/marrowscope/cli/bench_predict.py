@@ -19,40 +19,48 @@ _COLD = 1
 def predict(
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[INPUTS]", help="A cohort, folders or images; none simulates a cohort."),
+        typer.Argument(metavar="[INPUTS]", help="A cohort, folders or images (default: a simulated cohort)."),
     ] = None,
     *,
-    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Model bundle; default: demonstration.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-b", help="Model bundle (default: the demonstration models).")
+    ] = None,
     fields: Annotated[
-        int, typer.Option(min=1, help="Images to predict, the first of INPUTS or so many simulated.")
+        int, typer.Option(min=1, help="Number of images to predict: the first of INPUTS, or simulated ones.")
     ] = 200,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the medians of their ratios are given.")] = 3,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; median ratios are reported.")] = 3,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Long side of the segmenter's input; needs --crop-size.")
     ] = None,
-    crop_size: Annotated[int | None, typer.Option(help="Side of a crop; needs --image-size. For times alone.")] = None,
+    crop_size: Annotated[
+        int | None, typer.Option(help="Side of a crop; needs --image-size. Only the timings are valid.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, or a device of the backend.")] = "auto",
     precision: Annotated[str, typer.Option(help="As in `marrowscope predict`.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="As in `marrowscope predict`.")] = None,
-    morphology: Annotated[bool, typer.Option("--morphology/--no-morphology", help="Measure each cell.")] = True,
+    morphology: Annotated[
+        bool, typer.Option("--morphology/--no-morphology", help="Measure each cell's morphology.")
+    ] = True,
     other: Annotated[
         str | None,
-        typer.Option(help="Script of a pipeline to compare with and its options; benchmarks/usual_pipeline.py is one."),
+        typer.Option(help="Pipeline script to compare with, and its options, such as benchmarks/usual_pipeline.py."),
     ] = None,
     other_size: Annotated[tuple[int, int], typer.Option(help="Image and crop size of the other pipeline.")] = (
         640,
         128,
     ),
-    growth: Annotated[bool, typer.Option("--growth", help="Predict 1, 50, 200 and 800 images too.")] = False,
+    growth: Annotated[bool, typer.Option("--growth", help="Also predict 1, 50, 200 and 800 images.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all rounds as JSON.")] = False,
 ) -> None:
-    """Measure prediction: the whole beside its networks alone, by stage; and beside another pipeline.
+    """Measure prediction speed: in total, by stage, relative to its networks alone, and against another pipeline.
 
-    Only times of the same round are divided. `--growth` calls the whole command in processes of their own: its start,
-    whether its time grows in proportion to the images, and whether its memory does not.
+    Each ratio compares times from the same round. `--growth` runs the whole command in separate processes, to show its
+    startup time and how time and memory grow with the number of images.
 
     Example: marrowscope bench predict my-cohort --fields 60 --other benchmarks/usual_pipeline.py
     """
@@ -69,7 +77,7 @@ def predict(
     from marrowscope.studies.prediction_speed import measure_growth, measure_speed, resized_bundle
 
     if (image_size is None) != (crop_size is None):
-        message = "found one of --image-size and --crop-size, expected both or neither"
+        message = "found only one of --image-size and --crop-size, expected both or neither; add or remove one"
         raise ConfigError(message)
     opened = load_bundle(bundle) if bundle else demonstration_bundle()
     opened = load_bundle(opened) if isinstance(opened, Path) else opened
@@ -119,7 +127,7 @@ def predict(
 
 
 def _simulated(folder: Path, n_fields: int) -> Path:
-    """Simulate a cohort of at least ``n_fields`` fields, 20 a patient."""
+    """Simulate a cohort of at least ``n_fields`` fields, 20 per patient."""
     from marrowscope.simulate import SimulationConfig, simulate_cohort
 
     per_patient = min(20, n_fields)
@@ -131,7 +139,7 @@ def _simulated(folder: Path, n_fields: int) -> Path:
 
 
 def _link_images(inputs: list[Path], folder: Path, n: int, um_per_px: float | None) -> float:
-    """Link the first ``n`` images into one patient's folder; gives their scale. Raises ScaleError without one."""
+    """Link the first ``n`` images into one patient's folder and return their scale. Raises ScaleError without one."""
     from marrowscope.cohort.inputs import collect_inputs
     from marrowscope.imaging.scale import choose_scale, metadata_scale
 
@@ -150,7 +158,7 @@ def _long_side(path: Path) -> int:
 
 
 def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
-    """Print what was measured as two tables."""
+    """Print the measurements as two tables."""
     from rich.console import Console
     from rich.table import Table
 
@@ -163,10 +171,10 @@ def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
     rows = {
         "images/s": [result.n_fields / entry.whole.wall_s for entry in result.rounds],
         "cells/s": [result.n_cells / entry.whole.wall_s for entry in result.rounds],
-        "processor ms an image": [1e3 * entry.whole.cpu_s / result.n_fields for entry in result.rounds],
-        "whole over networks alone": [entry.over_networks for entry in result.rounds],
-        "the same, processor time": [entry.whole.cpu_s / entry.networks.cpu_s for entry in result.rounds],
-        "other pipeline over ours": [entry.over_other for entry in result.rounds if entry.over_other is not None],
+        "CPU ms per image": [1e3 * entry.whole.cpu_s / result.n_fields for entry in result.rounds],
+        "total time / networks alone": [entry.over_networks for entry in result.rounds],
+        "the same, in CPU time": [entry.whole.cpu_s / entry.networks.cpu_s for entry in result.rounds],
+        "other pipeline / ours": [entry.over_other for entry in result.rounds if entry.over_other is not None],
     }
     import statistics
 
@@ -175,12 +183,12 @@ def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
             table.add_row(name, f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
     for stage in result.rounds[0].stages:
         found = [1e3 * entry.stages.get(stage, 0.0) / result.n_fields for entry in result.rounds]
-        table.add_row(f"ms an image: {stage}", f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
+        table.add_row(f"ms per image: {stage}", f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
     console.print(table)
     if result.agreement:
         console.print("  ".join(f"{name} {value:.4g}" for name, value in result.agreement.items()))
     if points:
-        table = Table("images", "seconds", "peak MB", title="The whole command, by itself", title_justify="left")
+        table = Table("images", "seconds", "peak MB", title="The whole command, on its own", title_justify="left")
         for point in points:
             table.add_row(str(point.n_fields), f"{point.wall_s:.1f}", f"{point.peak_megabytes:.0f}")
         console.print(table)

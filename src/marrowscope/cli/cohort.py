@@ -1,4 +1,4 @@
-"""`marrowscope cohort`: check a cohort, draw its folds, export a run for correction, import other formats."""
+"""`marrowscope cohort`: check a cohort, draw its folds, export a run for correction, import annotations."""
 
 from __future__ import annotations
 
@@ -17,36 +17,37 @@ if TYPE_CHECKING:
 
 _EXIT_LOSES_DATA = 2
 VocabularyOption = Annotated[
-    Path | None, typer.Option("--vocabulary", help="A vocabulary file of your own (default: the one shipped).")
+    Path | None, typer.Option("--vocabulary", help="Your own vocabulary file (default: the built-in one).")
 ]
 MappingOption = Annotated[
-    str | None, typer.Option("--mapping", help="Mapping of another label scheme: a shipped name or a TOML file.")
+    str | None, typer.Option("--mapping", help="Mapping from another label scheme: a built-in name or a TOML file.")
 ]
 
 
 FORMATS = ", ".join(
     sorted(path.stem for path in Path(__file__).parents[1].joinpath("cohort", "formats").glob("[!_]*.py"))
 )
-"""Names of the annotation formats, listed without importing them: ``--help`` is quick."""
+"""Names of the annotation formats, listed without importing them so that ``--help`` stays fast."""
 
-app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, divide it, exchange annotations.")
+app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, divide it into folds, exchange annotations.")
 app.command()(folds)
 
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="Cohort: patients.csv and a folder of images per patient.")],
+    folder: Annotated[Path, typer.Argument(help="Cohort folder: patients.csv and one folder of images per patient.")],
     *,
     um_per_px: Annotated[
-        float | None, typer.Option(min=0.01, max=2.0, help="Scale of images for which nothing else states one.")
+        float | None,
+        typer.Option(min=0.01, max=2.0, help="Micrometers per pixel of images that do not state their scale."),
     ] = None,
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """List every fault of a cohort at once, and count it by center, diagnosis and code.
+    """List every fault of a cohort at once, and count its cells by center, diagnosis and code.
 
-    Exit code 2 when going on would lose a cell, an image or a patient.
+    Exits with code 2 if a cell, an image or a patient would be lost.
 
     Example: marrowscope cohort check my-cohort
     """
@@ -73,16 +74,16 @@ def check(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that `marrowscope predict` wrote.")],
+    run: Annotated[Path, typer.Argument(help="Run folder written by `marrowscope predict`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder for the cohort of predicted contours.")],
     *,
     file_format: Annotated[str, typer.Option("--format", help=f"Annotation format: {FORMATS}.")] = "labelme",
-    images: Annotated[bool, typer.Option(help="Copy the images beside the annotations.")] = True,
+    images: Annotated[bool, typer.Option(help="Copy the images next to the annotations.")] = True,
     vocabulary: VocabularyOption = None,
 ) -> None:
-    """Write a run's predicted cells as annotations, so that experts correct them in their own tool.
+    """Write a run's predicted cells as annotations, for experts to correct in their own tool.
 
-    A cell whose raw code the call does not settle gets its category and a question mark as label.
+    A cell without a definite raw code gets its category and a question mark as its label.
 
     Example: marrowscope cohort export runs/first --out to-correct
     """
@@ -91,24 +92,24 @@ def export(
 
     done = export_run(run, out, file_format, load_vocabulary(vocabulary), copy_images=images)
     typer.echo(
-        f"{done.folder}: {done.n_cells} cells of {done.n_images} images as {file_format}, "
-        f"{done.n_to_name} of them to be named; {done.n_rejected} rejected contours left out."
+        f"{done.folder}: {done.n_cells} cells from {done.n_images} images as {file_format}, "
+        f"{done.n_to_name} of them still to be named; {done.n_rejected} rejected contours left out."
     )
 
 
 @app.command(name="import")
 def import_(
     source: Annotated[Path, typer.Argument(help="Annotation file to convert.")],
-    images: Annotated[Path, typer.Option("--images", help="Folder below which its images lie.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder that contains its images.")],
     *,
     file_format: Annotated[
-        str | None, typer.Option("--format", help=f"What the file is: {FORMATS}. Default: told by its content.")
+        str | None, typer.Option("--format", help=f"Format of the file: {FORMATS}. Default: detected from its content.")
     ] = None,
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace annotations that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing annotations.")] = False,
 ) -> None:
-    """Convert annotations to a LabelMe file beside each image; nothing is written when a cell would be lost.
+    """Convert annotations to a LabelMe file next to each image; write nothing if a cell would be lost.
 
     Example: marrowscope cohort import slides.coco.json --images my-cohort --mapping munich-marrow-21
     """
@@ -163,12 +164,12 @@ def _print_cohort(cohort: Cohort) -> None:
     print_table(table)
     losing = [fault for fault in cohort.faults if fault.loses_data]
     noted = [fault for fault in cohort.faults if not fault.loses_data]
-    for title, faults in (("noted, nothing is lost", noted), ("would lose data", losing)):
+    for title, faults in (("no data is lost", noted), ("would lose data", losing)):
         if faults:
             typer.echo(f"{len(faults)} faults: {title}")
         for fault in faults:
             typer.echo(f"  {fault.kind}: {fault.sentence()}")
-    typer.echo("Nothing would be lost." if not losing else "Correct these before going on.")
+    typer.echo("No data would be lost." if not losing else "Correct these before you continue.")
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

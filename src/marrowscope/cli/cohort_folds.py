@@ -1,4 +1,4 @@
-"""``marrowscope cohort folds``: draw the folds of a cohort or crop set once, and refuse those that leak."""
+"""``marrowscope cohort folds``: draw the folds of a cohort or crop set once, and refuse folds that leak."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CELLS_NAME = "cells.parquet"
 
 
 class Scheme(StrEnum):
-    """What a fold is."""
+    """How the patients are divided."""
 
     PATIENT = "patient"
     CENTER = "center"
@@ -27,26 +27,26 @@ class Scheme(StrEnum):
 
 def folds(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="COHORT_OR_CROPS", help="Cohorts, or crop sets made by `prepare`.")
+        list[Path], typer.Argument(metavar="COHORT_OR_CROPS", help="Cohorts, or crop sets written by `prepare`.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Fold file to write (CSV).")],
     *,
     scheme: Annotated[
-        Scheme, typer.Option(help="patient: folds alike in center and diagnosis; center: each center is a fold.")
+        Scheme, typer.Option(help="patient: folds balanced by center and diagnosis; center: one fold per center.")
     ] = Scheme.PATIENT,
     n_folds: Annotated[
-        int | None, typer.Option("--folds", min=2, help=f"Number of folds by patient (default {_N_FOLDS}).")
+        int | None, typer.Option("--folds", min=2, help=f"Number of folds with --scheme patient (default {_N_FOLDS}).")
     ] = None,
     external: Annotated[
-        list[str] | None, typer.Option(help="Center whose patients enter no fold; give it once for each.")
+        list[str] | None, typer.Option(help="Center whose patients stay out of every fold; repeat for several centers.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Who goes to which fold.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for assigning patients to folds.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Divide patients into folds for cross-fitting, and write them to a file that later runs use again.
+    """Divide patients into folds for cross-fitting, and write a fold file that later trainings reuse.
 
-    Folds that hold one image on two sides, as a file or as a near-duplicate, are refused with the names. The same
-    input and seed give the same file; a file with other folds is not replaced.
+    Folds with the same image on two sides, as an identical file or a near-duplicate, are refused and the images named.
+    The same input and seed give the same file; an existing file with different folds is never replaced.
 
     Example: marrowscope cohort folds my-cohort --external C4 --external C5 --out folds.csv
     """
@@ -56,7 +56,7 @@ def folds(
     from marrowscope.errors import ConfigError
 
     if scheme is Scheme.CENTER and n_folds is not None:
-        message = f"found --folds {n_folds} with --scheme center, expected no number: every center is a fold"
+        message = f"found --folds {n_folds} with --scheme center, expected none: every center is a fold; remove --folds"
         raise ConfigError(message)
     tables = [_read_source(source, quiet=as_json) for source in sources]
     patients = pl.concat([table for table, _ in tables])
@@ -73,19 +73,22 @@ def folds(
         return
     _print_counts(out, drawn, patients)
     if n_unknown:
-        typer.echo(f"{n_unknown} images have no fingerprint: near-duplicates of them were not looked for.")
-    typer.echo(f"{out}: {len(drawn)} patients" + ("." if new else ", as it stood."))
+        typer.echo(f"{n_unknown} images have no fingerprint, so they were not checked for near-duplicates.")
+    typer.echo(f"{out}: {len(drawn)} patients" + ("." if new else ", unchanged."))
 
 
 def _read_source(source: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Give the patients and the images of a cohort or a crop set."""
+    """Read the patients and the images of a cohort or a crop set."""
     from marrowscope.cohort.patients import PATIENTS_NAME
     from marrowscope.errors import InputError
 
     if (source / CELLS_NAME).is_file():
         return _read_crop_set(source)
     if not (source / PATIENTS_NAME).is_file():
-        message = f"{source}: found neither {PATIENTS_NAME} nor {CELLS_NAME}, expected a cohort or a crop set"
+        message = (
+            f"{source}: found neither {PATIENTS_NAME} nor {CELLS_NAME}, expected a cohort or a crop set; "
+            "choose another folder"
+        )
         raise InputError(message)
     return _read_cohort(source, quiet=quiet)
 
@@ -117,13 +120,13 @@ def _read_cohort(root: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame
     cohort = require_clean(read_cohort(root, decode=False))
     rows = [(patient.patient_id, patient.center, patient.diagnosis) for patient in cohort.patients]
     schema = dict.fromkeys(("patient_id", "center", "diagnosis"), pl.String())
-    with progress_bar("Taking fingerprints", enabled=not quiet) as advance:
+    with progress_bar("Fingerprinting images", enabled=not quiet) as advance:
         images = fingerprint_fields(cohort.fields, progress=advance)
     return pl.DataFrame(rows, schema=schema, orient="row"), images
 
 
 def _counts(drawn: Folds, patients: pl.DataFrame) -> list[tuple[str, str, dict[int | None, int]]]:
-    """Give center, diagnosis and the number of patients by fold (None: external), sorted."""
+    """Count patients per fold (None: external) for each center and diagnosis, sorted."""
     counts: dict[tuple[str, str], dict[int | None, int]] = {}
     for patient, center, diagnosis in patients.sort("center", "diagnosis").iter_rows():
         by_fold = counts.setdefault((center, diagnosis), {})
@@ -132,7 +135,7 @@ def _counts(drawn: Folds, patients: pl.DataFrame) -> list[tuple[str, str, dict[i
 
 
 def _numbers(drawn: Folds) -> list[int | None]:
-    """Give the folds in order, None last where there are external patients."""
+    """List the folds in order, with None last if there are external patients."""
     inside: list[int | None] = [*sorted({fold for fold in drawn.values() if fold is not None})]
     return inside + ([None] if None in drawn.values() else [])
 

@@ -14,15 +14,17 @@ def demo(
         "marrowscope-demo"
     ),
     *,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other cells and another truth.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.")] = 2,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed; another seed gives other cells and another ground truth.")
+    ] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for the simulation.")] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demonstration.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Simulate six patients of two centers, predict them and write the report.
+    """Simulate six patients from two centers, predict them and write the report.
 
-    Prints each patient's CBLC ratio beside the exact simulated one. Simulated images and a demonstration model: the
-    figures say that the chain works, not how it does on a laboratory's own smears.
+    Prints each patient's predicted CBLC ratio next to the exact simulated one. The images are simulated and the models
+    are for demonstration: the figures show that the pipeline works, not how well it does on a laboratory's own smears.
 
     Example: marrowscope demo --seed 7 --out demo-7
     """
@@ -69,6 +71,6 @@ def demo(
         )
     Console(width=120).print(table)
     typer.echo(
-        "Corrected for the classifier's errors; the interval describes the fields. For research use, not a diagnosis."
+        "Corrected for the classifier's errors; the interval is for these fields. For research use, not a diagnosis."
     )
     typer.echo(f"Report: {result.report}")

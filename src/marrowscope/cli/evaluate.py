@@ -20,50 +20,53 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RUN_OR_BUNDLE",
-            help="A run that `marrowscope predict` wrote, or a bundle: it predicts the cohort first.",
+            help="A run written by `marrowscope predict`, or a bundle, which then predicts the cohort first.",
         ),
     ],
-    cohort: Annotated[Path, typer.Argument(help="The annotated cohort the run was predicted from.")],
+    cohort: Annotated[Path, typer.Argument(help="The annotated cohort that the run predicted.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, its figures and the tables.")],
     *,
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="CBLC ratio (0-1) above which a patient counts as AML (default: the bundle's, if it has one)."
+            help="CBLC ratio (0-1) above which a patient counts as AML (default: the bundle's threshold, if any)."
         ),
     ] = None,
     aml_diagnosis: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A diagnosis that counts as AML; repeat it for several (default AML)."),
+        typer.Option(metavar="NAME", help="A diagnosis that counts as AML; repeat for several (default AML)."),
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(help="With a bundle: micrometers per pixel of images that state none.")
+        float | None, typer.Option(help="With a bundle: micrometers per pixel of images that do not state their scale.")
     ] = None,
     tile_grid: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMNSxROWS",
-            help="Fields are mosaics of tiles (4x3): an unmatched detection at a seam counts neither way.",
+            help="Fields are mosaics of tiles (such as 4x3); unmatched detections at a seam are not counted.",
         ),
     ] = None,
     edge_margin: Annotated[
-        float | None, typer.Option(min=0, help="How near to an edge or seam that is, in pixels (default 4).")
+        float | None,
+        typer.Option(min=0, help="Distance in pixels that counts as being at an edge or seam (default 4)."),
     ] = None,
-    min_iou: Annotated[float | None, typer.Option(help="Contour IoU from which a cell is found (default 0.5).")] = None,
+    min_iou: Annotated[
+        float | None, typer.Option(help="Lowest contour IoU at which a cell counts as found (default 0.5).")
+    ] = None,
     mapping: Annotated[
-        str | None, typer.Option(help="Mapping of another label scheme to the vocabulary: a name or a TOML file.")
+        str | None, typer.Option(help="Mapping from another label scheme: a built-in name or a TOML file.")
     ] = None,
     vocabulary: Annotated[
-        Path | None, typer.Option(help="Vocabulary of the run's bundle, where it is a laboratory's own (TOML).")
+        Path | None, typer.Option(help="Vocabulary of the run's bundle, if it is not the built-in one (TOML).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the bootstrap over patients (default 0).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed for the bootstrap over patients (default 0).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
-    """Measure RUN_OR_BUNDLE against the expert polygons of COHORT, center by center, with n and 95% intervals.
+    """Compare RUN_OR_BUNDLE with the expert polygons of COHORT, per center, with n and 95% confidence intervals.
 
-    Writes index.html (one page that stands alone), figures/*.svg, metrics.json, metrics.md and the tables as CSV. A
-    bundle's run stays in the folder `run` beside them.
+    Writes index.html (one self-contained page), figures/*.svg, metrics.json, metrics.md and the tables as CSV. The run
+    of a bundle is kept in the subfolder `run`.
 
     Example: marrowscope evaluate runs/first my-cohort --out runs/first-metrics
     """
@@ -98,7 +101,7 @@ def evaluate(
         | {key: value for key, value in values.items() if value is not None},
         where="marrowscope evaluate",
     )
-    # Everything cheap is refused before the cohort's images are read.
+    # Check everything cheap before the cohort's images are read.
     check_evaluation_folder(out, overwrite=overwrite)
     bundle = load_bundle(run_or_bundle) if (run_or_bundle / SPEC_NAME).is_file() else None
     if bundle is None:
@@ -111,7 +114,7 @@ def evaluate(
         if config.threshold is None:
             config = config.model_copy(update={"threshold": bundle.spec.threshold})
     labels = None if mapping is None else load_mapping(mapping)
-    # The pixels are not needed: the images' hashes say that they are the predicted ones.
+    # The pixels are not needed: the hashes prove that these are the predicted images.
     with progress_bar("Reading annotations", enabled=not as_json) as advance:
         truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
     run = run_or_bundle
@@ -133,17 +136,17 @@ def evaluate(
     typer.echo(f"Every figure: {out / 'metrics.md'}; tables and figures/*.svg beside it.")
     lost = [fault for fault in truth.faults if fault.loses_data]
     if lost:
-        typer.echo(f"{len(lost)} faults of the cohort lose data; see `marrowscope cohort check {cohort}`", err=True)
+        typer.echo(f"{len(lost)} faults in the cohort lose data; see `marrowscope cohort check {cohort}`", err=True)
 
 
 def _refuse_training(folder: Path) -> None:
-    """Say what a folder of `train classifier` needs before it can be evaluated."""
+    """Refuse a folder of `train classifier`, naming what it needs before it can be evaluated."""
     from marrowscope.errors import RunError
     from marrowscope.train.crossfit_record import CROSSFIT_NAME
 
     if (folder / CROSSFIT_NAME).is_file() or any(folder.glob("*.safetensors")):
         message = (
-            f"{folder}: found a training, expected a run or a bundle; make one with `marrowscope export {folder} "
+            f"{folder}: found a training, expected a run or a bundle; make a bundle with `marrowscope export {folder} "
             "--segmenter SEGMENTER --out BUNDLE` and evaluate that"
         )
         raise RunError(message)
@@ -170,7 +173,7 @@ def _predict(bundle: Bundle, cohort: Path, run: Path, *, um_per_px: float | None
 
 
 def _print_main_figures(evaluation: Evaluation) -> None:
-    """Print one table: a row a center, the main figures as value, interval and n."""
+    """Print one table: one row per center, each main figure as value, interval and n."""
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table
@@ -194,18 +197,22 @@ def _print_main_figures(evaluation: Evaluation) -> None:
         table.add_section()
     print_table(table)
     marks = [mark for scores in evaluation.centers for key in SUMMARY_FIGURES for mark in scores.figure(key).marks]
-    typer.echo("Cell figures over all expert cells, a miss counted as wrong. Intervals: bootstrap over patients.")
+    typer.echo(
+        "Cell figures are over all expert cells; a missed cell counts as wrong. Intervals: bootstrap over patients."
+    )
     if "*" in marks:
         typer.echo(f"* fewer than {FEW_PATIENTS} patients: the interval is too narrow.")
     if "=" in marks:
-        typer.echo("= every resample gives the same value: the interval has no width and says nothing of the error.")
+        typer.echo(
+            "= every resample gives the same value: the interval has zero width and says nothing about the error."
+        )
     warnings = [item.warning.text for scores in evaluation.centers for item in scores.figures if item.warning]
     for text in dict.fromkeys(warnings):
         typer.echo(f"! {text}")
 
 
 def _print_calls(evaluation: Evaluation) -> None:
-    """Print in three lines what the corrected ratio and the calls are worth, all centers together."""
+    """Print three lines on the accuracy of the corrected ratio and of the calls, over all centers."""
     scores = evaluation.centers[-1]
     for title, figures in _CALL_LINES:
         parts = []
@@ -240,17 +247,17 @@ _CALL_LINES = (
         ),
     ),
 )
-"""Title, and words and key of each figure, printed under the table."""
+"""Each line printed under the table: its title, then the words and the key of each figure."""
 
 
 def _parse_grid(text: str | None) -> tuple[int, int]:
-    """Read ``4x3`` as (columns, rows); nothing is (1, 1)."""
+    """Read ``4x3`` as (columns, rows); None is (1, 1)."""
     from marrowscope.errors import ConfigError
 
     if text is None:
         return 1, 1
     found = re.fullmatch(r"([1-9]\d*)\s*[xX]\s*([1-9]\d*)", text.strip())
     if not found:
-        message = f"--tile-grid: found {text!r}, expected columns x rows such as 4x3"
+        message = f"--tile-grid: found {text!r}, expected columns x rows such as 4x3; correct the option"
         raise ConfigError(message)
     return int(found[1]), int(found[2])

@@ -1,4 +1,4 @@
-"""``marrowscope export``: training folders and a segmenter to a bundle."""
+"""``marrowscope export``: write a bundle from training folders and a segmenter."""
 
 from __future__ import annotations
 
@@ -13,29 +13,33 @@ from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
 def export(
     trainings: Annotated[
         list[Path],
-        typer.Argument(metavar="TRAINING...", help="Folders of `train classifier`, one a member, or one cross-fit."),
+        typer.Argument(
+            metavar="TRAINING...", help="Folders written by `train classifier`: one per member, or one cross-fit."
+        ),
     ],
     *,
-    segmenter: Annotated[Path, typer.Option(help=f"{SEGMENTER_HELP}; its LICENSE stands beside it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle.")],
+    segmenter: Annotated[Path, typer.Option(help=f"{SEGMENTER_HELP}; its LICENSE must be next to it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundle.")],
     crops: Annotated[
         Path | None,
         typer.Option(
-            help="Crop set for parity and golden sample; none is the one of the training. Some images stay in."
+            help="Crop set for parity and golden sample, some of whose images go into the bundle (default: the "
+            "training's crop set)."
         ),
     ] = None,
     description: Annotated[
         Path | None, typer.Option(help="TOML with name, version, purpose, trained_on, threshold and [licenses].")
     ] = None,
     other_segmenter: Annotated[
-        bool, typer.Option("--other-segmenter", help="Accept a segmenter that did not cut the training crops.")
+        bool,
+        typer.Option("--other-segmenter", help="Accept a segmenter other than the one that cut the training crops."),
     ] = False,
     no_calibration: Annotated[
-        bool, typer.Option("--no-calibration", help="Leave out the temperatures of a cross-fit.")
+        bool, typer.Option("--no-calibration", help="Leave out the temperatures of the cross-fit.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
-    """Write a bundle: ONNX graphs proved equal to torch, a golden sample, a card, every file hashed.
+    """Write a bundle: ONNX graphs verified against torch, a golden sample, a model card, and a hash of every file.
 
     Example: marrowscope export runs/classifier --segmenter runs/segmenter/segmenter/segmenter.onnx --out bundle
     """

@@ -1,9 +1,9 @@
-"""The command line: one typer application, one module of this package a command or group.
+"""The command line: one typer application, with one module per command or group of commands.
 
-A module ``cli/<name>.py`` holds either one function ``<name>`` (a command) or one ``app = typer.Typer(...)`` (a
-group of commands). It imports only what is light (typer, pathlib, typing, the errors); stages, numpy, cv2 and polars
-are imported inside the function, so that ``marrowscope --help`` stays fast. The function's docstring is its help and
-ends with a paragraph ``Example: marrowscope <name> ...``. A command adds itself here with one line.
+A module ``cli/<name>.py`` defines either one function ``<name>`` (a command) or one ``app = typer.Typer(...)`` (a
+group of commands). Its top level imports only light modules (typer, pathlib, typing, the errors); stages, numpy, cv2
+and polars are imported inside the function, so that ``marrowscope --help`` stays fast. The function's docstring is its
+help text and ends with a paragraph ``Example: marrowscope <name> ...``. Each command is registered here in one line.
 
 Exit codes: 0 done; 1 the work failed or is incomplete; 2 the input, an option or the installation is at fault.
 """
@@ -38,11 +38,11 @@ _EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
-"""A full disk, a file beyond its limit, a used-up quota."""
+"""The disk is full, the file exceeds a size limit, or the quota is used up."""
 _TRAINING_MODULES = frozenset(
     {"onnx", "onnxscript", "onnxslim", "safetensors", "tensorboard", "timm", "torch", "torchvision", "ultralytics"}
 )
-"""What the extra ``train`` brings: a command that misses one of them says so in a sentence."""
+"""Modules that the extra ``train`` installs; a command that lacks one reports it in one sentence."""
 
 app = typer.Typer(
     name="marrowscope",
@@ -68,9 +68,9 @@ def marrowscope(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """From photographs of a bone marrow smear to a patient's ratio of blast-like cells, every cell open to the eye.
+    """Measure a patient's ratio of blast-like cells from photographs of a bone marrow smear; every cell can be checked.
 
-    For research use: it supports a qualified person, it does not diagnose.
+    For research use only: it supports a qualified person; it does not diagnose.
 
     Example: marrowscope demo
     """
@@ -99,7 +99,7 @@ app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=_CHECK)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line (``sys.argv`` where ``arguments`` is None) and exit; errors of ours become one sentence."""
+    """Run the command line (``sys.argv`` if ``arguments`` is None) and exit; print our own errors as one sentence."""
     try:
         app(None if arguments is None else list(arguments))
     except (InputError, RunError, DependencyError) as error:
@@ -110,14 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if (error.name or "").partition(".")[0] not in _TRAINING_MODULES:
             raise
         message = (
-            f"found no module {error.name}, which training needs; in a copy of the repository: pip install '.[train]'"
+            f"found no module {error.name}, which training needs; in a copy of the repository, "
+            "run pip install '.[train]'"
         )
         _stop(DependencyError(message), _EXIT_BAD_INPUT)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}nothing more can be written ({error.strerror}); make room, then call again as before"
+        message = f"{where}cannot write any more ({error.strerror}); free some space, then run the same command again"
         _stop(RunError(message), _EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(_EXIT_INTERRUPTED)
@@ -125,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _stop(error: MarrowscopeError, code: int) -> NoReturn:
-    """Say what is wrong on standard error and exit with ``code``."""
+    """Print the error on standard error and exit with ``code``."""
     typer.echo(f"Error: {error}", err=True)
     sys.exit(code)
 

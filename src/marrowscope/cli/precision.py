@@ -12,25 +12,31 @@ if TYPE_CHECKING:
 
 
 def precision(
-    bundle: Annotated[Path, typer.Argument(help="Model bundle whose precisions are to be measured.")],
-    cohorts: Annotated[list[Path], typer.Argument(help="Annotated cohorts of patients that the networks never saw.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="Model bundle to measure.")],
+    cohorts: Annotated[
+        list[Path], typer.Argument(help="Annotated cohorts of held-out patients, whom the networks never saw.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new bundle.")],
     *,
     precision: Annotated[
         list[str] | None,
-        typer.Option("--precision", help="bf16, f16 or int8; repeat for more. Default: all that the device has."),
+        typer.Option(
+            "--precision", help="bf16, f16 or int8; repeat for several (default: all that the device supports)."
+        ),
     ] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: all this process may use.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the bootstrap over patients (default 0).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use (default: all available).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed for the bootstrap over patients (default 0).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
-    """Measure what a precision below float32 changes on COHORTS, and write a bundle that knows it.
+    """Measure on COHORTS what a precision below float32 changes, and write a bundle that records it.
 
-    The gate is passed where CBLC weighted F1 and the mean error of the CBLC ratio change by less than 0.002 in every
-    center. From then on `predict` uses the precision unasked on a processor that has it.
+    A precision passes the gate if CBLC weighted F1 and the mean error of the CBLC ratio change by less than 0.002 in
+    every center. With the new bundle, `predict` uses it by default on processors that support it.
 
     Example: marrowscope precision bundle annotated-cohort --out bundle-measured
     """
@@ -54,7 +60,7 @@ def precision(
 
 
 def _print_gate(name: str, gate: PrecisionGate) -> None:
-    """Print one gate: a row a center, and the verdict."""
+    """Print one gate: one row per center, and the verdict."""
     from rich.markup import escape
 
     from marrowscope.cli.tables import new_table, print_table

@@ -12,41 +12,49 @@ _EXIT_INCOMPLETE = 1
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="A cohort, patient folders, image files or slides.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; must be new or empty.")],
+    inputs: Annotated[list[Path], typer.Argument(help="A cohort, patient folders, image files or slide files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run; must be new or empty.")],
     *,
-    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Model bundle; default: demonstration.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-b", help="Model bundle (default: the demonstration models).")
+    ] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+    ] = None,
     cells: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Cells to read of a slide; 0: all. Default: 500 of a whole-slide image, all of a plain one.",
+            help="Cells to find per slide; 0: all. Default: 500 on a whole-slide image, all on a plain image.",
         ),
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="auto: the fastest that passed the bundle's accuracy gate; or f32, bf16, f16, int8.")
+        str, typer.Option(help="f32, bf16, f16, int8, or auto: the fastest that passed the bundle's accuracy gate.")
     ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: all this process may use.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use (default: all available).")] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Processes with a core each; default: one a core for 300 images or more.")
+        int | None,
+        typer.Option(min=1, help="Worker processes, one core each (default: one per core from 300 images on)."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops classified at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops per classifier batch.")] = 16,
     morphology: Annotated[
-        bool, typer.Option("--morphology/--no-morphology", help="Measure each cell; a fifth of the time.")
+        bool,
+        typer.Option(
+            "--morphology/--no-morphology", help="Measure each cell's morphology; takes about a fifth of the time."
+        ),
     ] = True,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report too.")] = True,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Also write the report.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest's counts as JSON.")] = False,
 ) -> None:
-    """Predict the cells and the CBLC ratio of every patient behind INPUTS.
+    """Predict the cells and the CBLC ratio of every patient in INPUTS.
 
-    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. An image that cannot be read,
-    or that belongs to no patient, is recorded, the rest is predicted, and the exit code is 1. A call that was stopped
-    goes on where it was when the same one is made again. A slide is read in its best regions, each of which is an
-    image, until they hold the wanted number of cells; regions.parquet says which and why.
+    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. If an image cannot be read or
+    belongs to no patient, it is recorded, the other images are predicted, and the exit code is 1. To continue an
+    interrupted prediction, run the same command again. A slide is read region by region, best regions first, until
+    enough cells are found; each region becomes one image, and regions.parquet lists which were chosen and why.
 
     Example: marrowscope predict my-cohort --out runs/first
     """
@@ -84,26 +92,26 @@ def predict(
 
         try:
             write_report(out, workers=2)
-        except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
+        except RunError as error:  # the run's tables are complete; only the report is missing
             report = False
             typer.echo(f"No report: {error}", err=True)
     counts = prediction.manifest.counts
     if prediction.manifest.images_resumed:
         resumed = _counted(prediction.manifest.images_resumed, "image")
-        typer.echo(f"Went on with an earlier call: {resumed} had been predicted.", err=True)
+        typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
     if as_json:
         typer.echo(counts.model_dump_json(indent=2))
     else:
         patients, images = _counted(counts.patients, "patient"), _counted(counts.images_read, "image")
         rejected = _counted(sum(counts.rejected.values()), "contour")
         typer.echo(
-            f"{_counted(counts.cells, 'cell')} of {patients} in {images}: "
+            f"{_counted(counts.cells, 'cell')} from {patients} in {images}: "
             f"{counts.cblc} CBLC of {counts.countable} countable; {rejected} rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
     if prediction.manifest.bundle.demonstration:
         typer.echo(
-            "Demonstration models, trained mostly on simulated cells: not for real smears. See --bundle.", err=True
+            "Demonstration models, trained mostly on simulated cells, not for real smears; see --bundle.", err=True
         )
     for fault in prediction.manifest.faults:
         typer.echo(f"Input: {fault}", err=True)

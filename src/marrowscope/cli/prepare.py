@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 def prepare(
     cohorts: Annotated[list[Path], typer.Argument(help="One or more annotated cohorts.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the crop set.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the crop set.")],
     *,
     segmenter: Annotated[
-        Path | None, typer.Option(help=f"{SEGMENTER_HELP}; without it only expert crops are cut.")
+        Path | None, typer.Option(help=f"{SEGMENTER_HELP}; without it, only expert crops are cut.")
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(min=0.01, max=2.0, help="Micrometers per pixel of images that state none.")
+        float | None,
+        typer.Option(min=0.01, max=2.0, help="Micrometers per pixel of images that do not state their scale."),
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
 ) -> None:
-    """Cut the training crops of annotated cohorts, from expert and from predicted contours.
+    """Cut training crops from annotated cohorts, along expert and predicted contours.
 
-    Predicted contours take the code of the expert polygon they match (IoU >= 0.5, one to one).
+    A predicted contour takes the code of the expert polygon it matches (IoU >= 0.5, one to one).
 
     Example: marrowscope prepare cohort --segmenter segmenter/segmenter.onnx --out crops
     """
@@ -45,7 +46,7 @@ def cut_crops(
     overwrite: bool = False,
     to_stderr: bool = False,
 ) -> None:
-    """Do what the command says, with its progress and its summary."""
+    """Run the command, with a progress bar and a printed summary."""
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import check_crop_folder, prepare_crops
@@ -75,10 +76,12 @@ def cut_crops(
         )
     typer.echo(
         f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
-        f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image's edge), unlabeled "
+        f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image edge), unlabeled "
         f"{prepared.n_unlabeled}, rejected by the quality rules {prepared.n_rejected}.",
         err=to_stderr,
     )
     if network is None:
-        typer.echo("No predicted crops, on which training selects its epochs; to cut them add --segmenter.", err=True)
+        typer.echo(
+            "No predicted crops were cut, but training selects its best epoch on them; add --segmenter.", err=True
+        )
     typer.echo(f"Crop set: {out}", err=to_stderr)

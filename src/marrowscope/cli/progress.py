@@ -1,4 +1,4 @@
-"""Rich progress bars behind the plain callbacks that the stages take."""
+"""Rich progress bars behind the plain progress callbacks of the stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def staged_progress(*, enabled: bool = True) -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar a stage, with rate and time left, on standard error; gives a (stage, done, total) callback."""
+    """Show one bar per stage with the time left, on standard error; yields a (stage, done, total) callback."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -43,6 +43,6 @@ def staged_progress(*, enabled: bool = True) -> Iterator[Callable[[str, int, int
 
 @contextmanager
 def progress_bar(title: str, *, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Show one bar; gives a (done, total) callback."""
+    """Show one bar; yields a (done, total) callback."""
     with staged_progress(enabled=enabled) as advance:
         yield lambda done, total: advance(title, done, total)

@@ -9,21 +9,26 @@ import typer
 
 
 def quantify(
-    bundle: Annotated[Path, typer.Argument(help="Model bundle whose error rates are to be measured.")],
-    cohort: Annotated[Path, typer.Argument(help="Annotated cohort of patients that the networks never saw.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="Model bundle to measure.")],
+    cohort: Annotated[Path, typer.Argument(help="Annotated cohort of held-out patients, whom the networks never saw.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new bundle.")],
     *,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Study threshold of the corrected ratio; default: learned.")
+        float | None,
+        typer.Option(min=0, max=1, help="Study threshold for the corrected ratio (default: learned from COHORT)."),
     ] = None,
-    aml: Annotated[list[str] | None, typer.Option(help="Diagnosis that counts as AML; repeat for more.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    aml: Annotated[
+        list[str] | None, typer.Option(help="A diagnosis that counts as AML; repeat for several (default AML).")
+    ] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
-    """Measure how BUNDLE errs on COHORT, learn the study threshold there, and write a bundle that knows both.
+    """Measure the error rates of BUNDLE on COHORT, learn the study threshold, and write a bundle that records both.
 
-    From then on `predict` gives corrected ratios with intervals, and calls. The networks stay as they are.
+    With the new bundle, `predict` reports corrected ratios with intervals, and calls. The networks are unchanged.
 
     Example: marrowscope quantify bundle held-back-cohort --out bundle-measured
     """

@@ -10,7 +10,7 @@ import typer
 
 
 class Format(StrEnum):
-    """What a run can be written as."""
+    """Formats in which a run can be written."""
 
     html = "html"
     pdf = "pdf"
@@ -27,26 +27,27 @@ class Lang(StrEnum):
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that `marrowscope predict` wrote.")],
+    run: Annotated[Path, typer.Argument(help="Run folder written by `marrowscope predict`.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of what is written; default RUN/report, RUN for others.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write to (default: RUN/report for html, RUN for the others)."),
     ] = None,
     formats: Annotated[
-        list[Format] | None, typer.Option("--format", "-f", help="What to write; may be given again. Default: html.")
+        list[Format] | None, typer.Option("--format", "-f", help="What to write; repeat for several (default: html).")
     ] = None,
     lang: Annotated[Lang, typer.Option(help="Language of pages, PDF and FHIR.")] = Lang.en,
     font_path: Annotated[
-        Path | None, typer.Option(help="Folder with a font for the PDF, where Chinese needs one.")
+        Path | None, typer.Option(help="Folder with a font for the PDF, if Chinese text needs one.")
     ] = None,
     fields_from: Annotated[
-        Path | None, typer.Option(help="Folder with the images, where they have moved since the prediction.")
+        Path | None, typer.Option(help="Folder with the images, if they have moved since the prediction.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the patients.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that write patient pages.")] = 2,
 ) -> None:
-    """Write the report of RUN again: a page for the cohort and one for every patient, readable offline.
+    """Write the report of RUN again: one page for the cohort and one per patient, readable offline.
 
-    With --format also as PDF (two pages a patient), CSV, JSON and FHIR.
+    With --format, write PDF (two pages per patient), CSV, JSON or FHIR instead, or several of them.
 
     Example: marrowscope report runs/first --format html --format pdf
     """
@@ -57,7 +58,7 @@ def report(
     if Format.pdf in wanted:
         from marrowscope.report.pdf import find_pdf_fonts, write_pdfs
 
-        find_pdf_fonts(lang, font_path)  # what a PDF lacks is said before anything is written
+        find_pdf_fonts(lang, font_path)  # report a missing font before anything is written
     for remark in older_run_remarks(run):
         typer.echo(f"Older run: {remark}", err=True)
     if Format.html in wanted:

@@ -16,14 +16,14 @@ _EXIT_BELOW_PROBE = 1
 
 
 class PresetName(StrEnum):
-    """How much is done."""
+    """Size of the study."""
 
     QUICK = "quick"
     PAPER = "paper"
 
 
 class Device(StrEnum):
-    """Where the classifiers are trained."""
+    """Device that trains the classifiers."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -31,25 +31,26 @@ class Device(StrEnum):
 
 
 def reproduce(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the study; an interrupted one goes on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the study; an interrupted study continues.")],
     *,
     preset: Annotated[
-        PresetName, typer.Option(help="quick: minutes on two cores; paper: 258 patients, everything trained.")
+        PresetName, typer.Option(help="quick: minutes on two cores; paper: 258 patients, all networks trained.")
     ] = PresetName.QUICK,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=1_000_000_000, help="Another seed gives other patients and folds.")
+        int | None,
+        typer.Option(min=0, max=1_000_000_000, help="Random seed; another seed gives other patients and folds."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads that train.")] = 2,
-    device: Annotated[Device, typer.Option(help="Where the classifiers are trained.")] = Device.AUTO,
-    plan: Annotated[bool, typer.Option("--plan", help="Say how long it will take, and stop.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for the simulation.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads for training.")] = 2,
+    device: Annotated[Device, typer.Option(help="Device that trains the classifiers.")] = Device.AUTO,
+    plan: Annotated[bool, typer.Option("--plan", help="Print how long it will take, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json (with --plan: the plan).")] = False,
 ) -> None:
-    """Repeat the paper's study on simulated patients: six centers, folds in two stages, an ensemble, external centers.
+    """Repeat the paper's study on simulated patients: six centers, two-stage cross-fit, ensemble, external centers.
 
-    Says first how long it will take, from a short measurement on this machine. A killed call goes on where it stopped
-    when it is called again with equal settings. Writes table.md, table.csv and summary.json; exits with 1 where the
-    ensemble does not beat the color-and-shape probe on every external center.
+    First estimates how long it will take, from a short measurement on this machine. To continue an interrupted study,
+    run the same command again. Writes table.md, table.csv and summary.json; exits with code 1 if the ensemble does not
+    beat the color-and-shape probe on every external center.
 
     Example: marrowscope reproduce --preset quick --out reproduction
     """
@@ -84,18 +85,16 @@ def reproduce(
     else:
         typer.echo((out / "table.md").read_text(encoding="utf-8"))
         minutes = sum(result.seconds.values()) / 60
-        typer.echo(
-            f"{minutes:.1f} minutes, {result.plan.seconds / 60:.1f} had been expected. Written: {out / 'table.md'}"
-        )
+        typer.echo(f"Took {minutes:.1f} minutes, {result.plan.seconds / 60:.1f} expected. Written: {out / 'table.md'}")
     if not result.comparison.beats_probe:
         typer.echo("The ensemble does not beat the color-and-shape probe on every external center.", err=True)
         raise typer.Exit(_EXIT_BELOW_PROBE)
 
 
 def _print_plan(plan: Plan, seconds_left: float) -> None:
-    """Print the steps with their minutes, on standard error where the table goes to standard output."""
+    """Print the steps with their minutes on standard error, since the table goes to standard output."""
     for step in plan.steps:
         typer.echo(f"{step.seconds / 60:8.1f} min  {step.title}", err=True)
     typer.echo(
-        f"{plan.seconds / 60:8.1f} min  in all, {seconds_left / 60:.1f} of them left; {plan.disk_gb:.1f} GB", err=True
+        f"{plan.seconds / 60:8.1f} min  in total, {seconds_left / 60:.1f} left; {plan.disk_gb:.1f} GB on disk", err=True
     )

@@ -1,15 +1,15 @@
-"""The `--segmenter` option: a graph's path, or the word that stands for the demonstration's segmenter."""
+"""The `--segmenter` option: the path of a graph, or the word for the demonstration segmenter."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 DEMO = "demo"
-SEGMENTER_HELP = f"Segmenter (.onnx), or the word `{DEMO}` for the demonstration's"
+SEGMENTER_HELP = f"Segmenter (.onnx), or `{DEMO}` for the demonstration segmenter"
 
 
 def segmenter_path(given: Path) -> Path:
-    """Give the path that ``--segmenter`` names; a file called `demo` goes before the word."""
+    """Return the path that ``--segmenter`` names; an existing file called `demo` takes precedence over the word."""
     if given != Path(DEMO) or given.exists():
         return given
     from marrowscope.bundle import SEGMENTER_FILE

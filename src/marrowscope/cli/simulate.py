@@ -14,35 +14,38 @@ def simulate(
     patients: Annotated[int, typer.Option(help="Number of patients.")] = 6,
     centers: Annotated[
         int | None,
-        typer.Option(help="Number of centers, each with its own stain, scale and camera; default at most 2."),
+        typer.Option(help="Number of centers, each with its own stain, scale and camera (default: up to 2)."),
     ] = None,
-    fields: Annotated[int, typer.Option(help="Fields of view per patient, at least.")] = 10,
+    fields: Annotated[int, typer.Option(help="Minimum number of fields of view per patient.")] = 10,
     prefix: Annotated[
-        str, typer.Option(help="Patients are PREFIX0001 and so on; cohorts trained on together need different ones.")
+        str, typer.Option(help="Patients are PREFIX0001 and so on; cohorts used together need different prefixes.")
     ] = "P",
-    seed: Annotated[int, typer.Option(help="Changes every cell, style and differential.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; the result does not depend on it.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed for every cell, style and differential.")] = 0,
+    workers: Annotated[int, typer.Option(help="Number of processes; does not change the result.")] = 1,
     min_cells: Annotated[
-        int, typer.Option(help="Add fields, up to twice --fields, until a patient has this many annotated cells.")
+        int, typer.Option(help="Add fields, up to twice --fields, until each patient has this many annotated cells.")
     ] = 0,
     composition: Annotated[
-        str, typer.Option(help="differential: as in the diagnosis; balanced: every code about equally, for training.")
+        str,
+        typer.Option(
+            help="differential: typical of the diagnosis; balanced: all codes about equally often, for training."
+        ),
     ] = "differential",
     neighbors: Annotated[
         str,
         typer.Option(
             "--neighbors",
             "--neighbours",
-            help="islands: as in life; correlated, independent, reversed: the same cells in rows, beside their like in "
-            "being composite blast-like, in any order, or beside the other kind.",
+            help="islands: as in real smears. The others place the same cells in rows, with composite blast-like cells "
+            "next to each other (correlated), at random (independent), or next to other cells (reversed).",
         ),
     ] = "islands",
     diagnosis: Annotated[
-        list[str] | None, typer.Option(help="Give the patients these diagnoses in turn (repeat the option).")
+        list[str] | None, typer.Option(help="Diagnosis to give to the patients; repeat for several, used in turn.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulated cohort.")] = False,
 ) -> None:
-    """Simulate a cohort of smears with exact truth: images, LabelMe polygons and tables of every cell.
+    """Simulate a cohort of smears with exact ground truth: images, LabelMe polygons and tables of every cell.
 
     Example: marrowscope simulate cohort --patients 12 --centers 3 --fields 10 --seed 1 --workers 2
     """
@@ -65,4 +68,6 @@ def simulate(
     config = validate_config(SimulationConfig, values, "simulate")
     with progress_bar("Simulating patients") as advance:
         simulate_cohort(out, config, progress=advance, overwrite=overwrite)
-    typer.echo(f"Cohort of {patients} patients of {config.centers} centers, truth in truth_cells.parquet: {out}")
+    typer.echo(
+        f"Cohort of {patients} patients from {config.centers} centers, ground truth in truth_cells.parquet: {out}"
+    )

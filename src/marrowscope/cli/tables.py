@@ -1,4 +1,4 @@
-"""Tables on the terminal: nothing is cut off, long cells fold, piped output is wide."""
+"""Tables on the terminal: long cells wrap instead of being cut off, and piped output is wide."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PIPED_WIDTH = 160
 
 
 def new_table(*columns: str, title: str) -> Table:
-    """Give an empty table of ``columns`` whose cells fold where the terminal is narrow."""
+    """Create an empty table of ``columns`` whose cells wrap on a narrow terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -23,7 +23,7 @@ def new_table(*columns: str, title: str) -> Table:
 
 
 def print_table(table: Table) -> None:
-    """Print to standard output; the cells may hold the user's own text, so markup in it was escaped by the caller."""
+    """Print to standard output. Cells may contain user text, in which the caller has escaped markup."""
     from rich.console import Console
 
     console = Console()

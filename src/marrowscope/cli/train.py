@@ -1,4 +1,4 @@
-"""``marrowscope train``: the two networks, each from a laboratory's own annotated cohort."""
+"""``marrowscope train``: train either network on a laboratory's own annotated cohort."""
 
 from __future__ import annotations
 
@@ -23,32 +23,36 @@ def segmenter(
         list[str] | None,
         typer.Argument(
             metavar="COHORT...",
-            help="Cohort folders with exhaustive annotations. FOLDER:4x3 says that each image is a mosaic of 4 x 3 "
-            "photographs, whose seams cut cells that are not annotated.",
+            help="Cohort folders with exhaustive annotations. FOLDER:4x3 marks each image as a mosaic of 4 x 3 "
+            "photographs; cells cut by the seams are not annotated.",
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for windows, checkpoints and segmenter.pt.")],
+    out: Annotated[Path, typer.Option(help="Folder for training windows, checkpoints and segmenter.pt.")],
     boxes: Annotated[
         list[Path] | None,
-        typer.Option(help="YOLO box data set (0 white cell, 1 erythrocyte) whose erythrocytes give the scale."),
+        typer.Option(help="YOLO box data set (0 white cell, 1 erythrocyte); its erythrocytes set the scale."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint (.pt) to start from; none is from scratch.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with SegmenterTrainingConfig's settings.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
-    crops_per_field: Annotated[int | None, typer.Option(help="Training windows cut from each field.")] = None,
-    max_images_per_epoch: Annotated[int | None, typer.Option(help="Windows drawn for each epoch.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Scale of the windows and of prediction.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint (.pt) to start from (default: from scratch).")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings of SegmenterTrainingConfig.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
+    crops_per_field: Annotated[int | None, typer.Option(help="Training windows per field.")] = None,
+    max_images_per_epoch: Annotated[int | None, typer.Option(help="Training windows drawn per epoch.")] = None,
+    um_per_px: Annotated[
+        float | None, typer.Option(help="Scale of training and prediction, in micrometers per pixel.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate of AdamW.")] = None,
     patients: Annotated[
-        Path | None, typer.Option(help="Text file with the patient_id to train on, one a line; none is all.")
+        Path | None, typer.Option(help="Text file with the patient_ids to train on, one per line (default: all).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of windows, split and order.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Random seed for windows, split and order.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
 ) -> None:
-    """Train the one-class segmenter (YOLO11n-seg) on fields whose every nucleated cell is annotated.
+    """Train the one-class segmenter (YOLO11n-seg) on fields in which every nucleated cell is annotated.
 
-    Leaves OUT/segmenter.pt and the exported graph OUT/segmenter/segmenter.onnx. The graph is AGPL-3.0, as is the
+    Writes OUT/segmenter.pt and the exported graph OUT/segmenter/segmenter.onnx. The graph is under AGPL-3.0, like the
     package that trains it.
 
     Example: marrowscope train segmenter simulated/ blood-control:4x3 --out runs/segmenter --epochs 20
@@ -73,7 +77,7 @@ def segmenter(
         },
     )
     if not cohorts and not boxes:
-        message = "found neither a cohort nor --boxes, expected something to train on; name a cohort folder"
+        message = "found neither a cohort nor --boxes, expected data to train on; give a cohort folder"
         raise ConfigError(message)
     check_segmenter_folder(out, settings, resume=resume)
     chosen = None if patients is None else _read_names(patients)
@@ -96,30 +100,30 @@ def segmenter(
 
 
 def _read_names(path: Path) -> frozenset[str]:
-    """Read one patient_id a line; blank lines say nothing."""
+    """Read one patient_id per line; blank lines are skipped."""
     from marrowscope.errors import InputError
 
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: the list of patients cannot be read ({error}); expected a text file, one patient_id a line"
+        message = f"{path}: cannot read the list of patients ({error}); expected a text file, one patient_id per line"
         raise InputError(message) from error
     return frozenset(line.strip() for line in lines if line.strip())
 
 
 def _check_names(path: Path | None, chosen: frozenset[str] | None, met: set[str]) -> None:
-    """Refuse names that no cohort has: a misspelt one would train on fewer patients without a word."""
+    """Refuse names that are in no cohort: a misspelled one would silently reduce the training patients."""
     from marrowscope.errors import InputError
 
     strange = sorted((chosen or frozenset()) - met)
     if strange:
         shown = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")  # noqa: PLR2004
-        message = f"{path}: found {shown}, expected patient_ids of the cohorts; correct the names"
+        message = f"{path}: found {shown}, expected patient_ids from the cohorts; correct the names"
         raise InputError(message)
 
 
 def _cohort_fields(argument: str, patients: frozenset[str] | None) -> tuple[list[LabeledField], set[str]]:
-    """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS``: labeled fields of the chosen patients, and the names of all."""
+    """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS``: labeled fields of the chosen patients, and all patient names."""
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.train.segmenter_data import labeled_fields
     from marrowscope.vocabulary import load_vocabulary

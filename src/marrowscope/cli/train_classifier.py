@@ -1,4 +1,4 @@
-"""``marrowscope train classifier``: the two-stage fit, once or for every fold, with progress."""
+"""``marrowscope train classifier``: the two-stage fit, once or once per fold, with progress."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 def classifier(
     source: Annotated[
-        Path, typer.Argument(metavar="CROPS", help="Crop set made by `prepare`, or a cohort to prepare first.")
+        Path, typer.Argument(metavar="CROPS", help="Crop set written by `prepare`, or a cohort to prepare first.")
     ],
     *,
-    out: Annotated[Path, typer.Option(help="Training folder: checkpoints, curves, classifier.safetensors.")],
-    config: Annotated[Path | None, typer.Option(help="TOML file with ClassifierConfig's settings.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, learning curves and classifier.safetensors.")],
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings of ClassifierConfig.")] = None,
     split: Annotated[
-        Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); none draws one.")
+        Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); drawn if not given.")
     ] = None,
     folds: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|N", help="One training a fold, each left out once: a folds.csv, or a number to draw so many."
+            metavar="FILE|N", help="Cross-fit, one training per held-out fold: a folds.csv, or how many folds to draw."
         ),
     ] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Train this fold of --folds alone.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Train only this fold of --folds.")] = None,
     segmenter: Annotated[
         Path | None,
-        typer.Option(help=f"{SEGMENTER_HELP}, which cuts a cohort's predicted crops; default: {DEMO}."),
+        typer.Option(help=f"{SEGMENTER_HELP}; cuts the predicted crops of a cohort (default: {DEMO})."),
     ] = None,
     epochs_stage1: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of expert contours.")] = None,
     epochs_stage2: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of predicted contours.")] = None,
     init: Annotated[
         str | None, typer.Option(help="Initial weights: auto, scratch, lite0, hub or a .safetensors file.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of split, order, augmentation and heads.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Random seed for split, order, augmentation and heads.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads to use.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train the cell classifier in two stages: on expert contours, then on predicted ones.
+    """Train the cell classifier in two stages: on expert contours, then on predicted contours.
 
-    A cohort is prepared into OUT/crops first. With --folds there is a training for each fold, the predictions of the
-    patients it leaves out, and the temperatures fitted on them.
+    A cohort is first prepared into OUT/crops. With --folds, one classifier is trained per fold; OUT also gets the
+    out-of-fold predictions and the temperatures fitted on them.
 
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
@@ -63,11 +63,11 @@ def classifier(
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
-    # Before a cohort's crops are cut: all that a training would be refused for afterwards.
+    # Check everything that could stop the training before a cohort's crops are cut.
     check_start(out, settings)
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEMO)
-        typer.echo(f"Predicted crops are cut by the demonstration's segmenter, {segmenter_path(segmenter)}", err=True)
+        typer.echo(f"Cutting predicted crops with the demonstration segmenter, {segmenter_path(segmenter)}", err=True)
     crops = _prepared(source, out, segmenter, resume=resume or fold is not None)
     with _ProgressLines(out) as lines:
         if folds is None:
@@ -88,19 +88,21 @@ def classifier(
 
 
 def _check_division(split: Path | None, folds: str | None, fold: int | None) -> None:
-    """Refuse options that divide the patients in two ways, or a fold without folds."""
+    """Refuse options that divide the patients twice, and --fold without --folds."""
     from marrowscope.errors import ConfigError
 
     if folds is not None and split is not None:
-        message = "found --split and --folds, expected one of them: folds give every patient a role; remove the other"
+        message = (
+            "found both --split and --folds, expected one, because folds already give every patient a role; remove one"
+        )
         raise ConfigError(message)
     if fold is not None and folds is None:
-        message = f"found --fold {fold} without --folds, expected the file that says who is in it; add --folds"
+        message = f"found --fold {fold} without --folds, expected the file that defines the folds; add --folds"
         raise ConfigError(message)
 
 
 def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
-    """Give the file of folds, or draw as many as asked for from the patients of the crop set."""
+    """Return the fold file, or draw the requested number of folds from the patients of the crop set."""
     if not given.isdecimal():
         return Path(given)
     from marrowscope.cohort.folds import make_folds
@@ -110,8 +112,8 @@ def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
     cells = open_crop_set(crops, load_vocabulary()).cells
     n_centers = cells["center"].n_unique()
     typer.echo(
-        f"Folds drawn over the patients of {n_centers} centers, none external; for external centers use "
-        "`marrowscope cohort folds --external` and give its file.",
+        f"Folds drawn over the patients of {n_centers} centers, none of them external; for external centers, write a "
+        "fold file with `marrowscope cohort folds --external` and pass it here.",
         err=True,
     )
     return make_folds(cells.select("patient_id", "center", "diagnosis").unique(), int(given), seed)
@@ -127,11 +129,11 @@ def _print_training(result: FitResult, *, as_json: bool) -> None:
         f"category macro F1 {result.best.category_macro_f1:.3f} on the validation patients"
     )
     if result.info.categories_not_trained:
-        typer.echo(f"Not trained, never predicted: {', '.join(result.info.categories_not_trained)}")
+        typer.echo(f"Not trained and never predicted: {', '.join(result.info.categories_not_trained)}")
 
 
 def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
-    """Say which folds are there and, when all are, draw and say what their predictions show about calibration."""
+    """Print which folds are finished; once all are, plot and print the calibration of their predictions."""
     calibration = fitted.calibration
     if calibration is not None:
         from marrowscope.crossfit import RELIABILITY_TABLE
@@ -147,11 +149,13 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
     if calibration is None:
         missing = ", ".join(map(str, fitted.missing))
         typer.echo(
-            f"{fitted.folder}: trained without fold {', '.join(map(str, fitted.finished))}; still missing: {missing}. "
-            "Train them with --fold, here or elsewhere; copied together, --resume joins them."
+            f"{fitted.folder}: finished fold {', '.join(map(str, fitted.finished))}; still missing: {missing}. "
+            "Train them with --fold, here or on other machines; then copy all into one folder and join with --resume."
         )
         return
-    typer.echo(f"{fitted.folder}: {len(fitted.finished)} folds, {calibration.n_patients} patients predicted unseen")
+    typer.echo(
+        f"{fitted.folder}: {len(fitted.finished)} folds, out-of-fold predictions of {calibration.n_patients} patients"
+    )
     for head, found in calibration.heads.items():
         errors = [f"{value:.3f}" if value is not None else "-" for value in (found.ece_before, found.ece_after)]
         why = f" ({found.reason})" if found.reason else ""
@@ -161,7 +165,7 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
 
 
 def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
-    """Give the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
+    """Return the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
     from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
     from marrowscope.train.crop_set import SUMMARY_NAME
@@ -170,15 +174,15 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
 
     if not _is_cohort(source):
         if segmenter is not None:
-            message = f"--segmenter: {source} is no cohort, expected a folder with patients.csv; remove the option"
+            message = f"--segmenter: {source} is not a cohort, expected a folder with patients.csv; remove the option"
             raise ConfigError(message)
         return source
     if not resume and any((out / name).exists() for name in (FIT_NAME, CROSSFIT_NAME)):
-        message = f"{out}: found an earlier training, expected a new folder; add --resume to go on or choose another"
+        message = f"{out}: found an earlier training, expected a new folder; add --resume or choose another folder"
         raise RunError(message)
     crops = out / "crops"
-    if not (resume and (crops / SUMMARY_NAME).is_file()):  # written last: it says that the crop set is complete
-        # On standard error: with --json the result alone stands on standard output.
+    if not (resume and (crops / SUMMARY_NAME).is_file()):  # written last, so the crop set is complete
+        # To standard error: with --json, only the result goes to standard output.
         prepare.cut_crops([source], crops, segmenter=segmenter, overwrite=True, to_stderr=True)
     return crops
 
@@ -188,12 +192,12 @@ def _is_cohort(source: Path) -> bool:
 
 
 def _uses_predicted_crops(settings: ClassifierConfig) -> bool:
-    """Say whether a stage that runs learns from predicted contours or selects on them."""
+    """Tell whether a stage with epochs trains or selects on predicted contours."""
     return any("predicted" in (plan.train_on, plan.select_on) for plan in settings.stages if plan.epochs)
 
 
 def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa: ANN401  the model is imported late
-    """Put the flags' epochs into the stages, in order."""
+    """Set the epochs of the stages from the options, in order."""
     from marrowscope.config import validate_config
     from marrowscope.errors import ConfigError
 
@@ -202,14 +206,14 @@ def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa:
         if wanted is None:
             continue
         if number >= len(stages):
-            message = f"--epochs-stage{number + 1}: the configuration has {len(stages)} stages; remove the flag"
+            message = f"--epochs-stage{number + 1}: the configuration has {len(stages)} stages; remove the option"
             raise ConfigError(message)
         stages[number]["epochs"] = wanted
     return validate_config(type(settings), settings.model_dump() | {"stages": stages}, where="command line")
 
 
 class _ProgressLines:
-    """A rich bar for the current epoch; for each finished one a line, and the learning curve drawn anew."""
+    """A rich bar for the current epoch; each finished epoch prints a line and redraws the learning curve."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -234,11 +238,11 @@ class _ProgressLines:
         self._bars.stop()
 
     def update_fold(self, fold: int, now: Progress) -> None:
-        """Do as ``update`` for the training of one fold."""
+        """Call ``update`` for the training of one fold."""
         self.update(now, f"fold {fold} ", f"fold-{fold}/")
 
     def update(self, now: Progress, prefix: str = "", folder: str = "") -> None:
-        """Move the bar, and print and draw the figures of an epoch that is done."""
+        """Move the bar; print and plot the figures of a finished epoch."""
         from marrowscope.report.learning_curve import learning_curve
 
         left_min, left_s = divmod(round(now.seconds_left), 60)

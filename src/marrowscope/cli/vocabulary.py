@@ -1,4 +1,4 @@
-"""`marrowscope vocabulary`: the raw codes and what is derived from them."""
+"""`marrowscope vocabulary`: the raw codes and their derived categories."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import typer
 if TYPE_CHECKING:
     from marrowscope.records import JsonDict
 
-app = typer.Typer(no_args_is_help=True, help="The raw codes, what is derived from them, and mappings to them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Show the raw codes, their categories, and mappings from other label schemes."
+)
 
 
 @app.command()
 def show(
     file: Annotated[
-        Path | None, typer.Option("--vocabulary", help="A vocabulary file of your own (default: the one shipped).")
+        Path | None, typer.Option("--vocabulary", help="Your own vocabulary file (default: the built-in one).")
     ] = None,
     *,
-    ranges: Annotated[bool, typer.Option("--ranges", help="Print the adult marrow reference ranges too.")] = False,
+    ranges: Annotated[bool, typer.Option("--ranges", help="Also print the adult marrow reference ranges.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Print every raw code with its category, group, lineage and what it counts in.
+    """Print every raw code with its category, group, lineage and the counts it enters.
 
-    The meaning of the codes and their merge into 16 categories are inferred from public material.
+    The meanings of the codes and their merging into 16 categories are inferred from public material.
 
     Example: marrowscope vocabulary show
     """
@@ -75,10 +77,10 @@ def show(
 @app.command()
 def mapping(
     name: Annotated[
-        str | None, typer.Argument(help="A shipped mapping or a TOML file; without it, the shipped ones are listed.")
+        str | None, typer.Argument(help="A built-in mapping or a TOML file (default: list the built-in ones).")
     ] = None,
 ) -> None:
-    """Print how another scheme's labels become raw codes, and where that is approximate.
+    """Print how the labels of another scheme map to raw codes, and which matches are approximate.
 
     Example: marrowscope vocabulary mapping munich-marrow-21
     """

@@ -1,4 +1,4 @@
-"""The cohort: patients.csv, a folder of images per patient and their annotations, read with every fault at once."""
+"""The cohort: patients.csv, one folder of images per patient and their annotations; every fault is found at once."""
 
 from marrowscope.cohort.reader import Cohort, read_cohort, require_clean
 

@@ -1,8 +1,8 @@
-"""What an annotation format is, and what each becomes at the door: one image's labeled contours, and its faults.
+"""Annotation formats and their common result: the labeled contours of one image, and its faults.
 
-The ``code`` of an ``Annotation`` is here still the label as written; the cohort reader translates and checks it.
-Coordinates are taken as they stand: formats that put (0, 0) at the corner of the first pixel differ by half a pixel,
-less than a hand-drawn outline varies.
+The ``code`` of an ``Annotation`` is still the label as written; the cohort reader translates and checks it.
+Coordinates are not shifted: formats that put (0, 0) at the corner of the first pixel differ by half a pixel, less
+than the variation of a hand-drawn outline.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _COORDINATES = 2
 class AnnotatedImage:
     """The annotation of one image.
 
-    ``image_path`` is as the file names it, ``where`` the annotation file for messages. The size is None where the
-    file does not state it. ``readable`` is False when nothing at all could be taken (the faults say why); ``n_shapes``
-    counts every shape the file holds, those that could not be taken included. ``descriptions`` (one per shape, or none)
-    are remarks that are written where a format has room for them; they are never read back.
+    ``image_path`` is as written in the file; ``where`` names the annotation file in messages. The size is None if the
+    file does not state it. ``readable`` is False if nothing could be read (the faults say why); ``n_shapes`` counts
+    every shape in the file, including the refused ones. ``descriptions`` (one per shape, or none) are remarks, written
+    if the format has a place for them and never read back.
     """
 
     image_path: str
@@ -46,15 +46,15 @@ class AnnotatedImage:
 
     @property
     def n_shapes(self) -> int:
-        """Shapes in the file: those taken and those refused."""
+        """Number of shapes in the file, accepted and refused."""
         return len(self.shapes) + sum(fault.loses_data and fault.shape_index is not None for fault in self.faults)
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """An annotation file on its way into a format; its JSON is parsed once, when it is first asked for.
+    """An annotation file to be read by a format; its JSON is parsed once, on first use.
 
-    ``name`` stands for the file in faults; the path where it is empty.
+    ``name`` is the file's name in faults; if empty, the path is used.
     """
 
     path: Path
@@ -67,12 +67,12 @@ class AnnotationFile:
 
     @cached_property
     def document(self) -> Any:  # noqa: ANN401 - whatever a foreign file holds
-        """The parsed JSON; None where the file cannot be opened or is no JSON, see ``broken``."""
+        """The parsed JSON; None if the file cannot be opened or is not JSON (see ``broken``)."""
         return self._parsed[0]
 
     @cached_property
     def broken(self) -> str:
-        """Why there is no document, as it follows "found"; empty where there is one."""
+        """Why there is no document, worded to follow "found"; empty if there is one."""
         return self._parsed[1]
 
     @cached_property
@@ -85,20 +85,21 @@ class AnnotationFile:
             return None, f"broken JSON ({error})"
 
     def holds(self) -> str:
-        """Say what the file holds, as it follows "found"."""
+        """Describe the file's content, worded to follow "found"."""
         if self.broken:
-            return self.broken if self.path.suffix.endswith("json") else f"a file {self.path.suffix} of another content"
+            return self.broken if self.path.suffix.endswith("json") else f"a {self.path.suffix} file with other content"
         return f"keys {shorten(sorted(self.document))}" if isinstance(self.document, dict) else shorten(self.document)
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationFormat:
-    """One annotation format: each module of ``cohort/formats`` has one of these as ``FORMAT``.
+    """One annotation format; each module of ``cohort/formats`` defines one as ``FORMAT``.
 
-    ``name`` is the module's name and what ``--format`` takes, ``title`` is for sentences. ``beside`` holds the suffixes
-    of files beside an image, ``in_root`` those of files in the cohort's folder that serve many images: the suffix says
-    which files are looked at, ``recognize`` whether one is of this format. ``read`` gives an annotation per image and
-    raises nothing. ``write`` gets one image for a file beside it, all images for a file in the cohort's folder.
+    ``name`` is the module's name and the value of ``--format``; ``title`` is used in sentences. ``beside`` lists the
+    suffixes of files next to an image, ``in_root`` those of files in the cohort folder that cover many images. The
+    suffix selects the files to examine; ``recognize`` decides whether a file is of this format. ``read`` returns one
+    annotation per image and raises nothing. ``write`` gets one image for a file next to it, or all images for a file in
+    the cohort folder.
     """
 
     name: str
@@ -116,14 +117,14 @@ class AnnotationFormat:
 
 
 def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
-    """Give the annotation of a file from which nothing could be taken."""
+    """Return the annotation of a file from which nothing could be read."""
     return AnnotatedImage(image_path, None, None, (), exhaustive=False, faults=(fault,), where=where, readable=False)
 
 
 def contour_from_points(points: object) -> ContourArray | None:
     """Read a list of [x, y] as a contour (n, 2); a closing repeat of the first point is dropped.
 
-    None where ``points`` is no list of pairs of finite numbers; (0, 2) for an empty list.
+    None if ``points`` is not a list of pairs of finite numbers; (0, 2) for an empty list.
     """
     if not isinstance(points, list):
         return None
@@ -141,43 +142,43 @@ def contour_from_points(points: object) -> ContourArray | None:
 
 
 def points_from_contour(contour_xy: ContourArray) -> list[list[float]]:
-    """Give the contour as [[x, y], ...]; reading it back gives equal floats."""
+    """Return the contour as [[x, y], ...]; reading it back gives equal floats."""
     return [[float(x), float(y)] for x, y in contour_xy]
 
 
 def label_text(value: object) -> str | None:
-    """Give a label as text (a bare number becomes its digits), None where it is no label."""
+    """Return a label as text (an integer becomes its digits), or None if it is not a label."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return str(value).strip() or None
 
 
 def size_px(value: object) -> int | None:
-    """Give a stated image side in pixels, None where it is absent or no positive whole number."""
+    """Return a stated image side in pixels, or None if it is absent or not a positive whole number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 or value != int(value):
         return None
     return int(value)
 
 
 def broken_file(where: str, found: str, expected: str) -> Fault:
-    """Word the fault of an annotation file that cannot be read at all."""
+    """Return the fault for an annotation file that cannot be read at all."""
     return Fault("broken_annotation", where, found, expected, "export the annotation again")
 
 
 def broken_shape(where: str, index: int, found: str, expected: str) -> Fault:
-    """Word the fault of one shape that cannot be taken."""
+    """Return the fault for one shape that cannot be read."""
     return Fault("broken_shape", where, found, expected, "draw the cell again as a polygon", shape_index=index)
 
 
 def shorten(value: Any) -> str:  # noqa: ANN401 - whatever a foreign file holds
-    """Give ``value`` as a short readable text for a message."""
+    """Return ``value`` as short readable text for a message."""
     text = repr(value)
     limit = 60
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def join_parts(parts: Sequence[ContourArray], where: str, index: int, faults: list[Fault]) -> ContourArray:
-    """Give the largest part of a cell that a format stores in several; the fault that says so loses nothing else."""
+    """Return the largest part of a cell stored in several parts, and add a fault that does not lose the cell."""
     if len(parts) > 1:
         action = "the largest is kept"
         found = f"a cell of {len(parts)} parts"
@@ -186,5 +187,5 @@ def join_parts(parts: Sequence[ContourArray], where: str, index: int, faults: li
 
 
 def shape_type_fault(where: str, index: int, found: str) -> Fault:
-    """Word the fault of a shape of a kind that encloses no cell."""
+    """Return the fault for a shape whose type cannot outline a cell."""
     return Fault("shape_type", where, found, "a polygon", "draw the cell again as a polygon", shape_index=index)

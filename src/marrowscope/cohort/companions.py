@@ -1,4 +1,4 @@
-"""Files that belong to a slide and are no images of their own: the parts of a .mrxs and of a .vms."""
+"""Files that belong to a slide and are not separate images: the parts of a .mrxs and of a .vms."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PART_OF_VMS = re.compile(r"=\s*([^=\r\n]+\.jpe?g)\s*$", re.IGNORECASE | re.MULTILINE)
-"""A .vms is a list of key=value; ImageFile, MapFile, MacroImage and their kin name JPEG files beside it."""
+"""A .vms is a list of key=value lines; ImageFile, MapFile, MacroImage and similar keys name JPEG files next to it."""
 
 
 def drop_companions(paths: Iterable[Path]) -> list[Path]:
-    """Give ``paths`` without those that a slide among them names as its parts, or keeps in its folder."""
+    """Return ``paths`` without the files that a slide among them names as its parts or keeps in its folder."""
     paths = list(paths)
     parts = {path.parent / name for path in paths if path.suffix.lower() == ".vms" for name in _named_by(path)}
     folders = {path.with_suffix("") for path in paths if path.suffix.lower() == ".mrxs"}
@@ -22,7 +22,7 @@ def drop_companions(paths: Iterable[Path]) -> list[Path]:
 
 
 def _named_by(vms: Path) -> list[str]:
-    """Give the names of the JPEG files that a .vms lists; none where it cannot be read: that is said later."""
+    """List the JPEG files that a .vms names; none if it cannot be read, which is reported later."""
     try:
         return _PART_OF_VMS.findall(vms.read_text(encoding="latin-1"))
     except OSError:

@@ -1,6 +1,6 @@
-"""Annotations of any format to LabelMe files beside the images, labels translated to raw codes on the way.
+"""Convert annotations of any format to LabelMe files next to the images, translating labels to raw codes.
 
-All or nothing: where a shape or an image would be lost, nothing is written and every fault is given.
+All or nothing: if a shape or an image would be lost, nothing is written and every fault is reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import wrote: LabelMe files, the cells in them, and the shapes the mapping drops on purpose."""
+    """Result of an import: LabelMe files written, cells in them, and shapes that the mapping drops on purpose."""
 
     n_files: int
     n_cells: int
@@ -46,11 +46,11 @@ def import_annotations(
     mapping: LabelMapping | None = None,
     overwrite: bool = False,
 ) -> Imported:
-    """Convert ``source`` to a LabelMe file beside each image below ``images_root``.
+    """Convert ``source`` to a LabelMe file next to each image below ``images_root``.
 
-    ``file_format`` names the format of the file; None: its content tells. Images are found by their path from
-    ``images_root``, or by name where only one image has it. Raises CohortError with every fault where a shape or image
-    would be lost, InputError for a format that does not exist and where a LabelMe file is there already.
+    ``file_format`` names the format of the file; None detects it from the content. Images are found by their path from
+    ``images_root``, or by name if only one image has that name. Raises CohortError with every fault if a shape or image
+    would be lost, and InputError for an unknown format or an existing LabelMe file.
     """
     if mapping is not None:
         mapping.check_against(vocabulary)
@@ -67,7 +67,7 @@ def import_annotations(
         if file.fault is not None:
             faults.append(file.fault)
         elif stated != size:
-            found, expected = f"an image of {stated[0]} x {stated[1]} px", f"{size[0]} x {size[1]} px, its size"
+            found, expected = f"an image size of {stated[0]} x {stated[1]} px", f"the actual {size[0]} x {size[1]} px"
             action = "annotate the image as it is stored"
             faults.append(Fault("wrong_image_size", f"{source}, {where}", found, expected, action))
         checked = check_shapes(annotated, *size, vocabulary, mapping)
@@ -77,7 +77,8 @@ def import_annotations(
     if losing:
         listed = "\n".join(f"  {fault.sentence()}" for fault in losing)
         message = (
-            f"{source}: found {len(losing)} faults that would lose data, expected none; nothing is written:\n{listed}"
+            f"{source}: found {len(losing)} faults that would lose data, expected none; nothing was written; "
+            f"correct them:\n{listed}"
         )
         raise CohortError(message, losing)
     _refuse_existing([path.with_suffix(".json") for path in results], overwrite=overwrite)
@@ -94,5 +95,7 @@ def import_annotations(
 def _refuse_existing(paths: list[Path], *, overwrite: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
-        message = f"{existing[0]}: found an annotation there ({len(existing)} in all), expected none; add --overwrite"
+        message = (
+            f"{existing[0]}: found an existing annotation ({len(existing)} in total), expected none; add --overwrite"
+        )
         raise InputError(message)

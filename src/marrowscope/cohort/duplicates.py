@@ -1,12 +1,12 @@
-"""Copies of an image under another hash: a fingerprint a field, and the pairs that show one photograph.
+"""Copies of an image under another hash: one fingerprint per field, and the pairs that show the same photograph.
 
-Steps: the field in gray, 64 x 64 px by area, whatever its size and shape; its discrete cosine transform; the signs of
-the 16 x 16 lowest frequencies. Signs know neither brightness nor contrast, and low frequencies know neither JPEG nor
-the number of pixels. A mirrored or rotated image has the same coefficients transposed and with known signs turned, so
-all eight ways to lay a photograph are compared without a second look at it.
+Steps: the field in gray, area-averaged to 64 x 64 px whatever its size and shape; its discrete cosine transform; the
+signs of the 16 x 16 lowest frequencies. Signs do not depend on brightness or contrast, and low frequencies hardly
+depend on JPEG compression or image size. A mirrored or rotated image has the same coefficients, transposed and with
+known sign changes, so all eight orientations are compared without reading the image again.
 
-``refuse_leaks`` holds a division of the patients against the images: the same file, or the same photograph, on two
-sides is refused by name and never moved in silence.
+``refuse_leaks`` checks a division of the patients against the images: if the same file or the same photograph is on
+two sides, it is refused by name and never moved silently.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 _N_FREQUENCIES = 16
 _N_BITS = _N_FREQUENCIES**2 - 1
-"""Bits that say something: the mean of the image is left out, its bit is 0."""
+"""Informative bits: the image mean is left out, and its bit is always 0."""
 MAX_DISTANCE = 64
-"""Largest number of differing bits, of 255, that counts as one photograph.
+"""Largest number of differing bits, out of 255, at which two images count as the same photograph.
 
 Measured on 1,661 real and 480 simulated fields of different patients (2.3 million pairs, each in eight orientations):
-no pair below 78. Their own copies: at most 7 after JPEG of quality 60, 2 at half the size, 28 brightened, 48 with 3 %
-cut away around the center; docs/cohort.md has the table.
+no pair differed in fewer than 78 bits. Copies of the same field: at most 7 bits after JPEG at quality 60, 2 at half
+size, 28 when brightened, 48 with 3% cropped around the center; docs/cohort.md has the table.
 """
 FEATURELESS = "0" * (_N_FREQUENCIES**2 // 4)
-"""Fingerprint of an image of one color, which is no copy of anything."""
+"""Fingerprint of an image of a single color, which never counts as a copy."""
 _GRID_PX = 64
 _MIN_CONTRAST = 0.5
 _RGB_NDIM = 3
@@ -49,7 +49,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, order=True)
 class NearDuplicate:
-    """Two images, in the order of their patients and hashes, and how many bits of their fingerprints differ."""
+    """Two images, ordered by patient and hash, and the number of bits in which their fingerprints differ."""
 
     patient_a: str
     image_a: str
@@ -59,7 +59,7 @@ class NearDuplicate:
 
 
 def image_fingerprint(image: ImageArray) -> str:
-    """Give 64 hexadecimal digits that survive JPEG, another size or brightness, and a slight cut of ``image``.
+    """Compute 64 hexadecimal digits that survive JPEG, resizing, brightness changes and slight cropping of ``image``.
 
     ``image`` is RGB uint8 (h, w, 3). Images with a standard deviation below half a gray level are FEATURELESS.
     Raises ImageError for another shape or type.
@@ -77,10 +77,10 @@ def image_fingerprint(image: ImageArray) -> str:
 
 
 def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE) -> list[NearDuplicate]:
-    """List the pairs of images whose fingerprints differ by at most ``max_distance`` bits, however mirrored or turned.
+    """List the pairs of images whose fingerprints differ by at most ``max_distance`` bits, in any orientation.
 
-    ``fingerprints`` has columns patient_id, image_sha256 and image_dhash, any number of rows an image; rows without a
-    fingerprint, or with that of an image of one color, are in no pair. Sorted; empty where there is none.
+    ``fingerprints`` has columns patient_id, image_sha256 and image_dhash, with any number of rows per image; rows
+    without a fingerprint, or with that of a single-color image, are in no pair. Sorted; empty if there are none.
     """
     table = (
         fingerprints.select("patient_id", "image_sha256", "image_dhash")
@@ -106,12 +106,12 @@ def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE
 def fingerprint_fields(
     fields: Sequence[Field], *, n_threads: int = 4, progress: Callable[[int, int], None] | None = None
 ) -> pl.DataFrame:
-    """Give patient_id, field_id, image_sha256 and image_dhash of every field, in order; the images are read in full.
+    """Return patient_id, field_id, image_sha256 and image_dhash of every field, in order; images are read in full.
 
-    ``progress`` gets (images read, images in all). Raises ImageError for an image that cannot be read.
+    ``progress`` gets (images read, total images). Raises ImageError for an image that cannot be read.
     """
     prints: list[str] = []
-    with ThreadPoolExecutor(max_workers=n_threads) as pool:  # decoding leaves the interpreter lock
+    with ThreadPoolExecutor(max_workers=n_threads) as pool:  # decoding releases the interpreter lock
         for fingerprint in pool.map(lambda field: image_fingerprint(read_image(field.path)), fields):
             prints.append(fingerprint)
             if progress:
@@ -128,30 +128,30 @@ def fingerprint_fields(
 def refuse_leaks(
     images: pl.DataFrame, side_of: Mapping[str, str], action: str, label_of: Mapping[str, str] | None = None
 ) -> None:
-    """Raise CohortError with the names of every image that stands on two sides, as a file or as a near-duplicate.
+    """Raise CohortError naming every image that is on two sides, as an identical file or a near-duplicate.
 
-    ``images`` has columns patient_id and image_sha256, any number of rows an image; with image_dhash near-duplicates
-    are found too, with field_id images are called by it. ``side_of`` gives the side of every patient and ``label_of``
-    what the message calls it (the side itself by default); ``action`` is what the message says to do.
+    ``images`` has columns patient_id and image_sha256, with any number of rows per image; with image_dhash,
+    near-duplicates are found too; with field_id, images are named by it. ``side_of`` is the side of every patient,
+    ``label_of`` the side's name in the message (by default the side itself), and ``action`` the advice in the message.
     """
     call = _caller(images, label_of or side_of)
     leaks = [*_shared_files(images, side_of, call), *_shared_photographs(images, side_of, call)]
     if leaks:
         message = (
-            f"the split leaks: {len(leaks)} images stand on two sides ({some(leaks, '; ')}), expected each on one; "
-            f"{action}"
+            f"the split leaks: found {len(leaks)} images on two sides ({some(leaks, '; ')}), expected each on "
+            f"one; {action}"
         )
         raise CohortError(message)
 
 
 def some(names: Sequence[str], separator: str = ", ") -> str:
-    """Join the first few names, and say how many more there are."""
+    """Join the first few names and add how many more there are."""
     more = len(names) - _SHOWN
     return separator.join(names[:_SHOWN]) + (f"{separator}and {more} more" if more > 0 else "")
 
 
 def _shared_files(images: pl.DataFrame, side_of: Mapping[str, str], call: Callable[[str, str], str]) -> list[str]:
-    """Name the files that patients of two sides have in common."""
+    """Describe each file shared by patients on two sides."""
     shared = (
         images.select("patient_id", "image_sha256")
         .unique()
@@ -168,7 +168,7 @@ def _shared_files(images: pl.DataFrame, side_of: Mapping[str, str], call: Callab
 
 
 def _shared_photographs(images: pl.DataFrame, side_of: Mapping[str, str], call: Callable[[str, str], str]) -> list[str]:
-    """Name the pairs of files that show one photograph and stand on two sides."""
+    """Describe each pair of files that show the same photograph and are on two sides."""
     if "image_dhash" not in images.columns:
         return []
     return [
@@ -180,7 +180,7 @@ def _shared_photographs(images: pl.DataFrame, side_of: Mapping[str, str], call: 
 
 
 def _caller(images: pl.DataFrame, label_of: Mapping[str, str]) -> Callable[[str, str], str]:
-    """Give a function from patient and hash to ``p1 (train)``, or ``p1 (train, field p1/f1)`` where it has a name."""
+    """Return a function from patient and hash to ``p1 (train)``, or ``p1 (train, field p1/f1)`` with a field_id."""
     if "field_id" not in images.columns:
         return lambda patient, _: f"{patient} ({label_of[patient]})"
     named = images.select("patient_id", "image_sha256", "field_id").unique(keep="first", maintain_order=True)
@@ -200,7 +200,7 @@ def _words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 
 def _orientations(bits: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    """Give the bits of the eight mirrored and rotated copies of every image.
+    """Yield the bits of the eight mirrored and rotated copies of every image.
 
     Mirroring multiplies the coefficient of frequency k by (-1)^k along its axis; transposing swaps the axes.
     """

@@ -1,7 +1,7 @@
-"""Who trains, who selects, who tests: splits and folds by patient, stratified by center and diagnosis.
+"""Splits and folds by patient, stratified by center and diagnosis: who trains, who validates, who tests.
 
-A split gives every patient one role. Folds give every patient the one fold that tests it, or none: patients of external
-centers are outside of all folds. A fold becomes a split by ``fold_roles``. Both are checked for leaks before use.
+A split gives every patient one role. Folds assign every patient to the one fold that tests it; patients of external
+centers are in no fold. ``fold_roles`` turns a fold into a split. Both are checked for leaks before use.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 Role = Literal["train", "validation", "test"]
 _ROLES: tuple[Role, ...] = get_args(Role)
 Folds = dict[str, int | None]
-"""The fold of every patient, 0 and up; None for a patient of an external center."""
+"""The fold of every patient, counted from 0; None for a patient of an external center."""
 EXTERNAL = "external"
 _FOLD_COLUMNS = ("patient_id", "center", "diagnosis", "fold")
 
 
 def split_patients(patients: pl.DataFrame, fraction: float, seed: int) -> dict[str, Role]:
-    """Give ``fraction`` of the patients the role validation and the rest train, equally over the strata.
+    """Assign ``fraction`` of the patients to validation and the rest to training, evenly over the strata.
 
-    ``patients`` has one row each with patient_id, center and diagnosis. Patients are shuffled inside each stratum,
-    the strata laid end to end, and every (1 / fraction)-th patient is taken from a random start (systematic
-    sampling): each stratum gives its share within one patient. At least one patient stands on either side.
+    ``patients`` has one row per patient with patient_id, center and diagnosis. Patients are shuffled within each
+    stratum, the strata are concatenated, and every (1 / fraction)-th patient is taken from a random start (systematic
+    sampling), so each stratum contributes its share to within one patient. Each side gets at least one patient.
     Raises CohortError for fewer than two patients.
     """
     n = patients.height
     if n < 2:  # noqa: PLR2004  a side each
-        message = f"found {n} patient, expected at least two: one to train on and one to select on; add patients"
+        message = f"found {n} patient, expected at least two: one for training and one for validation; add patients"
         raise CohortError(message)
     random = np.random.default_rng((seed, n))
     shuffled = patients.sort("patient_id")[random.permutation(n)]
@@ -55,16 +55,19 @@ def split_patients(patients: pl.DataFrame, fraction: float, seed: int) -> dict[s
 
 
 def make_folds(patients: pl.DataFrame, n_folds: int, seed: int, external_centers: Collection[str] = ()) -> Folds:
-    """Deal the patients to ``n_folds`` folds; those of ``external_centers`` get None.
+    """Assign the patients to ``n_folds`` folds; those of ``external_centers`` get None.
 
-    ``patients`` has one row each with patient_id, center and diagnosis. Folds differ by at most one patient, in all,
-    within every center, every diagnosis and every stratum (a pair of the two), however small; who goes where is drawn
-    with ``seed``, whatever the order of rows.
+    ``patients`` has one row per patient with patient_id, center and diagnosis. Folds differ by at most one patient in
+    total, within every center, every diagnosis and every stratum (a pair of the two), however small. The assignment is
+    drawn with ``seed`` and does not depend on the order of rows.
     Raises CohortError for a patient in two rows, an unknown external center and fewer patients than folds.
     """
     inside, folds = _set_apart(patients, external_centers)
     if not 2 <= n_folds <= inside.height:  # noqa: PLR2004  one fold would test what it trained on
-        message = f"found {inside.height} patients for {n_folds} folds, expected at least two folds of one patient each"
+        message = (
+            f"found {inside.height} patients for {n_folds} folds, expected at least two folds and one patient per "
+            "fold; choose another number of folds"
+        )
         raise CohortError(message)
     random = np.random.default_rng((seed, inside.height))
     shuffled = inside.sort("patient_id")[random.permutation(inside.height)]
@@ -78,7 +81,7 @@ def make_folds(patients: pl.DataFrame, n_folds: int, seed: int, external_centers
 
 
 def leave_one_center_out(patients: pl.DataFrame, external_centers: Collection[str] = ()) -> Folds:
-    """Make every center a fold, in the order of their names; patients of ``external_centers`` get None.
+    """Make every center a fold, ordered by name; patients of ``external_centers`` get None.
 
     ``patients`` is as in ``make_folds``. Raises CohortError for fewer than two centers to leave out.
     """
@@ -86,7 +89,7 @@ def leave_one_center_out(patients: pl.DataFrame, external_centers: Collection[st
     centers = sorted(inside["center"].unique().to_list())
     if len(centers) < 2:  # noqa: PLR2004  one to train on
         message = (
-            f"found {len(centers)} centers ({some(centers)}) to leave out one by one, expected at least two; take "
+            f"found {len(centers)} centers ({some(centers)}) to leave out one by one, expected at least two; use "
             "folds by patient"
         )
         raise CohortError(message)
@@ -98,14 +101,14 @@ def leave_one_center_out(patients: pl.DataFrame, external_centers: Collection[st
 def fold_roles(
     folds: Mapping[str, int | None], fold: int, patients: pl.DataFrame, validation_fraction: float, seed: int
 ) -> dict[str, Role]:
-    """Give the patients of ``fold`` and the external ones the role test; the others train, a share of them validates.
+    """Assign roles: test for ``fold`` and the external patients, validation for a share of the others, else train.
 
-    ``patients`` is as in ``make_folds``. Predictions on ``fold`` then saw its patients neither in training nor in
-    selection. Raises CohortError for a fold or patient that ``folds`` does not hold.
+    ``patients`` is as in ``make_folds``. The patients of ``fold`` are thus used neither in training nor in model
+    selection. Raises CohortError for a fold or patient that is not in ``folds``.
     """
     numbers = sorted({number for number in folds.values() if number is not None})
     if fold not in numbers:
-        message = f"found no fold {fold}, expected one of {numbers}"
+        message = f"found no fold {fold}, expected one of {numbers}; choose another fold"
         raise CohortError(message)
     _refuse_absent(patients, folds, "a fold", f"draw the folds again, or add them to the file as {EXTERNAL}")
     inside = [patient for patient in patients["patient_id"] if folds[patient] not in {fold, None}]
@@ -115,12 +118,12 @@ def fold_roles(
 
 
 def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tuple[pl.DataFrame, Folds]:
-    """Give the patients that enter the folds, and None for each of the others."""
+    """Return the patients that enter the folds, and None for each of the others."""
     twice = patients.filter(patients["patient_id"].is_duplicated())["patient_id"].unique().sort().to_list()
     if twice:
         message = (
-            f"found {len(twice)} patients in several rows ({some(twice)}), expected one center and diagnosis for each; "
-            "correct patients.csv"
+            f"found {len(twice)} patients in several rows ({some(twice)}), expected one center and diagnosis per "
+            "patient; correct patients.csv"
         )
         raise CohortError(message)
     unknown = sorted(set(external_centers) - set(patients["center"].to_list()))
@@ -139,9 +142,9 @@ def _fair_share(
 ) -> NDArray[np.int64]:
     """Draw how many patients of each stratum the next fold takes.
 
-    Strata, centers, diagnoses and the total each give their n / n_folds_left, rounded up or down. That can always be
-    done in whole numbers, since these groups are two laminar families, whose matrix is totally unimodular (Edmonds
-    1970), and n / n_folds_left itself keeps the limits. Random costs pick one of the solutions.
+    Strata, centers, diagnoses and the total each contribute their n / n_folds_left, rounded up or down. A solution in
+    whole numbers always exists: these groups are two laminar families, whose matrix is totally unimodular (Edmonds
+    1970), and n / n_folds_left itself is within the limits. Random costs pick one of the solutions.
     """
     rows = [np.eye(len(n_left)), np.ones((1, len(n_left)))]
     for column in ("center", "diagnosis"):
@@ -169,29 +172,29 @@ def read_folds(path: Path) -> Folds:
         if not patient or not (fold == EXTERNAL or (fold.isascii() and fold.isdigit())):
             faults.append(f"line {line}: found patient_id {patient!r} in fold {fold!r}")
         elif patient in folds:
-            faults.append(f"line {line}: patient {patient} stands a second time: a leak")
+            faults.append(f"line {line}: found patient {patient} a second time, which is a leak")
         else:
             folds[patient] = None if fold == EXTERNAL else int(fold)
             sides.setdefault(center, set()).add(fold == EXTERNAL)
     mixed = sorted(center for center, outside in sides.items() if len(outside) > 1)
-    faults += [f"center {center} has patients in folds and {EXTERNAL} ones" for center in mixed]
+    faults += [f"center {center} has both patients in folds and {EXTERNAL} ones" for center in mixed]
     numbers = {fold for fold in folds.values() if fold is not None}
     if not faults and (len(numbers) < 2 or numbers != set(range(len(numbers)))):  # noqa: PLR2004  as in make_folds
         faults.append(f"found folds {sorted(numbers)}")
     if faults:
         message = (
-            f"{path}: {some(faults, '; ')}; expected columns {', '.join(_FOLD_COLUMNS)}, a row a patient, at least two "
-            f"folds counted from 0, and whole centers {EXTERNAL}; draw them with `marrowscope cohort folds`"
+            f"{path}: {some(faults, '; ')}; expected columns {', '.join(_FOLD_COLUMNS)}, one row per patient, at least "
+            f"two folds counted from 0, and only whole centers {EXTERNAL}; draw folds with `marrowscope cohort folds`"
         )
         raise InputError(message)
     return folds
 
 
 def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFrame) -> bool:
-    """Write a fold file that ``read_folds`` reads back equal; gives False where an equal one is there already.
+    """Write a fold file that ``read_folds`` reads back equal; return False if an equal one already exists.
 
-    ``patients`` is as in ``make_folds``. Raises InputError where another file or a folder is there: folds are drawn
-    once.
+    ``patients`` is as in ``make_folds``. Raises InputError if a different file or a folder exists there, because folds
+    are drawn only once.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -207,8 +210,8 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
         if path.read_bytes() == content:
             return False
         message = (
-            f"{path}: found other folds, expected none or these; use them as they are, or choose another file: results "
-            "on different folds are not comparable"
+            f"{path}: found different folds, expected no file or these folds; use the existing file or choose another "
+            "name (results on different folds are not comparable)"
         )
         raise InputError(message)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,12 +220,12 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
 
 
 def _read_rows(path: Path, columns: str) -> list[dict[str, str]]:
-    """Read the rows of a CSV file; InputError where that cannot be done."""
+    """Read the rows of a CSV file. Raises InputError if it cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: the file cannot be read ({error}); expected CSV with columns {columns}"
+        message = f"{path}: cannot read the file ({error}), expected CSV with columns {columns}; correct the file"
         raise InputError(message) from error
 
 
@@ -236,13 +239,13 @@ def read_split(path: Path) -> dict[str, Role]:
         if not patient or role not in _ROLES:
             faults.append(f"line {line}: found patient_id {patient!r} with role {role!r}")
         elif roles.get(patient, role) != role:
-            faults.append(f"line {line}: patient {patient} stands under {roles[patient]} and {role}: a leak")
+            faults.append(f"line {line}: patient {patient} has roles {roles[patient]} and {role}, which is a leak")
         else:
             roles[patient] = role
     if faults or not roles:
         message = (
-            f"{path}: {'; '.join(faults) or 'found no row'}; expected columns patient_id, role with one role of "
-            f"{', '.join(_ROLES)} a patient"
+            f"{path}: {'; '.join(faults) or 'found no row'}; expected columns patient_id, role with one of "
+            f"{', '.join(_ROLES)} per patient; correct the file"
         )
         raise InputError(message)
     return roles
@@ -258,35 +261,35 @@ def write_split(path: Path, roles: Mapping[str, Role]) -> None:
 
 
 def check_split(images: pl.DataFrame, roles: Mapping[str, Role]) -> None:
-    """Refuse a patient without a role and an image that stands on two sides, by name.
+    """Refuse, by name, a patient without a role and an image on two sides.
 
-    ``images`` has columns patient_id and image_sha256, any number of rows an image; where it has image_dhash, a
+    ``images`` has columns patient_id and image_sha256, with any number of rows per image; if it has image_dhash, a
     near-duplicate on two sides is refused as well. Raises CohortError.
     """
-    action = "add them to the split file, with role test to leave them out"
+    action = "add them to the split file, with role test to keep them out of training"
     _refuse_absent(images, roles, "a role in the split", action)
     refuse_leaks(images, roles, "remove the copies or give these patients one role")
 
 
 def check_folds(images: pl.DataFrame, folds: Mapping[str, int | None]) -> None:
-    """Refuse a patient without a fold and an image of two patients, unless both are external, by name.
+    """Refuse, by name, a patient without a fold and an image of two patients that are not both external.
 
-    ``images`` is as in ``check_split``. One fold does not make two patients safe: while another fold is tested, one of
-    them may train and the other select. Raises CohortError.
+    ``images`` is as in ``check_split``. Two patients of one fold also leak: while another fold is tested, one of them
+    may be used for training and the other for validation. Raises CohortError.
     """
     _refuse_absent(images, folds, "a fold", f"draw the folds again, or add them to the file as {EXTERNAL}")
     sides = {patient: EXTERNAL if fold is None else f"patient {patient}" for patient, fold in folds.items()}
     labels = {patient: EXTERNAL if fold is None else f"fold {fold}" for patient, fold in folds.items()}
     action = (
-        "remove the copies, or give one person one patient_id (patients of one fold are two sides as well: while "
-        "another fold is tested, one may train and the other select)"
+        "remove the copies, or use one patient_id per person (two patients of one fold also count as two sides: while "
+        "another fold is tested, one may be in training and the other in validation)"
     )
     refuse_leaks(images, sides, action, labels)
 
 
 def _refuse_absent(images: pl.DataFrame, known: Mapping[str, object], what: str, action: str) -> None:
-    """Refuse patients of ``images`` that the division does not know."""
+    """Refuse patients of ``images`` that are not in ``known``."""
     absent = sorted(set(images["patient_id"].unique().to_list()) - set(known))
     if absent:
-        message = f"found {len(absent)} patients without {what} ({some(absent)}), expected one for each; {action}"
+        message = f"found {len(absent)} patients without {what} ({some(absent)}), expected one per patient; {action}"
         raise CohortError(message)

@@ -1,9 +1,8 @@
-"""What `predict` is pointed at: a cohort, one patient's folder, a folder of patient folders, or loose images.
+"""The inputs of `predict`: a cohort, one patient's folder, a folder of patient folders, or single images.
 
-An image is a photograph or a slide. Nothing is decoded here: a file that turns out to be no image is recorded where it
-is read. Whatever lies in the given
-folders and is not predicted (a row of patients.csv that names nobody, images of nobody, images a folder too deep) has
-a fault and is counted.
+An image is a photograph or a slide. Nothing is decoded here: a file that turns out not to be an image is recorded
+when it is read. Whatever is in the given folders but not predicted (a row of patients.csv without a patient_id, images
+of no patient, images one folder too deep) has a fault and is counted.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ _HIDDEN = (".", "__", "@")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Patients in the order given, their images in the order of their names, and what is wrong with the input.
+    """Patients in the given order, their images ordered by name, and the faults of the input.
 
-    ``n_left_out`` counts the images and the rows of patients.csv that are not predicted; each has its fault.
+    ``n_left_out`` counts the images and the rows of patients.csv that are not predicted; each has a fault.
     """
 
     patients: tuple[Patient, ...]
@@ -49,12 +48,12 @@ class Inputs:
 
 
 def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Inputs:
-    """List the patients and images behind ``paths``.
+    """List the patients and images in ``paths``.
 
     A folder with patients.csv is a cohort; a folder with images is one patient named after the folder; a folder of
-    such folders is several patients; an image file, or a slide, belongs to the patient named after its folder. A
-    patient whose folder lies in a cohort is described by its patients.csv; ``center`` is given to the others. Raises
-    InputError for a path that does not exist or holds no image, and for two patients or two images of one name.
+    such folders is several patients; an image file or a slide belongs to the patient named after its folder. A patient
+    whose folder is in a cohort is described by the cohort's patients.csv; the others get ``center``. Raises InputError
+    for a path that does not exist or contains no image, and for two patients or two images with the same name.
     """
     patients: dict[str, Patient] = {}
     images: list[InputImage] = []
@@ -79,7 +78,7 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
                 _add_patient(patients, patient, folder)
                 images += _images_of(patient, _image_paths(folder))
         else:
-            message = f"{path}: not found, expected a cohort, a patient's folder or an image; check the path"
+            message = f"{path}: not found, expected a cohort, a patient folder or an image; check the path"
             raise InputError(message)
     for folder, files in loose.items():
         patient = _patient_of_folder(folder, center)
@@ -99,9 +98,9 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
 
 
 def _patient_of_folder(folder: Path, center: str | None) -> Patient:
-    """Give the row of the patients.csv beside ``folder`` that names it, else a patient of which no more is known.
+    """Return the patient that the patients.csv next to ``folder`` names for it, else one with only a name.
 
-    A broken patients.csv says nothing here: it was not what the user pointed at.
+    A broken patients.csv is ignored here, since the user did not give it as input.
     """
     known: Iterable[Patient] = ()
     if (folder.parent / PATIENTS_NAME).is_file():
@@ -112,7 +111,7 @@ def _patient_of_folder(folder: Path, center: str | None) -> Patient:
 
 
 def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
-    """Count the images below the folder ``path`` that nobody predicts, by their folder; hidden ones do not count."""
+    """Count the images below the folder ``path`` that are not predicted, by folder; hidden ones do not count."""
     found = (
         image
         for image in drop_companions(filter(_is_input, sorted(path.rglob("*"))))
@@ -147,27 +146,29 @@ def _refuse_unprintable(path: Path) -> None:
 
 
 def _refuse_other_file(path: Path) -> None:
-    """Refuse a file given by name that does not even claim to be an image."""
+    """Refuse a given file that is not an image or a slide, or of a format that is not read."""
     if (fault := unread_fault(path, str(path))) is not None:
         raise InputError(fault.sentence())
     if not _is_input(path):
-        message = f"{path}: found no image file, expected one ending in {_suffixes()}"
+        message = (
+            f"{path}: found a file that is not an image, expected one ending in {_suffixes()}; choose another file"
+        )
         raise InputError(message)
 
 
 def _not_predicted(folder: Path, n: int, given: Path) -> Fault:
-    """Word the fault of ``n`` images in ``folder`` that belong to no patient of the folder ``given``."""
+    """Return the fault for ``n`` images in ``folder`` that belong to no patient of the folder ``given``."""
     if (given / PATIENTS_NAME).is_file() and folder in (given, *given.iterdir()):
-        found, expected = f"{n} images of no patient in {PATIENTS_NAME}", "a folder named as a patient_id"
+        found, expected = f"{n} images of no patient in {PATIENTS_NAME}", "a folder named after a patient_id"
         action = f"they are not predicted; add the patient to {PATIENTS_NAME}"
         return Fault("images_without_patient", str(folder), found, expected, action)
     found, expected = f"{n} images in a subfolder", "images directly in a patient's folder"
-    action = "they are not predicted; move them up or name their folder as well"
+    action = "they are not predicted; move them up or give their folder as an input too"
     return Fault("images_in_subfolder", str(folder), found, expected, action)
 
 
 def _patient_folders(path: Path) -> list[Path]:
-    """Give ``path`` itself when it holds images, else its sub-folders that do."""
+    """Return ``path`` itself if it contains images, else those of its subfolders that do."""
     if _image_paths(path):
         return [path]
     return [
@@ -191,7 +192,7 @@ def _images_of(patient: Patient, paths: Iterable[Path]) -> list[InputImage]:
 
 def _add_patient(patients: dict[str, Patient], patient: Patient, where: Path) -> None:
     if patient.patient_id in patients:
-        message = f"{where}: found patient {patient.patient_id!r} a second time, expected each once; rename one folder"
+        message = f"{where}: found patient {patient.patient_id!r} twice, expected each patient once; rename one folder"
         raise InputError(message)
     patients[patient.patient_id] = patient
 
@@ -216,8 +217,8 @@ def _refuse_equal_names(images: Sequence[InputImage]) -> None:
     for image in images:
         if image.field_id in seen:
             message = (
-                f"{image.path}: found the name {image.field_id!r} taken by {seen[image.field_id]}, expected each image "
-                "of a patient to have its own name; rename one"
+                f"{image.path}: found the same name {image.field_id!r} as {seen[image.field_id]}, expected a unique "
+                "name for each image of a patient; rename one"
             )
             raise InputError(message)
         seen[image.field_id] = image.path

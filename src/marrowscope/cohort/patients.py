@@ -1,7 +1,7 @@
-"""patients.csv: one row a patient; patient_id, center and diagnosis, optionally specimen, age_group, um_per_px, more.
+"""patients.csv: one row per patient, with patient_id, center, diagnosis and optionally specimen, age_group, um_per_px.
 
-A row without center or diagnosis keeps its patient under the value ``unknown`` and has a fault, so that one missing
-cell does not hide the faults behind it.
+A row without center or diagnosis keeps its patient with the value ``unknown`` and gets a fault, so that one missing
+value does not hide further faults. Other columns are kept as they are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SPECIMENS = ("marrow", "blood")
 
 @dataclass(frozen=True, slots=True)
 class PatientsTable:
-    """The usable rows in file order, the faults, and the rows in and out."""
+    """The usable rows in file order, the faults, and the numbers of rows in and out."""
 
     patients: tuple[Patient, ...]
     faults: tuple[Fault, ...]
@@ -37,9 +37,9 @@ class PatientsTable:
 
 
 def read_patients(root: Path) -> PatientsTable:
-    """Read ``root``/patients.csv (comma, semicolon or tab; UTF-8), every fault at once.
+    """Read ``root``/patients.csv (comma, semicolon or tab; UTF-8) and find every fault at once.
 
-    Raises CohortError when there is no such file, it is no UTF-8 table, or it has no column patient_id.
+    Raises CohortError if the file does not exist, is not a UTF-8 table, or has no column patient_id.
     """
     path = root / PATIENTS_NAME
     header, rows = _read_rows(path)
@@ -68,11 +68,11 @@ def read_patients(root: Path) -> PatientsTable:
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and (line number, stripped cells) of each row that is not blank."""
+    """Read the header, and (line number, stripped cells) of each row that is not blank."""
     if not path.is_file():
         message = (
             f"{path.parent}: found no {PATIENTS_NAME}, expected a cohort folder with {PATIENTS_NAME} "
-            f"({', '.join(_REQUIRED_COLUMNS)}) and a folder per patient; add the file or choose another folder"
+            f"({', '.join(_REQUIRED_COLUMNS)}) and one folder per patient; add the file or choose another folder"
         )
         raise CohortError(message)
     try:
@@ -99,7 +99,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _check_patient_id(patient_id: str, where: str, known: dict[str, Patient], faults: list[Fault]) -> str | None:
-    """Give the reason why a row cannot name a patient (and add its fault), or None."""
+    """Return why a row cannot name a patient (and add its fault), or None."""
     if not patient_id:
         faults.append(Fault("empty_cell", where, "no patient_id", "the name of the patient's folder", "fill the cell"))
         return "empty_cell"
@@ -109,7 +109,7 @@ def _check_patient_id(patient_id: str, where: str, known: dict[str, Patient], fa
         return "duplicate_patient"
     if patient_id.startswith(".") or set(patient_id) & set('/\\:*?"<>|') or not patient_id.isprintable():
         found = f"patient_id {patient_id!r}"
-        faults.append(Fault("bad_patient_id", where, found, "a name that can be a folder", "rename the patient"))
+        faults.append(Fault("bad_patient_id", where, found, "a valid folder name", "rename the patient"))
         return "bad_patient_id"
     return None
 
@@ -127,7 +127,7 @@ def _read_patient(row: dict[str, str], where: str, faults: list[Fault]) -> Patie
                 where,
                 f"specimen {row['specimen']!r}",
                 " or ".join(_SPECIMENS),
-                "correct the cell; it is taken as not marrow, so no marrow range is printed",
+                "correct the cell; until then it counts as not marrow, so no marrow reference range is printed",
                 loses_data=False,
             )
         )

@@ -1,6 +1,6 @@
-"""Expert shapes to usable annotations: label to raw code, contour checked against itself and its image.
+"""Turn expert shapes into usable annotations: translate the label to a raw code, check the contour.
 
-Every shape of an image comes out once: kept, kept but changed (repaired, clipped), or rejected with a reason.
+Every shape of an image has one outcome: kept, kept but changed (repaired, clipped), or rejected with a reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DROPPED = "dropped_by_mapping"
 
 @dataclass(slots=True)
 class CheckedShapes:
-    """The usable annotations of one image, the faults of its shapes, and how each shape ended."""
+    """The usable annotations of one image, the faults of its shapes, and the outcomes of the others."""
 
     annotations: list[Annotation] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -37,7 +37,7 @@ class CheckedShapes:
 
     @property
     def lost_a_cell(self) -> bool:
-        """Say whether a cell the expert marked is missing: the image is then not exhaustively annotated."""
+        """Whether a cell that the expert marked is missing, so that the image is not exhaustively annotated."""
         return any(fault.loses_data for fault in self.faults)
 
 
@@ -69,7 +69,7 @@ def check_shapes(
 def _raw_code(
     shape: Annotation, where: str, vocabulary: Vocabulary, mapping: LabelMapping | None, faults: list[Fault]
 ) -> tuple[str | None, str]:
-    """Give (raw code, "") or (None, reason); an unknown label adds its fault."""
+    """Return (raw code, "") or (None, reason); an unknown label adds its fault."""
     if mapping is not None and shape.code in mapping.labels:
         code = mapping.labels[shape.code].code
         return code, "" if code else _DROPPED
@@ -82,7 +82,7 @@ def _raw_code(
         else f"a label of mapping {mapping.name} {mapping.version}"
     )
     candidate = nearest(shape.code, known)
-    action = "correct the label" if mapping else "correct the label or give a mapping"
+    action = "correct the label" if mapping else "correct the label or use a mapping"
     faults.append(
         Fault(
             "unknown_code",
@@ -99,7 +99,7 @@ def _raw_code(
 def _usable_contour(
     shape: Annotation, where: str, width_px: int, height_px: int, faults: list[Fault]
 ) -> tuple[ContourArray | None, str]:
-    """Give (contour, how it was changed or "") or (None, reason), adding the fault of either."""
+    """Return (contour, how it was changed or "") or (None, reason), and add the fault in either case."""
 
     def add(kind: str, found: str, expected: str, action: str, *, loses_data: bool) -> str:
         faults.append(Fault(kind, where, found, expected, action, shape.shape_index, loses_data))
@@ -110,16 +110,16 @@ def _usable_contour(
     outcome = ""
     if n_points < MIN_POINTS:
         found = f"a polygon of {n_points} points"
-        return None, add("empty_polygon", found, "at least 3", "draw the cell again or remove it", loses_data=True)
+        return None, add("empty_polygon", found, "at least 3", "redraw or remove the cell", loses_data=True)
     if not is_valid(shape.contour_xy):
         contour = repair(shape.contour_xy)
         if contour is not None and area(contour) >= _MIN_AREA_PX:
             found = "a polygon that crosses or touches itself"
-            action = f"it is repaired: the largest part, {area(contour):.0f} square px, is kept"
+            action = f"it is repaired by keeping its largest part, {area(contour):.0f} square px"
             outcome = add("self_crossing", found, "a simple outline", action, loses_data=False)
     if contour is None or area(contour) < _MIN_AREA_PX:
         found, expected = "a polygon without area", f"at least {_MIN_AREA_PX:g} square px"
-        return None, add("empty_polygon", found, expected, "draw the cell again or remove it", loses_data=True)
+        return None, add("empty_polygon", found, expected, "redraw or remove the cell", loses_data=True)
     x0, y0, x1, y1 = bounding_box(contour)
     size = f"inside the image of {width_px} x {height_px} px"
     beyond = max(-x0, -y0, x1 - (width_px - 1), y1 - (height_px - 1))
@@ -128,20 +128,20 @@ def _usable_contour(
     clipped = clip_to_image(contour, width_px, height_px)
     if clipped is None or area(clipped) < _MIN_AREA_PX:
         found = f"a polygon around x {x0:.0f}-{x1:.0f}, y {y0:.0f}-{y1:.0f}"
-        return None, add("outside_image", found, size, "move the polygon or remove it", loses_data=True)
-    found = f"a polygon that stands out by {beyond:.1f} px"
-    return clipped, add("clipped_polygon", found, size, "it is cut at the image's edge", loses_data=False)
+        return None, add("outside_image", found, size, "move or remove the polygon", loses_data=True)
+    found = f"a polygon that extends {beyond:.1f} px outside"
+    return clipped, add("clipped_polygon", found, size, "it is clipped at the image edge", loses_data=False)
 
 
 def _duplicate_polygons(where: str, annotations: list[Annotation]) -> list[Fault]:
-    """Find cells annotated twice (IoU above 0.9): both stay, since only the expert can say which one is right."""
+    """Find cells annotated twice (IoU above 0.9); both are kept, since only the expert knows which one is right."""
     contours = [item.contour_xy for item in annotations]
     overlap = np.triu(iou_matrix(contours, contours), k=1)
     return [
         Fault(
             "duplicate_polygon",
             where,
-            f"{annotations[second].code}, the same outline as shape {annotations[first].shape_index} "
+            f"{annotations[second].code} with the same outline as shape {annotations[first].shape_index} "
             f"({annotations[first].code})",
             "each cell once",
             "remove one of them; both are counted",

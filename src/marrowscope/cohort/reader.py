@@ -1,8 +1,8 @@
-"""Read a cohort folder: patients.csv, a folder of images per patient, annotations beside them.
+"""Read a cohort folder: patients.csv, one folder of images per patient, annotations next to the images.
 
 Steps: patients.csv; the image files of every folder; each image's hash and size; the annotations; duplicates by
-content; every shape. Nothing stops at the first fault: all are collected. Invariant: for patients, images and shapes,
-what was found is what is in the cohort plus what was rejected, by reason.
+content; every shape. Reading does not stop at the first fault: all are collected. Invariant: for patients, images and
+shapes, the number found equals the number in the cohort plus the number rejected, by reason.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAX_FAULTS_IN_MESSAGE = 20
 
 @dataclass(frozen=True)
 class Cohort:
-    """A cohort as read: what can be used, everything that is wrong with it, and counts that reconcile."""
+    """A cohort as read: its usable patients and fields, all its faults, and counts that reconcile."""
 
     root: Path
     vocabulary: Vocabulary
@@ -47,11 +47,11 @@ class Cohort:
 
     @property
     def loses_data(self) -> bool:
-        """Say whether going on would lose a cell, an image or a patient."""
+        """Whether continuing would lose a cell, an image or a patient."""
         return any(fault.loses_data for fault in self.faults)
 
     def cells(self) -> Counter[tuple[str, str, str]]:
-        """Annotated cells by (code, center, diagnosis)."""
+        """Count annotated cells by (code, center, diagnosis)."""
         diagnosis = {patient.patient_id: patient.diagnosis for patient in self.patients}
         return Counter(
             (item.code, image.center, diagnosis[image.patient_id])
@@ -62,7 +62,7 @@ class Cohort:
 
 @dataclass(slots=True)
 class _Image:
-    """One image file on its way through the reader; ``reason`` is set once it is rejected."""
+    """One image file while it is being read; ``reason`` is set once it is rejected."""
 
     file: ImageFile
     where: str
@@ -73,7 +73,7 @@ class _Image:
 
 @dataclass(slots=True)
 class _Ledger:
-    """The faults and the fate of every shape, filled while the cohort is read."""
+    """The faults and the outcome of every shape, filled while the cohort is read."""
 
     faults: list[Fault]
     n_shapes: int = 0
@@ -95,11 +95,11 @@ def read_cohort(
     n_threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cohort:
-    """Read the cohort at ``root``; whatever is wrong is in ``faults``, not raised (see ``require_clean``).
+    """Read the cohort at ``root``; whatever is wrong is listed in ``faults``, not raised (see ``require_clean``).
 
-    ``mapping`` translates foreign labels. ``um_per_px`` is the scale of images for which neither their metadata nor
-    patients.csv states one. ``decode=False`` reads the headers of JPEG and PNG only: faster, but proves less.
-    ``progress`` gets (images examined, images in all). Raises CohortError where there is no readable patients.csv.
+    ``mapping`` translates labels of another scheme. ``um_per_px`` is the scale of images for which neither their
+    metadata nor patients.csv states one. ``decode=False`` reads only the headers of JPEG and PNG, which is faster but
+    checks less. ``progress`` gets (images examined, total images). Raises CohortError without a readable patients.csv.
     """
     vocabulary = vocabulary or load_vocabulary()
     if mapping is not None:
@@ -159,7 +159,7 @@ def read_cohort(
 
 
 def require_clean(cohort: Cohort) -> Cohort:
-    """Give the cohort back, or raise CohortError with every fault that would lose data."""
+    """Return the cohort, or raise CohortError with every fault that would lose data."""
     losing = tuple(fault for fault in cohort.faults if fault.loses_data)
     if losing:
         shown = "\n".join(f"  {fault.sentence()}" for fault in losing[:_MAX_FAULTS_IN_MESSAGE])
@@ -207,7 +207,7 @@ def _examine(
     n_threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[_Image]:
-    """Hash and measure every image in threads (decoding leaves the interpreter lock)."""
+    """Hash and measure every image in threads (decoding releases the interpreter lock)."""
     images: list[_Image] = []
     with ThreadPoolExecutor(max_workers=n_threads) as pool:
         wheres = [printable(path.relative_to(root).as_posix()) for path in paths]
@@ -227,7 +227,7 @@ def _examine(
 
 
 def _annotate(root: Path, images: Sequence[_Image], faults: list[Fault]) -> tuple[list[AnnotatedImage], int]:
-    """Attach its annotation to every image; gives the annotations without image and the number of broken files."""
+    """Attach annotations to images; return the annotations without an image and the number of broken files."""
     documents = find_annotations(root, [image.file.path for image in images if image.reason not in UNREAD])
     by_image, left_over, pair_faults = pair(documents)
     faults += pair_faults
@@ -241,11 +241,11 @@ def _annotate(root: Path, images: Sequence[_Image], faults: list[Fault]) -> tupl
 
 
 def _reject_orphans(images: Sequence[_Image], patient_of: dict[str, Patient], faults: list[Fault]) -> None:
-    """Reject images whose folder is no patient of patients.csv: one fault a folder."""
+    """Reject images whose folder is not a patient of patients.csv, with one fault per folder."""
     orphans = Counter(image.folder for image in images if image.folder not in patient_of)
     for folder, n in orphans.items():
         found = f"{n} images of no patient in {PATIENTS_NAME}"
-        expected = "a folder named as a patient_id"
+        expected = "a folder named after a patient_id"
         action = f"add the patient to {PATIENTS_NAME} or move the folder away"
         faults.append(Fault("images_without_patient", folder or ".", found, expected, action))
     for image in images:
@@ -254,7 +254,7 @@ def _reject_orphans(images: Sequence[_Image], patient_of: dict[str, Patient], fa
 
 
 def _reject_duplicates(images: Sequence[_Image], faults: list[Fault]) -> None:
-    """Reject copies by content: all of them across patients (a leak nobody can attribute), all but one within."""
+    """Reject identical copies: all of them across patients (the true owner is unknown), all but one within one."""
     by_hash: defaultdict[str, list[_Image]] = defaultdict(list)
     for image in images:
         if not image.reason:
@@ -265,11 +265,11 @@ def _reject_duplicates(images: Sequence[_Image], faults: list[Fault]) -> None:
         if len({image.folder for image in group}) > 1:
             kind, spare = "duplicate_across_patients", group
             expected = "an image to belong to one patient"
-            action = "find out whose it is and remove the others: it would leak between training and test"
+            action = "find out whose it is and remove the others, or it would leak between training and test"
         else:
             first = next((image for image in group if image.annotated), group[0])
             kind, spare = "duplicate_image", [image for image in group if image is not first]
-            expected, action = "each image once", "remove the copy: its cells would count twice"
+            expected, action = "each image once", "remove the copy, or its cells would count twice"
         for image in spare:
             others = ", ".join(other.where for other in group if other is not image)
             faults.append(Fault(kind, image.where, f"the same content as {others}", expected, action))
@@ -277,15 +277,15 @@ def _reject_duplicates(images: Sequence[_Image], faults: list[Fault]) -> None:
 
 
 def _reject_same_stem(images: Sequence[_Image], faults: list[Fault]) -> None:
-    """Reject an image whose name differs from an earlier one only in its suffix: both would have one field_id."""
+    """Reject an image whose name differs from an earlier one only in the suffix: both would get the same field_id."""
     first_of: dict[str, str] = {}
     for image in images:
         if image.reason:
             continue
         field_id = f"{image.folder}/{image.file.path.stem}"
         if field_id in first_of:
-            found = f"the same name as {first_of[field_id]} but for the suffix"
-            faults.append(Fault("same_name", image.where, found, "a name of its own", "rename one of them"))
+            found = f"the same name as {first_of[field_id]} except for the suffix"
+            faults.append(Fault("same_name", image.where, found, "a unique name", "rename one of them"))
             image.reason = "same_name"
         first_of.setdefault(field_id, image.where)
 
@@ -299,7 +299,7 @@ def _to_field(
     um_per_px: float | None,
     ledger: _Ledger,
 ) -> Field:
-    """Make the field of a usable image with the annotations that stand; writes faults and counts to the ledger."""
+    """Make the field of a usable image with its usable annotations; write faults and counts to the ledger."""
     file = image.file
     bare = Field(
         field_id=f"{patient.patient_id}/{file.path.stem}",
@@ -316,9 +316,9 @@ def _to_field(
         return bare
     stated = annotated.width_px or file.width_px, annotated.height_px or file.height_px
     if stated != (file.width_px, file.height_px):
-        found = f"an annotation of an image of {stated[0]} x {stated[1]} px"
+        found = f"an annotation for an image of {stated[0]} x {stated[1]} px"
         expected = f"{file.width_px} x {file.height_px} px, the size of {image.where}"
-        action = "annotate the image as it is stored; the outlines would stand in the wrong place"
+        action = "annotate the image as it is stored, or the outlines would be in the wrong place"
         ledger.faults += [*annotated.faults, Fault("wrong_image_size", annotated.where, found, expected, action)]
         ledger.add_rejected(annotated, "wrong_image_size")
         return bare
@@ -335,12 +335,12 @@ def _to_field(
 
 
 def _scale_of(image: _Image, patient: Patient, default: float | None, faults: list[Fault]) -> float | None:
-    """Give the image's own scale, else the patient's, else the default; says where the first two disagree."""
+    """Return the image's own scale, else the patient's, else the default; add a fault if the first two disagree."""
     own, stated = image.file.um_per_px, patient.um_per_px
     if own and stated and abs(own / stated - 1) > _MAX_SCALE_DISAGREEMENT:
         found = f"{own:.4g} um per px in the image's metadata"
         expected = f"{stated:.4g} as in {PATIENTS_NAME}"
-        action = "correct the wrong one; the image's own is taken"
+        action = "correct the wrong one; the image's own scale is used"
         faults.append(Fault("scale_disagrees", image.where, found, expected, action, loses_data=False))
     return own or stated or default
 
@@ -348,7 +348,7 @@ def _scale_of(image: _Image, patient: Patient, default: float | None, faults: li
 def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None:
     without = Counter(item.patient_id for item in fields if item.um_per_px is None)
     for patient_id, n in without.items():
-        action = f"fill the column um_per_px of {PATIENTS_NAME} or set --um-per-px; networks need a physical scale"
+        action = f"fill the column um_per_px of {PATIENTS_NAME} or set --um-per-px; the networks need a physical scale"
         found = f"{n} images without a scale"
         faults.append(Fault("no_scale", patient_id, found, "micrometers per pixel", action, loses_data=False))
 

@@ -1,8 +1,8 @@
-"""Find the annotation of every image of a cohort, whichever format it has.
+"""Find the annotation of every image of a cohort, whatever its format.
 
-Beside an image, or in the cohort's folder for many images; each format of ``formats/`` states its suffixes in both
-places. A file in the cohort's folder names an image by its path from there, or by its bare name where only one image
-has it.
+An annotation file is next to its image, or in the cohort folder and covers many images; each format of ``formats/``
+states its suffixes for both places. A file in the cohort folder names an image by its path from there, or by its bare
+name if only one image has that name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
-    """Read every annotation below ``root`` with the image it belongs to (None where there is none)."""
+    """Read every annotation below ``root`` with the image it belongs to (None if there is none)."""
     in_folder: defaultdict[Path, list[Path]] = defaultdict(list)
     for path in images:
         in_folder[path.parent].append(path)
@@ -38,7 +38,7 @@ def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
 
 
 def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], list[AnnotatedImage], list[Fault]]:
-    """Give each image one annotation: (by image, the annotations left over, the faults of those)."""
+    """Assign one annotation to each image; return (by image, annotations left over, their faults)."""
     by_image: dict[Path, AnnotatedImage] = {}
     left_over: list[AnnotatedImage] = []
     faults: list[Fault] = []
@@ -50,17 +50,17 @@ def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], lis
         faults += annotated.faults
         if image is not None:
             found = f"a second annotation of {image.name} ({by_image[image].where} is one)"
-            action = "join the two or remove one"
-            faults.append(Fault("second_annotation", annotated.where, found, "one annotation an image", action))
+            action = "merge the two or remove one"
+            faults.append(Fault("second_annotation", annotated.where, found, "one annotation per image", action))
         elif annotated.readable:
-            found = f"an annotation of {annotated.image_path or 'an image it does not name'}, which is not there"
+            found = f"an annotation of {annotated.image_path or 'an image it does not name'}, which does not exist"
             action = "add the image or remove the annotation"
             faults.append(Fault("annotation_without_image", annotated.where, found, "its image", action))
     return by_image, left_over, faults
 
 
 def _beside(folder: Path, images: Sequence[Path], root: Path) -> list[Document]:
-    """Read the files of one folder; an image is named by the annotation, else by the file's own name."""
+    """Read the files of one folder; the annotation names its image, else the file's own name does."""
     by_name = {path.name: path for path in images}
     by_stem = {path.stem: path for path in images}
     documents: list[Document] = []
@@ -73,13 +73,13 @@ def _beside(folder: Path, images: Sequence[Path], root: Path) -> list[Document]:
 
 
 def _files_with(suffixes: tuple[str, ...], folder: Path) -> list[Path]:
-    """List the files of ``folder`` whose name has one of ``suffixes``, sorted; hidden ones are nobody's."""
+    """List the files of ``folder`` whose name ends in one of ``suffixes``, sorted and without hidden files."""
     named = (path for path in folder.iterdir() if path.name.endswith(suffixes) and not path.name.startswith("."))
     return sorted(path for path in named if path.is_file())
 
 
 def match_by_path(annotations: Iterable[AnnotatedImage], root: Path, images: Sequence[Path]) -> list[Document]:
-    """Find the image of each entry of a file that serves the whole cohort."""
+    """Find the image for each entry of a file that covers the whole cohort."""
     by_path = {path.relative_to(root).as_posix(): path for path in images}
     by_name: defaultdict[str, list[Path]] = defaultdict(list)
     for path in images:

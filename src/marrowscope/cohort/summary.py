@@ -1,4 +1,4 @@
-"""A cohort in numbers: counts by center, diagnosis and code, as plain values for a table or for JSON."""
+"""Summarize a cohort: counts by center, diagnosis and code, as plain values for a table or for JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """What one center or one diagnosis holds; of ``n_cells`` annotated cells so many are countable or CBLC."""
+    """Counts of one center or one diagnosis; ``n_countable`` and ``n_cblc`` are out of ``n_cells`` annotated cells."""
 
     name: str
     n_patients: int
@@ -27,7 +27,7 @@ class GroupCounts:
 
 @dataclass(frozen=True, slots=True)
 class CodeCounts:
-    """Annotated cells of one code; ``by_diagnosis`` and ``by_center`` show a code that encodes the diagnosis."""
+    """Annotated cells of one code; ``by_center`` and ``by_diagnosis`` reveal a code that gives away the diagnosis."""
 
     code: str
     name: str
@@ -69,7 +69,7 @@ def count_by_code(cohort: Cohort) -> tuple[CodeCounts, ...]:
 
 
 def summarize(cohort: Cohort) -> JsonDict:
-    """Give everything `marrowscope cohort check --json` prints."""
+    """Return everything that `marrowscope cohort check --json` prints."""
     return {
         "schema_version": 1,
         "vocabulary": {

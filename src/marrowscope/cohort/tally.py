@@ -1,4 +1,4 @@
-"""Counts that reconcile: what went in is what came out plus what was rejected, by reason."""
+"""Counts that reconcile: the number in equals the number out plus the number rejected, by reason."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tally:
-    """One kind of thing through one stage. ``changed`` counts what was kept but altered (repaired, clipped).
+    """Counts of one kind of item through one stage. ``changed`` counts items kept but altered (repaired, clipped).
 
-    Raises ValueError when the numbers do not add up: something was lost in silence, which is a defect of ours.
+    Raises ValueError if the numbers do not add up: then the program has silently lost something, which is a bug.
     """
 
     n_in: int
@@ -29,7 +29,7 @@ class Tally:
 
     @property
     def n_rejected(self) -> int:
-        """All rejections together."""
+        """Total number of rejections."""
         return sum(self.rejected.values())
 
 

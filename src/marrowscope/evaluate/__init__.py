@@ -1,7 +1,7 @@
 """Validation against expert polygons: match, measure per center, write.
 
-``evaluate_run`` gives the figures, ``write_evaluation`` the files; ``link_cells`` alone gives the matched cells for
-other comparisons (a probe, a second model).
+``evaluate_run`` computes the figures, ``write_evaluation`` writes the files; ``link_cells`` alone returns the matched
+cells for other comparisons (a probe, a second model).
 """
 
 from marrowscope.evaluate.cell_scores import ClassFigures

@@ -1,8 +1,8 @@
-"""The calls of a run against the diagnoses: who was called how, how often a call was wrong, and what abstaining buys.
+"""The calls of a run compared with the diagnoses: the calls made, how often they are wrong, the benefit of abstaining.
 
-A patient is decided when called above or below; right is above for AML and below for every other diagnosis. The calls,
-and the confidence behind them, belong to the threshold the run was made with. The forced decision asks no confidence:
-the ratio is above the threshold of the evaluation or it is not, for every patient.
+A patient is decided when called above or below; correct is above for AML and below for every other diagnosis. The
+calls and their confidence refer to the threshold that the run was made with. The forced decision ignores confidence:
+for every patient, the ratio is either above the threshold of the evaluation or not.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-NO_CALLS = "the run holds no call: its bundle states no threshold, or no error rates"
+NO_CALLS = "the run has no calls, because its bundle states no threshold or no error rates"
 _DECIDED = ("above", "below")
 _TIE = 1e-9
-"""Certainties this near to each other are one: they are shares of some thousand draws."""
+"""Certainties closer than this count as equal, since they are shares of several thousand draws."""
 
 
 def call_table(ratios: pl.DataFrame, center: str, config: EvaluateConfig) -> pl.DataFrame:
-    """Count the calls by diagnosis (columns ``frames.CALL_COLUMNS``); no row for a run without calls."""
+    """Count the calls by diagnosis (columns ``frames.CALL_COLUMNS``); no rows for a run without calls."""
     called = _with_group(ratios.filter(pl.col("call").is_not_null()), config)
     rows = []
     for group in (AML, OTHER, NOT_STATED):
@@ -45,7 +45,7 @@ def call_table(ratios: pl.DataFrame, center: str, config: EvaluateConfig) -> pl.
 
 
 def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
-    """Give how often the run abstains and how often it is wrong where it decides, each with Wilson's interval."""
+    """Measure how often the run abstains, and how often it is wrong when it decides, each with a Wilson interval."""
     called = _with_group(ratios.filter(pl.col("call").is_not_null()), config)
     known = called.filter(pl.col("group") != NOT_STATED)
     decided = known.filter(pl.col("call").is_in(_DECIDED))
@@ -61,7 +61,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
             "calls_share_without_a_call",
             called,
             called["call"].is_in(["no_call", "withheld"]),
-            "too few cells or fields, or below withheld for lymphoid cells",
+            "too few cells or fields, or a call below withheld because of lymphoid cells",
             "",
             None,
         ),
@@ -70,7 +70,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
             decided,
             ~right,
             "wrong",
-            "nobody with a diagnosis is called above or below",
+            "no patient with a diagnosis is called above or below",
             warning,
         ),
         (
@@ -78,7 +78,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
             decided.filter(aml),
             right.filter(aml),
             "with AML called above",
-            "nobody with AML is called above or below",
+            "no patient with AML is called above or below",
             warning,
         ),
         (
@@ -86,7 +86,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
             decided.filter(other),
             right.filter(other),
             "without AML called below",
-            "nobody with another diagnosis is called above or below",
+            "no patient with another diagnosis is called above or below",
             warning,
         ),
     ):
@@ -105,7 +105,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
 
 
 def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
-    """Give the error of "above the threshold is AML" by the counted and the corrected ratio, and their difference."""
+    """Measure the error of "above the threshold is AML" for the counted and the corrected ratio, and the difference."""
     known = diagnosed(ratios, config)
     figures = []
     missing = not_corrected(ratios)
@@ -133,11 +133,12 @@ def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]
 
 
 def risk_coverage(ratios: pl.DataFrame, center: str, config: EvaluateConfig) -> pl.DataFrame:
-    """Error of the forced decision among the most certain patients (columns ``frames.RISK_COLUMNS``).
+    """Compute the error of the forced decision among the most certain patients (columns ``frames.RISK_COLUMNS``).
 
-    Patients are ordered by how far the confidence of being above the run's threshold lies from 0.5; equally certain
-    ones enter together, so that the curve does not depend on their order (El-Yaniv, Wiener, J Mach Learn Res
-    2010;11:1605). The forced decision is the corrected ratio above the run's threshold. Empty without confidences.
+    Patients are ordered by how far the confidence of being above the run's threshold is from 0.5; equally certain
+    patients enter together, so that the curve does not depend on their order (El-Yaniv, Wiener, J Mach Learn Res
+    2010;11:1605). The forced decision is whether the corrected ratio is above the run's threshold. Empty without
+    confidences.
     """
     known = diagnosed(ratios, config).filter(
         pl.col("confidence_above").is_not_null() & pl.col("corrected_ratio").is_not_null()
@@ -169,14 +170,14 @@ def risk_coverage(ratios: pl.DataFrame, center: str, config: EvaluateConfig) -> 
 
 
 def _stated(called: pl.DataFrame, config: EvaluateConfig) -> str:
-    """Name the threshold the calls were made with, and say so where the evaluation has another."""
+    """Name the threshold the calls were made with, and the evaluation's threshold if it differs."""
     (used,) = called["run_threshold"].unique().to_list()[:1]
     other = config.threshold is not None and abs(config.threshold - used) > _TIE
     return f"called at the run's threshold {used:.3f}" + (f", not at {config.threshold:.3f}" if other else "")
 
 
 def _forced_difference(known: pl.DataFrame, config: EvaluateConfig, missing: str) -> Figure:
-    """Give the error by the corrected ratio minus that by the counted one, each patient with itself."""
+    """Compute the error with the corrected ratio minus the error with the counted ratio, paired by patient."""
     both = known.filter(pl.col("run_ratio").is_not_null() & pl.col("corrected_ratio").is_not_null())
     corrected, counted = (_wrong(both, column, config.threshold) for column in ("corrected_ratio", "run_ratio"))
     scorer = Scorer(both["patient_id"].to_list(), config.n_resamples, config.seed)
@@ -190,20 +191,20 @@ def _forced_difference(known: pl.DataFrame, config: EvaluateConfig, missing: str
         f"forced_decision_error{CORRECTED_LESS_PREDICTED.key}",
         value,
         both,
-        note="" if undefined else f"the correction mends {mended} and spoils {spoilt} decisions; below 0 it helps",
+        note="" if undefined else f"the correction fixes {mended} and spoils {spoilt} decisions; below 0 it helps",
         undefined=undefined,
     )
 
 
 def _wrong(known: pl.DataFrame, column: str, threshold: float | None) -> pl.Series:
-    """Say whether the ratio lies on the wrong side of the threshold; all False without one."""
+    """Tell whether the ratio is on the wrong side of the threshold; all False without a threshold."""
     if threshold is None:
         return pl.Series([False] * len(known), dtype=pl.Boolean())
     return (known[column] > threshold) != known["is_aml"]
 
 
 def _with_group(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
-    """Add ``group``: AML, other, or not stated; diagnoses lose their outer blanks."""
+    """Add ``group``: AML, other, or not stated; strip surrounding blanks from the diagnoses."""
     known = diagnosed(ratios, config).select("patient_id", "is_aml")
     joined = ratios.join(known, on="patient_id", how="left", maintain_order="left")
     group = (

@@ -1,8 +1,8 @@
 """Every figure of an evaluation: key, title, group, unit, interval, scale, and whether it is a headline.
 
-What is decided about a figure (where it stands, on which scale it is drawn, what it repeats) hangs on its key and is
-read here; titles are printed and never compared. Many figures are given in variants (matched or all expert cells; by
-the counted, corrected or annotated ratio): the key of a variant is the family's key with the variant's ending.
+How a figure is treated (its place, its scale, which figure it repeats) depends on its key and is looked up here; titles
+are only printed, never compared. Many figures have variants (matched or all expert cells; counted, corrected or
+annotated ratio): the key of a variant is the family's key plus the variant's ending.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from enum import StrEnum
 from marrowscope.evaluate.frames import ALL_EXPERT, MATCHED
 
 CONFOUNDED_BY_CENTER = "confounded_by_center"
-"""Key of the one warning: the pooled figure mixes the disease with the center."""
+"""Key of the only warning: the pooled figure confounds the disease with the center."""
 
 WARNINGS = frozenset({CONFOUNDED_BY_CENTER})
 
 
 class Better(StrEnum):
-    """Which way a figure is better: more, less, the nearer to zero, or no way."""
+    """In which direction a figure is better: more, less, closer to zero, or none."""
 
     MORE = "more"
     LESS = "less"
@@ -28,7 +28,7 @@ class Better(StrEnum):
 
 
 class Method(StrEnum):
-    """How the interval is made; the value is what is printed."""
+    """How the interval is computed; the value is printed."""
 
     BOOTSTRAP = "bootstrap over patients"
     WILSON = "Wilson"
@@ -36,7 +36,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The ends between which a figure is drawn; a value outside stands at the end."""
+    """The range over which a figure is drawn; a value outside is drawn at the end."""
 
     low: float
     high: float
@@ -45,7 +45,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What n counts, for one and for many."""
+    """What n counts, in the singular and the plural."""
 
     one: str
     many: str
@@ -53,10 +53,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A main figure: its short title, and where it stands.
+    """A main figure: its short title, and where it is shown.
 
-    ``on_page``: the page's table over the centers. ``in_summary``: the table of metrics.md and of the terminal.
-    ``only_where_measured``: its column is left out where no center has a value.
+    ``on_page``: in the page's table of centers. ``in_summary``: in the table of metrics.md and on the terminal.
+    ``only_where_measured``: its column is omitted if no center has a value.
     """
 
     title: str
@@ -67,9 +67,9 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class FigureKind:
-    """What is known of a figure before it is measured; ``repeats`` is the key of the figure it gives in another way.
+    """What is known about a figure before it is measured; ``repeats`` is the key of the figure it restates.
 
-    A figure that repeats another counts N0 and M0 as CBLC, where the other does not.
+    A figure that repeats another counts N0 and M0 as CBLC, which the other does not.
     """
 
     key: str
@@ -84,7 +84,7 @@ class FigureKind:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a figure stands on: the ends of its key and of its title, and the variant it ``repeats``."""
+    """The basis of a figure: the endings of its key and of its title, and the variant it ``repeats``."""
 
     key: str
     title: str
@@ -108,7 +108,7 @@ _SHARE = Scale(0.0, 1.0, Better.NONE)
 
 ON_MATCHED, _ON_ALL_EXPERT = Variant("_matched", f", {MATCHED}"), Variant("_all_expert", f", {ALL_EXPERT}")
 OVER = {MATCHED: ON_MATCHED, ALL_EXPERT: _ON_ALL_EXPERT}
-"""The variant of a cell figure, by the word that the tables have for the cells it stands on."""
+"""The variant of a cell figure, by the word that the tables use for the cells it covers."""
 
 
 def _with_normal(variant: Variant) -> Variant:
@@ -140,7 +140,7 @@ HEADLINES = {
     "patient_ratio_mae_corrected_ratio": Headline("corrected MAE", in_summary=False, only_where_measured=True),
     "aml_auc_predicted_ratio": Headline("AML AUC"),
 }
-"""The main figures in the order of the columns; cell figures count a miss as wrong."""
+"""The main figures in column order; cell figures count a missed cell as wrong."""
 
 
 def _family(
@@ -253,4 +253,4 @@ CATALOG = {kind.key: kind for kind in _FIGURES}
 
 SUMMARY_FIGURES = {key: headline.title for key, headline in HEADLINES.items() if headline.in_summary}
 PAGE_FIGURES = {key: headline.title for key, headline in HEADLINES.items() if headline.on_page}
-"""Key and short title of the main figures, in the order of their columns."""
+"""Key and short title of the main figures, in column order."""

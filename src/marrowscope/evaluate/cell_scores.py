@@ -1,7 +1,7 @@
 """Figures of the classifier: CBLC and category, on matched cells and on all expert cells.
 
-- "matched": expert cells that a kept detection found; classification alone.
-- "all expert": every expert cell, a miss counted as a wrong call; what a user gets.
+- "matched": expert cells found by a kept detection; measures classification alone.
+- "all expert": every expert cell, with a miss counted as a wrong call; measures what a user gets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MISSES = {MATCHED: "found cells only: classification alone", ALL_EXPERT: "a mis
 class ClassFigures:
     """One category with its intervals, over matched or all expert cells.
 
-    ``n`` true cells of ``n_patients`` patients, ``n_called`` cells called so.
+    ``n`` true cells from ``n_patients`` patients, and ``n_called`` cells assigned to the category.
     """
 
     over: str
@@ -46,7 +46,7 @@ class ClassFigures:
 
 
 def confusions(scorer: Scorer, frame: pl.DataFrame, column: str, n_classes: int) -> metrics.IntArray:
-    """Give one confusion matrix per patient: (patients, n_classes, n_classes + 1)."""
+    """Compute one confusion matrix per patient: (patients, n_classes, n_classes + 1)."""
     positions = scorer.positions(frame)
     truth = frame[column].cast(pl.Int64).to_numpy()
     predicted = frame[f"predicted_{column}"].fill_null(metrics.NO_PREDICTION).to_numpy()
@@ -58,7 +58,7 @@ def confusions(scorer: Scorer, frame: pl.DataFrame, column: str, n_classes: int)
 
 
 def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]:
-    """Give the F1 figures of CBLC, and over matched cells, which have a probability, the AUC."""
+    """Compute the F1 figures of CBLC and, for matched cells (which have a probability), the AUC."""
     counts = confusions(scorer, frame, "cblc", 2)
     truth = frame["cblc"].to_numpy()
     all_negative = metrics.confusion_matrix(truth.astype(np.int64), np.zeros(len(truth), dtype=np.int64), 2)
@@ -93,7 +93,7 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
 
 
 def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[str], over: str) -> list[Figure]:
-    """Give weighted and macro F1 of the categories; the averaged ones are named."""
+    """Compute weighted and macro F1 of the categories; the note names the categories averaged."""
     counts = confusions(scorer, frame, "category", len(categories))
     present = metrics.present_classes(counts.sum(axis=0))
     note = f"averaged over {len(present)}: " + " ".join(categories[k] for k in present) + f"; {_MISSES[over]}"
@@ -107,7 +107,7 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
 def class_figures(
     scorer: Scorer, frame: pl.DataFrame, categories: Sequence[str], over: str
 ) -> tuple[ClassFigures, ...]:
-    """Give precision, recall and F1 of every category that has a true or a called cell."""
+    """Compute precision, recall and F1 of every category with at least one true or called cell."""
     counts = confusions(scorer, frame, "category", len(categories))
     total = counts.sum(axis=0)
     intervals = scorer.of_columns(counts, _class_columns)
@@ -123,7 +123,7 @@ def class_figures(
 
 
 def _f1_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
-    """Weighted, macro and class-1 F1 of many confusion matrices: (n, 3); what ``metrics`` gives one by one."""
+    """Compute weighted, macro and class-1 F1 of many confusion matrices, (n, 3), as ``metrics`` does for one."""
     n_classes = totals.shape[1]
     n_true = totals.sum(axis=2).astype(np.float64)
     f1 = _class_columns(totals)[:, 2 * n_classes :]
@@ -134,9 +134,9 @@ def _f1_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
 
 
 def _class_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
-    """Precision, recall and F1 of each class of many confusion matrices: (n, 3 k).
+    """Compute precision, recall and F1 of each class for many confusion matrices: (n, 3 k).
 
-    As in scikit-learn a class with a true cell that is never called has precision 0; a class without a true cell has
+    As in scikit-learn, a class that has true cells but is never called has precision 0; a class without true cells has
     neither recall nor F1 (NaN), and no precision unless it is called.
     """
     n_classes = totals.shape[1]

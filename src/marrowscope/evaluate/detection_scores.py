@@ -1,7 +1,7 @@
 """Figures of the segmenter with its quality rules: recall, precision, average precision, recall by class.
 
-Expert cells cut by the image's edge are left out, because the quality rules leave such cells out on purpose; one
-figure says what they would cost in recall.
+Expert cells cut by the image edge are left out, because the quality rules leave out such cells on purpose; one figure
+shows what including them would cost in recall.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class ClassRecall:
 
 
 def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataFrame) -> list[Figure]:
-    """Give recall, precision and average precision, at the configured IoU and over the ten levels of COCO."""
+    """Compute recall, precision and average precision, at the configured IoU and over the ten COCO levels."""
     whole = expert.filter(~pl.col("cut"))
     counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored"))
     matched = whole.filter("found")
     n_ignored = int((detections["ignored"] & detections["exhaustive"]).sum())
-    cut_note = f"expert cells not cut by the image's edge; {len(expert) - len(whole)} cut ones left out"
+    cut_note = f"expert cells not cut by the image edge; {len(expert) - len(whole)} cut cells left out"
     return [
         scorer.figure("detection_recall", _mean(scorer, whole, whole["found"]), whole, note=cut_note),
         scorer.figure(
@@ -57,7 +57,7 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
             "detection_precision",
             _mean(scorer, counted, counted["matched"]),
             counted,
-            note=f"{n_ignored} unmatched at an edge ignored; exhaustively annotated fields only",
+            note=f"{n_ignored} unmatched detections at an edge ignored; exhaustively annotated fields only",
         ),
         *_average_precisions(scorer, whole, detections),
         scorer.figure("mean_iou_of_matched_contours", _mean(scorer, matched, matched["iou"]), matched),
@@ -65,7 +65,7 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
 
 
 def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.DataFrame) -> list[Figure]:
-    """AP50 and AP50-95 of the kept contours against whole expert cells of exhaustively annotated fields."""
+    """Compute AP50 and AP50-95 of the kept contours against whole expert cells of exhaustively annotated fields."""
     truth = whole.filter("exhaustive")
     ranked = detections.filter("exhaustive").sort("score", descending=True, nulls_last=True, maintain_order=True)
     n_truth = scorer.sum_by_patient(truth, np.ones(len(truth)))
@@ -78,7 +78,7 @@ def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.Data
             columns.append(metrics.average_precision(outcome[counts] == HIT, times @ n_truth, weight[:, counts]))
         return np.stack([columns[0], np.mean(columns, axis=0)], axis=1)
 
-    note = f"{len(ranked)} kept contours by their score; a run holds no contour below the segmenter's own threshold"
+    note = f"{len(ranked)} kept contours by score; a run has no contours below the segmenter's own score threshold"
     undefined = "no whole expert cell in an exhaustively annotated field"
     return [
         scorer.figure(key, value, truth, note=note, undefined=undefined)
@@ -87,7 +87,7 @@ def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.Data
 
 
 def class_recalls(scorer: Scorer, expert: pl.DataFrame, categories: Sequence[str]) -> tuple[ClassRecall, ...]:
-    """Give the recall of every category and raw code that has an uncut expert cell."""
+    """Compute the recall of every category and raw code that has an uncut expert cell."""
     whole = expert.filter(~pl.col("cut"))
     groups = [("category", name, pl.col("category") == index) for index, name in enumerate(categories)]
     groups += [("code", code, pl.col("code") == code) for code in sorted(set(whole["code"]))]
@@ -114,7 +114,7 @@ def class_recalls(scorer: Scorer, expert: pl.DataFrame, categories: Sequence[str
 
 
 def _mean(scorer: Scorer, frame: pl.DataFrame, values: pl.Series) -> Interval:
-    """Mean of one value per row, rows of a patient together."""
+    """Compute the mean of one value per row; the rows of a patient are resampled together."""
     numbers = values.cast(pl.Float64).to_numpy()
     sums = np.stack([scorer.sum_by_patient(frame, numbers), scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1)
     return scorer.of_sums(sums, lambda total: metrics.share(total[0], total[1]))

@@ -1,6 +1,6 @@
-"""metrics.json: what was measured, on what and how, as one record that is written once and checked where it is read.
+"""metrics.json: what was measured, on what and how, as one record that is checked on reading.
 
-Words in it (titles, groups, notes) are for people; whoever decides anything reads a key. Not a number is null.
+Its words (titles, groups, notes) are for people; code decides by the keys. NaN is written as null.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _AGAIN = "run `marrowscope evaluate` again"
 
 
 class WarningRecord(FrozenModel):
-    """What forbids to read a figure plainly, as a key of ``catalog.WARNINGS`` and in words."""
+    """Why a figure must not be taken at face value, as a key of ``catalog.WARNINGS`` and in words."""
 
     key: str
     text: str
@@ -41,7 +41,7 @@ class WarningRecord(FrozenModel):
 
 
 class FigureRecord(FrozenModel):
-    """A figure of one center; None where it has no value, no interval, nothing to stand beside it."""
+    """A figure of one center; None if it has no value, no interval or no reference value."""
 
     key: str
     name: str
@@ -58,7 +58,7 @@ class FigureRecord(FrozenModel):
     note: str
     warning: WarningRecord | None
     undefined: str
-    same_as: str = Field(description="key of the figure that it repeats and can only equal here; else empty")
+    same_as: str = Field(description="key of the figure that it repeats and necessarily equals here; else empty")
 
     @field_validator("key")
     @classmethod
@@ -67,7 +67,7 @@ class FigureRecord(FrozenModel):
 
 
 class CenterRecord(FrozenModel):
-    """The figures of one center, or of all together; the main figures are always among them."""
+    """The figures of one center, or of all together; they always include the main figures."""
 
     center: str
     n_patients: int
@@ -75,7 +75,7 @@ class CenterRecord(FrozenModel):
     figures: tuple[FigureRecord, ...]
 
     def figure(self, key: str) -> FigureRecord | None:
-        """Give the figure of this key; None where the evaluation has none, as where there is one center only."""
+        """Return the figure with this key; None if the evaluation has none, for example with only one center."""
         return next((figure for figure in self.figures if figure.key == key), None)
 
     @model_validator(mode="after")
@@ -88,7 +88,7 @@ class CenterRecord(FrozenModel):
 
 
 class EvaluatedRun(FrozenModel):
-    """The run that was measured, as its manifest states it; ``bundle`` is what the manifest says of the bundle."""
+    """The run that was measured, as stated in its manifest; ``bundle`` is the manifest's entry on the bundle."""
 
     created_utc: str
     marrowscope_version: str
@@ -101,7 +101,7 @@ class EvaluatedRun(FrozenModel):
 
 
 class EvaluationDocument(FrozenModel):
-    """metrics.json; centers in the order they were measured, all of them together last where there are several."""
+    """metrics.json; centers in the order of measurement, followed by all centers together if there are several."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
     marrowscope_version: str = __version__
@@ -115,7 +115,7 @@ class EvaluationDocument(FrozenModel):
 
 
 def figure_record(figure: Figure) -> FigureRecord:
-    """Give a figure with the words of the catalog; NaN becomes None."""
+    """Convert a figure to a record with the words of the catalog; NaN becomes None."""
     kind = figure.kind
     return FigureRecord(
         key=figure.key,
@@ -138,25 +138,23 @@ def figure_record(figure: Figure) -> FigureRecord:
 
 
 def finite(value: float | None) -> float | None:
-    """Give None for NaN, which JSON does not have."""
+    """Replace NaN, which JSON does not have, by None."""
     return None if value is None or math.isnan(value) else float(value)
 
 
 def read_document(folder: Path) -> EvaluationDocument:
-    """Read the metrics.json of an evaluation's folder.
+    """Read the metrics.json of an evaluation folder.
 
-    Raises InputError when there is none, it is of another version, or it does not hold what an evaluation writes.
+    Raises InputError if there is none, if it has another version, or if it is not what an evaluation writes.
     """
     path = folder / METRICS_NAME
     if not path.is_file():
-        message = (
-            f"{folder}: found no {METRICS_NAME}, expected the folder of an evaluation; run `marrowscope evaluate` first"
-        )
+        message = f"{folder}: found no {METRICS_NAME}, expected an evaluation folder; run `marrowscope evaluate` first"
         raise InputError(message)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        message = f"{path}: not readable as JSON ({error}); {_AGAIN}"
+        message = f"{path}: cannot be read as JSON ({error}); {_AGAIN}"
         raise InputError(message) from error
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
@@ -167,12 +165,12 @@ def read_document(folder: Path) -> EvaluationDocument:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
-        message = f"{path}: found {error.error_count()} faults, the first at {place} ({fault['msg']}); {_AGAIN}"
+        message = f"{path}: found {error.error_count()} faults, the first in {place} ({fault['msg']}); {_AGAIN}"
         raise InputError(message) from error
 
 
 def _known(key: str, keys: Container[str]) -> str:
     if key in keys:
         return key
-    message = f"{key!r} is no key of the catalog"
+    message = f"{key!r} is not a key of the catalog"
     raise ValueError(message)

@@ -1,12 +1,12 @@
-"""Tables of a run and the experts' polygons to figures, center by center.
+"""Compute figures per center from the tables of a run and the experts' polygons.
 
 1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
    contour (before the quality rules) and once with the kept cells.
-2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``reliability`` and
-   the modules ``*_scores`` hold one kind of figure each.
+2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``reliability`` and each module
+   ``*_scores`` compute one kind of figure.
 3. ``output.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
 
-Every figure has its key, title and scale in ``catalog``; ``frames`` has the columns of every table.
+``catalog`` has the key, title and scale of every figure; ``frames`` has the columns of every table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores per center, all centers last where there are several, and what was compared."""
+    """Scores per center, followed by all centers if there are several, and what was compared."""
 
     centers: tuple[CenterScores, ...]
     linked: LinkedCells
@@ -56,8 +56,8 @@ def evaluate_run(
 ) -> Evaluation:
     """Compare the run folder ``run`` with a cohort's annotated fields.
 
-    Raises InputError when no annotated field of the cohort stands in the run, an image of the same name differs, or
-    the run was made with another vocabulary.
+    Raises InputError if no annotated field of the cohort is in the run, if an image of the same name differs, or if the
+    run was made with another vocabulary.
     """
     config = config or EvaluateConfig()
     manifest = read_manifest(run)
@@ -112,11 +112,11 @@ def evaluate_run(
 
 
 def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
-    """Refuse a run whose categories may mean something else than the cohort's codes."""
+    """Refuse a run whose categories may not mean the same as the cohort's codes."""
     used = manifest.bundle.vocabulary
     if used and used.sha256 and used.sha256 != vocabulary.sha256:
         message = (
-            f"{run}: predicted with vocabulary {used.name} {used.version}, expected {vocabulary.name} "
-            f"{vocabulary.version} of the cohort; name the vocabulary of the run's bundle (--vocabulary)"
+            f"{run}: found a run predicted with vocabulary {used.name} {used.version}, expected {vocabulary.name} "
+            f"{vocabulary.version} as for the cohort; give the vocabulary of the run's bundle with --vocabulary"
         )
         raise InputError(message)

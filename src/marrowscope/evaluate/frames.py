@@ -1,4 +1,4 @@
-"""The tables of an evaluation: columns of the linked ones and of those it writes, and the words in their cells."""
+"""The tables of an evaluation: the columns of the linked and the written tables, and the words in their cells."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ ALL_CENTERS = "all centers"
 """The "center" of the figures over every center."""
 
 MATCHED, ALL_EXPERT = "matched", "all expert"
-"""Which cells a figure stands on, column ``over``: expert cells that a kept detection found; every expert cell."""
+"""Which cells a figure covers, column ``over``: expert cells found by a kept detection, or every expert cell."""
 
 MISSED = "missed"
-"""The "category" called of a cell that was not found."""
+"""The called "category" of a cell that was not found."""
 
 CBLC_HEAD, CATEGORY_HEAD = "cblc", "category"
 HEADS = (CBLC_HEAD, CATEGORY_HEAD)
-"""What a probability is of, column ``head``: CBLC, or the category that was called."""
+"""What a probability refers to, column ``head``: CBLC, or the called category."""
 
 AML, OTHER, NOT_STATED = "AML", "other", "not stated"
-"""Who a patient is in the table of calls, column ``group``."""
+"""The group of a patient in the table of calls, column ``group``."""
 
 ROC_CBLC = "CBLC of a cell, matched"
 ROC_PREDICTED, ROC_CORRECTED, ROC_ANNOTATED = (
@@ -49,8 +49,8 @@ EXPERT_COLUMNS = {
     "p_cblc": pl.Float64(),
     "p_called": pl.Float64(),
 }
-"""One row per expert cell. ``normal_blast``: a blast of the WHO count that is no CBLC (N0, M0). ``p_called`` is the
-probability of the category that was called; it and the other predicted columns are null where the cell was missed."""
+"""One row per expert cell. ``normal_blast``: a blast in the WHO count that is not a CBLC (N0, M0). ``p_called`` is the
+probability of the called category; it and the other predicted columns are null if the cell was missed."""
 
 DETECTION_COLUMNS = {
     "patient_id": pl.String(),
@@ -65,8 +65,8 @@ DETECTION_COLUMNS = {
     "score": pl.Float64(),
     "outcomes": pl.List(pl.Int8()),
 }
-"""One row per kept detection. ``outcomes`` (one for each of ``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found
-nothing, -1 counts neither way."""
+"""One row per kept detection. ``outcomes`` (one per level of ``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found
+nothing, -1 is not counted."""
 
 RATIO_COLUMNS = {
     "patient_id": pl.String(),
@@ -94,11 +94,12 @@ RATIO_COLUMNS = {
     "call": pl.String(),
     "call_reason": pl.String(),
 }
-"""One row per patient. ``true_`` and ``predicted_`` stand on the same exhaustively annotated fields, ``run_`` on every
-field of the run; ``_with_normal`` counts N0 and M0 as CBLC, ``_no_seams`` leaves out what lies unmatched at a seam.
-From ``corrected_ratio`` on it is what the run's own patients table says, null where its bundle states no error rates
-or no threshold; ``n_fields_unshared`` counts fields that only one of annotated and corrected ratio stands on, and
-``annotated_inside`` says whether the annotated ratio lies in the corrected one's 95% interval, limits included."""
+"""One row per patient. ``true_`` and ``predicted_`` cover the same exhaustively annotated fields, ``run_`` every field
+of the run; ``_with_normal`` counts N0 and M0 as CBLC, ``_no_seams`` leaves out unmatched detections at a seam. The
+columns from ``corrected_ratio`` on come from the run's own patients table and are null if its bundle states no error
+rates or no threshold. ``n_fields_unshared`` counts the fields that enter only one of the annotated and the corrected
+ratio; ``annotated_inside`` tells whether the annotated ratio is inside the corrected ratio's 95% interval, limits
+included."""
 
 CALL_COLUMNS = {
     "center": pl.String(),
@@ -114,7 +115,7 @@ CALL_COLUMNS = {
     "right_upper": pl.Float64(),
 }
 """One row per diagnosis, and one for all diagnoses of a group (diagnosis null). ``n_decided`` patients are called above
-or below; ``right`` is the share of them called above (AML: sensitivity) or below (others: specificity)."""
+or below; ``right`` is the share of them called above (AML: sensitivity) or below (other diagnoses: specificity)."""
 
 RISK_COLUMNS = {
     "center": pl.String(),
@@ -127,8 +128,8 @@ RISK_COLUMNS = {
     "error_lower": pl.Float64(),
     "error_upper": pl.Float64(),
 }
-"""One row per distinct certainty: among the ``n`` most certain of ``n_patients``, the share decided wrongly.
-``certainty`` is the least of theirs, 0.5 to 1: the larger one of confidence above and 1 - confidence above."""
+"""One row per distinct certainty: the share of wrong decisions among the ``n`` most certain of ``n_patients``.
+``certainty`` is the lowest among these, from 0.5 to 1: the larger of confidence above and 1 - confidence above."""
 
 
 def _with_limits(*names: str) -> dict[str, pl.DataType]:
@@ -143,7 +144,7 @@ NORMAL_BLAST_COLUMNS = {
     "n_found": pl.Int64(),
     "n_called_cblc": pl.Int64(),
 }
-"""One row per center and diagnosis. Before ``n_found`` stands a count of each normal blast's code: n_M0, n_N0."""
+"""One row per center and diagnosis. Before ``n_found`` there is one count per code of a normal blast: n_M0, n_N0."""
 
 WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
     "metrics.csv": {
@@ -207,4 +208,4 @@ WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
     "risk_coverage.csv": RISK_COLUMNS,
     "normal_blasts.csv": NORMAL_BLAST_COLUMNS,
 }
-"""The columns of each table of an evaluation's folder, by its file name."""
+"""The columns of each table in an evaluation folder, by file name."""

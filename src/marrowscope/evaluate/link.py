@@ -1,7 +1,7 @@
-"""Match a run's contours to the experts' polygons, image by image, and keep what stays unmatched on both sides.
+"""Match a run's contours to the experts' polygons, image by image, and keep the unmatched ones of both sides.
 
-An unmatched detection at the image's edge, or at a tile's edge where fields are mosaics, counts neither way: experts
-do not outline cut cells. Only fields that stand in both the run and the cohort are compared; the others are counted.
+An unmatched detection at the image edge, or at a tile edge if fields are mosaics, is not counted, because experts do
+not outline cut cells. Only fields in both the run and the cohort are compared; the number of others is reported.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
 
 class EvaluateConfig(StageConfig):
-    """What counts as found, what counts neither way, and who has AML."""
+    """What counts as found, what is not counted, and who has AML."""
 
-    min_iou: float = Setting(default=MIN_MATCH_IOU, gt=0, le=1, description="contour IoU from which a cell is found")
-    tile_columns: int = Setting(default=1, ge=1, description="tiles across a field that is a mosaic; 1 = a photograph")
-    tile_rows: int = Setting(default=1, ge=1, description="tiles down a field that is a mosaic; 1 = a photograph")
+    min_iou: float = Setting(
+        default=MIN_MATCH_IOU, gt=0, le=1, description="lowest contour IoU at which a cell counts as found"
+    )
+    tile_columns: int = Setting(default=1, ge=1, description="tiles across a mosaic field; 1 = a single photograph")
+    tile_rows: int = Setting(default=1, ge=1, description="tiles down a mosaic field; 1 = a single photograph")
     edge_margin_px: float = Setting(
-        default=4.0, ge=0, description="an unmatched detection this near to an image or tile edge counts neither way"
+        default=4.0, ge=0, description="an unmatched detection this close to an image or tile edge is not counted"
     )
     threshold: float | None = Setting(
-        default=None, ge=0, le=1, description="a patient is called where the ratio is above it; none: no sensitivity"
+        default=None, ge=0, le=1, description="ratio above which a patient counts as AML; without it, no sensitivity"
     )
     aml_diagnoses: tuple[str, ...] = Setting(
         default=("AML",), min_length=1, description="diagnoses that count as AML, case ignored; all others do not"
@@ -50,10 +52,10 @@ class EvaluateConfig(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class LinkedCells:
-    """Run and truth side by side; the columns stand in ``evaluate.frames``.
+    """Run and ground truth side by side; the columns are in ``evaluate.frames``.
 
-    ``expert`` has a row per expert cell, ``detections`` per kept detection, ``ratios`` per patient. The counts say
-    what could not be compared.
+    ``expert`` has one row per expert cell, ``detections`` per kept detection, ``ratios`` per patient. The counts give
+    the fields that could not be compared.
     """
 
     expert: pl.DataFrame
@@ -74,7 +76,7 @@ def link_cells(
 ) -> LinkedCells:
     """Match the run's contours to the expert polygons, image by image.
 
-    An image that the run could not read has no contour: all its expert cells are missed.
+    An image that the run could not read has no contours, so all its expert cells are missed.
     """
     config = config or EvaluateConfig()
     hashes = dict(run_fields.select("field_id", "sha256").iter_rows())
@@ -84,7 +86,7 @@ def link_cells(
     if not compared:
         message = (
             f"found none of the cohort's {len(annotated)} annotated fields among the run's {len(hashes)}, expected "
-            "some in common; evaluate a run with the cohort it was predicted from"
+            "some in common; evaluate a run with the cohort that it predicted"
         )
         raise InputError(message)
     by_field = {str(key[0]): frame for key, frame in run_cells.group_by("field_id", maintain_order=True)}
@@ -93,8 +95,8 @@ def link_cells(
     for field in compared:
         if field.field_id not in failed and hashes[field.field_id] != field.sha256:
             message = (
-                f"{field.path}: the image differs from the one of the run (SHA-256 {field.sha256[:12]} here, "
-                f"{hashes[field.field_id][:12]} there); predict this cohort again"
+                f"{field.path}: found an image that differs from the one in the run (SHA-256 {field.sha256[:12]}, "
+                f"expected {hashes[field.field_id][:12]}); predict this cohort again"
             )
             raise InputError(message)
         cells = by_field.get(field.field_id, run_cells.clear())
@@ -120,7 +122,7 @@ def link_cells(
 def _link_field(
     field: Field, cells: pl.DataFrame, vocabulary: Vocabulary, config: EvaluateConfig
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Give the expert rows and the detection rows of one image."""
+    """Return the expert rows and the detection rows of one image."""
     rows = cells.to_dicts()
     is_kept = np.array([row["reject_reason"] is None for row in rows], dtype=bool)
     kept = [row for row, keep in zip(rows, is_kept, strict=True) if keep]
@@ -190,7 +192,7 @@ def _expert_rows(
 
 
 def touches_edge(contour_xy: ContourArray, field: Field, config: EvaluateConfig) -> bool:
-    """Say whether a contour comes within the margin of the image's edge or of a seam between tiles."""
+    """Tell whether a contour comes within the margin of the image edge or of a seam between tiles."""
     if geometry.is_cut(contour_xy, field.width_px, field.height_px, config.edge_margin_px):
         return True
     low, high = contour_xy.min(axis=0) - config.edge_margin_px, contour_xy.max(axis=0) + config.edge_margin_px
@@ -210,9 +212,9 @@ def _patient_ratios(
     run_cells: pl.DataFrame,
     config: EvaluateConfig,
 ) -> pl.DataFrame:
-    """Give each patient's true and predicted ratio, both over the same exhaustively annotated fields.
+    """Compute each patient's true and predicted ratio, both over the same exhaustively annotated fields.
 
-    The true one leaves out cells cut by the image's edge, as the quality rules do for the predicted one.
+    The true ratio leaves out cells cut by the image edge, as the quality rules do for the predicted ratio.
     """
     truth = expert.filter(pl.col("exhaustive") & ~pl.col("cut"))
     called = detections.filter(pl.col("exhaustive"))
@@ -250,7 +252,7 @@ def _patient_ratios(
 
 
 def _count_unshared(patients: Sequence[Patient], compared: Sequence[Field], run_fields: pl.DataFrame) -> pl.Series:
-    """Count each patient's fields that only one ratio stands on: the annotated one, or the one over all of the run."""
+    """Count each patient's fields that enter only one ratio: the annotated one, or the one over the whole run."""
     annotated = {(field.patient_id, field.field_id) for field in compared if field.exhaustive}
     read = set(run_fields.filter(pl.col("status") == "ok").select("patient_id", "field_id").iter_rows())
     alone = [patient_id for patient_id, _ in annotated ^ read]

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown: a summary over the centers, then every table of every center."""
+"""Write an evaluation as Markdown: a summary of all centers, then every table of every center."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def counted(n: int, noun: str) -> str:
-    """Give a number with its noun: 1 patient, 2 patients."""
+    """Return a number with its noun: 1 patient, 2 patients."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def as_markdown(evaluation: Evaluation) -> str:
-    """Give the evaluation as tables to read."""
+    """Return the evaluation as readable tables."""
     linked = evaluation.linked
     only_run, only_cohort = linked.n_fields_only_in_run, linked.n_fields_only_in_cohort
     lines = [
@@ -33,10 +33,10 @@ def as_markdown(evaluation: Evaluation) -> str:
         "",
         f"Value [95% interval]. {INTERVAL_NATURE}",
         "",
-        "For research use; it does not diagnose.",
+        "For research use only; it does not diagnose.",
         f"Fields only in the run: {only_run}; only in the cohort: {only_cohort}.",
         "",
-        "## Main figures; cell figures over all expert cells, a miss counted as wrong",
+        "## Main figures; cell figures are over all expert cells, a missed cell counts as wrong",
         "",
         f"| center | patients | {' | '.join(SUMMARY_FIGURES.values())} |",
         "|---|---|" + "---|" * len(SUMMARY_FIGURES),
@@ -58,14 +58,14 @@ def as_markdown(evaluation: Evaluation) -> str:
 
 
 def figure_text(figure: Figure) -> str:
-    """Give value, interval and marks in one line, or why there is no value."""
+    """Return value, interval and marks in one line, or why there is no value."""
     if figure.undefined:
         return f"not defined: {figure.undefined}"
     return interval_text(figure.value) + (f" {figure.marks}" if figure.marks else "")
 
 
 def interval_text(value: Interval) -> str:
-    """Give ``0.910 [0.880, 0.930]``; with fewer than two patients there are no limits."""
+    """Return ``0.910 [0.880, 0.930]``; with fewer than two patients there are no limits."""
     if math.isnan(value.estimate):
         return "not defined"
     if math.isnan(value.lower):
@@ -92,7 +92,7 @@ def _figures(scores: CenterScores) -> list[str]:
 def _calls(scores: CenterScores) -> list[str]:
     if scores.calls.is_empty():
         return ["", f"### Calls by diagnosis: {NO_CALLS}"]
-    head = ["diagnosis", "patients", *(call.replace("_", " ") for call in CALLS), "right of decided", "share right"]
+    head = ["diagnosis", "patients", *(call.replace("_", " ") for call in CALLS), "correct of decided", "share correct"]
     lines = ["", "### Calls by diagnosis; decided: called above or below", "", f"| {' | '.join(head)} |"]
     lines.append("|" + "---|" * len(head))
     for row in scores.calls.iter_rows(named=True):
@@ -100,7 +100,7 @@ def _calls(scores: CenterScores) -> list[str]:
         counts = [str(row["n_patients"]), *(str(row[f"n_{call}"]) for call in CALLS)]
         right = ["", ""]
         if row["measure"]:
-            share = "not defined: nobody decided"
+            share = "not defined: no patient decided"
             if row["right"] is not None:
                 share = interval_text(Interval(row["right"], row["right_lower"], row["right_upper"]))
             right = [f"{row['n_right']} of {row['n_decided']}", f"{row['measure']} {share}"]
@@ -111,7 +111,7 @@ def _calls(scores: CenterScores) -> list[str]:
 def _classes(scores: CenterScores) -> list[str]:
     lines: list[str] = []
     for over in dict.fromkeys(item.over for item in scores.class_figures):
-        title = "matched cells" if over == MATCHED else "all expert cells, a miss counted as wrong"
+        title = "matched cells" if over == MATCHED else "all expert cells, a missed cell counts as wrong"
         lines += ["", f"### Categories, {title}", "", "| category | n | patients | called | precision | recall | F1 |"]
         lines.append("|---|---|---|---|---|---|---|")
         lines += [
@@ -132,7 +132,7 @@ def _classes(scores: CenterScores) -> list[str]:
 
 
 def _few(n_patients: int) -> str:
-    """Mark fewer than five patients."""
+    """Return the number of patients, marked if fewer than five."""
     return f"{n_patients}{' *' if n_patients < FEW_PATIENTS else ''}"
 
 
@@ -152,5 +152,5 @@ def _normal_blasts(evaluation: Evaluation) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Keep user-given text inside its table cell."""
+    """Escape user-given text so that it stays inside its table cell."""
     return text.replace("|", "\\|").replace("\n", " ")

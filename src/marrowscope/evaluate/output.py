@@ -1,7 +1,7 @@
-"""An evaluation as files: metrics.json (figures and settings), one CSV a table, metrics.md to read.
+"""Write an evaluation as files: metrics.json (figures and settings), one CSV per table, metrics.md to read.
 
-The files are written beside their place and moved there; metrics.json, which says that an evaluation is whole, last.
-Only a folder that is empty, or of which a marker names every file, is written into.
+The files are written to a temporary folder and then moved into place; metrics.json, which marks an evaluation as
+complete, comes last. Only an empty folder, or one whose marker names every file in it, is written to.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
 
 _EVALUATION_KIND = "evaluation"
 RUN_NAME = "run"
-"""The run of an evaluated bundle, inside the evaluation's folder."""
+"""The run of an evaluated bundle, inside the evaluation folder."""
 
 _OWN = frozenset({METRICS_NAME, "metrics.md", "index.html", "figures", RUN_NAME, *WRITTEN_TABLES})
 
 
 def check_evaluation_folder(out: Path, *, overwrite: bool) -> None:
-    """Raise InputError when ``out`` holds anything but an earlier evaluation, or one that may not be replaced.
+    """Raise InputError if ``out`` contains anything but an earlier evaluation, or one that must not be replaced.
 
-    A folder with nothing but a bundle's run counts as one: the evaluation was stopped before its end.
+    A folder that contains only a bundle's run counts as an interrupted evaluation.
     """
     refuse_working_folder(out, _EVALUATION_KIND, error=InputError)
     names_of_a_run = {RUN_NAME, staging_folder(out / RUN_NAME).name}
@@ -58,11 +58,11 @@ def check_evaluation_folder(out: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = False) -> Iterator[Path]:
-    """Give a folder to write an evaluation into; its files move to ``out`` when all went well.
+    """Yield a folder to write an evaluation to; its files are moved to ``out`` on success.
 
-    What an earlier evaluation left in ``out`` is removed then. ``keep_run``: the folder ``run`` in ``out`` belongs to
-    this evaluation (a bundle predicted it a moment ago) and stays. Raises InputError as ``check_evaluation_folder``
-    does, at once and again before anything is removed.
+    Files of an earlier evaluation in ``out`` are then removed. ``keep_run``: the folder ``run`` in ``out`` belongs to
+    this evaluation (a bundle has just predicted it) and is kept. Raises InputError like ``check_evaluation_folder``,
+    at the start and again before anything is removed.
     """
     check_evaluation_folder(out, overwrite=overwrite or keep_run)
     staging = out.with_name(out.name + ".part")
@@ -78,7 +78,7 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
                 shutil.rmtree(old)
             else:
                 old.unlink(missing_ok=True)
-        order = {MARKER_NAME: -1, METRICS_NAME: 1}  # the marker first: what a killed call leaves is named by it
+        order = {MARKER_NAME: -1, METRICS_NAME: 1}  # the marker first, so that it names what a killed call leaves
         for path in sorted(staging.iterdir(), key=lambda path: order.get(path.name, 0)):
             path.replace(out / path.name)
     finally:
@@ -86,7 +86,7 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, the tables and metrics.md into ``folder``, which is made where it is absent."""
+    """Write metrics.json, the tables and metrics.md to ``folder``, creating it if needed."""
     name_files(folder, _EVALUATION_KIND, [METRICS_NAME, "metrics.md", *WRITTEN_TABLES])
     for name, table in tables(evaluation).items():
         with written_whole(folder / name) as temporary:
@@ -97,7 +97,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def _document(evaluation: Evaluation) -> EvaluationDocument:
-    """Give what was measured, on what and how, as metrics.json holds it; the tables stand beside it."""
+    """Return the content of metrics.json: what was measured, on what and how, without the tables."""
     linked = evaluation.linked
     return EvaluationDocument(
         run=evaluation.run,

@@ -1,7 +1,7 @@
-"""AML against all other diagnoses, by the ratio counted, corrected and annotated; and the "normal" blasts.
+"""AML against all other diagnoses, by the counted, corrected and annotated ratio; and the "normal" blasts.
 
-Every figure that an annotated ratio enters is given again with N0 and M0 ("normal" blasts) counted as CBLC: those
-codes may have been chosen with the diagnosis in mind. Counted and corrected ratio stand on all fields of the run.
+Every figure that uses an annotated ratio is repeated with N0 and M0 ("normal" blasts) counted as CBLC, since experts
+may have chosen those codes with the diagnosis in mind. Counted and corrected ratio cover all fields of the run.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-NO_THRESHOLD = "no threshold: the bundle states none and none was given (--threshold)"
+NO_THRESHOLD = "no threshold: the bundle states none, and --threshold was not given"
 
 
 @dataclass(frozen=True, slots=True)
 class NormalBlasts:
-    """N0 and M0 among the uncut expert cells of one center and diagnosis, and how many of them were called CBLC."""
+    """N0 and M0 cells among the uncut expert cells of one center and diagnosis, and how many were called CBLC."""
 
     center: str
     diagnosis: str
@@ -46,7 +46,7 @@ class NormalBlasts:
 
 
 def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
-    """Give AUC, and sensitivity and specificity at the threshold, of each ratio."""
+    """Compute AUC, and sensitivity and specificity at the threshold, for each ratio."""
     figures: list[Figure] = []
     for variant, column in (
         (BY_PREDICTED, "run_ratio"),
@@ -72,7 +72,7 @@ def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
 def _aucs(
     known: pl.DataFrame, ending: str, config: EvaluateConfig, *, note: str, missing: str, is_repetition: bool
 ) -> list[Figure]:
-    """AUC over all pairs, and where there are several centers over pairs of one center."""
+    """Compute the AUC over all pairs and, with several centers, over pairs from the same center."""
     truth, ratio, centers = (known[name].to_numpy() for name in ("is_aml", "ratio", "center"))
     scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
 
@@ -105,7 +105,7 @@ def _aucs(
                 within,
                 known,
                 reference=0.5,
-                note=f"only pairs of patients of one center; {note}",
+                note=f"only pairs of patients from the same center; {note}",
                 undefined="no center has both patients with AML and patients without",
                 is_repetition=is_repetition,
             )
@@ -123,7 +123,7 @@ def _at_threshold(
     missing: str,
     is_repetition: bool,
 ) -> Figure:
-    """Sensitivity (``aml``) or specificity of "ratio above the threshold", with Wilson's interval."""
+    """Compute sensitivity (``aml``) or specificity of "ratio above the threshold", with a Wilson interval."""
     group = known.filter(pl.col("is_aml") == aml)
     key = f"aml_{'sensitivity' if aml else 'specificity'}_at_the_threshold{ending}"
     scorer = Scorer(group["patient_id"].to_list(), 0, config.seed)
@@ -151,7 +151,7 @@ def _at_threshold(
 
 
 def diagnosed(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
-    """Give the patients whose diagnosis is stated, with ``is_aml``; ``unknown`` states none."""
+    """Select the patients whose diagnosis is stated, and add ``is_aml``; ``unknown`` is not a diagnosis."""
     names = [name.strip().casefold() for name in config.aml_diagnoses]
     text = pl.col("diagnosis").str.strip_chars().str.to_lowercase()
     stated = ratios.filter(pl.col("diagnosis").is_not_null() & ~text.is_in(["", UNKNOWN]))
@@ -160,7 +160,7 @@ def diagnosed(ratios: pl.DataFrame, config: EvaluateConfig) -> pl.DataFrame:
 
 
 def confounding(known: pl.DataFrame) -> Remark | None:
-    """Warn where a pooled AUC mixes the disease with the center: a center with AML only, or with none."""
+    """Warn if a pooled AUC confounds the disease with the center: some center has only AML, or none."""
     by_center = known.group_by("center").agg(pl.col("is_aml").mean().alias("share")).sort("center")
     if len(by_center) < 2 or known["is_aml"].n_unique() < 2:  # noqa: PLR2004  one center or one group confounds nothing
         return None
@@ -169,12 +169,12 @@ def confounding(known: pl.DataFrame) -> Remark | None:
     ]
     if not pure:
         return None
-    text = f"confounded by center: {', '.join(pure)}; a difference between the centers alone can give this figure"
+    text = f"confounded by center: {', '.join(pure)}; a difference between centers alone could produce this figure"
     return Remark(CONFOUNDED_BY_CENTER, text)
 
 
 def normal_blasts(expert: pl.DataFrame, ratios: pl.DataFrame) -> tuple[NormalBlasts, ...]:
-    """Tabulate the "normal" blasts by center and diagnosis; every center and diagnosis has a row."""
+    """Count the "normal" blasts by center and diagnosis; every center and diagnosis has a row."""
     whole = expert.filter(~pl.col("cut")).join(ratios.select("patient_id", "diagnosis"), on="patient_id", how="left")
     codes = sorted(set(whole.filter("normal_blast")["code"]) | {"M0", "N0"})
     rows = []
@@ -198,7 +198,7 @@ def normal_blasts(expert: pl.DataFrame, ratios: pl.DataFrame) -> tuple[NormalBla
 
 
 def _group_sizes(known: pl.DataFrame, n_unknown: int) -> str:
-    """Name the diagnoses on both sides, with their patients."""
+    """List the diagnoses on both sides with their numbers of patients."""
     sides = []
     for is_aml, title in ((True, "AML"), (False, "other")):
         counts = known.filter(pl.col("is_aml") == is_aml).group_by("diagnosis").len().sort("diagnosis")

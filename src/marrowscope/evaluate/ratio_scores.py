@@ -1,7 +1,7 @@
-"""Figures of the CBLC ratio, patient by patient: counted and corrected ratio against the annotated one.
+"""Figures of the CBLC ratio per patient: counted and corrected ratio against the annotated ratio.
 
-The counted ("predicted") ratio stands on the annotated fields; the corrected one is the run's, over all its fields,
-with its 95% interval. Every figure is given again with N0 and M0 ("normal" blasts) counted as CBLC.
+The counted ("predicted") ratio covers the annotated fields; the corrected ratio comes from the run and covers all its
+fields, with a 95% interval. Every figure is repeated with N0 and M0 ("normal" blasts) counted as CBLC.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
     from marrowscope.evaluate.scorer import Figure
 
-NOT_CORRECTED = "no corrected ratio: the run's bundle has no error rates, or too weak ones"
+NOT_CORRECTED = "no corrected ratio: the run's bundle has no error rates, or they are too poor for a correction"
 
 _AGREEMENTS = (
     ("patient_ratio_mae", ""),
     ("patient_ratio_bias", ""),
     ("patient_ratio_concordance", "needs two patients whose ratios differ"),
 )
-"""Key of each figure of agreement, and what it needs to be defined."""
+"""Key of each agreement figure, and what it needs to be defined."""
 
 _PAIRS = (
     ("true_ratio", "predicted_ratio", COUNTED),
@@ -45,11 +45,11 @@ _PAIRS = (
     ("true_ratio_with_normal", "corrected_ratio", CORRECTED_WITH_NORMAL),
 )
 _NO_SPREAD = 1e-12
-"""Squared ratios below this differ by rounding only."""
+"""Differences of squared ratios below this are rounding errors."""
 
 
 def with_assessment(ratios: pl.DataFrame, run_patients: pl.DataFrame) -> pl.DataFrame:
-    """Fill the columns of ``ratios`` that the run's patients table knows: corrected ratio, threshold, call."""
+    """Fill the columns of ``ratios`` that come from the run's patients table: corrected ratio, threshold, call."""
     own = run_patients.select(
         "patient_id",
         "corrected_ratio",
@@ -67,7 +67,7 @@ def with_assessment(ratios: pl.DataFrame, run_patients: pl.DataFrame) -> pl.Data
 
 
 def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
-    """Give MAE, bias and concordance of counted and corrected ratio side by side, and what the correction changed."""
+    """Compute MAE, bias and concordance of counted and corrected ratio, and the effect of the correction."""
     by_family: dict[str, list[Figure]] = {key: [] for key, _ in _AGREEMENTS}
     for truth_column, column, variant in _PAIRS:
         both = ratios.filter(pl.col(truth_column).is_not_null() & pl.col(column).is_not_null())
@@ -94,7 +94,7 @@ def ratio_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
 
 
 def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
-    """Give the share of patients whose annotated ratio lies in the corrected ratio's interval, and its mean width."""
+    """Compute how often the annotated ratio is inside the corrected ratio's interval, and the mean width."""
     figures = []
     for truth_column, variant in (("true_ratio", COUNTED), ("true_ratio_with_normal", COUNTED_WITH_NORMAL)):
         known = _corrected(ratios, truth_column)
@@ -104,8 +104,9 @@ def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figur
         with_normal = variant.repeats is not None
         notes = _notes(ratios, known, "corrected_ratio", with_normal=with_normal)
         note = (
-            f"{held} of {len(known)}, {below} annotated below and {above} above it; the interval is of the patient's "
-            "underlying share, the annotated ratio of the cells photographed here, so it need not be 95%"
+            f"{held} of {len(known)}; {below} annotated ratios are below and {above} above the interval; the interval "
+            "is for the patient's underlying share, the annotated ratio only for the cells photographed, so this "
+            "figure need not be 95%"
         )
         figures.append(
             Scorer(known["patient_id"].to_list(), 0, config.seed).figure(
@@ -133,24 +134,24 @@ def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figur
 
 
 def count_normal(ratios: pl.DataFrame) -> int:
-    """Count the expert cells labeled N0 or M0; without any, a figure that counts them as CBLC is the same."""
+    """Count the expert cells labeled N0 or M0; if there are none, counting them as CBLC changes no figure."""
     return int(ratios["n_true_normal_blasts"].sum())
 
 
 def normal_words(ratios: pl.DataFrame) -> str:
-    """Say whether counting N0 and M0 as CBLC makes a difference."""
+    """Describe whether counting N0 and M0 as CBLC makes a difference."""
     n_normal = count_normal(ratios)
     return f"{n_normal} such cells" if n_normal else "no such cell: the same figure"
 
 
 def not_corrected(ratios: pl.DataFrame) -> str:
-    """Say why there is no corrected ratio, where none of the patients who have a counted one has it."""
+    """Explain why there is no corrected ratio, if no patient with a counted ratio has one; else return ""."""
     counted = ratios.filter(pl.col("run_ratio").is_not_null())
     return NOT_CORRECTED if len(counted) and counted["corrected_ratio"].is_null().all() else ""
 
 
 def _change(ratios: pl.DataFrame, config: EvaluateConfig) -> Figure:
-    """Give the mean change of the absolute error by the correction, each patient with itself; below 0 it helps."""
+    """Compute the mean change of the absolute error by the correction, paired by patient; below 0 it helps."""
     both = _corrected(ratios, "true_ratio").filter(pl.col("predicted_ratio").is_not_null())
     truth, predicted, corrected = (
         both[name].to_numpy() for name in ("true_ratio", "predicted_ratio", "corrected_ratio")
@@ -161,7 +162,7 @@ def _change(ratios: pl.DataFrame, config: EvaluateConfig) -> Figure:
         f"patient_ratio_mae{CORRECTED_LESS_PREDICTED.key}",
         scorer.of_columns(np.stack([np.ones(len(change)), change], axis=1), _mean)[0],
         both,
-        note="the same patients on both sides; below 0 the corrected ratio is nearer",
+        note="the same patients on both sides; below 0, the corrected ratio is closer to the annotated one",
         undefined=not_corrected(ratios),
     )
 
@@ -171,32 +172,32 @@ def _corrected(ratios: pl.DataFrame, truth_column: str) -> pl.DataFrame:
 
 
 def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal: bool) -> str:
-    """Say who is left out, which fields only one side has, and last whether N0 and M0 make a difference."""
+    """Describe who is left out, which fields only one side has, and last whether N0 and M0 make a difference."""
     left_out = len(ratios) - len(both)
     notes = [f"{left_out} patients without a ratio on both sides left out"] if 0 < left_out < len(ratios) else []
     unshared = both.filter(pl.col("n_fields_unshared") > 0)
     if column == "corrected_ratio" and len(unshared):
         n_fields = int(unshared["n_fields_unshared"].sum())
-        notes.append(f"{n_fields} fields of {len(unshared)} patients stand in one of the two ratios only")
+        notes.append(f"{n_fields} fields of {len(unshared)} patients enter only one of the two ratios")
     if with_normal:
         notes.append(normal_words(ratios))
     return "; ".join(notes)
 
 
 def _mean(totals: metrics.RealArray) -> metrics.RealArray:
-    """Mean from sums of one and of a value: (m, 2) in, (m, 1) out."""
+    """Compute the mean from sums of ones and of values: (m, 2) in, (m, 1) out."""
     return metrics.shares(totals[:, 1], totals[:, 0])[:, None]
 
 
 def _moments(truth: metrics.RealArray, estimate: metrics.RealArray) -> metrics.RealArray:
-    """Give what each patient adds to MAE, bias and concordance: (patients, 8)."""
+    """Compute what each patient adds to the sums behind MAE, bias and concordance: (patients, 8)."""
     difference = estimate - truth
     columns = (np.ones(len(truth)), np.abs(difference), difference, truth, estimate, truth**2, estimate**2)
     return np.stack([*columns, truth * estimate], axis=1)
 
 
 def _agreements(totals: metrics.RealArray) -> metrics.RealArray:
-    """MAE, bias and Lin's concordance from sums of ``_moments``: (m, 3); what ``metrics`` gives on the rows."""
+    """Compute MAE, bias and Lin's concordance from sums of ``_moments``, (m, 3), as ``metrics`` does from the rows."""
     n = totals[:, 0]
     absolute, difference, truth, estimate, truth_squared, estimate_squared, product = (
         metrics.shares(column, n) for column in totals.T[1:]

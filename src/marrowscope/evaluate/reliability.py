@@ -1,7 +1,7 @@
 """Calibration on matched cells: whether a probability of 0.8 is right in 8 of 10 cells.
 
-``cblc`` compares p_cblc with whether the cell is CBLC; ``category`` the probability of the called category with
-whether it is the expert's (top-label). Bins hold equally many cells and stay those of all cells in every resample.
+``cblc`` compares p_cblc with whether the cell is CBLC; ``category`` compares the probability of the called category
+with whether it is the expert's (top-label). Bins have equal numbers of cells and are the same in every resample.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bin: ``n`` cells, their mean probability, and the share that was so, with its interval."""
+    """One bin: ``n`` cells, their mean probability, and the observed share with its interval."""
 
     head: str
     index: int
@@ -35,7 +35,7 @@ class ReliabilityBin:
 def calibration_figures(
     scorer: Scorer, matched: pl.DataFrame, n_bins: int
 ) -> tuple[list[Figure], tuple[ReliabilityBin, ...]]:
-    """Give the expected calibration error and Brier score of both heads, and the bins of the diagram."""
+    """Compute the expected calibration error and Brier score of both heads, and the bins of the diagram."""
     figures: list[Figure] = []
     bins: list[ReliabilityBin] = []
     for head in HEADS:
@@ -50,14 +50,14 @@ def calibration_figures(
             [scorer.sum_by_patient(frame, squared), scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1
         )
         what = "p(CBLC)" if head == CBLC_HEAD else "probability of the called category"
-        note = f"{what}; {sums.shape[1]} bins of equal cell number; resampling alone makes it larger"
+        note = f"{what}; {sums.shape[1]} bins of equal cell number; resampling itself increases this error"
         figures += [
             scorer.figure(f"{head}_calibration_error{ON_MATCHED.key}", error, frame, note=note),
             scorer.figure(
                 f"{head}_brier_score{ON_MATCHED.key}",
                 scorer.of_sums(squares, lambda total: metrics.share(total[0], total[1])),
                 frame,
-                note=f"{what}: mean squared difference to what was so; 0 is best",
+                note=f"{what}: mean squared difference from the true outcome; 0 is best",
             ),
         ]
         bins += _bins(scorer, head, sums)

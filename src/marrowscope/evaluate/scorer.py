@@ -1,6 +1,6 @@
-"""A measured figure, and how its interval is made: everything is summed or weighed by patient, patients are resampled.
+"""A measured figure and its interval: values are summed or weighted per patient, and patients are resampled.
 
-A figure that the data do not define (one class only, no AML) has the value NaN and says why in ``undefined``.
+A figure that the data do not define (one class only, no AML) has the value NaN, with the reason in ``undefined``.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from marrowscope.statistics.metrics import RealArray
 
 FEW_PATIENTS = 5
-"""A bootstrap over fewer patients has few different resamples: its interval is too narrow and is marked."""
+"""A bootstrap over fewer patients has few distinct resamples: its interval is too narrow and is marked."""
 
 _VALUES_AT_ONCE = 30_000
-"""Rows times resamples worked on together: what stays in the processor's cache (2 million took 7 times as long)."""
+"""Rows times resamples processed at once, to fit in the CPU cache (2 million took 7 times as long)."""
 
 INTERVAL_NATURE = (
-    "95% percentile bootstrap over patients: whole patients are drawn again, with all their cells, because the cells "
-    "of a patient are alike. It says how a figure would vary with other patients of the same center, nothing about "
-    "other centers, other scanners or the experts' own disagreement. Below 5 patients it is too narrow (marked *); "
-    "with one patient there is none. Where every resample gives the same value (marked =), the interval has no "
-    "width and says nothing of the error."
+    "95% percentile bootstrap over patients: whole patients are resampled with all their cells, because the cells of "
+    "one patient are alike. It shows how a figure would vary with other patients of the same center, but nothing about "
+    "other centers, other scanners or disagreement between experts. With fewer than 5 patients it is too narrow "
+    "(marked *); with one patient there is none. If every resample gives the same value (marked =), the interval has "
+    "zero width and says nothing about the error."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What forbids to read a figure plainly: a key of ``catalog.WARNINGS``, and the words for this figure."""
+    """Why a figure must not be taken at face value: a key of ``catalog.WARNINGS``, and the words for this figure."""
 
     key: str
     text: str
@@ -50,8 +50,8 @@ class Remark:
 class Figure:
     """One measured value with its interval; ``reference`` is the value of "all negative", n counts the kind's unit.
 
-    ``note`` says what it stands on, ``warning`` what forbids to read it plainly, ``undefined`` why it has no value.
-    ``same_as`` is the key of the figure that this one repeats, where the data let them be nothing but equal.
+    ``note`` says what it is based on, ``warning`` why not to take it at face value, ``undefined`` why it has no value.
+    ``same_as`` is the key of the figure that this one repeats, if the two are necessarily equal on these data.
     """
 
     key: str
@@ -66,19 +66,19 @@ class Figure:
 
     @property
     def kind(self) -> FigureKind:
-        """Give what the catalog says of the figure."""
+        """The figure's entry in the catalog."""
         return CATALOG[self.key]
 
     @property
     def marks(self) -> str:
-        """Give ``*`` for fewer than five patients, ``=`` for an interval without width; nothing without a value."""
+        """``*`` for fewer than five patients, ``=`` for an interval of zero width; empty without a value."""
         if math.isnan(self.value.estimate):
             return ""
         return ("*" if self.n_patients < FEW_PATIENTS else "") + ("=" if self.value.lower == self.value.upper else "")
 
 
 class Scorer:
-    """Bootstrap over ``patients``; arrays by patient have their rows in that order."""
+    """Bootstrap over ``patients``; arrays with one row per patient are in that order."""
 
     def __init__(self, patients: Sequence[str], n_resamples: int, seed: int) -> None:
         self.patients = list(patients)
@@ -86,7 +86,7 @@ class Scorer:
         self._n_resamples, self._seed = n_resamples, seed
 
     def positions(self, frame: pl.DataFrame) -> NDArray[np.int64]:
-        """Give the patient's position of each row."""
+        """Return the position of each row's patient."""
         return np.array([self._position[patient] for patient in frame["patient_id"]], dtype=np.int64)
 
     def sum_by_patient(self, frame: pl.DataFrame, values: RealArray) -> RealArray:
@@ -95,20 +95,20 @@ class Scorer:
         return sums.astype(np.float64)
 
     def of_sums(self, sums: NDArray[ScalarT], statistic: Callable[[NDArray[ScalarT]], float]) -> Interval:
-        """Interval of a statistic of the sums added over patients."""
+        """Compute the interval of a statistic of the sums over patients."""
         return bootstrap_sums(sums, statistic, n_resamples=self._n_resamples, seed=self._seed)
 
     def of_columns(
         self, sums: NDArray[ScalarT], statistic: Callable[[NDArray[ScalarT]], NDArray[np.float64]]
     ) -> list[Interval]:
-        """Intervals of many statistics of the sums: all resamples in, (resamples, statistics) out."""
+        """Compute the intervals of many statistics of the sums: all resamples in, (resamples, statistics) out."""
         return bootstrap_columns(sums, statistic, n_resamples=self._n_resamples, seed=self._seed)
 
     def of_weights(self, frame: pl.DataFrame, statistic: Callable[[RealArray, RealArray], RealArray]) -> list[Interval]:
-        """Intervals of statistics of weighed rows, for figures that are not made of sums.
+        """Compute the intervals of statistics of weighted rows, for figures that are not functions of sums.
 
         ``statistic`` takes how often each row of ``frame`` counts (m, n_rows) and how often each patient is drawn
-        (m, n_patients), and gives (m, k).
+        (m, n_patients), and returns (m, k).
         """
         position = self.positions(frame)
         return bootstrap_columns(
@@ -131,10 +131,10 @@ class Scorer:
         undefined: str = "",
         is_repetition: bool = False,
     ) -> Figure:
-        """Make a figure of a value measured on the rows of ``frame``; KeyError for a key without a catalog entry.
+        """Make a figure from a value measured on the rows of ``frame``; KeyError for a key without a catalog entry.
 
-        ``undefined`` is used only where the value is NaN. ``is_repetition``: the figure can only be equal to the one
-        it repeats.
+        ``undefined`` is used only if the value is NaN. ``is_repetition``: the figure is necessarily equal to the one it
+        repeats.
         """
         kind = CATALOG[key]
         nothing = f"no {kind.unit.many} to measure"

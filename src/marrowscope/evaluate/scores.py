@@ -1,6 +1,6 @@
-"""Everything measured on one center, from the linked tables: each figure with its n and interval over patients.
+"""Measure everything for one center from the linked tables: each figure with its n and interval over patients.
 
-Expert cells cut by the image's edge are left out of every figure but one: the quality rules leave such cells out on
+Expert cells cut by the image edge are left out of every figure but one: the quality rules leave out such cells on
 purpose, because half a cell cannot be classified.
 """
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CenterScores:
-    """Everything measured on one center (or on all together); confusions by ``matched`` and ``all expert``."""
+    """Everything measured for one center (or all together); confusion matrices by ``matched`` and ``all expert``."""
 
     center: str
     n_patients: int
@@ -61,7 +61,7 @@ class CenterScores:
     risk_coverage: pl.DataFrame
 
     def figure(self, key: str) -> Figure:
-        """Give the figure of this key; KeyError where there is none."""
+        """Return the figure with this key. Raises KeyError if there is none."""
         for figure in self.figures:
             if figure.key == key:
                 return figure
@@ -122,7 +122,7 @@ def score_center(
 
 
 def _curves(matched: pl.DataFrame, ratios: pl.DataFrame, config: EvaluateConfig) -> dict[str, metrics.RocCurve]:
-    """ROC curves, corners only; a curve without both classes is left out."""
+    """Compute the ROC curves, reduced to their corners; a curve without both classes is left out."""
     known = diagnosed(ratios, config)
     curves = {ROC_CBLC: metrics.roc_curve(matched["cblc"].to_numpy(), matched["p_cblc"].to_numpy())}
     for name, column in (
@@ -136,7 +136,7 @@ def _curves(matched: pl.DataFrame, ratios: pl.DataFrame, config: EvaluateConfig)
 
 
 def _corners(curve: metrics.RocCurve) -> metrics.RocCurve:
-    """Drop the points inside a straight stretch: what is drawn stays the same."""
+    """Drop the points inside straight segments, which does not change the drawn curve."""
     x, y = curve.false_positive_rate, curve.true_positive_rate
     turn = np.diff(x)[:-1] * np.diff(y)[1:] - np.diff(x)[1:] * np.diff(y)[:-1]
     keep: NDArray[np.bool_] = np.ones(len(x), dtype=bool)

@@ -1,6 +1,6 @@
-"""The tables of an evaluation as they stand in its folder: a row per figure, class, bin, point, patient or diagnosis.
+"""The tables in an evaluation folder: one row per figure, class, bin, point, patient or diagnosis.
 
-``tables`` makes them, ``read_tables`` reads them back; their columns stand in ``frames.WRITTEN_TABLES``.
+``tables`` makes them, ``read_tables`` reads them back; their columns are in ``frames.WRITTEN_TABLES``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
-    """Give every table by its file name; NaN becomes null."""
+    """Return every table by its file name; NaN becomes null."""
     rows_of: dict[str, Callable[[CenterScores], Iterator[dict[str, Any]]]] = {
         "metrics.csv": _figure_rows,
         "per_class.csv": _class_rows,
@@ -41,21 +41,21 @@ def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
         name: pl.DataFrame([row for scores in evaluation.centers for row in rows(scores)], schema=WRITTEN_TABLES[name])
         for name, rows in rows_of.items()
     }
-    # The last scores are those of all centers, or of the only one: their rows name every center.
+    # The last scores cover all centers, or the only one, so their rows name every center.
     normal = evaluation.centers[-1].normal_blasts if evaluation.centers else ()
     return frames | {"patients.csv": evaluation.linked.ratios, "normal_blasts.csv": _normal_blasts(normal)}
 
 
 def read_tables(folder: Path) -> dict[str, pl.DataFrame]:
-    """Read every table of an evaluation's folder by its file name; a patient called 001 stays 001.
+    """Read every table of an evaluation folder by its file name; a patient called 001 stays 001.
 
-    Raises InputError naming a table that is not there or lacks a column.
+    Raises InputError naming a table that does not exist or lacks a column.
     """
     return {name: _read_table(folder / name, columns) for name, columns in WRITTEN_TABLES.items()}
 
 
 def normal_codes(normal_blasts: pl.DataFrame) -> list[str]:
-    """Give the codes that normal_blasts.csv counts, one column ``n_<code>`` each."""
+    """List the codes counted in normal_blasts.csv, one column ``n_<code>`` per code."""
     return [name.removeprefix("n_") for name in normal_blasts.columns if name not in NORMAL_BLAST_COLUMNS]
 
 
@@ -68,7 +68,7 @@ def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
             f"{path}: cannot be read as a table with {', '.join(columns)} ({error}); run `marrowscope evaluate` again"
         )
         raise InputError(message) from error
-    # The table of normal blasts has a column more for each code of the vocabulary.
+    # The table of normal blasts has one extra column per code of a normal blast.
     return frame if columns is NORMAL_BLAST_COLUMNS else known
 
 

@@ -1,4 +1,4 @@
-"""The report: a page for the cohort and one for every patient, self-contained HTML a hematologist can check.
+"""The report: one page for the cohort and one per patient, as self-contained HTML that a hematologist can check.
 
 ``write_report(run)`` writes ``run/report/index.html``; ``learning_curve`` draws the metrics.csv of a training.
 """

@@ -19,10 +19,10 @@ _STATES = (("before", "b dashed", "open b", "square"), ("after", "a", "dot a", "
 
 
 def draw_reliability(csv_path: Path, out_svg: Path) -> None:
-    """Draw the bins of a cross-fit's reliability.csv: a column a head, a row for all cells and for each center.
+    """Draw the bins of a cross-fit's reliability.csv: one column per head, one row for all cells and for each center.
 
-    On the diagonal a probability is what it says; below it the network is too sure. Raises InputError for a file that
-    cannot be read or has no bin.
+    On the diagonal, probabilities are calibrated; below it, the network is overconfident. Raises InputError for a file
+    that cannot be read or has no bins.
     """
     try:
         bins = pl.read_csv(csv_path)
@@ -56,7 +56,7 @@ def _draw(bins: pl.DataFrame) -> Drawing:
 
 
 def _draw_panel(panel: Panel, head: str, center: str, bins: pl.DataFrame) -> None:
-    """Draw one head at one center, n in its title."""
+    """Draw one head at one center, with n in the title."""
     drawing = panel.drawing
     n = int(bins.filter(pl.col("calibration") == "after")["n"].sum())
     where = "all centers" if center == "all" else center

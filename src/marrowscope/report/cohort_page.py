@@ -1,4 +1,4 @@
-"""The cohort's page: a line a patient, and the ratios by diagnosis and by center as strips of marks."""
+"""The cohort page: one line per patient, and the ratios by diagnosis and by center as strips of marks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from marrowscope.runs.tables import PatientRow
 
 _BIN = 0.012
-"""Marks nearer than this on the scale (0-1) stand above each other."""
+"""Marks closer than this on the scale (0-1) are stacked."""
 
 _MOST_STACKED = 9
 
@@ -39,7 +39,7 @@ class CohortRow:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One patient of a strip: place on the scale (0-1) and position in its stack, from 0."""
+    """One patient of a strip: place on the scale (0-1) and level in its stack, from 0."""
 
     patient_id: str
     share: float
@@ -49,7 +49,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The patients of one diagnosis or center; without a ratio a patient has no dot and is counted."""
+    """The patients of one diagnosis or center; a patient without a ratio has no dot but counts in ``n``."""
 
     name: str
     n: int
@@ -60,13 +60,13 @@ class Strip:
 
     @property
     def levels(self) -> int:
-        """How many dots stand above each other at most."""
+        """The largest number of dots in one stack."""
         return 1 + max((dot.level for dot in self.dots), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class CohortPage:
-    """What the cohort's page prints; ``threshold`` is None where the bundle has none, and has no limits if given."""
+    """What the cohort page prints; ``threshold`` is None if the bundle has none, and has no limits if it was given."""
 
     rows: tuple[CohortRow, ...]
     by_diagnosis: tuple[Strip, ...]
@@ -76,7 +76,7 @@ class CohortPage:
     is_corrected: bool
 
     def values(self, column: Grouping) -> list[str]:
-        """Give what a filter of ``column`` offers: the values found, in order."""
+        """List the values that a filter of ``column`` offers, in order."""
         found = {str(getattr(item.row, column)) for item in self.rows if getattr(item.row, column)}
         return sorted(found, key=str.casefold)
 
@@ -108,7 +108,7 @@ def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
 
 
 def strips(lines: Sequence[CohortRow], column: Grouping) -> tuple[Strip, ...]:
-    """Give a strip for each value of ``column``, the highest median first and those without a ratio last."""
+    """Make one strip per value of ``column``, the highest median first and those without a ratio last."""
     groups: dict[str, list[CohortRow]] = {}
     for line in lines:
         groups.setdefault(str(getattr(line.row, column) or "\N{EN DASH}"), []).append(line)
@@ -122,7 +122,7 @@ def _strip(name: str, lines: Sequence[CohortRow]) -> Strip:
         key=lambda pair: (pair[0], pair[1].row.patient_id),
     )
     dots: list[Dot] = []
-    last_at: list[float] = []  # where the last dot of each level stands
+    last_at: list[float] = []  # position of the last dot of each level
     for share, line in placed:
         level = next((k for k, at in enumerate(last_at) if share - at >= _BIN), len(last_at))
         level = min(level, _MOST_STACKED - 1)

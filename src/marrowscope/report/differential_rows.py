@@ -1,7 +1,7 @@
-"""The differential as printed: a line a category and a lineage, its bar, its reference range, and what is outside.
+"""The differential as printed: one line per category and lineage, with bar, reference range and what is outside it.
 
-A share is outside of its range firmly when its whole interval is, and loosely when the interval reaches into the range:
-two signs, since a share of 300 cells is often outside by chance.
+A share has a firm mark if its whole interval is outside the range, and a loose mark if the interval reaches into the
+range; there are two signs because a share of 300 cells is often outside by chance.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 class Line:
     """One line: counts, share of nucleated cells (0-1) with interval and range, and positions on the bar (0-1).
 
-    ``outside`` is a key of SIGNS or None. ``starts_group`` says that the lineage is another one than the line above.
+    ``outside`` is a key of SIGNS or None. ``starts_group``: the lineage differs from that of the line above.
     """
 
     key: str
@@ -45,22 +45,22 @@ class Line:
     is_lineage: bool = False
 
     def along(self, share: float | None) -> float:
-        """Position of a share on the bar's axis, in percent of its length."""
+        """Return the position of a share on the bar's axis, in percent of its length."""
         return round(100 * min(max((share or 0.0) / self.scale, 0.0), 1.0), 2)
 
     @property
     def code(self) -> str:
-        """What stands before the name: the category's code, nothing for a lineage."""
+        """The code printed before the name: that of the category, empty for a lineage."""
         return "" if self.is_lineage else self.key
 
     @property
     def sign(self) -> str:
-        """The sign of what is outside; empty inside."""
+        """The sign of a share outside its range; empty inside."""
         return SIGNS.get(self.outside or "", "")
 
 
 def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, int], words: Words) -> tuple[Line, ...]:
-    """Give a line for each category in the table's order; bars and ranges of all share one axis."""
+    """Make one line per category in table order; all bars and ranges share one axis."""
     scale = _axis((row.share_nucleated, row.reference_high) for row in differential)
     lines: list[Line] = []
     before: str | None = None
@@ -83,7 +83,7 @@ def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, i
 
 
 def lineage_lines(lineages: Sequence[LineageShare], words: Words) -> tuple[Line, ...]:
-    """Give a line for each lineage; the axis ends at the largest share, interval or range."""
+    """Make one line per lineage; the axis ends at the largest share or range limit."""
     scale = _axis((row.share, row.reference_high) for row in lineages)
     return tuple(
         _line(
@@ -99,14 +99,14 @@ def lineage_lines(lineages: Sequence[LineageShare], words: Words) -> tuple[Line,
 
 
 def n_apart(differential: Sequence[CategoryShare]) -> int:
-    """Count the cells of Other that stand in neither denominator."""
+    """Count the cells of Other that are in neither denominator."""
     return sum(row.n - max(row.n_countable, row.n_nucleated) for row in differential if row.category == OTHER)
 
 
 def outside_of(
     share: float | None, lower: float | None, upper: float | None, low: float | None, high: float | None
 ) -> str | None:
-    """Say on which side of its range a share lies, and whether its interval reaches into the range.
+    """Tell on which side of its range a share is, and whether its interval reaches into the range.
 
     >>> outside_of(0.30, 0.25, 0.36, 0.10, 0.20)
     'high'
@@ -141,5 +141,5 @@ def _line(
 
 
 def _axis(ends: Iterable[tuple[float | None, float | None]]) -> float:
-    """Give where the axis ends: the largest share or limit of a range, so that a range is always seen whole."""
+    """Return the end of the axis: the largest share or range limit, so that every range is shown whole."""
     return max([value or 0.0 for pair in ends for value in pair] + [0.01])

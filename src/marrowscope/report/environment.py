@@ -1,4 +1,4 @@
-"""The templates with what all pages share: the words of a language, the style, the manifest; every value is escaped."""
+"""The templates and what all pages share: the words of a language, the style, the manifest; every value is escaped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def template_environment() -> jinja2.Environment:
-    """Give the templates of the package: every value escaped and in reading order, every unknown name an error."""
+    """Load the templates of the package: every value is escaped and in reading order, every unknown name an error."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("marrowscope.report"),
         autoescape=True,
@@ -37,7 +37,7 @@ def template_environment() -> jinja2.Environment:
 
 
 def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
-    """Give the templates with what a run's pages share, in one language."""
+    """Load the templates with everything that a run's pages share, in one language."""
     environment = template_environment()
     environment.filters.update(
         percent=words.percent, integer=integer, zip=lambda a, b: list(zip(a, b, strict=True)), base_name=base_name
@@ -61,29 +61,29 @@ def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
 
 
 def _in_order(value: object) -> object:
-    """Give what a template prints without characters that reorder the text around them; they come from users alone."""
+    """Strip characters that reorder surrounding text from what a template prints; only user text can contain them."""
     if isinstance(value, Markup):
-        return Markup(without_bidi(value))  # noqa: S704  taking characters away adds no markup
+        return Markup(without_bidi(value))  # noqa: S704  removing characters adds no markup
     return without_bidi(value) if isinstance(value, str) else value
 
 
 def asset(name: str) -> Markup:
-    """Give a file of the package as trusted text."""
+    """Return a file of the package as trusted text."""
     text = (files("marrowscope.report") / "templates" / name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704  our own file
 
 
 def script_hash(script: str) -> str:
-    """Give the source of a page's security policy that allows this script and no other."""
+    """Return the security policy source that allows only this script on a page."""
     digest = hashlib.sha256(str(script).encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def base_name(path: str) -> str:
-    """Give the last part of a path as written on any system."""
+    """Return the last part of a path written on any system."""
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def css_text(text: str) -> Markup:
-    """Give a text as a string of a style sheet."""
+    """Return a text as a style sheet string."""
     return Markup(json.dumps(str(text), ensure_ascii=False).replace("<", "\\3c "))  # noqa: S704  quoted

@@ -1,4 +1,4 @@
-"""The figures of the corrected ratio and of the calls, drawn from an evaluation's tables cut to one center."""
+"""The figures of the corrected ratio and of the calls, drawn from the evaluation tables of one center."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HALF = 0.5
 
 
 def corrected_ratio(tables: CenterTables) -> Drawing | None:
-    """Corrected ratio with its interval against the annotated ratio, a mark a patient."""
+    """Draw the corrected ratio with its interval against the annotated ratio, one mark per patient."""
     known = tables.patients.filter(pl.col("true_ratio").is_not_null() & pl.col("corrected_ratio").is_not_null())
     rows = known.sort("patient_id").to_dicts()
     if not rows:
@@ -39,14 +39,14 @@ def corrected_ratio(tables: CenterTables) -> Drawing | None:
     aml_legend(drawing, rows, tables, 384)
     held = sum(bool(row["annotated_inside"]) for row in rows)
     drawing.label = (
-        f"Corrected against annotated CBLC ratio of {counted(len(rows))} at {tables.center}; the interval holds the "
-        f"annotated ratio in {held} of {len(rows)}."
+        f"Corrected against annotated CBLC ratio of {counted(len(rows))} at {tables.center}; the interval contains "
+        f"the annotated ratio in {held} of {len(rows)}."
     )
     return drawing
 
 
 def risk_coverage(tables: CenterTables) -> Drawing | None:
-    """Error of the forced decision among the most certain patients, from the most certain one to all of them."""
+    """Draw the error of the forced decision among the most certain patients, from the most certain one to all."""
     rows = tables.risk_coverage.sort("n").to_dicts()
     if not rows:
         return None
@@ -56,7 +56,7 @@ def risk_coverage(tables: CenterTables) -> Drawing | None:
     panel = Panel(drawing, 58, 34, 660, 284, (0.0, 1.0), (0.0, end))
     n, wrong = rows[-1]["n_patients"], rows[-1]["n_wrong"]
     drawing.text(panel.left, 16, f"Error against share decided, {counted(n)}, {wrong} decided wrongly", "strong")
-    panel.axes("share of patients decided, the most certain first", "share decided wrongly", percent=True)
+    panel.axes("share of patients decided, most certain first", "share decided wrongly", percent=True)
     for limit in ("error_lower", "error_upper"):
         panel.path([(row["coverage"], row[limit]) for row in rows if row[limit] <= end], "c dotted")
     panel.path([(row["coverage"], row["error"]) for row in rows], "a")
@@ -73,7 +73,7 @@ CALL_FIGURES: dict[str, tuple[str, Callable[[CenterTables], Drawing | None]]] = 
     "corrected": ("Corrected ratio with its interval", corrected_ratio),
     "risk_coverage": ("Risk and coverage", risk_coverage),
 }
-"""File name to title and drawing, in the order of the page."""
+"""Title and drawing by file name, in page order."""
 
 
 def _words(row: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The drawings of an evaluation that count cells: confusion, F1 by category, reliability, ROC.
 
-Each function gives a drawing, or None where the tables hold nothing to draw. Color is never the only cue: series
-differ in shape or dash too, and every mark has its numbers as a tooltip.
+Each function returns a drawing, or None if the tables have nothing to draw. Color is never the only cue: series also
+differ in shape or dash, and every mark has its numbers as a tooltip.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _CURVES = {
     ROC_CORRECTED: ("b", f"aml_auc{CORRECTED.key}", "AML, corrected"),
     ROC_ANNOTATED: ("c dotted", f"aml_auc{BY_ANNOTATED.key}", "AML, annotated"),
 }
-"""The drawn curves: class, key of the area under it, name in the legend."""
+"""The drawn curves: class, key of the area under the curve, name in the legend."""
 
 _DARK_FROM = 0.55
-"""Share of a row from which a tile is so dark that its number is printed in the color of the paper."""
+"""Share of a row from which a tile is dark enough to print its number in the background color."""
 
 
 def confusion(tables: CenterTables) -> Drawing | None:
-    """Draw the counts by true and called category, misses included, shaded by the share of the true category."""
+    """Draw the counts by true and called category, including misses, shaded by the share of the true category."""
     counts = tables.confusion.filter(pl.col("over") == ALL_EXPERT)
     if counts.is_empty():
         return None
@@ -100,7 +100,7 @@ def confusion(tables: CenterTables) -> Drawing | None:
 
 
 def per_class_f1(tables: CenterTables) -> Drawing | None:
-    """F1 of each category with its interval: a dot over all expert cells, a ring over matched cells."""
+    """Draw F1 of each category with its interval: a dot for all expert cells, a ring for matched cells."""
     rows = tables.per_class.filter(pl.col("f1").is_not_null())
     names = [name for name in tables.categories if name in set(rows["category"])]
     if not names:
@@ -141,7 +141,7 @@ def per_class_f1(tables: CenterTables) -> Drawing | None:
 
 
 def reliability(tables: CenterTables) -> Drawing | None:
-    """Share that was so against mean probability, for CBLC and for the called category."""
+    """Draw the observed share against the mean probability, for CBLC and for the called category."""
     if tables.reliability.is_empty():
         return None
     drawing = Drawing(744, 374, "")
@@ -156,8 +156,8 @@ def reliability(tables: CenterTables) -> Drawing | None:
         n_cells = int(bins["n"].sum())
         shown = f"n {n_cells:,} cells in {len(bins)} bins"
         panel.axes(
-            "probability of CBLC, mean of a bin" if head == CBLC_HEAD else "probability of the called category",
-            "share CBLC" if head == CBLC_HEAD else "share right",
+            "mean probability of CBLC in a bin" if head == CBLC_HEAD else "probability of the called category",
+            "share CBLC" if head == CBLC_HEAD else "share correct",
         )
         drawing.line(panel.x(0), panel.y(0), panel.x(1), panel.y(1), "guide")
         drawing.text(panel.x(0.98), panel.y(0.04), shown, "end")
@@ -173,13 +173,13 @@ def reliability(tables: CenterTables) -> Drawing | None:
 
 
 def roc(tables: CenterTables) -> Drawing | None:
-    """ROC curves of CBLC by cell and of AML by the patient's ratio."""
+    """Draw the ROC curves of CBLC by cell and of AML by the patient's ratio."""
     curves = [name for name in _CURVES if name in set(tables.roc["curve"])]
     if not curves:
         return None
     drawing = Drawing(366, 374 + 18 * len(curves), "")
     panel = Panel(drawing, 58, 34, 290, 284)
-    drawing.text(panel.left, 16, "Receiver operating characteriztic", "strong")
+    drawing.text(panel.left, 16, "Receiver operating characteristic", "strong")
     panel.axes("1 - specificity", "sensitivity")
     drawing.line(panel.x(0), panel.y(0), panel.x(1), panel.y(1), "guide")
     spoken = []
@@ -203,7 +203,7 @@ CELL_FIGURES: dict[str, tuple[str, Callable[[CenterTables], Drawing | None]]] = 
     "reliability": ("Reliability, matched cells", reliability),
     "roc": ("ROC", roc),
 }
-"""File name to title and drawing, in the order of the page."""
+"""Title and drawing by file name, in page order."""
 
 
 def _called(name: str) -> str:

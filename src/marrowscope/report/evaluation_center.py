@@ -1,4 +1,4 @@
-"""What the drawings of an evaluation share: the tables of one center, and marks, legends and words for its patients."""
+"""Shared parts of the evaluation drawings: the tables of one center, and marks, legends and words for its patients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CenterTables:
-    """The figures of one center and its rows of the evaluation's tables (columns in ``evaluate.frames``)."""
+    """The figures of one center and its rows of the evaluation tables (columns in ``evaluate.frames``)."""
 
     record: CenterRecord
     confusion: pl.DataFrame
@@ -33,30 +33,30 @@ class CenterTables:
 
     @property
     def center(self) -> str:
-        """Give the name of the center, or of all together."""
+        """The name of the center, or of all centers together."""
         return self.record.center
 
 
 def axis_end(largest: float) -> float:
-    """Give the end of a ratio axis: 1, or less where all ratios are small."""
+    """Return the end of a ratio axis: 1, or less if all ratios are small."""
     return next(end for end in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if largest <= end * 0.97 or end == 1.0)
 
 
 def is_aml(row: Mapping[str, Any], tables: CenterTables) -> bool:
-    """Say whether a patient's diagnosis is among those that count as AML."""
+    """Tell whether a patient's diagnosis counts as AML."""
     names = {name.strip().casefold() for name in tables.aml_diagnoses}
     return (row["diagnosis"] or "").strip().casefold() in names
 
 
 def aml_legend(drawing: Drawing, rows: Sequence[Mapping[str, Any]], tables: CenterTables, y: float) -> None:
-    """Name the two marks, with the patients of each."""
+    """Draw the legend of the two marks, with the number of patients of each."""
     n_aml = sum(is_aml(row, tables) for row in rows)
     entries = [("circle", "dot a", f"AML, n {n_aml}"), ("diamond", "open b", f"other diagnoses, n {len(rows) - n_aml}")]
     series_legend(drawing, 58, y, entries)
 
 
 def threshold_line(panel: Panel, threshold: float | None) -> None:
-    """Draw the threshold across a panel of ratios, where there is one and it lies on the axis."""
+    """Draw the threshold across a panel of ratios, if there is one and it is on the axis."""
     end = panel.y_range[1]
     if threshold is None or threshold >= end:
         return
@@ -66,7 +66,7 @@ def threshold_line(panel: Panel, threshold: float | None) -> None:
 
 
 def series_legend(drawing: Drawing, x: float, y: float, entries: Sequence[tuple[str, str, str]]) -> None:
-    """Draw a line of marks with their names; an entry is shape, class and name."""
+    """Draw a row of marks with their names; an entry is shape, class and name."""
     for shape, css, words in entries:
         drawing.mark(x + 5, y - 4, shape, css)
         drawing.text(x + 15, y, words)
@@ -74,17 +74,17 @@ def series_legend(drawing: Drawing, x: float, y: float, entries: Sequence[tuple[
 
 
 def figure_interval(figure: FigureRecord | None) -> str:
-    """Give ``0.910 [0.880, 0.930]`` of a measured figure."""
+    """Return ``0.910 [0.880, 0.930]`` for a measured figure."""
     return _words(None, None, None) if figure is None else _words(figure.value, figure.lower, figure.upper)
 
 
 def row_interval(row: Mapping[str, Any], name: str) -> str:
-    """Give ``0.910 [0.880, 0.930]`` of a value in a row and its two limits."""
+    """Return ``0.910 [0.880, 0.930]`` for a value in a row and its two limits."""
     return _words(row[name], row[f"{name}_lower"], row[f"{name}_upper"])
 
 
 def counted(n_patients: int) -> str:
-    """Give ``1 patient``, ``2 patients``."""
+    """Return ``1 patient``, ``2 patients``."""
     return f"{n_patients} {'patient' if n_patients == 1 else 'patients'}"
 
 

@@ -1,6 +1,6 @@
-"""The page of an evaluation: read the folder's tables, draw the figures, write figures/*.svg and index.html.
+"""Write the page of an evaluation: read the tables, draw the figures, write figures/*.svg and index.html.
 
-The page stands alone: style and figures are inside it, it has no script, and its security policy forbids every
+The page is self-contained: style and figures are inside it, it has no script, and its security policy forbids every
 request. All text from the tables is escaped.
 """
 
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 _DRAWINGS = CELL_FIGURES | RATIO_FIGURES | CALL_FIGURES
 _WARNING_SENTENCES = {CONFOUNDED_BY_CENTER: "AML against other diagnoses is {}."}
-"""What the notice at the top says of a warning, by its key."""
+"""The sentence in the notice at the top for each warning, by key."""
 
 _RAISED_LOW = 0.5
-"""Where the scale of a column begins when more is better and nothing lies below."""
+"""Start of a column's scale if more is better and no value is lower."""
 
 
 @dataclass(frozen=True, slots=True)
 class FigureGroup:
-    """Figures under one heading; ``has_repetitions`` where those with N0 and M0 counted were left out as equal."""
+    """Figures under one heading; ``has_repetitions`` if those with N0 and M0 counted are left out because equal."""
 
     title: str
     figures: tuple[FigureRecord, ...]
@@ -57,7 +57,7 @@ class FigureGroup:
 
 @dataclass(frozen=True, slots=True)
 class HeadlineColumn:
-    """A column of the table over the centers: a figure's key and short title, and the scale of its marks."""
+    """A column of the table of centers: a figure's key and short title, and the scale of its marks."""
 
     key: str
     title: str
@@ -68,7 +68,7 @@ class HeadlineColumn:
 
 @dataclass(frozen=True, slots=True)
 class NormalBlastTable:
-    """normal_blasts.csv: the counted codes, a row a center and diagnosis, and all such cells together."""
+    """normal_blasts.csv: the counted codes, one row per center and diagnosis, and the total number of such cells."""
 
     codes: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
@@ -94,9 +94,9 @@ class CenterPage:
 
 
 def write_evaluation_page(folder: Path) -> Path:
-    """Draw what ``marrowscope evaluate`` wrote into ``folder``; gives the path of its index.html.
+    """Draw what ``marrowscope evaluate`` wrote to ``folder`` and return the path of its index.html.
 
-    Raises InputError when ``folder`` holds no evaluation, or one of another version.
+    Raises InputError if ``folder`` contains no evaluation, or one of another version.
     """
     document = read_document(folder)
     tables = read_tables(folder)
@@ -107,7 +107,7 @@ def write_evaluation_page(folder: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         for name, _, drawing in page.drawings:
             write_text(place / f"{name}.svg", drawing.standalone())
-    # The figures of all centers stand first: they are the ones to open with.
+    # The figures of all centers come first.
     ordered = sorted(pages, key=lambda page: page.center != ALL_CENTERS)
     text = (
         _environment()
@@ -127,7 +127,7 @@ def write_evaluation_page(folder: Path) -> Path:
 
 
 def _warnings(document: EvaluationDocument) -> list[str]:
-    """Give a sentence for every warning of a figure, each once, in order."""
+    """List one sentence per distinct warning of the figures, in order."""
     found = [figure.warning for center in document.centers for figure in center.figures if figure.warning]
     return list(dict.fromkeys(_WARNING_SENTENCES[warning.key].format(warning.text) for warning in found))
 
@@ -176,7 +176,7 @@ def _center_page(
 
 
 def _groups(figures: Sequence[FigureRecord]) -> tuple[FigureGroup, ...]:
-    """Put figures under their headings, without those that only say another one again: one line says so instead."""
+    """Group figures under their headings, leaving out those that repeat another; one line mentions them instead."""
     groups = []
     for title, of_group in groupby(figures, key=lambda figure: CATALOG[figure.key].group):
         measured = tuple(of_group)
@@ -186,10 +186,10 @@ def _groups(figures: Sequence[FigureRecord]) -> tuple[FigureGroup, ...]:
 
 
 def _columns(document: EvaluationDocument) -> list[HeadlineColumn]:
-    """Choose the main figures, with the scale of each; where more is better it starts at 0.5 if nothing lies below.
+    """Choose the main figures with their scales; if more is better and no value is below 0.5, the scale starts there.
 
-    A figure that is a headline only where it was measured is left out where no center has it: the figures below say
-    why.
+    A figure that is a headline only where it was measured is left out if no center has it; the figures below the table
+    say why.
     """
     columns = []
     for key, title in PAGE_FIGURES.items():
@@ -206,7 +206,7 @@ def _columns(document: EvaluationDocument) -> list[HeadlineColumn]:
 
 
 def _class_rows(per_class: pl.DataFrame) -> tuple[Mapping[str, Any], ...]:
-    """Put the two ways of counting a category side by side: one row a category."""
+    """Put the two ways of counting a category side by side, one row per category."""
     names = list(dict.fromkeys(per_class["category"]))
     found = {(row["category"], row["over"]): row for row in per_class.iter_rows(named=True)}
     return tuple(
@@ -215,13 +215,13 @@ def _class_rows(per_class: pl.DataFrame) -> tuple[Mapping[str, Any], ...]:
 
 
 def anchor(name: str) -> str:
-    """Give a center a name that is safe as a folder and an anchor; one with other signs gets a part of its hash."""
+    """Return a name for a center that is safe as folder and anchor; other characters are replaced by part of a hash."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40]
     return f"center-{plain}" if plain == name else f"center-{plain}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _normal_blasts(table: pl.DataFrame) -> NormalBlastTable:
-    """Take the table of N0 and M0 as its codes and rows."""
+    """Split the table of N0 and M0 into its codes and rows."""
     codes = normal_codes(table)
     return NormalBlastTable(tuple(codes), tuple(table.to_dicts()), int(sum(table[f"n_{code}"].sum() for code in codes)))
 

@@ -1,4 +1,4 @@
-"""The drawings of an evaluation that hold the predicted ratio of each patient against the annotated one."""
+"""The drawings of an evaluation that compare the predicted ratio of each patient with the annotated ratio."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _ratio_agreement(tables: CenterTables) -> Drawing | None:
-    """Predicted against annotated CBLC ratio, a mark a patient; AML filled, other diagnoses open."""
+    """Draw the predicted against the annotated CBLC ratio, one mark per patient; AML filled, other diagnoses open."""
     rows = _paired(tables)
     if not rows:
         return None
@@ -54,7 +54,7 @@ def _ratio_agreement(tables: CenterTables) -> Drawing | None:
 
 
 def bland_altman(tables: CenterTables) -> Drawing | None:
-    """Difference of the ratios against their mean, with bias and limits of agreement (Bland, Altman 1986)."""
+    """Draw the difference of the ratios against their mean, with bias and limits of agreement (Bland, Altman 1986)."""
     rows = _paired(tables)
     if not rows:
         return None
@@ -90,7 +90,7 @@ RATIO_FIGURES: dict[str, tuple[str, Callable[[CenterTables], Drawing | None]]] =
     "ratio": ("Ratio, predicted against annotated", _ratio_agreement),
     "bland_altman": ("Bland-Altman", bland_altman),
 }
-"""File name to title and drawing, in the order of the page."""
+"""Title and drawing by file name, in page order."""
 
 
 def _paired(tables: CenterTables) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ def _patient_mark(drawing: Drawing, x: float, y: float, row: Mapping[str, Any], 
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Move labels, given from top to bottom, so far apart that they do not touch; the middle one stays."""
+    """Move labels, given from top to bottom, apart until they do not touch; the middle one stays in place."""
     moved = list(heights)
     middle = len(moved) // 2
     for index in range(middle + 1, len(moved)):

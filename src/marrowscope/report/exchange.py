@@ -1,9 +1,9 @@
 """A run's tables as CSV, for spreadsheets and statistics programs.
 
-``patients.csv``, ``cells.csv``, ``fields.csv`` and, of slides, ``regions.csv`` hold what the Parquet tables hold,
-nested columns spread out: one column a category and figure. Contours and reference ranges are left to Parquet and
-JSON. A spreadsheet runs a cell that begins like a formula; such text is written with an apostrophe in front (OWASP,
-"CSV Injection"), plain numbers are not touched. Every text is quoted, so that no separator inside one opens a new cell.
+``patients.csv``, ``cells.csv``, ``fields.csv`` and, for slides, ``regions.csv`` have the content of the Parquet tables
+with nested columns spread out: one column per category and figure. Contours and reference ranges are only in Parquet
+and JSON. A spreadsheet runs a cell that begins like a formula; such text gets a leading apostrophe (OWASP, "CSV
+Injection"), plain numbers do not. Every text is quoted, so that a separator inside it does not start a new cell.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["flat_cells", "neutralised", "write_csv", "write_json"]
 
-_FORMULA_START = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001  full-width signs open formulas too
+_FORMULA_START = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001  full-width signs start formulas too
 _PLAIN_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _OF_CATEGORY = {
     "n": "n",
@@ -41,11 +41,11 @@ _OF_LINEAGE = {"n": "n", "share": "share", "lower": "share_lower", "upper": "sha
 
 
 def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
-    """Write the tables of ``run_dir`` to ``out`` (default: beside the Parquet files); gives their paths.
+    """Write the tables of ``run_dir`` to ``out`` (default: next to the Parquet files) and return their paths.
 
     UTF-8 with a byte order mark, without which spreadsheets misread names; a null is an empty cell, an empty text is
-    a pair of quotes. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds a file of that name that is
-    not ours.
+    a pair of quotes. Raises RunError if ``run_dir`` is not a finished run, or if ``out`` has a file of that name that
+    is not ours.
     """
     reportable_manifest(run_dir)
     folder = out or run_dir
@@ -72,9 +72,9 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
 
 
 def neutralised(frame: pl.DataFrame) -> pl.DataFrame:
-    """Put an apostrophe before every text that a spreadsheet would run as a formula; plain numbers stay.
+    """Put an apostrophe before every text that a spreadsheet would run as a formula; plain numbers are unchanged.
 
-    Characters that reorder the text around them are left out.
+    Characters that reorder surrounding text are removed.
     """
     text = pl.col(pl.String).str.replace_all(f"[{BIDI_CONTROLS}]", "")
     runs = text.str.contains(_FORMULA_START) & ~text.str.contains(_PLAIN_NUMBER)
@@ -84,8 +84,8 @@ def neutralised(frame: pl.DataFrame) -> pl.DataFrame:
 def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
     """Spread the nested columns of the patients table: ``share_N``, ``share_lineage_erythroid``, ``n_rejected_edge``.
 
-    The columns follow the plain ones; a category of any patient has its columns for all of them. ``flags`` becomes
-    the flags' names, separated by spaces.
+    These columns follow the plain ones; a category of any patient has columns for all patients. ``flags`` becomes the
+    names of the flags, separated by spaces.
     """
     categories = _names(patients["differential"], "category")
     lineages = _names(patients["lineages"], "lineage")
@@ -110,14 +110,14 @@ def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
 
 
 def _flat_fields(fields: pl.DataFrame) -> pl.DataFrame:
-    """Give the fields table with its flags as one text, separated by spaces."""
+    """Return the fields table with its flags as one text, separated by spaces."""
     return fields.with_columns(pl.col("flags").list.join(" "))
 
 
 def flat_cells(cells: pl.DataFrame, categories: Sequence[str]) -> pl.DataFrame:
-    """Spread the probabilities to ``p_category_<name>``, in the vocabulary's order, and leave the contours out.
+    """Spread the probabilities to ``p_category_<name>``, in vocabulary order, and drop the contours.
 
-    Where a run has another number of categories than ``categories``, the columns are numbered instead of named.
+    If the run's number of categories differs from ``categories``, the columns are numbered instead of named.
     """
     width = cells["p_category"].list.len().max()
     n = width if isinstance(width, int) else len(categories)
@@ -130,17 +130,17 @@ def flat_cells(cells: pl.DataFrame, categories: Sequence[str]) -> pl.DataFrame:
 
 
 def _entry(column: str, key: str, value: str, figure: str) -> pl.Expr:
-    """Take ``figure`` of the list entry whose ``key`` is ``value``; null where there is none."""
+    """Return ``figure`` of the list entry whose ``key`` is ``value``; null if there is none."""
     matching = pl.element().filter(pl.element().struct.field(key) == value).struct.field(figure)
     return pl.col(column).list.eval(matching).list.first()
 
 
 def _names(column: pl.Series, key: str) -> list[str]:
-    """Give the names that occur in a nested column, in the order of their first occurrence."""
+    """List the names in a nested column, in order of first occurrence."""
     entries = column.explode().drop_nulls()
     return entries.struct.field(key).unique(maintain_order=True).to_list() if len(entries) else []
 
 
 def _in_order(known: Iterable[str], found: Iterable[str]) -> list[str]:
-    """Give the known names in their order, and after them any other that was found."""
+    """List the known names in order, followed by any others that were found."""
     return list(dict.fromkeys([*known, *found]))

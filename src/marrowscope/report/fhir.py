@@ -1,9 +1,9 @@
 """A patient's figures as FHIR: a ``Bundle`` of a ``DiagnosticReport`` and its ``Observation`` resources.
 
-Elements are those that R4 (4.0.1) and R4B share. What is measured here has no code of its own in LOINC or SNOMED CT
-that could be verified, so every ``code`` is text, and a receiver maps it. Units are UCUM. The status is
-``preliminary``: no person has confirmed it. The subject is named by its identifier; no Patient is invented. Ids are
-UUIDs of version 5 made from the run and the patient, so that a run gives the same resources each time.
+Elements are those that R4 (4.0.1) and R4B share. No code in LOINC or SNOMED CT could be verified for what is measured
+here, so every ``code`` is text for the receiver to map. Units are UCUM. The status is ``preliminary``: no person has
+confirmed it. The subject is named by its identifier; no Patient is invented. Ids are version 5 UUIDs made from the run
+and the patient, so that a run gives the same resources each time.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> list[Path]:
-    """Write ``<patient>.json`` for every patient of ``run_dir`` to ``out`` (default ``run_dir/fhir``); gives the paths.
+    """Write ``<patient>.json`` for every patient to ``out`` (default ``run_dir/fhir``) and return the paths.
 
-    Raises RunError when ``run_dir`` is no finished run, or ``out`` holds a file of that name that is not ours; nothing
-    is written then.
+    Raises RunError, without writing anything, if ``run_dir`` is not a finished run or ``out`` has a file of that name
+    that is not ours.
     """
     words, manifest = load_words(lang), reportable_manifest(run_dir)
     patients = read_table(run_dir / "patients.parquet", "patients")
@@ -53,7 +53,7 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
 
 
 def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
-    """Give the Bundle (type collection) of one row of the patients table; the report comes first."""
+    """Make the Bundle (type collection) of one row of the patients table; the report comes first."""
     maker = _Maker.of(row, manifest, words)
     categories = [maker.category(item) for item in row.differential or ()]
     lineages = [maker.lineage(item) for item in row.lineages or ()]
@@ -81,7 +81,7 @@ def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """What every resource of one patient shares, and each resource."""
+    """Makes the resources of one patient; the fields are what they all share."""
 
     words: Words
     seed: str
@@ -102,11 +102,11 @@ class _Maker:
         return cls(words, "\n".join((*hashes, made_by, row.patient_id)), made_by, shared)
 
     def id_of(self, part: str) -> str:
-        """Give the id of one resource: the same for the same run, patient and part."""
+        """Return the id of one resource, always the same for the same run, patient and part."""
         return str(uuid5(NAMESPACE_OID, f"{self.seed}\n{part}"))
 
     def report(self, row: PatientRow, results: list[Json]) -> Json:
-        """Give the DiagnosticReport; its conclusion is what is said of the call and the research-use statement."""
+        """Make the DiagnosticReport; its conclusion is the wording of the call and the research-use statement."""
         beside = lymphoid_sentence(row, self.words)
         said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
@@ -123,7 +123,7 @@ class _Maker:
         }
 
     def counted_ratio(self, row: PatientRow) -> Json:
-        """Give the ratio as counted, with x and n and Wilson's interval."""
+        """Make the ratio as counted, with x, n and Wilson interval."""
         return self._observation(
             "counted-ratio",
             self.words.strings("ratio.raw"),
@@ -137,13 +137,13 @@ class _Maker:
         )
 
     def corrected_ratio(self, row: PatientRow) -> Json:
-        """Give the corrected ratio with its interval and the threshold it is compared with."""
+        """Make the corrected ratio, with its interval and the threshold it is compared with."""
         threshold = [{"code": code(self.words.strings("fhir.threshold")), **percent(row.threshold)}]
         if band := threshold_band(row):
             threshold.append(percent_range(self.words.strings("fhir.threshold_interval"), *band))
         confidence = [{"code": code(self.words.strings("fhir.confidence")), **percent(row.confidence_above)}]
         if row.call == "no_call":
-            confidence = []  # without a call the share of draws says nothing
+            confidence = []  # without a call, the share of draws has no meaning
         return self._observation(
             "corrected-ratio",
             self.words.strings("ratio.corrected"),
@@ -158,25 +158,25 @@ class _Maker:
         )
 
     def call(self, row: PatientRow) -> Json:
-        """Give the call in its fixed wording, and beside it why it is so and what it depends on."""
+        """Make the call in its fixed wording, with its reason and what it depends on as notes."""
         known = row.call is not None
         value = {"valueString": plain(call_sentence(row, self.words))} if known else {}
         notes = [plain(reason) for reason in call_reasons(row, self.words)] if known else []
         return self._observation("call", self.words.strings("call.heading"), value, absent="not-performed", notes=notes)
 
     def category(self, item: CategoryShare) -> Json:
-        """Give one category of the differential."""
+        """Make one category of the differential."""
         name = f"{item.category}: {self.words.category(item.category)}"
         return self._share(f"category-{item.category}", name, item, share=item.share_nucleated, n=item.n_nucleated)
 
     def lineage(self, item: LineageShare) -> Json:
-        """Give one lineage of the differential."""
+        """Make one lineage of the differential."""
         return self._share(
             f"lineage-{item.lineage}", self.words.name("lineage", item.lineage), item, share=item.share, n=item.n
         )
 
     def panel(self, row: PatientRow, members: list[Json]) -> Json:
-        """Give the differential as the count of its cells, with its categories and lineages as members."""
+        """Make the differential as its cell count, with categories and lineages as members."""
         source = row.reference_source
         notes = [f"{self.words.strings('differential.source')} {source}"] if source else []
         return self._observation(
@@ -187,7 +187,7 @@ class _Maker:
         ) | {"hasMember": [_reference(member) for member in members]}
 
     def myeloid_to_erythroid(self, row: PatientRow) -> Json:
-        """Give M:E with both counts and its interval."""
+        """Make the M:E ratio with both counts and its interval."""
         strings = self.words.strings
         counts = [
             integer_part(strings("fhir.n_myeloid"), row.me_numerator),
@@ -213,7 +213,7 @@ class _Maker:
         )
 
     def blast_estimate(self, row: PatientRow) -> Json:
-        """Give the myeloid blast estimate as a range, with the sentence on the marks at 10% and 20%."""
+        """Make the myeloid blast estimate as a range, with the sentence on the marks at 10% and 20%."""
         strings = self.words.strings
         known = row.who_least is not None
         value = percent_range("", row.who_least, row.who_most)["valueRange"] if known else None
@@ -231,13 +231,13 @@ class _Maker:
         )
 
     def flags(self, row: PatientRow) -> Json:
-        """Give the quality flags as text."""
+        """Make the quality flags as text."""
         told = [flag_sentence(flag, self.words) for flag in row.flags or ()]
         text = "; ".join(told) or self.words.strings("flags.none")
         return self._observation("flags", self.words.strings("flags.heading"), {"valueString": text})
 
     def _share(self, part: str, name: str, item: CategoryShare | LineageShare, *, share: float | None, n: int) -> Json:
-        """Give a share of the nucleated cells with its count, interval and reference range."""
+        """Make a share of the nucleated cells with its count, interval and reference range."""
         made = self._observation(
             part,
             name,
@@ -260,7 +260,7 @@ class _Maker:
         absent: str = "unknown",
         notes: Sequence[str] = (),
     ) -> Json:
-        """Give an Observation; without a value the reason for its absence stands in its place."""
+        """Make an Observation; without a value, it has the reason for the absence instead."""
         found = {key: item for key, item in value.items() if key.startswith("value")}
         made: Json = {
             "resourceType": "Observation",
@@ -278,7 +278,7 @@ class _Maker:
 
 
 def _absence(reason: str) -> Json:
-    """Say why a value is not there, with a code of FHIR's own list."""
+    """Return why a value is absent, as a code from FHIR's own list."""
     system = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
     return {"dataAbsentReason": {"coding": [{"system": system, "code": reason}]}}
 

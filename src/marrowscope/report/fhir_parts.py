@@ -10,33 +10,33 @@ _DIGITS = 4
 
 
 def code(text: str) -> Json:
-    """Give a CodeableConcept of text alone: a code that cannot be verified is not guessed."""
+    """Make a CodeableConcept with text only: a code that cannot be verified is not guessed."""
     return {"text": text}
 
 
 def quantity(value: float, unit: str) -> Json:
-    """Give a Quantity in a UCUM ``unit``, ``%`` or ``1``."""
+    """Make a Quantity in a UCUM ``unit``, ``%`` or ``1``."""
     return {"value": round(value, _DIGITS), "unit": unit, "system": UCUM, "code": unit}
 
 
 def percent(share: float | None) -> Json:
-    """Give a share (0-1) as ``valueQuantity`` in percent; nothing for None."""
+    """Return a share (0-1) as ``valueQuantity`` in percent; empty for None."""
     return {} if share is None else {"valueQuantity": quantity(100 * share, "%")}
 
 
 def percent_range(name: str, low: float | None, high: float | None) -> Json:
-    """Give a component whose value is a range of shares (0-1) in percent; without a value where both are None."""
+    """Make a component whose value is a range of shares (0-1) in percent; without a value if both are None."""
     ends = {key: quantity(100 * share, "%") for key, share in (("low", low), ("high", high)) if share is not None}
     return {"code": code(name), **({"valueRange": ends} if ends else {})}
 
 
 def integer_part(name: str, n: int | None) -> Json:
-    """Give a component whose value is a count; without a value for None."""
+    """Make a component whose value is a count; without a value for None."""
     return {"code": code(name), **({} if n is None else {"valueInteger": n})}
 
 
 def reference_range(low: float | None, high: float | None, unit: str, factor: float, mark: str | None = None) -> Json:
-    """Give ``referenceRange`` with ends times ``factor`` in ``unit``; nothing where an end is None."""
+    """Return ``referenceRange`` with limits times ``factor`` in ``unit``; empty if a limit is None."""
     if low is None or high is None:
         return {}
     ends: Json = {"low": quantity(factor * low, unit), "high": quantity(factor * high, unit)}

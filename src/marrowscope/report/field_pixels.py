@@ -1,4 +1,4 @@
-"""The pixels of a run's fields, read again: a photograph whole, of a slide the region that was predicted."""
+"""Read the pixels of a run's fields again: a whole photograph, or the predicted region of a slide."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PictureProblem = Literal["not_found", "changed", "unreadable"]
 
 
 class FieldPixels:
-    """Reads fields, from several threads; ``images_root`` is where the images are now, when they have moved.
+    """Reads fields, from several threads; ``images_root`` is where the images are now, if they have moved.
 
-    A slide stays open between its regions and is hashed once: ``close`` gives it back.
+    A slide stays open between its regions and is hashed once; ``close`` releases it.
     """
 
     def __init__(self, images_root: Path | None = None) -> None:
@@ -30,10 +30,10 @@ class FieldPixels:
         self._hashing = Lock()
 
     def read(self, path: Path, sha256: str, region: Region | None = None) -> ImageArray | PictureProblem:
-        """Read a field, RGB uint8 (h, w, 3), or say why not.
+        """Read a field, RGB uint8 (h, w, 3), or return why that is not possible.
 
-        A file that is no longer the one that was predicted (its SHA-256 differs) is not read: contours are never drawn
-        on another image. Raises DependencyError for a slide where OpenSlide is missing.
+        A file that has changed since it was predicted (its SHA-256 differs) is not read, so that contours are never
+        drawn on another image. Raises DependencyError for a slide if OpenSlide is missing.
         """
         found = _locate_image(path, self._images_root)
         if found is None:
@@ -61,7 +61,7 @@ class FieldPixels:
 
 
 def _locate_image(path: Path, images_root: Path | None) -> Path | None:
-    """Find a field's file: under ``images_root`` (patient folder and name, or the name alone), else at ``path``."""
+    """Find a field's file: under ``images_root`` (by patient folder and name, or by name only), else at ``path``."""
     candidates = [path]
     if images_root is not None:
         candidates = [images_root / path.parent.name / path.name, images_root / path.name, path]

@@ -1,8 +1,8 @@
 """A patient's figures, each described once: the page and the PDF draw the same record.
 
-A figure is a title, a value, what lies on its scale, and sentences. How it is drawn stands in templates/macros.html.j2
-and templates/patient.typ; they know the kinds of figures, not the figures. To add one, write its description here, put
-it into FIGURES, and give it its words in data/strings.toml.
+A figure has a title, a value, marks on a scale, and sentences. templates/macros.html.j2 and templates/patient.typ draw
+it; they know the kinds of figures, not the single figures. To add one, describe it here, add it to FIGURES, and add its
+words to data/strings.toml.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 _WHO_MARKS = (0.1, 0.2)
-"""Blast thresholds of WHO 2022 and ICC 2022; they belong to the blast estimate alone."""
+"""Blast thresholds of WHO 2022 and ICC 2022; they apply to the blast estimate only."""
 
 Pair = tuple[float, float]
 
@@ -40,10 +40,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What lies on one scale of shares (0-1) from 0; ``described`` is what a screen reader is told of it.
+    """The content of one scale of shares (0-1) from 0; ``described`` is its text for screen readers.
 
-    Either ``estimate`` is a point, or ``span`` a range that stands for one. ``beside`` is a second ratio, named
-    ``beside_name``, ``band`` the interval of a mark, and ``note`` says what is shaded.
+    Either ``estimate`` is a point, or ``span`` is a range in its place. ``beside`` is a second ratio named
+    ``beside_name``, ``band`` is the interval of a mark, and ``note`` says what is shaded.
     """
 
     described: str
@@ -59,7 +59,7 @@ class Scale:
 
     @property
     def end(self) -> float:
-        """Where a scale may end that need not reach 1: the next round share that holds everything on it."""
+        """The end of a scale that need not reach 1: the next round share that covers everything on it."""
         pairs = (self.interval, self.span, self.band)
         values = [pair[1] for pair in pairs if pair is not None] + [mark.at for mark in self.marks]
         points = (self.estimate, self.beside.share if self.beside else None)
@@ -68,7 +68,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure in a section of its own; ``key`` is its anchor. Without a value there are ``lines`` alone."""
+    """One figure with its own section; ``key`` is its anchor. Without a value it has only ``lines``."""
 
     key: str
     title: str
@@ -80,7 +80,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A sentence, and the source it names, which is in English."""
+    """A sentence and the source that it names, which is in English."""
 
     text: Markup
     source: str = ""
@@ -88,7 +88,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class ShareTable:
-    """Shares of the nucleated cells, a line each, with intervals and, where ``has_reference``, reference ranges."""
+    """Shares of the nucleated cells, one per line, with intervals and, if ``has_reference``, reference ranges."""
 
     title: str
     first_head: str
@@ -98,7 +98,7 @@ class ShareTable:
 
 @dataclass(frozen=True, slots=True)
 class Quotient:
-    """M:E: a plain number with its limits (the upper may be open) and its reference range; None where undefined."""
+    """The M:E ratio: a plain number, its limits (the upper may be open) and its reference range; None if undefined."""
 
     value: float | None
     lower: float | None
@@ -110,7 +110,7 @@ class Quotient:
 
 @dataclass(frozen=True, slots=True)
 class PatientFigures:
-    """Every figure of one patient; ``further`` are those with a section of their own, in this order."""
+    """Every figure of one patient; ``further`` are those with their own section, in this order."""
 
     ratio: Scale | None
     categories: ShareTable
@@ -122,7 +122,7 @@ class PatientFigures:
 
 
 def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mapping[str, int]) -> PatientFigures:
-    """Describe the figures of a patient; ``n_cblc`` counts the cells called CBLC of each category."""
+    """Describe the figures of a patient; ``n_cblc`` counts the cells called CBLC in each category."""
     has_reference = row.reference_source is not None
     return PatientFigures(
         ratio=_ratio_scale(row, said, words),
@@ -150,7 +150,7 @@ def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mappin
 
 
 def _ratio_scale(row: PatientRow, said: Verdict, words: Words) -> Scale | None:
-    """Describe the ratio with its interval, the share as counted, and the study threshold; None without a ratio."""
+    """Describe the ratio with its interval, the counted share and the study threshold; None without a ratio."""
     shown, threshold, band = said.shown, row.threshold, said.threshold_band
     if shown.share is None or shown.lower is None or shown.upper is None:
         return None
@@ -182,7 +182,7 @@ def _ratio_scale(row: PatientRow, said: Verdict, words: Words) -> Scale | None:
 
 
 def blast_estimate(row: PatientRow, words: Words) -> Figure:
-    """Describe the myeloid blast estimate: a range, the sampling's limits, and the marks at 10% and 20%."""
+    """Describe the myeloid blast estimate: a range, the sampling limits, and the marks at 10% and 20%."""
     key, title, note = "blasts", words.strings("blasts.heading"), words.text("blasts.marks")
     least, most, lower, upper = row.who_least, row.who_most, row.who_lower, row.who_upper
     if least is None or most is None or lower is None or upper is None:
@@ -218,11 +218,11 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
 
 
 FIGURES: tuple[Callable[[PatientRow, Words], Figure], ...] = (blast_estimate,)
-"""The figures with a section of their own, in the order in which both surfaces print them."""
+"""The figures with their own section, in the order in which the page and the PDF print them."""
 
 
 def round_up(value: float) -> float:
-    """Give the end of a scale (a share, 0-1) that holds ``value``."""
+    """Return the end of a scale (a share, 0-1) that covers ``value``."""
     return next((end for end in _ENDS if value <= end), 1.0)
 
 

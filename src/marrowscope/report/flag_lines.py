@@ -1,4 +1,4 @@
-"""Quality flags in words: what is wrong, the measured value, and the limit it broke."""
+"""Quality flags in words: what is wrong, the measured value, and the limit that it breaks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FlagLine:
 
 
 def flag_lines(flags: Sequence[RaisedFlag], fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
-    """Put the flags of one patient in words, in the table's order; one that is not known here has its key as name."""
+    """Put the flags of one patient in words, in table order; an unknown flag is named by its key."""
     return tuple(_line(item, fields, words) for item in flags)
 
 

@@ -1,8 +1,8 @@
-"""The fonts of a PDF: what typst brings for Latin text, and one that has Chinese.
+"""The fonts of a PDF: those of typst for Latin text, and one with Chinese characters.
 
-typst brings no Chinese glyph; without a font that has them a page would show empty boxes. One is looked for among the
-system's fonts, in the package noto-cjk-sans-otc, and in the folders the user names, well-known families first; it is
-taken only where its character table holds every Chinese character of the catalog.
+typst has no Chinese glyphs; without a font that has them, a page would show empty boxes. One is looked for among the
+system fonts, in the package noto-cjk-sans-otc, and in the user's folders, well-known families first. It is used only if
+its character table has every Chinese character of the catalog.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import typst
 
 _LATIN = ("Libertinus Serif", "DejaVu Sans Mono")
-"""Inside typst: text, and the signs that it lacks."""
+"""Included in typst: the text font, and one for the signs it lacks."""
 
 CHINESE = (
     "Noto Sans CJK SC",
@@ -51,17 +51,19 @@ HOW_TO_INSTALL = (
 
 
 def open_fonts(font_path: Path | None = None) -> typst.Fonts:
-    """List the fonts typst may use: the system's, its own, the font package's, those under ``font_path``.
+    """List the fonts typst may use: those of the system, of typst, of the font package, and under ``font_path``.
 
-    Raises DependencyError where typst is not installed, InputError where ``font_path`` is no folder.
+    Raises DependencyError if typst is not installed, and InputError if ``font_path`` is not a folder.
     """
     try:
         import typst  # noqa: PLC0415  an extra: only a PDF needs it
     except ModuleNotFoundError as error:
-        message = "a PDF needs typst, which is not installed; install it with: pip install 'marrowscope[pdf]'"
+        message = "found no typst, which a PDF needs; install it with pip install 'marrowscope[pdf]'"
         raise DependencyError(message) from error
     if font_path is not None and not font_path.is_dir():
-        message = f"--font-path {font_path}: found no folder, expected one with .ttf, .otf or .ttc files; correct it"
+        message = (
+            f"--font-path {font_path}: found no folder, expected one with .ttf, .otf or .ttc files; correct the path"
+        )
         raise InputError(message)
     folders = [font_path] if font_path is not None else []
     spec = find_spec(FONT_PACKAGE)
@@ -70,9 +72,9 @@ def open_fonts(font_path: Path | None = None) -> typst.Fonts:
 
 
 def families_for(language: str, fonts: typst.Fonts, font_path: Path | None = None) -> list[str]:
-    """Give the families of a page in ``language``, the first for most of its text.
+    """List the font families for a page in ``language``; the first is for most of its text.
 
-    Raises DependencyError for Chinese where no font has every Chinese character of the catalog.
+    Raises DependencyError for Chinese if no font has every Chinese character of the catalog.
     """
     if language != "zh":
         return list(_LATIN)
@@ -82,17 +84,17 @@ def families_for(language: str, fonts: typst.Fonts, font_path: Path | None = Non
         is_elsewhere, place, *_ = _rank(info, font_path)
         if (not is_elsewhere or place < len(CHINESE)) and not missing_characters(info, wanted):
             return [info.family, *_LATIN]
-    message = f"no font with the {len(wanted)} characters of the Chinese texts was found; {HOW_TO_INSTALL}"
+    message = f"found no font with the {len(wanted)} characters of the Chinese texts; {HOW_TO_INSTALL}"
     raise DependencyError(message)
 
 
 def catalog_characters(language: str) -> set[str]:
-    """Give every East Asian character of the catalog's texts in ``language``, full-width punctuation too."""
+    """Collect every East Asian character in the catalog's texts in ``language``, including full-width punctuation."""
     return {sign for text in load_strings(language).texts.values() for sign in text if sign >= _FIRST_EAST_ASIAN}
 
 
 def missing_characters(info: typst.FontInfo, wanted: set[str]) -> set[str]:
-    """Give those of ``wanted`` that a font file has no glyph for."""
+    """Return the characters of ``wanted`` for which a font file has no glyph."""
     from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # noqa: PLC0415  comes with the extra `pdf`
 
     with TTFont(str(info.path), fontNumber=info.index, lazy=True) as font:
@@ -101,7 +103,7 @@ def missing_characters(info: typst.FontInfo, wanted: set[str]) -> set[str]:
 
 
 def _rank(info: typst.FontInfo, font_path: Path | None) -> tuple[bool, int, str, bool]:
-    """Order of preference: the user's folder before any other, families as listed, then by name, regular first."""
+    """Rank by preference: the user's folder first, then families as listed, then by name, regular first."""
     is_elsewhere = font_path is None or not Path(str(info.path)).is_relative_to(font_path)
     listed = [name.casefold() for name in CHINESE]
     family = info.family.casefold()

@@ -1,7 +1,7 @@
-"""The galleries: each category's cells, the most certain first, and the cells that came nearest to a call of CBLC.
+"""The galleries: each category's cells, most certain first, and the cells that came closest to being called CBLC.
 
-Limited in number, since a page is one file; what is not shown is counted, and stands in the fields all the same.
-Ties are broken by the cell's id, so that a report is the same each time it is written.
+Their number is limited, since a page is one file; cells not shown are counted and are still drawn in the fields. Ties
+are broken by the cell's id, so that a report is the same each time it is written.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from marrowscope.report.marks import CellMark
 
 CBLC_LIMITS = (48, 16)
-"""Most and least certain cells of a category with cells called CBLC: the ratio rests on them."""
+"""Numbers of most and least certain cells of a category with cells called CBLC, which determine the ratio."""
 
 OTHER_LIMITS = (12, 6)
-"""The same of every other category."""
+"""The same for every other category."""
 
 N_NEAR_MISSES = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """One category's cells; ``least_certain`` is empty where all are in ``most_certain``."""
+    """One category's cells; ``least_certain`` is empty if all are in ``most_certain``."""
 
     category: str
     color: str
@@ -36,12 +36,12 @@ class Gallery:
 
     @property
     def n_shown(self) -> int:
-        """Cells with a picture."""
+        """Number of cells with a picture."""
         return len(self.most_certain) + len(self.least_certain)
 
 
 def galleries(kept: Iterable[CellMark], order: Sequence[str]) -> tuple[Gallery, ...]:
-    """Give a gallery for each category that has a cell, in the given order."""
+    """Make one gallery per category that has cells, in the given order."""
     by_category: dict[str, list[CellMark]] = {category: [] for category in order}
     for mark in kept:
         by_category.setdefault(mark.category, []).append(mark)
@@ -49,7 +49,7 @@ def galleries(kept: Iterable[CellMark], order: Sequence[str]) -> tuple[Gallery, 
 
 
 def near_misses(kept: Iterable[CellMark]) -> tuple[CellMark, ...]:
-    """Give the cells not called CBLC that have the highest probability of it."""
+    """List the cells not called CBLC that have the highest CBLC probability."""
     others = sorted((mark for mark in kept if not mark.is_cblc), key=lambda mark: (-mark.p_cblc, mark.cell_id))
     return tuple(others[:N_NEAR_MISSES])
 

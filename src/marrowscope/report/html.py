@@ -1,11 +1,11 @@
 """Write the report of a run: ``index.html`` for the cohort, ``patients/<id>.html`` for every patient.
 
-Each page stands alone: style, script, pictures and figures are inside it, and its security policy forbids every
-request and every script but its own. All text from tables and manifest is escaped by the templates. A report is
-written beside its place and moved there when it is complete.
+Each page is self-contained: style, script, pictures and figures are inside it, and its security policy forbids every
+request and every script but its own. The templates escape all text from tables and manifest. A report is written to a
+temporary folder and moved into place when it is complete.
 
-Patients are read, rendered and written one by one, so that memory does not grow with their number; with ``workers``
-they are shared among processes.
+Patients are read, rendered and written one by one, so that memory does not grow with their number; with ``workers``,
+processes share them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ RESEARCH_USE = load_strings()("research_use")
 _REPORT_KIND = "report"
 _PICTURE_THREADS = 2
 _FEWEST_FOR_WORKERS = 6
-"""Fewer patients are done before a second process has started."""
+"""Fewer patients are finished before a second process has started."""
 
 
 def write_report(
@@ -61,14 +61,14 @@ def write_report(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the report of ``run_dir`` to ``out`` (default ``run_dir/report``); gives the path of index.html.
+    """Write the report of ``run_dir`` to ``out`` (default ``run_dir/report``) and return the path of index.html.
 
-    ``lang`` is the language of every page, ``en`` or ``zh``. ``images_root`` is where the images are now, when they
-    have moved; a field whose image is gone or has changed is shown without its picture. ``workers`` processes share
-    the patients; above 1 the calling script needs the guard ``if __name__ == "__main__"``.
+    ``lang`` is the language of every page, ``en`` or ``zh``. ``images_root`` is where the images are now, if they have
+    moved; a field whose image is gone or has changed is shown without its picture. ``workers`` processes share the
+    patients; with more than 1, the calling script needs the guard ``if __name__ == "__main__"``.
 
-    An earlier report in ``out`` is replaced. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds
-    files that are not of such a report, and ConfigError for an unknown language.
+    An earlier report in ``out`` is replaced. Raises RunError if ``run_dir`` is not a finished run or if ``out`` has
+    files that do not belong to a report, and ConfigError for an unknown language.
     """
     job = _Job(run_dir, lang, images_root)
     job.environment.get_template("index.html.j2")  # a folder without a manifest is refused before anything is written
@@ -87,7 +87,7 @@ def write_report(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is needed to render any page of one run; a process makes its own from the three values."""
+    """What is needed to render any page of one run; each process makes its own from the three values."""
 
     run_dir: Path
     lang: str
@@ -118,7 +118,7 @@ class _Job:
         return FieldPixels(self.images_root)
 
     def index(self) -> str:
-        """Render the cohort's page."""
+        """Render the cohort page."""
         return self.environment.get_template("index.html.j2").render(
             page=cohort_page(self.tables.rows),
             file_of=self.file_of,
@@ -127,7 +127,7 @@ class _Job:
         )
 
     def patient(self, index: int, threads: int = _PICTURE_THREADS) -> tuple[str, str]:
-        """Render the page of the patient in row ``index``; gives its file name and its text."""
+        """Render the page of the patient in row ``index``; return its file name and its text."""
         rows, patient_id = self.tables.rows, self.tables.rows[index].patient_id
         page = patient_page(
             rows[index],
@@ -156,7 +156,7 @@ def _render_patient(
     file_of: Mapping[str, str],
     neighbors: Mapping[str, PatientRow | None],
 ) -> str:
-    """Render one patient's page; ``pictures`` by field number, as ``_pictures`` gives them."""
+    """Render one patient's page; ``pictures`` are by field number, as ``_pictures`` returns them."""
     wanted = _pictured_by_field(page)
     uri_of = {
         mark.cell_id: uri
@@ -175,7 +175,7 @@ def _render_patient(
 
 
 def _pictures(page: PatientPage, pixels: FieldPixels, threads: int) -> dict[int, FieldPicture]:
-    """Read a patient's fields, a few at a time, and cut the gallery's cells; one patient is in memory at once."""
+    """Read a patient's fields, a few at a time, and cut the gallery cells; only one patient is in memory at a time."""
     wanted = _pictured_by_field(page)
     readable = [field for field in page.fields if field.failed is None]
     factors = shrink_factors(readable)
@@ -201,12 +201,12 @@ def _pictured_by_field(page: PatientPage) -> dict[int, list[Any]]:
 
 
 def _patient_pages(job: _Job, workers: int) -> Iterator[tuple[str, str]]:
-    """Render every patient's page, in order; in processes of their own where that pays."""
+    """Render every patient's page, in order; in separate processes if that is faster."""
     indices = range(len(job.tables.rows))
     if workers <= 1 or len(indices) < _FEWEST_FOR_WORKERS:
         yield from map(job.patient, indices)
         return
-    # Spawned, not forked: polars holds threads that a fork would leave locked.
+    # Spawned, not forked: polars has threads that a fork would leave locked.
     with ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -214,7 +214,7 @@ def _patient_pages(job: _Job, workers: int) -> Iterator[tuple[str, str]]:
         initargs=(job.run_dir, job.lang, job.images_root),
     ) as pool:
         waiting = deque(pool.submit(_work, index) for index in indices[: 2 * workers])
-        for index in indices:  # a few ahead of the one that is written, so that finished pages do not pile up
+        for index in indices:  # only a few pages ahead of the one being written, so that finished pages do not pile up
             yield waiting.popleft().result()
             if index + 2 * workers < len(indices):
                 waiting.append(pool.submit(_work, index + 2 * workers))
@@ -224,13 +224,13 @@ _worker_job: _Job | None = None
 
 
 def _start_worker(run_dir: Path, lang: str, images_root: Path | None) -> None:
-    global _worker_job  # noqa: PLW0603  one job a process, made once
+    global _worker_job  # noqa: PLW0603  one job per process, made once
     cv2.setNumThreads(1)
     _worker_job = _Job(run_dir, lang, images_root)
 
 
 def _work(index: int) -> tuple[str, str]:
     if _worker_job is None:
-        message = "a report's process was given a patient before its run"
+        message = "found a report process without a run, expected its run before the first patient; report this"
         raise RunError(message)
     return _worker_job.patient(index, threads=1)

@@ -1,6 +1,7 @@
-"""The learning curve of a training as an SVG file: losses and validation figures by epoch, drawn from metrics.csv.
+"""Draw the learning curve of a training as SVG: losses and validation figures by epoch, from metrics.csv.
 
-Every line ends in a thin lead to its name: color is never the only cue. Training is dashed and thin, validation solid.
+A thin leader connects every line to its name, so that color is never the only cue. Training is dashed and thin,
+validation solid.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _BELOW, _LABEL_STEP, _LEAD, _GAP = 48, 15, 18, 26
 
 @dataclass(frozen=True)
 class _Series:
-    """A line of a panel: what it is called, its class, and its value by epoch (NaN: a gap)."""
+    """A line of a panel: its name, its class, and its value by epoch (NaN is a gap)."""
 
     name: str
     css: str
@@ -48,12 +49,14 @@ def learning_curve(csv_path: Path, out_svg: Path) -> None:
     """Draw a training's metrics.csv: losses (train dashed, validation solid) and validation figures by epoch.
 
     The file has a column ``epoch``, losses named ``train_*`` and ``validation_*``, and figures that end in ``_f1``
-    or ``_auc``; empty cells leave a gap. Raises InputError when there is no epoch or no such column.
+    or ``_auc``; empty cells leave a gap. Raises InputError if there is no epoch or no such column.
     """
     epochs, columns = _read(csv_path)
     losses, figures = _losses(columns), _figures(columns)
     if not losses and not figures:
-        message = f"{csv_path}: found columns {list(columns)}, expected train_*, validation_* or *_f1; nothing to draw"
+        message = (
+            f"{csv_path}: found columns {list(columns)}, expected train_*, validation_* or *_f1; choose another file"
+        )
         raise InputError(message)
     height = max(_HEIGHT, _LABEL_STEP * max(len(losses), len(figures)))
     drawing = Drawing(0, _TOP + height + _BELOW, f"Learning curve over {len(epochs)} epochs.")
@@ -67,7 +70,7 @@ def learning_curve(csv_path: Path, out_svg: Path) -> None:
 
 
 def _losses(columns: Mapping[str, Sequence[float]]) -> list[_Series]:
-    """Give the losses; a term has one color for training and validation."""
+    """List the losses; a term has the same color for training and validation."""
     names = [name for name in columns if name.startswith((_TRAIN, _VALIDATION))]
     terms = sorted({name.removeprefix(_TRAIN).removeprefix(_VALIDATION) for name in names})
     found = []
@@ -98,7 +101,7 @@ def _draw(
     y_range: tuple[float, float],
     height: float,
 ) -> Panel:
-    """Add a panel of lines, names at their ends, to the right of what is drawn; ``titles``: of panel and y axis."""
+    """Add a panel of lines with their names at the ends, on the right; ``titles`` are those of panel and y axis."""
     title, y_label = titles
     ends = (float(epochs[0]), float(epochs[-1]))
     x_range = ends if ends[1] > ends[0] else (ends[0] - 0.5, ends[1] + 0.5)
@@ -132,13 +135,13 @@ def _draw(
 
 
 def _unbroken(points: Iterable[tuple[int, float]]) -> list[list[tuple[int, float]]]:
-    """Cut a line where it has no value."""
+    """Split a line where it has no value."""
     runs = groupby(points, key=lambda point: math.isfinite(point[1]))
     return [list(run) for has_value, run in runs if has_value]
 
 
 def _apart(heights: Sequence[float], least: float, lowest: float) -> list[float]:
-    """Move labels, given from top to bottom, so far apart that they do not touch; none below ``lowest``."""
+    """Move labels, given from top to bottom, apart until they do not touch; none goes below ``lowest``."""
     moved: list[float] = []
     for height in heights:
         moved.append(max(height, moved[-1] + least) if moved else height)
@@ -148,7 +151,7 @@ def _apart(heights: Sequence[float], least: float, lowest: float) -> list[float]
 
 
 def _mark_best(panel: Panel, epochs: Sequence[int], selection: Sequence[float] | None) -> None:
-    """Draw a line at the epoch whose weights were kept, where the file names the figure that decides."""
+    """Draw a line at the epoch whose weights were kept, if the file has the selection figure."""
     known = [(value, -epoch) for epoch, value in zip(epochs, selection or (), strict=False) if math.isfinite(value)]
     if known:
         best = -max(known)[1]

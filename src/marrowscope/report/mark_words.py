@@ -1,4 +1,4 @@
-"""What a reader is told about one cell: what was called with which probabilities, its number and its place."""
+"""The words about one cell: its calls with their probabilities, its number and its position."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MarkWords:
 
 
 def mark_words(mark: CellMark, words: Words) -> MarkWords:
-    """Put one cell in words; a page has hundreds, so each is made once."""
+    """Put one cell in words; a page has hundreds of cells, so this is done once per cell."""
     called = _called(mark, words)
     return MarkWords(
         called=called,
@@ -34,7 +34,7 @@ def mark_words(mark: CellMark, words: Words) -> MarkWords:
 
 
 def words_by_cell(marks: Iterable[CellMark], words: Words) -> dict[str, MarkWords]:
-    """Give the words of each cell by its id."""
+    """Return the words of each cell by cell id."""
     return {mark.cell_id: mark_words(mark, words) for mark in marks}
 
 

@@ -1,4 +1,4 @@
-"""A patient's fields and the contours drawn in them, as records made from the run's tables; no pixels here."""
+"""A patient's fields and the contours drawn in them, as records made from the run's tables, without pixels."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from marrowscope.report.shown_rows import ShownCell, ShownField
 
 UNCERTAIN_BELOW = 0.7
-"""A cell is marked as uncertain below this probability of its category, and where it is called CBLC with less."""
+"""A cell is marked as uncertain if the probability of its category, or of a CBLC call, is below this."""
 
 _SHORT_ID = 8
-"""Digits of a cell's id that are printed; enough for a search in the table, where the whole id stands."""
+"""Printed digits of a cell's id, enough to find the whole id in the table."""
 
 _LEAST_POINTS = 3
 _DRAWN_TOLERANCE_UM = 0.03
-"""How far a drawn contour may leave the predicted one: an eighth of a pixel of the coarsest picture."""
+"""How far a drawn contour may deviate from the predicted one: an eighth of a pixel of the coarsest picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellMark:
-    """One contour of a field as drawn: SVG path, label, color, place, and what was called."""
+    """One contour of a field as drawn: SVG path, label, color, position and calls."""
 
     cell_id: str
     field_number: int
@@ -56,7 +56,7 @@ class CellMark:
 
     @property
     def uncertain(self) -> bool:
-        """Whether the call needs a second look: a low probability, or heads that contradict each other."""
+        """Whether the call needs a second look, because of a low probability or heads that contradict each other."""
         return (
             self.contradiction or self.p_category < UNCERTAIN_BELOW or (self.is_cblc and self.p_cblc < UNCERTAIN_BELOW)
         )
@@ -64,9 +64,9 @@ class CellMark:
 
 @dataclass(frozen=True, slots=True)
 class FieldPage:
-    """One field of a patient; ``failed`` says why an image could not be read (it has no size then).
+    """One field of a patient; ``failed`` says why the image could not be read (it then has no size).
 
-    ``region`` is what of a slide at ``path`` it is, None for a photograph.
+    ``region`` is the field's part of the slide at ``path``, None for a photograph.
     """
 
     number: int
@@ -84,14 +84,14 @@ class FieldPage:
 
     @property
     def n_cblc(self) -> int:
-        """Cells called CBLC in this field."""
+        """Number of cells called CBLC in this field."""
         return sum(mark.is_cblc for mark in self.kept)
 
 
 def field_pages(
     fields: Sequence[ShownField], cells: Sequence[ShownCell], lineage_of: Mapping[str, str]
 ) -> tuple[FieldPage, ...]:
-    """Give the patient's fields in table order, numbered from 1, each with its marks."""
+    """Return the patient's fields in table order, numbered from 1, each with its marks."""
     by_field: dict[str, list[ShownCell]] = {}
     for cell in cells:
         by_field.setdefault(cell.field_id, []).append(cell)
@@ -125,10 +125,10 @@ def cell_mark(
     lineage_of: Mapping[str, str],
     um_per_px: float | None = None,
 ) -> CellMark:
-    """Make a cell a mark; the label stands above the contour, inside the image.
+    """Make the mark of a cell; the label is above the contour, inside the image.
 
-    ``lineage_of`` holds the categories in the order of ``p_category``.
-    The place is the contour's centroid in whole pixels of the image, counted from its top left corner.
+    ``lineage_of`` has the categories in the order of ``p_category``. The position is the contour's centroid in whole
+    pixels of the image, counted from its top left corner.
     """
     contour = cell.contour_xy
     category = cell.category or ""
@@ -157,9 +157,9 @@ def cell_mark(
 
 
 def _called_probability(cell: ShownCell, category: str, categories: list[str]) -> float:
-    """Give the probability of the category that was called; heads that contradict each other call another than the top.
+    """Return the probability of the called category; if heads contradict each other, it need not be the largest.
 
-    A category that the vocabulary at hand does not have takes the largest.
+    For a category that is not in ``categories``, the largest probability is returned.
     """
     p = cell.p_category or (0.0,)
     index = categories.index(category) if category in categories else -1
@@ -167,9 +167,9 @@ def _called_probability(cell: ShownCell, category: str, categories: list[str]) -
 
 
 def svg_path(contour_xy: ContourArray, tolerance_px: float = 0.0) -> str:
-    """Give a contour as SVG path data in image pixels, with as few points as keep it within ``tolerance_px``.
+    """Return a contour as SVG path data in image pixels, with as few points as ``tolerance_px`` allows.
 
-    SVG puts the corner of the top-left pixel at (0, 0), contours its center: half a pixel is added.
+    SVG has the corner of the top-left pixel at (0, 0), contours have its center there: half a pixel is added.
     """
     points = np.asarray(contour_xy, dtype=np.float64)
     if tolerance_px > 0 and len(points) > _LEAST_POINTS:

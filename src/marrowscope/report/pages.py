@@ -1,7 +1,7 @@
-"""What a patient's page says, as a record made from a run's tables; no pixels and no HTML here.
+"""The content of a patient's page, as a record made from a run's tables, without pixels or HTML.
 
-Everything a reader needs to check the ratio is on it: the numerator, the denominator, what was left out and why, and
-each cell with its probabilities, its number and its place.
+It has everything a reader needs to check the ratio: the numerator, the denominator, what was left out and why, and
+each cell with its probabilities, its number and its position.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 @dataclass(frozen=True, slots=True)
 class PatientPage:
-    """One patient; ``row`` is the row of the patients table."""
+    """The page of one patient; ``row`` is the patient's row of the patients table."""
 
     row: PatientRow
     file_name: str
@@ -50,7 +50,7 @@ class PatientPage:
 
     @property
     def in_gallery(self) -> frozenset[str]:
-        """Ids of the cells in the galleries by category."""
+        """Ids of the cells in the category galleries."""
         return frozenset(mark.cell_id for item in self.galleries for mark in (*item.most_certain, *item.least_certain))
 
     @property
@@ -69,7 +69,7 @@ def patient_page(
     words: Words,
     categories: Sequence[str],
 ) -> PatientPage:
-    """Make one patient's page from the run's tables cut to the patient.
+    """Make one patient's page from the patient's rows of the run's tables.
 
     ``categories`` are those of the vocabulary, in the order of the cells' ``p_category``.
     """
@@ -91,10 +91,10 @@ def patient_page(
 
 
 def file_names(patient_ids: Iterable[str]) -> dict[str, str]:
-    """Give each patient a file name that every system can hold and no other patient shares.
+    """Return a unique file name per patient that is valid on every system.
 
-    An id of plain letters, digits, ``-`` and ``_`` keeps its name; any other gets a part of its hash, and so does an
-    id that differs from another one only in letter case.
+    An id of plain letters, digits, ``-`` and ``_`` is kept; any other gets part of its hash appended, and so does an id
+    that differs from another one only in letter case.
     """
     patient_ids = list(patient_ids)
     folded = Counter(patient_id.casefold() for patient_id in patient_ids)

@@ -1,8 +1,8 @@
 """Colors and names of the categories.
 
-One hue a lineage, darker for younger cells: granulocytic blue (eosinophils cyan), monocytic gold, erythroid
-vermilion, lymphoid green, the rest gray. The hues are those of Okabe and Ito's set for color-blind readers
-(jfly.uni-koeln.de/color); color never carries a fact alone, each contour and bar also has its code.
+One hue per lineage, darker for less mature cells: granulocytic blue (eosinophils cyan), monocytic gold, erythroid
+vermilion, lymphoid green, the rest gray. The hues are from Okabe and Ito's set for color-blind readers
+(jfly.uni-koeln.de/color). Color is never the only cue: each contour and bar also has its code.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ _REMARK = re.compile(r" \([^)]*\)")
 
 
 def category_color(category: str, lineage: str = "other") -> str:
-    """Color of a category; a laboratory's own category takes the color of its lineage."""
+    """Return the color of a category; a laboratory's own category takes the color of its lineage."""
     return CATEGORY_COLORS.get(category) or lineage_color(lineage)
 
 
 def lineage_color(lineage: str) -> str:
-    """Color of a lineage; gray where it is not one of the five."""
+    """Return the color of a lineage; gray if it is not one of the five."""
     return LINEAGE_COLORS.get(lineage, LINEAGE_COLORS["other"])
 
 
 def category_names(vocabulary: Vocabulary) -> dict[str, str]:
-    """Name each category: its own code's name, or the lineage where more than two codes are merged in it."""
+    """Name each category by its own code's name, or by the lineage if it merges more than two codes."""
     names: dict[str, str] = {}
     for category in vocabulary.categories:
         codes = [code for code in vocabulary.codes.values() if code.category == category]

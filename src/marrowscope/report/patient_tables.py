@@ -1,7 +1,7 @@
-"""A run's tables, one patient at a time: memory holds the rows of one patient, however many the run has.
+"""Read a run's tables one patient at a time, so that memory does not grow with the number of patients.
 
-The rows of a patient stand together in the table of cells, in the order of the input: they are read as one slice. Rows
-that do not stand together are gathered from their slices.
+The rows of a patient are contiguous in the table of cells, in input order, and are read as one slice. Rows that are not
+contiguous are gathered from their slices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PatientTables:
-    """The tables of a finished run; RunError where one is absent, broken or of another schema version."""
+    """The tables of a finished run; RunError if one is absent, broken or of another schema version."""
 
     def __init__(self, run_dir: Path) -> None:
         patients = read_table(run_dir / "patients.parquet", "patients")
@@ -37,12 +37,12 @@ class PatientTables:
         self._slices = _slices(self._cells)
 
     def fields(self, patient_id: str) -> tuple[ShownField, ...]:
-        """Give the fields of a patient, those of a slide with their core; empty for a patient without one."""
+        """Return the fields of a patient, those of a slide with their core; empty for a patient without fields."""
         own = self._fields.get(patient_id)
         return () if own is None else tuple(map(shown_field, own.iter_rows(named=True)))
 
     def cells(self, patient_id: str) -> tuple[ShownCell, ...]:
-        """Read the cells of a patient, refused contours included; empty for a patient without one."""
+        """Read the cells of a patient, including refused contours; empty for a patient without cells."""
         frames = [
             self._cells.slice(start, length).select(CELL_COLUMNS).collect()
             for start, length in self._slices.get(patient_id, ())
@@ -51,7 +51,7 @@ class PatientTables:
 
 
 def _slices(cells: pl.LazyFrame) -> Mapping[str, list[tuple[int, int]]]:
-    """Give for each patient the runs of rows it has, as start and length."""
+    """Return the slices of rows of each patient, as start and length."""
     runs = cells.select(pl.col("patient_id").rle()).collect().unnest("patient_id")
     found: dict[str, list[tuple[int, int]]] = {}
     start = 0

@@ -1,9 +1,9 @@
 """A patient's report as a PDF of two A4 pages: ``write_pdfs(run)`` writes one for every patient of a run.
 
-What a page says is made in ``pdf_document.py``, how it looks in ``templates/patient.typ``; here cells are cut from
-their fields and typst is run. Data reach the template as a JSON file beside it, never as part of its source. The
-files are PDF/A-2a and PDF/UA-1: for the archive, tagged for screen readers, and refused by the compiler where a
-glyph is missing. Files are written beside their place and moved there when all of them are complete.
+``pdf_document.py`` makes the content of a page and ``templates/patient.typ`` its layout; this module cuts cells from
+their fields and runs typst. Data reach the template as a separate JSON file, never as part of its source. The files
+are PDF/A-2a and PDF/UA-1: suitable for archives, tagged for screen readers, and refused by the compiler if a glyph is
+missing. Files are written to a temporary folder and moved into place when all of them are complete.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 _STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
-"""What a gallery picture shows; 192 px on 13.6 mm are 358 dpi."""
+"""Size of a gallery picture; 192 px over 13.6 mm is 358 dpi."""
 
 SIZES_PT = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
-"""Text sizes, tried in this order until a page holds what it has to."""
+"""Text sizes, tried in this order until everything fits on the page."""
 
 _FULL = re.compile(r"page (\d) is full")
 _UNPRINTABLE = ("could not be displayed", "contains the codepoint")
-"""What typst says of a character without a glyph, and of one that has no meaning outside one font."""
+"""Parts of typst's messages about a character without a glyph, and about a private-use character."""
 
 _UNSCALED_SIDE_PX = 192
 _QUALITY = 90
@@ -54,14 +54,14 @@ _QUALITY = 90
 
 @dataclass(frozen=True, slots=True)
 class PdfFonts:
-    """The fonts of one language, looked for before anything is written."""
+    """The fonts of one language, found before anything is written."""
 
     fonts: typst.Fonts
     families: tuple[str, ...]
 
 
 def find_pdf_fonts(lang: str = "en", font_path: Path | None = None) -> PdfFonts:
-    """Find what a PDF in ``lang`` needs. Raises DependencyError where typst or a Chinese font is missing."""
+    """Find the fonts for a PDF in ``lang``. Raises DependencyError if typst or a Chinese font is missing."""
     fonts = open_fonts(font_path)
     return PdfFonts(fonts, tuple(families_for(lang, fonts, font_path)))
 
@@ -75,12 +75,12 @@ def write_pdfs(
     images_root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write ``<patient>.pdf`` for every patient of ``run_dir`` to ``out`` (default ``run_dir/pdf``); gives the paths.
+    """Write ``<patient>.pdf`` for every patient to ``out`` (default ``run_dir/pdf``) and return the paths.
 
-    ``images_root`` is where the images are now, when they have moved; a cell whose image is gone or has changed is
-    shown without its picture. Raises DependencyError where typst or a font is missing, InputError where no font
-    has a character of a patient's data, RunError where ``run_dir`` is no finished run or ``out`` holds a file of that
-    name that is not ours; nothing is written then.
+    ``images_root`` is where the images are now, if they have moved; a cell whose image is gone or has changed is shown
+    without its picture. Nothing is written if an error is raised: DependencyError if typst or a font is missing,
+    InputError if no font has a character of a patient's data, RunError if ``run_dir`` is not a finished run or ``out``
+    has a file of that name that is not ours.
     """
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
@@ -106,7 +106,7 @@ def write_pdfs(
 def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
     """Typeset one patient's document with its pictures (JPEG, by cell id); equal input gives equal bytes.
 
-    A page that is full is set again with a smaller text, and at the smallest scaled as a whole.
+    A page that is too full is typeset again with smaller text; at the smallest size the whole page is scaled.
     """
     import typst  # noqa: PLC0415  an extra: only a PDF needs it
 
@@ -140,17 +140,17 @@ def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: 
 
 
 def _unprintable(complaint: str, patient: str) -> str:
-    """Say whose character cannot be printed, and what to do."""
+    """Return the message about a character that cannot be printed: whose it is and what to do."""
     return (
         f"the PDF of patient {patient!r}: found a character that cannot be printed "
-        f"({complaint.rsplit('error: ', maxsplit=1)[-1]}), expected one that a font here has; {HOW_TO_INSTALL}"
+        f"({complaint.rsplit('error: ', maxsplit=1)[-1]}), expected one that an installed font has; {HOW_TO_INSTALL}"
     )
 
 
 def cut_tiles(cells: Sequence[ShownCell], fields: Sequence[ShownField], pixels: FieldPixels) -> dict[str, bytes]:
-    """Cut the pictures of ``cells`` from their fields, one field in memory at once; gives JPEG bytes by cell id.
+    """Cut the pictures of ``cells`` from their fields, one field in memory at a time; return JPEG bytes by cell id.
 
-    A field whose image is gone, unreadable, or no longer the one that was predicted gives no picture.
+    A field whose image is gone, unreadable or changed since it was predicted gives no pictures.
     """
     tiles: dict[str, bytes] = {}
     for field in fields:
@@ -167,7 +167,7 @@ def cut_tiles(cells: Sequence[ShownCell], fields: Sequence[ShownField], pixels: 
 
 
 def _with_paths(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Put the picture's file name in place of the cell's id everywhere, null where there is no picture."""
+    """Replace each cell id by the file name of its picture, or by null if there is no picture."""
 
     def placed(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{**cell, "path": names.get(cell["path"])} for cell in cells]

@@ -1,7 +1,7 @@
-"""What the two pages of a patient's PDF say, as plain values: sentences in one language, numbers, cells to show.
+"""The content of the two pages of a patient's PDF, as plain values: sentences in one language, numbers, cells to show.
 
-No typesetting and no pixels here: ``patient_document`` gives what ``templates/patient.typ`` prints, so that nothing a
-user wrote is ever read as markup. Pictures are filled in by ``pdf.py``.
+There is no typesetting here: ``patient_document`` returns what ``templates/patient.typ`` prints, so that nothing a user
+wrote is ever read as markup. ``pdf.py`` fills in the pictures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TONES = {"above": "above", "below": "below"}
 def patient_document(
     row: PatientRow, chosen: Chosen, manifest: Manifest, words: Words, fonts: Sequence[str]
 ) -> dict[str, Any]:
-    """Give everything that the template prints of a row of the patients table; ``path`` of each cell is its id."""
+    """Return everything the template prints for a row of the patients table; ``path`` of each cell is its id."""
     said = verdict(row, words)
     figures = patient_figures(row, said, words, {})
     year, month, day = (int(part) for part in manifest.created_utc[:10].split("-"))
@@ -132,7 +132,7 @@ def _galleries(row: PatientRow, chosen: Chosen, words: Words) -> dict[str, Any]:
 
 
 def flag_sentence(flag: RaisedFlag, words: Words) -> str:
-    """Put a raised flag in one line: its name, what was measured, the limit, and in how many fields."""
+    """Put a raised flag in one line: its name, the measured value, the limit, and the number of fields."""
     (line,) = flag_lines([flag], (), words)
     told = f"{line.name} ({plain(line.measured)})" if line.measured else line.name
     if flag.n_fields is None:
@@ -200,7 +200,7 @@ def _accounting(row: PatientRow, words: Words) -> list[dict[str, Any]]:
 
 
 def _excluded(row: PatientRow, words: Words) -> list[str]:
-    """Say in sentences what stands in no percentage, and why."""
+    """Describe in sentences what is in no percentage, and why."""
     parts = [f"{words.name('reason', item.reason)} {integer(item.n)}" for item in row.rejected or () if item.n]
     lines = [
         words.strings(

@@ -17,7 +17,7 @@ _STEPS = {0.05: 0.01, 0.1: 0.02, 0.2: 0.05, 0.3: 0.1, 0.4: 0.1, 0.5: 0.1, 0.6: 0
 
 
 def figure_part(figure: Figure) -> dict[str, Any]:
-    """Give one figure of ``PatientFigures.further``: its title, its scale, and its sentences."""
+    """Return one figure of ``PatientFigures.further``: its title, its scale and its sentences."""
     said = [figure.value] if figure.value is not None else []
     return {
         "title": figure.title,
@@ -28,7 +28,7 @@ def figure_part(figure: Figure) -> dict[str, Any]:
 
 
 def scale_part(scale: Scale) -> dict[str, Any]:
-    """Give a scale with where it ends, its ticks, and what lies on it; a span without a width is a point."""
+    """Return a scale with its end, its ticks and everything on it; a span of zero width is a point."""
     end = scale.end
     step = _STEPS[end]
     ticks = [{"at": index * step, "label": f"{100 * index * step:.0f}%"} for index in range(round(end / step) + 1)]
@@ -46,7 +46,7 @@ def scale_part(scale: Scale) -> dict[str, Any]:
 
 
 def scale_legend(scale: Scale | None, words: Words) -> list[str]:
-    """Say what the signs on the ratio's scale are; nothing without a scale."""
+    """Return the legend of the signs on the ratio's scale; empty without a scale."""
     if scale is None:
         return []
     signs = [f"● {words.strings('scale.corrected')}   ○ {scale.beside_name}"] if scale.beside else []
@@ -56,7 +56,7 @@ def scale_legend(scale: Scale | None, words: Words) -> list[str]:
 
 
 def shares_part(table: ShareTable, words: Words) -> dict[str, Any]:
-    """Give a table of shares; its bars share an axis that holds the longest interval or reference range."""
+    """Return a table of shares; its bars share an axis that covers the longest interval or reference range."""
     heads = ("differential.cells", "differential.share", "differential.interval", "differential.reference")
     rows = [_share_row(line) for line in table.lines]
     end = round_up(max((side[1] for row in rows for side in (row["interval"], row["reference"]) if side), default=0.0))
@@ -70,7 +70,7 @@ def shares_part(table: ShareTable, words: Words) -> dict[str, Any]:
 
 
 def _share_row(line: Line) -> dict[str, Any]:
-    """Give one line: count, share with its sign, interval and range, as text and as positions (0-1)."""
+    """Return one line: count, share with its sign, interval and range, as text and as positions (0-1)."""
     low, high = line.reference_low, line.reference_high
     reference = None if low is None or high is None else (low, high)
     interval = None if line.lower is None or line.upper is None else (line.lower, line.upper)
@@ -92,12 +92,12 @@ def _share_row(line: Line) -> dict[str, Any]:
 
 
 def reference_lines(figures: PatientFigures) -> list[str]:
-    """Give the sentences on reference ranges, each with its source."""
+    """List the sentences on reference ranges, each with its source."""
     return [" ".join(filter(None, (plain(note.text), one_line(note.source)))) for note in figures.reference_notes]
 
 
 def quotient_part(figures: PatientFigures, words: Words) -> dict[str, Any]:
-    """Give M:E with its formula, and how many cells the differential has beside how many are asked for."""
+    """Return M:E with its formula, and the number of cells of the differential with the number required."""
     strings, lines, me = words.strings, [], figures.me
     if me is not None:
         formula = plain(me.formula)

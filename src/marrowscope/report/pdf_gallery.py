@@ -1,4 +1,4 @@
-"""The cells that a patient's PDF shows: which, in which order, and what stands below each."""
+"""The cells that a patient's PDF shows: which ones, in which order, and the text below each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ N_CERTAIN, _N_LEAST_CERTAIN, N_NEAR_MISSES = 2 * TILES_PER_ROW, TILES_PER_ROW, T
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The cells of the galleries, rows of the cells table, each kind the most telling first."""
+    """The cells of the galleries, as rows of the cells table, each kind with the most informative first."""
 
     certain: tuple[ShownCell, ...]
     least_certain: tuple[ShownCell, ...]
@@ -38,7 +38,7 @@ class Chosen:
 
 
 def choose_cells(cells: Sequence[ShownCell], categories: Sequence[str]) -> Chosen:
-    """Choose the cells to show: most and least certain CBLC, nearest to a call, most certain of each of ``categories``.
+    """Choose the cells to show: most and least certain CBLC, near misses, and the most certain of each category.
 
     Ties are broken by the cell's id, so that a page is the same each time it is made.
     """
@@ -57,12 +57,12 @@ def choose_cells(cells: Sequence[ShownCell], categories: Sequence[str]) -> Chose
 
 
 def certainty(cell: ShownCell) -> float:
-    """Probability of the cell's likeliest category, 0-1."""
+    """Return the probability of the cell's most likely category, 0-1."""
     return max(cell.p_category or (0.0,))
 
 
 def tile(cell: ShownCell, lineage_of: Mapping[str, str], words: Words, key: str) -> dict[str, Any]:
-    """Give one cell: its picture's key, what is printed below (``key`` says which probability), what it is in words."""
+    """Return one cell: its picture's key, the text below it (``key`` selects the probability), its description."""
     category, p, p_cblc = cell.category or OTHER, certainty(cell), cell.p_cblc
     uncertain = cell.contradiction or p < UNCERTAIN_BELOW or (cell.is_cblc and p_cblc < UNCERTAIN_BELOW)
     label = f"{category} {p_cblc if key == 'p_cblc' else p:.2f}"

@@ -1,4 +1,4 @@
-"""Text as a PDF prints it: the catalog's without markup, a user's on one line."""
+"""Text as a PDF prints it: catalog texts without markup, user texts on one line."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from markupsafe import Markup
 
 
 def plain(text: str) -> str:
-    """Give a text of the catalog without its markup, its values as they were."""
-    return Markup(text).striptags()  # noqa: S704  markup is taken away here, not added
+    """Return a catalog text without its markup, with its values unchanged."""
+    return Markup(text).striptags()  # noqa: S704  markup is removed here, not added
 
 
 BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Embeddings, overrides and isolates of the Unicode Bidirectional Algorithm: they reorder the text around them."""
+"""Embeddings, overrides and isolates of the Unicode Bidirectional Algorithm, which reorder surrounding text."""
 
 _WITHOUT_BIDI = str.maketrans("", "", BIDI_CONTROLS)
 
 
 def without_bidi(text: str) -> str:
-    """Take away the characters that make a text read in another order than it is written."""
+    """Remove the characters that make a text appear in another order than it is written."""
     return text if text.isascii() else text.translate(_WITHOUT_BIDI)
 
 
 def one_line(text: str | None) -> str:
-    """Give a user's text on one line, in its order: control characters and line breaks become spaces."""
+    """Return a user's text on one line, in its order: control characters and line breaks become spaces."""
     text = without_bidi(text or "")
     kept = (" " if unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} else sign for sign in text)
     return "".join(kept).strip()

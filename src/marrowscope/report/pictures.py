@@ -1,8 +1,8 @@
 """Pixels for the report: fields re-encoded as WebP and cells as JPEG data URIs.
 
-Re-encoding from pixels drops whatever metadata the file had (EXIF with names, places, serial numbers). A patient's
-fields share a number of pixels, so that many fields and few both give a page that a browser opens: never coarser than
-``COARSEST_UM_PER_PX`` where the scale is known, never finer than the image.
+Re-encoding from pixels drops all metadata of the file (EXIF with names, places, serial numbers). The fields of a
+patient share a pixel budget, so that a browser can open the page however many fields there are: never coarser than
+``COARSEST_UM_PER_PX`` if the scale is known, never finer than the image.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 COARSEST_UM_PER_PX = 0.25
 PATIENT_PIXELS = 9_000_000
-"""Pixels of all fields of a patient together: some 1 MB at the quality below, and a third of a second to encode."""
+"""Total pixels of all fields of a patient: about 1 MB at the quality below, and a third of a second to encode."""
 
 _UNSCALED_LONG_SIDE_PX = 1280
 _FIELD_QUALITY, _CELL_QUALITY = 78, 88
 CELL_SPEC = CropSpec(side_um=28.8, size_px=112)
-"""Side of a gallery picture: the 28.8 um the classifier sees, the same for every cell so that sizes compare."""
+"""Side of a gallery picture: the 28.8 um that the classifier sees, the same for every cell so that sizes compare."""
 
 _UNSCALED_SIDE_PX = 192
 _LINEAR_FROM = 0.49
@@ -46,7 +46,7 @@ _WEBP_METHOD = 2
 
 @dataclass(frozen=True, slots=True)
 class FieldPicture:
-    """A field's picture, and its cells in the order asked for; or the ``problem``: why there is none."""
+    """A field's picture and its cells in the requested order, or the ``problem`` that explains why there is none."""
 
     uri: str | None
     cell_uris: tuple[str, ...] = ()
@@ -58,8 +58,7 @@ def field_picture(
 ) -> FieldPicture:
     """Read a field, cut ``contours`` from it, and encode it with its sides times ``shrink_to``.
 
-    The picture is left out, with the reason, when the file is gone, unreadable, or no longer the one that was
-    predicted.
+    The picture is left out, with the reason, if the file is gone, unreadable or changed since it was predicted.
     """
     image = pixels.read(Path(field.path), field.sha256, field.region)
     if isinstance(image, str):
@@ -69,9 +68,9 @@ def field_picture(
 
 
 def shrink_factors(fields: Sequence[FieldPage]) -> dict[int, float]:
-    """Give for each field, by number, the factor of its sides (0-1) at which the patient's fields share their pixels.
+    """Compute for each field, by number, the factor for its sides (0-1) that keeps the patient's pixel budget.
 
-    All fields are brought to one scale: the area in um2 decides what it is. Fields without a scale are brought to a
+    All fields are brought to the same scale, which the total area in um2 determines. Fields without a scale get a
     longer side of ``_UNSCALED_LONG_SIDE_PX``.
     """
     area_um2 = sum(field.width_px * field.height_px * field.um_per_px**2 for field in fields if field.um_per_px)
@@ -85,19 +84,19 @@ def shrink_factors(fields: Sequence[FieldPage]) -> dict[int, float]:
 
 
 def _cell_uri(image: ImageArray, contour_xy: ContourArray, um_per_px: float | None) -> str:
-    """Cut one cell at the fixed physical side and give it as a data URI; a fixed pixel side without a scale."""
+    """Cut one cell at the fixed physical side (without a scale, a fixed pixel side) and return it as a data URI."""
     side_px = max(1, round(CELL_SPEC.side_um / um_per_px)) if um_per_px else _UNSCALED_SIDE_PX
     patch = cv2.getRectSubPix(image, (side_px, side_px), geometry.centroid(contour_xy))
     interpolation = cv2.INTER_AREA if side_px >= CELL_SPEC.size_px else cv2.INTER_LINEAR
     crop = cv2.resize(patch, (CELL_SPEC.size_px, CELL_SPEC.size_px), interpolation=interpolation)
-    # JPEG, since a picture of this size takes a tenth of the time of a WebP, and a page has hundreds.
+    # JPEG, since it takes a tenth of the time of WebP at this size, and a page has hundreds of pictures.
     return _data_uri("jpeg", encode_image(np.asarray(crop, dtype=np.uint8), ".jpg", _CELL_QUALITY))
 
 
 def shrink(image: ImageArray, factor: float) -> ImageArray:
     """Shrink both sides by ``factor`` (0-1); 1 leaves the image as it is.
 
-    Down to a half each pixel is made of the four around its place, which takes a fifth of the area filter's time.
+    Down to one half, each pixel is interpolated from its four neighbors, which takes a fifth of the area filter's time.
     """
     if factor >= 1:
         return image

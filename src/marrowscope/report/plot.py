@@ -1,7 +1,7 @@
-"""Drawing small plots as SVG text: scales, axes, marks. Equal data give equal bytes.
+"""Draw small plots as SVG text: scales, axes, marks. Equal data give equal bytes.
 
-Colors are CSS variables, so that one drawing follows the page into dark mode; a file of its own carries the same
-variables with it. Nothing here knows what is plotted.
+Colors are CSS variables, so that a drawing follows the page into dark mode; a standalone file includes the same
+variables. Nothing here knows what is plotted.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Drawing:
         self.add("path", d=whole, css=f"whisker {css}", title=title)
 
     def inline(self) -> str:
-        """Give the SVG for a page that holds ``STYLE`` and the colors."""
+        """Return the SVG for a page that has ``STYLE`` and the colors."""
         head = (
             f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" role="img" aria-label={quoteattr(self.label)} '
             f'viewBox="0 0 {number(self.width)} {number(self.height)}" '
@@ -102,7 +102,7 @@ class Drawing:
         return "\n".join([head, *self.parts, "</svg>"])
 
     def standalone(self, more_style: str = "") -> str:
-        """Give the SVG as a file of its own, with style, colors and background; ``more_style`` comes last."""
+        """Return the SVG as a standalone file, with style, colors and background; ``more_style`` comes last."""
         head, *rest = self.inline().split("\n")
         background = '<rect class="sheet" width="100%" height="100%"/>'
         return "\n".join([head, f"<style>{_OWN_COLORS}{STYLE}{more_style}</style>", background, *rest, ""])
@@ -153,7 +153,7 @@ class Panel:
 
 
 def ticks(low: float, high: float, about: int = 5, *, least_step: float = 0.0) -> list[float]:
-    """Give round values (1, 2 or 5 times a power of ten) from ``low`` to ``high``, some ``about`` of them."""
+    """List round values (1, 2 or 5 times a power of ten) from ``low`` to ``high``, about ``about`` of them."""
     raw = max((high - low) / about, least_step)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw - 1e-12)
@@ -163,7 +163,7 @@ def ticks(low: float, high: float, about: int = 5, *, least_step: float = 0.0) -
 
 
 def number(value: object) -> str:
-    """Give a coordinate with at most one decimal."""
+    """Return a coordinate with at most one decimal."""
     text = f"{float(str(value)):.1f}"
     return text.removesuffix(".0")
 

@@ -28,9 +28,9 @@ SCHEMA_PATH = DATA_DIR / "run.schema.json"
 _SCHEMA_ID = f"urn:marrowscope:schema:run:{SCHEMA_VERSION}"
 _FILE_NAME = "run.json"
 TABLES_KIND = "tables"
-"""What a folder is called that was made for a run's tables in other formats."""
+"""The kind of a folder made for a run's tables in other formats."""
 KINDS_WITH_TABLES = (TABLES_KIND, RUN_KIND, "report")
-"""Folders into which those tables are written; a file of that name in any other is something else."""
+"""Kinds of folders to which those tables are written; in any other folder, a file of that name is something else."""
 
 
 class RunDocument(Row):
@@ -48,7 +48,7 @@ class RunDocument(Row):
 
 
 def _run_document(run_dir: Path) -> RunDocument:
-    """Read a run into its document. Raises RunError when ``run_dir`` is no finished run."""
+    """Read a run into its document. Raises RunError if ``run_dir`` is not a finished run."""
     manifest = reportable_manifest(run_dir)
     return RunDocument.model_validate(
         {
@@ -62,9 +62,9 @@ def _run_document(run_dir: Path) -> RunDocument:
 
 
 def write_json(run_dir: Path, out: Path | None = None) -> Path:
-    """Write ``run.json`` to ``out`` (default: the run's folder), whole; gives its path. NaN becomes null.
+    """Write ``run.json`` as a whole to ``out`` (default: the run's folder) and return its path. NaN becomes null.
 
-    Raises RunError when ``run_dir`` is no finished run, or a ``run.json`` is there that is not ours.
+    Raises RunError if ``run_dir`` is not a finished run, or if there is already a ``run.json`` that is not ours.
     """
     text = _run_document(run_dir).model_dump_json(indent=1)
     folder = out or run_dir
@@ -76,7 +76,7 @@ def write_json(run_dir: Path, out: Path | None = None) -> Path:
 
 
 def schema_text() -> str:
-    """Give the JSON Schema (draft 2020-12) of the document, as the published file holds it."""
+    """Return the JSON Schema (draft 2020-12) of the document, as in the published file."""
     schema = RunDocument.model_json_schema(mode="serialization")
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _SCHEMA_ID}
     return json.dumps(head | schema, indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""The manifest of a run that can be reported: one whose categories are those that the reports have words for."""
+"""The manifest of a run that can be reported, that is, whose categories the reports have words for."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def reportable_manifest(run_dir: Path) -> Manifest:
-    """Read the manifest of ``run_dir``, which every format starts with.
+    """Read the manifest of ``run_dir``, which every format needs first.
 
-    Raises RunError when ``run_dir`` is no finished run, and when it was predicted with another vocabulary than the one
-    that ships here: probabilities are stored by position, so its categories would be printed under wrong names.
+    Raises RunError if ``run_dir`` is not a finished run, or if it was predicted with a vocabulary other than the
+    built-in one: probabilities are stored by position, so its categories would be printed under wrong names.
     """
     manifest, shipped = read_manifest(run_dir), load_vocabulary()
     used = manifest.bundle.vocabulary
     if used and used.sha256 and used.sha256 != shipped.sha256:
         message = (
-            f"{run_dir}: found a run of vocabulary {used.name} {used.version} (SHA-256 "
+            f"{run_dir}: found a run with vocabulary {used.name} {used.version} (SHA-256 "
             f"{used.sha256[:12]}), expected {shipped.name} {shipped.version} ({shipped.sha256[:12]}), whose "
-            "categories the reports name; read its Parquet tables, or report it with the version of marrowscope that "
-            "has its vocabulary"
+            "categories the reports can name; read its Parquet tables, or report it with the version of marrowscope "
+            "that has its vocabulary"
         )
         raise RunError(message)
     return manifest

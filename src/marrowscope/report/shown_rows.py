@@ -1,4 +1,4 @@
-"""Fields and cells as the reports show them: records made here, at the door, from rows of a run's tables."""
+"""Fields and cells as the reports show them: records made from rows of a run's tables."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class ShownCell:
 
 @dataclass(frozen=True, slots=True)
 class ShownField:
-    """One field at ``path`` as written then; ``failed`` says why it could not be read, None where it was.
+    """One field, at the ``path`` of the prediction; ``failed`` says why it could not be read, else it is None.
 
-    ``region`` is what of a slide it is, None for a photograph.
+    ``region`` is the field's part of the slide, None for a photograph.
     """
 
     field_id: str
@@ -63,7 +63,7 @@ class ShownField:
 
 
 def shown_cell(row: Mapping[str, Any]) -> ShownCell:
-    """Make a row of the table of cells a record."""
+    """Make a record from a row of the table of cells."""
     return ShownCell(
         cell_id=row["cell_id"],
         field_id=row["field_id"],
@@ -79,7 +79,7 @@ def shown_cell(row: Mapping[str, Any]) -> ShownCell:
 
 
 def shown_field(row: Mapping[str, Any]) -> ShownField:
-    """Make a row of the table of fields a record; of a slide's region the row may have the core's columns too."""
+    """Make a record from a row of the table of fields; for a slide's region, the row may also have the core columns."""
     return ShownField(
         field_id=row["field_id"],
         patient_id=row["patient_id"],
@@ -95,9 +95,9 @@ def shown_field(row: Mapping[str, Any]) -> ShownField:
 
 
 def _region_of(row: Mapping[str, Any]) -> Region | None:
-    """Give what of a slide a field is; None for a photograph, and where nothing was read.
+    """Return the field's part of the slide; None for a photograph, and if nothing was read.
 
-    Where the row says nothing of its core, the region gives the cells of all that it reads.
+    If the row does not state the core, the whole region is the core.
     """
     x, y, width, height = (row[name] for name in ("region_x_px", "region_y_px", "width_px", "height_px"))
     if x is None or width is None:

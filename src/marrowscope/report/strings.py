@@ -1,7 +1,7 @@
 """Every sentence of the reports in one catalog, ``data/strings.toml``, by key and language.
 
-A text may have places for values, ``{n}``; the words around them are trusted, the values are escaped where a page is
-made. A key without a translation is a mistake that loading reports, so that no page mixes languages.
+A text may have placeholders for values, ``{n}``; the words around them are trusted, the values are escaped when a page
+is made. Loading reports a key without a translation, so that no page mixes languages.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Strings:
     texts: Mapping[str, str]
 
     def __call__(self, key: str, **values: object) -> str:
-        """Give the text of ``key`` with ``values`` in its places; KeyError for an unknown key or a missing value."""
+        """Return the text of ``key`` with ``values`` filled in; KeyError for an unknown key or a missing value."""
         return self.texts[key].format(**values)
 
     def choose(self, key: str, name: str | None) -> str:
-        """Give the text ``key.name``; ``name`` itself where the catalog has none (a laboratory's own category)."""
+        """Return the text ``key.name``, or ``name`` itself if the catalog has none (a laboratory's own category)."""
         return self.texts.get(f"{key}.{name}", name or "")
 
 
@@ -52,6 +52,8 @@ def load_strings(language: str = "en") -> Strings:
         places = {code: sorted({name for _, name, _, _ in string.Formatter().parse(text) if name is not None})
                   for code, text in texts.items()}  # fmt: skip
         if len({tuple(names) for names in places.values()}) > 1:
-            message = f"{CATALOG.name}: {key!r} has the places {places}, expected equal ones in every language"
+            message = (
+                f"{CATALOG.name}: {key!r} has the places {places}, expected the same in every language; correct it"
+            )
             raise ConfigError(message)
     return Strings(language, {key: texts[language] for key, texts in entries.items()})

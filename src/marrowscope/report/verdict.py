@@ -1,6 +1,6 @@
-"""What is said about the ratio and its call: which figure stands large, why it is not corrected, the fixed wording.
+"""The words on the ratio and its call: which figure is shown large, why it is not corrected, the fixed wording.
 
-The corrected ratio is the large figure where there is one, the counted share beside it; else the counted share is.
+The corrected ratio is the large figure, with the counted share next to it; without a correction, the counted share is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CALL_SIGNS = {
     "withheld": "\N{EN DASH}",
     "none": "\N{EN DASH}",
 }
-"""A sign beside the words, so that a call is told by shape and not by color."""
+"""A sign next to the words, so that shape and not only color shows the call."""
 
 _MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
@@ -32,7 +32,7 @@ _MAX_LYMPHOID = 0.30
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A ratio and its limits (0-1); ``share`` is None where there is none, and then so are the limits."""
+    """A ratio and its limits (0-1); if there is none, ``share`` and the limits are None."""
 
     share: float | None
     lower: float | None
@@ -59,14 +59,14 @@ class Verdict:
 
 
 def shown_ratio(row: PatientRow) -> Ratio:
-    """Give the ratio that stands for a patient: the corrected one, or the counted share without a correction."""
+    """Return the ratio shown for a patient: the corrected one, or the counted share if there is no correction."""
     if row.corrected_ratio is not None:
         return Ratio(row.corrected_ratio, row.corrected_lower, row.corrected_upper)
     return Ratio(row.cblc_ratio, row.cblc_ratio_lower, row.cblc_ratio_upper)
 
 
 def call_of(row: PatientRow) -> str:
-    """Give the call of a patient, ``none`` without a threshold."""
+    """Return the call of a patient, ``none`` without a threshold."""
     return row.call or "none"
 
 
@@ -92,13 +92,13 @@ def verdict(row: PatientRow, words: Words) -> Verdict:
 
 
 def threshold_band(row: PatientRow) -> tuple[float, float] | None:
-    """Give the interval of the study threshold (0-1); None for one that was given and not learned, and without one."""
+    """Return the interval of the study threshold (0-1); None if the threshold was given, not learned, or is absent."""
     low, high = row.threshold_lower, row.threshold_upper
     return None if low is None or high is None or low == high else (low, high)
 
 
 def _threshold_note(row: PatientRow, shown: Ratio, words: Words) -> Markup | None:
-    """Say what is shaded on the ratio's scale, or why nothing is; None without a scale or without a threshold."""
+    """Return what is shaded on the ratio's scale, or why nothing is; None without a scale or a threshold."""
     if row.threshold is None or shown.share is None:
         return None
     band = threshold_band(row)
@@ -108,7 +108,7 @@ def _threshold_note(row: PatientRow, shown: Ratio, words: Words) -> Markup | Non
 
 
 def call_sentence(row: PatientRow, words: Words) -> Markup:
-    """Give the call in its fixed wording."""
+    """Return the call in its fixed wording."""
     call = call_of(row)
     if call == "no_call":
         return words.text("call.no_call", n=integer(row.n_countable), k=row.n_fields_counted or 0)
@@ -120,7 +120,7 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
 
 
 def lymphoid_sentence(row: PatientRow, words: Words) -> Markup | None:
-    """Give what stands beside the call of a lymphoid marrow; None where the call is withheld and says it itself."""
+    """Return the remark on the call of a lymphoid marrow; None if the call is withheld and already says so."""
     is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > _MAX_LYMPHOID
     return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in {"withheld", "none"} else None
 
@@ -144,12 +144,12 @@ def _interval(row: PatientRow, shown: Ratio, words: Words) -> Markup | None:
 
 
 def _is_none_called(row: PatientRow) -> bool:
-    """Say whether 0 of n is told with the upper limit alone: as noted, or without a correction as counted."""
+    """Tell whether "0 of n" is shown with only the upper limit: as noted, or as counted without a correction."""
     return row.correction_note == "none_called" or (row.corrected_ratio is None and row.n_cblc == 0)
 
 
 def remarks(row: PatientRow, words: Words) -> list[Markup]:
-    """Give sentences on how to read the figure: why there is none, why it is not corrected, what is odd about it."""
+    """List remarks on the figure: why there is none, why it is not corrected, what is unusual about it."""
     if row.cblc_ratio is None:
         return [words.text("ratio.no_ratio_why")]
     note = row.correction_note
@@ -170,7 +170,7 @@ def _call_details(row: PatientRow, words: Words) -> list[Markup]:
 
 
 def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = None) -> list[Markup]:
-    """Give what stands beside a call: lymphoid cells, its reason, ``confidence``, what it depends on."""
+    """List the remarks on a call: lymphoid cells, its reason, ``confidence``, what it depends on."""
     reason = f"call.reason.{row.call_reason}"
     said = (
         lymphoid_sentence(row, words),
@@ -182,7 +182,7 @@ def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = N
 
 
 def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:
-    """Say that the call changes within the threshold's interval; None where it does not, or there is no interval."""
+    """Return the remark that the call changes within the threshold's interval; None if it does not or there is none."""
     band = threshold_band(row)
     if band is None or not row.call_depends_on_threshold:
         return None
@@ -190,7 +190,7 @@ def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:
 
 
 def _confidence(share: float) -> str:
-    """Print a share of draws; the ends are never printed as certain."""
+    """Print a share of draws; 0 and 1 are never printed as certain."""
     if share > 0.999:  # noqa: PLR2004
         return "> 99.9%"
     return "< 0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004

@@ -1,6 +1,6 @@
-"""The catalog as templates use it: texts with escaped values, counts of things, numbers as this language prints them.
+"""The catalog as templates use it: texts with escaped values, counts, and numbers as the language prints them.
 
-A text of the catalog is trusted and may hold markup; whatever is filled in is escaped.
+A text of the catalog is trusted and may contain markup; values filled in are escaped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words of one language; ``category_names`` are those of categories that the catalog does not name."""
+    """The words of one language; ``category_names`` is for categories that the catalog does not name."""
 
     strings: Strings
     category_names: Mapping[str, str]
@@ -31,35 +31,35 @@ class Words:
         return {"zh": "zh-Hans"}.get(self.strings.language, self.strings.language)
 
     def text(self, key: str, **values: object) -> Markup:
-        """Give the text of ``key`` with the escaped ``values`` in its places; KeyError for an unknown key."""
+        """Return the text of ``key`` with the escaped ``values`` filled in; KeyError for an unknown key."""
         return Markup(self.strings.texts[key]).format(**values)  # noqa: S704  our own file; format escapes
 
     def has(self, key: str) -> bool:
-        """Say whether the catalog has ``key``."""
+        """Tell whether the catalog has ``key``."""
         return key in self.strings.texts
 
     def count(self, noun: str, n: int) -> Markup:
-        """Give ``n`` things in words, such as ``1 cell`` or ``1,204 cells``."""
+        """Return ``n`` items in words, such as ``1 cell`` or ``1,204 cells``."""
         return self.text(f"count.{noun}.{'one' if n == 1 else 'many'}", n=integer(n))
 
     def plain(self, key: str, **values: object) -> str:
-        """Give the text of ``key`` as plain text, which a page escapes whole: for texts that hold no markup."""
+        """Return the text of ``key`` as plain text that a page escapes, for texts without markup."""
         return self.strings.texts[key].format(**values)
 
     def percent(self, share: float | None, digits: int = 1) -> str:
-        """Give a share (0-1) as a percentage; the word for none without one."""
+        """Return a share (0-1) as a percentage, or the word for none."""
         return self.strings("none") if share is None else f"{100 * share:.{digits}f}%"
 
     def interval(self, low: float | None, high: float | None) -> str:
-        """Give a range of shares (0-1) as percentages."""
+        """Return a range of shares (0-1) as percentages."""
         return self.strings("interval", low=self.percent(low), high=self.percent(high))
 
     def compact(self, low: float | None, high: float | None) -> str:
-        """Give a range of shares (0-1) for a narrow column, with one sign of per cent."""
+        """Return a range of shares (0-1) for a narrow column, with a single percent sign."""
         return "" if low is None or high is None else f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}%"
 
     def numbers(self, low: float | None, high: float | None, digits: int = 1) -> str:
-        """Give a range of plain numbers; without an upper one it is open."""
+        """Return a range of plain numbers, open if there is no upper one."""
         if low is None:
             return self.strings("none")
         if high is None:
@@ -67,16 +67,16 @@ class Words:
         return self.strings("interval", low=f"{low:.{digits}f}", high=f"{high:.{digits}f}")
 
     def category(self, key: str) -> str:
-        """Name a category; a laboratory's own takes the name of its vocabulary."""
+        """Name a category; a laboratory's own category takes the name in its vocabulary."""
         return self.strings.texts.get(f"category.{key}") or self.category_names.get(key, key)
 
     def stated(self, kind: str, value: str | None) -> str:
-        """Give the word for what a user wrote of a ``kind`` such as specimen, in either case of letters."""
+        """Return the word for a user's value of a ``kind`` such as specimen, ignoring letter case."""
         key = f"{kind}.{(value or '').strip().casefold()}"
         return self.strings.texts.get(key) or value or self.strings("none")
 
     def name(self, kind: str, key: str | None) -> str:
-        """Give the word for ``key`` of a ``kind`` such as lineage or reason; itself where there is none."""
+        """Return the word for ``key`` of a ``kind`` such as lineage or reason, or the key itself if there is none."""
         return self.strings.choose(kind, key) if key is None or self.has(f"{kind}.{key}") else key.replace("_", " ")
 
 

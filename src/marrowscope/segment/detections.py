@@ -38,8 +38,8 @@ class RawCells:
 def decode(output: NDArray[np.float32], prototypes: NDArray[np.float32], config: SegmenterConfig) -> RawCells:
     """Decode the two outputs of one image. The arrays are empty if no anchor reaches the score threshold.
 
-    Raises BundleError if the shapes are not those of a one-class segmentation head, or if values are not numbers: such a
-    field would pass for one without cells.
+    Raises BundleError if the shapes are not those of a one-class segmentation head, or if values are not numbers: such
+    a field would pass for one without cells.
     """
     if output.ndim != 3 or prototypes.ndim != 4 or output.shape[1] != _BOX_AND_SCORE + prototypes.shape[1]:  # noqa: PLR2004
         message = (

@@ -132,8 +132,8 @@ class WorkerPool:
 def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
     """Open the worker of this process, once; keyboard interrupts are left to the parent process.
 
-    The graphs are checked against the hashes of ``spec``, the parent's. An error is kept for ``_describe`` to raise: one
-    raised in an initializer does not reach the parent.
+    The graphs are checked against the hashes of ``spec``, the parent's. An error is kept for ``_describe`` to raise:
+    one raised in an initializer does not reach the parent.
     """
     global _worker  # noqa: PLW0603 - a process of the pool has one worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -129,7 +129,7 @@ def test_a_new_format_is_imported(tmp_path: Path, named: str | None) -> None:
         ("f.json", '[{"x": 1}]', "found [{'x': 1}]"),
         ("f.json", "3", "found 3"),
         ("f.json", "{", "found broken JSON"),
-        ("f.csv", "a,b", "found a file .csv of another content"),
+        ("f.csv", "a,b", "found a .csv file with other content"),
     ],
 )
 def test_an_unknown_file_is_of_no_format(tmp_path: Path, name: str, text: str, found: str) -> None:

@@ -77,9 +77,7 @@ def test_rectangle_and_circle_become_polygons_and_say_so(tmp_path: Path) -> None
         ("converted_shape", 0, False),
         ("converted_shape", 1, False),
     ]
-    assert (
-        read.faults[0].sentence().startswith("p1/f.json, shape 0: found a rectangle, expected a polygon; it is taken")
-    )
+    assert read.faults[0].sentence().startswith("p1/f.json, shape 0: found a rectangle, expected a polygon; it is read")
 
 
 @pytest.mark.parametrize(

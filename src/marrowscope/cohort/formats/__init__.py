@@ -1,6 +1,6 @@
-"""Annotation formats, one per module: each is converted at the door to ``annotations.AnnotatedImage``.
+"""Annotation formats, one per module: each is converted on reading to ``annotations.AnnotatedImage``.
 
-Every module of this folder states its format as ``FORMAT``; it is found by being here. Nothing else knows a format.
+Every module in this folder defines its format as ``FORMAT`` and is found automatically. No other module names a format.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from marrowscope.errors import InputError
 
 @cache
 def annotation_formats() -> tuple[AnnotationFormat, ...]:
-    """Give the format of every module of this folder, sorted by name."""
+    """List the format of every module in this folder, sorted by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return tuple(import_module(f"{__name__}.{name}").FORMAT for name in names)
 
 
 def format_named(name: str) -> AnnotationFormat:
-    """Give the format of this name; InputError, which lists those there are, where there is none."""
+    """Return the format with this name. Raises InputError, listing the known formats, if there is none."""
     for annotation_format in annotation_formats():
         if annotation_format.name == name:
             return annotation_format
@@ -31,9 +31,9 @@ def format_named(name: str) -> AnnotationFormat:
 
 
 def read_annotations(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
-    """Read a file of any format, told by its content; one that no format recognizes is a fault, nothing is raised.
+    """Read a file of any format, detected from its content; an unrecognized file is a fault and raises nothing.
 
-    Where several recognize it, those go first whose suffix the file has.
+    If several formats recognize it, those that use the file's suffix take precedence.
     """
 
     def is_other_suffix(annotation_format: AnnotationFormat) -> bool:
@@ -43,5 +43,5 @@ def read_annotations(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
         if annotation_format.recognize(file):
             return annotation_format.read(file)
     read = ", ".join(f"{item.title} ({', '.join(item.suffixes)})" for item in annotation_formats())
-    fault = broken_file(file.where, file.holds(), f"an annotation of a format that is read: {read}")
+    fault = broken_file(file.where, file.holds(), f"an annotation in a supported format: {read}")
     return (unreadable("", file.where, fault),)

@@ -1,7 +1,7 @@
 """COCO: one JSON file for many images; category name = raw code, segmentation = polygons.
 
-A cell of several polygons keeps its largest; run-length masks and crowd regions are refused one by one. The extra key
-``"exhaustive": false`` of an image says that cells were left out on purpose.
+Of a cell with several polygons, the largest is kept; run-length masks and crowd regions are refused one by one. The
+extra key ``"exhaustive": false`` of an image means that cells were left out on purpose.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def _is_coco(file: AnnotationFile) -> bool:
-    """Say whether a file is COCO: an object with lists of images, annotations and categories."""
+    """Tell whether a file is COCO: an object with lists of images, annotations and categories."""
     document = file.document
     return (
         isinstance(document, dict)
@@ -46,8 +46,8 @@ def _is_coco(file: AnnotationFile) -> bool:
 def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     """Read a COCO file as one annotation per image, in the file's order; nothing is raised.
 
-    ``shape_index`` is the position in the file's list of annotations. Annotations of an image the file does not list
-    come as an annotation whose image path says so.
+    ``shape_index`` is the position in the file's list of annotations. Annotations of an image that the file does not
+    list are returned with an image path that says so.
     """
     where, document = file.where, file.document
     if not _is_coco(file):
@@ -84,7 +84,7 @@ def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
 
 
 def write_coco(path: Path, images: Sequence[AnnotatedImage]) -> None:
-    """Write annotations as one COCO file; categories are the labels that occur, sorted. Floats keep every digit."""
+    """Write annotations as one COCO file; categories are the labels that occur, sorted. Floats keep all digits."""
     labels = sorted({shape.code for image in images for shape in image.shapes})
     document: JsonDict = {
         "images": [
@@ -124,7 +124,7 @@ def _hashable(value: object) -> object:
 def _read_annotation(
     item: object, index: int, where: str, labels: dict[object, str | None], faults: list[Fault]
 ) -> Annotation | None:
-    """Take one annotation, or add the fault that says why not."""
+    """Read one annotation, or add the fault that explains why it cannot be read."""
     if not isinstance(item, dict):
         faults.append(broken_shape(where, index, shorten(item), "an annotation"))
         return None
@@ -145,7 +145,7 @@ def _read_annotation(
 
 
 def _read_parts(segmentation: object) -> list[ContourArray] | None:
-    """Read flat coordinate lists as contours; None where one of them is no list of coordinate pairs."""
+    """Read flat coordinate lists as contours; None if one of them is not a list of coordinate pairs."""
     if not isinstance(segmentation, list) or not segmentation:
         return None
     parts: list[ContourArray] = []

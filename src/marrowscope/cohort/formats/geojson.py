@@ -1,7 +1,8 @@
 """GeoJSON as QuPath writes it: polygon features, classification name = raw code.
 
-One file an image (a top-level member ``image`` names it, else the file's own name does), or one file for many, where
-each feature's property ``image`` names its own. A feature of several polygons keeps its largest, holes are filled.
+One file per image (named by a top-level member ``image``, else by the file's own name), or one file for many images,
+each named by the features' property ``image``. Of a feature with several polygons, the largest is kept. Holes are
+filled.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _SUFFIX = ".geojson"
 
 
 def _is_geojson(file: AnnotationFile) -> bool:
-    """Say whether a file is GeoJSON: an object with a list of features, or a bare list of them as QuPath may write.
+    """Tell whether a file is GeoJSON: an object with a list of features, or a bare list of them as QuPath may write.
 
-    A list that is empty, or does not begin with a feature, is GeoJSON only where the file's name says so.
+    A list that is empty or does not begin with a feature is GeoJSON only if the file has the suffix .geojson.
     """
     document = file.document
     if isinstance(document, list):
@@ -96,7 +97,7 @@ def write_geojson(
     exhaustive: bool = True,
     descriptions: Sequence[str] | None = None,
 ) -> None:
-    """Write one image's annotation as a FeatureCollection that QuPath opens. Floats keep every digit."""
+    """Write one image's annotation as a FeatureCollection that QuPath can open. Floats keep all digits."""
     document: JsonDict = {
         "type": "FeatureCollection",
         "image": {"path": image_name, "width_px": width_px, "height_px": height_px, "exhaustive": exhaustive},
@@ -120,7 +121,7 @@ def write_geojson(
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
-    """Write the annotation of the one image that ``images`` holds."""
+    """Write the annotation of the only image in ``images``."""
     (image,) = images
     name, width_px, height_px = image.image_path.rsplit("/", 1)[-1], image.width_px or 0, image.height_px or 0
     descriptions = image.descriptions or None
@@ -135,7 +136,7 @@ def _closed(points: list[list[float]]) -> list[list[float]]:
 def _read_feature(
     feature: object, properties: JsonDict, index: int, where: str, faults: list[Fault]
 ) -> Annotation | None:
-    """Take one feature, or add the fault that says why not."""
+    """Read one feature, or add the fault that explains why it cannot be read."""
     geometry = feature.get("geometry") if isinstance(feature, dict) else None
     if not isinstance(geometry, dict):
         faults.append(broken_shape(where, index, shorten(feature), "a feature with a geometry"))

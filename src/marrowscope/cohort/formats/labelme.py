@@ -1,7 +1,7 @@
-"""LabelMe: one JSON file beside each image; label = raw code, shape = polygon.
+"""LabelMe: one JSON file next to each image; label = raw code, shape = polygon.
 
-Rectangles and circles become polygons and are counted; points, lines and masks are refused shape by shape. The flag
-``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose.
+Rectangles and circles become polygons and are counted; points, lines and masks are refused one by one. The entry
+``"exhaustive": false`` in the file's ``flags`` means that cells were left out on purpose.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ _CIRCLE_POINTS = 64
 
 
 def _is_labelme(file: AnnotationFile) -> bool:
-    """Say whether a file is LabelMe's: an object with a list of shapes."""
+    """Tell whether a file is LabelMe: an object with a list of shapes."""
     return isinstance(file.document, dict) and isinstance(file.document.get("shapes"), list)
 
 
 def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
-    """Read one LabelMe file; everything wrong with it is a fault of the result, nothing is raised.
+    """Read one LabelMe file; everything wrong with it is a fault in the result, and nothing is raised.
 
-    An image path with folders in it, of any operating system, keeps its last part only: the image lies beside the file.
+    Of an image path with folders, in the style of any operating system, only the last part is kept: the image is next
+    to the file.
     """
     where = file.where
     if not _is_labelme(file):
@@ -82,9 +83,9 @@ def write_labelme(
     exhaustive: bool = True,
     descriptions: Sequence[str] | None = None,
 ) -> None:
-    """Write ``shapes`` as a LabelMe file that LabelMe opens; floats are kept to the last digit.
+    """Write ``shapes`` as a file that LabelMe can open; floats keep all digits.
 
-    ``descriptions`` (one per shape) are shown by LabelMe beside each shape.
+    LabelMe shows ``descriptions`` (one per shape) next to each shape.
     """
     document: JsonDict = {
         "version": _FORMAT_VERSION,
@@ -109,7 +110,7 @@ def write_labelme(
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
-    """Write the annotation of the one image that ``images`` holds."""
+    """Write the annotation of the only image in ``images``."""
     (image,) = images
     name, width_px, height_px = image.image_path.rsplit("/", 1)[-1], image.width_px or 0, image.height_px or 0
     descriptions = image.descriptions or None
@@ -118,7 +119,7 @@ def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
 
 
 def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> Annotation | None:
-    """Take one shape, or add the fault that says why not."""
+    """Read one shape, or add the fault that explains why it cannot be read."""
     if not isinstance(shape, dict):
         faults.append(broken_shape(where, index, shorten(shape), "a shape with label and points"))
         return None
@@ -144,7 +145,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
             where,
             f"a {shape_type}",
             "a polygon",
-            "it is taken as a polygon of the same outline",
+            "it is read as a polygon with the same outline",
             shape_index=index,
             loses_data=False,
         )
@@ -153,7 +154,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
-    """Outline of a rectangle (two corners) or circle (center, point on the rim); None for anything else."""
+    """Compute the outline of a rectangle (two corners) or circle (center, point on the rim); None for anything else."""
     if len(points) != 2:  # noqa: PLR2004 - both are two points in LabelMe
         return None
     (x0, y0), (x1, y1) = points

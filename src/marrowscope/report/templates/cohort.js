@@ -1,5 +1,5 @@
 "use strict";
-// Sorts the cohort table by a click on a column's head and filters it; without scripts the table stands as written.
+// Sorts the cohort table on a click on a column head, and filters it; without scripts the table stays as written.
 (() => {
   const table = document.getElementById("cohort");
   const body = table.tBodies[0];

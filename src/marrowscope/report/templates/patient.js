@@ -1,5 +1,5 @@
 "use strict";
-// Zooms the fields and leads from a gallery's cell to its contour and back. Without scripts the links do so alone.
+// Zooms the fields, and jumps from a gallery cell to its contour and back. Without scripts, plain links do the jumps.
 (() => {
   const CLOSE_UP = 5; // how much larger a cell is shown when it is opened from a gallery
   const LARGEST = 16;
@@ -165,7 +165,7 @@
     else if (target.closest(".cells")) target.focus();
   };
   window.addEventListener("hashchange", follow);
-  // A second click on the cell that is open already changes no address: it is opened all the same.
+  // A second click on a cell that is already open does not change the address; open it anyway.
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='#']");
     if (link && !event.defaultPrevented && link.getAttribute("href") === location.hash) follow();
