@@ -9,7 +9,12 @@ from marrowscope.patient.flags.rules import (
     judge_field,
     patient_flags,
 )
-from marrowscope.patient.flags.stain import TRAINING_FIELDS_NAME, StainReference, fit_stain_reference, stain_distance
+from marrowscope.patient.flags.stain_reference import (
+    TRAINING_FIELDS_NAME,
+    StainReference,
+    fit_stain_reference,
+    stain_distance,
+)
 
 __all__ = [
     "FIELD_FLAGS",

@@ -16,10 +16,10 @@ import polars as pl
 from pydantic import Field
 
 from marrowscope.config import StageConfig
-from marrowscope.patient.flags.stain import stain_distance
+from marrowscope.patient.flags.stain_reference import stain_distance
 
 if TYPE_CHECKING:
-    from marrowscope.patient.flags.stain import StainReference
+    from marrowscope.patient.flags.stain_reference import StainReference
     from marrowscope.records import FoundField
 
 _EDGE = "edge"
