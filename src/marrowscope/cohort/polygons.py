@@ -51,7 +51,7 @@ def check_shapes(
     """Check every shape of one annotation against its image of ``width_px`` x ``height_px``."""
     checked = CheckedShapes(faults=list(annotated.faults))
     converted = {fault.shape_index: fault.kind for fault in annotated.faults if not fault.loses_data}
-    checked.rejected.update(fault.kind for fault in annotated.faults if fault.loses_data)
+    checked.rejected.update(annotated.refused.values())
     for shape in annotated.shapes:
         code, code_reason = _raw_code(shape, annotated.where, vocabulary, mapping, checked.faults)
         contour, outcome = _usable_contour(shape, annotated.where, width_px, height_px, checked.faults)

@@ -68,7 +68,11 @@ def test_holes_are_filled_and_the_largest_part_kept(tmp_path: Path) -> None:
     parts = {"type": "MultiPolygon", "coordinates": [[RING], [big, HOLE]]}
     (read,) = geojson(tmp_path, collection(feature(parts)))
     np.testing.assert_array_equal(read.shapes[0].contour_xy, big[:-1])
-    assert [fault.kind for fault in read.faults] == ["several_parts"]
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [
+        ("filled_hole", False),
+        ("several_parts", False),
+    ]
+    assert "found a cell with 1 hole, expected one outline; the outer outline is kept" in read.faults[0].sentence()
 
 
 def test_one_file_for_many_images(tmp_path: Path) -> None:

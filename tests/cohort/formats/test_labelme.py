@@ -46,9 +46,9 @@ def test_written_file_has_what_labelme_needs(tmp_path: Path) -> None:
     assert (shape["shape_type"], shape["description"]) == ("polygon", "p(CBLC) 0.93")
 
 
-@pytest.mark.parametrize("path", ["C:\\scans\\p1\\f.jpg", "../img/f.jpg", "f.jpg"])
-def test_image_path_keeps_its_last_part(tmp_path: Path, path: str) -> None:
-    assert labelme(tmp_path, imagePath=path).image_path == "f.jpg"
+def test_image_path_keeps_its_folders_with_forward_slashes(tmp_path: Path) -> None:
+    assert labelme(tmp_path, imagePath="C:\\scans\\p1\\f.jpg").image_path == "C:/scans/p1/f.jpg"
+    assert labelme(tmp_path, imagePath=None).image_path == ""
 
 
 def test_no_shapes_is_an_annotated_image_without_cells(tmp_path: Path) -> None:
@@ -135,6 +135,22 @@ def test_a_file_that_is_not_there_is_one_fault(tmp_path: Path) -> None:
     assert "found a file that cannot be opened (No such file" in fault.sentence()
 
 
-@pytest.mark.parametrize(("width", "expected"), [(None, None), ("100", None), (0, None), (10.5, None), (100.0, 100)])
-def test_stated_size(tmp_path: Path, width: object, expected: int | None) -> None:
-    assert labelme(tmp_path, imageWidth=width).width_px == expected
+@pytest.mark.parametrize(
+    ("width", "expected", "noted"),
+    [
+        (None, None, False),
+        (0, None, False),
+        ("100", 100, False),
+        (100.0, 100, False),
+        (10.5, None, True),
+        (float("nan"), None, True),
+        (float("inf"), None, True),
+        ("wide", None, True),
+        ([100], None, True),
+        (-3, None, True),
+    ],
+)
+def test_stated_size(tmp_path: Path, width: object, expected: int | None, *, noted: bool) -> None:
+    read = labelme(tmp_path, imageWidth=width)
+    assert read.width_px == expected
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("bad_size", False)] * noted
