@@ -98,16 +98,39 @@ class AnnotationFile:
         """Why there is no document, as it follows "found"; empty where there is one."""
         return self._parsed[1]
 
+    @property
+    def odd_numbers(self) -> tuple[str, ...]:
+        """Numbers that JSON or floats do not know: NaN, infinity, whole numbers of more than 400 digits."""
+        return self._parsed[2]
+
     @cached_property
-    def _parsed(self) -> tuple[Any, str]:
+    def _parsed(self) -> tuple[Any, str, tuple[str, ...]]:
+        odd: list[str] = []
+
+        def constant(name: str) -> float:
+            odd.append(name)
+            return float(name)
+
+        def whole_number(digits: str) -> int | float:
+            if len(digits) <= _MAX_DIGITS:
+                return int(digits)
+            odd.append(f"a number of {len(digits)} digits")
+            return -math.inf if digits.startswith("-") else math.inf
+
         try:
-            return json.loads(_unpacked(self.path), parse_int=_whole_number, object_pairs_hook=_each_key_once), ""
+            document = json.loads(
+                _unpacked(self.path),
+                parse_constant=constant,
+                parse_int=whole_number,
+                object_pairs_hook=_each_key_once,
+            )
         except EOFError:
-            return None, "a gzip file that ends too early"
+            return None, "a gzip file that ends too early", ()
         except (OSError, gzip.BadGzipFile) as error:
-            return None, f"a file that cannot be opened ({error.strerror or error})"
+            return None, f"a file that cannot be opened ({error.strerror or error})", ()
         except (ValueError, RecursionError, zlib.error) as error:
-            return None, f"broken JSON ({error})"
+            return None, f"broken JSON ({error})", ()
+        return document, "", tuple(odd)
 
     @property
     def base_name(self) -> str:
@@ -327,10 +350,6 @@ def _unpacked(path: Path) -> bytes:
         message = "it unpacks to more than 4 GiB"
         raise ValueError(message)
     return data
-
-
-def _whole_number(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

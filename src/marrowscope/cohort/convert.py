@@ -73,11 +73,11 @@ def import_annotations(
     results: dict[Path, tuple[CheckedShapes, tuple[int, int], bool]] = {}
     for path, annotated in by_image.items():
         where = path.relative_to(images_root).as_posix()
-        file = examine_image(path, where, decode=False)
-        size = file.width_px, file.height_px
+        examined = examine_image(path, where, decode=False)
+        size = examined.width_px, examined.height_px
         stated = annotated.width_px or size[0], annotated.height_px or size[1]
-        if file.fault is not None:
-            faults.append(file.fault)
+        if examined.fault is not None:
+            faults.append(examined.fault)
         elif stated != size:
             found, expected = f"an image of {stated[0]} x {stated[1]} px", f"{size[0]} x {size[1]} px, its size"
             action = "annotate the image as it is stored"

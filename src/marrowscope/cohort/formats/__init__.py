@@ -16,9 +16,13 @@ from marrowscope.cohort.annotations import (
     broken_file,
     file_or_fault,
     has_suffix,
+    remark,
     unreadable,
 )
 from marrowscope.errors import InputError
+from marrowscope.records import Fault
+
+_JSON_SUFFIXES = (".json", ".geojson")
 
 
 @cache
@@ -47,8 +51,8 @@ def read_annotations(file: AnnotationFile, format_name: str | None = None) -> tu
     """
     if format_name is not None:
         named = format_named(format_name)
-        return file_or_fault(lambda: named.read(file), file.where)
-    return file_or_fault(lambda: _read(file), file.where)
+        return file_or_fault(lambda: _with_odd_numbers(named.read(file), file), file.where)
+    return file_or_fault(lambda: _with_odd_numbers(_read(file), file), file.where)
 
 
 def is_recognized(file: AnnotationFile) -> bool:
@@ -59,6 +63,15 @@ def is_recognized(file: AnnotationFile) -> bool:
         raise
     except Exception:  # noqa: BLE001 - a foreign file; reading it says what is wrong
         return False
+
+
+def _with_odd_numbers(read: tuple[AnnotatedImage, ...], file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
+    """Note numbers that are none, where no other fault of the file does."""
+    odd = file.odd_numbers if has_suffix(file.path, _JSON_SUFFIXES) else ()
+    if not odd or any(annotated.faults for annotated in read):
+        return read
+    found, action = ", ".join(dict.fromkeys(odd)), "nothing that is read stands on it; export the annotation again"
+    return (*read, remark(file.where, Fault("bad_number", file.where, found, "numbers", action, loses_data=False)))
 
 
 def _read(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:

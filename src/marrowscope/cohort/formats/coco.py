@@ -213,8 +213,9 @@ def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: li
         return None
     label = ids.labels.get(item_id(item.get("category_id")))
     if label is None:
-        found = f"category_id {shorten(item.get('category_id'))}"
-        faults.append(broken_shape(where, index, found, "a listed one that has one name"))
+        found, action = f"category_id {shorten(item.get('category_id'))}", "list the category, with one name"
+        expected = "a listed category that has one name"
+        faults.append(Fault("unknown_category", where, found, expected, action, index))
         return None
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict) or item_id(item.get("iscrowd") or 0) != 0:

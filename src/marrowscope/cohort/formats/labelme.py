@@ -189,13 +189,14 @@ def _around_center(corners: ContourArray) -> ContourArray:
 
 def _join_groups(shapes: list[Annotation], entries: list[object], where: str, faults: list[Fault]) -> list[Annotation]:
     """Give one shape per cell: the largest of those that share label and group_id, in the file's order."""
-    groups: defaultdict[tuple[str, object], list[Annotation]] = defaultdict(list)
+    groups: defaultdict[tuple[str, int | float | str | None, int | None], list[Annotation]] = defaultdict(list)
     for shape in shapes:
         entry = entries[shape.shape_index]
         group_id = item_id(entry.get("group_id")) if isinstance(entry, dict) else None
-        groups[shape.code, (shape.shape_index,) if group_id is None else group_id].append(shape)
+        alone = shape.shape_index if group_id is None else None
+        groups[shape.code, group_id, alone].append(shape)
     kept: list[Annotation] = []
-    for (_, group_id), parts in groups.items():
+    for (_, group_id, _), parts in groups.items():
         largest = max(parts, key=lambda part: area(part.contour_xy))
         kept.append(largest)
         others = [part for part in parts if part is not largest]
