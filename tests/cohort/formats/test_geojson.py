@@ -10,13 +10,13 @@ import pytest
 
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats.geojson import read_geojson, write_geojson
+from marrowscope.geometry import area
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
-    from marrowscope.geometry import area
-from marrowscope.records import Annotation, JsonDict
+    from marrowscope.records import Annotation, JsonDict
 
 RING = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [0.0, 0.0]]
 HOLE = [[1.0, 1.0], [2.0, 1.0], [1.0, 2.0], [1.0, 1.0]]
