@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, cast
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats import read_annotations
 from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.cohort.images import examine_image
-from marrowscope.cohort.placement import ImageIndex
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import class_numbers, pair, place
 from marrowscope.errors import CohortError, InputError

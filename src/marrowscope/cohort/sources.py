@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.annotations import AnnotationFile, has_suffix, remark, shorten
 from marrowscope.cohort.formats import annotation_formats, is_recognized, read_annotations
-from marrowscope.cohort.placement import ImageIndex
+from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:

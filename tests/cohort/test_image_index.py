@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from marrowscope.cohort.placement import ImageIndex
+from marrowscope.cohort.image_index import ImageIndex
 
 ROOT = Path("/cohort")
 IMAGES = ("p1/f1.png", "p1/f2.png", "p2/f1.png", "p2/only.tif", "p3/Ä 1.JPG", "p3/x.png", "p3/x.jpg")
