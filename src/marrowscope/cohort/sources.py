@@ -119,6 +119,8 @@ def _is_annotation(file: AnnotationFile, index: ImageIndex, images: Sequence[Pat
 
     A .json in the cohort's folder or in a folder below a patient's may as well be anything else.
     """
+    if has_suffix(file.path, (".yaml",)):
+        return is_recognized(file)
     folder = index.folder(file.path)
     if not has_suffix(file.path, (_JSON,)) or file.path.name.lower().removesuffix(".gz").endswith(".coco.json"):
         return True
