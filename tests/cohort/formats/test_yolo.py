@@ -15,6 +15,7 @@ from marrowscope.cohort.formats.yolo import read_yolo, write_yolo
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation, Patient
 from marrowscope.runs.to_annotations import export_run
+from marrowscope.train.segmenter_fit import load_ultralytics
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import make_run
 
@@ -68,6 +69,23 @@ def test_round_trip(tmp_path: Path) -> None:
     found = independent(tmp_path / "p1/f1.txt", ["L2", "N1"], WIDTH, HEIGHT)
     assert [name for name, _ in found] == ["N1", "L2", "N1"]
     np.testing.assert_allclose(found[1][1], CELLS[1].contour_xy, atol=1e-9)
+
+
+def test_the_reader_of_ultralytics_finds_the_same_cells(tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics")
+    load_ultralytics(tmp_path / "settings")
+    from ultralytics.data.utils import verify_image_label
+
+    add_image(tmp_path / "f1.png")
+    write_yolo(tmp_path / "a.yolo.yaml", [AnnotatedImage("f1.png", WIDTH, HEIGHT, CELLS)])
+    paths = str(tmp_path / "f1.png"), str(tmp_path / "f1.txt")
+    _, boxes, shape, segments, _, _, n_found, _, n_corrupt, message = verify_image_label(
+        (*paths, "", False, 2, 0, 0, False)
+    )
+    assert (shape, n_found, n_corrupt, message) == ((HEIGHT, WIDTH), 1, 0, "")
+    assert boxes[:, 0].tolist() == [1, 0, 1]
+    for segment, cell in zip(segments, CELLS, strict=True):
+        np.testing.assert_allclose(segment * (WIDTH, HEIGHT), cell.contour_xy, atol=0.01)
 
 
 def test_outlines_are_written_inside_the_image(tmp_path: Path) -> None:
@@ -124,7 +142,7 @@ def test_a_line_that_cannot_be_taken_is_named_and_the_rest_kept(tmp_path: Path, 
 
 
 def test_labels_without_their_image_and_of_two_are_counted(tmp_path: Path) -> None:
-    for name in ("two.png", "two.tif"):
+    for name in ("two.jpg", "two.png"):
         add_image(tmp_path / name)
     (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
     for name in ("none.txt", "two.txt"):

@@ -1,9 +1,9 @@
 """YOLO-seg: a YAML file of class names, and a text file per image; a line = class number, x1 y1 x2 y2 ...
 
-Coordinates are shares of the image's width and height, so that the image has to be there to read them. The label file of
-an image lies beside it, or in the folder ``labels`` that stands where the image's path has ``images``; an empty one is an
-image without cells. The format has no ids, no flag for cells left out (the extra key ``not_exhaustive`` lists such
-images), and no coordinate outside the image: those are moved to its edge when written.
+Coordinates are shares of the image's width and height: reading them needs the image. Its label file lies beside it, or
+in the folder ``labels`` where the image's path has ``images``. An empty file is an image without cells. The format has
+no ids and no flag for cells left out: the extra key ``not_exhaustive`` lists such images. It has no coordinate outside
+the image either: those are moved to its edge when written.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     not_exhaustive = {value for _, value in sections.get("not_exhaustive", [])}
     images: defaultdict[Path, list[Path]] = defaultdict(list)
     for path in sorted(root.rglob("*")):
-        if is_image_path(path) and path.is_file():
+        if is_image_path(path) and path.is_file() and not _is_hidden(path, root):
             for label_file in _label_files(path, root):
                 images[label_file].append(path)
     result: list[AnnotatedImage] = []
-    for path in sorted(path for path in root.rglob("*.txt") if not path.name.startswith(".")):
+    for path in sorted(path for path in root.rglob("*.txt") if not _is_hidden(path, root)):
         lines = _lines(path)
         if path in images or _is_label_line(next((line for line in lines if line.strip()), "")):
             label_where = path.relative_to(root).as_posix()
@@ -95,12 +95,9 @@ def write_yolo(path: Path, images: Sequence[AnnotatedImage]) -> None:
             message = f"{image.image_path}: found no size, which the format needs"
             raise ValueError(message)
         size = np.array([image.width_px, image.height_px], dtype=np.float64)
-        rows = [
-            " ".join(
-                [str(labels.index(shape.code)), *map(repr, np.clip(shape.contour_xy / size, 0, 1).ravel().tolist())]
-            )
-            for shape in image.shapes
-        ]
+        shares = [np.clip(shape.contour_xy / size, 0, 1).ravel().tolist() for shape in image.shapes]
+        numbers = [labels.index(shape.code) for shape in image.shapes]
+        rows = [" ".join(map(repr, (number, *row))) for number, row in zip(numbers, shares, strict=True)]
         target = path.parent / f"{image.image_path.rsplit('.', 1)[0]}.txt"
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, "".join(f"{row}\n" for row in rows))
@@ -160,6 +157,10 @@ def _class_names(items: list[tuple[str | None, str]], where: str) -> tuple[dict[
             name = None
         names[class_id] = name
     return names, faults
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith((".", "__", "@")) for part in path.relative_to(root).parts)
 
 
 def _label_files(image: Path, root: Path) -> Iterator[Path]:
