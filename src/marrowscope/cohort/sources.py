@@ -38,7 +38,7 @@ def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
         file = AnnotationFile(path, path.relative_to(root).as_posix())
         if _is_annotation(file, index, images):
             documents += place(read_annotations(file), file, index)
-        elif any(image.name in _text(path) for image in images):
+        elif has_suffix(path, (_JSON,)) and _names_one_of(path, images):
             found, expected = file.holds(), "an annotation of a format that is read"
             action = "it is not read, though it names images of the cohort; export it in one of the formats"
             fault = Fault("not_read", file.where, found, expected, action, loses_data=False)
@@ -126,7 +126,7 @@ def _is_annotation(file: AnnotationFile, index: ImageIndex, images: Sequence[Pat
         return True
     if len(folder) == _PATIENT_FOLDER or index.own(file.base_name, folder, beside_only=True):
         return True
-    return is_recognized(file) or (bool(file.broken) and any(image.name in _text(file.path) for image in images))
+    return is_recognized(file) or (bool(file.broken) and _names_one_of(file.path, images))
 
 
 def _annotation_files(root: Path) -> Iterator[Path]:
@@ -144,12 +144,13 @@ def _annotation_files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _text(path: Path) -> str:
-    """Give a file as text, whatever it is; empty where it cannot be opened."""
+def _names_one_of(path: Path, images: Sequence[Path]) -> bool:
+    """Say whether the text of a file contains the name of an image; False where it cannot be opened."""
     try:
-        return path.read_bytes().decode("utf-8", errors="replace")
+        text = path.read_bytes().decode("utf-8", errors="replace")
     except OSError:
-        return ""
+        return False
+    return any(image.name in text for image in images)
 
 
 def _shown(name: str) -> str:

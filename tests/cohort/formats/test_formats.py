@@ -88,7 +88,7 @@ def test_every_module_is_a_format_of_its_own_name() -> None:
 
 
 def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
-    with pytest.raises(InputError, match="found annotation format 'pascal', expected one of coco, geojson, labelme, y"):
+    with pytest.raises(InputError, match="format 'pascal', expected one of coco, geojson, labelme, yolo;"):
         format_named("pascal")
 
 
