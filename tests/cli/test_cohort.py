@@ -11,6 +11,7 @@ import pytest
 from marrowscope.cli.main import main
 from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.formats.coco import write_coco
+from marrowscope.cohort.formats.geojson import write_geojson
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
@@ -83,6 +84,16 @@ def test_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(*arguments) == 2
     assert "found an existing annotation" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0
+    assert "1 cells in 1 LabelMe files." in capsys.readouterr().out
+    assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]
+
+
+def test_import_for_the_image_given(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "export.geojson"
+    write_geojson(source, "", 80, 60, [Annotation("N1", SQUARE, 0)])
+    assert run("cohort", "import", source) == 2
+    assert "give --images or --image" in capsys.readouterr().err
+    assert run("cohort", "import", source, "--image", root / "p1/f1.png", "--overwrite") == 0
     assert "1 cells in 1 LabelMe files." in capsys.readouterr().out
     assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]
 

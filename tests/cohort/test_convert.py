@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,3 +86,48 @@ def test_existing_annotations_are_kept_unless_asked(images: Path, tmp_path: Path
     with pytest.raises(InputError, match=r"f1.json: found an existing annotation \(1 in total\), expected none"):
         import_annotations(source, images, "coco", VOCABULARY)
     assert import_annotations(source, images, "coco", VOCABULARY, overwrite=True).n_files == 1
+
+
+def qupath(tmp_path: Path, name: str) -> Path:
+    """Write a GeoJSON as QuPath does: it names no image."""
+    source = tmp_path / name
+    write_geojson(source, "", 60, 40, [Annotation("N1", SQUARE, 0), Annotation("L2", SQUARE + 20, 1)])
+    return source
+
+
+@pytest.mark.parametrize("name", ["f1.geojson", "f1.png.geojson"])
+def test_a_file_that_names_no_image_is_imported_by_its_own_name(images: Path, tmp_path: Path, name: str) -> None:
+    assert import_annotations(qupath(tmp_path, name), images, None, VOCABULARY).n_cells == 2
+    (read,) = read_labelme(AnnotationFile(images / "p1/f1.json"))
+    assert [shape.code for shape in read.shapes] == ["N1", "L2"]
+    np.testing.assert_array_equal(read.shapes[0].contour_xy, SQUARE)
+
+
+def test_a_file_is_imported_for_the_image_given(images: Path, tmp_path: Path) -> None:
+    source, image = qupath(tmp_path, "export.geojson"), images / "p2/f2.png"
+    with pytest.raises(CohortError, match="found an annotation of an image it does not name, which is not there"):
+        import_annotations(source, images, None, VOCABULARY)
+    assert import_annotations(source, None, None, VOCABULARY, image=image).n_cells == 2
+    assert read_labelme(AnnotationFile(images / "p2/f2.json"))[0].n_shapes == 2
+    assert not (images / "p1/f1.json").exists()
+
+
+def test_an_image_that_cannot_be_the_one_is_refused(images: Path, tmp_path: Path) -> None:
+    several = coco(tmp_path, ("p1/f1.png", 60, ("N",)), ("p2/f2.png", 60, ("N",)))
+    with pytest.raises(InputError, match="found annotations of 2 images, expected one for --image; give --images"):
+        import_annotations(several, None, None, VOCABULARY, image=images / "p1/f1.png")
+    source = qupath(tmp_path, "f1.geojson")
+    with pytest.raises(InputError, match="found no such file, expected the image of the annotation"):
+        import_annotations(source, None, None, VOCABULARY, image=images / "p1/none.png")
+    with pytest.raises(InputError, match="give --images or --image"):
+        import_annotations(source, None, None, VOCABULARY)
+
+
+def test_an_id_of_two_categories_stops_the_import(images: Path, tmp_path: Path) -> None:
+    source = coco(tmp_path, ("p1/f1.png", 60, ("N", "L2")))
+    document = json.loads(source.read_text(encoding="utf-8"))
+    document["categories"] = [category | {"id": 1} for category in document["categories"]]
+    source.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(CohortError, match="found category id 1 twice, as 'L2' and 'N'"):
+        import_annotations(source, images, None, VOCABULARY)
+    assert list(images.rglob("*.json")) == []

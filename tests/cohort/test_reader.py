@@ -381,7 +381,10 @@ def test_bare_name_in_a_coco_file_has_to_be_of_one_image(root: Path) -> None:
         [AnnotatedImage(name, WIDTH, HEIGHT, shapes) for name in ("alone.png", "f1.png", "p9/f2.png")],
     )
     cohort = read_cohort(root)
-    assert [fault.kind for fault in cohort.faults] == ["annotation_without_image"] * 2
+    assert [fault.kind for fault in cohort.faults] == ["unclear_image", "annotation_without_image"]
+    assert "found the name f1.png, expected one image; state which is meant: p1/f1.png or p2/f1.png" in (
+        cohort.faults[0].sentence()
+    )
     assert {field.field_id: len(field.annotations) for field in cohort.fields if field.annotated} == {"p1/alone": 1}
     assert cohort.counts.shapes.rejected == {"image_rejected": 2}
 

@@ -100,8 +100,9 @@ def export(
 @app.command(name="import")
 def import_(
     source: Annotated[Path, typer.Argument(help="Annotation file to convert.")],
-    images: Annotated[Path, typer.Option("--images", help="Folder that contains its images.")],
+    images: Annotated[Path | None, typer.Option("--images", help="Folder below which its images lie.")] = None,
     *,
+    image: Annotated[Path | None, typer.Option("--image", help="The one image of a file that names none.")] = None,
     file_format: Annotated[
         str | None, typer.Option("--format", help=f"Format of the file: {FORMATS}. Default: detected from its content.")
     ] = None,
@@ -110,6 +111,9 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing annotations.")] = False,
 ) -> None:
     """Convert annotations to a LabelMe file next to each image; write nothing if a cell would be lost.
+
+    An annotation that names no image, such as QuPath's own GeoJSON, belongs to the image of its file's name, or to
+    --image.
 
     Example: marrowscope cohort import slides.coco.json --images my-cohort --mapping munich-marrow-21
     """
@@ -121,13 +125,14 @@ def import_(
         images,
         file_format,
         load_vocabulary(vocabulary),
+        image=image,
         mapping=load_mapping(mapping) if mapping else None,
         overwrite=overwrite,
     )
     for fault in done.faults:
         typer.echo(fault.sentence(), err=True)
     dropped = "".join(f", {n} {reason}" for reason, n in {**done.changed, **done.rejected}.items())
-    typer.echo(f"{images}: {done.n_cells} cells in {done.n_files} LabelMe files{dropped}.")
+    typer.echo(f"{image or images}: {done.n_cells} cells in {done.n_files} LabelMe files{dropped}.")
 
 
 def _print_cohort(cohort: Cohort) -> None:

@@ -7,7 +7,11 @@ than the variation of a hand-drawn outline.
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
+import unicodedata
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,20 +22,29 @@ from marrowscope.geometry import area
 from marrowscope.records import Annotation, ContourArray, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _COORDINATES = 2
+_ELLIPSE_POINTS = 64
+_MAX_COORDINATE_PX = 1e9
+_MAX_DIGITS = 400
+"""Whole numbers of more digits are larger than any float; they are read as infinity and refused where they are used."""
+
+_MAX_BYTES = 4 << 30
+_GZIP = b"\x1f\x8b"
+_MAX_EXACT_FLOAT = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
     """The annotation of one image.
 
-    ``image_path`` is as written in the file; ``where`` names the annotation file in messages. The size is None if the
-    file does not state it. ``readable`` is False if nothing could be read (the faults say why); ``n_shapes`` counts
-    every shape in the file, including the refused ones. ``descriptions`` (one per shape, or none) are remarks, written
-    if the format has a place for them and never read back.
+    ``image_path`` is as the file names it, ``where`` the annotation file for messages. The size is None where the
+    file does not state it. ``readable`` is False when nothing at all could be taken (the faults say why); ``n_shapes``
+    counts every shape the file holds, those that could not be taken included. ``descriptions`` (one per shape, or none)
+    are remarks that are written where a format has room for them; they are never read back. ``placed`` is False for
+    what belongs to no image of its own: remarks on a file, shapes of an image that is not listed or listed twice.
     """
 
     image_path: str
@@ -43,11 +56,21 @@ class AnnotatedImage:
     where: str = ""
     readable: bool = True
     descriptions: tuple[str, ...] = ()
+    placed: bool = True
+
+    @property
+    def refused(self) -> dict[int, str]:
+        """Shapes that could not be taken: position in the file -> kind of the first fault that says why."""
+        kinds: dict[int, str] = {}
+        for fault in self.faults:
+            if fault.loses_data and fault.shape_index is not None:
+                kinds.setdefault(fault.shape_index, fault.kind)
+        return kinds
 
     @property
     def n_shapes(self) -> int:
-        """Number of shapes in the file, accepted and refused."""
-        return len(self.shapes) + sum(fault.loses_data and fault.shape_index is not None for fault in self.faults)
+        """Shapes in the file: those taken and those refused."""
+        return len(self.shapes) + len(self.refused)
 
 
 @dataclass(frozen=True)
@@ -75,19 +98,54 @@ class AnnotationFile:
         """Why there is no document, worded to follow "found"; empty if there is one."""
         return self._parsed[1]
 
+    @property
+    def odd_numbers(self) -> tuple[str, ...]:
+        """Numbers that JSON or floats do not know: NaN, infinity, whole numbers of more than 400 digits."""
+        return self._parsed[2]
+
     @cached_property
-    def _parsed(self) -> tuple[Any, str]:
+    def _parsed(self) -> tuple[Any, str, tuple[str, ...]]:
+        odd: list[str] = []
+
+        def constant(name: str) -> float:
+            odd.append(name)
+            return float(name)
+
+        def whole_number(digits: str) -> int | float:
+            if len(digits) <= _MAX_DIGITS:
+                return int(digits)
+            odd.append(f"a number of {len(digits)} digits")
+            return -math.inf if digits.startswith("-") else math.inf
+
         try:
-            return json.loads(self.path.read_bytes()), ""
-        except OSError as error:
-            return None, f"a file that cannot be opened ({error.strerror})"
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            return None, f"broken JSON ({error})"
+            document = json.loads(
+                _unpacked(self.path),
+                parse_constant=constant,
+                parse_int=whole_number,
+                object_pairs_hook=_each_key_once,
+            )
+        except EOFError:
+            return None, "a gzip file that ends too early", ()
+        except (OSError, gzip.BadGzipFile) as error:
+            return None, f"a file that cannot be opened ({error.strerror or error})", ()
+        except (ValueError, RecursionError, zlib.error) as error:
+            return None, f"broken JSON ({error})", ()
+        return document, "", tuple(odd)
+
+    @property
+    def base_name(self) -> str:
+        """The name without the suffixes of annotation files: that of the image beside which the file would lie."""
+        name = self.path.name
+        for suffix in (".gz", ".json", ".geojson", ".coco"):
+            if len(name) > len(suffix) and name.lower().endswith(suffix):
+                name = name[: -len(suffix)]
+        return name
 
     def holds(self) -> str:
         """Describe the file's content, worded to follow "found"."""
         if self.broken:
-            return self.broken if self.path.suffix.endswith("json") else f"a {self.path.suffix} file with other content"
+            is_json = has_suffix(self.path, (".json", ".geojson"))
+            return self.broken if is_json else f"a file {self.path.suffix} of another content"
         return f"keys {shorten(sorted(self.document))}" if isinstance(self.document, dict) else shorten(self.document)
 
 
@@ -124,7 +182,7 @@ def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
 def contour_from_points(points: object) -> ContourArray | None:
     """Read a list of [x, y] as a contour (n, 2); a closing repeat of the first point is dropped.
 
-    None if ``points`` is not a list of pairs of finite numbers; (0, 2) for an empty list.
+    None where ``points`` is no list of pairs of finite numbers up to 1e9; (0, 2) for an empty list.
     """
     if not isinstance(points, list):
         return None
@@ -132,9 +190,11 @@ def contour_from_points(points: object) -> ContourArray | None:
         return np.zeros((0, _COORDINATES))
     try:
         contour = np.asarray(points, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES or not np.isfinite(contour).all():
+    if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES:
+        return None
+    if not (np.abs(contour) <= _MAX_COORDINATE_PX).all():
         return None
     if len(contour) > 1 and np.array_equal(contour[0], contour[-1]):
         contour = contour[:-1]
@@ -147,17 +207,89 @@ def points_from_contour(contour_xy: ContourArray) -> list[list[float]]:
 
 
 def label_text(value: object) -> str | None:
-    """Return a label as text (an integer becomes its digits), or None if it is not a label."""
+    """Give a label as text (a bare whole number becomes its digits), None where it is no label."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT_FLOAT:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return str(value).strip() or None
 
 
 def size_px(value: object) -> int | None:
-    """Return a stated image side in pixels, or None if it is absent or not a positive whole number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 or value != int(value):
+    """Give a stated image side in pixels (also as text, "200"), None where it is no positive whole number."""
+    number = item_id(value)
+    return number if isinstance(number, int) and 0 < number <= _MAX_COORDINATE_PX else None
+
+
+def size_fault(where: str, stated: Mapping[str, object]) -> list[Fault]:
+    """Note the sides of an image that are stated as no size; absent, zero and empty ones state nothing."""
+    wrong = {key: value for key, value in stated.items() if value not in (None, 0, "") and size_px(value) is None}
+    if not wrong:
+        return []
+    found = ", ".join(f"{key} {shorten(value)}" for key, value in wrong.items())
+    action = "the size counts as not stated"
+    return [Fault("bad_size", where, found, "a whole number of pixels", action, loses_data=False)]
+
+
+def item_id(value: object) -> int | float | str | None:
+    """Give an id in the one form that 1, 1.0, "1" and "1.0" share; None for what is no id.
+
+    No ids: true and false, NaN and infinity, empty text, lists and objects, floats too large to tell neighbors apart.
+    """
+    if isinstance(value, bool):
         return None
-    return int(value)
+    if isinstance(value, str):
+        text = value.strip()
+        number = text.removesuffix(".0")
+        digits = number.removeprefix("-")
+        is_number = digits.isascii() and digits.isdigit() and (digits == "0" or not digits.startswith("0"))
+        return int(number) if is_number and len(number) < _MAX_DIGITS else text or None
+    if isinstance(value, float):
+        if not math.isfinite(value) or abs(value) >= _MAX_EXACT_FLOAT:
+            return None
+        return int(value) if value.is_integer() else value
+    return value if isinstance(value, int) else None
+
+
+def path_text(value: object) -> str:
+    """Give the name of an image as a file states it, with forward slashes; empty where it states none."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    return unicodedata.normalize("NFC", str(value).replace("\\", "/"))
+
+
+def has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
+    """Say whether a file's name ends in one of ``suffixes``, in capitals or not, packed by gzip or not."""
+    return path.name.lower().removesuffix(".gz").endswith(tuple(suffixes))
+
+
+def taken_or_fault(
+    read: Callable[[], Annotation | None], where: str, index: int, faults: list[Fault]
+) -> Annotation | None:
+    """Read one shape; whatever is raised becomes the fault of that shape, and the others are read."""
+    try:
+        return read()
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a foreign shape; nothing that it raises may end the file
+        faults.append(broken_shape(where, index, f"a shape that cannot be read ({_reason(error)})", "a polygon"))
+        return None
+
+
+def file_or_fault(read: Callable[[], tuple[AnnotatedImage, ...]], where: str) -> tuple[AnnotatedImage, ...]:
+    """Read one file; whatever is raised becomes the fault of that file, and the others are read."""
+    try:
+        return read()
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a foreign file; nothing that it raises may end the cohort
+        fault = broken_file(where, f"a file that cannot be read ({_reason(error)})", "an annotation")
+        return (unreadable("", where, fault),)
+
+
+def remark(where: str, *faults: Fault) -> AnnotatedImage:
+    """Give faults of a file as a whole, which belong to none of its images."""
+    return AnnotatedImage("", None, None, (), faults=faults, where=where, placed=False)
 
 
 def broken_file(where: str, found: str, expected: str) -> Fault:
@@ -186,6 +318,47 @@ def join_parts(parts: Sequence[ContourArray], where: str, index: int, faults: li
     return max(parts, key=area)
 
 
+def ellipse(x0: float, y0: float, x1: float, y1: float) -> ContourArray:
+    """Outline of the ellipse inside a box, as a polygon of 64 points."""
+    angle = np.linspace(0.0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return np.column_stack([x + (x1 - x0) / 2 * np.cos(angle), y + (y1 - y0) / 2 * np.sin(angle)])
+
+
+def filled_hole(n_holes: int, where: str, index: int) -> Fault:
+    """Word the note that the holes of a cell are filled: a cell has one outline."""
+    found = f"a cell with {n_holes} {'hole' if n_holes == 1 else 'holes'}"
+    return Fault("filled_hole", where, found, "one outline", "the outer outline is kept", index, loses_data=False)
+
+
 def shape_type_fault(where: str, index: int, found: str) -> Fault:
     """Return the fault for a shape whose type cannot outline a cell."""
     return Fault("shape_type", where, found, "a polygon", "draw the cell again as a polygon", shape_index=index)
+
+
+def _reason(error: Exception) -> str:
+    return shorten(f"{type(error).__name__}: {error}").strip("'\"")
+
+
+def _unpacked(path: Path) -> bytes:
+    """Read a file, unpacked where it is gzip; raises ValueError where it unpacks to more than 4 GiB."""
+    data = path.read_bytes()
+    if not data.startswith(_GZIP):
+        return data
+    with gzip.open(path) as stream:
+        data = stream.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        message = "it unpacks to more than 4 GiB"
+        raise ValueError(message)
+    return data
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Give an object's members; raises ValueError where one key has two values, of which one would be lost."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        for key, value in pairs:
+            if members[key] is not value and members[key] != value:
+                message = f"the key {shorten(key)} twice in one object, with two values"
+                raise ValueError(message)
+    return members

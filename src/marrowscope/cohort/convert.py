@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from marrowscope.cohort.annotations import AnnotationFile
-from marrowscope.cohort.formats import format_named, read_annotations
+from marrowscope.cohort.formats import read_annotations
 from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.cohort.images import examine_image
 from marrowscope.cohort.polygons import check_shapes
-from marrowscope.cohort.sources import match_by_path, pair
+from marrowscope.cohort.sources import class_numbers, pair, place
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import is_image_path
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from marrowscope.cohort.annotations import AnnotatedImage
     from marrowscope.cohort.polygons import CheckedShapes
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
@@ -39,33 +42,42 @@ class Imported:
 
 def import_annotations(
     source: Path,
-    images_root: Path,
+    images_root: Path | None,
     file_format: str | None,
     vocabulary: Vocabulary,
     *,
+    image: Path | None = None,
     mapping: LabelMapping | None = None,
     overwrite: bool = False,
 ) -> Imported:
     """Convert ``source`` to a LabelMe file next to each image below ``images_root``.
 
-    ``file_format`` names the format of the file; None detects it from the content. Images are found by their path from
-    ``images_root``, or by name if only one image has that name. Raises CohortError with every fault if a shape or image
-    would be lost, and InputError for an unknown format or an existing LabelMe file.
+    ``file_format`` names the format of the file; None: its content tells. Images are found by the path that the file
+    states, or by the file's own name where it states none; ``image`` is the one image of a file of one image, whatever
+    it states. Raises CohortError with every fault where a shape or image would be lost, InputError for a format that
+    does not exist, for no image at all, and where a LabelMe file is there already.
     """
     if mapping is not None:
         mapping.check_against(vocabulary)
-    images = sorted(path for path in images_root.rglob("*") if path.is_file() and is_image_path(path))
-    reader = read_annotations if file_format is None else format_named(file_format).read
-    read = reader(AnnotationFile(source))
-    by_image, _, faults = pair(match_by_path(read, images_root, images))
+    images_root = _folder_of(images_root, image)
+    file = AnnotationFile(source)
+    read = read_annotations(file, file_format)
+    if image is None:
+        images = sorted(path for path in images_root.rglob("*") if path.is_file() and is_image_path(path))
+        documents = place(read, file, ImageIndex(images_root, images))
+    else:
+        documents = _of_one_image(read, source, image)
+    by_image, _, faults = pair(documents)
+    if mapping is None:
+        faults += class_numbers(documents)
     results: dict[Path, tuple[CheckedShapes, tuple[int, int], bool]] = {}
     for path, annotated in by_image.items():
         where = path.relative_to(images_root).as_posix()
-        file = examine_image(path, where, decode=False)
-        size = file.width_px, file.height_px
+        examined = examine_image(path, where, decode=False)
+        size = examined.width_px, examined.height_px
         stated = annotated.width_px or size[0], annotated.height_px or size[1]
-        if file.fault is not None:
-            faults.append(file.fault)
+        if examined.fault is not None:
+            faults.append(examined.fault)
         elif stated != size:
             found, expected = f"an image size of {stated[0]} x {stated[1]} px", f"the actual {size[0]} x {size[1]} px"
             action = "annotate the image as it is stored"
@@ -90,6 +102,30 @@ def import_annotations(
         changed.update(checked.changed)
     n_cells = sum(len(checked.annotations) for checked, _, _ in results.values())
     return Imported(len(results), n_cells, dict(rejected), dict(changed), tuple(faults))
+
+
+def _folder_of(images_root: Path | None, image: Path | None) -> Path:
+    """Give the folder of the images; raises InputError where neither it nor an image that is there is given."""
+    if image is None and images_root is None:
+        message = "found neither a folder of images nor an image, expected one of them; give --images or --image"
+        raise InputError(message)
+    if image is None:
+        return cast("Path", images_root)
+    if not image.is_file():
+        message = f"{image}: found no such file, expected the image of the annotation; check the path"
+        raise InputError(message)
+    return image.parent
+
+
+def _of_one_image(
+    read: Sequence[AnnotatedImage], source: Path, image: Path
+) -> list[tuple[Path | None, AnnotatedImage]]:
+    """Give the annotation of the one image of a file to ``image``; raises InputError for a file of several images."""
+    n_images = sum(annotated.placed for annotated in read)
+    if n_images > 1:
+        message = f"{source}: found annotations of {n_images} images, expected one for --image; give --images instead"
+        raise InputError(message)
+    return [(image if annotated.placed else None, annotated) for annotated in read]
 
 
 def _refuse_existing(paths: list[Path], *, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from marrowscope.cohort.annotations import broken_shape
 from marrowscope.geometry import area, bounding_box, clip_to_image, iou_matrix, is_valid, repair
 from marrowscope.records import Annotation, ContourArray, Fault
 from marrowscope.vocabulary import nearest
@@ -51,10 +52,10 @@ def check_shapes(
     """Check every shape of one annotation against its image of ``width_px`` x ``height_px``."""
     checked = CheckedShapes(faults=list(annotated.faults))
     converted = {fault.shape_index: fault.kind for fault in annotated.faults if not fault.loses_data}
-    checked.rejected.update(fault.kind for fault in annotated.faults if fault.loses_data)
+    checked.rejected.update(annotated.refused.values())
     for shape in annotated.shapes:
         code, code_reason = _raw_code(shape, annotated.where, vocabulary, mapping, checked.faults)
-        contour, outcome = _usable_contour(shape, annotated.where, width_px, height_px, checked.faults)
+        contour, outcome = _checked_contour(shape, annotated.where, width_px, height_px, checked.faults)
         if code is None or contour is None:
             checked.rejected[code_reason or outcome] += 1
             continue
@@ -94,6 +95,20 @@ def _raw_code(
         )
     )
     return None, "unknown_code"
+
+
+def _checked_contour(
+    shape: Annotation, where: str, width_px: int, height_px: int, faults: list[Fault]
+) -> tuple[ContourArray | None, str]:
+    """Check a contour; whatever geometry raises is the shape's fault, and the other shapes are checked."""
+    try:
+        return _usable_contour(shape, where, width_px, height_px, faults)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a foreign shape; nothing that it raises may end the cohort
+        found = f"an outline that cannot be checked ({type(error).__name__})"
+        faults.append(broken_shape(where, shape.shape_index, found, "a polygon"))
+        return None, "broken_shape"
 
 
 def _usable_contour(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.images import ImageFile, examine_image
 from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
 from marrowscope.cohort.polygons import check_shapes
-from marrowscope.cohort.sources import find_annotations, pair
+from marrowscope.cohort.sources import class_numbers, find_annotations, pair
 from marrowscope.cohort.tally import CohortCounts, Tally
 from marrowscope.errors import CohortError
 from marrowscope.imaging import UNREAD, is_image_path, printable, unread_fault
@@ -109,7 +109,7 @@ def read_cohort(
     faults = list(table.faults)
     paths = _find_images(root, faults)
     images = _examine(root, paths, faults, decode=decode, n_threads=n_threads, progress=progress)
-    left_over, n_broken = _annotate(root, images, faults)
+    left_over, n_broken = _annotate(root, images, faults, mapped=mapping is not None)
     _reject_orphans(images, patient_of, faults)
     _reject_duplicates(images, faults)
     _reject_same_stem(images, faults)
@@ -226,11 +226,13 @@ def _examine(
     return images
 
 
-def _annotate(root: Path, images: Sequence[_Image], faults: list[Fault]) -> tuple[list[AnnotatedImage], int]:
+def _annotate(
+    root: Path, images: Sequence[_Image], faults: list[Fault], *, mapped: bool
+) -> tuple[list[AnnotatedImage], int]:
     """Attach annotations to images; return the annotations without an image and the number of broken files."""
     documents = find_annotations(root, [image.file.path for image in images if image.reason not in UNREAD])
     by_image, left_over, pair_faults = pair(documents)
-    faults += pair_faults
+    faults += pair_faults if mapped else [*pair_faults, *class_numbers(documents)]
     n_broken = sum(not annotated.readable for _, annotated in documents)
     for image in images:
         annotated = by_image.get(image.file.path)

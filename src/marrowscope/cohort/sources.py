@@ -1,39 +1,48 @@
 """Find the annotation of every image of a cohort, whatever its format.
 
-An annotation file is next to its image, or in the cohort folder and covers many images; each format of ``formats/``
-states its suffixes for both places. A file in the cohort folder names an image by its path from there, or by its bare
-name if only one image has that name.
+Every file below the cohort's folder with a suffix of a format is looked at, in capitals or packed by gzip as well; its
+content says which format it has and which image it belongs to. An annotation that names no image, or one image that is
+not there, belongs to the image of its file's own name.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.annotations import AnnotationFile
-from marrowscope.cohort.formats import annotation_formats, read_annotations
+from marrowscope.cohort.annotations import AnnotationFile, has_suffix, remark, shorten
+from marrowscope.cohort.formats import annotation_formats, is_recognized, read_annotations
+from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from marrowscope.cohort.annotations import AnnotatedImage
 
     Document = tuple[Path | None, AnnotatedImage]
 
+_JSON = ".json"
+_HIDDEN = (".", "__", "@")
+_PATIENT_FOLDER = 1
+"""Depth of the folders of patients below the cohort's folder."""
+
 
 def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
-    """Read every annotation below ``root`` with the image it belongs to (None if there is none)."""
-    in_folder: defaultdict[Path, list[Path]] = defaultdict(list)
-    for path in images:
-        in_folder[path.parent].append(path)
+    """Read every annotation below ``root`` with the image it belongs to (None where there is none)."""
+    index = ImageIndex(root, images)
     documents: list[Document] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))):
-        documents += _beside(folder, in_folder[folder], root)
-    suffixes = tuple(suffix for item in annotation_formats() for suffix in item.in_root)
-    for path in _files_with(suffixes, root):
-        documents += match_by_path(read_annotations(AnnotationFile(path, path.name)), root, images)
+    for path in _annotation_files(root):
+        file = AnnotationFile(path, path.relative_to(root).as_posix())
+        if _is_annotation(file, index, images):
+            documents += place(read_annotations(file), file, index)
+        elif has_suffix(path, (_JSON,)) and _names_one_of(path, images):
+            found, expected = file.holds(), "an annotation of a format that is read"
+            action = "it is not read, though it names images of the cohort; export it in one of the formats"
+            fault = Fault("not_read", file.where, found, expected, action, loses_data=False)
+            documents.append((None, remark(file.where, fault)))
     return documents
 
 
@@ -50,43 +59,100 @@ def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], lis
         faults += annotated.faults
         if image is not None:
             found = f"a second annotation of {image.name} ({by_image[image].where} is one)"
-            action = "merge the two or remove one"
-            faults.append(Fault("second_annotation", annotated.where, found, "one annotation per image", action))
-        elif annotated.readable:
-            found = f"an annotation of {annotated.image_path or 'an image it does not name'}, which does not exist"
+            action = "join the two or remove one"
+            faults.append(Fault("second_annotation", annotated.where, found, "one annotation an image", action))
+        elif annotated.readable and (annotated.placed or not _says_why(annotated)):
+            name = _shown(annotated.image_path) if annotated.image_path else "an image it does not name"
+            found, expected = f"an annotation of {name}, which is not there", "its image"
             action = "add the image or remove the annotation"
-            faults.append(Fault("annotation_without_image", annotated.where, found, "its image", action))
+            faults.append(Fault("annotation_without_image", annotated.where, found, expected, action))
     return by_image, left_over, faults
 
 
-def _beside(folder: Path, images: Sequence[Path], root: Path) -> list[Document]:
-    """Read the files of one folder; the annotation names its image, else the file's own name does."""
-    by_name = {path.name: path for path in images}
-    by_stem = {path.stem: path for path in images}
-    documents: list[Document] = []
-    suffixes = tuple(suffix for item in annotation_formats() for suffix in item.beside)
-    for path in _files_with(suffixes, folder):
-        for annotated in read_annotations(AnnotationFile(path, path.relative_to(root).as_posix())):
-            name = annotated.image_path.rsplit("/", 1)[-1]
-            documents.append((by_name.get(name) or by_stem.get(path.stem), annotated))
-    return documents
+def place(read: Sequence[AnnotatedImage], file: AnnotationFile, index: ImageIndex) -> list[Document]:
+    """Find the image of each annotation of one file; where two images may be meant, that is a fault and none has it."""
+    return [_place_one(annotated, file, index, n_in_file=len(read)) for annotated in read]
 
 
-def _files_with(suffixes: tuple[str, ...], folder: Path) -> list[Path]:
-    """List the files of ``folder`` whose name ends in one of ``suffixes``, sorted and without hidden files."""
-    named = (path for path in folder.iterdir() if path.name.endswith(suffixes) and not path.name.startswith("."))
-    return sorted(path for path in named if path.is_file())
+def class_numbers(documents: Sequence[Document]) -> list[Fault]:
+    """Note that every label of a cohort is the number 0, which tools also write for the first of their classes."""
+    labels = {shape.code: annotated.where for _, annotated in documents for shape in annotated.shapes}
+    if set(labels) != {"0"}:
+        return []
+    found, expected = "no label but '0', which is the code of an artefact", "the codes of cells"
+    action = "if 0 is the number of a class, give its name, or a mapping"
+    return [Fault("class_number", labels["0"], found, expected, action, loses_data=False)]
 
 
-def match_by_path(annotations: Iterable[AnnotatedImage], root: Path, images: Sequence[Path]) -> list[Document]:
-    """Find the image for each entry of a file that covers the whole cohort."""
-    by_path = {path.relative_to(root).as_posix(): path for path in images}
-    by_name: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in images:
-        by_name[path.name].append(path)
-    documents: list[Document] = []
-    for annotated in annotations:
-        candidates = by_name[annotated.image_path]
-        only = candidates[0] if len(candidates) == 1 else None
-        documents.append((by_path.get(annotated.image_path, only), annotated))
-    return documents
+def _place_one(annotated: AnnotatedImage, file: AnnotationFile, index: ImageIndex, *, n_in_file: int) -> Document:
+    if not annotated.placed:
+        return None, annotated
+    folder = index.folder(file.path)
+    named = index.named(annotated.image_path, folder) if annotated.image_path else []
+    stated = f"the name {_shown(annotated.image_path)}" if annotated.image_path else "no name of an image"
+    if len(named) == 1 and n_in_file == 1:
+        own = index.own(file.base_name, folder, beside_only=True)
+        if own and named[0] not in own:
+            named, stated = [own[0], named[0]], f"{stated} in the annotation of {own[0].name}"
+    elif not named and (not annotated.image_path or (n_in_file == 1 and folder)):
+        named = index.own(file.base_name, folder)
+    if len(named) > 1 and annotated.readable:
+        return None, _unclear(annotated, stated, named)
+    return (named[0] if named else None), annotated
+
+
+def _says_why(annotated: AnnotatedImage) -> bool:
+    """Say whether a fault of the whole annotation says why it has no image."""
+    return any(fault.shape_index is None for fault in annotated.faults)
+
+
+def _unclear(annotated: AnnotatedImage, found: str, images: Sequence[Path]) -> AnnotatedImage:
+    """Add the fault of an annotation that may belong to several images: its shapes are left out."""
+    meant = " or ".join("/".join(path.parts[-2:]) for path in images[:2])
+    action = f"state which is meant: {meant}"
+    fault = Fault("unclear_image", annotated.where, found, "one image", action)
+    return replace(annotated, faults=(*annotated.faults, fault), placed=False)
+
+
+def _is_annotation(file: AnnotationFile, index: ImageIndex, images: Sequence[Path]) -> bool:
+    """Say whether a file is read: its suffix is an annotation's alone, or its place, its name or its content say so.
+
+    A .json in the cohort's folder or in a folder below a patient's may as well be anything else.
+    """
+    if has_suffix(file.path, (".yaml",)):
+        return is_recognized(file)
+    folder = index.folder(file.path)
+    if not has_suffix(file.path, (_JSON,)) or file.path.name.lower().removesuffix(".gz").endswith(".coco.json"):
+        return True
+    if len(folder) == _PATIENT_FOLDER or index.own(file.base_name, folder, beside_only=True):
+        return True
+    return is_recognized(file) or (bool(file.broken) and _names_one_of(file.path, images))
+
+
+def _annotation_files(root: Path) -> Iterator[Path]:
+    """List the files with a suffix of a format, folder by folder, sorted; hidden ones are nobody's."""
+    suffixes = tuple(suffix for item in annotation_formats() for suffix in item.suffixes)
+    top = sorted(entry for entry in root.iterdir() if not entry.name.startswith(_HIDDEN))
+    for folder in filter(Path.is_dir, top):
+        for place_of_files, below, names in os.walk(folder):
+            below[:] = sorted(name for name in below if not name.startswith(_HIDDEN))
+            for path in sorted(Path(place_of_files, name) for name in names if not name.startswith(".")):
+                if has_suffix(path, suffixes) and path.is_file():
+                    yield path
+    for path in top:
+        if has_suffix(path, suffixes) and path.is_file():
+            yield path
+
+
+def _names_one_of(path: Path, images: Sequence[Path]) -> bool:
+    """Say whether the text of a file contains the name of an image; False where it cannot be opened."""
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(image.name in text for image in images)
+
+
+def _shown(name: str) -> str:
+    """Give a stated name for a message: as it is where it can be printed."""
+    return name if name.isprintable() else shorten(name)

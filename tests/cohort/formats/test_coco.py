@@ -13,6 +13,7 @@ from marrowscope.cohort.formats.coco import read_coco, write_coco
 from marrowscope.records import Annotation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from marrowscope.records import JsonDict
@@ -55,8 +56,8 @@ def test_largest_of_several_parts_is_kept_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "kind", "found"),
     [
-        ({"image_id": 1, "category_id": 9, "segmentation": [FLAT]}, "broken_shape", "found category_id 9"),
-        ({"image_id": 1, "category_id": [3], "segmentation": [FLAT]}, "broken_shape", "found category_id [3]"),
+        ({"image_id": 1, "category_id": 9, "segmentation": [FLAT]}, "unknown_category", "found category_id 9"),
+        ({"image_id": 1, "category_id": [3], "segmentation": [FLAT]}, "unknown_category", "found category_id [3]"),
         ({"image_id": 1, "category_id": 3, "segmentation": [[1, 2, 3]]}, "broken_shape", "found segmentation [[1, 2"),
         ({"image_id": 1, "category_id": 3, "segmentation": []}, "broken_shape", "found segmentation []"),
         ({"image_id": 1, "category_id": 3, "segmentation": [["a", 2]]}, "broken_shape", "found segmentation [['a'"),
@@ -73,6 +74,97 @@ def test_an_annotation_that_cannot_be_taken_is_named_and_the_rest_kept(
     assert (fault.kind, fault.shape_index, fault.loses_data) == (kind, 0, True)
     assert found in fault.sentence()
     assert image.n_shapes == 2
+
+
+def coco_of(tmp_path: Path, document: JsonDict) -> tuple[AnnotatedImage, ...]:
+    path = tmp_path / "a.coco.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return read_coco(AnnotationFile(path, "a.coco.json"))
+
+
+def kinds(images: tuple[AnnotatedImage, ...]) -> list[tuple[str, int | None]]:
+    return [(fault.kind, fault.shape_index) for image in images for fault in image.faults]
+
+
+@pytest.mark.parametrize("form", [int, float, str, lambda number: f"{number}.0"])
+def test_ids_of_any_type_find_each_other(tmp_path: Path, form: Callable[[int], object]) -> None:
+    images = coco_of(
+        tmp_path,
+        {
+            "images": [{"id": number, "file_name": f"f{number}.png"} for number in (1, 2, 3)],
+            "annotations": [
+                {"id": form(n), "image_id": form(n), "category_id": form(n), "segmentation": [FLAT], "iscrowd": form(0)}
+                for n in (1, 2, 3)
+            ],
+            "categories": [{"id": n, "name": name} for n, name in ((1, "N1"), (2, "L2"), (3, "V"))],
+        },
+    )
+    assert [[shape.code for shape in image.shapes] for image in images] == [["N1"], ["L2"], ["V"]]
+    assert kinds(images) == []
+
+
+def test_an_id_of_two_images_belongs_to_neither(tmp_path: Path) -> None:
+    cell = {"image_id": 1, "category_id": 3, "segmentation": [FLAT]}
+    listed: list[JsonDict] = [
+        {"id": 1, "file_name": "a.png"},
+        {"id": "1", "file_name": "b.png"},
+        {"id": 2, "file_name": "c.png"},
+    ]
+    images = coco(tmp_path, cell, cell | {"image_id": 2}, images=listed)
+    assert [(image.image_path, image.n_shapes, image.placed) for image in images] == [
+        ("c.png", 1, True),
+        ("(image id 1, listed twice)", 1, False),
+        ("", 0, False),
+    ]
+    assert "found image id 1 2 times, as 'a.png' and 'b.png', expected each id once" in images[2].faults[0].sentence()
+
+
+def test_an_id_of_two_categories_names_no_cell(tmp_path: Path) -> None:
+    document: JsonDict = {
+        "images": [{"id": 1, "file_name": "f.png"}],
+        "annotations": [{"image_id": 1, "category_id": n, "segmentation": [FLAT]} for n in (1, 2, 3)],
+        "categories": [
+            {"id": 1, "name": "N1"},
+            {"id": 1.0, "name": "L2"},
+            {"id": 2, "name": "V"},
+            {"id": "2", "name": "V"},
+            {"id": [3], "name": "N"},
+        ],
+    }
+    images = coco_of(tmp_path, document)
+    assert [shape.code for shape in images[0].shapes] == ["V"]
+    assert kinds(images) == [
+        ("unknown_category", 0),
+        ("unknown_category", 2),
+        ("duplicate_id", None),
+        ("broken_id", None),
+    ]
+    assert "found category id 1 twice, as 'N1' and 'L2'" in images[1].faults[0].sentence()
+
+
+def test_an_annotation_id_counts_once(tmp_path: Path) -> None:
+    cells = [{"id": number, "image_id": 1, "category_id": 3, "segmentation": [FLAT]} for number in (7, "7", 7.0, 8)]
+    (image,) = coco(tmp_path, *cells)
+    assert [shape.shape_index for shape in image.shapes] == [0, 3]
+    assert kinds((image,)) == [("duplicate_id", 1), ("duplicate_id", 2)]
+    assert image.n_shapes == 4
+
+
+@pytest.mark.parametrize("wrong", [None, [1], {"id": 1}, True, float("nan"), float("inf")])
+def test_what_is_no_id_is_a_fault_of_its_image_or_shape(tmp_path: Path, wrong: object) -> None:
+    cell = {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [FLAT]}
+    images = coco(tmp_path, cell, images=[{"id": wrong, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}])
+    assert [(image.image_path, image.n_shapes) for image in images] == [("b.png", 1), ("", 0)]
+    assert kinds(images) == [("broken_id", None)]
+    images = coco(tmp_path, cell, cell | {"id": 2, "image_id": wrong}, cell | {"id": 3, "category_id": wrong})
+    assert [(image.n_shapes, len(image.shapes)) for image in images] == [(2, 1), (1, 1)]
+    assert not images[1].placed
+
+
+def test_an_own_id_that_is_none_is_a_fault_but_may_be_absent(tmp_path: Path) -> None:
+    cell = {"image_id": 1, "category_id": 3, "segmentation": [FLAT]}
+    (image,) = coco(tmp_path, cell, cell | {"id": [1]}, cell | {"id": None}, cell | {"id": float("nan")})
+    assert kinds((image,)) == [("broken_shape", 1), ("broken_shape", 3)]
 
 
 def test_annotations_of_an_unlisted_image_are_not_lost_in_silence(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats.geojson import read_geojson, write_geojson
+from marrowscope.geometry import area
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,32 @@ def test_holes_are_filled_and_the_largest_part_kept(tmp_path: Path) -> None:
     parts = {"type": "MultiPolygon", "coordinates": [[RING], [big, HOLE]]}
     (read,) = geojson(tmp_path, collection(feature(parts)))
     np.testing.assert_array_equal(read.shapes[0].contour_xy, big[:-1])
-    assert [fault.kind for fault in read.faults] == ["several_parts"]
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [
+        ("filled_hole", False),
+        ("several_parts", False),
+    ]
+    assert "found a cell with 1 hole, expected one outline; the outer outline is kept" in read.faults[0].sentence()
+
+
+@pytest.mark.parametrize("in_geometry", [True, False])
+def test_an_ellipse_is_the_one_inside_its_box(tmp_path: Path, *, in_geometry: bool) -> None:
+    box = polygon([[10, 20], [40, 20], [40, 40], [10, 40], [10, 20]])
+    item = feature(box | {"isEllipse": True}) if in_geometry else feature(box, isEllipse=True)
+    (read,) = geojson(tmp_path, collection(item))
+    assert area(read.shapes[0].contour_xy) == pytest.approx(np.pi * 15 * 10, rel=0.002)
+
+
+def test_a_hole_that_is_no_ring_is_a_fault(tmp_path: Path) -> None:
+    (read,) = geojson(tmp_path, collection(feature({"type": "Polygon", "coordinates": [RING, [["a", 1]]]})))
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("broken_shape", True)]
+
+
+def test_a_list_of_class_names_is_its_only_name(tmp_path: Path) -> None:
+    items = [feature(polygon(RING)) for _ in range(2)]
+    items[0]["properties"]["classification"] = {"names": ["L2"]}
+    items[1]["properties"]["classification"] = {"names": ["L2", "large"]}
+    (read,) = geojson(tmp_path, collection(*items))
+    assert [shape.code for shape in read.shapes] == ["L2", "L2: large"]
 
 
 def test_one_file_for_many_images(tmp_path: Path) -> None:

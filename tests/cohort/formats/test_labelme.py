@@ -46,9 +46,9 @@ def test_written_file_has_what_labelme_needs(tmp_path: Path) -> None:
     assert (shape["shape_type"], shape["description"]) == ("polygon", "p(CBLC) 0.93")
 
 
-@pytest.mark.parametrize("path", ["C:\\scans\\p1\\f.jpg", "../img/f.jpg", "f.jpg"])
-def test_image_path_keeps_its_last_part(tmp_path: Path, path: str) -> None:
-    assert labelme(tmp_path, imagePath=path).image_path == "f.jpg"
+def test_image_path_keeps_its_folders_with_forward_slashes(tmp_path: Path) -> None:
+    assert labelme(tmp_path, imagePath="C:\\scans\\p1\\f.jpg").image_path == "C:/scans/p1/f.jpg"
+    assert labelme(tmp_path, imagePath=None).image_path == ""
 
 
 def test_no_shapes_is_an_annotated_image_without_cells(tmp_path: Path) -> None:
@@ -78,6 +78,49 @@ def test_rectangle_and_circle_become_polygons_and_say_so(tmp_path: Path) -> None
         ("converted_shape", 1, False),
     ]
     assert read.faults[0].sentence().startswith("p1/f.json, shape 0: found a rectangle, expected a polygon; it is read")
+
+
+CORNERS = [[40, 10], [60, 20], [50, 40], [30, 30]]
+
+
+@pytest.mark.parametrize("shape_type", ["rectangle", "rotation", "oriented_rectangle", "rotated_rectangle"])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (0, 2, 1, 3), (0, 1, 3, 2)])
+def test_four_corners_are_a_closed_outline_in_any_order(
+    tmp_path: Path, shape_type: str, order: tuple[int, ...]
+) -> None:
+    read = labelme(tmp_path, {"label": "N", "points": [CORNERS[n] for n in order], "shape_type": shape_type})
+    (shape,) = read.shapes
+    assert area(shape.contour_xy) == 500
+    assert sorted(map(tuple, shape.contour_xy.tolist())) == sorted(map(tuple, CORNERS))
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("converted_shape", False)]
+
+
+def scaled(factor: float, label: str = "N", group_id: object = 1) -> dict[str, Any]:
+    return {"label": label, "group_id": group_id, "points": [[factor * x, factor * y] for x, y in TRIANGLE]}
+
+
+def test_parts_of_one_group_are_one_cell(tmp_path: Path) -> None:
+    read = labelme(tmp_path, scaled(0.5), scaled(2), scaled(1, "L2"), scaled(0.4, group_id="1"), scaled(1, group_id=2))
+    assert [(shape.code, shape.shape_index) for shape in read.shapes] == [("N", 1), ("L2", 2), ("N", 4)]
+    assert area(read.shapes[0].contour_xy) == 200
+    (fault,) = read.faults
+    assert (fault.kind, fault.shape_index, fault.loses_data) == ("several_parts", 1, False)
+    assert "found a cell of 3 parts, group_id 1, expected one outline; the largest is kept" in fault.sentence()
+
+
+def test_a_part_as_large_as_a_cell_is_a_fault(tmp_path: Path) -> None:
+    read = labelme(tmp_path, scaled(1), scaled(1.1), scaled(0.2))
+    assert [shape.shape_index for shape in read.shapes] == [1]
+    assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in read.faults] == [
+        ("several_parts", 0, True),
+        ("several_parts", 1, False),
+    ]
+    assert read.n_shapes == 2
+
+
+def test_shapes_without_a_group_stay_apart(tmp_path: Path) -> None:
+    read = labelme(tmp_path, *(scaled(1, group_id=group_id) for group_id in (None, None, [1], [1], "", "")))
+    assert (len(read.shapes), read.faults) == (6, ())
 
 
 @pytest.mark.parametrize(
@@ -133,6 +176,22 @@ def test_a_file_that_is_not_there_is_one_fault(tmp_path: Path) -> None:
     assert "found a file that cannot be opened (No such file" in fault.sentence()
 
 
-@pytest.mark.parametrize(("width", "expected"), [(None, None), ("100", None), (0, None), (10.5, None), (100.0, 100)])
-def test_stated_size(tmp_path: Path, width: object, expected: int | None) -> None:
-    assert labelme(tmp_path, imageWidth=width).width_px == expected
+@pytest.mark.parametrize(
+    ("width", "expected", "noted"),
+    [
+        (None, None, False),
+        (0, None, False),
+        ("100", 100, False),
+        (100.0, 100, False),
+        (10.5, None, True),
+        (float("nan"), None, True),
+        (float("inf"), None, True),
+        ("wide", None, True),
+        ([100], None, True),
+        (-3, None, True),
+    ],
+)
+def test_stated_size(tmp_path: Path, width: object, expected: int | None, *, noted: bool) -> None:
+    read = labelme(tmp_path, imageWidth=width)
+    assert read.width_px == expected
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("bad_size", False)] * noted

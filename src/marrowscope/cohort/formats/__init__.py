@@ -9,8 +9,20 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile, AnnotationFormat, broken_file, unreadable
+from marrowscope.cohort.annotations import (
+    AnnotatedImage,
+    AnnotationFile,
+    AnnotationFormat,
+    broken_file,
+    file_or_fault,
+    has_suffix,
+    remark,
+    unreadable,
+)
 from marrowscope.errors import InputError
+from marrowscope.records import Fault
+
+_JSON_SUFFIXES = (".json", ".geojson")
 
 
 @cache
@@ -30,16 +42,40 @@ def format_named(name: str) -> AnnotationFormat:
     raise InputError(message)
 
 
-def read_annotations(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
-    """Read a file of any format, detected from its content; an unrecognized file is a fault and raises nothing.
+def read_annotations(file: AnnotationFile, format_name: str | None = None) -> tuple[AnnotatedImage, ...]:
+    """Read a file of any format, told by its content unless ``format_name`` names it.
 
-    If several formats recognize it, those that use the file's suffix take precedence.
+    Every annotation file passes here. Nothing that it raises goes on: it becomes the file's fault. A file that no
+    format recognizes is a fault. Where several recognize it, those go first whose suffix the file has.
+    Raises InputError for a format that does not exist.
     """
+    if format_name is not None:
+        named = format_named(format_name)
+        return file_or_fault(lambda: _with_odd_numbers(named.read(file), file), file.where)
+    return file_or_fault(lambda: _with_odd_numbers(_read(file), file), file.where)
 
-    def is_other_suffix(annotation_format: AnnotationFormat) -> bool:
-        return not file.path.name.endswith(annotation_format.suffixes)
 
-    for annotation_format in sorted(annotation_formats(), key=is_other_suffix):
+def is_recognized(file: AnnotationFile) -> bool:
+    """Say whether a file is of one of the formats, by its content."""
+    try:
+        return any(item.recognize(file) for item in annotation_formats())
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - a foreign file; reading it says what is wrong
+        return False
+
+
+def _with_odd_numbers(read: tuple[AnnotatedImage, ...], file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
+    """Note numbers that are none, where no other fault of the file does."""
+    odd = file.odd_numbers if has_suffix(file.path, _JSON_SUFFIXES) else ()
+    if not odd or any(annotated.faults for annotated in read):
+        return read
+    found, action = ", ".join(dict.fromkeys(odd)), "nothing that is read stands on it; export the annotation again"
+    return (*read, remark(file.where, Fault("bad_number", file.where, found, "numbers", action, loses_data=False)))
+
+
+def _read(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
+    for annotation_format in sorted(annotation_formats(), key=lambda item: not has_suffix(file.path, item.suffixes)):
         if annotation_format.recognize(file):
             return annotation_format.read(file)
     read = ", ".join(f"{item.title} ({', '.join(item.suffixes)})" for item in annotation_formats())

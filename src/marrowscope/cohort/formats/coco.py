@@ -1,13 +1,18 @@
 """COCO: one JSON file for many images; category name = raw code, segmentation = polygons.
 
-Of a cell with several polygons, the largest is kept; run-length masks and crowd regions are refused one by one. The
-extra key ``"exhaustive": false`` of an image means that cells were left out on purpose.
+A cell of several polygons keeps its largest; run-length masks and crowd regions are refused one by one. The extra key
+``"exhaustive": false`` of an image says that cells were left out on purpose.
+
+Ids are compared in one form: 1, 1.0 and "1" are one id. An id that stands for two things is a fault, and whatever
+refers to it is refused: nothing in the file says which of the two is meant.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.annotations import (
@@ -17,11 +22,16 @@ from marrowscope.cohort.annotations import (
     broken_file,
     broken_shape,
     contour_from_points,
+    item_id,
     join_parts,
     label_text,
+    path_text,
+    remark,
     shape_type_fault,
     shorten,
+    size_fault,
     size_px,
+    taken_or_fault,
     unreadable,
 )
 from marrowscope.disk import write_text
@@ -31,6 +41,9 @@ from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+Id = int | float | str | None
+"""An id in the form of ``item_id``."""
 
 
 def _is_coco(file: AnnotationFile) -> bool:
@@ -53,34 +66,40 @@ def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     if not _is_coco(file):
         expected = "a COCO file with lists of images, annotations and categories"
         return (unreadable("", where, broken_file(where, file.holds(), expected)),)
-    labels = {item.get("id"): label_text(item.get("name")) for item in document["categories"] if isinstance(item, dict)}
-    shapes: defaultdict[object, list[Annotation]] = defaultdict(list)
-    faults: defaultdict[object, list[Fault]] = defaultdict(list)
+    about_file: list[Fault] = []
+    ids = _Ids(_read_categories(document["categories"], where, about_file))
+    listed, unclear = _read_images(document["images"], where, about_file)
+    shapes: defaultdict[Id, list[Annotation]] = defaultdict(list)
+    faults: defaultdict[Id, list[Fault]] = defaultdict(list)
     for index, item in enumerate(document["annotations"]):
-        image_id = _hashable(item.get("image_id")) if isinstance(item, dict) else None
-        taken = _read_annotation(item, index, where, labels, faults[image_id])
+        image_id = item_id(item.get("image_id")) if isinstance(item, dict) else None
+        read = partial(_read_annotation, item, index, where, ids, faults[image_id])
+        taken = taken_or_fault(read, where, index, faults[image_id])
         if taken is not None:
             shapes[image_id].append(taken)
     result = []
-    for entry in document["images"]:
-        image_id = _hashable(entry.get("id"))
+    for image_id, entry in listed.items():
+        sides = {key: entry.get(key) for key in ("width", "height")}
         result.append(
             AnnotatedImage(
-                image_path=str(entry.get("file_name", "")).replace("\\", "/"),
-                width_px=size_px(entry.get("width")),
-                height_px=size_px(entry.get("height")),
+                image_path=path_text(entry.get("file_name")),
+                width_px=size_px(sides["width"]),
+                height_px=size_px(sides["height"]),
                 shapes=tuple(shapes.pop(image_id, ())),
                 exhaustive=entry.get("exhaustive") is not False,
-                faults=tuple(faults.pop(image_id, ())),
+                faults=(*faults.pop(image_id, ()), *size_fault(where, sides)),
                 where=where,
             )
         )
-    for image_id in list(dict.fromkeys([*shapes, *faults])):
+    for image_id in dict.fromkeys([*shapes, *faults]):
         left, left_faults = shapes.get(image_id, []), faults.get(image_id, [])
         if left or left_faults:
-            name = f"(image id {image_id}, not listed)"
-            result.append(AnnotatedImage(name, None, None, tuple(left), faults=tuple(left_faults), where=where))
-    return tuple(result)
+            state = "listed twice" if image_id in unclear else "not listed"
+            name = f"(image id {shorten(image_id)}, {state})"
+            result.append(
+                AnnotatedImage(name, None, None, tuple(left), faults=tuple(left_faults), where=where, placed=False)
+            )
+    return (*result, remark(where, *about_file)) if about_file else tuple(result)
 
 
 def write_coco(path: Path, images: Sequence[AnnotatedImage]) -> None:
@@ -117,23 +136,89 @@ def write_coco(path: Path, images: Sequence[AnnotatedImage]) -> None:
     write_text(path, json.dumps(document, ensure_ascii=False))
 
 
-def _hashable(value: object) -> object:
-    return value if isinstance(value, int | str) else None
+def _read_categories(categories: list[object], where: str, faults: list[Fault]) -> dict[Id, str | None]:
+    """Give the name of every category id; None for one that has no name, or two."""
+    labels: dict[Id, str | None] = {}
+    for item in categories:
+        category_id = item_id(item.get("id")) if isinstance(item, dict) else None
+        if not isinstance(item, dict) or category_id is None:
+            faults.append(_broken_id(where, f"category {shorten(item)}"))
+            continue
+        name = label_text(item.get("name"))
+        if category_id in labels and labels[category_id] != name:
+            found = f"category id {category_id} twice, as {labels[category_id]!r} and {name!r}"
+            faults.append(_id_twice(where, found, "give each category an id of its own; its cells are left out"))
+            name = None
+        labels[category_id] = name
+    return labels
 
 
-def _read_annotation(
-    item: object, index: int, where: str, labels: dict[object, str | None], faults: list[Fault]
-) -> Annotation | None:
-    """Read one annotation, or add the fault that explains why it cannot be read."""
+def _read_images(images: list[JsonDict], where: str, faults: list[Fault]) -> tuple[dict[Id, JsonDict], set[Id]]:
+    """Give the entry of every image id, and the ids that stand for several images."""
+    of_id: defaultdict[Id, list[JsonDict]] = defaultdict(list)
+    for entry in images:
+        image_id = item_id(entry.get("id"))
+        if image_id is None:
+            faults.append(_broken_id(where, f"image {shorten(entry)}"))
+        else:
+            of_id[image_id].append(entry)
+    unclear: set[Id] = set()
+    for image_id, entries in of_id.items():
+        if len(entries) > 1:
+            names = " and ".join(shorten(entry.get("file_name")) for entry in entries[:2])
+            found = f"image id {image_id} {len(entries)} times, as {names}"
+            faults.append(_id_twice(where, found, "give each image an id of its own; its cells are left out"))
+            unclear.add(image_id)
+    return {image_id: entries[0] for image_id, entries in of_id.items() if len(entries) == 1}, unclear
+
+
+def _broken_id(where: str, found: str) -> Fault:
+    return Fault("broken_id", where, found, "a whole number or text as its id", "export the annotation again")
+
+
+def _id_twice(where: str, found: str, action: str, index: int | None = None) -> Fault:
+    return Fault("duplicate_id", where, found, "each id once", action, index)
+
+
+@dataclass(slots=True)
+class _Ids:
+    """What ids stand for: the label of each category, and the position of each annotation seen so far."""
+
+    labels: dict[Id, str | None]
+    seen: dict[Id, int] = field(default_factory=dict)
+
+    def fault_of(self, item: JsonDict, index: int, where: str) -> Fault | None:
+        """Give the fault of an annotation's own id, None where it is absent or the only one."""
+        own_id = item_id(item.get("id"))
+        if own_id is None:
+            return _broken_shape_id(item, index, where) if item.get("id") is not None else None
+        if self.seen.setdefault(own_id, index) == index:
+            return None
+        found = f"annotation id {own_id} again, which shape {self.seen[own_id]} has"
+        return _id_twice(where, found, "give each annotation an id of its own", index)
+
+
+def _broken_shape_id(item: JsonDict, index: int, where: str) -> Fault:
+    return broken_shape(where, index, f"id {shorten(item['id'])}", "a whole number or text as its id")
+
+
+def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: list[Fault]) -> Annotation | None:
+    """Take one annotation, or add the fault that says why not."""
     if not isinstance(item, dict):
         faults.append(broken_shape(where, index, shorten(item), "an annotation"))
         return None
-    label = labels.get(_hashable(item.get("category_id")))
+    id_fault = ids.fault_of(item, index, where)
+    if id_fault is not None:
+        faults.append(id_fault)
+        return None
+    label = ids.labels.get(item_id(item.get("category_id")))
     if label is None:
-        faults.append(broken_shape(where, index, f"category_id {shorten(item.get('category_id'))}", "a listed one"))
+        found, action = f"category_id {shorten(item.get('category_id'))}", "list the category, with one name"
+        expected = "a listed category that has one name"
+        faults.append(Fault("unknown_category", where, found, expected, action, index))
         return None
     segmentation = item.get("segmentation")
-    if isinstance(segmentation, dict) or item.get("iscrowd"):
+    if isinstance(segmentation, dict) or item_id(item.get("iscrowd") or 0) != 0:
         faults.append(shape_type_fault(where, index, "a run-length mask or crowd region"))
         return None
     parts = _read_parts(segmentation)

@@ -1,14 +1,15 @@
 """GeoJSON as QuPath writes it: polygon features, classification name = raw code.
 
-One file per image (named by a top-level member ``image``, else by the file's own name), or one file for many images,
-each named by the features' property ``image``. Of a feature with several polygons, the largest is kept. Holes are
-filled.
+One file an image (a top-level member ``image`` names it, else the file's own name does), or one file for many, where
+each feature's property ``image`` names its own. A feature of several polygons keeps its largest, holes are filled, and
+both are noted. An ellipse of QuPath is a polygon of its corners that says ``"isEllipse": true``.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.annotations import (
@@ -18,15 +19,22 @@ from marrowscope.cohort.annotations import (
     broken_file,
     broken_shape,
     contour_from_points,
+    ellipse,
+    filled_hole,
+    has_suffix,
     join_parts,
     label_text,
+    path_text,
     points_from_contour,
     shape_type_fault,
     shorten,
+    size_fault,
     size_px,
+    taken_or_fault,
     unreadable,
 )
 from marrowscope.disk import write_text
+from marrowscope.geometry import bounding_box
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 
 if TYPE_CHECKING:
@@ -45,7 +53,7 @@ def _is_geojson(file: AnnotationFile) -> bool:
     document = file.document
     if isinstance(document, list):
         first = document[0] if document else None
-        return file.path.suffix == _SUFFIX or (isinstance(first, dict) and "geometry" in first)
+        return has_suffix(file.path, (_SUFFIX,)) or (isinstance(first, dict) and "geometry" in first)
     return isinstance(document, dict) and isinstance(document.get("features"), list)
 
 
@@ -62,25 +70,27 @@ def read_geojson(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
         return (unreadable("", where, fault),)
     head = document.get("image") if isinstance(document, dict) else None
     image = head if isinstance(head, dict) else {"path": head if isinstance(head, str) else ""}
-    default_path = str(image.get("path", ""))
+    default_path = path_text(image.get("path"))
+    sides = {key: image.get(key) for key in ("width_px", "height_px")}
     shapes: defaultdict[str, list[Annotation]] = defaultdict(list)
     faults: defaultdict[str, list[Fault]] = defaultdict(list)
     for index, feature in enumerate(features):
         properties = feature.get("properties") if isinstance(feature, dict) else None
         properties = properties if isinstance(properties, dict) else {}
-        image_path = str(properties.get("image") or default_path)
-        taken = _read_feature(feature, properties, index, where, faults[image_path])
+        image_path = path_text(properties.get("image")) or default_path
+        read = partial(_read_feature, feature, properties, index, where, faults[image_path])
+        taken = taken_or_fault(read, where, index, faults[image_path])
         if taken is not None:
             shapes[image_path].append(taken)
     paths = list(dict.fromkeys([*faults, *shapes])) or [default_path]
     return tuple(
         AnnotatedImage(
-            image_path=name.replace("\\", "/"),
-            width_px=size_px(image.get("width_px")) if name == default_path else None,
-            height_px=size_px(image.get("height_px")) if name == default_path else None,
+            image_path=name,
+            width_px=size_px(sides["width_px"]) if name == default_path else None,
+            height_px=size_px(sides["height_px"]) if name == default_path else None,
             shapes=tuple(shapes[name]),
             exhaustive=image.get("exhaustive") is not False,
-            faults=tuple(faults[name]),
+            faults=(*faults[name], *(size_fault(where, sides) if name == default_path else ())),
             where=where,
         )
         for name in paths
@@ -142,8 +152,7 @@ def _read_feature(
         faults.append(broken_shape(where, index, shorten(feature), "a feature with a geometry"))
         return None
     classification = properties.get("classification")
-    named = classification.get("name") if isinstance(classification, dict) else properties.get("label")
-    label = label_text(named)
+    label = _label(classification) if isinstance(classification, dict) else label_text(properties.get("label"))
     if label is None:
         faults.append(broken_shape(where, index, f"classification {shorten(classification)}", "a raw code as its name"))
         return None
@@ -156,13 +165,29 @@ def _read_feature(
         faults.append(shape_type_fault(where, index, f"geometry {shorten(geometry.get('type'))}"))
         return None
     parts: list[ContourArray] = []
+    n_holes = 0
     for rings in polygons:
-        outer = contour_from_points(rings[0]) if isinstance(rings, list) and rings else None
-        if outer is None:
+        outlines = [contour_from_points(ring) for ring in rings] if isinstance(rings, list) and rings else [None]
+        outer = outlines[0]
+        if outer is None or any(hole is None for hole in outlines):
             faults.append(broken_shape(where, index, f"coordinates {shorten(coordinates)}", "rings of [x, y]"))
             return None
+        n_holes += len(outlines) - 1
         parts.append(outer)
-    return Annotation(label, join_parts(parts, where, index, faults), index)
+    if n_holes:
+        faults.append(filled_hole(n_holes, where, index))
+    contour = join_parts(parts, where, index, faults)
+    if geometry.get("isEllipse") is True or properties.get("isEllipse") is True:
+        contour = ellipse(*bounding_box(contour))
+    return Annotation(label, contour, index)
+
+
+def _label(classification: JsonDict) -> str | None:
+    """Give the class of a feature; of a list of names, which newer QuPath writes, the only one."""
+    names = classification.get("names")
+    if "name" not in classification and isinstance(names, list):
+        return ": ".join(str(label_text(name)) for name in names) or None
+    return label_text(classification.get("name"))
 
 
 FORMAT = AnnotationFormat(

@@ -1,12 +1,16 @@
 """LabelMe: one JSON file next to each image; label = raw code, shape = polygon.
 
-Rectangles and circles become polygons and are counted; points, lines and masks are refused one by one. The entry
-``"exhaustive": false`` in the file's ``flags`` means that cells were left out on purpose.
+Rectangles (two corners, or four, turned or not) and circles become polygons and are counted; points, lines and masks
+are refused shape by shape. Shapes of one label and one ``group_id`` are parts of one cell: the largest is kept, smaller
+parts are noted. A part of at least half its area may as well be a second cell: it is left out with a fault. The flag
+``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +22,20 @@ from marrowscope.cohort.annotations import (
     broken_file,
     broken_shape,
     contour_from_points,
+    ellipse,
+    item_id,
     label_text,
+    path_text,
     points_from_contour,
     shape_type_fault,
     shorten,
+    size_fault,
     size_px,
+    taken_or_fault,
     unreadable,
 )
 from marrowscope.disk import write_text
+from marrowscope.geometry import area, is_valid
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 
 if TYPE_CHECKING:
@@ -34,7 +44,10 @@ if TYPE_CHECKING:
 
 _FORMAT_VERSION = "5.5.0"
 _EXHAUSTIVE_FLAG = "exhaustive"
-_CIRCLE_POINTS = 64
+_CORNERS = 4
+_FOUR_CORNERS = ("rectangle", "rotation", "rotated_rectangle", "oriented_rectangle", "quadrilateral")
+_SECOND_CELL = 0.5
+"""A part of a group of at least this share of the largest one's area may be a cell of its own."""
 
 
 def _is_labelme(file: AnnotationFile) -> bool:
@@ -45,8 +58,7 @@ def _is_labelme(file: AnnotationFile) -> bool:
 def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
     """Read one LabelMe file; everything wrong with it is a fault in the result, and nothing is raised.
 
-    Of an image path with folders, in the style of any operating system, only the last part is kept: the image is next
-    to the file.
+    The image path keeps its folders, written with forward slashes.
     """
     where = file.where
     if not _is_labelme(file):
@@ -56,18 +68,19 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
     shapes: list[Annotation] = []
     faults: list[Fault] = []
     for index, shape in enumerate(document["shapes"]):
-        taken = _read_shape(shape, index, where, faults)
+        taken = taken_or_fault(partial(_read_shape, shape, index, where, faults), where, index, faults)
         if taken is not None:
             shapes.append(taken)
+    shapes = _join_groups(shapes, document["shapes"], where, faults)
+    sides = {key: document.get(key) for key in ("imageWidth", "imageHeight")}
     flags = document.get("flags")
-    image_path = document.get("imagePath")
     image = AnnotatedImage(
-        image_path=image_path.replace("\\", "/").rsplit("/", 1)[-1] if isinstance(image_path, str) else "",
-        width_px=size_px(document.get("imageWidth")),
-        height_px=size_px(document.get("imageHeight")),
+        image_path=path_text(document.get("imagePath")),
+        width_px=size_px(sides["imageWidth"]),
+        height_px=size_px(sides["imageHeight"]),
         shapes=tuple(shapes),
         exhaustive=not (isinstance(flags, dict) and flags.get(_EXHAUSTIVE_FLAG) is False),
-        faults=tuple(faults),
+        faults=(*faults, *size_fault(where, sides)),
         where=where,
     )
     return (image,)
@@ -154,17 +167,49 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
-    """Compute the outline of a rectangle (two corners) or circle (center, point on the rim); None for anything else."""
+    """Outline of a rectangle (two or four corners) or circle (center, point on the rim); None for anything else."""
+    if len(points) == _CORNERS and shape_type in _FOUR_CORNERS:
+        return points if is_valid(points) else _around_center(points)
     if len(points) != 2:  # noqa: PLR2004 - both are two points in LabelMe
         return None
     (x0, y0), (x1, y1) = points
     if shape_type == "rectangle":
         return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     if shape_type == "circle":
-        angle = np.linspace(0.0, 2 * np.pi, _CIRCLE_POINTS, endpoint=False)
         radius = float(np.hypot(x1 - x0, y1 - y0))
-        return np.column_stack([x0 + radius * np.cos(angle), y0 + radius * np.sin(angle)])
+        return ellipse(x0 - radius, y0 - radius, x0 + radius, y0 + radius)
     return None
+
+
+def _around_center(corners: ContourArray) -> ContourArray:
+    """Give the corners in the order in which they surround their center: any other order crosses itself."""
+    x, y = (corners - corners.mean(axis=0)).T
+    return corners[np.argsort(np.arctan2(y, x))]
+
+
+def _join_groups(shapes: list[Annotation], entries: list[object], where: str, faults: list[Fault]) -> list[Annotation]:
+    """Give one shape per cell: the largest of those that share label and group_id, in the file's order."""
+    groups: defaultdict[tuple[str, int | float | str | None, int | None], list[Annotation]] = defaultdict(list)
+    for shape in shapes:
+        entry = entries[shape.shape_index]
+        group_id = item_id(entry.get("group_id")) if isinstance(entry, dict) else None
+        alone = shape.shape_index if group_id is None else None
+        groups[shape.code, group_id, alone].append(shape)
+    kept: list[Annotation] = []
+    for (_, group_id, _), parts in groups.items():
+        largest = max(parts, key=lambda part: area(part.contour_xy))
+        kept.append(largest)
+        others = [part for part in parts if part is not largest]
+        second = [part for part in others if area(part.contour_xy) >= _SECOND_CELL * area(largest.contour_xy)]
+        for part in second:
+            found = f"a part of group_id {group_id} nearly as large as shape {largest.shape_index}, its largest"
+            action = "give each cell a group_id of its own, or join its parts"
+            faults.append(Fault("several_parts", where, found, "one outline per cell", action, part.shape_index))
+        if len(others) > len(second):
+            found, index = f"a cell of {len(parts) - len(second)} parts, group_id {group_id}", largest.shape_index
+            action = "the largest is kept"
+            faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
+    return sorted(kept, key=lambda shape: shape.shape_index)
 
 
 FORMAT = AnnotationFormat(

@@ -1,0 +1,266 @@
+"""YOLO-seg: a YAML file of class names, and a text file per image; a line = class number, x1 y1 x2 y2 ...
+
+Coordinates are shares of the image's width and height: reading them needs the image. Its label file lies beside it, or
+in the folder ``labels`` where the image's path has ``images``. An empty file is an image without cells. The format has
+no ids and no flag for cells left out: the extra key ``not_exhaustive`` lists such images. It has no coordinate outside
+the image either: those are moved to its edge when written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope.cohort.annotations import (
+    AnnotatedImage,
+    AnnotationFile,
+    AnnotationFormat,
+    broken_file,
+    broken_shape,
+    contour_from_points,
+    label_text,
+    remark,
+    shape_type_fault,
+    shorten,
+    taken_or_fault,
+    unreadable,
+)
+from marrowscope.disk import write_text
+from marrowscope.errors import ImageError
+from marrowscope.imaging import is_image_path, read_header
+from marrowscope.records import Annotation, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_NAMES_FILES = (".yolo.yaml", "data.yaml")
+_NUMBERS_IN_BOX = 5
+_MAX_SHARE = 1.01
+"""Shares outside the image by more than this are no shares; the reader of Ultralytics has the same limit."""
+
+_KEY = re.compile(r"^(?P<key>[A-Za-z_]\w*)\s*:\s*(?P<rest>.*)$")
+_ITEM = re.compile(r"^\s*(?:-|(?P<number>['\"]?\d+['\"]?)\s*:)\s*(?P<value>.+)$")
+
+
+def _is_yolo(file: AnnotationFile) -> bool:
+    """Say whether a file names the classes of YOLO labels: YAML with a list of ``names``."""
+    return file.path.name.lower().endswith(_NAMES_FILES) and bool(_sections(_lines(file.path)).get("names"))
+
+
+def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
+    """Read the label file of every image below the folder of the names file, as one annotation per image.
+
+    ``shape_index`` is the number of the line, from 0. A label file without an image keeps its lines as shapes that
+    cannot be taken. Nothing is raised.
+    """
+    where, root = file.where, file.path.parent
+    sections = _sections(_lines(file.path))
+    names, faults = _class_names(sections.get("names", []), where)
+    if not names:
+        return (unreadable("", where, broken_file(where, file.holds(), "a YAML file with the names of classes")),)
+    not_exhaustive = {value for _, value in sections.get("not_exhaustive", [])}
+    images: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in sorted(root.rglob("*")):
+        if is_image_path(path) and path.is_file() and not _is_hidden(path, root):
+            for label_file in _label_files(path, root):
+                images[label_file].append(path)
+    result: list[AnnotatedImage] = []
+    for path in sorted(path for path in root.rglob("*.txt") if not _is_hidden(path, root)):
+        lines = _lines(path)
+        if path in images or _is_label_line(next((line for line in lines if line.strip()), "")):
+            label_where = path.relative_to(root).as_posix()
+            result.append(_read_labels(lines, label_where, images[path], root, names, not_exhaustive))
+    return (*result, remark(where, *faults)) if faults else tuple(result)
+
+
+def write_yolo(path: Path, images: Sequence[AnnotatedImage]) -> None:
+    """Write the names of the classes to ``path``, and a label file per image into its folder.
+
+    Raises ValueError for an image of no stated size.
+    """
+    labels = sorted({shape.code for image in images for shape in image.shapes})
+    lines = ["path: .", "train: .", "val: .", "names:" if labels else "names: {}"]
+    lines += [f"  {number}: {json.dumps(label, ensure_ascii=False)}" for number, label in enumerate(labels)]
+    partly = [image.image_path for image in images if not image.exhaustive]
+    if partly:
+        lines += ["not_exhaustive:", *(f"  - {json.dumps(name, ensure_ascii=False)}" for name in partly)]
+    for image in images:
+        if not image.width_px or not image.height_px:
+            message = f"{image.image_path}: found no size, which the format needs"
+            raise ValueError(message)
+        size = np.array([image.width_px, image.height_px], dtype=np.float64)
+        shares = [np.clip(shape.contour_xy / size, 0, 1).ravel().tolist() for shape in image.shapes]
+        numbers = [labels.index(shape.code) for shape in image.shapes]
+        rows = [" ".join(map(repr, (number, *row))) for number, row in zip(numbers, shares, strict=True)]
+        target = path.parent / f"{image.image_path.rsplit('.', 1)[0]}.txt"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, "".join(f"{row}\n" for row in rows))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _lines(path: Path) -> list[str]:
+    """Give the lines of a text file; none where it cannot be opened or is no text."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _sections(lines: list[str]) -> dict[str, list[tuple[str | None, str]]]:
+    """Give the lists of a YAML file, by key: (number or None, text) of each item; block and inline lists are read."""
+    sections: dict[str, list[tuple[str | None, str]]] = {}
+    items: list[tuple[str | None, str]] = []
+    for line in lines:
+        key = _KEY.match(line)
+        if key:
+            items = sections.setdefault(key["key"], [])
+            inner = key["rest"].split(" #")[0].strip()
+            if inner.startswith(("[", "{")) and inner.endswith(("]", "}")):
+                items += [_item(part) for part in re.findall(r"(?:[^,\"']|\"[^\"]*\"|'[^']*')+", inner[1:-1])]
+        elif _ITEM.match(line):
+            items.append(_item(line))
+    return sections
+
+
+def _item(text: str) -> tuple[str | None, str]:
+    match = _ITEM.match(text)
+    number, value = (match["number"], match["value"]) if match else (None, text)
+    value = value.strip()
+    if value.startswith('"'):
+        try:
+            value = str(json.loads(value))
+        except ValueError:
+            value = value.strip('"')
+    elif value.startswith("'"):
+        value = value.strip("'").replace("''", "'")
+    else:
+        value = value.split(" #")[0].strip()
+    return (number.strip("'\"") if number else None), value
+
+
+def _class_names(items: list[tuple[str | None, str]], where: str) -> tuple[dict[int, str | None], list[Fault]]:
+    """Give the name of every class number; None, and a fault, for a number of two names."""
+    names: dict[int, str | None] = {}
+    faults: list[Fault] = []
+    for position, (number, text) in enumerate(items):
+        class_id, name = position if number is None else int(number), label_text(text)
+        if class_id in names and names[class_id] != name:
+            found = f"class {class_id} twice, as {names[class_id]!r} and {name!r}"
+            action = "give each class a number of its own; its cells are left out"
+            faults.append(Fault("duplicate_id", where, found, "each number once", action))
+            name = None
+        names[class_id] = name
+    return names, faults
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith((".", "__", "@")) for part in path.relative_to(root).parts)
+
+
+def _label_files(image: Path, root: Path) -> Iterator[Path]:
+    """Give where the label file of an image may lie: beside it, or in ``labels`` instead of ``images``."""
+    yield image.with_suffix(".txt")
+    parts = list(image.relative_to(root).parts)
+    for position in reversed(range(len(parts) - 1)):
+        if parts[position] == "images":
+            yield root.joinpath(*parts[:position], "labels", *parts[position + 1 :]).with_suffix(".txt")
+            return
+
+
+def _is_label_line(line: str) -> bool:
+    numbers = line.split()
+    try:
+        return len(numbers) >= _NUMBERS_IN_BOX and float(numbers[0]).is_integer() and bool([*map(float, numbers)])
+    except (ValueError, OverflowError):
+        return False
+
+
+def _read_labels(  # noqa: PLR0917 - one label file, its image and what the names file says
+    lines: list[str], where: str, images: list[Path], root: Path, names: dict[int, str | None], not_exhaustive: set[str]
+) -> AnnotatedImage:
+    faults: list[Fault] = []
+    shapes: list[Annotation] = []
+    size = _size_of(images[0], where, faults) if len(images) == 1 else None
+    for index, line in enumerate(lines):
+        if not line.strip():
+            continue
+        if size is None:
+            faults.append(broken_shape(where, index, "no size of an image to multiply with", "one image of its name"))
+            continue
+        taken = taken_or_fault(partial(_read_line, line, index, where, (names, size), faults), where, index, faults)
+        if taken is not None:
+            shapes.append(taken)
+    if len(images) > 1:
+        found = f"labels of {images[0].name} or {images[1].name}"
+        faults.append(Fault("unclear_image", where, found, "one image", "rename one of the images"))
+    name = images[0].relative_to(root).as_posix() if len(images) == 1 else where
+    return AnnotatedImage(
+        image_path=name,
+        width_px=size[0] if size else None,
+        height_px=size[1] if size else None,
+        shapes=tuple(shapes),
+        exhaustive=name not in not_exhaustive,
+        faults=tuple(faults),
+        where=where,
+        placed=len(images) == 1,
+    )
+
+
+def _size_of(image: Path, where: str, faults: list[Fault]) -> tuple[int, int] | None:
+    """Give width and height of an image, in pixels; None, and a fault, where it cannot be read."""
+    try:
+        header = read_header(image.read_bytes(), where)
+    except (OSError, ImageError):
+        found, action = f"an image {image.name} that cannot be read", "the shares of its sides mean nothing without it"
+        faults.append(Fault("broken_annotation", where, found, "a readable image", action))
+        return None
+    return header.width_px, header.height_px
+
+
+def _read_line(
+    line: str, index: int, where: str, known: tuple[dict[int, str | None], tuple[int, int]], faults: list[Fault]
+) -> Annotation | None:
+    """Take one line, or add the fault that says why not; ``known`` has the class names and the size in pixels."""
+    names, size = known
+    words = line.split()
+    numbers = [float(word) for word in words] if all(map(_is_number, words)) else []
+    if not numbers or not numbers[0].is_integer():
+        faults.append(broken_shape(where, index, shorten(line), "a class number and coordinates"))
+        return None
+    label = names.get(int(numbers[0]))
+    if label is None:
+        found, action = f"class {words[0]}", "name the class in the YAML file"
+        faults.append(Fault("unknown_category", where, found, "a class with one name", action, index))
+        return None
+    if len(numbers) == _NUMBERS_IN_BOX:
+        faults.append(shape_type_fault(where, index, "a box"))
+        return None
+    shares = contour_from_points([numbers[at : at + 2] for at in range(1, len(numbers), 2)])
+    if shares is None or not ((shares >= 1 - _MAX_SHARE) & (shares <= _MAX_SHARE)).all():
+        faults.append(broken_shape(where, index, shorten(line), "pairs of shares from 0 to 1"))
+        return None
+    return Annotation(label, shares * np.array(size, dtype=np.float64), index)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False
+
+
+FORMAT = AnnotationFormat(
+    name="yolo",
+    title="YOLO-seg",
+    beside=(),
+    in_root=_NAMES_FILES,
+    recognize=_is_yolo,
+    read=read_yolo,
+    write=write_yolo,
+)
