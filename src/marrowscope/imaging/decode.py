@@ -75,6 +75,9 @@ def decode_image(data: bytes, where: str, *, reduce: int = 1, max_pixels: int = 
     except RefusedError as refusal:
         raise refusal.at(where) from refusal.__cause__
     except (cv2.error, MemoryError) as error:
+        if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
+            found = f"too little memory for {header.width_px} x {header.height_px} pixels"
+            raise RefusedError(found, "room for them", "close other programs and try again").at(where) from error
         raise damaged(header.kind).at(where) from error
     whole = header.height_px, header.width_px
     reduced = -(-whole[0] // reduce), -(-whole[1] // reduce)

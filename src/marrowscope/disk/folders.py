@@ -1,25 +1,23 @@
-"""Files and folders on disk: written whole or not at all, and replaced only where we made them.
+"""Folders on disk: marked with what we wrote in them, and replaced only where a marker of ours names every file.
 
-A file is written beside its place, flushed, and moved there in one step; a reader never sees half of it, and after a
-power cut the old or the new one is there. A folder that may be replaced later carries a marker with the list of what
-we wrote in it; the marker of an unfinished folder, in which a new one is made, stands for everything there. Invariant:
-nothing is removed that no marker names.
+A folder that may be replaced later carries a marker with the list of what we wrote in it; the marker of an unfinished
+folder, in which a new one is made, stands for everything there. Invariant: nothing is removed that no marker names.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from marrowscope.config import FrozenModel
+from marrowscope.disk.files import PART, flush_folder, move_whole, write_text
+from marrowscope.disk.locks import LOCK_SUFFIX
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from marrowscope.errors import MarrowscopeError
 
 MARKER_NAME = ".marrowscope.json"
-_PART = ".part"
 _MAX_NAMED = 10
 _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What a file manager leaves in a folder that somebody looked at; it is nobody's."""
@@ -43,43 +40,6 @@ class Marker(FrozenModel):
     kind: str
     files: tuple[str, ...]
     complete: bool = True
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
-    temporary = path.with_name(path.name + _PART)
-    try:
-        yield temporary
-        _move_whole(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def _move_whole(complete: Path, path: Path) -> None:
-    """Flush the file ``complete`` and move it to ``path``, on the same disk, in one step."""
-    with complete.open("rb+") as file:
-        os.fsync(file.fileno())
-    complete.replace(path)
-    _flush_folder(path.parent)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all."""
-    with written_whole(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line ends stay as they are, on every system."""
-    write_bytes(path, text.encode())
-
-
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write ``value`` to ``path`` as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def mark_folder(folder: Path, kind: str) -> None:
@@ -173,13 +133,22 @@ def refuse_foreign_files(
         raise error(message)
 
 
-def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
-    """Raise ``error`` where ``folder``, in which a ``kind`` is to be made, holds anything but an unfinished one."""
+def refuse_foreign_unfinished(
+    folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError, within: Collection[str] = ()
+) -> None:
+    """Raise ``error`` where ``folder``, in which a ``kind`` is to be made, holds anything but an unfinished one.
+
+    One that is complete and was not yet moved to its place counts where its marker names every file, as in
+    ``refuse_foreign_folder``.
+    """
     if not folder.exists():
         return
     present = _files_in(folder) if folder.is_dir() else [folder.name]
     marker = read_marker(folder)
-    if present and (marker is None or marker.kind != kind or marker.complete):
+    ours = {MARKER_NAME + PART}  # of a call that was killed before its first step was done
+    if marker is not None and marker.kind == kind:  # complete: of one that was killed before its last step
+        ours |= _ours(folder, marker, present, within) if marker.complete else set(present)
+    if set(present) - ours:
         message = (
             f"{folder}: found a folder that is no unfinished {kind} of ours, expected none; nothing is removed. "
             f"It holds {_named(present)}; move it away or choose another folder for the {kind}"
@@ -187,12 +156,14 @@ def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[Marrowscop
         raise error(message)
 
 
-def begin_folder(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
+def begin_folder(
+    folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError, within: Collection[str] = ()
+) -> None:
     """Make ``folder`` empty and mark it as an unfinished ``kind``; an earlier unfinished one is removed.
 
     Raises ``error`` where anything else is there.
     """
-    refuse_foreign_unfinished(folder, kind, error=error)
+    refuse_foreign_unfinished(folder, kind, error=error, within=within)
     folder.mkdir(parents=True, exist_ok=True)
     _write_marker(folder, Marker(kind=kind, files=(), complete=False))
     _clear(folder)
@@ -219,8 +190,8 @@ def new_folder(
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
-    staging = out.with_name(out.name + _PART)
-    begin_folder(staging, kind, error=error)
+    staging = out.with_name(out.name + PART)
+    begin_folder(staging, kind, error=error, within=within)
     try:
         yield staging
         mark_folder(staging, kind)
@@ -242,13 +213,13 @@ def new_files(
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_files(out, (kind,), names, error=error)
-    staging = out.with_name(out.name + _PART)
+    staging = out.with_name(out.name + PART)
     begin_folder(staging, kind, error=error)
     try:
         yield staging
         name_files(out, kind, names)
         for name in names:
-            _move_whole(staging / name, out / name)
+            move_whole(staging / name, out / name)
     finally:
         with contextlib.suppress(OSError):
             remove_unfinished(staging)
@@ -261,7 +232,7 @@ def replace_folder(complete: Path, out: Path) -> None:
     """
     if not out.exists():
         complete.replace(out)
-        _flush_folder(out.parent)
+        flush_folder(out.parent)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
     out.replace(aside / out.name)
@@ -271,7 +242,7 @@ def replace_folder(complete: Path, out: Path) -> None:
         (aside / out.name).replace(out)
         aside.rmdir()
         raise
-    _flush_folder(out.parent)
+    flush_folder(out.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -291,7 +262,12 @@ def _write_marker(folder: Path, marker: Marker) -> None:
 def _files_in(folder: Path) -> list[str]:
     """List the relative paths of everything below ``folder`` that is no folder, links to folders included, sorted."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(path.relative_to(folder).as_posix() for path in found if path.name not in _OF_THE_SYSTEM)
+    return sorted(path.relative_to(folder).as_posix() for path in found if not _is_nobodys(path.name))
+
+
+def _is_nobodys(name: str) -> bool:
+    """Say whether a file is the system's, or a lock of ours that a killed call left."""
+    return name in _OF_THE_SYSTEM or name.endswith(LOCK_SUFFIX)
 
 
 def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collection[str]) -> set[str]:
@@ -313,20 +289,10 @@ def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collecti
 
 def _with_leftovers(marker: Marker) -> set[str]:
     names = {*marker.files, MARKER_NAME}
-    return names | {f"{name}{_PART}" for name in names}
+    return names | {f"{name}{PART}" for name in names}
 
 
 def _named(files: list[str]) -> str:
     """Name the first few of ``files``, and how many more there are."""
     rest = len(files) - _MAX_NAMED
     return ", ".join(files[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder's entries where the system can; Windows does it by itself."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
