@@ -88,6 +88,7 @@ def predict(
     command: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     worker: Worker | WorkerPool | None = None,
+    finish: Callable[[Path], object] | None = None,
 ) -> Prediction:
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
@@ -95,7 +96,8 @@ def predict(
     field. An image that cannot be read is recorded and the rest is predicted; what is wrong with the folders
     themselves stands in the manifest's ``faults``. ``progress`` gets (images done, images in all). A call that was
     stopped is gone on with where the same one is made again: equal images, bundle, settings and versions. ``worker``,
-    made from the same bundle and settings, saves opening the networks again where there are several runs.
+    made from the same bundle and settings, saves opening the networks again where there are several runs. ``finish``
+    gets the complete run before it is moved to ``out``, to add its report for one: a call killed there goes on too.
 
     Raises InputError and RunError before any network is opened when the input, the bundle or ``out`` cannot be used,
     and ScaleError when an image has no scale.
@@ -131,7 +133,7 @@ def predict(
             raise
         finally:
             worker.slides.close()
-    with new_run_folder(staging, out) as folder:
+    with new_run_folder(staging, out, finish) as folder:
         parts.join(folder)
         write_table(folder / "patients.parquet", patients, "patients")
         table = read_table(folder / "fields.parquet", "fields")

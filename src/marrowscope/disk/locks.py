@@ -3,7 +3,8 @@
 The lock is a file beside the place (``.run.marrowscope-lock`` for ``run``). It is made exclusively, which every file
 system can do; locks of the system are not used, since shared disks do not agree on them. It names the host, the process
 and the time, and a thread renews its time of change. It is stale when its process on this host is gone, or when it was
-not renewed for a minute by the clock of the disk itself. A stale lock is taken over. Invariant: only the call that made a lock removes it.
+not renewed for a minute by the clock of the disk itself. A stale lock is taken over. Invariant: only the call that
+made a lock removes it.
 """
 
 from __future__ import annotations

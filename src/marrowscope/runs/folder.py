@@ -19,7 +19,7 @@ from marrowscope.disk import (
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -51,8 +51,11 @@ def staging_folder(out: Path) -> Path:
 
 
 @contextmanager
-def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
+def new_run_folder(staging: Path, out: Path, finish: Callable[[Path], object] | None = None) -> Iterator[Path]:
     """Give an empty folder inside ``staging``; it becomes ``out`` when all went well, and ``staging`` is removed.
+
+    ``finish`` gets the complete run, marked, before it is moved: what it adds to it, a report for one, has markers of
+    its own.
 
     An earlier run, which ``refuse_run_folder`` allowed to replace, goes only when the new one is complete: whenever the
     process is killed, one of the two is whole, or ``staging`` still holds what the new one is made of. Raises RunError
@@ -64,6 +67,8 @@ def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
     complete.mkdir(parents=True)
     yield complete
     mark_folder(complete, RUN_KIND)
+    if finish:
+        finish(complete)
     refuse_foreign_folder(out, RUN_KIND, overwrite=True, within=MADE_FROM_A_RUN)
     if out.exists():
         out.replace(replaced)
