@@ -7,6 +7,7 @@ folder, in which a new one is made, stands for everything there. Invariant: noth
 from __future__ import annotations
 
 import contextlib
+import glob
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -234,6 +235,7 @@ def replace_folder(complete: Path, out: Path) -> None:
         complete.replace(out)
         flush_folder(out.parent)
         return
+    _remove_replaced(out)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
     out.replace(aside / out.name)
     try:
@@ -244,6 +246,14 @@ def replace_folder(complete: Path, out: Path) -> None:
         raise
     flush_folder(out.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_replaced(out: Path) -> None:
+    """Remove earlier folders ``out`` that a killed call had put aside, where their marker names every file."""
+    for aside in out.parent.glob(f".{glob.escape(out.name)}-replaced-*"):
+        marker = read_marker(aside / out.name)
+        if marker is not None and set(_files_in(aside)) <= {f"{out.name}/{name}" for name in _with_leftovers(marker)}:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _clear(folder: Path) -> None:
