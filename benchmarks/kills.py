@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,10 +91,13 @@ def listing(folder: Path) -> dict[str, bytes]:
 def try_command(name: str, words: list[str], work: Path, n_kills: int, draw: random.Random) -> dict[str, object]:
     """Run one command undisturbed, kill it ``n_kills`` times, and call it to its end; returns the counts."""
     folder = work / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = folder / ("timed" if (folder / "whole").exists() else "whole")  # later commands read the first one
+    for earlier in ("timed", "killed"):
+        shutil.rmtree(folder / earlier, ignore_errors=True)
     log = folder / "log.txt"
     began = time.monotonic()
-    code = start(words, folder / "whole", log).wait()
+    code = start(words, whole, log).wait()
     seconds = time.monotonic() - began
     counts: dict[str, object] = {"command": name, "seconds": round(seconds, 1), "exit_code": code}
     log.write_bytes(b"")
@@ -108,16 +112,15 @@ def try_command(name: str, words: list[str], work: Path, n_kills: int, draw: ran
             kills += 1
             left += n_left(process.pid)
         else:
-            break  # it ended before its moment; the same call is not made again
-    else:
-        code = start(words, folder / "killed", log).wait()
-        said = log.read_text(encoding="utf-8", errors="replace")
-        if code != counts["exit_code"] and "found an earlier" in said:  # killed after its last step
-            code = int(str(counts["exit_code"]))
+            shutil.rmtree(folder / "killed", ignore_errors=True)  # it ended before its moment: the next one begins anew
+    code = start(words, folder / "killed", log).wait()
     said = log.read_text(encoding="utf-8", errors="replace")
-    wanted, found = listing(folder / "whole"), listing(folder / "killed")
+    if code != counts["exit_code"] and "found an earlier" in said:  # killed after its last step
+        code = int(str(counts["exit_code"]))
+    said = log.read_text(encoding="utf-8", errors="replace")
+    wanted, found = listing(whole), listing(folder / "killed")
     is_whole = code == counts["exit_code"] and set(found) == set(wanted)
-    beside = sorted(path.name for path in folder.iterdir() if path.name not in {"whole", "killed", "log.txt"})
+    beside = sorted(path.name for path in folder.iterdir() if path.name not in {"whole", "timed", "killed", "log.txt"})
     different = sorted(path for path in set(found) & set(wanted) if found[path] != wanted[path])
     return counts | {
         "kills": kills,
