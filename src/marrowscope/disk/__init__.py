@@ -1,11 +1,10 @@
 """Files and folders on disk: written whole or not at all, replaced only where we made them, one call at a time.
 
-``files`` writes files whole, ``folders`` marks and replaces folders, ``locks`` keeps a second call out of a folder.
+``whole_files`` writes files whole, ``folders`` marks and replaces folders, ``locks`` keeps a second call out.
 """
 
 from __future__ import annotations
 
-from marrowscope.disk.files import write_bytes, write_json, write_text, written_whole
 from marrowscope.disk.folders import (
     MARKER_NAME,
     Marker,
@@ -23,6 +22,7 @@ from marrowscope.disk.folders import (
     replace_folder,
 )
 from marrowscope.disk.locks import locked
+from marrowscope.disk.whole_files import write_bytes, write_json, write_text, written_whole
 
 __all__ = [
     "MARKER_NAME",
