@@ -1,9 +1,18 @@
-"""The number of CPU cores and the amount of memory available to this process."""
+"""What this process may use, cores and memory, and processes of its own that never outlive it."""
 
 from __future__ import annotations
 
 import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CGROUP_LIMIT = _CGROUP / "cpu.max"
@@ -48,3 +57,46 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="ascii").splitlines()
     except OSError:
         return []
+
+
+@contextmanager
+def process_pool(
+    n_processes: int, begin: Callable[..., object] | None = None, arguments: tuple[object, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Open ``n_processes`` processes that never outlive this one; each calls ``begin(*arguments)`` first.
+
+    They are spawned, not forked: a copy of a process whose libraries hold threads may hang. Where the block is left by
+    an error, an interrupt from the keyboard included, they are ended at once.
+    """
+    pool = ProcessPoolExecutor(
+        n_processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(begin, arguments)
+    )
+    try:
+        yield pool
+    except BaseException:
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.kill()
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown(cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """End this process, made by ``multiprocessing``, when the one that started it is gone, killed for one.
+
+    An interrupt from the keyboard is left to that process, which ends this one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _begin(begin: Callable[..., object] | None, arguments: tuple[object, ...]) -> None:
+    end_with_parent()
+    if begin is not None:
+        begin(*arguments)

@@ -87,6 +87,7 @@ def predict(
     command: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     worker: Worker | WorkerPool | None = None,
+    finish: Callable[[Path], object] | None = None,
 ) -> Prediction:
     """Predict all images in ``paths`` with ``bundle`` and write the run to ``out``.
 
@@ -94,7 +95,8 @@ def predict(
     field. An image that cannot be read is recorded, and the rest is predicted; problems with the folders themselves are
     in the manifest's ``faults``. ``progress`` gets (images done, total images). An interrupted call resumes when it is
     repeated with the same images, bundle, settings and versions. ``worker``, made from the same bundle and settings,
-    saves opening the networks again for several runs.
+    saves opening the networks again for several runs. ``finish`` gets the
+    complete run before it is moved to ``out``, for example to add its report; a call killed there resumes too.
 
     Raises InputError or RunError before opening a network if the input, the bundle or ``out`` cannot be used, and
     ScaleError if an image has no scale.
@@ -130,7 +132,7 @@ def predict(
             raise
         finally:
             worker.slides.close()
-    with new_run_folder(staging, out) as folder:
+    with new_run_folder(staging, out, finish) as folder:
         parts.join(folder)
         write_table(folder / "patients.parquet", patients, "patients")
         table = read_table(folder / "fields.parquet", "fields")

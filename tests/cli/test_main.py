@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shlex
 from importlib import import_module
 from pathlib import Path
@@ -119,26 +118,24 @@ def test_errors_become_one_sentence_and_an_exit_code(
     assert printed.err == (f"Error: {error}\n" if str(error) else "")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
-def test_a_full_disk_is_said_in_a_sentence(
-    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space", "a/crops.npy"), 1, "a/crops.npy: nothing more can be written"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "a/b: found no permission"),
+        (MemoryError(), 1, "found too little memory"),
+    ],
+)
+def test_what_the_system_refuses_is_said_in_a_sentence(
+    error: Exception, code: int, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(arguments: list[str] | None) -> None:
         del arguments
-        raise OSError(number, os.strerror(number), "crops/crops.npy")
+        raise error
 
     monkeypatch.setattr(main_module, "app", fail)
-    assert exit_code_of([]) == 1
-    assert capsys.readouterr().err.startswith("Error: crops/crops.npy: cannot write any more (")
-
-
-def test_another_error_of_the_system_is_not_taken_for_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(arguments: list[str] | None) -> None:
-        raise PermissionError(errno.EACCES, str(arguments))
-
-    monkeypatch.setattr(main_module, "app", fail)
-    with pytest.raises(PermissionError):
-        main_module.main([])
+    assert exit_code_of([]) == code
+    assert capsys.readouterr().err.startswith(f"Error: {sentence}")
 
 
 def test_an_unforeseen_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

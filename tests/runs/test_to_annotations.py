@@ -97,7 +97,7 @@ def test_export_without_images_writes_annotations_only(run: Path, tmp_path: Path
     out = tmp_path / "out"
     export_run(run, out, "labelme", VOCABULARY, copy_images=False)
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-    assert written == ["p1/f1.json", "p1/f2.json", "p2/f1.json", "patients.csv"]
+    assert written == [".marrowscope.json", "p1/f1.json", "p1/f2.json", "p2/f1.json", "patients.csv"]
 
 
 def test_occupied_folder_is_refused(run: Path, tmp_path: Path) -> None:

@@ -19,9 +19,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marrowscope.bundle.description import SPEC_NAME, BundleSpec
@@ -29,7 +27,7 @@ from marrowscope.bundle.graph_check import check_classifier, check_segmenter
 from marrowscope.bundle.precisions import INT8, check_precision, choose_precision, int8_name
 from marrowscope.bundle.spec_file import description_text, read_description
 from marrowscope.config import validate_config
-from marrowscope.disk import mark_folder, refuse_foreign_folder, replace_folder, write_bytes, write_text, written_whole
+from marrowscope.disk import new_folder, refuse_foreign_folder, write_bytes, write_text, written_whole
 from marrowscope.errors import BundleError, ConfigError
 from marrowscope.imaging import sha256_bytes, sha256_file
 from marrowscope.networks import Graph, Network, open_network, read_graph
@@ -40,6 +38,7 @@ from marrowscope.vocabulary import Vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
 SEGMENTER_FILE = "segmenter/segmenter.onnx"
 GOLDEN_FILE, CARD_FILE = "golden.npz", "CARD.md"
@@ -199,20 +198,10 @@ def write_bundle(
     ``files`` maps a relative path to its content or to the file to copy. With ``overwrite`` an earlier bundle of ours
     is replaced; anything else in the way raises BundleError.
     """
-    refuse_bundle_folder(folder, overwrite=overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    apart = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
-    complete = apart / folder.name
-    try:
+    with new_folder(folder, _KIND, overwrite=overwrite, error=BundleError) as complete:
         hashes = {name: _write_file(complete / name, source) for name, source in sorted(files.items())}
         write_text(complete / SPEC_NAME, description_text(spec.model_copy(update={"files": hashes})))
         written = load_bundle(complete)
-        mark_folder(complete, _KIND)
-    except BaseException:
-        shutil.rmtree(apart, ignore_errors=True)
-        raise
-    replace_folder(complete, folder)  # when moving fails, whatever was replaced is still in ``apart``
-    apart.rmdir()
     return replace(written, folder=folder)
 
 

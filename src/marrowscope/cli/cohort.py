@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.cohort_folds import folds
+from marrowscope.cli.one_call import one_call_at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ FORMATS = ", ".join(
 """Names of the annotation formats, listed without importing them so that ``--help`` stays fast."""
 
 app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, divide it into folds, exchange annotations.")
-app.command()(folds)
+app.command()(one_call_at_a_time(folds))
 
 
 @app.command()
@@ -73,6 +74,7 @@ def check(
 
 
 @app.command()
+@one_call_at_a_time
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder written by `marrowscope predict`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder for the cohort of predicted contours.")],

@@ -5,12 +5,13 @@ group of commands). Its top level imports only light modules (typer, pathlib, ty
 and polars are imported inside the function, so that ``marrowscope --help`` stays fast. The function's docstring is its
 help text and ends with a paragraph ``Example: marrowscope <name> ...``. Each command is registered here in one line.
 
-Exit codes: 0 done; 1 the work failed or is incomplete; 2 the input, an option or the installation is at fault.
+Exit codes: 0 done; 1 the work failed or is incomplete; 2 the input, an option or the installation is at fault; 128
+and more: ended by a signal.
 """
 
 from __future__ import annotations
 
-import errno
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -22,6 +23,7 @@ from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.export import export
+from marrowscope.cli.one_call import one_call_at_a_time
 from marrowscope.cli.precision import precision
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
@@ -29,6 +31,7 @@ from marrowscope.cli.quantify import quantify
 from marrowscope.cli.report import report
 from marrowscope.cli.reproduce import reproduce
 from marrowscope.cli.simulate import simulate
+from marrowscope.cli.system_errors import system_error
 from marrowscope.errors import DependencyError, InputError, MarrowscopeError, RunError
 
 if TYPE_CHECKING:
@@ -37,8 +40,7 @@ if TYPE_CHECKING:
 _EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
-"""The disk is full, the file exceeds a size limit, or the quota is used up."""
+_EXIT_SIGNAL = 128
 _TRAINING_MODULES = frozenset(
     {"onnx", "onnxscript", "onnxslim", "safetensors", "tensorboard", "timm", "torch", "torchvision", "ultralytics"}
 )
@@ -81,53 +83,74 @@ _READ = "From images to a report"
 TRAIN = "From annotations to a model"
 _CHECK = "Look and check"
 
-app.command(rich_help_panel=_READ)(demo)
-app.command(rich_help_panel=_READ)(predict)
-app.command(rich_help_panel=_READ)(report)
-app.command(rich_help_panel=TRAIN)(simulate)
-app.command(rich_help_panel=TRAIN)(prepare)
+app.command(rich_help_panel=_READ)(one_call_at_a_time(demo))
+app.command(rich_help_panel=_READ)(one_call_at_a_time(predict))
+app.command(rich_help_panel=_READ)(one_call_at_a_time(report))
+app.command(rich_help_panel=TRAIN)(one_call_at_a_time(simulate))
+app.command(rich_help_panel=TRAIN)(one_call_at_a_time(prepare))
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
-app.command(rich_help_panel=TRAIN)(export)
-app.command(rich_help_panel=TRAIN)(quantify)
-app.command(rich_help_panel=TRAIN)(precision)
+app.command(rich_help_panel=TRAIN)(one_call_at_a_time(export))
+app.command(rich_help_panel=TRAIN)(one_call_at_a_time(quantify))
+app.command(rich_help_panel=TRAIN)(one_call_at_a_time(precision))
 app.add_typer(bench.app, name="bench", rich_help_panel=_CHECK)
-app.command(rich_help_panel=TRAIN)(reproduce)
+app.command(rich_help_panel=TRAIN)(one_call_at_a_time(reproduce))
 app.command(rich_help_panel=_CHECK)(doctor)
-app.command(rich_help_panel=_CHECK)(evaluate)
+app.command(rich_help_panel=_CHECK)(one_call_at_a_time(evaluate))
 app.add_typer(cohort.app, name="cohort", rich_help_panel=_CHECK)
 app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=_CHECK)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line (``sys.argv`` if ``arguments`` is None) and exit; print our own errors as one sentence."""
+    """Run the command line (``sys.argv`` where ``arguments`` is None) and exit.
+
+    Errors of ours, and what the system refuses, become one sentence. A request to end, from the system or the terminal,
+    is an interrupt: nothing half done stays, and no process.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _end)
     try:
-        app(None if arguments is None else list(arguments))
-    except (InputError, RunError, DependencyError) as error:
-        _stop(error, _EXIT_BAD_INPUT)
-    except MarrowscopeError as error:
-        _stop(error, _EXIT_FAILED)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _TRAINING_MODULES:
-            raise
-        message = (
-            f"found no module {error.name}, which training needs; in a copy of the repository, "
-            "run pip install '.[train]'"
-        )
-        _stop(DependencyError(message), _EXIT_BAD_INPUT)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}cannot write any more ({error.strerror}); free some space, then run the same command again"
-        _stop(RunError(message), _EXIT_FAILED)
+        try:
+            app(None if arguments is None else list(arguments))
+        finally:
+            _flush_output()
     except KeyboardInterrupt:
         sys.exit(_EXIT_INTERRUPTED)
+    except Exception as error:
+        if (refused := system_error(error)) is not None:
+            _stop(*refused)
+        if isinstance(error, (InputError, RunError, DependencyError)):
+            _stop(str(error), _EXIT_BAD_INPUT)
+        if isinstance(error, MarrowscopeError):
+            _stop(str(error), _EXIT_FAILED)
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _TRAINING_MODULES:
+            _stop(
+                f"found no module {error.name}, which training needs; in a copy of the repository: "
+                "pip install '.[train]'",
+                _EXIT_BAD_INPUT,
+            )
+        raise
     sys.exit(0)
 
 
-def _stop(error: MarrowscopeError, code: int) -> NoReturn:
-    """Print the error on standard error and exit with ``code``."""
-    typer.echo(f"Error: {error}", err=True)
+def _end(number: int, _frame: object) -> NoReturn:
+    """Leave every block in order; the same signal again ends the process at once."""
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(_EXIT_SIGNAL + number)
+
+
+def _flush_output() -> None:
+    """Write what was printed, while an error of it can still be said in a sentence."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None  # what cannot be written is not tried again at the end
+        raise
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """Say what is wrong on standard error and exit with ``code``."""
+    typer.echo(f"Error: {message}", err=True)
     sys.exit(code)
 
 

@@ -76,6 +76,18 @@ def predict(
         "morphology": morphology,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
+    no_report: list[str] = []
+
+    def finish(folder: Path) -> None:
+        """Write the report into the run before it is in its place: a call killed here goes on when made again."""
+        from marrowscope.errors import RunError
+        from marrowscope.report import write_report
+
+        try:
+            write_report(folder, workers=2)
+        except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
+            no_report.append(str(error))
+
     with progress_bar("Predicting images", enabled=not as_json) as advance:
         prediction = run_prediction(
             inputs,
@@ -85,16 +97,11 @@ def predict(
             overwrite=overwrite,
             command=["marrowscope", *sys.argv[1:]],
             progress=advance,
+            finish=finish if report else None,
         )
-    if report:
-        from marrowscope.errors import RunError
-        from marrowscope.report import write_report
-
-        try:
-            write_report(out, workers=2)
-        except RunError as error:  # the run's tables are complete; only the report is missing
-            report = False
-            typer.echo(f"No report: {error}", err=True)
+    for reason in no_report:
+        report = False
+        typer.echo(f"No report: {reason}", err=True)
     counts = prediction.manifest.counts
     if prediction.manifest.images_resumed:
         resumed = _counted(prediction.manifest.images_resumed, "image")

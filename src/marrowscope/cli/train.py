@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.one_call import one_call_at_a_time
 from marrowscope.cli.train_classifier import classifier
 
 if TYPE_CHECKING:
     from marrowscope.train.segmenter_data import LabeledField
 
 app = typer.Typer(name="train", no_args_is_help=True, help="Train the segmenter or the classifier on a cohort.")
-app.command()(classifier)
+app.command()(one_call_at_a_time(classifier))
 
 
 @app.command()
+@one_call_at_a_time
 def segmenter(
     cohorts: Annotated[
         list[str] | None,

@@ -10,9 +10,8 @@ processes share them.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import cv2
 
 from marrowscope.disk import new_folder, write_text
 from marrowscope.errors import RunError
+from marrowscope.machine import process_pool
 from marrowscope.report.cohort_page import cohort_page
 from marrowscope.report.environment import asset, page_environment
 from marrowscope.report.field_pixels import FieldPixels
@@ -206,13 +206,7 @@ def _patient_pages(job: _Job, workers: int) -> Iterator[tuple[str, str]]:
     if workers <= 1 or len(indices) < _FEWEST_FOR_WORKERS:
         yield from map(job.patient, indices)
         return
-    # Spawned, not forked: polars has threads that a fork would leave locked.
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(job.run_dir, job.lang, job.images_root),
-    ) as pool:
+    with process_pool(workers, _start_worker, (job.run_dir, job.lang, job.images_root)) as pool:
         waiting = deque(pool.submit(_work, index) for index in indices[: 2 * workers])
         for index in indices:  # only a few pages ahead of the one being written, so that finished pages do not pile up
             yield waiting.popleft().result()

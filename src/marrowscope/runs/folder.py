@@ -19,7 +19,7 @@ from marrowscope.disk import (
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -51,8 +51,10 @@ def staging_folder(out: Path) -> Path:
 
 
 @contextmanager
-def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
+def new_run_folder(staging: Path, out: Path, finish: Callable[[Path], object] | None = None) -> Iterator[Path]:
     """Yield an empty folder inside ``staging``; on success it becomes ``out``, and ``staging`` is removed.
+
+    ``finish`` gets the complete, marked run before it is moved; what it adds, such as a report, has its own markers.
 
     An earlier run, if ``refuse_run_folder`` allowed its replacement, is removed only when the new one is complete. If
     the process is killed at any time, one of the two is complete, or ``staging`` still has the parts of the new one.
@@ -64,6 +66,8 @@ def new_run_folder(staging: Path, out: Path) -> Iterator[Path]:
     complete.mkdir(parents=True)
     yield complete
     mark_folder(complete, RUN_KIND)
+    if finish:
+        finish(complete)
     refuse_foreign_folder(out, RUN_KIND, overwrite=True, within=MADE_FROM_A_RUN)
     if out.exists():
         out.replace(replaced)

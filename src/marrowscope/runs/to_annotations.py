@@ -12,7 +12,7 @@ import csv
 import io
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ import polars as pl
 from marrowscope.cohort.annotations import AnnotatedImage
 from marrowscope.cohort.formats import format_named
 from marrowscope.cohort.patients import PATIENTS_NAME
-from marrowscope.disk import write_text
+from marrowscope.disk import new_folder, write_text
 from marrowscope.errors import InputError
 from marrowscope.records import UNKNOWN, Annotation
 from marrowscope.runs.parquet import read_table
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from marrowscope.vocabulary import Vocabulary
 
+_KIND = "annotated cohort"
 _FILE_STEM = "annotations"
 """Name, without suffix, of the file for all images."""
 
@@ -66,18 +67,23 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
     ``copy_images`` copies the images next to the annotations, as every tool expects. Raises InputError if the format
     does not exist, ``out`` is not empty or an image is missing, and RunError if the run's tables cannot be read.
     """
+    _refuse_occupied(out)
+    with new_folder(out, _KIND, overwrite=False, error=InputError) as folder:
+        done = _export_into(run, folder, file_format, vocabulary, copy_images=copy_images)
+    return replace(done, folder=out)
+
+
+def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool) -> Exported:
     annotation_format = format_named(file_format)
     fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
     cells = read_table(run / "cells.parquet", "cells")
     patients = read_table(run / "patients.parquet", "patients")
-    _refuse_occupied(out)
     sources = {row["field_id"]: Path(row["path"]) for row in fields.iter_rows(named=True)}
     if copy_images:
         _refuse_missing(sources)
     of_field: dict[str, list[dict[str, Any]]] = {}
     for row in cells.filter(pl.col("reject_reason").is_null()).iter_rows(named=True):
         of_field.setdefault(row["field_id"], []).append(row)
-    out.mkdir(parents=True, exist_ok=True)
     images: list[AnnotatedImage] = []
     labels: Counter[str] = Counter()
     for field in fields.iter_rows(named=True):

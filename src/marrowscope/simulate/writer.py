@@ -15,8 +15,6 @@ import csv
 import io
 import json
 import math
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.config import config_hash
 from marrowscope.disk import new_folder, write_text, written_whole
 from marrowscope.imaging import write_image
+from marrowscope.machine import process_pool
 from marrowscope.records import Annotation
 from marrowscope.simulate.composition import (
     Differential,
@@ -225,8 +224,7 @@ def _simulate_into(
             if progress:
                 progress(len(rows), len(tasks))
     else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(config.workers, len(tasks)), mp_context=context) as pool:
+        with process_pool(min(config.workers, len(tasks))) as pool:
             for result in pool.map(_simulate_patient, tasks):
                 rows.append(result)
                 if progress:

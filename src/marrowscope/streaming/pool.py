@@ -7,22 +7,17 @@ time. Fields are returned in order, with the same results as from threads.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
-from multiprocessing import get_context, parent_process
-from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from marrowscope.bundle import load_bundle
 from marrowscope.errors import MarrowscopeError, RunError
-from marrowscope.machine import available_cores
+from marrowscope.machine import available_cores, process_pool
 from marrowscope.slides import SlideCache
 from marrowscope.streaming.clock import StageClock
 from marrowscope.streaming.worker import Worker
@@ -31,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
+    from types import TracebackType
 
     from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.records import FoundField, InputImage
@@ -60,11 +56,8 @@ def open_worker(bundle: Bundle, config: PredictConfig, n_images: int) -> Iterato
     if n_images == 0 or n_processes <= 1:
         yield Worker(bundle, config)
         return
-    pool = WorkerPool(bundle, config, n_processes)
-    try:
+    with WorkerPool(bundle, config, n_processes) as pool:
         yield pool
-    finally:
-        pool.close()
 
 
 class WorkerPool:
@@ -76,18 +69,10 @@ class WorkerPool:
         self.clock = StageClock()
         self.slides = SlideCache()  # stays empty: several processes read no slides
         alone = config.model_copy(update={"threads": 1})
-        # Processes are spawned: a fork of a process whose runtimes have threads may hang.
-        self._pool = ProcessPoolExecutor(
-            n_processes,
-            mp_context=get_context("spawn"),
-            initializer=_open,
-            initargs=(bundle.folder, bundle.spec, alone),
-        )
-        try:
+        with ExitStack() as processes:
+            self._pool = processes.enter_context(process_pool(n_processes, _open, (bundle.folder, bundle.spec, alone)))
             self.backend, self.device, self.precision = self._result(self._pool.submit(_describe))
-        except BaseException:
-            self.close()
-            raise
+            self._processes = processes.pop_all()
 
     def find(self, fields: Iterable[InputImage]) -> Iterator[FoundField]:
         """Find and classify the cells of ``fields``; yields each field, in order, as soon as it is complete.
@@ -113,9 +98,19 @@ class WorkerPool:
             for task in tasks:
                 task.cancel()
 
+    def __enter__(self) -> Self:
+        """Return the open pool."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the processes, at once where the block was left by an error."""
+        self._processes.__exit__(kind, error, traceback)
+
     def close(self) -> None:
         """End the processes."""
-        self._pool.shutdown(cancel_futures=True)
+        self._processes.close()
 
     @staticmethod
     def _result(task: Future[_T]) -> _T:
@@ -130,25 +125,16 @@ class WorkerPool:
 
 
 def _open(folder: Path, spec: BundleSpec, config: PredictConfig) -> None:
-    """Open the worker of this process, once; keyboard interrupts are left to the parent process.
+    """Open the worker of this process, once.
 
     The graphs are checked against the hashes of ``spec``, the parent's. An error is kept for ``_describe`` to raise:
     one raised in an initializer does not reach the parent.
     """
     global _worker  # noqa: PLW0603 - a process of the pool has one worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
     try:
         _worker = Worker(replace(load_bundle(folder, verify=False, with_rates=False), spec=spec), config)
     except MarrowscopeError as error:
         _worker = error
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone, for example killed."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _opened() -> Worker:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from marrowscope.machine import end_with_parent
 from marrowscope.train.augment import augment_crop
 from marrowscope.train.border import dilate_masks, swap_border
 from marrowscope.train.imbalance import sampling_weights
@@ -172,5 +173,6 @@ def batches_from(
 
 
 def _start_worker(_number: int) -> None:
-    """Limit OpenCV in a worker to one thread: the workers themselves are the parallel work."""
+    """Keep OpenCV in a worker to one thread, the workers are the parallel work; none outlives the training."""
+    end_with_parent()
     cv2.setNumThreads(1)

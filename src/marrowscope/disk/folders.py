@@ -1,25 +1,24 @@
-"""Files and folders on disk: written whole or not at all, and replaced only if we made them.
+"""Folders on disk: marked with what we wrote in them, and replaced only where a marker of ours names every file.
 
-A file is written to a temporary name next to its destination, flushed, and moved in one step. Readers never see half a
-file, and after a power failure either the old or the new file is there. A folder that may be replaced later has a
-marker that lists the files we wrote. The marker of an unfinished folder, where a new one is being made, covers
-everything in it. Invariant: nothing is removed that no marker covers.
+A folder that may be replaced later carries a marker with the list of what we wrote in it; the marker of an unfinished
+folder, in which a new one is made, stands for everything there. Invariant: nothing is removed that no marker names.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
+import glob
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from marrowscope.config import FrozenModel
+from marrowscope.disk.locks import LOCK_SUFFIX
+from marrowscope.disk.whole_files import PART, flush_folder, move_whole, write_text
 from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from marrowscope.errors import MarrowscopeError
 
 MARKER_NAME = ".marrowscope.json"
-_PART = ".part"
 _MAX_NAMED = 10
 _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """Files that file managers leave in folders; they belong to nobody."""
@@ -43,43 +41,6 @@ class Marker(FrozenModel):
     kind: str
     files: tuple[str, ...]
     complete: bool = True
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path next to ``path`` to write to; it becomes ``path`` on success, and is removed otherwise."""
-    temporary = path.with_name(path.name + _PART)
-    try:
-        yield temporary
-        _move_whole(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def _move_whole(complete: Path, path: Path) -> None:
-    """Flush the file ``complete`` and move it to ``path``, on the same disk, in one step."""
-    with complete.open("rb+") as file:
-        os.fsync(file.fileno())
-    complete.replace(path)
-    _flush_folder(path.parent)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all."""
-    with written_whole(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all; line endings are unchanged on every system."""
-    write_bytes(path, text.encode())
-
-
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write ``value`` to ``path`` as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def mark_folder(folder: Path, kind: str) -> None:
@@ -174,13 +135,22 @@ def refuse_foreign_files(
         raise error(message)
 
 
-def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
-    """Raise ``error`` if ``folder``, where a ``kind`` is to be made, has anything but an unfinished one."""
+def refuse_foreign_unfinished(
+    folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError, within: Collection[str] = ()
+) -> None:
+    """Raise ``error`` where ``folder``, in which a ``kind`` is to be made, holds anything but an unfinished one.
+
+    One that is complete and was not yet moved to its place counts where its marker names every file, as in
+    ``refuse_foreign_folder``.
+    """
     if not folder.exists():
         return
     present = _files_in(folder) if folder.is_dir() else [folder.name]
     marker = read_marker(folder)
-    if present and (marker is None or marker.kind != kind or marker.complete):
+    ours = {MARKER_NAME + PART}  # of a call that was killed before its first step was done
+    if marker is not None and marker.kind == kind:  # complete: of one that was killed before its last step
+        ours |= _ours(folder, marker, present, within) if marker.complete else set(present)
+    if set(present) - ours:
         message = (
             f"{folder}: found a folder that is no unfinished {kind} of ours, expected none; nothing is removed. "
             f"It contains {_named(present)}; move it away or choose another folder for the {kind}"
@@ -188,12 +158,14 @@ def refuse_foreign_unfinished(folder: Path, kind: str, *, error: type[Marrowscop
         raise error(message)
 
 
-def begin_folder(folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError) -> None:
+def begin_folder(
+    folder: Path, kind: str, *, error: type[MarrowscopeError] = RunError, within: Collection[str] = ()
+) -> None:
     """Make ``folder`` empty and mark it as an unfinished ``kind``; an earlier unfinished one is removed.
 
     Raises ``error`` if anything else is there.
     """
-    refuse_foreign_unfinished(folder, kind, error=error)
+    refuse_foreign_unfinished(folder, kind, error=error, within=within)
     folder.mkdir(parents=True, exist_ok=True)
     _write_marker(folder, Marker(kind=kind, files=(), complete=False))
     _clear(folder)
@@ -220,8 +192,8 @@ def new_folder(
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
-    staging = out.with_name(out.name + _PART)
-    begin_folder(staging, kind, error=error)
+    staging = out.with_name(out.name + PART)
+    begin_folder(staging, kind, error=error, within=within)
     try:
         yield staging
         mark_folder(staging, kind)
@@ -243,13 +215,13 @@ def new_files(
     """
     refuse_working_folder(out, kind, error=error)
     refuse_foreign_files(out, (kind,), names, error=error)
-    staging = out.with_name(out.name + _PART)
+    staging = out.with_name(out.name + PART)
     begin_folder(staging, kind, error=error)
     try:
         yield staging
         name_files(out, kind, names)
         for name in names:
-            _move_whole(staging / name, out / name)
+            move_whole(staging / name, out / name)
     finally:
         with contextlib.suppress(OSError):
             remove_unfinished(staging)
@@ -262,8 +234,9 @@ def replace_folder(complete: Path, out: Path) -> None:
     """
     if not out.exists():
         complete.replace(out)
-        _flush_folder(out.parent)
+        flush_folder(out.parent)
         return
+    _remove_replaced(out)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
     out.replace(aside / out.name)
     try:
@@ -272,8 +245,16 @@ def replace_folder(complete: Path, out: Path) -> None:
         (aside / out.name).replace(out)
         aside.rmdir()
         raise
-    _flush_folder(out.parent)
+    flush_folder(out.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_replaced(out: Path) -> None:
+    """Remove earlier folders ``out`` that a killed call had put aside, where their marker names every file."""
+    for aside in out.parent.glob(f".{glob.escape(out.name)}-replaced-*"):
+        marker = read_marker(aside / out.name)
+        if marker is not None and set(_files_in(aside)) <= {f"{out.name}/{name}" for name in _with_leftovers(marker)}:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _clear(folder: Path) -> None:
@@ -292,7 +273,12 @@ def _write_marker(folder: Path, marker: Marker) -> None:
 def _files_in(folder: Path) -> list[str]:
     """List the sorted relative paths of everything below ``folder`` except folders; links to folders are included."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(path.relative_to(folder).as_posix() for path in found if path.name not in _OF_THE_SYSTEM)
+    return sorted(path.relative_to(folder).as_posix() for path in found if not _is_nobodys(path.name))
+
+
+def _is_nobodys(name: str) -> bool:
+    """Say whether a file is the system's, or a lock of ours that a killed call left."""
+    return name in _OF_THE_SYSTEM or name.endswith(LOCK_SUFFIX)
 
 
 def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collection[str]) -> set[str]:
@@ -314,20 +300,10 @@ def _ours(folder: Path, marker: Marker, present: Iterable[str], within: Collecti
 
 def _with_leftovers(marker: Marker) -> set[str]:
     names = {*marker.files, MARKER_NAME}
-    return names | {f"{name}{_PART}" for name in names}
+    return names | {f"{name}{PART}" for name in names}
 
 
 def _named(files: list[str]) -> str:
     """List the first few of ``files``, and how many more there are."""
     rest = len(files) - _MAX_NAMED
     return ", ".join(files[:_MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder's entries if the system can; Windows does it by itself."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -234,3 +234,40 @@ def test_what_lies_beside_a_replaced_folder_stays(tmp_path: Path) -> None:
         "run.part.replaced/run.part.replaced",
         "run/run.part",
     ]
+
+
+def test_a_folder_that_was_complete_and_not_yet_moved_is_made_anew(tmp_path: Path) -> None:
+    staging = tmp_path / "cohort.part"
+    with disk.new_folder(tmp_path / "cohort", "cohort", overwrite=False) as folder:
+        (folder / "a").touch()
+        disk.mark_folder(folder, "cohort")
+        (folder / "thesis").touch()
+        with pytest.raises(RunError, match="thesis"):
+            disk.refuse_foreign_unfinished(staging, "cohort")
+        (folder / "thesis").unlink()
+        disk.refuse_foreign_unfinished(staging, "cohort")
+        disk.begin_folder(staging, "cohort")
+        assert not (folder / "a").exists()
+
+
+def test_a_folder_whose_marker_was_never_moved_to_its_place_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "cohort.part").mkdir()
+    (tmp_path / "cohort.part" / f"{disk.MARKER_NAME}.part").touch()
+    with disk.new_folder(tmp_path / "cohort", "cohort", overwrite=False):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+
+
+def test_a_folder_that_a_killed_call_had_put_aside_goes_when_it_is_replaced_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with disk.new_folder(tmp_path / "cohort", "cohort", overwrite=True) as folder:
+            (folder / "a").touch()
+        for name in ("ours", "theirs"):
+            aside = tmp_path / f".cohort-replaced-{name}" / "cohort"
+            aside.mkdir(parents=True, exist_ok=True)
+            (aside / "a").touch()
+            disk.mark_folder(aside, "cohort")
+        (tmp_path / ".cohort-replaced-theirs" / "thesis").touch()
+    disk.begin_folder(tmp_path / "new", "cohort")
+    disk.replace_folder(tmp_path / "new", tmp_path / "cohort")
+    assert {path.name for path in tmp_path.iterdir()} == {"cohort", ".cohort-replaced-theirs"}

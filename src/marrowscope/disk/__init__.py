@@ -1,0 +1,47 @@
+"""Files and folders on disk: written whole or not at all, replaced only where we made them, one call at a time.
+
+``whole_files`` writes files whole, ``folders`` marks and replaces folders, ``locks`` keeps a second call out.
+"""
+
+from __future__ import annotations
+
+from marrowscope.disk.folders import (
+    MARKER_NAME,
+    Marker,
+    begin_folder,
+    mark_folder,
+    name_files,
+    new_files,
+    new_folder,
+    read_marker,
+    refuse_foreign_files,
+    refuse_foreign_folder,
+    refuse_foreign_unfinished,
+    refuse_working_folder,
+    remove_unfinished,
+    replace_folder,
+)
+from marrowscope.disk.locks import locked
+from marrowscope.disk.whole_files import write_bytes, write_json, write_text, written_whole
+
+__all__ = [
+    "MARKER_NAME",
+    "Marker",
+    "begin_folder",
+    "locked",
+    "mark_folder",
+    "name_files",
+    "new_files",
+    "new_folder",
+    "read_marker",
+    "refuse_foreign_files",
+    "refuse_foreign_folder",
+    "refuse_foreign_unfinished",
+    "refuse_working_folder",
+    "remove_unfinished",
+    "replace_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "written_whole",
+]

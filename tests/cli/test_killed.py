@@ -1,0 +1,85 @@
+"""Commands that are killed or asked to end: the same call ends whole, no process outlives its parent, no half file."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from marrowscope.imaging import write_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and sessions are of POSIX systems")
+
+COMMAND = [sys.executable, "-m", "marrowscope.cli.main"]
+LIMIT_S = 120.0
+
+
+def start(*words: str) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own."""
+    return subprocess.Popen(  # noqa: S603 - our own
+        [*COMMAND, *words], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def n_alive(session: int) -> int:
+    """Count the processes of a session, but for those that ended and wait to be asked for their result."""
+    listed = subprocess.run(["ps", "-eo", "sess=,stat="], capture_output=True, text=True, check=True)  # noqa: S607
+    rows = (line.split() for line in listed.stdout.splitlines())
+    return sum(int(row[0]) == session and not row[1].startswith("Z") for row in rows)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def simulation(out: Path) -> list[str]:
+    return ["simulate", str(out), "--patients", "6", "--fields", "2", "--workers", "2"]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_their_parent_and_the_same_call_ends_whole(number: signal.Signals, tmp_path: Path) -> None:
+    out, whole = tmp_path / "cohort", tmp_path / "whole"
+    process = start(*simulation(out))
+    wait_until(lambda: any((tmp_path / "cohort.part").glob("*/field_001.json")))
+    assert n_alive(process.pid) > 2
+    process.send_signal(number)
+    assert process.wait(LIMIT_S) == {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[number.name]
+    wait_until(lambda: n_alive(process.pid) == 0)
+    if number != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+    assert start(*simulation(out)).wait(LIMIT_S) == 0
+    assert start(*simulation(whole)).wait(LIMIT_S) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"cohort", "whole"}
+    assert names(out) == names(whole)
+    assert (out / "truth_cells.parquet").read_bytes() == (whole / "truth_cells.parquet").read_bytes()
+
+
+def test_a_prediction_killed_at_its_report_ends_with_one(tmp_path: Path) -> None:
+    folder, out = tmp_path / "patient", tmp_path / "run"
+    folder.mkdir()
+    write_image(folder / "a.png", np.full((64, 64, 3), 230, dtype=np.uint8))
+    words = ["predict", str(folder), "--um-per-px", "0.3", "--out", str(out), "--threads", "1"]
+    process = start(*words)
+    wait_until((tmp_path / "run.part" / "run" / "manifest.json").is_file)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    assert start(*words).wait(LIMIT_S) == 0
+    assert (out / "report" / "index.html").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"patient", "run"}
