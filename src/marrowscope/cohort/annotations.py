@@ -132,7 +132,7 @@ def contour_from_points(points: object) -> ContourArray | None:
         return np.zeros((0, _COORDINATES))
     try:
         contour = np.asarray(points, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES or not np.isfinite(contour).all():
         return None
@@ -155,9 +155,11 @@ def label_text(value: object) -> str | None:
 
 def size_px(value: object) -> int | None:
     """Return a stated image side in pixels, or None if it is absent or not a positive whole number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value)
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value) if value > 0 else None
 
 
 def broken_file(where: str, found: str, expected: str) -> Fault:

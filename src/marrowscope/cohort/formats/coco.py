@@ -53,7 +53,8 @@ def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     if not _is_coco(file):
         expected = "a COCO file with lists of images, annotations and categories"
         return (unreadable("", where, broken_file(where, file.holds(), expected)),)
-    labels = {item.get("id"): label_text(item.get("name")) for item in document["categories"] if isinstance(item, dict)}
+    listed = [item for item in document["categories"] if isinstance(item, dict)]
+    labels = {_hashable(item.get("id")): label_text(item.get("name")) for item in listed}
     shapes: defaultdict[object, list[Annotation]] = defaultdict(list)
     faults: defaultdict[object, list[Fault]] = defaultdict(list)
     for index, item in enumerate(document["annotations"]):
