@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from marrowscope.bundle import load_bundle, write_bundle
+from marrowscope.bundle.description import SPEC_NAME
 from marrowscope.bundle.spec_file import description_text, read_description
 from marrowscope.bundle.toml_writer import to_toml
 from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile, AnnotationFormat
@@ -29,6 +30,7 @@ from marrowscope.evaluate import write_evaluation
 from marrowscope.evaluate.document import read_document
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.evaluate.written_tables import read_tables
+from marrowscope.imaging import sha256_file
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.records import Annotation
 from marrowscope.runs.manifest import MANIFEST_NAME, read_manifest
@@ -187,8 +189,16 @@ def test_quantification_json(tmp_path: Path) -> None:
     found = Quantification(source="a test", rates=rates, threshold=THRESHOLD)
     small = make_bundle(tmp_path / "small")
     files = {name: small.folder / name for name in small.spec.files} | {QUANTIFICATION_FILE: found.as_json()}
-    folder = write_bundle(tmp_path / "bundle", small.spec, files).folder
-    assert json_faults(folder / QUANTIFICATION_FILE, lambda: load_bundle(folder, verify=False)) == []
+    bundle = write_bundle(tmp_path / "bundle", small.spec, files)
+    path = bundle.folder / QUANTIFICATION_FILE
+
+    def read() -> object:
+        """Read it as a file whose hash is right."""
+        hashed = bundle.spec.model_copy(update={"files": bundle.spec.files | {path.name: sha256_file(path)}})
+        (bundle.folder / SPEC_NAME).write_text(description_text(hashed), encoding="utf-8")
+        return load_bundle(bundle.folder, verify=False)
+
+    assert json_faults(path, read) == []
 
 
 def test_calibration_json(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: P
     cell = (60.0, 50.0, 21.0, 20.0, 0.8)
     segmenter = tmp_path / "segmenter.onnx"
     segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), {"um_per_px": "0.3"}))
-    with pytest.raises(InputError, match=r"the segmenter that cut the crops of .*run; give that one"):
+    with pytest.raises(InputError, match=r"the segmenter that cut the crops of .*run; pass that one"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
     record = read_finished(folder / "run")
     check_segmenter(folder / "run", record, segmenter, sha256_file(segmenter), allowed=True)
