@@ -30,7 +30,7 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.imaging import sha256_file
 from marrowscope.patient.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
-from marrowscope.patient.flags.stain import DENSITIES
+from marrowscope.patient.flags.stain_reference import DENSITIES
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.checkpoint import SPLIT_NAME
 from marrowscope.train.crop_set import CELLS_NAME, FIELDS_SCHEMA
