@@ -209,7 +209,7 @@ def test_another_segmenter_is_refused_unless_asked_for(folder: Path, tmp_path: P
     cell = (60.0, 50.0, 21.0, 20.0, 0.8)
     segmenter = tmp_path / "segmenter.onnx"
     segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), {"um_per_px": "0.3"}))
-    with pytest.raises(InputError, match=r"the segmenter that cut the crops of .*run; give that one"):
+    with pytest.raises(InputError, match=r"the segmenter that cut the crops of .*run; pass that one"):
         export_bundle([folder / "run"], segmenter, tmp_path / "bundle")
     record = read_finished(folder / "run")
     check_segmenter(folder / "run", record, segmenter, sha256_file(segmenter), allowed=True)
@@ -341,5 +341,5 @@ def test_temperatures_of_other_weights_or_folders_are_refused(folder: Path, tmp_
     with pytest.raises(InputError, match=r"fold-1: found weights 000000000000, expected .*those of calibration\.json"):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")
     (crossfit / "calibration.json").unlink()
-    with pytest.raises(RunError, match=r"calibration\.json: no readable calibration .* train every fold"):
+    with pytest.raises(RunError, match=r"calibration\.json: found no such file; train every fold"):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")

@@ -41,7 +41,7 @@ from marrowscope.train.crossfit_record import (
     write_crossfit,
 )
 from marrowscope.train.fold_calibration import calibrate_folds
-from marrowscope.train.left_out_cells import MISSED_NAME, OOF_NAME, fold_folder
+from marrowscope.train.left_out_cells import MISSED_NAME, OOF_NAME, fold_folder, read_left_out, read_missed
 from marrowscope.train.out_of_fold import predict_table, read_priors
 from marrowscope.train.training_record import FIT_NAME, FinishedTraining, describe_data, read_finished
 from marrowscope.vocabulary import load_vocabulary
@@ -137,7 +137,7 @@ def join_folds(out: Path) -> CrossFit:
     for fold, fit in fits.items():
         _check_member(fold_folder(out, fold), fit, record)
         _check_left_out(read_split(fold_folder(out, fold) / SPLIT_NAME), assigned, fold)
-    cells = pl.concat([pl.read_parquet(fold_folder(out, fold) / OOF_NAME) for fold in numbers])
+    cells = pl.concat([read_left_out(fold_folder(out, fold) / OOF_NAME) for fold in numbers])
     _check_cells(cells, assigned, out)
     cells.write_parquet(out / OOF_NAME)
     calibration = _calibrate(cells, out, numbers)
@@ -187,7 +187,7 @@ def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | Non
         return
     patient_of = crop_set.cells.select("field_id", "patient_id").unique("field_id")
     inside = [patient for patient, fold in assigned.items() if fold is not None]
-    missed = pl.read_parquet(path).join(patient_of, on="field_id").filter(pl.col("patient_id").is_in(inside))
+    missed = read_missed(path).join(patient_of, on="field_id").filter(pl.col("patient_id").is_in(inside))
     columns = [name for name in ("patient_id", "field_id", "expert_code", "cut") if name in missed.columns]
     missed.select(columns).sort("field_id").write_parquet(out / MISSED_NAME)
 

@@ -28,6 +28,7 @@ DEFAULT_REFERENCE_RANGES = DATA_DIR / "reference_ranges.toml"
 MAPPINGS_DIR = DATA_DIR / "mappings"
 SCHEMA_VERSION = 1
 _MARKS = frozenset({"S", "K", "I"})
+_MAX_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,9 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
         str(path),
     )
     _require_text(document, ("name", "version"), str(path))
+    _require_texts(document, ("categories", "paper_groups", "lineages", "conditions"), str(path))
     codes: dict[str, Code] = {}
-    for number, row in enumerate(document["codes"]):
+    for number, row in enumerate(_require_rows(document, "codes", str(path))):
         code = _read_code(row, f"{path}, codes[{number}]", document)
         if code.code in codes:
             _refuse(f"{path}, codes[{number}]", f"code {code.code!r} a second time", "each code once")
@@ -215,8 +217,9 @@ def load_mapping(name_or_path: str | Path) -> LabelMapping:
         raise VocabularyError(message)
     document, sha256 = _read_document(path)
     _require_keys(document, {"schema_version", "name", "version", "vocabulary", "source", "labels"}, str(path))
+    _require_text(document, ("name", "version", "vocabulary", "source"), str(path))
     labels: dict[str, MappedLabel] = {}
-    for number, row in enumerate(document["labels"]):
+    for number, row in enumerate(_require_rows(document, "labels", str(path))):
         where = f"{path}, labels[{number}]"
         _require_keys(row, {"label"}, where, optional={"meaning", "code", "approximate", "drop"})
         _require_text(row, row.keys(), where)
@@ -247,11 +250,17 @@ def load_reference_ranges(path: Path | None = None) -> ReferenceRanges:
     document, sha256 = _read_document(path)
     header = {"schema_version", "vocabulary", "column", "specimen", "age_group", "source"}
     _require_keys(document, header | {"ranges"}, str(path))
+    _require_text(document, sorted(header - {"schema_version"}), str(path))
     ranges: dict[str, ReferenceRange] = {}
-    for number, row in enumerate(document["ranges"]):
+    for number, row in enumerate(_require_rows(document, "ranges", str(path))):
         where = f"{path}, ranges[{number}]"
         required = {"row", "name", "unit", "codes", "low", "high", "mark"}
         _require_keys(row, required, where, optional={"denominator_codes"})
+        _require_text(row, ("row", "name", "unit", "mark"), where)
+        _require_texts(row, [key for key in ("codes", "denominator_codes") if key in row], where)
+        for key in ("low", "high"):
+            if isinstance(row[key], bool) or not isinstance(row[key], int | float):
+                _refuse(where, f"{key} = {row[key]!r}", "a number")
         if row["mark"] not in _MARKS:
             _refuse(where, f"mark {row['mark']!r}", f"one of {', '.join(sorted(_MARKS))}")
         if not 0 <= row["low"] <= row["high"]:
@@ -348,6 +357,20 @@ def _require_text(row: dict[str, Any], keys: Iterable[str], where: str) -> None:
     for key in keys:
         if not isinstance(row[key], str) or not row[key].strip():
             _refuse(where, f"{key} = {row[key]!r}", "a text that is not empty")
+
+
+def _require_texts(row: dict[str, Any], keys: Iterable[str], where: str) -> None:
+    for key in keys:
+        texts = row[key]
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+            _refuse(where, f"{key} = {texts!r}"[:_MAX_SHOWN], "a list of texts that are not empty")
+
+
+def _require_rows(document: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    rows = document[key]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        _refuse(where, f"{key} = {rows!r}"[:_MAX_SHOWN], f"a [[{key}]] table for each")
+    return list(rows)
 
 
 def _refuse(where: str, found: str, expected: str) -> None:

@@ -1,5 +1,7 @@
 """Runtimes behind one face: equal answers, stated precision, errors that say what to do."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -171,3 +173,26 @@ def test_what_a_runtime_cannot_run_is_a_sentence(classifier: Path, backend: str)
         BundleError, match=rf"classifier-0\.onnx: {backend} cannot run it \(.*expected a graph for this inp"
     ):
         network.run({"image": np.zeros((1, 3, 64, 64), np.float32)})
+
+
+SIGNAL_AFTER_NETWORKS = """
+import gc, os, signal, sys
+from pathlib import Path
+from marrowscope.networks import available_devices, capabilities, open_network
+signal.signal(signal.SIGCHLD, lambda *_: print("handled"))
+networks = [open_network(Path(sys.argv[1]), "openvino", threads=1) for _ in range(3)]
+available_devices("openvino"), capabilities("openvino")
+while networks:  # in the order they came
+    del networks[0]
+    gc.collect()
+os.kill(os.getpid(), signal.SIGCHLD)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals run on a stack of OpenVINO's on Linux")
+def test_a_signal_after_networks_were_closed_does_not_end_the_process(classifier: Path) -> None:
+    """As the end of a data loader's process or an interrupt did; tried in a process of its own."""
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", SIGNAL_AFTER_NETWORKS, str(classifier)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

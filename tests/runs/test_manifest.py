@@ -71,7 +71,7 @@ def test_folder_without_or_with_a_broken_manifest_is_refused(tmp_path: Path) -> 
     with pytest.raises(RunError, match="expected a finished run; run `marrowscope predict` first"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RunError, match="not a readable manifest"):
+    with pytest.raises(RunError, match=r"manifest\.json: command: found nothing, .*; run `marrowscope predict` again"):
         read_manifest(tmp_path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -30,6 +31,8 @@ _ROLES: tuple[Role, ...] = get_args(Role)
 Folds = dict[str, int | None]
 """The fold of every patient, counted from 0; None for a patient of an external center."""
 EXTERNAL = "external"
+_FOLD_NUMBER = re.compile(r"[0-9]{1,6}")
+_MAX_SHOWN = 60
 _FOLD_COLUMNS = ("patient_id", "center", "diagnosis", "fold")
 
 
@@ -169,8 +172,8 @@ def read_folds(path: Path) -> Folds:
     sides: dict[str, set[bool]] = {}
     for line, row in enumerate(rows, start=2):
         patient, center, fold = ((row.get(name) or "").strip() for name in ("patient_id", "center", "fold"))
-        if not patient or not (fold == EXTERNAL or (fold.isascii() and fold.isdigit())):
-            faults.append(f"line {line}: found patient_id {patient!r} in fold {fold!r}")
+        if not patient or not (fold == EXTERNAL or _FOLD_NUMBER.fullmatch(fold)):
+            faults.append(f"line {line}: found patient_id {patient[:_MAX_SHOWN]!r} in fold {fold[:_MAX_SHOWN]!r}")
         elif patient in folds:
             faults.append(f"line {line}: found patient {patient} a second time, which is a leak")
         else:
@@ -224,7 +227,7 @@ def _read_rows(path: Path, columns: str) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"{path}: cannot read the file ({error}), expected CSV with columns {columns}; correct the file"
         raise InputError(message) from error
 
@@ -237,14 +240,14 @@ def read_split(path: Path) -> dict[str, Role]:
     for line, row in enumerate(rows, start=2):
         patient, role = (row.get("patient_id") or "").strip(), (row.get("role") or "").strip()
         if not patient or role not in _ROLES:
-            faults.append(f"line {line}: found patient_id {patient!r} with role {role!r}")
+            faults.append(f"line {line}: found patient_id {patient[:_MAX_SHOWN]!r} with role {role[:_MAX_SHOWN]!r}")
         elif roles.get(patient, role) != role:
             faults.append(f"line {line}: patient {patient} has roles {roles[patient]} and {role}, which is a leak")
         else:
             roles[patient] = role
     if faults or not roles:
         message = (
-            f"{path}: {'; '.join(faults) or 'found no row'}; expected columns patient_id, role with one of "
+            f"{path}: {some(faults, '; ') or 'found no row'}; expected columns patient_id, role with one of "
             f"{', '.join(_ROLES)} per patient; correct the file"
         )
         raise InputError(message)

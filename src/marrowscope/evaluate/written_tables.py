@@ -64,8 +64,9 @@ def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
         frame = pl.read_csv(path, schema_overrides=columns)
         known = frame.select(columns.keys())
     except (OSError, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())[:300]
         message = (
-            f"{path}: cannot be read as a table with {', '.join(columns)} ({error}); run `marrowscope evaluate` again"
+            f"{path}: cannot be read as a table with {', '.join(columns)} ({reason}); run `marrowscope evaluate` again"
         )
         raise InputError(message) from error
     # The table of normal blasts has one extra column per code of a normal blast.
@@ -73,6 +74,8 @@ def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
 
 
 def _normal_blasts(rows: tuple[NormalBlasts, ...]) -> pl.DataFrame:
+    if not rows:
+        return pl.DataFrame(schema=NORMAL_BLAST_COLUMNS)
     return pl.DataFrame(
         [
             {

@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import sys
 from collections import OrderedDict
+from functools import cache
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -140,7 +141,7 @@ class OpenVinoNetwork:
         # The first look at an element type fills a table under a lock of its own. Two threads whose first run begins
         # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
         openvino.Type.f32.to_dtype()
-        self._core = openvino.Core()
+        self._core = _openvino_core()
         name = resolve_device(self.backend, device)
         if name.split(".")[0] not in {entry.split(".")[0] for entry in self._core.available_devices}:
             here = ", ".join(self._core.available_devices)
@@ -280,6 +281,18 @@ def load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyp
     return runtime
 
 
+@cache
+def _openvino_core() -> Any:  # noqa: ANN401 - openvino is untyped here
+    """Give the one ``openvino.Core`` of this process; it lives as long as the process.
+
+    Each core's CPU plugin gives the thread that loads it a stack for signals, and takes it away when the core goes. Of
+    two cores that go in the order they came, the second gives the thread the first one's stack back, which is gone: the
+    next signal with a handler, an interrupt from the keyboard or the end of a child process, ends this one without a
+    word (found with OpenVINO 2026.4; an interpreter of Python 3.10 or later runs its handlers on that stack).
+    """
+    return load_runtime("openvino").Core()
+
+
 def available_backends() -> tuple[str, ...]:
     """Name the runtimes that are installed, the preferred one first; nothing is imported."""
     return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
@@ -306,7 +319,7 @@ def available_devices(backend: str) -> tuple[str, ...]:
     """Name the devices of an installed runtime."""
     runtime = load_runtime(choose_backend(backend))
     if backend == "openvino":
-        return tuple(runtime.Core().available_devices)
+        return tuple(_openvino_core().available_devices)
     providers = runtime.get_available_providers()
     return tuple(name.upper() for name, provider in _ORT_PROVIDERS.items() if provider in providers)
 
@@ -325,8 +338,7 @@ def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
     """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantized graph besides."""
     if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
-    core = load_runtime("openvino").Core()
-    return _openvino_capabilities(core, resolve_device("openvino", device))
+    return _openvino_capabilities(_openvino_core(), resolve_device("openvino", device))
 
 
 def _openvino_capabilities(core: Any, device: str) -> tuple[str, ...]:  # noqa: ANN401 - openvino is untyped here

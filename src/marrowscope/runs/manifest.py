@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from marrowscope import __version__
-from marrowscope.config import FrozenModel
+from marrowscope.config import FrozenModel, load_record
 from marrowscope.disk import write_text
 from marrowscope.errors import RunError
 
@@ -141,8 +141,4 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         message = f"{folder}: found no {MANIFEST_NAME}, expected a finished run; run `marrowscope predict` first"
         raise RunError(message)
-    try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        message = f"{path}: not a readable manifest ({error}); run `marrowscope predict` again"
-        raise RunError(message) from error
+    return load_record(Manifest, path, error=RunError, advice="run `marrowscope predict` again")

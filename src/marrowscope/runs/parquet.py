@@ -16,9 +16,10 @@ from marrowscope.errors import RunError
 from marrowscope.runs.tables import ROWS, SCHEMA_VERSION, SCHEMAS, required_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
+    from marrowscope.errors import MarrowscopeError
     from marrowscope.runs.tables import TableKind
 
 _OLDEST_VERSION = 3
@@ -83,13 +84,47 @@ def is_whole(path: Path) -> bool:
 def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
     """Read a table of ``kind`` with the current schema.
 
-    Raises RunError if the file is missing, of another kind, of an unsupported version, or without a column that every
-    version has.
+    Raises RunError if the file is missing, of another kind, of an unsupported version, without a column that every
+    version has, or with one of another type.
     """
     try:
         return scan_table(path, kind).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def read_columns(
+    path: Path,
+    columns: Mapping[str, pl.DataType],
+    needed: Collection[str],
+    *,
+    nullable: Collection[str] = (),
+    error: type[MarrowscopeError],
+    advice: str,
+) -> pl.DataFrame:
+    """Read a Parquet table that is none of a run; columns that ``columns`` does not name stay as they are.
+
+    Raises ``error``, in a sentence that ends with ``advice``, when the file cannot be read, has not all of ``needed``,
+    has a column of another type than in ``columns``, or a null in one of ``needed`` that is not ``nullable``.
+    """
+    try:
+        table = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as cause:
+        message = f"{path}: not a readable Parquet table ({' '.join(str(cause).split())[:300]}); {advice}"
+        raise error(message) from cause
+    found = dict(table.schema)
+    wrong = [f"no {name}" for name in needed if name not in found]
+    wrong += [
+        f"{name} as {found[name]} instead of {dtype}"
+        for name, dtype in columns.items()
+        if name in found and not isinstance(found[name], pl.Null) and not _fits(dtype, found[name])
+    ]
+    full = [name for name in needed if name in found and name not in nullable]
+    wrong += [f"rows without {name}" for name in full if table[name].null_count()]
+    if wrong:
+        message = f"{path}: found {', '.join(wrong)}; {advice}"
+        raise error(message)
+    return table
 
 
 def scan_table(path: Path, kind: TableKind) -> pl.LazyFrame:
@@ -131,12 +166,27 @@ def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
     if lacking := sorted(required_columns(ROWS[kind]) - set(found)):
         message = f"{path}: found no {', '.join(lacking)}, expected in every run; run `marrowscope predict` again"
         raise RunError(message)
+    for name, dtype in SCHEMAS[kind].items():
+        is_empty = isinstance(found.get(name), pl.Null) and name not in required_columns(ROWS[kind])
+        if name in found and not is_empty and not _fits(dtype, found[name]):
+            message = f"{path}: found {name} as {found[name]}, expected {dtype}; run `marrowscope predict` again"
+            raise RunError(message)
     return found
+
+
+def _fits(wanted: pl.DataType, found: pl.DataType) -> bool:
+    """Say whether a column can be read as the schema has it, as numbers of another width can."""
+    if isinstance(wanted, pl.List) and isinstance(found, pl.List | pl.Array):
+        return _fits(wanted.inner, found.inner)  # type: ignore[arg-type]
+    if isinstance(wanted, pl.Struct) and isinstance(found, pl.Struct):
+        parts = {field.name: field.dtype for field in found.fields}
+        return all(_fits(field.dtype, parts[field.name]) for field in wanted.fields if field.name in parts)  # type: ignore[arg-type]
+    return found == wanted or (found.is_integer() if wanted.is_integer() else wanted.is_float() and found.is_numeric())
 
 
 def _fitted(name: str, dtype: pl.DataType, found: pl.DataType | None) -> pl.Expr:
     """Return the column with the schema's type; null where the file lacks it or parts of its rows."""
-    if found is None:
+    if found is None or isinstance(found, pl.Null):
         return pl.lit(None, dtype=dtype).alias(name)
     if not _new_parts(dtype, found) or not isinstance(dtype, pl.List):
         return pl.col(name).cast(dtype)
@@ -163,4 +213,5 @@ def _metadata(kind: TableKind) -> dict[str, str]:
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:
-    return RunError(f"{path}: not a readable Parquet table ({error}); run `marrowscope predict` again")
+    reason = " ".join(str(error).split())[:300]
+    return RunError(f"{path}: not a readable Parquet table ({reason}); run `marrowscope predict` again")

@@ -37,7 +37,7 @@ class RunParts:
         self._folder = folder / "parts"
         journal = folder / _JOURNAL
         wanted = json.dumps(fingerprint, sort_keys=True)
-        if not journal.is_file() or journal.read_text(encoding="utf-8") != wanted:
+        if not journal.is_file() or journal.read_bytes() != wanted.encode():
             begin_folder(folder, RUN_KIND)
             write_text(journal, wanted)
         self._folder.mkdir(exist_ok=True)

@@ -149,7 +149,8 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    # Asking the platform starts a process on Linux: only where the file does not say.
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def _change(full: pl.DataFrame, lower: pl.DataFrame, errors: pl.DataFrame, config: EvaluateConfig) -> CenterChange:

@@ -27,10 +27,13 @@ from marrowscope.bundle.description import (
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cohort.folds import read_split
 from marrowscope.config import StageConfig
+from marrowscope.errors import InputError
 from marrowscope.imaging import sha256_file
 from marrowscope.patient.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
+from marrowscope.patient.flags.stain_reference import DENSITIES
+from marrowscope.runs.parquet import read_columns
 from marrowscope.train.checkpoint import SPLIT_NAME
-from marrowscope.train.crop_set import CELLS_NAME
+from marrowscope.train.crop_set import CELLS_NAME, FIELDS_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +50,8 @@ NOT_MEASURED = (
     "It has no error rates: ratios are not corrected, no call is made. Measure them on annotated patients it never saw "
     "with `marrowscope quantify`."
 )
+
+_AGAIN = "make the crop set again with `marrowscope prepare`"
 
 
 class BundleDescription(StageConfig):
@@ -229,7 +234,11 @@ def stain_reference(members: Sequence[Member], crops: Path) -> StainReference | 
         if path is None or not path.is_file():
             return None
         trained = [name for name, role in read_split(member.folder / SPLIT_NAME).items() if role == "train"]
-        measured.append(pl.read_parquet(path).filter(pl.col("patient_id").is_in(trained)))
+        nullable = ("center", *DENSITIES)
+        table = read_columns(
+            path, FIELDS_SCHEMA, ("patient_id", *nullable), nullable=nullable, error=InputError, advice=_AGAIN
+        )
+        measured.append(table.filter(pl.col("patient_id").is_in(trained)))
     return fit_stain_reference(pl.concat(measured).unique(maintain_order=True))
 
 

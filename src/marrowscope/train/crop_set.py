@@ -24,6 +24,7 @@ from marrowscope.cells.quality import QualityRules
 from marrowscope.config import FrozenModel, load_record
 from marrowscope.errors import InputError, VocabularyError
 from marrowscope.imaging import sha256_file
+from marrowscope.runs.parquet import read_columns
 from marrowscope.train.config import HEADS
 from marrowscope.train.targets import measured_values
 
@@ -72,6 +73,7 @@ _NEEDED_COLUMNS = (
     "um_per_px",
 )  # fmt: skip
 """Columns of cells.parquet required for training; a set of an earlier version may lack the others."""
+_NULLABLE = ("expert_code", "match_iou", "um_per_px")
 _PIXEL_RULES = frozenset({"min_area_px", "max_area_px", "edge_margin_px"})
 _ADVICE = "make the crop set again with `marrowscope prepare`"
 
@@ -190,20 +192,19 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
         )
         raise InputError(message)
     summary = load_record(CropSetSummary, folder / SUMMARY_NAME, error=InputError, advice=_ADVICE)
-    try:
-        crops = np.load(folder / CROPS_NAME, mmap_mode="r", allow_pickle=False)
-        cells = pl.read_parquet(folder / CELLS_NAME)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        message = f"{folder}: the crop set cannot be read ({error}); {_ADVICE}"
-        raise InputError(message) from error
-    missing = [name for name in _NEEDED_COLUMNS if name not in cells.columns]
-    if missing or crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.dtype != np.uint8:  # noqa: PLR2004  (n, s, s, 3)
+    crops: ImageArray = _open_array(folder / CROPS_NAME)
+    if crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3 or crops.dtype != np.uint8:  # noqa: PLR2004  (n, s, s, 3)
         message = (
-            f"{folder}: found crops {crops.shape} {crops.dtype} and a table without {missing}, expected (n, s, s, 3) "
-            f"uint8 and every column; {_ADVICE}"
+            f"{folder / CROPS_NAME}: found crops {crops.shape} {crops.dtype}, expected (n, s, s, 3) uint8; {_ADVICE}"
         )
         raise InputError(message)
-    masks = _open_masks(folder)
+    cells = read_columns(
+        folder / CELLS_NAME, CELLS_SCHEMA, _NEEDED_COLUMNS, nullable=_NULLABLE, error=InputError, advice=_ADVICE
+    )
+    masks: MaskArray | None = _open_array(folder / MASKS_NAME) if (folder / MASKS_NAME).is_file() else None
+    if masks is not None and masks.dtype != np.bool_:
+        message = f"{folder / MASKS_NAME}: found masks of {masks.dtype}, expected bool; {_ADVICE}"
+        raise InputError(message)
     if len(crops) != len(cells) or (masks is not None and masks.shape != crops.shape[:3]):
         found = f"{len(crops)} crops" + ("" if masks is None else f" and {len(masks)} masks")
         message = f"{folder}: found {found} beside {len(cells)} table rows; make the crop set again"
@@ -258,17 +259,18 @@ def _unpickle(values: dict[str, Any]) -> CropSet:
     return CropSet(**opened)
 
 
-def _open_masks(folder: Path) -> MaskArray | None:
-    """Map the masks, or None where the crop set has none; InputError for a file that cannot be read."""
-    path = folder / MASKS_NAME
-    if not path.is_file():
-        return None
+def _open_array(path: Path) -> NDArray[Any]:
+    """Map an array file; InputError for a file that cannot be read as one."""
     try:
-        masks: MaskArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        message = f"{path}: the masks cannot be read ({error}); {_ADVICE}"
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        message = f"{path}: the array cannot be read ({error}); {_ADVICE}"
         raise InputError(message) from error
-    return masks
+    if not isinstance(array, np.ndarray):
+        array.close()
+        message = f"{path}: found an archive of arrays, expected one array; {_ADVICE}"
+        raise InputError(message)
+    return array
 
 
 def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[str, IntArray]:

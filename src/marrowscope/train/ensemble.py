@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from marrowscope.config import load_record
 from marrowscope.errors import InputError, RunError
 from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
@@ -31,11 +32,7 @@ def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Pa
         )
         raise InputError(message)
     path = crossfits[0] / CALIBRATION_NAME
-    try:
-        calibration = Calibration.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{path}: no readable calibration ({error}); train every fold, the last one writes it"
-        raise RunError(message) from error
+    calibration = load_record(Calibration, path, error=RunError, advice="train every fold, the last one writes it")
     return [crossfits[0] / name for name in calibration.members], calibration if calibrate else None
 
 

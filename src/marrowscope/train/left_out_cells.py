@@ -13,12 +13,16 @@ import numpy as np
 import polars as pl
 
 from marrowscope.cells.calls import decode_calls
+from marrowscope.errors import RunError
+from marrowscope.runs.parquet import read_columns
 from marrowscope.statistics.temperature import apply_temperature
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
+from marrowscope.train.config import HEADS
+from marrowscope.train.crop_set import MISSED_SCHEMA
 from marrowscope.train.out_of_fold import read_priors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,6 +43,29 @@ _SCHEMA: dict[str, pl.DataType] = {
 }
 
 
+_LEFT_OUT: dict[str, pl.DataType] = {
+    **{name: pl.String() for name in ("field_id", "patient_id", "center", "diagnosis", "source", "expert_code")},
+    "fold": pl.Int64(),
+    **{f"label_{head}": pl.Int64() for head in HEADS},
+    **{f"logp_{head}": pl.List(pl.Float32()) for head in HEADS},
+}
+_NEEDED_MISSED = ("field_id", "expert_code")
+
+
+def read_left_out(path: Path) -> pl.DataFrame:
+    """Read the predictions of cells that a fold, or each of all, left out; RunError for another kind of table."""
+    columns = _LEFT_OUT | {"cut": pl.Boolean()}
+    advice = "remove it and train its fold again with --resume"
+    return read_columns(path, columns, tuple(_LEFT_OUT), nullable=("expert_code",), error=RunError, advice=advice)
+
+
+def read_missed(path: Path, needed: Collection[str] = _NEEDED_MISSED) -> pl.DataFrame:
+    """Read the expert cells that no contour matched; RunError for another kind of table."""
+    columns = MISSED_SCHEMA | {"patient_id": pl.String()}
+    advice = "make the crop set again with `marrowscope prepare`, or copy the file again"
+    return read_columns(path, columns, needed, error=RunError, advice=advice)
+
+
 def fold_folder(crossfit: Path, fold: int) -> Path:
     """Folder of one fold's training inside a cross-fit folder."""
     return crossfit / f"fold-{fold}"
@@ -54,7 +81,7 @@ def crossfit_cells(
     folder's ``missed.parquet``; without that file every cell counts as found. Cells cut by the image edge are left out
     of the count, found or missed.
     """
-    cells = _whole(pl.read_parquet(folder / OOF_NAME))
+    cells = _whole(read_left_out(folder / OOF_NAME))
     labeled = cells.filter(pl.col("expert_code").is_not_null())
     temperatures = calibration.temperatures() if calibration else {}
     parts = [
@@ -69,7 +96,9 @@ def crossfit_cells(
     missed = folder / MISSED_NAME
     if missed.is_file():
         fold_of = dict(labeled.select("patient_id", "fold").unique().iter_rows())
-        table = _whole(pl.read_parquet(missed)).filter(pl.col("patient_id").is_in(list(fold_of)))
+        table = _whole(read_missed(missed, (*_NEEDED_MISSED, "patient_id"))).filter(
+            pl.col("patient_id").is_in(list(fold_of))
+        )
         parts.append(
             table.select(
                 "patient_id",

@@ -83,7 +83,7 @@ def test_a_broken_marker_is_named(tmp_path: Path) -> None:
     journal, work = Journal(tmp_path / "out", SETTINGS), Work(tmp_path / "out" / "file")
     journal.step("a", {}, [work.path], work)
     (tmp_path / "out" / "steps" / "a.json").write_text("{")
-    with pytest.raises(RunError, match=r"a\.json: cannot be read"):
+    with pytest.raises(RunError, match=r"a\.json: found no readable JSON .*; remove the file, and its step"):
         journal.step("a", {}, [work.path], work)
 
 

@@ -14,16 +14,26 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from marrowscope.config import FrozenModel, load_record
 from marrowscope.disk import name_files, write_text
 from marrowscope.errors import RunError
+from marrowscope.records import JsonDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from marrowscope.records import JsonDict
-
 SETTINGS_NAME, _STEPS_FOLDER = "reproduce.json", "steps"
+
+
+class _Marker(FrozenModel):
+    """What stands in the marker of a step that is done."""
+
+    inputs_sha256: str
+    inputs: JsonDict
+    outputs: JsonDict
+    seconds: float
+    finished_utc: str
 
 
 class Journal:
@@ -45,33 +55,35 @@ class Journal:
         """
         digest = _hash_json(inputs)
         earlier = self._read(name)
-        if earlier and earlier["inputs_sha256"] == digest and all(path.exists() for path in files):
-            outputs: JsonDict = earlier["outputs"]
-            return outputs
+        if earlier and earlier.inputs_sha256 == digest and all(path.exists() for path in files):
+            return earlier.outputs
         self._marker(name).unlink(missing_ok=True)
         started = time.monotonic()
         outputs = action()
-        marker = {
-            "inputs_sha256": digest,
-            "inputs": inputs,
-            "outputs": outputs,
-            "seconds": round(time.monotonic() - started, 3),
-            "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        marker = _Marker(
+            inputs_sha256=digest,
+            inputs=inputs,
+            outputs=outputs,
+            seconds=round(time.monotonic() - started, 3),
+            finished_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         self._marker(name).parent.mkdir(exist_ok=True)
-        write_json(self._marker(name), marker)
+        write_json(self._marker(name), marker.model_dump())
         return outputs
 
     def seconds(self) -> dict[str, float]:
         """Seconds of every finished step, by name; for an interrupted step, only those of its last part."""
         names = sorted(path.stem for path in (self.folder / _STEPS_FOLDER).glob("*.json"))
-        return {name: float(marker["seconds"]) for name in names if (marker := self._read(name))}
+        return {name: marker.seconds for name in names if (marker := self._read(name))}
 
     def _marker(self, name: str) -> Path:
         return self.folder / _STEPS_FOLDER / f"{name}.json"
 
-    def _read(self, name: str) -> JsonDict | None:
-        return read_json(self._marker(name)) if self._marker(name).is_file() else None
+    def _read(self, name: str) -> _Marker | None:
+        if not self._marker(name).is_file():
+            return None
+        advice = "remove the file, and its step will run again"
+        return load_record(_Marker, self._marker(name), error=RunError, advice=advice)
 
     def _check_folder(self) -> None:
         """Reject a folder that was started with other settings, or has anything else in it."""
@@ -123,10 +135,13 @@ def write_json(path: Path, value: JsonDict) -> None:
 
 def read_json(path: Path) -> JsonDict:
     """Read a file of this folder; RunError where it is broken."""
+    again = "choose another --out" if path.name == SETTINGS_NAME else "remove the file, and its step will run again"
     try:
-        value: JsonDict = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        again = "choose another --out" if path.name == SETTINGS_NAME else "remove the file, and its step will run again"
         message = f"{path}: cannot be read ({error}); {again}"
         raise RunError(message) from error
+    if not isinstance(value, dict):
+        message = f"{path}: found {type(value).__name__}, expected a JSON object; {again}"
+        raise RunError(message)
     return value
