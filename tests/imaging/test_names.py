@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marrowscope.errors import BundleError, InputError
-from marrowscope.imaging.names import MAX_NAME_BYTES, file_names, is_file_name, path_below
+from marrowscope.imaging.names import MAX_NAME_BYTES, file_names, is_folder_name, path_below
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,8 +87,8 @@ def test_every_text_becomes_a_name_that_no_other_has(texts: list[str], plain: bo
 def test_what_is_no_name_is_changed(text: str) -> None:
     name = file_names([text])[text]
     check_name(name)
-    assert is_file_name(text) == (name == text)
-    assert is_file_name(text) == (text in {"-", "--"})
+    assert (name == text) == (text in {"-", "--"})
+    assert is_folder_name(text) == (text in {"-", "--", "e\u0301"})
 
 
 def test_names_stay_and_changed_ones_can_be_read() -> None:
@@ -123,9 +123,12 @@ def test_a_files_own_suffix_stays_and_is_not_needed_to_tell_names_apart() -> Non
 
 
 def test_long_names_are_cut_at_the_limit_of_disks() -> None:
-    assert is_file_name("x" * MAX_NAME_BYTES)
-    assert not is_file_name("x" * (MAX_NAME_BYTES + 1))
-    assert not is_file_name("骨" * 70)
+    for text in ("x" * MAX_NAME_BYTES, "骨" * 66):
+        assert file_names([text]) == {text: text}
+    for text in ("x" * (MAX_NAME_BYTES + 1), "骨" * 67):
+        assert file_names([text])[text] != text
+    assert is_folder_name("x" * 255)
+    assert not is_folder_name("骨" * 86)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +169,10 @@ def test_what_stays_inside_is_given(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a")
     for name in ("a/b", "a", "link/b", "absent/c", "a b/ü"):
         assert path_below(tmp_path, name, where="x") == tmp_path / name
+    (tmp_path / "far").symlink_to(tmp_path.parent)
+    with pytest.raises(InputError, match="a link that leads out"):
+        path_below(tmp_path, "far", where="x")
+    assert path_below(tmp_path, "far", where="x", links=True) == tmp_path / "far"
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     with pytest.raises(InputError, match=r"cannot be followed|leads out"):
         path_below(tmp_path, "circle/x", where="x")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_NAME_BYTES = 200
 """Longest name that is made, in UTF-8: 255 is the limit of most disks, and ``.part`` and other suffixes come on top."""
+_MAX_PART_BYTES = 255
 _MAX_PLAIN = 60
 _MAX_READABLE = 40
 """Characters of a changed name that are kept before its hash."""
@@ -73,23 +74,26 @@ def file_names(
         changed |= shared
 
 
-def is_file_name(text: str) -> bool:
-    """Say whether a text can be the name of a file or folder on every system, as it is."""
-    return _fits(text, "", plain=False)
+def is_folder_name(text: str) -> bool:
+    """Say whether a folder that somebody made can have this name on every system; its Unicode form is free."""
+    return _is_part(text) and len(text.encode()) <= _MAX_PART_BYTES
 
 
-def path_below(root: Path, name: str, *, where: str, error: type[MarrowscopeError] = InputError) -> Path:
+def path_below(
+    root: Path, name: str, *, where: str, links: bool = False, error: type[MarrowscopeError] = InputError
+) -> Path:
     """Give the path of ``name``, a relative path that data state, below ``root``; the file may be absent.
 
     Refused with ``error``, whose sentence begins with ``where``: an absolute path, ``..``, a drive letter, a path of
     another computer, a backslash, a control character, a device's name, a link that leads out of ``root``, and
-    anything there that is neither file nor folder.
+    anything there that is neither file nor folder. ``links`` follows links: in a folder that is the user's own they
+    are the user's too.
     """
     found = _leads_out(name)
     path = root / name if found is None else root
     if found is None:
         try:
-            if not path.resolve().is_relative_to(root.resolve()):
+            if not links and not path.resolve().is_relative_to(root.resolve()):
                 found = "a link that leads out of the folder"
             elif path.exists() and not (path.is_file() or path.is_dir()):
                 found = "a device or a pipe"
@@ -118,11 +122,15 @@ def _leads_out(name: str) -> str | None:
 def _fits(stem: str, suffix: str, *, plain: bool) -> bool:
     if plain:
         return len(stem) <= _MAX_PLAIN and _PLAIN.fullmatch(stem) is not None and not _RESERVED.fullmatch(stem)
-    if not stem or not stem.isprintable() or set(stem) & set(_FORBIDDEN) or _RESERVED.fullmatch(stem):
+    is_whole = _is_part(stem) and unicodedata.normalize("NFC", stem) == stem
+    return is_whole and len(f"{stem}{suffix}".encode()) <= MAX_NAME_BYTES
+
+
+def _is_part(text: str) -> bool:
+    """Say whether a text is one part of a path, whatever its length: not hidden, no device, nothing cut off its end."""
+    if not text or not text.isprintable() or set(text) & set(_FORBIDDEN) or _RESERVED.fullmatch(text):
         return False
-    if stem.strip(" ") != stem or stem[0] == "." or stem[-1] == "." or unicodedata.normalize("NFC", stem) != stem:
-        return False
-    return len(f"{stem}{suffix}".encode()) <= MAX_NAME_BYTES
+    return text.strip(" ") == text and text[0] != "." and text[-1] != "."
 
 
 def _split(name: str) -> tuple[str, str]:
