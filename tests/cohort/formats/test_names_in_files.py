@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from marrowscope.imaging import write_image
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NAMES = [
@@ -47,7 +48,7 @@ def cohort(tmp_path: Path) -> Path:
     return root
 
 
-def coco(name: str) -> object:
+def coco(name: str) -> dict[str, Any]:
     flat = [value for point in RING for value in point]
     return {
         "images": [{"id": 1, "file_name": name, "width": 60, "height": 40}],
@@ -56,13 +57,13 @@ def coco(name: str) -> object:
     }
 
 
-def labelme(name: str) -> object:
-    shape = {"label": "N", "points": RING, "shape_type": "polygon", "flags": {}, "group_id": None}
+def labelme(name: str) -> dict[str, Any]:
+    shape: dict[str, Any] = {"label": "N", "points": RING, "shape_type": "polygon", "flags": {}, "group_id": None}
     sizes = {"imageHeight": 40, "imageWidth": 60, "imageData": None}
     return {"version": "5.0", "flags": {}, "shapes": [shape], "imagePath": name, **sizes}
 
 
-def geojson(name: str) -> object:
+def geojson(name: str) -> dict[str, Any]:
     geometry = {"type": "Polygon", "coordinates": [[*RING, RING[0]]]}
     properties = {"objectType": "annotation", "classification": {"name": "N"}, "image": name}
     return {
@@ -74,8 +75,9 @@ def geojson(name: str) -> object:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("make", [coco, labelme, geojson])
-def test_no_name_leads_out_of_the_folder(cohort: Path, tmp_path: Path, make: object, name: str) -> None:
-    assert callable(make)
+def test_no_name_leads_out_of_the_folder(
+    cohort: Path, tmp_path: Path, make: Callable[[str], dict[str, Any]], name: str
+) -> None:
     name = str(tmp_path / "outside" / "f1.png") if name == "ABSOLUTE" else name
     text = json.dumps(make(name))
     source = tmp_path / f"annotations.{'geojson' if make is geojson else 'coco.json'}"
