@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,9 @@ from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.to_annotations import export_run, label_of_call
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import state_tables
+
+if TYPE_CHECKING:
+    from marrowscope.runs.tables import TableKind
 
 VOCABULARY = load_vocabulary()
 CONTOUR = [5.25, 5.5, 15.125, 5.0, 15.0, 15.75, 5.0, 15.0]
@@ -250,3 +254,20 @@ def test_two_images_of_one_name_are_refused(run: Path, tmp_path: Path) -> None:
     restate(run, "p1/f1", path=f"{tmp_path}/other/f2.jpg")
     with pytest.raises(RunError, match="expected each image of a patient to have its own name"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY, copy_images=False)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("fields", "patient_id"), ("fields", "path"), ("patients", "patient_id")]
+)
+def test_a_row_without_a_name_is_refused(run: Path, tmp_path: Path, table: TableKind, column: str) -> None:
+    path = run / f"{table}.parquet"
+    write_table(path, read_table(path, table).with_columns(pl.lit(None, pl.String).alias(column)), table)
+    state_tables(run)
+    with pytest.raises(RunError, match=rf"{table}\.parquet: found a row without .*{column}"):
+        export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+
+
+def test_a_patient_of_the_fields_that_is_in_no_row_of_the_patients_stays_inside(run: Path, tmp_path: Path) -> None:
+    restate(run, "p1/f1", patient_id="../../stranger")
+    export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+    assert len(list((tmp_path / "out").glob("stranger-*/f1.json"))) == 1

@@ -79,6 +79,7 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
     fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
     cells = read_table(run / "cells.parquet", "cells")
     patients = read_table(run / "patients.parquet", "patients")
+    _refuse_nameless(fields, patients)
     _refuse_occupied(out)
     sources = {row["field_id"]: Path(row["path"]) for row in fields.iter_rows(named=True)}
     folders = file_names([*patients["patient_id"], *fields["patient_id"]])
@@ -164,6 +165,20 @@ def _refuse_occupied(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         message = f"{out}: found something there, expected a new or empty folder; choose another one"
         raise InputError(message)
+
+
+def _refuse_nameless(fields: pl.DataFrame, patients: pl.DataFrame) -> None:
+    """Raise RunError where a row lacks what folders and images are named after."""
+    for name, table in (
+        ("fields.parquet", fields.select("field_id", "patient_id", "path")),
+        ("patients.parquet", patients.select("patient_id")),
+    ):
+        if table.null_count().sum_horizontal().sum():
+            message = (
+                f"{name}: found a row without {' or '.join(table.columns)}, expected it in every row; run "
+                "`marrowscope predict` again"
+            )
+            raise RunError(message)
 
 
 def _image_names(fields: pl.DataFrame) -> dict[str, dict[str, str]]:
