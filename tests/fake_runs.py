@@ -12,8 +12,9 @@ import polars as pl
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.patient.assess import assess_patients
-from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, write_manifest
+from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, read_manifest, write_manifest
 from marrowscope.runs.parquet import conform, read_table, write_table
+from marrowscope.runs.table_hashes import hash_tables
 from marrowscope.runs.tables import CELLS, PATIENTS, PatientRow, required_columns
 from marrowscope.vocabulary import load_vocabulary
 
@@ -116,10 +117,16 @@ def write_run(run: FakeRun, patients: list[Patient]) -> None:
         config={},
         config_sha256="ef" * 32,
         input_sha256="01" * 32,
+        tables=hash_tables(run.folder),
         counts=counts,
         seconds=1.5,
     )
     write_manifest(run.folder, manifest)
+
+
+def state_tables(folder: Path) -> None:
+    """State the tables of a run as they are now in its manifest: for a test that has rewritten one."""
+    write_manifest(folder, read_manifest(folder).model_copy(update={"tables": hash_tables(folder)}))
 
 
 def make_run(root: Path, patients: list[Patient], *, n_fields: int = 2, n_cells: int = 12, seed: int = 0) -> FakeRun:
@@ -189,3 +196,4 @@ def assess_as(run: FakeRun, patient_id: str, **values: object) -> None:
         if row["patient_id"] == patient_id:
             row.update(values or ASSESSED)
     write_table(path, pl.DataFrame(rows, schema=PATIENTS), "patients")
+    state_tables(run.folder)

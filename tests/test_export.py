@@ -340,6 +340,13 @@ def test_temperatures_of_other_weights_or_folders_are_refused(folder: Path, tmp_
     (crossfit / "fold-1" / "fit.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(InputError, match=r"fold-1: found weights 000000000000, expected .*those of calibration\.json"):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")
+    calibration = json.loads((crossfit / "calibration.json").read_text(encoding="utf-8"))
+    moved = calibration | {"members": {f"../run/{name}": weights for name, weights in calibration["members"].items()}}
+    (crossfit / "calibration.json").write_text(json.dumps(moved), encoding="utf-8")
+    with pytest.raises(
+        RunError, match=r"calibration\.json, members: found '\.\./run/fold-0', a path through the folder"
+    ):
+        export_bundle([crossfit], segmenter, tmp_path / "bundle")
     (crossfit / "calibration.json").unlink()
     with pytest.raises(RunError, match=r"calibration\.json: found no such file; train every fold"):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")

@@ -34,6 +34,7 @@ from marrowscope.runs.manifest import Failure, Manifest, RunCounts, installed_ve
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
 from marrowscope.runs.rows import STATUS_FAILED, cell_rows, field_row
+from marrowscope.runs.table_hashes import hash_tables
 from marrowscope.slides import SlideConfig, is_slide
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.pool import open_worker
@@ -147,6 +148,7 @@ def predict(
             config=config.model_dump(mode="json"),
             config_sha256=config_hash(config),
             input_sha256=_hash_inputs(table),
+            tables=hash_tables(folder),
             counts=_count(table, patients, inputs.n_left_out),
             faults=tuple(fault.sentence() for fault in inputs.faults),
             failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),

@@ -1,5 +1,6 @@
 """Bundles: what is written is what is read, and nothing that was changed is opened."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,12 @@ def test_a_folder_without_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"CARD.md" = ', '"../outside.md" = ', r"names '\.\./outside\.md', expected a path inside the bundle"),
+        ('"CARD.md" = ', '"../outside.md" = ', r"\[files\]: found '\.\./outside\.md', a path through the"),
+        ('"CARD.md" = ', '"/etc/passwd" = ', "an absolute path, expected a path inside"),
+        ('"CARD.md" = ', "'C:\\CARD.md' = ", "a path with a backslash"),
+        ('"CARD.md" = ', '"C:CARD.md" = ', "a path with a drive letter"),
+        ('"CARD.md" = ', '"CARD\\u0000.md" = ', "a path with control characters"),
+        ('"CARD.md" = ', '"segmenter/nul" = ', "the name of a device"),
         ('"classifier-0.onnx" = ', '"member.onnx" = ', r"expected segmenter/segmenter\.onnx and classifier-0\.onnx"),
         (
             "[files]",
@@ -78,6 +84,20 @@ def test_a_specification_that_its_files_contradict(tmp_path: Path, old: str, new
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(BundleError, match=message):
+        load_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize("made", ["link", "pipe"])
+def test_a_file_that_leads_out_of_the_bundle_is_not_opened(tmp_path: Path, made: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    card = bundle.folder / "CARD.md"
+    if made == "link":
+        card.rename(tmp_path / "CARD.md")
+        card.symlink_to(tmp_path / "CARD.md")
+    else:
+        card.unlink()
+        os.mkfifo(card)
+    with pytest.raises(BundleError, match=r"\[files\]: found 'CARD.md', a (link that leads out of|device or a pipe)"):
         load_bundle(bundle.folder)
 
 

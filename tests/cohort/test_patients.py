@@ -53,6 +53,13 @@ def test_optional_columns_and_the_rest(tmp_path: Path) -> None:
         ("p0,B,AML", "duplicate_patient", "line 3: found patient_id 'p0' a second time, expected each patient once"),
         ("../p1,B,AML", "bad_patient_id", "line 3: found patient_id '../p1', expected a valid folder name"),
         ("a/b,B,AML", "bad_patient_id", "line 3: found patient_id 'a/b'"),
+        ("..,B,AML", "bad_patient_id", "line 3: found patient_id '..'"),
+        ("C:p,B,AML", "bad_patient_id", "line 3: found patient_id 'C:p'"),
+        ("\\\\host\\p,B,AML", "bad_patient_id", "line 3: found patient_id"),
+        ("Nul,B,AML", "bad_patient_id", "line 3: found patient_id 'Nul'"),
+        ("p2.,B,AML", "bad_patient_id", "line 3: found patient_id 'p2.'"),
+        ("a\0b,B,AML", "bad_patient_id", "line 3: found patient_id 'a\\x00b'"),
+        (f"{'x' * 300},B,AML", "bad_patient_id", f"line 3: found patient_id '{'x' * 80}', cut here, expected"),
     ],
 )
 def test_a_row_that_names_no_patient_is_rejected(tmp_path: Path, row: str, kind: str, sentence: str) -> None:

@@ -20,7 +20,7 @@ from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO
 from marrowscope.evaluate.written_tables import normal_codes, read_tables
 from marrowscope.report import evaluation_cell_figures, evaluation_page, evaluation_ratio_figures
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
-from marrowscope.report.evaluation_page import anchor, write_evaluation_page
+from marrowscope.report.evaluation_page import anchors, write_evaluation_page
 from marrowscope.runs.tables import CALLS
 from marrowscope.vocabulary import load_vocabulary
 
@@ -259,10 +259,11 @@ def test_warning_is_a_sentence_once(tmp_path: Path) -> None:
     assert "! confounded by center" in text
 
 
-def test_anchor_is_safe_and_tells_centers_apart() -> None:
-    assert anchor("A-1") == "center-A-1"
-    assert anchor("../x") != anchor("..-x")
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", anchor(name)) for name in ("../x", "Ärzte", "", "a b"))
+def test_anchors_are_safe_and_tell_centers_apart() -> None:
+    found = anchors(["A-1", "../x", "..-x", "Ärzte", "", "a b", "case", "CASE", "nul"])
+    assert found["A-1"] == "center-A-1"
+    assert len({anchor.casefold() for anchor in found.values()}) == len(found)
+    assert all(re.fullmatch(r"center-[A-Za-z0-9_-]+", anchor) for anchor in found.values())
 
 
 def test_labels_of_close_lines_do_not_touch() -> None:

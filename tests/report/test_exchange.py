@@ -27,6 +27,7 @@ from marrowscope.report.run_json import (
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.tables import FIELDS, PATIENTS
 from marrowscope.vocabulary import load_vocabulary
+from tests.fake_runs import state_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ def set_patients(run: Path, **columns: pl.Expr | pl.Series) -> None:
     """Write other values into the patients table of a run."""
     path = run / "patients.parquet"
     write_table(path, read_table(path, "patients").with_columns(**columns), "patients")
+    state_tables(run)
 
 
 def flag(name: str, value: float) -> dict[str, Any]:
@@ -133,6 +135,7 @@ def test_measure_that_is_not_a_number_is_an_empty_cell_and_null(fake_run: Callab
     run = fake_run().folder
     path = run / "fields.parquet"
     write_table(path, read_table(path, "fields").with_columns(sharpness=pl.lit(float("nan"))), "fields")
+    state_tables(run)
     write_csv(run)
     assert {row["sharpness"] for row in rows_of(run / "fields.csv")} == {""}
     document = json.loads(write_json(run).read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,6 @@ from marrowscope.slides import window
 from tests.slides.pyramids import write_pyramid
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from marrowscope.records import ImageArray
 
 
@@ -83,3 +82,19 @@ def test_the_pdfs_pictures_are_cut_from_the_region(slide: Path) -> None:
     )
     assert set(cut_tiles([cell], [field], FieldPixels())) == {"c1"}
     assert cut_tiles([cell], [replace(field, sha256="0")], FieldPixels()) == {}
+
+
+def test_a_table_cannot_name_a_file_beside_the_folder_of_images(picture: ImageArray, tmp_path: Path) -> None:
+    (tmp_path / "images" / "P1").mkdir(parents=True)
+    write_image(tmp_path / "secret.png", picture)
+    digest = sha256_file(tmp_path / "secret.png")
+    pixels = FieldPixels(tmp_path / "images")
+    for named in ("gone/../secret.png", "gone/P1/..", "gone/a\0b/secret.png", "gone/nul/con"):
+        assert pixels.read(Path(named), digest) == "not_found"
+    (tmp_path / "images" / "P1" / "secret.png").symlink_to(tmp_path / "secret.png")
+    assert isinstance(pixels.read(Path("gone/P1/secret.png"), digest), np.ndarray)  # the user's own link
+
+
+@pytest.mark.parametrize("named", ["/dev/zero", "/dev/stdin", "/proc"])
+def test_a_device_is_not_read(named: str) -> None:
+    assert FieldPixels().read(Path(named), "0" * 64) == "not_found"

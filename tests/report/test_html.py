@@ -19,7 +19,7 @@ from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.vocabulary import load_vocabulary
-from tests.fake_runs import ASSESSED, assess_as
+from tests.fake_runs import ASSESSED, assess_as, state_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,6 +254,7 @@ def test_embedded_field_has_the_pixels_and_nothing_of_the_exif(fake_run: Callabl
     fields = read_table(run.folder / "fields.parquet", "fields")
     digest = pl.when(pl.col("path") == str(path)).then(pl.lit(sha256_file(path))).otherwise("sha256").alias("sha256")
     write_table(run.folder / "fields.parquet", fields.with_columns(digest), "fields")
+    state_tables(run.folder)
     write_report(run.folder)
     text = (run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8")
     uris = [base64.b64decode(data) for data in re.findall(r'data:image/(?:webp|jpeg);base64,([^"]+)"', text)]
@@ -375,6 +376,7 @@ def test_run_without_patients_has_an_index(fake_run: Callable[..., FakeRun]) -> 
     for kind in ("fields", "cells", "patients"):
         path = run.folder / f"{kind}.parquet"
         write_table(path, read_table(path, kind).clear(), kind)
+    state_tables(run.folder)
     assert "No patient in this run" in write_report(run.folder).read_text(encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marrowscope.report.pages import file_names
+from marrowscope.report.pages import page_names
 from marrowscope.report.palette import CATEGORY_COLORS, LINEAGE_COLORS, category_color, category_names
 from marrowscope.vocabulary import load_vocabulary
 
@@ -13,14 +13,14 @@ VOCABULARY = load_vocabulary()
 
 
 @given(st.lists(st.text(min_size=1), unique=True, max_size=8))
-def test_file_names_are_safe_and_shared_by_no_two_patients(patient_ids: list[str]) -> None:
-    names = file_names(patient_ids)
+def test_page_names_are_safe_and_shared_by_no_two_patients(patient_ids: list[str]) -> None:
+    names = page_names(patient_ids)
     assert len({name.casefold() for name in names.values()}) == len(patient_ids)
     assert all(name.isascii() and set(name) & set('/\\:*?"<>| ') == set() for name in names.values())
 
 
 def test_plain_ids_keep_their_name_and_others_a_readable_part() -> None:
-    names = file_names(["P1", "Müller 7/8", "case", "CASE", "", "../x"])
+    names = page_names(["P1", "Müller 7/8", "case", "CASE", "", "../x"])
     assert names["P1"] == "P1.html"
     assert names["Müller 7/8"].startswith("M-ller-7-8-")
     assert names["case"].startswith("case-")

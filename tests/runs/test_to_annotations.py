@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,16 +11,42 @@ import pytest
 
 from marrowscope.cohort import read_cohort
 from marrowscope.errors import InputError, RunError
-from marrowscope.imaging import write_image
-from marrowscope.runs.parquet import write_table
+from marrowscope.imaging import sha256_file, write_image
+from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, write_manifest
+from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.to_annotations import export_run, label_of_call
 from marrowscope.vocabulary import load_vocabulary
+from tests.fake_runs import state_tables
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from marrowscope.runs.tables import TableKind
 
 VOCABULARY = load_vocabulary()
 CONTOUR = [5.25, 5.5, 15.125, 5.0, 15.0, 15.75, 5.0, 15.0]
+
+MANIFEST = Manifest(
+    command=(),
+    versions={},
+    bundle=UsedBundle(name="none"),
+    backend="none",
+    device="none",
+    precision="f32",
+    config={},
+    config_sha256="",
+    input_sha256="",
+    counts=RunCounts(
+        patients=2,
+        images=4,
+        images_read=3,
+        images_failed=1,
+        contours=5,
+        rejected={"edge": 1},
+        cells=4,
+        countable=4,
+        cblc=2,
+        contradictions=0,
+    ),
+)
 
 
 @pytest.fixture
@@ -65,11 +92,37 @@ def run(tmp_path: Path) -> Path:
     ]
     folder = tmp_path / "run"
     folder.mkdir()
-    sized = [row | {"width_px": 60, "height_px": 40} for row in fields]
+    sized = [row | {"width_px": 60, "height_px": 40, "sha256": _hash(str(row["path"]))} for row in fields]
     write_table(folder / "fields.parquet", pl.DataFrame(sized), "fields")
     write_table(folder / "cells.parquet", pl.DataFrame(cells), "cells")
     write_table(folder / "patients.parquet", pl.DataFrame(patients), "patients")
+    write_manifest(folder, MANIFEST)
+    state_tables(folder)
     return folder
+
+
+def _hash(path: str) -> str | None:
+    return sha256_file(Path(path)) if Path(path).is_file() else None
+
+
+def restate(run: Path, field_id: str, **values: str) -> None:
+    """Write other values into one row of fields.parquet, and state the table as whoever made it would."""
+    path = run / "fields.parquet"
+    changed = [
+        pl.when(pl.col("field_id") == field_id).then(pl.lit(value)).otherwise(name).alias(name)
+        for name, value in values.items()
+    ]
+    write_table(path, read_table(path, "fields").with_columns(changed), "fields")
+    state_tables(run)
+
+
+def rename_patient(run: Path, patient_id: str) -> None:
+    """Give p2 another id in every table of the run."""
+    for kind in ("fields", "cells", "patients"):
+        path = run / f"{kind}.parquet"
+        new = pl.col("patient_id").replace("p2", patient_id)
+        write_table(path, read_table(path, kind).with_columns(new), kind)
+    state_tables(run)
 
 
 @pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
@@ -140,3 +193,81 @@ def test_label_of_a_call(category: str | None, label: str, *, is_cblc: bool, is_
 
 def test_a_predicted_lymphoid_cell_is_never_called_a_lymphoblast() -> None:
     assert label_of_call("L", is_cblc=False, is_countable=True, vocabulary=VOCABULARY) != "L"
+
+
+@pytest.mark.parametrize(
+    "patient_id", ["../sibling", "/absolute/x", "a/b", "..", "C:\\x", "nul", "P1.", "x" * 300, "e\u0301", "a\nb", "P1"]
+)
+@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
+def test_a_patient_id_is_never_a_path(run: Path, tmp_path: Path, patient_id: str, file_format: str) -> None:
+    rename_patient(run, patient_id)
+    before = set(tmp_path.rglob("*"))
+    out = tmp_path / "out"
+    export_run(run, out, file_format, VOCABULARY)
+    assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
+    cohort = read_cohort(out)
+    assert [fault.kind for fault in cohort.faults] == ["unknown_code"]
+    assert sum(len(field.annotations) for field in cohort.fields) == 3
+    assert len({patient.patient_id.casefold() for patient in cohort.patients}) == 2
+    assert [patient.extra["run_patient_id"] for patient in cohort.patients] == ["p1", patient_id.strip()]
+
+
+def test_ids_that_are_names_stay_and_have_no_second_column(run: Path, tmp_path: Path) -> None:
+    rename_patient(run, "病人 7")
+    export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+    assert (tmp_path / "out" / "病人 7" / "f1.jpg").is_file()
+    assert (
+        (tmp_path / "out" / "patients.csv")
+        .read_text(encoding="utf-8")
+        .startswith("patient_id,center,diagnosis,specimen,um_per_px\n")
+    )
+
+
+def test_a_foreign_file_is_not_copied(run: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret", encoding="utf-8")
+    restate(run, "p1/f1", path=str(secret))
+    with pytest.raises(InputError, match=r"secret.txt: found SHA-256 \w+, expected \w+ of p1/f1 in fields.parquet"):
+        export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", "/proc", "nowhere/../x", "a\0b", "x" * 5000])
+def test_a_device_is_not_opened(run: Path, tmp_path: Path, path: str) -> None:
+    restate(run, "p1/f1", path=path)
+    with pytest.raises(InputError, match="found no such file"):
+        export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+
+
+@pytest.mark.parametrize("name", ["..", "con.jpg", "a\nb.jpg", "x\u202e.jpg", "..jpg", "f2.png"])
+def test_an_images_name_is_never_a_path(run: Path, tmp_path: Path, name: str) -> None:
+    restate(run, "p1/f1", path=f"{tmp_path}/images/{name}")
+    before = set(tmp_path.rglob("*"))
+    out = tmp_path / "out"
+    export_run(run, out, "labelme", VOCABULARY, copy_images=False)
+    written = set(tmp_path.rglob("*")) - before
+    assert all(path.is_relative_to(out) for path in written)
+    assert sum(path.suffix == ".json" for path in written) == 3  # no annotation replaced another
+
+
+def test_two_images_of_one_name_are_refused(run: Path, tmp_path: Path) -> None:
+    restate(run, "p1/f1", path=f"{tmp_path}/other/f2.jpg")
+    with pytest.raises(RunError, match="expected each image of a patient to have its own name"):
+        export_run(run, tmp_path / "out", "labelme", VOCABULARY, copy_images=False)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("fields", "patient_id"), ("fields", "path"), ("patients", "patient_id")]
+)
+def test_a_row_without_a_name_is_refused(run: Path, tmp_path: Path, table: TableKind, column: str) -> None:
+    path = run / f"{table}.parquet"
+    write_table(path, read_table(path, table).with_columns(pl.lit(None, pl.String).alias(column)), table)
+    state_tables(run)
+    with pytest.raises(RunError, match=rf"{table}\.parquet: found a row without .*{column}"):
+        export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+
+
+def test_a_patient_of_the_fields_that_is_in_no_row_of_the_patients_stays_inside(run: Path, tmp_path: Path) -> None:
+    restate(run, "p1/f1", patient_id="../../stranger")
+    export_run(run, tmp_path / "out", "labelme", VOCABULARY)
+    assert len(list((tmp_path / "out").glob("stranger-*/f1.json"))) == 1

@@ -30,6 +30,7 @@ from marrowscope.config import validate_config
 from marrowscope.disk import new_folder, refuse_foreign_folder, write_bytes, write_text, written_whole
 from marrowscope.errors import BundleError, ConfigError
 from marrowscope.imaging import sha256_bytes, sha256_file
+from marrowscope.imaging.names import path_below
 from marrowscope.networks import Graph, Network, open_network, read_graph
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.patient.quantify.rates import kinds_of
@@ -290,10 +291,7 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
 
 
 def _check_file(folder: Path, name: str, expected: str, *, verify: bool) -> None:
-    target = folder / name
-    if not target.resolve().is_relative_to(folder.resolve()):
-        message = f"{folder / SPEC_NAME}: [files] names {name!r}, expected a path inside the bundle; do not use it"
-        raise BundleError(message)
+    target = path_below(folder, name, where=f"{folder / SPEC_NAME}, [files]", error=BundleError)
     if not target.is_file():
         message = f"{target}: no such file, expected one of SHA-256 {expected}; copy the bundle again"
         raise BundleError(message)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.tally import Tally
 from marrowscope.errors import CohortError
+from marrowscope.imaging.names import is_folder_name
 from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
 from marrowscope.records import UNKNOWN, Fault, Patient
 
@@ -25,6 +26,7 @@ PATIENTS_NAME = "patients.csv"
 _REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
 _OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
 _SPECIMENS = ("marrow", "blood")
+_MAX_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,8 @@ def _check_patient_id(patient_id: str, where: str, known: dict[str, Patient], fa
         found = f"patient_id {patient_id!r} a second time"
         faults.append(Fault("duplicate_patient", where, found, "each patient once", "remove or rename the row"))
         return "duplicate_patient"
-    if patient_id.startswith(".") or set(patient_id) & set('/\\:*?"<>|') or not patient_id.isprintable():
-        found = f"patient_id {patient_id!r}"
+    if not is_folder_name(patient_id):
+        found = f"patient_id {patient_id[:_MAX_SHOWN]!r}" + (", cut here" if len(patient_id) > _MAX_SHOWN else "")
         faults.append(Fault("bad_patient_id", where, found, "a valid folder name", "rename the patient"))
         return "bad_patient_id"
     return None

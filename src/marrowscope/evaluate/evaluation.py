@@ -22,8 +22,8 @@ from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.ratio_scores import with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
-from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.parquet import read_table
+from marrowscope.runs.table_hashes import read_checked_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,10 +57,10 @@ def evaluate_run(
     """Compare the run folder ``run`` with a cohort's annotated fields.
 
     Raises InputError if no annotated field of the cohort is in the run, if an image of the same name differs, or if the
-    run was made with another vocabulary.
+    run was made with another vocabulary; RunError if a table of the run differs from its manifest.
     """
     config = config or EvaluateConfig()
-    manifest = read_manifest(run)
+    manifest = read_checked_manifest(run)
     _refuse_other_vocabulary(run, manifest, vocabulary)
     linked = link_cells(
         read_table(run / "fields.parquet", "fields"),

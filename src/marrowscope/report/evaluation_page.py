@@ -6,9 +6,7 @@ request. All text from the tables is escaped.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from marrowscope.evaluate.document import read_document
 from marrowscope.evaluate.frames import ALL_CENTERS, ALL_EXPERT, MATCHED
 from marrowscope.evaluate.scorer import FEW_PATIENTS
 from marrowscope.evaluate.written_tables import normal_codes, read_tables
+from marrowscope.imaging.names import file_names
 from marrowscope.report.environment import asset, template_environment
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_cell_figures import CELL_FIGURES
@@ -31,7 +30,7 @@ from marrowscope.report.plot import STYLE, Drawing
 from marrowscope.runs.tables import CALLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import jinja2
@@ -101,7 +100,8 @@ def write_evaluation_page(folder: Path) -> Path:
     document = read_document(folder)
     tables = read_tables(folder)
     columns = _columns(document)
-    pages = [_center_page(center, document, tables, columns) for center in document.centers]
+    anchor_of = anchors(center.center for center in document.centers)
+    pages = [_center_page(center, anchor_of[center.center], document, tables, columns) for center in document.centers]
     for page in pages:
         place = folder / "figures" / page.anchor
         place.mkdir(parents=True, exist_ok=True)
@@ -134,6 +134,7 @@ def _warnings(document: EvaluationDocument) -> list[str]:
 
 def _center_page(
     center: CenterRecord,
+    anchor: str,
     document: EvaluationDocument,
     tables: Mapping[str, pl.DataFrame],
     columns: Sequence[HeadlineColumn],
@@ -160,7 +161,7 @@ def _center_page(
     off = (pl.col("predicted_ratio") - pl.col("true_ratio")).alias("difference")
     patients = here["patients.csv"].with_columns(off).sort(pl.col("difference").abs(), descending=True, nulls_last=True)
     return CenterPage(
-        anchor=anchor(name),
+        anchor=anchor,
         center=name,
         n_patients=center.n_patients,
         n_fields=center.n_fields,
@@ -214,10 +215,9 @@ def _class_rows(per_class: pl.DataFrame) -> tuple[Mapping[str, Any], ...]:
     )
 
 
-def anchor(name: str) -> str:
-    """Return a name for a center that is safe as folder and anchor; other characters are replaced by part of a hash."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40]
-    return f"center-{plain}" if plain == name else f"center-{plain}-{sha256(name.encode()).hexdigest()[:8]}"
+def anchors(names: Iterable[str]) -> dict[str, str]:
+    """Return a name per center that is safe as a folder and an anchor."""
+    return {name: f"center-{anchor}" for name, anchor in file_names(names, plain=True).items()}
 
 
 def _normal_blasts(table: pl.DataFrame) -> NormalBlastTable:

@@ -15,7 +15,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from marrowscope.disk import new_files, write_text
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
-from marrowscope.report.pages import file_names
+from marrowscope.report.pages import page_names
 from marrowscope.report.pdf_document import flag_sentence
 from marrowscope.report.pdf_text import one_line, plain
 from marrowscope.report.run_manifest import reportable_manifest
@@ -41,10 +41,10 @@ def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> l
     """
     words, manifest = load_words(lang), reportable_manifest(run_dir)
     patients = read_table(run_dir / "patients.parquet", "patients")
-    names = file_names(patients["patient_id"])
+    names = page_names(patients["patient_id"], ".json")
     out = out or run_dir / "fhir"
     rows = [patient_row(row) for row in patients.iter_rows(named=True)]
-    files = [f"{names[row.patient_id].removesuffix('.html')}.json" for row in rows]
+    files = [names[row.patient_id] for row in rows]
     with new_files(out, "fhir", files) as staging:
         for name, row in zip(files, rows, strict=True):
             text = json.dumps(_patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)

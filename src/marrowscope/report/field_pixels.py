@@ -5,8 +5,9 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
-from marrowscope.errors import ImageError
+from marrowscope.errors import ImageError, InputError
 from marrowscope.imaging import decode_image, sha256_bytes, sha256_file
+from marrowscope.imaging.names import path_below
 from marrowscope.slides import SlideCache
 
 if TYPE_CHECKING:
@@ -64,5 +65,14 @@ def _locate_image(path: Path, images_root: Path | None) -> Path | None:
     """Find a field's file: under ``images_root`` (by patient folder and name, or by name only), else at ``path``."""
     candidates = [path]
     if images_root is not None:
-        candidates = [images_root / path.parent.name / path.name, images_root / path.name, path]
+        moved = [_below(images_root, f"{path.parent.name}/{path.name}"), _below(images_root, path.name)]
+        candidates = [*filter(None, moved), path]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _below(root: Path, name: str) -> Path | None:
+    """Give the path of what a table names below ``root``, None where it would lead out; links there are the user's."""
+    try:
+        return path_below(root, name, where="fields.parquet", links=True)
+    except InputError:
+        return None

@@ -25,7 +25,7 @@ from marrowscope.report.cohort_page import cohort_page
 from marrowscope.report.environment import asset, page_environment
 from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.mark_words import words_by_cell
-from marrowscope.report.pages import PatientPage, file_names, patient_page
+from marrowscope.report.pages import PatientPage, page_names, patient_page
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pictures import FieldPicture, field_picture, shrink_factors
 from marrowscope.report.run_manifest import reportable_manifest
@@ -107,7 +107,7 @@ class _Job:
 
     @cached_property
     def file_of(self) -> dict[str, str]:
-        return file_names([row.patient_id for row in self.tables.rows])
+        return page_names([row.patient_id for row in self.tables.rows])
 
     @cached_property
     def categories(self) -> tuple[str, ...]:

@@ -6,12 +6,11 @@ each cell with its probabilities, its number and its position.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from marrowscope.imaging.names import file_names
 from marrowscope.report.differential_rows import n_apart
 from marrowscope.report.figures import PatientFigures, patient_figures
 from marrowscope.report.flag_lines import FlagLine, flag_lines
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from marrowscope.report.shown_rows import ShownCell, ShownField
     from marrowscope.report.words import Words
     from marrowscope.runs.tables import PatientRow
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +87,6 @@ def patient_page(
     )
 
 
-def file_names(patient_ids: Iterable[str]) -> dict[str, str]:
-    """Return a unique file name per patient that is valid on every system.
-
-    An id of plain letters, digits, ``-`` and ``_`` is kept; any other gets part of its hash appended, and so does an id
-    that differs from another one only in letter case.
-    """
-    patient_ids = list(patient_ids)
-    folded = Counter(patient_id.casefold() for patient_id in patient_ids)
-    names: dict[str, str] = {}
-    for patient_id in patient_ids:
-        if _SAFE_NAME.fullmatch(patient_id) and folded[patient_id.casefold()] == 1:
-            names[patient_id] = f"{patient_id}.html"
-        else:
-            stem = re.sub(r"[^A-Za-z0-9_-]+", "-", patient_id).strip("-")[:40] or "patient"
-            names[patient_id] = f"{stem}-{sha256(patient_id.encode()).hexdigest()[:10]}.html"
-    return names
+def page_names(patient_ids: Iterable[str], suffix: str = ".html") -> dict[str, str]:
+    """Return a file name per patient, in ASCII: pages link to each other by it."""
+    return file_names(patient_ids, suffix, plain=True, nameless="patient")

@@ -23,7 +23,7 @@ from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.fonts import HOW_TO_INSTALL, families_for, open_fonts
-from marrowscope.report.pages import file_names
+from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
@@ -85,8 +85,7 @@ def write_pdfs(
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
     tables = PatientTables(run_dir)
-    pages = file_names(row.patient_id for row in tables.rows)
-    name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
+    name_of = page_names((row.patient_id for row in tables.rows), ".pdf")
     pixels = FieldPixels(images_root)
     out = out or run_dir / "pdf"
     with new_files(out, "pdf", list(name_of.values())) as staging:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import RunError
-from marrowscope.runs.manifest import Manifest, read_manifest
+from marrowscope.runs.table_hashes import read_checked_manifest
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from marrowscope.runs.manifest import Manifest
+
 
 def reportable_manifest(run_dir: Path) -> Manifest:
     """Read the manifest of ``run_dir``, which every format needs first.
 
-    Raises RunError if ``run_dir`` is not a finished run, or if it was predicted with a vocabulary other than the
-    built-in one: probabilities are stored by position, so its categories would be printed under wrong names.
+    Raises RunError if ``run_dir`` is not a finished run, if a table differs from what the manifest states, or if it was
+    predicted with a vocabulary other than the built-in one: probabilities are stored by position, so its categories
+    would be printed under wrong names.
     """
-    manifest, shipped = read_manifest(run_dir), load_vocabulary()
+    manifest, shipped = read_checked_manifest(run_dir), load_vocabulary()
     used = manifest.bundle.vocabulary
     if used and used.sha256 and used.sha256 != shipped.sha256:
         message = (

@@ -112,6 +112,7 @@ class Manifest(FrozenModel):
     config: dict[str, Any]
     config_sha256: str
     input_sha256: str = Field(description="SHA-256 over the sorted (field_id, image hash) pairs")
+    tables: dict[str, str] = Field(default={}, description="SHA-256 of each table; empty in older runs")
     counts: RunCounts
     faults: tuple[str, ...] = Field(default=(), description="problems with the input folders, one sentence each")
     failures: tuple[Failure, ...] = ()

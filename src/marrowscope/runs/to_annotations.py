@@ -4,12 +4,16 @@ The result is a cohort folder: patients.csv, a folder per patient with the image
 one file, depending on the format. A category may have several raw codes. If the call leaves several and none may be
 assumed, the label is the category with a question mark, which `marrowscope cohort check` rejects until an expert has
 labeled the cell.
+
+Folders and files of patients and images are named by what the tables state, never by the paths themselves. An image is
+copied only if its content is the one that was predicted.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -23,9 +27,12 @@ from marrowscope.cohort.annotations import AnnotatedImage
 from marrowscope.cohort.formats import format_named
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.disk import new_folder, write_text
-from marrowscope.errors import InputError
+from marrowscope.errors import InputError, RunError
+from marrowscope.imaging import sha256_file
+from marrowscope.imaging.names import file_names
 from marrowscope.records import UNKNOWN, Annotation
 from marrowscope.runs.parquet import read_table
+from marrowscope.runs.table_hashes import read_checked_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +72,8 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
     """Write the kept contours of the run at ``run`` to the new or empty folder ``out``.
 
     ``copy_images`` copies the images next to the annotations, as every tool expects. Raises InputError if the format
-    does not exist, ``out`` is not empty or an image is missing, and RunError if the run's tables cannot be read.
+    does not exist, ``out`` is not empty, or an image is missing or was changed; RunError if ``run`` is not a finished
+    run or its tables were changed.
     """
     _refuse_occupied(out)
     with new_folder(out, _KIND, overwrite=False, error=InputError) as folder:
@@ -75,12 +83,17 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
 
 def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool) -> Exported:
     annotation_format = format_named(file_format)
+    read_checked_manifest(run)
     fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
     cells = read_table(run / "cells.parquet", "cells")
     patients = read_table(run / "patients.parquet", "patients")
+    _refuse_nameless(fields, patients)
     sources = {row["field_id"]: Path(row["path"]) for row in fields.iter_rows(named=True)}
+    folders = file_names([*patients["patient_id"], *fields["patient_id"]])
+    names = _image_names(fields)
     if copy_images:
         _refuse_missing(sources)
+        _refuse_changed(fields)
     of_field: dict[str, list[dict[str, Any]]] = {}
     for row in cells.filter(pl.col("reject_reason").is_null()).iter_rows(named=True):
         of_field.setdefault(row["field_id"], []).append(row)
@@ -88,7 +101,7 @@ def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary,
     labels: Counter[str] = Counter()
     for field in fields.iter_rows(named=True):
         source = sources[field["field_id"]]
-        target = out / field["patient_id"] / source.name
+        target = out / folders[field["patient_id"]] / names[field["patient_id"]][source.name]
         target.parent.mkdir(exist_ok=True)
         if copy_images:
             shutil.copyfile(source, target)
@@ -104,7 +117,7 @@ def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary,
             images.append(image)
     if not annotation_format.beside:
         annotation_format.write(out / f"{_FILE_STEM}{annotation_format.in_root[0]}", images)
-    _write_patients(out, patients, fields)
+    _write_patients(out, patients, fields, folders)
     return Exported(
         folder=out,
         n_images=fields.height,
@@ -132,20 +145,25 @@ def _describe(row: Mapping[str, Any]) -> str:
     return f"predicted {row['category']}, p(CBLC) {row['p_cblc']:.2f}{doubt}"
 
 
-def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame) -> None:
-    """Write patients.csv with the scale the run used, for patients that have one."""
+def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame, folders: Mapping[str, str]) -> None:
+    """Write patients.csv with the scale the run used, where a patient has one.
+
+    A patient is named after the folder; where that is not the id of the run, a column ``run_patient_id`` has the ids.
+    """
+    own_column = ["run_patient_id"] if any(patient_id != name for patient_id, name in folders.items()) else []
     scale_of: dict[str, set[float]] = {}
     for patient_id, scale in fields.select("patient_id", "um_per_px").iter_rows():
         if scale is not None:
             scale_of.setdefault(patient_id, set()).add(scale)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px"])
+    writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px", *own_column])
     for row in patients.iter_rows(named=True):
         scales = scale_of.get(row["patient_id"], set())
         scale = next(iter(scales)) if len(scales) == 1 else ""
         center, diagnosis = row["center"] or UNKNOWN, row["diagnosis"] or UNKNOWN
-        writer.writerow([row["patient_id"], center, diagnosis, row["specimen"] or "", scale])
+        of_run = [row["patient_id"] for _ in own_column]
+        writer.writerow([folders[row["patient_id"]], center, diagnosis, row["specimen"] or "", scale, *of_run])
     write_text(out / PATIENTS_NAME, text.getvalue())
 
 
@@ -155,8 +173,55 @@ def _refuse_occupied(out: Path) -> None:
         raise InputError(message)
 
 
+def _refuse_nameless(fields: pl.DataFrame, patients: pl.DataFrame) -> None:
+    """Raise RunError where a row lacks what folders and images are named after."""
+    for name, table in (
+        ("fields.parquet", fields.select("field_id", "patient_id", "path")),
+        ("patients.parquet", patients.select("patient_id")),
+    ):
+        if table.null_count().sum_horizontal().sum():
+            message = (
+                f"{name}: found a row without {' or '.join(table.columns)}, expected it in every row; run "
+                "`marrowscope predict` again"
+            )
+            raise RunError(message)
+
+
+def _image_names(fields: pl.DataFrame) -> dict[str, dict[str, str]]:
+    """Give each patient's images a file name, by the name in their paths; an annotation beside them has it too.
+
+    Raises RunError where two images of a patient have one name: one would replace the other.
+    """
+    paths: dict[str, dict[str, str]] = {}
+    for field_id, patient_id, path in fields.select("field_id", "patient_id", "path").iter_rows():
+        known = paths.setdefault(patient_id, {}).setdefault(Path(path).name, path)
+        if known != path:
+            message = (
+                f"fields.parquet, {field_id}: found {path} beside {known}, expected each image of a patient to have "
+                "its own name; rename one and run `marrowscope predict` again"
+            )
+            raise RunError(message)
+    return {patient_id: file_names(named, own_suffix=True) for patient_id, named in paths.items()}
+
+
+def _refuse_changed(fields: pl.DataFrame) -> None:
+    """Raise InputError where an image is not the one that was predicted: a path in a table may name any file."""
+    for field_id, path, expected in fields.select("field_id", "path", "sha256").unique("path").iter_rows():
+        try:
+            found = sha256_file(Path(path))
+        except OSError as error:
+            message = f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+            raise InputError(message) from error
+        if found != expected:
+            message = (
+                f"{path}: found SHA-256 {found}, expected {expected} of {field_id} in fields.parquet; put the image "
+                "that was predicted back or export without images"
+            )
+            raise InputError(message)
+
+
 def _refuse_missing(sources: Mapping[str, Path]) -> None:
-    missing = [path for path in sources.values() if not path.is_file()]
+    missing = [path for path in sources.values() if not os.path.isfile(path)]  # noqa: PTH113 - too long a path is none
     if missing:
         message = (
             f"{missing[0]}: found no such file ({len(missing)} of {len(sources)} images are missing), expected the "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.config import load_record
 from marrowscope.errors import InputError, RunError
+from marrowscope.imaging.names import path_below
 from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import load_classifier
@@ -33,7 +34,8 @@ def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Pa
         raise InputError(message)
     path = crossfits[0] / CALIBRATION_NAME
     calibration = load_record(Calibration, path, error=RunError, advice="train every fold, the last one writes it")
-    return [crossfits[0] / name for name in calibration.members], calibration if calibrate else None
+    members = [path_below(crossfits[0], name, where=f"{path}, members", error=RunError) for name in calibration.members]
+    return members, calibration if calibrate else None
 
 
 def check_calibrated(trainings: Sequence[Path], records: Sequence[FinishedTraining], calibration: Calibration) -> None:
