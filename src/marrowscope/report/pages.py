@@ -104,5 +104,6 @@ def file_names(patient_ids: Iterable[str]) -> dict[str, str]:
             names[patient_id] = f"{patient_id}.html"
         else:
             stem = re.sub(r"[^A-Za-z0-9_-]+", "-", patient_id).strip("-")[:40] or "patient"
-            names[patient_id] = f"{stem}-{sha256(patient_id.encode()).hexdigest()[:10]}.html"
+            digest = sha256(patient_id.encode("utf-8", "surrogatepass")).hexdigest()
+            names[patient_id] = f"{stem}-{digest[:10]}.html"
     return names
