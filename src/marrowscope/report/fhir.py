@@ -21,7 +21,7 @@ from marrowscope.report.pages import file_names
 from marrowscope.report.patient_tables import read_patients
 from marrowscope.report.pdf_document import flag_sentence
 from marrowscope.report.pdf_text import one_line, plain, spelled
-from marrowscope.report.problems import PatientProblem, attempt, tell
+from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
 from marrowscope.report.words import load_words
@@ -51,16 +51,19 @@ def write_fhir(
     """
     words, manifest = load_words(lang), reportable_manifest(run_dir)
     rows, problems = read_patients(read_table(run_dir / "patients.parquet", "patients"))
-    pages = file_names(row.patient_id for row in rows)
+    pages = file_names([row.patient_id for row in rows] + [problem.patient_id for problem in problems])
+    name_of = {patient_id: f"{page.removesuffix('.html')}.json" for patient_id, page in pages.items()}
     out = out or run_dir / "fhir"
-    names = [f"{pages[row.patient_id].removesuffix('.html')}.json" for row in rows]
+    names = list(name_of.values())
     with new_files(out, "fhir", names) as staging:
-        for row, name in zip(rows, tuple(names), strict=True):
+        for problem in problems:
+            leave_out(names, name_of[problem.patient_id], out)
+        for row in rows:
+            name = name_of[row.patient_id]
             made = attempt(row.patient_id, partial(_bundle_text, row, manifest, words))
             if isinstance(made, PatientProblem):
                 problems.append(made)
-                names.remove(name)  # only what is in the list at the end is moved to its place
-                (out / name).unlink(missing_ok=True)  # an earlier one of ours, which would be taken for this run's
+                leave_out(names, name, out)
             else:
                 write_text(staging / name, made)
     tell(problems, on_problem)

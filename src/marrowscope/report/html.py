@@ -139,7 +139,7 @@ class _Job:
 
     @cached_property
     def file_of(self) -> dict[str, str]:
-        return file_names([row.patient_id for row in self.tables.rows])
+        return file_names(self.tables.patient_ids)
 
     @cached_property
     def categories(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from marrowscope.report.shown_rows import CELL_COLUMNS, ShownCell, ShownField, s
 from marrowscope.runs.manifest import Failure
 from marrowscope.runs.parquet import read_table, scan_table
 from marrowscope.runs.tables import FIELDS, field_row, patient_row
+from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,11 @@ class PatientTables:
         self._cells = scan_table(run_dir / "cells.parquet", "cells")
         self._slices = _slices(self._cells)
 
+    @property
+    def patient_ids(self) -> list[str]:
+        """Ids of all patients, those whose row cannot be read last."""
+        return [row.patient_id for row in self.rows] + [problem.patient_id for problem in self.problems]
+
     def fields(self, patient_id: str) -> tuple[ShownField, ...]:
         """Return the fields of a patient, those of a slide with their core; empty for a patient without fields."""
         own = self._fields.get(patient_id)
@@ -85,6 +91,13 @@ class PatientTables:
             for start, length in self._slices.get(patient_id, ())
         ]
         cells = tuple(shown_cell(row) for frame in frames for row in frame.iter_rows(named=True))
+        n_categories = len(load_vocabulary().categories)
+        if wrong := next((cell for cell in cells if len(cell.p_category) not in {0, n_categories}), None):
+            message = (
+                f"cells table, cell {wrong.cell_id!r}: found {len(wrong.p_category)} probabilities of categories, "
+                f"expected {n_categories}; run `marrowscope predict` again"
+            )
+            raise RunError(message)
         own = self._fields.get(patient_id)
         known = set() if own is None else set(own["field_id"])
         if lost := sorted({cell.field_id for cell in cells} - known):

@@ -30,7 +30,7 @@ from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
 from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
-from marrowscope.report.problems import PatientProblem, attempt, tell
+from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.words import load_words
 
@@ -90,7 +90,7 @@ def write_pdfs(
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
     tables = PatientTables(run_dir)
-    pages = file_names(row.patient_id for row in tables.rows)
+    pages = file_names(tables.patient_ids)
     name_of = {patient_id: f"{page.removesuffix('.html')}.pdf" for patient_id, page in pages.items()}
     pixels = FieldPixels(images_root)
     problems = list(tables.problems)
@@ -106,13 +106,14 @@ def write_pdfs(
     out = out or run_dir / "pdf"
     names = list(name_of.values())
     with new_files(out, "pdf", names) as staging:
+        for problem in tables.problems:
+            leave_out(names, name_of[problem.patient_id], out)
         for index, row in enumerate(tables.rows):
             content = attempt(row.patient_id, partial(pdf_of, row))
             name = name_of[row.patient_id]
             if isinstance(content, PatientProblem):
                 problems.append(content)
-                names.remove(name)  # only what is in the list at the end is moved to its place
-                (out / name).unlink(missing_ok=True)  # an earlier one of ours, which would be taken for this run's
+                leave_out(names, name, out)
             else:
                 write_bytes(staging / name, content)
             if progress:

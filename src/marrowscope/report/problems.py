@@ -14,6 +14,7 @@ from marrowscope.errors import DependencyError, MarrowscopeError, ReportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -60,6 +61,15 @@ def attempt(patient_id: str, work: Callable[[], T]) -> T | PatientProblem:
         told = f"{type(error).__name__} ({error})"
         reason = f"found data that gave {told}, expected rows as `marrowscope predict` writes them; predict it again"
     return PatientProblem(patient_id, "not_written", reason)
+
+
+def leave_out(names: list[str], name: str, out: Path) -> None:
+    """Take ``name`` from the files that are moved to ``out`` at the end, and remove an earlier one of ours there.
+
+    The earlier file would be taken for this run's; ``disk.new_files`` has refused one that is not ours.
+    """
+    names.remove(name)
+    (out / name).unlink(missing_ok=True)
 
 
 def tell(problems: Sequence[PatientProblem], on_problem: Callable[[PatientProblem], None] | None) -> None:
