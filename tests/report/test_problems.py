@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import errno
 import json
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 import pytest
@@ -14,7 +16,7 @@ from marrowscope.cli.main import main
 from marrowscope.disk import MARKER_NAME
 from marrowscope.errors import DependencyError, ReportError, RunError
 from marrowscope.records import Patient
-from marrowscope.report import write_report
+from marrowscope.report import html, write_report
 from marrowscope.report.pages import file_names
 from marrowscope.report.patient_tables import PatientTables, read_patients
 from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
@@ -254,6 +256,45 @@ def test_processes_give_the_same_report_as_one(fake_run: Callable[..., FakeRun],
     assert len(names) == 8
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+class EndingPool:
+    """Stands for processes of which patients with the row numbers ``fatal`` end one, and with it the pool."""
+
+    def __init__(self, job: html._Job, fatal: set[int]) -> None:
+        self.job, self.fatal, self.broken = job, fatal, False
+
+    def __enter__(self) -> Self:
+        """Return the pool."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End nothing."""
+
+    def submit(self, _work: object, index: int) -> Future[Any]:
+        """Render at once; what comes after the end fails too."""
+        future: Future[Any] = Future()
+        self.broken |= index in self.fatal
+        if self.broken:
+            future.set_exception(BrokenProcessPool())
+        else:
+            future.set_result(self.job.patient(index))
+        return future
+
+
+def test_patient_that_ends_a_process_is_left_out_alone(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_run([Patient(f"P{k}", "A", "AML") for k in range(7)], n_fields=1, n_cells=3)
+    monkeypatch.setattr(html, "_processes", lambda job, _n: EndingPool(job, {2, 3}))
+    told: list[PatientProblem] = []
+    folder = write_report(run.folder, workers=2, on_problem=told.append).parent / "patients"
+    assert [item.patient_id for item in told] == ["P2", "P3"]
+    whole = [k for k in range(7) if 'id="ratio"' in (folder / f"P{k}.html").read_text(encoding="utf-8")]
+    assert whole == [0, 1, 4, 5, 6]
+    monkeypatch.setattr(html, "_processes", lambda job, _n: EndingPool(job, set(range(7))))
+    with pytest.raises(RunError, match="3 report processes in a row ended by themselves"):
+        write_report(run.folder, workers=2)
 
 
 def test_two_rows_of_one_patient_are_a_problem_told_once(fake_run: Callable[..., FakeRun]) -> None:

@@ -124,12 +124,12 @@ def predict(
         typer.echo(
             "Demonstration models, trained mostly on simulated cells, not for real smears; see --bundle.", err=True
         )
-    for fault in prediction.manifest.faults:
-        typer.echo(f"Input: {fault}", err=True)
-    for failure in prediction.manifest.failures:
-        typer.echo(f"Not predicted: {failure.error}", err=True)
-    for problem in problems:
-        typer.echo(f"Not in full in the report: {problem.sentence()}", err=True)
+    manifest = prediction.manifest
+    remarks = [f"Input: {fault}" for fault in manifest.faults]
+    remarks += [f"Not predicted: {failure.error}" for failure in manifest.failures]
+    remarks += [f"Not in full in the report: {problem.sentence()}" for problem in problems]
+    for remark in remarks:
+        typer.echo(remark, err=True)
     if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
 

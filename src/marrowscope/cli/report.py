@@ -55,8 +55,8 @@ def report(
 ) -> None:
     """Write the report of RUN again: one page for the cohort and one per patient, readable offline.
 
-    With --format also as PDF (two pages a patient), CSV, JSON and FHIR. A patient whose data cannot be shown, or whose
-    images are gone, is named; all others are written whole, and the exit code is 1.
+    With --format, write PDF (two pages per patient), CSV, JSON or FHIR instead, or several of them. A patient whose
+    data cannot be shown, or whose images are missing, is named; all others are complete, and the exit code is 1.
 
     Example: marrowscope report runs/first --format html --format pdf
     """

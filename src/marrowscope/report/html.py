@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import ProcessPoolExecutor
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import jinja2
@@ -56,6 +59,8 @@ _PICTURE_PROBLEMS: dict[PictureProblem, str] = {
     "changed": "changed since",
     "unreadable": "not readable",
 }
+_MOST_ENDED = 3
+"""Processes that end one after the other before the cause is taken to be no patient."""
 _FEWEST_FOR_WORKERS = 6
 """Fewer patients are finished before a second process has started."""
 
@@ -164,10 +169,13 @@ class _Job:
         """Render the page of the patient in row ``index``; where that fails, a page that says why."""
         patient_id = self.tables.rows[index].patient_id
         page = attempt(patient_id, partial(self._patient, index, threads))
-        if not isinstance(page, PatientProblem):
-            return page
-        text = self.environment.get_template("not_written.html.j2").render(patient_id=patient_id, reason=page.reason)
-        return _WrittenPage(self.file_of[patient_id], text, page)
+        return self.not_written(index, page.reason) if isinstance(page, PatientProblem) else page
+
+    def not_written(self, index: int, reason: str) -> _WrittenPage:
+        """Render the page that says why the patient in row ``index`` has no other."""
+        patient_id = self.tables.rows[index].patient_id
+        text = self.environment.get_template("not_written.html.j2").render(patient_id=patient_id, reason=reason)
+        return _WrittenPage(self.file_of[patient_id], text, PatientProblem(patient_id, "not_written", reason))
 
     def _patient(self, index: int, threads: int) -> _WrittenPage:
         rows, patient_id = self.tables.rows, self.tables.rows[index].patient_id
@@ -267,12 +275,51 @@ def _patient_pages(job: _Job, workers: int) -> Iterator[_WrittenPage]:
     if workers <= 1 or len(indices) < _FEWEST_FOR_WORKERS:
         yield from map(job.patient, indices)
         return
-    with process_pool(workers, _start_worker, (job.run_dir, job.lang, job.images_root)) as pool:
-        waiting = deque(pool.submit(_work, index) for index in indices[: 2 * workers])
-        for index in indices:  # only a few pages ahead of the one being written, so that finished pages do not pile up
-            yield waiting.popleft().result()
-            if index + 2 * workers < len(indices):
-                waiting.append(pool.submit(_work, index + 2 * workers))
+    n_done = 0
+    try:
+        with _processes(job, workers) as pool:
+            waiting = deque(pool.submit(_work, index) for index in indices[: 2 * workers])
+            for index in indices:  # only a few pages ahead of the one being written, so that none pile up
+                page = waiting.popleft().result()
+                if index + 2 * workers < len(indices):
+                    waiting.append(pool.submit(_work, index + 2 * workers))
+                n_done += 1
+                yield page
+    except BrokenProcessPool:
+        yield from _one_by_one(job, indices[n_done:])
+
+
+def _one_by_one(job: _Job, indices: Sequence[int]) -> Iterator[_WrittenPage]:
+    """Render the pages of ``indices`` singly, after a process was ended: only the patient who ends it is left out.
+
+    Raises RunError if several processes in a row end without a page: then no patient is the cause.
+    """
+    left, n_ended = deque(indices), 0
+    while left:
+        with _processes(job, 1) as pool:
+            try:
+                while left:
+                    page = pool.submit(_work, left[0]).result()
+                    left.popleft()
+                    n_ended = 0
+                    yield page
+            except BrokenProcessPool as error:
+                n_ended += 1
+                if n_ended == _MOST_ENDED:
+                    message = (
+                        f"found that {n_ended} report processes in a row ended by themselves, expected pages of them; "
+                        "free memory, or write the report with --workers 1"
+                    )
+                    raise RunError(message) from error
+                reason = (
+                    "found that the system ended the process that rendered its page, expected enough memory for the "
+                    "fields of one patient; close other programs and write the report again"
+                )
+                yield job.not_written(left.popleft(), reason)
+
+
+def _processes(job: _Job, n: int) -> AbstractContextManager[ProcessPoolExecutor]:
+    return process_pool(n, _start_worker, (job.run_dir, job.lang, job.images_root))
 
 
 _worker_job: _Job | None = None
