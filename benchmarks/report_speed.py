@@ -71,7 +71,7 @@ def deal_out(source: Path, out: Path, n_patients: int, n_cells: int) -> dict[str
 def one_patient(run: Path) -> dict[str, float]:
     """Render the first patient; return wall-clock and CPU seconds, and the size of the page."""
     job = _Job(run, "en", None)
-    _, text = job.patient(0)
+    text = job.patient(0).text
     wall, processor = [], []
     for _ in range(3):
         start, used = time.perf_counter(), time.process_time()

@@ -10,6 +10,7 @@
     │   └── BundleError       a model bundle that is damaged, incomplete or does not pass its golden sample
     ├── RunError              a run folder that cannot be continued or read; exits with 2
     ├── DependencyError       a command needs an extra that is not installed; exits with 2
+    ├── ReportError           a report without some patients, all others are complete; exits with 1
     └── TrainingError         training cannot continue (a loss that is not finite, a split without cells); exits with 1
 
 A message is one or two sentences: what was found, what was expected, where, and what to do.
@@ -73,6 +74,10 @@ class RunError(MarrowscopeError):
 
 class DependencyError(MarrowscopeError):
     """A command needs an extra that is not installed."""
+
+
+class ReportError(MarrowscopeError):
+    """A report lacks a patient; all others are written."""
 
 
 class TrainingError(MarrowscopeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -19,6 +20,7 @@ from marrowscope.errors import RunError
 from marrowscope.records import Patient
 from marrowscope.report.exchange import flat_cells, neutralised, write_csv
 from marrowscope.report.fhir import write_fhir
+from marrowscope.report.pdf_text import BIDI_CONTROLS
 from marrowscope.report.run_json import (
     SCHEMA_PATH,
     schema_text,
@@ -106,16 +108,18 @@ def test_formula_in_a_users_text_reaches_the_csv_as_text(fake_run: Callable[...,
 @example("-5+cmd|' /C calc'!A0")
 @example("\t=1")
 @example("'=1")
-def test_no_text_cell_begins_like_a_formula_and_nothing_else_is_changed(text: str) -> None:
-    told = neutralised(pl.DataFrame({"a": [text], "n": [-1.5]}))
-    (cell,) = told["a"]
+@example("''=1")
+@example("\u202e=1")
+def test_no_id_begins_like_a_formula_and_each_can_be_had_back(text: str) -> None:
+    told = neutralised(pl.DataFrame({"patient_id": [text], "n": [-1.5]}))
+    (cell,) = told["patient_id"]
     assert told["n"].to_list() == [-1.5]
-    opens = text[:1] in set("=+-@\t\r\n＝＋－＠")  # noqa: RUF001
-    if cell == text and opens:
-        float(text)  # only a plain number keeps its sign in front
-        assert set(text) <= set("0123456789+-.eE")
-    else:
-        assert cell == (f"'{text}" if opens else text)
+    seen = re.sub(rf"^[\x00\ufeff{BIDI_CONTROLS}]+", "", cell)
+    if seen[:1] in set("=+-@\t\r\n＝＋－＠") and seen:  # noqa: RUF001
+        float(cell)  # only a plain number keeps its sign in front
+        assert set(cell) <= set("0123456789+-.eE")
+    guarded = re.match(rf"'['\x00\ufeff{BIDI_CONTROLS}]*[=+\-@\t\r\n＝＋－＠]", cell)  # noqa: RUF001
+    assert text == (cell[1:] if guarded else cell)
 
 
 def test_probabilities_of_another_vocabulary_are_numbered() -> None:
@@ -233,8 +237,18 @@ def test_folder_that_is_no_run_is_refused(writer: Callable[[Path], object], tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_text_of_a_csv_or_of_fhir_reorders_the_text_around_it(fake_run: Callable[..., FakeRun]) -> None:
-    run = fake_run([Patient("P\u202e1", "A\u2067", "\u202e=AML\u2069")])
-    for path in (*write_csv(run.folder), *write_fhir(run.folder)):
-        assert not set("\u202e\u2067\u2069") & set(path.read_text(encoding="utf-8")), path.name
-    assert '"\'=AML"' in (run.folder / "patients.csv").read_text(encoding="utf-8")
+def test_only_ids_of_a_csv_and_of_fhir_keep_what_reorders_a_text(fake_run: Callable[..., FakeRun]) -> None:
+    ids = ["P\u202e1", "P1"]  # without the mark the two would be one patient
+    run = fake_run([Patient(ids[0], "A\u2067", "\u202e=AML\u2069"), Patient(ids[1], "A", "AML")])
+    write_csv(run.folder)
+    rows = rows_of(run.folder / "patients.csv")
+    assert [row["patient_id"] for row in rows] == ids
+    assert (rows[0]["center"], rows[0]["diagnosis"]) == ("A", "'=AML")
+    assert {row["patient_id"] for row in rows_of(run.folder / "cells.csv")} == set(ids)
+    subjects = []
+    for path in write_fhir(run.folder):
+        text = path.read_text(encoding="utf-8")
+        subject = json.loads(text)["entry"][0]["resource"]["subject"]
+        subjects.append((subject["identifier"]["value"], subject["display"]))
+        assert not set("\u202e\u2067\u2069") & set(text.replace(f'"value": "{ids[0]}"', ""))
+    assert subjects == [(ids[0], "P[U+202E]1"), ("P1", "P1")]

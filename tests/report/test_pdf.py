@@ -438,13 +438,32 @@ def test_report_imports_no_typst_until_a_pdf_is_written() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603  our own code
 
 
-def test_character_without_a_glyph_is_refused_by_name_and_nothing_is_written(
-    fake_run: Callable[..., FakeRun],
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize(
+    ("sign", "printed"),
+    [
+        ("\ue000", "[U+E000]"),  # private: the archive forbids it
+        ("\U0001f9a0", "[U+1F9A0]"),
+        ("\U0001f469\u200d\U0001f52c", "[U+1F469]\u200d[U+1F52C]"),
+        ("\ufeff", "[U+FEFF]"),
+        ("\uffff", "[U+FFFF]"),
+        ("b\u20e3", "b[U+20E3]"),  # the compiler names the letter, not the mark
+        ("".join(map(chr, range(0x12000, 0x12014))), "[U+12013]"),
+    ],
+)
+def test_character_without_a_glyph_is_printed_as_its_code_point(
+    fake_run: Callable[..., FakeRun], request: pytest.FixtureRequest, lang: str, sign: str, printed: str
 ) -> None:
-    run = fake_run([ADULT, Patient("P\ue000", "A", "AML")])
-    with pytest.raises(InputError, match=r"the PDF of patient 'P.+ found a character"):
-        write_pdfs(run.folder)
-    assert [path.name for path in run.folder.iterdir() if "pdf" in path.name] == []
+    if lang == "zh":
+        request.getfixturevalue("chinese_font")
+    run = fake_run([Patient(f"P{sign}", f"A{sign}", f"AML {sign}"), Patient("P2", "A", "AML")], n_fields=1)
+    first, second = write_pdfs(run.folder, lang=lang)
+    for page in pages_of(first):
+        for code_point in re.findall(r"\[U\+[0-9A-F]+\]", printed):
+            assert code_point in without_space(page)
+    assert "[U+" not in "".join(pages_of(second))
+    strings = load_strings(lang)
+    assert without_space(strings("research_use")) in without_space(pages_of(first)[0])  # the catalog's texts stay
 
 
 def test_font_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
@@ -473,10 +492,11 @@ def test_every_patient_has_a_file_of_its_own(fake_run: Callable[..., FakeRun]) -
 @pytest.mark.parametrize(
     ("text", "printed"),
     [
-        ("a\tb\nc\x00", "a b c"),
+        ("a\tb\nc\x00", "a b c[U+0000]"),
         (" W " * 60, ("W  " * 60).strip()),
         (None, ""),
-        ("a\u202eb\u2066c\u2069", "abc"),
+        ("a\u202eb\u2066c\u2069", "a[U+202E]b[U+2066]c[U+2069]"),
+        ("\ud800\u200f", "[U+D800][U+200F]"),
     ],
 )
 def test_users_text_is_put_on_one_line(text: str | None, printed: str) -> None:

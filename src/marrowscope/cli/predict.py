@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from marrowscope.report.problems import PatientProblem
 
 _EXIT_INCOMPLETE = 1
 
@@ -77,6 +80,7 @@ def predict(
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
     no_report: list[str] = []
+    problems: list[PatientProblem] = []
 
     def finish(folder: Path) -> None:
         """Write the report into the run before it is in its place: a call killed here goes on when made again."""
@@ -84,7 +88,7 @@ def predict(
         from marrowscope.report import write_report
 
         try:
-            write_report(folder, workers=2)
+            write_report(folder, workers=2, on_problem=problems.append)
         except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
             no_report.append(str(error))
 
@@ -120,11 +124,13 @@ def predict(
         typer.echo(
             "Demonstration models, trained mostly on simulated cells, not for real smears; see --bundle.", err=True
         )
-    for fault in prediction.manifest.faults:
-        typer.echo(f"Input: {fault}", err=True)
-    for failure in prediction.manifest.failures:
-        typer.echo(f"Not predicted: {failure.error}", err=True)
-    if counts.images_failed or counts.left_out:
+    manifest = prediction.manifest
+    remarks = [f"Input: {fault}" for fault in manifest.faults]
+    remarks += [f"Not predicted: {failure.error}" for failure in manifest.failures]
+    remarks += [f"Not in full in the report: {problem.sentence()}" for problem in problems]
+    for remark in remarks:
+        typer.echo(remark, err=True)
+    if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
 
 

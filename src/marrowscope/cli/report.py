@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from marrowscope.report.problems import PatientProblem
+
+
+_EXIT_INCOMPLETE = 1
 
 
 class Format(StrEnum):
@@ -47,7 +55,8 @@ def report(
 ) -> None:
     """Write the report of RUN again: one page for the cohort and one per patient, readable offline.
 
-    With --format, write PDF (two pages per patient), CSV, JSON or FHIR instead, or several of them.
+    With --format, write PDF (two pages per patient), CSV, JSON or FHIR instead, or several of them. A patient whose
+    data cannot be shown, or whose images are missing, is named; all others are complete, and the exit code is 1.
 
     Example: marrowscope report runs/first --format html --format pdf
     """
@@ -55,6 +64,8 @@ def report(
     from marrowscope.runs.older import older_run_remarks
 
     wanted = set(formats or [Format.html])
+    problems: list[PatientProblem] = []
+    on_problem = problems.append
     if Format.pdf in wanted:
         from marrowscope.report.pdf import find_pdf_fonts, write_pdfs
 
@@ -65,24 +76,50 @@ def report(
         from marrowscope.report import write_report
 
         with progress_bar("Writing pages") as advance:
-            index = write_report(run, out, lang=lang, images_root=fields_from, workers=workers, progress=advance)
+            index = write_report(
+                run, out, lang=lang, images_root=fields_from, workers=workers, progress=advance, on_problem=on_problem
+            )
         typer.echo(f"Report: {index}")
+    n_of_pages = len(problems)
     if Format.pdf in wanted:
         folder = (out or run) / "pdf"
         with progress_bar("Writing PDFs") as advance:
-            write_pdfs(run, folder, lang=lang, font_path=font_path, images_root=fields_from, progress=advance)
+            write_pdfs(
+                run,
+                folder,
+                lang=lang,
+                font_path=font_path,
+                images_root=fields_from,
+                progress=advance,
+                on_problem=on_problem,
+            )
         typer.echo(f"PDF: {folder}")
+    _write_tables(run, out, wanted, lang, on_problem)
+    if Format.html in wanted and len(problems) > n_of_pages:
+        from marrowscope.report.html import rewrite_index
+
+        rewrite_index(run, problems, out, lang=lang)  # the cohort's page names what the other formats met, too
+    for problem in dict.fromkeys(problems):
+        typer.echo(f"Not in full: {problem.sentence()}", err=True)
+    if problems:
+        raise typer.Exit(_EXIT_INCOMPLETE)
+
+
+def _write_tables(
+    run: Path, out: Path | None, wanted: set[Format], lang: Lang, on_problem: Callable[[PatientProblem], None]
+) -> None:
+    """Write the formats that programs read."""
     if Format.csv in wanted:
         from marrowscope.report.exchange import write_csv
 
-        typer.echo(f"CSV: {', '.join(str(path) for path in write_csv(run, out))}")
+        typer.echo(f"CSV: {', '.join(str(path) for path in write_csv(run, out, on_problem=on_problem))}")
     if Format.json in wanted:
         from marrowscope.report.run_json import write_json
 
-        typer.echo(f"JSON: {write_json(run, out)}")
+        typer.echo(f"JSON: {write_json(run, out, on_problem=on_problem)}")
     if Format.fhir in wanted:
         from marrowscope.report.fhir import write_fhir
 
         folder = (out or run) / "fhir"
-        write_fhir(run, folder, lang=lang)
+        write_fhir(run, folder, lang=lang, on_problem=on_problem)
         typer.echo(f"FHIR: {folder}")

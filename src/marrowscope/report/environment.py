@@ -14,7 +14,7 @@ from markupsafe import Markup
 from marrowscope.report.differential_rows import SIGNS
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.palette import LINEAGE_COLORS
-from marrowscope.report.pdf_text import without_bidi
+from marrowscope.report.pdf_text import one_line, readable
 from marrowscope.report.pictures import CELL_SPEC
 from marrowscope.report.verdict import CALL_SIGNS
 from marrowscope.report.words import integer
@@ -61,10 +61,10 @@ def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
 
 
 def _in_order(value: object) -> object:
-    """Strip characters that reorder surrounding text from what a template prints; only user text can contain them."""
+    """Spell what a page cannot show or what reorders the text around it; such characters come from users alone."""
     if isinstance(value, Markup):
-        return Markup(without_bidi(value))  # noqa: S704  removing characters adds no markup
-    return without_bidi(value) if isinstance(value, str) else value
+        return Markup(readable(value))  # noqa: S704  code points in brackets add no markup
+    return readable(value) if isinstance(value, str) else value
 
 
 def asset(name: str) -> Markup:
@@ -84,6 +84,10 @@ def base_name(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
+def _on_one_line(text: str) -> str:
+    return " ".join(map(one_line, text.split(" ")))
+
+
 def css_text(text: str) -> Markup:
-    """Return a text as a style sheet string."""
-    return Markup(json.dumps(str(text), ensure_ascii=False).replace("<", "\\3c "))  # noqa: S704  quoted
+    """Give a text as a string of a style sheet."""
+    return Markup(json.dumps(_on_one_line(str(text)), ensure_ascii=False).replace("<", "\\3c "))  # noqa: S704  quoted

@@ -14,19 +14,24 @@ import polars as pl
 
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.disk import name_files, refuse_foreign_files, written_whole
+from marrowscope.report.patient_tables import read_patients
 from marrowscope.report.pdf_text import BIDI_CONTROLS
+from marrowscope.report.problems import PatientProblem, tell
 from marrowscope.report.run_json import KINDS_WITH_TABLES, TABLES_KIND, write_json
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 __all__ = ["flat_cells", "neutralised", "write_csv", "write_json"]
 
-_FORMULA_START = r"^[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001  full-width signs start formulas too
+IDENTIFYING = ("patient_id", "field_id", "cell_id", "path")
+"""Columns that join the tables, or name a file: unchanged, but for an apostrophe before a formula."""
+_FORMULA_START = rf"^['{BIDI_CONTROLS}\x00\x{{feff}}]*[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001  full-width signs open formulas too
+"""Characters that are not seen, and an apostrophe, do not hide the sign that follows them."""
 _PLAIN_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _OF_CATEGORY = {
     "n": "n",
@@ -40,16 +45,21 @@ _OF_CATEGORY = {
 _OF_LINEAGE = {"n": "n", "share": "share", "lower": "share_lower", "upper": "share_upper"}
 
 
-def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
-    """Write the tables of ``run_dir`` to ``out`` (default: next to the Parquet files) and return their paths.
+def write_csv(
+    run_dir: Path, out: Path | None = None, *, on_problem: Callable[[PatientProblem], None] | None = None
+) -> list[Path]:
+    """Write the tables of ``run_dir`` to ``out`` (default: beside the Parquet files); gives their paths.
 
     UTF-8 with a byte order mark, without which spreadsheets misread names; a null is an empty cell, an empty text is
-    a pair of quotes. Raises RunError if ``run_dir`` is not a finished run, or if ``out`` has a file of that name that
-    is not ours.
+    a pair of quotes. A patient whose row cannot be read is left out of ``patients.csv`` and goes to ``on_problem``;
+    without it, ReportError is raised at the end. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds
+    a file of that name that is not ours.
     """
     reportable_manifest(run_dir)
     folder = out or run_dir
     patients = read_table(run_dir / "patients.parquet", "patients")
+    _, problems = read_patients(patients)
+    patients = patients.filter(~pl.col("patient_id").is_in([problem.patient_id for problem in problems]))
     frames = {
         "patients": _flat_patients(patients),
         "fields": _flat_fields(read_table(run_dir / "fields.parquet", "fields")),
@@ -68,17 +78,25 @@ def write_csv(run_dir: Path, out: Path | None = None) -> list[Path]:
                 temporary, include_bom=True, quote_style="non_numeric"
             )
         paths.append(path)
+    tell(problems, on_problem)
     return paths
 
 
 def neutralised(frame: pl.DataFrame) -> pl.DataFrame:
     """Put an apostrophe before every text that a spreadsheet would run as a formula; plain numbers are unchanged.
 
-    Characters that reorder surrounding text are removed.
+    A text that begins with apostrophes before such a start gets one more, so that no two texts become one, and leaving
+    out the first apostrophe of such a text gives it back. Characters that reorder the text around them are left out,
+    except from the columns that identify a row.
     """
-    text = pl.col(pl.String).str.replace_all(f"[{BIDI_CONTROLS}]", "")
+    ids = [name for name in IDENTIFYING if frame.schema.get(name) == pl.String()]
+    rest = pl.col(pl.String).exclude(ids).str.replace_all(f"[{BIDI_CONTROLS}]", "")
+    return frame.with_columns(*(_guarded(pl.col(name)) for name in ids)).with_columns(_guarded(rest))
+
+
+def _guarded(text: pl.Expr) -> pl.Expr:
     runs = text.str.contains(_FORMULA_START) & ~text.str.contains(_PLAIN_NUMBER)
-    return frame.with_columns(pl.when(runs).then(pl.lit("'") + text).otherwise(text).name.keep())
+    return pl.when(runs).then(pl.lit("'") + text).otherwise(text).name.keep()
 
 
 def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
 from marrowscope.disk import new_files, write_text
+from marrowscope.errors import RunError
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
 from marrowscope.report.pages import page_names
+from marrowscope.report.patient_tables import read_patients
 from marrowscope.report.pdf_document import flag_sentence
-from marrowscope.report.pdf_text import one_line, plain
+from marrowscope.report.pdf_text import one_line, plain, spelled
+from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
-from marrowscope.runs.tables import patient_row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.report.words import Words
@@ -33,23 +36,48 @@ if TYPE_CHECKING:
     from marrowscope.runs.tables import CategoryShare, LineageShare, PatientRow
 
 
-def write_fhir(run_dir: Path, out: Path | None = None, *, lang: str = "en") -> list[Path]:
-    """Write ``<patient>.json`` for every patient to ``out`` (default ``run_dir/fhir``) and return the paths.
+def write_fhir(
+    run_dir: Path,
+    out: Path | None = None,
+    *,
+    lang: str = "en",
+    on_problem: Callable[[PatientProblem], None] | None = None,
+) -> list[Path]:
+    """Write ``<patient>.json`` for every patient of ``run_dir`` to ``out`` (default ``run_dir/fhir``); gives the paths.
 
-    Raises RunError, without writing anything, if ``run_dir`` is not a finished run or ``out`` has a file of that name
-    that is not ours.
+    A patient whose row cannot be read, or whose id FHIR cannot state, has no file and goes to ``on_problem``; without
+    it, ReportError is raised at the end. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds a file
+    of that name that is not ours; nothing is written then.
     """
     words, manifest = load_words(lang), reportable_manifest(run_dir)
-    patients = read_table(run_dir / "patients.parquet", "patients")
-    names = page_names(patients["patient_id"], ".json")
+    rows, problems = read_patients(read_table(run_dir / "patients.parquet", "patients"))
+    name_of = page_names([row.patient_id for row in rows] + [problem.patient_id for problem in problems], ".json")
     out = out or run_dir / "fhir"
-    rows = [patient_row(row) for row in patients.iter_rows(named=True)]
-    files = [names[row.patient_id] for row in rows]
-    with new_files(out, "fhir", files) as staging:
-        for name, row in zip(files, rows, strict=True):
-            text = json.dumps(_patient_bundle(row, manifest, words), ensure_ascii=False, indent=1)
-            write_text(staging / name, text + "\n")
-    return [out / name for name in files]
+    names = list(name_of.values())
+    with new_files(out, "fhir", names) as staging:
+        for problem in problems:
+            leave_out(names, name_of[problem.patient_id], out)
+        for row in rows:
+            name = name_of[row.patient_id]
+            made = attempt(row.patient_id, partial(_bundle_text, row, manifest, words))
+            if isinstance(made, PatientProblem):
+                problems.append(made)
+                leave_out(names, name, out)
+            else:
+                write_text(staging / name, made)
+    tell(problems, on_problem)
+    return [out / name for name in names]
+
+
+def _bundle_text(row: PatientRow, manifest: Manifest, words: Words) -> str:
+    """Return the Bundle of one patient as JSON. Raises RunError for an id with a character that FHIR forbids."""
+    if forbidden := sorted({sign for sign in row.patient_id if sign < " " and sign not in "\t\n\r"}):
+        message = (
+            f"found {', '.join(map(spelled, forbidden))} in the patient_id, expected no control character, which FHIR "
+            "forbids in a text; give the patient another id in patients.csv and predict again"
+        )
+        raise RunError(message)
+    return json.dumps(_patient_bundle(row, manifest, words), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
@@ -96,7 +124,7 @@ class _Maker:
         shared = {
             "language": words.language,
             "status": "preliminary",
-            "subject": {"type": "Patient", "identifier": {"value": patient_id}, "display": patient_id},
+            "subject": {"type": "Patient", "identifier": {"value": row.patient_id}, "display": patient_id},
             "issued": manifest.created_utc,
         }
         return cls(words, "\n".join((*hashes, made_by, row.patient_id)), made_by, shared)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
-from marrowscope.errors import ImageError, InputError
-from marrowscope.imaging import decode_image, sha256_bytes, sha256_file
+from marrowscope.errors import DependencyError, InputError
+from marrowscope.imaging import decode_image, read_file, sha256_bytes, sha256_file
 from marrowscope.imaging.names import path_below
 from marrowscope.slides import SlideCache
 
@@ -36,15 +36,17 @@ class FieldPixels:
         A file that has changed since it was predicted (its SHA-256 differs) is not read, so that contours are never
         drawn on another image. Raises DependencyError for a slide if OpenSlide is missing.
         """
-        found = _locate_image(path, self._images_root)
-        if found is None:
-            return "not_found"
         try:
+            found = _locate_image(path, self._images_root)
+            if found is None:
+                return "not_found"
             if region is not None:
                 return self._read_region(found, sha256, region)
-            data = found.read_bytes()
+            data = read_file(found)
             return decode_image(data, path.name) if sha256_bytes(data) == sha256 else "changed"
-        except (OSError, ImageError):
+        except DependencyError:
+            raise
+        except Exception:  # noqa: BLE001  whatever a file raises, MemoryError too: the page says that it lacks a picture
             return "unreadable"
 
     def close(self) -> None:

@@ -10,10 +10,11 @@ processes share them.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -28,6 +29,7 @@ from marrowscope.report.mark_words import words_by_cell
 from marrowscope.report.pages import PatientPage, page_names, patient_page
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pictures import FieldPicture, field_picture, shrink_factors
+from marrowscope.report.problems import PatientProblem, attempt, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
 from marrowscope.report.words import Words, load_words
@@ -36,11 +38,15 @@ from marrowscope.runs.older import older_run_remarks
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import ProcessPoolExecutor
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import jinja2
 
+    from marrowscope.report.field_pixels import PictureProblem
+    from marrowscope.report.problems import ProblemKind
     from marrowscope.runs.tables import PatientRow
 
 __all__ = ["RESEARCH_USE", "asset", "write_report"]
@@ -48,6 +54,13 @@ __all__ = ["RESEARCH_USE", "asset", "write_report"]
 RESEARCH_USE = load_strings()("research_use")
 _REPORT_KIND = "report"
 _PICTURE_THREADS = 2
+_PICTURE_PROBLEMS: dict[PictureProblem, str] = {
+    "not_found": "not found",
+    "changed": "changed since",
+    "unreadable": "not readable",
+}
+_MOST_ENDED = 3
+"""Processes that end one after the other before the cause is taken to be no patient."""
 _FEWEST_FOR_WORKERS = 6
 """Fewer patients are finished before a second process has started."""
 
@@ -60,6 +73,7 @@ def write_report(
     images_root: Path | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    on_problem: Callable[[PatientProblem], None] | None = None,
 ) -> Path:
     """Write the report of ``run_dir`` to ``out`` (default ``run_dir/report``) and return the path of index.html.
 
@@ -67,22 +81,45 @@ def write_report(
     moved; a field whose image is gone or has changed is shown without its picture. ``workers`` processes share the
     patients; with more than 1, the calling script needs the guard ``if __name__ == "__main__"``.
 
-    An earlier report in ``out`` is replaced. Raises RunError if ``run_dir`` is not a finished run or if ``out`` has
-    files that do not belong to a report, and ConfigError for an unknown language.
+    A patient whose data cannot be shown has a page that says why, and the cohort's page lists it; all others are
+    written whole. Such problems, and patients without some of their pictures, go to ``on_problem``; without it,
+    ReportError is raised at the end where a patient is missing.
+
+    An earlier report in ``out`` is replaced. Raises RunError when ``run_dir`` is no finished run, or ``out`` holds
+    files that are not of such a report, and ConfigError for an unknown language.
     """
     job = _Job(run_dir, lang, images_root)
     job.environment.get_template("index.html.j2")  # a folder without a manifest is refused before anything is written
-    rows = job.tables.rows
+    rows, problems = job.tables.rows, list(job.tables.problems)
     out = out or run_dir / "report"
     with new_folder(out, _REPORT_KIND, overwrite=True, within=MADE_FROM_A_RUN) as staging:
         (staging / "patients").mkdir()
-        for done, (name, text) in enumerate(_patient_pages(job, workers), start=1):
-            write_text(staging / "patients" / name, text)
+        for done, page in enumerate(_patient_pages(job, workers), start=1):
+            write_text(staging / "patients" / page.file_name, page.text)
+            if page.problem is not None:
+                problems.append(page.problem)
             if progress:
                 progress(done, len(rows))
         job.pixels.close()
-        write_text(staging / "index.html", job.index())
+        write_text(staging / "index.html", job.index(problems))
+    tell(problems, on_problem)
     return out / "index.html"
+
+
+def rewrite_index(
+    run_dir: Path, problems: Sequence[PatientProblem], out: Path | None = None, *, lang: str = "en"
+) -> None:
+    """Write the cohort's page of the report in ``out`` again, with ``problems`` that other formats met since."""
+    write_text((out or run_dir / "report") / "index.html", _Job(run_dir, lang, None).index(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class _WrittenPage:
+    """One patient's page as text, and what it does not show."""
+
+    file_name: str
+    text: str
+    problem: PatientProblem | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +144,7 @@ class _Job:
 
     @cached_property
     def file_of(self) -> dict[str, str]:
-        return page_names([row.patient_id for row in self.tables.rows])
+        return page_names(self.tables.patient_ids)
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
@@ -117,17 +154,30 @@ class _Job:
     def pixels(self) -> FieldPixels:
         return FieldPixels(self.images_root)
 
-    def index(self) -> str:
-        """Render the cohort page."""
+    def index(self, problems: Sequence[PatientProblem]) -> str:
+        """Render the cohort's page."""
         return self.environment.get_template("index.html.j2").render(
             page=cohort_page(self.tables.rows),
             file_of=self.file_of,
             failed=self.tables.failed,
             remarks=older_run_remarks(self.run_dir),
+            not_written=_told(problems, "not_written"),
+            without_pictures=_told(problems, "without_pictures"),
         )
 
-    def patient(self, index: int, threads: int = _PICTURE_THREADS) -> tuple[str, str]:
-        """Render the page of the patient in row ``index``; return its file name and its text."""
+    def patient(self, index: int, threads: int = _PICTURE_THREADS) -> _WrittenPage:
+        """Render the page of the patient in row ``index``; where that fails, a page that says why."""
+        patient_id = self.tables.rows[index].patient_id
+        page = attempt(patient_id, partial(self._patient, index, threads))
+        return self.not_written(index, page.reason) if isinstance(page, PatientProblem) else page
+
+    def not_written(self, index: int, reason: str) -> _WrittenPage:
+        """Render the page that says why the patient in row ``index`` has no other."""
+        patient_id = self.tables.rows[index].patient_id
+        text = self.environment.get_template("not_written.html.j2").render(patient_id=patient_id, reason=reason)
+        return _WrittenPage(self.file_of[patient_id], text, PatientProblem(patient_id, "not_written", reason))
+
+    def _patient(self, index: int, threads: int) -> _WrittenPage:
         rows, patient_id = self.tables.rows, self.tables.rows[index].patient_id
         page = patient_page(
             rows[index],
@@ -142,9 +192,28 @@ class _Job:
             "following": rows[index + 1] if index + 1 < len(rows) else None,
         }
         pictures = _pictures(page, self.pixels, threads)
-        return page.file_name, _render_patient(
+        text = _render_patient(
             self.environment, self.words, page, pictures=pictures, file_of=self.file_of, neighbors=neighbors
         )
+        return _WrittenPage(page.file_name, text, _without_pictures(patient_id, pictures))
+
+
+def _told(problems: Sequence[PatientProblem], kind: ProblemKind) -> list[tuple[str, str]]:
+    """Return patient and reason of the problems of one kind, each once."""
+    return list(dict.fromkeys((item.patient_id, item.reason) for item in problems if item.kind == kind))
+
+
+def _without_pictures(patient_id: str, pictures: Mapping[int, FieldPicture]) -> PatientProblem | None:
+    """Say how many fields are shown without their picture, and why; None where every field has one."""
+    n_of = Counter(picture.problem for picture in pictures.values() if picture.problem is not None)
+    if not n_of:
+        return None
+    counted = ", ".join(f"{n} {_PICTURE_PROBLEMS[problem]}" for problem, n in n_of.items())
+    reason = (
+        f"found {n_of.total()} of {len(pictures)} fields without their picture ({counted}), expected the images as "
+        "predicted; the page shows their contours alone. Name the folder of the images with --fields-from"
+    )
+    return PatientProblem(patient_id, "without_pictures", reason)
 
 
 def _render_patient(
@@ -200,18 +269,57 @@ def _pictured_by_field(page: PatientPage) -> dict[int, list[Any]]:
     return groups
 
 
-def _patient_pages(job: _Job, workers: int) -> Iterator[tuple[str, str]]:
-    """Render every patient's page, in order; in separate processes if that is faster."""
+def _patient_pages(job: _Job, workers: int) -> Iterator[_WrittenPage]:
+    """Render every patient's page, in order; in processes of their own where that pays."""
     indices = range(len(job.tables.rows))
     if workers <= 1 or len(indices) < _FEWEST_FOR_WORKERS:
         yield from map(job.patient, indices)
         return
-    with process_pool(workers, _start_worker, (job.run_dir, job.lang, job.images_root)) as pool:
-        waiting = deque(pool.submit(_work, index) for index in indices[: 2 * workers])
-        for index in indices:  # only a few pages ahead of the one being written, so that finished pages do not pile up
-            yield waiting.popleft().result()
-            if index + 2 * workers < len(indices):
-                waiting.append(pool.submit(_work, index + 2 * workers))
+    n_done = 0
+    try:
+        with _processes(job, workers) as pool:
+            waiting = deque(pool.submit(_work, index) for index in indices[: 2 * workers])
+            for index in indices:  # only a few pages ahead of the one being written, so that none pile up
+                page = waiting.popleft().result()
+                if index + 2 * workers < len(indices):
+                    waiting.append(pool.submit(_work, index + 2 * workers))
+                n_done += 1
+                yield page
+    except BrokenProcessPool:
+        yield from _one_by_one(job, indices[n_done:])
+
+
+def _one_by_one(job: _Job, indices: Sequence[int]) -> Iterator[_WrittenPage]:
+    """Render the pages of ``indices`` singly, after a process was ended: only the patient who ends it is left out.
+
+    Raises RunError if several processes in a row end without a page: then no patient is the cause.
+    """
+    left, n_ended = deque(indices), 0
+    while left:
+        with _processes(job, 1) as pool:
+            try:
+                while left:
+                    page = pool.submit(_work, left[0]).result()
+                    left.popleft()
+                    n_ended = 0
+                    yield page
+            except BrokenProcessPool as error:
+                n_ended += 1
+                if n_ended == _MOST_ENDED:
+                    message = (
+                        f"found that {n_ended} report processes in a row ended by themselves, expected pages of them; "
+                        "free memory, or write the report with --workers 1"
+                    )
+                    raise RunError(message) from error
+                reason = (
+                    "found that the system ended the process that rendered its page, expected enough memory for the "
+                    "fields of one patient; close other programs and write the report again"
+                )
+                yield job.not_written(left.popleft(), reason)
+
+
+def _processes(job: _Job, n: int) -> AbstractContextManager[ProcessPoolExecutor]:
+    return process_pool(n, _start_worker, (job.run_dir, job.lang, job.images_root))
 
 
 _worker_job: _Job | None = None
@@ -223,7 +331,7 @@ def _start_worker(run_dir: Path, lang: str, images_root: Path | None) -> None:
     _worker_job = _Job(run_dir, lang, images_root)
 
 
-def _work(index: int) -> tuple[str, str]:
+def _work(index: int) -> _WrittenPage:
     if _worker_job is None:
         message = "found a report process without a run, expected its run before the first patient; report this"
         raise RunError(message)

@@ -6,48 +6,107 @@ contiguous are gathered from their slices.
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from marrowscope.errors import RunError
+from marrowscope.report.problems import PatientProblem, attempt
 from marrowscope.report.shown_rows import CELL_COLUMNS, ShownCell, ShownField, shown_cell, shown_field
 from marrowscope.runs.manifest import Failure
 from marrowscope.runs.parquet import read_table, scan_table
-from marrowscope.runs.tables import patient_row
+from marrowscope.runs.tables import FIELDS, field_row, patient_row
+from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from marrowscope.runs.tables import PatientRow
+
+
+def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[PatientProblem]]:
+    """Read the rows of the patients table as records, and the problems of those that do not fit.
+
+    Two rows of one patient are a problem too: nobody can say which of them is the patient.
+    """
+    rows: list[PatientRow] = []
+    problems: list[PatientProblem] = []
+    n_of = Counter(patients["patient_id"])
+    for values in patients.iter_rows(named=True):
+        patient_id = str(values["patient_id"])
+        if (n := n_of[patient_id]) > 1:
+            reason = f"patients table: found {n} rows of this patient, expected one; run `marrowscope predict` again"
+            read: PatientRow | PatientProblem = PatientProblem(patient_id, "not_written", reason)
+        else:
+            read = attempt(patient_id, partial(patient_row, values))
+        if not isinstance(read, PatientProblem):
+            rows.append(read)
+        elif read not in problems:
+            problems.append(read)
+    return rows, problems
+
 
 class PatientTables:
-    """The tables of a finished run; RunError if one is absent, broken or of another schema version."""
+    """The tables of a finished run; RunError where one is absent, broken or of another schema version.
+
+    ``problems`` are the patients whose row cannot be read; they are not in ``rows``.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         patients = read_table(run_dir / "patients.parquet", "patients")
-        fields = read_table(run_dir / "fields.parquet", "fields")
+        fields = read_table(run_dir / "fields.parquet", "fields").with_columns(pl.col(pl.Float64).fill_nan(None))
         if (run_dir / "regions.parquet").is_file():
             regions = read_table(run_dir / "regions.parquet", "regions").select("field_id", "^core_.*$")
             fields = fields.join(regions, on="field_id", how="left", maintain_order="left")
-        self.rows = [patient_row(row) for row in patients.iter_rows(named=True)]
+        self.rows, self.problems = read_patients(patients)
         failed = fields.filter(pl.col("status") != "ok").select("field_id", "error")
         self.failed = [Failure(field_id=name, error=error or "could not be read") for name, error in failed.iter_rows()]
         self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
         self._cells = scan_table(run_dir / "cells.parquet", "cells")
         self._slices = _slices(self._cells)
 
+    @property
+    def patient_ids(self) -> list[str]:
+        """Ids of all patients, those whose row cannot be read last."""
+        return [row.patient_id for row in self.rows] + [problem.patient_id for problem in self.problems]
+
     def fields(self, patient_id: str) -> tuple[ShownField, ...]:
         """Return the fields of a patient, those of a slide with their core; empty for a patient without fields."""
         own = self._fields.get(patient_id)
-        return () if own is None else tuple(map(shown_field, own.iter_rows(named=True)))
+        rows = [] if own is None else own.to_dicts()
+        for row in rows:
+            field_row({name: row[name] for name in FIELDS})
+        return tuple(map(shown_field, rows))
 
     def cells(self, patient_id: str) -> tuple[ShownCell, ...]:
-        """Read the cells of a patient, including refused contours; empty for a patient without cells."""
+        """Read the cells of a patient, refused contours included; empty for a patient without one.
+
+        Raises RunError where a row does not fit, or a cell lies in no field of the patient: it would be in no picture.
+        """
         frames = [
             self._cells.slice(start, length).select(CELL_COLUMNS).collect()
             for start, length in self._slices.get(patient_id, ())
         ]
-        return tuple(shown_cell(row) for frame in frames for row in frame.iter_rows(named=True))
+        cells = tuple(shown_cell(row) for frame in frames for row in frame.iter_rows(named=True))
+        n_categories = len(load_vocabulary().categories)
+        if wrong := next((cell for cell in cells if len(cell.p_category) not in {0, n_categories}), None):
+            message = (
+                f"cells table, cell {wrong.cell_id!r}: found {len(wrong.p_category)} probabilities of categories, "
+                f"expected {n_categories}; run `marrowscope predict` again"
+            )
+            raise RunError(message)
+        own = self._fields.get(patient_id)
+        known = set() if own is None else set(own["field_id"])
+        if lost := sorted({cell.field_id for cell in cells} - known):
+            message = (
+                f"cells table: found cells of field {lost[0]!r}, which this patient does not have in the fields "
+                "table, expected every cell in a field; run `marrowscope predict` again"
+            )
+            raise RunError(message)
+        return cells
 
 
 def _slices(cells: pl.LazyFrame) -> Mapping[str, list[tuple[int, int]]]:

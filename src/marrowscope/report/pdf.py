@@ -1,9 +1,10 @@
 """A patient's report as a PDF of two A4 pages: ``write_pdfs(run)`` writes one for every patient of a run.
 
-``pdf_document.py`` makes the content of a page and ``templates/patient.typ`` its layout; this module cuts cells from
-their fields and runs typst. Data reach the template as a separate JSON file, never as part of its source. The files
-are PDF/A-2a and PDF/UA-1: suitable for archives, tagged for screen readers, and refused by the compiler if a glyph is
-missing. Files are written to a temporary folder and moved into place when all of them are complete.
+What a page says is made in ``pdf_document.py``, how it looks in ``templates/patient.typ``; here cells are cut from
+their fields and typst is run. Data reach the template as a JSON file beside it, never as part of its source. The
+files are PDF/A-2a and PDF/UA-1: for the archive, tagged for screen readers, and refused by the compiler where a
+glyph is missing; such a character is then printed as its code point. Files are written beside their place and moved
+there when all of them are complete.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,8 @@ from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
+from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
+from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.words import load_words
 
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     import typst
 
     from marrowscope.report.shown_rows import ShownCell, ShownField
+    from marrowscope.runs.tables import PatientRow
 
 _STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
@@ -45,9 +50,6 @@ SIZES_PT = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
 """Text sizes, tried in this order until everything fits on the page."""
 
 _FULL = re.compile(r"page (\d) is full")
-_UNPRINTABLE = ("could not be displayed", "contains the codepoint")
-"""Parts of typst's messages about a character without a glyph, and about a private-use character."""
-
 _UNSCALED_SIDE_PX = 192
 _QUALITY = 90
 
@@ -74,32 +76,57 @@ def write_pdfs(
     font_path: Path | None = None,
     images_root: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_problem: Callable[[PatientProblem], None] | None = None,
 ) -> list[Path]:
     """Write ``<patient>.pdf`` for every patient to ``out`` (default ``run_dir/pdf``) and return the paths.
 
-    ``images_root`` is where the images are now, if they have moved; a cell whose image is gone or has changed is shown
-    without its picture. Nothing is written if an error is raised: DependencyError if typst or a font is missing,
-    InputError if no font has a character of a patient's data, RunError if ``run_dir`` is not a finished run or ``out``
-    has a file of that name that is not ours.
+    ``images_root`` is where the images are now, when they have moved; a cell whose image is gone or has changed is
+    shown without its picture. A character that no font has is printed as its code point. A patient whose data cannot
+    be shown has no file, all others are written; such problems, and cells without a picture, go to ``on_problem``;
+    without it, ReportError is raised at the end where a patient is missing. Raises DependencyError where typst or a
+    font is missing, RunError where ``run_dir`` is no finished run or ``out`` holds a file of that name that is not
+    ours; nothing is written then.
     """
     words, fonts = load_words(lang), find_pdf_fonts(lang, font_path)
     manifest = reportable_manifest(run_dir)
     tables = PatientTables(run_dir)
-    name_of = page_names((row.patient_id for row in tables.rows), ".pdf")
+    name_of = page_names(tables.patient_ids, ".pdf")
     pixels = FieldPixels(images_root)
+    problems = list(tables.problems)
+
+    def pdf_of(row: PatientRow) -> bytes:
+        chosen = choose_cells(tables.cells(row.patient_id), [item.category for item in row.differential])
+        document = patient_document(row, chosen, manifest, words, fonts.families)
+        tiles = cut_tiles(chosen.every, tables.fields(row.patient_id), pixels)
+        if n := len(chosen.every) - len(tiles):
+            problems.append(PatientProblem(row.patient_id, "without_pictures", _without_tiles(n, len(chosen.every))))
+        return _render_pdf(document, tiles, fonts, manifest.created_utc)
+
     out = out or run_dir / "pdf"
-    with new_files(out, "pdf", list(name_of.values())) as staging:
+    names = list(name_of.values())
+    with new_files(out, "pdf", names) as staging:
+        for problem in tables.problems:
+            leave_out(names, name_of[problem.patient_id], out)
         for index, row in enumerate(tables.rows):
-            patient_id = row.patient_id
-            chosen = choose_cells(tables.cells(patient_id), [item.category for item in row.differential])
-            document = patient_document(row, chosen, manifest, words, fonts.families)
-            tiles = cut_tiles(chosen.every, tables.fields(patient_id), pixels)
-            content = _render_pdf(document, tiles, fonts, manifest.created_utc)
-            write_bytes(staging / name_of[patient_id], content)
+            content = attempt(row.patient_id, partial(pdf_of, row))
+            name = name_of[row.patient_id]
+            if isinstance(content, PatientProblem):
+                problems.append(content)
+                leave_out(names, name, out)
+            else:
+                write_bytes(staging / name, content)
             if progress:
                 progress(index + 1, len(tables.rows))
         pixels.close()
-    return [out / name for name in name_of.values()]
+    tell(problems, on_problem)
+    return [out / name for name in names]
+
+
+def _without_tiles(n: int, total: int) -> str:
+    return (
+        f"found no picture of {n} of the {total} cells in its PDF, expected the images as predicted; name the "
+        "folder of the images with --fields-from"
+    )
 
 
 def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: PdfFonts, created_utc: str) -> bytes:
@@ -118,9 +145,11 @@ def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: 
         (root / "patient.typ").write_bytes(template.read_bytes())
         placed = _with_paths(document, names)
         steps = {1: 0, 2: 0}
+        unprintable: set[str] = set()
         while True:
             sizes = [(SIZES_PT[step], step == len(SIZES_PT) - 1) for step in steps.values()]
-            (root / "data.json").write_text(json.dumps(placed | {"sizes": sizes}, ensure_ascii=False), encoding="utf-8")
+            data = json.dumps(printable(placed | {"sizes": sizes}, unprintable), ensure_ascii=False)
+            (root / "data.json").write_text(data, encoding="utf-8")
             try:
                 return typst.compile(
                     root / "patient.typ",
@@ -132,18 +161,16 @@ def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: 
             except typst.TypstError as error:
                 if full := _FULL.search(error.message):
                     steps[int(full[1])] += 1
-                elif any(sign in error.message for sign in _UNPRINTABLE):
-                    raise InputError(_unprintable(error.message, document["patient"])) from error
+                elif found := characters_without_glyph(error.message, placed, unprintable):
+                    unprintable |= found
                 else:
-                    raise
+                    raise InputError(_not_typeset(error.message)) from error
 
 
-def _unprintable(complaint: str, patient: str) -> str:
-    """Return the message about a character that cannot be printed: whose it is and what to do."""
-    return (
-        f"the PDF of patient {patient!r}: found a character that cannot be printed "
-        f"({complaint.rsplit('error: ', maxsplit=1)[-1]}), expected one that an installed font has; {HOW_TO_INSTALL}"
-    )
+def _not_typeset(complaint: str) -> str:
+    """Say why a PDF cannot be made, and what to do."""
+    told = complaint.rsplit("error: ", maxsplit=1)[-1]
+    return f"the PDF cannot be set ({told}), expected texts that a font here has; {HOW_TO_INSTALL}"
 
 
 def cut_tiles(cells: Sequence[ShownCell], fields: Sequence[ShownField], pixels: FieldPixels) -> dict[str, bytes]:

@@ -12,22 +12,36 @@ def plain(text: str) -> str:
     return Markup(text).striptags()  # noqa: S704  markup is removed here, not added
 
 
-BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Embeddings, overrides and isolates of the Unicode Bidirectional Algorithm, which reorder surrounding text."""
+BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks, embeddings, overrides and isolates of the Unicode Bidirectional Algorithm: they reorder the text around them.
+"""
 
-_WITHOUT_BIDI = str.maketrans("", "", BIDI_CONTROLS)
+_SPACES = frozenset("\t\n\v\f\r\x85")
 
 
-def without_bidi(text: str) -> str:
-    """Remove the characters that make a text appear in another order than it is written."""
-    return text if text.isascii() else text.translate(_WITHOUT_BIDI)
+def spelled(sign: str) -> str:
+    """Return a character as its code point, such as ``[U+1F600]``."""
+    return f"[U+{ord(sign):04X}]"
+
+
+def readable(text: str) -> str:
+    """Spell the characters that no page can show or that reorder the text around them; line breaks and tabs stay.
+
+    So two ids that differ in such a character alone read differently.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(spelled(sign) if _is_invisible(sign) else sign for sign in text)
 
 
 def one_line(text: str | None) -> str:
-    """Return a user's text on one line, in its order: control characters and line breaks become spaces."""
-    text = without_bidi(text or "")
-    kept = (" " if unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} else sign for sign in text)
-    return "".join(kept).strip()
+    """Return a user's text on one line, in its order: line breaks and tabs become spaces, the rest is ``readable``."""
+    kept = (" " if sign in _SPACES or unicodedata.category(sign) in {"Zl", "Zp"} else sign for sign in text or "")
+    return readable("".join(kept)).strip()
+
+
+def _is_invisible(sign: str) -> bool:
+    return sign in BIDI_CONTROLS or (sign not in _SPACES and unicodedata.category(sign) in {"Cc", "Cs"})
 
 
 def percent_range(low: float, high: float) -> str:

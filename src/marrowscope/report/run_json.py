@@ -8,20 +8,25 @@ Parquet and CSV.
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, Field
 
 from marrowscope.disk import name_files, refuse_foreign_files, write_text
+from marrowscope.report.patient_tables import read_patients
+from marrowscope.report.problems import PatientProblem, attempt, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.folder import RUN_KIND
 from marrowscope.runs.manifest import Manifest
 from marrowscope.runs.parquet import read_table
-from marrowscope.runs.tables import SCHEMA_VERSION, FieldRow, PatientRow, Row
+from marrowscope.runs.tables import SCHEMA_VERSION, FieldRow, PatientRow, Row, field_row
 from marrowscope.vocabulary import DATA_DIR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SCHEMA_PATH = DATA_DIR / "run.schema.json"
@@ -47,31 +52,47 @@ class RunDocument(Row):
     fields: tuple[FieldRow, ...]
 
 
-def _run_document(run_dir: Path) -> RunDocument:
-    """Read a run into its document. Raises RunError if ``run_dir`` is not a finished run."""
-    manifest = reportable_manifest(run_dir)
-    return RunDocument.model_validate(
-        {
-            "research_use": load_strings()("research_use"),
-            "created_utc": manifest.created_utc,
-            "manifest": manifest,
-            "patients": read_table(run_dir / "patients.parquet", "patients").to_dicts(),
-            "fields": read_table(run_dir / "fields.parquet", "fields").to_dicts(),
-        }
-    )
+def _run_document(run_dir: Path) -> tuple[RunDocument, list[PatientProblem]]:
+    """Read a run into its document, and what does not fit into it. Raises RunError when ``run_dir`` is no finished run.
 
-
-def write_json(run_dir: Path, out: Path | None = None) -> Path:
-    """Write ``run.json`` as a whole to ``out`` (default: the run's folder) and return its path. NaN becomes null.
-
-    Raises RunError if ``run_dir`` is not a finished run, or if there is already a ``run.json`` that is not ours.
+    A row that does not fit is left out: of a patient's row, or of one field's.
     """
-    text = _run_document(run_dir).model_dump_json(indent=1)
+    manifest = reportable_manifest(run_dir)
+    rows, problems = read_patients(read_table(run_dir / "patients.parquet", "patients"))
+    fields: list[FieldRow] = []
+    for values in read_table(run_dir / "fields.parquet", "fields").iter_rows(named=True):
+        read = attempt(str(values["patient_id"]), partial(field_row, values))
+        if isinstance(read, PatientProblem):
+            problems.append(read)
+        else:
+            fields.append(read)
+    document = RunDocument(
+        research_use=load_strings()("research_use"),
+        created_utc=datetime.fromisoformat(manifest.created_utc),
+        manifest=manifest,
+        patients=tuple(rows),
+        fields=tuple(fields),
+    )
+    return document, problems
+
+
+def write_json(
+    run_dir: Path, out: Path | None = None, *, on_problem: Callable[[PatientProblem], None] | None = None
+) -> Path:
+    """Write ``run.json`` to ``out`` (default: the run's folder), whole; gives its path.
+
+    The NaN of an unknown measure of a field becomes null. A row that cannot be read is left out and goes to
+    ``on_problem``; without it, ReportError is raised at the end. Raises RunError when ``run_dir`` is no finished run,
+    or a ``run.json`` is there that is not ours.
+    """
+    document, problems = _run_document(run_dir)
+    text = document.model_dump_json(indent=1)
     folder = out or run_dir
     refuse_foreign_files(folder, KINDS_WITH_TABLES, [_FILE_NAME])
     name_files(folder, TABLES_KIND, [_FILE_NAME])
     path = folder / _FILE_NAME
     write_text(path, text + "\n")
+    tell(problems, on_problem)
     return path
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marrowscope.errors import RunError
 from marrowscope.records import Region
 from marrowscope.slides import window
 
@@ -63,14 +65,33 @@ class ShownField:
 
 
 def shown_cell(row: Mapping[str, Any]) -> ShownCell:
-    """Make a record from a row of the table of cells."""
+    """Make a row of the table of cells a record.
+
+    Raises RunError naming the cell where its contour is no list of points, or a number is not finite: it would be
+    drawn and sorted at a wrong place.
+    """
+    points = np.asarray(row["contour_xy"] if row["contour_xy"] is not None else (), dtype=np.float64)
+    p_category = tuple(row["p_category"] or ())
+    numbers = (points, [row["p_cblc"] or 0.0], [math.nan if p is None else p for p in p_category])
+    if points.size % 2 or not all(np.isfinite(part).all() for part in numbers):
+        message = (
+            f"cells table, cell {row['cell_id']!r}: found a contour or a probability that is not finite, expected "
+            "x and y of every point and shares from 0 to 1; run `marrowscope predict` again"
+        )
+        raise RunError(message)
+    if row["reject_reason"] is None and (row["category"] is None or row["p_cblc"] is None or not p_category):
+        message = (
+            f"cells table, cell {row['cell_id']!r}: found a kept cell without category or probabilities, expected "
+            "both; run `marrowscope predict` again"
+        )
+        raise RunError(message)
     return ShownCell(
         cell_id=row["cell_id"],
         field_id=row["field_id"],
-        contour_xy=np.asarray(row["contour_xy"], dtype=np.float64).reshape(-1, 2),
+        contour_xy=points.reshape(-1, 2),
         reject_reason=row["reject_reason"],
         category=row["category"],
-        p_category=tuple(row["p_category"] or ()),
+        p_category=p_category,
         p_cblc=row["p_cblc"] or 0.0,
         is_cblc=bool(row["is_cblc"]),
         is_countable=bool(row["is_countable"]),

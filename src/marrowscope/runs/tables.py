@@ -9,8 +9,9 @@ value is ``None``. Columns added later must allow it, because the tables of olde
 
 from __future__ import annotations
 
+import math
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import polars as pl
 from pydantic import ConfigDict, Field, ValidationError, create_model
@@ -38,6 +39,9 @@ class Row(FrozenModel):
     """Base of the tables' records: frozen, no undefined columns, and every key is in the document."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+RowT = TypeVar("RowT", bound=Row)
 
 
 def column(about: str, unit: str | None = None) -> Any:  # noqa: ANN401 - what pydantic takes as a field's definition
@@ -255,17 +259,44 @@ ROWS: dict[TableKind, type[Row]] = {
 def patient_row(values: dict[str, Any]) -> PatientRow:
     """Read a row of the patients table as a record, the source of pages, PDF and FHIR.
 
-    Raises RunError with the patient and the invalid column.
+    Raises RunError naming the patient and the column that does not fit, or that is no finite number.
     """
+    where = f"patients table, patient {values.get('patient_id')!r}"
+    if column := _not_finite(values):
+        message = (
+            f"{where}, {column}: found NaN or infinity, expected a number or null; run `marrowscope predict` again"
+        )
+        raise RunError(message)
+    return _checked(PatientRow, values, where)
+
+
+def field_row(values: dict[str, Any]) -> FieldRow:
+    """Read a row of the fields table as a record; NaN, which older runs wrote for an unknown measure, becomes null.
+
+    Raises RunError naming the field and the column that does not fit.
+    """
+    known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
+    return _checked(FieldRow, known, f"fields table, field {values.get('field_id')!r}")
+
+
+def _checked(row: type[RowT], values: dict[str, Any], where: str) -> RowT:
     try:
-        return PatientRow.model_validate(values)
+        return row.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
         message = (
-            f"patients table, patient {values.get('patient_id')!r}, {'.'.join(map(str, fault['loc']))}: found "
-            f"{fault['input']!r}, {fault['msg']}; run `marrowscope predict` again"
+            f"{where}, {'.'.join(map(str, fault['loc']))}: found {fault['input']!r}, {fault['msg']}; "
+            "run `marrowscope predict` again"
         )
         raise RunError(message) from error
+
+
+def _not_finite(value: Any, name: str = "") -> str:  # noqa: ANN401 - any value of a row
+    """Name the first number in ``value`` that is not finite, nested ones by their path; empty where all are."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else name
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return next((found for key, part in inner if (found := _not_finite(part, f"{name}.{key}".strip(".")))), "")
 
 
 def polars_schema(row: type[Row]) -> dict[str, pl.DataType]:
