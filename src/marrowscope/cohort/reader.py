@@ -13,17 +13,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.images import ImageFile, examine_image
-from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
+from marrowscope.cohort.listing import Role, by_product_faults, list_folder
+from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import find_annotations, pair
+from marrowscope.cohort.spelling import likeness, same_letters, show
 from marrowscope.cohort.tally import CohortCounts, Tally
 from marrowscope.errors import CohortError
-from marrowscope.imaging import UNREAD, is_image_path, printable, unread_fault
+from marrowscope.imaging import UNREAD, printable
 from marrowscope.records import Fault, Field, Patient
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -107,8 +109,11 @@ def read_cohort(
     table = read_patients(root)
     patient_of = {patient.patient_id: patient for patient in table.patients}
     faults = list(table.faults)
-    paths = _find_images(root, faults)
-    images = _examine(root, paths, faults, decode=decode, n_threads=n_threads, progress=progress)
+    found = _find_pictures(root, patient_of, faults)
+    folder_of, spelled = find_folders(table.patients, [path.name for path in root.iterdir() if path.is_dir()])
+    faults += spelled
+    patient_of = {folder_of.get(name, name): patient for name, patient in patient_of.items()}
+    images = _examine(root, found.images, faults, decode=decode, n_threads=n_threads, progress=progress)
     left_over, n_broken = _annotate(root, images, faults)
     _reject_orphans(images, patient_of, faults)
     _reject_duplicates(images, faults)
@@ -128,16 +133,11 @@ def read_cohort(
             ledger.add_rejected(image.annotated, _IMAGE_REJECTED)
     with_fields = {item.patient_id for item in fields}
     patients = tuple(patient for patient in table.patients if patient.patient_id in with_fields)
-    rejected_patients = Counter(table.tally.rejected)
-    folders = {image.folder for image in images}
-    for patient in table.patients:
-        if patient.patient_id not in folders:
-            faults.append(_patient_without_images(patient, root))
-            rejected_patients["patient_without_images"] += 1
-        elif patient.patient_id not in with_fields:
-            rejected_patients["no_usable_image"] += 1
+    used_folders = {image.folder for image in images if not image.reason}
+    lost = _find_lost_patients(root, patient_of, {image.folder for image in images}, used_folders, found, faults)
+    rejected_patients = Counter(table.tally.rejected) + lost
     _warn_of_missing_scale(fields, faults)
-    rejected_images = Counter(image.reason for image in images if image.reason)
+    rejected_images = Counter(image.reason for image in images if image.reason) + found.rejected
     return Cohort(
         root=root,
         vocabulary=vocabulary,
@@ -146,7 +146,7 @@ def read_cohort(
         faults=tuple(sorted(faults, key=lambda fault: (fault.where, fault.shape_index or 0))),
         counts=CohortCounts(
             patients=Tally(table.tally.n_in, len(patients), dict(rejected_patients)),
-            images=Tally(len(images), len(fields), dict(rejected_images)),
+            images=Tally(len(images) + found.rejected.total(), len(fields), dict(rejected_images)),
             shapes=Tally(
                 ledger.n_shapes,
                 sum(len(item.annotations) for item in fields),
@@ -173,29 +173,46 @@ def require_clean(cohort: Cohort) -> Cohort:
     return cohort
 
 
-def _find_images(root: Path, faults: list[Fault]) -> list[Path]:
-    """List every image one folder deep, sorted; images anywhere else are faults."""
+@dataclass(frozen=True, slots=True)
+class _Pictures:
+    """The photographs of a cohort in order, the pictures that are none by reason, and the folders with a slide."""
+
+    images: list[Path]
+    rejected: Counter[str]
+    slide_folders: frozenset[str]
+
+
+def _find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault]) -> _Pictures:
+    """List every image one folder deep, sorted; images anywhere else are faults, slides and by-products are said."""
     images: list[Path] = []
-    for entry in sorted(root.iterdir()):
-        if entry.name.startswith((".", "__")):
-            continue
-        if entry.is_dir():
-            visible = [path for path in sorted(entry.rglob("*")) if not path.name.startswith(".")]
-            inside = [path for path in visible if path.is_file() and _is_picture(path)]
-            images += inside
-            deeper = Counter(path.parent for path in inside if path.parent != entry)
-            for folder, n in deeper.items():
-                found, expected = f"{n} images in a subfolder", f"images directly in {entry.name}"
-                where = folder.relative_to(root).as_posix()
-                faults.append(Fault("images_in_subfolder", where, found, expected, "move them up or remove them"))
-        elif _is_picture(entry):
-            images.append(entry)
-    return images
-
-
-def _is_picture(path: Path) -> bool:
-    """Say whether a file is an image, one of a format that is not read included: that is said where it is examined."""
-    return is_image_path(path) or unread_fault(path, path.name) is not None
+    deeper: Counter[Path] = Counter()
+    rejected: Counter[str] = Counter()
+    slides: Counter[str] = Counter()
+    listing = list_folder(root, patient_ids)
+    for entry in listing:
+        parts = entry.path.relative_to(root).parts
+        if entry.role is Role.IMAGE or entry.reason in UNREAD:
+            images.append(entry.path)
+            if len(parts) > 2:  # noqa: PLR2004 - patient folder and file name
+                deeper[entry.path.parent] += 1
+        elif entry.fault is not None:
+            faults.append(replace(entry.fault, where=printable(entry.path.relative_to(root).as_posix())))
+            rejected[entry.reason] += 1
+        elif entry.role is Role.SLIDE:
+            slides[parts[0]] += 1
+    for folder, n in deeper.items():
+        where = folder.relative_to(root)
+        found, expected = f"{n} images in a subfolder", f"images directly in {where.parts[0]}"
+        where_text = where.as_posix()
+        faults.append(Fault("images_in_subfolder", where_text, found, expected, "move them up or remove them"))
+    for fault, n in by_product_faults(listing, root, root):
+        faults.append(fault)
+        rejected["by_product"] += n
+    for name, n in slides.items():
+        found, action = f"{n} slides", "they are left out here; `marrowscope predict` reads them"
+        faults.append(Fault("slide", name, found, "photographs, which can be annotated", action, loses_data=False))
+        rejected["slide"] += n
+    return _Pictures(images, rejected, frozenset(slides))
 
 
 def _examine(
@@ -245,7 +262,7 @@ def _reject_orphans(images: Sequence[_Image], patient_of: dict[str, Patient], fa
     orphans = Counter(image.folder for image in images if image.folder not in patient_of)
     for folder, n in orphans.items():
         found = f"{n} images of no patient in {PATIENTS_NAME}"
-        expected = "a folder named as a patient_id"
+        expected = "a folder named as a patient_id" + _looks_like(folder, patient_of)
         action = f"add the patient to {PATIENTS_NAME} or move the folder away"
         faults.append(Fault("images_without_patient", folder or ".", found, expected, action))
     for image in images:
@@ -288,6 +305,15 @@ def _reject_same_stem(images: Sequence[_Image], faults: list[Fault]) -> None:
             faults.append(Fault("same_name", image.where, found, "a name of its own", "rename one of them"))
             image.reason = "same_name"
         first_of.setdefault(field_id, image.where)
+    by_letters: defaultdict[str, list[str]] = defaultdict(list)
+    for field_id in first_of:
+        by_letters[same_letters(field_id)].append(field_id)
+    for group in by_letters.values():
+        if len(group) > 1:
+            found = f"images {' and '.join(show(name) for name in group)}, which look alike"
+            action = "rename one of them, or remove it where they are the same"
+            expected = "names that differ in their letters"
+            faults.append(Fault("two_spellings", first_of[group[0]], found, expected, action))
 
 
 def _to_field(
@@ -345,6 +371,29 @@ def _scale_of(image: _Image, patient: Patient, default: float | None, faults: li
     return own or stated or default
 
 
+def _find_lost_patients(
+    root: Path,
+    patient_of: dict[str, Patient],
+    folders: Collection[str],
+    used: Collection[str],
+    pictures: _Pictures,
+    faults: list[Fault],
+) -> Counter[str]:
+    """Count the patients without a usable photograph by reason; one without any picture is a fault."""
+    lost: Counter[str] = Counter()
+    for folder, patient in patient_of.items():
+        if folder in used:
+            continue
+        if folder in pictures.slide_folders:
+            lost["only_slides"] += 1
+        elif folder in folders:
+            lost["no_usable_image"] += 1
+        else:
+            faults.append(_patient_without_images(patient, root))
+            lost["patient_without_images"] += 1
+    return lost
+
+
 def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None:
     without = Counter(item.patient_id for item in fields if item.um_per_px is None)
     for patient_id, n in without.items():
@@ -356,5 +405,12 @@ def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None
 def _patient_without_images(patient: Patient, root: Path) -> Fault:
     folder = root / patient.patient_id
     found = "a folder without an image" if folder.is_dir() else f"no folder {patient.patient_id}"
+    found += _looks_like(patient.patient_id, [path.name for path in root.iterdir()])
     action = f"add the images or remove the row from {PATIENTS_NAME}"
     return Fault("patient_without_images", patient.patient_id, found, "a folder of images", action)
+
+
+def _looks_like(name: str, others: Collection[str]) -> str:
+    """Name those of ``others`` that look like ``name``, as it follows what was expected; empty where there is none."""
+    close = [show(other) for other in others if other != name and likeness(other) == likeness(name)]
+    return f" (it looks like {' and '.join(close)}, this is {show(name)})" if close else ""
