@@ -24,6 +24,8 @@ import polars as pl
 
 from marrowscope.bundle import load_bundle
 from marrowscope.cells.quality import REJECT_REASONS
+from marrowscope.cohort.copies import near_copy_fault, scale_faults, without_copies
+from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
 from marrowscope.errors import ConfigError
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.cohort.inputs import Inputs
-    from marrowscope.records import FoundField
+    from marrowscope.records import Fault, FoundField
     from marrowscope.streaming.pool import WorkerPool
     from marrowscope.streaming.worker import Worker
 
@@ -102,7 +104,7 @@ def predict(
     """
     config = config or PredictConfig()
     started = time.monotonic()
-    inputs = collect_inputs(paths)
+    inputs = without_copies(collect_inputs(paths))
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = opened.quantification
@@ -135,6 +137,8 @@ def predict(
         parts.join(folder)
         write_table(folder / "patients.parquet", patients, "patients")
         table = read_table(folder / "fields.parquet", "fields")
+        used = dict(table.filter(pl.col("um_per_px").is_not_null()).select("path", "um_per_px").iter_rows())
+        faults = (*inputs.faults, *fields.near_copies, *scale_faults(inputs.images, used, config.um_per_px))
         failed = table.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
         manifest = Manifest(
             command=tuple(command),
@@ -146,8 +150,8 @@ def predict(
             config=config.model_dump(mode="json"),
             config_sha256=config_hash(config),
             input_sha256=_hash_inputs(table),
-            counts=_count(table, patients, inputs.n_left_out),
-            faults=tuple(fault.sentence() for fault in inputs.faults),
+            counts=_count(table, patients, inputs.n_left_out + len(fields.near_copies)),
+            faults=tuple(fault.sentence() for fault in faults),
             failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
             seconds=round(time.monotonic() - started, 3),
             images_resumed=n_resumed,
@@ -202,13 +206,26 @@ class _FieldWriter:
         self._center_of = {patient.patient_id: patient.center for patient in inputs.patients}
         self._fields: list[dict[str, Any]] = []
         self._cells: list[dict[str, Any]] = []
+        self._image_of = {image.field_id: image for image in inputs.images}
+        self._prints: dict[str, str] = {}
+        self._seen = SeenPhotographs()
+        for field_id, fingerprint in parts.read_fingerprints().items():
+            self._seen.add(field_id, fingerprint)
+        self.near_copies: list[Fault] = []
         self.done = parts.n_cells_by_field()
         self.n_done, self.n_expected = len(self.done), len(inputs.images)
         for fields, cells in parts.read():
             assessor.add(fields, cells)
 
     def add(self, found: FoundField) -> None:
-        """Take one field."""
+        """Take one field; one that shows the photograph of an earlier one is left out, with a fault."""
+        if (earlier := self._seen.find(found.fingerprint)) is not None:
+            original = self._image_of[earlier[0]]
+            self.near_copies.append(near_copy_fault(found.source, original, earlier[1]))
+            self.n_expected -= 1
+            return
+        self._seen.add(found.source.field_id, found.fingerprint)
+        self._prints[found.source.field_id] = found.fingerprint
         distance, flags = judge_field(found, self._stain, self._flag_rules)
         center = self._center_of[found.source.patient_id]
         self._fields.append(field_row(found, center, distance, flags))
@@ -222,8 +239,8 @@ class _FieldWriter:
     def close(self) -> None:
         """Write what is held as a part."""
         if self._fields:
-            self._assessor.add(*self.parts.write(self._fields, self._cells))
-            self._fields, self._cells = [], []
+            self._assessor.add(*self.parts.write(self._fields, self._cells, self._prints))
+            self._fields, self._cells, self._prints = [], [], {}
 
 
 def slide_config(bundle: Bundle) -> SlideConfig:

@@ -200,7 +200,7 @@ class FoundField:
     """One field with everything found in it, or with the ``error`` that kept it from being read.
 
     ``measures`` are those of ``cells.field_measures`` (NaN where not measurable); size and scale are the file's, None
-    where nothing was read.
+    where nothing was read. ``fingerprint`` tells copies of a photograph; empty for a region of a slide.
     """
 
     source: InputImage
@@ -211,6 +211,7 @@ class FoundField:
     cells: tuple[FoundCell, ...] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    fingerprint: str = ""
 
     @property
     def n_kept(self) -> int:

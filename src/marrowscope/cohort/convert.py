@@ -13,10 +13,10 @@ from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats import format_named, read_annotations
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.cohort.images import examine_image
-from marrowscope.cohort.listing import Role, list_folder
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import match_by_path, pair
 from marrowscope.errors import CohortError, InputError
+from marrowscope.imaging import is_image_path
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def import_annotations(
     """
     if mapping is not None:
         mapping.check_against(vocabulary)
-    images = [entry.path for entry in list_folder(images_root) if entry.role is Role.IMAGE]
+    images = sorted(path for path in images_root.rglob("*") if path.is_file() and is_image_path(path))
     reader = read_annotations if file_format is None else format_named(file_format).read
     read = reader(AnnotationFile(source))
     by_image, _, faults = pair(match_by_path(read, images_root, images))

@@ -193,8 +193,8 @@ def _judge(files: Sequence[Path], made_by: str) -> Iterator[Entry]:
         name = path.name.lower()
         if is_hidden(path):
             yield Entry(path, Role.HIDDEN)
-        elif path in pictures or name.endswith(annotations) or not path.suffix:
-            yield _judge_named(path, own, stems, made_by, is_annotation=name.endswith(annotations))
+        elif path in pictures or name.removesuffix(".gz").endswith(annotations) or not path.suffix:
+            yield _judge_named(path, own, stems, made_by, is_annotation=name.removesuffix(".gz").endswith(annotations))
         elif (fault := unread_fault(path, str(path))) is not None:
             yield Entry(path, Role.UNREAD, fault, fault.kind)
         elif path.suffix.lower() in _TOOL_DATA:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.images import ImageFile, examine_image
 from marrowscope.cohort.listing import Role, by_product_faults, list_folder
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
 _IMAGE_REJECTED = "image_rejected"
-_MAX_SCALE_DISAGREEMENT = 0.05
 _MAX_FAULTS_IN_MESSAGE = 20
 
 
@@ -133,8 +133,7 @@ def read_cohort(
             ledger.add_rejected(image.annotated, _IMAGE_REJECTED)
     with_fields = {item.patient_id for item in fields}
     patients = tuple(patient for patient in table.patients if patient.patient_id in with_fields)
-    used_folders = {image.folder for image in images if not image.reason}
-    lost = _find_lost_patients(root, patient_of, {image.folder for image in images}, used_folders, found, faults)
+    lost = _find_lost_patients(root, patient_of, images, found, faults)
     rejected_patients = Counter(table.tally.rejected) + lost
     _warn_of_missing_scale(fields, faults)
     rejected_images = Counter(image.reason for image in images if image.reason) + found.rejected
@@ -363,7 +362,7 @@ def _to_field(
 def _scale_of(image: _Image, patient: Patient, default: float | None, faults: list[Fault]) -> float | None:
     """Give the image's own scale, else the patient's, else the default; says where the first two disagree."""
     own, stated = image.file.um_per_px, patient.um_per_px
-    if own and stated and abs(own / stated - 1) > _MAX_SCALE_DISAGREEMENT:
+    if own and stated and abs(own / stated - 1) > MAX_SCALE_DISAGREEMENT:
         found = f"{own:.4g} um per px in the image's metadata"
         expected = f"{stated:.4g} as in {PATIENTS_NAME}"
         action = "correct the wrong one; the image's own is taken"
@@ -372,14 +371,11 @@ def _scale_of(image: _Image, patient: Patient, default: float | None, faults: li
 
 
 def _find_lost_patients(
-    root: Path,
-    patient_of: dict[str, Patient],
-    folders: Collection[str],
-    used: Collection[str],
-    pictures: _Pictures,
-    faults: list[Fault],
+    root: Path, patient_of: dict[str, Patient], images: Sequence[_Image], pictures: _Pictures, faults: list[Fault]
 ) -> Counter[str]:
     """Count the patients without a usable photograph by reason; one without any picture is a fault."""
+    folders = {image.folder for image in images}
+    used = {image.folder for image in images if not image.reason}
     lost: Counter[str] = Counter()
     for folder, patient in patient_of.items():
         if folder in used:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats import annotation_formats, read_annotations
-from marrowscope.cohort.listing import is_hidden
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
     for path in images:
         in_folder[path.parent].append(path)
     documents: list[Document] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path)):
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))):
         documents += _beside(folder, in_folder[folder], root)
     suffixes = tuple(suffix for item in annotation_formats() for suffix in item.in_root)
     for path in _files_with(suffixes, root):
