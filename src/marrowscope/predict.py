@@ -90,6 +90,7 @@ def predict(
     command: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     worker: Worker | WorkerPool | None = None,
+    keep_copies: bool = False,
 ) -> Prediction:
     """Predict every image behind ``paths`` with ``bundle`` and write the run to ``out``.
 
@@ -99,12 +100,15 @@ def predict(
     stopped is gone on with where the same one is made again: equal images, bundle, settings and versions. ``worker``,
     made from the same bundle and settings, saves opening the networks again where there are several runs.
 
+    A photograph is counted once: copies by content and near-copies are left out, each with a fault (``cohort.copies``);
+    ``keep_copies`` predicts each of them, to compare encodings of one picture for example.
+
     Raises InputError and RunError before any network is opened when the input, the bundle or ``out`` cannot be used,
     and ScaleError when an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
-    inputs = without_copies(collect_inputs(paths))
+    inputs = collect_inputs(paths) if keep_copies else without_copies(collect_inputs(paths))
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = opened.quantification
@@ -121,7 +125,7 @@ def predict(
             n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
             worker = stack.enter_context(open_worker(opened, config, n_apart))
         parts = RunParts(staging, _fingerprint(inputs, opened, config, worker))
-        fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress)
+        fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress, keep_copies=keep_copies)
         n_resumed = fields.n_done
         try:
             _find_fields(worker, inputs, fields, config, slide_config(opened))
@@ -200,7 +204,10 @@ class _FieldWriter:
         inputs: Inputs,
         spec: BundleSpec,
         progress: Callable[[int, int], None] | None,
+        *,
+        keep_copies: bool,
     ) -> None:
+        self._keep_copies = keep_copies
         self.parts, self._assessor, self._progress = parts, assessor, progress
         self._flag_rules, self._stain = spec.flags, spec.stain_reference
         self._center_of = {patient.patient_id: patient.center for patient in inputs.patients}
@@ -219,7 +226,8 @@ class _FieldWriter:
 
     def add(self, found: FoundField) -> None:
         """Take one field; one that shows the photograph of an earlier one is left out, with a fault."""
-        if (earlier := self._seen.find(found.fingerprint)) is not None:
+        earlier = None if self._keep_copies else self._seen.find(found.fingerprint)
+        if earlier is not None:
             original = self._image_of[earlier[0]]
             self.near_copies.append(near_copy_fault(found.source, original, earlier[1]))
             self.n_expected -= 1

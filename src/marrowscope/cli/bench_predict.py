@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 if TYPE_CHECKING:
     from marrowscope.studies.prediction_speed import GrowthPoint, SpeedResult
 
@@ -27,7 +29,10 @@ def predict(
         int, typer.Option(min=1, help="Images to predict, the first of INPUTS or so many simulated.")
     ] = 200,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the medians of their ratios are given.")] = 3,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(parser=parse_um_per_px, metavar="FLOAT", help="Micrometers per pixel of images that state none."),
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Long side of the segmenter's input; needs --crop-size.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.cohort_folds import folds
+from marrowscope.cli.scale_option import parse_um_per_px
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,10 @@ def check(
     folder: Annotated[Path, typer.Argument(help="Cohort: patients.csv and a folder of images per patient.")],
     *,
     um_per_px: Annotated[
-        float | None, typer.Option(min=0.01, max=2.0, help="Scale of images for which nothing else states one.")
+        float | None,
+        typer.Option(
+            parser=parse_um_per_px, metavar="FLOAT", help="Scale of images for which nothing else states one."
+        ),
     ] = None,
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,

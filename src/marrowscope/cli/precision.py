@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 if TYPE_CHECKING:
     from marrowscope.bundle.precisions import PrecisionGate
 
@@ -20,7 +22,10 @@ def precision(
         list[str] | None,
         typer.Option("--precision", help="bf16, f16 or int8; repeat for more. Default: all that the device has."),
     ] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(parser=parse_um_per_px, metavar="FLOAT", help="Micrometers per pixel of images that state none."),
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: all this process may use.")] = None,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 _EXIT_INCOMPLETE = 1
 
 
@@ -16,7 +18,10 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; must be new or empty.")],
     *,
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Model bundle; default: demonstration.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(parser=parse_um_per_px, metavar="FLOAT", help="Micrometers per pixel of images that state none."),
+    ] = None,
     cells: Annotated[
         int | None,
         typer.Option(

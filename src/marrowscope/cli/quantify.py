@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 
 def quantify(
     bundle: Annotated[Path, typer.Argument(help="Model bundle whose error rates are to be measured.")],
@@ -17,7 +19,10 @@ def quantify(
         float | None, typer.Option(min=0, max=1, help="Study threshold of the corrected ratio; default: learned.")
     ] = None,
     aml: Annotated[list[str] | None, typer.Option(help="Diagnosis that counts as AML; repeat for more.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Micrometers per pixel of images that state none.")] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(parser=parse_um_per_px, metavar="FLOAT", help="Micrometers per pixel of images that state none."),
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
 from marrowscope.cli.train_classifier import classifier
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ def segmenter(
     epochs: Annotated[int | None, typer.Option(help="Epochs.")] = None,
     crops_per_field: Annotated[int | None, typer.Option(help="Training windows cut from each field.")] = None,
     max_images_per_epoch: Annotated[int | None, typer.Option(help="Windows drawn for each epoch.")] = None,
-    um_per_px: Annotated[float | None, typer.Option(help="Scale of the windows and of prediction.")] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(parser=parse_um_per_px, metavar="FLOAT", help="Scale of the windows and of prediction."),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate of AdamW.")] = None,
     patients: Annotated[
         Path | None, typer.Option(help="Text file with the patient_id to train on, one a line; none is all.")

@@ -55,10 +55,13 @@ class RunParts:
         return {field_id: n_cells or 0 for frame in columns for field_id, n_cells in frame.iter_rows()}
 
     def write(
-        self, fields: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], fingerprints: Mapping[str, str]
+        self,
+        fields: Sequence[dict[str, Any]],
+        cells: Sequence[dict[str, Any]],
+        fingerprints: Mapping[str, str] | None = None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Write the next part, with the fingerprints of its photographs; gives its fields and its cells."""
-        write_text(self._path(self.n_whole, "prints"), json.dumps(fingerprints))
+        write_text(self._path(self.n_whole, "prints"), json.dumps(fingerprints or {}))
         cells_table = conform(pl.DataFrame(cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
         fields_table = conform(pl.DataFrame(fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
         write_table(self._path(self.n_whole, "cells"), cells_table, "cells")
