@@ -53,7 +53,7 @@ def test_an_image_of_two_patients_is_nobodys(tmp_path: Path) -> None:
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, p1_a=noise(1), p2_a=noise(1))
-    with pytest.raises(CohortError, match="the same content as .*; found no other image, expected one to predict"):
+    with pytest.raises(CohortError, match=r"the same content as .*; found no other image, expected one to predict"):
         without_copies(collect_inputs([tmp_path]))
 
 
@@ -99,11 +99,10 @@ def test_scales_that_disagree_are_named_once_per_patient_and_those_that_agree_ar
     images += [InputImage("p2/a", "p2", Path("p2/a.tif"), None), InputImage("p3/a", "p3", Path("p3/a.tif"), None)]
     used = {"p1/0.tif": 1.0, "p1/1.tif": 1.0, "p1/2.tif": 0.15, "p2/a.tif": 0.3, "p3/a.tif": 0.15}
     faults = scale_faults(images, used, 0.15)
+    action = "correct the wrong one; the image's own is taken"
     assert [fault.sentence() for fault in faults] == [
-        "2 images of p1: found 1 um per px in the image's metadata, expected 0.1453 as in patients.csv; correct the "
-        "wrong one; the image's own is taken",
-        "p2/a.tif: found 0.3 um per px in the image's metadata, expected 0.15 as in --um-per-px; correct the wrong "
-        "one; the image's own is taken",
+        f"2 images of p1: found 1 um per px in the image's metadata, expected 0.1453 as in patients.csv; {action}",
+        f"p2/a.tif: found 0.3 um per px in the image's metadata, expected 0.15 as in --um-per-px; {action}",
     ]
     assert not any(fault.loses_data for fault in faults)
     assert scale_faults(images[3:], used, None) == []
