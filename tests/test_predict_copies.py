@@ -34,10 +34,10 @@ def clean(cohort: Path) -> Prediction:
 
 @pytest.fixture
 def crowded(cohort: Path, tmp_path: Path) -> Path:
-    """Give the cohort with copies of every kind, by-products and what systems write, all sorted behind the originals."""
+    """Give the cohort with copies of every kind, by-products and hidden files, all sorted behind the originals."""
     root = tmp_path / "cohort"
     shutil.copytree(cohort, root)
-    first = sorted(root.glob("*/*.jpg"))[0]
+    first = min(root.glob("*/*.jpg"))
     folder = first.parent
     image = read_image(first)
     shutil.copyfile(first, folder / "zz_copy.jpg")

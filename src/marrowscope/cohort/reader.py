@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
+from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.images import ImageFile, examine_image
 from marrowscope.cohort.listing import Role, by_product_faults, list_folder
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
@@ -26,7 +27,7 @@ from marrowscope.records import Fault, Field, Patient
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -118,6 +119,7 @@ def read_cohort(
     _reject_orphans(images, patient_of, faults)
     _reject_duplicates(images, faults)
     _reject_same_stem(images, faults)
+    faults += _near_copies({image.where: image for image in images if not image.reason})
 
     ledger = _Ledger(faults)
     fields: list[Field] = []
@@ -290,6 +292,26 @@ def _reject_duplicates(images: Sequence[_Image], faults: list[Fault]) -> None:
             others = ", ".join(other.where for other in group if other is not image)
             faults.append(Fault(kind, image.where, f"the same content as {others}", expected, action))
             image.reason = kind
+
+
+def _near_copies(images: Mapping[str, _Image]) -> list[Fault]:
+    """Word a fault for each image that shows the photograph of an earlier one in another encoding or position."""
+    faults: list[Fault] = []
+    seen = SeenPhotographs()
+    for where, image in images.items():
+        earlier = seen.find(image.file.fingerprint)
+        if earlier is None:
+            seen.add(where, image.file.fingerprint)
+            continue
+        found = f"the photograph of {earlier[0]} again ({earlier[1]} of 255 bits of the fingerprints differ)"
+        if images[earlier[0]].folder == image.folder:
+            kind, expected = "near_duplicate", "each photograph once"
+            action = "remove the copy; `marrowscope predict` counts it once"
+        else:
+            kind, expected = "near_duplicate_across_patients", "a photograph to belong to one patient"
+            action = "find out whose it is and remove the other; no folds are drawn with both"
+        faults.append(Fault(kind, where, found, expected, action, loses_data=False))
+    return faults
 
 
 def _reject_same_stem(images: Sequence[_Image], faults: list[Fault]) -> None:
