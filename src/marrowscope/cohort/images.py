@@ -5,7 +5,7 @@ Reading in full proves that the image can be decoded. Where only the size is nee
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.duplicates import image_fingerprint
@@ -31,7 +31,7 @@ class ImageFile:
     height_px: int
     um_per_px: float | None
     fault: Fault | None = None
-    fingerprint: str = ""
+    fingerprint: str = field(default="", compare=False)
 
 
 def examine_image(path: Path, where: str, *, decode: bool) -> ImageFile:
