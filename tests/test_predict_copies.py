@@ -44,7 +44,7 @@ def crowded(cohort: Path, tmp_path: Path) -> Path:
     write_image(folder / "zz_again.png", image)
     write_image(folder / "zz_mirrored.png", np.ascontiguousarray(image[:, ::-1]))
     half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    write_image(folder / "zz_half.webp", half)
+    write_image(folder / "zz_half.webp", half.astype(np.uint8))
     outlined = image.copy()
     cv2.circle(outlined, (image.shape[1] // 2, image.shape[0] // 2), 60, (255, 0, 0), 3)
     write_image(folder / "zz_drawn.png", outlined)

@@ -10,6 +10,7 @@ from marrowscope.cohort.copies import scale_faults, without_copies
 from marrowscope.cohort.duplicates import FEATURELESS, SeenPhotographs, image_fingerprint
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import CohortError
+from marrowscope.imaging import sha256_file
 from marrowscope.records import InputImage
 
 
@@ -61,8 +62,12 @@ def test_files_of_one_size_are_not_read_twice_and_empty_or_absent_ones_are_no_co
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    hash_file = marrowscope.cohort.copies.sha256_file
-    monkeypatch.setattr(marrowscope.cohort.copies, "sha256_file", lambda path: hashed.append(path) or hash_file(path))
+
+    def hash_file(path: Path) -> str:
+        hashed.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(marrowscope.cohort.copies, "sha256_file", hash_file)
     almost = bytearray(noise(1))
     almost[20_000] ^= 1  # between the samples
     write(tmp_path, p1_a=noise(1), p1_b=noise(2), p1_c=noise(3), p1_d=bytes(almost), p1_e=b"", p1_f=b"")

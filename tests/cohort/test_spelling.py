@@ -71,9 +71,10 @@ def test_folds_of_two_spellings_of_one_center_are_refused() -> None:
     patients = pl.DataFrame(
         {"patient_id": ["a", "b", "c"], "center": ["Munich", "munich", "Paris"], "diagnosis": ["AML"] * 3}
     )
-    for draw in (lambda: leave_one_center_out(patients), lambda: make_folds(patients, 2, 0)):
-        with pytest.raises(CohortError, match=r"found center under several spellings \('Munich' and 'munich'\)"):
-            draw()
+    with pytest.raises(CohortError, match=r"found center under several spellings \('Munich' and 'munich'\)"):
+        leave_one_center_out(patients)
+    with pytest.raises(CohortError, match=r"found center under several spellings \('Munich' and 'munich'\)"):
+        make_folds(patients, 2, 0)
 
 
 @pytest.mark.parametrize("folder", [DECOMPOSED, "ZO\u00cb"])

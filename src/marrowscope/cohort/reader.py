@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.images import ImageFile, examine_image
-from marrowscope.cohort.listing import Role, by_product_faults, list_folder
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
+from marrowscope.cohort.pictures import Pictures, find_pictures
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import find_annotations, pair
 from marrowscope.cohort.spelling import likeness, same_letters, show
@@ -110,7 +110,7 @@ def read_cohort(
     table = read_patients(root)
     patient_of = {patient.patient_id: patient for patient in table.patients}
     faults = list(table.faults)
-    found = _find_pictures(root, patient_of, faults)
+    found = find_pictures(root, patient_of, faults)
     folder_of, spelled = find_folders(table.patients, [path.name for path in root.iterdir() if path.is_dir()])
     faults += spelled
     patient_of = {folder_of.get(name, name): patient for name, patient in patient_of.items()}
@@ -172,48 +172,6 @@ def require_clean(cohort: Cohort) -> Cohort:
         )
         raise CohortError(message, losing)
     return cohort
-
-
-@dataclass(frozen=True, slots=True)
-class _Pictures:
-    """The photographs of a cohort in order, the pictures that are none by reason, and the folders with a slide."""
-
-    images: list[Path]
-    rejected: Counter[str]
-    slide_folders: frozenset[str]
-
-
-def _find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault]) -> _Pictures:
-    """List every image one folder deep, sorted; images anywhere else are faults, slides and by-products are said."""
-    images: list[Path] = []
-    deeper: Counter[Path] = Counter()
-    rejected: Counter[str] = Counter()
-    slides: Counter[str] = Counter()
-    listing = list_folder(root, patient_ids)
-    for entry in listing:
-        parts = entry.path.relative_to(root).parts
-        if entry.role is Role.IMAGE or entry.reason in UNREAD:
-            images.append(entry.path)
-            if len(parts) > 2:  # noqa: PLR2004 - patient folder and file name
-                deeper[entry.path.parent] += 1
-        elif entry.fault is not None:
-            faults.append(replace(entry.fault, where=printable(entry.path.relative_to(root).as_posix())))
-            rejected[entry.reason] += 1
-        elif entry.role is Role.SLIDE:
-            slides[parts[0]] += 1
-    for folder, n in deeper.items():
-        where = folder.relative_to(root)
-        found, expected = f"{n} images in a subfolder", f"images directly in {where.parts[0]}"
-        where_text = where.as_posix()
-        faults.append(Fault("images_in_subfolder", where_text, found, expected, "move them up or remove them"))
-    for fault, n in by_product_faults(listing, root, root):
-        faults.append(fault)
-        rejected["by_product"] += n
-    for name, n in slides.items():
-        found, action = f"{n} slides", "they are left out here; `marrowscope predict` reads them"
-        faults.append(Fault("slide", name, found, "photographs, which can be annotated", action, loses_data=False))
-        rejected["slide"] += n
-    return _Pictures(images, rejected, frozenset(slides))
 
 
 def _examine(
@@ -393,7 +351,7 @@ def _scale_of(image: _Image, patient: Patient, default: float | None, faults: li
 
 
 def _find_lost_patients(
-    root: Path, patient_of: dict[str, Patient], images: Sequence[_Image], pictures: _Pictures, faults: list[Fault]
+    root: Path, patient_of: dict[str, Patient], images: Sequence[_Image], pictures: Pictures, faults: list[Fault]
 ) -> Counter[str]:
     """Count the patients without a usable photograph by reason; one without any picture is a fault."""
     folders = {image.folder for image in images}
