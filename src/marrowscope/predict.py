@@ -124,7 +124,7 @@ def predict(
         if worker is None:
             n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
             worker = stack.enter_context(open_worker(opened, config, n_apart))
-        parts = RunParts(staging, _fingerprint(inputs, opened, config, worker))
+        parts = RunParts(staging, _fingerprint(inputs, opened, config, worker) | {"keep_copies": keep_copies})
         fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress, keep_copies=keep_copies)
         n_resumed = fields.n_done
         try:

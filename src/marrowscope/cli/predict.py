@@ -43,6 +43,9 @@ def predict(
         bool, typer.Option("--morphology/--no-morphology", help="Measure each cell; a fifth of the time.")
     ] = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report too.")] = True,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="Predict copies of a photograph too, each as an image of its own.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest's counts as JSON.")] = False,
 ) -> None:
@@ -82,6 +85,7 @@ def predict(
             overwrite=overwrite,
             command=["marrowscope", *sys.argv[1:]],
             progress=advance,
+            keep_copies=keep_copies,
         )
     if report:
         from marrowscope.errors import RunError

@@ -1,4 +1,4 @@
-"""The photographs of a cohort folder: those one folder deep; slides, by-products and what cannot be read are counted."""
+"""The photographs of a cohort, one folder deep; slides, by-products and what cannot be read are counted."""
 
 from __future__ import annotations
 
