@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.duplicates import SeenPhotographs
+from marrowscope.cohort.found_images import Pictures, find_pictures
 from marrowscope.cohort.images import ImageFile, examine_image
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
-from marrowscope.cohort.pictures import Pictures, find_pictures
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import find_annotations, pair
 from marrowscope.cohort.spelling import likeness, same_letters, show
