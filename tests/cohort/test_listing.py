@@ -118,7 +118,7 @@ def test_a_by_product_given_by_name_is_left_out_as_in_its_folder(tmp_path: Path)
     assert judge_file(tmp_path / "p1/f1_cp_masks.png").role is Role.BY_PRODUCT
     inputs = collect_inputs([tmp_path / "p1/f1.jpg", tmp_path / "p1/f1_cp_masks.png"])
     assert ([item.field_id for item in inputs.images], inputs.n_left_out) == (["p1/f1"], 1)
-    with pytest.raises(InputError, match=r"by-products of Cellpose \(f1_cp_masks\.png\)"):
+    with pytest.raises(InputError, match=r"by-product of Cellpose \(f1_cp_masks\.png\)"):
         collect_inputs([tmp_path / "p1/f1_cp_masks.png"])
 
 

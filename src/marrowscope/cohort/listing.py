@@ -140,7 +140,8 @@ def by_product_faults(entries: Sequence[Entry], root: Path, shown: Path | None =
         more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
         where = printable(folder if shown is None else folder.relative_to(root).as_posix())
         makers = " and ".join(dict.fromkeys(entry.reason for entry in group))
-        found = f"{len(group)} by-products of {makers} ({names}{more})"
+        word = "by-product" if len(group) == 1 else "by-products"
+        found = f"{len(group)} {word} of {makers} ({names}{more})"
         fault = Fault("by_product", where, found, "photographs", _NOT_READ, loses_data=False)
         faults.append((fault, len(group)))
     return faults
