@@ -54,6 +54,7 @@ def prediction(tmp_path_factory: pytest.TempPathFactory) -> Prediction:
         demonstration_bundle(),
         root / "run",
         config=PredictConfig(backend="onnxruntime", threads=2, um_per_px=SCALE, morphology=False),
+        keep_copies=True,
     )
 
 

@@ -23,6 +23,8 @@ import polars as pl
 
 from marrowscope.bundle import load_bundle
 from marrowscope.cells.quality import REJECT_REASONS
+from marrowscope.cohort.copies import near_copy_fault, scale_faults, without_copies
+from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
 from marrowscope.errors import ConfigError
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.cohort.inputs import Inputs
-    from marrowscope.records import FoundField
+    from marrowscope.records import Fault, FoundField
     from marrowscope.streaming.pool import WorkerPool
     from marrowscope.streaming.worker import Worker
 
@@ -89,6 +91,7 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
     worker: Worker | WorkerPool | None = None,
     finish: Callable[[Path], object] | None = None,
+    keep_copies: bool = False,
 ) -> Prediction:
     """Predict all images in ``paths`` with ``bundle`` and write the run to ``out``.
 
@@ -96,15 +99,18 @@ def predict(
     field. An image that cannot be read is recorded, and the rest is predicted; problems with the folders themselves are
     in the manifest's ``faults``. ``progress`` gets (images done, total images). An interrupted call resumes when it is
     repeated with the same images, bundle, settings and versions. ``worker``, made from the same bundle and settings,
-    saves opening the networks again for several runs. ``finish`` gets the
-    complete run before it is moved to ``out``, for example to add its report; a call killed there resumes too.
+    saves opening the networks again for several runs. ``finish`` gets the complete run before it is moved to ``out``,
+    for example to add its report; a call killed there resumes too.
+
+    A photograph is counted once: copies by content and near-copies are left out, each with a fault (``cohort.copies``);
+    ``keep_copies`` predicts each of them, for example to compare encodings of one picture.
 
     Raises InputError or RunError before opening a network if the input, the bundle or ``out`` cannot be used, and
     ScaleError if an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
-    inputs = collect_inputs(paths)
+    inputs = collect_inputs(paths) if keep_copies else without_copies(collect_inputs(paths))
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     quantification = opened.quantification
@@ -120,8 +126,8 @@ def predict(
         if worker is None:
             n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
             worker = stack.enter_context(open_worker(opened, config, n_apart))
-        parts = RunParts(staging, _fingerprint(inputs, opened, config, worker))
-        fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress)
+        parts = RunParts(staging, _fingerprint(inputs, opened, config, worker) | {"keep_copies": keep_copies})
+        fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress, keep_copies=keep_copies)
         n_resumed = fields.n_done
         try:
             _find_fields(worker, inputs, fields, config, slide_config(opened))
@@ -137,6 +143,8 @@ def predict(
         parts.join(folder)
         write_table(folder / "patients.parquet", patients, "patients")
         table = read_table(folder / "fields.parquet", "fields")
+        used = dict(table.filter(pl.col("um_per_px").is_not_null()).select("path", "um_per_px").iter_rows())
+        faults = (*inputs.faults, *fields.near_copies, *scale_faults(inputs.images, used, config.um_per_px))
         failed = table.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
         manifest = Manifest(
             command=tuple(command),
@@ -149,8 +157,8 @@ def predict(
             config_sha256=config_hash(config),
             input_sha256=_hash_inputs(table),
             tables=hash_tables(folder),
-            counts=_count(table, patients, inputs.n_left_out),
-            faults=tuple(fault.sentence() for fault in inputs.faults),
+            counts=_count(table, patients, inputs.n_left_out + len(fields.near_copies)),
+            faults=tuple(fault.sentence() for fault in faults),
             failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
             seconds=round(time.monotonic() - started, 3),
             images_resumed=n_resumed,
@@ -199,19 +207,36 @@ class _FieldWriter:
         inputs: Inputs,
         spec: BundleSpec,
         progress: Callable[[int, int], None] | None,
+        *,
+        keep_copies: bool,
     ) -> None:
+        self._keep_copies = keep_copies
         self.parts, self._assessor, self._progress = parts, assessor, progress
         self._flag_rules, self._stain = spec.flags, spec.stain_reference
         self._center_of = {patient.patient_id: patient.center for patient in inputs.patients}
         self._fields: list[dict[str, Any]] = []
         self._cells: list[dict[str, Any]] = []
+        self._image_of = {image.field_id: image for image in inputs.images}
+        self._prints: dict[str, str] = {}
+        self._seen = SeenPhotographs()
+        for field_id, fingerprint in parts.read_fingerprints().items():
+            self._seen.add(field_id, fingerprint)
+        self.near_copies: list[Fault] = []
         self.done = parts.n_cells_by_field()
         self.n_done, self.n_expected = len(self.done), len(inputs.images)
         for fields, cells in parts.read():
             assessor.add(fields, cells)
 
     def add(self, found: FoundField) -> None:
-        """Take one field."""
+        """Take one field; one that shows the photograph of an earlier one is left out, with a fault."""
+        earlier = None if self._keep_copies else self._seen.find(found.fingerprint)
+        if earlier is not None:
+            original = self._image_of[earlier[0]]
+            self.near_copies.append(near_copy_fault(found.source, original, earlier[1]))
+            self.n_expected -= 1
+            return
+        self._seen.add(found.source.field_id, found.fingerprint)
+        self._prints[found.source.field_id] = found.fingerprint
         distance, flags = judge_field(found, self._stain, self._flag_rules)
         center = self._center_of[found.source.patient_id]
         self._fields.append(field_row(found, center, distance, flags))
@@ -225,8 +250,8 @@ class _FieldWriter:
     def close(self) -> None:
         """Write the remaining rows as a part."""
         if self._fields:
-            self._assessor.add(*self.parts.write(self._fields, self._cells))
-            self._fields, self._cells = [], []
+            self._assessor.add(*self.parts.write(self._fields, self._cells, self._prints))
+            self._fields, self._cells, self._prints = [], [], {}
 
 
 def slide_config(bundle: Bundle) -> SlideConfig:

@@ -201,7 +201,7 @@ class FoundField:
     """One field with everything found in it, or with the ``error`` if it could not be read.
 
     ``measures`` are those of ``cells.field_measures`` (NaN where not measurable). Size and scale are the file's, None
-    if nothing was read.
+    if nothing was read. ``fingerprint`` identifies copies of a photograph; it is empty for a region of a slide.
     """
 
     source: InputImage
@@ -212,6 +212,7 @@ class FoundField:
     cells: tuple[FoundCell, ...] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    fingerprint: str = ""
 
     @property
     def n_kept(self) -> int:

@@ -20,7 +20,7 @@ from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.cohort.summary import count_by_center, count_by_code, count_by_diagnosis, summarize
 from marrowscope.errors import CohortError
 from marrowscope.geometry import area
-from marrowscope.imaging import sha256_file, write_image
+from marrowscope.imaging import read_image, sha256_file, write_image
 from marrowscope.records import Annotation
 from marrowscope.vocabulary import load_mapping
 
@@ -574,3 +574,17 @@ def test_real_cohort(packs_dir: Path, pack: str, n_patients: int, n_images: int,
     cohort = require_clean(read_cohort(packs_dir / pack, decode=False))
     assert (len(cohort.patients), len(cohort.fields), cohort.counts.shapes.n_out) == (n_patients, n_images, n_cells)
     assert {patient.specimen for patient in cohort.patients} == {"blood"}
+
+
+def test_a_photograph_in_another_encoding_is_noted_within_and_across_patients(root: Path) -> None:
+    for name in ("p1/f9.png", "p2/f9.webp"):
+        image = read_image(root / "p1/f1.png")
+        write_image(root / name, image[::-1].copy() if name.endswith("png") else image, quality=100)
+    cohort = read_cohort(root)
+    assert [(fault.kind, fault.where, fault.loses_data) for fault in cohort.faults] == [
+        ("near_duplicate", "p1/f9.png", False),
+        ("near_duplicate_across_patients", "p2/f9.webp", False),
+    ]
+    assert "the photograph of p1/f1.png again" in cohort.faults[0].found
+    assert cohort.counts.images.n_out == 6
+    assert read_cohort(root, decode=False).faults == ()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 if TYPE_CHECKING:
     from marrowscope.studies.prediction_speed import GrowthPoint, SpeedResult
 
@@ -30,7 +32,12 @@ def predict(
     ] = 200,
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; median ratios are reported.")] = 3,
     um_per_px: Annotated[
-        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+        float | None,
+        typer.Option(
+            parser=parse_um_per_px,
+            metavar="FLOAT",
+            help="Micrometers per pixel of images that do not state their scale.",
+        ),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Long side of the segmenter's input; needs --crop-size.")

@@ -10,6 +10,7 @@ import typer
 
 from marrowscope.cli.cohort_folds import folds
 from marrowscope.cli.one_call import one_call_at_a_time
+from marrowscope.cli.scale_option import parse_um_per_px
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,11 @@ def check(
     *,
     um_per_px: Annotated[
         float | None,
-        typer.Option(min=0.01, max=2.0, help="Micrometers per pixel of images that do not state their scale."),
+        typer.Option(
+            parser=parse_um_per_px,
+            metavar="FLOAT",
+            help="Micrometers per pixel of images that do not state their scale.",
+        ),
     ] = None,
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,

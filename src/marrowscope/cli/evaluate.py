@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
     from marrowscope.evaluate import Evaluation
@@ -37,7 +39,12 @@ def evaluate(
         typer.Option(metavar="NAME", help="A diagnosis that counts as AML; repeat for several (default AML)."),
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(help="With a bundle: micrometers per pixel of images that do not state their scale.")
+        float | None,
+        typer.Option(
+            parser=parse_um_per_px,
+            metavar="FLOAT",
+            help="With a bundle: micrometers per pixel of images that do not state their scale.",
+        ),
     ] = None,
     tile_grid: Annotated[
         str | None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 if TYPE_CHECKING:
     from marrowscope.bundle.precisions import PrecisionGate
 
@@ -25,7 +27,12 @@ def precision(
         ),
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+        float | None,
+        typer.Option(
+            parser=parse_um_per_px,
+            metavar="FLOAT",
+            help="Micrometers per pixel of images that do not state their scale.",
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",

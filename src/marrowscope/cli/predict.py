@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 if TYPE_CHECKING:
     from marrowscope.report.problems import PatientProblem
 
@@ -22,7 +24,12 @@ def predict(
         Path | None, typer.Option("--bundle", "-b", help="Model bundle (default: the demonstration models).")
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+        float | None,
+        typer.Option(
+            parser=parse_um_per_px,
+            metavar="FLOAT",
+            help="Micrometers per pixel of images that do not state their scale.",
+        ),
     ] = None,
     cells: Annotated[
         int | None,
@@ -49,6 +56,9 @@ def predict(
         ),
     ] = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also write the report.")] = True,
+    keep_copies: Annotated[
+        bool, typer.Option("--keep-copies", help="Also predict copies of a photograph, each as a separate image.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest's counts as JSON.")] = False,
 ) -> None:
@@ -102,6 +112,7 @@ def predict(
             command=["marrowscope", *sys.argv[1:]],
             progress=advance,
             finish=finish if report else None,
+            keep_copies=keep_copies,
         )
     for reason in no_report:
         report = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
 from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ def prepare(
     ] = None,
     um_per_px: Annotated[
         float | None,
-        typer.Option(min=0.01, max=2.0, help="Micrometers per pixel of images that do not state their scale."),
+        typer.Option(
+            parser=parse_um_per_px,
+            metavar="FLOAT",
+            help="Micrometers per pixel of images that do not state their scale.",
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from marrowscope.cli.scale_option import parse_um_per_px
+
 
 def quantify(
     bundle: Annotated[Path, typer.Argument(help="Model bundle to measure.")],
@@ -21,7 +23,12 @@ def quantify(
         list[str] | None, typer.Option(help="A diagnosis that counts as AML; repeat for several (default AML).")
     ] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(help="Micrometers per pixel of images that do not state their scale.")
+        float | None,
+        typer.Option(
+            parser=parse_um_per_px,
+            metavar="FLOAT",
+            help="Micrometers per pixel of images that do not state their scale.",
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,

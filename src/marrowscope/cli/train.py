@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.one_call import one_call_at_a_time
+from marrowscope.cli.scale_option import parse_um_per_px
 from marrowscope.cli.train_classifier import classifier
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def segmenter(
     crops_per_field: Annotated[int | None, typer.Option(help="Training windows per field.")] = None,
     max_images_per_epoch: Annotated[int | None, typer.Option(help="Training windows drawn per epoch.")] = None,
     um_per_px: Annotated[
-        float | None, typer.Option(help="Scale of training and prediction, in micrometers per pixel.")
+        float | None,
+        typer.Option(
+            parser=parse_um_per_px, metavar="FLOAT", help="Scale of training and prediction, in micrometers per pixel."
+        ),
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Learning rate of AdamW.")] = None,
     patients: Annotated[

@@ -103,6 +103,36 @@ def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE
     return sorted(NearDuplicate(*names[a], *names[b], distance) for (a, b), distance in nearest.items())
 
 
+class SeenPhotographs:
+    """The fingerprints of the images so far, for a run that asks of each next one whether it was there before."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._words = np.zeros((64, _N_BITS // 64 + 1), dtype=np.uint64)
+
+    def find(self, fingerprint: str, max_distance: int = MAX_DISTANCE) -> tuple[str, int] | None:
+        """Give the name of the nearest earlier image, however mirrored or turned, and how many bits differ.
+
+        None where none is within ``max_distance``, and for an image without a fingerprint or of one color.
+        """
+        if fingerprint in {"", FEATURELESS} or not self._names:
+            return None
+        laid = np.concatenate([_words(bits) for bits in _orientations(_unpack([fingerprint]))])
+        seen = self._words[: len(self._names)]
+        distances = np.bitwise_count(seen[None] ^ laid[:, None]).sum(axis=2, dtype=np.int64).min(axis=0)
+        nearest = int(distances.argmin())
+        return (self._names[nearest], int(distances[nearest])) if distances[nearest] <= max_distance else None
+
+    def add(self, name: str, fingerprint: str) -> None:
+        """Keep an image; one without a fingerprint, or of one color, is nobody's copy."""
+        if fingerprint in {"", FEATURELESS}:
+            return
+        if len(self._names) == len(self._words):
+            self._words = np.concatenate([self._words, np.zeros_like(self._words)])
+        self._words[len(self._names)] = _words(_unpack([fingerprint]))[0]
+        self._names.append(name)
+
+
 def fingerprint_fields(
     fields: Sequence[Field], *, n_threads: int = 4, progress: Callable[[int, int], None] | None = None
 ) -> pl.DataFrame:

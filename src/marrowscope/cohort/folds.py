@@ -17,6 +17,7 @@ import polars as pl
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from marrowscope.cohort.duplicates import refuse_leaks, some
+from marrowscope.cohort.spelling import alike, show
 from marrowscope.disk import write_bytes, write_text
 from marrowscope.errors import CohortError, InputError
 
@@ -136,6 +137,14 @@ def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tup
             f"found no patient of external center {some(unknown)}, expected one of {', '.join(known)}; correct the name"
         )
         raise CohortError(message)
+    for column in ("center", "patient_id"):
+        if groups := alike(patients[column].unique().sort().to_list()):
+            names = some([" and ".join(map(show, group)) for group in groups], "; ")
+            message = (
+                f"found {column} under several spellings ({names}), expected one: they would be on both sides of a "
+                f"split; write each the same way, or give another name to what is another"
+            )
+            raise CohortError(message)
     outside = pl.col("center").is_in(list(external_centers))
     return patients.filter(~outside), dict.fromkeys(patients.filter(outside)["patient_id"].to_list())
 

@@ -5,9 +5,10 @@ Reading in full proves that the image can be decoded. Where only the size is nee
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.errors import ImageError
 from marrowscope.imaging import decode_image, one_image, read_file, read_header, sha256_bytes, unread_fault
 from marrowscope.imaging.scale import metadata_scale
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """What is known of an image file; ``fault`` says why it cannot be used (then the size is 0 x 0)."""
+    """What is known of an image file; ``fault`` says why it cannot be used (then the size is 0 x 0).
+
+    ``fingerprint`` tells near-copies; it is empty where only the header was read.
+    """
 
     path: Path
     sha256: str
@@ -27,6 +31,7 @@ class ImageFile:
     height_px: int
     um_per_px: float | None
     fault: Fault | None = None
+    fingerprint: str = field(default="", compare=False)
 
 
 def examine_image(path: Path, where: str, *, decode: bool) -> ImageFile:
@@ -44,12 +49,15 @@ def examine_image(path: Path, where: str, *, decode: bool) -> ImageFile:
                     path, "", 0, 0, None, Fault("empty_file", where, "a file of 0 bytes", "an image", action)
                 )
             sha256 = sha256_bytes(data)
+            fingerprint = ""
             if decode:
-                height, width = decode_image(data, where).shape[:2]
+                image = decode_image(data, where)
+                height, width = image.shape[:2]
+                fingerprint = image_fingerprint(image)
             else:
                 header = read_header(data, where)
                 height, width = header.height_px, header.width_px
-            return ImageFile(path, sha256, width, height, metadata_scale(data))
+            return ImageFile(path, sha256, width, height, metadata_scale(data), fingerprint=fingerprint)
     except ImageError as error:
         found = error.fault or Fault("unreadable_image", where, str(error), "an image", "export it again or remove it")
         return ImageFile(path, sha256, 0, 0, None, replace(found, where=where))

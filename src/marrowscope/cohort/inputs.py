@@ -8,30 +8,20 @@ of no patient, images one folder too deep) has a fault and is counted.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.companions import drop_companions
-from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
+from marrowscope.cohort.listing import Entry, by_product_faults, judge_file, list_folder
+from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
+from marrowscope.cohort.spelling import same_letters, show
 from marrowscope.errors import CohortError, InputError
-from marrowscope.imaging import (
-    IMAGE_SUFFIXES,
-    SLIDE_SUFFIXES,
-    is_image_path,
-    is_printable,
-    is_slide_path,
-    printable,
-    unread_fault,
-)
+from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_printable, printable
 from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-
-_HIDDEN = (".", "__", "@")
-"""What systems and file servers put beside images: ``.DS_Store``, ``__MACOSX``, ``@eaDir``."""
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +50,22 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
     faults: list[Fault] = []
     n_left_out = 0
     loose: dict[Path, list[Path]] = {}
+    listings: dict[Path, list[Entry]] = {}
     for path in paths:
         _refuse_unprintable(path.resolve())
         if path.is_file():
-            _refuse_other_file(path)
-            loose.setdefault(path.resolve().parent, []).append(path)
-        elif (path / PATIENTS_NAME).is_file():
-            table = read_patients(path)
-            faults += table.faults
-            n_left_out += table.tally.n_rejected
-            for patient in table.patients:
-                _add_patient(patients, patient, path)
-                images += _images_of(patient, _image_paths(path / patient.patient_id))
+            entry = _judge_given(path)
+            if entry.is_input:
+                loose.setdefault(path.resolve().parent, []).append(path)
+            else:
+                listings[path] = [entry]
         elif path.is_dir():
-            for folder in _patient_folders(path):
-                patient = _patient_of_folder(folder.resolve(), center)
+            owners, listings[path], said, n_bad_rows = _owners(path, center)
+            faults += said
+            n_left_out += n_bad_rows
+            for patient, folder, files in owners:
                 _add_patient(patients, patient, folder)
-                images += _images_of(patient, _image_paths(folder))
+                images += _images_of(patient, files)
         else:
             message = f"{path}: not found, expected a cohort, a patient folder or an image; check the path"
             raise InputError(message)
@@ -85,16 +74,35 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
         _add_patient(patients, patient, folder)
         images += _images_of(patient, files)
     taken = {image.path for image in images}
-    for path in filter(Path.is_dir, paths):
-        for folder, n in _overlooked(path, taken).items():
-            faults.append(_not_predicted(folder, n, path))
-            n_left_out += n
-        unread = _unread(path)
-        faults += unread
-        n_left_out += len(unread)
+    for path, listing in listings.items():
+        left_out = _left_out(path, listing, taken)
+        faults += [fault for fault, _ in left_out]
+        n_left_out += sum(n for _, n in left_out)
     _refuse_empty(images, paths, faults)
     _refuse_equal_names(images)
+    faults += _look_alikes(images, patients)
     return Inputs(tuple(patients.values()), tuple(images), tuple(faults), n_left_out)
+
+
+def _owners(
+    path: Path, center: str | None
+) -> tuple[list[tuple[Patient, Path, list[Path]]], list[Entry], list[Fault], int]:
+    """Give the patients of a folder, each with its folder and images; all it contains; faults; rows of nobody."""
+    if not (path / PATIENTS_NAME).is_file():
+        listing = list_folder(path)
+        folders = _images_by_folder(listing)
+        own = [path] if path in folders else [folder for folder in folders if folder.parent == path]
+        found = [(_patient_of_folder(folder.resolve(), center), folder, folders[folder]) for folder in own]
+        return found, listing, [], 0
+    table = read_patients(path)
+    listing = list_folder(path, [patient.patient_id for patient in table.patients])
+    folders = _images_by_folder(listing)
+    folder_of, spelled = find_folders(table.patients, [folder.name for folder in folders if folder.parent == path])
+    found = [
+        (patient, path, folders[path / folder_of.get(patient.patient_id, patient.patient_id)])
+        for patient in table.patients
+    ]
+    return found, listing, [*table.faults, *spelled], table.tally.n_rejected
 
 
 def _patient_of_folder(folder: Path, center: str | None) -> Patient:
@@ -102,38 +110,30 @@ def _patient_of_folder(folder: Path, center: str | None) -> Patient:
 
     A broken patients.csv is ignored here, since the user did not give it as input.
     """
-    known: Iterable[Patient] = ()
+    known: Sequence[Patient] = ()
     if (folder.parent / PATIENTS_NAME).is_file():
         with contextlib.suppress(CohortError):
             known = read_patients(folder.parent).patients
     stranger = Patient(patient_id=folder.name or UNKNOWN, center=center or UNKNOWN, diagnosis=UNKNOWN)
-    return next((patient for patient in known if patient.patient_id == folder.name), stranger)
+    folder_of, _ = find_folders(known, [item.name for item in folder.parent.iterdir()] if known else [])
+    return next((patient for patient in known if folder_of.get(patient.patient_id) == folder.name), stranger)
 
 
-def _overlooked(path: Path, taken: Collection[Path]) -> Counter[Path]:
-    """Count the images below the folder ``path`` that are not predicted, by folder; hidden ones do not count."""
-    found = (
-        image
-        for image in drop_companions(filter(_is_input, sorted(path.rglob("*"))))
-        if image not in taken
-        and image.is_file()
-        and not any(part.startswith(_HIDDEN) for part in image.relative_to(path).parts)
-    )
-    return Counter(image.parent for image in found)
+def _left_out(path: Path, listing: Sequence[Entry], taken: Collection[Path]) -> list[tuple[Fault, int]]:
+    """Describe what a listing of ``path`` contains and no patient predicts, with the number of files."""
+    overlooked = Counter(entry.path.parent for entry in listing if entry.is_input and entry.path not in taken)
+    unread = [(entry.fault, 1) for entry in listing if entry.fault is not None]
+    nobody = [(_not_predicted(folder, n, path), n) for folder, n in overlooked.items()]
+    return [*nobody, *unread, *by_product_faults(listing, path)]
 
 
-def _unread(path: Path) -> list[Fault]:
-    """List the pictures below the folder ``path`` that are not read: of another format, or of an unreadable name."""
-    visible = (
-        file
-        for file in sorted(path.rglob("*"))
-        if not any(part.startswith(_HIDDEN) for part in file.relative_to(path).parts)
-    )
-    return [fault for file in visible if file.is_file() and (fault := unread_fault(file, str(file)))]
-
-
-def _is_input(path: Path) -> bool:
-    return is_image_path(path) or (is_slide_path(path) and is_printable(path) and not path.name.startswith("."))
+def _images_by_folder(listing: Iterable[Entry]) -> defaultdict[Path, list[Path]]:
+    """Give the photographs and slides of a listing by their folder, in order."""
+    found: defaultdict[Path, list[Path]] = defaultdict(list)
+    for entry in listing:
+        if entry.is_input:
+            found[entry.path.parent].append(entry.path)
+    return found
 
 
 def _refuse_unprintable(path: Path) -> None:
@@ -145,15 +145,17 @@ def _refuse_unprintable(path: Path) -> None:
         raise InputError(message)
 
 
-def _refuse_other_file(path: Path) -> None:
-    """Refuse a given file that is not an image or a slide, or of a format that is not read."""
-    if (fault := unread_fault(path, str(path))) is not None:
-        raise InputError(fault.sentence())
-    if not _is_input(path):
+def _judge_given(path: Path) -> Entry:
+    """Judge a file given by name. Raises InputError for one that does not even claim to be an image."""
+    entry = judge_file(path)
+    if entry.fault is not None:
+        raise InputError(entry.fault.sentence())
+    if not entry.is_input and not entry.is_left_out:
         message = (
             f"{path}: found a file that is not an image, expected one ending in {_suffixes()}; choose another file"
         )
         raise InputError(message)
+    return entry
 
 
 def _not_predicted(folder: Path, n: int, given: Path) -> Fault:
@@ -165,23 +167,6 @@ def _not_predicted(folder: Path, n: int, given: Path) -> Fault:
     found, expected = f"{n} images in a subfolder", "images directly in a patient's folder"
     action = "they are not predicted; move them up or give their folder as an input too"
     return Fault("images_in_subfolder", str(folder), found, expected, action)
-
-
-def _patient_folders(path: Path) -> list[Path]:
-    """Return ``path`` itself if it contains images, else those of its subfolders that do."""
-    if _image_paths(path):
-        return [path]
-    return [
-        folder
-        for folder in sorted(path.iterdir())
-        if not folder.name.startswith(_HIDDEN) and folder.is_dir() and _image_paths(folder)
-    ]
-
-
-def _image_paths(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return drop_companions(sorted(path for path in folder.iterdir() if _is_input(path) and path.is_file()))
 
 
 def _images_of(patient: Patient, paths: Iterable[Path]) -> list[InputImage]:
@@ -222,3 +207,18 @@ def _refuse_equal_names(images: Sequence[InputImage]) -> None:
             )
             raise InputError(message)
         seen[image.field_id] = image.path
+
+
+def _look_alikes(images: Sequence[InputImage], patients: Collection[str]) -> list[Fault]:
+    """Word the faults of patients, and of images of one patient, whose names differ in case or Unicode form alone."""
+    faults = []
+    for names, kind in ((list(patients), "patients"), ([image.field_id for image in images], "images")):
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for name in names:
+            groups[same_letters(name)].append(name)
+        for group in groups.values():
+            if len(group) > 1:
+                found = f"{kind} {' and '.join(map(show, group))}, which look alike"
+                action = "they are predicted as different ones; rename one, or remove it where they are the same"
+                faults.append(Fault("two_spellings", group[0], found, "names that differ in their letters", action))
+    return faults

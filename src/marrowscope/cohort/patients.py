@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.cohort.spelling import alike, match_folders, show
 from marrowscope.cohort.tally import Tally
 from marrowscope.errors import CohortError
 from marrowscope.imaging.names import is_folder_name
@@ -20,6 +21,7 @@ from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
 from marrowscope.records import UNKNOWN, Fault, Patient
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 PATIENTS_NAME = "patients.csv"
@@ -27,6 +29,7 @@ _REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
 _OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
 _SPECIMENS = ("marrow", "blood")
 _MAX_SHOWN = 80
+_SHOWN_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def read_patients(root: Path) -> PatientsTable:
         if name not in header
     ]
     patients: dict[str, Patient] = {}
+    lines: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     rejected: Counter[str] = Counter()
     for line, cells in rows:
         where = f"{PATIENTS_NAME}, line {line}"
@@ -65,8 +69,49 @@ def read_patients(root: Path) -> PatientsTable:
             rejected[reason] += 1
             continue
         patients[row["patient_id"]] = _read_patient(row, where, faults)
+        for column in _REQUIRED_COLUMNS:
+            if value := row.get(column):
+                lines[column, value].append(line)
+    faults += _spelled_twice(lines)
     tally = Tally(len(rows), len(patients), dict(rejected))
     return PatientsTable(tuple(patients.values()), tuple(faults), tally)
+
+
+def find_folders(patients: Iterable[Patient], folders: Iterable[str]) -> tuple[dict[str, str], list[Fault]]:
+    """Give the name of each patient's folder among ``folders``, and a fault for each that is spelled otherwise.
+
+    A folder that differs from patient_id in case or Unicode form alone is taken where it is the only one, and the
+    fault loses no data.
+    """
+    found = match_folders([patient.patient_id for patient in patients], folders)
+    action = f"it is taken for this patient; spell it in {PATIENTS_NAME} as the folder is named"
+    faults = [
+        Fault(
+            "folder_spelling", patient_id, f"the folder {show(folder)}", f"{show(patient_id)}", action, loses_data=False
+        )
+        for patient_id, folder in found.items()
+        if folder != patient_id
+    ]
+    return found, faults
+
+
+def _spelled_twice(lines: Mapping[tuple[str, str], list[int]]) -> list[Fault]:
+    """Word a fault for each center, diagnosis or patient that stands in the table under several spellings."""
+    faults = []
+    for column in _REQUIRED_COLUMNS:
+        for group in alike(name for kind, name in lines if kind == column):
+            shown = [f"{show(name)} ({_some_lines(lines[column, name])})" for name in group]
+            found = f"{column} {' and '.join(shown)}, which look alike"
+            word = "patient" if column == "patient_id" else column
+            action = f"write it the same way in each row, or give another {word} another name"
+            faults.append(Fault("two_spellings", PATIENTS_NAME, found, f"one spelling per {word}", action))
+    return faults
+
+
+def _some_lines(lines: list[int]) -> str:
+    shown = ", ".join(map(str, lines[:_SHOWN_LINES]))
+    more = f" and {len(lines) - _SHOWN_LINES} more" if len(lines) > _SHOWN_LINES else ""
+    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -12,25 +12,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
+from marrowscope.cohort.duplicates import SeenPhotographs
+from marrowscope.cohort.found_images import Pictures, find_pictures
 from marrowscope.cohort.images import ImageFile, examine_image
-from marrowscope.cohort.patients import PATIENTS_NAME, read_patients
+from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import class_numbers, find_annotations, pair
+from marrowscope.cohort.spelling import likeness, same_letters, show
 from marrowscope.cohort.tally import CohortCounts, Tally
 from marrowscope.errors import CohortError
-from marrowscope.imaging import UNREAD, is_image_path, printable, unread_fault
+from marrowscope.imaging import UNREAD, printable
 from marrowscope.records import Fault, Field, Patient
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
 _IMAGE_REJECTED = "image_rejected"
-_MAX_SCALE_DISAGREEMENT = 0.05
 _MAX_FAULTS_IN_MESSAGE = 20
 
 
@@ -107,12 +110,16 @@ def read_cohort(
     table = read_patients(root)
     patient_of = {patient.patient_id: patient for patient in table.patients}
     faults = list(table.faults)
-    paths = _find_images(root, faults)
-    images = _examine(root, paths, faults, decode=decode, n_threads=n_threads, progress=progress)
+    found = find_pictures(root, patient_of, faults)
+    folder_of, spelled = find_folders(table.patients, [path.name for path in root.iterdir() if path.is_dir()])
+    faults += spelled
+    patient_of = {folder_of.get(name, name): patient for name, patient in patient_of.items()}
+    images = _examine(root, found.images, faults, decode=decode, n_threads=n_threads, progress=progress)
     left_over, n_broken = _annotate(root, images, faults, mapped=mapping is not None)
     _reject_orphans(images, patient_of, faults)
     _reject_duplicates(images, faults)
     _reject_same_stem(images, faults)
+    faults += _near_copies({image.where: image for image in images if not image.reason})
 
     ledger = _Ledger(faults)
     fields: list[Field] = []
@@ -128,16 +135,10 @@ def read_cohort(
             ledger.add_rejected(image.annotated, _IMAGE_REJECTED)
     with_fields = {item.patient_id for item in fields}
     patients = tuple(patient for patient in table.patients if patient.patient_id in with_fields)
-    rejected_patients = Counter(table.tally.rejected)
-    folders = {image.folder for image in images}
-    for patient in table.patients:
-        if patient.patient_id not in folders:
-            faults.append(_patient_without_images(patient, root))
-            rejected_patients["patient_without_images"] += 1
-        elif patient.patient_id not in with_fields:
-            rejected_patients["no_usable_image"] += 1
+    lost = _find_lost_patients(root, patient_of, images, found, faults)
+    rejected_patients = Counter(table.tally.rejected) + lost
     _warn_of_missing_scale(fields, faults)
-    rejected_images = Counter(image.reason for image in images if image.reason)
+    rejected_images = Counter(image.reason for image in images if image.reason) + found.rejected
     return Cohort(
         root=root,
         vocabulary=vocabulary,
@@ -146,7 +147,7 @@ def read_cohort(
         faults=tuple(sorted(faults, key=lambda fault: (fault.where, fault.shape_index or 0))),
         counts=CohortCounts(
             patients=Tally(table.tally.n_in, len(patients), dict(rejected_patients)),
-            images=Tally(len(images), len(fields), dict(rejected_images)),
+            images=Tally(len(images) + found.rejected.total(), len(fields), dict(rejected_images)),
             shapes=Tally(
                 ledger.n_shapes,
                 sum(len(item.annotations) for item in fields),
@@ -171,31 +172,6 @@ def require_clean(cohort: Cohort) -> Cohort:
         )
         raise CohortError(message, losing)
     return cohort
-
-
-def _find_images(root: Path, faults: list[Fault]) -> list[Path]:
-    """List every image one folder deep, sorted; images anywhere else are faults."""
-    images: list[Path] = []
-    for entry in sorted(root.iterdir()):
-        if entry.name.startswith((".", "__")):
-            continue
-        if entry.is_dir():
-            visible = [path for path in sorted(entry.rglob("*")) if not path.name.startswith(".")]
-            inside = [path for path in visible if path.is_file() and _is_picture(path)]
-            images += inside
-            deeper = Counter(path.parent for path in inside if path.parent != entry)
-            for folder, n in deeper.items():
-                found, expected = f"{n} images in a subfolder", f"images directly in {entry.name}"
-                where = folder.relative_to(root).as_posix()
-                faults.append(Fault("images_in_subfolder", where, found, expected, "move them up or remove them"))
-        elif _is_picture(entry):
-            images.append(entry)
-    return images
-
-
-def _is_picture(path: Path) -> bool:
-    """Say whether a file is an image, one of a format that is not read included: that is said where it is examined."""
-    return is_image_path(path) or unread_fault(path, path.name) is not None
 
 
 def _examine(
@@ -247,7 +223,7 @@ def _reject_orphans(images: Sequence[_Image], patient_of: dict[str, Patient], fa
     orphans = Counter(image.folder for image in images if image.folder not in patient_of)
     for folder, n in orphans.items():
         found = f"{n} images of no patient in {PATIENTS_NAME}"
-        expected = "a folder named after a patient_id"
+        expected = "a folder named after a patient_id" + _looks_like(folder, patient_of)
         action = f"add the patient to {PATIENTS_NAME} or move the folder away"
         faults.append(Fault("images_without_patient", folder or ".", found, expected, action))
     for image in images:
@@ -278,6 +254,26 @@ def _reject_duplicates(images: Sequence[_Image], faults: list[Fault]) -> None:
             image.reason = kind
 
 
+def _near_copies(images: Mapping[str, _Image]) -> list[Fault]:
+    """Word a fault for each image that shows the photograph of an earlier one in another encoding or position."""
+    faults: list[Fault] = []
+    seen = SeenPhotographs()
+    for where, image in images.items():
+        earlier = seen.find(image.file.fingerprint)
+        if earlier is None:
+            seen.add(where, image.file.fingerprint)
+            continue
+        found = f"the photograph of {earlier[0]} again ({earlier[1]} of 255 bits of the fingerprints differ)"
+        if images[earlier[0]].folder == image.folder:
+            kind, expected = "near_duplicate", "each photograph once"
+            action = "remove the copy; `marrowscope predict` counts it once"
+        else:
+            kind, expected = "near_duplicate_across_patients", "a photograph to belong to one patient"
+            action = "find out whose it is and remove the other; no folds are drawn with both"
+        faults.append(Fault(kind, where, found, expected, action, loses_data=False))
+    return faults
+
+
 def _reject_same_stem(images: Sequence[_Image], faults: list[Fault]) -> None:
     """Reject an image whose name differs from an earlier one only in the suffix: both would get the same field_id."""
     first_of: dict[str, str] = {}
@@ -290,6 +286,15 @@ def _reject_same_stem(images: Sequence[_Image], faults: list[Fault]) -> None:
             faults.append(Fault("same_name", image.where, found, "a unique name", "rename one of them"))
             image.reason = "same_name"
         first_of.setdefault(field_id, image.where)
+    by_letters: defaultdict[str, list[str]] = defaultdict(list)
+    for field_id in first_of:
+        by_letters[same_letters(field_id)].append(field_id)
+    for group in by_letters.values():
+        if len(group) > 1:
+            found = f"images {' and '.join(show(name) for name in group)}, which look alike"
+            action = "rename one of them, or remove it where they are the same"
+            expected = "names that differ in their letters"
+            faults.append(Fault("two_spellings", first_of[group[0]], found, expected, action))
 
 
 def _to_field(
@@ -339,12 +344,32 @@ def _to_field(
 def _scale_of(image: _Image, patient: Patient, default: float | None, faults: list[Fault]) -> float | None:
     """Return the image's own scale, else the patient's, else the default; add a fault if the first two disagree."""
     own, stated = image.file.um_per_px, patient.um_per_px
-    if own and stated and abs(own / stated - 1) > _MAX_SCALE_DISAGREEMENT:
+    if own and stated and abs(own / stated - 1) > MAX_SCALE_DISAGREEMENT:
         found = f"{own:.4g} um per px in the image's metadata"
         expected = f"{stated:.4g} as in {PATIENTS_NAME}"
         action = "correct the wrong one; the image's own scale is used"
         faults.append(Fault("scale_disagrees", image.where, found, expected, action, loses_data=False))
     return own or stated or default
+
+
+def _find_lost_patients(
+    root: Path, patient_of: dict[str, Patient], images: Sequence[_Image], pictures: Pictures, faults: list[Fault]
+) -> Counter[str]:
+    """Count the patients without a usable photograph by reason; one without any picture is a fault."""
+    folders = {image.folder for image in images}
+    used = {image.folder for image in images if not image.reason}
+    lost: Counter[str] = Counter()
+    for folder, patient in patient_of.items():
+        if folder in used:
+            continue
+        if folder in pictures.slide_folders:
+            lost["only_slides"] += 1
+        elif folder in folders:
+            lost["no_usable_image"] += 1
+        else:
+            faults.append(_patient_without_images(patient, root))
+            lost["patient_without_images"] += 1
+    return lost
 
 
 def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None:
@@ -358,5 +383,12 @@ def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None
 def _patient_without_images(patient: Patient, root: Path) -> Fault:
     folder = root / patient.patient_id
     found = "a folder without an image" if folder.is_dir() else f"no folder {patient.patient_id}"
+    found += _looks_like(patient.patient_id, [path.name for path in root.iterdir()])
     action = f"add the images or remove the row from {PATIENTS_NAME}"
     return Fault("patient_without_images", patient.patient_id, found, "a folder of images", action)
+
+
+def _looks_like(name: str, others: Collection[str]) -> str:
+    """Name those of ``others`` that look like ``name``, as it follows what was expected; empty where there is none."""
+    close = [show(other) for other in others if other != name and likeness(other) == likeness(name)]
+    return f" (it looks like {' and '.join(close)}, this is {show(name)})" if close else ""

@@ -3,6 +3,7 @@
     run.part/journal.json           what is predicted and with what; a different run cannot resume here
     run.part/parts/00000.fields     the fields and cells tables (Parquet) of the first 64 images, and so on
     run.part/parts/00000.cells
+    run.part/parts/00000.prints     the fingerprints of its photographs, by which later copies are told
     run.part/parts/00017.regions    the plan of the slide that is the input's image 17
 
 Invariant: a part is complete when both of its tables can be read. The order of the images alone determines which part
@@ -22,7 +23,7 @@ from marrowscope.runs.parquet import conform, is_whole, read_table, sink_table, 
 from marrowscope.runs.tables import CELLS, FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 IMAGES_A_PART = 64
@@ -42,7 +43,9 @@ class RunParts:
             write_text(journal, wanted)
         self._folder.mkdir(exist_ok=True)
         self.n_whole = 0
-        while all(is_whole(self._path(self.n_whole, kind)) for kind in ("fields", "cells")):
+        while self._path(self.n_whole, "prints").is_file() and all(
+            is_whole(self._path(self.n_whole, kind)) for kind in ("fields", "cells")
+        ):
             self.n_whole += 1
 
     def n_cells_by_field(self) -> dict[str, int]:
@@ -51,9 +54,13 @@ class RunParts:
         return {field_id: n_cells or 0 for frame in columns for field_id, n_cells in frame.iter_rows()}
 
     def write(
-        self, fields: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]]
+        self,
+        fields: Sequence[dict[str, Any]],
+        cells: Sequence[dict[str, Any]],
+        fingerprints: Mapping[str, str] | None = None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Write the next part; returns its fields and cells."""
+        """Write the next part, with the fingerprints of its photographs; returns its fields and cells."""
+        write_text(self._path(self.n_whole, "prints"), json.dumps(fingerprints or {}))
         cells_table = conform(pl.DataFrame(cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
         fields_table = conform(pl.DataFrame(fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
         write_table(self._path(self.n_whole, "cells"), cells_table, "cells")
@@ -69,6 +76,13 @@ class RunParts:
         """Return the plan of a slide from an earlier call, or None."""
         path = self._path(index, "regions")
         return read_table(path, "regions") if path.is_file() else None
+
+    def read_fingerprints(self) -> dict[str, str]:
+        """Give the fingerprints of the photographs that the parts hold, in their order."""
+        prints: dict[str, str] = {}
+        for index in range(self.n_whole):
+            prints |= json.loads(self._path(index, "prints").read_text(encoding="utf-8"))
+        return prints
 
     def read_cells(self, field_ids: Collection[str]) -> dict[str, pl.DataFrame]:
         """Return the cells of the given images in the parts, by image."""

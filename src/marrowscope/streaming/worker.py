@@ -21,6 +21,7 @@ import numpy as np
 
 from marrowscope.cells.calls import call_cells
 from marrowscope.cells.find import CellFinder, coarsest_um_per_px, find_cells
+from marrowscope.cohort.duplicates import image_fingerprint
 from marrowscope.errors import ImageError, ScaleError
 from marrowscope.imaging import one_image, sha256_bytes
 from marrowscope.imaging.photograph import decode_photograph, read_file
@@ -175,6 +176,8 @@ class Worker:
                     else:
                         image = self.read(item)
                 bare = FoundField(item, bare.sha256, image.um_per_px, image.width_px, image.height_px)
+                if item.region is None:
+                    bare = replace(bare, fingerprint=image_fingerprint(image.pixels))
                 found = find_cells(image, self.finder, morphology=self._config.morphology, lap=self.clock)
         except (ImageError, ScaleError) as error:
             reason = str(error) if str(item.path) in str(error) else f"{item.path}: {error}"

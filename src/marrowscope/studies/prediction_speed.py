@@ -170,7 +170,7 @@ def measure_speed(
         for number in range(1, rounds + 1):
             worker.clock.reset()
             started = time.perf_counter(), time.process_time()
-            prediction = predict(paths, bundle, run, config=config, overwrite=True, worker=worker)
+            prediction = predict(paths, bundle, run, config=config, overwrite=True, worker=worker, keep_copies=True)
             whole = _since(*started)
             stages = worker.clock.seconds()
             whole = replace(whole, cpu_s=whole.cpu_s + stages.pop(PROCESSOR, 0.0))
@@ -247,7 +247,7 @@ def measure_growth(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.symlink_to(source.resolve())
             command = [sys.executable, "-m", "marrowscope.cli.main", "predict", str(folder), "--no-report", "--json"]
-            command += ["--out", str(folder.parent / "run"), "--um-per-px", str(um_per_px), *options]
+            command += ["--keep-copies", "--out", str(folder.parent / "run"), "--um-per-px", str(um_per_px), *options]
             points.append(GrowthPoint(size, *_run_and_watch(command)))
     return points[1:]
 

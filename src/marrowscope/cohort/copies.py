@@ -1,0 +1,141 @@
+"""What `predict` checks in the images themselves, as `cohort check` does: copies, and scales that disagree.
+
+Copies by content are found before anything is predicted, and cheaply: only files of equal size are opened, only those
+that agree in three samples are hashed in full. A run of thousands of photographs so reads next to nothing twice, even
+of uncompressed ones, which are all of one size. Copies under another encoding are found while fields are predicted
+(``duplicates.SeenPhotographs``), where their pixels are at hand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from marrowscope.cohort.formats import annotation_formats
+from marrowscope.errors import CohortError
+from marrowscope.imaging import printable, sha256_file
+from marrowscope.records import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from marrowscope.cohort.inputs import Inputs
+    from marrowscope.records import InputImage
+
+MAX_SCALE_DISAGREEMENT = 0.05
+"""Largest share by which the scale of an image and that of its table may differ without a word."""
+_SAMPLE_BYTES = 4096
+_OF_SEVERAL_FILES = frozenset({".mrxs", ".vms"})
+"""Slides whose own file says next to nothing: the pixels are in the files beside it."""
+
+
+def without_copies(inputs: Inputs) -> Inputs:
+    """Leave out the copies by content: all but one of a patient, and all of an image that several patients have.
+
+    Of one patient's copies the one with an annotation of its name stays, else the first. Each that is left out is
+    counted and has a fault. Files that cannot be read, or are empty, are left to the prediction, which says so. Raises
+    CohortError where no image is left.
+    """
+    faults: list[Fault] = []
+    spare: set[str] = set()
+    for group in _equal_files(inputs.images):
+        if len({image.patient_id for image in group}) > 1:
+            kind, out, expected = "duplicate_across_patients", group, "an image to belong to one patient"
+            action = "none is predicted; find out whose it is and remove the others"
+        else:
+            first = next((image for image in group if _has_annotation(image.path)), group[0])
+            kind, out, expected = "duplicate_image", [image for image in group if image is not first], "each image once"
+            action = "it is counted once; remove the copy"
+        for image in out:
+            others = ", ".join(printable(other.path) for other in group if other is not image)
+            faults.append(Fault(kind, printable(image.path), f"the same content as {others}", expected, action))
+            spare.add(image.field_id)
+    if not spare:
+        return inputs
+    images = tuple(image for image in inputs.images if image.field_id not in spare)
+    if not images:
+        message = f"{faults[0].sentence()}; found no other image, expected one to predict"
+        raise CohortError(message, faults)
+    n_left_out = inputs.n_left_out + len(spare)
+    return replace(inputs, images=images, faults=(*inputs.faults, *faults), n_left_out=n_left_out)
+
+
+def near_copy_fault(image: InputImage, original: InputImage, n_bits: int) -> Fault:
+    """Word the fault of an image that shows the photograph of an earlier one, in another encoding, size or position."""
+    found = f"the photograph of {printable(original.path)} again ({n_bits} of 255 bits of the fingerprints differ)"
+    if image.patient_id == original.patient_id:
+        kind, expected, action = "near_duplicate", "each photograph once", "it is counted once; remove the copy"
+    else:
+        kind, expected = "near_duplicate_across_patients", "a photograph to belong to one patient"
+        action = f"it is counted for {original.patient_id} only; find out whose it is and remove the other"
+    return Fault(kind, printable(image.path), found, expected, action)
+
+
+def scale_faults(
+    images: Iterable[InputImage], used_um_per_px: Mapping[str, float], default_um_per_px: float | None
+) -> list[Fault]:
+    """Name the patients whose images state a scale of their own that is not the one of patients.csv, or the default.
+
+    ``used_um_per_px`` is the scale with which each file was predicted, by its path. One fault per patient and pair of
+    scales; it loses no data.
+    """
+    groups: defaultdict[tuple[str, float, float, str], list[Path]] = defaultdict(list)
+    for image in images:
+        own, stated = used_um_per_px.get(str(image.path)), image.um_per_px or default_um_per_px
+        if own and stated and abs(own / stated - 1) > MAX_SCALE_DISAGREEMENT:
+            source = "patients.csv" if image.um_per_px else "--um-per-px"
+            groups[image.patient_id, own, stated, source].append(image.path)
+    return [
+        Fault(
+            "scale_disagrees",
+            printable(paths[0]) if len(paths) == 1 else f"{len(paths)} images of {patient_id}",
+            f"{own:.4g} um per px in the image's metadata",
+            f"{stated:.4g} as in {source}",
+            "correct the wrong one; the image's own is taken",
+            loses_data=False,
+        )
+        for (patient_id, own, stated, source), paths in groups.items()
+    ]
+
+
+def _equal_files(images: Sequence[InputImage]) -> list[list[InputImage]]:
+    """Give the groups of images whose files have the same content, in their order."""
+    keys: tuple[Callable[[Path], object], ...] = (_size, _samples, sha256_file)
+    groups = [[image for image in images if image.path.suffix.lower() not in _OF_SEVERAL_FILES]]
+    for key in keys:
+        groups = [part for group in groups for part in _divide(group, key)]
+    return groups
+
+
+def _divide(images: Iterable[InputImage], key: Callable[[Path], object]) -> list[list[InputImage]]:
+    """Give the groups of two or more images that have one ``key``; files that cannot be read are in none."""
+    groups: defaultdict[object, list[InputImage]] = defaultdict(list)
+    for image in images:
+        try:
+            groups[key(image.path)].append(image)
+        except OSError:
+            continue
+    return [group for value, group in groups.items() if value and len(group) > 1]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _samples(path: Path) -> bytes:
+    """Give bytes of the beginning, the middle and the end of a file."""
+    with path.open("rb") as stream:
+        n_bytes = stream.seek(0, os.SEEK_END)
+        parts = []
+        for start in (0, (n_bytes - _SAMPLE_BYTES) // 2, n_bytes - _SAMPLE_BYTES):
+            stream.seek(max(0, start))
+            parts.append(stream.read(_SAMPLE_BYTES))
+    return b"".join(parts)
+
+
+def _has_annotation(path: Path) -> bool:
+    suffixes = {suffix for item in annotation_formats() for suffix in item.beside}
+    return any(path.with_suffix(suffix).is_file() for suffix in suffixes)

@@ -1,0 +1,68 @@
+"""Names that people read as one: the same letters in another Unicode form, another case, or with other spaces."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LOOK_ALIKES = str.maketrans(
+    "АВЕЅІЈКМНОРСТУХаеѕіјорсухΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαν",  # noqa: RUF001 - Cyrillic and Greek on purpose
+    "ABESIJKMHOPCTYXaesijopcyxABEZHIKMNOPTYXoav",
+)
+_SPACE_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
+_DASHES = re.compile(r"[‐‑‒–—―−﹘﹣－]")  # noqa: RUF001 - dashes of every kind on purpose
+
+
+def same_letters(name: str) -> str:
+    """Give what two names have in common that differ only in case or in Unicode form (composed or decomposed)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def likeness(name: str) -> str:
+    """Give what two names have in common that look alike: case, Unicode form, spaces, full-width and foreign letters.
+
+    Spaces count only between two digits: "1 12" and "11 2" are two names. Invisible characters never count.
+    """
+    visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    plain = unicodedata.normalize("NFKC", visible).translate(_LOOK_ALIKES).casefold()
+    plain = _DASHES.sub("-", unicodedata.normalize("NFC", plain))
+    return "".join(_SPACE_BETWEEN_DIGITS.sub("\0", plain.strip()).split())
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Give the groups of different names that look alike, each in the order of the names."""
+    groups: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for name in names:
+        groups[likeness(name)][name] = None
+    return [list(group) for group in groups.values() if len(group) > 1]
+
+
+def show(name: str) -> str:
+    """Give a name in quotes; decomposed, full-width and foreign letters by their codes, so that one can tell them."""
+    plain = name == unicodedata.normalize("NFKC", name) and name.translate(_LOOK_ALIKES) == name
+    return repr(name) if plain else ascii(name)
+
+
+def match_folders(wanted: Iterable[str], folders: Iterable[str]) -> dict[str, str]:
+    """Give the folder of each wanted name: the one of this name, else the only one that differs in case or form.
+
+    No folder serves two names, and a name with two such folders has none.
+    """
+    names, there = list(dict.fromkeys(wanted)), list(folders)
+    found = {name: name for name in names if name in set(there)}
+    by_key: defaultdict[str, list[str]] = defaultdict(list)
+    for folder in there:
+        by_key[same_letters(folder)].append(folder)
+    n_of_key: defaultdict[str, int] = defaultdict(int)
+    for name in names:
+        n_of_key[same_letters(name)] += 1
+    for name in names:
+        key = same_letters(name)
+        if name not in found and n_of_key[key] == 1 and len(by_key[key]) == 1:
+            found[name] = by_key[key][0]
+    return found
