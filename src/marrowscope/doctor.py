@@ -59,7 +59,7 @@ class Diagnosis:
         return self.chosen is not None and all(result.passed for result in self.golden)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as plain values, for ``--json``."""
+        """Return everything as plain values, for ``--json``."""
         return {
             "marrowscope": __version__,
             "python": platform.python_version(),

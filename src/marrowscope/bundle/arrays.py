@@ -44,7 +44,7 @@ class Expected:
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
-        """Give it as in a sentence: ``uint8 (n, 96, 96, 3)``."""
+        """Return it as in a sentence: ``uint8 (n, 96, 96, 3)``."""
         return f"{self.dtype} ({', '.join('n' if size is None else str(size) for size in self.shape)})"
 
     def fits(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bool:

@@ -106,7 +106,7 @@ class Bundle:
     def resolve_precision(
         self, wanted: str, capabilities: Collection[str], *, backend: str | None = None, device: str | None = None
     ) -> str:
-        """Give the precision to compute in: ``auto`` is the fastest whose accuracy gate was passed, else f32.
+        """Return the precision to compute in: ``auto`` is the fastest whose accuracy gate was passed, else f32.
 
         ``capabilities`` are those of the device (``networks.capabilities``), ``backend`` the runtime that is used and
         ``device`` what it is asked for, ``auto`` too: a gate measured with another one does not count. A precision
@@ -125,7 +125,7 @@ class Bundle:
         return _read_graph(self.folder, file, self.spec, self.vocabulary)
 
     def provenance(self) -> UsedBundle:
-        """Give what a manifest says about the bundle: names, versions and hashes."""
+        """Return what a manifest says about the bundle: names, versions and hashes."""
         return UsedBundle(
             name=self.spec.name,
             version=self.spec.version,
@@ -239,7 +239,7 @@ def _read_quantification(content: bytes, path: Path, vocabulary: Vocabulary) -> 
 
 
 def _members(files: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the members' paths by number: classifier-2 stands before classifier-10; quantized forms are no members."""
+    """Return the members' paths by number: classifier-2 stands before classifier-10; quantized forms are no members."""
     names = [name for name in files if _MEMBER.fullmatch(name)]
     return tuple(sorted(names, key=lambda name: (len(name), name)))
 
@@ -250,7 +250,7 @@ def _is_graph(name: str) -> bool:
 
 
 def _in_float(name: str) -> str:
-    """Give the name of the graph that a quantized one belongs to; any other name as it is."""
+    """Return the name of the graph that a quantized one belongs to; any other name as it is."""
     return name.replace(_INT8_END, ".onnx") if name.endswith(_INT8_END) else name
 
 
@@ -277,7 +277,7 @@ def _read_file(folder: Path, name: str, files: Mapping[str, str]) -> bytes:
 
 
 def _expected(folder: Path, name: str, files: Mapping[str, str]) -> str:
-    """Give the hash that a file must have; BundleError where the bundle does not name it."""
+    """Return the hash that a file must have; BundleError where the bundle does not name it."""
     if name not in files:
         message = f"{folder / SPEC_NAME}: [files] names no {name}, expected it there; export the bundle again"
         raise BundleError(message)

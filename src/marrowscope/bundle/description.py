@@ -218,7 +218,7 @@ class BundleSpec(FrozenModel):
     files: dict[str, Sha256] = Field(default_factory=dict, description="relative path to SHA-256, all but bundle.toml")
 
     def files_named(self) -> dict[str, str]:
-        """Give the sections that name a file of the bundle, to that file."""
+        """Return the sections that name a file of the bundle, to that file."""
         named = {f"[rates_by_center.{center}]": rates.file for center, rates in self.rates_by_center.items()}
         return named | ({"[embeddings]": self.embeddings.file} if self.embeddings else {})
 

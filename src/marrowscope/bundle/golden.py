@@ -58,7 +58,7 @@ class GoldenResult:
         return all(value <= self.tolerances[name] for name, value in self.differences.items())
 
     def sentence(self) -> str:
-        """Give the result as one line."""
+        """Return the result as one line."""
         parts = ", ".join(
             f"{name} {value:.2g} (at most {self.tolerances[name]:g})" for name, value in self.differences.items()
         )
@@ -72,7 +72,7 @@ def make_golden(
     segmenter_input: NDArray[np.float32],
     crops: NDArray[np.uint8],
 ) -> bytes:
-    """Give the content of golden.npz.
+    """Return the content of golden.npz.
 
     ``segmenter_input`` (1, 3, h, w) RGB from 0 to 1, sides a multiple of 32 (128 px are enough and small), with at
     least one cell; ``crops`` uint8 (n, s, s, 3). The networks should be ONNX Runtime's in float32.

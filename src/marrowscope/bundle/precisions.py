@@ -82,7 +82,7 @@ class PrecisionGate(FrozenModel):
         return self
 
     def sentence(self) -> str:
-        """Give the verdict and the largest changes as one line."""
+        """Return the verdict and the largest changes as one line."""
         changes = list(self.centers.values())
         f1 = max((change.cblc_weighted_f1_change for change in changes), key=_size)
         mae = max((change.ratio_mae_change for change in changes), key=_size)
@@ -94,7 +94,7 @@ class PrecisionGate(FrozenModel):
 
 
 def int8_name(graph: str) -> str:
-    """Give the path of a graph's quantized form: ``classifier-0-int8.onnx`` for ``classifier-0.onnx``."""
+    """Return the path of a graph's quantized form: ``classifier-0-int8.onnx`` for ``classifier-0.onnx``."""
     return f"{graph.removesuffix(_SUFFIX)}{_INT8_SUFFIX}"
 
 
@@ -104,7 +104,7 @@ def has_int8(files: Collection[str]) -> bool:
 
 
 def networks_fingerprint(files: Mapping[str, str], precision: str) -> str:
-    """Give one hash for the graphs that ``precision`` is measured with; ``files`` maps a bundle's paths to SHA-256."""
+    """Return one hash for the graphs behind ``precision``; ``files`` maps a bundle's paths to SHA-256."""
     names = sorted(
         name for name in files if name.endswith(_SUFFIX) and (precision == INT8 or not name.endswith(_INT8_SUFFIX))
     )
@@ -154,7 +154,7 @@ def choose_precision(
     backend: str | None = None,
     device: str | None = None,
 ) -> str:
-    """Give the fastest precision that may be used unasked, f32 where none of the others may; see ``why_not``."""
+    """Return the fastest precision that may be used unasked, f32 where none of the others may; see ``why_not``."""
     for name in FASTEST_FIRST:
         if not why_not(name, gates, files, capabilities=capabilities, backend=backend, device=device):
             return name

@@ -26,7 +26,7 @@ _PIXEL_RULES = frozenset({"min_area_px", "max_area_px", "edge_margin_px"})
 
 
 def from_schema_1(values: Mapping[str, Any], path: Path) -> Table:
-    """Give the tables of schema 2 for those of a bundle.toml of schema 1; what is wrong in them stays wrong.
+    """Return the tables of schema 2 for those of a bundle.toml of schema 1; what is wrong in them stays wrong.
 
     Raises BundleError where the two places of the segmenter's scale contradict each other.
     """

@@ -54,13 +54,13 @@ def read_description(data: bytes, path: Path) -> BundleSpec:
 
 
 def description_text(spec: BundleSpec) -> str:
-    """Give the content of bundle.toml; what a bundle does not have is absent from it."""
+    """Return the content of bundle.toml; what a bundle does not have is absent from it."""
     values = spec.model_dump(mode="json", exclude_none=True)
     return to_toml({key: value for key, value in values.items() if value not in ({}, [])})
 
 
 def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Give (section, key) of what a bundle has to state although the package has a default for it."""
+    """Return (section, key) of what a bundle has to state although the package has a default for it."""
     return [
         (section, key)
         for section, model in STATED.items()
@@ -70,7 +70,7 @@ def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _word(fault: ErrorDetails) -> str:
-    """Word one of pydantic's faults: the section, the key, what was found, what was expected."""
+    """Describe one of pydantic's faults: the section, the key, what was found, what was expected."""
     *sections, key = [str(part) for part in fault["loc"]]
     rule = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":  # values of one section contradict each other

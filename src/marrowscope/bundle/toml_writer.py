@@ -21,7 +21,7 @@ def to_toml(values: Mapping[str, Any]) -> str:
 
 
 def _lines(values: Mapping[str, Any], prefix: str) -> list[str]:
-    """Give the lines of one table: its own keys, then the tables in it, each under its full name."""
+    """Return the lines of one table: its own keys, then the tables in it, each under its full name."""
     plain = {key: value for key, value in values.items() if not (isinstance(value, dict) or _is_tables(value))}
     lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
     for key, value in values.items():

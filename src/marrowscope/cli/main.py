@@ -125,8 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             _stop(str(error), _EXIT_FAILED)
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _TRAINING_MODULES:
             _stop(
-                f"found no module {error.name}, which training needs; in a copy of the repository: "
-                "pip install '.[train]'",
+                f"found no module {error.name}, which training needs; in a copy of the repository, "
+                "run pip install '.[train]'",
                 _EXIT_BAD_INPUT,
             )
         raise

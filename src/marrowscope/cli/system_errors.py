@@ -96,7 +96,7 @@ def system_error(error: BaseException) -> tuple[str, int] | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an error, its cause, the cause's cause and so on; of an error of ours only what it names as its cause."""
+    """Return an error, its cause, the cause's cause and so on; of an error of ours only what it names as its cause."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

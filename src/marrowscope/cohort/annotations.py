@@ -207,7 +207,7 @@ def points_from_contour(contour_xy: ContourArray) -> list[list[float]]:
 
 
 def label_text(value: object) -> str | None:
-    """Give a label as text (a bare whole number becomes its digits), None where it is no label."""
+    """Return a label as text (a bare whole number becomes its digits), None where it is no label."""
     if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT_FLOAT:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -216,7 +216,7 @@ def label_text(value: object) -> str | None:
 
 
 def size_px(value: object) -> int | None:
-    """Give a stated image side in pixels (also as text, "200"), None where it is no positive whole number."""
+    """Return a stated image side in pixels (also as text, "200"), None where it is no positive whole number."""
     number = item_id(value)
     return number if isinstance(number, int) and 0 < number <= _MAX_COORDINATE_PX else None
 
@@ -232,7 +232,7 @@ def size_fault(where: str, stated: Mapping[str, object]) -> list[Fault]:
 
 
 def item_id(value: object) -> int | float | str | None:
-    """Give an id in the one form that 1, 1.0, "1" and "1.0" share; None for what is no id.
+    """Return an id in the one form that 1, 1.0, "1" and "1.0" share; None for what is no id.
 
     No ids: true and false, NaN and infinity, empty text, lists and objects, floats too large to tell neighbors apart.
     """
@@ -252,7 +252,7 @@ def item_id(value: object) -> int | float | str | None:
 
 
 def path_text(value: object) -> str:
-    """Give the name of an image as a file states it, with forward slashes; empty where it states none."""
+    """Return the name of an image as a file states it, with forward slashes; empty where it states none."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     return unicodedata.normalize("NFC", str(value).replace("\\", "/"))
@@ -288,7 +288,7 @@ def file_or_fault(read: Callable[[], tuple[AnnotatedImage, ...]], where: str) ->
 
 
 def remark(where: str, *faults: Fault) -> AnnotatedImage:
-    """Give faults of a file as a whole, which belong to none of its images."""
+    """Return faults of a file as a whole, which belong to none of its images."""
     return AnnotatedImage("", None, None, (), faults=faults, where=where, placed=False)
 
 
@@ -326,7 +326,7 @@ def ellipse(x0: float, y0: float, x1: float, y1: float) -> ContourArray:
 
 
 def filled_hole(n_holes: int, where: str, index: int) -> Fault:
-    """Word the note that the holes of a cell are filled: a cell has one outline."""
+    """Describe the note that the holes of a cell are filled: a cell has one outline."""
     found = f"a cell with {n_holes} {'hole' if n_holes == 1 else 'holes'}"
     return Fault("filled_hole", where, found, "one outline", "the outer outline is kept", index, loses_data=False)
 
@@ -354,7 +354,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Give an object's members; raises ValueError where one key has two values, of which one would be lost."""
+    """Return an object's members; raises ValueError where one key has two values, of which one would be lost."""
     members = dict(pairs)
     if len(members) != len(pairs):
         for key, value in pairs:

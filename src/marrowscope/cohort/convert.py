@@ -105,7 +105,7 @@ def import_annotations(
 
 
 def _folder_of(images_root: Path | None, image: Path | None) -> Path:
-    """Give the folder of the images; raises InputError where neither it nor an image that is there is given."""
+    """Return the folder of the images; raises InputError where neither it nor an image that is there is given."""
     if image is None and images_root is None:
         message = "found neither a folder of images nor an image, expected one of them; give --images or --image"
         raise InputError(message)
@@ -120,7 +120,7 @@ def _folder_of(images_root: Path | None, image: Path | None) -> Path:
 def _of_one_image(
     read: Sequence[AnnotatedImage], source: Path, image: Path
 ) -> list[tuple[Path | None, AnnotatedImage]]:
-    """Give the annotation of the one image of a file to ``image``; raises InputError for a file of several images."""
+    """Return the annotation of the one image of a file to ``image``; raises InputError for a file of several images."""
     n_images = sum(annotated.placed for annotated in read)
     if n_images > 1:
         message = f"{source}: found annotations of {n_images} images, expected one for --image; give --images instead"

@@ -64,7 +64,7 @@ def without_copies(inputs: Inputs) -> Inputs:
 
 
 def near_copy_fault(image: InputImage, original: InputImage, n_bits: int) -> Fault:
-    """Word the fault of an image that shows the photograph of an earlier one, in another encoding, size or position."""
+    """Describe the fault of an image that shows an earlier photograph in another encoding, size or position."""
     found = f"the photograph of {printable(original.path)} again ({n_bits} of 255 bits of the fingerprints differ)"
     if image.patient_id == original.patient_id:
         kind, expected, action = "near_duplicate", "each photograph once", "it is counted once; remove the copy"
@@ -102,7 +102,7 @@ def scale_faults(
 
 
 def _equal_files(images: Sequence[InputImage]) -> list[list[InputImage]]:
-    """Give the groups of images whose files have the same content, in their order."""
+    """Return the groups of images whose files have the same content, in their order."""
     keys: tuple[Callable[[Path], object], ...] = (_size, _samples, sha256_file)
     groups = [[image for image in images if image.path.suffix.lower() not in _OF_SEVERAL_FILES]]
     for key in keys:
@@ -111,7 +111,7 @@ def _equal_files(images: Sequence[InputImage]) -> list[list[InputImage]]:
 
 
 def _divide(images: Iterable[InputImage], key: Callable[[Path], object]) -> list[list[InputImage]]:
-    """Give the groups of two or more images that have one ``key``; files that cannot be read are in none."""
+    """Return the groups of two or more images that have one ``key``; files that cannot be read are in none."""
     groups: defaultdict[object, list[InputImage]] = defaultdict(list)
     for image in images:
         try:
@@ -126,7 +126,7 @@ def _size(path: Path) -> int:
 
 
 def _samples(path: Path) -> bytes:
-    """Give bytes of the beginning, the middle and the end of a file."""
+    """Return bytes of the beginning, the middle and the end of a file."""
     with path.open("rb") as stream:
         n_bytes = stream.seek(0, os.SEEK_END)
         parts = []

@@ -111,7 +111,7 @@ class SeenPhotographs:
         self._words = np.zeros((64, _N_BITS // 64 + 1), dtype=np.uint64)
 
     def find(self, fingerprint: str, max_distance: int = MAX_DISTANCE) -> tuple[str, int] | None:
-        """Give the name of the nearest earlier image, however mirrored or turned, and how many bits differ.
+        """Return the name of the nearest earlier image, however mirrored or turned, and how many bits differ.
 
         None where none is within ``max_distance``, and for an image without a fingerprint or of one color.
         """

@@ -34,11 +34,11 @@ class ImageIndex:
         self._folders = {parts[:length] for parts in self._by_parts.values() for length in range(1, len(parts))}
 
     def folder(self, file: Path) -> Parts:
-        """Give the folder of an annotation file as parts below the root; empty for a file elsewhere."""
+        """Return the folder of an annotation file as parts below the root; empty for a file elsewhere."""
         return _parts_of(file.parent.relative_to(self._root)) if file.is_relative_to(self._root) else ()
 
     def named(self, stated: str, folder: Parts) -> list[Path]:
-        """Give the images that the path ``stated`` may mean in a file of ``folder``; one where it is clear."""
+        """Return the images that the path ``stated`` may mean in a file of ``folder``; one where it is clear."""
         parts = tuple(part for part in _plain(stated).split("/") if part not in ("", "."))
         tail = _resolved(parts)
         if not tail:
@@ -62,7 +62,7 @@ class ImageIndex:
         return []
 
     def own(self, base_name: str, folder: Parts, *, beside_only: bool = False) -> list[Path]:
-        """Give the images named as an annotation file, with or without their suffix; the nearest to ``folder``."""
+        """Return the images named as an annotation file, with or without their suffix; the nearest to ``folder``."""
         wanted = _plain(base_name)
         found = self._by_name.get(wanted) or self._by_folded.get(wanted.casefold()) or []
         stems = self._by_stem.get(wanted.casefold(), [])
@@ -93,7 +93,7 @@ def _parts_of(path: Path) -> Parts:
 
 
 def _resolved(parts: Parts) -> Parts:
-    """Give the parts without ``..``; those that lead above the first part are dropped."""
+    """Return the parts without ``..``; those that lead above the first part are dropped."""
     result: list[str] = []
     for part in parts:
         if part != "..":

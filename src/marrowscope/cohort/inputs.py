@@ -87,7 +87,7 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
 def _owners(
     path: Path, center: str | None
 ) -> tuple[list[tuple[Patient, Path, list[Path]]], list[Entry], list[Fault], int]:
-    """Give the patients of a folder, each with its folder and images; all it contains; faults; rows of nobody."""
+    """Return the patients of a folder, each with its folder and images; all it contains; faults; rows of nobody."""
     if not (path / PATIENTS_NAME).is_file():
         listing = list_folder(path)
         folders = _images_by_folder(listing)
@@ -128,7 +128,7 @@ def _left_out(path: Path, listing: Sequence[Entry], taken: Collection[Path]) -> 
 
 
 def _images_by_folder(listing: Iterable[Entry]) -> defaultdict[Path, list[Path]]:
-    """Give the photographs and slides of a listing by their folder, in order."""
+    """Return the photographs and slides of a listing by their folder, in order."""
     found: defaultdict[Path, list[Path]] = defaultdict(list)
     for entry in listing:
         if entry.is_input:
@@ -210,7 +210,7 @@ def _refuse_equal_names(images: Sequence[InputImage]) -> None:
 
 
 def _look_alikes(images: Sequence[InputImage], patients: Collection[str]) -> list[Fault]:
-    """Word the faults of patients, and of images of one patient, whose names differ in case or Unicode form alone."""
+    """Return the faults of patients, and of one patient's images, whose names differ only in case or Unicode form."""
     faults = []
     for names, kind in ((list(patients), "patients"), ([image.field_id for image in images], "images")):
         groups: defaultdict[str, list[str]] = defaultdict(list)

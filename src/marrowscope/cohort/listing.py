@@ -120,7 +120,7 @@ def list_folder(root: Path, patients: Collection[str] = ()) -> list[Entry]:
 
 
 def judge_file(path: Path) -> Entry:
-    """Give the role of one file that was named by itself, as ``list_folder`` of its folder would."""
+    """Return the role of one file that was named by itself, as ``list_folder`` of its folder would."""
     try:
         beside = [item for item in path.parent.iterdir() if item.is_file()]
     except OSError:
@@ -129,7 +129,7 @@ def judge_file(path: Path) -> Entry:
 
 
 def by_product_faults(entries: Sequence[Entry], root: Path, shown: Path | None = None) -> list[tuple[Fault, int]]:
-    """Word one fault per folder of pictures by other programs, with their number; paths from ``shown`` or as given."""
+    """Return one fault per folder of other programs' pictures, with their number; paths from ``shown`` or as given."""
     groups: defaultdict[Path, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.role is Role.BY_PRODUCT and entry.is_left_out:
@@ -184,7 +184,7 @@ def _list_into(
 
 
 def _judge(files: Sequence[Path], made_by: str) -> Iterator[Entry]:
-    """Give the roles of the ``files`` that lie in one folder."""
+    """Return the roles of the ``files`` that lie in one folder."""
     pictures = {path for path in files if path.suffix.lower() in _PICTURES}
     readable = [path for path in files if is_image_path(path) or (is_slide_path(path) and is_printable(path))]
     own = set(drop_companions(sorted(readable)))
@@ -205,7 +205,7 @@ def _judge(files: Sequence[Path], made_by: str) -> Iterator[Entry]:
 
 
 def _judge_named(path: Path, own: set[Path], stems: set[str], made_by: str, *, is_annotation: bool) -> Entry:
-    """Give the role of a file whose name is a picture's or an annotation's, or says nothing."""
+    """Return the role of a file whose name is a picture's or an annotation's, or says nothing."""
     if (fault := _unreachable(path)) is not None:
         return Entry(path, Role.UNREAD, fault, fault.kind)
     if is_annotation:
@@ -269,7 +269,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _identity(folder: Path) -> object:
-    """Give what two paths of one folder have in common."""
+    """Return what two paths of one folder have in common."""
     try:
         found = folder.stat()
     except OSError:

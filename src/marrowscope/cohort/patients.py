@@ -78,7 +78,7 @@ def read_patients(root: Path) -> PatientsTable:
 
 
 def find_folders(patients: Iterable[Patient], folders: Iterable[str]) -> tuple[dict[str, str], list[Fault]]:
-    """Give the name of each patient's folder among ``folders``, and a fault for each that is spelled otherwise.
+    """Return the name of each patient's folder among ``folders``, and a fault for each that is spelled otherwise.
 
     A folder that differs from patient_id in case or Unicode form alone is taken where it is the only one, and the
     fault loses no data.
@@ -96,7 +96,7 @@ def find_folders(patients: Iterable[Patient], folders: Iterable[str]) -> tuple[d
 
 
 def _spelled_twice(lines: Mapping[tuple[str, str], list[int]]) -> list[Fault]:
-    """Word a fault for each center, diagnosis or patient that stands in the table under several spellings."""
+    """Describe a fault for each center, diagnosis or patient that stands in the table under several spellings."""
     faults = []
     for column in _REQUIRED_COLUMNS:
         for group in alike(name for kind, name in lines if kind == column):

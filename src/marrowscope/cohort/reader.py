@@ -255,7 +255,7 @@ def _reject_duplicates(images: Sequence[_Image], faults: list[Fault]) -> None:
 
 
 def _near_copies(images: Mapping[str, _Image]) -> list[Fault]:
-    """Word a fault for each image that shows the photograph of an earlier one in another encoding or position."""
+    """Describe a fault for each image that shows the photograph of an earlier one in another encoding or position."""
     faults: list[Fault] = []
     seen = SeenPhotographs()
     for where, image in images.items():

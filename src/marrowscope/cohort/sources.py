@@ -154,5 +154,5 @@ def _names_one_of(path: Path, images: Sequence[Path]) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Give a stated name for a message: as it is where it can be printed."""
+    """Return a stated name for a message: as it is where it can be printed."""
     return name if name.isprintable() else shorten(name)

@@ -19,12 +19,12 @@ _DASHES = re.compile(r"[‐‑‒–—―−﹘﹣－]")  # noqa: RUF001 - dash
 
 
 def same_letters(name: str) -> str:
-    """Give what two names have in common that differ only in case or in Unicode form (composed or decomposed)."""
+    """Return what two names have in common that differ only in case or in Unicode form (composed or decomposed)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def likeness(name: str) -> str:
-    """Give what two names have in common that look alike: case, Unicode form, spaces, full-width and foreign letters.
+    """Return what two names have in common that look alike: case, Unicode form, spaces, full-width and foreign letters.
 
     Spaces count only between two digits: "1 12" and "11 2" are two names. Invisible characters never count.
     """
@@ -35,7 +35,7 @@ def likeness(name: str) -> str:
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """Give the groups of different names that look alike, each in the order of the names."""
+    """Return the groups of different names that look alike, each in the order of the names."""
     groups: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for name in names:
         groups[likeness(name)][name] = None
@@ -43,13 +43,13 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def show(name: str) -> str:
-    """Give a name in quotes; decomposed, full-width and foreign letters by their codes, so that one can tell them."""
+    """Return a name in quotes; decomposed, full-width and foreign letters by their codes, so that one can tell them."""
     plain = name == unicodedata.normalize("NFKC", name) and name.translate(_LOOK_ALIKES) == name
     return repr(name) if plain else ascii(name)
 
 
 def match_folders(wanted: Iterable[str], folders: Iterable[str]) -> dict[str, str]:
-    """Give the folder of each wanted name: the one of this name, else the only one that differs in case or form.
+    """Return the folder of each wanted name: the one of this name, else the only one that differs in case or form.
 
     No folder serves two names, and a name with two such folders has none.
     """

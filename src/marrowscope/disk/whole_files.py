@@ -21,7 +21,7 @@ PART = ".part"
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
+    """Return a path beside ``path`` to write to; it becomes ``path`` when all went well, else it is removed."""
     temporary = path.with_name(path.name + PART)
     try:
         yield temporary

@@ -115,7 +115,7 @@ def _shrinks_at_once(header: ImageHeader, reduce: int) -> bool:
 
 
 def _n_bytes(header: ImageHeader) -> int:
-    """Give the memory of a decoded picture with opacity."""
+    """Return the memory of a decoded picture with opacity."""
     return header.width_px * header.height_px * _WITH_ALPHA * (header.bits // 8)
 
 
@@ -145,7 +145,7 @@ def _decode_deep(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
 
 
 def _top(brightest: int) -> int:
-    """Give the value of full brightness by the brightest sample.
+    """Return the value of full brightness by the brightest sample.
 
     Between those of 12 and of 14 bits, and below 10 bits, nobody can know it: a camera of 14 or 10 bits, or too little
     light. Raises RefusedError.
@@ -192,7 +192,7 @@ def _decode_by_pillow(data: bytes) -> NDArray[np.uint8]:
 
 
 def _shrink(image: NDArray[np.uint8], reduce: int) -> NDArray[np.uint8]:
-    """Give the mean of every square of ``reduce`` pixels, the last row and column repeated to fill it."""
+    """Return the mean of every square of ``reduce`` pixels, the last row and column repeated to fill it."""
     height, width = image.shape[:2]
     down, across = -height % reduce, -width % reduce
     if down or across:

@@ -51,7 +51,7 @@ def is_printable(path: Path) -> bool:
 
 
 def printable(path: Path | str) -> str:
-    """Give a path for a message, bytes that are no UTF-8 as their numbers."""
+    """Return a path for a message, bytes that are no UTF-8 as their numbers."""
     return str(path).encode("utf-8", errors=_SHOWN_BYTES).decode()
 
 
@@ -75,7 +75,7 @@ def unread_fault(path: Path, where: str) -> Fault | None:
 
 
 def _start(path: Path) -> bytes:
-    """Give a file's first bytes; nothing where it cannot be read: that is said when it is its turn."""
+    """Return a file's first bytes; nothing where it cannot be read: that is said when it is its turn."""
     try:
         if not path.is_file():
             return b""

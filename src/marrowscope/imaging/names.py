@@ -49,7 +49,7 @@ def file_names(
     own_suffix: bool = False,
     nameless: str = "unnamed",
 ) -> dict[str, str]:
-    """Give each of ``texts`` a file name that every system can hold and no other shares, ending in ``suffix``.
+    """Return each of ``texts`` a file name that every system can hold and no other shares, ending in ``suffix``.
 
     A text that is such a name already keeps it. Any other, and one that differs from another only in letter case or
     Unicode form, becomes its readable part (``nameless`` where there is none) and a part of its SHA-256. With
@@ -76,13 +76,13 @@ def file_names(
 
 def is_folder_name(text: str) -> bool:
     """Say whether a folder that somebody made can have this name on every system; its Unicode form is free."""
-    return _is_part(text) and len(text.encode()) <= _MAX_PART_BYTES
+    return _is_part(text) and len(text.encode(errors="surrogatepass")) <= _MAX_PART_BYTES
 
 
 def path_below(
     root: Path, name: str, *, where: str, links: bool = False, error: type[MarrowscopeError] = InputError
 ) -> Path:
-    """Give the path of ``name``, a relative path that data state, below ``root``; the file may be absent.
+    """Return the path of ``name``, a relative path that data state, below ``root``; the file may be absent.
 
     Refused with ``error``, whose sentence begins with ``where``: an absolute path, ``..``, a drive letter, a path of
     another computer, a backslash, a control character, a device's name, a link that leads out of ``root``, and
@@ -123,7 +123,7 @@ def _fits(stem: str, suffix: str, *, plain: bool) -> bool:
     if plain:
         return len(stem) <= _MAX_PLAIN and _PLAIN.fullmatch(stem) is not None and not _RESERVED.fullmatch(stem)
     is_whole = _is_part(stem) and unicodedata.normalize("NFC", stem) == stem
-    return is_whole and len(f"{stem}{suffix}".encode()) <= MAX_NAME_BYTES
+    return is_whole and len(f"{stem}{suffix}".encode(errors="surrogatepass")) <= MAX_NAME_BYTES
 
 
 def _is_part(text: str) -> bool:
@@ -140,7 +140,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _readable(stem: str, *, plain: bool) -> str:
-    """Give the part of a text that a name can hold; empty where there is none."""
+    """Return the part of a text that a name can hold; empty where there is none."""
     if plain:
         kept = _UNPLAIN.sub("-", stem)
     else:
@@ -151,7 +151,7 @@ def _readable(stem: str, *, plain: bool) -> str:
 
 
 def _folded(name: str) -> str:
-    """Give a name as a disk compares it that tells neither letter case nor Unicode forms apart."""
+    """Return a name as a disk compares it that tells neither letter case nor Unicode forms apart."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 

@@ -24,7 +24,7 @@ _MAX_REASON = 120
 
 @contextmanager
 def one_image(where: object) -> Iterator[None]:
-    """Give whatever is raised inside as an ImageError that names ``where``; errors of this package pass unchanged."""
+    """Return whatever is raised inside as an ImageError that names ``where``; errors of this package pass unchanged."""
     try:
         yield
     except MarrowscopeError:

@@ -58,7 +58,7 @@ def _inflates_to(piece: bytes, least: int, most: int) -> bool:
 
 
 def _pieces(data: bytes, tags: Mapping[int, tuple[int, ...]]) -> Iterator[tuple[bytes, int, int]]:
-    """Give the coded bytes, width and height of every strip or tile."""
+    """Return the coded bytes, width and height of every strip or tile."""
     offsets = tags.get(tiff.TILE_OFFSETS, tags.get(tiff.STRIP_OFFSETS, ()))
     sizes = tags.get(tiff.TILE_BYTES, tags.get(tiff.STRIP_BYTES, ()))
     for offset, size, (width, height) in zip(offsets, sizes, piece_sizes(tags), strict=True):

@@ -18,7 +18,7 @@ class RefusedError(Exception):
         self.found, self.expected, self.action = found, expected, action
 
     def at(self, where: str) -> ImageError:
-        """Give the error with its place."""
+        """Return the error with its place."""
         return image_error(Fault("unreadable_image", where, self.found, self.expected, self.action))
 
 
@@ -27,17 +27,17 @@ class CutShortError(Exception):
 
 
 def image_error(fault: Fault) -> ImageError:
-    """Give the error whose sentence is the fault's."""
+    """Return the error whose sentence is the fault's."""
     return ImageError(fault.sentence(), fault)
 
 
 def cut_short(where: str, n_bytes: int) -> ImageError:
-    """Give the error of a file that ends before its image does."""
+    """Return the error of a file that ends before its image does."""
     found = f"{n_bytes} bytes that do not decode"
     fault = Fault("unreadable_image", where, found, "a complete image", "export it again or remove it")
     return ImageError(f"{where}: found an image that ends too early; copy or export it again", fault)
 
 
 def damaged(kind: str) -> RefusedError:
-    """Give the refusal of a file whose content contradicts its format."""
+    """Return the refusal of a file whose content contradicts its format."""
     return RefusedError(f"a damaged {kind}", "a complete image", "copy or export it again")

@@ -16,7 +16,7 @@ _UM_PER_M = 1e6
 
 
 def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
-    """Give the first scale that is stated: an image's own, that of patients.csv, the default.
+    """Return the first scale that is stated: an image's own, that of patients.csv, the default.
 
     Raises ScaleError naming ``where`` where none is.
     """

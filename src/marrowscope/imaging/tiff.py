@@ -68,7 +68,7 @@ def read_tags(data: bytes, wanted: Collection[int], start: int | None = None) ->
 
 
 def _entries(data: bytes, start: int | None = None) -> tuple[list[tuple[int, int, int, int]], int]:
-    """Give tag, type, count and place of the values of a directory's entries, and where the next directory begins."""
+    """Return tag, type, count and place of the values of a directory's entries, and where the next directory begins."""
     order = STARTS[data[:4]]
     big = data[2 if order == "<" else 3] == _BIG
     if start is None:
@@ -166,7 +166,7 @@ def _refuse_broken_entries(data: bytes) -> None:
 
 
 def own_places(data: bytes) -> list[tuple[int, int]]:
-    """Give begin and end of what is no pixel: the file's start, the first directory, and the page's tags outside it."""
+    """Return start and end of every part that is not pixels: header, first directory, and tags stored outside it."""
     order = STARTS[data[:4]]
     big = data[2 if order == "<" else 3] == _BIG
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)

@@ -27,7 +27,7 @@ def um_per_unit(unit: str) -> float | None:
 
 
 def imagej_values(description: str) -> dict[str, str]:
-    """Give the lines key=value of an ImageJ description; nothing for another program's."""
+    """Return the lines key=value of an ImageJ description; nothing for another program's."""
     if not description.startswith("ImageJ="):
         return {}
     lines = (line.partition("=") for line in description[:_MAX_CHARACTERS].splitlines())
@@ -35,7 +35,7 @@ def imagej_values(description: str) -> dict[str, str]:
 
 
 def ome_pixels(description: str) -> dict[str, str]:
-    """Give the attributes of the first picture's Pixels in an OME description; nothing for another program's."""
+    """Return the attributes of the first picture's Pixels in an OME description; nothing for another program's."""
     start = description[:_MAX_CHARACTERS]
     found = _OME_PIXELS.search(start) if "<OME" in start or ":OME" in start else None
     if found is None:

@@ -97,7 +97,7 @@ class Port:
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
-        """Give it as in a sentence: ``p_cblc (n, 2)``."""
+        """Return it as in a sentence: ``p_cblc (n, 2)``."""
         sizes = ", ".join("n" if size is None else str(size) for size in self.shape)
         kind = "" if self.element_type == FLOAT else f" of type {self.element_type}"
         return f"{self.name} ({sizes}){kind}"
@@ -173,7 +173,7 @@ class _Tensor:
         return held and all(size >= 0 for size in self.sizes)
 
     def few(self) -> list[float]:
-        """Give the values where they are few, whole numbers or float32; else nothing."""
+        """Return the values where they are few, whole numbers or float32; else nothing."""
         count, dtype = math.prod(self.sizes), _FEW_OF.get(self.kind)
         if count > _FEW:
             return []
@@ -313,11 +313,11 @@ class _Inspector:
         return Port(name, kind, tuple(shape))
 
     def _inner(self, value: int | memoryview, number: int) -> list[memoryview]:
-        """Give the messages in field ``number`` of a message."""
+        """Return the messages in field ``number`` of a message."""
         return [_message(content) for place, content in self._fields(_message(value)) if place == number]
 
     def _known(self, kind: str, data: memoryview, known: frozenset[int]) -> list[tuple[int, int | memoryview]]:
-        """Give the fields of a message; one that is not known is refused."""
+        """Return the fields of a message; one that is not known is refused."""
         fields = list(self._fields(data))
         for number, value in fields:
             # The place of a tensor's data is written out by some: 0, in this file.
@@ -342,7 +342,7 @@ def _number(value: int | memoryview) -> int:
 
 
 def _integers(value: int | memoryview) -> list[int]:
-    """Give the integers of a repeated field, packed or each for itself."""
+    """Return the integers of a repeated field, packed or each for itself."""
     return [signed(item) for item in ([value] if isinstance(value, int) else Walker.varints(value))]
 
 

@@ -175,7 +175,7 @@ class OpenVinoNetwork:
             raise _not_run(self._graph.path, self.backend, error) from error
 
     def _openvino_settings(self, threads: int | None) -> dict[str, Any]:
-        """Give the settings a graph is compiled with; what stays float in an int8 graph is bf16 where that is there."""
+        """Return the settings a graph is compiled with; what stays float in an int8 graph is bf16 if supported."""
         in_floats = self.precision
         if self.precision == "int8":
             in_floats = "bf16" if "bf16" in _openvino_capabilities(self._core, self.device) else "f32"
@@ -192,7 +192,7 @@ class OpenVinoNetwork:
         return settings
 
     def _for_shape(self, shape: tuple[int, ...]) -> _Compiled:
-        """Give the graph compiled for images of ``shape`` (n, h, w, 3) uint8; for _ANY_SHAPE it takes floats."""
+        """Return the graph compiled for images of ``shape`` (n, h, w, 3) uint8; for _ANY_SHAPE it takes floats."""
         with self._lock:
             if shape not in self._compiled:
                 self._compiled[shape] = self._compile(shape)
@@ -283,7 +283,7 @@ def load_runtime(backend: str) -> Any:  # noqa: ANN401 - both runtimes are untyp
 
 @cache
 def _openvino_core() -> Any:  # noqa: ANN401 - openvino is untyped here
-    """Give the one ``openvino.Core`` of this process; it lives as long as the process.
+    """Return the one ``openvino.Core`` of this process; it lives as long as the process.
 
     Each core's CPU plugin gives the thread that loads it a stack for signals, and takes it away when the core goes. Of
     two cores that go in the order they came, the second gives the thread the first one's stack back, which is gone: the
@@ -376,5 +376,5 @@ def _not_run(path: Path, backend: str, error: Exception) -> BundleError:
 
 
 def _reason(error: Exception) -> str:
-    """Give the runtime's own words in one line."""
+    """Return the runtime's own words in one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

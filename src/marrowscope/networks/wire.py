@@ -28,7 +28,7 @@ class Walker:
         self._n_left = MAX_FIELDS
 
     def fields(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """Give (number, value) in the order of the bytes: an integer, or the bytes of text, data or a message.
+        """Return (number, value) in the order of the bytes: an integer, or the bytes of text, data or a message.
 
         Raises WireError where the bytes end too early, are of a kind that ONNX does not use, or never end.
         """
@@ -59,7 +59,7 @@ class Walker:
 
     @staticmethod
     def varints(packed: memoryview) -> list[int]:
-        """Give the integers of a packed field, as they stand there: negative ones are above 2**63."""
+        """Return the integers of a packed field, as they stand there: negative ones are above 2**63."""
         values, position = [], 0
         while position < len(packed):
             value, position = _varint(packed, position)
@@ -68,7 +68,7 @@ class Walker:
 
 
 def signed(value: int) -> int:
-    """Give the int64 that an integer of the wire stands for."""
+    """Return the int64 that an integer of the wire stands for."""
     return value - (1 << 64) if value >= 1 << 63 else value
 
 

@@ -89,5 +89,5 @@ def _on_one_line(text: str) -> str:
 
 
 def css_text(text: str) -> Markup:
-    """Give a text as a string of a style sheet."""
+    """Return a text as a string of a style sheet."""
     return Markup(json.dumps(_on_one_line(str(text)), ensure_ascii=False).replace("<", "\\3c "))  # noqa: S704  quoted

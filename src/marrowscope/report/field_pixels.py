@@ -73,7 +73,7 @@ def _locate_image(path: Path, images_root: Path | None) -> Path | None:
 
 
 def _below(root: Path, name: str) -> Path | None:
-    """Give the path of what a table names below ``root``, None where it would lead out; links there are the user's."""
+    """Return the path that a table names below ``root``, or None if it would lead out; links inside are allowed."""
     try:
         return path_below(root, name, where="fields.parquet", links=True)
     except InputError:

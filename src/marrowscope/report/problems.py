@@ -73,7 +73,7 @@ def leave_out(names: list[str], name: str, out: Path) -> None:
 
 
 def tell(problems: Sequence[PatientProblem], on_problem: Callable[[PatientProblem], None] | None) -> None:
-    """Give each problem to ``on_problem``; without it, raise ReportError where a patient was not written."""
+    """Return each problem to ``on_problem``; without it, raise ReportError where a patient was not written."""
     if on_problem is not None:
         for problem in problems:
             on_problem(problem)

@@ -78,7 +78,7 @@ class RunParts:
         return read_table(path, "regions") if path.is_file() else None
 
     def read_fingerprints(self) -> dict[str, str]:
-        """Give the fingerprints of the photographs that the parts hold, in their order."""
+        """Return the fingerprints of the photographs that the parts hold, in their order."""
         prints: dict[str, str] = {}
         for index in range(self.n_whole):
             prints |= json.loads(self._path(index, "prints").read_text(encoding="utf-8"))

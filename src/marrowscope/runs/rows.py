@@ -28,7 +28,7 @@ _GRID_OFFSET = 0.3137
 
 
 def field_row(found: FoundField, center: str, stain_distance: float, flags: Sequence[str]) -> dict[str, Any]:
-    """Give the row of a field; ``stain_distance`` (NaN where unknown) and ``flags`` follow from its measures."""
+    """Return the row of a field; ``stain_distance`` (NaN where unknown) and ``flags`` follow from its measures."""
     source, region = found.source, found.source.region
     counted = Counter(cell.reject_reason for cell in found.cells)
     measures = _nan_to_none({**found.measures, "stain_distance": stain_distance}) if found.error is None else {}
@@ -55,7 +55,7 @@ def field_row(found: FoundField, center: str, stain_distance: float, flags: Sequ
 
 
 def cell_rows(found: FoundField) -> list[dict[str, Any]]:
-    """Give the rows of a field's contours, in their order."""
+    """Return the rows of a field's contours, in their order."""
     return [_cell_row(found, cell, name) for cell, name in zip(found.cells, cell_ids(found), strict=True)]
 
 
@@ -75,7 +75,7 @@ def _cell_row(found: FoundField, cell: FoundCell, cell_id: str) -> dict[str, Any
 
 
 def cell_ids(found: FoundField) -> list[str]:
-    """Give the id of each cell of a field, 20 hex digits: made of the image, the region, and where the cell lies.
+    """Return the id of each cell of a field, 20 hex digits: made of the image, the region, and where the cell lies.
 
     Points of a contour wobble by 1e-5 px from runtime to runtime, so the place is the centroid on a grid of GRID_PX,
     whose lines keep clear of round coordinates. Cells of one square are numbered, the largest first: no two cells of a
@@ -99,5 +99,5 @@ def cell_ids(found: FoundField) -> list[str]:
 
 
 def _nan_to_none(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Give what cannot be measured as null, which NaN is in memory."""
+    """Return what cannot be measured as null, which NaN is in memory."""
     return {name: None if np.isnan(value) else value for name, value in values.items()}

@@ -188,7 +188,7 @@ def _refuse_nameless(fields: pl.DataFrame, patients: pl.DataFrame) -> None:
 
 
 def _image_names(fields: pl.DataFrame) -> dict[str, dict[str, str]]:
-    """Give each patient's images a file name, by the name in their paths; an annotation beside them has it too.
+    """Return each patient's images a file name, by the name in their paths; an annotation beside them has it too.
 
     Raises RunError where two images of a patient have one name: one would replace the other.
     """

@@ -135,7 +135,7 @@ class Worker:
         return [member.run_images(batch) for member in self._members]
 
     def blank_batch(self, n: int | None = None) -> ImageArray:
-        """Give ``n`` black crops (n, s, s, 3) uint8, by default as many as are classified at once."""
+        """Return ``n`` black crops (n, s, s, 3) uint8, by default as many as are classified at once."""
         size = self.finder.crop.size_px
         return np.zeros((n or self._config.batch_size, size, size, 3), dtype=np.uint8)
 
@@ -199,7 +199,7 @@ class Worker:
 
 
 def _complete(under: _Under, calls: deque[Call]) -> FoundField:
-    """Give the field with the calls of its kept cells, which are the next of ``calls``."""
+    """Return the field with the calls of its kept cells, which are the next of ``calls``."""
     cells = list(under.found.cells)
     for index in under.kept:
         cells[index] = replace(cells[index], call=calls.popleft())

@@ -1,4 +1,4 @@
-"""Give a bundle the error rates and the threshold of a cohort: annotated patients that it never saw.
+"""Return a bundle the error rates and the threshold of a cohort: annotated patients that it never saw.
 
 The bundle predicts the cohort, every expert cell is compared with what was found and called, and a new bundle is
 written with the counts and the threshold learned from them. This gives a single training its rates (a cross-fit has

@@ -69,7 +69,7 @@ class EpochRow(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _spread_terms(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Give every term its own key, in the order of the weights."""
+        """Return every term its own key, in the order of the weights."""
         names = [*LOSS_WEIGHTS, *(name for name in self.train_losses if name not in LOSS_WEIGHTS)]
         spread: dict[str, object] = {}
         for key, value in serialize(self).items():

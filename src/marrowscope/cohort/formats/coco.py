@@ -137,7 +137,7 @@ def write_coco(path: Path, images: Sequence[AnnotatedImage]) -> None:
 
 
 def _read_categories(categories: list[object], where: str, faults: list[Fault]) -> dict[Id, str | None]:
-    """Give the name of every category id; None for one that has no name, or two."""
+    """Return the name of every category id; None for one that has no name, or two."""
     labels: dict[Id, str | None] = {}
     for item in categories:
         category_id = item_id(item.get("id")) if isinstance(item, dict) else None
@@ -154,7 +154,7 @@ def _read_categories(categories: list[object], where: str, faults: list[Fault]) 
 
 
 def _read_images(images: list[JsonDict], where: str, faults: list[Fault]) -> tuple[dict[Id, JsonDict], set[Id]]:
-    """Give the entry of every image id, and the ids that stand for several images."""
+    """Return the entry of every image id, and the ids that stand for several images."""
     of_id: defaultdict[Id, list[JsonDict]] = defaultdict(list)
     for entry in images:
         image_id = item_id(entry.get("id"))
@@ -188,7 +188,7 @@ class _Ids:
     seen: dict[Id, int] = field(default_factory=dict)
 
     def fault_of(self, item: JsonDict, index: int, where: str) -> Fault | None:
-        """Give the fault of an annotation's own id, None where it is absent or the only one."""
+        """Return the fault of an annotation's own id, None where it is absent or the only one."""
         own_id = item_id(item.get("id"))
         if own_id is None:
             return _broken_shape_id(item, index, where) if item.get("id") is not None else None

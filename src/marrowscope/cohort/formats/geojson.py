@@ -183,7 +183,7 @@ def _read_feature(
 
 
 def _label(classification: JsonDict) -> str | None:
-    """Give the class of a feature; of a list of names, which newer QuPath writes, the only one."""
+    """Return the class of a feature; of a list of names, which newer QuPath writes, the only one."""
     names = classification.get("names")
     if "name" not in classification and isinstance(names, list):
         return ": ".join(str(label_text(name)) for name in names) or None

@@ -182,13 +182,13 @@ def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
 
 
 def _around_center(corners: ContourArray) -> ContourArray:
-    """Give the corners in the order in which they surround their center: any other order crosses itself."""
+    """Return the corners in the order in which they surround their center: any other order crosses itself."""
     x, y = (corners - corners.mean(axis=0)).T
     return corners[np.argsort(np.arctan2(y, x))]
 
 
 def _join_groups(shapes: list[Annotation], entries: list[object], where: str, faults: list[Fault]) -> list[Annotation]:
-    """Give one shape per cell: the largest of those that share label and group_id, in the file's order."""
+    """Return one shape per cell: the largest of those that share label and group_id, in the file's order."""
     groups: defaultdict[tuple[str, int | float | str | None, int | None], list[Annotation]] = defaultdict(list)
     for shape in shapes:
         entry = entries[shape.shape_index]

@@ -105,7 +105,7 @@ def write_yolo(path: Path, images: Sequence[AnnotatedImage]) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    """Give the lines of a text file; none where it cannot be opened or is no text."""
+    """Return the lines of a text file; none where it cannot be opened or is no text."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -113,7 +113,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _sections(lines: list[str]) -> dict[str, list[tuple[str | None, str]]]:
-    """Give the lists of a YAML file, by key: (number or None, text) of each item; block and inline lists are read."""
+    """Return the lists of a YAML file, by key: (number or None, text) of each item; block and inline lists are read."""
     sections: dict[str, list[tuple[str | None, str]]] = {}
     items: list[tuple[str | None, str]] = []
     for line in lines:
@@ -145,7 +145,7 @@ def _item(text: str) -> tuple[str | None, str]:
 
 
 def _class_names(items: list[tuple[str | None, str]], where: str) -> tuple[dict[int, str | None], list[Fault]]:
-    """Give the name of every class number; None, and a fault, for a number of two names."""
+    """Return the name of every class number; None, and a fault, for a number of two names."""
     names: dict[int, str | None] = {}
     faults: list[Fault] = []
     for position, (number, text) in enumerate(items):
@@ -164,7 +164,7 @@ def _is_hidden(path: Path, root: Path) -> bool:
 
 
 def _label_files(image: Path, root: Path) -> Iterator[Path]:
-    """Give where the label file of an image may lie: beside it, or in ``labels`` instead of ``images``."""
+    """Return where the label file of an image may lie: beside it, or in ``labels`` instead of ``images``."""
     yield image.with_suffix(".txt")
     parts = list(image.relative_to(root).parts)
     for position in reversed(range(len(parts) - 1)):
@@ -213,7 +213,7 @@ def _read_labels(  # noqa: PLR0917 - one label file, its image and what the name
 
 
 def _size_of(image: Path, where: str, faults: list[Fault]) -> tuple[int, int] | None:
-    """Give width and height of an image, in pixels; None, and a fault, where it cannot be read."""
+    """Return width and height of an image, in pixels; None, and a fault, where it cannot be read."""
     try:
         header = read_header(image.read_bytes(), where)
     except (OSError, ImageError):

@@ -91,7 +91,7 @@ def _ends(preset: Preset) -> tuple[str, str]:
 
 
 def on_machine(config: ClassifierConfig, machine: Machine) -> ClassifierConfig:
-    """Give a training the machine's threads and device, and worker processes on a GPU: a CPU has none to spare."""
+    """Return a training the machine's threads and device, and worker processes on a GPU: a CPU has none to spare."""
     here = config.model_copy(update={"threads": machine.threads, "device": machine.device})
     feeds = configure_torch(here).type == "cuda"
     return here.model_copy(update={"workers": machine.workers}) if feeds else here
