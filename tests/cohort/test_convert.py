@@ -105,7 +105,7 @@ def test_a_file_that_names_no_image_is_imported_by_its_own_name(images: Path, tm
 
 def test_a_file_is_imported_for_the_image_given(images: Path, tmp_path: Path) -> None:
     source, image = qupath(tmp_path, "export.geojson"), images / "p2/f2.png"
-    with pytest.raises(CohortError, match="found an annotation of an image it does not name, which is not there"):
+    with pytest.raises(CohortError, match="found an annotation of an image it does not name, which does not exist"):
         import_annotations(source, images, None, VOCABULARY)
     assert import_annotations(source, None, None, VOCABULARY, image=image).n_cells == 2
     assert read_labelme(AnnotationFile(images / "p2/f2.json"))[0].n_shapes == 2

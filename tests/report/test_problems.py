@@ -23,6 +23,7 @@ from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
 from marrowscope.report.problems import PatientProblem, attempt, tell
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.parquet import read_table, write_table
+from tests.fake_runs import state_tables
 from tests.report.test_html import Page
 
 if TYPE_CHECKING:
@@ -69,11 +70,12 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def change(run: FakeRun, kind: TableKind, patient_id: str, **values: object) -> None:
-    """Write ``values`` into every row of a patient, as a foreign program might."""
+    """Write ``values`` into every row of a patient, as the version that made the run might have."""
     path = run.folder / f"{kind}.parquet"
     table = read_table(path, kind)
     rows = [row | values if row["patient_id"] == patient_id else row for row in table.to_dicts()]
     write_table(path, pl.DataFrame(rows, schema=table.schema), kind)
+    state_tables(run.folder)
 
 
 def pages_and_files(run: FakeRun, patient_id: str) -> dict[str, bool]:

@@ -163,7 +163,7 @@ def test_the_command_measures_random_crops_where_none_are_given(tmp_path: Path) 
     arguments = ["bench", "train", "--config", str(config), "--steps", "1", "--rounds", "1", "--workers", "0"]
     shown = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert shown.exit_code == 0
-    for words in ("Step alone", "bf16, channels first", "Whole loop", "0 workers", "batches of 8"):
+    for words in ("Step alone", "bf16, channels first", "Whole loop", "0 workers", "batch size 8"):
         assert words in shown.stdout
     printed = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     figures = json.loads(printed.stdout)

@@ -63,7 +63,7 @@ def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], lis
             faults.append(Fault("second_annotation", annotated.where, found, "one annotation an image", action))
         elif annotated.readable and (annotated.placed or not _says_why(annotated)):
             name = _shown(annotated.image_path) if annotated.image_path else "an image it does not name"
-            found, expected = f"an annotation of {name}, which is not there", "its image"
+            found, expected = f"an annotation of {name}, which does not exist", "its image"
             action = "add the image or remove the annotation"
             faults.append(Fault("annotation_without_image", annotated.where, found, expected, action))
     return by_image, left_over, faults
