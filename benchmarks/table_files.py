@@ -2,7 +2,7 @@
 
     python benchmarks/table_files.py
 
-Run it after a change of ``marrowscope/runs/tables.py``; a test compares both files with the records.
+Run it after a change of ``marrowscope/runs/schemas.py``; a test compares both files with the records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 
 from marrowscope.disk import write_text
 from marrowscope.report.run_json import SCHEMA_PATH, schema_text
-from marrowscope.runs.tables import ROWS, CategoryShare, LineageShare, RaisedFlag, Rejected, Row, polars_schema
+from marrowscope.runs.schemas import ROWS, CategoryShare, LineageShare, RaisedFlag, Rejected, Row, polars_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from marrowscope.imaging import sha256_file, write_image
 from marrowscope.patient.assess import assess_patients
 from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, read_manifest, write_manifest
 from marrowscope.runs.parquet import conform, read_table, write_table
+from marrowscope.runs.schemas import CELLS, PATIENTS, PatientRow, required_columns
 from marrowscope.runs.table_hashes import hash_tables
-from marrowscope.runs.tables import CELLS, PATIENTS, PatientRow, required_columns
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from marrowscope.records import Annotation
 from marrowscope.runs.manifest import MANIFEST_NAME, read_manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.parts import RunParts
-from marrowscope.runs.tables import ROWS, required_columns
+from marrowscope.runs.schemas import ROWS, required_columns
 from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration, HeadCalibration
 from marrowscope.studies.reproduce.journal import Journal
 from marrowscope.train.config import HEADS
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from marrowscope.runs.tables import TableKind
+    from marrowscope.runs.schemas import TableKind
     from tests.fake_runs import FakeRun
 
 Keys = tuple[str | int, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from benchmarks.table_files import NESTED, PAGE, columns_table, page_text
-from marrowscope.runs.tables import ROWS, FieldRow
+from marrowscope.runs.schemas import ROWS, FieldRow
 
 
 def test_docs_hold_the_columns_of_the_records() -> None:

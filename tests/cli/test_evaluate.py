@@ -20,7 +20,7 @@ from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
 from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, read_manifest, write_manifest
 from marrowscope.runs.parquet import write_table
-from marrowscope.runs.tables import CELLS, FIELDS
+from marrowscope.runs.schemas import CELLS, FIELDS
 from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
 from tests.bundles import make_bundle, make_spec
 

@@ -12,7 +12,7 @@ from marrowscope.evaluate import EvaluateConfig, link_cells
 from marrowscope.evaluate.link import touches_edge
 from marrowscope.records import Annotation, Field, Patient
 from marrowscope.runs.parquet import conform
-from marrowscope.runs.tables import CELLS, FIELDS
+from marrowscope.runs.schemas import CELLS, FIELDS
 from marrowscope.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary()

@@ -11,7 +11,7 @@ from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
 from marrowscope.records import Patient
 from marrowscope.runs.parquet import conform
-from marrowscope.runs.tables import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS
+from marrowscope.runs.schemas import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS
 from tests.patient.quantify.patients import N5, VOCABULARY, N, make_rates
 
 THRESHOLD = StudyThreshold(

@@ -12,7 +12,7 @@ from marrowscope.cells.calls import decode_calls
 from marrowscope.patient.counts import aggregate_patient
 from marrowscope.records import Patient
 from marrowscope.runs.parquet import conform
-from marrowscope.runs.tables import CELLS, FIELDS
+from marrowscope.runs.schemas import CELLS, FIELDS
 from marrowscope.statistics.intervals import wilson_interval
 from marrowscope.vocabulary import load_vocabulary
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from marrowscope.report.cohort_page import cohort_page
-from marrowscope.runs.tables import PatientRow, patient_row
+from marrowscope.runs.schemas import PatientRow, patient_row
 from tests.fake_runs import EMPTY_PATIENT
 
 

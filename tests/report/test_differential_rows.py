@@ -7,7 +7,7 @@ from marrowscope.patient.differential import nucleated_differential
 from marrowscope.records import Patient
 from marrowscope.report.differential_rows import category_lines, lineage_lines, n_apart, outside_of
 from marrowscope.report.words import load_words
-from marrowscope.runs.tables import PatientRow, patient_row
+from marrowscope.runs.schemas import PatientRow, patient_row
 from marrowscope.vocabulary import load_reference_ranges, load_vocabulary
 from tests.fake_runs import EMPTY_PATIENT
 

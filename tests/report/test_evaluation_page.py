@@ -21,7 +21,7 @@ from marrowscope.evaluate.written_tables import normal_codes, read_tables
 from marrowscope.report import evaluation_cell_figures, evaluation_page, evaluation_ratio_figures
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_page import anchors, write_evaluation_page
-from marrowscope.runs.tables import CALLS
+from marrowscope.runs.schemas import CALLS
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

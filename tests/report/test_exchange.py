@@ -27,7 +27,7 @@ from marrowscope.report.run_json import (
     write_json,
 )
 from marrowscope.runs.parquet import read_table, write_table
-from marrowscope.runs.tables import FIELDS, PATIENTS
+from marrowscope.runs.schemas import FIELDS, PATIENTS
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import state_tables
 

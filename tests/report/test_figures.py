@@ -16,7 +16,7 @@ from marrowscope.report.verdict import verdict
 from marrowscope.report.words import Words, load_words
 from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.parquet import read_table
-from marrowscope.runs.tables import PatientRow, patient_row
+from marrowscope.runs.schemas import PatientRow, patient_row
 from tests.fake_runs import ASSESSED, EMPTY_PATIENT
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marrowscope.report.flag_lines import flag_lines
 from marrowscope.report.marks import FieldPage
 from marrowscope.report.words import load_words
-from marrowscope.runs.tables import RaisedFlag
+from marrowscope.runs.schemas import RaisedFlag
 
 WORDS = load_words()
 

@@ -18,7 +18,7 @@ from marrowscope.report.strings import LANGUAGES, Strings, load_strings
 from marrowscope.report.words import Words, load_words
 from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.parquet import read_table
-from marrowscope.runs.tables import patient_row
+from marrowscope.runs.schemas import patient_row
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import assess_as
 

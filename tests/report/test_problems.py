@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from marrowscope.runs.tables import TableKind
+    from marrowscope.runs.schemas import TableKind
     from tests.fake_runs import FakeRun
 
 pytest.importorskip("typst", reason="no typst: install the extra pdf")

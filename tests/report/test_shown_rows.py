@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from marrowscope.report.shown_rows import CELL_COLUMNS, shown_cell, shown_field
-from marrowscope.runs.tables import CELLS, FIELDS
+from marrowscope.runs.schemas import CELLS, FIELDS
 from marrowscope.slides import window
 
 FIELD: dict[str, Any] = dict.fromkeys(FIELDS) | {

@@ -6,7 +6,7 @@ import pytest
 
 from marrowscope.report.verdict import call_sentence, shown_ratio, verdict
 from marrowscope.report.words import load_words
-from marrowscope.runs.tables import CALL_REASONS, CALLS, CORRECTION_NOTES, patient_row
+from marrowscope.runs.schemas import CALL_REASONS, CALLS, CORRECTION_NOTES, patient_row
 from tests.fake_runs import ASSESSED, EMPTY_PATIENT
 
 WORDS = load_words()

@@ -17,7 +17,7 @@ from marrowscope.runs.parquet import (
     scan_table,
     write_table,
 )
-from marrowscope.runs.tables import CELLS, PATIENTS, SCHEMAS, TableKind
+from marrowscope.runs.schemas import CELLS, PATIENTS, SCHEMAS, TableKind
 
 SCHEMA_3_RUN = Path(__file__).parent / "fixtures" / "schema_3_run"
 """A run of two simulated patients with nine contours a field, written by the code before version 4."""

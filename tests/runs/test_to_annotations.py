@@ -20,7 +20,7 @@ from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import state_tables
 
 if TYPE_CHECKING:
-    from marrowscope.runs.tables import TableKind
+    from marrowscope.runs.schemas import TableKind
 
 VOCABULARY = load_vocabulary()
 CONTOUR = [5.25, 5.5, 15.125, 5.0, 15.0, 15.75, 5.0, 15.0]

@@ -17,7 +17,7 @@ from marrowscope.evaluate.frames import AML, CALL_COLUMNS, NOT_STATED, OTHER, RI
 from marrowscope.evaluate.patient_scores import NO_THRESHOLD, confounding, diagnosed
 from marrowscope.evaluate.ratio_scores import not_corrected
 from marrowscope.evaluate.scorer import Scorer
-from marrowscope.runs.tables import CALLS
+from marrowscope.runs.schemas import CALLS
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import wilson_interval
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from marrowscope.runs.tables import CALLS
+from marrowscope.runs.schemas import CALLS
 
 ALL_CENTERS = "all centers"
 """The "center" of the figures over every center."""

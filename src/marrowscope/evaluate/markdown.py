@@ -11,7 +11,7 @@ from marrowscope.evaluate.catalog import SUMMARY_FIGURES
 from marrowscope.evaluate.frames import MATCHED, NOT_STATED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
-from marrowscope.runs.tables import CALLS
+from marrowscope.runs.schemas import CALLS
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.evaluation import Evaluation

@@ -11,7 +11,7 @@ from marrowscope.report.verdict import Ratio, call_of, shown_ratio, threshold_ba
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from marrowscope.runs.tables import PatientRow
+    from marrowscope.runs.schemas import PatientRow
 
 _BIN = 0.012
 """Marks closer than this on the scale (0-1) are stacked."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.report.palette import OTHER, category_color, lineage_color
-from marrowscope.runs.tables import LineageShare
+from marrowscope.runs.schemas import LineageShare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from marrowscope.report.words import Words
-    from marrowscope.runs.tables import CategoryShare
+    from marrowscope.runs.schemas import CategoryShare
 
 SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 

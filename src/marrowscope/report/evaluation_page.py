@@ -27,7 +27,7 @@ from marrowscope.report.evaluation_center import CenterTables
 from marrowscope.report.evaluation_ratio_figures import RATIO_FIGURES
 from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.plot import STYLE, Drawing
-from marrowscope.runs.tables import CALLS
+from marrowscope.runs.schemas import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
-    from marrowscope.runs.tables import CategoryShare, LineageShare, PatientRow
+    from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow
 
 
 def write_fhir(

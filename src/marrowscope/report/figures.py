@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.verdict import Ratio, Verdict
     from marrowscope.report.words import Words
-    from marrowscope.runs.tables import PatientRow
+    from marrowscope.runs.schemas import PatientRow
 
 _ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 _WHO_MARKS = (0.1, 0.2)

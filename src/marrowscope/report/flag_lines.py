@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.marks import FieldPage
     from marrowscope.report.words import Words
-    from marrowscope.runs.tables import RaisedFlag
+    from marrowscope.runs.schemas import RaisedFlag
 
 _RULES = {flag.key: flag for flag in PATIENT_FLAGS}
 

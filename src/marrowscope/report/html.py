@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.field_pixels import PictureProblem
     from marrowscope.report.problems import ProblemKind
-    from marrowscope.runs.tables import PatientRow
+    from marrowscope.runs.schemas import PatientRow
 
 __all__ = ["RESEARCH_USE", "asset", "write_report"]
 

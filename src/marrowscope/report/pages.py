@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownCell, ShownField
     from marrowscope.report.words import Words
-    from marrowscope.runs.tables import PatientRow
+    from marrowscope.runs.schemas import PatientRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,14 @@ from marrowscope.report.problems import PatientProblem, attempt
 from marrowscope.report.shown_rows import CELL_COLUMNS, ShownCell, ShownField, shown_cell, shown_field
 from marrowscope.runs.manifest import Failure
 from marrowscope.runs.parquet import read_table, scan_table
-from marrowscope.runs.tables import FIELDS, field_row, patient_row
+from marrowscope.runs.schemas import FIELDS, field_row, patient_row
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from marrowscope.runs.tables import PatientRow
+    from marrowscope.runs.schemas import PatientRow
 
 
 def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[PatientProblem]]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import typst
 
     from marrowscope.report.shown_rows import ShownCell, ShownField
-    from marrowscope.runs.tables import PatientRow
+    from marrowscope.runs.schemas import PatientRow
 
 _STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)

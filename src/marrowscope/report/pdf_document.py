@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from marrowscope.report.shown_rows import ShownCell
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
-    from marrowscope.runs.tables import PatientRow, RaisedFlag
+    from marrowscope.runs.schemas import PatientRow, RaisedFlag
 
 _TONES = {"above": "above", "below": "below"}
 

@@ -1,6 +1,6 @@
 """A run as one JSON document: the manifest, every patient and every field; and the JSON Schema of that document.
 
-Patients and fields are the records of ``runs/tables.py``. The schema made from them is published with the package,
+Patients and fields are the records of ``runs/schemas.py``. The schema made from them is published with the package,
 ``data/run.schema.json`` (benchmarks/table_files.py writes it); cells, of which a run may have millions, are left to
 Parquet and CSV.
 """
@@ -22,7 +22,7 @@ from marrowscope.report.strings import load_strings
 from marrowscope.runs.folder import RUN_KIND
 from marrowscope.runs.manifest import Manifest
 from marrowscope.runs.parquet import read_table
-from marrowscope.runs.tables import SCHEMA_VERSION, FieldRow, PatientRow, Row, field_row
+from marrowscope.runs.schemas import SCHEMA_VERSION, FieldRow, PatientRow, Row, field_row
 from marrowscope.vocabulary import DATA_DIR
 
 if TYPE_CHECKING:

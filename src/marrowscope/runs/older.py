@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, get_args
 
 from marrowscope.runs.manifest import MANIFEST_NAME
 from marrowscope.runs.parquet import absent_columns
+from marrowscope.runs.schemas import TableKind
 from marrowscope.runs.table_hashes import read_checked_manifest
-from marrowscope.runs.tables import TableKind
 
 if TYPE_CHECKING:
     from pathlib import Path

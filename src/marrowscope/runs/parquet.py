@@ -1,4 +1,4 @@
-"""Tables on disk: written whole as Parquet, and read here in one place, including those of older runs.
+"""The files of a run's tables: the only writer of cells.parquet and the rest, and the reader, also of older runs.
 
 The file's metadata has the version and the kind of the table. Tables of older versions are read with the current
 schema: removed columns are left out, new columns are null, and ``absent_columns`` lists them. Tables newer than this
@@ -13,14 +13,14 @@ import polars as pl
 
 from marrowscope.disk import written_whole
 from marrowscope.errors import RunError
-from marrowscope.runs.tables import ROWS, SCHEMA_VERSION, SCHEMAS, required_columns
+from marrowscope.runs.schemas import ROWS, SCHEMA_VERSION, SCHEMAS, required_columns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.errors import MarrowscopeError
-    from marrowscope.runs.tables import TableKind
+    from marrowscope.runs.schemas import TableKind
 
 _OLDEST_VERSION = 3
 """The oldest version that can be read; columns that changed since then are null or left out."""

@@ -20,7 +20,7 @@ import polars as pl
 from marrowscope.disk import begin_folder, write_text
 from marrowscope.runs.folder import RUN_KIND
 from marrowscope.runs.parquet import conform, is_whole, read_table, sink_table, write_table
-from marrowscope.runs.tables import CELLS, FIELDS
+from marrowscope.runs.schemas import CELLS, FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from marrowscope.errors import RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.manifest import MANIFEST_NAME, Manifest, read_manifest
-from marrowscope.runs.tables import TableKind
+from marrowscope.runs.schemas import TableKind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""The tables of a run, in one place: name, type, unit and meaning of every column.
+"""The schemas of a run's tables, in one place: name, type, unit and meaning of every column.
 
 ``fields`` has a row per image or region of a slide (including failed ones), ``cells`` a row per predicted contour
 (including rejected ones, with the reason), ``patients`` a row per patient. A run with slides also has ``regions``, with

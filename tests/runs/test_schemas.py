@@ -11,7 +11,7 @@ from marrowscope.cells.field_measures import FIELD_MEASURES
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.errors import RunError
-from marrowscope.runs.tables import (
+from marrowscope.runs.schemas import (
     CELLS,
     FIELDS,
     PATIENTS,
