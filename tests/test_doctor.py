@@ -83,11 +83,11 @@ def test_the_precision_in_use_is_named_with_its_reason(tmp_path: Path, monkeypat
     choice = choose(bundle, "openvino")
     assert choice.precision == "bf16"
     assert choice.reasons["bf16"].startswith("passed on 100 cells of 3 patients")
-    assert choice.reasons["int8"] == "not unasked: the bundle has no quantized graph"
-    assert choice.reasons["f16"] == "not unasked: the device has no instructions for it"
+    assert choice.reasons["int8"] == "not chosen by auto: the bundle has no quantized graph"
+    assert choice.reasons["f16"] == "not chosen by auto: the device has no instructions for it"
     elsewhere = choose(bundle, "onnxruntime")
     assert elsewhere.precision == "f32"
-    assert elsewhere.reasons["bf16"] == "not unasked: its accuracy was measured with openvino"
+    assert elsewhere.reasons["bf16"] == "not chosen by auto: its accuracy was measured with openvino"
 
 
 def test_a_failed_gate_is_told_and_f32_used(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_failed_gate_is_told_and_f32_used(tmp_path: Path) -> None:
     assert diagnosis.healthy  # a precision that is not used makes nobody ill
     listed = CliRunner().invoke(app, ["doctor", "--bundle", str(bundle.folder)])
     assert f"will use: {diagnosis.chosen} in f32" in listed.stdout
-    assert "  bf16: not unasked: " in listed.stdout
+    assert "  bf16: not chosen by auto: " in listed.stdout
 
 
 def test_the_golden_sample_runs_in_the_precision_in_use_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

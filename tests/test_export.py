@@ -199,9 +199,9 @@ def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in
 
 def test_a_folder_that_is_no_bundle_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It contains notes\.txt"):
+    with pytest.raises(BundleError, match=r"found files that are not a marrowscope bundle.*It contains notes\.txt"):
         export_bundle([], tmp_path / "nothing.onnx", tmp_path)
-    with pytest.raises(BundleError, match=r"found something that is no bundle of ours.*It contains notes\.txt"):
+    with pytest.raises(BundleError, match=r"found files that are not a marrowscope bundle.*It contains notes\.txt"):
         quantify_bundle(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
 
 

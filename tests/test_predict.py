@@ -216,7 +216,9 @@ def test_whatever_can_be_refused_early_is_refused_before_a_run_exists(cohort: Pa
     assert not out.exists()
     out.mkdir()
     (out / "notes.txt").touch()
-    with pytest.raises(RunError, match=r"something that is no run of ours.*nothing is removed. It contains notes\.txt"):
+    with pytest.raises(
+        RunError, match=r"files that are not a marrowscope run.*nothing is removed. It contains notes\.txt"
+    ):
         predict([cohort], bundle, out)
     with pytest.raises(RunError, match=r"found the working folder or one above it"):
         predict([cohort], bundle, Path())

@@ -184,7 +184,7 @@ def test_files_of_others_in_the_folder_stop_a_crop_set(field: Field, tmp_path: P
     crops.mkdir()
     (crops / "notes.txt").write_text("somebody's", encoding="utf-8")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"no crop set of ours.*nothing is removed. It contains notes\.txt"):
+        with pytest.raises(InputError, match=r"not a marrowscope crop set.*nothing is removed. It contains notes\.txt"):
             prepare_crops(PATIENTS, [field], crops, overwrite=overwrite)
     (crops / "notes.txt").unlink()
     prepare_crops(PATIENTS, [field], crops)

@@ -130,7 +130,7 @@ def choose(bundle: Bundle, backend: str) -> PrecisionChoice:
         reason = why_not(
             name, bundle.spec.precisions, bundle.spec.files, capabilities=here, backend=backend, device="auto"
         )
-        reasons[name] = f"not unasked: {reason}" if reason or gate is None else gate.sentence()
+        reasons[name] = f"not chosen by auto: {reason}" if reason or gate is None else gate.sentence()
     chosen = bundle.resolve_precision("auto", here, backend=backend, device="auto")
     return PrecisionChoice(chosen, here, reasons)
 

@@ -139,7 +139,7 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
     other = tmp_path / "precious"
     other.mkdir()
     (other / "notes.txt").write_text("keep", encoding="utf-8")
-    with pytest.raises(BundleError, match=r"no bundle of ours, .*nothing is removed\. It contains notes\.txt"):
+    with pytest.raises(BundleError, match=r"not a marrowscope bundle, .*nothing is removed\. It contains notes\.txt"):
         write_bundle(other, bundle.spec, files_of(bundle), overwrite=True)
     assert (other / "notes.txt").read_text(encoding="utf-8") == "keep"
     (bundle.folder / "notes.txt").write_text("keep", encoding="utf-8")

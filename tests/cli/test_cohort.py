@@ -57,7 +57,7 @@ def test_check_exits_with_2_where_something_would_be_lost(root: Path, capsys: py
     annotate(root, ["N", "N1x"])
     assert run("cohort", "check", root) == 2
     printed = capsys.readouterr().out
-    assert "1 faults: would lose data" in printed
+    assert "1 fault: would lose data" in printed
     assert "unknown_code: p1/f1.json, shape 1: found label 'N1x'" in printed
     assert "no_scale: p1: found 1 images without a scale" in printed
 

@@ -192,7 +192,7 @@ def test_a_folder_beside_the_evaluation_that_is_somebodys_survives(
     (tmp_path / "m.part").mkdir()
     (tmp_path / "m.part" / "thesis.docx").write_text("years of work", encoding="utf-8")
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
-    assert "no unfinished evaluation of ours, expected none; nothing is removed" in capsys.readouterr().err
+    assert "not an unfinished marrowscope evaluation, expected none; nothing is removed" in capsys.readouterr().err
     assert (tmp_path / "m.part" / "thesis.docx").is_file()
 
 
@@ -202,7 +202,7 @@ def test_folder_of_something_else_is_never_replaced(
     cohort, run = cohort_and_run
     assert run_main("evaluate", run, cohort, "--out", run, "--overwrite") == 2
     assert (
-        "found something that is no evaluation of ours, expected a new or empty folder; nothing is removed"
+        "found files that are not a marrowscope evaluation, expected a new or empty folder; nothing is removed"
         in capsys.readouterr().err
     )
     assert run_main("evaluate", run, cohort, "--out", cohort / "patients.csv", "--overwrite") == 2

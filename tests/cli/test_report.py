@@ -44,3 +44,10 @@ def test_language_is_chosen_and_an_unknown_one_refused(
     assert '<html lang="zh-Hans">' in (run.folder / "report" / "index.html").read_text(encoding="utf-8")
     assert run_main("report", run.folder, "--lang", "fr") == 2
     assert "'fr' is not one of 'en', 'zh'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_of_images_that_is_not_there_is_refused(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main("report", fake_run().folder, "--fields-from", tmp_path / "nowhere") == 2
+    assert "nowhere: found no such folder, expected the folder of the images" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def test_names_that_no_cohort_has_are_refused(tmp_path: Path) -> None:
 def test_a_cohort_that_would_lose_cells_is_refused_before_training(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
-    with pytest.raises(CohortError, match="found 1 faults that would lose data"):
+    with pytest.raises(CohortError, match="found 1 fault that would lose data"):
         _cohort_fields(f"{tmp_path}:4x3", None)
 
 

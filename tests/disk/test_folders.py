@@ -58,7 +58,7 @@ def test_files_of_others_are_named_and_stay(tmp_path: Path, *, marked: bool) -> 
 def test_another_kind_of_ours_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "bundle.toml").write_text("", encoding="utf-8")
     disk.mark_folder(tmp_path, "bundle")
-    with pytest.raises(BundleError, match="no run of ours"):
+    with pytest.raises(BundleError, match="not a marrowscope run"):
         disk.refuse_foreign_folder(tmp_path, "run", overwrite=True, error=BundleError)
 
 
@@ -96,7 +96,7 @@ def test_an_unfinished_folder_inside_is_ours_as_a_whole(tmp_path: Path) -> None:
 
 def test_an_unfinished_folder_is_not_an_earlier_one(tmp_path: Path) -> None:
     disk.begin_folder(tmp_path / "run", "run")
-    with pytest.raises(RunError, match="no run of ours"):
+    with pytest.raises(RunError, match="not a marrowscope run"):
         disk.refuse_foreign_folder(tmp_path / "run", "run", overwrite=True)
 
 
@@ -147,14 +147,16 @@ def test_an_unfinished_folder_of_ours_is_begun_anew_and_no_other(tmp_path: Path)
     disk.begin_folder(folder, "report")
     (folder / "patients").mkdir()
     (folder / "patients" / "p1.html").touch()
-    with pytest.raises(RunError, match=r"no unfinished run of ours.*It contains \.marrowscope\.json, patients/p1"):
+    with pytest.raises(
+        RunError, match=r"not an unfinished marrowscope run.*It contains \.marrowscope\.json, patients/p1"
+    ):
         disk.begin_folder(folder, "run")
     disk.begin_folder(folder, "report")
     assert [path.name for path in folder.iterdir()] == [disk.MARKER_NAME]
     disk.remove_unfinished(folder)
     assert not folder.exists()
     folder.write_text("a letter", encoding="utf-8")
-    with pytest.raises(RunError, match=r"no unfinished report of ours.*It contains new\.part"):
+    with pytest.raises(RunError, match=r"not an unfinished marrowscope report.*It contains new\.part"):
         disk.begin_folder(folder, "report")
 
 

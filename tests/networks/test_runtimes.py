@@ -103,6 +103,11 @@ def test_unknown_backend_device_and_file(classifier: Path, backend: str, tmp_pat
         open_network(broken, backend)
 
 
+def test_precisions_of_an_unknown_device_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"device 'TPU': OpenVINO here has .*CPU.*; choose one"):
+        capabilities("openvino", "TPU")
+
+
 def test_devices_are_listed(backend: str) -> None:
     assert "CPU" in available_devices(backend)
 

@@ -426,7 +426,7 @@ def test_chinese_without_a_font_is_refused_before_anything_is_written(
 def test_missing_typst_is_told_in_a_sentence(fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch) -> None:
     run = fake_run()
     monkeypatch.setitem(sys.modules, "typst", None)
-    with pytest.raises(DependencyError, match=r"pip install 'marrowscope\[pdf\]'"):
+    with pytest.raises(DependencyError, match=r"pip install '\.\[pdf\]'"):
         write_pdfs(run.folder)
     assert not (run.folder / "pdf").exists()
 

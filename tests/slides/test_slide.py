@@ -283,7 +283,7 @@ def test_without_openslide_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "slide.svs"
     path.write_bytes(b"whatever")
     assert is_slide(path)
-    with pytest.raises(DependencyError, match=r'need the extra wsi.* pip install "marrowscope\[wsi\]"'):
+    with pytest.raises(DependencyError, match=r'need the extra wsi.* pip install "\.\[wsi\]"'):
         open_slide(path)
 
 

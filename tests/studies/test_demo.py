@@ -12,10 +12,11 @@ from marrowscope.studies import demo
 @pytest.mark.parametrize(
     ("there", "overwrite", "sentence"),
     [
-        ("cohort/simulation.json", False, r"no simulated cohort of ours.*It contains simulation\.json"),
-        ("cohort/P0001/field_001.jpg", True, r"no simulated cohort of ours.*It contains P0001/field_001\.jpg"),
-        ("run/manifest.json", True, r"no run of ours.*It contains manifest\.json"),
-        ("run.part/notes.txt", True, r"no unfinished run of ours.*It contains notes\.txt"),
+        ("cohort/simulation.json", False, r"not a marrowscope simulated cohort.*It contains simulation\.json"),
+        ("cohort/P0001/field_001.jpg", True, r"not a marrowscope simulated cohort.*It contains P0001/field_001\.jpg"),
+        ("run/manifest.json", True, r"not a marrowscope run.*It contains manifest\.json"),
+        ("patients.csv", True, r"found patients\.csv, expected a new or empty folder, or an earlier demonstration"),
+        ("run.part/notes.txt", True, r"not an unfinished marrowscope run.*It contains notes\.txt"),
     ],
 )
 def test_a_folder_that_holds_something_is_refused_before_anything_is_simulated(

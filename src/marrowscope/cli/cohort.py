@@ -178,7 +178,7 @@ def _print_cohort(cohort: Cohort) -> None:
     noted = [fault for fault in cohort.faults if not fault.loses_data]
     for title, faults in (("no data is lost", noted), ("would lose data", losing)):
         if faults:
-            typer.echo(f"{len(faults)} faults: {title}")
+            typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: {title}")
         for fault in faults:
             typer.echo(f"  {fault.kind}: {fault.sentence()}")
     typer.echo("No data would be lost." if not losing else "Correct these before you continue.")

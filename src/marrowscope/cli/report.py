@@ -61,8 +61,12 @@ def report(
     Example: marrowscope report runs/first --format html --format pdf
     """
     from marrowscope.cli.progress import progress_bar
+    from marrowscope.errors import InputError
     from marrowscope.runs.older import older_run_remarks
 
+    if fields_from is not None and not fields_from.is_dir():
+        message = f"--fields-from {fields_from}: found no such folder, expected the folder of the images"
+        raise InputError(message)
     wanted = set(formats or [Format.html])
     problems: list[PatientProblem] = []
     on_problem = problems.append

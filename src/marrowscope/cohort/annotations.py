@@ -145,7 +145,11 @@ class AnnotationFile:
         """Describe the file's content, worded to follow "found"."""
         if self.broken:
             is_json = has_suffix(self.path, (".json", ".geojson"))
-            return self.broken if is_json else f"a {self.path.suffix} file with other content"
+            return (
+                self.broken
+                if is_json
+                else f"a {f'{self.path.suffix} file' if self.path.suffix else 'file'} with other content"
+            )
         return f"keys {shorten(sorted(self.document))}" if isinstance(self.document, dict) else shorten(self.document)
 
 

@@ -88,8 +88,9 @@ def import_annotations(
     losing = [fault for fault in faults if fault.loses_data]
     if losing:
         listed = "\n".join(f"  {fault.sentence()}" for fault in losing)
+        faults_word = "faults" if len(losing) > 1 else "fault"
         message = (
-            f"{source}: found {len(losing)} faults that would lose data, expected none; nothing was written; "
+            f"{source}: found {len(losing)} {faults_word} that would lose data, expected none; nothing was written; "
             f"correct them:\n{listed}"
         )
         raise CohortError(message, losing)

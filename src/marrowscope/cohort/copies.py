@@ -48,7 +48,7 @@ def without_copies(inputs: Inputs) -> Inputs:
         else:
             first = next((image for image in group if _has_annotation(image.path)), group[0])
             kind, out, expected = "duplicate_image", [image for image in group if image is not first], "each image once"
-            action = "it is counted once; remove the copy"
+            action = f"it is counted once, as {printable(first.path.name)}; remove the copy"
         for image in out:
             others = ", ".join(printable(other.path) for other in group if other is not image)
             faults.append(Fault(kind, printable(image.path), f"the same content as {others}", expected, action))

@@ -166,8 +166,9 @@ def require_clean(cohort: Cohort) -> Cohort:
         shown = "\n".join(f"  {fault.sentence()}" for fault in losing[:_MAX_FAULTS_IN_MESSAGE])
         rest = len(losing) - _MAX_FAULTS_IN_MESSAGE
         more = f"\n  and {rest} more" if rest > 0 else ""
+        faults_word = "faults" if len(losing) > 1 else "fault"
         message = (
-            f"{cohort.root}: found {len(losing)} faults that would lose data, expected none; correct them "
+            f"{cohort.root}: found {len(losing)} {faults_word} that would lose data, expected none; correct them "
             f"(`marrowscope cohort check` lists all):\n{shown}{more}"
         )
         raise CohortError(message, losing)

@@ -100,7 +100,7 @@ def refuse_foreign_folder(
     foreign = sorted(set(present) - _ours(folder, marker, present, within)) if marker and is_ours else present
     if foreign:
         # Earlier versions wrote no marker: only a person can tell whose such a folder is.
-        found, action = f"something that is no {kind} of ours", "remove the folder by hand if you no longer need it"
+        found, action = f"files that are not a marrowscope {kind}", "remove the folder by hand if you no longer need it"
         if is_ours:
             found, action = f"an earlier {kind} with foreign files", "move them away"
         message = (
@@ -152,7 +152,7 @@ def refuse_foreign_unfinished(
         ours |= _ours(folder, marker, present, within) if marker.complete else set(present)
     if set(present) - ours:
         message = (
-            f"{folder}: found a folder that is no unfinished {kind} of ours, expected none; nothing is removed. "
+            f"{folder}: found what is not an unfinished marrowscope {kind}, expected none; nothing is removed. "
             f"It contains {_named(present)}; move it away or choose another folder for the {kind}"
         )
         raise error(message)

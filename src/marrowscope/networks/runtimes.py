@@ -142,11 +142,7 @@ class OpenVinoNetwork:
         # together would wait for each other, one with that lock and one with the interpreter's: filled here, before.
         openvino.Type.f32.to_dtype()
         self._core = _openvino_core()
-        name = resolve_device(self.backend, device)
-        if name.split(".")[0] not in {entry.split(".")[0] for entry in self._core.available_devices}:
-            here = ", ".join(self._core.available_devices)
-            message = f"device {device!r}: OpenVINO here has {here}; choose one or auto"
-            raise ConfigError(message)
+        name = _openvino_device(self._core, device)
         self._graph, self._streams = graph, streams
         self.device = name
         self.precision = precision
@@ -335,10 +331,25 @@ def resolve_device(backend: str, device: str = "auto") -> str:
 
 
 def capabilities(backend: str, device: str = "auto") -> tuple[str, ...]:
-    """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantized graph besides."""
+    """Name the precisions a device computes in, out of PRECISIONS; ``int8`` needs a quantized graph besides.
+
+    Raises ConfigError if OpenVINO does not have the device here.
+    """
     if choose_backend(backend, device) != "openvino":
         return _ORT_PRECISIONS
-    return _openvino_capabilities(_openvino_core(), resolve_device("openvino", device))
+    core = _openvino_core()
+    return _openvino_capabilities(core, _openvino_device(core, device))
+
+
+def _openvino_device(core: Any, device: str) -> str:  # noqa: ANN401 - openvino is untyped here
+    """Name the device that OpenVINO is asked to use. Raises ConfigError if this machine does not have it."""
+    name = resolve_device("openvino", device)
+    if name.split(".")[0] not in {entry.split(".")[0] for entry in core.available_devices}:
+        message = (
+            f"device {device!r}: OpenVINO here has {', '.join(core.available_devices)}; choose one of them or auto"
+        )
+        raise ConfigError(message)
+    return name
 
 
 def _openvino_capabilities(core: Any, device: str) -> tuple[str, ...]:  # noqa: ANN401 - openvino is untyped here

@@ -58,7 +58,7 @@ def open_fonts(font_path: Path | None = None) -> typst.Fonts:
     try:
         import typst  # noqa: PLC0415  an extra: only a PDF needs it
     except ModuleNotFoundError as error:
-        message = "found no typst, which a PDF needs; install it with pip install 'marrowscope[pdf]'"
+        message = "found no typst, which a PDF needs; install it with pip install '.[pdf]' in a copy of the repository"
         raise DependencyError(message) from error
     if font_path is not None and not font_path.is_dir():
         message = (

@@ -121,7 +121,7 @@ def _import_openslide() -> ModuleType:
     except (ImportError, OSError) as error:
         message = (
             f"whole-slide images need the extra wsi, which is not installed ({error}); "
-            'run: pip install "marrowscope[wsi]"'
+            'in a copy of the repository, run: pip install ".[wsi]"'
         )
         raise DependencyError(message) from error
     return openslide

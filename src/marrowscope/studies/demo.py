@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.disk import refuse_foreign_folder
-from marrowscope.errors import BundleError
+from marrowscope.errors import BundleError, RunError
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.report import write_report
 from marrowscope.runs.folder import refuse_run_folder
@@ -91,6 +91,7 @@ def run_demo(
     """
     bundle = demonstration_bundle()
     cohort, run = out / "cohort", out / "run"
+    _refuse_other_content(out)
     refuse_foreign_folder(cohort, COHORT_KIND, overwrite=overwrite)
     refuse_run_folder(run, overwrite=overwrite)
     config = SimulationConfig(
@@ -114,6 +115,18 @@ def run_demo(
     )
     report = write_report(run, workers=workers)
     return Demonstration(report=report, run=run, cohort=cohort, patients=compare_with_truth(run, cohort))
+
+
+def _refuse_other_content(out: Path) -> None:
+    """Refuse a folder that holds more than a demonstration: cohort/ and run/ inside a cohort would be its images."""
+    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    others = [name for name in found if name.lstrip(".").partition(".")[0] not in ("cohort", "run")]
+    if others:
+        message = (
+            f"{out}: found {others[0]}{f' and {len(others) - 1} more' if len(others) > 1 else ''}, expected a new or "
+            "empty folder, or an earlier demonstration; choose another --out"
+        )
+        raise RunError(message)
 
 
 def compare_with_truth(run: Path, cohort: Path) -> tuple[PatientComparison, ...]:
