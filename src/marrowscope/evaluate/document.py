@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marrowscope import __version__
-from marrowscope.config import UNREADABLE, FrozenModel, parse_json
+from marrowscope.config import UNREADABLE, FrozenModel, one_line, parse_json
 from marrowscope.errors import InputError
 from marrowscope.evaluate.catalog import CATALOG, HEADLINES, WARNINGS
 from marrowscope.evaluate.link import EvaluateConfig
@@ -165,7 +165,7 @@ def read_document(folder: Path) -> EvaluationDocument:
         return EvaluationDocument.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
+        place = ".".join(one_line(part) for part in fault["loc"])
         message = f"{path}: found {error.error_count()} faults, the first in {place} ({fault['msg']}); {_AGAIN}"
         raise InputError(message) from error
 
