@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from marrowscope.config import StageConfig, config_hash, load_config, validate_config
+from marrowscope.config import StageConfig, config_hash, load_config, load_record, validate_config
 from marrowscope.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,6 +67,39 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"cutter\.toml: not a readable TOML configuration .*; correct the file"):
         load_config(Cutter, file)
+
+
+@pytest.mark.parametrize("content", ["a = " + "[" * 5000 + "]" * 5000, "size_px = " + "9" * 5000])
+def test_a_file_beyond_what_is_read_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "cutter.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"cutter\.toml: not a readable TOML configuration .*; correct the file"):
+        load_config(Cutter, file)
+
+
+@pytest.mark.parametrize("content", ['{"a":' * 5000 + "1" + "}" * 5000, '{"name": "\\ud800"}'])
+def test_a_record_beyond_what_can_be_shown_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "record.json"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"record\.json: found no readable JSON .*; write it again"):
+        load_record(Cutter, file, error=ConfigError, advice="write it again")
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_setting_is_a_finite_number(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "cutter.toml"
+    file.write_text(f"side_um = {value}")
+    with pytest.raises(ConfigError, match=rf"side_um: found {value}, Input should be a finite number"):
+        load_config(Cutter, file)
+
+
+def test_a_key_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "cutter.toml"
+    file.write_text('"size\\npx" = 1')
+    with pytest.raises(ConfigError) as caught:
+        load_config(Cutter, file)
+    assert "'size\\npx': found 1" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

@@ -183,6 +183,21 @@ def test_broken_vocabulary_says_where_and_why(broken: Broken, old: str, new: str
         load_vocabulary(broken(old, new))
 
 
+def test_a_vocabulary_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "vocabulary.toml"
+    path.write_text("a = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(VocabularyError, match=r"vocabulary\.toml: found no readable TOML file"):
+        load_vocabulary(path)
+
+
+def test_a_condition_with_a_line_break_stays_on_one_line(broken: Broken) -> None:
+    path = broken("\nconditions = [", '\nconditions = ["a\\nb", ')
+    path.write_text(path.read_text(encoding="utf-8").replace('who_blast_if = "', 'who_blast_if = "x'), encoding="utf-8")
+    with pytest.raises(VocabularyError, match="who_blast_if") as caught:
+        load_vocabulary(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_vocabulary_of_ones_own_has_its_own_hash(broken: Broken, vocabulary: Vocabulary) -> None:
     own = load_vocabulary(broken('name = "marrow-37"', 'name = "ours"'))
     assert own.name == "ours"

@@ -31,10 +31,15 @@ class FrozenModel(BaseModel):
 
 
 class StageConfig(FrozenModel):
-    """Base of all stage configurations."""
+    """Base of all stage configurations: no setting is NaN or infinite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+UNREADABLE = (ValueError, RecursionError)
+"""What the readers of TOML and JSON raise: wrong bytes, wrong form, a number of too many digits, too deep a nesting."""
 
 
 def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str, Any] | None = None) -> ConfigT:
@@ -46,7 +51,7 @@ def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str,
     if path is not None:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             message = f"{path}: not a readable TOML configuration ({error}); correct the file"
             raise ConfigError(message) from error
     for key, value in (overrides or {}).items():
@@ -62,16 +67,23 @@ def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeErro
     key that ends with ``advice``, what to do.
     """
     try:
-        return validate_config(model, json.loads(path.read_text(encoding="utf-8")), where=str(path))
+        return validate_config(model, parse_json(path.read_text(encoding="utf-8")), where=str(path))
     except FileNotFoundError as cause:
         message = f"{path}: found no such file; {advice}"
         raise error(message) from cause
-    except (OSError, ValueError) as cause:
+    except (OSError, *UNREADABLE) as cause:
         message = f"{path}: found no readable JSON ({cause}); {advice}"
         raise error(message) from cause
     except ConfigError as cause:
         message = f"{cause}; {advice}"
         raise error(message) from cause
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 - whatever a file holds
+    """Read JSON; raises one of UNREADABLE, also for half of a surrogate pair, which nobody could show or write."""
+    values = json.loads(text)
+    json.dumps(values, ensure_ascii=False).encode()
+    return values
 
 
 def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
@@ -86,10 +98,16 @@ def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str)
 def _word(fault: ErrorDetails) -> str:
     """Phrase one of pydantic's errors: key, found, expected; without a key if values contradict each other."""
     rule = fault["msg"].removeprefix("Value error, ")
-    key = ".".join(str(part) for part in fault["loc"])
+    key = ".".join(one_line(part) for part in fault["loc"])
     if fault["type"] == "missing":
         return f"{key}: found nothing, expected a value; add it"
     return f"{key}: found {fault['input']!r}, {rule}" if key else rule
+
+
+def one_line(words: object) -> str:
+    """Return words of a file as they stand in a message: in quotes where they have a line break or the like."""
+    text = str(words)
+    return text if text.isprintable() else repr(text)
 
 
 def config_hash(config: BaseModel) -> str:

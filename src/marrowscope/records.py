@@ -92,7 +92,9 @@ class Fault:
     def sentence(self) -> str:
         """Return the fault as one sentence."""
         place = self.where if self.shape_index is None else f"{self.where}, shape {self.shape_index}"
-        return f"{place}: found {self.found}, expected {self.expected}; {self.action}"
+        text = f"{place}: found {self.found}, expected {self.expected}; {self.action}"
+        # What a file says may hold line breaks, control characters or half a pair: it is escaped, not printed.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True, slots=True)

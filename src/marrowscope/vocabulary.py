@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from marrowscope.config import UNREADABLE, one_line
 from marrowscope.errors import VocabularyError
 
 if TYPE_CHECKING:
@@ -334,7 +335,7 @@ def _read_document(path: Path) -> tuple[dict[str, Any], str]:
     try:
         data = path.read_bytes()
         document = tomllib.loads(data.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         message = f"{path}: found no readable TOML file ({error}); correct the path or the file"
         raise VocabularyError(message) from error
     if document.get("schema_version") != SCHEMA_VERSION:
@@ -374,5 +375,5 @@ def _require_rows(document: dict[str, Any], key: str, where: str) -> list[dict[s
 
 
 def _refuse(where: str, found: str, expected: str) -> None:
-    message = f"{where}: found {found}, expected {expected}; correct the file"
+    message = f"{where}: found {one_line(found)}, expected {one_line(expected)}; correct the file"
     raise VocabularyError(message)

@@ -44,6 +44,7 @@ def test_what_was_saved_is_read() -> None:
         (npy("(2, 3)", GOOD.tobytes() + b"more"), r"golden\.npz, a: found 25 bytes of data, expected 24"),
         (npy("(2, 3)", GOOD.tobytes()[:-4]), r"golden\.npz, a: found 20 bytes of data, expected 24"),
         (npy("(2, 4)", bytes(32)), r"a: found float32 \(2, 4\), expected float32 \(n, 3\); export the bundle again"),
+        (npy("((2, 3", GOOD.tobytes()), r"golden\.npz: no readable golden sample \(.*\); export the bundle again"),
         (npy("(6,)", GOOD.tobytes()), r"a: found float32 \(6,\), expected float32 \(n, 3\)"),
         (npy("(2, 3)", bytes(48), "<f8"), r"a: found float64 \(2, 3\), expected float32 \(n, 3\)"),
         (npy("(2, 3)", b"\x80\x04N.", "|O"), r"a: found object \(2, 3\), expected float32 \(n, 3\)"),

@@ -208,3 +208,14 @@ def test_what_is_no_toml_is_refused() -> None:
     for data in (b"schema_version = ", b"\xff\xfe"):
         with pytest.raises(BundleError, match=r"not readable TOML .*; copy the bundle again"):
             read_description(data, PATH)
+
+
+def test_a_file_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"not readable TOML .*; copy the bundle again"):
+        read_description(b"a = " + b"[" * 5000 + b"]" * 5000, PATH)
+
+
+def test_a_key_with_a_line_break_stays_on_one_line() -> None:
+    with pytest.raises(BundleError) as caught:
+        read({**tomllib.loads(description_text(make_spec())), "na\nme": 1})
+    assert len(str(caught.value).splitlines()) == 1

@@ -125,3 +125,13 @@ def test_a_table_that_cannot_be_read(tmp_path: Path, text: str, message: str) ->
 def test_another_encoding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"not a readable UTF-8 table .*save it as CSV in UTF-8"):
         table(tmp_path, f"{HEADER}\np1,Zürich,AML\n", "latin-1")
+
+
+def test_what_a_table_says_is_escaped_where_it_would_break_the_line(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diag\x1cosis\nP1,A,AML\n", encoding="utf-8")
+    (fault,) = [fault for fault in read_patients(tmp_path).faults if fault.kind == "missing_column"]
+    assert "columns patient_id, center, diag\\x1cosis, expected" in fault.sentence()
+    (tmp_path / "patients.csv").write_text('"patient\nid",center\nP1,A\n', encoding="utf-8")
+    with pytest.raises(CohortError) as caught:
+        read_patients(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1

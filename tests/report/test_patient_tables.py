@@ -8,6 +8,7 @@ import pytest
 from marrowscope.errors import RunError
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.runs.parquet import read_table, write_table
+from marrowscope.runs.tables import CELLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,3 +56,16 @@ def test_tables_that_are_absent_broken_or_of_another_kind_are_refused(fake_run: 
     path.unlink()
     with pytest.raises(RunError, match="run `marrowscope predict`"):
         PatientTables(run.folder)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e10])
+def test_an_outline_beyond_every_image_is_refused_before_it_is_drawn(
+    fake_run: Callable[..., FakeRun], value: float
+) -> None:
+    run = fake_run()
+    path = run.folder / "cells.parquet"
+    rows = read_table(path, "cells").to_dicts()
+    rows[0]["contour_xy"][3] = value
+    write_table(path, pl.DataFrame(rows, schema=CELLS), "cells")
+    with pytest.raises(RunError, match=r"found an outline with coordinates that are no pixels.*predict` again"):
+        PatientTables(run.folder).cells(rows[0]["patient_id"])

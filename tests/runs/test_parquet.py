@@ -54,6 +54,21 @@ def test_absent_foreign_and_broken_files_are_refused(tmp_path: Path) -> None:
         read_table(path, "cells")
 
 
+@pytest.mark.parametrize("name", ["read_parquet_metadata", "scan_parquet"])
+def test_a_panic_of_polars_is_refused_as_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def panic(*_: object, **__: object) -> None:
+        message = "assertion failed: offset + length <= self.length"
+        raise pl.exceptions.PanicException(message)
+
+    path = tmp_path / "cells.parquet"
+    write_table(path, empty_table("cells"), "cells")
+    monkeypatch.setattr(pl, name, panic)
+    with pytest.raises(RunError, match=r"not a readable Parquet table \(assertion failed.*predict` again"):
+        read_table(path, "cells")
+
+
 @pytest.mark.parametrize("kind", ["fields", "cells", "patients"])
 def test_a_table_of_version_3_is_read_as_one_of_today(kind: TableKind) -> None:
     path = SCHEMA_3_RUN / f"{kind}.parquet"

@@ -11,6 +11,7 @@ import io
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ MAX_BYTES = 1 << 28
 _MAX_HEADER = 10_000
 _DAMAGE = (
     OSError, EOFError, KeyError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    SyntaxError, tokenize.TokenError,
 )  # fmt: skip
 """What the readers of archives and headers raise for bytes that are wrong."""
 _SUFFIX = ".npy"

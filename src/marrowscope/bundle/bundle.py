@@ -16,7 +16,6 @@ checked against its model when the bundle was loaded.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from marrowscope.bundle.description import SPEC_NAME, BundleSpec
 from marrowscope.bundle.graph_check import check_classifier, check_segmenter
 from marrowscope.bundle.precisions import INT8, check_precision, choose_precision, int8_name
 from marrowscope.bundle.spec_file import description_text, read_description
-from marrowscope.config import validate_config
+from marrowscope.config import UNREADABLE, parse_json, validate_config
 from marrowscope.disk import new_folder, refuse_foreign_folder, write_bytes, write_text, written_whole
 from marrowscope.errors import BundleError, ConfigError
 from marrowscope.imaging import sha256_bytes, sha256_file
@@ -223,9 +222,9 @@ def _read_quantification(content: bytes, path: Path, vocabulary: Vocabulary) -> 
     Raises BundleError where they are of another version or of other kinds of cells.
     """
     try:
-        values = json.loads(content)
+        values = parse_json(content.decode("utf-8"))
         found = validate_config(Quantification, values, where=QUANTIFICATION_FILE)
-    except (ValueError, ConfigError) as error:
+    except (*UNREADABLE, ConfigError) as error:
         message = f"{path}: no readable error rates ({error}); measure them again with `marrowscope quantify`"
         raise BundleError(message) from error
     expected = kinds_of(vocabulary)

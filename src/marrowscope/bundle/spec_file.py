@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from marrowscope.bundle.description import SCHEMA_VERSION, STATED, BundleSpec
 from marrowscope.bundle.schema_1 import from_schema_1
 from marrowscope.bundle.toml_writer import to_toml
+from marrowscope.config import UNREADABLE, one_line
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def read_description(data: bytes, path: Path) -> BundleSpec:
     """
     try:
         values = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UNREADABLE as error:
         message = f"{path}: not readable TOML ({error}); copy the bundle again"
         raise BundleError(message) from error
     found = values.get("schema_version")
@@ -71,7 +72,7 @@ def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _word(fault: ErrorDetails) -> str:
     """Describe one of pydantic's faults: the section, the key, what was found, what was expected."""
-    *sections, key = [str(part) for part in fault["loc"]]
+    *sections, key = [one_line(part) for part in fault["loc"]]
     rule = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":  # values of one section contradict each other
         return f"[{'.'.join([*sections, key])}]: {rule}"

@@ -97,6 +97,7 @@ def _read_crop_set(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     import polars as pl
 
     from marrowscope.errors import InputError
+    from marrowscope.runs.parquet import UNREADABLE_TABLE
 
     patient_columns = ["patient_id", "center", "diagnosis"]
     image_columns = ["patient_id", "field_id", "image_sha256", "image_dhash"]
@@ -105,7 +106,7 @@ def _read_crop_set(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
         if "image_dhash" not in cells.columns:  # crop sets of earlier versions
             cells = cells.with_columns(pl.lit(None, dtype=pl.String).alias("image_dhash"))
         return cells.select(patient_columns).unique(), cells.select(image_columns).unique()
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except UNREADABLE_TABLE as error:
         message = f"{folder / CELLS_NAME}: cannot be read ({error}); make the crop set again with `marrowscope prepare`"
         raise InputError(message) from error
 

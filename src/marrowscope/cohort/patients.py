@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.spelling import alike, match_folders, show
 from marrowscope.cohort.tally import Tally
+from marrowscope.config import one_line
 from marrowscope.errors import CohortError
 from marrowscope.imaging.names import is_folder_name
 from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
@@ -138,7 +139,8 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     header = rows[0][1] if rows else []
     if "patient_id" not in header or len(set(header)) != len(header):
         message = (
-            f"{path}: found columns {', '.join(header) or '(none)'}, expected {', '.join(_REQUIRED_COLUMNS)}, "
+            f"{path}: found columns {', '.join(map(one_line, header)) or '(none)'}, "
+            f"expected {', '.join(_REQUIRED_COLUMNS)}, "
             "each once; correct the first line"
         )
         raise CohortError(message)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _JSON = ".json"
 _HIDDEN = (".", "__", "@")
+_YOLO_NAMES = ".yolo.yaml"
+"""A name that is an annotation's alone, whatever is in the file; a data.yaml may be of anything."""
+
 _PATIENT_FOLDER = 1
 """Depth of the folders of patients below the cohort's folder."""
 
@@ -120,7 +123,7 @@ def _is_annotation(file: AnnotationFile, index: ImageIndex, images: Sequence[Pat
     A .json in the cohort's folder or in a folder below a patient's may as well be anything else.
     """
     if has_suffix(file.path, (".yaml",)):
-        return is_recognized(file)
+        return is_recognized(file) or file.path.name.lower().endswith(_YOLO_NAMES)
     folder = index.folder(file.path)
     if not has_suffix(file.path, (_JSON,)) or file.path.name.lower().removesuffix(".gz").endswith(".coco.json"):
         return True

@@ -5,14 +5,13 @@ Its words (titles, groups, notes) are for people; code decides by the keys. NaN 
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marrowscope import __version__
-from marrowscope.config import FrozenModel
+from marrowscope.config import UNREADABLE, FrozenModel, one_line, parse_json
 from marrowscope.errors import InputError
 from marrowscope.evaluate.catalog import CATALOG, HEADLINES, WARNINGS
 from marrowscope.evaluate.link import EvaluateConfig
@@ -42,6 +41,8 @@ class WarningRecord(FrozenModel):
 
 class FigureRecord(FrozenModel):
     """A figure of one center; None if it has no value, no interval or no reference value."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     key: str
     name: str
@@ -152,8 +153,8 @@ def read_document(folder: Path) -> EvaluationDocument:
         message = f"{folder}: found no {METRICS_NAME}, expected an evaluation folder; run `marrowscope evaluate` first"
         raise InputError(message)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        values = parse_json(path.read_text(encoding="utf-8"))
+    except UNREADABLE as error:
         message = f"{path}: cannot be read as JSON ({error}); {_AGAIN}"
         raise InputError(message) from error
     version = values.get("schema_version") if isinstance(values, dict) else None
@@ -164,7 +165,7 @@ def read_document(folder: Path) -> EvaluationDocument:
         return EvaluationDocument.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
+        place = ".".join(one_line(part) for part in fault["loc"])
         message = f"{path}: found {error.error_count()} faults, the first in {place} ({fault['msg']}); {_AGAIN}"
         raise InputError(message) from error
 

@@ -21,8 +21,8 @@ from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.ratio_scores import with_assessment
+from marrowscope.evaluate.run_rows import read_rows
 from marrowscope.evaluate.scores import CenterScores, score_center
-from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
 
 if TYPE_CHECKING:
@@ -57,20 +57,21 @@ def evaluate_run(
     """Compare the run folder ``run`` with a cohort's annotated fields.
 
     Raises InputError if no annotated field of the cohort is in the run, if an image of the same name differs, or if the
-    run was made with another vocabulary; RunError if a table of the run differs from its manifest.
+    run was made with another vocabulary; RunError if a table of the run differs from its manifest or has
+    rows that cannot be scored.
     """
     config = config or EvaluateConfig()
     manifest = read_checked_manifest(run)
     _refuse_other_vocabulary(run, manifest, vocabulary)
     linked = link_cells(
-        read_table(run / "fields.parquet", "fields"),
-        read_table(run / "cells.parquet", "cells"),
+        read_rows(run, "fields", vocabulary.categories),
+        read_rows(run, "cells", vocabulary.categories),
         patients,
         fields,
         vocabulary,
         config=config,
     )
-    ratios = with_assessment(linked.ratios, read_table(run / "patients.parquet", "patients"))
+    ratios = with_assessment(linked.ratios, read_rows(run, "patients", vocabulary.categories))
     linked = replace(linked, ratios=ratios)
     threshold = manifest.bundle.threshold
     if config.threshold is None and threshold is not None:

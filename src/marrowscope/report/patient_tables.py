@@ -10,6 +10,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from marrowscope.errors import RunError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.runs.schemas import PatientRow
+
+_MAX_COORDINATE_PX = 1e9
 
 
 def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[PatientProblem]]:
@@ -98,6 +101,12 @@ class PatientTables:
                 f"expected {n_categories}; run `marrowscope predict` again"
             )
             raise RunError(message)
+        if far := next((cell for cell in cells if not (np.abs(cell.contour_xy) <= _MAX_COORDINATE_PX).all()), None):
+            message = (
+                f"cells table, cell {far.cell_id!r}: found an outline with coordinates that are no pixels of an image, "
+                f"expected finite ones up to {_MAX_COORDINATE_PX:g}; run `marrowscope predict` again"
+            )
+            raise RunError(message)  # OpenCV ends the process over coordinates that do not fit its floats
         own = self._fields.get(patient_id)
         known = set() if own is None else set(own["field_id"])
         if lost := sorted({cell.field_id for cell in cells} - known):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _OLDEST_VERSION = 3
 """The oldest version that can be read; columns that changed since then are null or left out."""
 
+UNREADABLE_TABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises for a file that is damaged; a panic is none of Python's exceptions and would end the command."""
+
 _ROW_GROUP = 2048
 """Rows per group: few, so that one patient's cells can be read without those of a thousand others."""
 
@@ -76,7 +79,7 @@ def is_whole(path: Path) -> bool:
     """Whether a table of the current version is complete, judged from its end, which is written last."""
     try:
         metadata = pl.read_parquet_metadata(path) if path.is_file() else {}
-    except (pl.exceptions.PolarsError, OSError):
+    except UNREADABLE_TABLE:
         return False
     return metadata.get("marrowscope.schema_version") == str(SCHEMA_VERSION)
 
@@ -89,7 +92,7 @@ def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
     """
     try:
         return scan_table(path, kind).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE_TABLE as error:
         raise _unreadable(path, error) from error
 
 
@@ -109,7 +112,7 @@ def read_columns(
     """
     try:
         table = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as cause:
+    except UNREADABLE_TABLE as cause:
         message = f"{path}: not a readable Parquet table ({' '.join(str(cause).split())[:300]}); {advice}"
         raise error(message) from cause
     found = dict(table.schema)
@@ -153,7 +156,7 @@ def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
     try:
         metadata = pl.read_parquet_metadata(path)
         found = dict(pl.scan_parquet(path, glob=False).collect_schema())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE_TABLE as error:
         raise _unreadable(path, error) from error
     table, version = metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version", "")
     if table != kind or not version.isdecimal() or not _OLDEST_VERSION <= int(version) <= SCHEMA_VERSION:

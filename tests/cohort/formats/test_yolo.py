@@ -188,3 +188,29 @@ def test_import(tmp_path: Path) -> None:
     (read,) = read_labelme(AnnotationFile(tmp_path / "cohort/p1/f1.json"))
     assert [shape.code for shape in read.shapes] == ["N1"]
     np.testing.assert_allclose(read.shapes[0].contour_xy, [[6, 4], [30, 4], [30, 20]])
+
+
+@pytest.mark.parametrize("content", [b"1 0.1 0.1 \xff 0.5 0.5\n", "1 0.1".encode("utf-16")])
+def test_labels_that_are_no_text_are_a_fault_and_not_an_image_without_cells(tmp_path: Path, content: bytes) -> None:
+    add_image(tmp_path / "f1.png")
+    (tmp_path / "notes.txt").write_bytes(b"\xff")
+    (tmp_path / "a.yolo.yaml").write_text(NAMES, encoding="utf-8")
+    (tmp_path / "f1.txt").write_bytes(content)
+    (image,) = read_yolo(AnnotationFile(tmp_path / "a.yolo.yaml"))
+    assert (image.image_path, image.readable, image.exhaustive) == ("f1.png", False, False)
+    (fault,) = image.faults
+    assert (fault.kind, fault.where, fault.loses_data) == ("broken_annotation", "f1.txt", True)
+    assert "found a file that is no UTF-8 text" in fault.sentence()
+
+
+@pytest.mark.parametrize("content", [b"", b"path: .\n", NAMES.encode("utf-16")])
+def test_a_names_file_without_names_is_a_fault_of_the_cohort(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    add_image(tmp_path / "p1" / "f1.png")
+    write_yolo(tmp_path / "a.yolo.yaml", [AnnotatedImage("p1/f1.png", WIDTH, HEIGHT, CELLS)])
+    assert sum(len(field.annotations) for field in read_cohort(tmp_path, um_per_px=0.2).fields) == len(CELLS)
+    (tmp_path / "a.yolo.yaml").write_bytes(content)
+    faults = read_cohort(tmp_path, um_per_px=0.2).faults
+    assert [(fault.kind, fault.where, fault.loses_data) for fault in faults] == [
+        ("broken_annotation", "a.yolo.yaml", True)
+    ]

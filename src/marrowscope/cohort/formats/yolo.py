@@ -57,7 +57,8 @@ def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     """Read the label file of every image below the folder of the names file, as one annotation per image.
 
     ``shape_index`` is the number of the line, from 0. A label file without an image keeps its lines as shapes that
-    cannot be taken. Nothing is raised.
+    cannot be taken. A label file of an image that is no text is
+    broken; that of no image may be anything and is left alone. Nothing is raised.
     """
     where, root = file.where, file.path.parent
     sections = _sections(_lines(file.path))
@@ -72,8 +73,13 @@ def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
                 images[label_file].append(path)
     result: list[AnnotatedImage] = []
     for path in sorted(path for path in root.rglob("*.txt") if not _is_hidden(path, root)):
-        lines = _lines(path)
-        if path in images or _is_label_line(next((line for line in lines if line.strip()), "")):
+        lines, reason = _lines_or_reason(path)
+        if path in images and reason:
+            label_where = path.relative_to(root).as_posix()
+            names_of = [image.relative_to(root).as_posix() for image in images[path]]
+            fault = broken_file(label_where, reason, "lines of a class number and coordinates")
+            result.append(unreadable(names_of[0] if len(names_of) == 1 else "", label_where, fault))
+        elif path in images or _is_label_line(next((line for line in lines if line.strip()), "")):
             label_where = path.relative_to(root).as_posix()
             result.append(_read_labels(lines, label_where, images[path], root, names, not_exhaustive))
     return (*result, remark(where, *faults)) if faults else tuple(result)
@@ -106,10 +112,17 @@ def write_yolo(path: Path, images: Sequence[AnnotatedImage]) -> None:
 
 def _lines(path: Path) -> list[str]:
     """Return the lines of a text file; none where it cannot be opened or is no text."""
+    return _lines_or_reason(path)[0]
+
+
+def _lines_or_reason(path: Path) -> tuple[list[str], str]:
+    """Return the lines of a text file, or why there are none, worded to follow "found"."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
+        return path.read_text(encoding="utf-8-sig").splitlines(), ""
+    except OSError as error:
+        return [], f"a file that cannot be opened ({error.strerror or error})"
+    except UnicodeDecodeError as error:
+        return [], f"a file that is no UTF-8 text ({error.reason} at byte {error.start})"
 
 
 def _sections(lines: list[str]) -> dict[str, list[tuple[str | None, str]]]:

@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from marrowscope.config import FrozenModel, load_record
+from marrowscope.config import UNREADABLE, FrozenModel, load_record
 from marrowscope.disk import name_files, write_text
 from marrowscope.errors import RunError
 from marrowscope.records import JsonDict
@@ -138,7 +138,7 @@ def read_json(path: Path) -> JsonDict:
     again = "choose another --out" if path.name == SETTINGS_NAME else "remove the file, and its step will run again"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         message = f"{path}: cannot be read ({error}); {again}"
         raise RunError(message) from error
     if not isinstance(value, dict):

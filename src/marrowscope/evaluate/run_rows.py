@@ -1,0 +1,77 @@
+"""The tables of a run as an evaluation reads them: rows that cannot be scored are refused before anything is computed.
+
+Types and columns are checked where a table is read; here it is what stands in them: each field, cell and patient once,
+a kept cell with an outline and the whole of its call, probabilities from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from marrowscope.errors import RunError
+from marrowscope.runs.parquet import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from marrowscope.runs.tables import TableKind
+
+_ID_OF: dict[TableKind, str] = {"fields": "field_id", "cells": "cell_id", "patients": "patient_id"}
+_MAX_SHOWN = 80
+
+
+def read_rows(run: Path, kind: TableKind, categories: Sequence[str]) -> pl.DataFrame:
+    """Read a table of the run folder ``run``; ``categories`` are those of its vocabulary.
+
+    Raises RunError as ``read_table`` does, and for the first row that cannot be scored.
+    """
+    path = run / f"{kind}.parquet"
+    table = read_table(path, kind)
+    name = _ID_OF[kind]
+    rules = {f"each {name} once": pl.col(name).is_unique()}
+    if kind == "fields":
+        rules["the SHA-256 of an image that was read"] = (pl.col("status") != "ok") | pl.col("sha256").is_not_null()
+    elif kind == "cells":
+        rules |= _rules_of_cells(categories)
+    elif kind == "patients":
+        rules["a finite corrected_ratio and its limits"] = pl.all_horizontal(
+            pl.col(column).is_null() | pl.col(column).is_between(0, 1)
+            for column in ("corrected_ratio", "corrected_lower", "corrected_upper", "confidence_above", "threshold")
+        )
+        rules["a threshold beside a call"] = pl.col("call").is_null() | pl.col("threshold").is_not_null()
+    for expected, holds in rules.items():
+        wrong = table.filter(~holds.fill_null(value=False))
+        if len(wrong):
+            row = f"{name} {str(wrong[name][0])[:_MAX_SHOWN]!r}"
+            message = (
+                f"{path}: found {len(wrong)} rows that cannot be scored, the first {row}, expected {expected}; run "
+                "`marrowscope predict` again"
+            )
+            raise RunError(message)
+    return table
+
+
+def _rules_of_cells(categories: Sequence[str]) -> dict[str, pl.Expr]:
+    """Return what must hold of every row of the cells table; a refused contour has no call."""
+    refused = pl.col("reject_reason").is_not_null()
+    n_coordinates, p = pl.col("contour_xy").list.len(), pl.col("p_category")
+    return {
+        "an outline of three points or more, each finite": (n_coordinates >= 6)  # noqa: PLR2004 - three pairs
+        & (n_coordinates % 2 == 0)
+        & pl.col("contour_xy").list.eval(pl.element().is_finite().fill_null(value=False)).list.all(),
+        "a category of the vocabulary": refused | pl.col("category").is_in(list(categories)),
+        "is_cblc and is_countable": refused | (pl.col("is_cblc").is_not_null() & pl.col("is_countable").is_not_null()),
+        "probabilities and a score from 0 to 1": pl.all_horizontal(
+            pl.col(column).is_null() | pl.col(column).is_between(0, 1) for column in ("p_cblc", "p_countable", "score")
+        ),
+        f"{len(categories)} probabilities of categories from 0 to 1": refused
+        | p.is_null()
+        | (p.list.len() == 0)
+        | (
+            (p.list.len() == len(categories))
+            & p.list.eval(pl.element().is_between(0, 1).fill_null(value=False)).list.all()
+        ),
+    }

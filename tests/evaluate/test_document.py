@@ -1,0 +1,38 @@
+"""metrics.json of somebody else's hand: refused in a sentence, whatever is in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from marrowscope.errors import InputError
+from marrowscope.evaluate.document import SCHEMA_VERSION, EvaluatedRun, FigureRecord, read_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("content", ["[" * 5000 + "]" * 5000, '{"schema_version": ' + "9" * 5000 + "}", "\ufeff"])
+def test_json_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metrics.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"metrics\.json: cannot be read as JSON .*`marrowscope evaluate` again"):
+        read_document(tmp_path)
+
+
+def test_a_figure_is_a_number_or_nothing() -> None:
+    assert "value" in FigureRecord.model_fields
+    with pytest.raises(ValidationError, match=re.escape("finite number")):
+        FigureRecord.model_validate({"value": float("inf")})
+
+
+def test_a_key_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
+    run = {name: {} if name == "bundle" else "" for name in EvaluatedRun.model_fields}
+    content = {"schema_version": SCHEMA_VERSION, "run": run, "config": {"seed\n": 1}}
+    (tmp_path / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="seed") as caught:
+        read_document(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
