@@ -15,7 +15,7 @@ from tests.fake_runs import VOCABULARY, FakeRun
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from marrowscope.runs.tables import TableKind
+    from marrowscope.runs.schemas import TableKind
 
 HALVES = [0.5] * 15
 

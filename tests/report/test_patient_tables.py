@@ -8,7 +8,7 @@ import pytest
 from marrowscope.errors import RunError
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.runs.parquet import read_table, write_table
-from marrowscope.runs.tables import CELLS
+from marrowscope.runs.schemas import CELLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

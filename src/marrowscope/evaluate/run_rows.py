@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from marrowscope.runs.tables import TableKind
+    from marrowscope.runs.schemas import TableKind
 
 _ID_OF: dict[TableKind, str] = {"fields": "field_id", "cells": "cell_id", "patients": "patient_id"}
 _MAX_SHOWN = 80
