@@ -315,7 +315,7 @@ def test_earlier_report_is_replaced_and_nothing_else(fake_run: Callable[..., Fak
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.txt").write_text("dear")
-    with pytest.raises(RunError, match="found something that is no report"):
+    with pytest.raises(RunError, match="found files that are not a marrowscope report"):
         write_report(run.folder, other)
     assert (other / "chapter.txt").read_text() == "dear"
     beside = tmp_path / "new.part"

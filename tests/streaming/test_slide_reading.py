@@ -264,7 +264,7 @@ def test_a_slide_without_openslide_or_scale_is_refused_before_a_run_exists(
     with pytest.raises(ScaleError, match=r"bare\.tif: found no scale.*set --um-per-px"):
         predict([bare], demonstration_bundle(), tmp_path / "run", config=CONFIG)
     monkeypatch.setitem(sys.modules, "openslide", None)
-    with pytest.raises(DependencyError, match=r'pip install "marrowscope\[wsi\]"'):
+    with pytest.raises(DependencyError, match=r'pip install "\.\[wsi\]"'):
         predict([slide], demonstration_bundle(), tmp_path / "run", config=CONFIG.model_copy(update={"um_per_px": 0.2}))
     assert not (tmp_path / "run").exists()
 
