@@ -145,8 +145,15 @@ def _with_cut_cells(out: Path, copy: Path, vocabulary: Vocabulary) -> pl.DataFra
 def test_cells_held_out_are_called_as_the_exported_graphs_will_call_them(root: Path) -> None:
     out, vocabulary = root / "out", load_vocabulary()
     calibration = Calibration.model_validate_json((out / "calibration.json").read_text(encoding="utf-8"))
-    cells, diagnosis_of = crossfit_cells(out, calibration, 0.0, vocabulary)
-    assert diagnosis_of == {"p0": "AML_M2", "p1": "AML_M2", "p2": "control", "p3": "control", "p4": "AML_M2"}
+    cells, people = crossfit_cells(out, calibration, 0.0, vocabulary)
+    diagnosis_of = {name: person.diagnosis for name, person in people.items()}
+    assert diagnosis_of == {
+        "p0": "AML_M2",
+        "p1": "AML_M2",
+        "p2": "control",
+        "p3": "control",
+        "p4": "AML_M2",
+    }
     oof = pl.read_parquet(out / "oof.parquet")
     assert cells.filter("counted").height + (~cells["counted"]).sum() == oof.height + 2  # the external patient's apart
     assert dict(cells.select("patient_id", "group").unique().iter_rows()) == {

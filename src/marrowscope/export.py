@@ -8,6 +8,7 @@ with ONNX Runtime in float32; write and hash everything. A graph without parity 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from marrowscope.bundle import (
     refuse_bundle_folder,
     write_bundle,
 )
+from marrowscope.bundle.center_rates import measure_centers
 from marrowscope.bundle.golden import make_golden
 from marrowscope.errors import BundleError, InputError
 from marrowscope.networks import open_network, read_graph
@@ -53,13 +55,13 @@ from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from marrowscope.bundle import Bundle
+    from marrowscope.bundle.description import CenterRates
     from marrowscope.networks import Graph, Network
-    from marrowscope.patient.quantify.quantification import Quantification
     from marrowscope.records import ImageArray
     from marrowscope.statistics.temperature import Calibration
     from marrowscope.train.training_record import FinishedTraining
@@ -110,7 +112,7 @@ def export_bundle(
     vocabulary = load_vocabulary()
     check_vocabulary(trainings, records, vocabulary)
     crop_set = _crop_set(crops, records[0], vocabulary)
-    quantification, not_measured = _quantify(crossfit, calibration, description, vocabulary)
+    rates = _quantify(crossfit, calibration, description, vocabulary, simulated=crop_set.summary.simulated)
     field = _golden_field(crop_set, network, opened.config.um_per_px)
 
     with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as scratch:
@@ -128,15 +130,13 @@ def export_bundle(
         )
         stain = stain_reference(members, crop_set.folder)
         spec = specify(description, vocabulary, members, opened.config, calibration, stain=stain)
-        if quantification and quantification.threshold:
-            spec = spec.model_copy(update={"threshold": quantification.threshold.value})
-        measured = quantification.card() if quantification else not_measured
+        spec = spec.model_copy(update={"threshold": rates.threshold, "rates_by_center": rates.centers})
         files: dict[str, Path | bytes] = {
             **{graph.name: graph for graph in graphs},
             **segmenter_files,
-            **({QUANTIFICATION_FILE: quantification.as_json()} if quantification else {}),
+            **rates.files,
             GOLDEN_FILE: golden,
-            CARD_FILE: write_card(spec, members, opened.sha256, calibration, measured).encode(),
+            CARD_FILE: write_card(spec, members, opened.sha256, calibration, rates.card).encode(),
         }
         return write_bundle(out, spec, files, overwrite=overwrite)
 
@@ -150,25 +150,44 @@ def _crop_set(given: Path | None, record: FinishedTraining, vocabulary: Vocabula
     return open_crop_set(folder, vocabulary)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """What a bundle says about its error rates: the threshold, the centers, the files, and the card's words."""
+
+    card: str
+    threshold: float | None = None
+    centers: Mapping[str, CenterRates] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def _quantify(
-    crossfit: Path | None, calibration: Calibration | None, description: BundleDescription, vocabulary: Vocabulary
-) -> tuple[Quantification | None, str]:
+    crossfit: Path | None,
+    calibration: Calibration | None,
+    description: BundleDescription,
+    vocabulary: Vocabulary,
+    *,
+    simulated: bool,
+) -> _Rates:
     """Measure the error rates on out-of-fold predictions, or return the reason if that is not possible."""
     if crossfit is None or not (crossfit / OOF_NAME).is_file():
-        return None, NOT_MEASURED
-    cells, diagnosis_of = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary)
+        return _Rates(NOT_MEASURED)
+    cells, people = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary)
     try:
         found = fit_quantification(
             cells,
-            diagnosis_of,
+            {name: person.diagnosis for name, person in people.items()},
             vocabulary,
             source=f"out-of-fold predictions of {cells['patient_id'].n_unique()} patients",
             aml_diagnoses=description.aml_diagnoses,
             threshold=description.threshold,
+            simulated=simulated,
         )
     except ValueError as error:
-        return None, f"It has no error rates, so that no ratio is corrected: {error}."
-    return found, ""
+        return _Rates(f"It has no error rates, so that no ratio is corrected: {error}.")
+    center_of = {name: person.center for name, person in people.items()}
+    centers, files = measure_centers(cells, center_of, vocabulary, found)
+    threshold = found.threshold.value if found.threshold else None
+    return _Rates(found.card(), threshold, centers, files | {QUANTIFICATION_FILE: found.as_json()})
 
 
 def _sample(crop_set: CropSet, n: int, size_px: int) -> ImageArray:

@@ -113,14 +113,13 @@ def predict(
     inputs = collect_inputs(paths) if keep_copies else without_copies(collect_inputs(paths))
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
-    quantification = opened.quantification
     refuse_run_folder(out, overwrite=overwrite)
     if worker is not None and worker.bundle_sha256 != opened.spec_sha256:
         message = f"found a worker of another bundle, expected one opened from {opened.folder}; open it again"
         raise ConfigError(message)
     staging = staging_folder(out)
     assessor = PatientAssessor(
-        inputs.patients, opened.vocabulary, quantification=quantification, flag_rules=opened.spec.flags
+        inputs.patients, opened.vocabulary, measured=opened.measured, flag_rules=opened.spec.flags
     )
     with ExitStack() as stack:
         if worker is None:

@@ -128,7 +128,7 @@ def prepare_crops(
     rows: list[dict[str, str | float | bool | None]] = []
     measured: list[dict[str, str | float | None]] = []
     missed: list[dict[str, str | int | bool]] = []
-    n_unlabeled = n_rejected = 0
+    n_unlabeled = n_rejected = n_simulated = 0
     side = spec.size_px + 2 * margin_px
     with (
         GrowingArray(out / "crops.npy", np.uint8, (side, side, 3)) as crops,
@@ -137,6 +137,7 @@ def prepare_crops(
         for n_done, (field, scale) in enumerate(zip(annotated, scales, strict=True), start=1):
             data = read_file(field.path)
             image = decode_photograph(data, field.path, stated_um_per_px=scale, coarsest_um_per_px=coarsest)
+            n_simulated += image.is_simulated
             found = _cut_expert(field, image, spec, margin_px)
             if finder:
                 found = _add_predicted(found, field, image, finder)
@@ -163,7 +164,7 @@ def prepare_crops(
         n_unlabeled=n_unlabeled,
         n_rejected=n_rejected,
     )
-    _write_summary(out, prepared, spec, rules, segmenter)
+    _write_summary(out, prepared, spec, rules, segmenter, simulated=n_simulated == len(annotated))
     return prepared
 
 
@@ -294,13 +295,20 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _write_summary(
-    out: Path, prepared: PreparedCrops, spec: CropSpec, rules: QualityRules, segmenter: Segmenter | None
+    out: Path,
+    prepared: PreparedCrops,
+    spec: CropSpec,
+    rules: QualityRules,
+    segmenter: Segmenter | None,
+    *,
+    simulated: bool,
 ) -> None:
     summary = CropSetSummary(
         crop=spec,
         stored_px=STORED_CROP_PX,
         quality_rules=rules,
         segmenter_sha256=segmenter.sha256 if segmenter else None,
+        simulated=simulated,
         counts=CropCounts(
             expert=prepared.n_expert,
             predicted=prepared.n_predicted,

@@ -133,7 +133,8 @@ class FieldImage:
     """A field's pixels, at the resolution that the networks need.
 
     ``pixels`` is RGB uint8 (h, w, 3); each pixel covers ``reduce`` x ``reduce`` pixels of the file. ``um_per_px``,
-    ``width_px`` and ``height_px`` are those of the file, or of a slide's region; ``sha256`` is the hash of the file.
+    ``width_px`` and ``height_px`` are those of the file, or of a slide's region; ``sha256`` is the hash of the file;
+    ``is_simulated`` says that it carries the mark of a simulated photograph.
     """
 
     pixels: ImageArray
@@ -143,6 +144,7 @@ class FieldImage:
     sha256: str
     reduce: int = 1
     region: Region | None = None
+    is_simulated: bool = False
 
     @property
     def pixels_um_per_px(self) -> float:
@@ -204,6 +206,7 @@ class FoundField:
 
     ``measures`` are those of ``cells.field_measures`` (NaN where not measurable). Size and scale are the file's, None
     if nothing was read. ``fingerprint`` identifies copies of a photograph; it is empty for a region of a slide.
+    ``is_simulated`` is None if the photograph was not read.
     """
 
     source: InputImage
@@ -215,6 +218,7 @@ class FoundField:
     measures: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     fingerprint: str = ""
+    is_simulated: bool | None = None
 
     @property
     def n_kept(self) -> int:

@@ -9,6 +9,7 @@ from marrowscope.patient.assess import PatientAssessor, assess_patients
 from marrowscope.patient.quantify.estimate import count_fields
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
+from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
 from marrowscope.records import Patient
 from marrowscope.runs.parquet import conform
 from marrowscope.runs.schemas import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS
@@ -44,7 +45,9 @@ def tables(patients: dict[str, tuple[int, int, int]], fields: int = 10) -> tuple
 
 def assess(patients: dict[str, tuple[int, int, int]], quantification: Quantification | None) -> pl.DataFrame:
     people = [Patient(name, "C", "AML") for name in patients]
-    return assess_patients(people, *tables(patients), VOCABULARY, quantification=quantification)
+    centers = {"C": MeasuredCenter(quantification, 30, 2)} if quantification else {}
+    measured = MeasuredRates(quantification, centers)
+    return assess_patients(people, *tables(patients), VOCABULARY, measured=measured)
 
 
 def test_every_patient_has_a_row_with_its_correction_and_call() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from marrowscope.bundle.description import SPEC_NAME, BundleSpec
@@ -33,6 +33,7 @@ from marrowscope.imaging.names import path_below
 from marrowscope.networks import Graph, Network, open_network, read_graph
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.patient.quantify.rates import kinds_of
+from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
 from marrowscope.runs.manifest import UsedBundle, UsedVocabulary
 from marrowscope.vocabulary import Vocabulary, load_vocabulary
 
@@ -58,6 +59,13 @@ class Bundle:
     vocabulary: Vocabulary
     quantification: Quantification | None = None
     """Error rates and study threshold; None where the bundle has none, or where they were left unread."""
+    centers: Mapping[str, MeasuredCenter] = field(default_factory=dict)
+    """Centers with rates of their own; empty where there are none, or where they were left unread."""
+
+    @property
+    def measured(self) -> MeasuredRates:
+        """All error rates, as a patient's standing needs them."""
+        return MeasuredRates(self.quantification, self.centers)
 
     @property
     def segmenter_sha256(self) -> str:
@@ -178,11 +186,15 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
     for name in spec.files if verify else ():
         if _is_graph(name):
             _read_graph(path, name, spec, vocabulary)
-    found = None
-    if with_rates and QUANTIFICATION_FILE in spec.files:
-        content = _read_file(path, QUANTIFICATION_FILE, spec.files)
-        found = _read_quantification(content, path / QUANTIFICATION_FILE, vocabulary)
-    return Bundle(path, spec, sha256_bytes(data), vocabulary, found)
+    if not with_rates:
+        return Bundle(path, spec, sha256_bytes(data), vocabulary)
+    pooled = _read_quantification(path, QUANTIFICATION_FILE, spec, vocabulary)
+    centers = {
+        center: MeasuredCenter(found, stated.n_patients, stated.n_outside)
+        for center, stated in spec.rates_by_center.items()
+        if (found := _read_quantification(path, stated.file, spec, vocabulary))
+    }
+    return Bundle(path, spec, sha256_bytes(data), vocabulary, pooled, centers)
 
 
 def refuse_bundle_folder(folder: Path, *, overwrite: bool) -> None:
@@ -216,14 +228,17 @@ def _write_file(target: Path, source: Path | bytes) -> str:
     return sha256_file(target)
 
 
-def _read_quantification(content: bytes, path: Path, vocabulary: Vocabulary) -> Quantification:
-    """Read a bundle's error rates, the content of ``path``.
+def _read_quantification(folder: Path, name: str, spec: BundleSpec, vocabulary: Vocabulary) -> Quantification | None:
+    """Read error rates of a bundle; None where it has no file ``name``.
 
     Raises BundleError where they are of another version or of other kinds of cells.
     """
+    if name not in spec.files:
+        return None
+    content, path = _read_file(folder, name, spec.files), folder / name
     try:
         values = parse_json(content.decode("utf-8"))
-        found = validate_config(Quantification, values, where=QUANTIFICATION_FILE)
+        found = validate_config(Quantification, values, where=name)
     except (*UNREADABLE, ConfigError) as error:
         message = f"{path}: no readable error rates ({error}); measure them again with `marrowscope quantify`"
         raise BundleError(message) from error

@@ -15,6 +15,7 @@ from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.quality import QualityRules
 from marrowscope.config import FrozenModel
 from marrowscope.patient.flags import FlagRules, StainReference
+from marrowscope.patient.standing import MAX_OUTSIDE, MIN_PATIENTS, is_open
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.statistics.temperature import Calibration, HeadCalibration
 
@@ -170,9 +171,15 @@ class CenterRates(FrozenModel):
     opened: bool = Field(description="the center has passed: corrected ratios and calls may be printed there")
 
     @model_validator(mode="after")
-    def _outside_are_some_of_all(self) -> CenterRates:
+    def _is_open_by_the_rule(self) -> CenterRates:
         if self.n_outside > self.n_patients:
             message = f"found n_outside {self.n_outside} of n_patients {self.n_patients}, expected some of them at most"
+            raise ValueError(message)
+        if self.opened != is_open(self.n_patients, self.n_outside):
+            message = (
+                f"found opened {str(self.opened).lower()} with n_outside {self.n_outside} of n_patients "
+                f"{self.n_patients}, expected true from {MIN_PATIENTS} patients on with at most {MAX_OUTSIDE} outside"
+            )
             raise ValueError(message)
         return self
 

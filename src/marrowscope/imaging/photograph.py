@@ -11,6 +11,7 @@ from marrowscope.imaging.decode import REDUCTIONS, decode_image
 from marrowscope.imaging.files import read_file, sha256_bytes
 from marrowscope.imaging.header import read_header
 from marrowscope.imaging.scale import choose_scale, metadata_scale
+from marrowscope.imaging.simulated import is_simulated
 from marrowscope.records import FieldImage
 
 __all__ = ["decode_photograph", "read_file"]
@@ -36,4 +37,12 @@ def decode_photograph(
     scale = choose_scale(where, metadata_scale(data), stated_um_per_px, default_um_per_px)
     reduce = max(n for n in REDUCTIONS if n == 1 or scale * n <= coarsest_um_per_px * _SCALE_ROUNDING)
     pixels = decode_image(data, str(where), reduce=reduce)
-    return FieldImage(pixels, scale, header.width_px, header.height_px, sha256_bytes(data), reduce)
+    return FieldImage(
+        pixels,
+        scale,
+        header.width_px,
+        header.height_px,
+        sha256_bytes(data),
+        reduce,
+        is_simulated=is_simulated(data),
+    )

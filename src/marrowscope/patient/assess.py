@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 
 from marrowscope.patient.counts import aggregate_patient
-from marrowscope.patient.differential import nucleated_differential
+from marrowscope.patient.differential import BLAST_COLUMNS, nucleated_differential
 from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.threshold import decide
+from marrowscope.patient.standing import MeasuredRates, standing_of
 from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_reference_ranges
@@ -33,17 +34,17 @@ def assess_patients(
     cells: pl.DataFrame,
     vocabulary: Vocabulary,
     *,
-    quantification: Quantification | None = None,
+    measured: MeasuredRates | None = None,
     flag_rules: FlagRules | None = None,
 ) -> pl.DataFrame:
     """Compute the patients table of ``patients``, in their order, from the fields and cells tables of a run.
 
-    Without ``quantification`` (a bundle without error rates), no ratio is corrected and no call is made.
+    A ratio is corrected, a call made and blasts are estimated only where ``measured``, the rates of the bundle, has
+    those of the patient's center (``standing``).
     """
-    flag_rules = flag_rules or FlagRules()
+    flag_rules, measured = flag_rules or FlagRules(), measured or MeasuredRates()
     ranges = load_reference_ranges()
     known = ranges if ranges.vocabulary == vocabulary.name else None
-    correlation = quantification.rates.correlation if quantification else ASSUMED_CORRELATION
     fields_of, cells_of = (
         {str(key[0]): frame for key, frame in table.group_by("patient_id", maintain_order=True)}
         for table in (fields, cells)
@@ -53,10 +54,15 @@ def assess_patients(
         own_fields = fields_of.get(patient.patient_id, fields.clear())
         own_cells = cells_of.get(patient.patient_id, cells.clear())
         kept = own_cells.filter(pl.col("reject_reason").is_null())
-        row = aggregate_patient(patient, own_fields, own_cells).row()
+        standing = standing_of(patient.center, own_fields, measured)
+        rates = standing.quantification
+        correlation = rates.rates.correlation if rates else ASSUMED_CORRELATION
+        row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row()
         row |= nucleated_differential(patient, kept, vocabulary, known, correlation)
-        if quantification:
-            row |= corrected(kept, row["lymphoid_share"], quantification)
+        if rates:
+            row |= corrected(kept, row["lymphoid_share"], rates)
+        else:
+            row |= dict.fromkeys(BLAST_COLUMNS)
         rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
 
@@ -73,12 +79,12 @@ class PatientAssessor:
         patients: Sequence[Patient],
         vocabulary: Vocabulary,
         *,
-        quantification: Quantification | None = None,
+        measured: MeasuredRates | None = None,
         flag_rules: FlagRules | None = None,
     ) -> None:
         self._patients = {patient.patient_id: patient for patient in patients}
         self._left = dict(self._patients)
-        self._vocabulary, self._quantification, self._flag_rules = vocabulary, quantification, flag_rules
+        self._vocabulary, self._measured, self._flag_rules = vocabulary, measured, flag_rules
         self._fields, self._cells = empty_table("fields"), empty_table("cells")
         self._assessed: list[pl.DataFrame] = []
 
@@ -106,7 +112,7 @@ class PatientAssessor:
                 self._fields,
                 self._cells,
                 self._vocabulary,
-                quantification=self._quantification,
+                measured=self._measured,
                 flag_rules=self._flag_rules,
             )
         )
@@ -119,6 +125,8 @@ def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: 
         "threshold": threshold.value if threshold else None,
         "threshold_lower": threshold.lower if threshold else None,
         "threshold_upper": threshold.upper if threshold else None,
+        "threshold_n_patients": (threshold.n_aml + threshold.n_other) or None if threshold else None,
+        "threshold_simulated": quantification.simulated if threshold else None,
     }
     counts = count_fields(kept.filter("is_countable"), "is_cblc")
     n_fields = len(counts.countable_by_field)

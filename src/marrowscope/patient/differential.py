@@ -43,6 +43,10 @@ _CONDITIONS = {
 """Stated diagnoses and subtypes, in lower case, that declare a condition of the vocabulary's ``who_blast_if``."""
 
 
+BLAST_COLUMNS = ("who_declared", "who_n_least", "who_n_most", "who_least", "who_most", "who_lower", "who_upper")
+"""Columns of the blast estimate, null where nobody knows how well the center's blasts are called."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Triple:
     """Facts of a called (category, cblc, countable): whether all, some or none of its codes have each."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from marrowscope.report.verdict import Ratio, call_of, shown_ratio, threshold_band
+from marrowscope.report.verdict import Ratio, call_of, is_unvalidated, shown_ratio, threshold_band
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +74,7 @@ class CohortPage:
     threshold: Ratio | None
     n_without_ratio: int
     is_corrected: bool
+    is_unvalidated: bool
 
     def values(self, column: Grouping) -> list[str]:
         """List the values that a filter of ``column`` offers, in order."""
@@ -104,6 +105,7 @@ def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
         threshold=Ratio(known.threshold, *(threshold_band(known) or (None, None))) if known else None,
         n_without_ratio=sum(line.ratio.share is None for line in lines),
         is_corrected=any(row.corrected_ratio is not None for row in rows),
+        is_unvalidated=any(is_unvalidated(row) for row in rows),
     )
 
 

@@ -23,7 +23,15 @@ from marrowscope.report.pdf_document import flag_sentence
 from marrowscope.report.pdf_text import one_line, plain, spelled
 from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
-from marrowscope.report.verdict import call_reasons, call_sentence, lymphoid_sentence, remarks, threshold_band
+from marrowscope.report.verdict import (
+    call_reasons,
+    call_sentence,
+    is_unvalidated,
+    lymphoid_sentence,
+    remarks,
+    standing_sentence,
+    threshold_band,
+)
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
 
@@ -87,6 +95,7 @@ def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
     lineages = [maker.lineage(item) for item in row.lineages or ()]
     panel = maker.panel(row, [*categories, *lineages])
     results = [
+        maker.standing(row),
         maker.counted_ratio(row),
         maker.corrected_ratio(row),
         maker.call(row),
@@ -134,12 +143,16 @@ class _Maker:
         return str(uuid5(NAMESPACE_OID, f"{self.seed}\n{part}"))
 
     def report(self, row: PatientRow, results: list[Json]) -> Json:
-        """Make the DiagnosticReport; its conclusion is the wording of the call and the research-use statement."""
+        """Make the DiagnosticReport; its conclusion is the wording of the call and the research-use statement.
+
+        A patient of a center that is not validated has no conclusion.
+        """
         beside = lymphoid_sentence(row, self.words)
         said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
         specimen = self.words.stated("specimen", row.specimen)
         shown = self.words.strings("fhir.specimen", specimen=specimen, center=row.center)
+        concluded = {} if is_unvalidated(row) else {"conclusion": conclusion}
         return {
             "resourceType": "DiagnosticReport",
             "id": self.id_of("report"),
@@ -147,14 +160,22 @@ class _Maker:
             "code": code(self.words.strings("fhir.report")),
             "specimen": [{"type": "Specimen", "display": one_line(shown)}],
             "result": [_reference(result) for result in results],
-            "conclusion": conclusion,
-        }
+        } | concluded
+
+    def standing(self, row: PatientRow) -> Json:
+        """Make the patient's state and its reason as text, with the research-use statement as a note."""
+        strings, sentence = self.words.strings, standing_sentence(row, self.words)
+        told = "" if sentence is None else f"{strings(f'state.word.{row.state}')}. {plain(sentence)}"
+        value = {"valueString": told} if told else {}
+        return self._observation(
+            "standing", strings("state.heading"), value, absent="unknown", notes=[strings("research_use")]
+        )
 
     def counted_ratio(self, row: PatientRow) -> Json:
         """Make the ratio as counted, with x, n and Wilson interval."""
         return self._observation(
             "counted-ratio",
-            self.words.strings("ratio.raw"),
+            self.words.strings("ratio.machine" if is_unvalidated(row) else "ratio.raw"),
             percent(row.cblc_ratio),
             components=[
                 integer_part(self.words.strings("fhir.n_cblc"), row.n_cblc),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of
+from marrowscope.report.verdict import is_unvalidated
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
@@ -186,14 +187,15 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
     key, title, note = "blasts", words.strings("blasts.heading"), words.text("blasts.marks")
     least, most, lower, upper = row.who_least, row.who_most, row.who_lower, row.who_upper
     if least is None or most is None or lower is None or upper is None:
-        return Figure(key, title, value=None, scale=None, lines=(words.text("blasts.none"),), note=note)
+        why = words.text("blasts.not_validated" if is_unvalidated(row) else "blasts.none")
+        return Figure(key, title, value=None, scale=None, lines=(why,), note=note)
     ends = {"least": words.percent(least), "most": words.percent(most)}
     interval = words.interval(lower, upper)
     lines = [
         words.text(
             "blasts.lead",
-            least=words.count("called", row.who_n_least),
-            n_most=integer(row.who_n_most),
+            least=words.count("called", row.who_n_least or 0),
+            n_most=integer(row.who_n_most or 0),
             interval=interval,
         ),
         words.text("blasts.codes"),

@@ -67,6 +67,7 @@ def patient_document(
             if manifest.bundle.demonstration
             else None
         ),
+        "standing": _standing(said, words),
         "accounting": {"title": words.strings("account.heading"), "rows": _accounting(row, words)},
         "flags": {
             "title": words.strings("flags.heading"),
@@ -153,6 +154,13 @@ def _facts(row: PatientRow, manifest: Manifest, words: Words) -> dict[str, Any]:
             [words.strings("patient.age_group"), one_line(words.stated("age_group", row.age_group))],
         ],
     }
+
+
+def _standing(said: Verdict, words: Words) -> dict[str, str] | None:
+    if said.standing is None:
+        return None
+    word = words.strings(f"state.word.{said.state}")
+    return {"head": f"{words.strings('state.heading')}: {word}.", "text": plain(said.standing)}
 
 
 def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words) -> dict[str, Any]:

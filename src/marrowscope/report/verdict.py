@@ -23,9 +23,11 @@ CALL_SIGNS = {
     "no_call": "\N{EN DASH}",
     "withheld": "\N{EN DASH}",
     "none": "\N{EN DASH}",
+    "not_validated": "\N{EN DASH}",
 }
 """A sign next to the words, so that shape and not only color shows the call."""
 
+_NO_CALLS = {"withheld", "none", "not_validated"}
 _MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
 
@@ -43,6 +45,8 @@ class Ratio:
 class Verdict:
     """The ratio and the call of one patient, in words; ``remarks`` are sentences about how to read the figure."""
 
+    state: str
+    standing: Markup | None
     title: str
     figure: str
     interval: Markup | None
@@ -66,15 +70,17 @@ def shown_ratio(row: PatientRow) -> Ratio:
 
 
 def call_of(row: PatientRow) -> str:
-    """Return the call of a patient, ``none`` without a threshold."""
-    return row.call or "none"
+    """Return the call of a patient: ``not_validated`` where none may be made, ``none`` without a threshold."""
+    return "not_validated" if is_unvalidated(row) else row.call or "none"
 
 
 def verdict(row: PatientRow, words: Words) -> Verdict:
     """Put a row of the patients table in words."""
     shown, is_corrected = shown_ratio(row), row.corrected_ratio is not None
-    title = "ratio.corrected" if is_corrected else "ratio.raw"
+    title = "ratio.corrected" if is_corrected else "ratio.machine" if is_unvalidated(row) else "ratio.raw"
     return Verdict(
+        state=row.state or "unknown",
+        standing=standing_sentence(row, words),
         title=words.strings(title) if shown.share is not None else words.strings("ratio.heading"),
         figure=_figure(row, shown, words),
         interval=_interval(row, shown, words),
@@ -89,6 +95,19 @@ def verdict(row: PatientRow, words: Words) -> Verdict:
         threshold_band=threshold_band(row),
         threshold_note=_threshold_note(row, shown, words),
     )
+
+
+def is_unvalidated(row: PatientRow) -> bool:
+    """Whether nothing but the machine's count may be printed; older runs state no standing and print what they have."""
+    return row.state in {"not_validated", "out_of_depth"}
+
+
+def standing_sentence(row: PatientRow, words: Words) -> Markup | None:
+    """Return what may be printed for a patient and why, in one sentence; None for a run of an older version."""
+    if row.state_reason is None:
+        return None
+    patients = words.count("patient", row.center_n_reviewed or 0)
+    return words.text(f"state.{row.state_reason}", patients=patients, outside=integer(row.center_n_outside or 0))
 
 
 def threshold_band(row: PatientRow) -> tuple[float, float] | None:
@@ -122,7 +141,7 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
 def lymphoid_sentence(row: PatientRow, words: Words) -> Markup | None:
     """Return the remark on the call of a lymphoid marrow; None if the call is withheld and already says so."""
     is_lymphoid = row.lymphoid_share is not None and row.lymphoid_share > _MAX_LYMPHOID
-    return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in {"withheld", "none"} else None
+    return _lymphoid_words(row, words) if is_lymphoid and call_of(row) not in _NO_CALLS else None
 
 
 def _lymphoid_words(row: PatientRow, words: Words) -> Markup:
@@ -154,7 +173,7 @@ def remarks(row: PatientRow, words: Words) -> list[Markup]:
         return [words.text("ratio.no_ratio_why")]
     note = row.correction_note
     told = [words.text("ratio.within_false_positive_rate")] if note == "within_false_positive_rate" else []
-    if row.corrected_ratio is None:
+    if row.corrected_ratio is None and not is_unvalidated(row):
         reason = "rates_too_close" if "rates_too_close" in {note, row.call_reason} else "no_rates"
         told.append(words.text(f"ratio.not_corrected.{reason}"))
     return told
@@ -164,21 +183,32 @@ def _call_details(row: PatientRow, words: Words) -> list[Markup]:
     call = call_of(row)
     if call == "none":
         return [words.text("call.none_why")]
+    if call == "not_validated":
+        return []
     confidence = row.confidence_above if call != "no_call" else None
     said = None if confidence is None else words.text("call.confidence", p=_confidence(confidence))
     return call_reasons(row, words, confidence=said)
 
 
 def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = None) -> list[Markup]:
-    """List the remarks on a call: lymphoid cells, its reason, ``confidence``, what it depends on."""
+    """List the remarks on a call: lymphoid cells, its reason, ``confidence``, where its threshold is from."""
     reason = f"call.reason.{row.call_reason}"
     said = (
         lymphoid_sentence(row, words),
         words.text(reason) if words.has(reason) else None,
         confidence,
+        _learned_sentence(row, words),
         _depends_sentence(row, words),
     )
     return [sentence for sentence in said if sentence is not None]
+
+
+def _learned_sentence(row: PatientRow, words: Words) -> Markup | None:
+    """Return on which patients the threshold was learned, simulated ones by that word; None if it was given."""
+    if row.threshold_n_patients is None:
+        return None
+    noun = "simulated_patient" if row.threshold_simulated else "patient"
+    return words.text("call.learned_on", patients=words.count(noun, row.threshold_n_patients))
 
 
 def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:

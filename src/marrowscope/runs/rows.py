@@ -43,6 +43,7 @@ def field_row(found: FoundField, center: str, stain_distance: float, flags: Sequ
         "region_x_px": None if region is None else region.x_px,
         "region_y_px": None if region is None else region.y_px,
         "um_per_px": found.um_per_px,
+        "simulated": found.is_simulated,
         "status": _STATUS_OK if found.error is None else STATUS_FAILED,
         "error": found.error,
         "n_contours": len(found.cells),

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.config import FrozenModel
 from marrowscope.errors import RunError
+from marrowscope.patient.standing import State, StateReason
 
 SCHEMA_VERSION = 4
 
@@ -62,6 +63,7 @@ class FieldRow(Row):
     region_x_px: Count | None = column("left edge in its slide; null for a photograph", "px")
     region_y_px: Count | None = column("top edge in its slide; null for a photograph", "px")
     um_per_px: float | None = column("scale; null if unknown", "um/px")
+    simulated: bool | None = column("the file says that `marrowscope simulate` drew it; null if it was not read")
     status: str = column("ok or failed")
     error: str | None = column("why the image could not be read")
     n_contours: Count | None = column("contours found, including rejected ones")
@@ -165,6 +167,10 @@ class PatientRow(Row):
     diagnosis: str = column("as stated in patients.csv")
     specimen: str = column("marrow or blood, as stated")
     age_group: str | None = column("as stated")
+    state: State | None = column("what may be printed: validated, not_validated or out_of_depth; null in older runs")
+    state_reason: StateReason | None = column("why the patient is in this state")
+    center_n_reviewed: Count | None = column("patients of the center whose rates were measured; null if none were")
+    center_n_outside: Count | None = column("of those, with an annotated ratio outside its interval")
     n_fields: Count = column("images of the patient")
     n_fields_failed: Count = column("images that could not be read")
     n_fields_counted: Count | None = column("fields with a countable cell: the K of the interval")
@@ -196,6 +202,8 @@ class PatientRow(Row):
     threshold: Share | None = column("study threshold of the bundle")
     threshold_lower: Share | None = column("lower limit of the threshold's interval")
     threshold_upper: Share | None = column("upper limit of the threshold's interval")
+    threshold_n_patients: Count | None = column("patients the threshold was learned on; null if it was given")
+    threshold_simulated: bool | None = column("those patients were simulated; null without a threshold")
     confidence_above: Share | None = column("share of the sampled ratios above the threshold")
     call: Call | None = column("null if the bundle has no threshold")
     call_reason: CallReason | None = column("why there is no clear call; null for above and below")
@@ -213,8 +221,8 @@ class PatientRow(Row):
     me_reference_low: float | None = column("lower end of the reference range")
     me_reference_high: float | None = column("upper end of the reference range")
     who_declared: str | None = column("apl, pure_erythroid_leukaemia, or null")
-    who_n_least: Count = column("cells with calls whose codes all are myeloid blasts by the WHO's definition")
-    who_n_most: Count = column("cells with calls some of whose codes are")
+    who_n_least: Count | None = column("cells with calls whose codes all are myeloid blasts by the WHO's definition")
+    who_n_most: Count | None = column("cells with calls some of whose codes are; null unless validated")
     who_least: Share | None = column("who_n_least over all nucleated cells")
     who_most: Share | None = column("who_n_most over all nucleated cells")
     who_lower: Share | None = column("lower 95% limit of who_least, sampling error only")

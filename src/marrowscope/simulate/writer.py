@@ -25,7 +25,8 @@ import polars as pl
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.config import config_hash
 from marrowscope.disk import new_folder, write_text, written_whole
-from marrowscope.imaging import write_image
+from marrowscope.imaging import encode_image
+from marrowscope.imaging.simulated import mark_simulated
 from marrowscope.machine import process_pool
 from marrowscope.records import Annotation
 from marrowscope.simulate.composition import (
@@ -155,7 +156,8 @@ def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str
     rows: list[dict[str, Any]] = []
     for number, field in iterate_fields(config, plan, parameters):
         name = f"field_{number:03d}.jpg"
-        write_image(folder / name, field.image, plan.style.center.jpeg_quality)
+        picture = encode_image(field.image, ".jpg", plan.style.center.jpeg_quality)
+        (folder / name).write_bytes(mark_simulated(picture))
         height_px, width_px = field.image.shape[:2]
         write_labelme((folder / name).with_suffix(".json"), name, width_px, height_px, _annotations(field))
         rows.extend(_truth_rows(plan, number, field))

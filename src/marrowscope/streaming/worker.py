@@ -175,7 +175,14 @@ class Worker:
                         image = self._decode(data, item)
                     else:
                         image = self.read(item)
-                bare = FoundField(item, bare.sha256, image.um_per_px, image.width_px, image.height_px)
+                bare = FoundField(
+                    item,
+                    bare.sha256,
+                    image.um_per_px,
+                    image.width_px,
+                    image.height_px,
+                    is_simulated=image.is_simulated,
+                )
                 if item.region is None:
                     bare = replace(bare, fingerprint=image_fingerprint(image.pixels))
                 found = find_cells(image, self.finder, morphology=self._config.morphology, lap=self.clock)

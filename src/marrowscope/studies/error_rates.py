@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.bundle import CARD_FILE, load_bundle, refuse_bundle_folder, write_bundle
+from marrowscope.bundle.center_rates import measure_centers
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.errors import InputError
 from marrowscope.evaluate.link import link_cells
@@ -75,21 +76,31 @@ def quantify_bundle(
             source=f"{n_patients} patients of {_centers(fields)} held back from training",
             aml_diagnoses=aml_diagnoses,
             threshold=threshold,
+            simulated=bool(run.fields["simulated"].fill_null(value=False).all()),
         )
     except ValueError as error:
         message = f"{cohort}: {error}; annotate more patients"
         raise InputError(message) from error
+    of_center = {patient.patient_id: patient.center for patient in read.patients}
+    centers, center_files = measure_centers(cells, of_center, opened.vocabulary, found)
     card = opened.read_file(CARD_FILE).decode() if CARD_FILE in opened.spec.files else ""
-    spec = opened.spec.model_copy(update={"threshold": found.threshold.value if found.threshold else None})
+    spec = opened.spec.model_copy(
+        update={
+            "threshold": found.threshold.value if found.threshold else None,
+            "rates_by_center": centers,
+        }
+    )
     files: dict[str, Path | bytes] = {name: opened.read_file(name) for name in opened.spec.files}
     measured = {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.card()).encode()}
-    return write_bundle(out, spec, files | measured, overwrite=overwrite)
+    return write_bundle(out, spec, files | measured | center_files, overwrite=overwrite)
 
 
 def _without_rates(bundle: Bundle) -> Bundle:
     """Drop rates measured before: they will be replaced, and may be of another version."""
-    files = {name: digest for name, digest in bundle.spec.files.items() if name != QUANTIFICATION_FILE}
-    return replace(bundle, spec=bundle.spec.model_copy(update={"files": files}), quantification=None)
+    measured = {QUANTIFICATION_FILE, *(center.file for center in bundle.spec.rates_by_center.values())}
+    files = {name: digest for name, digest in bundle.spec.files.items() if name not in measured}
+    spec = bundle.spec.model_copy(update={"files": files, "rates_by_center": {}})
+    return replace(bundle, spec=spec, quantification=None, centers={})
 
 
 def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabulary) -> pl.DataFrame:

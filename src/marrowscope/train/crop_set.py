@@ -97,6 +97,7 @@ class CropSetSummary(FrozenModel):
     stored_px: int | None = Field(default=None, description="side of a stored crop")
     quality_rules: QualityRules = Field(default_factory=QualityRules, description="of predicted contours")
     segmenter_sha256: str | None = Field(default=None, description="null where only expert contours were cut")
+    simulated: bool = Field(default=False, description="every photograph carries the mark of `marrowscope simulate`")
     counts: CropCounts | None = None
 
     @field_validator("quality_rules", mode="before")

@@ -14,6 +14,7 @@ import polars as pl
 
 from marrowscope.cells.calls import decode_calls
 from marrowscope.errors import RunError
+from marrowscope.records import UNKNOWN, Patient
 from marrowscope.runs.parquet import read_columns
 from marrowscope.statistics.temperature import apply_temperature
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
@@ -73,8 +74,8 @@ def fold_folder(crossfit: Path, fold: int) -> Path:
 
 def crossfit_cells(
     folder: Path, calibration: Calibration | None, decision_tau: float | None, vocabulary: Vocabulary
-) -> tuple[pl.DataFrame, dict[str, str | None]]:
-    """Read a finished cross-fit: its cells, each called by the member that never saw the patient, and the diagnoses.
+) -> tuple[pl.DataFrame, dict[str, Patient]]:
+    """Read a finished cross-fit: its cells, each called by the member that never saw the patient, and its patients.
 
     Probabilities are those of the exported graphs: temperatures of ``calibration``, class shares of ``decision_tau``.
     One member represents the ensemble, whose error is slightly smaller. Cells that no contour matched are in the
@@ -110,8 +111,11 @@ def crossfit_cells(
                 pl.col("patient_id").replace_strict(fold_of, return_dtype=pl.Int64()).alias("group"),
             )
         )
-    diagnosis_of: dict[str, str | None] = dict(labeled.select("patient_id", "diagnosis").unique().iter_rows())
-    return pl.concat([part.cast(_SCHEMA) for part in parts]), diagnosis_of  # type: ignore[arg-type]
+    people = {
+        name: Patient(name, center, diagnosis or UNKNOWN)
+        for name, center, diagnosis in labeled.select("patient_id", "center", "diagnosis").unique().iter_rows()
+    }
+    return pl.concat([part.cast(_SCHEMA) for part in parts]), people  # type: ignore[arg-type]
 
 
 def _whole(cells: pl.DataFrame) -> pl.DataFrame:

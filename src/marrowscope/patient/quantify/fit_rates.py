@@ -36,13 +36,14 @@ def fit_quantification(
     source: str,
     aml_diagnoses: Collection[str] = ("AML",),
     threshold: float | None = None,
+    simulated: bool = False,
 ) -> Quantification:
     """Measure the error rates on ``cells`` and learn the threshold, or use a given one.
 
     ``cells`` has a row per expert cell, the columns of ``rates.TRUTH_COLUMNS`` and optionally ``group``: patients of
     one group are corrected with the rates of the others (without it, ten groups in order of name). A threshold needs 10
-    patients with AML and 10 without; if there are fewer, ``threshold_missing`` says so. Raises ValueError if fewer than
-    three patients have counted cells.
+    patients with AML and 10 without; if there are fewer, ``threshold_missing`` says so. ``simulated`` says that every
+    photograph was. Raises ValueError if fewer than three patients have counted cells.
     """
     counted = cells.filter("counted")
     if counted["patient_id"].n_unique() < MIN_PATIENTS:
@@ -60,10 +61,10 @@ def fit_quantification(
     )
     rates = fit_error_rates(cells.select(TRUTH_COLUMNS), vocabulary, correlation)
     if threshold is not None:
-        return Quantification(source=source, rates=rates, threshold=_given(threshold))
+        return Quantification(source=source, simulated=simulated, rates=rates, threshold=_given(threshold))
     ratios = _held_out_ratios(cells, counts, vocabulary, correlation)
     learned, missing = _learn(ratios, diagnosis_of, aml_diagnoses, source)
-    return Quantification(source=source, rates=rates, threshold=learned, threshold_missing=missing)
+    return Quantification(source=source, simulated=simulated, rates=rates, threshold=learned, threshold_missing=missing)
 
 
 def _held_out_ratios(

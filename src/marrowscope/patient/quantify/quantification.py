@@ -17,6 +17,7 @@ class Quantification(FrozenModel):
 
     schema_version: int = SCHEMA_VERSION
     source: str = Field(description="which patients, in words: out-of-fold, or a held-out cohort")
+    simulated: bool = Field(default=False, description="every photograph of these patients was simulated")
     rates: ErrorRates
     threshold: StudyThreshold | None = Field(default=None, description="without one, no call is made")
     threshold_missing: str = Field(default="", description="why there is no threshold")
@@ -24,9 +25,9 @@ class Quantification(FrozenModel):
 
     def sentence(self) -> str:
         """Describe in words which patients the rates and the threshold come from."""
-        rates = self.rates
+        rates, drawn = self.rates, ", all simulated" if self.simulated else ""
         words = (
-            f"Error rates for the corrected ratio were measured on {self.source}: "
+            f"Error rates for the corrected ratio were measured on {self.source}{drawn}: "
             f"{sum(map(sum, rates.counted))} of {sum(map(sum, rates.annotated))} annotated cells were counted."
         )
         if self.threshold is None:

@@ -1,0 +1,78 @@
+"""What may be printed for a patient, decided by the center's review and the photographs' own mark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from marrowscope.patient.quantify.quantification import Quantification
+from marrowscope.patient.standing import MeasuredCenter, MeasuredRates, is_open, standing_of
+from tests.patient.quantify.patients import N5, N, make_rates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RATES = make_rates({N: 0.9, N5: 0.05})
+POOLED, OWN = Quantification(source="many", rates=RATES), Quantification(source="own", rates=RATES)
+SIMULATED = Quantification(source="drawn", simulated=True, rates=RATES)
+
+
+REAL, DRAWN = (False, False), (True, True)
+
+
+def fields(simulated: Sequence[bool | None]) -> pl.DataFrame:
+    """Give fields with these marks; one without a mark was not read."""
+    status = ["failed" if mark is None else "ok" for mark in simulated]
+    return pl.DataFrame({"status": status, "simulated": list(simulated)}, schema={"status": str, "simulated": bool})
+
+
+@pytest.mark.parametrize(
+    ("n_patients", "n_outside", "opened"),
+    [(29, 0, False), (30, 2, True), (30, 3, False), (200, 2, True), (0, 0, False)],
+)
+def test_a_center_opens_by_thirty_patients_with_at_most_two_outside(
+    n_patients: int, n_outside: int, *, opened: bool
+) -> None:
+    assert is_open(n_patients, n_outside) is opened
+    measured = MeasuredRates(POOLED, {"A": MeasuredCenter(OWN, n_patients, n_outside)})
+    found = standing_of("A", fields(REAL), measured)
+    expected = ("validated", "center_measured", OWN) if opened else ("not_validated", "center_not_open", None)
+    assert (found.state, found.reason, found.quantification) == expected
+    assert found.row()["center_n_reviewed"] == n_patients
+    assert found.row()["center_n_outside"] == n_outside
+
+
+def test_rates_of_other_centers_are_never_applied() -> None:
+    measured = MeasuredRates(POOLED, {"A": MeasuredCenter(OWN, 50, 0)})
+    for center in ("B", "a", ""):
+        found = standing_of(center, fields(REAL), measured)
+        assert (found.state, found.reason, found.quantification) == ("not_validated", "other_centers", None)
+    assert standing_of("B", fields(REAL), MeasuredRates()).reason == "no_rates"
+
+
+@pytest.mark.parametrize(
+    ("marks", "pooled", "expected"),
+    [
+        ((True, True), SIMULATED, ("validated", "simulated")),
+        ((True, None), SIMULATED, ("validated", "simulated")),
+        ((True, False), SIMULATED, ("not_validated", "mixed_photographs")),
+        ((False, False), SIMULATED, ("not_validated", "other_centers")),
+        ((None,), SIMULATED, ("not_validated", "other_centers")),
+        ((), SIMULATED, ("not_validated", "other_centers")),
+        ((True, True), POOLED, ("not_validated", "simulated_photographs")),
+        ((True, True), None, ("not_validated", "simulated_photographs")),
+    ],
+)
+def test_simulated_photographs_are_known_by_their_mark(
+    marks: tuple[bool | None, ...], pooled: Quantification | None, expected: tuple[str, str]
+) -> None:
+    found = standing_of("C", fields(marks), MeasuredRates(pooled))
+    assert (found.state, found.reason) == expected
+    assert (found.quantification is not None) == (expected[0] == "validated")
+
+
+def test_an_open_center_does_not_vouch_for_simulated_photographs() -> None:
+    measured = MeasuredRates(POOLED, {"A": MeasuredCenter(OWN, 50, 0)})
+    assert standing_of("A", fields(DRAWN), measured).state == "not_validated"
