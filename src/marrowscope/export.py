@@ -51,6 +51,7 @@ from marrowscope.train.ensemble import (
 from marrowscope.train.left_out_cells import OOF_NAME, crossfit_cells
 from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +163,7 @@ def _quantify(
             cells,
             diagnosis_of,
             vocabulary,
-            source=f"out-of-fold predictions of {cells['patient_id'].n_unique()} patients",
+            source=f"out-of-fold predictions of {count_of(cells['patient_id'].n_unique(), 'patient')}",
             aml_diagnoses=description.aml_diagnoses,
             threshold=description.threshold,
         )

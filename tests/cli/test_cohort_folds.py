@@ -122,7 +122,7 @@ def test_a_crop_set_without_fingerprints_says_so(
 ) -> None:
     out = tmp_path / "folds.csv"
     assert run("cohort", "folds", crop_set(root), "--folds", 2, "--out", out) == 0
-    assert "6 images have no fingerprint" in capsys.readouterr().out
+    assert "for lack of a fingerprint: 6 images" in capsys.readouterr().out
     assert len(read_folds(out)) == 6
 
 

@@ -126,7 +126,7 @@ def test_images_of_nobody_are_named_and_the_exit_code_says_so(
     shutil.copyfile(min(cohort.glob("*/*.jpg")), faulty / "nobody" / "a.jpg")
     out = tmp_path / "run"
     assert run("predict", str(faulty), "--out", str(out), "--backend", "onnxruntime") == 1
-    sentence = "found 1 images of no patient in patients.csv, expected a folder named after a patient_id"
+    sentence = "found 1 image of no patient in patients.csv, expected a folder named after a patient_id"
     assert sentence in capsys.readouterr().err
     page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert sentence in page

@@ -33,7 +33,7 @@ def test_the_flags_set_the_epochs_of_the_stages_in_order() -> None:
 
 def test_a_flag_for_a_stage_that_is_not_there_is_refused() -> None:
     plain = ClassifierConfig().model_copy(update={"stages": ClassifierConfig().stages[:1]})
-    with pytest.raises(ConfigError, match="--epochs-stage2: the configuration has 1 stages"):
+    with pytest.raises(ConfigError, match="--epochs-stage2: the configuration has 1 stage"):
         _with_epochs(plain, (None, 3))
 
 

@@ -141,7 +141,7 @@ def test_fields_that_only_one_ratio_stands_on_are_said() -> None:
     ratios = frame(
         corrected("P1", 0.2, 0.25, 0.2, 0.4) | {"n_fields_unshared": 3}, corrected("P2", 0.2, 0.25, 0.2, 0.4)
     )
-    said = "3 fields of 1 patients enter only one of the two ratios"
+    said = "3 fields of 1 patient used in only one of the two ratios"
     assert said in by_key(interval_figures(ratios, CONFIG))["annotated_ratio_inside_the_interval"].note
     figures = by_key(ratio_figures(ratios, CONFIG))
     assert figures["patient_ratio_mae_corrected_ratio"].note == said

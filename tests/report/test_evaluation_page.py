@@ -276,7 +276,7 @@ def test_labels_of_close_lines_do_not_touch() -> None:
 def test_confusion_names_its_worst_errors_and_its_misses(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}).read_text(encoding="utf-8")
     label = next(label for label in Page(text).labels if label.startswith("Confusion"))
-    assert re.search(r"\d+ of 72 expert cells have the expert's category", label)
+    assert re.search(r"\d+ of 72 expert cells with the expert's category", label)
     assert "missed" in label
 
 

@@ -214,7 +214,7 @@ def test_image_that_cannot_be_had_is_named_and_its_contours_are_shown(
     code, told = report(run, capsys, "--lang", lang)
     assert code == 1
     word = {"gone": "not found", "changed": "changed since"}.get(how, "not readable")
-    assert f"patient 'P1': found 1 of 1 fields without their picture (1 {word})" in told
+    assert f"patient 'P1': found 1 of 1 field without their picture (1 {word})" in told
     assert "of the" in told
     assert "cells in its PDF" in told
     assert "'P2'" not in told
@@ -295,7 +295,7 @@ def test_patient_that_ends_a_process_is_left_out_alone(
     whole = [k for k in range(7) if 'id="ratio"' in (folder / f"P{k}.html").read_text(encoding="utf-8")]
     assert whole == [0, 1, 4, 5, 6]
     monkeypatch.setattr(html, "_processes", lambda job, _n: EndingPool(job, set(range(7))))
-    with pytest.raises(RunError, match="3 report processes in a row ended by themselves"):
+    with pytest.raises(RunError, match="the report process ended by itself 3 times in a row"):
         write_report(run.folder, workers=2)
 
 

@@ -45,7 +45,7 @@ def test_another_networks_weights_are_refused(tmp_path: Path) -> None:
         (state | {"more": torch.zeros(1)}, "more"),
     ):
         with pytest.raises(
-            RunError, match=rf"w\.safetensors: does not fit the network: 1 tensors .*, first {name}; expe"
+            RunError, match=rf"w\.safetensors: does not fit the network: 1 tensor .*, first {name}; expe"
         ):
             fill(module, wrong, path)
     fill(module, {name: tensor + 1 for name, tensor in state.items()}, path)

@@ -71,7 +71,7 @@ def test_training_resumes_where_it_was_killed(trained: tuple[Path, list[str]]) -
 
 
 def test_an_epoch_draws_no_more_than_asked_and_sets_its_threads(trained: tuple[Path, list[str]]) -> None:
-    assert "training with 1 threads, 2 steps per epoch" in trained[1]
+    assert "training with 1 thread, 2 steps per epoch" in trained[1]
 
 
 def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, list[str]], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.studies.prediction_speed import GrowthPoint, SpeedResult
@@ -173,7 +174,11 @@ def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
     values = result.as_dict()
     console.print("  ".join(f"{name} {value}" for name, value in values["setting"].items()))
     table = Table(
-        "", "median", "range", title=f"{result.n_fields} images, {result.n_cells} cells", title_justify="left"
+        "",
+        "median",
+        "range",
+        title=f"{count_of(result.n_fields, 'image')}, {count_of(result.n_cells, 'cell')}",
+        title_justify="left",
     )
     rows = {
         "images/s": [result.n_fields / entry.whole.wall_s for entry in result.rounds],

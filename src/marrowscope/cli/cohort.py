@@ -11,6 +11,7 @@ import typer
 from marrowscope.cli.cohort_folds import folds
 from marrowscope.cli.one_call import one_call_at_a_time
 from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,8 +100,8 @@ def export(
 
     done = export_run(run, out, file_format, load_vocabulary(vocabulary), copy_images=images)
     typer.echo(
-        f"{done.folder}: {done.n_cells} cells from {done.n_images} images as {file_format}, "
-        f"{done.n_to_name} of them still to be named; {done.n_rejected} rejected contours left out."
+        f"{done.folder}: {count_of(done.n_cells, 'cell')} from {count_of(done.n_images, 'image')} as {file_format}, "
+        f"{done.n_to_name} of them still to be named; {count_of(done.n_rejected, 'rejected contour')} left out."
     )
 
 
@@ -139,7 +140,9 @@ def import_(
     for fault in done.faults:
         typer.echo(fault.sentence(), err=True)
     dropped = "".join(f", {n} {reason}" for reason, n in {**done.changed, **done.rejected}.items())
-    typer.echo(f"{image or images}: {done.n_cells} cells in {done.n_files} LabelMe files{dropped}.")
+    typer.echo(
+        f"{image or images}: {count_of(done.n_cells, 'cell')} in {count_of(done.n_files, 'LabelMe file')}{dropped}."
+    )
 
 
 def _print_cohort(cohort: Cohort) -> None:
@@ -178,7 +181,7 @@ def _print_cohort(cohort: Cohort) -> None:
     noted = [fault for fault in cohort.faults if not fault.loses_data]
     for title, faults in (("no data is lost", noted), ("would lose data", losing)):
         if faults:
-            typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: {title}")
+            typer.echo(f"{count_of(len(faults), 'fault')}: {title}")
         for fault in faults:
             typer.echo(f"  {fault.kind}: {fault.sentence()}")
     typer.echo("No data would be lost." if not losing else "Correct these before you continue.")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.wording import count_of
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -73,8 +75,8 @@ def folds(
         return
     _print_counts(out, drawn, patients)
     if n_unknown:
-        typer.echo(f"{n_unknown} images have no fingerprint, so they were not checked for near-duplicates.")
-    typer.echo(f"{out}: {len(drawn)} patients" + ("." if new else ", unchanged."))
+        typer.echo(f"Not checked for near-duplicates, for lack of a fingerprint: {count_of(n_unknown, 'image')}.")
+    typer.echo(f"{out}: {count_of(len(drawn), 'patient')}" + ("." if new else ", unchanged."))
 
 
 def _read_source(source: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame]:

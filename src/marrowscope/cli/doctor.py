@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.wording import count_of
+
 if TYPE_CHECKING:
     from marrowscope.doctor import Diagnosis
 
@@ -50,7 +52,7 @@ def _show(diagnosis: Diagnosis, missing: str) -> None:
     """Print the diagnosis for a reader."""
     facts = diagnosis.as_dict()
     typer.echo(f"marrowscope {facts['marrowscope']}, Python {facts['python']}, {facts['platform']}")
-    typer.echo(f"{diagnosis.n_cores} processor cores")
+    typer.echo(count_of(diagnosis.n_cores, "processor core"))
     for title, versions in (("packages", diagnosis.versions), ("training", diagnosis.training_versions)):
         listed = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
         typer.echo(f"{title}: {listed}")

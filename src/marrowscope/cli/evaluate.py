@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
@@ -143,7 +144,10 @@ def evaluate(
     typer.echo(f"Every figure: {out / 'metrics.md'}; tables and figures/*.svg beside it.")
     lost = [fault for fault in truth.faults if fault.loses_data]
     if lost:
-        typer.echo(f"{len(lost)} faults in the cohort lose data; see `marrowscope cohort check {cohort}`", err=True)
+        typer.echo(
+            f"{count_of(len(lost), 'fault')} in the cohort would lose data; see `marrowscope cohort check {cohort}`",
+            err=True,
+        )
 
 
 def _refuse_training(folder: Path) -> None:
@@ -186,7 +190,6 @@ def _print_main_figures(evaluation: Evaluation) -> None:
     from marrowscope.cli.tables import new_table, print_table
     from marrowscope.evaluate import FEW_PATIENTS
     from marrowscope.evaluate.catalog import SUMMARY_FIGURES
-    from marrowscope.evaluate.markdown import counted
 
     table = new_table("center", *SUMMARY_FIGURES.values(), title="Evaluation: value, 95% interval, n")
     for scores in evaluation.centers:
@@ -200,7 +203,9 @@ def _print_main_figures(evaluation: Evaluation) -> None:
             low, high = figure.value.lower, figure.value.upper
             limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
             cells.append(f"{figure.value.estimate:.3f}{mark}\n{limits}\nn {figure.n}")
-        table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{counted(scores.n_patients, 'patient')}", *cells)))
+        table.add_row(
+            *(escape(cell) for cell in (f"{scores.center}\n{count_of(scores.n_patients, 'patient')}", *cells))
+        )
         table.add_section()
     print_table(table)
     marks = [mark for scores in evaluation.centers for key in SUMMARY_FIGURES for mark in scores.figure(key).marks]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 
 def export(
@@ -60,6 +61,7 @@ def export(
     )
     size_mb = sum((bundle.folder / name).stat().st_size for name in bundle.spec.files) / 1e6
     typer.echo(
-        f"{bundle.folder}: {bundle.spec.name} {bundle.spec.version}, {len(bundle.spec.files)} files, {size_mb:.1f} MB"
+        f"{bundle.folder}: {bundle.spec.name} {bundle.spec.version}, {count_of(len(bundle.spec.files), 'file')}, "
+        f"{size_mb:.1f} MB"
     )
     typer.echo(f"SHA-256 {bundle.spec_sha256}")

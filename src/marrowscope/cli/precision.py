@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.bundle.precisions import PrecisionGate
@@ -77,7 +78,7 @@ def _print_gate(name: str, gate: PrecisionGate) -> None:
     )
     for center, change in gate.centers.items():
         table.add_row(
-            escape(f"{center}\n{change.n_patients} patients, {change.n_cells} cells"),
+            escape(f"{center}\n{count_of(change.n_patients, 'patient')}, {count_of(change.n_cells, 'cell')}"),
             f"{change.cblc_weighted_f1:.4f}",
             f"{change.cblc_weighted_f1_change:+.4f}\n{_limits(change.cblc_weighted_f1_interval)}",
             f"{change.ratio_mae:.4f}",

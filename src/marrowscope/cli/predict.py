@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.report.problems import PatientProblem
@@ -119,15 +120,15 @@ def predict(
         typer.echo(f"No report: {reason}", err=True)
     counts = prediction.manifest.counts
     if prediction.manifest.images_resumed:
-        resumed = _counted(prediction.manifest.images_resumed, "image")
+        resumed = count_of(prediction.manifest.images_resumed, "image")
         typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
     if as_json:
         typer.echo(counts.model_dump_json(indent=2))
     else:
-        patients, images = _counted(counts.patients, "patient"), _counted(counts.images_read, "image")
-        rejected = _counted(sum(counts.rejected.values()), "contour")
+        patients, images = count_of(counts.patients, "patient"), count_of(counts.images_read, "image")
+        rejected = count_of(sum(counts.rejected.values()), "contour")
         typer.echo(
-            f"{_counted(counts.cells, 'cell')} from {patients} in {images}: "
+            f"{count_of(counts.cells, 'cell')} from {patients} in {images}: "
             f"{counts.cblc} CBLC of {counts.countable} countable; {rejected} rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
@@ -143,7 +144,3 @@ def predict(
         typer.echo(remark, err=True)
     if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
-
-
-def _counted(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -9,6 +9,7 @@ import typer
 
 from marrowscope.cli.scale_option import parse_um_per_px
 from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.records import Field, Patient
@@ -80,7 +81,8 @@ def cut_crops(
             progress=advance,
         )
     typer.echo(
-        f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
+        f"{count_of(prepared.n_expert, 'expert crop')}, {count_of(prepared.n_predicted, 'matched predicted crop')}; "
+        "missed "
         f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image edge), unlabeled "
         f"{prepared.n_unlabeled}, rejected by the quality rules {prepared.n_rejected}.",
         err=to_stderr,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from marrowscope.wording import count_of
+
 
 def simulate(
     out: Annotated[Path, typer.Argument(help="New or empty folder for the cohort.")],
@@ -69,5 +71,6 @@ def simulate(
     with progress_bar("Simulating patients") as advance:
         simulate_cohort(out, config, progress=advance, overwrite=overwrite)
     typer.echo(
-        f"Cohort of {patients} patients from {config.centers} centers, ground truth in truth_cells.parquet: {out}"
+        f"Cohort of {count_of(patients, 'patient')} from {count_of(config.centers, 'center')}, ground truth in "
+        f"truth_cells.parquet: {out}"
     )

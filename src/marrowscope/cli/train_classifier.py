@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.crossfit import CrossFit
@@ -112,7 +113,8 @@ def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
     cells = open_crop_set(crops, load_vocabulary()).cells
     n_centers = cells["center"].n_unique()
     typer.echo(
-        f"Folds drawn over the patients of {n_centers} centers, none of them external; for external centers, write a "
+        f"Folds drawn over the patients of {count_of(n_centers, 'center')}, none of them external; for external "
+        "centers, write a "
         "fold file with `marrowscope cohort folds --external` and pass it here.",
         err=True,
     )
@@ -154,7 +156,8 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
         )
         return
     typer.echo(
-        f"{fitted.folder}: {len(fitted.finished)} folds, out-of-fold predictions of {calibration.n_patients} patients"
+        f"{fitted.folder}: {count_of(len(fitted.finished), 'fold')}, out-of-fold predictions of "
+        f"{count_of(calibration.n_patients, 'patient')}"
     )
     for head, found in calibration.heads.items():
         errors = [f"{value:.3f}" if value is not None else "-" for value in (found.ece_before, found.ece_after)]
@@ -206,7 +209,9 @@ def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa:
         if wanted is None:
             continue
         if number >= len(stages):
-            message = f"--epochs-stage{number + 1}: the configuration has {len(stages)} stages; remove the option"
+            message = (
+                f"--epochs-stage{number + 1}: the configuration has {count_of(len(stages), 'stage')}; remove the option"
+            )
             raise ConfigError(message)
         stages[number]["epochs"] = wanted
     return validate_config(type(settings), settings.model_dump() | {"stages": stages}, where="command line")

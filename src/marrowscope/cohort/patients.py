@@ -20,6 +20,7 @@ from marrowscope.errors import CohortError
 from marrowscope.imaging.names import is_folder_name
 from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
 from marrowscope.records import UNKNOWN, Fault, Patient
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,7 +61,7 @@ def read_patients(root: Path) -> PatientsTable:
     for line, cells in rows:
         where = f"{PATIENTS_NAME}, line {line}"
         if len(cells) != len(header):
-            found, expected = f"{len(cells)} cells", f"{len(header)} as in the header"
+            found, expected = count_of(len(cells), "cell"), f"{len(header)} as in the header"
             faults.append(Fault("broken_row", where, found, expected, "correct the row"))
             rejected["broken_row"] += 1
             continue

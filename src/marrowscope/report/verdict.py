@@ -111,7 +111,8 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
     """Return the call in its fixed wording."""
     call = call_of(row)
     if call == "no_call":
-        return words.text("call.no_call", n=integer(row.n_countable), k=row.n_fields_counted or 0)
+        fields = words.count("field", row.n_fields_counted or 0)
+        return words.text("call.no_call", cells=words.count("cell", row.n_countable), fields=fields)
     if call == "withheld":
         return _lymphoid_words(row, words)
     if call == "none":

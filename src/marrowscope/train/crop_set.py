@@ -27,6 +27,7 @@ from marrowscope.imaging import sha256_file
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.config import HEADS
 from marrowscope.train.targets import measured_values
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -206,8 +207,8 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
         message = f"{folder / MASKS_NAME}: found masks of {masks.dtype}, expected bool; {_ADVICE}"
         raise InputError(message)
     if len(crops) != len(cells) or (masks is not None and masks.shape != crops.shape[:3]):
-        found = f"{len(crops)} crops" + ("" if masks is None else f" and {len(masks)} masks")
-        message = f"{folder}: found {found} beside {len(cells)} table rows; make the crop set again"
+        found = count_of(len(crops), "crop") + ("" if masks is None else f" and {count_of(len(masks), 'mask')}")
+        message = f"{folder}: found {found} beside {count_of(len(cells), 'table row')}; make the crop set again"
         raise InputError(message)
     return CropSet(
         folder=folder,
