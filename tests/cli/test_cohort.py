@@ -125,4 +125,4 @@ def test_vocabulary_mapping(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vocabulary", "mapping", "barcelona-13") == 0
     assert "not a nucleated cell" in capsys.readouterr().out
     assert run("vocabulary", "mapping", "nowhere") == 2
-    assert "no mapping of this name" in capsys.readouterr().err
+    assert "not found, neither a built-in mapping nor a file" in capsys.readouterr().err

@@ -142,7 +142,9 @@ def test_option_out_of_range_is_refused(
 def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
+    for name in ("run", "nothing"):
+        (tmp_path / name).mkdir()
+    assert run_main("evaluate", tmp_path / "run", tmp_path / "nothing", "--out", tmp_path / "m") == 2
     assert "found no manifest.json" in capsys.readouterr().err
 
 
@@ -150,8 +152,10 @@ def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
 def test_a_training_is_refused_with_what_makes_a_bundle_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], left_behind: str
 ) -> None:
-    (tmp_path / left_behind).touch()
-    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
+    for name in ("training", "nothing"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "training" / left_behind).touch()
+    assert run_main("evaluate", tmp_path / "training", tmp_path / "nothing", "--out", tmp_path / "m") == 2
     said = capsys.readouterr().err.replace("\n", " ")
     assert "found a training, expected a run or a bundle" in said
     assert "marrowscope export" in said

@@ -170,7 +170,7 @@ def test_folds_are_even_in_every_group_and_external_centers_stay_out(
     externals &= set(patients["center"])
     inside = patients.filter(~pl.col("center").is_in(sorted(externals)))
     if inside.height < n_folds:
-        with pytest.raises(CohortError, match=f"found {inside.height} patients for {n_folds} folds"):
+        with pytest.raises(CohortError, match=f"found {inside.height} patients? for {n_folds} folds"):
             make_folds(patients, n_folds, seed, externals)
         return
     folds = make_folds(patients, n_folds, seed, externals)
@@ -203,7 +203,7 @@ def test_leaving_out_a_center_takes_all_of_it(sizes: dict[tuple[str, str], int],
     externals &= set(patients["center"])
     centers = sorted(set(patients["center"]) - externals)
     if len(centers) < 2:
-        with pytest.raises(CohortError, match=f"found {len(centers)} centers .*expected at least two"):
+        with pytest.raises(CohortError, match=f"found {len(centers)} centers? .*expected at least two"):
             leave_one_center_out(patients, externals)
         return
     folds = leave_one_center_out(patients, externals)

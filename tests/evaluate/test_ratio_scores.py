@@ -120,7 +120,7 @@ def test_coverage_counts_annotated_ratios_within_the_limits_and_says_on_which_si
     assert coverage.value == wilson_interval(2, 4)
     assert (coverage.n, coverage.kind.method) == (4, Method.WILSON)
     assert coverage.note.startswith(
-        "2 of 4; 1 annotated ratios are below and 1 above the interval; the interval is for the patient's"
+        "2 of 4; of the others, 1 below and 1 above the interval; the interval is for the patient's"
     )
     assert coverage.note.endswith("2 patients without a ratio on both sides left out")
     width = figures["mean_width_of_the_interval"]

@@ -142,7 +142,7 @@ def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
     precision = figure(score([expert("N", "N")], found), "detection_precision")
     assert precision.value.estimate == 0.5
     assert (precision.n, precision.kind.unit) == (2, DETECTIONS)
-    assert precision.note.startswith("1 unmatched detections at an edge ignored")
+    assert precision.note.startswith("1 unmatched detection at an edge ignored")
 
 
 def test_recall_by_class_before_and_after_the_rules() -> None:

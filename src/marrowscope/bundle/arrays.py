@@ -20,7 +20,6 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from marrowscope.errors import BundleError
-from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +68,7 @@ def read_arrays(data: bytes, path: Path, expected: Mapping[str, Expected]) -> di
             if missing := expected.keys() - sizes.keys():
                 _refuse(path, f"no {', '.join(sorted(missing))}", "them in it")
             if (total := sum(sizes[name] for name in expected)) > MAX_BYTES:
-                _refuse(path, f"{count_of(total, 'byte')} of arrays", f"at most {MAX_BYTES:,}")
+                _refuse(path, f"{total:,} bytes of arrays", f"at most {MAX_BYTES:,}")
             arrays = {}
             for name, wanted in expected.items():
                 with archive.open(name + _SUFFIX) as stream:
@@ -91,7 +90,7 @@ def _read_array(stream: IO[bytes], size: int, wanted: Expected, where: str) -> N
     n_bytes = math.prod(shape) * dtype.itemsize
     content = stream.read(n_bytes + 1)
     if len(content) != n_bytes or stream.tell() != size:
-        _refuse(where, f"{count_of(len(content), 'byte')} of data", f"{n_bytes:,}")
+        _refuse(where, f"{len(content):,} bytes of data", f"{n_bytes:,}")
     array = np.frombuffer(content, dtype=dtype)
     array = array.reshape(shape, order="F" if is_fortran else "C")
     if not np.isfinite(array).all():

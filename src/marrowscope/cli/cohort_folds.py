@@ -29,7 +29,7 @@ class Scheme(StrEnum):
 
 def folds(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="COHORT_OR_CROPS", help="Cohorts, or crop sets written by `prepare`.")
+        list[Path], typer.Argument(metavar="SOURCES", help="Cohorts, or crop sets written by `prepare`.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Fold file to write (CSV).")],
     *,
@@ -37,10 +37,14 @@ def folds(
         Scheme, typer.Option(help="patient: folds balanced by center and diagnosis; center: one fold per center.")
     ] = Scheme.PATIENT,
     n_folds: Annotated[
-        int | None, typer.Option("--folds", min=2, help=f"Number of folds with --scheme patient (default {_N_FOLDS}).")
+        int | None,
+        typer.Option("--folds", min=2, show_default=str(_N_FOLDS), help="Number of folds with --scheme patient."),
     ] = None,
     external: Annotated[
-        list[str] | None, typer.Option(help="Center whose patients stay out of every fold; repeat for several centers.")
+        list[str] | None,
+        typer.Option(
+            show_default="none", help="Center whose patients stay out of every fold; repeat for several centers."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for assigning patients to folds.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

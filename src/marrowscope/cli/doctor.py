@@ -19,7 +19,7 @@ _EXIT_UNHEALTHY = 1
 def doctor(
     *,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Bundle to check; default: demonstration.")
+        Path | None, typer.Option("--bundle", "-b", show_default="the demonstration models", help="Bundle to check.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingOption, ScaleOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -26,48 +26,40 @@ def evaluate(
             help="A run written by `marrowscope predict`, or a bundle, which then predicts the cohort first.",
         ),
     ],
-    cohort: Annotated[Path, typer.Argument(help="The annotated cohort that the run predicted.")],
+    cohort: Annotated[Path, typer.Argument(metavar="COHORT", help="The annotated cohort that the run predicted.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, its figures and the tables.")],
     *,
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="CBLC ratio (0-1) above which a patient counts as AML (default: the bundle's threshold, if any)."
+            min=0,
+            max=1,
+            show_default="the bundle's threshold, if any",
+            help="CBLC ratio (0-1) above which a patient counts as AML.",
         ),
     ] = None,
-    aml_diagnosis: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A diagnosis that counts as AML; repeat for several (default AML)."),
-    ] = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="With a bundle: micrometers per pixel of images that do not state their scale.",
-        ),
-    ] = None,
+    aml_diagnosis: AmlOption = None,
+    um_per_px: ScaleOption = None,
     tile_grid: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMNSxROWS",
+            metavar="<columns>x<rows>",
+            show_default="1x1",
             help="Fields are mosaics of tiles (such as 4x3); unmatched detections at a seam are not counted.",
         ),
     ] = None,
     edge_margin: Annotated[
-        float | None,
-        typer.Option(min=0, help="Distance in pixels that counts as being at an edge or seam (default 4)."),
-    ] = None,
+        float, typer.Option(min=0, help="Distance in pixels that counts as being at an edge or seam.")
+    ] = 4.0,
     min_iou: Annotated[
-        float | None, typer.Option(help="Lowest contour IoU at which a cell counts as found (default 0.5).")
-    ] = None,
-    mapping: Annotated[
-        str | None, typer.Option(help="Mapping from another label scheme: a built-in name or a TOML file.")
-    ] = None,
+        float, typer.Option(min=0, max=1, help="Lowest contour IoU at which a cell counts as found; above 0.")
+    ] = 0.5,
+    mapping: MappingOption = None,
     vocabulary: Annotated[
-        Path | None, typer.Option(help="Vocabulary of the run's bundle, if it is not the built-in one (TOML).")
+        Path | None,
+        typer.Option(show_default="the built-in one", help="Vocabulary of the run's bundle, if it has its own (TOML)."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed for the bootstrap over patients (default 0).")] = None,
+    seed: BootstrapSeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:

@@ -15,7 +15,7 @@ def export(
     trainings: Annotated[
         list[Path],
         typer.Argument(
-            metavar="TRAINING...", help="Folders written by `train classifier`: one per member, or one cross-fit."
+            metavar="TRAININGS", help="Folders written by `train classifier`: one per member, or one cross-fit."
         ),
     ],
     *,
@@ -24,12 +24,15 @@ def export(
     crops: Annotated[
         Path | None,
         typer.Option(
-            help="Crop set for parity and golden sample, some of whose images go into the bundle (default: the "
-            "training's crop set)."
+            show_default="the training's crop set",
+            help="Crop set for parity and golden sample, some of whose images go into the bundle.",
         ),
     ] = None,
     description: Annotated[
-        Path | None, typer.Option(help="TOML with name, version, purpose, trained_on, threshold and [licenses].")
+        Path | None,
+        typer.Option(
+            show_default="none", help="TOML with name, version, purpose, trained_on, threshold and [licenses]."
+        ),
     ] = None,
     other_segmenter: Annotated[
         bool,

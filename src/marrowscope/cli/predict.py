@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import (
+    BackendOption,
+    BundleOption,
+    DeviceOption,
+    MorphologyOption,
+    PrecisionOption,
+    ProcessesOption,
+    ScaleOption,
+    ThreadsOption,
+)
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -18,44 +27,28 @@ _EXIT_INCOMPLETE = 1
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="A cohort, patient folders, image files or slide files.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run; must be new or empty.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUTS", help="A cohort, patient folders, image files or slide files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run: new or empty, and outside INPUTS.")],
     *,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Model bundle (default: the demonstration models).")
-    ] = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
-        ),
-    ] = None,
+    bundle: BundleOption = None,
+    um_per_px: ScaleOption = None,
     cells: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Cells to find per slide; 0: all. Default: 500 on a whole-slide image, all on a plain image.",
+            show_default="500 on a whole-slide image, all on a plain image",
+            help="Cells to find per slide; 0: all.",
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="f32, bf16, f16, int8, or auto: the fastest that passed the bundle's accuracy gate.")
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use (default: all available).")] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Worker processes, one core each (default: one per core from 300 images on)."),
-    ] = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    processes: ProcessesOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops per classifier batch.")] = 16,
-    morphology: Annotated[
-        bool,
-        typer.Option(
-            "--morphology/--no-morphology", help="Measure each cell's morphology; takes about a fifth of the time."
-        ),
-    ] = True,
+    morphology: MorphologyOption = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also write the report.")] = True,
     keep_copies: Annotated[
         bool, typer.Option("--keep-copies", help="Also predict copies of a photograph, each as a separate image.")

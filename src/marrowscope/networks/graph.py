@@ -130,7 +130,7 @@ def read_graph(path: Path, sha256: str | None = None) -> Graph:
         message = f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
         raise BundleError(message) from error
     if size > MAX_BYTES:
-        _refuse(path, count_of(size, "byte"), f"at most {MAX_BYTES:,}")
+        _refuse(path, f"{size:,} bytes", f"at most {MAX_BYTES:,}")
     found = sha256_bytes(data)
     if sha256 is not None and found != sha256:
         message = f"{path}: found SHA-256 {found}, expected {sha256}; the file was changed, copy the bundle again"
@@ -294,7 +294,7 @@ class _Inspector:
             _refuse(self._path, f"the tensor {found.name!r} of type {found.kind}", "numbers")
         if not found.is_whole():
             stated = " x ".join(map(str, found.sizes)) or "1"
-            held = f"the tensor {found.name!r} of {stated} values in {count_of(found.n_bytes, 'byte')}"
+            held = f"the tensor {found.name!r} of {stated} values in {found.n_bytes:,} bytes"
             _refuse(self._path, held, "as many as it states")
         return found.name, found.few()
 

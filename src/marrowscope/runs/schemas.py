@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.config import FrozenModel
+from marrowscope.config import FrozenModel, rule_of
 from marrowscope.errors import RunError
 
 SCHEMA_VERSION = 4
@@ -285,7 +285,7 @@ def _checked(row: type[RowT], values: dict[str, Any], where: str) -> RowT:
     except ValidationError as error:
         fault = error.errors()[0]
         message = (
-            f"{where}, {'.'.join(map(str, fault['loc']))}: found {fault['input']!r}, {fault['msg']}; "
+            f"{where}, {'.'.join(map(str, fault['loc']))}: found {fault['input']!r}, {rule_of(fault)}; "
             "run `marrowscope predict` again"
         )
         raise RunError(message) from error
