@@ -131,7 +131,7 @@ def test_defaults_of_a_training_are_those_of_its_configuration() -> None:
         (("train", "segmenter"), SegmenterTrainingConfig()),
         (("train", "classifier"), ClassifierConfig()),
     ):
-        shown = {parameter.name: parameter.show_default for parameter in COMMANDS[path].params}
+        shown = shown_defaults(*path)
         compared = [name for name in shown if name in type(config).model_fields and "--config" in str(shown[name])]
         assert len(compared) > 2
         for name in compared:

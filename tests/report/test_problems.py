@@ -21,6 +21,7 @@ from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import PatientTables, read_patients
 from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
 from marrowscope.report.problems import PatientProblem, attempt, tell
+from marrowscope.report.run_json import write_json
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.parquet import read_table, write_table
 from tests.fake_runs import state_tables
@@ -365,3 +366,14 @@ def test_what_typst_complains_of(complaint: str, known: set[str], found: set[str
 def test_surrogates_get_a_file_name() -> None:
     names = page_names(["P\ud800", "P\ud801"])
     assert len(set(names.values())) == 2
+
+
+def test_the_document_names_the_rows_that_it_lacks(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient("P1", "A", "AML"), Patient("P2", "B", "AML")], n_cells=2)
+    assert json.loads(write_json(run.folder).read_text(encoding="utf-8"))["left_out"] == []
+    change(run, "patients", "P1", cblc_ratio=21.0)
+    told: list[PatientProblem] = []
+    document = json.loads(write_json(run.folder, on_problem=told.append).read_text(encoding="utf-8"))
+    assert [row["patient_id"] for row in document["patients"]] == ["P2"]
+    assert document["left_out"] == [{"patient_id": "P1", "reason": told[0].reason}]
+    assert "cblc_ratio: found 21.0, expected at most 1" in told[0].reason

@@ -199,12 +199,16 @@ def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
     }
     import statistics
 
+    from marrowscope.studies.prediction_speed import STAGES
+
     for name, found in rows.items():
         if found:
             table.add_row(name, f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
     for stage in result.rounds[0].stages:
         found = [1e3 * entry.stages.get(stage, 0.0) / result.n_fields for entry in result.rounds]
-        table.add_row(f"ms per image: {stage}", f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
+        table.add_row(
+            f"ms per image: {STAGES[stage]}", f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}"
+        )
     console.print(table)
     if result.agreement:
         console.print("  ".join(f"{name} {value:.4g}" for name, value in result.agreement.items()))

@@ -24,7 +24,7 @@ class PlainCommand(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
-            faults: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
+            faults: list[Any] = getattr(error.__cause__, "errors", list)()
             if faults:
                 from marrowscope.config import rule_of
 

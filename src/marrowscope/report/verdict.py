@@ -191,7 +191,7 @@ def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:
 
 
 def _confidence(share: float) -> str:
-    """Print a share of draws; 0 and 1 are never printed as certain."""
+    """Print a share of draws, which no line break divides; 0 and 1 are never printed as certain."""
     if share > 0.999:  # noqa: PLR2004
-        return "> 99.9%"
-    return "< 0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004
+        return ">\N{NO-BREAK SPACE}99.9%"
+    return "<\N{NO-BREAK SPACE}0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004
