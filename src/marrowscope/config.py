@@ -69,7 +69,7 @@ def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeErro
     try:
         return validate_config(model, parse_json(path.read_text(encoding="utf-8")), where=str(path))
     except FileNotFoundError as cause:
-        message = f"{path}: found no such file; {advice}"
+        message = f"{path}: not found; {advice}"
         raise error(message) from cause
     except (OSError, *UNREADABLE) as cause:
         message = f"{path}: found no readable JSON ({cause}); {advice}"

@@ -146,7 +146,7 @@ def _crop_set(given: Path | None, record: FinishedTraining, vocabulary: Vocabula
     """Open the crop set for parity and golden sample: the one given, or the one of the first member's training."""
     folder = given or Path(record.crops)
     if given is None and not folder.is_dir():
-        message = f"{folder}: found no crop set, expected that of the training; pass its present folder with --crops"
+        message = f"{folder}: found no crop set, expected that of the training; pass its current folder with --crops"
         raise InputError(message)
     return open_crop_set(folder, vocabulary)
 

@@ -1,4 +1,4 @@
-"""Words around the numbers of a message: a counted noun is written here, so that one patient is never "1 patients"."""
+"""A number with its noun in a message: ``1 patient``, ``2 patients``."""
 
 from __future__ import annotations
 

@@ -99,7 +99,8 @@ def test_import_for_the_image_given(root: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_export_of_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("cohort", "export", tmp_path, "--out", tmp_path / "out") != 0
+    (tmp_path / "empty").mkdir()
+    assert run("cohort", "export", tmp_path / "empty", "--out", tmp_path / "out") == 2
     assert "run `marrowscope predict` first" in capsys.readouterr().err
 
 

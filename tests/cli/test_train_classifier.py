@@ -123,8 +123,11 @@ def test_a_number_of_folds_draws_them_from_the_crop_set(tmp_path: Path) -> None:
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = (str(tmp_path), "--out", str(tmp_path / "out"))
-    assert run(*common, "--folds", "5", "--split", "split.csv") == 2
+    (tmp_path / "crops").mkdir()
+    split = tmp_path / "split.csv"
+    split.touch()
+    common = (str(tmp_path / "crops"), "--out", str(tmp_path / "out"))
+    assert run(*common, "--folds", "5", "--split", str(split)) == 2
     assert "found both --split and --folds, expected one" in capsys.readouterr().err
     assert run(*common, "--fold", "1") == 2
     assert "found --fold 1 without --folds" in capsys.readouterr().err

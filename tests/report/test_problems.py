@@ -166,7 +166,7 @@ def test_row_that_cannot_be_shown_is_named_and_all_others_are_whole(
     code, told = report(run, capsys, "--lang", lang)
     assert code == 1
     for patient_id, (_, _, said, lacking) in zip(ids, FAULTS, strict=True):
-        sentences = [part for part in told.split("Not in full: ") if part.startswith(f"patient '{patient_id}':")]
+        sentences = [part for part in told.split("Incomplete: ") if part.startswith(f"patient '{patient_id}':")]
         assert len(sentences) == 1, told  # once, however many formats lack the patient
         assert said in sentences[0]
         found = pages_and_files(run, patient_id)

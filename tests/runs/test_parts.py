@@ -66,7 +66,7 @@ def test_a_folder_of_the_same_name_that_is_something_else_is_kept(tmp_path: Path
     folder = tmp_path / "run.part"
     folder.mkdir()
     (folder / "thesis.docx").touch()
-    with pytest.raises(RunError, match="found what is not an unfinished marrowscope run"):
+    with pytest.raises(RunError, match="found files other than an unfinished marrowscope run"):
         RunParts(folder, SAME)
     assert (folder / "thesis.docx").exists()
 

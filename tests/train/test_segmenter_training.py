@@ -96,9 +96,9 @@ def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, l
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.pt: no such file, expected the \.pt of an earlier"):
+    with pytest.raises(ConfigError, match=r"none\.pt: not found, expected the \.pt of an earlier"):
         train_segmenter([], tmp_path / "out", CONFIG, weights=tmp_path / "none.pt")
-    with pytest.raises(ConfigError, match=r"none\.pt: no such file, expected the segmenter\.pt"):
+    with pytest.raises(ConfigError, match=r"none\.pt: not found, expected the segmenter\.pt"):
         export_segmenter(tmp_path / "none.pt", tmp_path / "x.onnx", CONFIG)
 
 

@@ -105,7 +105,7 @@ def test_a_wrong_type_or_a_missing_key_is_one_sentence(
 
 
 def test_no_record_a_broken_one_and_an_unfinished_one_are_refused(record: TrainingRecord, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"fit\.json: found no such file; give the --out of `marrowscope train class"):
+    with pytest.raises(RunError, match=r"fit\.json: not found; give the --out of `marrowscope train class"):
         read_training(tmp_path)
     (tmp_path / "fit.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"fit\.json: found no readable JSON \(.*; give the --out"):

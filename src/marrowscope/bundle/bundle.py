@@ -294,7 +294,7 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
 def _check_file(folder: Path, name: str, expected: str, *, verify: bool) -> None:
     target = path_below(folder, name, where=f"{folder / SPEC_NAME}, [files]", error=BundleError)
     if not target.is_file():
-        message = f"{target}: no such file, expected one of SHA-256 {expected}; copy the bundle again"
+        message = f"{target}: not found, expected a file with SHA-256 {expected}; copy the bundle again"
         raise BundleError(message)
     if not verify:
         return

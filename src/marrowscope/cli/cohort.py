@@ -87,7 +87,7 @@ def export(
     done = export_run(run, out, file_format, load_vocabulary(vocabulary), copy_images=images)
     typer.echo(
         f"{done.folder}: {count_of(done.n_cells, 'cell')} from {count_of(done.n_images, 'image')} as {file_format}, "
-        f"{done.n_to_name} of them still to be named; {count_of(done.n_rejected, 'rejected contour')} left out."
+        f"{done.n_to_name} of them to be named; {count_of(done.n_rejected, 'rejected contour')} left out."
     )
 
 
@@ -99,7 +99,8 @@ def import_(
     ] = None,
     *,
     image: Annotated[
-        Path | None, typer.Option("--image", show_default="none", help="The one image of a file that names none.")
+        Path | None,
+        typer.Option("--image", show_default="none", help="Image of an annotation file that names no image."),
     ] = None,
     file_format: Annotated[
         str | None,

@@ -69,6 +69,6 @@ def _show(diagnosis: Diagnosis, missing: str) -> None:
     if diagnosis.bundle is None:
         typer.echo(f"bundle: none checked. {missing}".rstrip())
         return
-    typer.echo(f"bundle: {diagnosis.bundle.name} {diagnosis.bundle.version}, every file's hash is right")
+    typer.echo(f"bundle: {diagnosis.bundle.name} {diagnosis.bundle.version}, all file hashes match")
     for result in diagnosis.golden:
         typer.echo(result.sentence())

@@ -25,7 +25,7 @@ def export(
         Path | None,
         typer.Option(
             show_default="the training's crop set",
-            help="Crop set for parity and golden sample, some of whose images go into the bundle.",
+            help="Crop set for the parity check and the golden sample; some of its images go into the bundle.",
         ),
     ] = None,
     description: Annotated[

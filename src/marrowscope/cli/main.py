@@ -3,7 +3,8 @@
 A module ``cli/<name>.py`` defines either one function ``<name>`` (a command) or one ``app = typer.Typer(...)`` (a
 group of commands). Its top level imports only light modules (typer, pathlib, typing, the errors); stages, numpy, cv2
 and polars are imported inside the function, so that ``marrowscope --help`` stays fast. The function's docstring is its
-help text and ends with a paragraph ``Example: marrowscope <name> ...``. Each command is registered here in one line.
+help text and ends with a paragraph ``Example: marrowscope <name> ...``. Each command is added in one line, by
+``add_command``: a parameter of type Path must exist, but for ``out``, which must be outside all others.
 
 Exit codes: 0 done; 1 the work failed or is incomplete; 2 the input, an option or the installation is at fault; 128
 and more: ended by a signal.
@@ -81,7 +82,7 @@ def marrowscope(
 
 _READ = "From images to a report"
 TRAIN = "From annotations to a model"
-_CHECK = "Look and check"
+_CHECK = "Check and compare"
 
 add_command(app, demo, panel=_READ)
 add_command(app, predict, panel=_READ)

@@ -132,7 +132,7 @@ def predict(
     manifest = prediction.manifest
     remarks = [f"Input: {fault}" for fault in manifest.faults]
     remarks += [f"Not predicted: {failure.error}" for failure in manifest.failures]
-    remarks += [f"Not in full in the report: {problem.sentence()}" for problem in problems]
+    remarks += [f"Incomplete in the report: {problem.sentence()}" for problem in problems]
     for remark in remarks:
         typer.echo(remark, err=True)
     if counts.images_failed or counts.left_out or problems:

@@ -111,7 +111,7 @@ def report(
 
         rewrite_index(run, problems, out, lang=lang)  # the cohort's page names what the other formats met, too
     for problem in dict.fromkeys(problems):
-        typer.echo(f"Not in full: {problem.sentence()}", err=True)
+        typer.echo(f"Incomplete: {problem.sentence()}", err=True)
     if problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
 

@@ -114,7 +114,7 @@ def _folder_of(images_root: Path | None, image: Path | None) -> Path:
     if image is None:
         return cast("Path", images_root)
     if not image.is_file():
-        message = f"{image}: found no such file, expected the image of the annotation; check the path"
+        message = f"{image}: not found, expected the image of the annotation; check the path"
         raise InputError(message)
     return image.parent
 

@@ -146,7 +146,7 @@ def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tup
             names = some([" and ".join(map(show, group)) for group in groups], "; ")
             message = (
                 f"found {column} under several spellings ({names}), expected one: they would be on both sides of a "
-                f"split; write each the same way, or give another name to what is another"
+                f"split; write each the same way, or give different ones different names"
             )
             raise CohortError(message)
     outside = pl.col("center").is_in(list(external_centers))

@@ -66,7 +66,7 @@ _FOLDERS = re.compile(
 _QUPATH_PROJECT = "project.qpproj"
 _QUPATH_FOLDERS = frozenset({"data", "classifiers", "scripts", "export", "tiles", "resources"})
 _LABELME_DATASET = frozenset({"img.png", "label.png"})
-_NOT_READ = "they are not read; move them away, or rename what is a photograph after all"
+_NOT_READ = "they are not read; move them away, or rename those that are photographs"
 _SHOWN = 3
 
 

@@ -1,7 +1,7 @@
 """Whether a TIFF's header and its pixels fit each other: strips and tiles, color map, pages.
 
 Decoders fill what a header promises and the file does not hold: rows of white, black or of another picture. A page is
-read only where every strip or tile that its sides and planes need is there, once, in a place of its own, as long as its
+read only where every strip or tile that its sides and planes need is there, once, in its own place, as long as its
 rows are; where its color map has a color for every sample; and where it is the whole picture, not one channel of it.
 Source: TIFF 6.0, sections 3, 8, 15.
 """
@@ -123,7 +123,7 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
         raise CutShortError
     if any(end > after for (_, end), (after, _) in itertools.pairwise(places)):
         raise RefusedError(
-            found=f"a TIFF whose {kind}s overlap", expected=f"each {kind} in a place of its own", action=_COPY
+            found=f"a TIFF whose {kind}s overlap", expected=f"each {kind} in its own place", action=_COPY
         )
     starts = [at for at, _ in places]
     head, directory, *values = own_places
@@ -133,7 +133,7 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
         meets_pixels = nearest >= 0 and places[nearest][1] > begin
         if meets_pixels or any(begin < other_end and end > other for other, other_end in apart):
             raise RefusedError(
-                found=f"a TIFF whose {kind}s overlap with its tags", expected="each in a place of its own", action=_COPY
+                found=f"a TIFF whose {kind}s overlap with its tags", expected="each in its own place", action=_COPY
             )
 
 

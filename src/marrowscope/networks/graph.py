@@ -121,7 +121,7 @@ def read_graph(path: Path, sha256: str | None = None) -> Graph:
     Raises BundleError, one sentence, for what is no such file, has another hash, or holds what is refused.
     """
     if not path.is_file():
-        message = f"{path}: no such file, expected an ONNX graph; check the bundle"
+        message = f"{path}: not found, expected an ONNX graph; check the bundle"
         raise BundleError(message)
     try:
         size = path.stat().st_size

@@ -225,7 +225,7 @@ def _refuse_missing(sources: Mapping[str, Path]) -> None:
     missing = [path for path in sources.values() if not os.path.isfile(path)]  # noqa: PTH113 - too long a path is none
     if missing:
         message = (
-            f"{missing[0]}: found no such file ({len(missing)} of {count_of(len(sources), 'image')} missing), "
+            f"{missing[0]}: not found ({len(missing)} of {count_of(len(sources), 'image')} missing), "
             "expected the "
             "images of the run; put them back or export without images"
         )

@@ -188,9 +188,7 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
     """Open a crop set and derive its labels; InputError naming the file when it is incomplete or inconsistent."""
     absent = [name for name in (CROPS_NAME, CELLS_NAME, SUMMARY_NAME) if not (folder / name).is_file()]
     if absent:
-        message = (
-            f"{folder}: found no {' and no '.join(absent)}, expected a crop set; make one with `marrowscope prepare`"
-        )
+        message = f"{folder}: not found: {', '.join(absent)}; expected a crop set; make one with `marrowscope prepare`"
         raise InputError(message)
     summary = load_record(CropSetSummary, folder / SUMMARY_NAME, error=InputError, advice=_ADVICE)
     crops: ImageArray = _open_array(folder / CROPS_NAME)

@@ -55,7 +55,7 @@ def train_segmenter(
     device = "cuda:0" if choose_device(config.device) == "cuda" else "cpu"  # Ultralytics' names
     last, target = out / _LAST, out / "segmenter.pt"
     if weights is not None and not weights.is_file():
-        message = f"{weights}: no such file, expected the .pt of an earlier segmenter training; check --weights"
+        message = f"{weights}: not found, expected the .pt of an earlier segmenter training; check --weights"
         raise ConfigError(message)
     if resume and _all_epochs_done(out, config.epochs):
         say("every epoch is done")

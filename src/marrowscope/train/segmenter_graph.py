@@ -39,7 +39,7 @@ def export_segmenter(
     ConfigError when there is no checkpoint, BundleError when it is not a one-class segmentation model.
     """
     if not checkpoint.is_file():
-        message = f"{checkpoint}: no such file, expected the segmenter.pt of a training; check the path"
+        message = f"{checkpoint}: not found, expected the segmenter.pt of a training; check the path"
         raise ConfigError(message)
     onnx_path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as folder:

@@ -204,7 +204,7 @@ def _join_groups(shapes: list[Annotation], entries: list[object], where: str, fa
         second = [part for part in others if area(part.contour_xy) >= _SECOND_CELL * area(largest.contour_xy)]
         for part in second:
             found = f"a part of group_id {group_id} nearly as large as shape {largest.shape_index}, its largest"
-            action = "give each cell a group_id of its own, or join its parts"
+            action = "give each cell a unique group_id, or join its parts"
             faults.append(Fault("several_parts", where, found, "one outline per cell", action, part.shape_index))
         if len(others) > len(second):
             found, index = (
