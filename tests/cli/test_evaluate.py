@@ -185,7 +185,9 @@ def test_a_folder_beside_the_evaluation_that_is_somebodys_survives(
     (tmp_path / "m.part").mkdir()
     (tmp_path / "m.part" / "thesis.docx").write_text("years of work", encoding="utf-8")
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
-    assert "not an unfinished marrowscope evaluation, expected none; nothing is removed" in capsys.readouterr().err
+    assert (
+        "other than an unfinished marrowscope evaluation, expected none; nothing is removed" in capsys.readouterr().err
+    )
     assert (tmp_path / "m.part" / "thesis.docx").is_file()
 
 

@@ -137,6 +137,7 @@ def test_defaults_of_a_training_are_those_of_its_configuration() -> None:
         for name in compared:
             value = getattr(config, name)
             assert shown[name] == f"{'all' if value is None else value}, or as in --config"
+    assert shown_defaults("bench", "train")["threads"] == shown_defaults("train", "classifier")["threads"]
     epochs = shown_defaults("train", "classifier")
     for number, stage in enumerate(ClassifierConfig().stages, start=1):
         assert epochs[f"epochs_stage{number}"] == f"{stage.epochs}, or as in --config"

@@ -75,7 +75,7 @@ def test_a_journal_of_somebody_is_no_unfinished_run(tmp_path: Path) -> None:
     folder = tmp_path / "run.part"
     folder.mkdir()
     (folder / "journal.json").write_text('{"monday": "dear diary"}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"not an unfinished marrowscope run.*It contains journal\.json"):
+    with pytest.raises(RunError, match=r"other than an unfinished marrowscope run.*It contains journal\.json"):
         RunParts(folder, SAME)
     assert (folder / "journal.json").is_file()
 

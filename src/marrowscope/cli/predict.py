@@ -58,9 +58,9 @@ def predict(
 ) -> None:
     """Predict the cells and the CBLC ratio of every patient in INPUTS.
 
-    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. If an image cannot be read or
-    belongs to no patient, it is recorded, the other images are predicted, and the exit code is 1. To continue an
-    interrupted prediction, run the same command again. A slide is read region by region, best regions first, until
+    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. A picture that is not predicted
+    is named with the reason, all others are predicted, and the exit code is 1. To continue an interrupted prediction,
+    run the same command again. A slide is read region by region, best regions first, until
     enough cells are found; each region becomes one image, and regions.parquet lists which were chosen and why.
 
     Example: marrowscope predict my-cohort --out runs/first
