@@ -66,7 +66,7 @@ def test_a_folder_of_the_same_name_that_is_something_else_is_kept(tmp_path: Path
     folder = tmp_path / "run.part"
     folder.mkdir()
     (folder / "thesis.docx").touch()
-    with pytest.raises(RunError, match="found what is not an unfinished marrowscope run"):
+    with pytest.raises(RunError, match="found files other than an unfinished marrowscope run"):
         RunParts(folder, SAME)
     assert (folder / "thesis.docx").exists()
 
@@ -75,7 +75,7 @@ def test_a_journal_of_somebody_is_no_unfinished_run(tmp_path: Path) -> None:
     folder = tmp_path / "run.part"
     folder.mkdir()
     (folder / "journal.json").write_text('{"monday": "dear diary"}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"not an unfinished marrowscope run.*It contains journal\.json"):
+    with pytest.raises(RunError, match=r"other than an unfinished marrowscope run.*It contains journal\.json"):
         RunParts(folder, SAME)
     assert (folder / "journal.json").is_file()
 

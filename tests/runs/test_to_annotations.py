@@ -13,11 +13,11 @@ from marrowscope.cohort import read_cohort
 from marrowscope.disk.folders import MARKER_NAME
 from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import sha256_file, write_image
-from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, write_manifest
+from marrowscope.runs.manifest import RunCounts, write_manifest
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.to_annotations import export_run, label_of_call
 from marrowscope.vocabulary import load_vocabulary
-from tests.fake_runs import state_tables
+from tests.fake_runs import bare_manifest, state_tables
 
 if TYPE_CHECKING:
     from marrowscope.runs.schemas import TableKind
@@ -25,17 +25,8 @@ if TYPE_CHECKING:
 VOCABULARY = load_vocabulary()
 CONTOUR = [5.25, 5.5, 15.125, 5.0, 15.0, 15.75, 5.0, 15.0]
 
-MANIFEST = Manifest(
-    command=(),
-    versions={},
-    bundle=UsedBundle(name="none"),
-    backend="none",
-    device="none",
-    precision="f32",
-    config={},
-    config_sha256="",
-    input_sha256="",
-    counts=RunCounts(
+MANIFEST = bare_manifest(
+    RunCounts(
         patients=2,
         images=4,
         images_read=3,
@@ -163,7 +154,7 @@ def test_occupied_folder_is_refused(run: Path, tmp_path: Path) -> None:
 
 def test_images_that_are_gone_are_refused_before_anything_is_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "images/p1/f2.jpg").unlink()
-    with pytest.raises(InputError, match=r"f2.jpg: found no such file \(1 of 3 images are missing\)"):
+    with pytest.raises(InputError, match=r"f2.jpg: not found \(1 of 3 images missing\)"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY)
     assert not (tmp_path / "out").exists()
 
@@ -236,7 +227,7 @@ def test_a_foreign_file_is_not_copied(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", "/proc", "nowhere/../x", "a\0b", "x" * 5000])
 def test_a_device_is_not_opened(run: Path, tmp_path: Path, path: str) -> None:
     restate(run, "p1/f1", path=path)
-    with pytest.raises(InputError, match="found no such file"):
+    with pytest.raises(InputError, match="not found"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from marrowscope.geometry import area
 from marrowscope.records import Annotation, ContourArray, Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +115,7 @@ class AnnotationFile:
         def whole_number(digits: str) -> int | float:
             if len(digits) <= _MAX_DIGITS:
                 return int(digits)
-            odd.append(f"a number of {len(digits)} digits")
+            odd.append(f"a number of {count_of(len(digits), 'digit')}")
             return -math.inf if digits.startswith("-") else math.inf
 
         try:
@@ -317,7 +318,7 @@ def join_parts(parts: Sequence[ContourArray], where: str, index: int, faults: li
     """Return the largest part of a cell stored in several parts, and add a fault that does not lose the cell."""
     if len(parts) > 1:
         action = "the largest is kept"
-        found = f"a cell of {len(parts)} parts"
+        found = f"a cell of {count_of(len(parts), 'part')}"
         faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
     return max(parts, key=area)
 
@@ -331,7 +332,7 @@ def ellipse(x0: float, y0: float, x1: float, y1: float) -> ContourArray:
 
 def filled_hole(n_holes: int, where: str, index: int) -> Fault:
     """Describe the note that the holes of a cell are filled: a cell has one outline."""
-    found = f"a cell with {n_holes} {'hole' if n_holes == 1 else 'holes'}"
+    found = f"a cell with {count_of(n_holes, 'hole')}"
     return Fault("filled_hole", where, found, "one outline", "the outer outline is kept", index, loses_data=False)
 
 

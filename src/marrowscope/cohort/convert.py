@@ -19,6 +19,7 @@ from marrowscope.cohort.sources import class_numbers, pair, place
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import is_image_path
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,7 @@ def _folder_of(images_root: Path | None, image: Path | None) -> Path:
     if image is None:
         return cast("Path", images_root)
     if not image.is_file():
-        message = f"{image}: found no such file, expected the image of the annotation; check the path"
+        message = f"{image}: not found, expected the image of the annotation; check the path"
         raise InputError(message)
     return image.parent
 
@@ -124,7 +125,10 @@ def _of_one_image(
     """Return the annotation of the one image of a file to ``image``; raises InputError for a file of several images."""
     n_images = sum(annotated.placed for annotated in read)
     if n_images > 1:
-        message = f"{source}: found annotations of {n_images} images, expected one for --image; give --images instead"
+        message = (
+            f"{source}: found annotations of {count_of(n_images, 'image')}, expected one for --image; give --images "
+            "instead"
+        )
         raise InputError(message)
     return [(image if annotated.placed else None, annotated) for annotated in read]
 

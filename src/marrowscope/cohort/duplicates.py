@@ -21,6 +21,7 @@ import polars as pl
 
 from marrowscope.errors import CohortError, ImageError
 from marrowscope.imaging import read_image
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -168,7 +169,8 @@ def refuse_leaks(
     leaks = [*_shared_files(images, side_of, call), *_shared_photographs(images, side_of, call)]
     if leaks:
         message = (
-            f"the split leaks: found {len(leaks)} images on two sides ({some(leaks, '; ')}), expected each on "
+            f"the split leaks: found {count_of(len(leaks), 'image')} on two sides ({some(leaks, '; ')}), expected "
+            "each on "
             f"one; {action}"
         )
         raise CohortError(message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.listing import Role, by_product_faults, list_folder
 from marrowscope.imaging import UNREAD, printable
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,14 +45,14 @@ def find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault])
             slides[parts[0]] += 1
     for folder, n in deeper.items():
         where = folder.relative_to(root)
-        found, expected = f"{n} images in a subfolder", f"images directly in {where.parts[0]}"
+        found, expected = f"{count_of(n, 'image')} in a subfolder", f"images directly in {where.parts[0]}"
         where_text = where.as_posix()
         faults.append(Fault("images_in_subfolder", where_text, found, expected, "move them up or remove them"))
     for fault, n in by_product_faults(listing, root, root):
         faults.append(fault)
         rejected["by_product"] += n
     for name, n in slides.items():
-        found, action = f"{n} slides", "they are left out here; `marrowscope predict` reads them"
+        found, action = count_of(n, "slide"), "they are left out here; `marrowscope predict` reads them"
         faults.append(Fault("slide", name, found, "photographs, which can be annotated", action, loses_data=False))
         rejected["slide"] += n
     return Pictures(images, rejected, frozenset(slides))

@@ -15,6 +15,7 @@ from marrowscope.cohort.annotations import broken_shape
 from marrowscope.geometry import area, bounding_box, clip_to_image, iou_matrix, is_valid, repair
 from marrowscope.records import Annotation, ContourArray, Fault
 from marrowscope.vocabulary import nearest
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -124,7 +125,7 @@ def _usable_contour(
     n_points = len(shape.contour_xy)
     outcome = ""
     if n_points < MIN_POINTS:
-        found = f"a polygon of {n_points} points"
+        found = f"a polygon of {count_of(n_points, 'point')}"
         return None, add("empty_polygon", found, "at least 3", "redraw or remove the cell", loses_data=True)
     if not is_valid(shape.contour_xy):
         contour = repair(shape.contour_xy)

@@ -25,6 +25,7 @@ from marrowscope.errors import CohortError
 from marrowscope.imaging import UNREAD, printable
 from marrowscope.records import Fault, Field, Patient
 from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -223,7 +224,7 @@ def _reject_orphans(images: Sequence[_Image], patient_of: dict[str, Patient], fa
     """Reject images whose folder is not a patient of patients.csv, with one fault per folder."""
     orphans = Counter(image.folder for image in images if image.folder not in patient_of)
     for folder, n in orphans.items():
-        found = f"{n} images of no patient in {PATIENTS_NAME}"
+        found = f"{count_of(n, 'image')} of no patient in {PATIENTS_NAME}"
         expected = "a folder named after a patient_id" + _looks_like(folder, patient_of)
         action = f"add the patient to {PATIENTS_NAME} or move the folder away"
         faults.append(Fault("images_without_patient", folder or ".", found, expected, action))
@@ -377,7 +378,7 @@ def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None
     without = Counter(item.patient_id for item in fields if item.um_per_px is None)
     for patient_id, n in without.items():
         action = f"fill the column um_per_px of {PATIENTS_NAME} or set --um-per-px; the networks need a physical scale"
-        found = f"{n} images without a scale"
+        found = f"{count_of(n, 'image')} without a scale"
         faults.append(Fault("no_scale", patient_id, found, "micrometers per pixel", action, loses_data=False))
 
 

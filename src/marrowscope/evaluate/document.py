@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marrowscope import __version__
-from marrowscope.config import UNREADABLE, FrozenModel, one_line, parse_json
+from marrowscope.config import UNREADABLE, FrozenModel, one_line, parse_json, rule_of
 from marrowscope.errors import InputError
 from marrowscope.evaluate.catalog import CATALOG, HEADLINES, WARNINGS
 from marrowscope.evaluate.link import EvaluateConfig
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -166,7 +167,9 @@ def read_document(folder: Path) -> EvaluationDocument:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(one_line(part) for part in fault["loc"])
-        message = f"{path}: found {error.error_count()} faults, the first in {place} ({fault['msg']}); {_AGAIN}"
+        message = (
+            f"{path}: found {count_of(error.error_count(), 'fault')}, the first in {place} ({rule_of(fault)}); {_AGAIN}"
+        )
         raise InputError(message) from error
 
 

@@ -19,6 +19,7 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import rank_outcomes
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,8 @@ def link_cells(
     compared = [field for field in annotated if field.field_id in hashes]
     if not compared:
         message = (
-            f"found none of the cohort's {len(annotated)} annotated fields among the run's {len(hashes)}, expected "
+            f"found none of the cohort's {count_of(len(annotated), 'annotated field')} among the run's {len(hashes)}, "
+            "expected "
             "some in common; evaluate a run with the cohort that it predicted"
         )
         raise InputError(message)

@@ -12,16 +12,12 @@ from marrowscope.evaluate.frames import MATCHED, NOT_STATED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
 from marrowscope.runs.schemas import CALLS
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.evaluation import Evaluation
     from marrowscope.evaluate.scorer import Figure
     from marrowscope.evaluate.scores import CenterScores
-
-
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun: 1 patient, 2 patients."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def as_markdown(evaluation: Evaluation) -> str:
@@ -47,10 +43,8 @@ def as_markdown(evaluation: Evaluation) -> str:
         lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
     lines += _normal_blasts(evaluation)
     for scores in evaluation.centers:
-        lines += [
-            "",
-            f"## {_cell(scores.center)}: {counted(scores.n_patients, 'patient')}, {counted(scores.n_fields, 'field')}",
-        ]
+        patients, fields = count_of(scores.n_patients, "patient"), count_of(scores.n_fields, "field")
+        lines += ["", f"## {_cell(scores.center)}: {patients}, {fields}"]
         lines += _figures(scores)
         lines += _calls(scores)
         lines += _classes(scores)

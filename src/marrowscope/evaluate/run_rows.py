@@ -12,6 +12,7 @@ import polars as pl
 
 from marrowscope.errors import RunError
 from marrowscope.runs.parquet import read_table
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,8 @@ def read_rows(run: Path, kind: TableKind, categories: Sequence[str]) -> pl.DataF
         if len(wrong):
             row = f"{name} {str(wrong[name][0])[:_MAX_SHOWN]!r}"
             message = (
-                f"{path}: found {len(wrong)} rows that cannot be scored, the first {row}, expected {expected}; run "
+                f"{path}: found {count_of(len(wrong), 'row')} that cannot be scored, the first {row}, expected "
+                f"{expected}; run "
                 "`marrowscope predict` again"
             )
             raise RunError(message)
@@ -67,7 +69,7 @@ def _rules_of_cells(categories: Sequence[str]) -> dict[str, pl.Expr]:
         "probabilities and a score from 0 to 1": pl.all_horizontal(
             pl.col(column).is_null() | pl.col(column).is_between(0, 1) for column in ("p_cblc", "p_countable", "score")
         ),
-        f"{len(categories)} probabilities of categories from 0 to 1": refused
+        f"{count_of(len(categories), 'probability', 'probabilities')} of categories from 0 to 1": refused
         | p.is_null()
         | (p.list.len() == 0)
         | (

@@ -20,6 +20,7 @@ from marrowscope.runs.manifest import Failure
 from marrowscope.runs.parquet import read_table, scan_table
 from marrowscope.runs.schemas import FIELDS, field_row, patient_row
 from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,10 @@ def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[Patien
     for values in patients.iter_rows(named=True):
         patient_id = str(values["patient_id"])
         if (n := n_of[patient_id]) > 1:
-            reason = f"patients table: found {n} rows of this patient, expected one; run `marrowscope predict` again"
+            reason = (
+                f"patients table: found {count_of(n, 'row')} of this patient, expected one; run `marrowscope predict` "
+                "again"
+            )
             read: PatientRow | PatientProblem = PatientProblem(patient_id, "not_written", reason)
         else:
             read = attempt(patient_id, partial(patient_row, values))
@@ -97,7 +101,8 @@ class PatientTables:
         n_categories = len(load_vocabulary().categories)
         if wrong := next((cell for cell in cells if len(cell.p_category) not in {0, n_categories}), None):
             message = (
-                f"cells table, cell {wrong.cell_id!r}: found {len(wrong.p_category)} probabilities of categories, "
+                f"cells table, cell {wrong.cell_id!r}: found "
+                f"{count_of(len(wrong.p_category), 'probability', 'probabilities')} of categories, "
                 f"expected {n_categories}; run `marrowscope predict` again"
             )
             raise RunError(message)

@@ -33,6 +33,7 @@ from marrowscope.imaging.names import file_names
 from marrowscope.records import UNKNOWN, Annotation
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -224,7 +225,8 @@ def _refuse_missing(sources: Mapping[str, Path]) -> None:
     missing = [path for path in sources.values() if not os.path.isfile(path)]  # noqa: PTH113 - too long a path is none
     if missing:
         message = (
-            f"{missing[0]}: found no such file ({len(missing)} of {len(sources)} images are missing), expected the "
+            f"{missing[0]}: not found ({len(missing)} of {count_of(len(sources), 'image')} missing), "
+            "expected the "
             "images of the run; put them back or export without images"
         )
         raise InputError(message)

@@ -19,6 +19,7 @@ from marrowscope.config import ConfigT, FrozenModel, validate_config
 from marrowscope.disk import written_whole
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.training_record import EpochRow
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     wrong += [name for name in tensors if name not in wanted]
     if wrong:
         message = (
-            f"{path}: does not fit the network: {len(wrong)} tensors absent, of another shape or too many, first "
+            f"{path}: does not fit the network: {count_of(len(wrong), 'tensor')} absent, of another shape or too "
+            "many, first "
             f"{wrong[0]}; expected {len(wanted)} of the architecture it names; train again or restore it"
         )
         raise RunError(message)

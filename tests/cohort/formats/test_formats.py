@@ -81,7 +81,7 @@ def with_points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_module_is_a_format_of_its_own_name() -> None:
     assert [item.name for item in annotation_formats()] == ["coco", "geojson", "labelme", "yolo"]
-    assert ", ".join(item.name for item in annotation_formats()) == FORMATS
+    assert "|".join(item.name for item in annotation_formats()) == FORMATS
     for item in annotation_formats():
         assert item.suffixes
         assert item.title

@@ -147,7 +147,7 @@ def _read_categories(categories: list[object], where: str, faults: list[Fault]) 
         name = label_text(item.get("name"))
         if category_id in labels and labels[category_id] != name:
             found = f"category id {category_id} twice, as {labels[category_id]!r} and {name!r}"
-            faults.append(_id_twice(where, found, "give each category an id of its own; its cells are left out"))
+            faults.append(_id_twice(where, found, "give each category a unique id; its cells are left out"))
             name = None
         labels[category_id] = name
     return labels
@@ -167,7 +167,7 @@ def _read_images(images: list[JsonDict], where: str, faults: list[Fault]) -> tup
         if len(entries) > 1:
             names = " and ".join(shorten(entry.get("file_name")) for entry in entries[:2])
             found = f"image id {image_id} {len(entries)} times, as {names}"
-            faults.append(_id_twice(where, found, "give each image an id of its own; its cells are left out"))
+            faults.append(_id_twice(where, found, "give each image a unique id; its cells are left out"))
             unclear.add(image_id)
     return {image_id: entries[0] for image_id, entries in of_id.items() if len(entries) == 1}, unclear
 
@@ -195,7 +195,7 @@ class _Ids:
         if self.seen.setdefault(own_id, index) == index:
             return None
         found = f"annotation id {own_id} again, which shape {self.seen[own_id]} has"
-        return _id_twice(where, found, "give each annotation an id of its own", index)
+        return _id_twice(where, found, "give each annotation a unique id", index)
 
 
 def _broken_shape_id(item: JsonDict, index: int, where: str) -> Fault:

@@ -37,6 +37,7 @@ from marrowscope.cohort.annotations import (
 from marrowscope.disk import write_text
 from marrowscope.geometry import area, is_valid
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +150,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
         return Annotation(label, points, index)
     contour = _contour_of(str(shape_type), points)
     if contour is None:
-        found = f"shape type {shape_type!r} with {len(points)} points"
+        found = f"shape type {shape_type!r} with {count_of(len(points), 'point')}"
         faults.append(shape_type_fault(where, index, found))
         return None
     faults.append(
@@ -203,10 +204,13 @@ def _join_groups(shapes: list[Annotation], entries: list[object], where: str, fa
         second = [part for part in others if area(part.contour_xy) >= _SECOND_CELL * area(largest.contour_xy)]
         for part in second:
             found = f"a part of group_id {group_id} nearly as large as shape {largest.shape_index}, its largest"
-            action = "give each cell a group_id of its own, or join its parts"
+            action = "give each cell a unique group_id, or join its parts"
             faults.append(Fault("several_parts", where, found, "one outline per cell", action, part.shape_index))
         if len(others) > len(second):
-            found, index = f"a cell of {len(parts) - len(second)} parts, group_id {group_id}", largest.shape_index
+            found, index = (
+                f"a cell of {count_of(len(parts) - len(second), 'part')}, group_id {group_id}",
+                largest.shape_index,
+            )
             action = "the largest is kept"
             faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
     return sorted(kept, key=lambda shape: shape.shape_index)

@@ -165,7 +165,7 @@ def _class_names(items: list[tuple[str | None, str]], where: str) -> tuple[dict[
         class_id, name = position if number is None else int(number), label_text(text)
         if class_id in names and names[class_id] != name:
             found = f"class {class_id} twice, as {names[class_id]!r} and {name!r}"
-            action = "give each class a number of its own; its cells are left out"
+            action = "give each class a unique number; its cells are left out"
             faults.append(Fault("duplicate_id", where, found, "each number once", action))
             name = None
         names[class_id] = name

@@ -18,6 +18,7 @@ from pydantic import Field
 from marrowscope.config import StageConfig
 from marrowscope.patient.quantify.impurity import Impurity, ImpurityDraws
 from marrowscope.patient.quantify.spread import draw_spread
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -143,7 +144,9 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
             counted[here] += 1
             called[here] += bool(row["called_cblc"])
     if not counted.sum():
-        message = f"found {len(cells)} cells, none of them counted, expected cells that the classifier found"
+        message = (
+            f"found {count_of(len(cells), 'cell')}, none of them counted, expected cells that the classifier found"
+        )
         raise ValueError(message)
     tables = (tuple(map(tuple, table.tolist())) for table in (annotated, counted, called))
     return ErrorRates(
