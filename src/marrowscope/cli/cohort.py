@@ -113,6 +113,10 @@ def import_(
     file_format: Annotated[
         str | None, typer.Option("--format", help=f"Format of the file: {FORMATS}. Default: detected from its content.")
     ] = None,
+    reader: Annotated[
+        str,
+        typer.Option("--reader", help="Whose annotations to take from a file of several readers: id, mail or name."),
+    ] = "",
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing annotations.")] = False,
@@ -134,12 +138,14 @@ def import_(
         load_vocabulary(vocabulary),
         image=image,
         mapping=load_mapping(mapping) if mapping else None,
+        reader=reader,
         overwrite=overwrite,
     )
     for fault in done.faults:
         typer.echo(fault.sentence(), err=True)
+    to_name = f", {done.n_to_name} of them still to be named" if done.n_to_name else ""
     dropped = "".join(f", {n} {reason}" for reason, n in {**done.changed, **done.rejected}.items())
-    typer.echo(f"{image or images}: {done.n_cells} cells in {done.n_files} LabelMe files{dropped}.")
+    typer.echo(f"{image or images}: {done.n_cells} cells in {done.n_files} LabelMe files{to_name}{dropped}.")
 
 
 def _print_cohort(cohort: Cohort) -> None:
