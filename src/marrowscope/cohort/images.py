@@ -1,7 +1,7 @@
 """One image file of a cohort: content hash, size, and the scale that its own metadata state.
 
-Reading in full proves that the image can be decoded. Where only the size is needed, the header gives it, as it does for a
-slide.
+Reading in full proves that the image can be decoded. Where only the size is needed, the header gives it. A slide's
+pixels are never read.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ An image is a photograph, or a slide, whose regions are put together: one annota
 
 The result is a cohort folder: patients.csv, a folder per patient with the images, and annotations next to them or in
 one file, depending on the format. A category may have several raw codes. If the call leaves several and none may be
-assumed, the label is the category with a question mark, which `marrowscope cohort check` counts as a cell that waits for
-its code.
+assumed, the label is the category with a question mark, and `marrowscope cohort check` counts a cell without a code.
 
 Folders and files of patients and images are named by what the tables state, never by the paths themselves. An image is
 copied only if its content is the one that was predicted.
@@ -164,7 +163,7 @@ def _sources(run: Path, fields: pl.DataFrame) -> list[_Source]:
         size = first["width_px"], first["height_px"]
         whole = True
         if plan is not None:
-            size = tuple(int(plan[name].to_numpy().max()) for name in ("core_x1_px", "core_y1_px"))
+            size = int(plan["core_x1_px"].to_numpy().max()), int(plan["core_y1_px"].to_numpy().max())
             whole = plan.height == len(of_image)
         sources.append(
             _Source(Path(path), patient_id, first["sha256"], *size, tuple(of_image), is_slide, exhaustive=whole)

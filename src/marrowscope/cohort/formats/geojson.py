@@ -2,7 +2,8 @@
 
 One file an image (a top-level member ``image`` names it, else the file's own name does), or one file for many, where
 each feature's property ``image`` names its own. A feature of several polygons keeps its largest, holes are filled, and
-both are noted. Objects that QuPath nests in others are read like the others. An ellipse of QuPath is a polygon of its corners that says ``"isEllipse": true``.
+both are noted. Objects that QuPath nests in others are read like the others. An ellipse of QuPath is a polygon of its
+corners that says ``"isEllipse": true``.
 """
 
 from __future__ import annotations

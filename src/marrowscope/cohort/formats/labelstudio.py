@@ -2,8 +2,8 @@
 
 A task has annotations by readers, and predictions. A submitted annotation is read; cancelled ones and drafts are left
 out with a note. Of several submitted ones the one marked as ground truth is read, with a note; without such a mark they
-are a fault that names their readers, and ``AnnotationFile.reader`` says whose is meant. Predictions are read only from a
-file that nobody has annotated: beside annotations, they would pass for a person's.
+are a fault that names their readers, and ``AnnotationFile.reader`` says whose is meant. Predictions are read only from
+a file that nobody has annotated: beside annotations, they would pass for a person's.
 
 An image's own name is ``image_path`` of the task's data, which our files have, else the end of the link in ``image``.
 """
