@@ -80,8 +80,10 @@ def _gather(result: list[object], where: str, faults: list[Fault]) -> list[_Regi
         kind = str(entry.get("type"))
         stated = entry.get("value")
         value: JsonDict = stated if isinstance(stated, dict) else {}
-        (region.choices if kind in _CHOSEN else region.labels).extend(_labels(kind, value))
         outline = kind.removesuffix("labels")
+        if region.n_outlines and kind not in _NO_OUTLINE:  # a second outline of one id
+            region = regions[f"entry {number} again"] = _Region(own_id, n_outlines=1)
+        (region.choices if kind in _CHOSEN else region.labels).extend(_labels(kind, value))
         if outline in _OUTLINES:
             region.kind, region.entry, region.n_outlines = outline, entry, region.n_outlines + 1
         elif kind not in _NO_OUTLINE:
@@ -113,12 +115,12 @@ def _read_region(
     region: _Region, index: int, where: str, faults: list[Fault], sizes: set[tuple[int, int]]
 ) -> Annotation | None:
     """Take one region, or add the fault that says why not."""
-    label = _one_label(region, index, where, faults)
-    if label is None:
-        return None
     fault = _fault_of(region, index, where, sizes)
     if fault is not None:
         faults.append(fault)
+        return None
+    label = _one_label(region, index, where, faults)
+    if label is None:
         return None
     value, size = region.entry["value"], np.array(_size_of(region.entry), dtype=np.float64)
     contour = _contour(region.kind, value, size)
@@ -136,7 +138,7 @@ def _fault_of(region: _Region, index: int, where: str, sizes: set[tuple[int, int
     """Return what is wrong with a region before its coordinates are read, None where nothing is."""
     entry, value = region.entry, region.entry.get("value")
     if region.n_outlines > 1:
-        found, action = f"region id {region.region_id!r} {region.n_outlines} times", "export the tasks again"
+        found, action = f"region id {region.region_id!r} again", "export the tasks again"
         return Fault("duplicate_id", where, found, "each region once", action, index)
     if region.kind not in _OUTLINES or not isinstance(value, dict):
         return shape_type_fault(where, index, region.kind.removeprefix(_OTHER))

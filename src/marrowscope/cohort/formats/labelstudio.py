@@ -213,8 +213,10 @@ def _name_in_link(link: str) -> str:
     served = parse_qs(split.query).get("d")
     if served:
         return path_text(served[0])
-    folder, slash, name = unquote(split.path).rpartition("/")
-    return path_text(folder + slash + (_UPLOADED.sub("", name, count=1) if _UPLOADS in split.path else name))
+    path = unquote(split.path)
+    if _UPLOADS in path:  # the folder is Label Studio's own
+        return path_text(_UPLOADED.sub("", path.rpartition("/")[2], count=1))
+    return path_text(path)
 
 
 def _file_pieces(images: Sequence[AnnotatedImage]) -> Iterator[str]:
