@@ -64,7 +64,7 @@ def run(tmp_path: Path) -> Path:
     ]
     cells = [
         {
-            "cell_id": str(number),
+            "cell_id": f"cell-{number}",
             "field_id": field_id,
             "patient_id": field_id[:2],
             "contour_xy": [value + 3 * number for value in CONTOUR],
@@ -117,14 +117,15 @@ def rename_patient(run: Path, patient_id: str) -> None:
     state_tables(run)
 
 
-@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
+@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson", "yolo", "labelstudio"])
 def test_export_is_a_cohort(run: Path, tmp_path: Path, file_format: str) -> None:
     out = tmp_path / "out"
     done = export_run(run, out, file_format, VOCABULARY)
     assert (done.n_images, done.n_cells, done.n_rejected, done.n_to_name) == (3, 4, 1, 1)
     cohort = read_cohort(out)
-    assert [fault.kind for fault in cohort.faults] == ["unknown_code"]
-    assert "label 'Other?'" in cohort.faults[0].sentence()
+    assert [(fault.kind, fault.loses_data) for fault in cohort.faults] == [("to_name", False)]
+    assert "1 cell whose label leaves the code open (1 'Other?')" in cohort.faults[0].sentence()
+    assert (cohort.counts.shapes.n_in, cohort.counts.shapes.rejected) == (4, {"to_name": 1})
     assert [(p.patient_id, p.center, p.diagnosis, p.specimen) for p in cohort.patients] == [
         ("p1", "A", "AML", "marrow"),
         ("p2", "B", "unknown", "blood"),
@@ -135,7 +136,9 @@ def test_export_is_a_cohort(run: Path, tmp_path: Path, file_format: str) -> None
         "p2/f1": ["M0"],
     }
     assert [field.um_per_px for field in cohort.fields] == [0.2, 0.2, 0.15]
-    np.testing.assert_array_equal(cohort.fields[0].annotations[0].contour_xy, np.reshape(CONTOUR, (-1, 2)))
+    first = cohort.fields[0].annotations[0]
+    np.testing.assert_allclose(first.contour_xy, np.reshape(CONTOUR, (-1, 2)), atol=1e-9)
+    assert first.cell_id == ("" if file_format == "yolo" else "cell-0")
 
 
 def test_export_without_images_writes_annotations_only(run: Path, tmp_path: Path) -> None:
@@ -190,7 +193,7 @@ def test_a_predicted_lymphoid_cell_is_never_called_a_lymphoblast() -> None:
 @pytest.mark.parametrize(
     "patient_id", ["../sibling", "/absolute/x", "a/b", "..", "C:\\x", "nul", "P1.", "x" * 300, "e\u0301", "a\nb", "P1"]
 )
-@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
+@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson", "yolo", "labelstudio"])
 def test_a_patient_id_is_never_a_path(run: Path, tmp_path: Path, patient_id: str, file_format: str) -> None:
     rename_patient(run, patient_id)
     before = set(tmp_path.rglob("*"))
@@ -198,7 +201,7 @@ def test_a_patient_id_is_never_a_path(run: Path, tmp_path: Path, patient_id: str
     export_run(run, out, file_format, VOCABULARY)
     assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
     cohort = read_cohort(out)
-    assert [fault.kind for fault in cohort.faults] == ["unknown_code"]
+    assert [fault.kind for fault in cohort.faults] == ["to_name"]
     assert sum(len(field.annotations) for field in cohort.fields) == 3
     assert len({patient.patient_id.casefold() for patient in cohort.patients}) == 2
     assert [patient.extra["run_patient_id"] for patient in cohort.patients] == ["p1", patient_id.strip()]

@@ -108,6 +108,10 @@ def import_(
             "--format", metavar=f"<{FORMATS}>", show_default="detected from its content", help="Format of the file."
         ),
     ] = None,
+    reader: Annotated[
+        str,
+        typer.Option("--reader", help="Whose annotations to take from a file of several readers: id, mail or name."),
+    ] = "",
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing annotations.")] = False,
@@ -129,14 +133,15 @@ def import_(
         load_vocabulary(vocabulary),
         image=image,
         mapping=load_mapping(mapping) if mapping else None,
+        reader=reader,
         overwrite=overwrite,
     )
     for fault in done.faults:
         typer.echo(fault.sentence(), err=True)
+    to_name = f", {done.n_to_name} of them still to be named" if done.n_to_name else ""
     dropped = "".join(f", {n} {reason}" for reason, n in {**done.changed, **done.rejected}.items())
-    typer.echo(
-        f"{image or images}: {count_of(done.n_cells, 'cell')} in {count_of(done.n_files, 'LabelMe file')}{dropped}."
-    )
+    written = f"{count_of(done.n_cells, 'cell')} in {count_of(done.n_files, 'LabelMe file')}"
+    typer.echo(f"{image or images}: {written}{to_name}{dropped}.")
 
 
 def _print_cohort(cohort: Cohort) -> None:

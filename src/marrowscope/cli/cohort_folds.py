@@ -125,7 +125,9 @@ def _read_cohort(root: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame
     from marrowscope.cohort.duplicates import fingerprint_fields
 
     cohort = require_clean(read_cohort(root, decode=False))
-    rows = [(patient.patient_id, patient.center, patient.diagnosis) for patient in cohort.patients]
+    photographed = {image.patient_id for image in cohort.fields}
+    listed = [patient for patient in cohort.patients if patient.patient_id in photographed]
+    rows = [(patient.patient_id, patient.center, patient.diagnosis) for patient in listed]
     schema = dict.fromkeys(("patient_id", "center", "diagnosis"), pl.String())
     with progress_bar("Fingerprinting images", enabled=not quiet) as advance:
         images = fingerprint_fields(cohort.fields, progress=advance)

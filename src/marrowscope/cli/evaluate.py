@@ -121,10 +121,11 @@ def evaluate(
     if bundle is not None:
         run = out / RUN_NAME
         _predict(bundle, cohort, run, um_per_px=um_per_px, overwrite=overwrite, quiet=as_json)
+    expert_fields = (*truth.fields, *truth.slides)
     keep_run = run.resolve() == (out / RUN_NAME).resolve()
     with evaluation_folder(out, overwrite=overwrite, keep_run=keep_run) as folder:
         with progress_bar("Measuring centers", enabled=not as_json) as advance:
-            evaluation = evaluate_run(run, truth.patients, truth.fields, words, config=config, progress=advance)
+            evaluation = evaluate_run(run, truth.patients, expert_fields, words, config=config, progress=advance)
         write_evaluation(evaluation, folder)
         write_evaluation_page(folder)
     if as_json:

@@ -12,7 +12,7 @@ import json
 import math
 import unicodedata
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 _COORDINATES = 2
 _ELLIPSE_POINTS = 64
 _MAX_COORDINATE_PX = 1e9
@@ -36,6 +38,12 @@ _MAX_BYTES = 4 << 30
 _GZIP = b"\x1f\x8b"
 _MAX_EXACT_FLOAT = 2.0**53
 
+SCORE = "Detection score"
+"""The measure that formats with a place for a prediction's score (0-1) write there."""
+
+CELL_ID = "cell_id"
+"""The key of a cell's id in the formats that have none of their own for a text."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
@@ -43,9 +51,12 @@ class AnnotatedImage:
 
     ``image_path`` is as the file names it, ``where`` the annotation file for messages. The size is None where the
     file does not state it. ``readable`` is False when nothing at all could be taken (the faults say why); ``n_shapes``
-    counts every shape the file holds, those that could not be taken included. ``descriptions`` (one per shape, or none)
-    are remarks that are written where a format has room for them; they are never read back. ``placed`` is False for
-    what belongs to no image of its own: remarks on a file, shapes of an image that is not listed or listed twice.
+    counts every shape the file holds, those that could not be taken included. ``placed`` is False for what belongs to
+    no image of its own: remarks on a file, shapes of an image that is not listed or listed twice. ``reader`` is the
+    person who drew the shapes, empty where the file names nobody.
+
+    The rest is written where a format has room for it, and never read back: ``descriptions`` (one per shape, or none),
+    ``measures`` (name -> one value per shape; NaN is left out) and ``model``, which predicted the shapes.
     """
 
     image_path: str
@@ -56,8 +67,11 @@ class AnnotatedImage:
     faults: tuple[Fault, ...] = ()
     where: str = ""
     readable: bool = True
-    descriptions: tuple[str, ...] = ()
     placed: bool = True
+    reader: str = ""
+    descriptions: tuple[str, ...] = ()
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    model: str = ""
 
     @property
     def refused(self) -> dict[int, str]:
@@ -78,11 +92,13 @@ class AnnotatedImage:
 class AnnotationFile:
     """An annotation file to be read by a format; its JSON is parsed once, on first use.
 
-    ``name`` is the file's name in faults; if empty, the path is used.
+    ``name`` is the file's name in faults; if empty, the path is used. ``reader`` is the id, mail address or name of the
+    person whose annotations are read, in a format that has those of several.
     """
 
     path: Path
     name: str = ""
+    reader: str = ""
 
     @property
     def where(self) -> str:
@@ -120,7 +136,7 @@ class AnnotationFile:
 
         try:
             document = json.loads(
-                _unpacked(self.path),
+                _text_of(self.path),
                 parse_constant=constant,
                 parse_int=whole_number,
                 object_pairs_hook=_each_key_once,
@@ -137,7 +153,7 @@ class AnnotationFile:
     def base_name(self) -> str:
         """The name without the suffixes of annotation files: that of the image beside which the file would lie."""
         name = self.path.name
-        for suffix in (".gz", ".json", ".geojson", ".coco"):
+        for suffix in (".gz", ".json", ".geojson", ".coco", ".labelstudio"):
             if len(name) > len(suffix) and name.lower().endswith(suffix):
                 name = name[: -len(suffix)]
         return name
@@ -345,6 +361,12 @@ def _reason(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}").strip("'\"")
 
 
+def _text_of(path: Path) -> str:
+    """Read a JSON file as text; its bytes are freed before it is parsed."""
+    data = _unpacked(path)
+    return data.decode(json.detect_encoding(data), "surrogatepass")
+
+
 def _unpacked(path: Path) -> bytes:
     """Read a file, unpacked where it is gzip; raises ValueError where it unpacks to more than 4 GiB."""
     data = path.read_bytes()
@@ -356,6 +378,12 @@ def _unpacked(path: Path) -> bytes:
         message = "it unpacks to more than 4 GiB"
         raise ValueError(message)
     return data
+
+
+def id_text(value: object) -> str:
+    """Return an id that a file states as text; empty where it states none."""
+    found = item_id(value)
+    return "" if found is None else str(found)
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -113,6 +113,7 @@ class EvaluationDocument(FrozenModel):
     categories: tuple[str, ...]
     n_fields_only_in_run: int
     n_fields_only_in_cohort: int
+    n_cells_outside_regions: int = 0
     centers: tuple[CenterRecord, ...] = Field(min_length=1)
 
 

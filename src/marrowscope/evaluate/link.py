@@ -56,7 +56,7 @@ class LinkedCells:
     """Run and ground truth side by side; the columns are in ``evaluate.frames``.
 
     ``expert`` has one row per expert cell, ``detections`` per kept detection, ``ratios`` per patient. The counts give
-    the fields that could not be compared.
+    the fields that could not be compared, and the expert cells of slides outside the regions that were read.
     """
 
     expert: pl.DataFrame
@@ -64,6 +64,7 @@ class LinkedCells:
     ratios: pl.DataFrame
     n_fields_only_in_run: int
     n_fields_only_in_cohort: int
+    n_cells_outside_regions: int = 0
 
 
 def link_cells(

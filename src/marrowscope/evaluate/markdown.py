@@ -24,6 +24,8 @@ def as_markdown(evaluation: Evaluation) -> str:
     """Return the evaluation as readable tables."""
     linked = evaluation.linked
     only_run, only_cohort = linked.n_fields_only_in_run, linked.n_fields_only_in_cohort
+    outside = linked.n_cells_outside_regions
+    not_read = [f"Expert cells of slides outside the regions that the run read, not compared: {outside}."]
     lines = [
         "# Evaluation",
         "",
@@ -31,6 +33,7 @@ def as_markdown(evaluation: Evaluation) -> str:
         "",
         "For research use only; it does not diagnose.",
         f"Fields only in the run: {only_run}; only in the cohort: {only_cohort}.",
+        *(not_read if outside else []),
         "",
         "## Main figures; cell figures are over all expert cells, a missed cell counts as wrong",
         "",
