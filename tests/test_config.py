@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from marrowscope.config import StageConfig, config_hash, load_config, load_record, validate_config
+from marrowscope.config import StageConfig, config_hash, load_config, load_record, parse_json, validate_config
 from marrowscope.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,3 +116,10 @@ def test_hash_depends_on_values_alone() -> None:
     assert config_hash(Cutter(size_px=96)) == config_hash(Cutter())
     assert config_hash(Cutter(size_px=97)) != config_hash(Cutter())
     assert len(config_hash(Cutter())) == 64
+
+
+def test_json_is_read_no_deeper_than_ours_is_nested() -> None:
+    assert parse_json("[" * 32 + "]" * 32) is not None
+    for depth in (33, 200, 900):
+        with pytest.raises(ValueError, match="nested more than 32 deep"):
+            parse_json('{"a":' * depth + "1" + "}" * depth)

@@ -80,14 +80,15 @@ def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
         )
 
 
-def is_whole(path: Path) -> bool:
+def is_whole(path: Path, kind: TableKind) -> bool:
     """Whether a table of the current version is complete, judged from its end, which is written last."""
     try:
         with panics_unprinted():
             metadata = pl.read_parquet_metadata(path) if path.is_file() else {}
+            columns = list(pl.read_parquet_schema(path).items()) if metadata else []
     except UNREADABLE_TABLE:
         return False
-    return metadata.get("marrowscope.schema_version") == str(SCHEMA_VERSION)
+    return metadata.get("marrowscope.schema_version") == str(SCHEMA_VERSION) and columns == [*SCHEMAS[kind].items()]
 
 
 def read_table(path: Path, kind: TableKind) -> pl.DataFrame:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from marrowscope.runs.schemas import TableKind
+
 IMAGES_A_PART = 64
 """Two seconds of work on two cores, with tables small enough that a part needs little memory."""
 _JOURNAL = "journal.json"
@@ -123,11 +125,12 @@ class RunParts:
 
     def _are_whole(self, index: int) -> bool:
         """Say whether both tables of one part can be read to their end."""
-        if not all(is_whole(self._path(index, kind)) for kind in ("fields", "cells")):
+        kinds: tuple[TableKind, ...] = ("fields", "cells")
+        if not all(is_whole(self._path(index, kind), kind) for kind in kinds):
             return False
         try:
-            read_table(self._path(index, "fields"), "fields")
-            read_table(self._path(index, "cells"), "cells")
+            for kind in kinds:
+                read_table(self._path(index, kind), kind)
         except RunError:
             return False
         return True
