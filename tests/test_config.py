@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 import marrowscope
-from marrowscope.config import StageConfig, config_hash, load_config, load_record, validate_config
+from marrowscope.config import StageConfig, config_hash, load_config, load_record, parse_json, validate_config
 from marrowscope.errors import ConfigError
 
 
@@ -150,3 +150,10 @@ def test_no_setting_of_any_stage_is_refused_in_the_words_of_pydantic(value: obje
             for words in ("Input should", "should have", "should match", "not permitted", "expected another value"):
                 assert words not in sentence
     assert refused > 100
+
+
+def test_json_is_read_no_deeper_than_ours_is_nested() -> None:
+    assert parse_json("[" * 32 + "]" * 32) is not None
+    for depth in (33, 200, 900):
+        with pytest.raises(ValueError, match="nested more than 32 deep"):
+            parse_json('{"a":' * depth + "1" + "}" * depth)

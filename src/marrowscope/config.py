@@ -38,6 +38,9 @@ class StageConfig(FrozenModel):
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
+_MAX_DEPTH = 32
+"""Objects and lists in one another in JSON of ours; a manifest has eight."""
+
 UNREADABLE = (ValueError, RecursionError)
 """What the readers of TOML and JSON raise: wrong bytes, wrong form, a number of too many digits, too deep a nesting."""
 
@@ -80,9 +83,24 @@ def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeErro
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 - whatever a file holds
-    """Read JSON; raises one of UNREADABLE, also for half of a surrogate pair, which nobody could show or write."""
+    """Read JSON of ours.
+
+    Raises one of UNREADABLE, also for half of a surrogate pair, which nobody could show or write, and for deeper
+    nesting than anything of ours has, which pydantic and templates would fail over later.
+    """
     values = json.loads(text)
     json.dumps(values, ensure_ascii=False).encode()
+    level = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | list)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        message = f"nested more than {_MAX_DEPTH} deep"
+        raise ValueError(message)
     return values
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, MaskArray
 
 MIN_POINTS = 3
+MAX_COORDINATE_PX = 10_000_000
+"""Largest coordinate, of either sign, or side that an outline or a table may state, in pixels: some ten times the side
+of the largest slides. Float32, in which OpenCV computes, still tells neighboring pixels apart (up to 2^24)."""
 _CIRCULARITY_POINTS = 64
 HALF_PX = 0.5
 
@@ -244,6 +247,11 @@ def rasterize_all(rings: Rings, height_px: int, width_px: int) -> MaskArray:
     crossed = np.bitwise_xor.accumulate(toggles.view(np.uint64).reshape(width_px, n_lanes // 8), axis=0)
     odd = np.ascontiguousarray(crossed.view(np.uint8)[:, :n_rows_all].T) & 1
     return odd.view(np.bool_).reshape(len(rings), height_px, width_px)
+
+
+def are_pixels(contour_xy: ContourArray) -> bool:
+    """Say whether all coordinates are finite and within MAX_COORDINATE_PX; true for a contour without points."""
+    return bool((np.abs(contour_xy) <= MAX_COORDINATE_PX).all())
 
 
 def area(contour_xy: ContourArray) -> float:

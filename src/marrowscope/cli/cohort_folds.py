@@ -103,18 +103,16 @@ def _read_crop_set(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     import polars as pl
 
     from marrowscope.errors import InputError
-    from marrowscope.runs.parquet import UNREADABLE_TABLE
+    from marrowscope.runs.parquet import readable
 
     patient_columns = ["patient_id", "center", "diagnosis"]
     image_columns = ["patient_id", "field_id", "image_sha256", "image_dhash"]
-    try:
-        cells = pl.read_parquet(folder / CELLS_NAME)
+    path, advice = folder / CELLS_NAME, "make the crop set again with `marrowscope prepare`"
+    with readable(path, InputError, advice, "cannot be read"):
+        cells = pl.read_parquet(path, glob=False)
         if "image_dhash" not in cells.columns:  # crop sets of earlier versions
             cells = cells.with_columns(pl.lit(None, dtype=pl.String).alias("image_dhash"))
         return cells.select(patient_columns).unique(), cells.select(image_columns).unique()
-    except UNREADABLE_TABLE as error:
-        message = f"{folder / CELLS_NAME}: cannot be read ({error}); make the crop set again with `marrowscope prepare`"
-        raise InputError(message) from error
 
 
 def _read_cohort(root: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marrowscope.geometry import area
+from marrowscope.geometry import MAX_COORDINATE_PX, are_pixels, area
 from marrowscope.records import Annotation, ContourArray, Fault
 from marrowscope.wording import count_of
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _COORDINATES = 2
 _ELLIPSE_POINTS = 64
-_MAX_COORDINATE_PX = 1e9
 _MAX_DIGITS = 400
 """Whole numbers of more digits are larger than any float; they are read as infinity and refused where they are used."""
 
@@ -178,7 +177,8 @@ class AnnotationFormat:
     suffixes of files next to an image, ``in_root`` those of files in the cohort folder that cover many images. The
     suffix selects the files to examine; ``recognize`` decides whether a file is of this format. ``read`` returns one
     annotation per image and raises nothing. ``write`` gets one image for a file next to it, or all images for a file in
-    the cohort folder.
+    the cohort folder. ``unread`` gets a cohort's folder and its images and lists the faults of files of this format
+    that ``read`` is never called for; None where there can be none.
     """
 
     name: str
@@ -188,6 +188,7 @@ class AnnotationFormat:
     recognize: Callable[[AnnotationFile], bool]
     read: Callable[[AnnotationFile], tuple[AnnotatedImage, ...]]
     write: Callable[[Path, Sequence[AnnotatedImage]], None]
+    unread: Callable[[Path, Sequence[Path]], tuple[Fault, ...]] | None = None
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -203,7 +204,7 @@ def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
 def contour_from_points(points: object) -> ContourArray | None:
     """Read a list of [x, y] as a contour (n, 2); a closing repeat of the first point is dropped.
 
-    None where ``points`` is no list of pairs of finite numbers up to 1e9; (0, 2) for an empty list.
+    None where ``points`` is no list of pairs of numbers up to MAX_COORDINATE_PX; (0, 2) for an empty list.
     """
     if not isinstance(points, list):
         return None
@@ -215,7 +216,7 @@ def contour_from_points(points: object) -> ContourArray | None:
         return None
     if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES:
         return None
-    if not (np.abs(contour) <= _MAX_COORDINATE_PX).all():
+    if not are_pixels(contour):
         return None
     if len(contour) > 1 and np.array_equal(contour[0], contour[-1]):
         contour = contour[:-1]
@@ -239,7 +240,7 @@ def label_text(value: object) -> str | None:
 def size_px(value: object) -> int | None:
     """Return a stated image side in pixels (also as text, "200"), None where it is no positive whole number."""
     number = item_id(value)
-    return number if isinstance(number, int) and 0 < number <= _MAX_COORDINATE_PX else None
+    return number if isinstance(number, int) and 0 < number <= MAX_COORDINATE_PX else None
 
 
 def size_fault(where: str, stated: Mapping[str, object]) -> list[Fault]:

@@ -22,9 +22,9 @@ from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.ratio_scores import with_assessment
-from marrowscope.evaluate.run_rows import read_rows
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.evaluate.slide_regions import split_slides
+from marrowscope.runs.checked_rows import read_rows
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
 

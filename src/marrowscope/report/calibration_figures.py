@@ -9,6 +9,7 @@ import polars as pl
 from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.report.plot import Drawing, Panel
+from marrowscope.runs.parquet import readable
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -25,11 +26,8 @@ def draw_reliability(csv_path: Path, out_svg: Path) -> None:
     On the diagonal, probabilities are calibrated; below it, the network is overconfident. Raises InputError for a file
     that cannot be read or has no bins.
     """
-    try:
+    with readable(csv_path, InputError, "expected the reliability.csv of a cross-fit", "cannot be read"):
         bins = pl.read_csv(csv_path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        message = f"{csv_path}: cannot be read ({error}); expected the reliability.csv of a cross-fit"
-        raise InputError(message) from error
     if bins.is_empty() or not set(_COLUMNS) <= set(bins.columns):
         message = (
             f"{csv_path}: found {count_of(bins.height, 'row')} of {bins.columns}, expected bins with "

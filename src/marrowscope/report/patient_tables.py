@@ -10,14 +10,14 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from marrowscope.errors import RunError
+from marrowscope.geometry import MAX_COORDINATE_PX, are_pixels
 from marrowscope.report.problems import PatientProblem, attempt
 from marrowscope.report.shown_rows import CELL_COLUMNS, ShownCell, ShownField, shown_cell, shown_field
 from marrowscope.runs.manifest import Failure
-from marrowscope.runs.parquet import read_table, scan_table
+from marrowscope.runs.parquet import collected, read_table, scan_table
 from marrowscope.runs.schemas import FIELDS, field_row, patient_row
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.runs.schemas import PatientRow
-
-_MAX_COORDINATE_PX = 1e9
 
 
 def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[PatientProblem]]:
@@ -72,8 +70,9 @@ class PatientTables:
         failed = fields.filter(pl.col("status") != "ok").select("field_id", "error")
         self.failed = [Failure(field_id=name, error=error or "could not be read") for name, error in failed.iter_rows()]
         self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
-        self._cells = scan_table(run_dir / "cells.parquet", "cells")
-        self._slices = _slices(self._cells)
+        self._path = run_dir / "cells.parquet"
+        self._cells = scan_table(self._path, "cells")
+        self._slices = _slices(self._cells, self._path)
 
     @property
     def patient_ids(self) -> list[str]:
@@ -94,7 +93,7 @@ class PatientTables:
         Raises RunError where a row does not fit, or a cell lies in no field of the patient: it would be in no picture.
         """
         frames = [
-            self._cells.slice(start, length).select(CELL_COLUMNS).collect()
+            collected(self._cells.slice(start, length).select(CELL_COLUMNS), self._path)
             for start, length in self._slices.get(patient_id, ())
         ]
         cells = tuple(shown_cell(row) for frame in frames for row in frame.iter_rows(named=True))
@@ -106,10 +105,10 @@ class PatientTables:
                 f"expected {n_categories}; run `marrowscope predict` again"
             )
             raise RunError(message)
-        if far := next((cell for cell in cells if not (np.abs(cell.contour_xy) <= _MAX_COORDINATE_PX).all()), None):
+        if far := next((cell for cell in cells if not are_pixels(cell.contour_xy)), None):
             message = (
                 f"cells table, cell {far.cell_id!r}: found an outline with coordinates that are no pixels of an image, "
-                f"expected finite ones up to {_MAX_COORDINATE_PX:g}; run `marrowscope predict` again"
+                f"expected finite ones up to {MAX_COORDINATE_PX:,}; run `marrowscope predict` again"
             )
             raise RunError(message)  # OpenCV ends the process over coordinates that do not fit its floats
         own = self._fields.get(patient_id)
@@ -123,9 +122,9 @@ class PatientTables:
         return cells
 
 
-def _slices(cells: pl.LazyFrame) -> Mapping[str, list[tuple[int, int]]]:
+def _slices(cells: pl.LazyFrame, path: Path) -> Mapping[str, list[tuple[int, int]]]:
     """Return the slices of rows of each patient, as start and length."""
-    runs = cells.select(pl.col("patient_id").rle()).collect().unnest("patient_id")
+    runs = collected(cells.select(pl.col("patient_id").rle()), path).unnest("patient_id")
     found: dict[str, list[tuple[int, int]]] = {}
     start = 0
     for length, patient_id in runs.select("len", "value").iter_rows():

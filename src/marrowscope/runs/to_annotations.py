@@ -33,6 +33,7 @@ from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.imaging.names import file_names
 from marrowscope.records import UNKNOWN, Annotation
+from marrowscope.runs.checked_rows import read_rows
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
 from marrowscope.wording import count_of
@@ -105,10 +106,9 @@ class _Source:
 def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool) -> Exported:
     annotation_format = format_named(file_format)
     model = read_checked_manifest(run).bundle.label or "marrowscope"
-    fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
-    cells = read_table(run / "cells.parquet", "cells")
-    patients = read_table(run / "patients.parquet", "patients")
-    _refuse_nameless(fields, patients)
+    fields = read_rows(run, "fields").filter(pl.col("error").is_null())
+    cells = read_rows(run, "cells")
+    patients = read_rows(run, "patients")
     sources = _sources(run, fields)
     folders = file_names([*patients["patient_id"], *fields["patient_id"]])
     names = _image_names(fields)
@@ -221,7 +221,7 @@ def _label(row: Mapping[str, Any], vocabulary: Vocabulary) -> str:
 def _describe(row: Mapping[str, Any]) -> str:
     """Describe the prediction, for the shape's description."""
     if row["p_cblc"] is None:
-        return f"predicted contour, score {row['score']:.2f}"
+        return "predicted contour" + ("" if row["score"] is None else f", score {row['score']:.2f}")
     doubt = ", heads contradict each other" if row["contradiction"] else ""
     return f"predicted {row['category']}, p(CBLC) {row['p_cblc']:.2f}{doubt}"
 
@@ -252,20 +252,6 @@ def _refuse_occupied(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         message = f"{out}: found a file or a folder with content, expected a new or empty folder; choose another"
         raise InputError(message)
-
-
-def _refuse_nameless(fields: pl.DataFrame, patients: pl.DataFrame) -> None:
-    """Raise RunError where a row lacks what folders and images are named after."""
-    for name, table in (
-        ("fields.parquet", fields.select("field_id", "patient_id", "path")),
-        ("patients.parquet", patients.select("patient_id")),
-    ):
-        if table.null_count().sum_horizontal().sum():
-            message = (
-                f"{name}: found a row without {' or '.join(table.columns)}, expected it in every row; run "
-                "`marrowscope predict` again"
-            )
-            raise RunError(message)
 
 
 def _image_names(fields: pl.DataFrame) -> dict[str, dict[str, str]]:
