@@ -41,7 +41,7 @@ def count(segmenter: Segmenter, field: Field, um_per_px: float) -> Counter[str]:
     for name, judgments in (("before", judged), ("after", refuse_overlaps(judged, contours, rules))):
         kept = [contour for contour, item in zip(contours, judgments, strict=True) if item.reason is None]
         counts[f"kept_{name}"] += len(kept)
-        counts[f"pairs_{name}"] += len(geometry.overlaps(geometry.Rings.of(kept), rules.max_overlap)[0])
+        counts[f"pairs_{name}"] += len(geometry.shared_areas(geometry.Rings.of(kept), rules.max_overlap)[0])
         counts[f"found_{name}"] += len(match_contours(kept, expert).pairs)
     return counts
 

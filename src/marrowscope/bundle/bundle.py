@@ -36,6 +36,7 @@ from marrowscope.patient.quantify.rates import kinds_of
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
 from marrowscope.runs.manifest import UsedBundle, UsedVocabulary
 from marrowscope.vocabulary import Vocabulary, load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -245,7 +246,8 @@ def _read_quantification(folder: Path, name: str, spec: BundleSpec, vocabulary: 
     expected = kinds_of(vocabulary)
     if found.rates.kinds != expected:
         message = (
-            f"{path}: found rates of {len(found.rates.kinds)} kinds of cells, expected the {len(expected)} of "
+            f"{path}: found rates of {count_of(len(found.rates.kinds), 'kind')} of cells, expected the "
+            f"{len(expected)} of "
             f"vocabulary {vocabulary.name}; measure them again with `marrowscope quantify`"
         )
         raise BundleError(message)
@@ -307,7 +309,7 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
 def _check_file(folder: Path, name: str, expected: str, *, verify: bool) -> None:
     target = path_below(folder, name, where=f"{folder / SPEC_NAME}, [files]", error=BundleError)
     if not target.is_file():
-        message = f"{target}: no such file, expected one of SHA-256 {expected}; copy the bundle again"
+        message = f"{target}: not found, expected a file with SHA-256 {expected}; copy the bundle again"
         raise BundleError(message)
     if not verify:
         return

@@ -12,7 +12,7 @@ from marrowscope.bundle.description import SCHEMA_VERSION, STATED, BundleSpec
 from marrowscope.bundle.schema_1 import from_schema_1
 from marrowscope.bundle.toml_writer import to_toml
 from marrowscope.cells.quality import RULES_OFF
-from marrowscope.config import UNREADABLE, one_line
+from marrowscope.config import UNREADABLE, one_line, rule_of
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _word(fault: ErrorDetails) -> str:
     """Describe one of pydantic's faults: the section, the key, what was found, what was expected."""
     *sections, key = [one_line(part) for part in fault["loc"]]
-    rule = fault["msg"].removeprefix("Value error, ")
+    rule = rule_of(fault)
     if fault["type"] == "value_error":  # values of one section contradict each other
         return f"[{'.'.join([*sections, key])}]: {rule}"
     where = f"[{'.'.join(sections)}] {key}" if sections else key
     if fault["type"] == "missing":
-        return f"{where}: found nothing, expected a value"
+        return f"{where}: found nothing, {rule}"
     return f"{where}: found {fault['input']!r}, {rule}"

@@ -106,7 +106,7 @@ def refuse_overlaps(
     """
     passed = [index for index, judgment in enumerate(judgments) if judgment.reason is None]
     rings = geometry.Rings.of([contours[index] for index in passed])
-    first, second, shared_px = geometry.overlaps(rings, rules.max_overlap)
+    first, second, shared_px = geometry.shared_areas(rings, rules.max_overlap)
     refused = _around_several(first, second, shared_px, geometry.areas(rings))
     for one, other in sorted(zip(first.tolist(), second.tolist(), strict=True)):
         if one not in refused and other not in refused:
