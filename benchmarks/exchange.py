@@ -140,7 +140,8 @@ def measure(folder: Path, file_format: str) -> str:
     n_cells, n_back, n_ids, worst = compare(run, out)
     shutil.rmtree(out)
     return (
-        f"| {file_format} | {len(sources or beside)} | {size:.0f} | {export[0]:.1f} | {export[1]:.1f} | {export[2]:.2f} | "
+        f"| {file_format} | {len(sources or beside)} | {size:.0f} | "
+        f"{export[0]:.1f} | {export[1]:.1f} | {export[2]:.2f} | "
         f"{seconds:.1f} | {cpu:.1f} | {memory:.2f} | {n_back} of {n_cells} | {n_ids} | {worst:.1e} |"
     )
 
@@ -158,7 +159,9 @@ def main() -> None:
         folder = Path(scratch)
         make_run(folder, arguments.cells, arguments.points, arguments.images, arguments.seed)
         print(f"{arguments.cells} cells of {arguments.points} points in {arguments.images} images")
-        print("| format | files | MB | export s | CPU s | GB | import s | CPU s | GB | cells back | ids back | worst px |")
+        print(
+            "| format | files | MB | export s | CPU s | GB | import s | CPU s | GB | cells back | ids back | worst px |"
+        )
         print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         for file_format in arguments.format or FORMATS:
             print(measure(folder, file_format), flush=True)

@@ -39,9 +39,9 @@ class SlideRun:
 def make_slide_run(root: Path, suffix: str = ".tif") -> SlideRun:
     """Write a slide, its annotation in slide pixels and a run of all regions but the last.
 
-    Every expert cell is found where it is, but for three: one of region 0 is missed, one lies in the region that was not
-    read, and the one on the seam of regions 0 and 1 has its expert's center in 0, and was found in 1 half a pixel to
-    the right. One contour of region 1 is no expert cell.
+    Every expert cell is found where it is, but for three: one of region 0 is missed; one lies in the region that was
+    not read; the one on the seam has its expert's center in region 0, and was found in region 1, half a pixel to the
+    right. One contour of region 1 is no expert cell.
     """
     folder = root / "cohort" / "P1"
     folder.mkdir(parents=True)

@@ -78,12 +78,13 @@ def test_photographs_stay_as_they_are(made: SlideRun) -> None:
 
 def test_annotations_are_shifted_into_their_regions(made: SlideRun) -> None:
     cohort = read_cohort(made.cohort, decode=False)
-    tables = [read_table(made.run / f"{kind}.parquet", kind) for kind in ("fields", "cells", "regions")]  # type: ignore[arg-type]
-    split, _ = split_slides((*cohort.fields, *cohort.slides), *tables, 0.5)
+    fields, cells = read_table(made.run / "fields.parquet", "fields"), read_table(made.run / "cells.parquet", "cells")
+    regions = read_table(made.run / "regions.parquet", "regions")
+    split, _ = split_slides((*cohort.fields, *cohort.slides), fields, cells, regions, 0.5)
     region = made.regions[1]
     (field,) = [item for item in split if item.field_id == f"P1/slide/x{region.x0}_y{region.y0}"]
     assert (field.width_px, field.height_px) == (region.width_px, region.height_px)
-    back = {item.shape_index: item.contour_xy + [region.x_px, region.y_px] for item in field.annotations}
+    back = {item.shape_index: item.contour_xy + np.array([region.x_px, region.y_px]) for item in field.annotations}
     assert set(back) == {3, 4}
     for index, contour in back.items():
         np.testing.assert_allclose(contour, made.truth[index].contour_xy, atol=1e-9)

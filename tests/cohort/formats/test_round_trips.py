@@ -105,7 +105,7 @@ def feature(kind: str, coordinates: object, name: str) -> dict[str, object]:
 
 
 def relations(tmp_path: Path) -> AnnotatedImage:
-    """Read cells with a hole, of several polygons, grouped, turned and of four corners, from the files that state them."""
+    """Read cells with a hole, of several polygons, grouped, turned and of four corners."""
     of_polygons = [
         feature("Polygon", [closed(SQUARE), HOLE], "N"),
         feature("MultiPolygon", [[closed(SMALL)], [closed(TURNED)]], "L2"),
