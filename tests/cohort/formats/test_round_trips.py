@@ -19,6 +19,7 @@ from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 coordinates = st.floats(-1e4, 1e4, allow_nan=False)
@@ -95,7 +96,7 @@ HOLE, SMALL = [[10, 10], [15, 10], [15, 15], [10, 10]], [[40, 5], [44, 5], [44, 
 TURNED = [[50.0, 20.0], [58.0, 28.0], [54.0, 32.0], [46.0, 24.0]]
 
 
-def closed(ring: list[list[float]]) -> list[list[float]]:
+def closed(ring: Sequence[Sequence[float]]) -> list[Sequence[float]]:
     return [*ring, ring[0]]
 
 
