@@ -68,8 +68,8 @@ def import_annotations(
     if mapping is not None:
         mapping.check_against(vocabulary)
     images_root = _folder_of(images_root, image)
-    file = AnnotationFile(source, reader=reader)
-    read = read_annotations(file, file_format)
+    read = read_annotations(AnnotationFile(source, reader=reader), file_format)  # its document is freed
+    file = AnnotationFile(source)
     if image is None:
         images = sorted(path for path in images_root.rglob("*") if path.is_file() and _is_picture(path))
         documents = place(read, file, ImageIndex(images_root, images))
