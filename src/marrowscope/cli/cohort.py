@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.cohort_folds import folds
+from marrowscope.cli.mapping_option import MappingsOption
 from marrowscope.cli.one_call import one_call_at_a_time
 from marrowscope.cli.scale_option import parse_um_per_px
 
@@ -47,7 +48,7 @@ def check(
             help="Micrometers per pixel of images that do not state their scale.",
         ),
     ] = None,
-    mapping: MappingOption = None,
+    mapping: MappingsOption = None,
     vocabulary: VocabularyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -60,16 +61,19 @@ def check(
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort
     from marrowscope.cohort.summary import summarize
-    from marrowscope.vocabulary import load_mapping, load_vocabulary
+    from marrowscope.vocabulary import load_mappings, load_vocabulary
 
+    mappings = load_mappings(mapping or ())
     with progress_bar("Examining images", enabled=not as_json) as advance:
         cohort = read_cohort(
             folder,
             vocabulary=load_vocabulary(vocabulary),
-            mapping=load_mapping(mapping) if mapping else None,
+            mapping=mappings,
             um_per_px=um_per_px,
             progress=advance,
         )
+    if mappings:
+        mappings.check_centers({patient.center for patient in cohort.patients})
     if as_json:
         typer.echo(json.dumps(summarize(cohort), indent=2, ensure_ascii=False))
     else:
@@ -163,16 +167,17 @@ def _print_cohort(cohort: Cohort) -> None:
             "cells",
             "countable",
             "CBLC",
+            "undecided",
             title=f"By {title}",
         )
         for row in rows:
             numbers = (row.n_patients, row.n_images, row.n_annotated_images, row.n_not_exhaustive, row.n_cells)
-            table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc)))
+            table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc, row.n_undecided)))
         print_table(table)
     table = new_table("code", "name", "category", "cells", "by center", "by diagnosis", title="By code")
     for item in count_by_code(cohort):
         groups = (escape(_reasons(item.by_center)), escape(_reasons(item.by_diagnosis)))
-        table.add_row(item.code, item.name, item.category, str(item.n_cells), *groups)
+        table.add_row(escape(item.code), item.name, item.category, str(item.n_cells), *groups)
     print_table(table)
     losing = [fault for fault in cohort.faults if fault.loses_data]
     noted = [fault for fault in cohort.faults if not fault.loses_data]

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.cohort.annotations import broken_shape
+from marrowscope.errors import VocabularyError
 from marrowscope.geometry import area, bounding_box, clip_to_image, iou_matrix, is_valid, repair
 from marrowscope.records import Annotation, ContourArray, Fault
-from marrowscope.vocabulary import nearest
+from marrowscope.vocabulary import is_coarse, nearest
 
 if TYPE_CHECKING:
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -70,10 +71,12 @@ def check_shapes(
 def _raw_code(
     shape: Annotation, where: str, vocabulary: Vocabulary, mapping: LabelMapping | None, faults: list[Fault]
 ) -> tuple[str | None, str]:
-    """Return (raw code, "") or (None, reason); an unknown label adds its fault."""
+    """Return (what is stored for the label, "") or (None, reason); an unknown label adds its fault."""
     if mapping is not None and shape.code in mapping.labels:
-        code = mapping.labels[shape.code].code
+        code = mapping.labels[shape.code].target
         return code, "" if code else _DROPPED
+    if mapping is None and is_coarse(shape.code):
+        return _coarse_label(shape, where, vocabulary, faults)
     if mapping is None and shape.code in vocabulary.codes:
         return shape.code, ""
     known = vocabulary.codes if mapping is None else mapping.labels
@@ -95,6 +98,18 @@ def _raw_code(
         )
     )
     return None, "unknown_code"
+
+
+def _coarse_label(shape: Annotation, where: str, vocabulary: Vocabulary, faults: list[Fault]) -> tuple[str | None, str]:
+    """Return (the coarse label in its one spelling, "") or (None, reason) with the fault of one that cannot be."""
+    try:
+        return vocabulary.read_label(shape.code).text, ""
+    except VocabularyError as error:
+        expected = f"a code of vocabulary {vocabulary.name}, or a coarse label of its codes ({error})"
+        faults.append(
+            Fault("unknown_code", where, f"label {shape.code!r}", expected, "correct the label", shape.shape_index)
+        )
+        return None, "unknown_code"
 
 
 def _checked_contour(
