@@ -43,6 +43,7 @@ from marrowscope.train.crop_set import (
     CropCounts,
     CropSetSummary,
     GrowingArray,
+    joined_codes,
 )
 
 if TYPE_CHECKING:
@@ -270,6 +271,7 @@ def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: floa
         "cell_id": f"{field.field_id}#{item.shape_index}/{source}",
         "source": source,
         "expert_code": item.code,
+        "can_label": joined_codes(field.can_label),
         "match_iou": match_iou,
         "cut": _is_cut(item, field),
     }
