@@ -172,13 +172,17 @@ def _corrected(ratios: pl.DataFrame, truth_column: str) -> pl.DataFrame:
 
 
 def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal: bool) -> str:
-    """Describe who is left out, which fields only one side has, and last whether N0 and M0 make a difference."""
+    """Describe who and what is left out, which fields only one side has, and last whether N0 and M0 matter."""
     left_out = len(ratios) - len(both)
     notes = [f"{left_out} patients without a ratio on both sides left out"] if 0 < left_out < len(ratios) else []
     unshared = both.filter(pl.col("n_fields_unshared") > 0)
     if column == "corrected_ratio" and len(unshared):
         n_fields = int(unshared["n_fields_unshared"].sum())
         notes.append(f"{n_fields} fields of {len(unshared)} patients enter only one of the two ratios")
+    undecided = both.filter(pl.col("n_true_undecided") > 0)
+    if len(undecided):
+        n_cells = int(undecided["n_true_undecided"].sum())
+        notes.append(f"{n_cells} cells of {len(undecided)} patients left out: their coarse labels do not decide them")
     if with_normal:
         notes.append(normal_words(ratios))
     return "; ".join(notes)
