@@ -15,6 +15,7 @@ import torch
 from marrowscope.fit import fit_classifier
 from marrowscope.train.imbalance import correct_head
 from marrowscope.train.losses import HeadCorrection, SetTargets, classification_losses, set_targets, to_tensors
+from marrowscope.train.training_record import read_training
 from tests.crop_sets import tiny_config
 from tests.train.test_category_sets import BLAST, crop_set_with, sets_of
 
@@ -141,6 +142,8 @@ def test_a_training_with_coarse_labels_and_masked_sources(tmp_path: Path) -> Non
     assert result.info.trained("category")[result.info.categories.index("N")]
     assert "M" in result.info.categories_not_trained
     assert math.isfinite(result.best.validation_loss)
+    (coarse,) = read_training(tmp_path / "out").coarse_labels
+    assert (coarse.label, coarse.n_cells, coarse.exceptions) == (BLAST, 12, ("lymphoblast",))
     assert result.best.cblc_weighted_f1 > 0.9
 
 

@@ -91,6 +91,7 @@ def cut_crops(
             out,
             segmenter=network,
             um_per_px=um_per_px,
+            mappings=mappings,
             overwrite=overwrite,
             progress=advance,
         )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ImageArray, MaskArray
     from marrowscope.train.config import Source
-    from marrowscope.vocabulary import Vocabulary
+    from marrowscope.vocabulary import CenterMappings, Vocabulary
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -92,6 +92,15 @@ class CropCounts(FrozenModel):
     rejected: int
 
 
+class UsedMapping(FrozenModel):
+    """A mapping that translated the labels of a center, or of all that have none of their own."""
+
+    center: str | None = Field(description="null for every center without its own")
+    name: str
+    version: str
+    sha256: str = Field(description="of the mapping file")
+
+
 class CropSetSummary(FrozenModel):
     """Content of prepare.json; only ``crop`` is required to read a set, since earlier versions wrote less."""
 
@@ -101,6 +110,7 @@ class CropSetSummary(FrozenModel):
     quality_rules: QualityRules = Field(default_factory=QualityRules, description="of predicted contours")
     segmenter_sha256: str | None = Field(default=None, description="null where only expert contours were cut")
     counts: CropCounts | None = None
+    mappings: tuple[UsedMapping, ...] = Field(default=(), description="empty where all labels were stored ones")
 
     @field_validator("quality_rules", mode="before")
     @classmethod
@@ -341,6 +351,18 @@ def _distinct(column: pl.Series) -> tuple[list[str | None], IntArray]:
     distinct = list(dict.fromkeys(values))
     position = {value: index for index, value in enumerate(distinct)}
     return distinct, np.array([position[value] for value in values], dtype=np.int64)
+
+
+def used_mappings(mappings: CenterMappings | None) -> tuple[UsedMapping, ...]:
+    """Describe the mappings for the summary."""
+    if mappings is None:
+        return ()
+    given = [(None, mappings.default), *mappings.by_center.items()]
+    return tuple(
+        UsedMapping(center=center, name=item.name, version=item.version, sha256=item.sha256)
+        for center, item in given
+        if item is not None
+    )
 
 
 def joined_codes(codes: tuple[str, ...]) -> str | None:
