@@ -32,12 +32,14 @@ class Annotation:
 
     ``code`` is a raw code, or the stored form of a coarse label (``BLA{N,M,J,L}``, see docs/vocabulary.md).
 
-    ``shape_index`` is its position in the annotation file, for error messages.
+    ``shape_index`` is its position in the annotation file, for error messages. ``cell_id`` is the id that the file
+    states for it; empty where it states none.
     """
 
     code: str
     contour_xy: ContourArray
     shape_index: int
+    cell_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def test_each_center_has_its_mapping() -> None:
     [
         (["M=marrow-cells", "M=munich-aml-15"], "a second mapping of center 'M', expected one for each center"),
         (["barcelona-13", "munich-aml-15"], "a second mapping for all centers"),
-        (["M=nowhere"], "nowhere: no mapping of this name"),
+        (["M=nowhere"], "nowhere: not found, neither a built-in mapping"),
     ],
 )
 def test_options_that_exclude_each_other(options: list[str], message: str) -> None:

@@ -98,7 +98,7 @@ def _count_groups(cohort: Cohort, group_of: dict[str, str]) -> tuple[GroupCounts
     labels = {text: cohort.vocabulary.read_label(text) for text, _, _ in cohort.cells()}
     rows = []
     for name in sorted(set(group_of.values())):
-        fields = [field for field in cohort.fields if group_of[field.patient_id] == name]
+        fields = [field for field in (*cohort.fields, *cohort.slides) if group_of[field.patient_id] == name]
         cells = [labels[item.code] for field in fields for item in field.annotations]
         rows.append(
             GroupCounts(
