@@ -25,7 +25,6 @@ from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, fill, hash_weights, load_tensors, read_part
-from marrowscope.train.config import HEADS
 from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
 from marrowscope.train.device import choose_device
@@ -239,9 +238,8 @@ def _stage_inputs(
 ) -> StageInputs:
     """Choose the stage's training and validation crops, and describe its weights."""
     training_rows, validation_rows = _rows(crop_set, roles, plan)
-    labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
-    priors = class_priors(crop_set.labels, training_rows, len(crop_set.categories))
-    corrections = correct_all(labels, {head: len(prior) for head, prior in priors.items()}, config)
+    shares = crop_set.class_shares(training_rows)
+    priors, corrections = class_priors(shares), correct_all(shares, config)
     targets = standardize(crop_set.measured, training_rows)[0] if config.loss_weights["morphology"] > 0 else ()
     info = ClassifierInfo(
         architecture=config.architecture,

@@ -43,6 +43,9 @@ from marrowscope.train.crop_set import (
     CropCounts,
     CropSetSummary,
     GrowingArray,
+    UsedMapping,
+    joined_codes,
+    used_mappings,
 )
 from marrowscope.wording import count_of
 
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import Annotation, Field, FieldImage, ImageArray, MaskArray, Patient
     from marrowscope.segment.segmenter import Segmenter
+    from marrowscope.vocabulary import CenterMappings
 
 STORED_CROP_PX = 136
 """Side of a stored crop: 96 px times the square root of 2. Its center is the network's crop, to the bit."""
@@ -102,14 +106,16 @@ def prepare_crops(
     rules: QualityRules | None = None,
     spec: CropSpec | None = None,
     um_per_px: float | None = None,
+    mappings: CenterMappings | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedCrops:
     """Cut the crops of every annotated field and write the crop set to ``out``.
 
     Without a segmenter, only expert crops are cut. ``um_per_px`` is the scale of fields that do not state one;
-    ``progress`` gets (steps done, total steps). Raises InputError if no annotation has a cell, two patients have the
-    same name, or ``out`` has a finished crop set and ``overwrite`` is off; ScaleError if a field has no scale.
+    ``mappings`` translated the labels and are recorded; ``progress`` gets (steps done, total steps). Raises InputError
+    if no annotation has a cell, two patients have the same name, or ``out`` has a finished crop set and ``overwrite``
+    is off; ScaleError if a field has no scale.
     """
     spec = spec or CropSpec()
     rules = rules or QualityRules()
@@ -167,7 +173,7 @@ def prepare_crops(
         n_unlabeled=n_unlabeled,
         n_rejected=n_rejected,
     )
-    _write_summary(out, prepared, spec, rules, segmenter)
+    _write_summary(out, prepared, spec, rules, segmenter=segmenter, mappings=used_mappings(mappings))
     return prepared
 
 
@@ -274,6 +280,7 @@ def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: floa
         "cell_id": f"{field.field_id}#{item.shape_index}/{source}",
         "source": source,
         "expert_code": item.code,
+        "can_label": joined_codes(field.can_label),
         "match_iou": match_iou,
         "cut": _is_cut(item, field),
     }
@@ -298,7 +305,13 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _write_summary(
-    out: Path, prepared: PreparedCrops, spec: CropSpec, rules: QualityRules, segmenter: Segmenter | None
+    out: Path,
+    prepared: PreparedCrops,
+    spec: CropSpec,
+    rules: QualityRules,
+    *,
+    segmenter: Segmenter | None,
+    mappings: tuple[UsedMapping, ...],
 ) -> None:
     summary = CropSetSummary(
         crop=spec,
@@ -313,5 +326,6 @@ def _write_summary(
             unlabeled=prepared.n_unlabeled,
             rejected=prepared.n_rejected,
         ),
+        mappings=mappings,
     )
     write_json(out / SUMMARY_NAME, summary.model_dump(mode="json"))

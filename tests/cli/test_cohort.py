@@ -15,6 +15,7 @@ from marrowscope.cohort.formats.geojson import write_geojson
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
+from marrowscope.vocabulary import mapping_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,7 @@ def test_vocabulary_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_vocabulary_mapping(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vocabulary", "mapping") == 0
-    assert capsys.readouterr().out.split() == ["barcelona-13", "munich-aml-15", "munich-marrow-21"]
+    assert capsys.readouterr().out.split() == list(mapping_names())
     assert run("vocabulary", "mapping", "barcelona-13") == 0
     assert "not a nucleated cell" in capsys.readouterr().out
     assert run("vocabulary", "mapping", "nowhere") == 2

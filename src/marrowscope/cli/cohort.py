@@ -10,7 +10,7 @@ import typer
 
 from marrowscope.cli.cohort_folds import folds
 from marrowscope.cli.command import add_command
-from marrowscope.cli.options import MappingOption, ScaleOption, VocabularyOption
+from marrowscope.cli.options import MappingOption, MappingsOption, ScaleOption, VocabularyOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def check(
     ],
     *,
     um_per_px: ScaleOption = None,
-    mapping: MappingOption = None,
+    mapping: MappingsOption = None,
     vocabulary: VocabularyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -47,16 +47,19 @@ def check(
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort
     from marrowscope.cohort.summary import summarize
-    from marrowscope.vocabulary import load_mapping, load_vocabulary
+    from marrowscope.vocabulary import load_mappings, load_vocabulary
 
+    mappings = load_mappings(mapping or ())
     with progress_bar("Examining images", enabled=not as_json) as advance:
         cohort = read_cohort(
             folder,
             vocabulary=load_vocabulary(vocabulary),
-            mapping=load_mapping(mapping) if mapping else None,
+            mapping=mappings,
             um_per_px=um_per_px,
             progress=advance,
         )
+    if mappings:
+        mappings.check_centers({patient.center for patient in cohort.patients})
     if as_json:
         typer.echo(json.dumps(summarize(cohort), indent=2, ensure_ascii=False))
     else:
@@ -165,16 +168,17 @@ def _print_cohort(cohort: Cohort) -> None:
             "cells",
             "countable",
             "CBLC",
+            "undecided",
             title=f"By {title}",
         )
         for row in rows:
             numbers = (row.n_patients, row.n_images, row.n_annotated_images, row.n_not_exhaustive, row.n_cells)
-            table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc)))
+            table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc, row.n_undecided)))
         print_table(table)
     table = new_table("code", "name", "category", "cells", "by center", "by diagnosis", title="By code")
     for item in count_by_code(cohort):
         groups = (escape(_reasons(item.by_center)), escape(_reasons(item.by_diagnosis)))
-        table.add_row(item.code, item.name, item.category, str(item.n_cells), *groups)
+        table.add_row(escape(item.code), item.name, item.category, str(item.n_cells), *groups)
     print_table(table)
     losing = [fault for fault in cohort.faults if fault.loses_data]
     noted = [fault for fault in cohort.faults if not fault.loses_data]

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from marrowscope.cli.options import MAX_SEED
+from marrowscope.cli.options import MAX_SEED, MappingsOption
 from marrowscope.cli.paths import require_path
 from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.crossfit import CrossFit
     from marrowscope.fit import FitResult
     from marrowscope.train.config import ClassifierConfig
@@ -56,6 +58,7 @@ def classifier(
         int | None,
         typer.Option(min=0, show_default="3, or as in --config", help="Epochs on crops of predicted contours."),
     ] = None,
+    mapping: MappingsOption = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -100,7 +103,7 @@ def classifier(
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEMO)
         typer.echo(f"Cutting predicted crops with the demonstration segmenter, {segmenter_path(segmenter)}", err=True)
-    crops = _prepared(source, out, segmenter, resume=resume or fold is not None)
+    crops = _prepared(source, out, segmenter, mapping=mapping or (), resume=resume or fold is not None)
     with _ProgressLines(out) as lines:
         if folds is None:
             from marrowscope.fit import fit_classifier
@@ -198,7 +201,7 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
         )
 
 
-def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
+def _prepared(source: Path, out: Path, segmenter: Path | None, *, mapping: Sequence[str] = (), resume: bool) -> Path:
     """Return the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
     from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
@@ -210,6 +213,9 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
         if segmenter is not None:
             message = f"--segmenter: {source} is not a cohort, expected a folder with patients.csv; remove the option"
             raise ConfigError(message)
+        if mapping:
+            message = f"--mapping: {source} is not a cohort, expected a folder with patients.csv; give it to `prepare`"
+            raise ConfigError(message)
         return source
     if not resume and any((out / name).exists() for name in (FIT_NAME, CROSSFIT_NAME)):
         message = f"{out}: found an earlier training, expected a new folder; add --resume or choose another folder"
@@ -217,7 +223,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
     crops = out / "crops"
     if not (resume and (crops / SUMMARY_NAME).is_file()):  # written last, so the crop set is complete
         # To standard error: with --json, only the result goes to standard output.
-        prepare.cut_crops([source], crops, segmenter=segmenter, overwrite=True, to_stderr=True)
+        prepare.cut_crops([source], crops, segmenter=segmenter, mapping=mapping, overwrite=True, to_stderr=True)
     return crops
 
 

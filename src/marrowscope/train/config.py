@@ -99,6 +99,11 @@ class ClassifierConfig(StageConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1, description="before the heads")
     norm: Norm = Field(default="batch", description="normalization layers: batch norm, or group norm (groups of 8)")
     imbalance: Imbalance = Field(default="logit_adjustment", description="class-imbalance correction of the heads")
+    masked_sources: bool = Field(
+        default=False,
+        description="where the mapping of a cell's source states which codes it can label, train the category head on "
+        "the choice among those only",
+    )
     tau: float = Field(default=1.0, ge=0, description="strength of the logit adjustment; 1 trains for a uniform prior")
     effective_number_beta: float = Field(
         default=0.999, gt=0, lt=1, description="of class_balanced: cells beyond 1 / (1 - beta) add nothing new"

@@ -57,7 +57,7 @@ class StageBatches(Dataset[TrainingBatch]):
 
     def __init__(self, crop_set: CropSet, rows: IntArray, config: ClassifierConfig, stage: int) -> None:
         self._crop_set, self._rows, self._config, self._stage = crop_set, rows, config, stage
-        self._weights = sampling_weights(crop_set.labels["category"][rows], config.imbalance)
+        self._weights = sampling_weights(crop_set.class_shares(rows)["category"], config.imbalance)
         self._order: tuple[int, IntArray] | None = None
 
     def order(self, epoch: int) -> IntArray:

@@ -292,7 +292,8 @@ class _StageLoop:
         labels = {head: crop_set.labels[head][rows] for head in HEADS}
         targets = {head: torch.from_numpy(values) for head, values in labels.items()}
         on_cpu = {head: correction.to(torch.device("cpu")) for head, correction in self.make_step.corrections.items()}
-        losses = classification_losses(logits, targets, on_cpu)
+        sets = self.make_step.sets_at(torch.from_numpy(rows).to(self.device))
+        losses = classification_losses(logits, targets, on_cpu, None if sets is None else sets.to(torch.device("cpu")))
         total = weighted_total(losses, self.config.loss_weights)
         check_finite({head: float(term) for head, term in losses.items()}, f"stage {self.plan.name}, validation")
         terms = {f"validation_loss_{head}": float(term) for head, term in losses.items()}

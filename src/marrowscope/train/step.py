@@ -12,7 +12,7 @@ import torch
 
 from marrowscope.train.config import HEADS
 from marrowscope.train.imbalance import correct_all
-from marrowscope.train.losses import StepOutput, step_losses, to_tensors, weighted_total
+from marrowscope.train.losses import SetTargets, StepOutput, set_targets, step_losses, to_tensors, weighted_total
 from marrowscope.train.targets import standardize
 from marrowscope.train.validation import scale_pixels
 
@@ -60,9 +60,10 @@ class TrainingStep:
         self.model, self.optimizer, self.config = model, optimizer, config
         self.device = next(model.parameters()).device
         self.forward: Callable[[Tensor], ClassifierOutput] = torch.compile(model) if config.compile else model
-        labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
-        sizes = {head: len(prior) for head, prior in info.priors.items()}
-        self.corrections = to_tensors(correct_all(labels, sizes, config), self.device)
+        self.corrections = to_tensors(correct_all(crop_set.class_shares(training_rows), config), self.device)
+        self._sets = set_targets(crop_set.sets, training_rows, masked_sources=config.masked_sources)
+        if self._sets is not None:
+            self._sets = self._sets.to(self.device)
         self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in HEADS}
         self._measured = torch.from_numpy(standardize(crop_set.measured, training_rows)[1]).to(self.device)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
@@ -83,6 +84,10 @@ class TrainingStep:
         self.optimizer.step()
         return {name: term.detach() for name, term in (losses | {"total": total}).items()}
 
+    def sets_at(self, rows: Tensor) -> SetTargets | None:
+        """Return the sets of categories of crops ``rows``; None where every label of the crop set is a category."""
+        return None if self._sets is None else self._sets.at(rows)
+
     def _losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Compute every loss term that is on."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
@@ -92,6 +97,7 @@ class TrainingStep:
             output=output,
             n=len(batch.rows),
             targets={head: labels[batch.rows] for head, labels in self._labels.items()},
+            sets=self.sets_at(batch.rows),
             measured=self._measured[batch.rows],
             masks=batch.masks,
             corrections=self.corrections,

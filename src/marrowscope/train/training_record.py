@@ -114,6 +114,14 @@ class TrainingResult(FrozenModel):
     categories_not_trained: tuple[str, ...] = ()
 
 
+class CoarseCells(FrozenModel):
+    """Annotated cells of a crop set with one coarse label."""
+
+    label: str = Field(description="as stored: name, codes, and what is declared of them")
+    n_cells: int
+    exceptions: tuple[str, ...] = Field(description="names of its codes that are not what is declared of all its cells")
+
+
 class LearnedFrom(FrozenModel):
     """What a training or a cross-fit learns from and how: the shared part of both records."""
 
@@ -122,6 +130,7 @@ class LearnedFrom(FrozenModel):
     prepared: CropSetSummary
     data_sha256: dict[str, str] = Field(description="SHA-256 of the crop set's files by name")
     vocabulary: VocabularyReference
+    coarse_labels: tuple[CoarseCells, ...] = Field(default=(), description="empty where every label is one code")
     versions: dict[str, str] = Field(description="of the packages that affect a result, when the training began")
 
     def decisive(self) -> dict[str, object]:
@@ -167,6 +176,23 @@ def _vocabulary_reference(vocabulary: Vocabulary) -> VocabularyReference:
     return VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256)
 
 
+def _coarse_cells(crop_set: CropSet, vocabulary: Vocabulary) -> tuple[CoarseCells, ...]:
+    """Count the annotated cells of each coarse label, and name what its declaration says wrong of some."""
+    annotated = crop_set.cells.filter(crop_set.cells["source"] == "expert")["expert_code"].drop_nulls()
+    found = []
+    for text, n_cells in sorted(annotated.value_counts().iter_rows()):
+        label = vocabulary.read_label(text)
+        if label.is_coarse:
+            facts = [(name, getattr(label, name)) for name in ("cblc", "countable")]
+            exceptions = tuple(
+                code.name
+                for code in label.codes
+                if any(fact is not None and getattr(code, name) != fact for name, fact in facts)
+            )
+            found.append(CoarseCells(label=text, n_cells=n_cells, exceptions=exceptions))
+    return tuple(found)
+
+
 def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocabulary) -> LearnedFrom:
     """Describe what is learned from ``crop_set``: file hashes, settings, vocabulary and current versions."""
     packages = {name: metadata.version(name) for name in ("torch", "timm")}
@@ -176,13 +202,14 @@ def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocab
         prepared=crop_set.summary,
         data_sha256=hash_files(crop_set.folder),
         vocabulary=_vocabulary_reference(vocabulary),
+        coarse_labels=_coarse_cells(crop_set, vocabulary),
         versions=installed_versions() | packages,
     )
 
 
 def write_training(folder: Path, record: TrainingRecord) -> None:
     """Write fit.json atomically; what is not there yet is left out."""
-    absent = {name for name in ("resumed", "stages", "result") if not getattr(record, name)}
+    absent = {name for name in ("resumed", "stages", "result", "coarse_labels") if not getattr(record, name)}
     write_json(folder / FIT_NAME, record.model_dump(mode="json", exclude=absent))
 
 

@@ -70,19 +70,23 @@ def probabilities(logits: Mapping[str, torch.Tensor], info: ClassifierInfo) -> d
 
 
 def score(predicted: Mapping[str, NDArray[np.float32]], labels: Mapping[str, IntArray]) -> dict[str, float]:
-    """Compute metrics from probabilities (n, k) by head; NaN where one is undefined.
+    """Compute metrics from probabilities (n, k) by head, over the cells whose label decides it; NaN where undefined.
 
     ``category_macro_f1`` averages the categories with a true cell in these crops. ``selection``, its mean with
     ``cblc_weighted_f1``, picks the best epoch: the first alone would neglect CBLC, the second the differential.
     """
+    decided = {head: labels[head] >= 0 for head in HEADS}
     confusion = {
-        head: metrics.confusion_matrix(labels[head], predicted[head].argmax(axis=1), predicted[head].shape[1])
+        head: metrics.confusion_matrix(
+            labels[head][decided[head]], predicted[head][decided[head]].argmax(axis=1), predicted[head].shape[1]
+        )
         for head in HEADS
     }
+    is_cblc = labels["cblc"][decided["cblc"]] == 1
     figures = {
         "cblc_weighted_f1": metrics.weighted_f1(confusion["cblc"]),
         "cblc_positive_f1": metrics.positive_f1(confusion["cblc"]),
-        "cblc_auc": metrics.roc_auc(labels["cblc"] == 1, predicted["cblc"][:, 1].astype(np.float64)),
+        "cblc_auc": metrics.roc_auc(is_cblc, predicted["cblc"][decided["cblc"], 1].astype(np.float64)),
         "countable_weighted_f1": metrics.weighted_f1(confusion["countable"]),
         "category_weighted_f1": metrics.weighted_f1(confusion["category"]),
         "category_macro_f1": metrics.macro_f1(confusion["category"]),

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 coordinates = st.floats(-1e4, 1e4, allow_nan=False)
 points = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=12, unique=True)
-labels = st.sampled_from(["N", "N1", "0", "J2", "plasma cell", "名", 'quo"te']) | st.text(min_size=1).map(
-    str.strip
-).filter(bool)
+labels = st.sampled_from(
+    ["N", "BLA{N,M,J,L; mainly N; cblc yes}", "N1", "0", "J2", "plasma cell", "名", 'quo"te']
+) | st.text(min_size=1).map(str.strip).filter(bool)
 
 
 @st.composite

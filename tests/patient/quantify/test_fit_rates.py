@@ -106,3 +106,16 @@ def test_fields_that_differ_give_a_correlation() -> None:
     assert fit_quantification(apart, DIAGNOSES, VOCABULARY, source="a test").rates.correlation > 0.9
     assert even < 0.2
     assert np.isfinite(even)
+
+
+def test_a_coarse_label_counts_where_it_decides_and_is_left_out_elsewhere() -> None:
+    """Blasts without lineage are CBLC of category N, as N itself; what leaves CBLC open is in no rate."""
+    exact = outcomes(SHARES)
+    blast = exact.with_columns(pl.col("code").replace("N", "BLA{N,M,J,L; mainly N; cblc yes}"))
+    undecided = outcomes({"A1": 1.0}).with_columns(pl.lit("IG{N1,N2,N3}").alias("code"))
+    found = fit_quantification(pl.concat([blast, undecided]), DIAGNOSES, VOCABULARY, source="a test").rates
+    wanted = fit_quantification(exact, DIAGNOSES, VOCABULARY, source="a test").rates
+    assert found.model_copy(update={"correlation": wanted.correlation}) == wanted
+    uncounted = exact.with_columns(pl.col("code").replace("N", "X{V,0}"))
+    rates = fit_quantification(uncounted, DIAGNOSES, VOCABULARY, source="a test").rates
+    assert sum(rates.wrongly_counted) == exact.filter(pl.col("code") == "N").height
