@@ -68,7 +68,8 @@ def confusion(tables: CenterTables) -> Drawing | None:
     worst = ", ".join(f"{true} {_called(called)} {n}" for n, (true, called) in errors[:5]) or "none"
     right = sum(n for (true, called), n in n_of.items() if true == called)
     cells = count_of(sum(total[name] for name in names), "expert cell")
-    label = f"Confusion matrix of {tables.center}: {right} of {cells} with the expert's category. Most frequent errors: {worst}."
+    label = f"Confusion matrix of {tables.center}: {right} of {cells} with the expert's category."
+    label += f" Most frequent errors: {worst}."
     if coarse:
         label += f" Coarse labels have rows of their own: {count_of(sum(total[name] for name in coarse), 'cell')}."
     drawing = Drawing(width, height, label)
