@@ -105,6 +105,7 @@ def export(
 
 
 @app.command(name="import")
+@one_call_at_a_time
 def import_(
     source: Annotated[Path, typer.Argument(help="Annotation file to convert.")],
     images: Annotated[Path | None, typer.Option("--images", help="Folder below which its images lie.")] = None,

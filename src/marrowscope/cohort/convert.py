@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, cast
 
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats import read_annotations
-from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.cohort.formats.labelme import labelme_text
 from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.cohort.images import examine_image
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import class_numbers, pair, place
+from marrowscope.disk import write_text
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import is_image_path
 from marrowscope.records import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -55,7 +56,7 @@ def import_annotations(
     ``file_format`` names the format of the file; None: its content tells. Images are found by the path that the file
     states, or by the file's own name where it states none; ``image`` is the one image of a file of one image, whatever
     it states. Raises CohortError with every fault where a shape or image would be lost, InputError for a format that
-    does not exist, for no image at all, and where a LabelMe file is there already.
+    does not exist, for no image at all, and where another LabelMe file is there already.
     """
     if mapping is not None:
         mapping.check_against(vocabulary)
@@ -94,11 +95,16 @@ def import_annotations(
             f"correct them:\n{listed}"
         )
         raise CohortError(message, losing)
-    _refuse_existing([path.with_suffix(".json") for path in results], overwrite=overwrite)
+    _write_texts(
+        {
+            path.with_suffix(".json"): labelme_text(path.name, *size, checked.annotations, exhaustive=exhaustive)
+            for path, (checked, size, exhaustive) in results.items()
+        },
+        overwrite=overwrite,
+    )
     rejected: Counter[str] = Counter()
     changed: Counter[str] = Counter()
-    for path, (checked, (width, height), exhaustive) in results.items():
-        write_labelme(path.with_suffix(".json"), path.name, width, height, checked.annotations, exhaustive=exhaustive)
+    for checked, _, _ in results.values():
         rejected.update(checked.rejected)
         changed.update(checked.changed)
     n_cells = sum(len(checked.annotations) for checked, _, _ in results.values())
@@ -129,10 +135,13 @@ def _of_one_image(
     return [(image if annotated.placed else None, annotated) for annotated in read]
 
 
-def _refuse_existing(paths: list[Path], *, overwrite: bool) -> None:
-    existing = [path for path in paths if path.exists()]
+def _write_texts(texts: Mapping[Path, str], *, overwrite: bool) -> None:
+    """Write the annotations; InputError where another one is there. Those of an interrupted import are equal."""
+    existing = [path for path, text in texts.items() if path.exists() and path.read_bytes() != text.encode()]
     if existing and not overwrite:
         message = (
             f"{existing[0]}: found an existing annotation ({len(existing)} in total), expected none; add --overwrite"
         )
         raise InputError(message)
+    for path, text in texts.items():
+        write_text(path, text)

@@ -86,8 +86,7 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
     return (image,)
 
 
-def write_labelme(
-    path: Path,
+def labelme_text(
     image_name: str,
     width_px: int,
     height_px: int,
@@ -95,8 +94,8 @@ def write_labelme(
     *,
     exhaustive: bool = True,
     descriptions: Sequence[str] | None = None,
-) -> None:
-    """Write ``shapes`` as a file that LabelMe can open; floats keep all digits.
+) -> str:
+    """Return ``shapes`` as a file that LabelMe can open; floats keep all digits.
 
     LabelMe shows ``descriptions`` (one per shape) next to each shape.
     """
@@ -119,7 +118,22 @@ def write_labelme(
         "imageHeight": height_px,
         "imageWidth": width_px,
     }
-    write_text(path, json.dumps(document, ensure_ascii=False))
+    return json.dumps(document, ensure_ascii=False)
+
+
+def write_labelme(
+    path: Path,
+    image_name: str,
+    width_px: int,
+    height_px: int,
+    shapes: Sequence[Annotation],
+    *,
+    exhaustive: bool = True,
+    descriptions: Sequence[str] | None = None,
+) -> None:
+    """Write ``shapes`` to ``path``, as ``labelme_text`` gives them."""
+    text = labelme_text(image_name, width_px, height_px, shapes, exhaustive=exhaustive, descriptions=descriptions)
+    write_text(path, text)
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
