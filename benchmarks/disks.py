@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,8 @@ class Trials:
         if self._has_out:
             for share in _SHARES:
                 size = f"size={max(16, int(share * size_kb)) + self._filled_kb()}k"
-                self._try(f"full, {share:.0%}", lambda size=size: self._remount(size), lambda: self._remount(_ROOM))
-            self._try("read-only", lambda: self._remount(f"ro,{_ROOM}"), lambda: self._remount(f"rw,{_ROOM}"))
+                self._try(f"full, {share:.0%}", partial(self._remount, size), partial(self._remount, _ROOM))
+            self._try("read-only", partial(self._remount, f"ro,{_ROOM}"), partial(self._remount, f"rw,{_ROOM}"))
             self._try("no rights", self._shut, self._open, words=_OTHER_USER)
             for length in _LONG_NAMES:
                 self._try_name("x" * length)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import marrowscope
 from marrowscope.cli import main as main_module
+from marrowscope.disk import locked
 from marrowscope.errors import DependencyError, ImageError, InputError, MarrowscopeError, RunError, TrainingError
 
 if TYPE_CHECKING:
@@ -68,6 +69,19 @@ def test_every_option_of_every_command_is_explained(path: tuple[str, ...]) -> No
         if parameter.name != "help" and not getattr(parameter, "help", None)
     ]
     assert silent == []
+
+
+WRITING = [path for path, command in COMMANDS.items() if any(given.name == "out" for given in command.params)]
+
+
+@pytest.mark.parametrize("path", WRITING, ids=" ".join)
+def test_a_second_call_into_the_same_place_is_refused_before_any_work(path: tuple[str, ...], tmp_path: Path) -> None:
+    command, out = COMMANDS[path], tmp_path / "out"
+    context = command.make_context(" ".join(path), examples(command)[0][2 + len(path) :])
+    context.params["out"] = out
+    with locked(out), pytest.raises(RunError, match="out: found it in use by process"):
+        command.invoke(context)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_module_of_the_command_line_is_reached() -> None:

@@ -19,11 +19,15 @@ from marrowscope.disk import MARKER_NAME, read_marker
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.imaging import read_image, sha256_file
 from marrowscope.simulate import SimulationConfig, load_parameters, simulate_cohort, writer
-from marrowscope.simulate.writer import is_simulated, iterate_fields, plan_patient
+from marrowscope.simulate.writer import PatientPlan, is_simulated, iterate_fields, plan_patient
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from marrowscope.simulate import SimulatedField
+    from marrowscope.simulate.parameters import Parameters
 
 SMALL = SimulationConfig(
     patients=3,
@@ -86,8 +90,14 @@ def test_an_interrupted_cohort_goes_on_after_its_finished_patients(
     (tmp_path / "c.part" / "P0003").mkdir()
     (tmp_path / "c.part" / "P0003" / "field_009.jpg").touch()  # of the patient that was being drawn
     drawn: list[int] = []
-    whole = writer.iterate_fields
-    monkeypatch.setattr(writer, "iterate_fields", lambda c, plan, p: drawn.append(plan.index) or whole(c, plan, p))
+
+    def noted(
+        config: SimulationConfig, plan: PatientPlan, parameters: Parameters
+    ) -> Iterator[tuple[int, SimulatedField]]:
+        drawn.append(plan.index)
+        return iterate_fields(config, plan, parameters)
+
+    monkeypatch.setattr(writer, "iterate_fields", noted)
     assert simulate_cohort(out, SMALL, progress=lambda done, total: seen.append((done, total))) == 2
     assert drawn == [2]
     assert seen == [(3, 3)]
