@@ -88,7 +88,9 @@ def calls(work: Path) -> dict[str, Call]:
 
 def write_coco(cohort: Path, path: Path) -> None:
     """Write the LabelMe files of ``cohort`` as one COCO file."""
-    images, annotations, codes = [], [], dict[str, int]()
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    codes: dict[str, int] = {}
     for number, labels in enumerate(sorted(cohort.glob("*/*.json")), start=1):
         document = json.loads(labels.read_text(encoding="utf-8"))
         name = f"{labels.parent.name}/{document['imagePath']}"
