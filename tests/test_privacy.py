@@ -78,7 +78,7 @@ def test_the_watch_sees_workers_and_refuses_sockets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_a_whole_session_opens_no_socket_and_writes_only_where_asked(tmp_path: Path, backend: str) -> None:
-    """simulate, predict, report, doctor, prepare and both trainings, one after the other, with their workers."""
+    """simulate, predict, report, doctor, prepare and train, one after the other, with their workers."""
     pytest.importorskip(backend)
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
@@ -99,9 +99,6 @@ learning_rate = 1e-3
 """,
         encoding="utf-8",
     )
-    (work / "segmenter.toml").write_text(
-        "window_px = 96\ncrops_per_field = 1\nmax_val_windows = 1\nbatch = 2\nthreads = 1\n", encoding="utf-8"
-    )
     calls = [
         ["simulate", "cohort", "--patients", "4", "--centers", "1", "--fields", "1", "--workers", "2"],
         ["predict", "cohort", "--out", "run", "--backend", backend, "--threads", "1"],
@@ -113,7 +110,6 @@ learning_rate = 1e-3
         calls += [
             ["prepare", "cohort", "--segmenter", "demo", "--out", "crops"],
             ["train", "classifier", "crops", "--out", "training", "--config", "training.toml"],
-            ["train", "segmenter", "cohort", "--out", "segmenter", "--epochs", "1", "--config", "segmenter.toml"],
         ]
     for arguments in calls:
         for event, place in watched(arguments, home, work):
