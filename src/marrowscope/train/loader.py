@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from marrowscope.machine import end_with_parent
+from marrowscope.machine import WorkerContext, end_with_parent
 from marrowscope.train.augment import augment_crop
 from marrowscope.train.border import dilate_masks, swap_border
 from marrowscope.train.imbalance import sampling_weights
@@ -165,7 +165,7 @@ def batches_from(
         batch_size=None,
         sampler=keys,
         num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=WorkerContext() if workers else None,
         worker_init_fn=_start_worker,
         pin_memory=pin,
     )

@@ -41,7 +41,7 @@ from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _FORMAT_VERSION = "5.5.0"
@@ -90,8 +90,7 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
     return (image,)
 
 
-def write_labelme(
-    path: Path,
+def labelme_pieces(
     image_name: str,
     width_px: int,
     height_px: int,
@@ -100,8 +99,8 @@ def write_labelme(
     exhaustive: bool = True,
     descriptions: Sequence[str] | None = None,
     reader: str = "",
-) -> None:
-    """Write ``shapes`` as a file that LabelMe can open; floats keep all digits.
+) -> Iterator[str]:
+    """Return ``shapes`` as a file that LabelMe can open, in pieces; floats keep all digits.
 
     LabelMe shows ``descriptions`` (one per shape) next to each shape. It keeps ``reader`` and the ids of cells, which
     it does not know, when it saves the file again.
@@ -129,7 +128,27 @@ def write_labelme(
         )
         for number, shape in enumerate(shapes)
     )
-    write_pieces(path, object_with_list(members, "shapes", texts))
+    return object_with_list(members, "shapes", texts)
+
+
+def write_labelme(
+    path: Path,
+    image_name: str,
+    width_px: int,
+    height_px: int,
+    shapes: Sequence[Annotation],
+    *,
+    exhaustive: bool = True,
+    descriptions: Sequence[str] | None = None,
+    reader: str = "",
+) -> None:
+    """Write ``shapes`` to ``path``, as ``labelme_pieces`` gives them."""
+    write_pieces(
+        path,
+        labelme_pieces(
+            image_name, width_px, height_px, shapes, exhaustive=exhaustive, descriptions=descriptions, reader=reader
+        ),
+    )
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
