@@ -30,12 +30,14 @@ UNKNOWN = "unknown"
 class Annotation:
     """One expert polygon: the raw code from the expert, and the contour in image pixels.
 
-    ``shape_index`` is its position in the annotation file, for error messages.
+    ``shape_index`` is its position in the annotation file, for error messages. ``network_contour``: the code is the
+    expert's and the contour a network's, so that it enters no figure about finding or outlining cells.
     """
 
     code: str
     contour_xy: ContourArray
     shape_index: int
+    network_contour: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Every shape of an image has one outcome: kept, kept but changed (repaired, clipp
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +59,7 @@ def check_shapes(
         if code is None or contour is None:
             checked.rejected[code_reason or outcome] += 1
             continue
-        checked.annotations.append(Annotation(code, contour, shape.shape_index))
+        checked.annotations.append(replace(shape, code=code, contour_xy=contour))
         outcome = outcome or converted.get(shape.shape_index, "")
         if outcome:
             checked.changed[outcome] += 1

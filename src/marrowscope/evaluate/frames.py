@@ -39,6 +39,7 @@ EXPERT_COLUMNS = {
     "countable": pl.Boolean(),
     "normal_blast": pl.Boolean(),
     "cut": pl.Boolean(),
+    "network_contour": pl.Boolean(),
     "exhaustive": pl.Boolean(),
     "found_before_rules": pl.Boolean(),
     "found": pl.Boolean(),
@@ -49,8 +50,9 @@ EXPERT_COLUMNS = {
     "p_cblc": pl.Float64(),
     "p_called": pl.Float64(),
 }
-"""One row per expert cell. ``normal_blast``: a blast in the WHO count that is not a CBLC (N0, M0). ``p_called`` is the
-probability of the called category; it and the other predicted columns are null if the cell was missed."""
+"""One row per expert cell. ``network_contour``: an expert named it, and a network drew its outline. ``normal_blast``: a
+blast in the WHO count that is not a CBLC (N0, M0). ``p_called`` is the probability of the called category; it and the
+other predicted columns are null if the cell was missed."""
 
 DETECTION_COLUMNS = {
     "patient_id": pl.String(),
@@ -59,14 +61,15 @@ DETECTION_COLUMNS = {
     "cell_id": pl.String(),
     "matched": pl.Boolean(),
     "ignored": pl.Boolean(),
+    "network_contour": pl.Boolean(),
     "exhaustive": pl.Boolean(),
     "is_cblc": pl.Boolean(),
     "is_countable": pl.Boolean(),
     "score": pl.Float64(),
     "outcomes": pl.List(pl.Int8()),
 }
-"""One row per kept detection. ``outcomes`` (one per level of ``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found
-nothing, -1 is not counted."""
+"""One row per kept detection. ``network_contour``: it matches an expert cell whose outline a network drew. ``outcomes``
+(one per level of ``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found nothing, -1 is not counted."""
 
 RATIO_COLUMNS = {
     "patient_id": pl.String(),
