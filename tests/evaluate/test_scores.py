@@ -63,7 +63,13 @@ def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 
 def detection(*, matched: bool, ignored: bool = False, exhaustive: bool = True, patient: str = "P1") -> dict[str, Any]:
     row = {"patient_id": patient, "center": "A", "field_id": f"{patient}/f", "cell_id": "c", "matched": matched}
     outcomes = [-1 if ignored else int(matched)] * len(IOU_LEVELS)
-    row |= {"network_contour": False, "ignored": ignored, "exhaustive": exhaustive, "is_cblc": False, "is_countable": True}
+    row |= {
+        "network_contour": False,
+        "ignored": ignored,
+        "exhaustive": exhaustive,
+        "is_cblc": False,
+        "is_countable": True,
+    }
     return row | {"score": 0.9, "outcomes": outcomes}
 
 

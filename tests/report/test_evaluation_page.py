@@ -67,7 +67,13 @@ def rows_of(
             row = place | {"shape_index": index, "code": code, "category": VOCABULARY.category_index(code)}
             row |= {"cblc": facts.cblc, "countable": facts.countable, "normal_blast": code == "N0"}
             is_found = generator.random() < 0.9 if misses else False
-            row |= {"cut": False, "network_contour": False, "exhaustive": True, "found": is_found, "found_before_rules": is_found}
+            row |= {
+                "cut": False,
+                "network_contour": False,
+                "exhaustive": True,
+                "found": is_found,
+                "found_before_rules": is_found,
+            }
             if is_found:
                 p = float(generator.uniform(0.5, 1) if called.cblc else generator.uniform(0, 0.5))
                 row |= {"predicted_category": VOCABULARY.category_index(called.code), "iou": 0.9, "p_cblc": p}
