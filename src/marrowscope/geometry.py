@@ -334,6 +334,32 @@ def iou_matrix(list_a: Sequence[ContourArray], list_b: Sequence[ContourArray]) -
     return result
 
 
+def overlaps(rings: Rings, min_share: float) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the pairs of contours that share more than ``min_share`` (0-1) of the smaller one's area.
+
+    ``first`` (k,) and ``second`` (k,) are positions with first < second, ``shared`` (k,) the area they have in common,
+    square pixels, exact. Only pairs whose boxes share that much are intersected.
+    """
+    bounds, sizes = rings.bounds(), areas(rings)
+    first, second = np.triu_indices(len(rings), k=1)
+    low = np.maximum(bounds[first, :2], bounds[second, :2])
+    high = np.minimum(bounds[first, 2:], bounds[second, 2:])
+    needed = min_share * np.minimum(sizes[first], sizes[second])
+    near = np.maximum(high - low, 0).prod(axis=1) > needed
+    first, second, needed = first[near], second[near], needed[near]
+    contours = rings.split()
+    shapes = {index: _polygon(contours[index]) for index in {*first.tolist(), *second.tolist()}}
+    shared = np.array(
+        [
+            shapely.area(shapely.intersection(shapes[one], shapes[other]))
+            for one, other in zip(first.tolist(), second.tolist(), strict=True)
+        ],
+        dtype=np.float64,
+    )
+    same = shared > needed
+    return first[same], second[same], shared[same]
+
+
 def rasterize(contour_xy: ContourArray, height_px: int, width_px: int) -> MaskArray:
     """Mask (height, width) of the pixels whose center is inside the contour (even-odd rule).
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from marrowscope.bundle.description import SCHEMA_VERSION, STATED, BundleSpec
 from marrowscope.bundle.schema_1 import from_schema_1
 from marrowscope.bundle.toml_writer import to_toml
+from marrowscope.cells.quality import RULES_OFF
 from marrowscope.config import UNREADABLE, one_line
 from marrowscope.errors import BundleError
 
@@ -42,6 +43,7 @@ def read_description(data: bytes, path: Path) -> BundleSpec:
             "that made the bundle, or export it again with this one"
         )
         raise BundleError(message)
+    values = _with_rules_off(values)
     faults = [f"[{section}] {key}: found nothing, expected a value" for section, key in _unstated(values)]
     try:
         # By way of JSON, whose strict reading takes lists for tuples, and a string for no number.
@@ -58,6 +60,12 @@ def description_text(spec: BundleSpec) -> str:
     """Return the content of bundle.toml; what a bundle does not have is absent from it."""
     values = spec.model_dump(mode="json", exclude_none=True)
     return to_toml({key: value for key, value in values.items() if value not in ({}, [])})
+
+
+def _with_rules_off(values: dict[str, Any]) -> dict[str, Any]:
+    """State the quality rules that a bundle does not know because they are younger as what they were: off."""
+    rules = values.get("quality_rules")
+    return values | {"quality_rules": RULES_OFF | rules} if isinstance(rules, dict) else values
 
 
 def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -69,6 +69,7 @@ class FieldRow(Row):
     n_rejected_too_large: Count | None = column("contours rejected: area too large")
     n_rejected_not_round: Count | None = column("contours rejected: circularity too low")
     n_rejected_edge: Count | None = column("contours rejected: cut by the image's edge")
+    n_rejected_overlap: Count | None = column("contours rejected: a second contour of a cell; null in older runs")
     n_split: Count | None = column("masks with several parts, of which the largest was kept")
     n_cells: Count | None = column("contours that were kept")
     sharpness: float | None = column("steepness of the steepest edges", "1/um")

@@ -20,7 +20,7 @@ from pydantic import AliasChoices, Field, field_validator
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.field_measures import FIELD_MEASURES
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.cells.quality import QualityRules
+from marrowscope.cells.quality import RULES_OFF, QualityRules
 from marrowscope.config import FrozenModel, load_record
 from marrowscope.errors import InputError, VocabularyError
 from marrowscope.imaging import sha256_file
@@ -101,10 +101,10 @@ class CropSetSummary(FrozenModel):
 
     @field_validator("quality_rules", mode="before")
     @classmethod
-    def _without_pixel_rules(cls, given: object) -> object:
-        """Drop the limits in pixels that earlier versions wrote and no image reached."""
+    def _of_earlier_versions(cls, given: object) -> object:
+        """Drop the limits in pixels, which no image reached; rules that an earlier version did not know were off."""
         if isinstance(given, dict):
-            return {key: value for key, value in given.items() if key not in _PIXEL_RULES}
+            return RULES_OFF | {key: value for key, value in given.items() if key not in _PIXEL_RULES}
         return given
 
 
