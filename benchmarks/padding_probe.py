@@ -1,6 +1,6 @@
 """Does the padding of a crop tell that its photograph was small? A probe on the crop's outer ring alone.
 
-    python benchmarks/padding_probe.py COHORT [--cells 450] [--tile-px 250]
+    python benchmarks/padding_probe.py COHORT [--cells 450] [--tile-px 250] [--um-per-px 0.096]
 
 COHORT is a cohort of mosaics of single-cell photographs (marrow-cells). Each cell is cut twice: from a small picture,
 which needs padding, and from a larger one, which needs none. A classifier that sees only the ring around the cell
@@ -34,7 +34,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from marrowscope.cells.crop import CropSpec, cut_crops
-from marrowscope.cohort import read_cohort
+from marrowscope.cohort.annotations import AnnotationFile
+from marrowscope.cohort.formats.labelme import read_labelme
 from marrowscope.imaging import read_image
 
 if TYPE_CHECKING:
@@ -50,19 +51,15 @@ RING_PX = 20
 _FOLDS = 5
 
 
-def cells_of(
-    root: Path, tile_px: int, n_cells: int
-) -> Iterator[tuple[ImageArray, ContourArray, float, tuple[int, int]]]:
-    """Yield mosaic, contour, scale and the tile's corner for cells spread over the cohort's fields."""
-    cohort = read_cohort(root, decode=False)
-    fields = [field for field in cohort.fields if field.annotations]
-    chosen = fields[:: max(1, len(fields) * 12 // n_cells)]
-    for field in chosen:
-        image = read_image(field.path)
-        for item in field.annotations:
+def cells_of(root: Path, tile_px: int, n_cells: int) -> Iterator[tuple[ImageArray, ContourArray, tuple[int, int]]]:
+    """Yield mosaic, contour and the tile's corner for cells spread over the cohort's fields, 12 cells a field."""
+    paths = sorted(root.glob("*/*.json"))
+    for path in paths[:: max(1, len(paths) * 12 // n_cells)]:
+        (annotated,) = read_labelme(AnnotationFile(path))
+        image = read_image(path.with_name(annotated.image_path))
+        for item in annotated.shapes:
             x, y = (item.contour_xy.mean(axis=0) // tile_px).astype(int) * tile_px
-            assert field.um_per_px is not None
-            yield image, item.contour_xy, field.um_per_px, (int(x), int(y))
+            yield image, item.contour_xy, (int(x), int(y))
 
 
 def surround(picture: ImageArray, pad_px: int, padding: str) -> ImageArray:
@@ -107,9 +104,11 @@ def _best_mirror(gray: NDArray[np.float64]) -> float:
     best = -1.0
     for axis in range(3, len(gray) - 3):
         width = min(axis, len(gray) - 1 - axis)
-        outer, inner = gray[axis - width : axis][::-1], gray[axis + 1 : axis + 1 + width]
-        if outer.std() > 0 and inner.std() > 0:
-            best = max(best, float(np.corrcoef(outer.ravel(), inner.ravel())[0, 1]))
+        outer = gray[axis - width : axis][::-1].ravel()
+        inner = gray[axis + 1 : axis + 1 + width].ravel()
+        outer, inner = outer - outer.mean(), inner - inner.mean()
+        scale = np.sqrt((outer @ outer) * (inner @ inner))
+        best = max(best, float(outer @ inner / scale)) if scale > 0 else best
     return best
 
 
@@ -136,10 +135,11 @@ def main() -> None:
     parser.add_argument("cohort", type=Path)
     parser.add_argument("--cells", type=int, default=450)
     parser.add_argument("--tile-px", type=int, default=250)
+    parser.add_argument("--um-per-px", type=float, default=0.096)
     arguments = parser.parse_args()
-    tile_px = arguments.tile_px
+    tile_px, um_per_px = arguments.tile_px, arguments.um_per_px
     measured: dict[tuple[str, str, str], list[NDArray[np.float64]]] = {}
-    for mosaic, contour, um_per_px, (x, y) in cells_of(arguments.cohort, tile_px, arguments.cells):
+    for mosaic, contour, (x, y) in cells_of(arguments.cohort, tile_px, arguments.cells):
         tile = np.ascontiguousarray(mosaic[y : y + tile_px, x : x + tile_px])
         in_tile = contour - [x, y]
         edge = round(tile_px / 6)

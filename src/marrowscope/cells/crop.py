@@ -36,8 +36,10 @@ class CropSpec(StageConfig):
 
     side_um: float = Field(default=28.8, gt=0, description="side of the square in micrometers; fits a 25 um monoblast")
     size_px: int = Field(default=96, gt=0, description="side of the resampled crop in pixels")
-    seen_um: float = Field(
-        default=0.0, ge=0, description="side of the square around the cell beyond which any crop is padded; 0: none is"
+    seen_um: float | None = Field(
+        default=None,
+        gt=0,
+        description="side of the square around the cell that is seen; beyond it, crops of every source are mirrored",
     )
 
     @property
@@ -81,7 +83,7 @@ def cut_crops(
         return images, np.empty((0, size, size), dtype=np.bool_)
     # A whole number of source pixels keeps the patch exact; the side is off by at most half a pixel (0.3% here).
     side_px = max(1, round(spec.side_um / um_per_px))
-    frame = _Frame(side_px, spec.size_px, margin_px, math.ceil(spec.seen_um / um_per_px / 2))
+    frame = _Frame(side_px, spec.size_px, margin_px, math.ceil((spec.seen_um or 0.0) / um_per_px / 2))
     rings = geometry.Rings.of(contours)
     centers = geometry.centroids(rings)
     for index, center_xy in enumerate(centers):
