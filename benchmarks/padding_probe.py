@@ -62,6 +62,14 @@ def cells_of(root: Path, tile_px: int, n_cells: int) -> Iterator[tuple[ImageArra
             yield image, item.contour_xy, (int(x), int(y))
 
 
+def _around(mosaic: ImageArray, contour: ContourArray, reach_px: int) -> tuple[ImageArray, ContourArray]:
+    """Cut the part of a mosaic around a cell, and return it with its corner: whole mosaics are slow to pad."""
+    center = contour.mean(axis=0).astype(int)
+    x0, y0 = np.maximum(center - reach_px, 0)
+    x1, y1 = center + reach_px
+    return np.ascontiguousarray(mosaic[y0:y1, x0:x1]), np.array([x0, y0], dtype=np.float64)
+
+
 def surround(picture: ImageArray, pad_px: int, padding: str) -> ImageArray:
     """Pad a picture on all sides."""
     if padding == "background":
@@ -119,7 +127,7 @@ def separable(small: NDArray[np.float64], large: NDArray[np.float64]) -> tuple[f
     cell = np.concatenate([np.arange(len(small)), np.arange(len(large))])
     probes = (
         make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)),
-        HistGradientBoostingClassifier(max_iter=100, random_state=0),
+        HistGradientBoostingClassifier(max_iter=30, random_state=0),
     )
     folds = GroupKFold(_FOLDS)
     found = []
@@ -145,12 +153,13 @@ def main() -> None:
         edge = round(tile_px / 6)
         small = np.ascontiguousarray(tile[edge:-edge, edge:-edge])
         side_um = 1.2 * small.shape[0] * um_per_px
+        near, shift = _around(mosaic, contour, round(CropSpec().side_um / um_per_px))
         for padding in PADDINGS:
             cuts = {
                 ("same tile", "small"): (small, in_tile - edge, side_um),
                 ("same tile", "large"): (tile, in_tile, side_um),
                 ("tile in its mosaic", "small"): (tile, in_tile, CropSpec().side_um),
-                ("tile in its mosaic", "large"): (mosaic, contour, CropSpec().side_um),
+                ("tile in its mosaic", "large"): (near, contour - shift, CropSpec().side_um),
             }
             for (comparison, source), (picture, outline, side) in cuts.items():
                 crop = crop_of(picture, outline, um_per_px, side, padding)
