@@ -30,6 +30,10 @@ def prepare(
         ),
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    seen_um: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Side of the square around each cell beyond which every crop is mirrored."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
 ) -> None:
     """Cut training crops from annotated cohorts, along expert and predicted contours.
@@ -38,7 +42,15 @@ def prepare(
 
     Example: marrowscope prepare cohort --segmenter segmenter/segmenter.onnx --out crops
     """
-    cut_crops(cohorts, out, segmenter=segmenter, um_per_px=um_per_px, backend=backend, overwrite=overwrite)
+    cut_crops(
+        cohorts,
+        out,
+        segmenter=segmenter,
+        um_per_px=um_per_px,
+        backend=backend,
+        seen_um=seen_um,
+        overwrite=overwrite,
+    )
 
 
 def cut_crops(
@@ -48,10 +60,12 @@ def cut_crops(
     segmenter: Path | None,
     um_per_px: float | None = None,
     backend: str = "auto",
+    seen_um: float | None = None,
     overwrite: bool = False,
     to_stderr: bool = False,
 ) -> None:
     """Run the command, with a progress bar and a printed summary."""
+    from marrowscope.cells.crop import CropSpec
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import check_crop_folder, prepare_crops
@@ -75,6 +89,7 @@ def cut_crops(
             fields,
             out,
             segmenter=network,
+            spec=CropSpec(seen_um=seen_um),
             um_per_px=um_per_px,
             overwrite=overwrite,
             progress=advance,
