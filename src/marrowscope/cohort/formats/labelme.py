@@ -150,7 +150,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
     network_contour = isinstance(flags, dict) and flags.get(_NETWORK_FLAG) is True
     shape_type = shape.get("shape_type") or "polygon"
     if shape_type == "polygon":
-        return Annotation(label, points, index, network_contour)
+        return Annotation(label, points, index, network_contour=network_contour)
     contour = _contour_of(str(shape_type), points)
     if contour is None:
         found = f"shape type {shape_type!r} with {len(points)} points"
@@ -167,7 +167,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
             loses_data=False,
         )
     )
-    return Annotation(label, contour, index, network_contour)
+    return Annotation(label, contour, index, network_contour=network_contour)
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
