@@ -33,7 +33,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from marrowscope.cells.crop import CropSpec, cut_crops
+from marrowscope.cells.crop import CropSpec, cut_crop
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats.labelme import read_labelme
 from marrowscope.imaging import read_image
@@ -88,9 +88,9 @@ def crop_of(picture: ImageArray, contour: ContourArray, um_per_px: float, side_u
     spec, pad_px = CropSpec(side_um=side_um), round(side_um / um_per_px)
     if padding == PADDINGS[-1]:
         spec = CropSpec(side_um=side_um, seen_um=side_um * 2 / 3)
-        return cut_crops(picture, [contour], um_per_px, spec, masks=False)[0][0]
+        return cut_crop(picture, contour, um_per_px, spec).image
     padded = surround(picture, pad_px, padding)
-    return cut_crops(padded, [contour + pad_px], um_per_px, spec, masks=False)[0][0]
+    return cut_crop(padded, contour + pad_px, um_per_px, spec).image
 
 
 def ring_measures(crop: ImageArray) -> NDArray[np.float64]:

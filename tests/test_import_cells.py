@@ -78,10 +78,18 @@ def write_set(root: Path, cuts: list[Cut]) -> Path:
     return root
 
 
-def run_import(root: Path, out: Path, segmenter: Segmenter, um_per_px: float | None, **options: bool) -> ImportedCells:
+def run_import(
+    root: Path,
+    out: Path,
+    segmenter: Segmenter,
+    um_per_px: float | None,
+    *,
+    keep_cut: bool = False,
+    overwrite: bool = False,
+) -> ImportedCells:
     pictures, is_pseudo = list_pictures(root, WORDS, patients=PatientRule(cells_per_patient=6))
     facts = SetFacts("S", "unknown", "marrow", um_per_px, is_pseudo)
-    return import_cells(pictures, facts, segmenter, out, **options)
+    return import_cells(pictures, facts, segmenter, out, keep_cut=keep_cut, overwrite=overwrite)
 
 
 def test_simulated_cells_become_a_cohort_that_reads_without_a_fault(
