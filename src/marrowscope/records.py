@@ -33,13 +33,15 @@ class Annotation:
     ``code`` is a raw code, or the stored form of a coarse label (``BLA{N,M,J,L}``, see docs/vocabulary.md).
 
     ``shape_index`` is its position in the annotation file, for error messages. ``cell_id`` is the id that the file
-    states for it; empty where it states none.
+    states for it; empty where it states none. ``network_contour``: the code is the
+    expert's and the contour a network's, so that it enters no figure about finding or outlining cells.
     """
 
     code: str
     contour_xy: ContourArray
     shape_index: int
     cell_id: str = ""
+    network_contour: bool = False
 
 
 @dataclass(frozen=True, slots=True)

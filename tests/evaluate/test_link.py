@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def test_found_missed_and_unlabeled_cells_stand_side_by_side() -> None:
     assert found["iou"][0] == pytest.approx(0.88, abs=0.02)
     assert linked.detections["matched"].to_list() == [True, False]
     assert linked.detections["ignored"].to_list() == [False, False]
+
+
+def test_cells_outlined_by_a_network_are_marked_and_a_hit_on_one_is_not_counted() -> None:
+    field = make_field(replace(expert("N", 60, 60, 0), network_contour=True), expert("N5", 150, 60, 1))
+    cells = [cell(60, 60, "N"), cell(150, 60, "N5")]
+    linked = link_cells(*tables([field], cells), PATIENTS, [field], VOCABULARY)
+    assert linked.expert["network_contour"].to_list() == [True, False]
+    assert linked.expert["found"].to_list() == [True, True]  # its call counts as any other
+    assert linked.detections["network_contour"].to_list() == [True, False]
+    assert [outcomes[0] for outcomes in linked.detections["outcomes"].to_list()] == [-1, 1]
 
 
 def test_ratios_are_over_countable_cells_and_cut_cells_are_no_truth() -> None:

@@ -53,6 +53,7 @@ def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 
         "countable": facts.countable,
         "normal_blast": code in {"N0", "M0"},
         "cut": False,
+        "network_contour": False,
         "exhaustive": True,
         "found_before_rules": predicted is not None,
         "found": predicted is not None,
@@ -67,7 +68,13 @@ def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 
 def detection(*, matched: bool, ignored: bool = False, exhaustive: bool = True, patient: str = "P1") -> dict[str, Any]:
     row = {"patient_id": patient, "center": "A", "field_id": f"{patient}/f", "cell_id": "c", "matched": matched}
     outcomes = [-1 if ignored else int(matched)] * len(IOU_LEVELS)
-    row |= {"ignored": ignored, "exhaustive": exhaustive, "is_cblc": False, "is_countable": True}
+    row |= {
+        "network_contour": False,
+        "ignored": ignored,
+        "exhaustive": exhaustive,
+        "is_cblc": False,
+        "is_countable": True,
+    }
     return row | {"score": 0.9, "outcomes": outcomes}
 
 
@@ -148,6 +155,19 @@ def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
     assert precision.value.estimate == 0.5
     assert (precision.n, precision.kind.unit) == (2, DETECTIONS)
     assert precision.note.startswith("1 unmatched detection at an edge ignored")
+
+
+def test_cells_outlined_by_a_network_are_in_no_detection_figure_and_in_every_call() -> None:
+    """Two of them, one found and one missed, beside one drawn cell that was found: recall and precision are 1."""
+    drawn, found = expert("N", "N"), expert("N1", "N1", network_contour=True, iou=0.5)
+    cells = [drawn, found, expert("E", None, network_contour=True)]
+    scores = score(cells, [detection(matched=True), detection(matched=True) | {"network_contour": True}])
+    for key in ("detection_recall", "detection_recall_before_quality_rules", "detection_precision"):
+        assert (figure(scores, key).value.estimate, figure(scores, key).n) == (1.0, 1)
+    assert figure(scores, "mean_iou_of_matched_contours").value.estimate == pytest.approx(0.9)
+    assert figure(scores, "detection_recall").note.endswith("and 2 whose outline a network drew")
+    assert [item.label for item in scores.class_recalls if item.kind == "code"] == ["N"]
+    assert figure(scores, "category_weighted_f1_matched").n == 2
 
 
 def test_recall_by_class_before_and_after_the_rules() -> None:

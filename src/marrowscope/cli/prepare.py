@@ -27,6 +27,14 @@ def prepare(
     um_per_px: ScaleOption = None,
     backend: BackendOption = "auto",
     mapping: MappingsOption = None,
+    seen_um: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            show_default="none",
+            help="Side of the square around each cell beyond which every crop is mirrored, in micrometers.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
 ) -> None:
     """Cut training crops from annotated cohorts, along expert and predicted contours.
@@ -42,6 +50,7 @@ def prepare(
         um_per_px=um_per_px,
         backend=backend,
         mapping=mapping or (),
+        seen_um=seen_um,
         overwrite=overwrite,
     )
 
@@ -54,10 +63,12 @@ def cut_crops(
     um_per_px: float | None = None,
     backend: Backend = "auto",
     mapping: Sequence[str] = (),
+    seen_um: float | None = None,
     overwrite: bool = False,
     to_stderr: bool = False,
 ) -> None:
     """Run the command, with a progress bar and a printed summary."""
+    from marrowscope.cells.crop import CropSpec
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import check_crop_folder, prepare_crops
@@ -83,6 +94,7 @@ def cut_crops(
             fields,
             out,
             segmenter=network,
+            spec=CropSpec(seen_um=seen_um),
             um_per_px=um_per_px,
             mappings=mappings,
             overwrite=overwrite,

@@ -39,6 +39,7 @@ EXPERT_COLUMNS = {
     "countable": pl.Boolean(),
     "normal_blast": pl.Boolean(),
     "cut": pl.Boolean(),
+    "network_contour": pl.Boolean(),
     "exhaustive": pl.Boolean(),
     "found_before_rules": pl.Boolean(),
     "found": pl.Boolean(),
@@ -51,10 +52,11 @@ EXPERT_COLUMNS = {
     "p_cblc": pl.Float64(),
     "p_called": pl.Float64(),
 }
-"""One row per expert cell. ``normal_blast``: a blast in the WHO count that is not a CBLC (N0, M0). Where a coarse label
-leaves them open, ``category``, ``cblc`` and ``countable`` are null. For an open category, ``coarse`` is the label's
-name with its set, and ``may_be`` are the set's categories. ``p_called`` is the probability of the called category; it
-and the other predicted columns are null if the cell was missed."""
+"""One row per expert cell. ``network_contour``: an expert named it, and a network drew its outline. ``normal_blast``: a
+blast in the WHO count that is not a CBLC (N0, M0). Where a coarse label leaves them open, ``category``, ``cblc`` and
+``countable`` are null. For an open category, ``coarse`` is the label's name with its set, and ``may_be`` are the set's
+categories. ``p_called`` is the probability of the called category; it and the other predicted columns are null if the
+cell was missed."""
 
 DETECTION_COLUMNS = {
     "patient_id": pl.String(),
@@ -63,6 +65,7 @@ DETECTION_COLUMNS = {
     "cell_id": pl.String(),
     "matched": pl.Boolean(),
     "ignored": pl.Boolean(),
+    "network_contour": pl.Boolean(),
     "exhaustive": pl.Boolean(),
     "undecided": pl.Boolean(),
     "is_cblc": pl.Boolean(),
@@ -71,7 +74,8 @@ DETECTION_COLUMNS = {
     "outcomes": pl.List(pl.Int8()),
 }
 """One row per kept detection. ``undecided``: it found a cell of which the expert's label leaves CBLC or countable open.
-``outcomes`` (one per level of ``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found nothing, -1 is not counted."""
+``network_contour``: it matches an expert cell whose outline a network drew. ``outcomes`` (one per level of
+``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found nothing, -1 is not counted."""
 
 RATIO_COLUMNS = {
     "patient_id": pl.String(),

@@ -142,15 +142,17 @@ def _link_field(
     unmatched = set(after.unmatched_predicted)
     undecided = {pair.predicted for pair in after.pairs if not _is_decided(experts[pair.expert])}
     at_edge = np.array([touches_edge(_contour(row), field, config) for row in kept], dtype=bool)
-    cut = np.array([row["cut"] for row in experts], dtype=bool)
+    uncounted = np.array([row["cut"] or row["network_contour"] for row in experts], dtype=bool)
+    of_network = {pair.predicted for pair in after.pairs if field.annotations[pair.expert].network_contour}
     scores = np.array([row["score"] if row["score"] is not None else 0.0 for row in kept], dtype=np.float64)
-    outcomes = rank_outcomes(iou[is_kept], scores, cut, at_edge)
+    outcomes = rank_outcomes(iou[is_kept], scores, uncounted, at_edge)
     detections = [
         {
             "cell_id": row["cell_id"],
             "matched": index not in unmatched,
             "ignored": index in unmatched and bool(at_edge[index]),
             "undecided": index in undecided,
+            "network_contour": index in of_network,
             "is_cblc": row["is_cblc"],
             "is_countable": row["is_countable"],
             "score": row["score"],
@@ -182,6 +184,7 @@ def _expert_rows(
             "countable": label.countable,
             "normal_blast": all(code.code in normal_blasts for code in label.codes),
             "cut": geometry.is_cut(annotation.contour_xy, field.width_px, field.height_px),
+            "network_contour": annotation.network_contour,
             "found_before_rules": index in found_before,
             "found": index in found,
         }

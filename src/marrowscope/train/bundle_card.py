@@ -113,7 +113,9 @@ def specify(
         demonstration=description.demonstration,
         vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
         segmenter=segmenter,
-        crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px),
+        crop=CropSpec(
+            side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px, seen_um=prepared.crop.seen_um
+        ),
         quality_rules=prepared.quality_rules,
         flags=description.flags,
         stain_reference=stain,
