@@ -30,12 +30,14 @@ UNKNOWN = "unknown"
 class Annotation:
     """One expert polygon: the raw code from the expert, and the contour in image pixels.
 
-    ``shape_index`` is its position in the annotation file, for error messages.
+    ``shape_index`` is its position in the annotation file, for error messages. ``network_contour`` is true if the file
+    says that a network drew the contour: the class is the expert's, the contour is not.
     """
 
     code: str
     contour_xy: ContourArray
     shape_index: int
+    network_contour: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """One tiny training from windows to a graph: it resumes, exports, and the graph is the checkpoint's."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,18 @@ def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, l
     np.testing.assert_allclose(found["output0"][:, 4], expected[:, 4], atol=1e-4)
     np.testing.assert_allclose(found["output0"][:, :4], expected[:, :4], atol=0.05)
     np.testing.assert_allclose(found["output1"], prototypes, atol=1e-3)
+
+
+def test_a_field_with_cells_left_out_trains_a_narrower_network_of_one_class(tmp_path: Path) -> None:
+    fields = [replace(item, exhaustive=False, ignored_xy=item.contours_xy) for item in _fields(tmp_path / "in")]
+    narrow = CONFIG.model_copy(update={"epochs": 1, "width": 0.1875})
+    checkpoint = train_segmenter(fields, tmp_path / "out", narrow)
+    path = export_segmenter(checkpoint, tmp_path / "segmenter.onnx", narrow)
+    found = open_network(path, "onnxruntime").run({"images": np.zeros((1, 3, 64, 64), dtype=np.float32)})
+    assert found["output0"].shape == (1, 37, 64 + 16 + 4)
+    model = load_ultralytics(tmp_path).YOLO(str(checkpoint)).model
+    assert model.names == {0: "cell"}
+    assert [layer.conv.out_channels for layer in model.model[:2]] == [16, 24]
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -6,18 +6,19 @@ Every shape of an image has one outcome: kept, kept but changed (repaired, clipp
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from marrowscope.cohort.annotations import broken_shape
 from marrowscope.geometry import area, bounding_box, clip_to_image, iou_matrix, is_valid, repair
-from marrowscope.records import Annotation, ContourArray, Fault
+from marrowscope.records import Fault
 from marrowscope.vocabulary import nearest
 
 if TYPE_CHECKING:
     from marrowscope.cohort.annotations import AnnotatedImage
+    from marrowscope.records import Annotation, ContourArray
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
 MIN_POINTS = 3
@@ -59,7 +60,7 @@ def check_shapes(
         if code is None or contour is None:
             checked.rejected[code_reason or outcome] += 1
             continue
-        checked.annotations.append(Annotation(code, contour, shape.shape_index))
+        checked.annotations.append(replace(shape, code=code, contour_xy=contour))
         outcome = outcome or converted.get(shape.shape_index, "")
         if outcome:
             checked.changed[outcome] += 1

@@ -1,13 +1,15 @@
 """Train the one-class segmenter with Ultralytics, offline, and save one checkpoint.
 
-Steps: write training windows at a fixed um/px (segmenter_data), train YOLO11n-seg on them, save ``last.pt`` after every
-epoch so that a killed training can resume, copy the best by validation to ``segmenter.pt``. Ultralytics is AGPL-3.0:
-it is imported here only, and the graph exported from its model carries its notice.
+Steps: write training windows at a fixed um/px (segmenter_data), train YOLO11n-seg on them (segmenter_ignored has the
+loss), save ``last.pt`` after every epoch so that a killed training can resume, copy the best by validation to
+``segmenter.pt``. Ultralytics is AGPL-3.0: only a training imports it, and the graph exported from its model carries its
+notice.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import time
@@ -73,7 +75,7 @@ def train_segmenter(
             "save_dir": str(out / "training"),
             "pretrained": weights is not None,  # False would rebuild the network even from a checkpoint
         }
-        model = ultralytics.YOLO(ARCHITECTURE if weights is None else str(weights))
+        model = ultralytics.YOLO(str(_network_file(out, config.width) if weights is None else weights))
     _add_callbacks(model, config, say)
     model.train(trainer=_trainer_class(config), **options)
     best = out / _BEST
@@ -149,10 +151,23 @@ def _prepare(
     write_text(out / TRAINING_DATA_FILE, prepared.fingerprint + "\n")
     say(
         f"{prepared.n_train} training and {prepared.n_val} validation windows, {prepared.n_cells} cells, "
-        f"{time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "
+        f"{prepared.n_ignored} ignored regions, {time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "
         f"configuration {config_hash(config)[:12]}"
     )
     return prepared
+
+
+def _network_file(out: Path, width: float) -> Path:
+    """Write YOLO11's description with the given share of channels to ``out`` and return its path."""
+    from ultralytics.utils import YAML  # noqa: PLC0415 - training extra
+    from ultralytics.utils.checks import check_yaml  # noqa: PLC0415
+
+    description = YAML.load(check_yaml(ARCHITECTURE.replace("11n", "11")))
+    depth, _, most = description["scales"]["n"]
+    path = out / "network" / ARCHITECTURE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({**description, "scales": {"n": [depth, width, most]}}))
+    return path
 
 
 def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
@@ -178,7 +193,7 @@ def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
         "flipud": 0.5,
         "fliplr": 0.5,
         "translate": 0.1,
-        "single_cls": True,
+        "overlap_mask": False,  # a mask per label, so that ignored regions cover no cell
         "amp": False,
         "plots": False,
         "cache": False,
@@ -198,9 +213,10 @@ def _trainer_class(config: SegmenterTrainingConfig) -> type[Any]:
     from torch import Generator  # noqa: PLC0415 - training extra
     from torch.utils.data import RandomSampler  # noqa: PLC0415
     from ultralytics.data.build import InfiniteDataLoader  # noqa: PLC0415
-    from ultralytics.models.yolo.segment import SegmentationTrainer  # noqa: PLC0415
 
-    class WindowTrainer(SegmentationTrainer):  # type: ignore[misc] # ultralytics is untyped
+    from marrowscope.train.segmenter_ignored import OneClassTrainer  # noqa: PLC0415 - imports Ultralytics
+
+    class WindowTrainer(OneClassTrainer):
         def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:  # noqa: ANN401
             loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
             limit = config.max_images_per_epoch
@@ -227,6 +243,7 @@ def _add_callbacks(model: Any, config: SegmenterTrainingConfig, say: Callable[[s
 
     def on_train_start(trainer: Any) -> None:  # noqa: ANN401 - ultralytics is untyped
         torch.set_num_threads(config.threads)
+        trainer.ignore_regions()
         started.update(time=time.monotonic(), epoch=trainer.start_epoch)
         say(f"training with {torch.get_num_threads()} threads, {len(trainer.train_loader)} steps per epoch")
 

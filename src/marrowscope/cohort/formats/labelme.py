@@ -3,7 +3,8 @@
 Rectangles (two corners, or four, turned or not) and circles become polygons and are counted; points, lines and masks
 are refused shape by shape. Shapes of one label and one ``group_id`` are parts of one cell: the largest is kept, smaller
 parts are noted. A part of at least half its area may as well be a second cell: it is left out with a fault. The flag
-``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose.
+``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose, ``"network_contour": true`` in
+a shape's ``flags`` that a network drew its contour.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _FORMAT_VERSION = "5.5.0"
 _EXHAUSTIVE_FLAG = "exhaustive"
+_NETWORK_FLAG = "network_contour"
 _CORNERS = 4
 _FOUR_CORNERS = ("rectangle", "rotation", "rotated_rectangle", "oriented_rectangle", "quadrilateral")
 _SECOND_CELL = 0.5
@@ -110,7 +112,7 @@ def write_labelme(
                 "group_id": None,
                 "description": descriptions[number] if descriptions else "",
                 "shape_type": "polygon",
-                "flags": {},
+                "flags": {_NETWORK_FLAG: True} if shape.network_contour else {},
             }
             for number, shape in enumerate(shapes)
         ],
@@ -144,9 +146,11 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
     if points is None:
         faults.append(broken_shape(where, index, f"points {shorten(shape.get('points'))}", "a list of [x, y]"))
         return None
+    flags = shape.get("flags")
+    by_network = isinstance(flags, dict) and flags.get(_NETWORK_FLAG) is True
     shape_type = shape.get("shape_type") or "polygon"
     if shape_type == "polygon":
-        return Annotation(label, points, index)
+        return Annotation(label, points, index, by_network)
     contour = _contour_of(str(shape_type), points)
     if contour is None:
         found = f"shape type {shape_type!r} with {len(points)} points"
@@ -163,7 +167,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
             loses_data=False,
         )
     )
-    return Annotation(label, contour, index)
+    return Annotation(label, contour, index, by_network)
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
