@@ -65,7 +65,8 @@ def main() -> None:
         scale = field.um_per_px or 0.3
         image = read_image(field.path)
         factor = SIDE_PX / (image.shape[1] / columns)
-        large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        size = columns * SIDE_PX, rows * SIDE_PX
+        large: ImageArray = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
         found = [item.contour_xy for item in segmenter.detect(image, scale)]
         boxy = [box_share(contour, scale) > MAX_BOX_SHARE for contour in found]
         if arguments.annotation:
@@ -77,7 +78,6 @@ def main() -> None:
             top, left = int(slot) // columns * SIDE_PX, int(slot) % columns * SIDE_PX
             tiles.append(large[top : top + SIDE_PX, left : left + SIDE_PX])
     blank = np.full((SIDE_PX, SIDE_PX, 3), 255, dtype=np.uint8)
-    tiles = [cv2.resize(tile, (SIDE_PX, SIDE_PX)) for tile in tiles]
     tiles += [blank] * (-len(tiles) % COLUMNS)
     sheet = np.vstack([np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)])
     write_image(arguments.out, sheet)

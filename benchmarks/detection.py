@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -33,6 +33,9 @@ from marrowscope.records import ContourArray, Field
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.train.boxy_outlines import box_share
 from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PLASMA_CELL_DIAMETER_UM = 14.5
 """Middle of the size range of plasma cells, 9-20 um: it gives the scale of images that state none."""
@@ -156,7 +159,7 @@ def score_dense(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str
         scale = field.um_per_px or arguments.um_per_px
         contours = [item.contour_xy for item in segmenter.detect(read_image(field.path), scale)]
         cells = [shapely.Polygon(item.contour_xy).buffer(0) for item in field.annotations]
-        touching = [any(cell.distance(other) < 1 for other in cells if other is not cell) for cell in cells]
+        touching = [any(shapely.distance(cell, other) < 1 for other in cells if other is not cell) for cell in cells]
         matching = match_contours(contours, [item.contour_xy for item in field.annotations])
         n_over = sum(_runs_over(shapely.Polygon(contour).buffer(0), cells) for contour in contours)
         names = ["all", "dense"] if cells and np.mean(touching) >= DENSE_FIELD else ["all"]
@@ -178,14 +181,15 @@ def score_dense(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str
     return figures
 
 
-def _runs_over(contour: shapely.Geometry, cells: list[shapely.Geometry]) -> bool:
+def _runs_over(contour: shapely.Geometry, cells: Sequence[shapely.Polygon]) -> bool:
     """Tell whether a contour holds more than a tenth of a cell other than the one it shares most with."""
-    shared = [contour.intersection(cell).area for cell in cells]
+    shared = [float(shapely.area(shapely.intersection(contour, cell))) for cell in cells]
     if not shared or max(shared) == 0:
         return False
     own = cells[int(np.argmax(shared))]
-    others = (cell for cell, area in zip(cells, shared, strict=True) if cell is not own and area > SPILL * cell.area)
-    return any(contour.intersection(cell.difference(own)).area > SPILL * cell.area for cell in others)
+    others = [cell for cell, area in zip(cells, shared, strict=True) if cell is not own and area > 0]
+    held = [shapely.area(shapely.intersection(contour, shapely.difference(cell, own))) for cell in others]
+    return any(area > SPILL * shapely.area(cell) for area, cell in zip(held, others, strict=True))
 
 
 def score_boxes(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:

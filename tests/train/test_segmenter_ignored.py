@@ -117,3 +117,18 @@ def test_validation_counts_no_prediction_in_an_ignored_region(monkeypatch: pytes
     validator = IgnoringValidator.__new__(IgnoringValidator)
     validator.update_metrics(preds, take_out_ignored(_batch(CELL, RIGHT_HALF)))
     assert seen[0]["conf"].tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_the_mask_learns_to_end_beyond_the_box() -> None:
+    """A mask that covers everything has a loss just outside the cell's box, and none farther than the margin."""
+    gt_mask = torch.zeros((1, 16, 16))
+    gt_mask[0, 4:8, 4:8] = 1
+    proto = torch.ones((1, 16, 16), requires_grad=True)
+    box, area = torch.tensor([[4.0, 4, 8, 8]]), torch.tensor([1 / 16])
+    IgnoringLoss.single_mask_loss(gt_mask, torch.ones((1, 1)), proto, box, area).backward()  # type: ignore[no-untyped-call]
+    assert proto.grad is not None
+    reached = torch.zeros((16, 16), dtype=torch.bool)
+    reached[2:10, 2:10] = True
+    assert torch.equal(proto.grad[0] != 0, reached)
+    assert (proto.grad[0, 4:8, 4:8] < 0).all()
+    assert (proto.grad[0, 2:4, 2:10] > 0).all()

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CELL_CLASS = 0
+MASK_MARGIN = 2
+"""How far the mask's loss extends beyond a cell's box, in pixels of the mask (four of the network).
+
+Ultralytics computes it inside the box alone: masks then spread beyond it, over neighbors too, and contours have to be
+cut off at the box.
+"""
 
 
 def take_out_ignored(batch: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +81,7 @@ class IgnoringBce(nn.Module):
 
 
 class IgnoringLoss(v8SegmentationLoss):  # type: ignore[misc] # ultralytics is untyped
-    """Ultralytics' segmentation loss without the class term of ignored anchors."""
+    """Ultralytics' segmentation loss with masks that end by themselves and ignored anchors without class term."""
 
     def __init__(self, model: SegmentationModel) -> None:
         super().__init__(model)
@@ -86,6 +92,14 @@ class IgnoringLoss(v8SegmentationLoss):  # type: ignore[misc] # ultralytics is u
         grids = [(int(level.shape[-2]), int(level.shape[-1])) for level in preds["feats"]]
         self.bce.ignored = ignored_anchors(batch["ignored"], grids)
         return super().loss(preds, batch)
+
+    @staticmethod
+    def single_mask_loss(gt_mask: Tensor, pred: Tensor, proto: Tensor, xyxy: Tensor, area: Tensor) -> Tensor:
+        """Compute the mask loss of one image's boxes ``xyxy`` (m, 4), each wider by ``MASK_MARGIN`` on every side."""
+        wider = xyxy + xyxy.new_tensor([-MASK_MARGIN, -MASK_MARGIN, MASK_MARGIN, MASK_MARGIN])
+        growth = (wider[:, 2:] - wider[:, :2]).prod(1) / (xyxy[:, 2:] - xyxy[:, :2]).prod(1)
+        loss: Tensor = v8SegmentationLoss.single_mask_loss(gt_mask, pred, proto, wider, area * growth)
+        return loss
 
 
 class IgnoringValidator(SegmentationValidator):  # type: ignore[misc]
