@@ -37,7 +37,8 @@ def segmenter(
         typer.Option(help="YOLO box data set (0 white cell, 1 erythrocyte); its erythrocytes set the scale."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint (.pt) to start from (default: from scratch).")
+        Path | None,
+        typer.Option(help="Checkpoint (.pt) or exported graph (.onnx) to start from (default: from scratch)."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings of SegmenterTrainingConfig.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,

@@ -15,9 +15,12 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from marrowscope.config import config_hash, load_record
 from marrowscope.disk import write_json, write_text
 from marrowscope.errors import ConfigError, DependencyError, RunError
+from marrowscope.imaging import read_image
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.device import choose_device
 from marrowscope.train.segmenter_config import OF_THE_MACHINE, SegmenterTrainingConfig
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 ARCHITECTURE = "yolo11n-seg.yaml"
 TRAINING_DATA_FILE = "training-data.sha256"
 _SETTINGS_FILE = "segmenter-training.json"
+_WINDOWS_SHOWN = 64
+"""Windows that give the batch norms of a graph's weights their statistics."""
+
 _LAST, _BEST, _WINDOWS = "training/weights/last.pt", "training/weights/best.pt", "windows/data.yaml"
 
 
@@ -43,7 +49,7 @@ def train_segmenter(
     resume: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train and return the path of ``out/segmenter.pt``; ``weights`` is a local .pt to start from.
+    """Train and return the path of ``out/segmenter.pt``; ``weights`` is a local .pt or exported .onnx to start from.
 
     ``resume`` continues from ``out/training/weights/last.pt`` if it exists; the windows are not written again, and
     ``sources`` are not read. A training with every epoch done is returned unchanged. ``progress`` gets one line per
@@ -56,7 +62,7 @@ def train_segmenter(
     device = "cuda:0" if choose_device(config.device) == "cuda" else "cpu"  # Ultralytics' names
     last, target = out / _LAST, out / "segmenter.pt"
     if weights is not None and not weights.is_file():
-        message = f"{weights}: no such file, expected the .pt of an earlier segmenter training; check --weights"
+        message = f"{weights}: no such file, expected the .pt or .onnx of an earlier segmenter; check --weights"
         raise ConfigError(message)
     if resume and _all_epochs_done(out, config.epochs):
         say("every epoch is done")
@@ -75,7 +81,10 @@ def train_segmenter(
             "save_dir": str(out / "training"),
             "pretrained": weights is not None,  # False would rebuild the network even from a checkpoint
         }
-        model = ultralytics.YOLO(str(_network_file(out, config.width) if weights is None else weights))
+        start = _network_file(out, config.width)
+        if weights is not None:
+            start = _checkpoint_of_graph(weights, start, prepared) if weights.suffix == ".onnx" else weights
+        model = ultralytics.YOLO(str(start))
     _add_callbacks(model, config, say)
     model.train(trainer=_trainer_class(config), **options)
     best = out / _BEST
@@ -167,6 +176,24 @@ def _network_file(out: Path, width: float) -> Path:
     path = out / "network" / ARCHITECTURE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({**description, "scales": {"n": [depth, width, most]}}))
+    return path
+
+
+def _checkpoint_of_graph(graph: Path, network_file: Path, prepared: PreparedWindows) -> Path:
+    """Write a checkpoint with an exported graph's weights beside ``network_file`` and return its path."""
+    import torch  # noqa: PLC0415 - training extra
+    from ultralytics.nn.tasks import SegmentationModel  # noqa: PLC0415
+
+    from marrowscope.train.segmenter_from_graph import load_graph_weights  # noqa: PLC0415
+
+    windows = sorted((prepared.data_yaml.parent / "images" / "train").glob("*.png"))
+    shown = windows[:: max(1, len(windows) // _WINDOWS_SHOWN)][:_WINDOWS_SHOWN]
+    pixels = np.stack([read_image(path) for path in shown]).transpose(0, 3, 1, 2)
+    network = SegmentationModel(str(network_file), nc=1, verbose=False)
+    network.names = {0: "cell"}
+    load_graph_weights(network, graph, torch.from_numpy(pixels).float() / 255)
+    path = network_file.with_name("start.pt")
+    torch.save({"epoch": -1, "model": network, "ema": None, "train_args": {}}, path)
     return path
 
 
