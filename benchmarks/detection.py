@@ -6,10 +6,11 @@
     python benchmarks/detection.py dense  SEG.onnx COHORT   (simulated: every outline is known, those of neighbors too)
 
 A detection matches at contour IoU >= 0.5 (boxes: box IoU >= 0.5). An unmatched detection at the edge of an image or a
-tile is ignored, because cut cells are not annotated. `--half` keeps every second patient, in the order of their names:
-tune on one half, report on the other. `box_share` is the mean share of an outline that is straight along its bounding
-box (train/boxy_outlines.py; a circle has 0.14), of contours that touch no edge. In `dense`, a contour runs over a
-neighbor if it holds more than a tenth of a cell other than its own, not counting what its own cell covers.
+tile is ignored, because cut cells are not annotated. `--half` keeps every second patient, in the order of their
+names: tune on one half, report on the other. `box_share` is the mean share of an outline that is straight along its
+bounding box (train/boxy_outlines.py; a circle has 0.14), of contours that touch no edge. In `dense`, a contour runs
+over a neighbor if it holds more than a tenth of a cell other than its own, not counting what its own cell covers
+(`_kept`: of the contours that the quality rules keep).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ PLASMA_CELL_DIAMETER_UM = 14.5
 SPILL = 0.1
 """A contour that holds more than this share of another cell runs over it."""
 
+_COUNTED = ("n_fields", "n_cells", "n_touching", "n_contours", "n_kept", "found", "over", "over_kept")
 DENSE_FIELD = 0.25
 """A field is dense where at least this share of its cells comes within a pixel of another."""
 
@@ -157,27 +159,31 @@ def score_dense(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str
     figures: dict[str, dict[str, float]] = {}
     for field in track(cohort.fields, "detecting"):
         scale = field.um_per_px or arguments.um_per_px
-        contours = [item.contour_xy for item in segmenter.detect(read_image(field.path), scale)]
+        detections = segmenter.detect(read_image(field.path), scale)
+        reasons = apply_quality_rules(detections, QualityRules(), field.width_px, field.height_px, scale)
+        contours = [item.contour_xy for item in detections]
         cells = [shapely.Polygon(item.contour_xy).buffer(0) for item in field.annotations]
         touching = [any(shapely.distance(cell, other) < 1 for other in cells if other is not cell) for cell in cells]
         matching = match_contours(contours, [item.contour_xy for item in field.annotations])
-        n_over = sum(_runs_over(shapely.Polygon(contour).buffer(0), cells) for contour in contours)
+        over = [_runs_over(shapely.Polygon(contour).buffer(0), cells) for contour in contours]
+        kept = [reason is None for reason in reasons]
         names = ["all", "dense"] if cells and np.mean(touching) >= DENSE_FIELD else ["all"]
         for name in names:
-            sums = figures.setdefault(
-                name, dict.fromkeys(("n_fields", "n_cells", "n_touching", "n_contours", "found", "over", "iou"), 0.0)
-            )
+            sums = figures.setdefault(name, dict.fromkeys((*_COUNTED, "iou"), 0.0))
             sums["n_fields"] += 1
             sums["n_cells"] += len(cells)
             sums["n_touching"] += sum(touching)
             sums["n_contours"] += len(contours)
             sums["found"] += len(matching.pairs)
-            sums["over"] += n_over
+            sums["over"] += sum(over)
+            sums["n_kept"] += sum(kept)
+            sums["over_kept"] += sum(wrong and whole for wrong, whole in zip(over, kept, strict=True))
             sums["iou"] += sum(pair.iou for pair in matching.pairs)
     for sums in figures.values():
         sums["mean_iou"] = sums.pop("iou") / max(1.0, sums["found"])
         sums["recall"] = sums["found"] / max(1.0, sums["n_cells"])
         sums["over_share"] = sums["over"] / max(1.0, sums["n_contours"])
+        sums["over_share_kept"] = sums["over_kept"] / max(1.0, sums["n_kept"])
     return figures
 
 

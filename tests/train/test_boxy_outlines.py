@@ -31,6 +31,8 @@ def test_a_circle_cut_by_a_line_gains_the_chord() -> None:
     cut = np.minimum(circle, [124.0, np.inf])
     chord, arc = 64.0, 2 * (np.pi - np.arccos(0.6)) * 40
     assert box_share(cut, 0.15) == pytest.approx(chord / (chord + arc) + 0.14 * 3 / 4, abs=0.05)
+    at_the_edge = cut + np.array([875.0, 0.0])  # an image 1000 px wide ends where the cell is cut
+    assert box_share(at_the_edge, 0.15, (1000, 800)) < 0.15 < box_share(at_the_edge, 0.15, (1050, 800))
     slanted = (cut - 100) @ np.array([[0.8, -0.6], [0.6, 0.8]]) + 100
     assert box_share(slanted, 0.15) < 0.2
 

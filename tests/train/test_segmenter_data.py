@@ -161,10 +161,12 @@ def test_boxy_contours_and_those_of_a_network_are_ignored() -> None:
         Annotation("N", rectangle, 1),
         Annotation("N", _circle(90, 90, 30), 2, network_contour=True),
     )
-    (item,) = labeled_fields([_cohort_field(annotations=annotations)], "cohort", max_box_share=0.3)
+    (item,) = labeled_fields(
+        [_cohort_field(annotations=annotations, width_px=200, height_px=150)], "cohort", max_box_share=0.3
+    )
     assert item.contours_xy == (annotations[0].contour_xy,)
     assert item.ignored_xy == (rectangle, annotations[2].contour_xy)
-    (item,) = labeled_fields([_cohort_field(annotations=annotations)], "cohort")
+    (item,) = labeled_fields([_cohort_field(annotations=annotations, width_px=200, height_px=150)], "cohort")
     assert item.contours_xy == (annotations[0].contour_xy, rectangle)
 
 

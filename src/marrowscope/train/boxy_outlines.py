@@ -27,10 +27,14 @@ STEP_UM = 0.6
 """Length of the pieces; shorter ones follow the pixel steps of hand-drawn outlines."""
 
 _MIN_PIECES = 16
+_EDGE_PX = 1.0
 
 
-def box_share(contour_xy: ContourArray, um_per_px: float) -> float:
-    """Share of the outline's length (0 to 1) that runs along its own bounding box; 0 for an empty contour."""
+def box_share(contour_xy: ContourArray, um_per_px: float, image_size_px: tuple[int, int] | None = None) -> float:
+    """Share of the outline's length (0 to 1) that runs along its own bounding box; 0 for an empty contour.
+
+    With ``image_size_px`` (width, height), a side at the image's edge does not count: there the cell itself is cut.
+    """
     if len(contour_xy) < geometry.MIN_POINTS:
         return 0.0
     n_pieces = max(_MIN_PIECES, round(geometry.perimeter(contour_xy) * um_per_px / STEP_UM))
@@ -46,6 +50,8 @@ def box_share(contour_xy: ContourArray, um_per_px: float) -> float:
     for axis, sides in ((0, (x0, x1)), (1, (y0, y1))):
         parallel = np.abs(step[:, axis]) <= np.sin(np.deg2rad(MAX_ANGLE_DEG)) * length
         for side in sides:
+            if image_size_px is not None and not _EDGE_PX < side < image_size_px[axis] - 1 - _EDGE_PX:
+                continue
             near: NDArray[np.bool_] = np.maximum(abs(start[:, axis] - side), abs(end[:, axis] - side)) <= tolerance_px
             along |= near & parallel
     return float(length[along].sum() / length.sum())

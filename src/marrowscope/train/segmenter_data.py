@@ -116,7 +116,8 @@ def labeled_fields(
         learned: list[ContourArray] = []
         ignored: list[ContourArray] = []
         for annotation in item.annotations:
-            boxy = max_box_share < 1 and box_share(annotation.contour_xy, item.um_per_px) > max_box_share
+            share = box_share(annotation.contour_xy, item.um_per_px, (item.width_px, item.height_px))
+            boxy = share > max_box_share
             (ignored if boxy or annotation.network_contour else learned).append(annotation.contour_xy)
         taken.append(
             LabeledField(
