@@ -114,6 +114,7 @@ def specify(
         vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
         segmenter=segmenter,
         crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px),
+        views=None if info.views == 1 else info.views,
         quality_rules=prepared.quality_rules,
         flags=description.flags,
         stain_reference=stain,

@@ -19,6 +19,7 @@ from torch.nn import functional
 from marrowscope.errors import ConfigError, TrainingError
 from marrowscope.train.border import evidence_map, evidence_outside
 from marrowscope.train.config import HEADS
+from marrowscope.train.soft_labels import soften
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,9 +65,14 @@ def to_tensors(corrections: Mapping[str, Correction], device: torch.device) -> d
 
 
 def classification_losses(
-    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], corrections: Mapping[str, HeadCorrection]
+    logits: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    corrections: Mapping[str, HeadCorrection],
+    given: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head.
+
+    ``given`` (n, k) by head is the part of each label that soft labels give to other classes; None: labels are hard.
 
     Cells whose true class was never trained are left out (they have no finite loss). Class weights, of mean 1 over the
     training cells, are divided by the number of cells. Divided by their sum per batch, a class rarer than one cell per
@@ -78,6 +84,8 @@ def classification_losses(
         known = ~torch.isinf(offsets)[targets[head]]
         target = torch.where(known, targets[head], IGNORED)
         each = functional.cross_entropy(logits[head].float() + offsets, target, ignore_index=IGNORED, reduction="none")
+        if given is not None:
+            each = soften(each, logits[head].float() + offsets, given[head])
         if gamma > 0:
             # A cell called with certainty: the power's slope at 0 is infinite for an exponent below 1.
             each = each * (1 - torch.exp(-each)).clamp(min=_LEAST_DOUBT) ** gamma
@@ -138,7 +146,8 @@ class StepOutput:
     """Inputs of the loss terms: n crops, then the first m - n of them again with other crops' borders.
 
     ``output`` is the network's for all m; ``targets`` (n,) int64 by head, ``measured`` (n, k) standardized values with
-    NaN where missing, and ``masks`` (n, s, s) uint8, 1 inside the dilated contours, belong to the n crops.
+    NaN where missing, ``masks`` (n, s, s) uint8, 1 inside the dilated contours, and ``given`` (n, k) by head, what soft
+    labels give to other classes, belong to the n crops.
     """
 
     model: CellClassifier
@@ -148,6 +157,7 @@ class StepOutput:
     measured: Tensor
     masks: Tensor
     corrections: Mapping[str, HeadCorrection]
+    given: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +218,7 @@ def terms_with_masks(weights: Mapping[str, float]) -> list[str]:
 def step_losses(seen: StepOutput, weights: Mapping[str, float]) -> dict[str, Tensor]:
     """Compute the term of every head, and every other term that is on and applies to the batch."""
     logits = {head: values[: seen.n] for head, values in seen.output.logits().items()}
-    losses = classification_losses(logits, seen.targets, seen.corrections)
+    losses = classification_losses(logits, seen.targets, seen.corrections, seen.given)
     for name, term in TERMS.items():
         if weights[name] > 0 and (value := term.loss(seen)) is not None:
             losses[name] = value

@@ -13,8 +13,10 @@ import torch
 from marrowscope.train.config import HEADS
 from marrowscope.train.imbalance import correct_all
 from marrowscope.train.losses import StepOutput, step_losses, to_tensors, weighted_total
+from marrowscope.train.soft_labels import given_away
 from marrowscope.train.targets import standardize
 from marrowscope.train.validation import scale_pixels
+from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +67,7 @@ class TrainingStep:
         self.corrections = to_tensors(correct_all(labels, sizes, config), self.device)
         self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in HEADS}
         self._measured = torch.from_numpy(standardize(crop_set.measured, training_rows)[1]).to(self.device)
+        self._given = self._soft_labels(crop_set, info)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
 
     def __call__(self, batch: TrainingBatch, *, learning_rate: float, seed: int) -> dict[str, Tensor]:
@@ -83,6 +86,15 @@ class TrainingStep:
         self.optimizer.step()
         return {name: term.detach() for name, term in (losses | {"total": total}).items()}
 
+    def _soft_labels(self, crop_set: CropSet, info: ClassifierInfo) -> dict[str, Tensor] | None:
+        """Put what each crop's label gives to the codes it is confused with (n, k), by head, on the device."""
+        if not self.config.confusable or self.config.smoothing == 0:
+            return None
+        trained = {head: info.trained(head) for head in HEADS}
+        codes = crop_set.cells["expert_code"].to_list()
+        given = given_away(codes, self.config.confusable, self.config.smoothing, trained, load_vocabulary())
+        return {head: torch.from_numpy(values).to(self.device) for head, values in given.items()}
+
     def _losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Compute every loss term that is on."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
@@ -95,5 +107,6 @@ class TrainingStep:
             measured=self._measured[batch.rows],
             masks=batch.masks,
             corrections=self.corrections,
+            given=None if self._given is None else {head: rows[batch.rows] for head, rows in self._given.items()},
         )
         return step_losses(seen, self.config.loss_weights)
