@@ -168,7 +168,7 @@ def test_a_fixed_schedule_reports_on_the_validation_patients_of_a_split(crops_di
 def test_stains_cannot_be_swapped_without_masks(crops_dir: Path, tmp_path: Path) -> None:
     (crops_dir / "masks.npy").unlink()
     config = tiny_config(augment={"stain_swap": 0.5}, loss_weights={"evidence": 0, "consistency": 0, "morphology": 0})
-    with pytest.raises(InputError, match="found no masks.npy, expected it to measure stains"):
+    with pytest.raises(InputError, match=r"found no masks\.npy, expected it to measure stains"):
         fit_classifier(crops_dir, tmp_path / "out", config)
 
 

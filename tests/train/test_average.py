@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from marrowscope.train import stage as training_stage  # noqa: E402
 from marrowscope.train.average import WeightAverage  # noqa: E402
-from marrowscope.train.checkpoint import hash_weights, load_tensors  # noqa: E402
+from marrowscope.train.checkpoint import hash_weights, load_tensors, save_checkpoint  # noqa: E402
 from marrowscope.train.config import StagePlan  # noqa: E402
 from marrowscope.train.stage import StageInputs, fit_stage  # noqa: E402
 from tests.crop_sets import tiny_config  # noqa: E402
@@ -61,7 +61,7 @@ def test_a_stage_killed_in_an_epoch_resumes_to_the_same_kept_weights(
     config = tiny_config(select=select, ema_decay=0.7)
     inputs = stage_inputs(crops_dir, config)
     fit_stage(tiny_model(config), inputs, config, plan=PLAN, stage=1, folder=tmp_path / "whole")
-    save, saved = training_stage.save_checkpoint, []
+    save, saved = save_checkpoint, []
 
     class KilledError(Exception):
         pass
