@@ -132,12 +132,13 @@ def judge(
     """Judge a training on its panels: panel name to variant (views) to figures."""
     blast = trained.info.categories.index(BLAST)
     both = joined(list(panels.values()))
-    seen = {n: look(trained.model, trained.info, both.crops, decision_tau, views=n) for n in views}
+    seen = look(trained.model, trained.info, both.crops, decision_tau, views)
     first = seen[views[0]]
     turned: dict[str, NDArray[np.bool_]] = {}
     probe: dict[int, float] = {}
     if len(set(both.centers)) > 1:
-        turned = flips(first, look(trained.model, trained.info, swapped_stains(both), decision_tau, views=views[0]))
+        swapped = look(trained.model, trained.info, swapped_stains(both), decision_tau, views[:1])
+        turned = flips(first, swapped[views[0]])
         probe = source_accuracy(both, first.embeddings, range(len(trained.info.categories)))
     results: dict[str, dict[str, Judged]] = {}
     start = 0

@@ -113,28 +113,33 @@ def joined(panels: Sequence[Panel]) -> Panel:
 
 @torch.inference_mode()
 def look(
-    model: CellClassifier, info: ClassifierInfo, crops: ImageArray, decision_tau: float, *, views: int = 1
-) -> Seen:
-    """Run the network on stored crops (n, s, s, 3); embeddings are those of the first view.
+    model: CellClassifier, info: ClassifierInfo, crops: ImageArray, decision_tau: float, views: Sequence[int] = (1,)
+) -> dict[int, Seen]:
+    """Run the network on stored crops (n, s, s, 3), once a view; return what it gives by number of averaged views.
 
-    Views: the crop; 2: and its left-right mirror; 4: both upside down too. Logits are averaged.
+    Views: the crop; 2: and its left-right mirror; 4: both upside down too. Logits are averaged; embeddings are those of
+    the crop alone.
     """
     model.eval()
-    parts: dict[str, list[torch.Tensor]] = {head: [] for head in HEADS}
+    parts: dict[int, dict[str, list[torch.Tensor]]] = {n: {head: [] for head in HEADS} for n in views}
     embeddings = []
     for start in range(0, len(crops), _BATCH):
         batch = np.stack([center_crop(crop, info.crop_px) for crop in crops[start : start + _BATCH]])
         pixels = normalize(batch, info, torch.device("cpu"))
-        seen = [pixels, pixels.flip(3), pixels.flip(2), pixels.flip((2, 3))][:views]
+        seen = [pixels, pixels.flip(3), pixels.flip(2), pixels.flip((2, 3))][: max(views)]
         outputs = [model(view) for view in seen]
-        for head in HEADS:
-            parts[head].append(torch.stack([output.logits()[head] for output in outputs]).mean(dim=0))
+        logits = [output.logits() for output in outputs]
+        for n in views:
+            for head in HEADS:
+                parts[n][head].append(torch.stack([each[head] for each in logits[:n]]).mean(dim=0))
         embeddings.append(model.trunk.forward_head(outputs[0].evidence, pre_logits=True))
-    logits = {
-        head: torch.cat(values) + torch.tensor(info.decision_offset(head, decision_tau))
-        for head, values in parts.items()
-    }
-    return Seen(probabilities(logits, info), torch.cat(embeddings).float().numpy())
+    of_crop = torch.cat(embeddings).float().numpy()
+    offsets = {head: torch.tensor(info.decision_offset(head, decision_tau)) for head in HEADS}
+    found = {}
+    for n, heads in parts.items():
+        shifted = {head: torch.cat(values) + offsets[head] for head, values in heads.items()}
+        found[n] = Seen(probabilities(shifted, info), of_crop)
+    return found
 
 
 def call_figures(panel: Panel, seen: Seen, blast: int | None) -> dict[str, Callable[[IntArray], float]]:
