@@ -247,7 +247,7 @@ def test_a_training_that_did_not_finish_is_refused(folder: Path, tmp_path: Path)
     (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(RunError, match="found an unfinished training"):
         export_bundle([tmp_path], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
-    with pytest.raises(RunError, match=r"fit\.json: found no such file"):
+    with pytest.raises(RunError, match=r"fit\.json: not found"):
         export_bundle([tmp_path / "absent"], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
 
 
@@ -359,5 +359,5 @@ def test_temperatures_of_other_weights_or_folders_are_refused(folder: Path, tmp_
     ):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")
     (crossfit / "calibration.json").unlink()
-    with pytest.raises(RunError, match=r"calibration\.json: found no such file; train every fold"):
+    with pytest.raises(RunError, match=r"calibration\.json: not found; train every fold"):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")

@@ -195,7 +195,7 @@ def test_an_image_of_two_patients_on_two_sides_is_refused_before_training(tmp_pa
     crops = write_crop_set(tmp_path / "crops")
     cells = pl.read_parquet(crops / "cells.parquet")
     cells.with_columns(pl.lit("f" * 64).alias("image_sha256")).write_parquet(crops / "cells.parquet")
-    with pytest.raises(CohortError, match=r"the split leaks: found 1 images on two sides \(image ffffffffffff .*p0"):
+    with pytest.raises(CohortError, match=r"the split leaks: found 1 image on two sides \(image ffffffffffff .*p0"):
         fit_classifier(crops, tmp_path / "out", tiny_config())
     assert not (tmp_path / "out").exists()
 

@@ -131,10 +131,10 @@ def test_without_a_segmenter_only_expert_crops_are_cut(field: Field, tmp_path: P
 
 def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Field, tmp_path: Path) -> None:
     bare = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15)
-    with pytest.raises(InputError, match=r"found 1 fields and no annotation.*annotate the fields first"):
+    with pytest.raises(InputError, match=r"found 1 field and no annotation.*annotate the fields first"):
         prepare_crops(PATIENTS, [bare], tmp_path / "crops")
     empty = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15, annotated=True)
-    with pytest.raises(InputError, match=r"found 1 fields and no annotation"):
+    with pytest.raises(InputError, match=r"found 1 field and no annotation"):
         prepare_crops(PATIENTS, [empty], tmp_path / "crops")
     with pytest.raises(InputError, match=r"found patient 'P1' in two cohorts, expected unique names"):
         prepare_crops([*PATIENTS, Patient("P1", "B", "control")], [field], tmp_path / "crops")

@@ -251,7 +251,7 @@ def test_mapping_refuses_an_unknown_label() -> None:
 
 
 def test_mapping_that_does_not_exist_lists_the_shipped() -> None:
-    with pytest.raises(VocabularyError, match=r"munich: no mapping of this name and no such file.*barcelona-13"):
+    with pytest.raises(VocabularyError, match=r"munich: not found, neither a built-in mapping.*barcelona-13"):
         load_mapping("munich")
 
 

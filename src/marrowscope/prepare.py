@@ -44,6 +44,7 @@ from marrowscope.train.crop_set import (
     CropSetSummary,
     GrowingArray,
 )
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -115,7 +116,10 @@ def prepare_crops(
     check_crop_folder(out, overwrite=overwrite)
     annotated = [field for field in fields if field.annotated]
     if not any(field.annotations for field in annotated):
-        message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
+        message = (
+            f"found {count_of(len(fields), 'field')} and no annotation, expected expert polygons; annotate the fields "
+            "first"
+        )
         raise InputError(message)
     diagnosis_of = _diagnoses(patients)
     scales = [choose_scale(field.path, field.um_per_px, um_per_px) for field in annotated]

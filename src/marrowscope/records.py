@@ -30,12 +30,14 @@ UNKNOWN = "unknown"
 class Annotation:
     """One expert polygon: the raw code from the expert, and the contour in image pixels.
 
-    ``shape_index`` is its position in the annotation file, for error messages.
+    ``shape_index`` is its position in the annotation file, for error messages. ``cell_id`` is the id that the file
+    states for it; empty where it states none.
     """
 
     code: str
     contour_xy: ContourArray
     shape_index: int
+    cell_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

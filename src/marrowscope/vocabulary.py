@@ -212,7 +212,7 @@ def load_mapping(name_or_path: str | Path) -> LabelMapping:
         path = MAPPINGS_DIR / f"{name_or_path}.toml"
     elif not path.is_file():
         message = (
-            f"{name_or_path}: no mapping of this name and no such file, expected a path or one of "
+            f"{name_or_path}: not found, neither a built-in mapping nor a file; expected a path or one of "
             f"{', '.join(mapping_names())}"
         )
         raise VocabularyError(message)

@@ -33,7 +33,7 @@ def test_the_flags_set_the_epochs_of_the_stages_in_order() -> None:
 
 def test_a_flag_for_a_stage_that_is_not_there_is_refused() -> None:
     plain = ClassifierConfig().model_copy(update={"stages": ClassifierConfig().stages[:1]})
-    with pytest.raises(ConfigError, match="--epochs-stage2: the configuration has 1 stages"):
+    with pytest.raises(ConfigError, match="--epochs-stage2: the configuration has 1 stage"):
         _with_epochs(plain, (None, 3))
 
 
@@ -123,8 +123,11 @@ def test_a_number_of_folds_draws_them_from_the_crop_set(tmp_path: Path) -> None:
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = (str(tmp_path), "--out", str(tmp_path / "out"))
-    assert run(*common, "--folds", "5", "--split", "split.csv") == 2
+    (tmp_path / "crops").mkdir()
+    split = tmp_path / "split.csv"
+    split.touch()
+    common = (str(tmp_path / "crops"), "--out", str(tmp_path / "out"))
+    assert run(*common, "--folds", "5", "--split", str(split)) == 2
     assert "found both --split and --folds, expected one" in capsys.readouterr().err
     assert run(*common, "--fold", "1") == 2
     assert "found --fold 1 without --folds" in capsys.readouterr().err

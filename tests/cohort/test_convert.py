@@ -117,7 +117,7 @@ def test_an_image_that_cannot_be_the_one_is_refused(images: Path, tmp_path: Path
     with pytest.raises(InputError, match="found annotations of 2 images, expected one for --image; give --images"):
         import_annotations(several, None, None, VOCABULARY, image=images / "p1/f1.png")
     source = qupath(tmp_path, "f1.geojson")
-    with pytest.raises(InputError, match="found no such file, expected the image of the annotation"):
+    with pytest.raises(InputError, match="not found, expected the image of the annotation"):
         import_annotations(source, None, None, VOCABULARY, image=images / "p1/none.png")
     with pytest.raises(InputError, match="give --images or --image"):
         import_annotations(source, None, None, VOCABULARY)

@@ -230,7 +230,7 @@ def test_images_in_a_subfolder(root: Path) -> None:
     add_image(root / "p1/deeper/f1.png", 7)
     cohort = read_cohort(root)
     assert only(cohort, "images_in_subfolder").sentence() == (
-        "p1/deeper: found 1 images in a subfolder, expected images directly in p1; move them up or remove them"
+        "p1/deeper: found 1 image in a subfolder, expected images directly in p1; move them up or remove them"
     )
     assert cohort.counts.images.rejected == {"images_in_subfolder": 1}
 

@@ -134,7 +134,7 @@ def test_field_that_only_one_ratio_counts_is_counted_by_patient() -> None:
 def test_run_of_another_cohort_is_refused() -> None:
     field = make_field(expert("N", 60, 60))
     run_fields, run_cells = tables([make_field(name="other")], [])
-    with pytest.raises(InputError, match="none of the cohort's 1 annotated fields among the run's 1"):
+    with pytest.raises(InputError, match="none of the cohort's 1 annotated field among the run's 1"):
         link_cells(run_fields, run_cells, PATIENTS, [field], VOCABULARY)
 
 

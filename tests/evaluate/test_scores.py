@@ -127,7 +127,7 @@ def test_averaged_categories_are_named() -> None:
 def test_cut_cells_are_left_out_but_for_the_figure_that_says_so() -> None:
     scores = score([expert("N", "N"), expert("N", None, cut=True)])
     assert figure(scores, "detection_recall").value.estimate == 1
-    assert "1 cut cells left out" in figure(scores, "detection_recall").note
+    assert "1 cut cell left out" in figure(scores, "detection_recall").note
     assert figure(scores, "detection_recall_cut_cells_included").value.estimate == 0.5
     assert figure(scores, "cblc_weighted_f1_all_expert").n == 1
 
@@ -142,7 +142,7 @@ def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
     precision = figure(score([expert("N", "N")], found), "detection_precision")
     assert precision.value.estimate == 0.5
     assert (precision.n, precision.kind.unit) == (2, DETECTIONS)
-    assert precision.note.startswith("1 unmatched detections at an edge ignored")
+    assert precision.note.startswith("1 unmatched detection at an edge ignored")
 
 
 def test_recall_by_class_before_and_after_the_rules() -> None:
@@ -161,7 +161,7 @@ def test_patient_ratio_figures_leave_out_patients_without_a_ratio() -> None:
     mae = figure(scores, "patient_ratio_mae")
     assert mae.value.estimate == pytest.approx(0.1)
     assert (mae.n, mae.kind.unit) == (2, PATIENTS)
-    assert mae.note == "1 patients without a ratio on both sides left out"
+    assert mae.note == "1 patient without a ratio on both sides left out"
     assert figure(scores, "patient_ratio_bias").value.estimate == pytest.approx(0)
     assert not any("seams" in item.key for item in scores.figures)
 
@@ -351,9 +351,9 @@ def test_roc_curve_has_the_area_of_the_auc_after_straight_points_are_dropped() -
 
 def test_figure_that_is_not_defined_says_why() -> None:
     scores = score([expert("N5", "N5")], ratios=[ratio("P1", 0.0, 0.0)])
-    assert figure(scores, "cblc_positive_class_f1_matched").undefined == "none of the 1 cells is CBLC"
-    assert figure(scores, "cblc_auc_matched").undefined == "none of the 1 cells is CBLC"
-    assert figure(scores, "aml_auc_predicted_ratio").undefined == "all 1 patients have AML"
+    assert figure(scores, "cblc_positive_class_f1_matched").undefined == "no CBLC among 1 cell"
+    assert figure(scores, "cblc_auc_matched").undefined == "no CBLC among 1 cell"
+    assert figure(scores, "aml_auc_predicted_ratio").undefined == "only AML among 1 patient"
     assert figure(scores, "ap50").value.estimate == 0  # a cell and no detection: found nothing, which is a value
     assert "differ" in figure(scores, "patient_ratio_concordance").undefined
     assert figure(score([]), "category_weighted_f1_matched").undefined == "no cells to measure"

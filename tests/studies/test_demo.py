@@ -16,7 +16,7 @@ from marrowscope.studies import demo
         ("cohort/P0001/field_001.jpg", True, r"not a marrowscope simulated cohort.*It contains P0001/field_001\.jpg"),
         ("run/manifest.json", True, r"not a marrowscope run.*It contains manifest\.json"),
         ("patients.csv", True, r"found patients\.csv, expected a new or empty folder, or an earlier demonstration"),
-        ("run.part/notes.txt", True, r"not an unfinished marrowscope run.*It contains notes\.txt"),
+        ("run.part/notes.txt", True, r"other than an unfinished marrowscope run.*It contains notes\.txt"),
     ],
 )
 def test_a_folder_that_holds_something_is_refused_before_anything_is_simulated(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.cohort_folds import folds
-from marrowscope.cli.one_call import one_call_at_a_time
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.command import add_command
+from marrowscope.cli.options import MappingOption, ScaleOption, VocabularyOption
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,35 +19,21 @@ if TYPE_CHECKING:
     from marrowscope.cohort import Cohort
 
 _EXIT_LOSES_DATA = 2
-VocabularyOption = Annotated[
-    Path | None, typer.Option("--vocabulary", help="Your own vocabulary file (default: the built-in one).")
-]
-MappingOption = Annotated[
-    str | None, typer.Option("--mapping", help="Mapping from another label scheme: a built-in name or a TOML file.")
-]
-
-
-FORMATS = ", ".join(
+FORMATS = "|".join(
     sorted(path.stem for path in Path(__file__).parents[1].joinpath("cohort", "formats").glob("[!_]*.py"))
 )
 """Names of the annotation formats, listed without importing them so that ``--help`` stays fast."""
 
 app = typer.Typer(no_args_is_help=True, help="Check an annotated cohort, divide it into folds, exchange annotations.")
-app.command()(one_call_at_a_time(folds))
+add_command(app, folds)
 
 
-@app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="Cohort folder: patients.csv and one folder of images per patient.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="COHORT", help="Cohort folder: patients.csv and one folder of images per patient.")
+    ],
     *,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
-        ),
-    ] = None,
+    um_per_px: ScaleOption = None,
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -78,13 +65,13 @@ def check(
         raise typer.Exit(_EXIT_LOSES_DATA)
 
 
-@app.command()
-@one_call_at_a_time
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder written by `marrowscope predict`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder written by `marrowscope predict`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder for the cohort of predicted contours.")],
     *,
-    file_format: Annotated[str, typer.Option("--format", help=f"Annotation format: {FORMATS}.")] = "labelme",
+    file_format: Annotated[
+        str, typer.Option("--format", metavar=f"<{FORMATS}>", help="Annotation format.")
+    ] = "labelme",
     images: Annotated[bool, typer.Option(help="Copy the images next to the annotations.")] = True,
     vocabulary: VocabularyOption = None,
 ) -> None:
@@ -99,20 +86,32 @@ def export(
 
     done = export_run(run, out, file_format, load_vocabulary(vocabulary), copy_images=images)
     typer.echo(
-        f"{done.folder}: {done.n_cells} cells from {done.n_images} images as {file_format}, "
-        f"{done.n_to_name} of them still to be named; {done.n_rejected} rejected contours left out."
+        f"{done.folder}: {count_of(done.n_cells, 'cell')} from {count_of(done.n_images, 'image')} as {file_format}, "
+        f"{done.n_to_name} of them to be named; {count_of(done.n_rejected, 'rejected contour')} left out."
     )
 
 
-@app.command(name="import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="Annotation file to convert.")],
-    images: Annotated[Path | None, typer.Option("--images", help="Folder below which its images lie.")] = None,
-    *,
-    image: Annotated[Path | None, typer.Option("--image", help="The one image of a file that names none.")] = None,
-    file_format: Annotated[
-        str | None, typer.Option("--format", help=f"Format of the file: {FORMATS}. Default: detected from its content.")
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Annotation file to convert.")],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", show_default="none, with --image", help="Folder below which its images lie."),
     ] = None,
+    *,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", show_default="none", help="Image of an annotation file that names no image."),
+    ] = None,
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar=f"<{FORMATS}>", show_default="detected from its content", help="Format of the file."
+        ),
+    ] = None,
+    reader: Annotated[
+        str,
+        typer.Option("--reader", help="Whose annotations to take from a file of several readers: id, mail or name."),
+    ] = "",
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing annotations.")] = False,
@@ -134,12 +133,15 @@ def import_(
         load_vocabulary(vocabulary),
         image=image,
         mapping=load_mapping(mapping) if mapping else None,
+        reader=reader,
         overwrite=overwrite,
     )
     for fault in done.faults:
         typer.echo(fault.sentence(), err=True)
+    to_name = f", {done.n_to_name} of them still to be named" if done.n_to_name else ""
     dropped = "".join(f", {n} {reason}" for reason, n in {**done.changed, **done.rejected}.items())
-    typer.echo(f"{image or images}: {done.n_cells} cells in {done.n_files} LabelMe files{dropped}.")
+    written = f"{count_of(done.n_cells, 'cell')} in {count_of(done.n_files, 'LabelMe file')}"
+    typer.echo(f"{image or images}: {written}{to_name}{dropped}.")
 
 
 def _print_cohort(cohort: Cohort) -> None:
@@ -178,7 +180,7 @@ def _print_cohort(cohort: Cohort) -> None:
     noted = [fault for fault in cohort.faults if not fault.loses_data]
     for title, faults in (("no data is lost", noted), ("would lose data", losing)):
         if faults:
-            typer.echo(f"{len(faults)} fault{'s' if len(faults) > 1 else ''}: {title}")
+            typer.echo(f"{count_of(len(faults), 'fault')}: {title}")
         for fault in faults:
             typer.echo(f"  {fault.kind}: {fault.sentence()}")
     typer.echo("No data would be lost." if not losing else "Correct these before you continue.")
@@ -186,3 +188,8 @@ def _print_cohort(cohort: Cohort) -> None:
 
 def _reasons(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items()) or "-"
+
+
+add_command(app, check)
+add_command(app, export)
+add_command(app, import_, name="import")

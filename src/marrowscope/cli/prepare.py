@@ -7,29 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import Backend, BackendOption, ScaleOption
 from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.records import Field, Patient
 
 
 def prepare(
-    cohorts: Annotated[list[Path], typer.Argument(help="One or more annotated cohorts.")],
+    cohorts: Annotated[list[Path], typer.Argument(metavar="COHORTS", help="One or more annotated cohorts.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the crop set.")],
     *,
     segmenter: Annotated[
-        Path | None, typer.Option(help=f"{SEGMENTER_HELP}; without it, only expert crops are cut.")
+        Path | None, typer.Option(show_default="none", help=f"{SEGMENTER_HELP}; without it, only expert crops are cut.")
     ] = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
-        ),
-    ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    um_per_px: ScaleOption = None,
+    backend: BackendOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
 ) -> None:
     """Cut training crops from annotated cohorts, along expert and predicted contours.
@@ -47,7 +41,7 @@ def cut_crops(
     *,
     segmenter: Path | None,
     um_per_px: float | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
     overwrite: bool = False,
     to_stderr: bool = False,
 ) -> None:
@@ -80,7 +74,8 @@ def cut_crops(
             progress=advance,
         )
     typer.echo(
-        f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
+        f"{count_of(prepared.n_expert, 'expert crop')}, {count_of(prepared.n_predicted, 'matched predicted crop')}; "
+        "missed "
         f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image edge), unlabeled "
         f"{prepared.n_unlabeled}, rejected by the quality rules {prepared.n_rejected}.",
         err=to_stderr,

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from marrowscope.cli.options import MAX_SEED
+from marrowscope.cli.paths import require_path
 from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.crossfit import CrossFit
@@ -23,29 +26,56 @@ def classifier(
         Path, typer.Argument(metavar="CROPS", help="Crop set written by `prepare`, or a cohort to prepare first.")
     ],
     *,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, learning curves and classifier.safetensors.")],
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings of ClassifierConfig.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for checkpoints, learning curves and classifier.safetensors.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option(show_default="none", help="TOML file with settings of ClassifierConfig.")
+    ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); drawn if not given.")
+        Path | None, typer.Option(show_default="drawn", help="CSV with patient_id and role (train, validation, test).")
     ] = None,
     folds: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|N", help="Cross-fit, one training per held-out fold: a folds.csv, or how many folds to draw."
+            metavar="<file>|<n>",
+            show_default="none",
+            help="Cross-fit, one training per held-out fold: a folds.csv, or how many folds to draw.",
         ),
     ] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Train only this fold of --folds.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, show_default="all", help="Train only this fold of --folds.")
+    ] = None,
     segmenter: Annotated[
         Path | None,
-        typer.Option(help=f"{SEGMENTER_HELP}; cuts the predicted crops of a cohort (default: {DEMO})."),
+        typer.Option(show_default=DEMO, help=f"{SEGMENTER_HELP}; cuts the predicted crops of a cohort."),
     ] = None,
-    epochs_stage1: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of expert contours.")] = None,
-    epochs_stage2: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of predicted contours.")] = None,
+    epochs_stage1: Annotated[
+        int | None, typer.Option(min=0, show_default="4, or as in --config", help="Epochs on crops of expert contours.")
+    ] = None,
+    epochs_stage2: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="3, or as in --config", help="Epochs on crops of predicted contours."),
+    ] = None,
     init: Annotated[
-        str | None, typer.Option(help="Initial weights: auto, scratch, lite0, hub or a .safetensors file.")
+        str | None,
+        typer.Option(
+            show_default="auto, or as in --config",
+            help="Initial weights: auto, scratch, lite0, hub or a .safetensors file.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed for split, order, augmentation and heads.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads to use.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_SEED,
+            show_default="0, or as in --config",
+            help="Random seed for split, order, augmentation and heads.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, show_default="2, or as in --config", help="CPU threads to use.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -61,6 +91,8 @@ def classifier(
     from marrowscope.train.config import ClassifierConfig
 
     _check_division(split, folds, fold)
+    if folds is not None and not folds.isdecimal():
+        require_path(Path(folds))
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
@@ -113,7 +145,8 @@ def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
     cells = open_crop_set(crops, load_vocabulary()).cells
     n_centers = cells["center"].n_unique()
     typer.echo(
-        f"Folds drawn over the patients of {n_centers} centers, none of them external; for external centers, write a "
+        f"Folds drawn over the patients of {count_of(n_centers, 'center')}, none of them external; for external "
+        "centers, write a "
         "fold file with `marrowscope cohort folds --external` and pass it here.",
         err=True,
     )
@@ -162,7 +195,8 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
         )
         return
     typer.echo(
-        f"{fitted.folder}: {len(fitted.finished)} folds, out-of-fold predictions of {calibration.n_patients} patients"
+        f"{fitted.folder}: {count_of(len(fitted.finished), 'fold')}, out-of-fold predictions of "
+        f"{count_of(calibration.n_patients, 'patient')}"
     )
     for head, found in calibration.heads.items():
         errors = [f"{value:.3f}" if value is not None else "-" for value in (found.ece_before, found.ece_after)]
@@ -214,7 +248,9 @@ def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa:
         if wanted is None:
             continue
         if number >= len(stages):
-            message = f"--epochs-stage{number + 1}: the configuration has {len(stages)} stages; remove the option"
+            message = (
+                f"--epochs-stage{number + 1}: the configuration has {count_of(len(stages), 'stage')}; remove the option"
+            )
             raise ConfigError(message)
         stages[number]["epochs"] = wanted
     return validate_config(type(settings), settings.model_dump() | {"stages": stages}, where="command line")

@@ -46,7 +46,8 @@ def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
             action = "it is not read, though it names images of the cohort; export it in one of the formats"
             fault = Fault("not_read", file.where, found, expected, action, loses_data=False)
             documents.append((None, remark(file.where, fault)))
-    return documents
+    unread = [fault for item in annotation_formats() if item.unread for fault in item.unread(root, images)]
+    return [*documents, *((None, remark(fault.where, fault)) for fault in unread)]
 
 
 def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], list[AnnotatedImage], list[Fault]]:

@@ -90,7 +90,7 @@ def _count_groups(cohort: Cohort, group_of: dict[str, str]) -> tuple[GroupCounts
     codes = cohort.vocabulary.codes
     rows = []
     for name in sorted(set(group_of.values())):
-        fields = [field for field in cohort.fields if group_of[field.patient_id] == name]
+        fields = [field for field in (*cohort.fields, *cohort.slides) if group_of[field.patient_id] == name]
         cells = [codes[item.code] for field in fields for item in field.annotations]
         rows.append(
             GroupCounts(

@@ -16,6 +16,7 @@ import polars as pl
 from marrowscope.evaluate.catalog import OVER
 from marrowscope.evaluate.frames import ALL_EXPERT, MATCHED
 from marrowscope.statistics import metrics
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,15 +80,13 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
             frame,
             reference=0.0,
             note=note,
-            undefined=f"none of the {len(truth)} cells is CBLC",
+            undefined=f"no CBLC among {count_of(len(truth), 'cell')}",
         ),
     ]
     if over == MATCHED:
         score = frame["p_cblc"].to_numpy()
         (auc,) = scorer.of_weights(frame, lambda weight, _: _auc_column(truth, score, weight))
-        one_class = (
-            f"{'all' if truth.all() else 'none'} of the {len(truth)} cells {'are' if truth.all() else 'is'} CBLC"
-        )
+        one_class = f"{'only' if truth.all() else 'no'} CBLC among {count_of(len(truth), 'cell')}"
         figures.append(scorer.figure(f"cblc_auc{ending}", auc, frame, reference=0.5, note=note, undefined=one_class))
     return figures
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from marrowscope.evaluate.ranking import HIT, IGNORED, IOU_LEVELS
 from marrowscope.statistics import metrics
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
     counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored"))
     matched = whole.filter("found")
     n_ignored = int((detections["ignored"] & detections["exhaustive"]).sum())
-    cut_note = f"expert cells not cut by the image edge; {len(expert) - len(whole)} cut cells left out"
+    cut_note = f"expert cells not cut by the image edge; {count_of(len(expert) - len(whole), 'cut cell')} left out"
     return [
         scorer.figure("detection_recall", _mean(scorer, whole, whole["found"]), whole, note=cut_note),
         scorer.figure(
@@ -57,7 +58,7 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
             "detection_precision",
             _mean(scorer, counted, counted["matched"]),
             counted,
-            note=f"{n_ignored} unmatched detections at an edge ignored; exhaustively annotated fields only",
+            note=f"{count_of(n_ignored, 'unmatched detection')} at an edge ignored; exhaustively annotated fields only",
         ),
         *_average_precisions(scorer, whole, detections),
         scorer.figure("mean_iou_of_matched_contours", _mean(scorer, matched, matched["iou"]), matched),
@@ -78,7 +79,10 @@ def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.Data
             columns.append(metrics.average_precision(outcome[counts] == HIT, times @ n_truth, weight[:, counts]))
         return np.stack([columns[0], np.mean(columns, axis=0)], axis=1)
 
-    note = f"{len(ranked)} kept contours by score; a run has no contours below the segmenter's own score threshold"
+    note = (
+        f"{count_of(len(ranked), 'kept contour')} by score; a run has no contours below the segmenter's own score "
+        "threshold"
+    )
     undefined = "no whole expert cell in an exhaustively annotated field"
     return [
         scorer.figure(key, value, truth, note=note, undefined=undefined)

@@ -19,6 +19,7 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import rank_outcomes
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ class LinkedCells:
     """Run and ground truth side by side; the columns are in ``evaluate.frames``.
 
     ``expert`` has one row per expert cell, ``detections`` per kept detection, ``ratios`` per patient. The counts give
-    the fields that could not be compared.
+    the fields that could not be compared, and the expert cells of slides outside the regions that were read.
     """
 
     expert: pl.DataFrame
@@ -63,6 +64,7 @@ class LinkedCells:
     ratios: pl.DataFrame
     n_fields_only_in_run: int
     n_fields_only_in_cohort: int
+    n_cells_outside_regions: int = 0
 
 
 def link_cells(
@@ -85,7 +87,8 @@ def link_cells(
     compared = [field for field in annotated if field.field_id in hashes]
     if not compared:
         message = (
-            f"found none of the cohort's {len(annotated)} annotated fields among the run's {len(hashes)}, expected "
+            f"found none of the cohort's {count_of(len(annotated), 'annotated field')} among the run's {len(hashes)}, "
+            "expected "
             "some in common; evaluate a run with the cohort that it predicted"
         )
         raise InputError(message)

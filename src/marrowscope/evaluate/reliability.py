@@ -15,6 +15,7 @@ import polars as pl
 from marrowscope.evaluate.catalog import ON_MATCHED
 from marrowscope.evaluate.frames import CBLC_HEAD, HEADS
 from marrowscope.statistics import metrics
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.scorer import Figure, Scorer
@@ -50,7 +51,7 @@ def calibration_figures(
             [scorer.sum_by_patient(frame, squared), scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1
         )
         what = "p(CBLC)" if head == CBLC_HEAD else "probability of the called category"
-        note = f"{what}; {sums.shape[1]} bins of equal cell number; resampling itself increases this error"
+        note = f"{what}; {count_of(sums.shape[1], 'bin')} of equal cell number; resampling itself increases this error"
         figures += [
             scorer.figure(f"{head}_calibration_error{ON_MATCHED.key}", error, frame, note=note),
             scorer.figure(

@@ -25,6 +25,7 @@ from marrowscope.evaluate.frames import (
 from marrowscope.evaluate.scorer import FEW_PATIENTS
 from marrowscope.report.evaluation_center import figure_interval, row_interval, series_legend
 from marrowscope.report.plot import Drawing, Panel
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +63,8 @@ def confusion(tables: CenterTables) -> Drawing | None:
     worst = ", ".join(f"{true} {_called(called)} {n}" for n, (true, called) in errors[:5]) or "none"
     right = sum(n for (true, called), n in n_of.items() if true == called)
     label = (
-        f"Confusion matrix of {tables.center}: {right} of {sum(total.values())} expert cells have the expert's "
-        f"category. Most frequent errors: {worst}."
+        f"Confusion matrix of {tables.center}: {right} of {count_of(sum(total.values()), 'expert cell')} with the "
+        f"expert's category. Most frequent errors: {worst}."
     )
     drawing = Drawing(width, height, label)
     drawing.text(left, 14, "called", "ink")
@@ -129,7 +130,8 @@ def per_class_f1(tables: CenterTables) -> Drawing | None:
                 continue
             y = middle + offset
             title = (
-                f"{name}, {over} cells: F1 {row_interval(item, 'f1')}, n {item['n']} of {item['n_patients']} patients"
+                f"{name}, {over} cells: F1 {row_interval(item, 'f1')}, n {item['n']} of "
+                f"{count_of(item['n_patients'], 'patient')}"
             )
             if item["f1_lower"] is not None:
                 drawing.whisker(panel.x(item["f1_lower"]), y, panel.x(item["f1_upper"]), y, css, title=title)
@@ -154,7 +156,7 @@ def reliability(tables: CenterTables) -> Drawing | None:
         heading = f"{title}: calibration error {error:.3f}" if error is not None else title
         drawing.text(panel.left, 16, heading, "strong")
         n_cells = int(bins["n"].sum())
-        shown = f"n {n_cells:,} cells in {len(bins)} bins"
+        shown = f"n {count_of(n_cells, 'cell')} in {count_of(len(bins), 'bin')}"
         panel.axes(
             "mean probability of CBLC in a bin" if head == CBLC_HEAD else "probability of the called category",
             "share CBLC" if head == CBLC_HEAD else "share correct",

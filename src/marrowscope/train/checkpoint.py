@@ -15,10 +15,11 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from marrowscope.config import ConfigT, FrozenModel, validate_config
+from marrowscope.config import UNREADABLE, ConfigT, FrozenModel, parse_json, validate_config
 from marrowscope.disk import written_whole
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.training_record import EpochRow
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +64,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         with safe_open(path, framework="pt") as stream:
             text = (stream.metadata() or {}).get(_META_KEY, "{}")
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  no mapping
-            meta = json.loads(text)
-    except (OSError, SafetensorError, ValueError, AttributeError) as error:  # the last for a kind torch does not have
+            meta = parse_json(text)
+    except (OSError, SafetensorError, AttributeError, *UNREADABLE) as error:  # the last for a kind torch does not have
         message = f"{path}: cannot be read as safetensors ({error}); expected a weights file; train again or restore it"
         raise RunError(message) from error
     wrong = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
@@ -82,7 +83,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     wrong += [name for name in tensors if name not in wanted]
     if wrong:
         message = (
-            f"{path}: does not fit the network: {len(wrong)} tensors absent, of another shape or too many, first "
+            f"{path}: does not fit the network: {count_of(len(wrong), 'tensor')} absent, of another shape or too "
+            "many, first "
             f"{wrong[0]}; expected {len(wanted)} of the architecture it names; train again or restore it"
         )
         raise RunError(message)

@@ -26,6 +26,7 @@ from marrowscope.train.checkpoint import fill, load_tensors, read_part
 from marrowscope.train.config import HEADS
 from marrowscope.train.model import CellClassifier, ClassifierInfo, averaged_logits
 from marrowscope.train.training_record import EpochRow
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,7 +152,7 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Rea
         if not differences[backend] <= _MAX_DIFFERENCE:
             message = (
                 f"{onnx_path}: probabilities of {backend} differ from torch by {differences[backend]:.2g} on "
-                f"{len(crops)} crops, expected at most {_MAX_DIFFERENCE}; do not use this graph"
+                f"{count_of(len(crops), 'crop')}, expected at most {_MAX_DIFFERENCE}; do not use this graph"
             )
             raise BundleError(message)
     return differences

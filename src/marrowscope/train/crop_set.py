@@ -20,13 +20,14 @@ from pydantic import AliasChoices, Field, field_validator
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.field_measures import FIELD_MEASURES
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.cells.quality import QualityRules
+from marrowscope.cells.quality import RULES_OFF, QualityRules
 from marrowscope.config import FrozenModel, load_record
 from marrowscope.errors import InputError, VocabularyError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.config import HEADS
 from marrowscope.train.targets import measured_values
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,10 +102,10 @@ class CropSetSummary(FrozenModel):
 
     @field_validator("quality_rules", mode="before")
     @classmethod
-    def _without_pixel_rules(cls, given: object) -> object:
-        """Drop the limits in pixels that earlier versions wrote and no image reached."""
+    def _of_earlier_versions(cls, given: object) -> object:
+        """Drop the limits in pixels, which no image reached; rules that an earlier version did not know were off."""
         if isinstance(given, dict):
-            return {key: value for key, value in given.items() if key not in _PIXEL_RULES}
+            return RULES_OFF | {key: value for key, value in given.items() if key not in _PIXEL_RULES}
         return given
 
 
@@ -187,9 +188,7 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
     """Open a crop set and derive its labels; InputError naming the file when it is incomplete or inconsistent."""
     absent = [name for name in (CROPS_NAME, CELLS_NAME, SUMMARY_NAME) if not (folder / name).is_file()]
     if absent:
-        message = (
-            f"{folder}: found no {' and no '.join(absent)}, expected a crop set; make one with `marrowscope prepare`"
-        )
+        message = f"{folder}: not found: {', '.join(absent)}; expected a crop set; make one with `marrowscope prepare`"
         raise InputError(message)
     summary = load_record(CropSetSummary, folder / SUMMARY_NAME, error=InputError, advice=_ADVICE)
     crops: ImageArray = _open_array(folder / CROPS_NAME)
@@ -206,8 +205,8 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
         message = f"{folder / MASKS_NAME}: found masks of {masks.dtype}, expected bool; {_ADVICE}"
         raise InputError(message)
     if len(crops) != len(cells) or (masks is not None and masks.shape != crops.shape[:3]):
-        found = f"{len(crops)} crops" + ("" if masks is None else f" and {len(masks)} masks")
-        message = f"{folder}: found {found} beside {len(cells)} table rows; make the crop set again"
+        found = count_of(len(crops), "crop") + ("" if masks is None else f" and {count_of(len(masks), 'mask')}")
+        message = f"{folder}: found {found} beside {count_of(len(cells), 'table row')}; make the crop set again"
         raise InputError(message)
     return CropSet(
         folder=folder,

@@ -11,6 +11,7 @@ from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,8 @@ def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Pa
         return list(trainings), None
     if len(trainings) > 1:
         message = (
-            f"found {len(trainings)} folders, {crossfits[0]} among them a cross-fit, expected a cross-fit alone: its "
+            f"found {count_of(len(trainings), 'folder')}, {crossfits[0]} among them a cross-fit, expected a cross-fit "
+            "alone: its "
             "temperatures belong to its own folds; export it alone, or name the folds' folders"
         )
         raise InputError(message)

@@ -24,6 +24,7 @@ from shapely.errors import GEOSException
 
 from marrowscope.errors import ScaleError, TrainingError
 from marrowscope.imaging import read_image, sha256_file, write_image
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -126,7 +127,10 @@ def prepare_windows(
                 counts[side] += 1
                 n_cells += len(rings)
     if n_cells == 0:
-        message = f"found no cell in {len(ordered)} fields, expected polygons; check the annotations and the scale"
+        message = (
+            f"found no cell in {count_of(len(ordered), 'field')}, expected polygons; check the annotations and the "
+            "scale"
+        )
         raise TrainingError(message)
     data_yaml = folder / "data.yaml"
     val_part = "val" if counts["val"] else "train"

@@ -8,7 +8,6 @@ parts are noted. A part of at least half its area may as well be a second cell: 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.cohort.annotations import (
+    CELL_ID,
     AnnotatedImage,
     AnnotationFile,
     AnnotationFormat,
@@ -23,6 +23,7 @@ from marrowscope.cohort.annotations import (
     broken_shape,
     contour_from_points,
     ellipse,
+    id_text,
     item_id,
     label_text,
     path_text,
@@ -34,9 +35,10 @@ from marrowscope.cohort.annotations import (
     taken_or_fault,
     unreadable,
 )
-from marrowscope.disk import write_text
+from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
 from marrowscope.geometry import area, is_valid
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 _FORMAT_VERSION = "5.5.0"
 _EXHAUSTIVE_FLAG = "exhaustive"
+_READER = "reader"
 _CORNERS = 4
 _FOUR_CORNERS = ("rectangle", "rotation", "rotated_rectangle", "oriented_rectangle", "quadrilateral")
 _SECOND_CELL = 0.5
@@ -82,6 +85,7 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
         exhaustive=not (isinstance(flags, dict) and flags.get(_EXHAUSTIVE_FLAG) is False),
         faults=(*faults, *size_fault(where, sides)),
         where=where,
+        reader=id_text(document.get(_READER)),
     )
     return (image,)
 
@@ -95,15 +99,24 @@ def write_labelme(
     *,
     exhaustive: bool = True,
     descriptions: Sequence[str] | None = None,
+    reader: str = "",
 ) -> None:
     """Write ``shapes`` as a file that LabelMe can open; floats keep all digits.
 
-    LabelMe shows ``descriptions`` (one per shape) next to each shape.
+    LabelMe shows ``descriptions`` (one per shape) next to each shape. It keeps ``reader`` and the ids of cells, which
+    it does not know, when it saves the file again.
     """
-    document: JsonDict = {
+    members: JsonDict = {
         "version": _FORMAT_VERSION,
         "flags": {} if exhaustive else {_EXHAUSTIVE_FLAG: False},
-        "shapes": [
+        **({_READER: reader} if reader else {}),
+        "imagePath": image_name,
+        "imageData": None,
+        "imageHeight": height_px,
+        "imageWidth": width_px,
+    }
+    texts = (
+        json_text(
             {
                 "label": shape.code,
                 "points": points_from_contour(shape.contour_xy),
@@ -111,24 +124,27 @@ def write_labelme(
                 "description": descriptions[number] if descriptions else "",
                 "shape_type": "polygon",
                 "flags": {},
+                **({CELL_ID: shape.cell_id} if shape.cell_id else {}),
             }
-            for number, shape in enumerate(shapes)
-        ],
-        "imagePath": image_name,
-        "imageData": None,
-        "imageHeight": height_px,
-        "imageWidth": width_px,
-    }
-    write_text(path, json.dumps(document, ensure_ascii=False))
+        )
+        for number, shape in enumerate(shapes)
+    )
+    write_pieces(path, object_with_list(members, "shapes", texts))
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
     """Write the annotation of the only image in ``images``."""
     (image,) = images
-    name, width_px, height_px = image.image_path.rsplit("/", 1)[-1], image.width_px or 0, image.height_px or 0
-    descriptions = image.descriptions or None
-    exhaustive = image.exhaustive
-    write_labelme(path, name, width_px, height_px, image.shapes, exhaustive=exhaustive, descriptions=descriptions)
+    write_labelme(
+        path,
+        image.image_path.rsplit("/", 1)[-1],
+        image.width_px or 0,
+        image.height_px or 0,
+        image.shapes,
+        exhaustive=image.exhaustive,
+        descriptions=image.descriptions or None,
+        reader=image.reader,
+    )
 
 
 def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> Annotation | None:
@@ -145,11 +161,12 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
         faults.append(broken_shape(where, index, f"points {shorten(shape.get('points'))}", "a list of [x, y]"))
         return None
     shape_type = shape.get("shape_type") or "polygon"
+    cell_id = id_text(shape.get(CELL_ID))
     if shape_type == "polygon":
-        return Annotation(label, points, index)
+        return Annotation(label, points, index, cell_id)
     contour = _contour_of(str(shape_type), points)
     if contour is None:
-        found = f"shape type {shape_type!r} with {len(points)} points"
+        found = f"shape type {shape_type!r} with {count_of(len(points), 'point')}"
         faults.append(shape_type_fault(where, index, found))
         return None
     faults.append(
@@ -163,7 +180,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
             loses_data=False,
         )
     )
-    return Annotation(label, contour, index)
+    return Annotation(label, contour, index, cell_id)
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
@@ -203,10 +220,13 @@ def _join_groups(shapes: list[Annotation], entries: list[object], where: str, fa
         second = [part for part in others if area(part.contour_xy) >= _SECOND_CELL * area(largest.contour_xy)]
         for part in second:
             found = f"a part of group_id {group_id} nearly as large as shape {largest.shape_index}, its largest"
-            action = "give each cell a group_id of its own, or join its parts"
+            action = "give each cell a unique group_id, or join its parts"
             faults.append(Fault("several_parts", where, found, "one outline per cell", action, part.shape_index))
         if len(others) > len(second):
-            found, index = f"a cell of {len(parts) - len(second)} parts, group_id {group_id}", largest.shape_index
+            found, index = (
+                f"a cell of {count_of(len(parts) - len(second), 'part')}, group_id {group_id}",
+                largest.shape_index,
+            )
             action = "the largest is kept"
             faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
     return sorted(kept, key=lambda shape: shape.shape_index)
