@@ -121,7 +121,7 @@ class ClassifierConfig(StageConfig):
     imbalance: Imbalance = Field(default="logit_adjustment", description="class-imbalance correction of the heads")
     tau: float = Field(default=1.0, ge=0, description="strength of the logit adjustment; 1 trains for a uniform prior")
     confusable: tuple[tuple[str, ...], ...] = Field(
-        default=(), description="groups of raw codes that experts confuse: each gives ``smoothing`` to the others"
+        default=(), description="groups of raw codes, as they stand in the crop set, that experts confuse"
     )
     smoothing: float = Field(
         default=0.1, ge=0, lt=0.5, description="share of a label that the other codes of its group get"

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from marrowscope.errors import ConfigError
-from marrowscope.train.config import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,36 +42,42 @@ def check_groups(groups: Sequence[Sequence[str]], vocabulary: Vocabulary) -> Non
 
 def given_away(
     codes: Sequence[str | None],
+    labels: Mapping[str, NDArray[np.int64]],
     groups: Sequence[Sequence[str]],
     smoothing: float,
     trained: Mapping[str, Sequence[bool]],
-    vocabulary: Vocabulary,
 ) -> Shares:
     """Return by head the part of each crop's label (n, k) that goes to the group's other codes; 0 for most crops.
 
-    ``codes`` (n,) are the crops' raw codes, None for an unlabeled one; ``trained`` (k,) tells which classes of a head
-    have a training cell.
+    ``codes`` (n,) are the crops' raw codes, None for an unlabeled one, and ``labels`` (n,) by head what they mean: a
+    code without a crop gets nothing. ``trained`` (k,) tells which classes of a head have a training cell.
     """
-    rows = {head: np.zeros((len(codes), len(known)), dtype=np.float32) for head, known in trained.items()}
-    of_code: dict[str, dict[str, NDArray[np.float32]]] = {}
+    first: dict[str, int] = {}
+    for place, code in enumerate(codes):
+        if code is not None:
+            first.setdefault(code, place)
+    of_code: dict[str, dict[str, NDArray[np.float64]]] = {}
     for group in groups:
-        for code in group:
-            others = [vocabulary.lookup(other) for other in group if other != code]
-            facts = {
-                "cblc": [int(entry.cblc) for entry in others],
-                "countable": [int(entry.countable) for entry in others],
-                "category": [vocabulary.categories.index(entry.category) for entry in others],
+        present = [code for code in group if code in first]
+        for code in present:
+            others = [first[other] for other in present if other != code]
+            of_code[code] = {
+                head: _even_share(labels[head][others], smoothing, np.asarray(known)) for head, known in trained.items()
             }
-            of_code[code] = {}
-            for head in HEADS:
-                known = np.asarray(trained[head])
-                share = np.bincount(facts[head], minlength=len(known)) * (smoothing / len(others))
-                of_code[code][head] = np.where(known, share, 0.0).astype(np.float32)
+    given = {head: np.zeros((len(codes), len(known)), dtype=np.float32) for head, known in trained.items()}
     for place, found in enumerate(codes):
         if found is not None and found in of_code:
-            for head in HEADS:
-                rows[head][place] = of_code[found][head]
-    return rows
+            for head in trained:
+                given[head][place] = of_code[found][head]
+    return given
+
+
+def _even_share(classes: NDArray[np.int64], smoothing: float, known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Spread ``smoothing`` evenly over ``classes`` (m,), as (k,); what an untrained class would get is not given."""
+    if len(classes) == 0:
+        return np.zeros(len(known))
+    share = np.bincount(classes, minlength=len(known)) * (smoothing / len(classes))
+    return np.asarray(np.where(known, share, 0.0))
 
 
 def soften(hard: Tensor, adjusted: Tensor, given: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from marrowscope.train.losses import StepOutput, step_losses, to_tensors, weight
 from marrowscope.train.soft_labels import given_away
 from marrowscope.train.targets import standardize
 from marrowscope.train.validation import scale_pixels
-from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +91,7 @@ class TrainingStep:
             return None
         trained = {head: info.trained(head) for head in HEADS}
         codes = crop_set.cells["expert_code"].to_list()
-        given = given_away(codes, self.config.confusable, self.config.smoothing, trained, load_vocabulary())
+        given = given_away(codes, crop_set.labels, self.config.confusable, self.config.smoothing, trained)
         return {head: torch.from_numpy(values).to(self.device) for head, values in given.items()}
 
     def _losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
