@@ -80,11 +80,13 @@ def common_info(trainings: Sequence[Path]) -> ClassifierInfo:
     """Return the first member's description; reject members with other crops, views or categories."""
     first, *others = [load_classifier(folder / CLASSIFIER_NAME)[1] for folder in trainings]
     for folder, other in zip(trainings[1:], others, strict=True):
-        theirs, ours = ((info.categories, info.crop_px, info.um_per_px, info.views) for info in (other, first))
-        if theirs != ours:
+        if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):
             message = (
-                f"{folder}: {other.crop_px} px crops at {other.um_per_px} um per px in {other.views} views, expected "
-                f"{first.crop_px} px at {first.um_per_px} in {first.views} and equal categories as in {trainings[0]}"
+                f"{folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected {first.crop_px} px at "
+                f"{first.um_per_px} and equal categories as in {trainings[0]}"
             )
+            raise InputError(message)
+        if other.views != first.views:
+            message = f"{folder}: found views = {other.views}, expected {first.views} as in {trainings[0]}"
             raise InputError(message)
     return first
