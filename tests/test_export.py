@@ -197,6 +197,17 @@ def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in
     assert bundle.spec.stain_reference == expected
 
 
+def test_views_are_stated_where_there_are_several_and_members_share_them(folder: Path, tmp_path: Path) -> None:
+    fit_classifier(folder / "crops", tmp_path / "twice", tiny_config(views=2))
+    segmenter = folder / "segmenter" / "segmenter.onnx"
+    assert export_bundle([tmp_path / "twice"], segmenter, tmp_path / "two").spec.views == 2
+    assert check_golden(load_bundle(tmp_path / "two"), "onnxruntime").passed
+    export_bundle([folder / "run"], segmenter, tmp_path / "one")
+    assert "views" not in (tmp_path / "one" / "bundle.toml").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match=r"twice: found views = 2, expected 1 as in"):
+        export_bundle([folder / "run", tmp_path / "twice"], segmenter, tmp_path / "mixed")
+
+
 def test_a_folder_that_is_no_bundle_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BundleError, match=r"found files that are not a marrowscope bundle.*It contains notes\.txt"):

@@ -90,7 +90,9 @@ def test_a_category_seen_only_in_validation_does_not_stop_the_training(crops_dir
     info = inputs.info.model_copy(update={"priors": class_priors(inputs.crop_set.class_shares(rows))})
     one_sided = StageInputs(inputs.crop_set, rows, inputs.validation_rows, info, "fingerprint")
     state = fit_stage(tiny_model(config), one_sided, config, plan=config.stages[1], stage=1, folder=tmp_path)
-    assert np.isfinite(state.history[0].validation_loss)
+    loss = state.history[0].validation_loss
+    assert loss is not None
+    assert np.isfinite(loss)
     assert info.trained("cblc") == (True, False)
     assert info.trained("countable") == (False, True)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from marrowscope.fit import FitResult
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.stage import Progress
+    from marrowscope.train.training_record import EpochRow
 
 
 def classifier(
@@ -160,12 +161,19 @@ def _print_training(result: FitResult, *, as_json: bool) -> None:
         figures = result.best.model_dump(mode="json")
         typer.echo(json.dumps({"weights": str(result.weights_path), "sha256": result.weights_sha256, "best": figures}))
         return
-    typer.echo(
-        f"{result.weights_path}: epoch {result.best.epoch}, CBLC weighted F1 {result.best.cblc_weighted_f1:.3f}, "
-        f"category macro F1 {result.best.category_macro_f1:.3f} on the validation patients"
-    )
+    typer.echo(f"{result.weights_path}: epoch {result.best.epoch}{_on_validation(result.best)}")
     if result.info.categories_not_trained:
         typer.echo(f"Not trained and never predicted: {', '.join(result.info.categories_not_trained)}")
+
+
+def _on_validation(row: EpochRow) -> str:
+    """Return an epoch's figures on the validation patients; nothing where a training has none."""
+    if row.validation_loss is None or row.cblc_weighted_f1 is None or row.category_macro_f1 is None:
+        return ""
+    return (
+        f", on the validation patients loss {row.validation_loss:.3f}, CBLC weighted F1 {row.cblc_weighted_f1:.3f}, "
+        f"category macro F1 {row.category_macro_f1:.3f}"
+    )
 
 
 def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
@@ -294,9 +302,7 @@ class _ProgressLines:
         row = now.finished_epoch
         if row is not None:
             self._bars.console.print(
-                f"{title}: loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}, CBLC weighted F1 "
-                f"{row.cblc_weighted_f1:.3f}, category macro F1 {row.category_macro_f1:.3f}, "
-                f"{row.crops_per_second:.0f} crops/s"
+                f"{title}: loss {row.train_loss:.3f}{_on_validation(row)}, {row.crops_per_second:.0f} crops/s"
             )
             for table in self._out.glob(f"{folder}*/metrics.csv"):
                 learning_curve(table, table.with_name("learning_curve.svg"))

@@ -116,6 +116,7 @@ def specify(
         crop=CropSpec(
             side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px, seen_um=prepared.crop.seen_um
         ),
+        views=None if info.views == 1 else info.views,
         quality_rules=prepared.quality_rules,
         flags=description.flags,
         stain_reference=stain,

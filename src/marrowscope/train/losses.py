@@ -19,6 +19,7 @@ from torch.nn import functional
 from marrowscope.errors import ConfigError, TrainingError
 from marrowscope.train.border import evidence_map, evidence_outside
 from marrowscope.train.config import HEADS
+from marrowscope.train.soft_labels import soften
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,8 +104,11 @@ def classification_losses(
     targets: Mapping[str, Tensor],
     corrections: Mapping[str, HeadCorrection],
     sets: SetTargets | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head, -1 for an open answer.
+
+    ``given`` (n, k) by head is the part of each label that soft labels give to other classes; None: labels are hard.
 
     Cells whose answer is open or whose true class was never trained are left out (they have no finite loss). With
     ``sets`` the category head learns from open cells too (``set_losses``). Class weights, of mean 1 over the
@@ -124,6 +128,8 @@ def classification_losses(
             target = torch.where(known, targets[head], IGNORED)
             each = functional.cross_entropy(adjusted, target, ignore_index=IGNORED, reduction="none")
             weight = weights[place]
+        if given is not None:
+            each = soften(each, adjusted, given[head])
         if gamma > 0:
             # A cell called with certainty: the power's slope at 0 is infinite for an exponent below 1.
             each = each * (1 - torch.exp(-each)).clamp(min=_LEAST_DOUBT) ** gamma
@@ -213,8 +219,9 @@ class StepOutput:
     """Inputs of the loss terms: n crops, then the first m - n of them again with other crops' borders.
 
     ``output`` is the network's for all m; ``targets`` (n,) int64 by head, -1 for an open answer, ``measured`` (n, k)
-    standardized values with NaN where missing, and ``masks`` (n, s, s) uint8, 1 inside the dilated contours, belong to
-    the n crops. So do ``sets``, None for a crop set without coarse labels or masked sources.
+    standardized values with NaN where missing, ``masks`` (n, s, s) uint8, 1 inside the dilated contours, and ``given``
+    (n, k) by head, what soft labels give to other classes, belong to the n crops. So do ``sets``, None for a crop set
+    without coarse labels or masked sources.
     """
 
     model: CellClassifier
@@ -225,6 +232,7 @@ class StepOutput:
     masks: Tensor
     corrections: Mapping[str, HeadCorrection]
     sets: SetTargets | None = None
+    given: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +293,7 @@ def terms_with_masks(weights: Mapping[str, float]) -> list[str]:
 def step_losses(seen: StepOutput, weights: Mapping[str, float]) -> dict[str, Tensor]:
     """Compute the term of every head, and every other term that is on and applies to the batch."""
     logits = {head: values[: seen.n] for head, values in seen.output.logits().items()}
-    losses = classification_losses(logits, seen.targets, seen.corrections, seen.sets)
+    losses = classification_losses(logits, seen.targets, seen.corrections, seen.sets, seen.given)
     for name, term in TERMS.items():
         if weights[name] > 0 and (value := term.loss(seen)) is not None:
             losses[name] = value

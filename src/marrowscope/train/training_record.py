@@ -33,7 +33,7 @@ _TERM = "train_loss_"
 
 
 class EpochRow(FrozenModel):
-    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops.
+    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops, null where there are none.
 
     On disk every term has its own key, ``train_loss_<term>``, null where it is off; terms unknown to a record of an
     earlier version are null too.
@@ -45,17 +45,19 @@ class EpochRow(FrozenModel):
     learning_rate: float = Field(description="at the end of the epoch")
     train_loss: float
     train_losses: dict[str, float] = Field(description="by term: those of ``config.LOSS_WEIGHTS`` that are on")
-    validation_loss: float
-    validation_loss_cblc: float
-    validation_loss_countable: float
-    validation_loss_category: float
-    cblc_weighted_f1: float
+    validation_loss: float | None
+    validation_loss_cblc: float | None
+    validation_loss_countable: float | None
+    validation_loss_category: float | None
+    cblc_weighted_f1: float | None
     cblc_positive_f1: float | None = Field(description="null where no validation crop is CBLC")
     cblc_auc: float | None = Field(description="null where only one class is present")
-    countable_weighted_f1: float
-    category_weighted_f1: float
-    category_macro_f1: float
-    selection: float = Field(description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept")
+    countable_weighted_f1: float | None
+    category_weighted_f1: float | None
+    category_macro_f1: float | None
+    selection: float | None = Field(
+        description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept where ``select`` is best"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +78,14 @@ class EpochRow(FrozenModel):
             terms = {f"{_TERM}{name}": self.train_losses.get(name) for name in names}
             spread |= terms if key == "train_losses" else {key: value}
         return spread
+
+
+VALIDATION_FIGURES = tuple(
+    name
+    for name in EpochRow.model_fields
+    if name not in {"epoch", "seconds", "crops_per_second", "learning_rate", "train_loss", "train_losses"}
+)
+"""Fields of an epoch that only validation crops give."""
 
 
 class StageCounts(FrozenModel):

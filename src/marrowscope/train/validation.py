@@ -11,6 +11,7 @@ import torch
 from marrowscope.statistics import metrics
 from marrowscope.train.augment import center_crop
 from marrowscope.train.config import HEADS
+from marrowscope.train.model import averaged_logits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,12 +49,12 @@ def predict_logits(
 ) -> dict[str, torch.Tensor]:
     """Compute logits (n, k) by head of the unchanged crops of ``rows``, on the CPU; sets the model to evaluation mode.
 
-    Without rows they are empty.
+    They are means over the views that ``info`` states. Without rows they are empty.
     """
     device = next(model.parameters()).device
     model.eval()
     parts = [
-        model(normalize(batch, info, device)).logits()
+        averaged_logits(model, normalize(batch, info, device), info.views)
         for batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
     ]
     if not parts:
