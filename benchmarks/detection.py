@@ -3,10 +3,14 @@
     python benchmarks/detection.py cohort SEG.onnx COHORT [--tiles 4x3] [--half 0|1] [--patients FILE]
     python benchmarks/detection.py plasma SEG.onnx FOLDER   (images and annotations.coco.json; only plasma cells)
     python benchmarks/detection.py boxes  SEG.onnx FOLDER   (YOLO boxes; erythrocytes give the scale) [--stems FILE]
+    python benchmarks/detection.py dense  SEG.onnx COHORT   (simulated: every outline is known, those of neighbors too)
 
 A detection matches at contour IoU >= 0.5 (boxes: box IoU >= 0.5). An unmatched detection at the edge of an image or a
-tile is ignored, because cut cells are not annotated. `--half` keeps every second patient, in the order of their names:
-tune on one half, report on the other.
+tile is ignored, because cut cells are not annotated. `--half` keeps every second patient, in the order of their
+names: tune on one half, report on the other. `box_share` is the mean share of an outline that is straight along its
+bounding box (train/boxy_outlines.py; a circle has 0.14), of contours that touch no edge. In `dense`, a contour runs
+over a neighbor if it holds more than a tenth of a cell other than its own, not counting what its own cell covers
+(`_kept`: of the contours that the quality rules keep).
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 from rich.progress import track
 
 from marrowscope import geometry
@@ -27,10 +32,21 @@ from marrowscope.evaluate.link import EvaluateConfig, touches_edge
 from marrowscope.imaging import read_image
 from marrowscope.records import ContourArray, Field
 from marrowscope.segment.segmenter import Segmenter
+from marrowscope.train.boxy_outlines import box_share
 from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PLASMA_CELL_DIAMETER_UM = 14.5
 """Middle of the size range of plasma cells, 9-20 um: it gives the scale of images that state none."""
+
+SPILL = 0.1
+"""A contour that holds more than this share of another cell runs over it."""
+
+_COUNTED = ("n_fields", "n_cells", "n_touching", "n_contours", "n_kept", "found", "over", "over_kept")
+DENSE_FIELD = 0.25
+"""A field is dense where at least this share of its cells comes within a pixel of another."""
 
 
 def score_cohort(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -52,8 +68,9 @@ def score_cohort(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[st
         contours = [detection.contour_xy for detection in detections]
         kept = [contour for contour, reason in zip(contours, reasons, strict=True) if reason is None]
         sums = counts.setdefault(
-            field.center, {"patients": set(), "fields": 0, "expert": 0, "detections": 0, "ious": []}
+            field.center, {"patients": set(), "fields": 0, "expert": 0, "detections": 0, "ious": [], "boxy": []}
         )
+        sums["boxy"] += _box_shares(contours, field, config)
         sums["patients"].add(field.patient_id)
         sums["fields"] += 1
         sums["expert"] += len(field.annotations)
@@ -81,12 +98,18 @@ def _shares(sums: dict[str, Any]) -> dict[str, Any]:
         "n_expert": sums["expert"],
         "detections_per_field": sums["detections"] / sums["fields"],
         "mean_iou": float(np.mean(sums["ious"])) if sums["ious"] else None,
+        "box_share": float(np.mean(sums["boxy"])) if sums["boxy"] else None,
     }
     for name in ("all", "kept"):
         found, wrong = sums[f"found_{name}"], sums[f"wrong_{name}"]
         shares[f"recall_{name}"] = found / max(1, sums["expert"])
         shares[f"precision_{name}"] = found / max(1, found + wrong)
     return shares
+
+
+def _box_shares(contours: list[ContourArray], field: Field, config: EvaluateConfig) -> list[float]:
+    scale = field.um_per_px or 0.3
+    return [box_share(contour, scale) for contour in contours if not touches_edge(contour, field, config)]
 
 
 def score_plasma(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -109,17 +132,70 @@ def score_plasma(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[st
         matching = match_contours([detection.contour_xy for detection in detections], expert)
         sums = figures.setdefault(
             "x".join(map(str, camera)),
-            {"um_per_px": scale_of[camera], "n_fields": 0, "n_expert": 0, "found": 0, "n": 0},
+            {"um_per_px": scale_of[camera], "n_fields": 0, "n_expert": 0, "found": 0, "n": 0, "ious": [], "boxy": []},
         )
+        size = image["width"], image["height"]
+        field = Field("", "", "", arguments.source, "", *size, scale_of[camera])
+        sums["ious"] += [pair.iou for pair in matching.pairs]
+        sums["boxy"] += _box_shares([detection.contour_xy for detection in detections], field, EvaluateConfig())
         sums["n_fields"] += 1
         sums["n_expert"] += len(expert)
         sums["found"] += len(matching.pairs)
         sums["n"] += len(detections)
+    ious = [iou for sums in figures.values() for iou in sums["ious"]]
+    boxy = [share for sums in figures.values() for share in sums["boxy"]]
     for sums in figures.values():
         sums["detections_per_field"] = sums.pop("n") / sums["n_fields"]
         sums["recall"] = sums["found"] / sums["n_expert"]
+        sums["mean_iou"], sums["box_share"] = float(np.mean(sums.pop("ious"))), float(np.mean(sums.pop("boxy")))
     totals = [sum(sums[name] for sums in figures.values()) for name in ("found", "n_expert")]
-    return figures | {"recall": totals[0] / totals[1], "n_expert": totals[1]}
+    means = {"mean_iou": float(np.mean(ious)), "box_share": float(np.mean(boxy))}
+    return figures | {"recall": totals[0] / totals[1], "n_expert": totals[1], **means}
+
+
+def score_dense(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compute, on simulated fields, how many contours run over a neighbor, in dense fields and in all."""
+    cohort = read_cohort(arguments.source, vocabulary=load_vocabulary())
+    figures: dict[str, dict[str, float]] = {}
+    for field in track(cohort.fields, "detecting"):
+        scale = field.um_per_px or arguments.um_per_px
+        detections = segmenter.detect(read_image(field.path), scale)
+        reasons = apply_quality_rules(detections, QualityRules(), field.width_px, field.height_px, scale)
+        contours = [item.contour_xy for item in detections]
+        cells = [shapely.Polygon(item.contour_xy).buffer(0) for item in field.annotations]
+        touching = [any(shapely.distance(cell, other) < 1 for other in cells if other is not cell) for cell in cells]
+        matching = match_contours(contours, [item.contour_xy for item in field.annotations])
+        over = [_runs_over(shapely.Polygon(contour).buffer(0), cells) for contour in contours]
+        kept = [reason is None for reason in reasons]
+        names = ["all", "dense"] if cells and np.mean(touching) >= DENSE_FIELD else ["all"]
+        for name in names:
+            sums = figures.setdefault(name, dict.fromkeys((*_COUNTED, "iou"), 0.0))
+            sums["n_fields"] += 1
+            sums["n_cells"] += len(cells)
+            sums["n_touching"] += sum(touching)
+            sums["n_contours"] += len(contours)
+            sums["found"] += len(matching.pairs)
+            sums["over"] += sum(over)
+            sums["n_kept"] += sum(kept)
+            sums["over_kept"] += sum(wrong and whole for wrong, whole in zip(over, kept, strict=True))
+            sums["iou"] += sum(pair.iou for pair in matching.pairs)
+    for sums in figures.values():
+        sums["mean_iou"] = sums.pop("iou") / max(1.0, sums["found"])
+        sums["recall"] = sums["found"] / max(1.0, sums["n_cells"])
+        sums["over_share"] = sums["over"] / max(1.0, sums["n_contours"])
+        sums["over_share_kept"] = sums["over_kept"] / max(1.0, sums["n_kept"])
+    return figures
+
+
+def _runs_over(contour: shapely.Geometry, cells: Sequence[shapely.Polygon]) -> bool:
+    """Tell whether a contour holds more than a tenth of a cell other than the one it shares most with."""
+    shared = [float(shapely.area(shapely.intersection(contour, cell))) for cell in cells]
+    if not shared or max(shared) == 0:
+        return False
+    own = cells[int(np.argmax(shared))]
+    others = [cell for cell, area in zip(cells, shared, strict=True) if cell is not own and area > 0]
+    held = [shapely.area(shapely.intersection(contour, shapely.difference(cell, own))) for cell in others]
+    return any(area > SPILL * shapely.area(cell) for area, cell in zip(held, others, strict=True))
 
 
 def score_boxes(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -161,7 +237,7 @@ def _box_contour(contour_xy: ContourArray) -> ContourArray:
 def main() -> None:
     """Parse the command line and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("cohort", "plasma", "boxes"))
+    parser.add_argument("kind", choices=("cohort", "plasma", "boxes", "dense"))
     parser.add_argument("segmenter", type=Path)
     parser.add_argument("source", type=Path)
     parser.add_argument("--tiles", default="1x1")
@@ -169,9 +245,14 @@ def main() -> None:
     parser.add_argument("--patients", type=Path)
     parser.add_argument("--stems", type=Path)
     parser.add_argument("--um-per-px", type=float)
+    parser.add_argument("--mask-level", type=float, default=0.0)
+    parser.add_argument("--box-margin-px", type=float, default=0.0)
     arguments = parser.parse_args()
-    segmenter = Segmenter.from_onnx(arguments.segmenter)
-    score = {"cohort": score_cohort, "plasma": score_plasma, "boxes": score_boxes}[arguments.kind]
+    stated = Segmenter.from_onnx(arguments.segmenter).config
+    drawn = {"mask_level": arguments.mask_level, "box_margin_px": arguments.box_margin_px}
+    segmenter = Segmenter.from_onnx(arguments.segmenter, stated.model_copy(update=drawn))
+    scores = {"cohort": score_cohort, "plasma": score_plasma, "boxes": score_boxes, "dense": score_dense}
+    score = scores[arguments.kind]
     print(json.dumps(score(segmenter, arguments), indent=2))
 
 

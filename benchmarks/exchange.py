@@ -4,8 +4,8 @@
 
 A run is made up: star-shaped contours on a grid, with calls, probabilities and morphology as `predict` writes them.
 Each format is exported (images copied), then imported to LabelMe, in processes of their own, and the contours, labels
-and ids that came back are compared with the run's table. Prints wall-clock seconds and peak memory (maximum resident
-set) of both, and the largest distance between points. `--images 1` puts all cells into one image.
+and ids that came back are compared with the run's table. Prints wall-clock and CPU seconds and peak memory (maximum
+resident set) of both, and the largest distance between points. `--images 1` puts all cells into one image.
 """
 
 from __future__ import annotations
@@ -90,21 +90,23 @@ def make_run(folder: Path, n_cells: int, n_points: int, n_images: int, seed: int
     write_manifest(run, manifest)
 
 
-def call(*arguments: str) -> tuple[float, float]:
-    """Run the command line in a process; return wall-clock seconds and peak memory in GB."""
+def call(*arguments: str) -> tuple[float, float, float]:
+    """Run the command line in a process; return wall-clock seconds, CPU seconds and peak memory in GB."""
     script = (
         "import resource, sys\n"
         "from marrowscope.cli.main import main\n"
         "try:\n    main()\n"
-        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+        "finally:\n"
+        "    used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "    print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)\n"
     )
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
     seconds = time.perf_counter() - start
-    lines = done.stderr.strip().splitlines()
-    if done.returncode or not lines[-1].isdigit():
+    if done.returncode:
         sys.exit(f"{' '.join(arguments)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    return seconds, int(lines[-1]) * 1024 / 1e9
+    cpu_seconds, kilobytes = done.stderr.strip().splitlines()[-1].split()
+    return seconds, float(cpu_seconds), int(kilobytes) * 1024 / 1e9
 
 
 def compare(run: Path, out: Path) -> tuple[int, int, int, float]:
@@ -129,17 +131,18 @@ def measure(folder: Path, file_format: str) -> str:
     export = call("cohort", "export", str(run), "--out", str(out), "--format", file_format)
     sources = sorted([*out.glob("annotations.*.json"), *out.glob("annotations.*.yaml")])
     beside = sorted([*out.glob("*/*.json"), *out.glob("*/*.geojson")])
-    seconds, memory = 0.0, 0.0
+    seconds, cpu, memory = 0.0, 0.0, 0.0
     for source in sources or beside:
         target = ("--images", str(out)) if sources else ("--image", str(source.with_suffix(".png")))
-        took, needed = call("cohort", "import", str(source), *target, "--overwrite")
-        seconds, memory = seconds + took, max(memory, needed)
+        took, computed, needed = call("cohort", "import", str(source), *target, "--overwrite")
+        seconds, cpu, memory = seconds + took, cpu + computed, max(memory, needed)
     size = sum(path.stat().st_size for path in sources or beside) / 1e6
     n_cells, n_back, n_ids, worst = compare(run, out)
     shutil.rmtree(out)
     return (
-        f"| {file_format} | {len(sources or beside)} | {size:.0f} | {export[0]:.1f} | {export[1]:.2f} | {seconds:.1f} | "
-        f"{memory:.2f} | {n_back} of {n_cells} | {n_ids} | {worst:.1e} |"
+        f"| {file_format} | {len(sources or beside)} | {size:.0f} | "
+        f"{export[0]:.1f} | {export[1]:.1f} | {export[2]:.2f} | "
+        f"{seconds:.1f} | {cpu:.1f} | {memory:.2f} | {n_back} of {n_cells} | {n_ids} | {worst:.1e} |"
     )
 
 
@@ -157,9 +160,9 @@ def main() -> None:
         make_run(folder, arguments.cells, arguments.points, arguments.images, arguments.seed)
         print(f"{arguments.cells} cells of {arguments.points} points in {arguments.images} images")
         print(
-            "| format | files | MB | export s | export GB | import s | import GB | cells back | ids back | worst px |"
+            "| format | files | MB | export s | CPU s | GB | import s | CPU s | GB | cells back | ids back | worst px |"
         )
-        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         for file_format in arguments.format or FORMATS:
             print(measure(folder, file_format), flush=True)
 

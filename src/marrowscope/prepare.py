@@ -43,6 +43,9 @@ from marrowscope.train.crop_set import (
     CropCounts,
     CropSetSummary,
     GrowingArray,
+    UsedMapping,
+    joined_codes,
+    used_mappings,
 )
 from marrowscope.wording import count_of
 
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import Annotation, Field, FieldImage, ImageArray, MaskArray, Patient
     from marrowscope.segment.segmenter import Segmenter
+    from marrowscope.vocabulary import CenterMappings
 
 STORED_CROP_PX = 136
 """Side of a stored crop: 96 px times the square root of 2. Its center is the network's crop, to the bit."""
@@ -102,14 +106,16 @@ def prepare_crops(
     rules: QualityRules | None = None,
     spec: CropSpec | None = None,
     um_per_px: float | None = None,
+    mappings: CenterMappings | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedCrops:
     """Cut the crops of every annotated field and write the crop set to ``out``.
 
     Without a segmenter, only expert crops are cut. ``um_per_px`` is the scale of fields that do not state one;
-    ``progress`` gets (steps done, total steps). Raises InputError if no annotation has a cell, two patients have the
-    same name, or ``out`` has a finished crop set and ``overwrite`` is off; ScaleError if a field has no scale.
+    ``mappings`` translated the labels and are recorded; ``progress`` gets (steps done, total steps). Raises InputError
+    if no annotation has a cell, two patients have the same name, or ``out`` has a finished crop set and ``overwrite``
+    is off; ScaleError if a field has no scale.
     """
     spec = spec or CropSpec()
     rules = rules or QualityRules()
@@ -168,7 +174,15 @@ def prepare_crops(
         n_unlabeled=n_unlabeled,
         n_rejected=n_rejected,
     )
-    _write_summary(out, prepared, spec, rules, segmenter, simulated=n_simulated == len(annotated))
+    _write_summary(
+        out,
+        prepared,
+        spec,
+        rules,
+        segmenter=segmenter,
+        mappings=used_mappings(mappings),
+        simulated=n_simulated == len(annotated),
+    )
     return prepared
 
 
@@ -275,6 +289,7 @@ def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: floa
         "cell_id": f"{field.field_id}#{item.shape_index}/{source}",
         "source": source,
         "expert_code": item.code,
+        "can_label": joined_codes(field.can_label),
         "match_iou": match_iou,
         "cut": _is_cut(item, field),
     }
@@ -303,8 +318,9 @@ def _write_summary(
     prepared: PreparedCrops,
     spec: CropSpec,
     rules: QualityRules,
-    segmenter: Segmenter | None,
     *,
+    segmenter: Segmenter | None,
+    mappings: tuple[UsedMapping, ...],
     simulated: bool,
 ) -> None:
     summary = CropSetSummary(
@@ -321,5 +337,6 @@ def _write_summary(
             unlabeled=prepared.n_unlabeled,
             rejected=prepared.n_rejected,
         ),
+        mappings=mappings,
     )
     write_json(out / SUMMARY_NAME, summary.model_dump(mode="json"))

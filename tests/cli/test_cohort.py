@@ -13,8 +13,10 @@ from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.formats.coco import write_coco
 from marrowscope.cohort.formats.geojson import write_geojson
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
+from marrowscope.disk import locked
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
+from marrowscope.vocabulary import mapping_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +88,17 @@ def test_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(*arguments, "--overwrite") == 0
     assert "1 cell in 1 LabelMe file." in capsys.readouterr().out
     assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]
+    assert run(*arguments) == 0  # as after an interruption: what this call would write is no other annotation
+
+
+def test_a_second_import_into_the_same_images_is_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(root):
+        assert run("cohort", "import", tmp_path / "in.json", "--images", root) == 2
+        assert "found it in use by process" in capsys.readouterr().err
+        assert run("cohort", "import", tmp_path / "in.json", "--image", root / "p1" / ".." / "patients.csv") == 2
+        assert "found it in use by process" in capsys.readouterr().err
 
 
 def test_import_for_the_image_given(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +135,7 @@ def test_vocabulary_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_vocabulary_mapping(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vocabulary", "mapping") == 0
-    assert capsys.readouterr().out.split() == ["barcelona-13", "munich-aml-15", "munich-marrow-21"]
+    assert capsys.readouterr().out.split() == list(mapping_names())
     assert run("vocabulary", "mapping", "barcelona-13") == 0
     assert "not a nucleated cell" in capsys.readouterr().out
     assert run("vocabulary", "mapping", "nowhere") == 2

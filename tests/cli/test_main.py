@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import marrowscope
 from marrowscope.cli import main as main_module
 from marrowscope.cli.options import parse_um_per_px
+from marrowscope.disk import locked
 from marrowscope.errors import (
     ConfigError,
     DependencyError,
@@ -194,6 +195,19 @@ def test_a_scale_of_no_microscope_is_refused_with_its_likely_meaning(text: str, 
     with pytest.raises(ConfigError, match=rf"--um-per-px: found '{text}', expected .* from 0\.01 to 2\.0; ") as refused:
         parse_um_per_px(text)
     assert meant in str(refused.value)
+
+
+WRITING = [path for path, command in COMMANDS.items() if any(given.name == "out" for given in command.params)]
+
+
+@pytest.mark.parametrize("path", WRITING, ids=" ".join)
+def test_a_second_call_into_the_same_place_is_refused_before_any_work(path: tuple[str, ...], tmp_path: Path) -> None:
+    command, out = COMMANDS[path], tmp_path / "out"
+    context = command.make_context(" ".join(path), examples(command)[0][2 + len(path) :])
+    context.params["out"] = out
+    with locked(out), pytest.raises(RunError, match="out: found it in use by process"):
+        command.invoke(context)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_module_of_the_command_line_is_reached() -> None:

@@ -15,6 +15,7 @@ from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.config import ClassifierConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -45,7 +46,16 @@ def test_a_training_without_any_epoch_is_refused() -> None:
 def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[Path], Path, Path | None]] = []
 
-    def fake(cohorts: list[Path], out: Path, *, segmenter: Path | None, overwrite: bool, to_stderr: bool) -> None:
+    def fake(
+        cohorts: list[Path],
+        out: Path,
+        *,
+        segmenter: Path | None,
+        mapping: Sequence[str],
+        overwrite: bool,
+        to_stderr: bool,
+    ) -> None:
+        assert mapping == ["A=marrow-cells"]
         assert to_stderr  # standard output is the result's
         assert overwrite  # the crops of a training that never began, inside its own folder
         calls.append((cohorts, out, segmenter))
@@ -56,7 +66,7 @@ def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: p
     cohort, out, segmenter = tmp_path / "cohort", tmp_path / "out", tmp_path / "segmenter.onnx"
     cohort.mkdir()
     (cohort / "patients.csv").touch()
-    assert _prepared(cohort, out, segmenter, resume=False) == out / "crops"
+    assert _prepared(cohort, out, segmenter, mapping=["A=marrow-cells"], resume=False) == out / "crops"
     assert _prepared(cohort, out, segmenter, resume=True) == out / "crops"
     assert calls == [([cohort], out / "crops", segmenter)]
     for name in ("fit.json", "crossfit.json"):
@@ -71,6 +81,8 @@ def test_a_crop_set_is_taken_as_it_is_and_needs_no_segmenter(tmp_path: Path) -> 
     assert _prepared(tmp_path, tmp_path / "out", None, resume=False) == tmp_path
     with pytest.raises(ConfigError, match=r"--segmenter: .* is not a cohort"):
         _prepared(tmp_path, tmp_path / "out", tmp_path / "segmenter.onnx", resume=False)
+    with pytest.raises(ConfigError, match=r"--mapping: .* is not a cohort"):
+        _prepared(tmp_path, tmp_path / "out", None, mapping=["marrow-cells"], resume=False)
 
 
 def test_only_stages_that_run_on_predicted_contours_need_a_segmenter() -> None:

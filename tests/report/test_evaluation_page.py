@@ -67,13 +67,19 @@ def rows_of(
             row = place | {"shape_index": index, "code": code, "category": VOCABULARY.category_index(code)}
             row |= {"cblc": facts.cblc, "countable": facts.countable, "normal_blast": code == "N0"}
             is_found = generator.random() < 0.9 if misses else False
-            row |= {"cut": False, "exhaustive": True, "found": is_found, "found_before_rules": is_found}
+            row |= {
+                "cut": False,
+                "network_contour": False,
+                "exhaustive": True,
+                "found": is_found,
+                "found_before_rules": is_found,
+            }
             if is_found:
                 p = float(generator.uniform(0.5, 1) if called.cblc else generator.uniform(0, 0.5))
                 row |= {"predicted_category": VOCABULARY.category_index(called.code), "iou": 0.9, "p_cblc": p}
                 row |= {"predicted_cblc": int(called.cblc), "p_called": float(generator.uniform(0.4, 1))}
                 hits = {"score": float(generator.random()), "outcomes": [1] * 8 + [0] * 2, "matched": True}
-                found.append(place | hits | {"ignored": False, "exhaustive": True})
+                found.append(place | hits | {"ignored": False, "network_contour": False, "exhaustive": True})
             cells.append(row)
         truth = float(generator.random())
         ratios.append(

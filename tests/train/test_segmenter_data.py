@@ -144,12 +144,50 @@ def _cohort_field(**changes: object) -> Field:
     return Field(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_only_exhaustively_annotated_fields_teach() -> None:
+def test_annotated_fields_teach_and_those_that_leave_cells_out_say_so() -> None:
     fields = [_cohort_field(), _cohort_field(exhaustive=False), _cohort_field(annotated=False, annotations=())]
-    (taken,) = labeled_fields(fields, "cohort", (4, 3))
-    assert (taken.um_per_px, taken.group, taken.source, taken.tile_grid) == (0.2, "P", "cohort", (4, 3))
+    whole, partly = labeled_fields(fields, "cohort", (4, 3))
+    assert (whole.um_per_px, whole.group, whole.source, whole.tile_grid) == (0.2, "P", "cohort", (4, 3))
+    assert whole.exhaustive
+    assert not partly.exhaustive
     with pytest.raises(ScaleError, match=r"f\.png: found no um/px, expected a scale"):
         labeled_fields([_cohort_field(um_per_px=None)], "cohort")
+
+
+def test_boxy_contours_and_those_of_a_network_are_ignored() -> None:
+    rectangle = np.array([[10.0, 10], [60, 10], [60, 50], [10, 50]])
+    annotations = (
+        Annotation("N", _circle(40, 40, 30), 0),
+        Annotation("N", rectangle, 1),
+        Annotation("N", _circle(90, 90, 30), 2, network_contour=True),
+    )
+    (item,) = labeled_fields(
+        [_cohort_field(annotations=annotations, width_px=200, height_px=150)], "cohort", max_box_share=0.3
+    )
+    assert item.contours_xy == (annotations[0].contour_xy,)
+    assert item.ignored_xy == (rectangle, annotations[2].contour_xy)
+    (item,) = labeled_fields([_cohort_field(annotations=annotations, width_px=200, height_px=150)], "cohort")
+    assert item.contours_xy == (annotations[0].contour_xy, rectangle)
+
+
+def test_ignored_regions_are_labels_of_a_second_class(tmp_path: Path) -> None:
+    """A field of one window: its cell is class 0, the other cell or the whole window class 1."""
+    path = _write_field(tmp_path / "f.png", [(60, 60, 20), (2, 128, 20)], (128, 128))
+    config = SegmenterTrainingConfig(window_px=128, crops_per_field=1, label_inset_px=0)
+    cell, other = _circle(60, 60, 20), _circle(100, 30, 10)
+    for exhaustive, expected_area in ((True, np.pi * 12**2), (False, 128**2)):
+        item = LabeledField(path, 0.3, (cell,), "P", "c", (1, 1), (other,), exhaustive)
+        prepared = prepare_windows([item], tmp_path / "out", config)
+        assert (prepared.n_cells, prepared.n_ignored) == (1, 1)
+        (label,) = (tmp_path / "out" / "labels" / "train").glob("*.txt")
+        rows = [line.split() for line in label.read_text(encoding="utf-8").splitlines()]
+        assert [row[0] for row in rows] == ["0", "1"]
+        rings = [shapely.Polygon(np.array(row[1:], dtype=float).reshape(-1, 2) * 128) for row in rows]
+        assert [ring.area for ring in rings] == pytest.approx([np.pi * 20**2, expected_area], rel=0.02)
+        (window,) = (tmp_path / "out" / "images" / "train").glob("*.png")
+        image = read_image(window)
+        painted = float(image[120, 4, 0]) > 0.8 * float(image[10, 60, 0])
+        assert painted == exhaustive  # where cells are left out, one that a seam cuts is ignored, not painted over
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One tiny training from windows to a graph: it resumes, exports, and the graph is the checkpoint's."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,20 @@ def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, l
     np.testing.assert_allclose(found["output1"], prototypes, atol=1e-3)
 
 
+def test_a_field_with_cells_left_out_trains_a_narrower_network_of_one_class(tmp_path: Path) -> None:
+    fields = [replace(item, exhaustive=False, ignored_xy=item.contours_xy) for item in _fields(tmp_path / "in")]
+    narrow = CONFIG.model_copy(update={"epochs": 1, "width": 0.1875})
+    checkpoint = train_segmenter(fields, tmp_path / "out", narrow)
+    path = export_segmenter(checkpoint, tmp_path / "segmenter.onnx", narrow)
+    found = open_network(path, "onnxruntime").run({"images": np.zeros((1, 3, 64, 64), dtype=np.float32)})
+    assert found["output0"].shape == (1, 37, 64 + 16 + 4)
+    model = load_ultralytics(tmp_path).YOLO(str(checkpoint)).model
+    assert model.names == {0: "cell"}
+    assert [layer.conv.out_channels for layer in model.model[:2]] == [16, 24]
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.pt: not found, expected the \.pt of an earlier"):
+    with pytest.raises(ConfigError, match=r"none\.pt: not found, expected the \.pt or \.onnx of an earlier"):
         train_segmenter([], tmp_path / "out", CONFIG, weights=tmp_path / "none.pt")
     with pytest.raises(ConfigError, match=r"none\.pt: not found, expected the segmenter\.pt"):
         export_segmenter(tmp_path / "none.pt", tmp_path / "x.onnx", CONFIG)
@@ -112,6 +125,23 @@ def test_training_starts_from_the_weights_it_was_given(trained: tuple[Path, list
     assert before.keys() == after.keys()
     for name, parameter in before.items():
         assert torch.allclose(parameter.float(), after[name].float(), atol=1e-3), name
+
+
+def test_a_training_starts_from_an_exported_graph(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+    """With a learning rate of nothing, the network computes what the graph does."""
+    graph = export_segmenter(trained[0], tmp_path / "first" / "segmenter.onnx", CONFIG)
+    still = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
+    train_segmenter(_fields(tmp_path / "in"), tmp_path / "out", still, weights=graph)
+    start = tmp_path / "out" / "network" / "start.pt"
+    images = np.random.default_rng(1).random((1, 3, 64, 96), dtype=np.float32)
+    with torch.no_grad():
+        (found, prototypes), _ = load_ultralytics(tmp_path).YOLO(str(start)).model.float().eval()(torch.tensor(images))
+    expected = open_network(graph, "onnxruntime").run({"images": images})
+    np.testing.assert_allclose(found[:, 4], expected["output0"][:, 4], atol=1e-4)
+    np.testing.assert_allclose(prototypes, expected["output1"], atol=1e-3)
+    wide = CONFIG.model_copy(update={"width": 0.375})
+    with pytest.raises(ConfigError, match=r"found a weight of shape .*model\.0\.conv\.weight, expected one of shape"):
+        train_segmenter(_fields(tmp_path / "in-wide"), tmp_path / "wide", wide, weights=graph)
 
 
 def test_a_training_goes_on_with_its_own_settings_alone(trained: tuple[Path, list[str]]) -> None:

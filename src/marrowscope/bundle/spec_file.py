@@ -69,12 +69,15 @@ def _with_rules_off(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (section, key) of what a bundle has to state although the package has a default for it."""
+    """Return (section, key) of what a bundle has to state although the package has a default for it.
+
+    What is None by default is stated by its absence.
+    """
     return [
         (section, key)
         for section, model in STATED.items()
-        for key in model.model_fields
-        if isinstance(values.get(section), dict) and key not in values[section]
+        for key, field in model.model_fields.items()
+        if field.default is not None and isinstance(values.get(section), dict) and key not in values[section]
     ]
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli import cohort_cells
 from marrowscope.cli.cohort_folds import folds
 from marrowscope.cli.command import add_command
-from marrowscope.cli.options import MappingOption, ScaleOption, VocabularyOption
+from marrowscope.cli.options import MappingOption, MappingsOption, ScaleOption, VocabularyOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def check(
     ],
     *,
     um_per_px: ScaleOption = None,
-    mapping: MappingOption = None,
+    mapping: MappingsOption = None,
     vocabulary: VocabularyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -47,16 +48,19 @@ def check(
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort
     from marrowscope.cohort.summary import summarize
-    from marrowscope.vocabulary import load_mapping, load_vocabulary
+    from marrowscope.vocabulary import load_mappings, load_vocabulary
 
+    mappings = load_mappings(mapping or ())
     with progress_bar("Examining images", enabled=not as_json) as advance:
         cohort = read_cohort(
             folder,
             vocabulary=load_vocabulary(vocabulary),
-            mapping=load_mapping(mapping) if mapping else None,
+            mapping=mappings,
             um_per_px=um_per_px,
             progress=advance,
         )
+    if mappings:
+        mappings.check_centers({patient.center for patient in cohort.patients})
     if as_json:
         typer.echo(json.dumps(summarize(cohort), indent=2, ensure_ascii=False))
     else:
@@ -92,7 +96,10 @@ def export(
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="Annotation file to convert.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", show_default="none, with --cells", help="Annotation file to convert."),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option("--images", show_default="none, with --image", help="Folder below which its images lie."),
@@ -114,15 +121,77 @@ def import_(
     ] = "",
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing annotations.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing annotations, or an earlier cohort of single cells.")
+    ] = False,
+    cells: cohort_cells.CellsOption = None,
+    out: cohort_cells.OutOption = None,
+    um_per_px: cohort_cells.ScaleOption = None,
+    labels_from: cohort_cells.LabelsOption = "folder",
+    patient_folder: cohort_cells.PatientFolderOption = None,
+    patient_pattern: cohort_cells.PatientPatternOption = None,
+    cells_per_patient: cohort_cells.PerPatientOption = None,
+    center: cohort_cells.CenterOption = None,
+    diagnosis: cohort_cells.DiagnosisOption = "unknown",
+    specimen: cohort_cells.SpecimenOption = "marrow",
+    segmenter: cohort_cells.SegmenterOption = None,
+    keep_cut: cohort_cells.KeepCutOption = False,
+    as_json: cohort_cells.JsonOption = False,
 ) -> None:
-    """Convert annotations to a LabelMe file next to each image; write nothing if a cell would be lost.
+    """Convert annotations to a LabelMe file next to each image, or make a cohort of photographs of single cells.
 
-    An annotation that names no image, such as QuPath's own GeoJSON, belongs to the image of its file's name, or to
-    --image.
+    Annotations: nothing is written if a cell would be lost. One that names no image, such as QuPath's own GeoJSON,
+    belongs to the image of its file's name, or to --image.
+
+    Single cells (--cells): a folder per class, or a CSV file with the columns image and label. The segmenter outlines
+    the cell in the center of each photograph; its neighbors stay unlabeled. Exits with code 1 if a photograph could
+    not be read.
 
     Example: marrowscope cohort import slides.coco.json --images my-cohort --mapping munich-marrow-21
+
+    Example: marrowscope cohort import --cells marrow --mapping munich-marrow-21 --um-per-px 0.096 --out munich
     """
+    if cells is not None and out is not None and source is None:
+        cohort_cells.import_set(
+            cells,
+            out,
+            mapping=mapping,
+            vocabulary=vocabulary,
+            um_per_px=um_per_px,
+            labels_from=labels_from,
+            patients=(patient_folder, patient_pattern, cells_per_patient),
+            facts=(center, diagnosis, specimen),
+            segmenter=segmenter,
+            keep_cut=keep_cut,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+        return
+    if source is None or cells is not None or out is not None:
+        cohort_cells.refuse_sources(source, cells, out)
+    _import_annotations(
+        source,
+        images,
+        image,
+        file_format=file_format,
+        reader=reader,
+        mapping=mapping,
+        vocabulary=vocabulary,
+        overwrite=overwrite,
+    )
+
+
+def _import_annotations(
+    source: Path,
+    images: Path | None,
+    image: Path | None,
+    *,
+    file_format: str | None,
+    reader: str,
+    mapping: str | None,
+    vocabulary: Path | None,
+    overwrite: bool,
+) -> None:
     from marrowscope.cohort.convert import import_annotations
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
@@ -165,16 +234,17 @@ def _print_cohort(cohort: Cohort) -> None:
             "cells",
             "countable",
             "CBLC",
+            "undecided",
             title=f"By {title}",
         )
         for row in rows:
             numbers = (row.n_patients, row.n_images, row.n_annotated_images, row.n_not_exhaustive, row.n_cells)
-            table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc)))
+            table.add_row(escape(row.name), *map(str, (*numbers, row.n_countable, row.n_cblc, row.n_undecided)))
         print_table(table)
     table = new_table("code", "name", "category", "cells", "by center", "by diagnosis", title="By code")
     for item in count_by_code(cohort):
         groups = (escape(_reasons(item.by_center)), escape(_reasons(item.by_diagnosis)))
-        table.add_row(item.code, item.name, item.category, str(item.n_cells), *groups)
+        table.add_row(escape(item.code), item.name, item.category, str(item.n_cells), *groups)
     print_table(table)
     losing = [fault for fault in cohort.faults if fault.loses_data]
     noted = [fault for fault in cohort.faults if not fault.loses_data]

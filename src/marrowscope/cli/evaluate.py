@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingOption, ScaleOption
+from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ScaleOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def evaluate(
     min_iou: Annotated[
         float, typer.Option(min=0, max=1, help="Lowest contour IoU at which a cell counts as found; above 0.")
     ] = 0.5,
-    mapping: MappingOption = None,
+    mapping: MappingsOption = None,
     vocabulary: Annotated[
         Path | None,
         typer.Option(show_default="the built-in one", help="Vocabulary of the run's bundle, if it has its own (TOML)."),
@@ -85,7 +85,7 @@ def evaluate(
     from marrowscope.evaluate.document import METRICS_NAME
     from marrowscope.report.evaluation_page import write_evaluation_page
     from marrowscope.runs.older import older_run_remarks
-    from marrowscope.vocabulary import load_mapping, load_vocabulary
+    from marrowscope.vocabulary import load_mappings, load_vocabulary
 
     columns, rows = _parse_grid(tile_grid)
     values = {
@@ -113,10 +113,12 @@ def evaluate(
         words = bundle.vocabulary
         if config.threshold is None:
             config = config.model_copy(update={"threshold": bundle.spec.threshold})
-    labels = None if mapping is None else load_mapping(mapping)
+    labels = load_mappings(mapping or ())
     # The pixels are not needed: the hashes prove that these are the predicted images.
     with progress_bar("Reading annotations", enabled=not as_json) as advance:
         truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
+    if labels:
+        labels.check_centers({patient.center for patient in truth.patients})
     run = run_or_bundle
     if bundle is not None:
         run = out / RUN_NAME

@@ -94,6 +94,15 @@ MappingOption = Annotated[
         "--mapping", show_default="none", help="Mapping from another label scheme: a built-in name or a TOML file."
     ),
 ]
+MappingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mapping",
+        metavar="<[center=]mapping>",
+        show_default="none",
+        help="Mapping from another label scheme: a built-in name or a TOML file; repeat it for each center.",
+    ),
+]
 BootstrapSeedOption = Annotated[
     int, typer.Option(min=0, max=MAX_SEED, help="Random seed for the bootstrap over patients.")
 ]

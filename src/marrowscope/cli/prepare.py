@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import Backend, BackendOption, ScaleOption
+from marrowscope.cli.options import Backend, BackendOption, MappingsOption, ScaleOption
 from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.records import Field, Patient
 
 
@@ -24,6 +26,15 @@ def prepare(
     ] = None,
     um_per_px: ScaleOption = None,
     backend: BackendOption = "auto",
+    mapping: MappingsOption = None,
+    seen_um: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            show_default="none",
+            help="Side of the square around each cell beyond which every crop is mirrored, in micrometers.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
 ) -> None:
     """Cut training crops from annotated cohorts, along expert and predicted contours.
@@ -32,7 +43,16 @@ def prepare(
 
     Example: marrowscope prepare cohort --segmenter segmenter/segmenter.onnx --out crops
     """
-    cut_crops(cohorts, out, segmenter=segmenter, um_per_px=um_per_px, backend=backend, overwrite=overwrite)
+    cut_crops(
+        cohorts,
+        out,
+        segmenter=segmenter,
+        um_per_px=um_per_px,
+        backend=backend,
+        mapping=mapping or (),
+        seen_um=seen_um,
+        overwrite=overwrite,
+    )
 
 
 def cut_crops(
@@ -42,34 +62,41 @@ def cut_crops(
     segmenter: Path | None,
     um_per_px: float | None = None,
     backend: Backend = "auto",
+    mapping: Sequence[str] = (),
+    seen_um: float | None = None,
     overwrite: bool = False,
     to_stderr: bool = False,
 ) -> None:
     """Run the command, with a progress bar and a printed summary."""
+    from marrowscope.cells.crop import CropSpec
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import check_crop_folder, prepare_crops
     from marrowscope.segment.segmenter import Segmenter
-    from marrowscope.vocabulary import load_vocabulary
+    from marrowscope.vocabulary import load_mappings, load_vocabulary
 
     # Everything cheap is refused before the cohort's images are read.
     check_crop_folder(out, overwrite=overwrite)
     network = None if segmenter is None else Segmenter.from_onnx(segmenter_path(segmenter), backend=backend)
-    vocabulary = load_vocabulary()
+    vocabulary, mappings = load_vocabulary(), load_mappings(mapping)
     patients: list[Patient] = []
     fields: list[Field] = []
     for root in cohorts:
-        cohort = read_cohort(root, vocabulary=vocabulary, um_per_px=um_per_px)
+        cohort = read_cohort(root, vocabulary=vocabulary, mapping=mappings, um_per_px=um_per_px)
         require_clean(cohort)
         patients += cohort.patients
         fields += cohort.fields
+    if mappings:
+        mappings.check_centers({patient.center for patient in patients})
     with progress_bar("Segmenting and cutting") as advance:
         prepared = prepare_crops(
             patients,
             fields,
             out,
             segmenter=network,
+            spec=CropSpec(seen_um=seen_um),
             um_per_px=um_per_px,
+            mappings=mappings,
             overwrite=overwrite,
             progress=advance,
         )

@@ -96,6 +96,8 @@ def simulate(
 ) -> None:
     """Simulate a cohort of smears with exact ground truth: images, LabelMe polygons and tables of every cell.
 
+    To continue an interrupted simulation, run the same command again.
+
     Example: marrowscope simulate cohort --patients 12 --centers 3 --fields 10 --seed 1 --workers 2
     """
     from marrowscope.cli.progress import progress_bar
@@ -116,7 +118,9 @@ def simulate(
     }
     config = validate_config(SimulationConfig, values, "marrowscope simulate")
     with progress_bar("Simulating patients") as advance:
-        simulate_cohort(out, config, progress=advance, overwrite=overwrite)
+        n_kept = simulate_cohort(out, config, progress=advance, overwrite=overwrite)
+    if n_kept:
+        typer.echo(f"Continued an interrupted simulation: {n_kept} of {patients} patients already drawn.", err=True)
     typer.echo(
         f"Cohort of {count_of(patients, 'patient')} from {count_of(config.centers, 'center')}, ground truth in "
         f"truth_cells.parquet: {out}"

@@ -26,8 +26,8 @@ def segmenter(
         typer.Argument(
             metavar="COHORTS",
             show_default="none, with --boxes",
-            help="Cohort folders with exhaustive annotations. FOLDER:4x3 marks each image as a mosaic of 4 x 3 "
-            "photographs; cells cut by the seams are not annotated.",
+            help="Annotated cohort folders; where cells are left out, what has no contour is ignored. FOLDER:4x3 "
+            "marks each image as a mosaic of 4 x 3 photographs; cells cut by the seams are not annotated.",
         ),
     ] = None,
     *,
@@ -41,7 +41,8 @@ def segmenter(
         ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(show_default="random weights", help="Checkpoint (.pt) to start from.")
+        Path | None,
+        typer.Option(show_default="random weights", help="Checkpoint (.pt) or exported graph (.onnx) to start from."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(show_default="none", help="TOML file with settings of SegmenterTrainingConfig.")
@@ -79,7 +80,7 @@ def segmenter(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
 ) -> None:
-    """Train the one-class segmenter (YOLO11n-seg) on fields in which every nucleated cell is annotated.
+    """Train the one-class segmenter (YOLO11n-seg) on annotated fields.
 
     Writes OUT/segmenter.pt and the exported graph OUT/segmenter/segmenter.onnx. The graph is under AGPL-3.0, like the
     package that trains it.
@@ -114,7 +115,7 @@ def segmenter(
     if not (resume and can_go_on(out)):
         met: set[str] = set()
         for cohort in cohorts or []:
-            kept, names = _cohort_fields(cohort, chosen)
+            kept, names = _cohort_fields(cohort, chosen, settings.max_box_share)
             fields += kept
             met |= names
         _check_names(patients, chosen, met)
@@ -151,7 +152,9 @@ def _check_names(path: Path | None, chosen: frozenset[str] | None, met: set[str]
         raise InputError(message)
 
 
-def _cohort_fields(argument: str, patients: frozenset[str] | None) -> tuple[list[LabeledField], set[str]]:
+def _cohort_fields(
+    argument: str, patients: frozenset[str] | None, max_box_share: float = 1.0
+) -> tuple[list[LabeledField], set[str]]:
     """Read ``FOLDER`` or ``FOLDER:COLUMNSxROWS``: labeled fields of the chosen patients, and all patient names."""
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.train.segmenter_data import labeled_fields
@@ -164,7 +167,7 @@ def _cohort_fields(argument: str, patients: frozenset[str] | None) -> tuple[list
     cohort = require_clean(read_cohort(folder, vocabulary=load_vocabulary()))
     kept = [field for field in cohort.fields if patients is None or field.patient_id in patients]
     names = {patient.patient_id for patient in cohort.patients}
-    return labeled_fields(kept, folder.resolve().name, tile_grid), names
+    return labeled_fields(kept, folder.resolve().name, tile_grid, max_box_share=max_box_share), names
 
 
 add_command(app, segmenter)

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from marrowscope.cli.options import MAX_SEED
+from marrowscope.cli.options import MAX_SEED, MappingsOption
 from marrowscope.cli.paths import require_path
 from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.crossfit import CrossFit
     from marrowscope.fit import FitResult
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.stage import Progress
+    from marrowscope.train.training_record import EpochRow
 
 
 def classifier(
@@ -56,6 +59,7 @@ def classifier(
         int | None,
         typer.Option(min=0, show_default="3, or as in --config", help="Epochs on crops of predicted contours."),
     ] = None,
+    mapping: MappingsOption = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -100,7 +104,7 @@ def classifier(
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEMO)
         typer.echo(f"Cutting predicted crops with the demonstration segmenter, {segmenter_path(segmenter)}", err=True)
-    crops = _prepared(source, out, segmenter, resume=resume or fold is not None)
+    crops = _prepared(source, out, segmenter, mapping=mapping or (), resume=resume or fold is not None)
     with _ProgressLines(out) as lines:
         if folds is None:
             from marrowscope.fit import fit_classifier
@@ -157,12 +161,19 @@ def _print_training(result: FitResult, *, as_json: bool) -> None:
         figures = result.best.model_dump(mode="json")
         typer.echo(json.dumps({"weights": str(result.weights_path), "sha256": result.weights_sha256, "best": figures}))
         return
-    typer.echo(
-        f"{result.weights_path}: epoch {result.best.epoch}, CBLC weighted F1 {result.best.cblc_weighted_f1:.3f}, "
-        f"category macro F1 {result.best.category_macro_f1:.3f} on the validation patients"
-    )
+    typer.echo(f"{result.weights_path}: epoch {result.best.epoch}{_on_validation(result.best)}")
     if result.info.categories_not_trained:
         typer.echo(f"Not trained and never predicted: {', '.join(result.info.categories_not_trained)}")
+
+
+def _on_validation(row: EpochRow) -> str:
+    """Return an epoch's figures on the validation patients; nothing where a training has none."""
+    if row.validation_loss is None or row.cblc_weighted_f1 is None or row.category_macro_f1 is None:
+        return ""
+    return (
+        f", on the validation patients loss {row.validation_loss:.3f}, CBLC weighted F1 {row.cblc_weighted_f1:.3f}, "
+        f"category macro F1 {row.category_macro_f1:.3f}"
+    )
 
 
 def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
@@ -198,7 +209,7 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
         )
 
 
-def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
+def _prepared(source: Path, out: Path, segmenter: Path | None, *, mapping: Sequence[str] = (), resume: bool) -> Path:
     """Return the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
     from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
@@ -210,6 +221,9 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
         if segmenter is not None:
             message = f"--segmenter: {source} is not a cohort, expected a folder with patients.csv; remove the option"
             raise ConfigError(message)
+        if mapping:
+            message = f"--mapping: {source} is not a cohort, expected a folder with patients.csv; give it to `prepare`"
+            raise ConfigError(message)
         return source
     if not resume and any((out / name).exists() for name in (FIT_NAME, CROSSFIT_NAME)):
         message = f"{out}: found an earlier training, expected a new folder; add --resume or choose another folder"
@@ -217,7 +231,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
     crops = out / "crops"
     if not (resume and (crops / SUMMARY_NAME).is_file()):  # written last, so the crop set is complete
         # To standard error: with --json, only the result goes to standard output.
-        prepare.cut_crops([source], crops, segmenter=segmenter, overwrite=True, to_stderr=True)
+        prepare.cut_crops([source], crops, segmenter=segmenter, mapping=mapping, overwrite=True, to_stderr=True)
     return crops
 
 
@@ -288,9 +302,7 @@ class _ProgressLines:
         row = now.finished_epoch
         if row is not None:
             self._bars.console.print(
-                f"{title}: loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}, CBLC weighted F1 "
-                f"{row.cblc_weighted_f1:.3f}, category macro F1 {row.category_macro_f1:.3f}, "
-                f"{row.crops_per_second:.0f} crops/s"
+                f"{title}: loss {row.train_loss:.3f}{_on_validation(row)}, {row.crops_per_second:.0f} crops/s"
             )
             for table in self._out.glob(f"{folder}*/metrics.csv"):
                 learning_curve(table, table.with_name("learning_curve.svg"))

@@ -94,10 +94,10 @@ def mapping(
         return
     loaded = load_mapping(name)
     table = new_table(
-        "label", "meaning", "raw code", "approximate, or why dropped", title=f"{loaded.name} {loaded.version}"
+        "label", "meaning", "raw code or codes", "approximate, or why dropped", title=f"{loaded.name} {loaded.version}"
     )
     for item in loaded.labels.values():
-        table.add_row(item.label, item.meaning, item.code or "dropped", item.approximate or item.drop or "")
+        table.add_row(item.label, item.meaning, item.target or "dropped", item.approximate or item.drop or "")
     print_table(table)
     typer.echo(loaded.source)
 

@@ -14,6 +14,7 @@ import unicodedata
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,17 +205,19 @@ def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
 def contour_from_points(points: object) -> ContourArray | None:
     """Read a list of [x, y] as a contour (n, 2); a closing repeat of the first point is dropped.
 
-    None where ``points`` is no list of pairs of numbers up to MAX_COORDINATE_PX; (0, 2) for an empty list.
+    None where ``points`` is no list of pairs of numbers up to MAX_COORDINATE_PX (true and false are no numbers); (0, 2)
+    for an empty list.
     """
     if not isinstance(points, list):
         return None
     if not points:
         return np.zeros((0, _COORDINATES))
     try:
+        has_truth_values = bool in set(map(type, chain.from_iterable(points)))
         contour = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
-    if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES:
+    if has_truth_values or contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES:
         return None
     if not are_pixels(contour):
         return None

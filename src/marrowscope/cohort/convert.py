@@ -6,24 +6,26 @@ leaves its code open is no loss: it goes into the LabelMe file as it is.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats import read_annotations
-from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.cohort.formats.labelme import labelme_pieces
 from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.cohort.images import examine_image_or_slide
 from marrowscope.cohort.polygons import TO_NAME, check_shapes
 from marrowscope.cohort.sources import class_numbers, pair, place
+from marrowscope.cohort.written_json import write_pieces
 from marrowscope.errors import CohortError, InputError
-from marrowscope.imaging import is_image_path, is_slide_path
+from marrowscope.imaging import is_image_path, is_slide_path, sha256_file
 from marrowscope.records import Fault
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -63,13 +65,13 @@ def import_annotations(
     states, or by the file's own name where it states none; ``image`` is the one image of a file of one image, whatever
     it states. ``reader`` says whose annotations are meant in a file of several readers. Raises CohortError with every
     fault where a shape or image would be lost, InputError for a format that does not exist, for no image at all, and
-    where a LabelMe file is there already.
+    where another LabelMe file is there already.
     """
     if mapping is not None:
         mapping.check_against(vocabulary)
     images_root = _folder_of(images_root, image)
-    file = AnnotationFile(source, reader=reader)
-    read = read_annotations(file, file_format)
+    read = read_annotations(AnnotationFile(source, reader=reader), file_format)  # its document is freed
+    file = AnnotationFile(source)
     if image is None:
         images = sorted(path for path in images_root.rglob("*") if path.is_file() and _is_picture(path))
         documents = place(read, file, ImageIndex(images_root, images))
@@ -102,21 +104,11 @@ def import_annotations(
             f"correct them:\n{listed}"
         )
         raise CohortError(message, losing)
-    _refuse_existing([path.with_suffix(".json") for path in results], overwrite=overwrite)
+    _write_files(results, overwrite=overwrite)
     rejected: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     n_to_name = 0
-    for path, (checked, annotated, (width, height)) in results.items():
-        shapes = sorted([*checked.annotations, *checked.to_name], key=lambda shape: shape.shape_index)
-        write_labelme(
-            path.with_suffix(".json"),
-            path.name,
-            width,
-            height,
-            shapes,
-            exhaustive=annotated.exhaustive,
-            reader=annotated.reader,
-        )
+    for checked, _, _ in results.values():
         rejected.update(checked.rejected)
         changed.update(checked.changed)
         n_to_name += len(checked.to_name)
@@ -156,10 +148,31 @@ def _of_one_image(
     return [(image if annotated.placed else None, annotated) for annotated in read]
 
 
-def _refuse_existing(paths: list[Path], *, overwrite: bool) -> None:
-    existing = [path for path in paths if path.exists()]
+def _write_files(
+    results: Mapping[Path, tuple[CheckedShapes, AnnotatedImage, tuple[int, int]]], *, overwrite: bool
+) -> None:
+    """Write the annotations; InputError where another one is there. Those of an interrupted import are equal."""
+
+    def pieces(path: Path) -> Iterator[str]:
+        checked, annotated, size = results[path]
+        shapes = sorted([*checked.annotations, *checked.to_name], key=lambda shape: shape.shape_index)
+        reader, exhaustive = annotated.reader, annotated.exhaustive
+        return labelme_pieces(path.name, *size, shapes, exhaustive=exhaustive, reader=reader)
+
+    targets = {path: path.with_suffix(".json") for path in results}
+    existing = [target for path, target in targets.items() if target.exists() and not _holds(target, pieces(path))]
     if existing and not overwrite:
         message = (
             f"{existing[0]}: found an existing annotation ({len(existing)} in total), expected none; add --overwrite"
         )
         raise InputError(message)
+    for path, target in targets.items():
+        write_pieces(target, pieces(path))
+
+
+def _holds(path: Path, pieces: Iterator[str]) -> bool:
+    """Whether a file has exactly this text; neither is held in memory as a whole."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece.encode())
+    return sha256_file(path) == digest.hexdigest()

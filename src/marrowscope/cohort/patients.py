@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.spelling import alike, match_folders, show
+from marrowscope.cohort.spelling import alike, closeness, likeness, match_folders, show
 from marrowscope.cohort.tally import Tally
 from marrowscope.config import one_line
 from marrowscope.errors import CohortError
@@ -107,6 +107,12 @@ def _spelled_twice(lines: Mapping[tuple[str, str], list[int]]) -> list[Fault]:
             word = "patient" if column == "patient_id" else column
             action = f"write it the same way in each row, or give another {word} another name"
             faults.append(Fault("two_spellings", PATIENTS_NAME, found, f"one spelling per {word}", action))
+        names = {likeness(name): name for kind, name in lines if kind == column}
+        for group in alike(names.values(), closeness):
+            shown = [f"{show(name)} ({_some_lines(lines[column, name])})" for name in group]
+            found, expected = f"{column} {' and '.join(shown)}", "different names, or one spelling"
+            action = "they are read as different ones; if they are one, write it the same way in each row"
+            faults.append(Fault("near_spellings", PATIENTS_NAME, found, expected, action, loses_data=False))
     return faults
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.cohort.annotations import broken_shape
+from marrowscope.errors import VocabularyError
 from marrowscope.geometry import (
     Rings,
     are_valid,
@@ -25,7 +26,7 @@ from marrowscope.geometry import (
     repair,
 )
 from marrowscope.records import Annotation, ContourArray, Fault
-from marrowscope.vocabulary import nearest
+from marrowscope.vocabulary import is_coarse, nearest
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -113,10 +114,15 @@ def _cells_to_name(where: str, shapes: list[Annotation]) -> Fault:
 def _raw_code(
     shape: Annotation, where: str, vocabulary: Vocabulary, mapping: LabelMapping | None, faults: list[Fault]
 ) -> tuple[str | None, str]:
-    """Return (raw code, "") or (None, reason); an unknown label adds its fault, one that leaves the code open none."""
+    """Return (what is stored for the label, "") or (None, reason); an unknown label adds its fault.
+
+    A label that leaves the code open adds none.
+    """
     if mapping is not None and shape.code in mapping.labels:
-        code = mapping.labels[shape.code].code
+        code = mapping.labels[shape.code].target
         return code, "" if code else _DROPPED
+    if mapping is None and is_coarse(shape.code):
+        return _coarse_label(shape, where, vocabulary, faults)
     if mapping is None and shape.code in vocabulary.codes:
         return shape.code, ""
     if leaves_code_open(shape.code, vocabulary):
@@ -140,6 +146,18 @@ def _raw_code(
         )
     )
     return None, "unknown_code"
+
+
+def _coarse_label(shape: Annotation, where: str, vocabulary: Vocabulary, faults: list[Fault]) -> tuple[str | None, str]:
+    """Return (the coarse label in its one spelling, "") or (None, reason) with the fault of one that cannot be."""
+    try:
+        return vocabulary.read_label(shape.code).text, ""
+    except VocabularyError as error:
+        expected = f"a code of vocabulary {vocabulary.name}, or a coarse label of its codes ({error})"
+        faults.append(
+            Fault("unknown_code", where, f"label {shape.code!r}", expected, "correct the label", shape.shape_index)
+        )
+        return None, "unknown_code"
 
 
 def _usable_as_they_are(shapes: list[Annotation], width_px: int, height_px: int) -> list[bool]:

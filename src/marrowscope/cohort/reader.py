@@ -24,7 +24,7 @@ from marrowscope.cohort.tally import CohortCounts, Tally
 from marrowscope.errors import CohortError
 from marrowscope.imaging import UNREAD, printable
 from marrowscope.records import Fault, Field, Patient
-from marrowscope.vocabulary import load_vocabulary
+from marrowscope.vocabulary import CenterMappings, load_vocabulary
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def read_cohort(
     root: Path,
     *,
     vocabulary: Vocabulary | None = None,
-    mapping: LabelMapping | None = None,
+    mapping: LabelMapping | CenterMappings | None = None,
     um_per_px: float | None = None,
     decode: bool = True,
     n_threads: int = 4,
@@ -107,13 +107,14 @@ def read_cohort(
 ) -> Cohort:
     """Read the cohort at ``root``; whatever is wrong is listed in ``faults``, not raised (see ``require_clean``).
 
-    ``mapping`` translates labels of another scheme. ``um_per_px`` is the scale of images for which neither their
-    metadata nor patients.csv states one. ``decode=False`` reads only the headers of JPEG and PNG, which is faster but
-    checks less. ``progress`` gets (images examined, total images). Raises CohortError without a readable patients.csv.
+    ``mapping`` translates labels of another scheme, for all centers or for each its own. ``um_per_px`` is the scale of
+    images for which neither their metadata nor patients.csv states one. ``decode=False`` reads only the headers of JPEG
+    and PNG, which is faster but checks less. ``progress`` gets (images examined, total images). Raises CohortError
+    without a readable patients.csv.
     """
     vocabulary = vocabulary or load_vocabulary()
-    if mapping is not None:
-        mapping.check_against(vocabulary)
+    mappings = mapping if isinstance(mapping, CenterMappings) else CenterMappings(mapping)
+    mappings.check_against(vocabulary)
     table = read_patients(root)
     patient_of = {patient.patient_id: patient for patient in table.patients}
     faults = list(table.faults)
@@ -144,7 +145,8 @@ def read_cohort(
     for image in images:
         if not image.reason:
             patient = patient_of[image.folder]
-            field_read = _to_field(image, patient, vocabulary, mapping, um_per_px=um_per_px, ledger=ledger)
+            translation = mappings.of(patient.center)
+            field_read = _to_field(image, patient, vocabulary, translation, um_per_px=um_per_px, ledger=ledger)
             (slide_fields if image.is_slide else fields).append(field_read)
         elif image.annotated:
             ledger.add_rejected(image.annotated, _IMAGE_REJECTED)
@@ -360,6 +362,7 @@ def _to_field(
         width_px=file.width_px,
         height_px=file.height_px,
         um_per_px=_scale_of(image, patient, um_per_px, ledger.faults),
+        can_label=() if mapping is None else mapping.can_label,
     )
     annotated = image.annotated
     if annotated is None or not annotated.readable:

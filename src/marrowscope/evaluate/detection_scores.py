@@ -1,7 +1,8 @@
 """Figures of the segmenter with its quality rules: recall, precision, average precision, recall by class.
 
 Expert cells cut by the image edge are left out, because the quality rules leave out such cells on purpose; one figure
-shows what including them would cost in recall.
+shows what including them would cost in recall. Cells whose outline a network drew are in no figure, nor are the
+detections that match them: a network is not measured by its own outlines.
 """
 
 from __future__ import annotations
@@ -37,17 +38,20 @@ class ClassRecall:
 
 def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataFrame) -> list[Figure]:
     """Compute recall, precision and average precision, at the configured IoU and over the ten COCO levels."""
-    whole = expert.filter(~pl.col("cut"))
-    counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored"))
+    drawn = expert.filter(~pl.col("network_contour"))
+    whole = drawn.filter(~pl.col("cut"))
+    counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored") & ~pl.col("network_contour"))
     matched = whole.filter("found")
     n_ignored = int((detections["ignored"] & detections["exhaustive"]).sum())
-    cut_note = f"expert cells not cut by the image edge; {count_of(len(expert) - len(whole), 'cut cell')} left out"
+    cut_note = f"expert cells not cut by the image edge; {count_of(len(drawn) - len(whole), 'cut cell')} left out"
+    if n_of_network := len(expert) - len(drawn):
+        cut_note += f", and {n_of_network} whose outline a network drew"
     return [
         scorer.figure("detection_recall", _mean(scorer, whole, whole["found"]), whole, note=cut_note),
         scorer.figure(
             "detection_recall_cut_cells_included",
-            _mean(scorer, expert, expert["found"]),
-            expert,
+            _mean(scorer, drawn, drawn["found"]),
+            drawn,
         ),
         scorer.figure(
             "detection_recall_before_quality_rules",
@@ -91,8 +95,8 @@ def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.Data
 
 
 def class_recalls(scorer: Scorer, expert: pl.DataFrame, categories: Sequence[str]) -> tuple[ClassRecall, ...]:
-    """Compute the recall of every category and raw code that has an uncut expert cell."""
-    whole = expert.filter(~pl.col("cut"))
+    """Compute the recall of every category and raw code that has an uncut expert cell with an outline drawn by hand."""
+    whole = expert.filter(~pl.col("cut") & ~pl.col("network_contour"))
     groups = [("category", name, pl.col("category") == index) for index, name in enumerate(categories)]
     groups += [("code", code, pl.col("code") == code) for code in sorted(set(whole["code"]))]
     kept: list[tuple[str, str, int, int]] = []

@@ -173,7 +173,7 @@ def _corrected(ratios: pl.DataFrame, truth_column: str) -> pl.DataFrame:
 
 
 def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal: bool) -> str:
-    """Describe who is left out, which fields only one side has, and last whether N0 and M0 make a difference."""
+    """Describe who and what is left out, which fields only one side has, and last whether N0 and M0 matter."""
     left_out = len(ratios) - len(both)
     notes = (
         [f"{count_of(left_out, 'patient')} without a ratio on both sides left out"]
@@ -186,6 +186,10 @@ def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal
         notes.append(
             f"{count_of(n_fields, 'field')} of {count_of(len(unshared), 'patient')} used in only one of the two ratios"
         )
+    undecided = both.filter(pl.col("n_true_undecided") > 0)
+    if len(undecided):
+        cells = count_of(int(undecided["n_true_undecided"].sum()), "cell")
+        notes.append(f"{cells} of {count_of(len(undecided), 'patient')} left out: coarse labels do not decide them")
     if with_normal:
         notes.append(normal_words(ratios))
     return "; ".join(notes)

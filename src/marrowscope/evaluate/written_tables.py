@@ -131,13 +131,14 @@ def _recall_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
 def _confusion_rows(scores: CenterScores, categories: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     called = (*categories, MISSED)
     for over, confusion in scores.category_confusion.items():
-        for k, counts in enumerate(confusion):
+        exact = zip(categories, confusion, strict=True)
+        for true, counts in (*exact, *scores.coarse_confusion[over].items()):
             for j, n in enumerate(counts):
                 if n:
                     yield {
                         "center": scores.center,
                         "over": over,
-                        "true": categories[k],
+                        "true": true,
                         "called": called[j],
                         "n": int(n),
                     }

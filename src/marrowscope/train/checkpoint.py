@@ -31,7 +31,7 @@ CLASSIFIER_NAME, SPLIT_NAME = "classifier.safetensors", "split.csv"
 """Files of a training folder, beside fit.json and the stages' own folders."""
 
 _META_KEY = "marrowscope"
-_MODEL, _OPTIMIZER = "model/", "optimizer/"
+_MODEL, _OPTIMIZER, _AVERAGE = "model/", "optimizer/", "average/"
 
 
 class TrainingState(FrozenModel):
@@ -113,20 +113,31 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
-    """Write model, optimizer and state as one file."""
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
+    average: nn.Module | None = None,
+) -> None:
+    """Write model, optimizer, state and, where one is kept, the average of the weights as one file."""
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {_AVERAGE + name: tensor for name, tensor in average.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"{_OPTIMIZER}{index}/{slot}": value for slot, value in slots.items()}
     save_tensors(path, tensors, state.model_dump(mode="json"))
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Fill model and optimizer from ``path`` and give the state to go on from."""
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+) -> TrainingState:
+    """Fill model, optimizer and, where one is kept, the average of the weights; give the state to go on from."""
     tensors, meta = load_tensors(path)
     state = read_part(TrainingState, meta, None, path)
-    of_model = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
-    fill(model, of_model, path)
+    fill(model, _with_prefix(tensors, _MODEL), path)
+    if average is not None:
+        fill(average, _with_prefix(tensors, _AVERAGE), path)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):
@@ -138,3 +149,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             if value.shape == parameter.shape:  # the parameter's layout in memory, as in a training never interrupted
                 loaded[slot] = torch.empty_like(parameter).copy_(value)
     return state
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of one part of a checkpoint, by their own names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

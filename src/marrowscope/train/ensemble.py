@@ -77,7 +77,7 @@ def check_vocabulary(trainings: Sequence[Path], records: Sequence[FinishedTraini
 
 
 def common_info(trainings: Sequence[Path]) -> ClassifierInfo:
-    """Return the first member's description; reject members with other crops or other categories."""
+    """Return the first member's description; reject members with other crops, views or categories."""
     first, *others = [load_classifier(folder / CLASSIFIER_NAME)[1] for folder in trainings]
     for folder, other in zip(trainings[1:], others, strict=True):
         if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):
@@ -85,5 +85,8 @@ def common_info(trainings: Sequence[Path]) -> ClassifierInfo:
                 f"{folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected {first.crop_px} px at "
                 f"{first.um_per_px} and equal categories as in {trainings[0]}"
             )
+            raise InputError(message)
+        if other.views != first.views:
+            message = f"{folder}: found views = {other.views}, expected {first.views} as in {trainings[0]}"
             raise InputError(message)
     return first

@@ -16,6 +16,8 @@ class SegmenterTrainingConfig(StageConfig):
 
     um_per_px: float = Field(default=0.3, gt=0)
     """Scale of the windows and later of prediction; a leukocyte of 12 um spans 40 px."""
+    width: float = Field(default=0.25, gt=0, le=1)
+    """Share of the channels of YOLO11's largest model; 0.25 is YOLO11n. Fewer channels are faster and coarser."""
     window_px: int = Field(default=320, ge=64, multiple_of=32)
     """Side of a training window; cost grows with its square (0.14 CPU-s per image at 320)."""
     crops_per_field: int = Field(default=4, ge=1)
@@ -24,6 +26,8 @@ class SegmenterTrainingConfig(StageConfig):
     """Smallest share of a polygon inside a window for it to be a label there."""
     label_inset_px: float = Field(default=0.5, ge=0)
     """Polygons shrink by this: Ultralytics' rasterizer draws a polygon half a pixel too large on every side."""
+    max_box_share: float = Field(default=0.3, ge=0, le=1)
+    """Cohort contours with more of their outline straight along their box are ignored, not learned; 1 keeps all."""
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of patients held out for validation."""
     max_val_windows: int = Field(default=64, ge=1)

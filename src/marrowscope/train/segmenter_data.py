@@ -2,7 +2,8 @@
 
 Steps: resample each field to the segmenter's um/px; where a field is a mosaic of photographs, paint over the cells
 that a seam cuts and nobody annotated; cut square windows (small fields are tiled side by side first); vary the
-stain; clip the polygons; write images and YOLO-seg labels. The invariant: equal fields, configuration and seed give
+stain; clip the polygons; write images and YOLO-seg labels, cells as class 0 and regions to ignore as class 1 (see
+segmenter_ignored). The invariant: equal fields, configuration and seed give
 equal files, and all windows of a patient are on one side of the split.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ from shapely import Polygon, box, make_valid
 from shapely.affinity import translate
 from shapely.errors import GEOSException
 
+from marrowscope import geometry
 from marrowscope.errors import ScaleError, TrainingError
 from marrowscope.imaging import read_image, sha256_file, write_image
+from marrowscope.train.boxy_outlines import box_share
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -41,15 +44,19 @@ FloatMatrix = NDArray[np.float64]
 _NUCLEUS_RED_OD = 0.22
 _MIN_PAINTED_UM2 = 2.0
 _PAINT_MARGIN_UM = 2.4
+# A contour that is not good enough may miss the rim of its cell, so the region to ignore is a little wider.
+_IGNORED_MARGIN_UM = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledField:
-    """One image with the contours of all its nucleated cells, in image pixels.
+    """One image with the contours of its nucleated cells, in image pixels.
 
     ``group`` is the patient (all fields of a group are on one side of the split); ``source`` is the cohort (every
     cohort is validated on); ``tile_grid`` is (columns, rows) where the field is a mosaic of photographs whose seams cut
-    cells that are not annotated.
+    cells that are not annotated. ``ignored_xy`` outlines cells that are neither learned nor background, because their
+    contours are not good enough. Where ``exhaustive`` is False, cells are left out, and everything outside the contours
+    is ignored.
     """
 
     image_path: Path
@@ -58,6 +65,8 @@ class LabeledField:
     group: str
     source: str = ""
     tile_grid: tuple[int, int] | None = None
+    ignored_xy: tuple[ContourArray, ...] = ()
+    exhaustive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +77,61 @@ class PreparedWindows:
     n_train: int
     n_val: int
     n_cells: int
+    n_ignored: int
     fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Patch:
-    """A resampled image and its polygons in corner coordinates (pixel (0, 0) covers 0 to 1)."""
+    """A resampled image, its cells and its ignored regions in corner coordinates (pixel (0, 0) covers 0 to 1)."""
 
     image: ImageArray
     polygons: tuple[BaseGeometry, ...]
+    ignored: tuple[BaseGeometry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """One training window: the rings of its cells and ignored regions, in corner coordinates of the window."""
+
+    image: ImageArray
+    cells: list[FloatMatrix]
+    ignored: list[FloatMatrix]
 
 
 def labeled_fields(
-    fields: Iterable[Field], source: str, tile_grid: tuple[int, int] | None = None
+    fields: Iterable[Field], source: str, tile_grid: tuple[int, int] | None = None, *, max_box_share: float = 1.0
 ) -> list[LabeledField]:
-    """Collect the cohort's fully annotated fields; the others would teach cells as background.
+    """Collect the cohort's annotated fields.
 
-    Raises ScaleError for an annotated field without um/px.
+    A contour is ignored instead of learned if a network drafted it, or if more than ``max_box_share`` of its outline is
+    straight along its bounding box. Raises ScaleError for an annotated field without um/px.
     """
     taken = []
     for item in fields:
-        if not (item.annotated and item.exhaustive):
+        if not item.annotated:
             continue
         if item.um_per_px is None:
             message = f"{item.path}: found no um/px, expected a scale; add um_per_px to patients.csv"
             raise ScaleError(message)
-        contours = tuple(annotation.contour_xy for annotation in item.annotations)
-        taken.append(LabeledField(item.path, item.um_per_px, contours, item.patient_id, source, tile_grid))
+        learned: list[ContourArray] = []
+        ignored: list[ContourArray] = []
+        for annotation in item.annotations:
+            share = box_share(annotation.contour_xy, item.um_per_px, (item.width_px, item.height_px))
+            boxy = share > max_box_share
+            (ignored if boxy or annotation.network_contour else learned).append(annotation.contour_xy)
+        taken.append(
+            LabeledField(
+                item.path,
+                item.um_per_px,
+                tuple(learned),
+                item.patient_id,
+                source,
+                tile_grid,
+                tuple(ignored),
+                item.exhaustive,
+            )
+        )
     return taken
 
 
@@ -114,18 +151,19 @@ def prepare_windows(
     shutil.rmtree(folder, ignore_errors=True)
     sides = dict(zip(("train", "val"), _split(ordered, config), strict=True))
     counts = {"train": 0, "val": 0}
-    n_cells = 0
+    n_cells = n_ignored = 0
     digest = hashlib.sha256()
     for side, side_fields in sides.items():
         for index, item in enumerate(side_fields):
             digest.update(_field_hash(item))
             rng = np.random.default_rng([config.seed, index, side == "val"])
             n_windows = config.crops_per_field if side == "train" else None
-            for image, rings in _field_windows(item, side_fields, n_windows, config, rng):
-                window = vary_stain(image, rng) if side == "train" else image
-                _write_window(folder, side, f"{index:05d}_{counts[side]:06d}", window, rings)
+            for window in _field_windows(item, side_fields, n_windows, config, rng):
+                image = vary_stain(window.image, rng) if side == "train" else window.image
+                _write_window(folder, side, f"{index:05d}_{counts[side]:06d}", replace(window, image=image))
                 counts[side] += 1
-                n_cells += len(rings)
+                n_cells += len(window.cells)
+                n_ignored += len(window.ignored)
     if n_cells == 0:
         message = (
             f"found no cell in {count_of(len(ordered), 'field')}, expected polygons; check the annotations and the "
@@ -135,10 +173,11 @@ def prepare_windows(
     data_yaml = folder / "data.yaml"
     val_part = "val" if counts["val"] else "train"
     data_yaml.write_text(
-        f"path: {json.dumps(str(folder.resolve()))}\ntrain: images/train\nval: images/{val_part}\nnames:\n  0: cell\n",
+        f"path: {json.dumps(str(folder.resolve()))}\ntrain: images/train\nval: images/{val_part}\n"
+        "names:\n  0: cell\n  1: ignored\n",
         encoding="utf-8",
     )
-    return PreparedWindows(data_yaml, counts["train"], counts["val"], n_cells, digest.hexdigest())
+    return PreparedWindows(data_yaml, counts["train"], counts["val"], n_cells, n_ignored, digest.hexdigest())
 
 
 def paint_unlabeled(
@@ -203,9 +242,8 @@ def _split(
 
 
 def _field_hash(item: LabeledField) -> bytes:
-    text = json.dumps(
-        [sha256_file(item.image_path), item.um_per_px, [np.round(c, 3).tolist() for c in item.contours_xy]]
-    )
+    rings = [[np.round(c, 3).tolist() for c in contours] for contours in (item.contours_xy, item.ignored_xy)]
+    text = json.dumps([sha256_file(item.image_path), item.um_per_px, *rings, item.exhaustive])
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -217,18 +255,21 @@ def _load_patch(item: LabeledField, config: SegmenterTrainingConfig) -> _Patch:
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     scale = np.array([size[0] / width, size[1] / height])
-    polygons = []
-    for contour in item.contours_xy:
-        if len(contour) < 3:  # noqa: PLR2004 - fewer than three points enclose nothing
-            continue
-        polygon = make_valid(Polygon((contour + 0.5) * scale))
-        polygon = polygon.buffer(-config.label_inset_px)
-        if not polygon.is_empty:
-            polygons.append(polygon)
+    polygons = _polygons(item.contours_xy, scale, -config.label_inset_px)
+    ignored = _polygons(item.ignored_xy, scale, _IGNORED_MARGIN_UM / config.um_per_px)
     painted = np.ascontiguousarray(resized, dtype=np.uint8)
-    if item.tile_grid is not None:
-        painted = paint_unlabeled(painted, polygons, item.tile_grid, config.um_per_px)
-    return _Patch(painted, tuple(polygons))
+    if not item.exhaustive:
+        ignored = [box(0, 0, *size)]
+    elif item.tile_grid is not None:
+        painted = paint_unlabeled(painted, [*polygons, *ignored], item.tile_grid, config.um_per_px)
+    return _Patch(painted, tuple(polygons), tuple(ignored))
+
+
+def _polygons(contours: Sequence[ContourArray], scale: FloatMatrix, growth_px: float) -> list[BaseGeometry]:
+    """Scale contours and grow them; those of fewer than three points, or that vanish, are left out."""
+    usable = [contour for contour in contours if len(contour) >= geometry.MIN_POINTS]
+    grown = [make_valid(Polygon((contour + 0.5) * scale)).buffer(growth_px) for contour in usable]
+    return [polygon for polygon in grown if not polygon.is_empty]
 
 
 def _field_windows(
@@ -237,8 +278,8 @@ def _field_windows(
     n_windows: int | None,
     config: SegmenterTrainingConfig,
     rng: np.random.Generator,
-) -> Iterator[tuple[ImageArray, list[FloatMatrix]]]:
-    """Yield windows of one field as (image, rings in corner coordinates of the window).
+) -> Iterator[_Window]:
+    """Yield windows of one field.
 
     ``side_mates`` are the fields on its side of the split, in order; a field smaller than a window is tiled with the
     ones that follow it. Such a sheet shows many fields, so it is cut that much less often; None is one window whatever
@@ -253,14 +294,19 @@ def _field_windows(
             n_windows = int(n_windows / (columns * rows) + rng.random())
         if n_windows == 0:
             return
-        mates = [mate for mate in side_mates if (mate.source, mate.um_per_px) == (item.source, item.um_per_px)]
+        kind = (item.source, item.um_per_px, item.exhaustive)
+        mates = [mate for mate in side_mates if (mate.source, mate.um_per_px, mate.exhaustive) == kind]
         start = next(place for place, mate in enumerate(mates) if mate is item)
         others = (mates[(start + slot) % len(mates)] for slot in range(1, columns * rows))
         patch = _lay_side_by_side([patch, *(_load_patch(other, config) for other in others)], columns, side)
         height, width = patch.image.shape[:2]
     for _ in range(1 if n_windows is None else n_windows):
         x0, y0 = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
-        yield patch.image[y0 : y0 + side, x0 : x0 + side], _clip(patch.polygons, x0, y0, side, config.min_visible)
+        yield _Window(
+            patch.image[y0 : y0 + side, x0 : x0 + side],
+            _clip(patch.polygons, x0, y0, side, config.min_visible),
+            _clip(patch.ignored, x0, y0, side, 0.0),
+        )
 
 
 def _lay_side_by_side(patches: Sequence[_Patch], columns: int, side: int) -> _Patch:
@@ -270,13 +316,15 @@ def _lay_side_by_side(patches: Sequence[_Patch], columns: int, side: int) -> _Pa
     sheet = np.empty((max(side, rows * cell_height), max(side, columns * cell_width), 3), dtype=np.uint8)
     sheet[:] = _background(patches[0].image)
     polygons: list[BaseGeometry] = []
+    ignored: list[BaseGeometry] = []
     for slot, patch in enumerate(patches):
         x0, y0 = slot % columns * cell_width, slot // columns * cell_height
         piece = patch.image[:cell_height, :cell_width]
         sheet[y0 : y0 + piece.shape[0], x0 : x0 + piece.shape[1]] = piece
         limits = box(0, 0, piece.shape[1], piece.shape[0])
         polygons += [translate(polygon.intersection(limits), x0, y0) for polygon in patch.polygons]
-    return _Patch(sheet, tuple(polygons))
+        ignored += [translate(region.intersection(limits), x0, y0) for region in patch.ignored]
+    return _Patch(sheet, tuple(polygons), tuple(ignored))
 
 
 def _background(image: ImageArray) -> FloatMatrix:
@@ -321,12 +369,16 @@ def vary_stain(image: ImageArray, rng: np.random.Generator) -> ImageArray:
     return result
 
 
-def _write_window(folder: Path, part: str, stem: str, image: ImageArray, rings: Sequence[FloatMatrix]) -> None:
+def _write_window(folder: Path, part: str, stem: str, window: _Window) -> None:
     image_path = folder / "images" / part / f"{stem}.png"
     label_path = folder / "labels" / part / f"{stem}.txt"
     image_path.parent.mkdir(parents=True, exist_ok=True)
     label_path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(image_path, np.ascontiguousarray(image))
-    side = image.shape[0]
-    lines = [" ".join(["0", *(f"{value:.6f}" for value in np.clip(ring / side, 0, 1).ravel())]) for ring in rings]
+    write_image(image_path, np.ascontiguousarray(window.image))
+    side = window.image.shape[0]
+    lines = [
+        " ".join([label, *(f"{value:.6f}" for value in np.clip(ring / side, 0, 1).ravel())])
+        for label, rings in (("0", window.cells), ("1", window.ignored))
+        for ring in rings
+    ]
     label_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,21 +1,26 @@
 """Train the one-class segmenter with Ultralytics, offline, and save one checkpoint.
 
-Steps: write training windows at a fixed um/px (segmenter_data), train YOLO11n-seg on them, save ``last.pt`` after every
-epoch so that a killed training can resume, copy the best by validation to ``segmenter.pt``. Ultralytics is AGPL-3.0:
-it is imported here only, and the graph exported from its model carries its notice.
+Steps: write training windows at a fixed um/px (segmenter_data), train YOLO11n-seg on them (segmenter_ignored has the
+loss), save ``last.pt`` after every epoch so that a killed training can resume, copy the best by validation to
+``segmenter.pt``. Ultralytics is AGPL-3.0: only a training imports it, and the graph exported from its model carries its
+notice.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from marrowscope.config import config_hash, load_record
 from marrowscope.disk import write_json, write_text
 from marrowscope.errors import ConfigError, DependencyError, RunError
+from marrowscope.imaging import read_image
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.device import choose_device
 from marrowscope.train.segmenter_config import OF_THE_MACHINE, SegmenterTrainingConfig
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
 ARCHITECTURE = "yolo11n-seg.yaml"
 TRAINING_DATA_FILE = "training-data.sha256"
 _SETTINGS_FILE = "segmenter-training.json"
+_WINDOWS_SHOWN = 64
+"""Windows that give the batch norms of a graph's weights their statistics."""
+
 _LAST, _BEST, _WINDOWS = "training/weights/last.pt", "training/weights/best.pt", "windows/data.yaml"
 
 
@@ -42,7 +50,7 @@ def train_segmenter(
     resume: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train and return the path of ``out/segmenter.pt``; ``weights`` is a local .pt to start from.
+    """Train and return the path of ``out/segmenter.pt``; ``weights`` is a local .pt or exported .onnx to start from.
 
     ``resume`` continues from ``out/training/weights/last.pt`` if it exists; the windows are not written again, and
     ``sources`` are not read. A training with every epoch done is returned unchanged. ``progress`` gets one line per
@@ -55,7 +63,7 @@ def train_segmenter(
     device = "cuda:0" if choose_device(config.device) == "cuda" else "cpu"  # Ultralytics' names
     last, target = out / _LAST, out / "segmenter.pt"
     if weights is not None and not weights.is_file():
-        message = f"{weights}: not found, expected the .pt of an earlier segmenter training; check --weights"
+        message = f"{weights}: not found, expected the .pt or .onnx of an earlier segmenter; check --weights"
         raise ConfigError(message)
     if resume and _all_epochs_done(out, config.epochs):
         say("every epoch is done")
@@ -74,7 +82,10 @@ def train_segmenter(
             "save_dir": str(out / "training"),
             "pretrained": weights is not None,  # False would rebuild the network even from a checkpoint
         }
-        model = ultralytics.YOLO(ARCHITECTURE if weights is None else str(weights))
+        start = _network_file(out, config.width)
+        if weights is not None:
+            start = _checkpoint_of_graph(weights, start, prepared) if weights.suffix == ".onnx" else weights
+        model = ultralytics.YOLO(str(start))
     _add_callbacks(model, config, say)
     model.train(trainer=_trainer_class(config), **options)
     best = out / _BEST
@@ -150,11 +161,42 @@ def _prepare(
     write_text(out / TRAINING_DATA_FILE, prepared.fingerprint + "\n")
     say(
         f"{prepared.n_train} training and {count_of(prepared.n_val, 'validation window')}, "
-        f"{count_of(prepared.n_cells, 'cell')}, "
+        f"{count_of(prepared.n_cells, 'cell')}, {count_of(prepared.n_ignored, 'ignored region')}, "
         f"{time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "
         f"configuration {config_hash(config)[:12]}"
     )
     return prepared
+
+
+def _network_file(out: Path, width: float) -> Path:
+    """Write YOLO11's description with the given share of channels to ``out`` and return its path."""
+    from ultralytics.utils import YAML  # noqa: PLC0415 - training extra
+    from ultralytics.utils.checks import check_yaml  # noqa: PLC0415
+
+    description = YAML.load(check_yaml(ARCHITECTURE.replace("11n", "11")))
+    depth, _, most = description["scales"]["n"]
+    path = out / "network" / ARCHITECTURE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({**description, "scales": {"n": [depth, width, most]}}))
+    return path
+
+
+def _checkpoint_of_graph(graph: Path, network_file: Path, prepared: PreparedWindows) -> Path:
+    """Write a checkpoint with an exported graph's weights beside ``network_file`` and return its path."""
+    import torch  # noqa: PLC0415 - training extra
+    from ultralytics.nn.tasks import SegmentationModel  # noqa: PLC0415
+
+    from marrowscope.train.segmenter_from_graph import load_graph_weights  # noqa: PLC0415
+
+    windows = sorted((prepared.data_yaml.parent / "images" / "train").glob("*.png"))
+    shown = windows[:: max(1, len(windows) // _WINDOWS_SHOWN)][:_WINDOWS_SHOWN]
+    pixels = np.stack([read_image(path) for path in shown]).transpose(0, 3, 1, 2)
+    network = SegmentationModel(str(network_file), nc=1, verbose=False)
+    network.names = {0: "cell"}
+    load_graph_weights(network, graph, torch.from_numpy(pixels).float() / 255)
+    path = network_file.with_name("start.pt")
+    torch.save({"epoch": -1, "model": network, "ema": None, "train_args": {}}, path)
+    return path
 
 
 def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
@@ -180,7 +222,7 @@ def _training_options(config: SegmenterTrainingConfig) -> dict[str, Any]:
         "flipud": 0.5,
         "fliplr": 0.5,
         "translate": 0.1,
-        "single_cls": True,
+        "overlap_mask": False,  # a mask per label, so that ignored regions cover no cell
         "amp": False,
         "plots": False,
         "cache": False,
@@ -200,9 +242,10 @@ def _trainer_class(config: SegmenterTrainingConfig) -> type[Any]:
     from torch import Generator  # noqa: PLC0415 - training extra
     from torch.utils.data import RandomSampler  # noqa: PLC0415
     from ultralytics.data.build import InfiniteDataLoader  # noqa: PLC0415
-    from ultralytics.models.yolo.segment import SegmentationTrainer  # noqa: PLC0415
 
-    class WindowTrainer(SegmentationTrainer):  # type: ignore[misc] # ultralytics is untyped
+    from marrowscope.train.segmenter_ignored import OneClassTrainer  # noqa: PLC0415 - imports Ultralytics
+
+    class WindowTrainer(OneClassTrainer):
         def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:  # noqa: ANN401
             loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
             limit = config.max_images_per_epoch
@@ -229,6 +272,7 @@ def _add_callbacks(model: Any, config: SegmenterTrainingConfig, say: Callable[[s
 
     def on_train_start(trainer: Any) -> None:  # noqa: ANN401 - ultralytics is untyped
         torch.set_num_threads(config.threads)
+        trainer.ignore_regions()
         started.update(time=time.monotonic(), epoch=trainer.start_epoch)
         say(
             f"training with {count_of(torch.get_num_threads(), 'thread')}, "

@@ -119,7 +119,7 @@ def bench_training(
 
     Raises ConfigError when the crops do not fill one batch.
     """
-    rows = np.flatnonzero(crop_set.labels["cblc"] >= 0).astype(np.int64)
+    rows = np.flatnonzero(crop_set.sets.may_be.any(axis=1)).astype(np.int64)
     if len(rows) < config.batch_size:
         message = (
             f"{crop_set.folder}: found {count_of(len(rows), 'labeled crop')}, expected at least one batch of "
@@ -304,7 +304,7 @@ def _info(crop_set: CropSet, rows: IntArray, config: ClassifierConfig) -> Classi
         um_per_px=crop_set.um_per_px,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        priors=class_priors(crop_set.labels, rows, len(crop_set.categories)),
+        priors=class_priors(crop_set.class_shares(rows)),
         imbalance=config.imbalance,
         tau=config.tau,
         norm=config.norm,

@@ -57,8 +57,7 @@ def points(cell: dict[str, Any]) -> NDArray[np.float64]:
 
 def distance_px(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Return the Hausdorff distance of two closed outlines, whatever their first points and directions."""
-    rings = [shapely.geometry.LinearRing(ring) for ring in (one, other)]
-    return float(shapely.hausdorff_distance(*rings))
+    return float(shapely.hausdorff_distance(shapely.geometry.LinearRing(one), shapely.geometry.LinearRing(other)))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
@@ -93,6 +92,7 @@ def test_geojson_keeps_the_rules_of_rfc_7946(run: Path, kept: dict[str, list[dic
         for feature, cell in zip(document["features"], cells, strict=True):
             assert_feature(feature)
             shape = shapely.geometry.shape(feature["geometry"])
+            assert isinstance(shape, shapely.geometry.Polygon)
             assert shape.is_valid
             assert shape.exterior.is_ccw  # 3.1.6: the outer ring is counterclockwise
             assert distance_px(np.asarray(shape.exterior.coords), points(cell)) <= MAX_PX

@@ -195,3 +195,15 @@ def test_stated_size(tmp_path: Path, width: object, expected: int | None, *, not
     read = labelme(tmp_path, imageWidth=width)
     assert read.width_px == expected
     assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("bad_size", False)] * noted
+
+
+def test_a_contour_that_a_network_drew_keeps_its_flag(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    drawn = [Annotation("N", np.array(TRIANGLE), 0), Annotation("N", np.array(TRIANGLE), 1, network_contour=True)]
+    write_labelme(path, "f.jpg", 100, 80, drawn)
+    (image,) = read_labelme(AnnotationFile(path))
+    assert [shape.network_contour for shape in image.shapes] == [False, True]
+    assert [entry["flags"] for entry in json.loads(path.read_text(encoding="utf-8"))["shapes"]] == [
+        {},
+        {"network_contour": True},
+    ]

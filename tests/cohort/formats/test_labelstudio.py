@@ -108,8 +108,8 @@ def test_cancelled_annotations_and_drafts_are_left_out_and_said(tmp_path: Path) 
 
 
 def test_a_task_that_everybody_skipped_is_no_image_without_cells(tmp_path: Path) -> None:
-    predicted = {"predictions": [{"model_version": "m", "result": [region()]}]}
-    (image,) = read(tmp_path, task(drawn(region(), was_cancelled=True), **predicted))
+    predicted = [{"model_version": "m", "result": [region()]}]
+    (image,) = read(tmp_path, task(drawn(region(), was_cancelled=True), predictions=predicted))
     assert (image.placed, image.shapes) == (False, ())
     assert "the image counts as not annotated" in image.faults[0].sentence()
 

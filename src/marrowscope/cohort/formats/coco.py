@@ -165,6 +165,11 @@ def _read_categories(categories: list[object], where: str, faults: list[Fault]) 
             faults.append(_id_twice(where, found, "give each category a unique id; its cells are left out"))
             name = None
         labels[category_id] = name
+    for name in dict.fromkeys(filter(None, labels.values())):
+        same = [str(category_id) for category_id, label in labels.items() if label == name]
+        if len(same) > 1:
+            found, action = f"category ids {' and '.join(same)}, both {name!r}", "their cells are read as one class"
+            faults.append(Fault("same_category", where, found, "each name once", action, loses_data=False))
     return labels
 
 

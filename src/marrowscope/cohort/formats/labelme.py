@@ -3,7 +3,8 @@
 Rectangles (two corners, or four, turned or not) and circles become polygons and are counted; points, lines and masks
 are refused shape by shape. Shapes of one label and one ``group_id`` are parts of one cell: the largest is kept, smaller
 parts are noted. A part of at least half its area may as well be a second cell: it is left out with a fault. The flag
-``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose.
+``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose; ``"network_contour": true`` in
+the ``flags`` of a shape says that a network drew its outline, and an expert only named the cell.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _FORMAT_VERSION = "5.5.0"
 _EXHAUSTIVE_FLAG = "exhaustive"
 _READER = "reader"
+_NETWORK_FLAG = "network_contour"
 _CORNERS = 4
 _FOUR_CORNERS = ("rectangle", "rotation", "rotated_rectangle", "oriented_rectangle", "quadrilateral")
 _SECOND_CELL = 0.5
@@ -90,8 +92,7 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
     return (image,)
 
 
-def write_labelme(
-    path: Path,
+def labelme_pieces(
     image_name: str,
     width_px: int,
     height_px: int,
@@ -100,8 +101,8 @@ def write_labelme(
     exhaustive: bool = True,
     descriptions: Sequence[str] | None = None,
     reader: str = "",
-) -> None:
-    """Write ``shapes`` as a file that LabelMe can open; floats keep all digits.
+) -> Iterator[str]:
+    """Return ``shapes`` as a file that LabelMe can open, in pieces; floats keep all digits.
 
     LabelMe shows ``descriptions`` (one per shape) next to each shape. It keeps ``reader`` and the ids of cells, which
     it does not know, when it saves the file again.
@@ -123,13 +124,33 @@ def write_labelme(
                 "group_id": None,
                 "description": descriptions[number] if descriptions else "",
                 "shape_type": "polygon",
-                "flags": {},
+                "flags": {_NETWORK_FLAG: True} if shape.network_contour else {},
                 **({CELL_ID: shape.cell_id} if shape.cell_id else {}),
             }
         )
         for number, shape in enumerate(shapes)
     )
-    write_pieces(path, object_with_list(members, "shapes", texts))
+    return object_with_list(members, "shapes", texts)
+
+
+def write_labelme(
+    path: Path,
+    image_name: str,
+    width_px: int,
+    height_px: int,
+    shapes: Sequence[Annotation],
+    *,
+    exhaustive: bool = True,
+    descriptions: Sequence[str] | None = None,
+    reader: str = "",
+) -> None:
+    """Write ``shapes`` to ``path``, as ``labelme_pieces`` gives them."""
+    write_pieces(
+        path,
+        labelme_pieces(
+            image_name, width_px, height_px, shapes, exhaustive=exhaustive, descriptions=descriptions, reader=reader
+        ),
+    )
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
@@ -160,10 +181,12 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
     if points is None:
         faults.append(broken_shape(where, index, f"points {shorten(shape.get('points'))}", "a list of [x, y]"))
         return None
+    flags = shape.get("flags")
+    network_contour = isinstance(flags, dict) and flags.get(_NETWORK_FLAG) is True
     shape_type = shape.get("shape_type") or "polygon"
     cell_id = id_text(shape.get(CELL_ID))
     if shape_type == "polygon":
-        return Annotation(label, points, index, cell_id)
+        return Annotation(label, points, index, cell_id, network_contour=network_contour)
     contour = _contour_of(str(shape_type), points)
     if contour is None:
         found = f"shape type {shape_type!r} with {count_of(len(points), 'point')}"
@@ -180,7 +203,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
             loses_data=False,
         )
     )
-    return Annotation(label, contour, index, cell_id)
+    return Annotation(label, contour, index, cell_id, network_contour=network_contour)
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:

@@ -26,6 +26,7 @@ from marrowscope.cohort.annotations import (
     id_text,
     path_text,
     remark,
+    shorten,
     unreadable,
 )
 from marrowscope.cohort.label_colors import label_color
@@ -80,6 +81,7 @@ def read_labelstudio(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     for number, (task, items) in enumerate(zip(_tasks(file), drawn, strict=True)):
         own_id = id_text(task.get("id")) or f"number {number}"
         place = f"{where}, task {own_id}"
+        result += _broken_entries(task, place)
         if use_predictions:
             items = _dicts(task.get(_PREDICTIONS))  # noqa: PLW2901 - nobody has drawn anything
         result += _read_task(task, items, place, file.reader)
@@ -112,6 +114,15 @@ def _dicts(value: object) -> list[JsonDict]:
 def _drawn(task: JsonDict) -> list[JsonDict]:
     """Return the annotations of a task, cancelled ones included."""
     return [*_dicts(task.get(_ANNOTATIONS)), *_dicts(task.get(_OLD_ANNOTATIONS))]
+
+
+def _broken_entries(task: JsonDict, place: str) -> list[AnnotatedImage]:
+    """Return the fault of what stands in a task where an annotation or a prediction should."""
+    for key in (_ANNOTATIONS, _OLD_ANNOTATIONS, _PREDICTIONS):
+        stated = task.get(key)
+        if stated is not None and (not isinstance(stated, list) or len(_dicts(stated)) < len(stated)):
+            return [remark(place, broken_file(place, f"{key} {shorten(stated)}", "a list of annotations"))]
+    return []
 
 
 def _read_task(task: JsonDict, drawn: Sequence[JsonDict], place: str, reader: str) -> list[AnnotatedImage]:
@@ -153,8 +164,10 @@ def _notes_on_rest(
         found.append(f"{len(drawn)} by others ({_named(drawn)})")
     if n_drafts := len(_dicts(task.get("drafts"))):
         found.append(f"{n_drafts} not submitted")
-    if not drawn and (n_predictions := len(_dicts(task.get(_PREDICTIONS)))):
+    if not drawn and not submitted and (n_predictions := len(_dicts(task.get(_PREDICTIONS)))):
         found.append(f"{n_predictions} predicted, which nobody has corrected")
+    if not found and not submitted:
+        found.append("nothing drawn")
     if not found:
         return []
     action = "these are left out" if submitted else "the image counts as not annotated"

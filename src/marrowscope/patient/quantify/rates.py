@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -21,9 +22,9 @@ from marrowscope.patient.quantify.spread import draw_spread
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    import polars as pl
+    from collections.abc import Collection
 
-    from marrowscope.vocabulary import Vocabulary
+    from marrowscope.vocabulary import ExpertLabel, Vocabulary
 
 RealArray = NDArray[np.float64]
 Table = tuple[tuple[int, ...], ...]
@@ -140,13 +141,18 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
 
     ``counted`` is true if the cell was found, kept and called countable; ``called_category`` and ``called_cblc`` are
     its call, null if it was not found. Cells whose code is not countable have no kind; if they were counted, they are
-    impurities. Raises ValueError without counted cells.
+    impurities. A coarse label counts where it decides CBLC and countable: in the kind of its main category, else of the
+    first of its set that is a kind. Cells that it leaves undecided are left out. Raises ValueError without counted
+    cells.
     """
     kinds = kinds_of(vocabulary)
     place = {kind: index for index, kind in enumerate(kinds)}
+    labels = {text: vocabulary.read_label(text) for text in cells["code"].unique().to_list()}
+    undecided = {text for text, label in labels.items() if label.countable is None or label.cblc is None}
     code_kind = {
-        name: place[Kind(code.category, code.cblc)] for name, code in vocabulary.codes.items() if code.countable
+        text: place[_kind(label, place)] for text, label in labels.items() if label.countable and text not in undecided
     }
+    cells = cells.filter(~pl.col("code").is_in(undecided))
     patients = cells["patient_id"].unique().sort().to_list()
     row_of = {patient: row for row, patient in enumerate(patients)}
     annotated, counted, called = (np.zeros((len(patients), len(kinds)), dtype=np.int64) for _ in range(3))
@@ -176,6 +182,12 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
         wrongly_counted=tuple(wrongly.tolist()),
         wrong_calls=tuple(wrong_calls.tolist()),
     )
+
+
+def _kind(label: ExpertLabel, kinds: Collection[Kind]) -> Kind:
+    """Kind of a label that decides CBLC and countable; a set may hold categories that are no kind with its facts."""
+    names = label.categories if label.mainly is None else (label.mainly, *label.categories)
+    return next(kind for name in names if (kind := Kind(name, bool(label.cblc))) in kinds)
 
 
 def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:

@@ -1,0 +1,136 @@
+"""Prepare the packs as cohorts for `marrowscope train segmenter`: BCCD's drawn masks, and marrow-cells in part.
+
+    python benchmarks/segmenter_sources.py bccd PACKS/bccd-masks OUT       (OUT/bccd-train, -choice and -report)
+    python benchmarks/segmenter_sources.py marrow PACKS/marrow-cells OUT   (OUT/marrow-train and -report)
+
+bccd: the images in the order of the SHA-256 of seed and file name; the first 72 are for the report, the next 30 for
+choosing between networks, the rest for training. 0.077 um per px: the erythrocyte boxes of such images give 0.076 to
+0.077. marrow: every field is marked as not exhaustive. A contour is kept if it is not boxy (box_share <= 0.30), does
+not run over a neighbor (solidity >= 0.93) and has 0.5 to 1.6 times the median area of its label; the last four
+patients are for the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from marrowscope import geometry
+from marrowscope.cohort import read_cohort
+from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.records import Annotation, ContourArray, Field
+from marrowscope.train.boxy_outlines import box_share
+from marrowscope.vocabulary import load_vocabulary
+
+BCCD_UM_PER_PX = 0.077
+BCCD_SEED = "segmenter-2"
+N_REPORT, N_CHOICE = 72, 30
+N_MARROW_REPORT = 4
+ANY_CODE = "N5"
+"""BCCD's masks have no class and a cohort needs a code; the segmenter reads none."""
+
+MAX_BOX_SHARE, MIN_SOLIDITY, AREA_RANGE = 0.3, 0.93, (0.5, 1.6)
+
+
+def bccd_sides(names: list[str]) -> dict[str, list[str]]:
+    """Split file names by the hash of seed and name: report, choice, train."""
+    order = sorted(names, key=lambda name: hashlib.sha256(f"{BCCD_SEED}:{name}".encode()).hexdigest())
+    return {
+        "report": order[:N_REPORT],
+        "choice": order[N_REPORT : N_REPORT + N_CHOICE],
+        "train": order[N_REPORT + N_CHOICE :],
+    }
+
+
+def write_bccd(pack: Path, out: Path) -> None:
+    """Write one cohort per side, each image a patient."""
+    document = json.loads((pack / "annotations.coco.json").read_text(encoding="utf-8"))
+    category = {entry["name"]: entry["id"] for entry in document["categories"]}["cell"]
+    cells: dict[int, list[ContourArray]] = defaultdict(list)
+    for annotation in document["annotations"]:
+        if annotation["category_id"] == category:
+            parts = [np.asarray(part, dtype=np.float64).reshape(-1, 2) for part in annotation["segmentation"]]
+            cells[annotation["image_id"]].append(max(parts, key=geometry.area))
+    images = {image["file_name"]: image for image in document["images"]}
+    for side, names in bccd_sides(sorted(images)).items():
+        folder = out / f"bccd-{side}"
+        for name in names:
+            stem = Path(name).stem
+            (folder / stem).mkdir(parents=True)
+            shutil.copyfile(pack / name, folder / stem / name)
+            image = images[name]
+            shapes = [Annotation(ANY_CODE, contour, index) for index, contour in enumerate(cells[image["id"]])]
+            write_labelme((folder / stem / name).with_suffix(".json"), name, image["width"], image["height"], shapes)
+        _write_patients(folder, [Path(name).stem for name in names], "bccd", "blood", BCCD_UM_PER_PX)
+        print(f"{folder.name}: {len(names)} images, {sum(len(cells[images[name]['id']]) for name in names)} cells")
+
+
+def write_marrow(pack: Path, out: Path) -> None:
+    """Write the training and report patients, with good contours alone and every field not exhaustive."""
+    cohort = read_cohort(pack, vocabulary=load_vocabulary())
+    patients = sorted({field.patient_id for field in cohort.fields})
+    sides = {"train": patients[:-N_MARROW_REPORT], "report": patients[-N_MARROW_REPORT:]}
+    areas: dict[str, list[float]] = defaultdict(list)
+    for field in cohort.fields:
+        for item in field.annotations:
+            areas[item.code].append(geometry.area(item.contour_xy))
+    median = {code: float(np.median(found)) for code, found in areas.items()}
+    for side, chosen in sides.items():
+        folder, reasons = out / f"marrow-{side}", Counter[str]()
+        for field in cohort.fields:
+            if field.patient_id not in chosen:
+                continue
+            target = folder / field.patient_id / field.path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(field.path, target)
+            kept: list[Annotation] = []
+            for item in field.annotations:
+                reason = _fault(item, field, median[item.code])
+                reasons[reason or "kept"] += 1
+                if not reason:
+                    kept.append(Annotation(item.code, item.contour_xy, len(kept)))
+            write_labelme(
+                target.with_suffix(".json"), target.name, field.width_px, field.height_px, kept, exhaustive=False
+            )
+        scale = next(field.um_per_px for field in cohort.fields)
+        _write_patients(folder, chosen, "M", "marrow", scale)
+        print(f"{folder.name}: {dict(reasons)}")
+
+
+def _fault(item: Annotation, field: Field, median_area: float) -> str:
+    """Say why a contour is not good enough to learn from; empty if it is."""
+    area = geometry.area(item.contour_xy)
+    if box_share(item.contour_xy, field.um_per_px or 0.0) > MAX_BOX_SHARE:
+        return "boxy"
+    if area / shapely.Polygon(item.contour_xy).convex_hull.area < MIN_SOLIDITY:
+        return "concave"
+    return "" if AREA_RANGE[0] <= area / median_area <= AREA_RANGE[1] else "size"
+
+
+def _write_patients(folder: Path, names: list[str], center: str, specimen: str, um_per_px: float | None) -> None:
+    with (folder / "patients.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["patient_id", "center", "diagnosis", "specimen", "um_per_px"])
+        writer.writerows([name, center, "unknown", specimen, um_per_px] for name in names)
+
+
+def main() -> None:
+    """Parse the command line and write the cohorts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("bccd", "marrow"))
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    {"bccd": write_bccd, "marrow": write_marrow}[arguments.kind](arguments.pack, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
