@@ -12,11 +12,16 @@ import polars as pl
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.patient.assess import assess_patients
+from marrowscope.patient.differential import BLAST_COLUMNS
+from marrowscope.patient.quantify.quantification import Quantification
+from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
 from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, read_manifest, write_manifest
 from marrowscope.runs.parquet import conform, read_table, write_table
 from marrowscope.runs.schemas import CELLS, PATIENTS, PatientRow, required_columns
 from marrowscope.runs.table_hashes import hash_tables
+from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_vocabulary
+from tests.patient.quantify.patients import N5, N, make_rates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +93,7 @@ def write_run(run: FakeRun, patients: list[Patient]) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     fields = conform(pl.DataFrame(run.fields, infer_schema_length=None), "fields")
     cells = conform(pl.DataFrame(run.cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
-    table = assess_patients(patients, fields, cells, VOCABULARY)
+    table = assess_as_before(patients, fields, cells)
     write_table(run.folder / "fields.parquet", fields, "fields")
     write_table(run.folder / "cells.parquet", cells, "cells")
     write_table(run.folder / "patients.parquet", table, "patients")
@@ -138,6 +143,21 @@ def bare_manifest(counts: RunCounts) -> Manifest:
         input_sha256="",
         counts=counts,
     )
+
+
+def assess_as_before(patients: list[Patient], fields: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """Assess patients as versions did that knew no standing: blasts are estimated though nothing is corrected.
+
+    A page, PDF or FHIR document of such a run prints what stands in the table; the tests of those fill in the rest.
+    """
+    rates = make_rates({N: 0.9, N5: 0.05}).model_copy(update={"correlation": ASSUMED_CORRELATION})
+    review = MeasuredCenter(Quantification(source="a test", rates=rates), n_patients=30, n_outside=0)
+    measured = MeasuredRates(centers={patient.center: review for patient in patients})
+    table = assess_patients(patients, fields, cells, VOCABULARY, measured=measured)
+    known = assess_patients(patients, fields, cells, VOCABULARY).drop(BLAST_COLUMNS)
+    unstated = {"state", "state_reason", "center_n_reviewed", "center_n_outside"}
+    blank = [pl.lit(None, known.schema[name]).alias(name) for name in sorted(unstated)]
+    return conform(known.with_columns(*blank, *(table[name] for name in BLAST_COLUMNS)), "patients")
 
 
 def state_tables(folder: Path) -> None:

@@ -71,15 +71,15 @@ def test_no_countable_cell_has_no_figure() -> None:
         (
             "above",
             (
-                "Above study threshold 21.0%. Not a diagnosis: regeneration, G-CSF, megaloblastic anemia, MDS and CML "
-                "can exceed it. Review the cells."
+                "Above study threshold 21.0%. Not a diagnosis: regeneration, G-CSF, megaloblastic anemia, MDS, CML, "
+                "lymphoblastic leukemia and lymphoma can exceed it. Review the cells."
             ),
         ),
         (
             "below",
             (
-                "Below study threshold 21.0%. Does not exclude acute leukemia: lymphoblasts are not counted, and some "
-                "AML has few blasts."
+                "Below study threshold 21.0%. Does not exclude acute leukemia: lymphoblasts are not meant to be "
+                "counted but may be called CBLC, and some AML has few blasts."
             ),
         ),
         ("indeterminate", "Indeterminate: the interval does not separate this patient from 21.0%."),
