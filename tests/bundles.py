@@ -95,6 +95,7 @@ def make_full_spec(**changes: Any) -> BundleSpec:  # noqa: ANN401 - whatever the
         "implied_prior_cblc": 0.25,
         "implied_prior_countable": 0.75,
         "threshold": 0.2,
+        "views": 2,
         "flags": FlagRules(max_lymphoid=0.4),
         "stain_reference": StainReference(
             mean=(-1.0, -0.5, -0.7), covariance=(row, row, row), n_fields=4, n_patients=2

@@ -124,6 +124,22 @@ def write_run(run: FakeRun, patients: list[Patient]) -> None:
     write_manifest(run.folder, manifest)
 
 
+def bare_manifest(counts: RunCounts) -> Manifest:
+    """Return the manifest of a run that nothing made, with ``counts`` that reconcile."""
+    return Manifest(
+        command=(),
+        versions={},
+        bundle=UsedBundle(name="none"),
+        backend="none",
+        device="none",
+        precision="f32",
+        config={},
+        config_sha256="",
+        input_sha256="",
+        counts=counts,
+    )
+
+
 def state_tables(folder: Path) -> None:
     """State the tables of a run as they are now in its manifest: for a test that has rewritten one."""
     write_manifest(folder, read_manifest(folder).model_copy(update={"tables": hash_tables(folder)}))

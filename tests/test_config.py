@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import re
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from marrowscope.config import StageConfig, config_hash, load_config, load_record, validate_config
+import marrowscope
+from marrowscope.config import StageConfig, config_hash, load_config, load_record, parse_json, validate_config
 from marrowscope.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Cutter(StageConfig):
@@ -45,8 +46,7 @@ def test_every_fault_is_named_with_file_key_value_and_rule(tmp_path: Path) -> No
     with pytest.raises(ConfigError) as raised:
         load_config(Cutter, file)
     assert str(raised.value) == (
-        f"{file}: side_um: found -1.0, Input should be greater than 0; "
-        "size_pixels: found 64, Extra inputs are not permitted"
+        f"{file}: side_um: found -1.0, expected more than 0; size_pixels: found 64, expected no key of this name"
     )
 
 
@@ -89,7 +89,7 @@ def test_a_record_beyond_what_can_be_shown_is_named(tmp_path: Path, content: str
 def test_a_setting_is_a_finite_number(tmp_path: Path, value: str) -> None:
     file = tmp_path / "cutter.toml"
     file.write_text(f"side_um = {value}")
-    with pytest.raises(ConfigError, match=rf"side_um: found {value}, Input should be a finite number"):
+    with pytest.raises(ConfigError, match=rf"side_um: found {value}, expected a finite number"):
         load_config(Cutter, file)
 
 
@@ -116,3 +116,44 @@ def test_hash_depends_on_values_alone() -> None:
     assert config_hash(Cutter(size_px=96)) == config_hash(Cutter())
     assert config_hash(Cutter(size_px=97)) != config_hash(Cutter())
     assert len(config_hash(Cutter())) == 64
+
+
+def stage_configurations() -> list[type[StageConfig]]:
+    """Import every module of the package that declares a configuration, and list the classes."""
+    package = Path(marrowscope.__file__).parent
+    for path in package.rglob("*.py"):
+        if re.search(r"^class \w+\((StageConfig|FrozenModel)\)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            import_module(".".join(path.relative_to(package.parent).with_suffix("").parts))
+    found, left = [], list(StageConfig.__subclasses__())
+    while left:
+        found.append(left.pop())
+        left += found[-1].__subclasses__()
+    return [model for model in found if model.__module__.startswith("marrowscope.")]
+
+
+def refusal(model: type[StageConfig], values: dict[str, object]) -> str:
+    """Return the sentence in which ``values`` are refused, empty where they are not."""
+    try:
+        validate_config(model, values, where="file.toml")
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("value", [-1e30, 1e30, 2.5, "no such word!", "", [], {}, True, math.nan], ids=repr)
+def test_no_setting_of_any_stage_is_refused_in_the_words_of_pydantic(value: object) -> None:
+    refused = 0
+    for model in stage_configurations():
+        for name in (*model.model_fields, "no_such_key"):
+            sentence = refusal(model, {name: value})
+            refused += bool(sentence)
+            for words in ("Input should", "should have", "should match", "not permitted", "expected another value"):
+                assert words not in sentence
+    assert refused > 100
+
+
+def test_json_is_read_no_deeper_than_ours_is_nested() -> None:
+    assert parse_json("[" * 32 + "]" * 32) is not None
+    for depth in (33, 200, 900):
+        with pytest.raises(ValueError, match="nested more than 32 deep"):
+            parse_json('{"a":' * depth + "1" + "}" * depth)

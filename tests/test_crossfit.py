@@ -262,6 +262,14 @@ def test_an_earlier_cross_fit_is_kept_and_other_folds_or_settings_are_not_mixed_
         fit_folds(crops, out / "fold-0", config(), FOLDS)
 
 
+def test_a_fixed_schedule_trains_on_every_patient_of_the_other_folds(root: Path, tmp_path: Path) -> None:
+    fixed = config().model_copy(update={"select": "last"})
+    fit_folds(root / "crops", tmp_path / "out", fixed, FOLDS, only_fold=0)
+    roles = read_split(tmp_path / "out" / "fold-0" / "split.csv")
+    assert {role for patient, role in roles.items() if FOLDS[patient] == 0} == {"test"}
+    assert {role for patient, role in roles.items() if FOLDS[patient] not in {0, None}} == {"train"}
+
+
 def test_a_fold_that_is_not_there_or_predicts_nothing_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fold: found 7, expected one of 0, 1, 2"):
         fit_folds(root / "crops", tmp_path / "out", config(), FOLDS, only_fold=7)

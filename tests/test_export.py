@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     segmenter.write_bytes(segmenter_graph(*raw_outputs([cell], 32, 32), SEGMENTER_METADATA))
     (root / "segmenter" / "LICENSE").write_text("the license", encoding="utf-8")
     write_crop_set(root / "crops")
-    prepared = {"crop": {"side_um": 9.6, "size_px": 32}, "segmenter_sha256": sha256_file(segmenter)}
+    prepared = {"crop": {"side_um": 9.6, "size_px": 32, "seen_um": 8.0}, "segmenter_sha256": sha256_file(segmenter)}
     prepared["quality_rules"] = {"min_circularity": 0.5}
     (root / "crops" / "prepare.json").write_text(json.dumps(prepared), encoding="utf-8")
     fit_classifier(root / "crops", root / "run", tiny_config())
@@ -144,7 +144,7 @@ def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path
     assert "segmenter/LICENSE" in bundle.spec.files
     assert set(bundle.spec.categories_trained) == {"Other", "N", "N5", "R1", "L"}
     assert sum(bundle.spec.implied_prior.values()) == pytest.approx(1)
-    assert bundle.spec.crop == CropSpec(side_um=9.6, size_px=32)
+    assert bundle.spec.crop == CropSpec(side_um=9.6, size_px=32, seen_um=8.0)
     assert bundle.spec.quality_rules.min_circularity == 0.5
     assert bundle.spec.flags == FlagRules()
     assert bundle.spec.stain_reference is None  # a crop set whose fields were not measured
@@ -197,6 +197,17 @@ def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in
     assert bundle.spec.stain_reference == expected
 
 
+def test_views_are_stated_where_there_are_several_and_members_share_them(folder: Path, tmp_path: Path) -> None:
+    fit_classifier(folder / "crops", tmp_path / "twice", tiny_config(views=2))
+    segmenter = folder / "segmenter" / "segmenter.onnx"
+    assert export_bundle([tmp_path / "twice"], segmenter, tmp_path / "two").spec.views == 2
+    assert check_golden(load_bundle(tmp_path / "two"), "onnxruntime").passed
+    export_bundle([folder / "run"], segmenter, tmp_path / "one")
+    assert "views" not in (tmp_path / "one" / "bundle.toml").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match=r"twice: found views = 2, expected 1 as in"):
+        export_bundle([folder / "run", tmp_path / "twice"], segmenter, tmp_path / "mixed")
+
+
 def test_a_folder_that_is_no_bundle_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BundleError, match=r"found files that are not a marrowscope bundle.*It contains notes\.txt"):
@@ -236,7 +247,7 @@ def test_a_training_that_did_not_finish_is_refused(folder: Path, tmp_path: Path)
     (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(RunError, match="found an unfinished training"):
         export_bundle([tmp_path], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
-    with pytest.raises(RunError, match=r"fit\.json: found no such file"):
+    with pytest.raises(RunError, match=r"fit\.json: not found"):
         export_bundle([tmp_path / "absent"], folder / "segmenter" / "segmenter.onnx", tmp_path / "bundle")
 
 
@@ -348,5 +359,5 @@ def test_temperatures_of_other_weights_or_folders_are_refused(folder: Path, tmp_
     ):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")
     (crossfit / "calibration.json").unlink()
-    with pytest.raises(RunError, match=r"calibration\.json: found no such file; train every fold"):
+    with pytest.raises(RunError, match=r"calibration\.json: not found; train every fold"):
         export_bundle([crossfit], segmenter, tmp_path / "bundle")

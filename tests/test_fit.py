@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from marrowscope.cohort.folds import read_split, write_split
 from marrowscope.config import validate_config
-from marrowscope.errors import CohortError, ConfigError, RunError, TrainingError
+from marrowscope.errors import CohortError, ConfigError, InputError, RunError, TrainingError
 from marrowscope.fit import fit_classifier
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.config import ClassifierConfig
@@ -142,13 +142,60 @@ def test_a_split_file_without_validation_gives_some_of_its_training_patients(cro
     assert found["p4"] == found["p5"] == "test"
 
 
+@pytest.mark.parametrize("select", ["last", "ema"])
+def test_a_fixed_schedule_trains_on_every_patient_and_draws_none_for_validation(
+    crops_dir: Path, tmp_path: Path, select: str
+) -> None:
+    result = fit_classifier(crops_dir, tmp_path / "out", tiny_config(select=select))
+    record = json.loads((tmp_path / "out" / "fit.json").read_text(encoding="utf-8"))
+    assert set(read_split(tmp_path / "out" / "split.csv").values()) == {"train"}
+    assert record["stages"]["yolo-to-yolo"]["training_patients"] == 6
+    assert record["stages"]["yolo-to-yolo"]["validation_crops"] == 0
+    assert record["result"]["best_epoch"]["selection"] is None
+    assert hash_weights(load_tensors(tmp_path / "out" / "2-yolo-to-yolo" / "best.safetensors")[0]) == (
+        result.weights_sha256
+    )
+
+
+def test_a_fixed_schedule_reports_on_the_validation_patients_of_a_split(crops_dir: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split.csv"
+    write_split(split, {f"p{k}": "validation" if k == 0 else "test" if k == 1 else "train" for k in range(6)})
+    result = fit_classifier(crops_dir, tmp_path / "out", tiny_config(select="last"), split=split)
+    assert result.best.epoch == 1
+    assert result.best.selection is not None
+
+
+def test_stains_cannot_be_swapped_without_masks(crops_dir: Path, tmp_path: Path) -> None:
+    (crops_dir / "masks.npy").unlink()
+    config = tiny_config(augment={"stain_swap": 0.5}, loss_weights={"evidence": 0, "consistency": 0, "morphology": 0})
+    with pytest.raises(InputError, match=r"found no masks\.npy, expected it to measure stains"):
+        fit_classifier(crops_dir, tmp_path / "out", config)
+
+
+def test_every_option_of_the_recipe_together_resumes_its_result(crops_dir: Path, tmp_path: Path) -> None:
+    """Swapped stains, tints, noise, a finer kernel, soft labels, views and the average: the same weights twice."""
+    augment = {"stain_swap": 0.5, "cast": 0.1, "density": 0.2, "noise_chance": 0.3, "interpolation": "lanczos"}
+    config = tiny_config(
+        augment=augment, select="ema", ema_decay=0.8, views=2, confusable=[["N", "L"], ["V", "N5"]], smoothing=0.1
+    )
+    first = fit_classifier(crops_dir, tmp_path / "first", config)
+    again = fit_classifier(crops_dir, tmp_path / "again", config)
+    plain = fit_classifier(crops_dir, tmp_path / "plain", tiny_config(select="ema", ema_decay=0.8))
+    assert first.weights_sha256 == again.weights_sha256 != plain.weights_sha256
+
+
+def test_confusable_codes_that_do_not_exist_are_refused(crops_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found code 'Q', expected codes of"):
+        fit_classifier(crops_dir, tmp_path / "out", tiny_config(confusable=[["N", "Q"]]))
+
+
 def test_an_image_of_two_patients_on_two_sides_is_refused_before_training(tmp_path: Path) -> None:
     import polars as pl
 
     crops = write_crop_set(tmp_path / "crops")
     cells = pl.read_parquet(crops / "cells.parquet")
     cells.with_columns(pl.lit("f" * 64).alias("image_sha256")).write_parquet(crops / "cells.parquet")
-    with pytest.raises(CohortError, match=r"the split leaks: found 1 images on two sides \(image ffffffffffff .*p0"):
+    with pytest.raises(CohortError, match=r"the split leaks: found 1 image on two sides \(image ffffffffffff .*p0"):
         fit_classifier(crops, tmp_path / "out", tiny_config())
     assert not (tmp_path / "out").exists()
 

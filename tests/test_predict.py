@@ -168,7 +168,7 @@ def test_what_is_not_predicted_is_said_in_manifest_and_counts(cohort: Path, tmp_
     assert (manifest.counts.patients, manifest.counts.left_out) == (2, 2)
     assert len(manifest.faults) == 2
     assert "found 2 cells, expected 7 as in the header" in manifest.faults[0]
-    assert "nobody: found 1 images of no patient in patients.csv" in manifest.faults[1]
+    assert "nobody: found 1 image of no patient in patients.csv" in manifest.faults[1]
 
 
 def test_image_without_a_cell_gives_a_patient_without_a_ratio(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from marrowscope.imaging import read_image, write_image
 from marrowscope.prepare import STORED_CROP_PX, prepare_crops
 from marrowscope.records import Annotation, ContourArray, Detection, Field, ImageArray, Patient
 from marrowscope.segment.config import SegmenterConfig
-from marrowscope.train.crop_set import CELLS_SCHEMA, FIELDS_SCHEMA
+from marrowscope.train.crop_set import CELLS_SCHEMA, FIELDS_SCHEMA, open_crop_set
+from marrowscope.vocabulary import load_mappings, load_vocabulary
 
 
 def circle(x: float, y: float, radius: float) -> ContourArray:
@@ -131,10 +132,10 @@ def test_without_a_segmenter_only_expert_crops_are_cut(field: Field, tmp_path: P
 
 def test_cohort_without_annotation_and_field_without_scale_are_refused(field: Field, tmp_path: Path) -> None:
     bare = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15)
-    with pytest.raises(InputError, match=r"found 1 fields and no annotation.*annotate the fields first"):
+    with pytest.raises(InputError, match=r"found 1 field and no annotation.*annotate the fields first"):
         prepare_crops(PATIENTS, [bare], tmp_path / "crops")
     empty = Field("P1/a", "P1", "A", field.path, "0" * 64, 400, 300, 0.15, annotated=True)
-    with pytest.raises(InputError, match=r"found 1 fields and no annotation"):
+    with pytest.raises(InputError, match=r"found 1 field and no annotation"):
         prepare_crops(PATIENTS, [empty], tmp_path / "crops")
     with pytest.raises(InputError, match=r"found patient 'P1' in two cohorts, expected unique names"):
         prepare_crops([*PATIENTS, Patient("P1", "B", "control")], [field], tmp_path / "crops")
@@ -211,3 +212,20 @@ def test_cells_that_the_edge_cuts_are_marked_whether_found_or_missed(field: Fiel
     missed = pl.read_parquet(prepared.folder / "missed.parquet")
     assert missed.select("shape_index", "cut").rows() == [(1, True), (3, False)]
     assert prepared.n_missed_cut == 1
+
+
+def test_coarse_labels_and_the_codes_of_the_source_stand_in_the_table(field: Field, tmp_path: Path) -> None:
+    blast = "BLA{N,M,J,L; mainly N; cblc yes; countable yes}"
+    annotations = tuple(replace(item, code=blast if item.code == "N" else item.code) for item in field.annotations)
+    coarse = replace(field, annotations=annotations, can_label=("N", "M", "J", "L", "N5", "V"))
+    unmapped = replace(field, field_id="P1/b")
+    mappings = load_mappings(["A=marrow-cells", "barcelona-13"])
+    prepare_crops([Patient("P1", "A", "AML")], [coarse, unmapped], tmp_path / "crops", mappings=mappings)
+    crop_set = open_crop_set(tmp_path / "crops", load_vocabulary())
+    assert crop_set.cells["expert_code"].to_list() == [blast, "N5", "V", "N", "N5", "V"]
+    assert crop_set.cells["can_label"].to_list() == ["N,M,J,L,N5,V"] * 3 + [None] * 3
+    assert [(item.center, item.name) for item in crop_set.summary.mappings] == [
+        (None, "barcelona-13"),
+        ("A", "marrow-cells"),
+    ]
+    assert all(len(item.sha256) == 64 for item in crop_set.summary.mappings)

@@ -15,48 +15,70 @@ if TYPE_CHECKING:
 
 WATCH = """
 import json, os, sys
-seen = []
+record = os.open(os.environ["WATCHED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def note(event, place):
+    os.write(record, json.dumps([event, place]).encode() + b"\\n")
 
 def watch(event, arguments):
     if event in {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}:
         place = arguments[1] if event in {"socket.connect", "socket.sendto"} else arguments[0]
         host = place[0] if isinstance(place, tuple) else place
         if str(host) not in {"127.0.0.1", "::1", "localhost"} and not str(host).startswith(("/", "\\0")):
-            seen.append([event, str(host)])
+            note(event, str(host))
+            raise PermissionError(f"{host}: no socket is allowed")
     elif event == "open" and isinstance(arguments[0], str | os.PathLike) and isinstance(arguments[2], int):
         if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            seen.append(["open", os.path.abspath(os.fspath(arguments[0]))])
+            note("open", os.path.abspath(os.fspath(arguments[0])))
 
 sys.addaudithook(watch)
-from marrowscope.cli.main import main
-try:
-    main(sys.argv[2:])
-except SystemExit as stopped:
-    code = stopped.code
-with open(sys.argv[1], "w", encoding="utf-8") as file:
-    json.dump({"code": code, "seen": seen}, file)
 """
+"""Runs when any Python process starts, workers too: notes files, refuses sockets that are not loopback."""
 
 
 def watched(arguments: list[str], home: Path, work: Path) -> list[list[str]]:
     """Run a command as a user does, with an empty home and no CI; gives its sockets and the files opened to write."""
-    record = work / "watched.json"
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH"}}
-    environment = kept | {"HOME": str(home), "TMPDIR": str(work / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
+    record, hook = work / "watched.jsonl", work / "hook"
+    hook.mkdir(exist_ok=True)
+    (hook / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
+    record.write_bytes(b"")
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LD_LIBRARY_PATH"}}
+    environment = kept | {
+        "HOME": str(home),
+        "TMPDIR": str(work / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(hook), os.environ.get("PYTHONPATH")])),
+        "WATCHED": str(record),
+    }
     (work / "tmp").mkdir(exist_ok=True)
-    subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-c", WATCH, str(record), *arguments],
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-m", "marrowscope.cli.main", *arguments],
         env=environment, cwd=work, check=False, capture_output=True, timeout=300,
     )  # fmt: skip
-    found = json.loads(record.read_text(encoding="utf-8"))
-    assert found["code"] == 0, arguments
-    seen: list[list[str]] = found["seen"]
-    return seen
+    assert done.returncode == 0, (arguments, done.stderr[-500:])
+    return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_watch_sees_workers_and_refuses_sockets(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
+    code = (
+        "import socket, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'open(\"made\", \"w\")'])\n"
+        "socket.create_connection(('192.0.2.1', 9), 1)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "WATCHED": str(tmp_path / "record")}
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, check=False, capture_output=True
+    )
+    assert b"no socket is allowed" in done.stderr
+    events = [json.loads(line) for line in (tmp_path / "record").read_text(encoding="utf-8").splitlines()]
+    assert ["open", str(tmp_path / "made")] in events
+    assert any(event.startswith("socket") and place == "192.0.2.1" for event, place in events)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_a_whole_session_opens_no_socket_and_writes_only_where_asked(tmp_path: Path, backend: str) -> None:
-    """simulate, predict, report, doctor, prepare and train, one after the other."""
+    """simulate, predict, report, doctor, prepare and train, one after the other, with their workers."""
     pytest.importorskip(backend)
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
@@ -78,9 +100,9 @@ learning_rate = 1e-3
         encoding="utf-8",
     )
     calls = [
-        ["simulate", "cohort", "--patients", "4", "--centers", "1", "--fields", "1"],
+        ["simulate", "cohort", "--patients", "4", "--centers", "1", "--fields", "1", "--workers", "2"],
         ["predict", "cohort", "--out", "run", "--backend", backend, "--threads", "1"],
-        ["report", "run", "--format", "html", "--format", "json"],
+        ["report", "run", "--format", "html", "--format", "json", "--format", "pdf"],
         ["doctor"],
     ]
     if backend == "onnxruntime":

@@ -38,6 +38,9 @@ class StageConfig(FrozenModel):
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
+_MAX_DEPTH = 32
+"""Objects and lists in one another in JSON of ours; a manifest has eight."""
+
 UNREADABLE = (ValueError, RecursionError)
 """What the readers of TOML and JSON raise: wrong bytes, wrong form, a number of too many digits, too deep a nesting."""
 
@@ -69,7 +72,7 @@ def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeErro
     try:
         return validate_config(model, parse_json(path.read_text(encoding="utf-8")), where=str(path))
     except FileNotFoundError as cause:
-        message = f"{path}: found no such file; {advice}"
+        message = f"{path}: not found; {advice}"
         raise error(message) from cause
     except (OSError, *UNREADABLE) as cause:
         message = f"{path}: found no readable JSON ({cause}); {advice}"
@@ -80,9 +83,24 @@ def load_record(model: type[ConfigT], path: Path, *, error: type[MarrowscopeErro
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 - whatever a file holds
-    """Read JSON; raises one of UNREADABLE, also for half of a surrogate pair, which nobody could show or write."""
+    """Read JSON of ours.
+
+    Raises one of UNREADABLE, also for half of a surrogate pair, which nobody could show or write, and for deeper
+    nesting than anything of ours has, which pydantic and templates would fail over later.
+    """
     values = json.loads(text)
     json.dumps(values, ensure_ascii=False).encode()
+    level = [values]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | list)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        message = f"nested more than {_MAX_DEPTH} deep"
+        raise ValueError(message)
     return values
 
 
@@ -97,11 +115,58 @@ def validate_config(model: type[ConfigT], values: Mapping[str, Any], where: str)
 
 def _word(fault: ErrorDetails) -> str:
     """Phrase one of pydantic's errors: key, found, expected; without a key if values contradict each other."""
-    rule = fault["msg"].removeprefix("Value error, ")
     key = ".".join(one_line(part) for part in fault["loc"])
+    rule = rule_of(fault)
     if fault["type"] == "missing":
-        return f"{key}: found nothing, expected a value; add it"
+        return f"{key}: found nothing, {rule}; add it"
     return f"{key}: found {fault['input']!r}, {rule}" if key else rule
+
+
+def rule_of(fault: ErrorDetails) -> str:
+    """Return what a value that pydantic refused should have been: ``expected at most 1``."""
+    words = _RULES.get(fault["type"])
+    if words is None:  # our own validators, which phrase their rule, and rules that no model of ours has
+        rule = fault["msg"].removeprefix("Value error, ")
+        return rule if fault["type"] in {"value_error", "assertion_error"} else f"expected another value ({rule})"
+    limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in fault.get("ctx", {}).items()}
+    return f"expected {words.format(**limits)}"
+
+
+_RULES = {
+    "missing": "a value",
+    "extra_forbidden": "no key of this name",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "finite_number": "a finite number",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "string_type": "a text in quotes",
+    "string_unicode": "a text in Unicode",
+    "string_pattern_mismatch": "a text of the form {pattern}",
+    "string_too_short": "a text of at least {min_length} characters",
+    "string_too_long": "a text of at most {max_length} characters",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+    "model_attributes_type": "keys with values",
+    "none_required": "nothing",
+}
+"""What each of pydantic's errors expects, by its type."""
 
 
 def one_line(words: object) -> str:

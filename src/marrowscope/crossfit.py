@@ -159,6 +159,8 @@ def _fit_fold(
 ) -> None:
     """Train one fold and predict its held-out patients; oof.parquet, written last, marks the fold as finished."""
     roles = fold_roles(assigned, fold, _patients(crop_set.cells), config.validation_fraction, config.seed)
+    if config.select != "best":  # every patient of the other folds trains
+        roles = {patient: "train" if role == "validation" else role for patient, role in roles.items()}
     _check_left_out(roles, assigned, fold)
     folder = fold_folder(out, fold)
     with tempfile.TemporaryDirectory(prefix="marrowscope-fold-") as scratch:

@@ -51,6 +51,7 @@ from marrowscope.train.ensemble import (
 from marrowscope.train.left_out_cells import OOF_NAME, crossfit_cells
 from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,7 @@ def _crop_set(given: Path | None, record: FinishedTraining, vocabulary: Vocabula
     """Open the crop set for parity and golden sample: the one given, or the one of the first member's training."""
     folder = given or Path(record.crops)
     if given is None and not folder.is_dir():
-        message = f"{folder}: found no crop set, expected that of the training; pass its present folder with --crops"
+        message = f"{folder}: found no crop set, expected that of the training; pass its current folder with --crops"
         raise InputError(message)
     return open_crop_set(folder, vocabulary)
 
@@ -162,7 +163,7 @@ def _quantify(
             cells,
             diagnosis_of,
             vocabulary,
-            source=f"out-of-fold predictions of {cells['patient_id'].n_unique()} patients",
+            source=f"out-of-fold predictions of {count_of(cells['patient_id'].n_unique(), 'patient')}",
             aml_diagnoses=description.aml_diagnoses,
             threshold=description.threshold,
         )

@@ -4,10 +4,10 @@ A training folder has
     split.csv                the patients for training and validation, and those held out
     fit.json                 everything to repeat the training: configuration, hashes, versions, machine; and its result
     <n>-<stage>/             checkpoint.safetensors, best.safetensors, metrics.csv, tensorboard/
-    classifier.safetensors   the last stage's best weights, with everything needed for export in the header
-Stage 1 (GT-to-YOLO) trains on crops cut from expert contours. Stage 2 (YOLO-to-YOLO) continues from its best epoch on
-crops cut from predicted contours. Both are validated on predicted crops. A training that was killed and resumed ends
-with the same weights.
+    classifier.safetensors   the weights kept of the last stage, with everything needed for export in the header
+Stage 1 (GT-to-YOLO) trains on crops cut from expert contours. Stage 2 (YOLO-to-YOLO) continues from the weights kept of
+it on crops cut from predicted contours. Kept are those of the best epoch on predicted crops of validation patients, of
+the last step, or their moving average (``select``). A training that was killed and resumed ends with the same weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, fill, hash_weights, load_tensors, read_part
-from marrowscope.train.config import HEADS
 from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
 from marrowscope.train.device import choose_device
@@ -33,6 +32,7 @@ from marrowscope.train.imbalance import correct_all
 from marrowscope.train.initial_weights import InitialWeights, check_initial_weights, load_initial_weights
 from marrowscope.train.losses import check_terms, terms_with_masks
 from marrowscope.train.model import CellClassifier, ClassifierInfo, check_architecture, new_classifier
+from marrowscope.train.soft_labels import check_groups
 from marrowscope.train.stage import (
     BEST_NAME,
     CHECKPOINT_NAME,
@@ -86,12 +86,14 @@ def fit_classifier(
     """Train on the crop set ``crops`` through every stage of ``config`` and write the training folder ``out``.
 
     ``split`` has each patient's role; without it, or without validation patients in it, a share of the training
-    patients is drawn for validation. Raises InputError for a crop set or split that cannot be used, RunError if ``out``
-    has a training and ``resume`` is off, and TrainingError if training cannot continue.
+    patients is drawn for validation if the best epoch is to be kept. Raises InputError for a crop set or split that
+    cannot be used, RunError if ``out`` has a training and ``resume`` is off, ConfigError for settings that do not fit,
+    and TrainingError if training cannot continue.
     """
     check_start(out, config)
     _refuse_earlier(out, resume=resume)
     vocabulary = vocabulary or load_vocabulary()
+    check_groups(config.confusable, vocabulary)
     crop_set = open_crop_set(crops, vocabulary)
     roles = _roles(crop_set, split, config)
     _check_data(crop_set, roles, config)
@@ -134,12 +136,14 @@ def _refuse_earlier(out: Path, *, resume: bool) -> None:
 
 
 def _roles(crop_set: CropSet, split: Path | None, config: ClassifierConfig) -> dict[str, Role]:
-    """Read the split, or draw validation patients if there are none."""
+    """Read the split, or draw validation patients if there are none and the best epoch is to be kept."""
     roles: dict[str, Role] = {} if split is None else read_split(split)
     if "validation" in roles.values():
         return roles
     patients = crop_set.cells.select("patient_id", "center", "diagnosis").unique("patient_id")
     drawn = [patient for patient in patients["patient_id"] if split is None or roles.get(patient) == "train"]
+    if config.select != "best":
+        return roles | dict.fromkeys(sorted(drawn), "train")
     kept = patients.filter(patients["patient_id"].is_in(drawn))
     return roles | split_patients(kept, config.validation_fraction, config.seed)
 
@@ -155,7 +159,7 @@ def _check_data(crop_set: CropSet, roles: Mapping[str, Role], config: Classifier
     _check_crop_size(crop_set, config)
     _check_parts(crop_set, config)
     for plan in _plans(config):
-        check_rows(plan, *_rows(crop_set, roles, plan))
+        check_rows(plan, *_rows(crop_set, roles, plan), config.select)
 
 
 def _describe(
@@ -239,9 +243,8 @@ def _stage_inputs(
 ) -> StageInputs:
     """Choose the stage's training and validation crops, and describe its weights."""
     training_rows, validation_rows = _rows(crop_set, roles, plan)
-    labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
-    priors = class_priors(crop_set.labels, training_rows, len(crop_set.categories))
-    corrections = correct_all(labels, {head: len(prior) for head, prior in priors.items()}, config)
+    shares = crop_set.class_shares(training_rows)
+    priors, corrections = class_priors(shares), correct_all(shares, config)
     targets = standardize(crop_set.measured, training_rows)[0] if config.loss_weights["morphology"] > 0 else ()
     info = ClassifierInfo(
         architecture=config.architecture,
@@ -255,6 +258,7 @@ def _stage_inputs(
         tau=config.tau,
         implied={head: correction.implied for head, correction in corrections.items()},
         norm=config.norm,
+        views=config.views,
         morphology=targets,
         initial_weights=start.source,
         segmenter_sha256=crop_set.summary.segmenter_sha256,
@@ -292,6 +296,12 @@ def _check_crop_size(crop_set: CropSet, config: ClassifierConfig) -> None:
 
 def _check_parts(crop_set: CropSet, config: ClassifierConfig) -> None:
     """Refuse a crop set that lacks what a loss term needs."""
+    if config.augment.stain_swap > 0 and crop_set.masks is None:
+        message = (
+            f"{crop_set.folder}: found no masks.npy, expected it to measure stains; run `marrowscope prepare` again "
+            "for the crop set, or set stain_swap = 0 under [augment]"
+        )
+        raise InputError(message)
     terms = terms_with_masks(config.loss_weights)
     if terms and crop_set.masks is None:
         message = f"{crop_set.folder}: found no masks.npy, expected it for the loss terms {' and '.join(terms)}"

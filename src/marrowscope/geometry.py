@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, MaskArray
 
 MIN_POINTS = 3
+MAX_COORDINATE_PX = 10_000_000
+"""Largest coordinate, of either sign, or side that an outline or a table may state, in pixels: some ten times the side
+of the largest slides. Float32, in which OpenCV computes, still tells neighboring pixels apart (up to 2^24)."""
 _CIRCULARITY_POINTS = 64
 HALF_PX = 0.5
 
@@ -246,6 +249,11 @@ def rasterize_all(rings: Rings, height_px: int, width_px: int) -> MaskArray:
     return odd.view(np.bool_).reshape(len(rings), height_px, width_px)
 
 
+def are_pixels(contour_xy: ContourArray) -> bool:
+    """Say whether all coordinates are finite and within MAX_COORDINATE_PX; true for a contour without points."""
+    return bool((np.abs(contour_xy) <= MAX_COORDINATE_PX).all())
+
+
 def area(contour_xy: ContourArray) -> float:
     """Area in square pixels by the shoelace formula, never negative; the lobes of a figure eight cancel."""
     return float(areas(Rings.of([contour_xy]))[0])
@@ -322,16 +330,70 @@ def iou_matrix(list_a: Sequence[ContourArray], list_b: Sequence[ContourArray]) -
     Only pairs whose boxes overlap are intersected (STRtree). Either list may be empty.
     """
     result = np.zeros((len(list_a), len(list_b)))
-    if result.size == 0:
-        return result
-    shapes_a = np.array([_polygon(contour) for contour in list_a])
-    shapes_b = np.array([_polygon(contour) for contour in list_b])
-    index_b, index_a = shapely.STRtree(shapes_a).query(shapes_b)
-    shared = shapely.area(shapely.intersection(shapes_a[index_a], shapes_b[index_b]))
-    united = shapely.area(shapes_a)[index_a] + shapely.area(shapes_b)[index_b] - shared
-    np.divide(shared, united, out=shared, where=united > 0)
-    result[index_a, index_b] = shared
+    index_a, index_b, iou_of_pair = overlaps(list_a, list_b)
+    result[index_a, index_b] = iou_of_pair
     return result
+
+
+def shared_areas(rings: Rings, min_share: float) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the pairs of contours that share more than ``min_share`` (0-1) of the smaller one's area.
+
+    ``first`` (k,) and ``second`` (k,) are positions with first < second, ``shared`` (k,) the area they have in common,
+    square pixels, exact. Only pairs whose boxes share that much are intersected.
+    """
+    bounds, sizes = rings.bounds(), areas(rings)
+    first, second = np.triu_indices(len(rings), k=1)
+    low = np.maximum(bounds[first, :2], bounds[second, :2])
+    high = np.minimum(bounds[first, 2:], bounds[second, 2:])
+    needed = min_share * np.minimum(sizes[first], sizes[second])
+    near = np.maximum(high - low, 0).prod(axis=1) > needed
+    first, second, needed = first[near], second[near], needed[near]
+    contours = rings.split()
+    shapes = {index: _polygon(contours[index]) for index in {*first.tolist(), *second.tolist()}}
+    shared = np.array(
+        [
+            shapely.area(shapely.intersection(shapes[one], shapes[other]))
+            for one, other in zip(first.tolist(), second.tolist(), strict=True)
+        ],
+        dtype=np.float64,
+    )
+    same = shared > needed
+    return first[same], second[same], shared[same]
+
+
+def overlaps(
+    list_a: Sequence[ContourArray], list_b: Sequence[ContourArray]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the pairs of contours whose boxes overlap: positions in ``list_a`` and ``list_b``, and their exact IoU.
+
+    The memory needed grows with the pairs, not with the product of the lists. Either list may be empty.
+    """
+    shapes_a = np.array([_polygon(contour) for contour in list_a], dtype=object)
+    shapes_b = np.array([_polygon(contour) for contour in list_b], dtype=object)
+    if not len(shapes_a) or not len(shapes_b):
+        return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp), np.zeros(0)
+    index_b, index_a = shapely.STRtree(shapes_a).query(shapes_b)
+    return index_a, index_b, _ious(shapes_a[index_a], shapes_b[index_b])
+
+
+def overlaps_within(
+    contours: Sequence[ContourArray],
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the pairs of one list whose boxes overlap, each once, the earlier first, and their exact IoU."""
+    shapes = np.array([_polygon(contour) for contour in contours], dtype=object)
+    if not len(shapes):
+        return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp), np.zeros(0)
+    second, first = shapely.STRtree(shapes).query(shapes)
+    first, second = first[first < second], second[first < second]
+    return first, second, _ious(shapes[first], shapes[second])
+
+
+def _ious(shapes_a: NDArray[np.object_], shapes_b: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Intersection over union of pairs of shapes; 0 where neither has an area."""
+    shared = np.asarray(shapely.area(shapely.intersection(shapes_a, shapes_b)), dtype=np.float64)
+    united = shapely.area(shapes_a) + shapely.area(shapes_b) - shared
+    np.divide(shared, united, out=shared, where=united > 0)
+    return shared
 
 
 def rasterize(contour_xy: ContourArray, height_px: int, width_px: int) -> MaskArray:

@@ -6,7 +6,8 @@ import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -59,18 +60,40 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
+class WorkerProcess(SpawnProcess):
+    """A spawned process that an interrupt from the keyboard does not reach while it starts.
+
+    The terminal sends it to every process of a command. One that is still importing would print a traceback.
+    """
+
+    def start(self) -> None:
+        """Start the process with the interrupt blocked; this process takes it afterwards."""
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            super().start()
+            return
+        resource_tracker.ensure_running()  # starting it would unblock the interrupt again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class WorkerContext(SpawnContext):
+    """How processes are started here: spawned, not forked, since a copy of a process with threads hangs."""
+
+    Process = WorkerProcess
+
+
 @contextmanager
 def process_pool(
     n_processes: int, begin: Callable[..., object] | None = None, arguments: tuple[object, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
     """Open ``n_processes`` processes that never outlive this one; each calls ``begin(*arguments)`` first.
 
-    They are spawned, not forked: a copy of a process whose libraries hold threads may hang. Where the block is left by
-    an error, an interrupt from the keyboard included, they are ended at once.
+    Where the block is left by an error, an interrupt from the keyboard included, they are ended at once.
     """
-    pool = ProcessPoolExecutor(
-        n_processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(begin, arguments)
-    )
+    pool = ProcessPoolExecutor(n_processes, mp_context=WorkerContext(), initializer=_begin, initargs=(begin, arguments))
     try:
         yield pool
     except BaseException:

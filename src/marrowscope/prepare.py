@@ -43,7 +43,11 @@ from marrowscope.train.crop_set import (
     CropCounts,
     CropSetSummary,
     GrowingArray,
+    UsedMapping,
+    joined_codes,
+    used_mappings,
 )
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import Annotation, Field, FieldImage, ImageArray, MaskArray, Patient
     from marrowscope.segment.segmenter import Segmenter
+    from marrowscope.vocabulary import CenterMappings
 
 STORED_CROP_PX = 136
 """Side of a stored crop: 96 px times the square root of 2. Its center is the network's crop, to the bit."""
@@ -101,21 +106,26 @@ def prepare_crops(
     rules: QualityRules | None = None,
     spec: CropSpec | None = None,
     um_per_px: float | None = None,
+    mappings: CenterMappings | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedCrops:
     """Cut the crops of every annotated field and write the crop set to ``out``.
 
     Without a segmenter, only expert crops are cut. ``um_per_px`` is the scale of fields that do not state one;
-    ``progress`` gets (steps done, total steps). Raises InputError if no annotation has a cell, two patients have the
-    same name, or ``out`` has a finished crop set and ``overwrite`` is off; ScaleError if a field has no scale.
+    ``mappings`` translated the labels and are recorded; ``progress`` gets (steps done, total steps). Raises InputError
+    if no annotation has a cell, two patients have the same name, or ``out`` has a finished crop set and ``overwrite``
+    is off; ScaleError if a field has no scale.
     """
     spec = spec or CropSpec()
     rules = rules or QualityRules()
     check_crop_folder(out, overwrite=overwrite)
     annotated = [field for field in fields if field.annotated]
     if not any(field.annotations for field in annotated):
-        message = f"found {len(fields)} fields and no annotation, expected expert polygons; annotate the fields first"
+        message = (
+            f"found {count_of(len(fields), 'field')} and no annotation, expected expert polygons; annotate the fields "
+            "first"
+        )
         raise InputError(message)
     diagnosis_of = _diagnoses(patients)
     scales = [choose_scale(field.path, field.um_per_px, um_per_px) for field in annotated]
@@ -163,7 +173,7 @@ def prepare_crops(
         n_unlabeled=n_unlabeled,
         n_rejected=n_rejected,
     )
-    _write_summary(out, prepared, spec, rules, segmenter)
+    _write_summary(out, prepared, spec, rules, segmenter=segmenter, mappings=used_mappings(mappings))
     return prepared
 
 
@@ -270,6 +280,7 @@ def _of_crop(field: Field, item: Annotation, source: CropSource, match_iou: floa
         "cell_id": f"{field.field_id}#{item.shape_index}/{source}",
         "source": source,
         "expert_code": item.code,
+        "can_label": joined_codes(field.can_label),
         "match_iou": match_iou,
         "cut": _is_cut(item, field),
     }
@@ -294,7 +305,13 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _write_summary(
-    out: Path, prepared: PreparedCrops, spec: CropSpec, rules: QualityRules, segmenter: Segmenter | None
+    out: Path,
+    prepared: PreparedCrops,
+    spec: CropSpec,
+    rules: QualityRules,
+    *,
+    segmenter: Segmenter | None,
+    mappings: tuple[UsedMapping, ...],
 ) -> None:
     summary = CropSetSummary(
         crop=spec,
@@ -309,5 +326,6 @@ def _write_summary(
             unlabeled=prepared.n_unlabeled,
             rejected=prepared.n_rejected,
         ),
+        mappings=mappings,
     )
     write_json(out / SUMMARY_NAME, summary.model_dump(mode="json"))

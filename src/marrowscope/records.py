@@ -28,15 +28,19 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One expert polygon: the raw code from the expert, and the contour in image pixels.
+    """One expert polygon: the label from the expert, and the contour in image pixels.
 
-    ``shape_index`` is its position in the annotation file, for error messages. ``network_contour`` is true if the file
-    says that a network drew the contour: the class is the expert's, the contour is not.
+    ``code`` is a raw code, or the stored form of a coarse label (``BLA{N,M,J,L}``, see docs/vocabulary.md).
+
+    ``shape_index`` is its position in the annotation file, for error messages. ``cell_id`` is the id that the file
+    states for it; empty where it states none. ``network_contour``: the code is the
+    expert's and the contour a network's, so that it enters no figure about finding or outlining cells.
     """
 
     code: str
     contour_xy: ContourArray
     shape_index: int
+    cell_id: str = ""
     network_contour: bool = False
 
 
@@ -59,7 +63,8 @@ class Field:
 
     ``field_id`` is ``<patient_id>/<file stem>``. ``um_per_px`` is None if no source states a scale. ``annotated`` is
     true if an annotation exists, even without cells. ``exhaustive`` is False if the annotation leaves cells out on
-    purpose; the field is then not used for ground-truth ratios.
+    purpose; the field is then not used for ground-truth ratios. ``can_label`` are the codes that its source can give at
+    all, empty if no mapping states them.
     """
 
     field_id: str
@@ -73,6 +78,7 @@ class Field:
     annotated: bool = False
     exhaustive: bool = True
     annotations: tuple[Annotation, ...] = ()
+    can_label: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def test_a_changed_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
 def test_a_missing_file_is_refused_even_unverified(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     (bundle.folder / "classifier-0.onnx").unlink()
-    with pytest.raises(BundleError, match=r"classifier-0\.onnx: no such file, expected one of SHA-256"):
+    with pytest.raises(BundleError, match=r"classifier-0\.onnx: not found, expected a file with SHA-256"):
         load_bundle(bundle.folder, verify=False)
 
 

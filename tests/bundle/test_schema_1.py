@@ -23,7 +23,9 @@ CROPS_SHA256 = "60d111d3e9f6d9c0af4cbf43e474c57296497534b25cbc237670843d292b43a5
 
 def test_the_shipped_bundle_says_in_schema_2_what_it_said_in_schema_1() -> None:
     before = read_description((FIXTURES / "schema_1_demonstration.toml").read_bytes(), Path("bundle.toml"))
-    assert before == load_bundle(demonstration_bundle()).spec
+    shipped = load_bundle(demonstration_bundle()).spec
+    assert shipped.quality_rules == QualityRules()
+    assert before == shipped.model_copy(update={"quality_rules": QualityRules(max_overlap=1)})
     assert before.flags == FlagRules()
     assert before.stain_reference is None
     assert before.calibration is None
@@ -40,7 +42,7 @@ def test_a_bundle_of_schema_1_is_loaded_with_the_values_it_had(tmp_path: Path) -
     # What the section leaves out is the package's own, as it was when schema 1 was current.
     assert spec.segmenter == SegmenterConfig(um_per_px=0.3, confidence=0.35, smoothing_px=1.5)
     assert spec.crop == CropSpec(side_um=28.8, size_px=96)
-    assert spec.quality_rules == QualityRules(min_circularity=0.5)
+    assert spec.quality_rules == QualityRules(min_circularity=0.5, max_overlap=1)
     assert spec.flags == FlagRules(max_lymphoid=0.4)
     assert spec.stain_reference == StainReference(
         mean=(-1.5, -0.5, -0.75),

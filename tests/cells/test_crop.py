@@ -50,11 +50,32 @@ def test_centroid_lands_in_the_middle_of_the_crop() -> None:
         assert columns.mean() == pytest.approx(47.5, abs=0.1)
 
 
-def test_cell_at_the_images_corner_repeats_the_border() -> None:
+def test_beyond_the_images_edge_a_crop_is_mirrored() -> None:
+    """A quarter of a disc at the corner becomes the whole disc; a picture of two pixels is mirrored many times."""
     crop = cut_crop(disc_image(0, 0, 30), disc_contour(0, 0, 30), 0.2, CropSpec())
     assert crop.image.shape == (96, 96, 3)
-    assert crop.image[0, 0, 0] == 40
-    assert crop.image[-1, -1, 0] == 220
+    assert crop.image[0, 0, 0] == crop.image[-1, -1, 0] == 220
+    dark = crop.image[..., 0] < 130
+    assert (dark & crop.mask).sum() / (dark | crop.mask).sum() > 0.95
+    two = np.array([[[0] * 3, [200] * 3]], dtype=np.uint8)
+    stripes = cut_crop(two, disc_contour(0, 0, 2), 0.3, CropSpec(side_um=9.3, size_px=31)).image[..., 0]
+    assert np.array_equal(np.abs(np.diff(stripes.astype(int), axis=1)), np.full((31, 30), 200))
+
+
+def test_a_small_picture_and_a_large_one_give_the_same_crop_where_only_the_same_square_is_seen() -> None:
+    """What ``seen_um`` is for: the padding of every source lies at the same distance from the cell."""
+    contour = disc_contour(101.3, 95.6, 20)
+    small = np.ascontiguousarray(NOISE[30:170, 35:175])
+    spec = CropSpec(seen_um=18.0)
+    large_crop, small_crop = (
+        cut_crop(image, contour - shift, 0.15, spec, margin_px=10).image
+        for image, shift in ((NOISE, [0, 0]), (small, [35, 30]))
+    )
+    assert np.array_equal(large_crop, small_crop)
+    whole = cut_crop(NOISE, contour, 0.15, CropSpec(), margin_px=10).image
+    seen = slice(10 + 20, 10 + 76)  # 18 um are the middle 60 of 96 px
+    assert np.array_equal(large_crop[seen, seen], whole[seen, seen])
+    assert not np.array_equal(large_crop, whole)
 
 
 @given(
@@ -107,7 +128,9 @@ def test_crops_are_opencvs_patch_and_area_mean(um_per_px: float, center: tuple[f
     """
     contour = disc_contour(*center, 20)
     side_px = round(28.8 / um_per_px)
-    patch = cv2.getRectSubPix(NOISE, (side_px, side_px), geometry.centroid(contour))
+    beyond = cv2.copyMakeBorder(NOISE, 300, 300, 300, 300, cv2.BORDER_REFLECT_101)
+    x, y = geometry.centroid(contour)
+    patch = cv2.getRectSubPix(beyond, (side_px, side_px), (x + 300, y + 300))
     how = cv2.INTER_AREA if side_px >= 96 else cv2.INTER_LINEAR
     source = patch if side_px >= 96 else patch.astype(np.float32)
     expected = np.rint(cv2.resize(source, (96, 96), interpolation=how)).astype(int)

@@ -12,7 +12,8 @@ from tests.bundles import make_bundle
 
 
 def words_of(command: str, out: Path) -> list[str]:
-    """Give a call of ``command`` whose inputs are not there, but for the bundle: ``out`` is looked at first."""
+    """Give a call of ``command`` whose inputs are empty, but for the bundle: ``out`` is looked at first."""
+    (out.parent / "nothing").mkdir(exist_ok=True)
     bundle, nothing = str(demonstration_bundle()), str(out.parent / "nothing")
     if command == "export":
         pytest.importorskip("torch", reason="needs the extra train")

@@ -13,8 +13,10 @@ from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.formats.coco import write_coco
 from marrowscope.cohort.formats.geojson import write_geojson
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
+from marrowscope.disk import locked
 from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
+from marrowscope.vocabulary import mapping_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +61,7 @@ def test_check_exits_with_2_where_something_would_be_lost(root: Path, capsys: py
     printed = capsys.readouterr().out
     assert "1 fault: would lose data" in printed
     assert "unknown_code: p1/f1.json, shape 1: found label 'N1x'" in printed
-    assert "no_scale: p1: found 1 images without a scale" in printed
+    assert "no_scale: p1: found 1 image without a scale" in printed
 
 
 def test_check_as_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,8 +86,19 @@ def test_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(*arguments) == 2
     assert "found an existing annotation" in capsys.readouterr().err
     assert run(*arguments, "--overwrite") == 0
-    assert "1 cells in 1 LabelMe files." in capsys.readouterr().out
+    assert "1 cell in 1 LabelMe file." in capsys.readouterr().out
     assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]
+    assert run(*arguments) == 0  # as after an interruption: what this call would write is no other annotation
+
+
+def test_a_second_import_into_the_same_images_is_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(root):
+        assert run("cohort", "import", tmp_path / "in.json", "--images", root) == 2
+        assert "found it in use by process" in capsys.readouterr().err
+        assert run("cohort", "import", tmp_path / "in.json", "--image", root / "p1" / ".." / "patients.csv") == 2
+        assert "found it in use by process" in capsys.readouterr().err
 
 
 def test_import_for_the_image_given(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,12 +107,13 @@ def test_import_for_the_image_given(root: Path, tmp_path: Path, capsys: pytest.C
     assert run("cohort", "import", source) == 2
     assert "give --images or --image" in capsys.readouterr().err
     assert run("cohort", "import", source, "--image", root / "p1/f1.png", "--overwrite") == 0
-    assert "1 cells in 1 LabelMe files." in capsys.readouterr().out
+    assert "1 cell in 1 LabelMe file." in capsys.readouterr().out
     assert [shape.code for shape in read_labelme(AnnotationFile(root / "p1/f1.json"))[0].shapes] == ["N1"]
 
 
 def test_export_of_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("cohort", "export", tmp_path, "--out", tmp_path / "out") != 0
+    (tmp_path / "empty").mkdir()
+    assert run("cohort", "export", tmp_path / "empty", "--out", tmp_path / "out") == 2
     assert "run `marrowscope predict` first" in capsys.readouterr().err
 
 
@@ -121,8 +135,8 @@ def test_vocabulary_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_vocabulary_mapping(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vocabulary", "mapping") == 0
-    assert capsys.readouterr().out.split() == ["barcelona-13", "munich-aml-15", "munich-marrow-21"]
+    assert capsys.readouterr().out.split() == list(mapping_names())
     assert run("vocabulary", "mapping", "barcelona-13") == 0
     assert "not a nucleated cell" in capsys.readouterr().out
     assert run("vocabulary", "mapping", "nowhere") == 2
-    assert "no mapping of this name" in capsys.readouterr().err
+    assert "not found, neither a built-in mapping nor a file" in capsys.readouterr().err

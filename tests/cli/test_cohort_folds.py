@@ -122,7 +122,7 @@ def test_a_crop_set_without_fingerprints_says_so(
 ) -> None:
     out = tmp_path / "folds.csv"
     assert run("cohort", "folds", crop_set(root), "--folds", 2, "--out", out) == 0
-    assert "6 images have no fingerprint" in capsys.readouterr().out
+    assert "for lack of a fingerprint: 6 images" in capsys.readouterr().out
     assert len(read_folds(out)) == 6
 
 
@@ -146,13 +146,14 @@ def test_the_folder_of_the_fold_file_is_made_and_a_folder_as_file_is_refused(
 def test_what_is_no_cohort_or_contradicts_itself_is_refused(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "folds.csv"
-    assert run("cohort", "folds", tmp_path, "--out", out) == 2
+    out, other = tmp_path / "folds.csv", tmp_path / "other"
+    other.mkdir()
+    assert run("cohort", "folds", other, "--out", out) == 2
     assert "found neither patients.csv nor cells.parquet" in capsys.readouterr().err
     assert run("cohort", "folds", root, "--scheme", "center", "--folds", 3, "--out", out) == 2
     assert "found --folds 3 with --scheme center" in capsys.readouterr().err
-    (tmp_path / "cells.parquet").write_bytes(b"no table")
-    assert run("cohort", "folds", tmp_path, "--out", out) == 2
+    (other / "cells.parquet").write_bytes(b"no table")
+    assert run("cohort", "folds", other, "--out", out) == 2
     assert "cells.parquet: cannot be read" in capsys.readouterr().err
     assert run("cohort", "folds", root, root, "--out", out) == 2
     assert "found 6 patients in several rows" in capsys.readouterr().err

@@ -18,11 +18,12 @@ from marrowscope.evaluate.evaluation import _refuse_other_vocabulary
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.imaging import sha256_file, write_image
 from marrowscope.records import Annotation
-from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, read_manifest, write_manifest
+from marrowscope.runs.manifest import RunCounts, UsedBundle, read_manifest, write_manifest
 from marrowscope.runs.parquet import write_table
 from marrowscope.runs.schemas import CELLS, FIELDS
 from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
 from tests.bundles import make_bundle, make_spec
+from tests.fake_runs import bare_manifest
 
 CENTERS = {"P1": "A", "P2": "A", "Q1": "B"}
 CODES = ("N", "N5", "L2", "N5")
@@ -70,19 +71,7 @@ def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
         cblc=3,
         contradictions=0,
     )
-    manifest = Manifest(
-        command=(),
-        versions={},
-        bundle=UsedBundle(name="none"),
-        backend="none",
-        device="none",
-        precision="f32",
-        config={},
-        config_sha256="",
-        input_sha256="",
-        counts=counts,
-    )
-    write_manifest(run, manifest)
+    write_manifest(run, bare_manifest(counts))
     return cohort, run
 
 
@@ -136,13 +125,15 @@ def test_option_out_of_range_is_refused(
 ) -> None:
     cohort, run = cohort_and_run
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m", "--min-iou", "1.5") == 2
-    assert "min_iou: found 1.5" in capsys.readouterr().err
+    assert "'--min-iou': found '1.5', expected at most 1" in capsys.readouterr().err
 
 
 def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
+    for name in ("run", "nothing"):
+        (tmp_path / name).mkdir()
+    assert run_main("evaluate", tmp_path / "run", tmp_path / "nothing", "--out", tmp_path / "m") == 2
     assert "found no manifest.json" in capsys.readouterr().err
 
 
@@ -150,8 +141,10 @@ def test_folder_that_is_no_run_is_refused_before_the_cohort_is_read(
 def test_a_training_is_refused_with_what_makes_a_bundle_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], left_behind: str
 ) -> None:
-    (tmp_path / left_behind).touch()
-    assert run_main("evaluate", tmp_path, tmp_path / "nothing", "--out", tmp_path / "m") == 2
+    for name in ("training", "nothing"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "training" / left_behind).touch()
+    assert run_main("evaluate", tmp_path / "training", tmp_path / "nothing", "--out", tmp_path / "m") == 2
     said = capsys.readouterr().err.replace("\n", " ")
     assert "found a training, expected a run or a bundle" in said
     assert "marrowscope export" in said
@@ -192,7 +185,9 @@ def test_a_folder_beside_the_evaluation_that_is_somebodys_survives(
     (tmp_path / "m.part").mkdir()
     (tmp_path / "m.part" / "thesis.docx").write_text("years of work", encoding="utf-8")
     assert run_main("evaluate", run, cohort, "--out", tmp_path / "m") == 2
-    assert "not an unfinished marrowscope evaluation, expected none; nothing is removed" in capsys.readouterr().err
+    assert (
+        "other than an unfinished marrowscope evaluation, expected none; nothing is removed" in capsys.readouterr().err
+    )
     assert (tmp_path / "m.part" / "thesis.docx").is_file()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and sessions are of POSIX systems")
 
 COMMAND = [sys.executable, "-m", "marrowscope.cli.main"]
-LIMIT_S = 120.0
+LIMIT_S = 600.0
 
 
 def start(*words: str) -> subprocess.Popen[bytes]:
@@ -45,7 +46,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def simulation(out: Path) -> list[str]:
-    return ["simulate", str(out), "--patients", "6", "--fields", "2", "--workers", "2"]
+    return ["simulate", str(out), "--patients", "4", "--fields", "1", "--workers", "2"]
 
 
 def names(folder: Path) -> set[str]:
@@ -56,18 +57,32 @@ def names(folder: Path) -> set[str]:
 def test_workers_end_with_their_parent_and_the_same_call_ends_whole(number: signal.Signals, tmp_path: Path) -> None:
     out, whole = tmp_path / "cohort", tmp_path / "whole"
     process = start(*simulation(out))
-    wait_until(lambda: any((tmp_path / "cohort.part").glob("*/field_001.json")))
+    wait_until(lambda: any((tmp_path / "cohort.part" / "unfinished").glob("*.parquet")))
     assert n_alive(process.pid) > 2
     process.send_signal(number)
     assert process.wait(LIMIT_S) == {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[number.name]
     wait_until(lambda: n_alive(process.pid) == 0)
+    assert any((tmp_path / "cohort.part" / "unfinished").glob("*.parquet"))  # finished patients wait for the same call
     if number != signal.SIGKILL:
-        assert list(tmp_path.iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == ["cohort.part"]  # the lock is given back
     assert start(*simulation(out)).wait(LIMIT_S) == 0
     assert start(*simulation(whole)).wait(LIMIT_S) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"cohort", "whole"}
     assert names(out) == names(whole)
     assert (out / "truth_cells.parquet").read_bytes() == (whole / "truth_cells.parquet").read_bytes()
+
+
+def test_an_interrupt_from_the_keyboard_while_workers_start_is_silent(tmp_path: Path) -> None:
+    said = tmp_path / "said.txt"
+    with said.open("wb") as stream:
+        process = subprocess.Popen(  # noqa: S603 - our own
+            [*COMMAND, *simulation(tmp_path / "cohort")], start_new_session=True, stdout=stream, stderr=stream
+        )
+    wait_until(lambda: n_alive(process.pid) > 3)  # the tracker of resources and both workers
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(LIMIT_S) == 130
+    wait_until(lambda: n_alive(process.pid) == 0)
+    assert "Traceback" not in said.read_text(encoding="utf-8")
 
 
 def test_a_prediction_killed_at_its_report_ends_with_one(tmp_path: Path) -> None:

@@ -3,17 +3,11 @@
 import json
 import shutil
 from pathlib import Path
-from typing import get_type_hints
 
 import polars as pl
 import pytest
 
-from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.main import main
-from marrowscope.cli.predict import predict
-from marrowscope.cli.prepare import prepare
-from marrowscope.cli.quantify import quantify
-from marrowscope.cli.scale_option import parse_um_per_px
 from tests.slides.pyramids import scanner, smear, write_pyramid
 
 
@@ -40,7 +34,8 @@ def test_simulate_refuses_an_unknown_diagnosis_with_the_known_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("simulate", str(tmp_path / "x"), "--diagnosis", "AML_M7") == 2
-    assert "unknown diagnosis 'AML_M7', expected one of control" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "'AML_M7' is not one of 'control', 'reactive_leftshift'" in said
 
 
 def test_predict_writes_tables_and_report_and_says_the_counts(
@@ -93,19 +88,9 @@ def test_a_setting_out_of_range_is_a_sentence(cohort: Path, tmp_path: Path, caps
     for value in ("0", "inf", "nan", "15", "1,5,0", "", "0.15 um"):
         assert run("predict", str(cohort), "--out", str(tmp_path / "run"), "--um-per-px", value) == 2
         said = capsys.readouterr().err
-        assert said.startswith(
-            f"Error: --um-per-px: found {value!r}, expected micrometers per pixel between 0.01 and 2.0"
-        )
+        assert said.startswith(f"Error: --um-per-px: found {value!r}, expected micrometers per pixel from 0.01 to 2.0;")
         assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("text", ["0,15", "0.15", " 0,150 "])
-def test_a_decimal_comma_is_understood_wherever_a_scale_is_typed(text: str) -> None:
-    assert parse_um_per_px(text) == 0.15
-    for command in (predict, prepare, evaluate, quantify):
-        option = get_type_hints(command, include_extras=True)["um_per_px"].__metadata__[0]
-        assert option.parser is parse_um_per_px, command
 
 
 def test_predict_takes_a_decimal_comma_as_the_scale(cohort: Path, tmp_path: Path) -> None:
@@ -126,7 +111,7 @@ def test_images_of_nobody_are_named_and_the_exit_code_says_so(
     shutil.copyfile(min(cohort.glob("*/*.jpg")), faulty / "nobody" / "a.jpg")
     out = tmp_path / "run"
     assert run("predict", str(faulty), "--out", str(out), "--backend", "onnxruntime") == 1
-    sentence = "found 1 images of no patient in patients.csv, expected a folder named after a patient_id"
+    sentence = "found 1 image of no patient in patients.csv, expected a folder named after a patient_id"
     assert sentence in capsys.readouterr().err
     page = (out / "report" / "index.html").read_text(encoding="utf-8")
     assert sentence in page

@@ -50,4 +50,4 @@ def test_a_folder_of_images_that_is_not_there_is_refused(
     fake_run: Callable[..., FakeRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main("report", fake_run().folder, "--fields-from", tmp_path / "nowhere") == 2
-    assert "nowhere: found no such folder, expected the folder of the images" in capsys.readouterr().err
+    assert "nowhere: not found, no such file or folder" in capsys.readouterr().err

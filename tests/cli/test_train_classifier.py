@@ -15,6 +15,7 @@ from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.config import ClassifierConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -33,7 +34,7 @@ def test_the_flags_set_the_epochs_of_the_stages_in_order() -> None:
 
 def test_a_flag_for_a_stage_that_is_not_there_is_refused() -> None:
     plain = ClassifierConfig().model_copy(update={"stages": ClassifierConfig().stages[:1]})
-    with pytest.raises(ConfigError, match="--epochs-stage2: the configuration has 1 stages"):
+    with pytest.raises(ConfigError, match="--epochs-stage2: the configuration has 1 stage"):
         _with_epochs(plain, (None, 3))
 
 
@@ -45,7 +46,16 @@ def test_a_training_without_any_epoch_is_refused() -> None:
 def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[Path], Path, Path | None]] = []
 
-    def fake(cohorts: list[Path], out: Path, *, segmenter: Path | None, overwrite: bool, to_stderr: bool) -> None:
+    def fake(
+        cohorts: list[Path],
+        out: Path,
+        *,
+        segmenter: Path | None,
+        mapping: Sequence[str],
+        overwrite: bool,
+        to_stderr: bool,
+    ) -> None:
+        assert mapping == ["A=marrow-cells"]
         assert to_stderr  # standard output is the result's
         assert overwrite  # the crops of a training that never began, inside its own folder
         calls.append((cohorts, out, segmenter))
@@ -56,7 +66,7 @@ def test_a_cohort_is_prepared_first_and_only_once(tmp_path: Path, monkeypatch: p
     cohort, out, segmenter = tmp_path / "cohort", tmp_path / "out", tmp_path / "segmenter.onnx"
     cohort.mkdir()
     (cohort / "patients.csv").touch()
-    assert _prepared(cohort, out, segmenter, resume=False) == out / "crops"
+    assert _prepared(cohort, out, segmenter, mapping=["A=marrow-cells"], resume=False) == out / "crops"
     assert _prepared(cohort, out, segmenter, resume=True) == out / "crops"
     assert calls == [([cohort], out / "crops", segmenter)]
     for name in ("fit.json", "crossfit.json"):
@@ -71,6 +81,8 @@ def test_a_crop_set_is_taken_as_it_is_and_needs_no_segmenter(tmp_path: Path) -> 
     assert _prepared(tmp_path, tmp_path / "out", None, resume=False) == tmp_path
     with pytest.raises(ConfigError, match=r"--segmenter: .* is not a cohort"):
         _prepared(tmp_path, tmp_path / "out", tmp_path / "segmenter.onnx", resume=False)
+    with pytest.raises(ConfigError, match=r"--mapping: .* is not a cohort"):
+        _prepared(tmp_path, tmp_path / "out", None, mapping=["marrow-cells"], resume=False)
 
 
 def test_only_stages_that_run_on_predicted_contours_need_a_segmenter() -> None:
@@ -123,8 +135,11 @@ def test_a_number_of_folds_draws_them_from_the_crop_set(tmp_path: Path) -> None:
 
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = (str(tmp_path), "--out", str(tmp_path / "out"))
-    assert run(*common, "--folds", "5", "--split", "split.csv") == 2
+    (tmp_path / "crops").mkdir()
+    split = tmp_path / "split.csv"
+    split.touch()
+    common = (str(tmp_path / "crops"), "--out", str(tmp_path / "out"))
+    assert run(*common, "--folds", "5", "--split", str(split)) == 2
     assert "found both --split and --folds, expected one" in capsys.readouterr().err
     assert run(*common, "--fold", "1") == 2
     assert "found --fold 1 without --folds" in capsys.readouterr().err

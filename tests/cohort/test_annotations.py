@@ -60,7 +60,18 @@ def test_a_label_is_text_whatever_its_type() -> None:
     assert [label_text(value) for value in none] == [None] * 6
 
 
-@pytest.mark.parametrize("points", [[[10**400, 1], [2, 2]], [[1e300, 1], [2, 2]], [[float("inf"), 1]], [[1, 2, 3]], 7])
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[10**400, 1], [2, 2]],
+        [[1e300, 1], [2, 2]],
+        [[float("inf"), 1]],
+        [[1, 2, 3]],
+        [[True, 2], [3, 4]],
+        [[-2e7, 1]],
+        7,
+    ],
+)
 def test_points_that_no_image_can_have(points: object) -> None:
     assert contour_from_points(points) is None
 

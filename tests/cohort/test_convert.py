@@ -117,7 +117,7 @@ def test_an_image_that_cannot_be_the_one_is_refused(images: Path, tmp_path: Path
     with pytest.raises(InputError, match="found annotations of 2 images, expected one for --image; give --images"):
         import_annotations(several, None, None, VOCABULARY, image=images / "p1/f1.png")
     source = qupath(tmp_path, "f1.geojson")
-    with pytest.raises(InputError, match="found no such file, expected the image of the annotation"):
+    with pytest.raises(InputError, match="not found, expected the image of the annotation"):
         import_annotations(source, None, None, VOCABULARY, image=images / "p1/none.png")
     with pytest.raises(InputError, match="give --images or --image"):
         import_annotations(source, None, None, VOCABULARY)
@@ -131,3 +131,15 @@ def test_an_id_of_two_categories_stops_the_import(images: Path, tmp_path: Path) 
     with pytest.raises(CohortError, match="found category id 1 twice, as 'L2' and 'N'"):
         import_annotations(source, images, None, VOCABULARY)
     assert list(images.rglob("*.json")) == []
+
+
+def test_import_of_a_coarse_label_writes_what_is_read_again(images: Path, tmp_path: Path) -> None:
+    source = coco(tmp_path, ("p1/f1.png", 60, ("BLA", "EOS")))
+    import_annotations(source, images, "coco", VOCABULARY, mapping=load_mapping("munich-marrow-21"))
+    written = read_labelme(AnnotationFile(images / "p1/f1.json"))[0]
+    blast = "BLA{N,M,J,L; mainly N; cblc yes; countable yes}"
+    assert [shape.code for shape in written.shapes] == [blast, "E"]
+    again = coco(tmp_path, ("p1/f1.png", 60, (blast, "E")))
+    done = import_annotations(again, images, "coco", VOCABULARY, overwrite=True)
+    assert done.n_cells == 2
+    assert [shape.code for shape in read_labelme(AnnotationFile(images / "p1/f1.json"))[0].shapes] == [blast, "E"]

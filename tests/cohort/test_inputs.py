@@ -188,3 +188,25 @@ def test_folders_of_systems_and_servers_are_no_patients(tmp_path: Path) -> None:
     inputs = collect_inputs([tmp_path])
     assert [item.field_id for item in inputs.images] == ["A1/a"]
     assert (inputs.faults, inputs.n_left_out) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "n_left_out", "n_remarks"),
+    [
+        (("p3/f1.jpg", "p3/f1.czi"), 1, 1),
+        (("p3/f1.jpg", "p3/f1_mask.png"), 1, 1),
+        (("p3/f1.jpg", "p3/deeper/f2.jpg"), 1, 1),
+        (("p3/f1.jpg", "p3/F1.jpg"), 0, 1),
+        (("p3/f1.jpg", "p3/notes.txt", "p3/f1.json", "p3/.f2.jpg"), 0, 0),
+    ],
+)
+def test_the_exit_code_depends_on_pictures_left_out_and_on_no_remark(
+    tmp_path: Path, names: tuple[str, ...], n_left_out: int, n_remarks: int
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    if len(list((tmp_path / "p3").iterdir())) < len(names) and n_left_out == 0:
+        pytest.skip("this disk takes two spellings for one file")
+    inputs = collect_inputs([tmp_path / "p3"])
+    assert (inputs.n_left_out, len(inputs.faults)) == (n_left_out, n_remarks)

@@ -148,3 +148,14 @@ def test_in_a_cohort_found_is_used_and_rejected_and_a_slide_is_no_empty_folder(t
         ("by_product", "p1", False), ("slide", "p2", False), ("unread_format", "p1/f9.heic", True),
         ("dangling_link", "p1/f8.jpg", True), ("patient_without_images", "p3", True),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["f2.mpo", "f2.jpg.bak", "f2.jpg~", "f2.jpg.part", "f2.dat", "f2.JPG_large"])
+def test_an_image_under_another_suffix_is_named_and_counted(tmp_path: Path, name: str) -> None:
+    (tmp_path / "p1").mkdir()
+    write_image(tmp_path / "p1" / "f1.jpg", np.zeros((8, 9, 3), dtype=np.uint8))
+    (tmp_path / "p1" / name).write_bytes((tmp_path / "p1" / "f1.jpg").read_bytes())
+    inputs = collect_inputs([tmp_path / "p1"])
+    (fault,) = inputs.faults
+    assert (fault.kind, inputs.n_left_out, len(inputs.images)) == ("unread_format", 1, 1)
+    assert "found an image under a name that ends in" in fault.sentence()

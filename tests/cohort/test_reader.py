@@ -22,7 +22,7 @@ from marrowscope.errors import CohortError
 from marrowscope.geometry import area
 from marrowscope.imaging import read_image, sha256_file, write_image
 from marrowscope.records import Annotation
-from marrowscope.vocabulary import load_mapping
+from marrowscope.vocabulary import CenterMappings, load_mapping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -230,7 +230,7 @@ def test_images_in_a_subfolder(root: Path) -> None:
     add_image(root / "p1/deeper/f1.png", 7)
     cohort = read_cohort(root)
     assert only(cohort, "images_in_subfolder").sentence() == (
-        "p1/deeper: found 1 images in a subfolder, expected images directly in p1; move them up or remove them"
+        "p1/deeper: found 1 image in a subfolder, expected images directly in p1; move them up or remove them"
     )
     assert cohort.counts.images.rejected == {"images_in_subfolder": 1}
 
@@ -524,7 +524,49 @@ def test_mapping_translates_drops_and_refuses(root: Path) -> None:
     assert [item.code for item in cohort.fields[0].annotations] == ["N5"]
     assert cohort.counts.shapes.rejected == {"dropped_by_mapping": 1, "unknown_code": 1}
     fault = only(cohort, "unknown_code")
-    assert "expected a label of mapping barcelona-13 1 (the nearest is 'SNE')" in fault.sentence()
+    assert "expected a label of mapping barcelona-13 2 (the nearest is 'SNE')" in fault.sentence()
+
+
+def test_a_coarse_label_is_kept_counted_and_read_again(root: Path) -> None:
+    annotate(root / "p1/f1.png", ("BLA", square(5, 5)), ("EOS", square(30, 5)))
+    annotate(root / "p1/f2.png", ("BLA", square(5, 5)))
+    mappings = CenterMappings(None, {"A": load_mapping("munich-marrow-21")})
+    cohort = require_clean(read_cohort(root, mapping=mappings))
+    blast = "BLA{N,M,J,L; mainly N; cblc yes; countable yes}"
+    assert [item.code for field in cohort.fields for item in field.annotations] == [
+        blast, "E", blast, "N5", "V", "J1",
+    ]  # fmt: skip
+    row = count_by_code(cohort)[-1]
+    assert (row.code, row.category, row.n_cells, row.by_center) == (blast, "N, M, Other, L", 2, {"A": 2})
+    a, b = count_by_center(cohort)
+    assert (a.n_cells, a.n_countable, a.n_cblc, a.n_undecided) == (3, 3, 2, 0)
+    assert (b.n_cells, b.n_countable, b.n_cblc, b.n_undecided) == (3, 2, 1, 0)
+    for path, field in ((field.path, field) for field in cohort.fields[:2]):
+        write_labelme(path.with_suffix(".json"), path.name, WIDTH, HEIGHT, field.annotations)
+    again = require_clean(read_cohort(root))
+    assert [field.annotations[0].code for field in again.fields[:2]] == [blast, blast]
+    assert again.cells() == cohort.cells()
+
+
+def test_an_undecided_cell_is_counted_as_such(root: Path) -> None:
+    annotate(root / "p1/f2.png", ("IG{N1,N2,N3}", square(5, 5)), ("X{J,J2}", square(30, 5)))
+    cohort = require_clean(read_cohort(root))
+    a = count_by_center(cohort)[0]
+    assert (a.n_cells, a.n_countable, a.n_cblc, a.n_undecided) == (4, 3, 1, 2)
+
+
+def test_a_coarse_label_that_cannot_be_loses_its_cell(root: Path) -> None:
+    cohort = shapes_of_first(root, ("BLA{N,Q}", square(5, 5)))
+    sentence = only(cohort, "unknown_code").sentence()
+    assert "shape 0: found label 'BLA{N,Q}', expected a code of vocabulary marrow-37, or a coarse label" in sentence
+    assert "found label 'Q'" in sentence
+
+
+def test_what_a_source_can_label_comes_from_its_mapping(root: Path) -> None:
+    mapping = load_mapping("marrow-cells")
+    annotate(root / "p1/f2.png", ("N", square(5, 5)))
+    fields = read_cohort(root, mapping=CenterMappings(None, {"A": mapping})).fields
+    assert [field.can_label for field in fields] == [mapping.can_label, mapping.can_label, (), ()]
 
 
 def test_dropping_on_purpose_leaves_the_image_exhaustive(root: Path) -> None:

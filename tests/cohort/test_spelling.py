@@ -10,7 +10,7 @@ from marrowscope.cohort import read_cohort
 from marrowscope.cohort.folds import leave_one_center_out, make_folds
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.cohort.patients import read_patients
-from marrowscope.cohort.spelling import alike, likeness, match_folders, show
+from marrowscope.cohort.spelling import alike, closeness, likeness, match_folders, show
 from marrowscope.errors import CohortError
 from tests.cohort.test_reader import add_image
 
@@ -35,6 +35,41 @@ def test_names_that_differ_are_not_alike() -> None:
     assert (
         alike(["p1", "p11", "1 12", "11 2", "112", "M\u00fcnchen", "Munchen", "A-1", "A1", "A_1", "\u00e9", "e"]) == []
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Orl\u00e9ans", "Orleans"), ("St. Mary", "St Mary"), ("St_Mary", "St-Mary"), ("AML-M2", "AML M2"),
+        ("1", "1.0"), ("01", "1"), ("St Mary\u2019s", "St Mary's"), ("\u0130zmir", "izmir"), ("A-1", "A1"), ("0", "00"),
+    ],
+)  # fmt: skip
+def test_names_that_may_be_one_are_noted(tmp_path: Path, one: str, other: str) -> None:
+    assert alike([one, other, "Paris"], closeness) == [[one, other]]
+    text = f"patient_id,center,diagnosis\np1,{one},AML\np2,{other},AML\np3,{one},AML\n"
+    (tmp_path / "patients.csv").write_text(text, encoding="utf-8")
+    (fault,) = read_patients(tmp_path).faults
+    assert (fault.kind, fault.loses_data) == ("near_spellings", False)
+    assert "(lines 2, 4)" in fault.found
+
+
+def test_numbers_and_letters_that_differ_are_not_close() -> None:
+    names = [
+        "p1",
+        "p11",
+        "1-12",
+        "11-2",
+        "112",
+        "1.5",
+        "15",
+        "10",
+        "100",
+        "M\u00fcnchen",
+        "Muenchen",
+        "\u0915\u093f",
+        "\u0915\u0940",
+    ]
+    assert alike(names, closeness) == []
 
 
 def test_a_name_of_other_letters_is_shown_by_its_codes() -> None:

@@ -148,7 +148,7 @@ def test_an_unfinished_folder_of_ours_is_begun_anew_and_no_other(tmp_path: Path)
     (folder / "patients").mkdir()
     (folder / "patients" / "p1.html").touch()
     with pytest.raises(
-        RunError, match=r"not an unfinished marrowscope run.*It contains \.marrowscope\.json, patients/p1"
+        RunError, match=r"other than an unfinished marrowscope run.*It contains \.marrowscope\.json, patients/p1"
     ):
         disk.begin_folder(folder, "run")
     disk.begin_folder(folder, "report")
@@ -156,7 +156,7 @@ def test_an_unfinished_folder_of_ours_is_begun_anew_and_no_other(tmp_path: Path)
     disk.remove_unfinished(folder)
     assert not folder.exists()
     folder.write_text("a letter", encoding="utf-8")
-    with pytest.raises(RunError, match=r"not an unfinished marrowscope report.*It contains new\.part"):
+    with pytest.raises(RunError, match=r"other than an unfinished marrowscope report.*It contains new\.part"):
         disk.begin_folder(folder, "report")
 
 

@@ -36,3 +36,13 @@ def test_a_key_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seed") as caught:
         read_document(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("depth", [40, 300, 900])
+def test_a_deeply_nested_run_is_refused_before_anything_is_made_of_it(tmp_path: Path, depth: int) -> None:
+    run = {name: "" for name in EvaluatedRun.model_fields if name != "bundle"}
+    bundle = '{"a": ' * depth + "1" + "}" * depth
+    text = json.dumps({"schema_version": SCHEMA_VERSION, "run": run})
+    (tmp_path / "metrics.json").write_text(text.replace('"run": {', f'"run": {{"bundle": {bundle}, '), encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot be read as JSON \(nested more than 32 deep\)"):
+        read_document(tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_found_missed_and_unlabeled_cells_stand_side_by_side() -> None:
     assert linked.detections["ignored"].to_list() == [False, False]
 
 
+def test_cells_outlined_by_a_network_are_marked_and_a_hit_on_one_is_not_counted() -> None:
+    field = make_field(replace(expert("N", 60, 60, 0), network_contour=True), expert("N5", 150, 60, 1))
+    cells = [cell(60, 60, "N"), cell(150, 60, "N5")]
+    linked = link_cells(*tables([field], cells), PATIENTS, [field], VOCABULARY)
+    assert linked.expert["network_contour"].to_list() == [True, False]
+    assert linked.expert["found"].to_list() == [True, True]  # its call counts as any other
+    assert linked.detections["network_contour"].to_list() == [True, False]
+    assert [outcomes[0] for outcomes in linked.detections["outcomes"].to_list()] == [-1, 1]
+
+
 def test_ratios_are_over_countable_cells_and_cut_cells_are_no_truth() -> None:
     field = make_field(
         expert("N", 60, 60, 0), expert("N5", 150, 60, 1), expert("V", 240, 60, 2), expert("N", 15, 200, 3)
@@ -134,7 +145,7 @@ def test_field_that_only_one_ratio_counts_is_counted_by_patient() -> None:
 def test_run_of_another_cohort_is_refused() -> None:
     field = make_field(expert("N", 60, 60))
     run_fields, run_cells = tables([make_field(name="other")], [])
-    with pytest.raises(InputError, match="none of the cohort's 1 annotated fields among the run's 1"):
+    with pytest.raises(InputError, match="none of the cohort's 1 annotated field among the run's 1"):
         link_cells(run_fields, run_cells, PATIENTS, [field], VOCABULARY)
 
 
@@ -201,3 +212,31 @@ def test_field_without_annotations_or_cells_is_compared_as_empty() -> None:
     assert linked.expert.is_empty()
     assert linked.detections.is_empty()
     assert linked.ratios["true_ratio"].to_list() == [None]
+
+
+def test_a_coarse_label_is_linked_with_what_it_says() -> None:
+    blast = "BLA{N,M,J,L; mainly N; cblc yes; countable yes}"
+    field = make_field(expert(blast, 60, 60, 0), expert("LYI{L,L1}", 150, 60, 1))
+    linked = link_cells(*tables([field], [cell(60, 60, "N"), cell(150, 60, "L")]), PATIENTS, [field], VOCABULARY)
+    first, second = linked.expert.sort("shape_index").iter_rows(named=True)
+    names = [VOCABULARY.categories[index] for index in first["may_be"]]
+    assert (first["coarse"], first["category"], names) == ("BLA{N,M,J,L}", None, ["N", "M", "Other", "L"])
+    assert (first["cblc"], first["countable"], first["code"]) == (True, True, blast)
+    assert (second["coarse"], second["category"]) == (None, VOCABULARY.categories.index("L"))
+    (row,) = linked.ratios.iter_rows(named=True)
+    assert (row["n_true_cblc"], row["n_true_countable"], row["n_true_undecided"]) == (1, 2, 0)
+
+
+def test_undecided_cells_enter_neither_ratio_and_every_cell_is_counted_once() -> None:
+    """IG leaves CBLC open; J,J2 leaves countable open. Their detections, called CBLC, leave the predicted ratio too."""
+    labels = ["N", "N5", "V", "IG{N1,N2,N3}", "X{J,J2}"]
+    field = make_field(*(expert(label, 40 + 80 * k, 60, k) for k, label in enumerate(labels)))
+    calls = ["N", "N5", "Other", "N1", "N"]
+    cells = [cell(40 + 80 * k, 60, name) for k, name in enumerate(calls)]
+    linked = link_cells(*tables([field], cells), PATIENTS, [field], VOCABULARY)
+    (row,) = linked.ratios.iter_rows(named=True)
+    assert (row["n_true_cblc"], row["n_true_countable"], row["n_true_not_countable"]) == (1, 2, 1)
+    assert row["n_true_undecided"] == 2
+    assert row["n_true_countable"] + row["n_true_not_countable"] + row["n_true_undecided"] == len(linked.expert)
+    assert (row["n_predicted_cblc"], row["n_predicted_countable"]) == (1, 2)
+    assert (row["n_run_cblc"], row["n_run_countable"]) == (3, 4)

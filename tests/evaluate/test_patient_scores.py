@@ -68,7 +68,7 @@ def test_ratio_at_the_threshold_is_not_above_it() -> None:
 def test_without_threshold_or_one_side_the_reason_is_given() -> None:
     no_aml = frame(patient("P1", "control", 0.0, 0.0), patient("P2", "MDS", 0.1, 0.1))
     figures = by_key(aml_figures(no_aml, CONFIG))
-    assert figures["aml_auc_predicted_ratio"].undefined == "none of the 2 patients has AML"
+    assert figures["aml_auc_predicted_ratio"].undefined == "no AML among 2 patients"
     assert "--threshold" in figures["aml_sensitivity_at_the_threshold_predicted_ratio"].undefined
     figures = by_key(aml_figures(no_aml, CONFIG.model_copy(update={"threshold": 0.3})))
     nothing = figures["aml_sensitivity_at_the_threshold_predicted_ratio"]

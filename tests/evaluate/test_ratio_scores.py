@@ -120,7 +120,7 @@ def test_coverage_counts_annotated_ratios_within_the_limits_and_says_on_which_si
     assert coverage.value == wilson_interval(2, 4)
     assert (coverage.n, coverage.kind.method) == (4, Method.WILSON)
     assert coverage.note.startswith(
-        "2 of 4; 1 annotated ratios are below and 1 above the interval; the interval is for the patient's"
+        "2 of 4; of the others, 1 below and 1 above the interval; the interval is for the patient's"
     )
     assert coverage.note.endswith("2 patients without a ratio on both sides left out")
     width = figures["mean_width_of_the_interval"]
@@ -141,7 +141,7 @@ def test_fields_that_only_one_ratio_stands_on_are_said() -> None:
     ratios = frame(
         corrected("P1", 0.2, 0.25, 0.2, 0.4) | {"n_fields_unshared": 3}, corrected("P2", 0.2, 0.25, 0.2, 0.4)
     )
-    said = "3 fields of 1 patients enter only one of the two ratios"
+    said = "3 fields of 1 patient used in only one of the two ratios"
     assert said in by_key(interval_figures(ratios, CONFIG))["annotated_ratio_inside_the_interval"].note
     figures = by_key(ratio_figures(ratios, CONFIG))
     assert figures["patient_ratio_mae_corrected_ratio"].note == said

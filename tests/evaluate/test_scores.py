@@ -14,6 +14,7 @@ from marrowscope.evaluate.catalog import DETECTIONS, PATIENTS
 from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import IOU_LEVELS
+from marrowscope.evaluate.written_tables import tables as written_tables
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -36,18 +37,23 @@ CATEGORIES = VOCABULARY.categories
 
 
 def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 0.5, **other: Any) -> dict[str, Any]:  # noqa: ANN401
-    facts = VOCABULARY.lookup(code)
+    facts = VOCABULARY.read_label(code)
+    may_be = [CATEGORIES.index(name) for name in facts.categories]
+    is_open = len(may_be) > 1
     row: dict[str, Any] = {
         "patient_id": patient,
         "center": "A",
         "field_id": f"{patient}/f",
         "shape_index": 0,
         "code": code,
-        "category": VOCABULARY.category_index(code),
+        "category": None if is_open else may_be[0],
+        "coarse": facts.short if is_open else None,
+        "may_be": may_be if is_open else None,
         "cblc": facts.cblc,
         "countable": facts.countable,
         "normal_blast": code in {"N0", "M0"},
         "cut": False,
+        "network_contour": False,
         "exhaustive": True,
         "found_before_rules": predicted is not None,
         "found": predicted is not None,
@@ -62,7 +68,13 @@ def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 
 def detection(*, matched: bool, ignored: bool = False, exhaustive: bool = True, patient: str = "P1") -> dict[str, Any]:
     row = {"patient_id": patient, "center": "A", "field_id": f"{patient}/f", "cell_id": "c", "matched": matched}
     outcomes = [-1 if ignored else int(matched)] * len(IOU_LEVELS)
-    row |= {"ignored": ignored, "exhaustive": exhaustive, "is_cblc": False, "is_countable": True}
+    row |= {
+        "network_contour": False,
+        "ignored": ignored,
+        "exhaustive": exhaustive,
+        "is_cblc": False,
+        "is_countable": True,
+    }
     return row | {"score": 0.9, "outcomes": outcomes}
 
 
@@ -127,7 +139,7 @@ def test_averaged_categories_are_named() -> None:
 def test_cut_cells_are_left_out_but_for_the_figure_that_says_so() -> None:
     scores = score([expert("N", "N"), expert("N", None, cut=True)])
     assert figure(scores, "detection_recall").value.estimate == 1
-    assert "1 cut cells left out" in figure(scores, "detection_recall").note
+    assert "1 cut cell left out" in figure(scores, "detection_recall").note
     assert figure(scores, "detection_recall_cut_cells_included").value.estimate == 0.5
     assert figure(scores, "cblc_weighted_f1_all_expert").n == 1
 
@@ -142,7 +154,20 @@ def test_precision_ignores_edges_and_fields_that_are_not_exhaustive() -> None:
     precision = figure(score([expert("N", "N")], found), "detection_precision")
     assert precision.value.estimate == 0.5
     assert (precision.n, precision.kind.unit) == (2, DETECTIONS)
-    assert precision.note.startswith("1 unmatched detections at an edge ignored")
+    assert precision.note.startswith("1 unmatched detection at an edge ignored")
+
+
+def test_cells_outlined_by_a_network_are_in_no_detection_figure_and_in_every_call() -> None:
+    """Two of them, one found and one missed, beside one drawn cell that was found: recall and precision are 1."""
+    drawn, found = expert("N", "N"), expert("N1", "N1", network_contour=True, iou=0.5)
+    cells = [drawn, found, expert("E", None, network_contour=True)]
+    scores = score(cells, [detection(matched=True), detection(matched=True) | {"network_contour": True}])
+    for key in ("detection_recall", "detection_recall_before_quality_rules", "detection_precision"):
+        assert (figure(scores, key).value.estimate, figure(scores, key).n) == (1.0, 1)
+    assert figure(scores, "mean_iou_of_matched_contours").value.estimate == pytest.approx(0.9)
+    assert figure(scores, "detection_recall").note.endswith("and 2 whose outline a network drew")
+    assert [item.label for item in scores.class_recalls if item.kind == "code"] == ["N"]
+    assert figure(scores, "category_weighted_f1_matched").n == 2
 
 
 def test_recall_by_class_before_and_after_the_rules() -> None:
@@ -161,7 +186,7 @@ def test_patient_ratio_figures_leave_out_patients_without_a_ratio() -> None:
     mae = figure(scores, "patient_ratio_mae")
     assert mae.value.estimate == pytest.approx(0.1)
     assert (mae.n, mae.kind.unit) == (2, PATIENTS)
-    assert mae.note == "1 patients without a ratio on both sides left out"
+    assert mae.note == "1 patient without a ratio on both sides left out"
     assert figure(scores, "patient_ratio_bias").value.estimate == pytest.approx(0)
     assert not any("seams" in item.key for item in scores.figures)
 
@@ -351,9 +376,9 @@ def test_roc_curve_has_the_area_of_the_auc_after_straight_points_are_dropped() -
 
 def test_figure_that_is_not_defined_says_why() -> None:
     scores = score([expert("N5", "N5")], ratios=[ratio("P1", 0.0, 0.0)])
-    assert figure(scores, "cblc_positive_class_f1_matched").undefined == "none of the 1 cells is CBLC"
-    assert figure(scores, "cblc_auc_matched").undefined == "none of the 1 cells is CBLC"
-    assert figure(scores, "aml_auc_predicted_ratio").undefined == "all 1 patients have AML"
+    assert figure(scores, "cblc_positive_class_f1_matched").undefined == "no CBLC among 1 cell"
+    assert figure(scores, "cblc_auc_matched").undefined == "no CBLC among 1 cell"
+    assert figure(scores, "aml_auc_predicted_ratio").undefined == "only AML among 1 patient"
     assert figure(scores, "ap50").value.estimate == 0  # a cell and no detection: found nothing, which is a value
     assert "differ" in figure(scores, "patient_ratio_concordance").undefined
     assert figure(score([]), "category_weighted_f1_matched").undefined == "no cells to measure"
@@ -378,3 +403,59 @@ def test_key_is_one_word() -> None:
 def test_center_without_that_figure_says_so() -> None:
     with pytest.raises(KeyError, match="no such"):
         score([]).figure("no such")
+
+
+# Coarse labels -------------------------------------------------------------------------------------------------
+
+BLAST = "BLA{N,M,J,L; mainly N; cblc yes; countable yes}"
+
+
+def test_coarse_labels_by_hand() -> None:
+    """Four blasts: called N and L (in the set), N5 (outside), missed. Two cells of N5: called N5 and N.
+
+    Accuracy: 3 of 6. F1 of N5: 1 hit, 2 called (one of them a blast), 2 true. N has no true cell and 2 calls, of which
+    the blast's is no error. CBLC is decided by declaration: all six count.
+    """
+    cells = [expert(BLAST, called) for called in ("N", "L2", "N5", None)] + [expert("N5", "N5"), expert("N5", "N")]
+    scores = score(cells)
+    assert figure(scores, "category_accuracy_all_expert").value.estimate == pytest.approx(3 / 6)
+    assert figure(scores, "category_accuracy_matched").value.estimate == pytest.approx(3 / 5)
+    weighted = figure(scores, "category_weighted_f1_all_expert")
+    assert weighted.value.estimate == pytest.approx(2 / 4)
+    assert weighted.n == 2
+    assert "4 cells with coarse labels count only as wrong calls" in weighted.note
+    rows = {item.label: item for item in scores.class_figures if item.over == "all expert"}
+    assert set(rows) == {"N", "N5", "BLA{N,M,J,L}"}
+    assert (rows["N5"].n, rows["N5"].n_called, rows["N5"].precision.estimate) == (2, 2, 0.5)
+    assert (rows["N"].n, rows["N"].n_called) == (0, 1)
+    blast = rows["BLA{N,M,J,L}"]
+    assert (blast.n, blast.n_called, blast.recall.estimate) == (4, 2, 0.5)
+    assert math.isnan(blast.precision.estimate)
+    assert math.isnan(blast.f1.estimate)
+    table = written_tables(make_evaluation(scores))["confusion.csv"].filter(pl.col("over") == "all expert")
+    counts = {(row["true"], row["called"]): row["n"] for row in table.iter_rows(named=True)}
+    assert counts == {
+        ("N5", "N5"): 1, ("N5", "N"): 1,
+        ("BLA{N,M,J,L}", "N"): 1, ("BLA{N,M,J,L}", "L"): 1, ("BLA{N,M,J,L}", "N5"): 1, ("BLA{N,M,J,L}", "missed"): 1,
+    }  # fmt: skip
+    assert figure(scores, "cblc_weighted_f1_all_expert").n == 6
+
+
+def test_cells_that_leave_cblc_open_are_counted_as_left_out() -> None:
+    cells = [expert("N", "N"), expert("N5", "N5"), expert("IG{N1,N2,N3}", "N1"), expert("IG{N1,N2,N3}", "N4")]
+    scores = score(cells)
+    found = figure(scores, "cblc_weighted_f1_matched")
+    assert (found.value.estimate, found.n) == (1, 2)
+    assert found.note.endswith("2 cells left out: their coarse labels do not decide CBLC")
+    assert figure(scores, "category_accuracy_matched").value.estimate == pytest.approx(3 / 4)
+    assert figure(scores, "cblc_calibration_error_matched").n == 2
+    assert figure(scores, "category_calibration_error_matched").n == 2
+
+
+def test_exact_labels_are_scored_as_before_the_coarse_ones_came() -> None:
+    exact = [expert("N", "N"), expert("N5", "N"), expert("L2", None), expert("V", "N5")]
+    alone, beside = score(exact), score([*exact, expert(BLAST, "N")])
+    for key in ("category_weighted_f1_all_expert", "category_macro_f1_matched"):
+        assert figure(alone, key).value == figure(beside, key).value
+    accuracy = figure(alone, "category_accuracy_all_expert").value.estimate
+    assert accuracy == pytest.approx(1 / 4)

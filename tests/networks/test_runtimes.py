@@ -95,7 +95,7 @@ def test_unknown_backend_device_and_file(classifier: Path, backend: str, tmp_pat
         open_network(classifier, "tensorrt")
     with pytest.raises(ConfigError, match=r"device 'TPU': .* has .*(cpu|CPU).*; choose one"):
         open_network(classifier, backend, device="TPU")
-    with pytest.raises(BundleError, match="no such file, expected an ONNX graph"):
+    with pytest.raises(BundleError, match="not found, expected an ONNX graph"):
         open_network(tmp_path / "none.onnx", backend)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(classifier.read_bytes().replace(b"MatMul", b"NoSuch"))

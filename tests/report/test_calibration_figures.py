@@ -46,5 +46,5 @@ def test_a_file_without_bins_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"reliability\.csv: cannot be read"):
         draw_reliability(tmp_path / "reliability.csv", tmp_path / "out.svg")
     (tmp_path / "reliability.csv").write_text("head,center\ncblc,all\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"found 1 rows of .*, expected bins with head, center"):
+    with pytest.raises(InputError, match=r"found 1 row of .*, expected bins with head, center"):
         draw_reliability(tmp_path / "reliability.csv", tmp_path / "out.svg")

@@ -67,13 +67,19 @@ def rows_of(
             row = place | {"shape_index": index, "code": code, "category": VOCABULARY.category_index(code)}
             row |= {"cblc": facts.cblc, "countable": facts.countable, "normal_blast": code == "N0"}
             is_found = generator.random() < 0.9 if misses else False
-            row |= {"cut": False, "exhaustive": True, "found": is_found, "found_before_rules": is_found}
+            row |= {
+                "cut": False,
+                "network_contour": False,
+                "exhaustive": True,
+                "found": is_found,
+                "found_before_rules": is_found,
+            }
             if is_found:
                 p = float(generator.uniform(0.5, 1) if called.cblc else generator.uniform(0, 0.5))
                 row |= {"predicted_category": VOCABULARY.category_index(called.code), "iou": 0.9, "p_cblc": p}
                 row |= {"predicted_cblc": int(called.cblc), "p_called": float(generator.uniform(0.4, 1))}
                 hits = {"score": float(generator.random()), "outcomes": [1] * 8 + [0] * 2, "matched": True}
-                found.append(place | hits | {"ignored": False, "exhaustive": True})
+                found.append(place | hits | {"ignored": False, "network_contour": False, "exhaustive": True})
             cells.append(row)
         truth = float(generator.random())
         ratios.append(
@@ -276,7 +282,7 @@ def test_labels_of_close_lines_do_not_touch() -> None:
 def test_confusion_names_its_worst_errors_and_its_misses(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}).read_text(encoding="utf-8")
     label = next(label for label in Page(text).labels if label.startswith("Confusion"))
-    assert re.search(r"\d+ of 72 expert cells have the expert's category", label)
+    assert re.search(r"\d+ of 72 expert cells with the expert's category", label)
     assert "missed" in label
 
 
@@ -368,8 +374,8 @@ def test_broken_evaluation_is_refused(tmp_path: Path, name: str, content: str | 
     [
         ({"key": "detection_recal"}, "'detection_recal' is not a key of the catalog"),
         ({"warning": {"key": "rain", "text": "wet"}}, "'rain' is not a key of the catalog"),
-        ({"value": "high"}, "should be a valid number"),
-        ({"titel": "recall"}, "Extra inputs are not permitted"),
+        ({"value": "high"}, "expected a number"),
+        ({"titel": "recall"}, "expected no key of this name"),
         ({"key": "ap50"}, "A lacks the main figures detection_recall"),
     ],
 )

@@ -321,7 +321,9 @@ def test_earlier_report_is_replaced_and_nothing_else(fake_run: Callable[..., Fak
     beside = tmp_path / "new.part"
     beside.mkdir()
     (beside / "chapter.txt").write_text("dear")
-    with pytest.raises(RunError, match="not an unfinished marrowscope report, expected none; nothing is removed"):
+    with pytest.raises(
+        RunError, match="other than an unfinished marrowscope report, expected none; nothing is removed"
+    ):
         write_report(run.folder, tmp_path / "new")
     assert (beside / "chapter.txt").read_text() == "dear"
 

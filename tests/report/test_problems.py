@@ -21,6 +21,7 @@ from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import PatientTables, read_patients
 from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
 from marrowscope.report.problems import PatientProblem, attempt, tell
+from marrowscope.report.run_json import write_json
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.parquet import read_table, write_table
 from tests.fake_runs import state_tables
@@ -165,7 +166,7 @@ def test_row_that_cannot_be_shown_is_named_and_all_others_are_whole(
     code, told = report(run, capsys, "--lang", lang)
     assert code == 1
     for patient_id, (_, _, said, lacking) in zip(ids, FAULTS, strict=True):
-        sentences = [part for part in told.split("Not in full: ") if part.startswith(f"patient '{patient_id}':")]
+        sentences = [part for part in told.split("Incomplete: ") if part.startswith(f"patient '{patient_id}':")]
         assert len(sentences) == 1, told  # once, however many formats lack the patient
         assert said in sentences[0]
         found = pages_and_files(run, patient_id)
@@ -214,7 +215,7 @@ def test_image_that_cannot_be_had_is_named_and_its_contours_are_shown(
     code, told = report(run, capsys, "--lang", lang)
     assert code == 1
     word = {"gone": "not found", "changed": "changed since"}.get(how, "not readable")
-    assert f"patient 'P1': found 1 of 1 fields without their picture (1 {word})" in told
+    assert f"patient 'P1': found 1 of 1 field without their picture (1 {word})" in told
     assert "of the" in told
     assert "cells in its PDF" in told
     assert "'P2'" not in told
@@ -295,7 +296,7 @@ def test_patient_that_ends_a_process_is_left_out_alone(
     whole = [k for k in range(7) if 'id="ratio"' in (folder / f"P{k}.html").read_text(encoding="utf-8")]
     assert whole == [0, 1, 4, 5, 6]
     monkeypatch.setattr(html, "_processes", lambda job, _n: EndingPool(job, set(range(7))))
-    with pytest.raises(RunError, match="3 report processes in a row ended by themselves"):
+    with pytest.raises(RunError, match="the report process ended by itself 3 times in a row"):
         write_report(run.folder, workers=2)
 
 
@@ -365,3 +366,14 @@ def test_what_typst_complains_of(complaint: str, known: set[str], found: set[str
 def test_surrogates_get_a_file_name() -> None:
     names = page_names(["P\ud800", "P\ud801"])
     assert len(set(names.values())) == 2
+
+
+def test_the_document_names_the_rows_that_it_lacks(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([Patient("P1", "A", "AML"), Patient("P2", "B", "AML")], n_cells=2)
+    assert json.loads(write_json(run.folder).read_text(encoding="utf-8"))["left_out"] == []
+    change(run, "patients", "P1", cblc_ratio=21.0)
+    told: list[PatientProblem] = []
+    document = json.loads(write_json(run.folder, on_problem=told.append).read_text(encoding="utf-8"))
+    assert [row["patient_id"] for row in document["patients"]] == ["P2"]
+    assert document["left_out"] == [{"patient_id": "P1", "reason": told[0].reason}]
+    assert "cblc_ratio: found 21.0, expected at most 1" in told[0].reason

@@ -103,8 +103,11 @@ def test_every_call_reason_and_note_of_the_tables_has_words(language: str) -> No
 
 
 def test_confidence_is_never_printed_as_certain() -> None:
-    assert "&gt; 99.9%" in verdict(patient_row(FULL | {"confidence_above": 1.0}), WORDS).details[0]
-    assert "&lt; 0.1%" in verdict(patient_row(FULL | {"confidence_above": 0.0, "call": "below"}), WORDS).details[0]
+    assert "&gt;\N{NO-BREAK SPACE}99.9%" in verdict(patient_row(FULL | {"confidence_above": 1.0}), WORDS).details[0]
+    assert (
+        "&lt;\N{NO-BREAK SPACE}0.1%"
+        in verdict(patient_row(FULL | {"confidence_above": 0.0, "call": "below"}), WORDS).details[0]
+    )
 
 
 def test_no_call_prints_no_confidence() -> None:

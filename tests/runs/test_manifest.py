@@ -121,7 +121,7 @@ def test_files_that_come_while_a_run_is_made_stop_its_replacement(tmp_path: Path
 def test_a_folder_of_somebody_where_the_run_is_made_is_refused_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "run.part").mkdir()
     (tmp_path / "run.part" / "journal.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RunError, match=r"not an unfinished marrowscope run.*It contains journal\.json"):
+    with pytest.raises(RunError, match=r"other than an unfinished marrowscope run.*It contains journal\.json"):
         refuse_run_folder(tmp_path / "run", overwrite=True)
     assert (tmp_path / "run.part" / "journal.json").is_file()
 

@@ -51,10 +51,13 @@ def report(run: Path, out: Path, *formats: str) -> None:
 NO_HASHES = ("manifest.json: found no SHA-256 of the tables, which older runs do not have; it is taken as not known",)
 
 
-def test_a_run_of_version_3_lacks_nothing_but_the_hashes_of_its_tables(older_run: Path) -> None:
-    assert older_run_remarks(older_run) == NO_HASHES
+NO_OVERLAPS = "fields.parquet: found no n_rejected_overlap, which older runs do not have; it is taken as not known"
+
+
+def test_a_run_of_version_3_lacks_the_hashes_of_its_tables_and_a_count(older_run: Path) -> None:
+    assert older_run_remarks(older_run) == (*NO_HASHES, NO_OVERLAPS)
     state_tables(older_run)
-    assert older_run_remarks(older_run) == ()
+    assert older_run_remarks(older_run) == (NO_OVERLAPS,)
 
 
 def test_a_run_of_version_3_is_reported_in_every_format(
@@ -65,7 +68,7 @@ def test_a_run_of_version_3_is_reported_in_every_format(
     assert "<strong>6</strong> of <strong>18</strong>" in page
     assert (tmp_path / "out" / "run.json").is_file()
     assert (tmp_path / "out" / "fhir" / "P0001.json").is_file()
-    assert capsys.readouterr().err.count("Older run") == 1
+    assert capsys.readouterr().err.count("Older run") == 2
 
 
 def test_a_run_of_version_3_is_typeset(older_run: Path, tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_columns_that_came_later_are_named_and_the_run_is_reported(
     remarks = older_run_remarks(older_run)
     assert remarks == (
         *NO_HASHES,
-        "fields.parquet: found no stain_distance, which older runs do not have; it is taken as not known",
+        NO_OVERLAPS.replace("n_rejected_overlap", "n_rejected_overlap, stain_distance"),
         "patients.parquet: found no design_effect, me_upper, which older runs do not have; it is taken as not known",
     )
     report(older_run, tmp_path / "out", *FORMATS)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from marrowscope.errors import RunError
@@ -66,7 +67,7 @@ def test_a_folder_of_the_same_name_that_is_something_else_is_kept(tmp_path: Path
     folder = tmp_path / "run.part"
     folder.mkdir()
     (folder / "thesis.docx").touch()
-    with pytest.raises(RunError, match="found what is not an unfinished marrowscope run"):
+    with pytest.raises(RunError, match="found files other than an unfinished marrowscope run"):
         RunParts(folder, SAME)
     assert (folder / "thesis.docx").exists()
 
@@ -75,7 +76,7 @@ def test_a_journal_of_somebody_is_no_unfinished_run(tmp_path: Path) -> None:
     folder = tmp_path / "run.part"
     folder.mkdir()
     (folder / "journal.json").write_text('{"monday": "dear diary"}', encoding="utf-8")
-    with pytest.raises(RunError, match=r"not an unfinished marrowscope run.*It contains journal\.json"):
+    with pytest.raises(RunError, match=r"other than an unfinished marrowscope run.*It contains journal\.json"):
         RunParts(folder, SAME)
     assert (folder / "journal.json").is_file()
 
@@ -85,3 +86,29 @@ def test_names_with_brackets_are_names(tmp_path: Path) -> None:
     parts.write(*rows(0, 2))
     parts.join(tmp_path)
     assert [fields.height for fields, _ in parts.read()] == [2]
+
+
+@pytest.mark.parametrize(
+    "prints", ["", "{", "[]", '{"P1/2": 3}', '{"P1/2": "xyz"}', "\ufeff{}", "[" * 5000 + "]" * 5000]
+)
+def test_a_part_with_damaged_fingerprints_is_predicted_again(tmp_path: Path, prints: str) -> None:
+    folder, known = tmp_path / "run.part", {"P1/0": "0123456789abcdef" * 4}
+    parts = RunParts(folder, SAME)
+    parts.write(*rows(0, 2), known)
+    parts.write(*rows(2, 2))
+    (folder / "parts" / "00001.prints").write_text(prints, encoding="utf-8")
+    again = RunParts(folder, SAME)
+    assert (again.n_whole, again.read_fingerprints()) == (1, known)
+
+
+def test_a_part_whose_rows_are_damaged_or_of_other_columns_is_predicted_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run.part"
+    RunParts(folder, SAME).write(*rows(0, 2))
+    table = folder / "parts" / "00000.cells"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:4] + bytes(200) + whole[204:])  # the rows; the end, which says what they are, is whole
+    assert RunParts(folder, SAME).n_whole == 0
+    cells = pl.read_parquet(whole)
+    metadata = {key: text for key, text in pl.read_parquet_metadata(whole).items() if key.startswith("marrowscope")}
+    cells.with_columns(more=1).write_parquet(table, metadata=metadata)
+    assert RunParts(folder, SAME).n_whole == 0

@@ -34,6 +34,21 @@ def test_reasons_measures_and_morphology_have_their_columns() -> None:
     assert list(CELLS)[-len(MORPHOLOGY_COLUMNS) :] == list(MORPHOLOGY_COLUMNS)
 
 
+WITHOUT_UNIT = {"stain_distance", "design_effect", "me_ratio", "me_lower", "me_upper", "me_reference_low"}
+WITHOUT_UNIT |= {"me_reference_high", "score"}  # score of a region; a cell's is a share
+
+
+def test_every_measured_column_states_its_unit() -> None:
+    silent = {
+        name
+        for record in ROWS.values()
+        for name, shown in record.model_json_schema()["properties"].items()
+        if "float" in str(record.model_fields[name].annotation)
+        and not any(part.get("unit") for part in (shown, *shown.get("anyOf", ())))
+    }
+    assert silent == WITHOUT_UNIT
+
+
 def test_types_of_the_columns_are_those_of_the_records() -> None:
     assert SCHEMA_VERSION == 4
     assert FIELDS["flags"] == pl.List(pl.String())

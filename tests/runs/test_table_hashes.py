@@ -71,7 +71,8 @@ def test_every_reader_refuses_a_changed_table(run: Path, tmp_path: Path, reader:
 
 def test_commands_refuse_in_one_sentence(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "patients.parquet").write_bytes(b"PAR1")
-    for command in (["report", "-f", "csv"], ["evaluate", str(tmp_path)], ["cohort", "export"]):
+    (tmp_path / "cohort").mkdir()
+    for command in (["report", "-f", "csv"], ["evaluate", str(tmp_path / "cohort")], ["cohort", "export"]):
         words = [*command[: 1 + (command[0] == "cohort")], str(run), *command[1 + (command[0] == "cohort") :]]
         with pytest.raises(SystemExit) as stopped:
             main([*words, "--out", str(tmp_path / "out")])

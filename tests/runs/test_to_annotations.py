@@ -13,11 +13,11 @@ from marrowscope.cohort import read_cohort
 from marrowscope.disk.folders import MARKER_NAME
 from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import sha256_file, write_image
-from marrowscope.runs.manifest import Manifest, RunCounts, UsedBundle, write_manifest
+from marrowscope.runs.manifest import RunCounts, write_manifest
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.to_annotations import export_run, label_of_call
 from marrowscope.vocabulary import load_vocabulary
-from tests.fake_runs import state_tables
+from tests.fake_runs import bare_manifest, state_tables
 
 if TYPE_CHECKING:
     from marrowscope.runs.schemas import TableKind
@@ -25,17 +25,8 @@ if TYPE_CHECKING:
 VOCABULARY = load_vocabulary()
 CONTOUR = [5.25, 5.5, 15.125, 5.0, 15.0, 15.75, 5.0, 15.0]
 
-MANIFEST = Manifest(
-    command=(),
-    versions={},
-    bundle=UsedBundle(name="none"),
-    backend="none",
-    device="none",
-    precision="f32",
-    config={},
-    config_sha256="",
-    input_sha256="",
-    counts=RunCounts(
+MANIFEST = bare_manifest(
+    RunCounts(
         patients=2,
         images=4,
         images_read=3,
@@ -73,7 +64,7 @@ def run(tmp_path: Path) -> Path:
     ]
     cells = [
         {
-            "cell_id": str(number),
+            "cell_id": f"cell-{number}",
             "field_id": field_id,
             "patient_id": field_id[:2],
             "contour_xy": [value + 3 * number for value in CONTOUR],
@@ -126,14 +117,15 @@ def rename_patient(run: Path, patient_id: str) -> None:
     state_tables(run)
 
 
-@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
+@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson", "yolo", "labelstudio"])
 def test_export_is_a_cohort(run: Path, tmp_path: Path, file_format: str) -> None:
     out = tmp_path / "out"
     done = export_run(run, out, file_format, VOCABULARY)
     assert (done.n_images, done.n_cells, done.n_rejected, done.n_to_name) == (3, 4, 1, 1)
     cohort = read_cohort(out)
-    assert [fault.kind for fault in cohort.faults] == ["unknown_code"]
-    assert "label 'Other?'" in cohort.faults[0].sentence()
+    assert [(fault.kind, fault.loses_data) for fault in cohort.faults] == [("to_name", False)]
+    assert "1 cell whose label leaves the code open (1 'Other?')" in cohort.faults[0].sentence()
+    assert (cohort.counts.shapes.n_in, cohort.counts.shapes.rejected) == (4, {"to_name": 1})
     assert [(p.patient_id, p.center, p.diagnosis, p.specimen) for p in cohort.patients] == [
         ("p1", "A", "AML", "marrow"),
         ("p2", "B", "unknown", "blood"),
@@ -144,7 +136,9 @@ def test_export_is_a_cohort(run: Path, tmp_path: Path, file_format: str) -> None
         "p2/f1": ["M0"],
     }
     assert [field.um_per_px for field in cohort.fields] == [0.2, 0.2, 0.15]
-    np.testing.assert_array_equal(cohort.fields[0].annotations[0].contour_xy, np.reshape(CONTOUR, (-1, 2)))
+    first = cohort.fields[0].annotations[0]
+    np.testing.assert_allclose(first.contour_xy, np.reshape(CONTOUR, (-1, 2)), atol=1e-9)
+    assert first.cell_id == ("" if file_format == "yolo" else "cell-0")
 
 
 def test_export_without_images_writes_annotations_only(run: Path, tmp_path: Path) -> None:
@@ -163,7 +157,7 @@ def test_occupied_folder_is_refused(run: Path, tmp_path: Path) -> None:
 
 def test_images_that_are_gone_are_refused_before_anything_is_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "images/p1/f2.jpg").unlink()
-    with pytest.raises(InputError, match=r"f2.jpg: found no such file \(1 of 3 images are missing\)"):
+    with pytest.raises(InputError, match=r"f2.jpg: not found \(1 of 3 images missing\)"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY)
     assert not (tmp_path / "out").exists()
 
@@ -199,7 +193,7 @@ def test_a_predicted_lymphoid_cell_is_never_called_a_lymphoblast() -> None:
 @pytest.mark.parametrize(
     "patient_id", ["../sibling", "/absolute/x", "a/b", "..", "C:\\x", "nul", "P1.", "x" * 300, "e\u0301", "a\nb", "P1"]
 )
-@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson"])
+@pytest.mark.parametrize("file_format", ["labelme", "coco", "geojson", "yolo", "labelstudio"])
 def test_a_patient_id_is_never_a_path(run: Path, tmp_path: Path, patient_id: str, file_format: str) -> None:
     rename_patient(run, patient_id)
     before = set(tmp_path.rglob("*"))
@@ -207,7 +201,7 @@ def test_a_patient_id_is_never_a_path(run: Path, tmp_path: Path, patient_id: str
     export_run(run, out, file_format, VOCABULARY)
     assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
     cohort = read_cohort(out)
-    assert [fault.kind for fault in cohort.faults] == ["unknown_code"]
+    assert [fault.kind for fault in cohort.faults] == ["to_name"]
     assert sum(len(field.annotations) for field in cohort.fields) == 3
     assert len({patient.patient_id.casefold() for patient in cohort.patients}) == 2
     assert [patient.extra["run_patient_id"] for patient in cohort.patients] == ["p1", patient_id.strip()]
@@ -236,7 +230,7 @@ def test_a_foreign_file_is_not_copied(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", "/proc", "nowhere/../x", "a\0b", "x" * 5000])
 def test_a_device_is_not_opened(run: Path, tmp_path: Path, path: str) -> None:
     restate(run, "p1/f1", path=path)
-    with pytest.raises(InputError, match="found no such file"):
+    with pytest.raises(InputError, match="not found"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY)
 
 
@@ -264,7 +258,7 @@ def test_a_row_without_a_name_is_refused(run: Path, tmp_path: Path, table: Table
     path = run / f"{table}.parquet"
     write_table(path, read_table(path, table).with_columns(pl.lit(None, pl.String).alias(column)), table)
     state_tables(run)
-    with pytest.raises(RunError, match=rf"{table}\.parquet: found a row without .*{column}"):
+    with pytest.raises(RunError, match=rf"{table}\.parquet: found \d rows that cannot be used.*{column}.* in each row"):
         export_run(run, tmp_path / "out", "labelme", VOCABULARY)
 
 

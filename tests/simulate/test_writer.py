@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +18,16 @@ from marrowscope.config import validate_config
 from marrowscope.disk import MARKER_NAME, read_marker
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.imaging import read_image, sha256_file
-from marrowscope.simulate import SimulationConfig, load_parameters, simulate_cohort
-from marrowscope.simulate.writer import iterate_fields, plan_patient
+from marrowscope.simulate import SimulationConfig, load_parameters, simulate_cohort, writer
+from marrowscope.simulate.writer import PatientPlan, is_simulated, iterate_fields, plan_patient
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from marrowscope.simulate import SimulatedField
+    from marrowscope.simulate.parameters import Parameters
 
 SMALL = SimulationConfig(
     patients=3,
@@ -68,6 +74,70 @@ def test_another_seed_changes_images_and_truth(cohort: Path, tmp_path: Path) -> 
     simulate_cohort(tmp_path / "other", SMALL.model_copy(update={"seed": 6}))
     one, other = hashes(cohort), hashes(tmp_path / "other")
     assert all(one[name] != other[name] for name in one if name in other and name.endswith((".jpg", ".parquet")))
+
+
+def test_an_interrupted_cohort_goes_on_after_its_finished_patients(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "c", list[tuple[int, int]]()
+
+    def stop(done: int, _total: int) -> None:
+        if done == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        simulate_cohort(out, SMALL, progress=stop)
+    (tmp_path / "c.part" / "P0003").mkdir()
+    (tmp_path / "c.part" / "P0003" / "field_009.jpg").touch()  # of the patient that was being drawn
+    drawn: list[int] = []
+
+    def noted(
+        config: SimulationConfig, plan: PatientPlan, parameters: Parameters
+    ) -> Iterator[tuple[int, SimulatedField]]:
+        drawn.append(plan.index)
+        return iterate_fields(config, plan, parameters)
+
+    monkeypatch.setattr(writer, "iterate_fields", noted)
+    assert simulate_cohort(out, SMALL, progress=lambda done, total: seen.append((done, total))) == 2
+    assert drawn == [2]
+    assert seen == [(3, 3)]
+    assert hashes(out) == hashes(cohort)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_another_cohort_does_not_go_on_with_an_interrupted_one(tmp_path: Path) -> None:
+    out = tmp_path / "c"
+
+    def stop(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_cohort(out, SMALL, progress=stop)
+    assert (tmp_path / "c.part" / "unfinished" / "P0001.parquet").is_file()
+    assert simulate_cohort(out, SMALL.model_copy(update={"seed": 6}), patients=[0]) == 0
+    assert not (out / "P0002").exists()
+
+
+def test_an_interruption_before_the_first_patient_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "iterate_fields", stop)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_cohort(tmp_path / "c", SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_whole_cohort_of_these_settings_is_known(cohort: Path, tmp_path: Path) -> None:
+    assert is_simulated(cohort, SMALL.model_copy(update={"workers": 2}))
+    assert not is_simulated(cohort, SMALL.model_copy(update={"seed": 6}))
+    assert not is_simulated(tmp_path, SMALL)
+    copy = tmp_path / "copy"
+    shutil.copytree(cohort, copy)
+    (copy / "P0001" / "field_001.jpg").unlink()
+    assert not is_simulated(copy, SMALL)
 
 
 def test_the_cohort_reader_takes_it_without_a_fault(cohort: Path) -> None:

@@ -127,7 +127,7 @@ def test_weights_count_as_repetition() -> None:
         (np.zeros(0, dtype=np.int64), "0 labeled cells, fewer than 50"),
         (np.arange(MIN_CELLS - 1) % 3, "49 labeled cells, fewer than 50"),
         (np.full(500, -1), "0 labeled cells, fewer than 50"),
-        (np.ones(500, dtype=np.int64), "all 500 cells are of one class"),
+        (np.ones(500, dtype=np.int64), "only one class among 500 cells"),
     ],
 )
 def test_too_little_to_fit_gives_one_and_the_reason(labels: NDArray[np.int64], reason: str) -> None:

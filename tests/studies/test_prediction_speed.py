@@ -15,6 +15,7 @@ from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.studies.prediction_speed import (
+    STAGES,
     Round,
     SpeedResult,
     Took,
@@ -80,10 +81,11 @@ def test_a_round_holds_the_whole_its_networks_and_its_stages(cohort: Path, bundl
     for entry in result.rounds:
         assert min(entry.whole.wall_s, entry.networks.wall_s) > 0
         assert entry.over_other == 5.0 / entry.whole.wall_s
-        assert {"read", "segment", "contours", "classify", "morphology"} <= set(entry.stages)
+        assert set(entry.stages) == set(STAGES)
     assert result.agreement is not None
     assert result.agreement["matched_share"] == 0.0
     assert result.setting["precision"] == "f32"
+    assert (result.setting["processes"], result.setting["threads"]) == (1, CONFIG.threads)
 
 
 def test_a_pipeline_that_fails_is_said_in_a_sentence(cohort: Path, bundle: Bundle) -> None:
@@ -115,3 +117,10 @@ def test_command_prints_every_round(cohort: Path) -> None:
     assert len(values["rounds"]) == 1
     lonely = CliRunner().invoke(app, [*words, "1", "--image-size", "320"])
     assert lonely.exit_code != 0
+
+
+def test_stages_are_called_as_on_the_page_of_their_times() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
+    table = page.split("| stage | 480 / 96 px | 640 / 128 px |")[1].split("\n\n")[0]
+    named = {row.split("|")[1].strip() for row in table.strip().splitlines()[1:]}
+    assert named == set(STAGES.values())

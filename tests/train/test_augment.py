@@ -49,7 +49,7 @@ def test_a_half_turn_is_a_double_mirror(crop: np.ndarray) -> None:
 
     config = NO_AUGMENTATION.model_copy(update={"rotation_deg": 180.0})
     matrix = _placement(136, 96, config, np.array([False, False]), np.array([1.0, 0.0, 0.0, 0.0]))
-    turned = _warp(crop, matrix, 96)
+    turned = _warp(crop, matrix, 96, "linear")
     np.testing.assert_allclose(turned, center_crop(crop, 96)[::-1, ::-1], atol=1)
 
 
@@ -116,3 +116,89 @@ def test_a_stored_crop_too_small_for_a_rotation_is_mirrored_and_not_refused() ->
     assert places.min() < 0
     small = np.random.default_rng(0).integers(0, 255, (100, 100, 3)).astype(np.uint8)
     assert augment_crop(small, 96, AugmentConfig(), (0, 1, 0, 3))[0].shape == (96, 96, 3)
+
+
+def test_a_tint_is_one_added_density_in_each_channel() -> None:
+    """White and gray are darkened by the same factor, another for every channel; a tint that lightens white is cut."""
+    config = NO_AUGMENTATION.model_copy(update={"cast": 0.2})
+    factors = []
+    for row in range(30):
+        factor = [
+            augment_crop(np.full((136, 136, 3), level, np.uint8), 96, config, (0, 1, 0, row))[0][0, 0] / level
+            for level in (180, 90)
+        ]
+        np.testing.assert_allclose(factor[0], factor[1], atol=0.01)
+        factors.append(factor[0])
+    spread = -np.log(np.array(factors))
+    assert spread.max() <= 0.2 + 0.01
+    assert spread.min() >= -0.2 - 0.01
+    assert np.ptp(spread, axis=1).max() > 0.2  # channels apart
+    white = augment_crop(np.full((136, 136, 3), 255, np.uint8), 96, config, (0, 1, 0, 0))[0]
+    assert white.dtype == np.uint8
+
+
+def test_density_is_one_factor_shared_by_the_channels() -> None:
+    config = NO_AUGMENTATION.model_copy(update={"density": 0.25})
+    image = np.empty((136, 136, 3), np.uint8)
+    image[:] = (60, 120, 180)
+    factors = []
+    for row in range(40):
+        found = augment_crop(image, 96, config, (0, 1, 0, row))[0][0, 0]
+        ratio = np.log(found / 255) / np.log(np.array([60, 120, 180]) / 255)
+        np.testing.assert_allclose(ratio, ratio[0], atol=0.02)
+        factors.append(ratio[0])
+    assert min(factors) == pytest.approx(0.75, abs=0.03)
+    assert max(factors) == pytest.approx(1.25, abs=0.03)
+
+
+def test_noise_has_the_spread_it_is_told_and_no_offset() -> None:
+    config = NO_AUGMENTATION.model_copy(update={"noise_chance": 1.0, "noise_levels": 6.0})
+    flat = np.full((136, 136, 3), 128, np.uint8)
+    spreads = [augment_crop(flat, 96, config, (0, 1, 0, row))[0].astype(float) for row in range(40)]
+    assert max(found.std() for found in spreads) == pytest.approx(6, abs=0.4)
+    assert min(found.std() for found in spreads) < 1
+    assert np.mean(spreads) == pytest.approx(128, abs=0.1)
+    assert abs(np.corrcoef(spreads[0][..., 0].ravel(), spreads[0][..., 1].ravel())[0, 1]) < 0.05
+
+
+def _laplacian_energy(image: np.ndarray) -> float:
+    gray = image.astype(np.float64).mean(axis=2)
+    laplacian = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * gray[1:-1, 1:-1]
+    return float((laplacian**2).mean())
+
+
+def test_finer_kernels_keep_a_turned_crop_as_sharp_as_an_unchanged_one() -> None:
+    """A texture as fine as a resampled photograph's: linear loses much of its Laplacian energy, Lanczos little."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(3).normal(size=(136, 136, 3))
+    smooth = gaussian_filter(noise, (0.8, 0.8, 0))
+    crop = (128 + 40 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+    turning = NO_AUGMENTATION.model_copy(update={"rotation_deg": 180.0})
+    kept = {}
+    for kernel in ("linear", "cubic", "lanczos"):
+        config = turning.model_copy(update={"interpolation": kernel})
+        energies = [_laplacian_energy(augment_crop(crop, 96, config, (0, 1, 0, row))[0]) for row in range(30)]
+        kept[kernel] = np.mean(energies) / _laplacian_energy(center_crop(crop, 96))
+    assert kept["linear"] < 0.75 < kept["cubic"] < kept["lanczos"] < 1.05
+    assert kept["lanczos"] > 0.9
+
+
+def test_new_changes_that_are_off_leave_the_earlier_ones_as_they_were() -> None:
+    """Mean colors of the upper half and mask areas, recorded before tints, noise, swaps and kernels existed."""
+    rows, columns = np.mgrid[:136, :136]
+    crop = np.stack([60 + rows // 2, 40 + columns, 190 - columns // 2], axis=2).astype(np.uint8)
+    mask = np.zeros((136, 136), dtype=np.bool_)
+    mask[30:80, 50:90] = True
+    recorded = [
+        (113.6, 135.8, 161.1, 2103),
+        (115.0, 101.5, 171.2, 1769),
+        (104.9, 84.8, 153.8, 2424),
+        (75.6, 92.0, 166.9, 1985),
+        (86.8, 121.4, 147.1, 2114),
+    ]
+    for row, (*colors, area) in enumerate(recorded):
+        found, grown = augment_crop(crop, 96, AugmentConfig(), (0, 1, 0, row), mask)
+        assert grown is not None
+        np.testing.assert_allclose(found[:48].astype(float).mean(axis=(0, 1)), colors, atol=0.5)
+        assert int(grown.sum()) == pytest.approx(area, abs=5)

@@ -47,7 +47,7 @@ def test_priors_are_shares_of_the_given_rows_only(crops_dir: Path) -> None:
     crop_set = open_crop_set(crops_dir, load_vocabulary())
     code = crop_set.cells["expert_code"].to_numpy()
     rows = np.concatenate([np.flatnonzero(code == "N")[:3], np.flatnonzero(code == "V")[:1]])
-    priors = class_priors(crop_set.labels, rows, 16)
+    priors = class_priors(crop_set.class_shares(rows))
     assert priors["cblc"] == (0.25, 0.75)
     assert priors["countable"] == (0.25, 0.75)
     assert priors["category"][:2] == (0.25, 0.75)

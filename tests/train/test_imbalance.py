@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from marrowscope.train.category_sets import one_hot
 from marrowscope.train.config import Imbalance
 from marrowscope.train.imbalance import correct_all, correct_head, sampling_weights
 from marrowscope.train.loader import epoch_order
@@ -88,7 +89,7 @@ def test_the_sampler_draws_in_proportion_to_square_roots() -> None:
     """In expectation exactly, and in 20,000 draws within four standard errors."""
     counts = np.array([4900, 900, 0, 100])
     categories = np.repeat(np.arange(4), counts)
-    weights = sampling_weights(categories, "square_root_sampler")
+    weights = sampling_weights(one_hot(categories, 4), "square_root_sampler")
     assert weights is not None
     expected = np.sqrt(counts) / np.sqrt(counts).sum()
     np.testing.assert_allclose(np.bincount(categories, weights=weights, minlength=4), expected)
@@ -100,15 +101,15 @@ def test_the_sampler_draws_in_proportion_to_square_roots() -> None:
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "square_root_sampler"])
 def test_the_other_methods_use_every_crop_once(method: Imbalance) -> None:
-    assert sampling_weights(np.array([0, 0, 1]), method) is None
+    assert sampling_weights(one_hot(np.array([0, 0, 1]), 2), method) is None
 
 
 def test_under_the_sampler_every_head_implies_the_shares_as_they_are_drawn() -> None:
     """16 crops of category 0 and 4 of category 1 are drawn 4 to 2; CBLC follows its crops."""
     category = np.array([0] * 16 + [1] * 4)
     cblc = np.array([1] * 8 + [0] * 12)  # half of category 0
-    labels = {"category": category, "cblc": cblc}
-    found = correct_all(labels, {"category": 3, "cblc": 2}, tiny_config(imbalance="square_root_sampler"))
+    shares = {"category": one_hot(category, 3), "cblc": one_hot(cblc, 2)}
+    found = correct_all(shares, tiny_config(imbalance="square_root_sampler"))
     assert found["category"].implied == pytest.approx((2 / 3, 1 / 3, 0))
     assert found["cblc"].implied == pytest.approx((2 / 3, 1 / 3))
     np.testing.assert_array_equal(found["category"].offsets, [0, 0, -np.inf])

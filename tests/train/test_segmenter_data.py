@@ -195,7 +195,7 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="found no labeled field"):
         prepare_windows([], tmp_path / "out", config)
     path = _write_field(tmp_path / "in" / "f.png", [])
-    with pytest.raises(TrainingError, match="found no cell in 1 fields"):
+    with pytest.raises(TrainingError, match="found no cell in 1 field"):
         prepare_windows([LabeledField(path, 0.3, (), "P")], tmp_path / "out", config)
 
 

@@ -72,7 +72,7 @@ def test_training_resumes_where_it_was_killed(trained: tuple[Path, list[str]]) -
 
 
 def test_an_epoch_draws_no_more_than_asked_and_sets_its_threads(trained: tuple[Path, list[str]]) -> None:
-    assert "training with 1 threads, 2 steps per epoch" in trained[1]
+    assert "training with 1 thread, 2 steps per epoch" in trained[1]
 
 
 def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_a_field_with_cells_left_out_trains_a_narrower_network_of_one_class(tmp_
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.pt: no such file, expected the \.pt or \.onnx of an earlier"):
+    with pytest.raises(ConfigError, match=r"none\.pt: not found, expected the \.pt or \.onnx of an earlier"):
         train_segmenter([], tmp_path / "out", CONFIG, weights=tmp_path / "none.pt")
-    with pytest.raises(ConfigError, match=r"none\.pt: no such file, expected the segmenter\.pt"):
+    with pytest.raises(ConfigError, match=r"none\.pt: not found, expected the segmenter\.pt"):
         export_segmenter(tmp_path / "none.pt", tmp_path / "x.onnx", CONFIG)
 
 

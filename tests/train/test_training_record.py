@@ -74,14 +74,14 @@ def test_a_record_is_read_as_it_was_written(record: TrainingRecord, finished: Tr
         (
             ("split_sha256",),
             None,
-            r"fit\.json: split_sha256: found None, Input should be a valid string; give the --out",
+            r"fit\.json: split_sha256: found None, expected a text in quotes; give the --out",
         ),
         (
             ("split_sha256",),
             ...,
             r"fit\.json: split_sha256: found nothing, expected a value; add it; give the --out of",
         ),
-        (("config", "tau"), "much", r"fit\.json: config\.tau: found 'much', Input should be a valid number"),
+        (("config", "tau"), "much", r"fit\.json: config\.tau: found 'much', expected a number"),
         (("result", "best_epoch", "selection"), ..., r"fit\.json: result\.best_epoch\.selection: found nothing"),
         (("stages", "gt-to-yolo", "training_crops"), 1.5, r"stages\.gt-to-yolo\.training_crops: found 1\.5"),
         (("prepared", "crop", "size_px"), [], r"fit\.json: prepared\.crop\.size_px: found \[\]"),
@@ -105,7 +105,7 @@ def test_a_wrong_type_or_a_missing_key_is_one_sentence(
 
 
 def test_no_record_a_broken_one_and_an_unfinished_one_are_refused(record: TrainingRecord, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"fit\.json: found no such file; give the --out of `marrowscope train class"):
+    with pytest.raises(RunError, match=r"fit\.json: not found; give the --out of `marrowscope train class"):
         read_training(tmp_path)
     (tmp_path / "fit.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"fit\.json: found no readable JSON \(.*; give the --out"):
@@ -174,7 +174,7 @@ def test_crossfit_json_is_read_as_written_and_refused_in_a_sentence(record: Trai
             r"prepare\.json: crop\.side_um: found 'wide', .*; make the crop set again with",
         ),
         ("{}", r"prepare\.json: crop: found nothing, expected a value; add it; make the crop set again"),
-        ("[]", r"prepare\.json: Input should be a valid dictionary.*; make the crop set again"),
+        ("[]", r"prepare\.json: expected keys with values.*; make the crop set again"),
     ],
 )
 def test_prepare_json_is_refused_in_a_sentence(tmp_path: Path, text: str, expected: str) -> None:

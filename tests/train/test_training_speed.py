@@ -79,7 +79,7 @@ def test_steps_and_loops_are_measured_in_equal_rounds(crop_set: CropSet) -> None
         "step alone: float32, channels last; float32, channels first; bf16, channels last; bf16, channels first",
         "whole loop, 0 workers",
     ]
-    assert found.device == "CPU, 1 threads"
+    assert found.device == "CPU, 1 thread"
     assert found.pipeline_crops_per_cpu_second > 0
     assert [len(pairs.own) for pairs in (*found.steps, *found.loops)] == [3] * 5
     assert {pairs.crops_per_round for pairs in (*found.steps, *found.loops)} == {16}

@@ -35,6 +35,7 @@ from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Qua
 from marrowscope.patient.quantify.rates import kinds_of
 from marrowscope.runs.manifest import UsedBundle, UsedVocabulary
 from marrowscope.vocabulary import Vocabulary, load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -230,7 +231,8 @@ def _read_quantification(content: bytes, path: Path, vocabulary: Vocabulary) -> 
     expected = kinds_of(vocabulary)
     if found.rates.kinds != expected:
         message = (
-            f"{path}: found rates of {len(found.rates.kinds)} kinds of cells, expected the {len(expected)} of "
+            f"{path}: found rates of {count_of(len(found.rates.kinds), 'kind')} of cells, expected the "
+            f"{len(expected)} of "
             f"vocabulary {vocabulary.name}; measure them again with `marrowscope quantify`"
         )
         raise BundleError(message)
@@ -292,7 +294,7 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
 def _check_file(folder: Path, name: str, expected: str, *, verify: bool) -> None:
     target = path_below(folder, name, where=f"{folder / SPEC_NAME}, [files]", error=BundleError)
     if not target.is_file():
-        message = f"{target}: no such file, expected one of SHA-256 {expected}; copy the bundle again"
+        message = f"{target}: not found, expected a file with SHA-256 {expected}; copy the bundle again"
         raise BundleError(message)
     if not verify:
         return

@@ -194,6 +194,9 @@ class BundleSpec(FrozenModel):
     vocabulary: VocabularyReference = Field(description="which codes and categories the heads speak of")
     segmenter: SegmenterConfig = Field(description="the network's input, and how its output becomes contours")
     crop: CropSpec = Field(description="the single-cell crop the classifier sees")
+    views: Literal[2, 4] | None = Field(
+        default=None, description="of a crop, averaged inside the classifier's graph; absent: the crop alone"
+    )
     quality_rules: QualityRules = Field(description="which contours are kept")
     flags: FlagRules = Field(
         default_factory=FlagRules, description="limits of the quality flags; the package's own where one is absent"

@@ -45,7 +45,7 @@ def check_golden_apart(
             command, stdin=held_by_child, capture_output=True, env=environment, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired as error:
-        message = f"{what} took more than {limit:g} s, expected an end; do not use the bundle, export it again"
+        message = f"{what} took more than {limit:g} s, expected a result; do not use the bundle, export it again"
         raise errors.BundleError(message) from error
     finally:
         os.close(held_by_child)
@@ -70,7 +70,7 @@ def main(folder: str, spec_sha256: str, backend: str, precision: str) -> None:
     try:
         bundle = load_bundle(Path(folder), verify=False, with_rates=False)
         if bundle.spec_sha256 != spec_sha256:
-            message = f"{folder}: found another bundle.toml than a moment ago, expected it unchanged; try again"
+            message = f"{folder}: found another bundle.toml than before, expected the same file; try again"
             raise errors.BundleError(message)
         answer = asdict(check_golden(bundle, backend, precision=precision))
     except errors.MarrowscopeError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.bundle.description import STATED
+from marrowscope.cells.quality import RULES_OFF
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def from_schema_1(values: Mapping[str, Any], path: Path) -> Table:
     for section, model in STATED.items():
         given = found.setdefault(section, {})
         if isinstance(given, dict):
-            found[section] = model().model_dump(mode="json") | given
+            off = RULES_OFF if section == "quality_rules" else {}
+            found[section] = model().model_dump(mode="json") | off | given
     _change(found, "quality_rules", lambda table: {key: table[key] for key in table if key not in _PIXEL_RULES})
     _change(found, "calibration", _calibration)
     _change(found, "training_data", _training_data)

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from marrowscope.bundle.description import SCHEMA_VERSION, STATED, BundleSpec
 from marrowscope.bundle.schema_1 import from_schema_1
 from marrowscope.bundle.toml_writer import to_toml
-from marrowscope.config import UNREADABLE, one_line
+from marrowscope.cells.quality import RULES_OFF
+from marrowscope.config import UNREADABLE, one_line, rule_of
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def read_description(data: bytes, path: Path) -> BundleSpec:
             "that made the bundle, or export it again with this one"
         )
         raise BundleError(message)
+    values = _with_rules_off(values)
     faults = [f"[{section}] {key}: found nothing, expected a value" for section, key in _unstated(values)]
     try:
         # By way of JSON, whose strict reading takes lists for tuples, and a string for no number.
@@ -60,23 +62,32 @@ def description_text(spec: BundleSpec) -> str:
     return to_toml({key: value for key, value in values.items() if value not in ({}, [])})
 
 
+def _with_rules_off(values: dict[str, Any]) -> dict[str, Any]:
+    """State the quality rules that a bundle does not know because they are younger as what they were: off."""
+    rules = values.get("quality_rules")
+    return values | {"quality_rules": RULES_OFF | rules} if isinstance(rules, dict) else values
+
+
 def _unstated(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (section, key) of what a bundle has to state although the package has a default for it."""
+    """Return (section, key) of what a bundle has to state although the package has a default for it.
+
+    What is None by default is stated by its absence.
+    """
     return [
         (section, key)
         for section, model in STATED.items()
-        for key in model.model_fields
-        if isinstance(values.get(section), dict) and key not in values[section]
+        for key, field in model.model_fields.items()
+        if field.default is not None and isinstance(values.get(section), dict) and key not in values[section]
     ]
 
 
 def _word(fault: ErrorDetails) -> str:
     """Describe one of pydantic's faults: the section, the key, what was found, what was expected."""
     *sections, key = [one_line(part) for part in fault["loc"]]
-    rule = fault["msg"].removeprefix("Value error, ")
+    rule = rule_of(fault)
     if fault["type"] == "value_error":  # values of one section contradict each other
         return f"[{'.'.join([*sections, key])}]: {rule}"
     where = f"[{'.'.join(sections)}] {key}" if sections else key
     if fault["type"] == "missing":
-        return f"{where}: found nothing, expected a value"
+        return f"{where}: found nothing, {rule}"
     return f"{where}: found {fault['input']!r}, {rule}"

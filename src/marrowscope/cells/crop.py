@@ -2,7 +2,7 @@
 
 A square of fixed physical size around the contour's centroid is cut from the image at full resolution and resampled
 with an area filter to a fixed number of pixels. The background is kept, and the cell's mask has the same frame. Beyond
-the image's edge, the border pixels are repeated.
+the image's edge, the image is mirrored about its last pixel, as often as it takes.
 
 Invariant: inside its margin, a crop with a margin equals the crop without one, to the bit. Training stores crops with a
 margin, so that rotation needs no padding; the network then sees the same center that it sees in prediction.
@@ -36,6 +36,11 @@ class CropSpec(StageConfig):
 
     side_um: float = Field(default=28.8, gt=0, description="side of the square in micrometers; fits a 25 um monoblast")
     size_px: int = Field(default=96, gt=0, description="side of the resampled crop in pixels")
+    seen_um: float | None = Field(
+        default=None,
+        gt=0,
+        description="side of the square around the cell that is seen; beyond it, crops of every source are mirrored",
+    )
 
     @property
     def um_per_px(self) -> float:
@@ -78,11 +83,11 @@ def cut_crops(
         return images, np.empty((0, size, size), dtype=np.bool_)
     # A whole number of source pixels keeps the patch exact; the side is off by at most half a pixel (0.3% here).
     side_px = max(1, round(spec.side_um / um_per_px))
-    frame = _Frame(side_px, spec.size_px, margin_px)
+    frame = _Frame(side_px, spec.size_px, margin_px, math.ceil((spec.seen_um or 0.0) / um_per_px / 2))
     rings = geometry.Rings.of(contours)
     centers = geometry.centroids(rings)
     for index, center_xy in enumerate(centers):
-        images[index] = _resize(_cut_patch(image, center_xy, side_px, frame.pad_px), frame)
+        images[index] = _resize(_cut_patch(image, center_xy, frame), frame)
     if not masks:
         return images, np.empty((0, size, size), dtype=np.bool_)
     # Pixel centers are at integers in the image, in the patch and in the crop.
@@ -99,11 +104,15 @@ def without_margin(crops: ImageArray, masks: MaskArray, margin_px: int) -> tuple
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Geometry of a crop: ``side_px`` image pixels become ``size_px`` crop pixels, plus ``margin_px`` on each side."""
+    """Geometry of a crop: ``side_px`` image pixels become ``size_px`` crop pixels, plus ``margin_px`` on each side.
+
+    Farther than ``seen_px`` image pixels from the cell's center nothing of the image is seen; 0 sets no limit.
+    """
 
     side_px: int
     size_px: int
     margin_px: int
+    seen_px: int = 0
 
     @property
     def pad_px(self) -> int:
@@ -117,25 +126,42 @@ class _Frame:
         return self.side_px < self.size_px
 
 
-def _cut_patch(image: ImageArray, center_xy: NDArray[np.float64], side_px: int, pad_px: int) -> ImageArray:
-    """Cut the square of ``side_px`` around a point plus ``pad_px`` on each side, with linear interpolation.
+def _cut_patch(image: ImageArray, center_xy: NDArray[np.float64], frame: _Frame) -> ImageArray:
+    """Cut the square of ``frame.side_px`` around a point plus ``frame.pad_px`` on each side, interpolated linearly.
 
-    The whole patch has the same subpixel shift, so a 2 x 2 filter does it. Beyond the image, the border pixels are
-    repeated. (``cv2.getRectSubPix`` takes three times as long; one pixel in 1,400 differs, by one gray level.)
+    The whole patch has the same subpixel shift, so a 2 x 2 filter does it. Beyond the image, or beyond what is seen,
+    it is mirrored. (``cv2.getRectSubPix`` takes three times as long; one pixel in 1,400 differs, by one gray level.)
     """
     height, width = image.shape[:2]
-    left, top = (center_xy - (side_px - 1) / 2).tolist()
+    left, top = (center_xy - (frame.side_px - 1) / 2).tolist()
     right_share, lower_share = left - math.floor(left), top - math.floor(top)
-    x, y, side = math.floor(left) - pad_px, math.floor(top) - pad_px, side_px + 2 * pad_px
-    if x >= 0 and y >= 0 and x + side < width and y + side < height:
+    side = frame.side_px + 2 * frame.pad_px
+    x, y = math.floor(left) - frame.pad_px, math.floor(top) - frame.pad_px
+    if x >= 0 and y >= 0 and x + side < width and y + side < height and not frame.seen_px:
         source = image[y : y + side + 1, x : x + side + 1]
     else:
-        rows = np.clip(np.arange(y, y + side + 1), 0, height - 1)
-        columns = np.clip(np.arange(x, x + side + 1), 0, width - 1)
+        columns = _mirrored(np.arange(x, x + side + 1), *_seen(center_xy[0], frame.seen_px, width))
+        rows = _mirrored(np.arange(y, y + side + 1), *_seen(center_xy[1], frame.seen_px, height))
         source = image[rows[:, None], columns]
     kernel = np.outer([1 - lower_share, lower_share], [1 - right_share, right_share])
     shifted = cv2.filter2D(source, -1, kernel, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(shifted[:side, :side], dtype=np.uint8)
+
+
+def _seen(center: float, seen_px: int, length: int) -> tuple[int, int]:
+    """Return the first and the last pixel that is seen of one side of an image, around a center."""
+    if not seen_px:
+        return 0, length - 1
+    # A center outside the image sees its nearest pixel at least.
+    middle = min(max(round(center), 0), length - 1)
+    return max(0, middle - seen_px), min(length - 1, middle + seen_px)
+
+
+def _mirrored(positions: NDArray[np.intp], first: int, last: int) -> NDArray[np.intp]:
+    """Return positions as those of the pixels from ``first`` to ``last``, mirrored about them as often as needed."""
+    period = 2 * max(1, last - first)
+    away = np.abs(positions - first) % period
+    return np.asarray(first + np.minimum(away, period - away) * (last > first), dtype=np.intp)
 
 
 def _resize(patch: ImageArray, frame: _Frame) -> ImageArray:

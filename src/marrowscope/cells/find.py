@@ -1,7 +1,7 @@
 """Find the cells of one field of view; training and prediction share this code.
 
-Steps: bring the field to the segmenter's scale; run the network; trace contours; apply the quality rules to each
-contour; measure the field; cut a crop around each kept contour; measure its morphology. Contours are returned in the
+Steps: bring the field to the segmenter's scale; run the network; trace contours; apply the quality rules to the
+contours; measure the field; cut a crop around each kept contour; measure its morphology. Contours are returned in the
 pixels of the field's file.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from marrowscope.cells.crop import CropSpec, cut_crops, without_margin
 from marrowscope.cells.field_measures import SCALE_UM_PER_PX, measure_field
 from marrowscope.cells.morphology import measure_cells
-from marrowscope.cells.quality import QualityRules, judge_contours
+from marrowscope.cells.quality import QualityRules, judge_contours, refuse_overlaps
 from marrowscope.records import FoundCell
 from marrowscope.segment.letterbox import letterbox
 from marrowscope.slides.seams import SEAM_UM, own_cells
@@ -89,7 +89,9 @@ def find_cells(
         if field.region is not None:
             detections = [detections[index] for index in own_cells(detections, field.region, SEAM_UM / scale)]
     with lap("judge"):
-        judged = judge_contours([item.contour_xy for item in detections], finder.rules, width, height, scale)
+        outlines = [item.contour_xy for item in detections]
+        judged = judge_contours(outlines, finder.rules, width, height, scale)
+        judged = refuse_overlaps(judged, outlines, finder.rules)
         kept = tuple(index for index, judgment in enumerate(judged) if judgment.reason is None)
         contours = tuple(detections[index].contour_xy for index in kept)
     with lap("field"):

@@ -8,7 +8,7 @@ shape; cytoplasm color; texture as what a Gaussian blur removes. A value that ca
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,22 +22,38 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ContourArray, Crop, ImageArray, MaskArray
 
-MORPHOLOGY_COLUMNS: dict[str, str] = {
-    "perimeter_um": "length of the contour",
-    "solidity": "area over the area of the convex hull (0-1)",
-    "elongation": "1 - minor axis / major axis of the ellipse of equal second moments (0-1)",
-    "nucleus_area_um2": "area of the nucleus; null where no nucleus stands out or the cell leaves its crop",
-    "nucleus_area_ratio": "nucleus area over cell area (0-1)",
-    "nucleus_circularity": "4 pi area / perimeter squared of the nucleus, all parts together (0-1)",
-    "nucleus_elongation": "1 - minor axis / major axis of the nucleus, all parts together (0-1)",
-    "nucleus_solidity": "area of the nucleus over its convex hull (0-1): low in band and lobed nuclei",
-    "nucleus_width_um": "diameter of the largest disc inside the nucleus: small in band and lobed nuclei",
-    "nucleus_od": "mean optical density of the nucleus, mean over R, G, B",
-    "cytoplasm_od": "mean optical density of the cytoplasm, mean over R, G, B",
-    "cytoplasm_basophilia": "red minus blue optical density of the cytoplasm: high in blue, low in pink cytoplasm",
-    "cytoplasm_eosinophilia": "green minus red optical density of the cytoplasm: high in pink and orange cytoplasm",
-    "granularity": "mean absolute deviation of the cytoplasm's optical density from its blur: granules",
-    "chromatin_texture": "mean absolute deviation of the nucleus' optical density from its blur: clumps",
+
+class Measure(NamedTuple):
+    """What a measure of a cell is: its unit (OD: optical density; 0-1: a share or a ratio) and its meaning."""
+
+    unit: str
+    meaning: str
+
+
+MORPHOLOGY_COLUMNS: dict[str, Measure] = {
+    "perimeter_um": Measure("um", "length of the contour"),
+    "solidity": Measure("0-1", "area over the area of the convex hull"),
+    "elongation": Measure("0-1", "1 - minor axis / major axis of the ellipse of equal second moments"),
+    "nucleus_area_um2": Measure(
+        "um2", "area of the nucleus; null where no nucleus stands out or the cell leaves its crop"
+    ),
+    "nucleus_area_ratio": Measure("0-1", "nucleus area over cell area"),
+    "nucleus_circularity": Measure("0-1", "4 pi area / perimeter squared of the nucleus, all parts together"),
+    "nucleus_elongation": Measure("0-1", "1 - minor axis / major axis of the nucleus, all parts together"),
+    "nucleus_solidity": Measure("0-1", "area of the nucleus over its convex hull: low in band and lobed nuclei"),
+    "nucleus_width_um": Measure(
+        "um", "diameter of the largest disc inside the nucleus: small in band and lobed nuclei"
+    ),
+    "nucleus_od": Measure("OD", "mean optical density of the nucleus, mean over R, G, B"),
+    "cytoplasm_od": Measure("OD", "mean optical density of the cytoplasm, mean over R, G, B"),
+    "cytoplasm_basophilia": Measure(
+        "OD", "red minus blue optical density of the cytoplasm: high in blue, low in pink cytoplasm"
+    ),
+    "cytoplasm_eosinophilia": Measure(
+        "OD", "green minus red optical density of the cytoplasm: high in pink and orange cytoplasm"
+    ),
+    "granularity": Measure("OD", "mean absolute deviation of the cytoplasm's optical density from its blur: granules"),
+    "chromatin_texture": Measure("OD", "mean absolute deviation of the nucleus' optical density from its blur: clumps"),
 }
 
 _MIN_REGION_PX = 12

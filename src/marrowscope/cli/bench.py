@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marrowscope.cli.bench_predict import predict
+from marrowscope.cli.command import add_command
 
 if TYPE_CHECKING:
     from marrowscope.train.training_speed import BenchResult, Pairs
@@ -17,25 +18,26 @@ if TYPE_CHECKING:
 app = typer.Typer(name="bench", no_args_is_help=True, help="Measure how fast parts of the program run on this machine.")
 
 
-app.command()(predict)
-
-
-@app.command()
 def train(
     crops: Annotated[
-        Path | None, typer.Argument(metavar="[CROPS]", help="Crop set written by `prepare` (default: random crops).")
+        Path | None,
+        typer.Argument(metavar="CROPS", show_default="random crops", help="Crop set written by `prepare`."),
     ] = None,
     *,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings of ClassifierConfig.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(show_default="none", help="TOML file with settings of ClassifierConfig.")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps per side and round (default: 5, or 50 on CUDA).")
+        int | None, typer.Option(min=1, show_default="5, or 50 on CUDA", help="Steps per side and round.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; the median ratio is reported.")] = 3,
     workers: Annotated[
         list[int] | None,
-        typer.Option(min=0, help="Number of workers to try; repeat for several (default: 0, 1 and 2)."),
+        typer.Option(min=0, show_default="0, 1 and 2", help="Number of workers to try; repeat for several."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for the network.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, show_default="2, or as in --config", help="CPU threads for the network.")
+    ] = None,
     with_compile: Annotated[
         bool, typer.Option("--compile", help="Also try torch.compile; compiling takes minutes.")
     ] = False,
@@ -116,3 +118,7 @@ def _print_tables(result: BenchResult) -> None:
         f"{result.device}; batch size {result.batch_size}; one core reads and augments "
         f"{result.pipeline_crops_per_cpu_second:.0f} crops/s"
     )
+
+
+add_command(app, predict)
+add_command(app, train)

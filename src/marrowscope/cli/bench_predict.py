@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import (
+    BackendOption,
+    BundleOption,
+    DeviceOption,
+    MorphologyOption,
+    PrecisionOption,
+    ProcessesOption,
+    ScaleOption,
+    ThreadsOption,
+)
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.studies.prediction_speed import GrowthPoint, SpeedResult
@@ -21,43 +31,43 @@ _COLD = 1
 def predict(
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[INPUTS]", help="A cohort, folders or images (default: a simulated cohort)."),
+        typer.Argument(metavar="INPUTS", show_default="a simulated cohort", help="A cohort, folders or images."),
     ] = None,
     *,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Model bundle (default: the demonstration models).")
-    ] = None,
+    bundle: BundleOption = None,
     fields: Annotated[
         int, typer.Option(min=1, help="Number of images to predict: the first of INPUTS, or simulated ones.")
     ] = 200,
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; median ratios are reported.")] = 3,
-    um_per_px: Annotated[
-        float | None,
+    um_per_px: ScaleOption = None,
+    image_size: Annotated[
+        int | None,
         typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
+            min=32, show_default="the bundle's", help="Long side of the segmenter's input; needs --crop-size."
         ),
     ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Long side of the segmenter's input; needs --crop-size.")
-    ] = None,
     crop_size: Annotated[
-        int | None, typer.Option(help="Side of a crop; needs --image-size. Only the timings are valid.")
+        int | None,
+        typer.Option(
+            min=16, show_default="the bundle's", help="Side of a crop; needs --image-size. Only the timings are valid."
+        ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, or a device of the backend.")] = "auto",
-    precision: Annotated[str, typer.Option(help="As in `marrowscope predict`.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="As in `marrowscope predict`.")] = None,
-    morphology: Annotated[
-        bool, typer.Option("--morphology/--no-morphology", help="Measure each cell's morphology.")
-    ] = True,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    processes: ProcessesOption = None,
+    morphology: MorphologyOption = True,
     other: Annotated[
         str | None,
-        typer.Option(help="Pipeline script to compare with, and its options, such as benchmarks/usual_pipeline.py."),
+        typer.Option(
+            show_default="none",
+            help="Pipeline script to compare with, and its options, such as benchmarks/usual_pipeline.py.",
+        ),
     ] = None,
-    other_size: Annotated[tuple[int, int], typer.Option(help="Image and crop size of the other pipeline.")] = (
+    other_size: Annotated[
+        tuple[int, int], typer.Option(metavar="<image px> <crop px>", help="Image and crop size of --other.")
+    ] = (
         640,
         128,
     ),
@@ -173,7 +183,11 @@ def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
     values = result.as_dict()
     console.print("  ".join(f"{name} {value}" for name, value in values["setting"].items()))
     table = Table(
-        "", "median", "range", title=f"{result.n_fields} images, {result.n_cells} cells", title_justify="left"
+        "",
+        "median",
+        "range",
+        title=f"{count_of(result.n_fields, 'image')}, {count_of(result.n_cells, 'cell')}",
+        title_justify="left",
     )
     rows = {
         "images/s": [result.n_fields / entry.whole.wall_s for entry in result.rounds],
@@ -185,12 +199,16 @@ def _print(result: SpeedResult, points: list[GrowthPoint]) -> None:
     }
     import statistics
 
+    from marrowscope.studies.prediction_speed import STAGES
+
     for name, found in rows.items():
         if found:
             table.add_row(name, f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
     for stage in result.rounds[0].stages:
         found = [1e3 * entry.stages.get(stage, 0.0) / result.n_fields for entry in result.rounds]
-        table.add_row(f"ms per image: {stage}", f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}")
+        table.add_row(
+            f"ms per image: {STAGES[stage]}", f"{statistics.median(found):.2f}", f"{min(found):.2f}-{max(found):.2f}"
+        )
     console.print(table)
     if result.agreement:
         console.print("  ".join(f"{name} {value:.4g}" for name, value in result.agreement.items()))

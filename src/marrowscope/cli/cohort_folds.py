@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.wording import count_of
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -27,7 +29,7 @@ class Scheme(StrEnum):
 
 def folds(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="COHORT_OR_CROPS", help="Cohorts, or crop sets written by `prepare`.")
+        list[Path], typer.Argument(metavar="SOURCES", help="Cohorts, or crop sets written by `prepare`.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Fold file to write (CSV).")],
     *,
@@ -35,10 +37,14 @@ def folds(
         Scheme, typer.Option(help="patient: folds balanced by center and diagnosis; center: one fold per center.")
     ] = Scheme.PATIENT,
     n_folds: Annotated[
-        int | None, typer.Option("--folds", min=2, help=f"Number of folds with --scheme patient (default {_N_FOLDS}).")
+        int | None,
+        typer.Option("--folds", min=2, show_default=str(_N_FOLDS), help="Number of folds with --scheme patient."),
     ] = None,
     external: Annotated[
-        list[str] | None, typer.Option(help="Center whose patients stay out of every fold; repeat for several centers.")
+        list[str] | None,
+        typer.Option(
+            show_default="none", help="Center whose patients stay out of every fold; repeat for several centers."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for assigning patients to folds.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -73,8 +79,8 @@ def folds(
         return
     _print_counts(out, drawn, patients)
     if n_unknown:
-        typer.echo(f"{n_unknown} images have no fingerprint, so they were not checked for near-duplicates.")
-    typer.echo(f"{out}: {len(drawn)} patients" + ("." if new else ", unchanged."))
+        typer.echo(f"Not checked for near-duplicates, for lack of a fingerprint: {count_of(n_unknown, 'image')}.")
+    typer.echo(f"{out}: {count_of(len(drawn), 'patient')}" + ("." if new else ", unchanged."))
 
 
 def _read_source(source: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -97,18 +103,16 @@ def _read_crop_set(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     import polars as pl
 
     from marrowscope.errors import InputError
-    from marrowscope.runs.parquet import UNREADABLE_TABLE
+    from marrowscope.runs.parquet import readable
 
     patient_columns = ["patient_id", "center", "diagnosis"]
     image_columns = ["patient_id", "field_id", "image_sha256", "image_dhash"]
-    try:
-        cells = pl.read_parquet(folder / CELLS_NAME)
+    path, advice = folder / CELLS_NAME, "make the crop set again with `marrowscope prepare`"
+    with readable(path, InputError, advice, "cannot be read"):
+        cells = pl.read_parquet(path, glob=False)
         if "image_dhash" not in cells.columns:  # crop sets of earlier versions
             cells = cells.with_columns(pl.lit(None, dtype=pl.String).alias("image_dhash"))
         return cells.select(patient_columns).unique(), cells.select(image_columns).unique()
-    except UNREADABLE_TABLE as error:
-        message = f"{folder / CELLS_NAME}: cannot be read ({error}); make the crop set again with `marrowscope prepare`"
-        raise InputError(message) from error
 
 
 def _read_cohort(root: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -119,7 +123,9 @@ def _read_cohort(root: Path, *, quiet: bool) -> tuple[pl.DataFrame, pl.DataFrame
     from marrowscope.cohort.duplicates import fingerprint_fields
 
     cohort = require_clean(read_cohort(root, decode=False))
-    rows = [(patient.patient_id, patient.center, patient.diagnosis) for patient in cohort.patients]
+    photographed = {image.patient_id for image in cohort.fields}
+    listed = [patient for patient in cohort.patients if patient.patient_id in photographed]
+    rows = [(patient.patient_id, patient.center, patient.diagnosis) for patient in listed]
     schema = dict.fromkeys(("patient_id", "center", "diagnosis"), pl.String())
     with progress_bar("Fingerprinting images", enabled=not quiet) as advance:
         images = fingerprint_fields(cohort.fields, progress=advance)

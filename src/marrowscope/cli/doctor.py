@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.wording import count_of
+
 if TYPE_CHECKING:
     from marrowscope.doctor import Diagnosis
 
@@ -17,7 +19,7 @@ _EXIT_UNHEALTHY = 1
 def doctor(
     *,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Bundle to check; default: demonstration.")
+        Path | None, typer.Option("--bundle", "-b", show_default="the demonstration models", help="Bundle to check.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -50,7 +52,7 @@ def _show(diagnosis: Diagnosis, missing: str) -> None:
     """Print the diagnosis for a reader."""
     facts = diagnosis.as_dict()
     typer.echo(f"marrowscope {facts['marrowscope']}, Python {facts['python']}, {facts['platform']}")
-    typer.echo(f"{diagnosis.n_cores} processor cores")
+    typer.echo(count_of(diagnosis.n_cores, "processor core"))
     for title, versions in (("packages", diagnosis.versions), ("training", diagnosis.training_versions)):
         listed = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
         typer.echo(f"{title}: {listed}")
@@ -67,6 +69,6 @@ def _show(diagnosis: Diagnosis, missing: str) -> None:
     if diagnosis.bundle is None:
         typer.echo(f"bundle: none checked. {missing}".rstrip())
         return
-    typer.echo(f"bundle: {diagnosis.bundle.name} {diagnosis.bundle.version}, every file's hash is right")
+    typer.echo(f"bundle: {diagnosis.bundle.name} {diagnosis.bundle.version}, all file hashes match")
     for result in diagnosis.golden:
         typer.echo(result.sentence())

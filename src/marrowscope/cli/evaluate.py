@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ScaleOption
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
@@ -25,48 +26,40 @@ def evaluate(
             help="A run written by `marrowscope predict`, or a bundle, which then predicts the cohort first.",
         ),
     ],
-    cohort: Annotated[Path, typer.Argument(help="The annotated cohort that the run predicted.")],
+    cohort: Annotated[Path, typer.Argument(metavar="COHORT", help="The annotated cohort that the run predicted.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, its figures and the tables.")],
     *,
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="CBLC ratio (0-1) above which a patient counts as AML (default: the bundle's threshold, if any)."
+            min=0,
+            max=1,
+            show_default="the bundle's threshold, if any",
+            help="CBLC ratio (0-1) above which a patient counts as AML.",
         ),
     ] = None,
-    aml_diagnosis: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A diagnosis that counts as AML; repeat for several (default AML)."),
-    ] = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="With a bundle: micrometers per pixel of images that do not state their scale.",
-        ),
-    ] = None,
+    aml_diagnosis: AmlOption = None,
+    um_per_px: ScaleOption = None,
     tile_grid: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMNSxROWS",
+            metavar="<columns>x<rows>",
+            show_default="1x1",
             help="Fields are mosaics of tiles (such as 4x3); unmatched detections at a seam are not counted.",
         ),
     ] = None,
     edge_margin: Annotated[
-        float | None,
-        typer.Option(min=0, help="Distance in pixels that counts as being at an edge or seam (default 4)."),
-    ] = None,
+        float, typer.Option(min=0, help="Distance in pixels that counts as being at an edge or seam.")
+    ] = 4.0,
     min_iou: Annotated[
-        float | None, typer.Option(help="Lowest contour IoU at which a cell counts as found (default 0.5).")
-    ] = None,
-    mapping: Annotated[
-        str | None, typer.Option(help="Mapping from another label scheme: a built-in name or a TOML file.")
-    ] = None,
+        float, typer.Option(min=0, max=1, help="Lowest contour IoU at which a cell counts as found; above 0.")
+    ] = 0.5,
+    mapping: MappingsOption = None,
     vocabulary: Annotated[
-        Path | None, typer.Option(help="Vocabulary of the run's bundle, if it is not the built-in one (TOML).")
+        Path | None,
+        typer.Option(show_default="the built-in one", help="Vocabulary of the run's bundle, if it has its own (TOML)."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed for the bootstrap over patients (default 0).")] = None,
+    seed: BootstrapSeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of the table.")] = False,
 ) -> None:
@@ -92,7 +85,7 @@ def evaluate(
     from marrowscope.evaluate.document import METRICS_NAME
     from marrowscope.report.evaluation_page import write_evaluation_page
     from marrowscope.runs.older import older_run_remarks
-    from marrowscope.vocabulary import load_mapping, load_vocabulary
+    from marrowscope.vocabulary import load_mappings, load_vocabulary
 
     columns, rows = _parse_grid(tile_grid)
     values = {
@@ -120,18 +113,21 @@ def evaluate(
         words = bundle.vocabulary
         if config.threshold is None:
             config = config.model_copy(update={"threshold": bundle.spec.threshold})
-    labels = None if mapping is None else load_mapping(mapping)
+    labels = load_mappings(mapping or ())
     # The pixels are not needed: the hashes prove that these are the predicted images.
     with progress_bar("Reading annotations", enabled=not as_json) as advance:
         truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
+    if labels:
+        labels.check_centers({patient.center for patient in truth.patients})
     run = run_or_bundle
     if bundle is not None:
         run = out / RUN_NAME
         _predict(bundle, cohort, run, um_per_px=um_per_px, overwrite=overwrite, quiet=as_json)
+    expert_fields = (*truth.fields, *truth.slides)
     keep_run = run.resolve() == (out / RUN_NAME).resolve()
     with evaluation_folder(out, overwrite=overwrite, keep_run=keep_run) as folder:
         with progress_bar("Measuring centers", enabled=not as_json) as advance:
-            evaluation = evaluate_run(run, truth.patients, truth.fields, words, config=config, progress=advance)
+            evaluation = evaluate_run(run, truth.patients, expert_fields, words, config=config, progress=advance)
         write_evaluation(evaluation, folder)
         write_evaluation_page(folder)
     if as_json:
@@ -143,7 +139,10 @@ def evaluate(
     typer.echo(f"Every figure: {out / 'metrics.md'}; tables and figures/*.svg beside it.")
     lost = [fault for fault in truth.faults if fault.loses_data]
     if lost:
-        typer.echo(f"{len(lost)} faults in the cohort lose data; see `marrowscope cohort check {cohort}`", err=True)
+        typer.echo(
+            f"{count_of(len(lost), 'fault')} in the cohort would lose data; see `marrowscope cohort check {cohort}`",
+            err=True,
+        )
 
 
 def _refuse_training(folder: Path) -> None:
@@ -186,7 +185,6 @@ def _print_main_figures(evaluation: Evaluation) -> None:
     from marrowscope.cli.tables import new_table, print_table
     from marrowscope.evaluate import FEW_PATIENTS
     from marrowscope.evaluate.catalog import SUMMARY_FIGURES
-    from marrowscope.evaluate.markdown import counted
 
     table = new_table("center", *SUMMARY_FIGURES.values(), title="Evaluation: value, 95% interval, n")
     for scores in evaluation.centers:
@@ -200,7 +198,9 @@ def _print_main_figures(evaluation: Evaluation) -> None:
             low, high = figure.value.lower, figure.value.upper
             limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
             cells.append(f"{figure.value.estimate:.3f}{mark}\n{limits}\nn {figure.n}")
-        table.add_row(*(escape(cell) for cell in (f"{scores.center}\n{counted(scores.n_patients, 'patient')}", *cells)))
+        table.add_row(
+            *(escape(cell) for cell in (f"{scores.center}\n{count_of(scores.n_patients, 'patient')}", *cells))
+        )
         table.add_section()
     print_table(table)
     marks = [mark for scores in evaluation.centers for key in SUMMARY_FIGURES for mark in scores.figure(key).marks]

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 
 def export(
     trainings: Annotated[
         list[Path],
         typer.Argument(
-            metavar="TRAINING...", help="Folders written by `train classifier`: one per member, or one cross-fit."
+            metavar="TRAININGS", help="Folders written by `train classifier`: one per member, or one cross-fit."
         ),
     ],
     *,
@@ -23,12 +24,15 @@ def export(
     crops: Annotated[
         Path | None,
         typer.Option(
-            help="Crop set for parity and golden sample, some of whose images go into the bundle (default: the "
-            "training's crop set)."
+            show_default="the training's crop set",
+            help="Crop set for the parity check and the golden sample; some of its images go into the bundle.",
         ),
     ] = None,
     description: Annotated[
-        Path | None, typer.Option(help="TOML with name, version, purpose, trained_on, threshold and [licenses].")
+        Path | None,
+        typer.Option(
+            show_default="none", help="TOML with name, version, purpose, trained_on, threshold and [licenses]."
+        ),
     ] = None,
     other_segmenter: Annotated[
         bool,
@@ -60,6 +64,7 @@ def export(
     )
     size_mb = sum((bundle.folder / name).stat().st_size for name in bundle.spec.files) / 1e6
     typer.echo(
-        f"{bundle.folder}: {bundle.spec.name} {bundle.spec.version}, {len(bundle.spec.files)} files, {size_mb:.1f} MB"
+        f"{bundle.folder}: {bundle.spec.name} {bundle.spec.version}, {count_of(len(bundle.spec.files), 'file')}, "
+        f"{size_mb:.1f} MB"
     )
     typer.echo(f"SHA-256 {bundle.spec_sha256}")

@@ -3,7 +3,8 @@
 A module ``cli/<name>.py`` defines either one function ``<name>`` (a command) or one ``app = typer.Typer(...)`` (a
 group of commands). Its top level imports only light modules (typer, pathlib, typing, the errors); stages, numpy, cv2
 and polars are imported inside the function, so that ``marrowscope --help`` stays fast. The function's docstring is its
-help text and ends with a paragraph ``Example: marrowscope <name> ...``. Each command is registered here in one line.
+help text and ends with a paragraph ``Example: marrowscope <name> ...``. Each command is added in one line, by
+``add_command``: a parameter of type Path must exist, but for ``out``, which must be outside all others.
 
 Exit codes: 0 done; 1 the work failed or is incomplete; 2 the input, an option or the installation is at fault; 128
 and more: ended by a signal.
@@ -19,11 +20,11 @@ import typer
 
 from marrowscope import __version__
 from marrowscope.cli import bench, cohort, train, vocabulary
+from marrowscope.cli.command import add_command
 from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.export import export
-from marrowscope.cli.one_call import one_call_at_a_time
 from marrowscope.cli.precision import precision
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
@@ -81,21 +82,21 @@ def marrowscope(
 
 _READ = "From images to a report"
 TRAIN = "From annotations to a model"
-_CHECK = "Look and check"
+_CHECK = "Check and compare"
 
-app.command(rich_help_panel=_READ)(one_call_at_a_time(demo))
-app.command(rich_help_panel=_READ)(one_call_at_a_time(predict))
-app.command(rich_help_panel=_READ)(one_call_at_a_time(report))
-app.command(rich_help_panel=TRAIN)(one_call_at_a_time(simulate))
-app.command(rich_help_panel=TRAIN)(one_call_at_a_time(prepare))
+add_command(app, demo, panel=_READ)
+add_command(app, predict, panel=_READ)
+add_command(app, report, panel=_READ, writes_into_input=True)
+add_command(app, simulate, panel=TRAIN)
+add_command(app, prepare, panel=TRAIN)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)
-app.command(rich_help_panel=TRAIN)(one_call_at_a_time(export))
-app.command(rich_help_panel=TRAIN)(one_call_at_a_time(quantify))
-app.command(rich_help_panel=TRAIN)(one_call_at_a_time(precision))
+add_command(app, export, panel=TRAIN)
+add_command(app, quantify, panel=TRAIN)
+add_command(app, precision, panel=TRAIN)
 app.add_typer(bench.app, name="bench", rich_help_panel=_CHECK)
-app.command(rich_help_panel=TRAIN)(one_call_at_a_time(reproduce))
-app.command(rich_help_panel=_CHECK)(doctor)
-app.command(rich_help_panel=_CHECK)(one_call_at_a_time(evaluate))
+add_command(app, reproduce, panel=TRAIN)
+add_command(app, doctor, panel=_CHECK)
+add_command(app, evaluate, panel=_CHECK)
 app.add_typer(cohort.app, name="cohort", rich_help_panel=_CHECK)
 app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=_CHECK)
 

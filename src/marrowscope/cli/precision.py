@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import BackendOption, BootstrapSeedOption, DeviceOption, ScaleOption, ThreadsOption
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.bundle.precisions import PrecisionGate
 
 
+class Lowered(StrEnum):
+    """Precisions below f32."""
+
+    BF16 = "bf16"
+    F16 = "f16"
+    INT8 = "int8"
+
+
 def precision(
-    bundle: Annotated[Path, typer.Argument(help="Model bundle to measure.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle to measure.")],
     cohorts: Annotated[
-        list[Path], typer.Argument(help="Annotated cohorts of held-out patients, whom the networks never saw.")
+        list[Path],
+        typer.Argument(metavar="COHORTS", help="Annotated cohorts of held-out patients, whom the networks never saw."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new bundle.")],
     *,
     precision: Annotated[
-        list[str] | None,
+        list[Lowered] | None,
         typer.Option(
-            "--precision", help="bf16, f16 or int8; repeat for several (default: all that the device supports)."
+            "--precision",
+            show_default="all that the device supports",
+            help="Precision to measure against f32; repeat for several.",
         ),
     ] = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
-        ),
-    ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use (default: all available).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed for the bootstrap over patients (default 0).")] = None,
+    um_per_px: ScaleOption = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    seed: BootstrapSeedOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
     """Measure on COHORTS what a precision below float32 changes, and write a bundle that records it.
@@ -55,11 +61,11 @@ def precision(
 
     values = {"um_per_px": um_per_px, "backend": backend, "device": device, "threads": threads}
     config = validate_config(PredictConfig, values, where="marrowscope precision")
-    evaluation = EvaluateConfig() if seed is None else EvaluateConfig(seed=seed)
+    evaluation = EvaluateConfig(seed=seed)
     with progress_bar("Predicting images") as advance:
         written = measure_precisions(
-            bundle, cohorts, out, precisions=precision or (), config=config, evaluation=evaluation,
-            overwrite=overwrite, progress=advance,
+            bundle, cohorts, out, precisions=[lowered.value for lowered in precision or ()], config=config,
+            evaluation=evaluation, overwrite=overwrite, progress=advance,
         )  # fmt: skip
     for name, gate in written.spec.precisions.items():
         _print_gate(name, gate)
@@ -77,7 +83,7 @@ def _print_gate(name: str, gate: PrecisionGate) -> None:
     )
     for center, change in gate.centers.items():
         table.add_row(
-            escape(f"{center}\n{change.n_patients} patients, {change.n_cells} cells"),
+            escape(f"{center}\n{count_of(change.n_patients, 'patient')}, {count_of(change.n_cells, 'cell')}"),
             f"{change.cblc_weighted_f1:.4f}",
             f"{change.cblc_weighted_f1_change:+.4f}\n{_limits(change.cblc_weighted_f1_interval)}",
             f"{change.ratio_mae:.4f}",

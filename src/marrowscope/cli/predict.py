@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import (
+    BackendOption,
+    BundleOption,
+    DeviceOption,
+    MorphologyOption,
+    PrecisionOption,
+    ProcessesOption,
+    ScaleOption,
+    ThreadsOption,
+)
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.report.problems import PatientProblem
@@ -17,44 +27,28 @@ _EXIT_INCOMPLETE = 1
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="A cohort, patient folders, image files or slide files.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run; must be new or empty.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUTS", help="A cohort, patient folders, image files or slide files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run: new or empty, and outside INPUTS.")],
     *,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Model bundle (default: the demonstration models).")
-    ] = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
-        ),
-    ] = None,
+    bundle: BundleOption = None,
+    um_per_px: ScaleOption = None,
     cells: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Cells to find per slide; 0: all. Default: 500 on a whole-slide image, all on a plain image.",
+            show_default="500 on a whole-slide image, all on a plain image",
+            help="Cells to find per slide; 0: all.",
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="f32, bf16, f16, int8, or auto: the fastest that passed the bundle's accuracy gate.")
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores to use (default: all available).")] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Worker processes, one core each (default: one per core from 300 images on)."),
-    ] = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
+    processes: ProcessesOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops per classifier batch.")] = 16,
-    morphology: Annotated[
-        bool,
-        typer.Option(
-            "--morphology/--no-morphology", help="Measure each cell's morphology; takes about a fifth of the time."
-        ),
-    ] = True,
+    morphology: MorphologyOption = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also write the report.")] = True,
     keep_copies: Annotated[
         bool, typer.Option("--keep-copies", help="Also predict copies of a photograph, each as a separate image.")
@@ -64,9 +58,9 @@ def predict(
 ) -> None:
     """Predict the cells and the CBLC ratio of every patient in INPUTS.
 
-    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. If an image cannot be read or
-    belongs to no patient, it is recorded, the other images are predicted, and the exit code is 1. To continue an
-    interrupted prediction, run the same command again. A slide is read region by region, best regions first, until
+    Writes fields.parquet, cells.parquet, patients.parquet, manifest.json and report/. A picture that is not predicted
+    is named with the reason, all others are predicted, and the exit code is 1. To continue an interrupted prediction,
+    run the same command again. A slide is read region by region, best regions first, until
     enough cells are found; each region becomes one image, and regions.parquet lists which were chosen and why.
 
     Example: marrowscope predict my-cohort --out runs/first
@@ -119,15 +113,15 @@ def predict(
         typer.echo(f"No report: {reason}", err=True)
     counts = prediction.manifest.counts
     if prediction.manifest.images_resumed:
-        resumed = _counted(prediction.manifest.images_resumed, "image")
+        resumed = count_of(prediction.manifest.images_resumed, "image")
         typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
     if as_json:
         typer.echo(counts.model_dump_json(indent=2))
     else:
-        patients, images = _counted(counts.patients, "patient"), _counted(counts.images_read, "image")
-        rejected = _counted(sum(counts.rejected.values()), "contour")
+        patients, images = count_of(counts.patients, "patient"), count_of(counts.images_read, "image")
+        rejected = count_of(sum(counts.rejected.values()), "contour")
         typer.echo(
-            f"{_counted(counts.cells, 'cell')} from {patients} in {images}: "
+            f"{count_of(counts.cells, 'cell')} from {patients} in {images}: "
             f"{counts.cblc} CBLC of {counts.countable} countable; {rejected} rejected."
         )
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
@@ -138,12 +132,8 @@ def predict(
     manifest = prediction.manifest
     remarks = [f"Input: {fault}" for fault in manifest.faults]
     remarks += [f"Not predicted: {failure.error}" for failure in manifest.failures]
-    remarks += [f"Not in full in the report: {problem.sentence()}" for problem in problems]
+    remarks += [f"Incomplete in the report: {problem.sentence()}" for problem in problems]
     for remark in remarks:
         typer.echo(remark, err=True)
     if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
-
-
-def _counted(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -7,29 +7,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import Backend, BackendOption, MappingsOption, ScaleOption
 from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.records import Field, Patient
 
 
 def prepare(
-    cohorts: Annotated[list[Path], typer.Argument(help="One or more annotated cohorts.")],
+    cohorts: Annotated[list[Path], typer.Argument(metavar="COHORTS", help="One or more annotated cohorts.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the crop set.")],
     *,
     segmenter: Annotated[
-        Path | None, typer.Option(help=f"{SEGMENTER_HELP}; without it, only expert crops are cut.")
+        Path | None, typer.Option(show_default="none", help=f"{SEGMENTER_HELP}; without it, only expert crops are cut.")
     ] = None,
-    um_per_px: Annotated[
+    um_per_px: ScaleOption = None,
+    backend: BackendOption = "auto",
+    mapping: MappingsOption = None,
+    seen_um: Annotated[
         float | None,
         typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
+            min=1.0,
+            show_default="none",
+            help="Side of the square around each cell beyond which every crop is mirrored, in micrometers.",
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier crop set.")] = False,
 ) -> None:
     """Cut training crops from annotated cohorts, along expert and predicted contours.
@@ -38,7 +43,16 @@ def prepare(
 
     Example: marrowscope prepare cohort --segmenter segmenter/segmenter.onnx --out crops
     """
-    cut_crops(cohorts, out, segmenter=segmenter, um_per_px=um_per_px, backend=backend, overwrite=overwrite)
+    cut_crops(
+        cohorts,
+        out,
+        segmenter=segmenter,
+        um_per_px=um_per_px,
+        backend=backend,
+        mapping=mapping or (),
+        seen_um=seen_um,
+        overwrite=overwrite,
+    )
 
 
 def cut_crops(
@@ -47,40 +61,48 @@ def cut_crops(
     *,
     segmenter: Path | None,
     um_per_px: float | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
+    mapping: Sequence[str] = (),
+    seen_um: float | None = None,
     overwrite: bool = False,
     to_stderr: bool = False,
 ) -> None:
     """Run the command, with a progress bar and a printed summary."""
+    from marrowscope.cells.crop import CropSpec
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import check_crop_folder, prepare_crops
     from marrowscope.segment.segmenter import Segmenter
-    from marrowscope.vocabulary import load_vocabulary
+    from marrowscope.vocabulary import load_mappings, load_vocabulary
 
     # Everything cheap is refused before the cohort's images are read.
     check_crop_folder(out, overwrite=overwrite)
     network = None if segmenter is None else Segmenter.from_onnx(segmenter_path(segmenter), backend=backend)
-    vocabulary = load_vocabulary()
+    vocabulary, mappings = load_vocabulary(), load_mappings(mapping)
     patients: list[Patient] = []
     fields: list[Field] = []
     for root in cohorts:
-        cohort = read_cohort(root, vocabulary=vocabulary, um_per_px=um_per_px)
+        cohort = read_cohort(root, vocabulary=vocabulary, mapping=mappings, um_per_px=um_per_px)
         require_clean(cohort)
         patients += cohort.patients
         fields += cohort.fields
+    if mappings:
+        mappings.check_centers({patient.center for patient in patients})
     with progress_bar("Segmenting and cutting") as advance:
         prepared = prepare_crops(
             patients,
             fields,
             out,
             segmenter=network,
+            spec=CropSpec(seen_um=seen_um),
             um_per_px=um_per_px,
+            mappings=mappings,
             overwrite=overwrite,
             progress=advance,
         )
     typer.echo(
-        f"{prepared.n_expert} expert crops, {prepared.n_predicted} matched predicted crops; missed "
+        f"{count_of(prepared.n_expert, 'expert crop')}, {count_of(prepared.n_predicted, 'matched predicted crop')}; "
+        "missed "
         f"{prepared.n_missed} ({prepared.n_missed_cut} of them cut by the image edge), unlabeled "
         f"{prepared.n_unlabeled}, rejected by the quality rules {prepared.n_rejected}.",
         err=to_stderr,

@@ -7,30 +7,26 @@ from typing import Annotated
 
 import typer
 
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.options import AmlOption, BackendOption, ScaleOption
 
 
 def quantify(
-    bundle: Annotated[Path, typer.Argument(help="Model bundle to measure.")],
-    cohort: Annotated[Path, typer.Argument(help="Annotated cohort of held-out patients, whom the networks never saw.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle to measure.")],
+    cohort: Annotated[
+        Path,
+        typer.Argument(metavar="COHORT", help="Annotated cohort of held-out patients, whom the networks never saw."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new bundle.")],
     *,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Study threshold for the corrected ratio (default: learned from COHORT)."),
-    ] = None,
-    aml: Annotated[
-        list[str] | None, typer.Option(help="A diagnosis that counts as AML; repeat for several (default AML).")
-    ] = None,
-    um_per_px: Annotated[
-        float | None,
         typer.Option(
-            parser=parse_um_per_px,
-            metavar="FLOAT",
-            help="Micrometers per pixel of images that do not state their scale.",
+            min=0, max=1, show_default="learned from COHORT", help="Study threshold for the corrected ratio (0-1)."
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    aml: AmlOption = None,
+    um_per_px: ScaleOption = None,
+    backend: BackendOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
     """Measure the error rates of BUNDLE on COHORT, learn the study threshold, and write a bundle that records both.

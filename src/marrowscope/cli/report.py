@@ -35,21 +35,28 @@ class Lang(StrEnum):
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder written by `marrowscope predict`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder written by `marrowscope predict`.")],
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder to write to (default: RUN/report for html, RUN for the others)."),
+        typer.Option("--out", "-o", show_default="RUN/report for html, RUN for the others", help="Folder to write to."),
     ] = None,
     formats: Annotated[
-        list[Format] | None, typer.Option("--format", "-f", help="What to write; repeat for several (default: html).")
+        list[Format] | None,
+        typer.Option("--format", "-f", help="What to write; repeat for several.", show_default="html"),
     ] = None,
     lang: Annotated[Lang, typer.Option(help="Language of pages, PDF and FHIR.")] = Lang.en,
     font_path: Annotated[
-        Path | None, typer.Option(help="Folder with a font for the PDF, if Chinese text needs one.")
+        Path | None,
+        typer.Option(
+            show_default="the fonts of the system", help="Folder with a font for the PDF, if Chinese text needs one."
+        ),
     ] = None,
     fields_from: Annotated[
-        Path | None, typer.Option(help="Folder with the images, if they have moved since the prediction.")
+        Path | None,
+        typer.Option(
+            show_default="as predicted", help="Folder with the images, if they have moved since the prediction."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that write patient pages.")] = 2,
 ) -> None:
@@ -65,7 +72,7 @@ def report(
     from marrowscope.runs.older import older_run_remarks
 
     if fields_from is not None and not fields_from.is_dir():
-        message = f"--fields-from {fields_from}: found no such folder, expected the folder of the images"
+        message = f"--fields-from {fields_from}: found a file, expected the folder of the images; choose another"
         raise InputError(message)
     wanted = set(formats or [Format.html])
     problems: list[PatientProblem] = []
@@ -104,7 +111,7 @@ def report(
 
         rewrite_index(run, problems, out, lang=lang)  # the cohort's page names what the other formats met, too
     for problem in dict.fromkeys(problems):
-        typer.echo(f"Not in full: {problem.sentence()}", err=True)
+        typer.echo(f"Incomplete: {problem.sentence()}", err=True)
     if problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
 

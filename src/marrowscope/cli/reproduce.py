@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marrowscope.cli.options import MAX_SEED
+
 if TYPE_CHECKING:
     from marrowscope.studies.reproduce.plan import Plan
 
@@ -38,7 +40,12 @@ def reproduce(
     ] = PresetName.QUICK,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=1_000_000_000, help="Random seed; another seed gives other patients and folds."),
+        typer.Option(
+            min=0,
+            max=MAX_SEED,
+            show_default="the preset's",
+            help="Random seed; another seed gives other patients and folds.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes for the simulation.")] = 2,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads for training.")] = 2,

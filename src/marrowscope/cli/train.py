@@ -8,53 +8,76 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.one_call import one_call_at_a_time
-from marrowscope.cli.scale_option import parse_um_per_px
+from marrowscope.cli.command import add_command
+from marrowscope.cli.options import MAX_SEED, parse_um_per_px
+from marrowscope.cli.paths import require_path
 from marrowscope.cli.train_classifier import classifier
 
 if TYPE_CHECKING:
     from marrowscope.train.segmenter_data import LabeledField
 
 app = typer.Typer(name="train", no_args_is_help=True, help="Train the segmenter or the classifier on a cohort.")
-app.command()(one_call_at_a_time(classifier))
+add_command(app, classifier)
 
 
-@app.command()
-@one_call_at_a_time
 def segmenter(
     cohorts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="COHORT...",
+            metavar="COHORTS",
+            show_default="none, with --boxes",
             help="Annotated cohort folders; where cells are left out, what has no contour is ignored. FOLDER:4x3 "
             "marks each image as a mosaic of 4 x 3 photographs; cells cut by the seams are not annotated.",
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder for training windows, checkpoints and segmenter.pt.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for training windows, checkpoints and segmenter.pt.")
+    ],
     boxes: Annotated[
         list[Path] | None,
-        typer.Option(help="YOLO box data set (0 white cell, 1 erythrocyte); its erythrocytes set the scale."),
+        typer.Option(
+            show_default="none", help="YOLO box data set (0 white cell, 1 erythrocyte); its erythrocytes set the scale."
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint (.pt) or exported graph (.onnx) to start from (default: from scratch)."),
+        typer.Option(show_default="random weights", help="Checkpoint (.pt) or exported graph (.onnx) to start from."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings of SegmenterTrainingConfig.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
-    crops_per_field: Annotated[int | None, typer.Option(help="Training windows per field.")] = None,
-    max_images_per_epoch: Annotated[int | None, typer.Option(help="Training windows drawn per epoch.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(show_default="none", help="TOML file with settings of SegmenterTrainingConfig.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, show_default="30, or as in --config", help="Number of epochs.")
+    ] = None,
+    crops_per_field: Annotated[
+        int | None, typer.Option(min=1, show_default="4, or as in --config", help="Training windows per field.")
+    ] = None,
+    max_images_per_epoch: Annotated[
+        int | None, typer.Option(min=1, show_default="all, or as in --config", help="Training windows drawn per epoch.")
+    ] = None,
     um_per_px: Annotated[
         float | None,
         typer.Option(
-            parser=parse_um_per_px, metavar="FLOAT", help="Scale of training and prediction, in micrometers per pixel."
+            parser=parse_um_per_px,
+            metavar="<number>",
+            show_default="0.3, or as in --config",
+            help="Scale of training and prediction, in micrometers per pixel (0.01 to 2).",
         ),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Learning rate of AdamW.")] = None,
-    patients: Annotated[
-        Path | None, typer.Option(help="Text file with the patient_ids to train on, one per line (default: all).")
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=1, show_default="0.002, or as in --config", help="Learning rate of AdamW."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed for windows, split and order.")] = None,
+    patients: Annotated[
+        Path | None, typer.Option(show_default="all", help="Text file with the patient_ids to train on, one per line.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=MAX_SEED, show_default="0, or as in --config", help="Random seed for windows, split and order."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
 ) -> None:
     """Train the one-class segmenter (YOLO11n-seg) on annotated fields.
@@ -139,8 +162,12 @@ def _cohort_fields(
 
     match = re.fullmatch(r"(?P<folder>.+):(?P<columns>[1-9]\d*)x(?P<rows>[1-9]\d*)", argument)
     folder = Path(match["folder"]) if match else Path(argument)
+    require_path(folder)
     tile_grid = (int(match["columns"]), int(match["rows"])) if match else None
     cohort = require_clean(read_cohort(folder, vocabulary=load_vocabulary()))
     kept = [field for field in cohort.fields if patients is None or field.patient_id in patients]
     names = {patient.patient_id for patient in cohort.patients}
     return labeled_fields(kept, folder.resolve().name, tile_grid, max_box_share=max_box_share), names
+
+
+add_command(app, segmenter)

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from marrowscope.cli.options import MAX_SEED, MappingsOption
+from marrowscope.cli.paths import require_path
 from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.crossfit import CrossFit
     from marrowscope.fit import FitResult
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.stage import Progress
+    from marrowscope.train.training_record import EpochRow
 
 
 def classifier(
@@ -22,29 +28,57 @@ def classifier(
         Path, typer.Argument(metavar="CROPS", help="Crop set written by `prepare`, or a cohort to prepare first.")
     ],
     *,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, learning curves and classifier.safetensors.")],
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings of ClassifierConfig.")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for checkpoints, learning curves and classifier.safetensors.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option(show_default="none", help="TOML file with settings of ClassifierConfig.")
+    ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="CSV with patient_id and role (train, validation, test); drawn if not given.")
+        Path | None, typer.Option(show_default="drawn", help="CSV with patient_id and role (train, validation, test).")
     ] = None,
     folds: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|N", help="Cross-fit, one training per held-out fold: a folds.csv, or how many folds to draw."
+            metavar="<file>|<n>",
+            show_default="none",
+            help="Cross-fit, one training per held-out fold: a folds.csv, or how many folds to draw.",
         ),
     ] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Train only this fold of --folds.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, show_default="all", help="Train only this fold of --folds.")
+    ] = None,
     segmenter: Annotated[
         Path | None,
-        typer.Option(help=f"{SEGMENTER_HELP}; cuts the predicted crops of a cohort (default: {DEMO})."),
+        typer.Option(show_default=DEMO, help=f"{SEGMENTER_HELP}; cuts the predicted crops of a cohort."),
     ] = None,
-    epochs_stage1: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of expert contours.")] = None,
-    epochs_stage2: Annotated[int | None, typer.Option(min=0, help="Epochs on crops of predicted contours.")] = None,
+    epochs_stage1: Annotated[
+        int | None, typer.Option(min=0, show_default="4, or as in --config", help="Epochs on crops of expert contours.")
+    ] = None,
+    epochs_stage2: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="3, or as in --config", help="Epochs on crops of predicted contours."),
+    ] = None,
+    mapping: MappingsOption = None,
     init: Annotated[
-        str | None, typer.Option(help="Initial weights: auto, scratch, lite0, hub or a .safetensors file.")
+        str | None,
+        typer.Option(
+            show_default="auto, or as in --config",
+            help="Initial weights: auto, scratch, lite0, hub or a .safetensors file.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed for split, order, augmentation and heads.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads to use.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_SEED,
+            show_default="0, or as in --config",
+            help="Random seed for split, order, augmentation and heads.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, show_default="2, or as in --config", help="CPU threads to use.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -60,6 +94,8 @@ def classifier(
     from marrowscope.train.config import ClassifierConfig
 
     _check_division(split, folds, fold)
+    if folds is not None and not folds.isdecimal():
+        require_path(Path(folds))
     overrides: dict[str, Any] = {"init": init, "seed": seed, "threads": threads}
     settings = load_config(ClassifierConfig, config, overrides)
     settings = _with_epochs(settings, (epochs_stage1, epochs_stage2))
@@ -68,7 +104,7 @@ def classifier(
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
         segmenter = Path(DEMO)
         typer.echo(f"Cutting predicted crops with the demonstration segmenter, {segmenter_path(segmenter)}", err=True)
-    crops = _prepared(source, out, segmenter, resume=resume or fold is not None)
+    crops = _prepared(source, out, segmenter, mapping=mapping or (), resume=resume or fold is not None)
     with _ProgressLines(out) as lines:
         if folds is None:
             from marrowscope.fit import fit_classifier
@@ -112,7 +148,8 @@ def _folds(given: str, crops: Path, seed: int) -> Path | dict[str, int | None]:
     cells = open_crop_set(crops, load_vocabulary()).cells
     n_centers = cells["center"].n_unique()
     typer.echo(
-        f"Folds drawn over the patients of {n_centers} centers, none of them external; for external centers, write a "
+        f"Folds drawn over the patients of {count_of(n_centers, 'center')}, none of them external; for external "
+        "centers, write a "
         "fold file with `marrowscope cohort folds --external` and pass it here.",
         err=True,
     )
@@ -124,12 +161,19 @@ def _print_training(result: FitResult, *, as_json: bool) -> None:
         figures = result.best.model_dump(mode="json")
         typer.echo(json.dumps({"weights": str(result.weights_path), "sha256": result.weights_sha256, "best": figures}))
         return
-    typer.echo(
-        f"{result.weights_path}: epoch {result.best.epoch}, CBLC weighted F1 {result.best.cblc_weighted_f1:.3f}, "
-        f"category macro F1 {result.best.category_macro_f1:.3f} on the validation patients"
-    )
+    typer.echo(f"{result.weights_path}: epoch {result.best.epoch}{_on_validation(result.best)}")
     if result.info.categories_not_trained:
         typer.echo(f"Not trained and never predicted: {', '.join(result.info.categories_not_trained)}")
+
+
+def _on_validation(row: EpochRow) -> str:
+    """Return an epoch's figures on the validation patients; nothing where a training has none."""
+    if row.validation_loss is None or row.cblc_weighted_f1 is None or row.category_macro_f1 is None:
+        return ""
+    return (
+        f", on the validation patients loss {row.validation_loss:.3f}, CBLC weighted F1 {row.cblc_weighted_f1:.3f}, "
+        f"category macro F1 {row.category_macro_f1:.3f}"
+    )
 
 
 def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
@@ -154,7 +198,8 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
         )
         return
     typer.echo(
-        f"{fitted.folder}: {len(fitted.finished)} folds, out-of-fold predictions of {calibration.n_patients} patients"
+        f"{fitted.folder}: {count_of(len(fitted.finished), 'fold')}, out-of-fold predictions of "
+        f"{count_of(calibration.n_patients, 'patient')}"
     )
     for head, found in calibration.heads.items():
         errors = [f"{value:.3f}" if value is not None else "-" for value in (found.ece_before, found.ece_after)]
@@ -164,7 +209,7 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
         )
 
 
-def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) -> Path:
+def _prepared(source: Path, out: Path, segmenter: Path | None, *, mapping: Sequence[str] = (), resume: bool) -> Path:
     """Return the crop set to train on: ``source`` itself, or ``out``/crops cut from the cohort ``source``."""
     from marrowscope.cli import prepare
     from marrowscope.errors import ConfigError, RunError
@@ -176,6 +221,9 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
         if segmenter is not None:
             message = f"--segmenter: {source} is not a cohort, expected a folder with patients.csv; remove the option"
             raise ConfigError(message)
+        if mapping:
+            message = f"--mapping: {source} is not a cohort, expected a folder with patients.csv; give it to `prepare`"
+            raise ConfigError(message)
         return source
     if not resume and any((out / name).exists() for name in (FIT_NAME, CROSSFIT_NAME)):
         message = f"{out}: found an earlier training, expected a new folder; add --resume or choose another folder"
@@ -183,7 +231,7 @@ def _prepared(source: Path, out: Path, segmenter: Path | None, *, resume: bool) 
     crops = out / "crops"
     if not (resume and (crops / SUMMARY_NAME).is_file()):  # written last, so the crop set is complete
         # To standard error: with --json, only the result goes to standard output.
-        prepare.cut_crops([source], crops, segmenter=segmenter, overwrite=True, to_stderr=True)
+        prepare.cut_crops([source], crops, segmenter=segmenter, mapping=mapping, overwrite=True, to_stderr=True)
     return crops
 
 
@@ -206,7 +254,9 @@ def _with_epochs(settings: Any, epochs: tuple[int | None, ...]) -> Any:  # noqa:
         if wanted is None:
             continue
         if number >= len(stages):
-            message = f"--epochs-stage{number + 1}: the configuration has {len(stages)} stages; remove the option"
+            message = (
+                f"--epochs-stage{number + 1}: the configuration has {count_of(len(stages), 'stage')}; remove the option"
+            )
             raise ConfigError(message)
         stages[number]["epochs"] = wanted
     return validate_config(type(settings), settings.model_dump() | {"stages": stages}, where="command line")
@@ -252,9 +302,7 @@ class _ProgressLines:
         row = now.finished_epoch
         if row is not None:
             self._bars.console.print(
-                f"{title}: loss {row.train_loss:.3f}, validation {row.validation_loss:.3f}, CBLC weighted F1 "
-                f"{row.cblc_weighted_f1:.3f}, category macro F1 {row.category_macro_f1:.3f}, "
-                f"{row.crops_per_second:.0f} crops/s"
+                f"{title}: loss {row.train_loss:.3f}{_on_validation(row)}, {row.crops_per_second:.0f} crops/s"
             )
             for table in self._out.glob(f"{folder}*/metrics.csv"):
                 learning_curve(table, table.with_name("learning_curve.svg"))

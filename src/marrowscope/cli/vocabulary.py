@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from marrowscope.cli.command import add_command
+from marrowscope.cli.options import VocabularyOption
 
 if TYPE_CHECKING:
     from marrowscope.records import JsonDict
@@ -16,11 +18,8 @@ app = typer.Typer(
 )
 
 
-@app.command()
 def show(
-    file: Annotated[
-        Path | None, typer.Option("--vocabulary", help="Your own vocabulary file (default: the built-in one).")
-    ] = None,
+    file: VocabularyOption = None,
     *,
     ranges: Annotated[bool, typer.Option("--ranges", help="Also print the adult marrow reference ranges.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -74,10 +73,12 @@ def show(
         typer.echo(reference.source)
 
 
-@app.command()
 def mapping(
     name: Annotated[
-        str | None, typer.Argument(help="A built-in mapping or a TOML file (default: list the built-in ones).")
+        str | None,
+        typer.Argument(
+            metavar="NAME", show_default="list the built-in ones", help="A built-in mapping or a TOML file."
+        ),
     ] = None,
 ) -> None:
     """Print how the labels of another scheme map to raw codes, and which matches are approximate.
@@ -93,13 +94,17 @@ def mapping(
         return
     loaded = load_mapping(name)
     table = new_table(
-        "label", "meaning", "raw code", "approximate, or why dropped", title=f"{loaded.name} {loaded.version}"
+        "label", "meaning", "raw code or codes", "approximate, or why dropped", title=f"{loaded.name} {loaded.version}"
     )
     for item in loaded.labels.values():
-        table.add_row(item.label, item.meaning, item.code or "dropped", item.approximate or item.drop or "")
+        table.add_row(item.label, item.meaning, item.target or "dropped", item.approximate or item.drop or "")
     print_table(table)
     typer.echo(loaded.source)
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - the value itself is what is printed
     return "yes" if value else "-"
+
+
+add_command(app, show)
+add_command(app, mapping)

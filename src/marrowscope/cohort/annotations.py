@@ -12,28 +12,37 @@ import json
 import math
 import unicodedata
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marrowscope.geometry import area
+from marrowscope.geometry import MAX_COORDINATE_PX, are_pixels, area
 from marrowscope.records import Annotation, ContourArray, Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 _COORDINATES = 2
 _ELLIPSE_POINTS = 64
-_MAX_COORDINATE_PX = 1e9
 _MAX_DIGITS = 400
 """Whole numbers of more digits are larger than any float; they are read as infinity and refused where they are used."""
 
 _MAX_BYTES = 4 << 30
 _GZIP = b"\x1f\x8b"
 _MAX_EXACT_FLOAT = 2.0**53
+
+SCORE = "Detection score"
+"""The measure that formats with a place for a prediction's score (0-1) write there."""
+
+CELL_ID = "cell_id"
+"""The key of a cell's id in the formats that have none of their own for a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +51,12 @@ class AnnotatedImage:
 
     ``image_path`` is as the file names it, ``where`` the annotation file for messages. The size is None where the
     file does not state it. ``readable`` is False when nothing at all could be taken (the faults say why); ``n_shapes``
-    counts every shape the file holds, those that could not be taken included. ``descriptions`` (one per shape, or none)
-    are remarks that are written where a format has room for them; they are never read back. ``placed`` is False for
-    what belongs to no image of its own: remarks on a file, shapes of an image that is not listed or listed twice.
+    counts every shape the file holds, those that could not be taken included. ``placed`` is False for what belongs to
+    no image of its own: remarks on a file, shapes of an image that is not listed or listed twice. ``reader`` is the
+    person who drew the shapes, empty where the file names nobody.
+
+    The rest is written where a format has room for it, and never read back: ``descriptions`` (one per shape, or none),
+    ``measures`` (name -> one value per shape; NaN is left out) and ``model``, which predicted the shapes.
     """
 
     image_path: str
@@ -55,8 +67,11 @@ class AnnotatedImage:
     faults: tuple[Fault, ...] = ()
     where: str = ""
     readable: bool = True
-    descriptions: tuple[str, ...] = ()
     placed: bool = True
+    reader: str = ""
+    descriptions: tuple[str, ...] = ()
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    model: str = ""
 
     @property
     def refused(self) -> dict[int, str]:
@@ -77,11 +92,13 @@ class AnnotatedImage:
 class AnnotationFile:
     """An annotation file to be read by a format; its JSON is parsed once, on first use.
 
-    ``name`` is the file's name in faults; if empty, the path is used.
+    ``name`` is the file's name in faults; if empty, the path is used. ``reader`` is the id, mail address or name of the
+    person whose annotations are read, in a format that has those of several.
     """
 
     path: Path
     name: str = ""
+    reader: str = ""
 
     @property
     def where(self) -> str:
@@ -114,12 +131,12 @@ class AnnotationFile:
         def whole_number(digits: str) -> int | float:
             if len(digits) <= _MAX_DIGITS:
                 return int(digits)
-            odd.append(f"a number of {len(digits)} digits")
+            odd.append(f"a number of {count_of(len(digits), 'digit')}")
             return -math.inf if digits.startswith("-") else math.inf
 
         try:
             document = json.loads(
-                _unpacked(self.path),
+                _text_of(self.path),
                 parse_constant=constant,
                 parse_int=whole_number,
                 object_pairs_hook=_each_key_once,
@@ -136,7 +153,7 @@ class AnnotationFile:
     def base_name(self) -> str:
         """The name without the suffixes of annotation files: that of the image beside which the file would lie."""
         name = self.path.name
-        for suffix in (".gz", ".json", ".geojson", ".coco"):
+        for suffix in (".gz", ".json", ".geojson", ".coco", ".labelstudio"):
             if len(name) > len(suffix) and name.lower().endswith(suffix):
                 name = name[: -len(suffix)]
         return name
@@ -161,7 +178,8 @@ class AnnotationFormat:
     suffixes of files next to an image, ``in_root`` those of files in the cohort folder that cover many images. The
     suffix selects the files to examine; ``recognize`` decides whether a file is of this format. ``read`` returns one
     annotation per image and raises nothing. ``write`` gets one image for a file next to it, or all images for a file in
-    the cohort folder.
+    the cohort folder. ``unread`` gets a cohort's folder and its images and lists the faults of files of this format
+    that ``read`` is never called for; None where there can be none.
     """
 
     name: str
@@ -171,6 +189,7 @@ class AnnotationFormat:
     recognize: Callable[[AnnotationFile], bool]
     read: Callable[[AnnotationFile], tuple[AnnotatedImage, ...]]
     write: Callable[[Path, Sequence[AnnotatedImage]], None]
+    unread: Callable[[Path, Sequence[Path]], tuple[Fault, ...]] | None = None
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -186,19 +205,21 @@ def unreadable(image_path: str, where: str, fault: Fault) -> AnnotatedImage:
 def contour_from_points(points: object) -> ContourArray | None:
     """Read a list of [x, y] as a contour (n, 2); a closing repeat of the first point is dropped.
 
-    None where ``points`` is no list of pairs of finite numbers up to 1e9; (0, 2) for an empty list.
+    None where ``points`` is no list of pairs of numbers up to MAX_COORDINATE_PX (true and false are no numbers); (0, 2)
+    for an empty list.
     """
     if not isinstance(points, list):
         return None
     if not points:
         return np.zeros((0, _COORDINATES))
     try:
+        has_truth_values = bool in set(map(type, chain.from_iterable(points)))
         contour = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
-    if contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES:
+    if has_truth_values or contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES:
         return None
-    if not (np.abs(contour) <= _MAX_COORDINATE_PX).all():
+    if not are_pixels(contour):
         return None
     if len(contour) > 1 and np.array_equal(contour[0], contour[-1]):
         contour = contour[:-1]
@@ -222,7 +243,7 @@ def label_text(value: object) -> str | None:
 def size_px(value: object) -> int | None:
     """Return a stated image side in pixels (also as text, "200"), None where it is no positive whole number."""
     number = item_id(value)
-    return number if isinstance(number, int) and 0 < number <= _MAX_COORDINATE_PX else None
+    return number if isinstance(number, int) and 0 < number <= MAX_COORDINATE_PX else None
 
 
 def size_fault(where: str, stated: Mapping[str, object]) -> list[Fault]:
@@ -317,7 +338,7 @@ def join_parts(parts: Sequence[ContourArray], where: str, index: int, faults: li
     """Return the largest part of a cell stored in several parts, and add a fault that does not lose the cell."""
     if len(parts) > 1:
         action = "the largest is kept"
-        found = f"a cell of {len(parts)} parts"
+        found = f"a cell of {count_of(len(parts), 'part')}"
         faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
     return max(parts, key=area)
 
@@ -331,7 +352,7 @@ def ellipse(x0: float, y0: float, x1: float, y1: float) -> ContourArray:
 
 def filled_hole(n_holes: int, where: str, index: int) -> Fault:
     """Describe the note that the holes of a cell are filled: a cell has one outline."""
-    found = f"a cell with {n_holes} {'hole' if n_holes == 1 else 'holes'}"
+    found = f"a cell with {count_of(n_holes, 'hole')}"
     return Fault("filled_hole", where, found, "one outline", "the outer outline is kept", index, loses_data=False)
 
 
@@ -342,6 +363,12 @@ def shape_type_fault(where: str, index: int, found: str) -> Fault:
 
 def _reason(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}").strip("'\"")
+
+
+def _text_of(path: Path) -> str:
+    """Read a JSON file as text; its bytes are freed before it is parsed."""
+    data = _unpacked(path)
+    return data.decode(json.detect_encoding(data), "surrogatepass")
 
 
 def _unpacked(path: Path) -> bytes:
@@ -355,6 +382,12 @@ def _unpacked(path: Path) -> bytes:
         message = "it unpacks to more than 4 GiB"
         raise ValueError(message)
     return data
+
+
+def id_text(value: object) -> str:
+    """Return an id that a file states as text; empty where it states none."""
+    found = item_id(value)
+    return "" if found is None else str(found)
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,27 +1,31 @@
 """Convert annotations of any format to LabelMe files next to the images, translating labels to raw codes.
 
-All or nothing: if a shape or an image would be lost, nothing is written and every fault is reported.
+All or nothing: if a shape or an image would be lost, nothing is written and every fault is reported. A cell whose label
+leaves its code open is no loss: it goes into the LabelMe file as it is.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from marrowscope.cohort.annotations import AnnotationFile
 from marrowscope.cohort.formats import read_annotations
-from marrowscope.cohort.formats.labelme import write_labelme
+from marrowscope.cohort.formats.labelme import labelme_pieces
 from marrowscope.cohort.image_index import ImageIndex
-from marrowscope.cohort.images import examine_image
-from marrowscope.cohort.polygons import check_shapes
+from marrowscope.cohort.images import examine_image_or_slide
+from marrowscope.cohort.polygons import TO_NAME, check_shapes
 from marrowscope.cohort.sources import class_numbers, pair, place
+from marrowscope.cohort.written_json import write_pieces
 from marrowscope.errors import CohortError, InputError
-from marrowscope.imaging import is_image_path
+from marrowscope.imaging import is_image_path, is_slide_path, sha256_file
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -31,10 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """Result of an import: LabelMe files written, cells in them, and shapes that the mapping drops on purpose."""
+    """Result of an import: LabelMe files written, and cells in them, of which ``n_to_name`` have no code yet.
+
+    ``rejected`` counts shapes that the mapping drops on purpose.
+    """
 
     n_files: int
     n_cells: int
+    n_to_name: int
     rejected: dict[str, int]
     changed: dict[str, int]
     faults: tuple[Fault, ...]
@@ -48,32 +56,34 @@ def import_annotations(
     *,
     image: Path | None = None,
     mapping: LabelMapping | None = None,
+    reader: str = "",
     overwrite: bool = False,
 ) -> Imported:
     """Convert ``source`` to a LabelMe file next to each image below ``images_root``.
 
     ``file_format`` names the format of the file; None: its content tells. Images are found by the path that the file
     states, or by the file's own name where it states none; ``image`` is the one image of a file of one image, whatever
-    it states. Raises CohortError with every fault where a shape or image would be lost, InputError for a format that
-    does not exist, for no image at all, and where a LabelMe file is there already.
+    it states. ``reader`` says whose annotations are meant in a file of several readers. Raises CohortError with every
+    fault where a shape or image would be lost, InputError for a format that does not exist, for no image at all, and
+    where another LabelMe file is there already.
     """
     if mapping is not None:
         mapping.check_against(vocabulary)
     images_root = _folder_of(images_root, image)
+    read = read_annotations(AnnotationFile(source, reader=reader), file_format)  # its document is freed
     file = AnnotationFile(source)
-    read = read_annotations(file, file_format)
     if image is None:
-        images = sorted(path for path in images_root.rglob("*") if path.is_file() and is_image_path(path))
+        images = sorted(path for path in images_root.rglob("*") if path.is_file() and _is_picture(path))
         documents = place(read, file, ImageIndex(images_root, images))
     else:
         documents = _of_one_image(read, source, image)
     by_image, _, faults = pair(documents)
     if mapping is None:
         faults += class_numbers(documents)
-    results: dict[Path, tuple[CheckedShapes, tuple[int, int], bool]] = {}
+    results: dict[Path, tuple[CheckedShapes, AnnotatedImage, tuple[int, int]]] = {}
     for path, annotated in by_image.items():
         where = path.relative_to(images_root).as_posix()
-        examined = examine_image(path, where, decode=False)
+        examined = examine_image_or_slide(path, where)
         size = examined.width_px, examined.height_px
         stated = annotated.width_px or size[0], annotated.height_px or size[1]
         if examined.fault is not None:
@@ -84,7 +94,7 @@ def import_annotations(
             faults.append(Fault("wrong_image_size", f"{source}, {where}", found, expected, action))
         checked = check_shapes(annotated, *size, vocabulary, mapping)
         faults += checked.faults
-        results[path] = (checked, size, annotated.exhaustive)
+        results[path] = (checked, annotated, size)
     losing = [fault for fault in faults if fault.loses_data]
     if losing:
         listed = "\n".join(f"  {fault.sentence()}" for fault in losing)
@@ -94,15 +104,21 @@ def import_annotations(
             f"correct them:\n{listed}"
         )
         raise CohortError(message, losing)
-    _refuse_existing([path.with_suffix(".json") for path in results], overwrite=overwrite)
+    _write_files(results, overwrite=overwrite)
     rejected: Counter[str] = Counter()
     changed: Counter[str] = Counter()
-    for path, (checked, (width, height), exhaustive) in results.items():
-        write_labelme(path.with_suffix(".json"), path.name, width, height, checked.annotations, exhaustive=exhaustive)
+    n_to_name = 0
+    for checked, _, _ in results.values():
         rejected.update(checked.rejected)
         changed.update(checked.changed)
-    n_cells = sum(len(checked.annotations) for checked, _, _ in results.values())
-    return Imported(len(results), n_cells, dict(rejected), dict(changed), tuple(faults))
+        n_to_name += len(checked.to_name)
+    del rejected[TO_NAME]
+    n_cells = n_to_name + sum(len(checked.annotations) for checked, _, _ in results.values())
+    return Imported(len(results), n_cells, n_to_name, dict(rejected), dict(changed), tuple(faults))
+
+
+def _is_picture(path: Path) -> bool:
+    return is_image_path(path) or is_slide_path(path)
 
 
 def _folder_of(images_root: Path | None, image: Path | None) -> Path:
@@ -113,7 +129,7 @@ def _folder_of(images_root: Path | None, image: Path | None) -> Path:
     if image is None:
         return cast("Path", images_root)
     if not image.is_file():
-        message = f"{image}: found no such file, expected the image of the annotation; check the path"
+        message = f"{image}: not found, expected the image of the annotation; check the path"
         raise InputError(message)
     return image.parent
 
@@ -124,15 +140,39 @@ def _of_one_image(
     """Return the annotation of the one image of a file to ``image``; raises InputError for a file of several images."""
     n_images = sum(annotated.placed for annotated in read)
     if n_images > 1:
-        message = f"{source}: found annotations of {n_images} images, expected one for --image; give --images instead"
+        message = (
+            f"{source}: found annotations of {count_of(n_images, 'image')}, expected one for --image; give --images "
+            "instead"
+        )
         raise InputError(message)
     return [(image if annotated.placed else None, annotated) for annotated in read]
 
 
-def _refuse_existing(paths: list[Path], *, overwrite: bool) -> None:
-    existing = [path for path in paths if path.exists()]
+def _write_files(
+    results: Mapping[Path, tuple[CheckedShapes, AnnotatedImage, tuple[int, int]]], *, overwrite: bool
+) -> None:
+    """Write the annotations; InputError where another one is there. Those of an interrupted import are equal."""
+
+    def pieces(path: Path) -> Iterator[str]:
+        checked, annotated, size = results[path]
+        shapes = sorted([*checked.annotations, *checked.to_name], key=lambda shape: shape.shape_index)
+        reader, exhaustive = annotated.reader, annotated.exhaustive
+        return labelme_pieces(path.name, *size, shapes, exhaustive=exhaustive, reader=reader)
+
+    targets = {path: path.with_suffix(".json") for path in results}
+    existing = [target for path, target in targets.items() if target.exists() and not _holds(target, pieces(path))]
     if existing and not overwrite:
         message = (
             f"{existing[0]}: found an existing annotation ({len(existing)} in total), expected none; add --overwrite"
         )
         raise InputError(message)
+    for path, target in targets.items():
+        write_pieces(target, pieces(path))
+
+
+def _holds(path: Path, pieces: Iterator[str]) -> bool:
+    """Whether a file has exactly this text; neither is held in memory as a whole."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece.encode())
+    return sha256_file(path) == digest.hexdigest()

@@ -17,6 +17,7 @@ from marrowscope.cohort.formats import annotation_formats
 from marrowscope.errors import CohortError
 from marrowscope.imaging import printable, sha256_file
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -91,7 +92,7 @@ def scale_faults(
     return [
         Fault(
             "scale_disagrees",
-            printable(paths[0]) if len(paths) == 1 else f"{len(paths)} images of {patient_id}",
+            printable(paths[0]) if len(paths) == 1 else f"{count_of(len(paths), 'image')} of {patient_id}",
             f"{own:.4g} um per px in the image's metadata",
             f"{stated:.4g} as in {source}",
             "correct the wrong one; the image's own is taken",

@@ -11,6 +11,7 @@ two sides, it is refused by name and never moved silently.
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ import polars as pl
 
 from marrowscope.errors import CohortError, ImageError
 from marrowscope.imaging import read_image
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,10 +43,12 @@ size, 28 when brightened, 48 with 3% cropped around the center; docs/cohort.md h
 """
 FEATURELESS = "0" * (_N_FREQUENCIES**2 // 4)
 """Fingerprint of an image of a single color, which never counts as a copy."""
+_FINGERPRINT = re.compile(rf"[0-9a-f]{{{_N_FREQUENCIES**2 // 4}}}")
 _GRID_PX = 64
 _MIN_CONTRAST = 0.5
 _RGB_NDIM = 3
 _SHOWN = 5
+_MAX_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,6 +60,11 @@ class NearDuplicate:
     patient_b: str
     image_b: str
     distance: int
+
+
+def is_fingerprint(text: str) -> bool:
+    """Say whether a stored text is a fingerprint, or the empty one of an image that has none."""
+    return not text or _FINGERPRINT.fullmatch(text) is not None
 
 
 def image_fingerprint(image: ImageArray) -> str:
@@ -88,6 +97,12 @@ def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE
         .unique()
         .sort("patient_id", "image_sha256", "image_dhash")
     )
+    if wrong := next((text for text in table["image_dhash"] if text and not is_fingerprint(text)), ""):
+        message = (
+            f"found image_dhash {wrong[:_MAX_SHOWN]!r}, expected {len(FEATURELESS)} hexadecimal digits; make the crop "
+            "set again with `marrowscope prepare`"
+        )
+        raise CohortError(message)
     names = list(zip(table["patient_id"].to_list(), table["image_sha256"].to_list(), strict=True))
     bits = _unpack(table["image_dhash"].to_list())
     words = np.ascontiguousarray(_words(bits).T)
@@ -168,7 +183,8 @@ def refuse_leaks(
     leaks = [*_shared_files(images, side_of, call), *_shared_photographs(images, side_of, call)]
     if leaks:
         message = (
-            f"the split leaks: found {len(leaks)} images on two sides ({some(leaks, '; ')}), expected each on "
+            f"the split leaks: found {count_of(len(leaks), 'image')} on two sides ({some(leaks, '; ')}), expected "
+            "each on "
             f"one; {action}"
         )
         raise CohortError(message)

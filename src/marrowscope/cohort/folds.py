@@ -20,6 +20,7 @@ from marrowscope.cohort.duplicates import refuse_leaks, some
 from marrowscope.cohort.spelling import alike, show
 from marrowscope.disk import write_bytes, write_text
 from marrowscope.errors import CohortError, InputError
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -69,7 +70,8 @@ def make_folds(patients: pl.DataFrame, n_folds: int, seed: int, external_centers
     inside, folds = _set_apart(patients, external_centers)
     if not 2 <= n_folds <= inside.height:  # noqa: PLR2004  one fold would test what it trained on
         message = (
-            f"found {inside.height} patients for {n_folds} folds, expected at least two folds and one patient per "
+            f"found {count_of(inside.height, 'patient')} for {count_of(n_folds, 'fold')}, expected at least two folds "
+            "and one patient per "
             "fold; choose another number of folds"
         )
         raise CohortError(message)
@@ -93,7 +95,8 @@ def leave_one_center_out(patients: pl.DataFrame, external_centers: Collection[st
     centers = sorted(inside["center"].unique().to_list())
     if len(centers) < 2:  # noqa: PLR2004  one to train on
         message = (
-            f"found {len(centers)} centers ({some(centers)}) to leave out one by one, expected at least two; use "
+            f"found {count_of(len(centers), 'center')} ({some(centers)}) to leave out one by one, expected at least "
+            "two; use "
             "folds by patient"
         )
         raise CohortError(message)
@@ -126,7 +129,8 @@ def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tup
     twice = patients.filter(patients["patient_id"].is_duplicated())["patient_id"].unique().sort().to_list()
     if twice:
         message = (
-            f"found {len(twice)} patients in several rows ({some(twice)}), expected one center and diagnosis per "
+            f"found {count_of(len(twice), 'patient')} in several rows ({some(twice)}), expected one center and "
+            "diagnosis per "
             "patient; correct patients.csv"
         )
         raise CohortError(message)
@@ -142,7 +146,7 @@ def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tup
             names = some([" and ".join(map(show, group)) for group in groups], "; ")
             message = (
                 f"found {column} under several spellings ({names}), expected one: they would be on both sides of a "
-                f"split; write each the same way, or give another name to what is another"
+                f"split; write each the same way, or give different ones different names"
             )
             raise CohortError(message)
     outside = pl.col("center").is_in(list(external_centers))
@@ -168,7 +172,7 @@ def _fair_share(
     whole = np.ones(len(n_left), dtype=np.int64)
     solution = milp(random.random(len(n_left)), integrality=whole, bounds=Bounds(0, n_left), constraints=limits)
     if solution.x is None:
-        message = f"the folds cannot be balanced ({solution.message}) for strata of {n_left} patients; report this"
+        message = f"the folds cannot be balanced ({solution.message}) for strata of {n_left}; report this"
         raise CohortError(message)
     return np.rint(solution.x).astype(np.int64)
 
@@ -303,5 +307,8 @@ def _refuse_absent(images: pl.DataFrame, known: Mapping[str, object], what: str,
     """Refuse patients of ``images`` that are not in ``known``."""
     absent = sorted(set(images["patient_id"].unique().to_list()) - set(known))
     if absent:
-        message = f"found {len(absent)} patients without {what} ({some(absent)}), expected one per patient; {action}"
+        message = (
+            f"found {count_of(len(absent), 'patient')} without {what} ({some(absent)}), expected one per patient; "
+            f"{action}"
+        )
         raise CohortError(message)

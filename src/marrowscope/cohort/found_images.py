@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.listing import Role, by_product_faults, list_folder
 from marrowscope.imaging import UNREAD, printable
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The photographs of a cohort in order, the pictures that are none by reason, and the folders with a slide."""
+    """The photographs and the slides of a cohort in order, and the pictures that are neither, by reason."""
 
     images: list[Path]
+    slides: list[Path]
     rejected: Counter[str]
-    slide_folders: frozenset[str]
 
 
 def find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault]) -> Pictures:
-    """List every image one folder deep, sorted; images anywhere else are faults, slides and by-products are said."""
+    """List every image one folder deep, sorted; images anywhere else are faults, by-products are said."""
     images: list[Path] = []
     deeper: Counter[Path] = Counter()
     rejected: Counter[str] = Counter()
-    slides: Counter[str] = Counter()
+    slides: list[Path] = []
     listing = list_folder(root, patient_ids)
     for entry in listing:
         parts = entry.path.relative_to(root).parts
@@ -41,17 +42,13 @@ def find_pictures(root: Path, patient_ids: Collection[str], faults: list[Fault])
             faults.append(replace(entry.fault, where=printable(entry.path.relative_to(root).as_posix())))
             rejected[entry.reason] += 1
         elif entry.role is Role.SLIDE:
-            slides[parts[0]] += 1
+            slides.append(entry.path)
     for folder, n in deeper.items():
         where = folder.relative_to(root)
-        found, expected = f"{n} images in a subfolder", f"images directly in {where.parts[0]}"
+        found, expected = f"{count_of(n, 'image')} in a subfolder", f"images directly in {where.parts[0]}"
         where_text = where.as_posix()
         faults.append(Fault("images_in_subfolder", where_text, found, expected, "move them up or remove them"))
     for fault, n in by_product_faults(listing, root, root):
         faults.append(fault)
         rejected["by_product"] += n
-    for name, n in slides.items():
-        found, action = f"{n} slides", "they are left out here; `marrowscope predict` reads them"
-        faults.append(Fault("slide", name, found, "photographs, which can be annotated", action, loses_data=False))
-        rejected["slide"] += n
-    return Pictures(images, rejected, frozenset(slides))
+    return Pictures(images, slides, rejected)

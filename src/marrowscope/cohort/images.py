@@ -1,6 +1,7 @@
 """One image file of a cohort: content hash, size, and the scale that its own metadata state.
 
-Reading in full proves that the image can be decoded. Where only the size is needed, the header gives it.
+Reading in full proves that the image can be decoded. Where only the size is needed, the header gives it. A slide's
+pixels are never read.
 """
 
 from __future__ import annotations
@@ -9,10 +10,22 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.duplicates import image_fingerprint
-from marrowscope.errors import ImageError
-from marrowscope.imaging import decode_image, one_image, read_file, read_header, sha256_bytes, unread_fault
+from marrowscope.errors import DependencyError, ImageError
+from marrowscope.imaging import (
+    MAX_PIXELS,
+    decode_image,
+    is_slide_path,
+    one_image,
+    read_file,
+    read_header,
+    sha256_bytes,
+    sha256_file,
+    unread_fault,
+)
 from marrowscope.imaging.scale import metadata_scale
 from marrowscope.records import Fault
+from marrowscope.slides import measure_slide
+from marrowscope.slides.pyramids import read_header as read_stored_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,3 +74,29 @@ def examine_image(path: Path, where: str, *, decode: bool) -> ImageFile:
     except ImageError as error:
         found = error.fault or Fault("unreadable_image", where, str(error), "an image", "export it again or remove it")
         return ImageFile(path, sha256, 0, 0, None, replace(found, where=where))
+
+
+def is_too_large(path: Path) -> bool:
+    """Say whether an image is a slide for its size, by its header alone: whatever its format, it is read in regions."""
+    stored = read_stored_size(path)
+    return stored is not None and stored.width_px * stored.height_px > MAX_PIXELS
+
+
+def examine_slide(path: Path, where: str) -> ImageFile:
+    """Hash a slide and read its size and scale; whatever is wrong is a fault of the result, nothing is raised."""
+    try:
+        with one_image(where):
+            width, height, um_per_px = measure_slide(path)
+            return ImageFile(path, sha256_file(path), width, height, um_per_px)
+    except (ImageError, DependencyError, OSError) as error:
+        found = getattr(error, "fault", None) or Fault(
+            "unreadable_image", where, str(error), "a slide", "export it again, or move its annotation away"
+        )
+        return ImageFile(path, "", 0, 0, None, replace(found, where=where))
+
+
+def examine_image_or_slide(path: Path, where: str) -> ImageFile:
+    """Hash an image or a slide and read its size from its header."""
+    if is_slide_path(path) or is_too_large(path):
+        return examine_slide(path, where)
+    return examine_image(path, where, decode=False)

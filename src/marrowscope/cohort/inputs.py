@@ -18,6 +18,7 @@ from marrowscope.cohort.spelling import same_letters, show
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_printable, printable
 from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -161,10 +162,13 @@ def _judge_given(path: Path) -> Entry:
 def _not_predicted(folder: Path, n: int, given: Path) -> Fault:
     """Return the fault for ``n`` images in ``folder`` that belong to no patient of the folder ``given``."""
     if (given / PATIENTS_NAME).is_file() and folder in (given, *given.iterdir()):
-        found, expected = f"{n} images of no patient in {PATIENTS_NAME}", "a folder named after a patient_id"
+        found, expected = (
+            f"{count_of(n, 'image')} of no patient in {PATIENTS_NAME}",
+            "a folder named after a patient_id",
+        )
         action = f"they are not predicted; add the patient to {PATIENTS_NAME}"
         return Fault("images_without_patient", str(folder), found, expected, action)
-    found, expected = f"{n} images in a subfolder", "images directly in a patient's folder"
+    found, expected = f"{count_of(n, 'image')} in a subfolder", "images directly in a patient's folder"
     action = "they are not predicted; move them up or give their folder as an input too"
     return Fault("images_in_subfolder", str(folder), found, expected, action)
 

@@ -28,6 +28,7 @@ from marrowscope.imaging import (
     unread_fault,
 )
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -65,7 +66,7 @@ _FOLDERS = re.compile(
 _QUPATH_PROJECT = "project.qpproj"
 _QUPATH_FOLDERS = frozenset({"data", "classifiers", "scripts", "export", "tiles", "resources"})
 _LABELME_DATASET = frozenset({"img.png", "label.png"})
-_NOT_READ = "they are not read; move them away, or rename what is a photograph after all"
+_NOT_READ = "they are not read; move them away, or rename those that are photographs"
 _SHOWN = 3
 
 
@@ -140,8 +141,7 @@ def by_product_faults(entries: Sequence[Entry], root: Path, shown: Path | None =
         more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
         where = printable(folder if shown is None else folder.relative_to(root).as_posix())
         makers = " and ".join(dict.fromkeys(entry.reason for entry in group))
-        word = "by-product" if len(group) == 1 else "by-products"
-        found = f"{len(group)} {word} of {makers} ({names}{more})"
+        found = f"{count_of(len(group), 'by-product')} of {makers} ({names}{more})"
         fault = Fault("by_product", where, found, "photographs", _NOT_READ, loses_data=False)
         faults.append((fault, len(group)))
     return faults

@@ -13,13 +13,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.cohort.spelling import alike, match_folders, show
+from marrowscope.cohort.spelling import alike, closeness, likeness, match_folders, show
 from marrowscope.cohort.tally import Tally
 from marrowscope.config import one_line
 from marrowscope.errors import CohortError
 from marrowscope.imaging.names import is_folder_name
 from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
 from marrowscope.records import UNKNOWN, Fault, Patient
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,7 +61,7 @@ def read_patients(root: Path) -> PatientsTable:
     for line, cells in rows:
         where = f"{PATIENTS_NAME}, line {line}"
         if len(cells) != len(header):
-            found, expected = f"{len(cells)} cells", f"{len(header)} as in the header"
+            found, expected = count_of(len(cells), "cell"), f"{len(header)} as in the header"
             faults.append(Fault("broken_row", where, found, expected, "correct the row"))
             rejected["broken_row"] += 1
             continue
@@ -85,7 +86,7 @@ def find_folders(patients: Iterable[Patient], folders: Iterable[str]) -> tuple[d
     fault loses no data.
     """
     found = match_folders([patient.patient_id for patient in patients], folders)
-    action = f"it is taken for this patient; spell it in {PATIENTS_NAME} as the folder is named"
+    action = f"it is used for this patient; spell it in {PATIENTS_NAME} as the folder is named"
     faults = [
         Fault(
             "folder_spelling", patient_id, f"the folder {show(folder)}", f"{show(patient_id)}", action, loses_data=False
@@ -106,6 +107,12 @@ def _spelled_twice(lines: Mapping[tuple[str, str], list[int]]) -> list[Fault]:
             word = "patient" if column == "patient_id" else column
             action = f"write it the same way in each row, or give another {word} another name"
             faults.append(Fault("two_spellings", PATIENTS_NAME, found, f"one spelling per {word}", action))
+        names = {likeness(name): name for kind, name in lines if kind == column}
+        for group in alike(names.values(), closeness):
+            shown = [f"{show(name)} ({_some_lines(lines[column, name])})" for name in group]
+            found, expected = f"{column} {' and '.join(shown)}", "different names, or one spelling"
+            action = "they are read as different ones; if they are one, write it the same way in each row"
+            faults.append(Fault("near_spellings", PATIENTS_NAME, found, expected, action, loses_data=False))
     return faults
 
 
@@ -118,8 +125,9 @@ def _some_lines(lines: list[int]) -> str:
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read the header, and (line number, stripped cells) of each row that is not blank."""
     if not path.is_file():
+        found = "found a file" if path.parent.is_file() else f"found no {PATIENTS_NAME}"
         message = (
-            f"{path.parent}: found no {PATIENTS_NAME}, expected a cohort folder with {PATIENTS_NAME} "
+            f"{path.parent}: {found}, expected a cohort folder with {PATIENTS_NAME} "
             f"({', '.join(_REQUIRED_COLUMNS)}) and one folder per patient; add the file or choose another folder"
         )
         raise CohortError(message)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.duplicates import SeenPhotographs
-from marrowscope.cohort.found_images import Pictures, find_pictures
-from marrowscope.cohort.images import ImageFile, examine_image
+from marrowscope.cohort.found_images import find_pictures
+from marrowscope.cohort.images import ImageFile, examine_image, examine_slide, is_too_large
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
 from marrowscope.cohort.polygons import check_shapes
 from marrowscope.cohort.sources import class_numbers, find_annotations, pair
@@ -24,7 +24,8 @@ from marrowscope.cohort.tally import CohortCounts, Tally
 from marrowscope.errors import CohortError
 from marrowscope.imaging import UNREAD, printable
 from marrowscope.records import Fault, Field, Patient
-from marrowscope.vocabulary import load_vocabulary
+from marrowscope.vocabulary import CenterMappings, load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -39,7 +40,11 @@ _MAX_FAULTS_IN_MESSAGE = 20
 
 @dataclass(frozen=True)
 class Cohort:
-    """A cohort as read: its usable patients and fields, all its faults, and counts that reconcile."""
+    """A cohort as read: its usable patients and fields, all its faults, and counts that reconcile.
+
+    ``slides`` are the annotated slides, in pixels of the whole slide: ``evaluate`` compares a run's regions with them.
+    They are no fields, which are photographs to cut crops from.
+    """
 
     root: Path
     vocabulary: Vocabulary
@@ -47,6 +52,7 @@ class Cohort:
     fields: tuple[Field, ...]
     faults: tuple[Fault, ...]
     counts: CohortCounts
+    slides: tuple[Field, ...] = ()
 
     @property
     def loses_data(self) -> bool:
@@ -58,7 +64,7 @@ class Cohort:
         diagnosis = {patient.patient_id: patient.diagnosis for patient in self.patients}
         return Counter(
             (item.code, image.center, diagnosis[image.patient_id])
-            for image in self.fields
+            for image in (*self.fields, *self.slides)
             for item in image.annotations
         )
 
@@ -72,6 +78,7 @@ class _Image:
     folder: str
     annotated: AnnotatedImage | None = None
     reason: str = ""
+    is_slide: bool = False
 
 
 @dataclass(slots=True)
@@ -92,7 +99,7 @@ def read_cohort(
     root: Path,
     *,
     vocabulary: Vocabulary | None = None,
-    mapping: LabelMapping | None = None,
+    mapping: LabelMapping | CenterMappings | None = None,
     um_per_px: float | None = None,
     decode: bool = True,
     n_threads: int = 4,
@@ -100,13 +107,14 @@ def read_cohort(
 ) -> Cohort:
     """Read the cohort at ``root``; whatever is wrong is listed in ``faults``, not raised (see ``require_clean``).
 
-    ``mapping`` translates labels of another scheme. ``um_per_px`` is the scale of images for which neither their
-    metadata nor patients.csv states one. ``decode=False`` reads only the headers of JPEG and PNG, which is faster but
-    checks less. ``progress`` gets (images examined, total images). Raises CohortError without a readable patients.csv.
+    ``mapping`` translates labels of another scheme, for all centers or for each its own. ``um_per_px`` is the scale of
+    images for which neither their metadata nor patients.csv states one. ``decode=False`` reads only the headers of JPEG
+    and PNG, which is faster but checks less. ``progress`` gets (images examined, total images). Raises CohortError
+    without a readable patients.csv.
     """
     vocabulary = vocabulary or load_vocabulary()
-    if mapping is not None:
-        mapping.check_against(vocabulary)
+    mappings = mapping if isinstance(mapping, CenterMappings) else CenterMappings(mapping)
+    mappings.check_against(vocabulary)
     table = read_patients(root)
     patient_of = {patient.patient_id: patient for patient in table.patients}
     faults = list(table.faults)
@@ -114,8 +122,14 @@ def read_cohort(
     folder_of, spelled = find_folders(table.patients, [path.name for path in root.iterdir() if path.is_dir()])
     faults += spelled
     patient_of = {folder_of.get(name, name): patient for name, patient in patient_of.items()}
-    images = _examine(root, found.images, faults, decode=decode, n_threads=n_threads, progress=progress)
-    left_over, n_broken = _annotate(root, images, faults, mapped=mapping is not None)
+    slides = [path for path in found.images if is_too_large(path)]
+    photographs = [path for path in found.images if path not in set(slides)]
+    images = _examine(root, photographs, faults, decode=decode, n_threads=n_threads, progress=progress)
+    slides += found.slides
+    left_over, n_broken, slides_used = _annotate(root, images, slides, faults, mapped=mapping is not None)
+    images += slides_used
+    n_slides_left_out = _say_slides(root, slides, {image.file.path for image in slides_used}, faults)
+    found.rejected.update({"slide": n_slides_left_out} if n_slides_left_out else {})
     _reject_orphans(images, patient_of, faults)
     _reject_duplicates(images, faults)
     _reject_same_stem(images, faults)
@@ -123,6 +137,7 @@ def read_cohort(
 
     ledger = _Ledger(faults)
     fields: list[Field] = []
+    slide_fields: list[Field] = []
     for annotated in [*left_over, *(image.annotated for image in images if image.annotated)]:
         ledger.n_shapes += annotated.n_shapes
     for annotated in left_over:
@@ -130,12 +145,15 @@ def read_cohort(
     for image in images:
         if not image.reason:
             patient = patient_of[image.folder]
-            fields.append(_to_field(image, patient, vocabulary, mapping, um_per_px=um_per_px, ledger=ledger))
+            translation = mappings.of(patient.center)
+            field_read = _to_field(image, patient, vocabulary, translation, um_per_px=um_per_px, ledger=ledger)
+            (slide_fields if image.is_slide else fields).append(field_read)
         elif image.annotated:
             ledger.add_rejected(image.annotated, _IMAGE_REJECTED)
-    with_fields = {item.patient_id for item in fields}
+    with_fields = {item.patient_id for item in (*fields, *slide_fields)}
     patients = tuple(patient for patient in table.patients if patient.patient_id in with_fields)
-    lost = _find_lost_patients(root, patient_of, images, found, faults)
+    slide_folders = {path.relative_to(root).parts[0] for path in slides}
+    lost = _find_lost_patients(root, patient_of, images, slide_folders, faults)
     rejected_patients = Counter(table.tally.rejected) + lost
     _warn_of_missing_scale(fields, faults)
     rejected_images = Counter(image.reason for image in images if image.reason) + found.rejected
@@ -144,13 +162,14 @@ def read_cohort(
         vocabulary=vocabulary,
         patients=patients,
         fields=tuple(fields),
+        slides=tuple(slide_fields),
         faults=tuple(sorted(faults, key=lambda fault: (fault.where, fault.shape_index or 0))),
         counts=CohortCounts(
             patients=Tally(table.tally.n_in, len(patients), dict(rejected_patients)),
-            images=Tally(len(images) + found.rejected.total(), len(fields), dict(rejected_images)),
+            images=Tally(len(images) + found.rejected.total(), len(fields) + len(slide_fields), dict(rejected_images)),
             shapes=Tally(
                 ledger.n_shapes,
-                sum(len(item.annotations) for item in fields),
+                sum(len(item.annotations) for item in (*fields, *slide_fields)),
                 dict(+ledger.rejected),
                 dict(+ledger.changed),
             ),
@@ -204,10 +223,14 @@ def _examine(
 
 
 def _annotate(
-    root: Path, images: Sequence[_Image], faults: list[Fault], *, mapped: bool
-) -> tuple[list[AnnotatedImage], int]:
-    """Attach annotations to images; return the annotations without an image and the number of broken files."""
-    documents = find_annotations(root, [image.file.path for image in images if image.reason not in UNREAD])
+    root: Path, images: Sequence[_Image], slides: Sequence[Path], faults: list[Fault], *, mapped: bool
+) -> tuple[list[AnnotatedImage], int, list[_Image]]:
+    """Attach annotations to images.
+
+    Returns the annotations without an image, the number of broken files, and the annotated slides: only these are
+    opened.
+    """
+    documents = find_annotations(root, [*(image.file.path for image in images if image.reason not in UNREAD), *slides])
     by_image, left_over, pair_faults = pair(documents)
     faults += pair_faults if mapped else [*pair_faults, *class_numbers(documents)]
     n_broken = sum(not annotated.readable for _, annotated in documents)
@@ -216,14 +239,35 @@ def _annotate(
         if annotated is not None and not annotated.readable:
             faults += annotated.faults
         image.annotated = annotated
-    return left_over, n_broken
+    used: list[_Image] = []
+    for path in slides:
+        if path in by_image:
+            where = printable(path.relative_to(root).as_posix())
+            file = examine_slide(path, where)
+            image = _Image(file, where, where.split("/")[0], by_image[path], is_slide=True)
+            if not by_image[path].readable:
+                faults += by_image[path].faults
+            if file.fault is not None:
+                faults.append(file.fault)
+                image.reason = file.fault.kind
+            used.append(image)
+    return left_over, n_broken, used
+
+
+def _say_slides(root: Path, slides: Sequence[Path], used: Collection[Path], faults: list[Fault]) -> int:
+    """Note the slides of each folder, and return the number of those that are left out."""
+    left_out = Counter(path.relative_to(root).parts[0] for path in slides if path not in used)
+    for name, n in left_out.items():
+        found, action = count_of(n, "slide"), "they are left out here; `marrowscope predict` reads them"
+        faults.append(Fault("slide", name, found, "photographs, which can be annotated", action, loses_data=False))
+    return left_out.total()
 
 
 def _reject_orphans(images: Sequence[_Image], patient_of: dict[str, Patient], faults: list[Fault]) -> None:
     """Reject images whose folder is not a patient of patients.csv, with one fault per folder."""
     orphans = Counter(image.folder for image in images if image.folder not in patient_of)
     for folder, n in orphans.items():
-        found = f"{n} images of no patient in {PATIENTS_NAME}"
+        found = f"{count_of(n, 'image')} of no patient in {PATIENTS_NAME}"
         expected = "a folder named after a patient_id" + _looks_like(folder, patient_of)
         action = f"add the patient to {PATIENTS_NAME} or move the folder away"
         faults.append(Fault("images_without_patient", folder or ".", found, expected, action))
@@ -318,6 +362,7 @@ def _to_field(
         width_px=file.width_px,
         height_px=file.height_px,
         um_per_px=_scale_of(image, patient, um_per_px, ledger.faults),
+        can_label=() if mapping is None else mapping.can_label,
     )
     annotated = image.annotated
     if annotated is None or not annotated.readable:
@@ -354,7 +399,11 @@ def _scale_of(image: _Image, patient: Patient, default: float | None, faults: li
 
 
 def _find_lost_patients(
-    root: Path, patient_of: dict[str, Patient], images: Sequence[_Image], pictures: Pictures, faults: list[Fault]
+    root: Path,
+    patient_of: dict[str, Patient],
+    images: Sequence[_Image],
+    slide_folders: Collection[str],
+    faults: list[Fault],
 ) -> Counter[str]:
     """Count the patients without a usable photograph by reason; one without any picture is a fault."""
     folders = {image.folder for image in images}
@@ -363,7 +412,7 @@ def _find_lost_patients(
     for folder, patient in patient_of.items():
         if folder in used:
             continue
-        if folder in pictures.slide_folders:
+        if folder in slide_folders:
             lost["only_slides"] += 1
         elif folder in folders:
             lost["no_usable_image"] += 1
@@ -377,7 +426,7 @@ def _warn_of_missing_scale(fields: Sequence[Field], faults: list[Fault]) -> None
     without = Counter(item.patient_id for item in fields if item.um_per_px is None)
     for patient_id, n in without.items():
         action = f"fill the column um_per_px of {PATIENTS_NAME} or set --um-per-px; the networks need a physical scale"
-        found = f"{n} images without a scale"
+        found = f"{count_of(n, 'image')} without a scale"
         faults.append(Fault("no_scale", patient_id, found, "micrometers per pixel", action, loses_data=False))
 
 

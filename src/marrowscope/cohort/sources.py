@@ -29,6 +29,8 @@ _HIDDEN = (".", "__", "@")
 _YOLO_NAMES = ".yolo.yaml"
 """A name that is an annotation's alone, whatever is in the file; a data.yaml may be of anything."""
 
+_OTHER_FORMATS = (".xml", ".jsonl", ".ndjson", ".json.zip", ".geojson.zip")
+"""Suffixes of annotations that are not read (VOC, CVAT, ImageScope, lines of JSON, archives)."""
 _PATIENT_FOLDER = 1
 """Depth of the folders of patients below the cohort's folder."""
 
@@ -46,7 +48,15 @@ def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
             action = "it is not read, though it names images of the cohort; export it in one of the formats"
             fault = Fault("not_read", file.where, found, expected, action, loses_data=False)
             documents.append((None, remark(file.where, fault)))
-    return documents
+    for path in _files_ending(root, _OTHER_FORMATS):
+        if any(image.stem == path.name.partition(".")[0] for image in images) or _names_one_of(path, images):
+            where = path.relative_to(root).as_posix()
+            found = f"a {path.suffix} file that belongs to images of the cohort"
+            action = "if it holds annotations, export them in one of the formats that are read"
+            fault = Fault("not_read", where, found, "an annotation of a format that is read", action, loses_data=False)
+            documents.append((None, remark(where, fault)))
+    unread = [fault for item in annotation_formats() if item.unread for fault in item.unread(root, images)]
+    return [*documents, *((None, remark(fault.where, fault)) for fault in unread)]
 
 
 def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], list[AnnotatedImage], list[Fault]]:
@@ -133,8 +143,12 @@ def _is_annotation(file: AnnotationFile, index: ImageIndex, images: Sequence[Pat
 
 
 def _annotation_files(root: Path) -> Iterator[Path]:
-    """List the files with a suffix of a format, folder by folder, sorted; hidden ones are nobody's."""
-    suffixes = tuple(suffix for item in annotation_formats() for suffix in item.suffixes)
+    """List the files with a suffix of a format, as ``_files_ending`` does."""
+    return _files_ending(root, tuple(suffix for item in annotation_formats() for suffix in item.suffixes))
+
+
+def _files_ending(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """List the files with one of ``suffixes``, folder by folder, sorted; hidden ones are nobody's."""
     top = sorted(entry for entry in root.iterdir() if not entry.name.startswith(_HIDDEN))
     for folder in filter(Path.is_dir, top):
         for place_of_files, below, names in os.walk(folder):

@@ -8,13 +8,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _LOOK_ALIKES = str.maketrans(
     "АВЕЅІЈКМНОРСТУХаеѕіјорсухΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαν",  # noqa: RUF001 - Cyrillic and Greek on purpose
     "ABESIJKMHOPCTYXaesijopcyxABEZHIKMNOPTYXoav",
 )
 _SPACE_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
+_ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
+_NUMBER = re.compile(r"0*(?P<whole>\d+?)(?:\.0+)?")
+_MARKS = r"[\s_.,;:'\u2018\u2019\u02bc`\u00b4\"/()&+-]+"
+_PUNCTUATION = re.compile(rf"(?<!\d){_MARKS}|{_MARKS}(?!\d)")
 _DASHES = re.compile(r"[‐‑‒–—―−﹘﹣－]")  # noqa: RUF001 - dashes of every kind on purpose
 
 
@@ -34,11 +38,22 @@ def likeness(name: str) -> str:
     return "".join(_SPACE_BETWEEN_DIGITS.sub("\0", plain.strip()).split())
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
-    """Return the groups of different names that look alike, each in the order of the names."""
+def closeness(name: str) -> str:
+    """Return what two names have in common that may be one: ``likeness``, Latin accents, punctuation, 1 and 01 and 1.0.
+
+    Punctuation counts between two digits only.
+    """
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFD", likeness(name)))
+    if number := _NUMBER.fullmatch(plain):
+        return number["whole"]
+    return _PUNCTUATION.sub("", plain)
+
+
+def alike(names: Iterable[str], key: Callable[[str], str] = likeness) -> list[list[str]]:
+    """Return the groups of different names of one ``key``, each in the order of the names."""
     groups: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for name in names:
-        groups[likeness(name)][name] = None
+        groups[key(name)][name] = None
     return [list(group) for group in groups.values() if len(group) > 1]
 
 

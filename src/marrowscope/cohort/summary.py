@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """Counts of one center or one diagnosis; ``n_countable`` and ``n_cblc`` are out of ``n_cells`` annotated cells."""
+    """Counts of one center or one diagnosis; ``n_countable`` and ``n_cblc`` are out of ``n_cells`` annotated cells.
+
+    ``n_undecided`` are those whose coarse label leaves open if they are CBLC or if they are countable.
+    """
 
     name: str
     n_patients: int
@@ -23,11 +26,15 @@ class GroupCounts:
     n_cells: int
     n_countable: int
     n_cblc: int
+    n_undecided: int
 
 
 @dataclass(frozen=True, slots=True)
 class CodeCounts:
-    """Annotated cells of one code; ``by_center`` and ``by_diagnosis`` reveal a code that gives away the diagnosis."""
+    """Annotated cells of one code; ``by_center`` and ``by_diagnosis`` reveal a code that gives away the diagnosis.
+
+    A coarse label has a row of its own; its ``category`` lists every category that its cells may have.
+    """
 
     code: str
     name: str
@@ -48,23 +55,24 @@ def count_by_diagnosis(cohort: Cohort) -> tuple[GroupCounts, ...]:
 
 
 def count_by_code(cohort: Cohort) -> tuple[CodeCounts, ...]:
-    """Count the annotated cells of every code that occurs, in the vocabulary's order."""
+    """Count the annotated cells of every label that occurs: codes in the vocabulary's order, then coarse labels."""
     by_center: defaultdict[str, Counter[str]] = defaultdict(Counter)
     by_diagnosis: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for (code, center, diagnosis), n in cohort.cells().items():
         by_center[code][center] += n
         by_diagnosis[code][diagnosis] += n
+    codes = cohort.vocabulary.codes
+    ordered = [code for code in codes if code in by_center] + sorted(by_center.keys() - codes.keys())
     return tuple(
         CodeCounts(
-            code=code.code,
-            name=code.name,
-            category=code.category,
-            n_cells=by_center[code.code].total(),
-            by_center=dict(sorted(by_center[code.code].items())),
-            by_diagnosis=dict(sorted(by_diagnosis[code.code].items())),
+            code=label,
+            name=codes[label].name if label in codes else "coarse label",
+            category=", ".join(cohort.vocabulary.read_label(label).categories),
+            n_cells=by_center[label].total(),
+            by_center=dict(sorted(by_center[label].items())),
+            by_diagnosis=dict(sorted(by_diagnosis[label].items())),
         )
-        for code in cohort.vocabulary.codes.values()
-        if code.code in by_center
+        for label in ordered
     )
 
 
@@ -87,11 +95,11 @@ def summarize(cohort: Cohort) -> JsonDict:
 
 
 def _count_groups(cohort: Cohort, group_of: dict[str, str]) -> tuple[GroupCounts, ...]:
-    codes = cohort.vocabulary.codes
+    labels = {text: cohort.vocabulary.read_label(text) for text, _, _ in cohort.cells()}
     rows = []
     for name in sorted(set(group_of.values())):
-        fields = [field for field in cohort.fields if group_of[field.patient_id] == name]
-        cells = [codes[item.code] for field in fields for item in field.annotations]
+        fields = [field for field in (*cohort.fields, *cohort.slides) if group_of[field.patient_id] == name]
+        cells = [labels[item.code] for field in fields for item in field.annotations]
         rows.append(
             GroupCounts(
                 name=name,
@@ -100,8 +108,9 @@ def _count_groups(cohort: Cohort, group_of: dict[str, str]) -> tuple[GroupCounts
                 n_annotated_images=sum(field.annotated for field in fields),
                 n_not_exhaustive=sum(field.annotated and not field.exhaustive for field in fields),
                 n_cells=len(cells),
-                n_countable=sum(code.countable for code in cells),
-                n_cblc=sum(code.cblc for code in cells),
+                n_countable=sum(label.countable is True for label in cells),
+                n_cblc=sum(label.cblc is True for label in cells),
+                n_undecided=sum(label.countable is None or label.cblc is None for label in cells),
             )
         )
     return tuple(rows)

@@ -1,6 +1,7 @@
 """Files and folders on disk: written whole or not at all, replaced only where we made them, one call at a time.
 
-``whole_files`` writes files whole, ``folders`` marks and replaces folders, ``locks`` keeps a second call out.
+``whole_files`` writes files whole, ``folders`` marks and replaces folders, ``resumed`` goes on with an unfinished one,
+``locks`` keeps a second call out.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from marrowscope.disk.folders import (
     replace_folder,
 )
 from marrowscope.disk.locks import locked
+from marrowscope.disk.resumed import UnfinishedFolder, resumed_folder
 from marrowscope.disk.whole_files import write_bytes, write_json, write_text, written_whole
 
 __all__ = [
     "MARKER_NAME",
     "Marker",
+    "UnfinishedFolder",
     "begin_folder",
     "locked",
     "mark_folder",
@@ -40,6 +43,7 @@ __all__ = [
     "refuse_working_folder",
     "remove_unfinished",
     "replace_folder",
+    "resumed_folder",
     "write_bytes",
     "write_json",
     "write_text",

@@ -152,7 +152,7 @@ def refuse_foreign_unfinished(
         ours |= _ours(folder, marker, present, within) if marker.complete else set(present)
     if set(present) - ours:
         message = (
-            f"{folder}: found what is not an unfinished marrowscope {kind}, expected none; nothing is removed. "
+            f"{folder}: found files other than an unfinished marrowscope {kind}, expected none; nothing is removed. "
             f"It contains {_named(present)}; move it away or choose another folder for the {kind}"
         )
         raise error(message)

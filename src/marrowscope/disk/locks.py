@@ -130,14 +130,14 @@ def _take(out: Path, say: Callable[[str], None] | None) -> tuple[Path, Holder]:
             who = earlier.sentence() if earlier else "another call"
             message = (
                 f"{out}: found it in use by {who}, expected one call at a time; wait for its end, or choose another "
-                f"folder (if that call is gone, its lock {path.name} is free a minute after its last sign)"
+                f"folder (if that call is gone, its lock {path.name} is free after a minute)"
             )
             raise RunError(message)
         if _set_aside(path, earlier) and say:
             say(f"{out}: took over the lock of {earlier.sentence() if earlier else 'an earlier call'}, {reason}.")
         with contextlib.suppress(FileExistsError):
             _make(path, holder)
-    message = f"{path}: found other calls that take this lock at the same time, expected one; call again"
+    message = f"{path}: found another call that started at the same time, expected one; call again"
     raise RunError(message)
 
 

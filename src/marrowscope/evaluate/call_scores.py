@@ -20,6 +20,7 @@ from marrowscope.evaluate.scorer import Scorer
 from marrowscope.runs.schemas import CALLS
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import wilson_interval
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
@@ -124,7 +125,7 @@ def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]
                 note=""
                 if undefined
                 else f"{x} of {len(frame)}: {missed} with AML not above {config.threshold:.3f}, "
-                f"{x - missed} others above",
+                f"{count_of(x - missed, 'other')} above",
                 warning=confounding(frame),
                 undefined=undefined,
             )
@@ -191,7 +192,9 @@ def _forced_difference(known: pl.DataFrame, config: EvaluateConfig, missing: str
         f"forced_decision_error{CORRECTED_LESS_PREDICTED.key}",
         value,
         both,
-        note="" if undefined else f"the correction fixes {mended} and spoils {spoilt} decisions; below 0 it helps",
+        note=""
+        if undefined
+        else f"the correction fixes {mended} and spoils {count_of(spoilt, 'decision')}; below 0 it helps",
         undefined=undefined,
     )
 

@@ -182,6 +182,7 @@ _FIGURES = (
     *_of_cells("cblc_auc", "CBLC AUC", _SCORE, _CBLC_GROUP, ON_MATCHED),
     *_of_cells("category_weighted_f1", "category weighted F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("category_macro_f1", "category macro F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
+    *_of_cells("category_accuracy", "category accuracy", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("cblc_calibration_error", "cblc calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
     *_of_cells("cblc_brier_score", "cblc Brier score", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
     *_of_cells("category_calibration_error", "category calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),

@@ -1,7 +1,8 @@
 """Figures of the segmenter with its quality rules: recall, precision, average precision, recall by class.
 
 Expert cells cut by the image edge are left out, because the quality rules leave out such cells on purpose; one figure
-shows what including them would cost in recall.
+shows what including them would cost in recall. Cells whose outline a network drew are in no figure, nor are the
+detections that match them: a network is not measured by its own outlines.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import polars as pl
 
 from marrowscope.evaluate.ranking import HIT, IGNORED, IOU_LEVELS
 from marrowscope.statistics import metrics
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,17 +38,20 @@ class ClassRecall:
 
 def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataFrame) -> list[Figure]:
     """Compute recall, precision and average precision, at the configured IoU and over the ten COCO levels."""
-    whole = expert.filter(~pl.col("cut"))
-    counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored"))
+    drawn = expert.filter(~pl.col("network_contour"))
+    whole = drawn.filter(~pl.col("cut"))
+    counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored") & ~pl.col("network_contour"))
     matched = whole.filter("found")
     n_ignored = int((detections["ignored"] & detections["exhaustive"]).sum())
-    cut_note = f"expert cells not cut by the image edge; {len(expert) - len(whole)} cut cells left out"
+    cut_note = f"expert cells not cut by the image edge; {count_of(len(drawn) - len(whole), 'cut cell')} left out"
+    if n_of_network := len(expert) - len(drawn):
+        cut_note += f", and {n_of_network} whose outline a network drew"
     return [
         scorer.figure("detection_recall", _mean(scorer, whole, whole["found"]), whole, note=cut_note),
         scorer.figure(
             "detection_recall_cut_cells_included",
-            _mean(scorer, expert, expert["found"]),
-            expert,
+            _mean(scorer, drawn, drawn["found"]),
+            drawn,
         ),
         scorer.figure(
             "detection_recall_before_quality_rules",
@@ -57,7 +62,7 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
             "detection_precision",
             _mean(scorer, counted, counted["matched"]),
             counted,
-            note=f"{n_ignored} unmatched detections at an edge ignored; exhaustively annotated fields only",
+            note=f"{count_of(n_ignored, 'unmatched detection')} at an edge ignored; exhaustively annotated fields only",
         ),
         *_average_precisions(scorer, whole, detections),
         scorer.figure("mean_iou_of_matched_contours", _mean(scorer, matched, matched["iou"]), matched),
@@ -78,7 +83,10 @@ def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.Data
             columns.append(metrics.average_precision(outcome[counts] == HIT, times @ n_truth, weight[:, counts]))
         return np.stack([columns[0], np.mean(columns, axis=0)], axis=1)
 
-    note = f"{len(ranked)} kept contours by score; a run has no contours below the segmenter's own score threshold"
+    note = (
+        f"{count_of(len(ranked), 'kept contour')} by score; a run has no contours below the segmenter's own score "
+        "threshold"
+    )
     undefined = "no whole expert cell in an exhaustively annotated field"
     return [
         scorer.figure(key, value, truth, note=note, undefined=undefined)
@@ -87,8 +95,8 @@ def _average_precisions(scorer: Scorer, whole: pl.DataFrame, detections: pl.Data
 
 
 def class_recalls(scorer: Scorer, expert: pl.DataFrame, categories: Sequence[str]) -> tuple[ClassRecall, ...]:
-    """Compute the recall of every category and raw code that has an uncut expert cell."""
-    whole = expert.filter(~pl.col("cut"))
+    """Compute the recall of every category and raw code that has an uncut expert cell with an outline drawn by hand."""
+    whole = expert.filter(~pl.col("cut") & ~pl.col("network_contour"))
     groups = [("category", name, pl.col("category") == index) for index, name in enumerate(categories)]
     groups += [("code", code, pl.col("code") == code) for code in sorted(set(whole["code"]))]
     kept: list[tuple[str, str, int, int]] = []

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marrowscope import __version__
-from marrowscope.config import UNREADABLE, FrozenModel, one_line, parse_json
+from marrowscope.config import UNREADABLE, FrozenModel, one_line, parse_json, rule_of
 from marrowscope.errors import InputError
 from marrowscope.evaluate.catalog import CATALOG, HEADLINES, WARNINGS
 from marrowscope.evaluate.link import EvaluateConfig
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -112,6 +113,7 @@ class EvaluationDocument(FrozenModel):
     categories: tuple[str, ...]
     n_fields_only_in_run: int
     n_fields_only_in_cohort: int
+    n_cells_outside_regions: int = 0
     centers: tuple[CenterRecord, ...] = Field(min_length=1)
 
 
@@ -166,7 +168,9 @@ def read_document(folder: Path) -> EvaluationDocument:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(one_line(part) for part in fault["loc"])
-        message = f"{path}: found {error.error_count()} faults, the first in {place} ({fault['msg']}); {_AGAIN}"
+        message = (
+            f"{path}: found {count_of(error.error_count(), 'fault')}, the first in {place} ({rule_of(fault)}); {_AGAIN}"
+        )
         raise InputError(message) from error
 
 

@@ -1,10 +1,11 @@
 """Compute figures per center from the tables of a run and the experts' polygons.
 
-1. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
+1. ``slide_regions.split_slides``: a slide's annotation is divided among the regions that the run read.
+2. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
    contour (before the quality rules) and once with the kept cells.
-2. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``reliability`` and each module
+3. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``reliability`` and each module
    ``*_scores`` compute one kind of figure.
-3. ``output.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
+4. ``output.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
 
 ``catalog`` has the key, title and scale of every figure; ``frames`` has the columns of every table.
 """
@@ -21,8 +22,10 @@ from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
 from marrowscope.evaluate.ratio_scores import with_assessment
-from marrowscope.evaluate.run_rows import read_rows
 from marrowscope.evaluate.scores import CenterScores, score_center
+from marrowscope.evaluate.slide_regions import split_slides
+from marrowscope.runs.checked_rows import read_rows
+from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
 
 if TYPE_CHECKING:
@@ -63,14 +66,13 @@ def evaluate_run(
     config = config or EvaluateConfig()
     manifest = read_checked_manifest(run)
     _refuse_other_vocabulary(run, manifest, vocabulary)
-    linked = link_cells(
-        read_rows(run, "fields", vocabulary.categories),
-        read_rows(run, "cells", vocabulary.categories),
-        patients,
-        fields,
-        vocabulary,
-        config=config,
-    )
+    run_fields = read_rows(run, "fields", vocabulary.categories)
+    run_cells = read_rows(run, "cells", vocabulary.categories)
+    plans = run / "regions.parquet"
+    regions = read_table(plans, "regions") if plans.is_file() else None
+    fields, n_outside = split_slides(fields, run_fields, run_cells, regions, config.min_iou)
+    linked = link_cells(run_fields, run_cells, patients, fields, vocabulary, config=config)
+    linked = replace(linked, n_cells_outside_regions=n_outside)
     ratios = with_assessment(linked.ratios, read_rows(run, "patients", vocabulary.categories))
     linked = replace(linked, ratios=ratios)
     threshold = manifest.bundle.threshold

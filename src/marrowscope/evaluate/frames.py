@@ -39,18 +39,24 @@ EXPERT_COLUMNS = {
     "countable": pl.Boolean(),
     "normal_blast": pl.Boolean(),
     "cut": pl.Boolean(),
+    "network_contour": pl.Boolean(),
     "exhaustive": pl.Boolean(),
     "found_before_rules": pl.Boolean(),
     "found": pl.Boolean(),
     "cell_id": pl.String(),
     "iou": pl.Float64(),
+    "coarse": pl.String(),
+    "may_be": pl.List(pl.Int64()),
     "predicted_category": pl.Int64(),
     "predicted_cblc": pl.Int64(),
     "p_cblc": pl.Float64(),
     "p_called": pl.Float64(),
 }
-"""One row per expert cell. ``normal_blast``: a blast in the WHO count that is not a CBLC (N0, M0). ``p_called`` is the
-probability of the called category; it and the other predicted columns are null if the cell was missed."""
+"""One row per expert cell. ``network_contour``: an expert named it, and a network drew its outline. ``normal_blast``: a
+blast in the WHO count that is not a CBLC (N0, M0). Where a coarse label leaves them open, ``category``, ``cblc`` and
+``countable`` are null. For an open category, ``coarse`` is the label's name with its set, and ``may_be`` are the set's
+categories. ``p_called`` is the probability of the called category; it and the other predicted columns are null if the
+cell was missed."""
 
 DETECTION_COLUMNS = {
     "patient_id": pl.String(),
@@ -59,14 +65,17 @@ DETECTION_COLUMNS = {
     "cell_id": pl.String(),
     "matched": pl.Boolean(),
     "ignored": pl.Boolean(),
+    "network_contour": pl.Boolean(),
     "exhaustive": pl.Boolean(),
+    "undecided": pl.Boolean(),
     "is_cblc": pl.Boolean(),
     "is_countable": pl.Boolean(),
     "score": pl.Float64(),
     "outcomes": pl.List(pl.Int8()),
 }
-"""One row per kept detection. ``outcomes`` (one per level of ``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found
-nothing, -1 is not counted."""
+"""One row per kept detection. ``undecided``: it found a cell of which the expert's label leaves CBLC or countable open.
+``network_contour``: it matches an expert cell whose outline a network drew. ``outcomes`` (one per level of
+``ranking.IOU_LEVELS``): 1 found an expert cell, 0 found nothing, -1 is not counted."""
 
 RATIO_COLUMNS = {
     "patient_id": pl.String(),
@@ -75,6 +84,8 @@ RATIO_COLUMNS = {
     "n_true_countable": pl.Int64(),
     "n_true_cblc": pl.Int64(),
     "n_true_normal_blasts": pl.Int64(),
+    "n_true_not_countable": pl.Int64(),
+    "n_true_undecided": pl.Int64(),
     "true_ratio": pl.Float64(),
     "true_ratio_with_normal": pl.Float64(),
     "n_predicted_countable": pl.Int64(),
@@ -95,7 +106,9 @@ RATIO_COLUMNS = {
     "call_reason": pl.String(),
 }
 """One row per patient. ``true_`` and ``predicted_`` cover the same exhaustively annotated fields, ``run_`` every field
-of the run; ``_with_normal`` counts N0 and M0 as CBLC, ``_no_seams`` leaves out unmatched detections at a seam. The
+of the run. Every whole expert cell of these fields is counted once in ``n_true_countable``, ``n_true_not_countable`` or
+``n_true_undecided``; cells whose label leaves CBLC or countable open, and detections that found them, are in neither
+ratio. ``_with_normal`` counts N0 and M0 as CBLC, ``_no_seams`` leaves out unmatched detections at a seam. The
 columns from ``corrected_ratio`` on come from the run's own patients table and are null if its bundle states no error
 rates or no threshold. ``n_fields_unshared`` counts the fields that enter only one of the annotated and the corrected
 ratio; ``annotated_inside`` tells whether the annotated ratio is inside the corrected ratio's 95% interval, limits

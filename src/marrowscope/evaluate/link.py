@@ -19,6 +19,7 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import rank_outcomes
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ class LinkedCells:
     """Run and ground truth side by side; the columns are in ``evaluate.frames``.
 
     ``expert`` has one row per expert cell, ``detections`` per kept detection, ``ratios`` per patient. The counts give
-    the fields that could not be compared.
+    the fields that could not be compared, and the expert cells of slides outside the regions that were read.
     """
 
     expert: pl.DataFrame
@@ -63,6 +64,7 @@ class LinkedCells:
     ratios: pl.DataFrame
     n_fields_only_in_run: int
     n_fields_only_in_cohort: int
+    n_cells_outside_regions: int = 0
 
 
 def link_cells(
@@ -85,7 +87,8 @@ def link_cells(
     compared = [field for field in annotated if field.field_id in hashes]
     if not compared:
         message = (
-            f"found none of the cohort's {len(annotated)} annotated fields among the run's {len(hashes)}, expected "
+            f"found none of the cohort's {count_of(len(annotated), 'annotated field')} among the run's {len(hashes)}, "
+            "expected "
             "some in common; evaluate a run with the cohort that it predicted"
         )
         raise InputError(message)
@@ -137,15 +140,19 @@ def _link_field(
     }
     experts = _expert_rows(field, before, after, kept, vocabulary)
     unmatched = set(after.unmatched_predicted)
+    undecided = {pair.predicted for pair in after.pairs if not _is_decided(experts[pair.expert])}
     at_edge = np.array([touches_edge(_contour(row), field, config) for row in kept], dtype=bool)
-    cut = np.array([row["cut"] for row in experts], dtype=bool)
+    uncounted = np.array([row["cut"] or row["network_contour"] for row in experts], dtype=bool)
+    of_network = {pair.predicted for pair in after.pairs if field.annotations[pair.expert].network_contour}
     scores = np.array([row["score"] if row["score"] is not None else 0.0 for row in kept], dtype=np.float64)
-    outcomes = rank_outcomes(iou[is_kept], scores, cut, at_edge)
+    outcomes = rank_outcomes(iou[is_kept], scores, uncounted, at_edge)
     detections = [
         {
             "cell_id": row["cell_id"],
             "matched": index not in unmatched,
             "ignored": index in unmatched and bool(at_edge[index]),
+            "undecided": index in undecided,
+            "network_contour": index in of_network,
             "is_cblc": row["is_cblc"],
             "is_countable": row["is_countable"],
             "score": row["score"],
@@ -164,15 +171,20 @@ def _expert_rows(
     normal_blasts = vocabulary.codes_where(who_blast=True, cblc=False)
     rows: list[dict[str, Any]] = []
     for index, annotation in enumerate(field.annotations):
-        code = vocabulary.lookup(annotation.code, str(field.path), annotation.shape_index)
+        label = vocabulary.read_label(annotation.code, str(field.path), annotation.shape_index)
+        may_be = [vocabulary.categories.index(name) for name in label.categories]
+        is_open = len(may_be) > 1
         row: dict[str, Any] = {
             "shape_index": annotation.shape_index,
-            "code": code.code,
-            "category": vocabulary.categories.index(code.category),
-            "cblc": code.cblc,
-            "countable": code.countable,
-            "normal_blast": code.code in normal_blasts,
+            "code": label.text,
+            "category": None if is_open else may_be[0],
+            "coarse": label.short if is_open else None,
+            "may_be": may_be if is_open else None,
+            "cblc": label.cblc,
+            "countable": label.countable,
+            "normal_blast": all(code.code in normal_blasts for code in label.codes),
             "cut": geometry.is_cut(annotation.contour_xy, field.width_px, field.height_px),
+            "network_contour": annotation.network_contour,
             "found_before_rules": index in found_before,
             "found": index in found,
         }
@@ -189,6 +201,11 @@ def _expert_rows(
             }
         rows.append(row)
     return rows
+
+
+def _is_decided(expert: dict[str, Any]) -> bool:
+    """Tell whether an expert's label says if the cell is in the CBLC ratio, and on which side."""
+    return expert["countable"] is False or (expert["countable"] is True and expert["cblc"] is not None)
 
 
 def touches_edge(contour_xy: ContourArray, field: Field, config: EvaluateConfig) -> bool:
@@ -214,10 +231,13 @@ def _patient_ratios(
 ) -> pl.DataFrame:
     """Compute each patient's true and predicted ratio, both over the same exhaustively annotated fields.
 
-    The true ratio leaves out cells cut by the image edge, as the quality rules do for the predicted ratio.
+    The true ratio leaves out cells cut by the image edge, as the quality rules do for the predicted ratio. Both leave
+    out the cells of which a coarse label does not decide the place in the ratio.
     """
-    truth = expert.filter(pl.col("exhaustive") & ~pl.col("cut"))
-    called = detections.filter(pl.col("exhaustive"))
+    whole = expert.filter(pl.col("exhaustive") & ~pl.col("cut"))
+    is_undecided = pl.col("countable").is_null() | (pl.col("countable") & pl.col("cblc").is_null())
+    truth, undecided = whole.filter(~is_undecided), whole.filter(is_undecided)
+    called = detections.filter(pl.col("exhaustive") & ~pl.col("undecided").fill_null(value=False))
     kept = run_cells.filter(pl.col("reject_reason").is_null())
     is_mosaic = config.tile_columns * config.tile_rows > 1
     rows: list[dict[str, Any]] = []
@@ -237,6 +257,8 @@ def _patient_ratios(
                 "n_true_countable": n_true,
                 "n_true_cblc": x_true,
                 "n_true_normal_blasts": n_normal,
+                "n_true_not_countable": len(cells) - n_true,
+                "n_true_undecided": len(undecided.filter(of_patient)),
                 "true_ratio": x_true / n_true if n_true else None,
                 "true_ratio_with_normal": (x_true + n_normal) / n_true if n_true else None,
                 "n_predicted_countable": n_called,

@@ -12,6 +12,7 @@ from marrowscope.evaluate.frames import MATCHED, NOT_STATED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
 from marrowscope.runs.schemas import CALLS
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.evaluation import Evaluation
@@ -19,15 +20,12 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.scores import CenterScores
 
 
-def counted(n: int, noun: str) -> str:
-    """Return a number with its noun: 1 patient, 2 patients."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def as_markdown(evaluation: Evaluation) -> str:
     """Return the evaluation as readable tables."""
     linked = evaluation.linked
     only_run, only_cohort = linked.n_fields_only_in_run, linked.n_fields_only_in_cohort
+    outside = linked.n_cells_outside_regions
+    not_read = [f"Expert cells of slides outside the regions that the run read, not compared: {outside}."]
     lines = [
         "# Evaluation",
         "",
@@ -35,6 +33,7 @@ def as_markdown(evaluation: Evaluation) -> str:
         "",
         "For research use only; it does not diagnose.",
         f"Fields only in the run: {only_run}; only in the cohort: {only_cohort}.",
+        *(not_read if outside else []),
         "",
         "## Main figures; cell figures are over all expert cells, a missed cell counts as wrong",
         "",
@@ -47,10 +46,8 @@ def as_markdown(evaluation: Evaluation) -> str:
         lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
     lines += _normal_blasts(evaluation)
     for scores in evaluation.centers:
-        lines += [
-            "",
-            f"## {_cell(scores.center)}: {counted(scores.n_patients, 'patient')}, {counted(scores.n_fields, 'field')}",
-        ]
+        patients, fields = count_of(scores.n_patients, "patient"), count_of(scores.n_fields, "field")
+        lines += ["", f"## {_cell(scores.center)}: {patients}, {fields}"]
         lines += _figures(scores)
         lines += _calls(scores)
         lines += _classes(scores)

@@ -24,6 +24,7 @@ from marrowscope.evaluate.scorer import Remark, Scorer
 from marrowscope.records import UNKNOWN
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import wilson_interval
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
@@ -205,12 +206,12 @@ def _group_sizes(known: pl.DataFrame, n_unknown: int) -> str:
         named = ", ".join(f"{diagnosis} {n}" for diagnosis, n in counts.iter_rows())
         sides.append(f"{title}: {named or 'none'}")
     if n_unknown:
-        sides.append(f"{n_unknown} patients without a diagnosis or a ratio left out")
+        sides.append(f"{count_of(n_unknown, 'patient')} without a diagnosis or a ratio left out")
     return "; ".join(sides)
 
 
 def _one_class(known: pl.DataFrame) -> str:
     n_aml = int(known["is_aml"].sum())
     if n_aml == 0:
-        return f"none of the {len(known)} patients has AML"
-    return f"all {len(known)} patients have AML" if n_aml == len(known) else ""
+        return f"no AML among {count_of(len(known), 'patient')}"
+    return f"only AML among {count_of(len(known), 'patient')}" if n_aml == len(known) else ""

@@ -23,6 +23,7 @@ from marrowscope.evaluate.catalog import (
 from marrowscope.evaluate.scorer import Scorer
 from marrowscope.statistics import metrics
 from marrowscope.statistics.intervals import wilson_interval
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.link import EvaluateConfig
@@ -104,7 +105,7 @@ def interval_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figur
         with_normal = variant.repeats is not None
         notes = _notes(ratios, known, "corrected_ratio", with_normal=with_normal)
         note = (
-            f"{held} of {len(known)}; {below} annotated ratios are below and {above} above the interval; the interval "
+            f"{held} of {len(known)}; of the others, {below} below and {above} above the interval; the interval "
             "is for the patient's underlying share, the annotated ratio only for the cells photographed, so this "
             "figure need not be 95%"
         )
@@ -141,7 +142,7 @@ def count_normal(ratios: pl.DataFrame) -> int:
 def normal_words(ratios: pl.DataFrame) -> str:
     """Describe whether counting N0 and M0 as CBLC makes a difference."""
     n_normal = count_normal(ratios)
-    return f"{n_normal} such cells" if n_normal else "no such cell: the same figure"
+    return count_of(n_normal, "such cell") if n_normal else "no such cell: the same figure"
 
 
 def not_corrected(ratios: pl.DataFrame) -> str:
@@ -172,13 +173,23 @@ def _corrected(ratios: pl.DataFrame, truth_column: str) -> pl.DataFrame:
 
 
 def _notes(ratios: pl.DataFrame, both: pl.DataFrame, column: str, *, with_normal: bool) -> str:
-    """Describe who is left out, which fields only one side has, and last whether N0 and M0 make a difference."""
+    """Describe who and what is left out, which fields only one side has, and last whether N0 and M0 matter."""
     left_out = len(ratios) - len(both)
-    notes = [f"{left_out} patients without a ratio on both sides left out"] if 0 < left_out < len(ratios) else []
+    notes = (
+        [f"{count_of(left_out, 'patient')} without a ratio on both sides left out"]
+        if 0 < left_out < len(ratios)
+        else []
+    )
     unshared = both.filter(pl.col("n_fields_unshared") > 0)
     if column == "corrected_ratio" and len(unshared):
         n_fields = int(unshared["n_fields_unshared"].sum())
-        notes.append(f"{n_fields} fields of {len(unshared)} patients enter only one of the two ratios")
+        notes.append(
+            f"{count_of(n_fields, 'field')} of {count_of(len(unshared), 'patient')} used in only one of the two ratios"
+        )
+    undecided = both.filter(pl.col("n_true_undecided") > 0)
+    if len(undecided):
+        cells = count_of(int(undecided["n_true_undecided"].sum()), "cell")
+        notes.append(f"{cells} of {count_of(len(undecided), 'patient')} left out: coarse labels do not decide them")
     if with_normal:
         notes.append(normal_words(ratios))
     return "; ".join(notes)

@@ -1,7 +1,8 @@
 """Calibration on matched cells: whether a probability of 0.8 is right in 8 of 10 cells.
 
 ``cblc`` compares p_cblc with whether the cell is CBLC; ``category`` compares the probability of the called category
-with whether it is the expert's (top-label). Bins have equal numbers of cells and are the same in every resample.
+with whether it is the expert's (top-label). Cells whose coarse label leaves the answer open are left out. Bins have
+equal numbers of cells and are the same in every resample.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import polars as pl
 from marrowscope.evaluate.catalog import ON_MATCHED
 from marrowscope.evaluate.frames import CBLC_HEAD, HEADS
 from marrowscope.statistics import metrics
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.evaluate.scorer import Figure, Scorer
@@ -40,7 +42,7 @@ def calibration_figures(
     bins: list[ReliabilityBin] = []
     for head in HEADS:
         column = "p_cblc" if head == CBLC_HEAD else "p_called"
-        frame = matched.filter(pl.col(column).is_not_null())
+        frame = matched.filter(pl.col(column).is_not_null() & pl.col(head).is_not_null())
         outcome = frame["cblc"] if head == CBLC_HEAD else frame["category"] == frame["predicted_category"]
         probability = frame[column].to_numpy()
         sums = _bin_sums(scorer, frame, probability, outcome.cast(pl.Float64).to_numpy(), n_bins)
@@ -50,7 +52,7 @@ def calibration_figures(
             [scorer.sum_by_patient(frame, squared), scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1
         )
         what = "p(CBLC)" if head == CBLC_HEAD else "probability of the called category"
-        note = f"{what}; {sums.shape[1]} bins of equal cell number; resampling itself increases this error"
+        note = f"{what}; {count_of(sums.shape[1], 'bin')} of equal cell number; resampling itself increases this error"
         figures += [
             scorer.figure(f"{head}_calibration_error{ON_MATCHED.key}", error, frame, note=note),
             scorer.figure(

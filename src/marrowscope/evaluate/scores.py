@@ -18,6 +18,7 @@ from marrowscope.evaluate.cell_scores import (
     category_figures,
     cblc_figures,
     class_figures,
+    coarse_calls,
     confusions,
 )
 from marrowscope.evaluate.detection_scores import ClassRecall, class_recalls, detection_figures
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CenterScores:
-    """Everything measured for one center (or all together); confusion matrices by ``matched`` and ``all expert``."""
+    """Everything measured for one center (or all together); confusion matrices by ``matched`` and ``all expert``.
+
+    ``coarse_confusion`` has the calls of each coarse label that leaves the category open.
+    """
 
     center: str
     n_patients: int
@@ -54,6 +58,7 @@ class CenterScores:
     class_recalls: tuple[ClassRecall, ...]
     category_scores: tuple[metrics.ClassScore, ...]
     category_confusion: Mapping[str, metrics.IntArray]
+    coarse_confusion: Mapping[str, Mapping[str, metrics.IntArray]]
     reliability: tuple[ReliabilityBin, ...]
     curves: Mapping[str, metrics.RocCurve]
     normal_blasts: tuple[NormalBlasts, ...]
@@ -113,6 +118,9 @@ def score_center(
         class_recalls=class_recalls(scorer, expert, categories),
         category_scores=metrics.class_scores(confusion[MATCHED]),
         category_confusion=confusion,
+        coarse_confusion={
+            over: coarse_calls(frame, len(categories)) for over, frame in ((MATCHED, matched), (ALL_EXPERT, whole))
+        },
         reliability=reliability,
         curves=_curves(matched, ratios, config),
         normal_blasts=normal_blasts(expert, ratios),
@@ -124,6 +132,7 @@ def score_center(
 def _curves(matched: pl.DataFrame, ratios: pl.DataFrame, config: EvaluateConfig) -> dict[str, metrics.RocCurve]:
     """Compute the ROC curves, reduced to their corners; a curve without both classes is left out."""
     known = diagnosed(ratios, config)
+    matched = matched.filter(pl.col("cblc").is_not_null())
     curves = {ROC_CBLC: metrics.roc_curve(matched["cblc"].to_numpy(), matched["p_cblc"].to_numpy())}
     for name, column in (
         (ROC_PREDICTED, "run_ratio"),

@@ -13,6 +13,7 @@ import polars as pl
 from marrowscope.errors import InputError
 from marrowscope.evaluate.document import figure_record, finite
 from marrowscope.evaluate.frames import MISSED, NORMAL_BLAST_COLUMNS, WRITTEN_TABLES
+from marrowscope.runs.parquet import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,15 +61,10 @@ def normal_codes(normal_blasts: pl.DataFrame) -> list[str]:
 
 
 def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
-    try:
+    found = f"cannot be read as a table with {', '.join(columns)}"
+    with readable(path, InputError, "run `marrowscope evaluate` again", found):
         frame = pl.read_csv(path, schema_overrides=columns)
         known = frame.select(columns.keys())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = " ".join(str(error).split())[:300]
-        message = (
-            f"{path}: cannot be read as a table with {', '.join(columns)} ({reason}); run `marrowscope evaluate` again"
-        )
-        raise InputError(message) from error
     # The table of normal blasts has one extra column per code of a normal blast.
     return frame if columns is NORMAL_BLAST_COLUMNS else known
 
@@ -135,13 +131,14 @@ def _recall_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
 def _confusion_rows(scores: CenterScores, categories: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     called = (*categories, MISSED)
     for over, confusion in scores.category_confusion.items():
-        for k, counts in enumerate(confusion):
+        exact = zip(categories, confusion, strict=True)
+        for true, counts in (*exact, *scores.coarse_confusion[over].items()):
             for j, n in enumerate(counts):
                 if n:
                     yield {
                         "center": scores.center,
                         "over": over,
-                        "true": categories[k],
+                        "true": true,
                         "called": called[j],
                         "n": int(n),
                     }

@@ -26,6 +26,7 @@ from marrowscope.imaging.one_image import is_out_of_memory, one_image
 from marrowscope.imaging.pieces import check_pieces
 from marrowscope.imaging.refusals import SAVE_PLAIN, RefusedError, damaged
 from marrowscope.imaging.twice import check_twice
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +124,7 @@ def _imdecode(data: bytes, flags: int, n_bytes: int) -> NDArray[np.uint8] | NDAr
     decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     if decoded is None:
         np.empty(2 * n_bytes, dtype=np.uint8)  # OpenCV is silent about memory too: raises MemoryError where it is short
-        found, expected = f"{len(data)} bytes that do not decode", "a complete image"
+        found, expected = f"{count_of(len(data), 'byte')} that do not decode", "a complete image"
         raise RefusedError(found, expected)
     return decoded  # type: ignore[return-value]  # uint8 or uint16: the header lets nothing else pass
 
@@ -152,7 +153,7 @@ def _top(brightest: int) -> int:
     """
     n_bits = next((bits for bits, range_ in _UNKNOWN.items() if brightest in range_), None)
     if n_bits is not None:
-        found = f"16-bit samples of {brightest} at most, as {n_bits} bits or too little light give them"
+        found = f"16-bit samples of {brightest} at most, as {count_of(n_bits, 'bit')} or too little light give them"
         raise RefusedError(found, "samples up to 65535, or up to 4095 for a camera of 12 bits", SAVE_PLAIN)
     return _MAX_12 if brightest <= _MAX_12 else _MAX_16
 

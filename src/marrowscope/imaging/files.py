@@ -55,6 +55,10 @@ def printable(path: Path | str) -> str:
     return str(path).encode("utf-8", errors=_SHOWN_BYTES).decode()
 
 
+_NO_PHOTOGRAPHS = frozenset({".thm", ".opt", ".map"})
+"""Pictures in small that cameras and scanners write beside a photograph or a slide."""
+
+
 def unread_fault(path: Path, where: str) -> Fault | None:
     """Say why a file that is a picture is left out: its format is not read, or its name is not UTF-8.
 
@@ -62,8 +66,13 @@ def unread_fault(path: Path, where: str) -> Fault | None:
     """
     if path.name.startswith("."):
         return None
-    start = b"" if path.suffix else _start(path)
+    suffix = path.suffix.lower()
+    start = b"" if suffix in IMAGE_SUFFIXES | SLIDE_SUFFIXES | _NO_PHOTOGRAPHS else _start(path)
     fault = foreign_fault(path, printable(where), start)
+    if fault is None and suffix and is_printable(path) and _starts_as_image(start):
+        found, expected = f"an image under a name that ends in {suffix}", "a suffix of its format, such as .jpg"
+        action = "it is not read; rename it if it is a photograph, or move it away"
+        return Fault("unread_format", printable(where), found, expected, action)
     if fault is not None or is_printable(path):
         return fault
     if path.suffix.lower() in IMAGE_SUFFIXES | SLIDE_SUFFIXES or _starts_as_image(start):

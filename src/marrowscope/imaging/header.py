@@ -14,6 +14,7 @@ from marrowscope.imaging.one_image import explain
 from marrowscope.imaging.refusals import CutShortError, RefusedError, cut_short, damaged, image_error
 from marrowscope.imaging.tiff_layout import check_layout
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 MAX_PIXELS = 100_000_000
 """Largest image decoded in one piece: 300 MB as RGB, 0.8 GB while a 16-bit picture with opacity is converted. Cameras
@@ -113,10 +114,10 @@ def _refuse_too_large(header: ImageHeader, max_pixels: int) -> None:
 def _jpeg(data: bytes) -> ImageHeader:
     facts = jpeg.read_jpeg(data)
     if facts.bits != 8:  # noqa: PLR2004 - bits
-        found = f"a JPEG of {facts.bits} bits a sample"
+        found = f"a JPEG of {count_of(facts.bits, 'bit')} a sample"
         raise RefusedError(found, "8") if facts.frame else damaged(kind="JPEG")
     if facts.n_channels not in {1, 3, 4}:
-        found = f"a JPEG of {facts.n_channels} channels"
+        found = f"a JPEG of {count_of(facts.n_channels, 'channel')}"
         raise RefusedError(found, "1 (gray), 3 (color) or 4 (CMYK)")
     return ImageHeader("JPEG", facts.width_px, facts.height_px, facts.orientation)
 

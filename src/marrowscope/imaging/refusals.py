@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marrowscope.errors import ImageError
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 _EXPORT_AGAIN = "export the image again or remove it"
 SAVE_PLAIN = "save it as 8-bit RGB (JPEG, PNG or TIFF)"
@@ -33,7 +34,7 @@ def image_error(fault: Fault) -> ImageError:
 
 def cut_short(where: str, n_bytes: int) -> ImageError:
     """Return the error of a file that ends before its image does."""
-    found = f"{n_bytes} bytes that do not decode"
+    found = f"{count_of(n_bytes, 'byte')} that do not decode"
     fault = Fault("unreadable_image", where, found, "a complete image", "export it again or remove it")
     return ImageError(f"{where}: found an image that ends too early; copy or export it again", fault)
 

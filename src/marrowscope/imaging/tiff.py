@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from marrowscope.imaging.refusals import SAVE_PLAIN, CutShortError, RefusedError, damaged
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -208,11 +209,11 @@ def _refuse_unreadable(tags: Mapping[int, tuple[int, ...]]) -> None:
         raise RefusedError(found, expected, SAVE_PLAIN)
     _refuse_rare(tags, compression, photometric)
     if n_samples != n_colors + has_alpha(tags):
-        found = f"a TIFF of {n_samples} channels"
+        found = f"a TIFF of {count_of(n_samples, 'channel')}"
         expected = f"{n_colors} ({_PHOTOMETRICS[photometric]}), and one of opacity at most"
         raise RefusedError(found, expected, SAVE_PLAIN)
     if bits[0] == 16 and (photometric > RGB or tags.get(PLANES, (1,))[0] != 1 or n_samples == 2):  # noqa: PLR2004
-        found = f"a 16-bit TIFF stored as {_PHOTOMETRICS[photometric]}, {n_samples} channels"
+        found = f"a 16-bit TIFF stored as {_PHOTOMETRICS[photometric]}, {count_of(n_samples, 'channel')}"
         raise RefusedError(found, "gray or RGB, channels side by side", SAVE_PLAIN)
     if bits[0] == 16 and tags.get(_EXTRA_SAMPLES, (0,))[0] == 1:  # noqa: PLR2004 - bits
         raise RefusedError(found="a 16-bit TIFF of colors times opacity", expected="RGB", action=SAVE_PLAIN)

@@ -1,7 +1,7 @@
 """Whether a TIFF's header and its pixels fit each other: strips and tiles, color map, pages.
 
 Decoders fill what a header promises and the file does not hold: rows of white, black or of another picture. A page is
-read only where every strip or tile that its sides and planes need is there, once, in a place of its own, as long as its
+read only where every strip or tile that its sides and planes need is there, once, in its own place, as long as its
 rows are; where its color map has a color for every sample; and where it is the whole picture, not one channel of it.
 Source: TIFF 6.0, sections 3, 8, 15.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from marrowscope.imaging import tiff
 from marrowscope.imaging.refusals import SAVE_PLAIN, CutShortError, RefusedError
 from marrowscope.imaging.tiff_description import n_channels, n_planes
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +84,9 @@ def _check_color_map(tags: Tags) -> None:
     n_expected = 3 * 2**bits
     if len(color_map) != n_expected:
         raise RefusedError(
-            found=f"a TIFF with a color map of {len(color_map)} values", expected=str(n_expected), action=SAVE_PLAIN
+            found=f"a TIFF with a color map of {count_of(len(color_map), 'value')}",
+            expected=str(n_expected),
+            action=SAVE_PLAIN,
         )
     if max(color_map) <= 255 and tags.get(tiff.COMPRESSION, (1,))[0] != tiff.UNCOMPRESSED:  # noqa: PLR2004 - 8 bits
         raise RefusedError(
@@ -105,20 +108,22 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
         sizes = (expected[0],)  # old programs leave the size of an only strip out
     if len(sizes) != len(offsets):
         raise RefusedError(
-            found=f"a TIFF of {len(offsets)} {kind}s with {len(sizes)} sizes", expected="a size for each", action=_COPY
+            found=f"a TIFF of {count_of(len(offsets), kind)} with {count_of(len(sizes), 'size')}",
+            expected="a size for each",
+            action=_COPY,
         )
     most, pad = max(expected), _PADDING if len(sizes) == 1 else 0
     for index, (size, needed) in enumerate(zip(sizes, expected, strict=True)):
         fits = needed <= size <= max(most, needed + pad) if is_plain else size > 0
         if not fits:
-            found = f"a TIFF whose {kind} {index + 1} of {len(sizes)} has {size} bytes"
+            found = f"a TIFF whose {kind} {index + 1} of {len(sizes)} has {count_of(size, 'byte')}"
             raise RefusedError(found, str(needed) if is_plain else "1 or more", _COPY)
     places = sorted((at, at + size) for at, size in zip(offsets, sizes, strict=True))
     if places[-1][1] > n_bytes:
         raise CutShortError
     if any(end > after for (_, end), (after, _) in itertools.pairwise(places)):
         raise RefusedError(
-            found=f"a TIFF whose {kind}s overlap", expected=f"each {kind} in a place of its own", action=_COPY
+            found=f"a TIFF whose {kind}s overlap", expected=f"each {kind} in its own place", action=_COPY
         )
     starts = [at for at, _ in places]
     head, directory, *values = own_places
@@ -128,7 +133,7 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
         meets_pixels = nearest >= 0 and places[nearest][1] > begin
         if meets_pixels or any(begin < other_end and end > other for other, other_end in apart):
             raise RefusedError(
-                found=f"a TIFF whose {kind}s overlap with its tags", expected="each in a place of its own", action=_COPY
+                found=f"a TIFF whose {kind}s overlap with its tags", expected="each in its own place", action=_COPY
             )
 
 
@@ -142,7 +147,7 @@ def _check_pages(data: bytes, tags: Tags) -> None:
     description = tiff.read_description(data)
     action = "merge the channels into one RGB picture (in ImageJ: Image > Type > RGB Color) and save that"
     if n_channels(description) > n_samples:
-        found = f"a TIFF of {n_channels(description)} channels in pages of their own"
+        found = f"a TIFF of {count_of(n_channels(description), 'channel')} in pages of their own"
         raise RefusedError(found, "one page of RGB", action)
     if n_samples == 1 and (n_planes(description) > 1 or tiff.has_page_alike(data, tags)):
         raise RefusedError(found="a TIFF of several gray pages", expected="one page of RGB", action=action)

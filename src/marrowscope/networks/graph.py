@@ -19,6 +19,7 @@ import numpy as np
 from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.networks.wire import Walker, WireError, signed
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ def read_graph(path: Path, sha256: str | None = None) -> Graph:
     Raises BundleError, one sentence, for what is no such file, has another hash, or holds what is refused.
     """
     if not path.is_file():
-        message = f"{path}: no such file, expected an ONNX graph; check the bundle"
+        message = f"{path}: not found, expected an ONNX graph; check the bundle"
         raise BundleError(message)
     try:
         size = path.stat().st_size
@@ -208,7 +209,7 @@ class _Inspector:
                 graphs += 1
                 self._graph(_message(value))
         if graphs != 1:
-            error = f"{graphs} graphs in it"
+            error = f"{count_of(graphs, 'graph')} in it"
             raise WireError(error)
         for operator, name in self._sizes:
             asked = math.prod(max(1.0, abs(value)) for value in self._few.get(name, []))

@@ -9,6 +9,8 @@ import polars as pl
 from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.report.plot import Drawing, Panel
+from marrowscope.runs.parquet import readable
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +26,13 @@ def draw_reliability(csv_path: Path, out_svg: Path) -> None:
     On the diagonal, probabilities are calibrated; below it, the network is overconfident. Raises InputError for a file
     that cannot be read or has no bins.
     """
-    try:
+    with readable(csv_path, InputError, "expected the reliability.csv of a cross-fit", "cannot be read"):
         bins = pl.read_csv(csv_path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        message = f"{csv_path}: cannot be read ({error}); expected the reliability.csv of a cross-fit"
-        raise InputError(message) from error
     if bins.is_empty() or not set(_COLUMNS) <= set(bins.columns):
-        message = f"{csv_path}: found {bins.height} rows of {bins.columns}, expected bins with {', '.join(_COLUMNS)}"
+        message = (
+            f"{csv_path}: found {count_of(bins.height, 'row')} of {bins.columns}, expected bins with "
+            f"{', '.join(_COLUMNS)}"
+        )
         raise InputError(message)
     bins = bins.with_columns(pl.col("center").cast(pl.String))
     write_text(out_svg, _draw(bins).standalone())
@@ -60,7 +62,7 @@ def _draw_panel(panel: Panel, head: str, center: str, bins: pl.DataFrame) -> Non
     drawing = panel.drawing
     n = int(bins.filter(pl.col("calibration") == "after")["n"].sum())
     where = "all centers" if center == "all" else center
-    drawing.text(panel.left, panel.top - 10, f"{head}, {where}: {n} cells", "strong")
+    drawing.text(panel.left, panel.top - 10, f"{head}, {where}: {count_of(n, 'cell')}", "strong")
     panel.axes("probability", "share true")
     drawing.line(panel.x(0), panel.y(0), panel.x(1), panel.y(1), "guide")
     for state, line, mark, shape in _STATES:
@@ -69,5 +71,5 @@ def _draw_panel(panel: Panel, head: str, center: str, bins: pl.DataFrame) -> Non
         if len(points) > 1:
             panel.path(points, line)
         for (probability, share), cells in zip(points, rows["n"], strict=True):
-            title = f"{state}: probability {probability:.3f}, {share:.3f} of {cells} cells"
+            title = f"{state}: probability {probability:.3f}, {share:.3f} of {count_of(cells, 'cell')}"
             drawing.mark(panel.x(probability), panel.y(share), shape, mark, title)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marrowscope.report.evaluation_center import aml_legend, axis_end, counted, is_aml, threshold_line
+from marrowscope.report.evaluation_center import aml_legend, axis_end, is_aml, threshold_line
 from marrowscope.report.plot import Drawing, Panel
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ def corrected_ratio(tables: CenterTables) -> Drawing | None:
     drawing = Drawing(366, 392, "")
     end = axis_end(max(max(row["true_ratio"], row["corrected_upper"]) for row in rows))
     panel = Panel(drawing, 58, 34, 290, 284, (0.0, end), (0.0, end))
-    drawing.text(panel.left, 16, f"Corrected ratio, {counted(len(rows))}", "strong")
+    drawing.text(panel.left, 16, f"Corrected ratio, {count_of(len(rows), 'patient')}", "strong")
     panel.axes("annotated", "corrected, 95% interval", percent=True)
     drawing.line(panel.x(0), panel.y(0), panel.x(end), panel.y(end), "guide")
     threshold_line(panel, tables.threshold)
@@ -39,7 +40,8 @@ def corrected_ratio(tables: CenterTables) -> Drawing | None:
     aml_legend(drawing, rows, tables, 384)
     held = sum(bool(row["annotated_inside"]) for row in rows)
     drawing.label = (
-        f"Corrected against annotated CBLC ratio of {counted(len(rows))} at {tables.center}; the interval contains "
+        f"Corrected against annotated CBLC ratio of {count_of(len(rows), 'patient')} at {tables.center}; the interval "
+        "contains "
         f"the annotated ratio in {held} of {len(rows)}."
     )
     return drawing
@@ -55,7 +57,9 @@ def risk_coverage(tables: CenterTables) -> Drawing | None:
     end = axis_end(max(seen))
     panel = Panel(drawing, 58, 34, 660, 284, (0.0, 1.0), (0.0, end))
     n, wrong = rows[-1]["n_patients"], rows[-1]["n_wrong"]
-    drawing.text(panel.left, 16, f"Error against share decided, {counted(n)}, {wrong} decided wrongly", "strong")
+    drawing.text(
+        panel.left, 16, f"Error against share decided, {count_of(n, 'patient')}, {wrong} decided wrongly", "strong"
+    )
     panel.axes("share of patients decided, most certain first", "share decided wrongly", percent=True)
     for limit in ("error_lower", "error_upper"):
         panel.path([(row["coverage"], row[limit]) for row in rows if row[limit] <= end], "c dotted")

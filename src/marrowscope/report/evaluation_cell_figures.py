@@ -25,6 +25,7 @@ from marrowscope.evaluate.frames import (
 from marrowscope.evaluate.scorer import FEW_PATIENTS
 from marrowscope.report.evaluation_center import figure_interval, row_interval, series_legend
 from marrowscope.report.plot import Drawing, Panel
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,10 @@ _DARK_FROM = 0.55
 
 
 def confusion(tables: CenterTables) -> Drawing | None:
-    """Draw the counts by true and called category, including misses, shaded by the share of the true category."""
+    """Draw the counts by true and called category, including misses, shaded by the share of the true category.
+
+    Coarse labels have rows below the categories and no column.
+    """
     counts = tables.confusion.filter(pl.col("over") == ALL_EXPERT)
     if counts.is_empty():
         return None
@@ -53,18 +57,21 @@ def confusion(tables: CenterTables) -> Drawing | None:
     used = {name for pair in n_of for name in pair}
     names = [name for name in tables.categories if name in used]
     columns = [*names, MISSED]
-    total = {name: sum(n for (true, _), n in n_of.items() if true == name) for name in names}
-    side, left, top = 36.0, 66.0, 46.0
+    coarse = sorted({true for true, _ in n_of} - {*tables.categories})
+    rows = [*names, *coarse]
+    total = {name: sum(n for (true, _), n in n_of.items() if true == name) for name in rows}
+    side, left, top = 36.0, max(66.0, *(20 + 7 * len(name) for name in rows)), 46.0
     gap = 8.0
     width = left + side * len(columns) + gap + 66
-    height = top + side * len(names) + 14
-    errors = sorted(((n, pair) for pair, n in n_of.items() if pair[0] != pair[1]), reverse=True)
+    height = top + side * len(rows) + 14
+    errors = sorted(((n, pair) for pair, n in n_of.items() if pair[0] in names and pair[0] != pair[1]), reverse=True)
     worst = ", ".join(f"{true} {_called(called)} {n}" for n, (true, called) in errors[:5]) or "none"
     right = sum(n for (true, called), n in n_of.items() if true == called)
-    label = (
-        f"Confusion matrix of {tables.center}: {right} of {sum(total.values())} expert cells have the expert's "
-        f"category. Most frequent errors: {worst}."
-    )
+    cells = count_of(sum(total[name] for name in names), "expert cell")
+    label = f"Confusion matrix of {tables.center}: {right} of {cells} with the expert's category."
+    label += f" Most frequent errors: {worst}."
+    if coarse:
+        label += f" Coarse labels have rows of their own: {count_of(sum(total[name] for name in coarse), 'cell')}."
     drawing = Drawing(width, height, label)
     drawing.text(left, 14, "called", "ink")
     drawing.text(4, top - 9, "expert", "ink")
@@ -72,7 +79,7 @@ def confusion(tables: CenterTables) -> Drawing | None:
     for column, called in enumerate(columns):
         x = left + side * column + (gap if called == MISSED else 0)
         drawing.text(x + side / 2, top - 9, called, "middle ink" if called != MISSED else "middle")
-    for row, true in enumerate(names):
+    for row, true in enumerate(rows):
         y = top + side * row
         drawing.text(left - 10, y + side / 2 + 4, true, "end strong")
         drawing.text(width - 4, y + side / 2 + 4, f"{total[true]:,}", "end")
@@ -129,7 +136,8 @@ def per_class_f1(tables: CenterTables) -> Drawing | None:
                 continue
             y = middle + offset
             title = (
-                f"{name}, {over} cells: F1 {row_interval(item, 'f1')}, n {item['n']} of {item['n_patients']} patients"
+                f"{name}, {over} cells: F1 {row_interval(item, 'f1')}, n {item['n']} of "
+                f"{count_of(item['n_patients'], 'patient')}"
             )
             if item["f1_lower"] is not None:
                 drawing.whisker(panel.x(item["f1_lower"]), y, panel.x(item["f1_upper"]), y, css, title=title)
@@ -154,7 +162,7 @@ def reliability(tables: CenterTables) -> Drawing | None:
         heading = f"{title}: calibration error {error:.3f}" if error is not None else title
         drawing.text(panel.left, 16, heading, "strong")
         n_cells = int(bins["n"].sum())
-        shown = f"n {n_cells:,} cells in {len(bins)} bins"
+        shown = f"n {count_of(n_cells, 'cell')} in {count_of(len(bins), 'bin')}"
         panel.axes(
             "mean probability of CBLC in a bin" if head == CBLC_HEAD else "probability of the called category",
             "share CBLC" if head == CBLC_HEAD else "share correct",

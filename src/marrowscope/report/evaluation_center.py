@@ -83,11 +83,6 @@ def row_interval(row: Mapping[str, Any], name: str) -> str:
     return _words(row[name], row[f"{name}_lower"], row[f"{name}_upper"])
 
 
-def counted(n_patients: int) -> str:
-    """Return ``1 patient``, ``2 patients``."""
-    return f"{n_patients} {'patient' if n_patients == 1 else 'patients'}"
-
-
 def _words(value: float | None, lower: float | None, upper: float | None) -> str:
     if value is None:
         return "not defined"

@@ -12,12 +12,12 @@ from marrowscope.evaluate.catalog import COUNTED
 from marrowscope.report.evaluation_center import (
     aml_legend,
     axis_end,
-    counted,
     figure_interval,
     is_aml,
     threshold_line,
 )
 from marrowscope.report.plot import Drawing, Panel
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ def _ratio_agreement(tables: CenterTables) -> Drawing | None:
     drawing = Drawing(366, 392, "")
     end = axis_end(_largest(rows))
     panel = Panel(drawing, 58, 34, 290, 284, (0.0, end), (0.0, end))
-    drawing.text(panel.left, 16, f"CBLC ratio, {counted(len(rows))}", "strong")
+    drawing.text(panel.left, 16, f"CBLC ratio, {count_of(len(rows), 'patient')}", "strong")
     panel.axes("annotated", "predicted", percent=True)
     drawing.line(panel.x(0), panel.y(0), panel.x(end), panel.y(end), "guide")
     threshold_line(panel, tables.threshold)
@@ -47,7 +47,7 @@ def _ratio_agreement(tables: CenterTables) -> Drawing | None:
     aml_legend(drawing, rows, tables, 384)
     error = tables.record.figure(f"patient_ratio_mae{COUNTED.key}")
     drawing.label = (
-        f"Predicted against annotated CBLC ratio of {counted(len(rows))} at {tables.center}; mean "
+        f"Predicted against annotated CBLC ratio of {count_of(len(rows), 'patient')} at {tables.center}; mean "
         f"absolute error {figure_interval(error)}."
     )
     return drawing
@@ -68,7 +68,7 @@ def bland_altman(tables: CenterTables) -> Drawing | None:
     reach = max(0.05, 1.15 * max(abs(value) for value in (*difference.tolist(), *(value for _, value in lines))))
     drawing = Drawing(744, 392, "")
     panel = Panel(drawing, 58, 34, 534, 284, (0.0, axis_end(_largest(rows))), (-reach, reach))
-    drawing.text(panel.left, 16, f"Predicted - annotated ratio, {counted(len(rows))}", "strong")
+    drawing.text(panel.left, 16, f"Predicted - annotated ratio, {count_of(len(rows), 'patient')}", "strong")
     panel.axes("mean of predicted and annotated", "predicted - annotated", percent=True)
     drawing.line(panel.left, panel.y(0), panel.left + panel.width, panel.y(0), "axis")
     right = panel.left + panel.width
@@ -82,7 +82,7 @@ def bland_altman(tables: CenterTables) -> Drawing | None:
         _patient_mark(drawing, x, panel.y(float(delta)), row, tables)
     aml_legend(drawing, rows, tables, 384)
     spoken = ", ".join(f"{name} {100 * value:+.1f}%" for name, value in lines)
-    drawing.label = f"Bland-Altman plot of {counted(len(rows))} at {tables.center}: {spoken}."
+    drawing.label = f"Bland-Altman plot of {count_of(len(rows), 'patient')} at {tables.center}: {spoken}."
     return drawing
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.errors import DependencyError, InputError
 from marrowscope.report.strings import load_strings
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     import typst
@@ -84,7 +85,7 @@ def families_for(language: str, fonts: typst.Fonts, font_path: Path | None = Non
         is_elsewhere, place, *_ = _rank(info, font_path)
         if (not is_elsewhere or place < len(CHINESE)) and not missing_characters(info, wanted):
             return [info.family, *_LATIN]
-    message = f"found no font with the {len(wanted)} characters of the Chinese texts; {HOW_TO_INSTALL}"
+    message = f"found no font with the {count_of(len(wanted), 'character')} of the Chinese texts; {HOW_TO_INSTALL}"
     raise DependencyError(message)
 
 

@@ -36,6 +36,7 @@ from marrowscope.report.words import Words, load_words
 from marrowscope.runs.folder import MADE_FROM_A_RUN
 from marrowscope.runs.older import older_run_remarks
 from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -208,9 +209,10 @@ def _without_pictures(patient_id: str, pictures: Mapping[int, FieldPicture]) -> 
     n_of = Counter(picture.problem for picture in pictures.values() if picture.problem is not None)
     if not n_of:
         return None
-    counted = ", ".join(f"{n} {_PICTURE_PROBLEMS[problem]}" for problem, n in n_of.items())
+    by_problem = ", ".join(f"{n} {_PICTURE_PROBLEMS[problem]}" for problem, n in n_of.items())
     reason = (
-        f"found {n_of.total()} of {len(pictures)} fields without their picture ({counted}), expected the images as "
+        f"found {n_of.total()} of {count_of(len(pictures), 'field')} without their picture ({by_problem}), expected "
+        "the images as "
         "predicted; the page shows their contours alone. Name the folder of the images with --fields-from"
     )
     return PatientProblem(patient_id, "without_pictures", reason)
@@ -307,7 +309,7 @@ def _one_by_one(job: _Job, indices: Sequence[int]) -> Iterator[_WrittenPage]:
                 n_ended += 1
                 if n_ended == _MOST_ENDED:
                     message = (
-                        f"found that {n_ended} report processes in a row ended by themselves, expected pages of them; "
+                        f"found that the report process ended by itself {n_ended} times in a row, expected pages; "
                         "free memory, or write the report with --workers 1"
                     )
                     raise RunError(message) from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from marrowscope.disk import write_text
 from marrowscope.errors import InputError
 from marrowscope.report.plot import Drawing, Panel, number, text_width
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +60,7 @@ def learning_curve(csv_path: Path, out_svg: Path) -> None:
         )
         raise InputError(message)
     height = max(_HEIGHT, _LABEL_STEP * max(len(losses), len(figures)))
-    drawing = Drawing(0, _TOP + height + _BELOW, f"Learning curve over {len(epochs)} epochs.")
+    drawing = Drawing(0, _TOP + height + _BELOW, f"Learning curve over {count_of(len(epochs), 'epoch')}.")
     if losses:
         highest = max((value for series in losses for value in series.values if math.isfinite(value)), default=0.0)
         _draw(drawing, ("Loss", "loss"), epochs, losses, y_range=(0.0, 1.05 * highest or 1.0), height=height)

@@ -10,24 +10,23 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from marrowscope.errors import RunError
+from marrowscope.geometry import MAX_COORDINATE_PX, are_pixels
 from marrowscope.report.problems import PatientProblem, attempt
 from marrowscope.report.shown_rows import CELL_COLUMNS, ShownCell, ShownField, shown_cell, shown_field
 from marrowscope.runs.manifest import Failure
-from marrowscope.runs.parquet import read_table, scan_table
+from marrowscope.runs.parquet import collected, read_table, scan_table
 from marrowscope.runs.schemas import FIELDS, field_row, patient_row
 from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from marrowscope.runs.schemas import PatientRow
-
-_MAX_COORDINATE_PX = 1e9
 
 
 def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[PatientProblem]]:
@@ -41,7 +40,10 @@ def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[Patien
     for values in patients.iter_rows(named=True):
         patient_id = str(values["patient_id"])
         if (n := n_of[patient_id]) > 1:
-            reason = f"patients table: found {n} rows of this patient, expected one; run `marrowscope predict` again"
+            reason = (
+                f"patients table: found {count_of(n, 'row')} of this patient, expected one; run `marrowscope predict` "
+                "again"
+            )
             read: PatientRow | PatientProblem = PatientProblem(patient_id, "not_written", reason)
         else:
             read = attempt(patient_id, partial(patient_row, values))
@@ -68,8 +70,9 @@ class PatientTables:
         failed = fields.filter(pl.col("status") != "ok").select("field_id", "error")
         self.failed = [Failure(field_id=name, error=error or "could not be read") for name, error in failed.iter_rows()]
         self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
-        self._cells = scan_table(run_dir / "cells.parquet", "cells")
-        self._slices = _slices(self._cells)
+        self._path = run_dir / "cells.parquet"
+        self._cells = scan_table(self._path, "cells")
+        self._slices = _slices(self._cells, self._path)
 
     @property
     def patient_ids(self) -> list[str]:
@@ -90,21 +93,22 @@ class PatientTables:
         Raises RunError where a row does not fit, or a cell lies in no field of the patient: it would be in no picture.
         """
         frames = [
-            self._cells.slice(start, length).select(CELL_COLUMNS).collect()
+            collected(self._cells.slice(start, length).select(CELL_COLUMNS), self._path)
             for start, length in self._slices.get(patient_id, ())
         ]
         cells = tuple(shown_cell(row) for frame in frames for row in frame.iter_rows(named=True))
         n_categories = len(load_vocabulary().categories)
         if wrong := next((cell for cell in cells if len(cell.p_category) not in {0, n_categories}), None):
             message = (
-                f"cells table, cell {wrong.cell_id!r}: found {len(wrong.p_category)} probabilities of categories, "
+                f"cells table, cell {wrong.cell_id!r}: found "
+                f"{count_of(len(wrong.p_category), 'probability', 'probabilities')} of categories, "
                 f"expected {n_categories}; run `marrowscope predict` again"
             )
             raise RunError(message)
-        if far := next((cell for cell in cells if not (np.abs(cell.contour_xy) <= _MAX_COORDINATE_PX).all()), None):
+        if far := next((cell for cell in cells if not are_pixels(cell.contour_xy)), None):
             message = (
                 f"cells table, cell {far.cell_id!r}: found an outline with coordinates that are no pixels of an image, "
-                f"expected finite ones up to {_MAX_COORDINATE_PX:g}; run `marrowscope predict` again"
+                f"expected finite ones up to {MAX_COORDINATE_PX:,}; run `marrowscope predict` again"
             )
             raise RunError(message)  # OpenCV ends the process over coordinates that do not fit its floats
         own = self._fields.get(patient_id)
@@ -118,9 +122,9 @@ class PatientTables:
         return cells
 
 
-def _slices(cells: pl.LazyFrame) -> Mapping[str, list[tuple[int, int]]]:
+def _slices(cells: pl.LazyFrame, path: Path) -> Mapping[str, list[tuple[int, int]]]:
     """Return the slices of rows of each patient, as start and length."""
-    runs = cells.select(pl.col("patient_id").rle()).collect().unnest("patient_id")
+    runs = collected(cells.select(pl.col("patient_id").rle()), path).unnest("patient_id")
     found: dict[str, list[tuple[int, int]]] = {}
     start = 0
     for length, patient_id in runs.select("len", "value").iter_rows():

@@ -33,6 +33,7 @@ from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
 from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.words import load_words
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +125,8 @@ def write_pdfs(
 
 def _without_tiles(n: int, total: int) -> str:
     return (
-        f"found no picture of {n} of the {total} cells in its PDF, expected the images as predicted; name the "
+        f"found no picture of {n} of the {count_of(total, 'cell')} in its PDF, expected the images as predicted; name "
+        "the "
         "folder of the images with --fields-from"
     )
 

@@ -81,5 +81,5 @@ def tell(problems: Sequence[PatientProblem], on_problem: Callable[[PatientProble
     missing = [problem.sentence() for problem in problems if problem.kind == "not_written"]
     if missing:
         more = f"; and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-        message = f"not in full: {'; '.join(missing[:_MOST_NAMED])}{more}. All other patients are written"
+        message = f"incomplete: {'; '.join(missing[:_MOST_NAMED])}{more}. All other patients are written"
         raise ReportError(message)

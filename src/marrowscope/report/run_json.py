@@ -38,6 +38,13 @@ KINDS_WITH_TABLES = (TABLES_KIND, RUN_KIND, "report")
 """Kinds of folders to which those tables are written; in any other folder, a file of that name is something else."""
 
 
+class LeftOut(Row):
+    """A row of a table that this document lacks, since it cannot be read: a patient's own, or one of their fields."""
+
+    patient_id: str = Field(description="the patient")
+    reason: str = Field(description="what was found, what was expected, and what to do")
+
+
 class RunDocument(Row):
     """A run of `marrowscope predict`. For research use only; it does not diagnose."""
 
@@ -50,6 +57,7 @@ class RunDocument(Row):
     manifest: Manifest
     patients: tuple[PatientRow, ...]
     fields: tuple[FieldRow, ...]
+    left_out: tuple[LeftOut, ...] = Field(description="rows of patients and fields that cannot be read; empty if none")
 
 
 def _run_document(run_dir: Path) -> tuple[RunDocument, list[PatientProblem]]:
@@ -72,6 +80,7 @@ def _run_document(run_dir: Path) -> tuple[RunDocument, list[PatientProblem]]:
         manifest=manifest,
         patients=tuple(rows),
         fields=tuple(fields),
+        left_out=tuple(LeftOut(patient_id=problem.patient_id, reason=problem.reason) for problem in problems),
     )
     return document, problems
 
@@ -81,9 +90,9 @@ def write_json(
 ) -> Path:
     """Write ``run.json`` to ``out`` (default: the run's folder), whole; gives its path.
 
-    The NaN of an unknown measure of a field becomes null. A row that cannot be read is left out and goes to
-    ``on_problem``; without it, ReportError is raised at the end. Raises RunError when ``run_dir`` is no finished run,
-    or a ``run.json`` is there that is not ours.
+    The NaN of an unknown measure of a field becomes null. A row that cannot be read is named under ``left_out`` and
+    goes to ``on_problem``; without it, ReportError is raised at the end. Raises RunError when ``run_dir`` is no
+    finished run, or a ``run.json`` is there that is not ours.
     """
     document, problems = _run_document(run_dir)
     text = document.model_dump_json(indent=1)

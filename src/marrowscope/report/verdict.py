@@ -111,7 +111,8 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
     """Return the call in its fixed wording."""
     call = call_of(row)
     if call == "no_call":
-        return words.text("call.no_call", n=integer(row.n_countable), k=row.n_fields_counted or 0)
+        fields = words.count("field", row.n_fields_counted or 0)
+        return words.text("call.no_call", cells=words.count("cell", row.n_countable), fields=fields)
     if call == "withheld":
         return _lymphoid_words(row, words)
     if call == "none":
@@ -190,7 +191,7 @@ def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:
 
 
 def _confidence(share: float) -> str:
-    """Print a share of draws; 0 and 1 are never printed as certain."""
+    """Print a share of draws, which no line break divides; 0 and 1 are never printed as certain."""
     if share > 0.999:  # noqa: PLR2004
-        return "> 99.9%"
-    return "< 0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004
+        return ">\N{NO-BREAK SPACE}99.9%"
+    return "<\N{NO-BREAK SPACE}0.1%" if share < 0.001 else f"{100 * share:.1f}%"  # noqa: PLR2004

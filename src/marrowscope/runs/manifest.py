@@ -17,6 +17,7 @@ from marrowscope import __version__
 from marrowscope.config import FrozenModel, load_record
 from marrowscope.disk import write_text
 from marrowscope.errors import RunError
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,15 +44,22 @@ class RunCounts(FrozenModel):
     @model_validator(mode="after")
     def _reconcile(self) -> RunCounts:
         if self.images != self.images_read + self.images_failed:
-            message = f"found {self.images} images, expected {self.images_read} read + {self.images_failed} failed"
+            message = (
+                f"found {count_of(self.images, 'image')}, expected {self.images_read} read + {self.images_failed} "
+                "failed"
+            )
             raise ValueError(message)
         if self.contours != self.cells + sum(self.rejected.values()):
             rejected = sum(self.rejected.values())
-            message = f"found {self.contours} contours, expected {self.cells} cells + {rejected} rejected"
+            message = (
+                f"found {count_of(self.contours, 'contour')}, expected {count_of(self.cells, 'cell')} + {rejected} "
+                "rejected"
+            )
             raise ValueError(message)
         if not self.cblc <= self.countable <= self.cells:
             message = (
-                f"found {self.cblc} CBLC, {self.countable} countable and {self.cells} cells, expected ascending numbers"
+                f"found {self.cblc} CBLC, {self.countable} countable and {count_of(self.cells, 'cell')}, expected "
+                "ascending numbers"
             )
             raise ValueError(message)
         return self

@@ -7,16 +7,18 @@ version, or older than version 3, are refused.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from marrowscope.disk import written_whole
 from marrowscope.errors import RunError
+from marrowscope.runs.panics import panics_unprinted
 from marrowscope.runs.schemas import ROWS, SCHEMA_VERSION, SCHEMAS, required_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.errors import MarrowscopeError
@@ -28,6 +30,9 @@ _OLDEST_VERSION = 3
 UNREADABLE_TABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises for a file that is damaged; a panic is none of Python's exceptions and would end the command."""
 
+_AGAIN = "run `marrowscope predict` again"
+
+_LONGEST_REASON = 300
 _ROW_GROUP = 2048
 """Rows per group: few, so that one patient's cells can be read without those of a thousand others."""
 
@@ -75,13 +80,15 @@ def sink_table(path: Path, parts: Sequence[Path], kind: TableKind) -> None:
         )
 
 
-def is_whole(path: Path) -> bool:
+def is_whole(path: Path, kind: TableKind) -> bool:
     """Whether a table of the current version is complete, judged from its end, which is written last."""
     try:
-        metadata = pl.read_parquet_metadata(path) if path.is_file() else {}
+        with panics_unprinted():
+            metadata = pl.read_parquet_metadata(path) if path.is_file() else {}
+            columns = list(pl.read_parquet_schema(path).items()) if metadata else []
     except UNREADABLE_TABLE:
         return False
-    return metadata.get("marrowscope.schema_version") == str(SCHEMA_VERSION)
+    return metadata.get("marrowscope.schema_version") == str(SCHEMA_VERSION) and columns == [*SCHEMAS[kind].items()]
 
 
 def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
@@ -90,10 +97,27 @@ def read_table(path: Path, kind: TableKind) -> pl.DataFrame:
     Raises RunError if the file is missing, of another kind, of an unsupported version, without a column that every
     version has, or with one of another type.
     """
+    return collected(scan_table(path, kind), path)
+
+
+def collected(rows: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    """Read the rows of a table of a run that ``scan_table`` opened at ``path``; RunError where they are damaged."""
+    with readable(path, RunError, _AGAIN):
+        return rows.collect()
+
+
+@contextmanager
+def readable(
+    path: Path, error: type[MarrowscopeError], advice: str, found: str = "not a readable Parquet table"
+) -> Iterator[None]:
+    """Raise ``error``, a sentence of ``found`` and ``advice``, for whatever polars raises over a damaged file."""
     try:
-        return scan_table(path, kind).collect()
-    except UNREADABLE_TABLE as error:
-        raise _unreadable(path, error) from error
+        with panics_unprinted():
+            yield
+    except UNREADABLE_TABLE as cause:
+        reason = " ".join(str(cause).split())[:_LONGEST_REASON]
+        message = f"{path}: {found} ({reason}); {advice}"
+        raise error(message) from cause
 
 
 def read_columns(
@@ -110,11 +134,8 @@ def read_columns(
     Raises ``error``, in a sentence that ends with ``advice``, when the file cannot be read, has not all of ``needed``,
     has a column of another type than in ``columns``, or a null in one of ``needed`` that is not ``nullable``.
     """
-    try:
+    with readable(path, error, advice):
         table = pl.read_parquet(path, glob=False)
-    except UNREADABLE_TABLE as cause:
-        message = f"{path}: not a readable Parquet table ({' '.join(str(cause).split())[:300]}); {advice}"
-        raise error(message) from cause
     found = dict(table.schema)
     wrong = [f"no {name}" for name in needed if name not in found]
     wrong += [
@@ -153,11 +174,9 @@ def _columns(path: Path, kind: TableKind) -> dict[str, pl.DataType]:
     if not path.is_file():
         message = f"{path}: not found, expected the table {kind} of a finished run; run `marrowscope predict` first"
         raise RunError(message)
-    try:
+    with readable(path, RunError, _AGAIN):
         metadata = pl.read_parquet_metadata(path)
         found = dict(pl.scan_parquet(path, glob=False).collect_schema())
-    except UNREADABLE_TABLE as error:
-        raise _unreadable(path, error) from error
     table, version = metadata.get("marrowscope.table"), metadata.get("marrowscope.schema_version", "")
     if table != kind or not version.isdecimal() or not _OLDEST_VERSION <= int(version) <= SCHEMA_VERSION:
         message = (
@@ -213,8 +232,3 @@ def _parts(dtype: pl.DataType) -> dict[str, pl.DataType]:
 
 def _metadata(kind: TableKind) -> dict[str, str]:
     return {"marrowscope.table": kind, "marrowscope.schema_version": str(SCHEMA_VERSION)}
-
-
-def _unreadable(path: Path, error: Exception) -> RunError:
-    reason = " ".join(str(error).split())[:300]
-    return RunError(f"{path}: not a readable Parquet table ({reason}); run `marrowscope predict` again")

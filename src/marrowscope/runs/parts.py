@@ -6,8 +6,9 @@
     run.part/parts/00000.prints     the fingerprints of its photographs, by which later copies are told
     run.part/parts/00017.regions    the plan of the slide that is the input's image 17
 
-Invariant: a part is complete when both of its tables can be read. The order of the images alone determines which part
-they are in, so a run has the same parts whether or not it was interrupted. A region of a slide counts as an image.
+Invariant: a part is complete when its fingerprints and both of its tables can be read; the first that is not, and all
+after it, are predicted again. The order of the images alone determines which part they are in, so a run has the same
+parts whether or not it was interrupted. A region of a slide counts as an image.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from marrowscope.cohort.duplicates import is_fingerprint
+from marrowscope.config import UNREADABLE, parse_json
 from marrowscope.disk import begin_folder, write_text
+from marrowscope.errors import RunError
 from marrowscope.runs.folder import RUN_KIND
 from marrowscope.runs.parquet import conform, is_whole, read_table, sink_table, write_table
 from marrowscope.runs.schemas import CELLS, FIELDS
@@ -25,6 +29,8 @@ from marrowscope.runs.schemas import CELLS, FIELDS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from marrowscope.runs.schemas import TableKind
 
 IMAGES_A_PART = 64
 """Two seconds of work on two cores, with tables small enough that a part needs little memory."""
@@ -43,9 +49,9 @@ class RunParts:
             write_text(journal, wanted)
         self._folder.mkdir(exist_ok=True)
         self.n_whole = 0
-        while self._path(self.n_whole, "prints").is_file() and all(
-            is_whole(self._path(self.n_whole, kind)) for kind in ("fields", "cells")
-        ):
+        self._prints: dict[str, str] = {}
+        while (prints := self._read_prints(self.n_whole)) is not None and self._are_whole(self.n_whole):
+            self._prints |= prints
             self.n_whole += 1
 
     def n_cells_by_field(self) -> dict[str, int]:
@@ -78,11 +84,8 @@ class RunParts:
         return read_table(path, "regions") if path.is_file() else None
 
     def read_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprints of the photographs that the parts hold, in their order."""
-        prints: dict[str, str] = {}
-        for index in range(self.n_whole):
-            prints |= json.loads(self._path(index, "prints").read_text(encoding="utf-8"))
-        return prints
+        """Return the fingerprints of the photographs that earlier calls left in the parts, in their order."""
+        return dict(self._prints)
 
     def read_cells(self, field_ids: Collection[str]) -> dict[str, pl.DataFrame]:
         """Return the cells of the given images in the parts, by image."""
@@ -109,6 +112,28 @@ class RunParts:
             unread = ~pl.col("field_id").is_in(list(self.n_cells_by_field())) & pl.col("reason_skipped").is_null()
             reason = pl.when(unread).then(pl.lit("enough_cells")).otherwise("reason_skipped")
             write_table(out / "regions.parquet", regions.with_columns(reason.alias("reason_skipped")), "regions")
+
+    def _read_prints(self, index: int) -> dict[str, str] | None:
+        """Return the fingerprints of one part; None where there is no such part, or they are damaged."""
+        try:
+            prints = parse_json(self._path(index, "prints").read_text(encoding="utf-8"))
+        except (OSError, *UNREADABLE):
+            return None
+        if not isinstance(prints, dict) or not all(isinstance(text, str) for text in prints.values()):
+            return None
+        return prints if all(map(is_fingerprint, prints.values())) else None
+
+    def _are_whole(self, index: int) -> bool:
+        """Say whether both tables of one part can be read to their end."""
+        kinds: tuple[TableKind, ...] = ("fields", "cells")
+        if not all(is_whole(self._path(index, kind), kind) for kind in kinds):
+            return False
+        try:
+            for kind in kinds:
+                read_table(self._path(index, kind), kind)
+        except RunError:
+            return False
+        return True
 
     def _read_all(self, kind: Literal["fields", "cells"]) -> Iterator[pl.DataFrame]:
         return (read_table(self._path(index, kind), kind) for index in range(self.n_whole))

@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.config import FrozenModel
+from marrowscope.config import FrozenModel, rule_of
 from marrowscope.errors import RunError
 
 SCHEMA_VERSION = 4
@@ -69,14 +69,15 @@ class FieldRow(Row):
     n_rejected_too_large: Count | None = column("contours rejected: area too large")
     n_rejected_not_round: Count | None = column("contours rejected: circularity too low")
     n_rejected_edge: Count | None = column("contours rejected: cut by the image's edge")
+    n_rejected_overlap: Count | None = column("contours rejected: a second contour of a cell; null in older runs")
     n_split: Count | None = column("masks with several parts, of which the largest was kept")
     n_cells: Count | None = column("contours that were kept")
     sharpness: float | None = column("steepness of the steepest edges", "1/um")
     background: float | None = column("gray level of the empty slide", "0-1")
     clipped: float | None = column("share of pixels at the end of the gray scale", "0-1")
-    od_red: float | None = column("mean optical density of the stained foreground, red")
-    od_green: float | None = column("mean optical density of the stained foreground, green")
-    od_blue: float | None = column("mean optical density of the stained foreground, blue")
+    od_red: float | None = column("mean optical density of the stained foreground, red", "OD")
+    od_green: float | None = column("mean optical density of the stained foreground, green", "OD")
+    od_blue: float | None = column("mean optical density of the stained foreground, blue", "OD")
     stain_distance: float | None = column(
         "Mahalanobis distance of the three densities from the training fields; null without a reference"
     )
@@ -103,10 +104,14 @@ class _CellRow(Row):
     is_cblc: bool | None = column("called CBLC")
     is_countable: bool | None = column("called countable")
     contradiction: bool | None = column("the heads contradict each other")
-    member_spread: float | None = column("standard deviation of p_cblc over the classifiers; null if there is only one")
+    member_spread: float | None = column(
+        "standard deviation of p_cblc over the classifiers; null if there is only one", "0-1"
+    )
 
 
-_MORPHOLOGY: Any = {name: (float | None, column(about)) for name, about in MORPHOLOGY_COLUMNS.items()}
+_MORPHOLOGY: Any = {
+    name: (float | None, column(measure.meaning, measure.unit)) for name, measure in MORPHOLOGY_COLUMNS.items()
+}
 CellRow = create_model("CellRow", __base__=_CellRow, __doc__=_CellRow.__doc__, **_MORPHOLOGY)
 
 
@@ -285,7 +290,7 @@ def _checked(row: type[RowT], values: dict[str, Any], where: str) -> RowT:
     except ValidationError as error:
         fault = error.errors()[0]
         message = (
-            f"{where}, {'.'.join(map(str, fault['loc']))}: found {fault['input']!r}, {fault['msg']}; "
+            f"{where}, {'.'.join(map(str, fault['loc']))}: found {fault['input']!r}, {rule_of(fault)}; "
             "run `marrowscope predict` again"
         )
         raise RunError(message) from error

@@ -1,9 +1,10 @@
 """Export a run's predicted contours as annotation files that experts can correct in their own tool.
 
+An image is a photograph, or a slide, whose regions are put together: one annotation, in pixels of the whole slide.
+
 The result is a cohort folder: patients.csv, a folder per patient with the images, and annotations next to them or in
 one file, depending on the format. A category may have several raw codes. If the call leaves several and none may be
-assumed, the label is the category with a question mark, which `marrowscope cohort check` rejects until an expert has
-labeled the cell.
+assumed, the label is the category with a question mark, and `marrowscope cohort check` counts a cell without a code.
 
 Folders and files of patients and images are named by what the tables state, never by the paths themselves. An image is
 copied only if its content is the one that was predicted.
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope.cohort.annotations import AnnotatedImage
+from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
+from marrowscope.cohort.annotations import SCORE, AnnotatedImage
 from marrowscope.cohort.formats import format_named
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.disk import new_folder, write_text
@@ -31,17 +33,23 @@ from marrowscope.errors import InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.imaging.names import file_names
 from marrowscope.records import UNKNOWN, Annotation
+from marrowscope.runs.checked_rows import read_rows
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from marrowscope.vocabulary import Vocabulary
 
 _KIND = "annotated cohort"
 _FILE_STEM = "annotations"
 """Name, without suffix, of the file for all images."""
+
+_SLIDES_IN_PARTS = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})
 
 _ASSUMED_CODES = ("E", "L2", "V")
 """Codes that may represent their category: an eosinophil, a mature lymphocyte (never a lymphoblast), unclassifiable."""
@@ -81,36 +89,45 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
     return replace(done, folder=out)
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One image of a run: its rows of the table of fields, one of a photograph, one per region of a slide."""
+
+    path: Path
+    patient_id: str
+    sha256: str
+    width_px: int
+    height_px: int
+    fields: tuple[dict[str, Any], ...]
+    is_slide: bool
+    exhaustive: bool
+
+
 def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool) -> Exported:
     annotation_format = format_named(file_format)
-    read_checked_manifest(run)
-    fields = read_table(run / "fields.parquet", "fields").filter(pl.col("error").is_null())
-    cells = read_table(run / "cells.parquet", "cells")
-    patients = read_table(run / "patients.parquet", "patients")
-    _refuse_nameless(fields, patients)
-    sources = {row["field_id"]: Path(row["path"]) for row in fields.iter_rows(named=True)}
+    model = read_checked_manifest(run).bundle.label or "marrowscope"
+    fields = read_rows(run, "fields").filter(pl.col("error").is_null())
+    cells = read_rows(run, "cells")
+    patients = read_rows(run, "patients")
+    sources = _sources(run, fields)
     folders = file_names([*patients["patient_id"], *fields["patient_id"]])
     names = _image_names(fields)
     if copy_images:
-        _refuse_missing(sources)
+        _refuse_missing([source.path for source in sources])
+        _refuse_slides_in_parts(sources)
         _refuse_changed(fields)
-    of_field: dict[str, list[dict[str, Any]]] = {}
-    for row in cells.filter(pl.col("reject_reason").is_null()).iter_rows(named=True):
-        of_field.setdefault(row["field_id"], []).append(row)
+    kept = cells.filter(pl.col("reject_reason").is_null())
+    of_field = {str(key[0]): frame for key, frame in kept.group_by("field_id", maintain_order=True)}
     images: list[AnnotatedImage] = []
     labels: Counter[str] = Counter()
-    for field in fields.iter_rows(named=True):
-        source = sources[field["field_id"]]
-        target = out / folders[field["patient_id"]] / names[field["patient_id"]][source.name]
+    for source in sources:
+        target = out / folders[source.patient_id] / names[source.patient_id][source.path.name]
         target.parent.mkdir(exist_ok=True)
         if copy_images:
-            shutil.copyfile(source, target)
-        rows = of_field.get(field["field_id"], [])
-        shapes = tuple(_to_annotation(row, number, vocabulary) for number, row in enumerate(rows))
-        labels.update(shape.code for shape in shapes)
+            shutil.copyfile(source.path, target)
         name = target.relative_to(out).as_posix()
-        descriptions = tuple(_describe(row) for row in rows)
-        image = AnnotatedImage(name, field["width_px"], field["height_px"], shapes, descriptions=descriptions)
+        image = replace(_annotate(source, of_field, vocabulary), image_path=name, model=model)
+        labels.update(shape.code for shape in image.shapes)
         if annotation_format.beside:
             annotation_format.write(target.with_suffix(annotation_format.beside[0]), [image])
         else:
@@ -120,27 +137,91 @@ def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary,
     _write_patients(out, patients, fields, folders)
     return Exported(
         folder=out,
-        n_images=fields.height,
+        n_images=len(sources),
         n_cells=labels.total(),
         n_rejected=cells.height - labels.total(),
         n_to_name=sum(n for label, n in labels.items() if label.endswith("?")),
     )
 
 
-def _to_annotation(row: Mapping[str, Any], number: int, vocabulary: Vocabulary) -> Annotation:
-    label = label_of_call(
-        row["category"],
-        is_cblc=bool(row["is_cblc"]),
-        is_countable=bool(row["is_countable"]),
-        vocabulary=vocabulary,
+def _sources(run: Path, fields: pl.DataFrame) -> list[_Source]:
+    """Return the images of a run in the order of its fields; the size of a slide is that of its plan."""
+    plan_of: dict[tuple[str, str], pl.DataFrame] = {}
+    if fields["region_x_px"].count():
+        plans = read_table(run / "regions.parquet", "regions").group_by("patient_id", "path")
+        plan_of = {(str(key[0]), str(key[1])): frame for key, frame in plans}
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in fields.iter_rows(named=True):
+        rows.setdefault((row["patient_id"], row["path"]), []).append(row)
+    sources = []
+    for (patient_id, path), of_image in rows.items():
+        first = of_image[0]
+        is_slide = first["region_x_px"] is not None
+        plan = plan_of.get((patient_id, path))
+        if is_slide and plan is None:
+            message = f"{run}: found no plan of {path}, expected it in regions.parquet; run `marrowscope predict` again"
+            raise RunError(message)
+        size = first["width_px"], first["height_px"]
+        whole = True
+        if plan is not None:
+            size = int(plan["core_x1_px"].to_numpy().max()), int(plan["core_y1_px"].to_numpy().max())
+            whole = plan.height == len(of_image)
+        sources.append(
+            _Source(Path(path), patient_id, first["sha256"], *size, tuple(of_image), is_slide, exhaustive=whole)
+        )
+    return sources
+
+
+def _annotate(source: _Source, of_field: Mapping[str, pl.DataFrame], vocabulary: Vocabulary) -> AnnotatedImage:
+    """Return the kept contours of an image, in its own pixels, with what was measured and predicted for each."""
+    shapes: list[Annotation] = []
+    descriptions: list[str] = []
+    frames: list[pl.DataFrame] = []
+    for field in source.fields:
+        frame = of_field.get(field["field_id"])
+        if frame is None:
+            continue
+        corner = np.array([field["region_x_px"] or 0, field["region_y_px"] or 0], dtype=np.float64)
+        frames.append(frame.drop("contour_xy"))
+        for points, row in zip(frame["contour_xy"], frames[-1].iter_rows(named=True), strict=True):
+            contour = points.to_numpy().reshape(-1, 2) + corner
+            shapes.append(Annotation(_label(row, vocabulary), contour, len(shapes), row["cell_id"]))
+            descriptions.append(_describe(row))
+    return AnnotatedImage(
+        image_path="",
+        width_px=source.width_px,
+        height_px=source.height_px,
+        shapes=tuple(shapes),
+        exhaustive=source.exhaustive,
+        descriptions=tuple(descriptions),
+        measures=_measures(pl.concat(frames), vocabulary) if frames else {},
     )
-    return Annotation(label, np.asarray(row["contour_xy"], dtype=np.float64).reshape(-1, 2), number)
+
+
+def _measures(cells: pl.DataFrame, vocabulary: Vocabulary) -> dict[str, NDArray[np.float64]]:
+    """Return what was measured and predicted, by name: one value per cell, NaN where there is none."""
+    columns = {SCORE: "score", "Probability: CBLC": "p_cblc", "Probability: countable": "p_countable"}
+    columns |= {name: name for name in ("area_um2", "circularity", *MORPHOLOGY_COLUMNS)}
+    measures = {name: _numbers(cells[column]) for name, column in columns.items()}
+    for position, category in enumerate(vocabulary.categories):
+        share = cells["p_category"].list.get(position, null_on_oob=True)
+        measures[f"Probability: {category}"] = _numbers(share)
+    return {name: values for name, values in measures.items() if np.isfinite(values).any()}
+
+
+def _numbers(column: pl.Series) -> NDArray[np.float64]:
+    return np.asarray(column.cast(pl.Float64).fill_null(np.nan).to_numpy(), dtype=np.float64)
+
+
+def _label(row: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+    is_cblc, is_countable = bool(row["is_cblc"]), bool(row["is_countable"])
+    return label_of_call(row["category"], is_cblc=is_cblc, is_countable=is_countable, vocabulary=vocabulary)
 
 
 def _describe(row: Mapping[str, Any]) -> str:
     """Describe the prediction, for the shape's description."""
     if row["p_cblc"] is None:
-        return f"predicted contour, score {row['score']:.2f}"
+        return "predicted contour" + ("" if row["score"] is None else f", score {row['score']:.2f}")
     doubt = ", heads contradict each other" if row["contradiction"] else ""
     return f"predicted {row['category']}, p(CBLC) {row['p_cblc']:.2f}{doubt}"
 
@@ -171,20 +252,6 @@ def _refuse_occupied(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         message = f"{out}: found a file or a folder with content, expected a new or empty folder; choose another"
         raise InputError(message)
-
-
-def _refuse_nameless(fields: pl.DataFrame, patients: pl.DataFrame) -> None:
-    """Raise RunError where a row lacks what folders and images are named after."""
-    for name, table in (
-        ("fields.parquet", fields.select("field_id", "patient_id", "path")),
-        ("patients.parquet", patients.select("patient_id")),
-    ):
-        if table.null_count().sum_horizontal().sum():
-            message = (
-                f"{name}: found a row without {' or '.join(table.columns)}, expected it in every row; run "
-                "`marrowscope predict` again"
-            )
-            raise RunError(message)
 
 
 def _image_names(fields: pl.DataFrame) -> dict[str, dict[str, str]]:
@@ -220,11 +287,23 @@ def _refuse_changed(fields: pl.DataFrame) -> None:
             raise InputError(message)
 
 
-def _refuse_missing(sources: Mapping[str, Path]) -> None:
-    missing = [path for path in sources.values() if not os.path.isfile(path)]  # noqa: PTH113 - too long a path is none
+def _refuse_slides_in_parts(sources: Sequence[_Source]) -> None:
+    """Raise InputError for a slide of several files: one of them alone is no slide."""
+    for source in sources:
+        if source.is_slide and source.path.suffix.lower() in _SLIDES_IN_PARTS:
+            message = (
+                f"{source.path}: found a slide of several files, expected one file to copy; export without images "
+                "(--no-images) and put the annotation beside the slide"
+            )
+            raise InputError(message)
+
+
+def _refuse_missing(paths: Sequence[Path]) -> None:
+    missing = [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 - too long a path is none
     if missing:
         message = (
-            f"{missing[0]}: found no such file ({len(missing)} of {len(sources)} images are missing), expected the "
+            f"{missing[0]}: not found ({len(missing)} of {count_of(len(paths), 'image')} missing), "
+            "expected the "
             "images of the run; put them back or export without images"
         )
         raise InputError(message)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from marrowscope.config import StageConfig, validate_config
 from marrowscope.errors import ConfigError
+from marrowscope.wording import count_of
 
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
@@ -69,7 +70,9 @@ class SimulationConfig(StageConfig):
     @model_validator(mode="after")
     def _centers_have_patients(self) -> SimulationConfig:
         if self.centers > self.patients:
-            message = f"found {self.centers} centers, expected at most {self.patients}, the number of patients"
+            message = (
+                f"found {count_of(self.centers, 'center')}, expected at most {self.patients}, the number of patients"
+            )
             raise ValueError(message)
         return self
 

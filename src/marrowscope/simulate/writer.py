@@ -6,7 +6,8 @@
     OUT/truth_patients.parquet            the drawn CBLC share and the resulting cells
     OUT/simulation.json                   seed, configuration, hashes of the parameter files
 
-Every patient and field has its own SeedSequence, so nothing depends on the number of workers or on the order.
+Every patient and field has its own SeedSequence, so nothing depends on the number of workers or on the order. A patient
+is finished when its truth rows are written, which is last; an interrupted cohort goes on after its finished patients.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import csv
 import io
 import json
 import math
+import shutil
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +27,20 @@ import polars as pl
 
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.config import config_hash
-from marrowscope.disk import new_folder, write_text, written_whole
+from marrowscope.disk import (
+    UnfinishedFolder,
+    read_marker,
+    refuse_foreign_folder,
+    resumed_folder,
+    write_text,
+    written_whole,
+)
+from marrowscope.errors import RunError
 from marrowscope.imaging import write_image
 from marrowscope.machine import process_pool
 from marrowscope.records import Annotation
+from marrowscope.runs.manifest import installed_versions
+from marrowscope.runs.parquet import UNREADABLE_TABLE
 from marrowscope.simulate.composition import (
     Differential,
     balanced_differential,
@@ -40,11 +53,12 @@ from marrowscope.simulate.optics import PatientStyle, draw_center, draw_patient_
 from marrowscope.simulate.parameters import Parameters, SimulationConfig, load_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 _SIMULATOR_VERSION = "1"
 COHORT_KIND = "simulated cohort"
+_RECORD_NAME = "simulation.json"
 _CENTER, _PATIENT, _DIAGNOSIS, _FIELD = 1, 2, 3, 4
 _AGE_GROUP = "adult"
 
@@ -143,15 +157,17 @@ def _truth_rows(plan: PatientPlan, number: int, field: SimulatedField) -> list[d
     return rows
 
 
-def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str, Any]]:
-    """Render and write one patient; returns the truth rows. Runs in a worker process."""
-    config, out, index = task
+def _simulate_patient(task: tuple[SimulationConfig, UnfinishedFolder, int]) -> None:
+    """Render and write one patient, its truth rows last. Runs in a worker process."""
+    config, unfinished, index = task
     if config.workers > 1:
         cv2.setNumThreads(1)
     parameters = load_parameters()
     plan = plan_patient(config, index, parameters)
-    folder = out / plan.patient_id
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = unfinished.path / plan.patient_id
+    if folder.exists():  # of an interrupted call
+        shutil.rmtree(folder)
+    folder.mkdir()
     rows: list[dict[str, Any]] = []
     for number, field in iterate_fields(config, plan, parameters):
         name = f"field_{number:03d}.jpg"
@@ -159,7 +175,22 @@ def _simulate_patient(task: tuple[SimulationConfig, Path, int]) -> list[dict[str
         height_px, width_px = field.image.shape[:2]
         write_labelme((folder / name).with_suffix(".json"), name, width_px, height_px, _annotations(field))
         rows.extend(_truth_rows(plan, number, field))
-    return rows
+    with written_whole(_notes_of(unfinished, plan)) as temporary:
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(temporary)
+
+
+def _notes_of(unfinished: UnfinishedFolder, plan: PatientPlan) -> Path:
+    """Return where a patient's truth rows are kept until the end."""
+    return unfinished.notes / f"{plan.patient_id}.parquet"
+
+
+def _is_finished(unfinished: UnfinishedFolder, plan: PatientPlan) -> bool:
+    """Tell whether an earlier call finished this patient."""
+    try:
+        pl.read_parquet_metadata(_notes_of(unfinished, plan))
+    except UNREADABLE_TABLE:
+        return False
+    return True
 
 
 def _write_patients(out: Path, plans: list[PatientPlan], rows: list[list[dict[str, Any]]]) -> None:
@@ -196,51 +227,77 @@ def simulate_cohort(
     *,
     patients: Sequence[int] | None = None,
     overwrite: bool = False,
-) -> None:
+) -> int:
     """Simulate a cohort into the new or empty folder ``out``; ``progress(done, total)`` counts patients.
 
     Only ``patients`` (from 0) are drawn, the same as in the whole cohort; patient i has center i mod
     ``config.centers``. ``overwrite`` allows ``out`` to be an earlier simulated cohort, which is replaced when the new
-    one is complete. Raises RunError when ``out`` has anything else.
+    one is complete. An interrupted call resumes when it is repeated; returns how many patients it kept. Raises RunError
+    when ``out`` has anything else.
     """
-    with new_folder(out, COHORT_KIND, overwrite=overwrite) as folder:
-        _simulate_into(folder, config, progress, patients)
-
-
-def _simulate_into(
-    out: Path,
-    config: SimulationConfig,
-    progress: Callable[[int, int], None] | None,
-    patients: Sequence[int] | None,
-) -> None:
     parameters = load_parameters()
     chosen = range(config.patients) if patients is None else patients
+    record = _record(config, parameters) | ({} if patients is None else {"patients": list(chosen)})
     plans = [plan_patient(config, index, parameters) for index in chosen]
-    tasks = [(config, out, index) for index in chosen]
-    rows: list[list[dict[str, Any]]] = []
-    if config.workers == 1:
-        for task in tasks:
-            rows.append(_simulate_patient(task))
-            if progress:
-                progress(len(rows), len(tasks))
-    else:
-        with process_pool(min(config.workers, len(tasks))) as pool:
-            for result in pool.map(_simulate_patient, tasks):
-                rows.append(result)
-                if progress:
-                    progress(len(rows), len(tasks))
-    flat = [row for patient in rows for row in patient]
-    with written_whole(out / "truth_cells.parquet") as temporary:
-        pl.DataFrame(flat, infer_schema_length=None).write_parquet(temporary)
-    _write_patients(out, plans, rows)
-    record = {
+    with resumed_folder(
+        out, COHORT_KIND, record | {"versions": installed_versions()}, overwrite=overwrite
+    ) as unfinished:
+        n_kept = _simulate_patients(unfinished, config, plans, progress)
+        rows = [pl.read_parquet(_notes_of(unfinished, plan)).to_dicts() for plan in plans]
+        _write_truth(unfinished.path, plans, rows, record)
+    return n_kept
+
+
+def is_simulated(folder: Path, config: SimulationConfig) -> bool:
+    """Tell whether ``folder`` is the whole cohort of ``config``, with no file of ours missing and none of others."""
+    try:
+        made = json.loads((folder / _RECORD_NAME).read_text(encoding="utf-8"))
+        refuse_foreign_folder(folder, COHORT_KIND, overwrite=True)
+    except (OSError, ValueError, RunError):
+        return False
+    marker = read_marker(folder)
+    is_whole = marker is not None and all((folder / name).is_file() for name in marker.files)
+    wanted = _record(config, load_parameters())
+    return is_whole and "patients" not in made and {name: made.get(name) for name in wanted} == wanted
+
+
+def _record(config: SimulationConfig, parameters: Parameters) -> dict[str, Any]:
+    """Return how a cohort is made, for its record."""
+    return {
         "simulator_version": _SIMULATOR_VERSION,
         "seed": config.seed,
         "config": config.model_dump(mode="json", exclude={"workers"}),
         "config_sha256": config_hash(config.model_copy(update={"workers": 1})),
         "parameters_sha256": parameters.sha256,
-        **({} if patients is None else {"patients": list(chosen)}),
-        "n_cells_drawn": len(flat),
-        "n_cells_annotated": sum(row["shape_index"] is not None for row in flat),
     }
-    write_text(out / "simulation.json", json.dumps(record, indent=2) + "\n")
+
+
+def _simulate_patients(
+    unfinished: UnfinishedFolder,
+    config: SimulationConfig,
+    plans: Sequence[PatientPlan],
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Simulate the patients that are not finished; returns the number of those that are."""
+    tasks = [(config, unfinished, plan.index) for plan in plans if not _is_finished(unfinished, plan)]
+    n_kept = len(plans) - len(tasks)
+    with ExitStack() as stack:
+        done: Iterable[None] = map(_simulate_patient, tasks)
+        if config.workers > 1 and tasks:
+            pool = stack.enter_context(process_pool(min(config.workers, len(tasks))))
+            done = pool.map(_simulate_patient, tasks)
+        for n_done, _ in enumerate(done, start=n_kept + 1):
+            if progress:
+                progress(n_done, len(plans))
+    return n_kept
+
+
+def _write_truth(out: Path, plans: list[PatientPlan], rows: list[list[dict[str, Any]]], record: dict[str, Any]) -> None:
+    """Write the tables of the whole cohort, and the record of how it was made."""
+    flat = [row for patient in rows for row in patient]
+    with written_whole(out / "truth_cells.parquet") as temporary:
+        pl.DataFrame(flat, infer_schema_length=None).write_parquet(temporary)
+    _write_patients(out, plans, rows)
+    n_annotated = sum(row["shape_index"] is not None for row in flat)
+    counts = {"n_cells_drawn": len(flat), "n_cells_annotated": n_annotated}
+    write_text(out / _RECORD_NAME, json.dumps(record | counts, indent=2) + "\n")

@@ -8,7 +8,7 @@ from marrowscope.slides.config import SlideConfig
 from marrowscope.slides.large_image import LargeImage, read_large_file
 from marrowscope.slides.regions import plan_regions, window
 from marrowscope.slides.seams import SEAM_UM, SeamMemory, drop_duplicates, near_seam, own_cells, to_slide
-from marrowscope.slides.slide import Slide, is_slide, open_slide
+from marrowscope.slides.slide import Slide, is_slide, measure_slide, open_slide
 
 __all__ = [
     "SEAM_UM",
@@ -23,6 +23,7 @@ __all__ = [
     "choose_regions",
     "drop_duplicates",
     "is_slide",
+    "measure_slide",
     "near_seam",
     "open_slide",
     "own_cells",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from marrowscope.imaging import ImageHeader
     from marrowscope.records import ImageArray, Region
 
-_MAX_PX, _MAX_SIDE_PX = 1 << 30, 1 << 20
+MAX_LARGE_PX, _MAX_SIDE_PX = 1 << 30, 1 << 20
 """Limits of OpenCV's decoder: 1,073 megapixels, no side longer than 1,048,576 px."""
 
 _PLAIN_BYTES, _DEEP_BYTES, _CONVERTED_BYTES = 6, 12, 32
@@ -93,8 +93,8 @@ def shrink(image: ImageArray, factor: int) -> ImageArray:
 def _decode(path: Path) -> ImageArray:
     """Decode the whole file to RGB uint8 (h, w, 3), upright, if there is enough memory."""
     data, where = read_large_file(path), str(path)
-    _refuse_beyond_memory(where, read_whole_header(data, where, max_pixels=_MAX_PX))
-    return decode_image(data, where, max_pixels=_MAX_PX)
+    _refuse_beyond_memory(where, read_whole_header(data, where, max_pixels=MAX_LARGE_PX))
+    return decode_image(data, where, max_pixels=MAX_LARGE_PX)
 
 
 def read_large_file(path: Path) -> bytes:
@@ -121,9 +121,9 @@ def _refuse_beyond_memory(where: str, header: ImageHeader) -> None:
 
 def _refuse_beyond_decoder(path: Path, width_px: int, height_px: int) -> None:
     """Refuse early what OpenCV would refuse only after reading the whole file."""
-    if width_px * height_px > _MAX_PX or max(width_px, height_px) > _MAX_SIDE_PX:
+    if width_px * height_px > MAX_LARGE_PX or max(width_px, height_px) > _MAX_SIDE_PX:
         message = (
-            f"{path}: found {width_px} x {height_px} px, expected at most {_MAX_PX // 1_000_000} megapixels in one "
-            "plain image; save it as a pyramidal TIFF, which is read in parts"
+            f"{path}: found {width_px} x {height_px} px, expected at most {MAX_LARGE_PX // 1_000_000} megapixels in "
+            "one plain image; save it as a pyramidal TIFF, which is read in parts"
         )
         raise ImageError(message)

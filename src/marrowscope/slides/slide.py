@@ -6,11 +6,14 @@ than 100 megapixels. It is read region by region at full resolution, and once as
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 from marrowscope.errors import ImageError
 from marrowscope.imaging import MAX_PIXELS, SLIDE_SUFFIXES, is_image_path
-from marrowscope.slides.large_image import LargeImage
+from marrowscope.imaging import read_header as read_whole_header
+from marrowscope.imaging.scale import metadata_scale
+from marrowscope.slides.large_image import MAX_LARGE_PX, LargeImage, read_large_file
 from marrowscope.slides.pyramids import read_header
 from marrowscope.slides.whole_slide import WholeSlide, is_whole_slide
 
@@ -102,3 +105,16 @@ def open_slide(path: Path) -> Slide:
         )
         raise ImageError(message)
     return LargeImage(path)
+
+
+def measure_slide(path: Path) -> tuple[int, int, float | None]:
+    """Return width and height of a slide in pixels, and the scale it states; no pixels are decoded.
+
+    Raises as ``open_slide`` does, and ImageError for a plain image whose header is damaged.
+    """
+    with closing(open_slide(path)) as slide:
+        if isinstance(slide, LargeImage):
+            data = read_large_file(path)
+            header = read_whole_header(data, str(path), max_pixels=MAX_LARGE_PX)
+            return header.width_px, header.height_px, metadata_scale(data)
+        return slide.width_px, slide.height_px, slide.um_per_px

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from marrowscope.wording import count_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,7 +44,9 @@ def confusion_matrix(truth: IntArray, predicted: IntArray, n_classes: int) -> In
     truth = np.asarray(truth, dtype=np.int64)
     predicted = np.asarray(predicted, dtype=np.int64)
     if truth.shape != predicted.shape:
-        message = f"found {truth.shape[0]} true and {predicted.shape[0]} predicted labels, expected equal numbers"
+        message = (
+            f"found {truth.shape[0]} true and {count_of(predicted.shape[0], 'predicted label')}, expected equal numbers"
+        )
         raise ValueError(message)
     if truth.size and not (
         0 <= truth.min() <= truth.max() < n_classes and predicted.min() >= NO_PREDICTION and predicted.max() < n_classes

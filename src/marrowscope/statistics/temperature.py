@@ -26,6 +26,7 @@ from scipy.special import log_softmax
 
 from marrowscope.config import StageConfig
 from marrowscope.statistics import metrics
+from marrowscope.wording import count_of
 
 RealArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -104,7 +105,8 @@ class Calibration(StageConfig):
         """Sentence for a bundle's card."""
         heads = ", ".join(f"{name} {value:.2f}" for name, value in self.temperatures().items())
         return (
-            f"Temperatures (inside the graphs; {heads}) were fitted on cells of {self.n_patients} patients, each "
+            f"Temperatures (inside the graphs; {heads}) were fitted on cells of "
+            f"{count_of(self.n_patients, 'patient')}, each "
             "predicted by the member that had not seen them."
         )
 
@@ -132,9 +134,9 @@ def fit_temperature(
 
     before = loss(0.0)
     if n_cells < MIN_CELLS:
-        reason = f"{n_cells} labeled cells, fewer than {MIN_CELLS}"
+        reason = f"{count_of(n_cells, 'labeled cell')}, fewer than {MIN_CELLS}"
     elif len(np.unique(kept)) == 1:
-        reason = f"all {n_cells} cells are of one class"
+        reason = f"only one class among {count_of(n_cells, 'cell')}"
     else:
         bounds = (math.log(_MIN_TEMPERATURE), math.log(_MAX_TEMPERATURE))
         found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE})

@@ -7,19 +7,19 @@ package is for demonstration; its card states what it was trained on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.disk import refuse_foreign_folder
 from marrowscope.errors import BundleError, RunError
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.report import write_report
 from marrowscope.runs.folder import refuse_run_folder
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.simulate.writer import COHORT_KIND
+from marrowscope.simulate.writer import is_simulated
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ def run_demo(
 ) -> Demonstration:
     """Simulate, predict, report and compare under ``out`` (cohort/, run/).
 
-    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). Raises RunError when cohort/ or run/
-    exists and is not an earlier demonstration that ``overwrite`` allows to replace.
+    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). An interrupted demonstration resumes: the
+    run comes last, with its report, and a cohort without one is kept. Raises RunError when cohort/ or run/ exists and
+    is not an earlier demonstration that ``overwrite`` allows to replace.
     """
     bundle = demonstration_bundle()
     cohort, run = out / "cohort", out / "run"
     _refuse_other_content(out)
-    refuse_foreign_folder(cohort, COHORT_KIND, overwrite=overwrite)
     refuse_run_folder(run, overwrite=overwrite)
     config = SimulationConfig(
         patients=len(_DEMO_DIAGNOSES),
@@ -103,7 +103,8 @@ def run_demo(
         workers=workers,
         diagnoses=_DEMO_DIAGNOSES,
     )
-    simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"), overwrite=overwrite)
+    if run.exists() or not is_simulated(cohort, config):
+        simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"), overwrite=overwrite)
     predict(
         [cohort],
         bundle,
@@ -112,9 +113,10 @@ def run_demo(
         overwrite=overwrite,
         command=command,
         progress=_stage(progress, "Predicting images"),
+        finish=partial(write_report, workers=workers),
     )
-    report = write_report(run, workers=workers)
-    return Demonstration(report=report, run=run, cohort=cohort, patients=compare_with_truth(run, cohort))
+    patients = compare_with_truth(run, cohort)
+    return Demonstration(report=run / "report" / "index.html", run=run, cohort=cohort, patients=patients)
 
 
 def _refuse_other_content(out: Path) -> None:

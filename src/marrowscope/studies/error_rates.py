@@ -24,6 +24,7 @@ from marrowscope.evaluate.link import link_cells
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -72,7 +73,7 @@ def quantify_bundle(
             cells,
             {patient.patient_id: patient.diagnosis for patient in read.patients},
             opened.vocabulary,
-            source=f"{n_patients} patients of {_centers(fields)} held back from training",
+            source=f"{count_of(n_patients, 'patient')} of {_centers(fields)} held back from training",
             aml_diagnoses=aml_diagnoses,
             threshold=threshold,
         )
@@ -118,7 +119,7 @@ def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabula
 
 def _centers(fields: list[Field]) -> str:
     n_centers = len({field.center for field in fields})
-    return f"{n_centers} center{'s' if n_centers > 1 else ''}"
+    return count_of(n_centers, "center")
 
 
 def _card(card: str, measured: str) -> str:

@@ -38,6 +38,7 @@ from marrowscope.evaluate.scorer import Scorer
 from marrowscope.networks import capabilities
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.statistics import metrics
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,7 +116,10 @@ def _judge_precision(
         backend=run.manifest.backend,
         device=run.manifest.device,
         processor=processor_name(),
-        measured_on=f"{len(whole)} annotated cells in {n_fields} fields of {n_patients} patients",
+        measured_on=(
+            f"{count_of(len(whole), 'annotated cell')} in {count_of(n_fields, 'field')} of "
+            f"{count_of(n_patients, 'patient')}"
+        ),
         input_sha256=run.manifest.input_sha256,
         networks_sha256=networks_fingerprint(bundle.spec.files, precision),
         centers=centers,

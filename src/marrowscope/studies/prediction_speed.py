@@ -43,6 +43,20 @@ if TYPE_CHECKING:
 _WARM_UP = 16
 
 
+STAGES = {
+    "read": "read, hash, decode",
+    "field": "field measures",
+    "place": "to the network's grid",
+    "segment": "segmenter network",
+    "contours": "contours",
+    "judge": "rules and rows",
+    "crop": "crops and masks",
+    "morphology": "morphology",
+    "classify": "classifier network",
+}
+"""The stages that a worker times, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Took:
     """Wall-clock seconds, and this process's CPU seconds."""
@@ -187,8 +201,8 @@ def measure_speed(
         "backend": worker.backend,
         "device": worker.device,
         "precision": worker.precision,
-        "workers": worker.n_threads,
-        "processes": isinstance(worker, WorkerPool),
+        "processes": worker.n_threads if isinstance(worker, WorkerPool) else 1,
+        "threads": 1 if isinstance(worker, WorkerPool) else worker.n_threads,
         "morphology": config.morphology,
         "segmenter_um_per_px": bundle.spec.segmenter.um_per_px,
         "crop_px": bundle.spec.crop.size_px,

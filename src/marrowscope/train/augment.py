@@ -1,10 +1,10 @@
 """Random augmentation of a crop, within what a smear, a stainer or a camera could have caused.
 
 Steps: one affine warp (mirror, rotate, scale, shift) from the stored crop, whose margin has real pixels, to the
-network's crop; then stain, lamp and uneven illumination in optical density, where dyes add up; then a slight blur;
-then JPEG compression. The cell's mask gets the same warp and grows or shrinks as predicted contours do. The
-invariant: the result is a function of (pixels, configuration, seed, stage, epoch, row) and of how often the epoch
-drew the row before, so a resumed training sees the same batches.
+network's crop; then stain (another source's, then changes of it), lamp and uneven illumination in optical density,
+where dyes add up; then a slight blur, the sensor's noise and JPEG compression. The cell's mask gets the same warp and
+grows or shrinks as predicted contours do. The invariant: the result is a function of (pixels, configuration, seed,
+stage, epoch, row) and of how often the epoch drew the row before, so a resumed training sees the same batches.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marrowscope.train.border import dilate_masks
+from marrowscope.train.stain import StainChange, transform_density
 
 if TYPE_CHECKING:
     from marrowscope.records import ImageArray, MaskArray
-    from marrowscope.train.config import AugmentConfig
+    from marrowscope.train.config import AugmentConfig, Interpolation
+    from marrowscope.train.stain import CropStains
 
 Matrix = NDArray[np.float64]
 
 _BEST_JPEG = 95
 _HALF = 127
-# Optical density of each 8-bit value against a white of 255; 0 counts as half a gray level, since log(0) is infinite.
-_DENSITY = -np.log(np.maximum(np.arange(256), 0.5) / 255).astype(np.float32)
+_ON_DENSITY = ("stain", "stain_mix", "density", "brightness", "cast", "illumination")
+_KERNELS = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
 
 
 def center_crop(image: ImageArray, size_px: int) -> ImageArray:
@@ -36,28 +38,43 @@ def center_crop(image: ImageArray, size_px: int) -> ImageArray:
 
 
 def augment_crop(
-    image: ImageArray, size_px: int, config: AugmentConfig, key: tuple[int, ...], mask: MaskArray | None = None
+    image: ImageArray,
+    size_px: int,
+    config: AugmentConfig,
+    key: tuple[int, ...],
+    mask: MaskArray | None = None,
+    *,
+    stains: tuple[CropStains, int] | None = None,
 ) -> tuple[ImageArray, MaskArray | None]:
     """Augment one stored crop (s, s, 3) uint8 at random; return (size_px, size_px, 3) uint8 and its mask, if given.
 
     ``key`` is (seed, stage, epoch, row) and, for a row drawn again in an epoch, the number of its earlier draws: equal
-    keys give equal crops. A stored crop larger by the square root of 2 has every pixel that is needed.
+    keys give equal crops. A stored crop larger by the square root of 2 has every pixel that is needed. ``stains`` are
+    those of the training crops, with this crop's row; without them, no stain is swapped.
     """
     random = np.random.default_rng(key)
     # A fixed number of draws in a fixed order: turning off one change leaves the others as they were.
     flips, unit = random.random(2) < 0.5, random.uniform(-1, 1, 17)  # noqa: PLR2004  half of the crops
     blur_draw, blur_size, slope, jpeg_draw, jpeg_size, growth = random.random(6)
+    tint, swap_draw, swap_unit, noise_draw, noise_size = (
+        random.uniform(-1, 1, 4), random.random(), random.random(3), random.random(), random.random()
+    )  # fmt: skip
     matrix = _placement(image.shape[0], size_px, config, flips, unit[:4])
-    crop = _warp(image, matrix, size_px)
-    if config.stain or config.stain_mix or config.brightness or config.illumination:
-        crop = _restain(crop, config, unit[4:], slope)
+    crop = _warp(image, matrix, size_px, config.interpolation)
+    swap = None if stains is None or swap_draw >= config.stain_swap else stains[0].draw(stains[1], swap_unit)
+    if swap or any(
+        (config.stain, config.stain_mix, config.density, config.brightness, config.cast, config.illumination)
+    ):
+        crop = transform_density(crop, _density_matrix(config, unit[4:], tint, swap), config.illumination * slope)
     if blur_draw < config.blur_chance and config.blur_sigma_px > 0:
         crop = cv2.GaussianBlur(crop, (0, 0), max(0.1, config.blur_sigma_px * blur_size)).astype(np.uint8, copy=False)
+    if noise_draw < config.noise_chance and config.noise_levels > 0:
+        crop = _with_noise(crop, config.noise_levels * noise_size, random)
     if jpeg_draw < config.jpeg_chance:
         crop = _recompress(crop, round(config.jpeg_quality + (_BEST_JPEG - config.jpeg_quality) * jpeg_size))
     if mask is None:
         return crop, None
-    turned = _warp(np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255), matrix, size_px) > _HALF
+    turned = _warp(np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255), matrix, size_px, "linear") > _HALF
     return crop, _grow(turned, config.contour_px * (2 * growth - 1))
 
 
@@ -98,33 +115,42 @@ def _share_that_fits(
     return 1.0 if needed <= room else max(0.0, float(room / needed))
 
 
-def _warp(image: ImageArray, matrix: Matrix, size_px: int) -> ImageArray:
-    """Resample by ``matrix`` in one linear interpolation."""
+def _warp(image: ImageArray, matrix: Matrix, size_px: int, interpolation: Interpolation) -> ImageArray:
+    """Resample by ``matrix`` in one interpolation."""
     warped = cv2.warpAffine(
         image,
         matrix,
         (size_px, size_px),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        flags=_KERNELS[interpolation] | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
     )
     return warped.astype(np.uint8, copy=False)
 
 
-def _restain(
-    image: ImageArray, config: AugmentConfig, unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]], slope: float
-) -> ImageArray:
-    """Scale and mix the channels' optical densities, and add a shared one for the lamp and its gradient.
+def _density_matrix(
+    config: AugmentConfig,
+    unit: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    tint: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    swap: StainChange | None,
+) -> NDArray[np.float32]:
+    """Return the map (3, 4) of optical densities: another source's stain, then scaled, mixed and shifted channels.
 
-    The crop was rotated at random before, so the gradient always runs from left to right.
+    Lamp and cast are added to every pixel, as light is. The crop was rotated at random before, so the gradient of the
+    illumination, added with the map, always runs from left to right.
     """
     mix = config.stain_mix * unit[:9].reshape(3, 3)
     np.fill_diagonal(mix, 1 + config.stain * unit[9:12])
-    matrix = np.column_stack([mix, np.full(3, config.brightness * unit[12])]).astype(np.float32)
-    density = cv2.transform(cv2.LUT(image, _DENSITY), matrix)
-    if config.illumination:
-        half = config.illumination * slope / 2
-        density = density + np.linspace(-half, half, image.shape[1], dtype=np.float32)[None, :, None]
-    return cv2.convertScaleAbs(cv2.exp(-np.maximum(density, 0)), alpha=255.0).astype(np.uint8, copy=False)
+    mix = mix * (1 + config.density * tint[0])
+    shift = np.full(3, config.brightness * unit[12]) + config.cast * tint[1:]
+    if swap is not None:
+        mix, shift = mix * swap.gain, mix @ swap.shift + shift
+    return np.column_stack([mix, shift]).astype(np.float32)
+
+
+def _with_noise(image: ImageArray, levels: float, random: np.random.Generator) -> ImageArray:
+    """Add the noise of a sensor: Gaussian, independent in every pixel and channel, of that many gray levels."""
+    noisy = image + np.float32(levels) * random.standard_normal(image.shape, dtype=np.float32)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
 def _recompress(image: ImageArray, quality: int) -> ImageArray:

@@ -91,7 +91,7 @@ def evidence_map(features: Tensor, class_weights: Tensor) -> Tensor:
 
 
 def evidence_outside(evidence: Tensor, masks: Tensor) -> Tensor:
-    """Mean share of the evidence (n, h, w) outside masks (n, s, s) of 0 and 1; 0 for a cell without evidence.
+    """Share (n,) of each cell's evidence (n, h, w) outside masks (n, s, s) of 0 and 1; 0 for one without evidence.
 
     The mask is averaged down to the map's size: a half-covered position counts half.
     """
@@ -100,4 +100,4 @@ def evidence_outside(evidence: Tensor, masks: Tensor) -> Tensor:
     ]
     total = evidence.sum(dim=(1, 2))
     outside = (evidence * (1 - inside)).sum(dim=(1, 2))
-    return (outside / total.clamp(min=1e-6)).mean()
+    return outside / total.clamp(min=1e-6)

@@ -113,7 +113,10 @@ def specify(
         demonstration=description.demonstration,
         vocabulary=VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256),
         segmenter=segmenter,
-        crop=CropSpec(side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px),
+        crop=CropSpec(
+            side_um=round(info.um_per_px * info.crop_px, 6), size_px=info.crop_px, seen_um=prepared.crop.seen_um
+        ),
+        views=None if info.views == 1 else info.views,
         quality_rules=prepared.quality_rules,
         flags=description.flags,
         stain_reference=stain,
@@ -171,6 +174,7 @@ def write_card(
         calibration="They are not calibrated." if calibration is None else calibration.sentence(),
         quantification=quantification or NOT_MEASURED,
         trained_on=spec.training_data.description,
+        coarse_labels=_coarse_labels(members),
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
         metric_rows="\n".join(figures),
@@ -186,6 +190,18 @@ def _never_predicted(members: Sequence[Member]) -> tuple[str, ...]:
     """List the categories that no member was trained on."""
     absent = set.intersection(*(set(member.info.categories_not_trained) for member in members))
     return tuple(name for name in members[0].info.categories if name in absent)
+
+
+def _coarse_labels(members: Sequence[Member]) -> str:
+    """Say which labels left the code open, and which cells their declarations may count wrongly."""
+    labels = {item.label: item for member in members for item in member.record.coarse_labels}
+    if not labels:
+        return "Every label of a cell was one raw code."
+    lines = ["Labels that leave the code open; what they declare counts for all their cells:", ""]
+    for item in labels.values():
+        wrong = f"; of these, {' and '.join(item.exceptions)} may be among them" if item.exceptions else ""
+        lines.append(f"- `{item.label}`: {item.n_cells} annotated cells{wrong}")
+    return "\n".join(lines)
 
 
 def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | None) -> list[float]:

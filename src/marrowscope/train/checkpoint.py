@@ -15,10 +15,11 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from marrowscope.config import ConfigT, FrozenModel, validate_config
+from marrowscope.config import UNREADABLE, ConfigT, FrozenModel, parse_json, validate_config
 from marrowscope.disk import written_whole
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.training_record import EpochRow
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ CLASSIFIER_NAME, SPLIT_NAME = "classifier.safetensors", "split.csv"
 """Files of a training folder, beside fit.json and the stages' own folders."""
 
 _META_KEY = "marrowscope"
-_MODEL, _OPTIMIZER = "model/", "optimizer/"
+_MODEL, _OPTIMIZER, _AVERAGE = "model/", "optimizer/", "average/"
 
 
 class TrainingState(FrozenModel):
@@ -63,8 +64,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         with safe_open(path, framework="pt") as stream:
             text = (stream.metadata() or {}).get(_META_KEY, "{}")
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  no mapping
-            meta = json.loads(text)
-    except (OSError, SafetensorError, ValueError, AttributeError) as error:  # the last for a kind torch does not have
+            meta = parse_json(text)
+    except (OSError, SafetensorError, AttributeError, *UNREADABLE) as error:  # the last for a kind torch does not have
         message = f"{path}: cannot be read as safetensors ({error}); expected a weights file; train again or restore it"
         raise RunError(message) from error
     wrong = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
@@ -82,7 +83,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     wrong += [name for name in tensors if name not in wanted]
     if wrong:
         message = (
-            f"{path}: does not fit the network: {len(wrong)} tensors absent, of another shape or too many, first "
+            f"{path}: does not fit the network: {count_of(len(wrong), 'tensor')} absent, of another shape or too "
+            "many, first "
             f"{wrong[0]}; expected {len(wanted)} of the architecture it names; train again or restore it"
         )
         raise RunError(message)
@@ -111,20 +113,31 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
-    """Write model, optimizer and state as one file."""
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
+    average: nn.Module | None = None,
+) -> None:
+    """Write model, optimizer, state and, where one is kept, the average of the weights as one file."""
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {_AVERAGE + name: tensor for name, tensor in average.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"{_OPTIMIZER}{index}/{slot}": value for slot, value in slots.items()}
     save_tensors(path, tensors, state.model_dump(mode="json"))
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
-    """Fill model and optimizer from ``path`` and give the state to go on from."""
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+) -> TrainingState:
+    """Fill model, optimizer and, where one is kept, the average of the weights; give the state to go on from."""
     tensors, meta = load_tensors(path)
     state = read_part(TrainingState, meta, None, path)
-    of_model = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
-    fill(model, of_model, path)
+    fill(model, _with_prefix(tensors, _MODEL), path)
+    if average is not None:
+        fill(average, _with_prefix(tensors, _AVERAGE), path)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMIZER):
@@ -136,3 +149,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             if value.shape == parameter.shape:  # the parameter's layout in memory, as in a training never interrupted
                 loaded[slot] = torch.empty_like(parameter).copy_(value)
     return state
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors of one part of a checkpoint, by their own names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -2,7 +2,8 @@
 
 The graph takes ``image`` float32 (n, 3, s, s), RGB from 0 to 1, and returns probabilities ``p_cblc`` (n, 2),
 ``p_countable`` (n, 2) and ``p_category`` (n, categories); index 1 means yes, and a class that was never trained has
-probability exactly 0. Normalization, temperatures and the prior correction are inside the graph.
+probability exactly 0. Normalization, the mean over the views of a crop, temperatures and the prior correction are
+inside the graph.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from marrowscope.imaging import sha256_file
 from marrowscope.networks import available_backends, open_network
 from marrowscope.train.checkpoint import fill, load_tensors, read_part
 from marrowscope.train.config import HEADS
-from marrowscope.train.model import CellClassifier, ClassifierInfo
+from marrowscope.train.model import CellClassifier, ClassifierInfo, averaged_logits
 from marrowscope.train.training_record import EpochRow
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +74,7 @@ class ExportedClassifier(nn.Module):
 
     def __init__(self, model: CellClassifier, info: ClassifierInfo, readout: Readout) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.views = model, info.views
         self.temperatures = {head: readout.temperature(head) for head in HEADS}
         self.register_buffer("mean", torch.tensor(info.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1))
@@ -83,7 +85,8 @@ class ExportedClassifier(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the probabilities of the heads, in the order of ``HEADS``."""
-        logits = self.model((image - self.get_buffer("mean")) / self.get_buffer("std")).logits()
+        crops = (image - self.get_buffer("mean")) / self.get_buffer("std")
+        logits = averaged_logits(self.model, crops, self.views)
         return tuple(
             torch.softmax(values / self.temperatures[head] + self.get_buffer(f"offset_{head}"), dim=1)
             for head, values in logits.items()
@@ -149,15 +152,16 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Rea
         if not differences[backend] <= _MAX_DIFFERENCE:
             message = (
                 f"{onnx_path}: probabilities of {backend} differ from torch by {differences[backend]:.2g} on "
-                f"{len(crops)} crops, expected at most {_MAX_DIFFERENCE}; do not use this graph"
+                f"{count_of(len(crops), 'crop')}, expected at most {_MAX_DIFFERENCE}; do not use this graph"
             )
             raise BundleError(message)
     return differences
 
 
 def _describe(weights: Path, info: ClassifierInfo, readout: Readout) -> dict[str, str]:
-    """Return the graph's metadata as text."""
-    return {
+    """Return the graph's metadata as text; views are named where there are several."""
+    views = {"views": str(info.views)} if info.views > 1 else {}
+    return views | {
         "task": "classify",
         "architecture": info.architecture,
         "crop_px": str(info.crop_px),

@@ -12,6 +12,9 @@ from marrowscope.train.device import Device
 Source = Literal["expert", "predicted"]
 Imbalance = Literal["logit_adjustment", "class_balanced", "focal", "square_root_sampler", "none"]
 Norm = Literal["batch", "group"]
+Interpolation = Literal["linear", "cubic", "lanczos"]
+Select = Literal["best", "last", "ema"]
+Views = Literal[1, 2, 4]
 
 HEADS = ("cblc", "countable", "category")
 """The questions a classifier answers, each with a loss term of the same name."""
@@ -33,16 +36,33 @@ class AugmentConfig(StageConfig):
     shift_px: float = Field(
         default=4.0, ge=0, description="largest shift in crop pixels: contours differ in their centers"
     )
+    interpolation: Interpolation = Field(
+        default="linear", description="kernel of the warp: linear blurs, cubic keeps a crop as sharp as in prediction"
+    )
     stain: float = Field(
         default=0.12, ge=0, lt=1, description="largest relative change of optical density, per channel"
     )
     stain_mix: float = Field(default=0.05, ge=0, lt=0.5, description="largest leak of a channel's density into another")
+    stain_swap: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of crops moved to another source's background and contrast",
+    )
+    density: float = Field(
+        default=0.0, ge=0, lt=1, description="largest relative change of optical density, shared by the channels"
+    )
     brightness: float = Field(default=0.06, ge=0, lt=1, description="largest shared change of optical density (lamp)")
+    cast: float = Field(
+        default=0.0, ge=0, lt=1, description="largest added optical density, per channel: a tinted background"
+    )
     blur_chance: float = Field(default=0.15, ge=0, le=1, description="share of crops that are blurred")
     blur_sigma_px: float = Field(default=0.9, ge=0, description="largest blur (Gaussian sigma) in crop pixels")
     illumination: float = Field(
         default=0.08, ge=0, lt=1, description="largest change of optical density from one side of the crop to the other"
     )
+    noise_chance: float = Field(default=0.0, ge=0, le=1, description="share of crops with a noisier sensor")
+    noise_levels: float = Field(default=4.0, ge=0, description="largest noise (standard deviation) in gray levels")
     jpeg_chance: float = Field(default=0.15, ge=0, le=1, description="share of crops that are JPEG-compressed again")
     jpeg_quality: int = Field(default=50, ge=5, le=100, description="lowest JPEG quality; drawn from here to 95")
     contour_px: float = Field(
@@ -99,7 +119,18 @@ class ClassifierConfig(StageConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1, description="before the heads")
     norm: Norm = Field(default="batch", description="normalization layers: batch norm, or group norm (groups of 8)")
     imbalance: Imbalance = Field(default="logit_adjustment", description="class-imbalance correction of the heads")
+    masked_sources: bool = Field(
+        default=False,
+        description="where the mapping of a cell's source states which codes it can label, train the category head on "
+        "the choice among those only",
+    )
     tau: float = Field(default=1.0, ge=0, description="strength of the logit adjustment; 1 trains for a uniform prior")
+    confusable: tuple[tuple[str, ...], ...] = Field(
+        default=(), description="groups of raw codes, as they stand in the crop set, that experts confuse"
+    )
+    smoothing: float = Field(
+        default=0.1, ge=0, lt=0.5, description="share of a label that the other codes of its group get"
+    )
     effective_number_beta: float = Field(
         default=0.999, gt=0, lt=1, description="of class_balanced: cells beyond 1 / (1 - beta) add nothing new"
     )
@@ -112,8 +143,18 @@ class ClassifierConfig(StageConfig):
     epoch_crops: int | None = Field(
         default=None, ge=2, description="crops per epoch, drawn anew each time; None uses every training crop once"
     )
+    select: Select = Field(
+        default="best",
+        description="weights kept of a stage: the best epoch's on validation patients; the last step's; or ema, the "
+        "moving average. The last two draw no validation patients",
+    )
+    ema_decay: float = Field(default=0.998, ge=0, lt=1, description="of the moving average, per step")
+    views: Views = Field(
+        default=1,
+        description="crops whose logits are averaged in prediction: the crop; 2: and its mirror; 4: both upside down",
+    )
     validation_fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="share of patients for selection, where no split file is given"
+        default=0.2, gt=0, lt=1, description="share of patients for select = best, where no split file is given"
     )
     seed: int = Field(
         default=0, ge=0, le=1_000_000_000, description="of the split, initial heads, order, augmentation and dropout"

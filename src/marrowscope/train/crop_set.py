@@ -20,13 +20,15 @@ from pydantic import AliasChoices, Field, field_validator
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.field_measures import FIELD_MEASURES
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
-from marrowscope.cells.quality import QualityRules
+from marrowscope.cells.quality import RULES_OFF, QualityRules
 from marrowscope.config import FrozenModel, load_record
-from marrowscope.errors import InputError, VocabularyError
+from marrowscope.errors import InputError, TrainingError, VocabularyError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.parquet import read_columns
+from marrowscope.train.category_sets import CategorySets, one_hot
 from marrowscope.train.config import HEADS
 from marrowscope.train.targets import measured_values
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ImageArray, MaskArray
     from marrowscope.train.config import Source
-    from marrowscope.vocabulary import Vocabulary
+    from marrowscope.vocabulary import CenterMappings, Vocabulary
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -49,6 +51,7 @@ CELLS_SCHEMA: dict[str, pl.DataType] = {
     "image_dhash": pl.String(),
     "source": pl.String(),
     "expert_code": pl.String(),
+    "can_label": pl.String(),
     "match_iou": pl.Float64(),
     "cut": pl.Boolean(),
     "um_per_px": pl.Float64(),
@@ -74,6 +77,7 @@ _NEEDED_COLUMNS = (
 )  # fmt: skip
 """Columns of cells.parquet required for training; a set of an earlier version may lack the others."""
 _NULLABLE = ("expert_code", "match_iou", "um_per_px")
+_SEPARATOR = ","
 _PIXEL_RULES = frozenset({"min_area_px", "max_area_px", "edge_margin_px"})
 _ADVICE = "make the crop set again with `marrowscope prepare`"
 
@@ -89,6 +93,15 @@ class CropCounts(FrozenModel):
     rejected: int
 
 
+class UsedMapping(FrozenModel):
+    """A mapping that translated the labels of a center, or of all that have none of their own."""
+
+    center: str | None = Field(description="null for every center without its own")
+    name: str
+    version: str
+    sha256: str = Field(description="of the mapping file")
+
+
 class CropSetSummary(FrozenModel):
     """Content of prepare.json; only ``crop`` is required to read a set, since earlier versions wrote less."""
 
@@ -98,13 +111,14 @@ class CropSetSummary(FrozenModel):
     quality_rules: QualityRules = Field(default_factory=QualityRules, description="of predicted contours")
     segmenter_sha256: str | None = Field(default=None, description="null where only expert contours were cut")
     counts: CropCounts | None = None
+    mappings: tuple[UsedMapping, ...] = Field(default=(), description="empty where all labels were stored ones")
 
     @field_validator("quality_rules", mode="before")
     @classmethod
-    def _without_pixel_rules(cls, given: object) -> object:
-        """Drop the limits in pixels that earlier versions wrote and no image reached."""
+    def _of_earlier_versions(cls, given: object) -> object:
+        """Drop the limits in pixels, which no image reached; rules that an earlier version did not know were off."""
         if isinstance(given, dict):
-            return {key: value for key, value in given.items() if key not in _PIXEL_RULES}
+            return RULES_OFF | {key: value for key, value in given.items() if key not in _PIXEL_RULES}
         return given
 
 
@@ -112,7 +126,8 @@ class CropSetSummary(FrozenModel):
 class CropSet:
     """Stored crops (n, s, s, 3) uint8, their table, and their labels by head, each (n,) int64.
 
-    Crops without an expert code (predicted cells that nobody labeled) have the label -1 in every head. ``masks``
+    A label is -1 where a coarse label leaves it open, and in every head where nobody labeled the cell. ``sets`` are the
+    categories that each cell may have and those that its source can label. ``masks``
     (n, s, s) bool are the cells in the same frame, None where the set has none; ``measured`` are its morphology
     columns, each (n,) float64 with NaN where not measured. ``um_per_px`` is the scale of a crop, ``summary`` the
     content of prepare.json.
@@ -123,6 +138,7 @@ class CropSet:
     masks: MaskArray | None
     cells: pl.DataFrame
     labels: Mapping[str, IntArray]
+    sets: CategorySets
     measured: Mapping[str, FloatArray]
     categories: tuple[str, ...]
     um_per_px: float
@@ -145,6 +161,15 @@ class CropSet:
             & self.cells["expert_code"].is_not_null()
         )
         return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
+
+    def class_shares(self, rows: IntArray) -> dict[str, FloatArray]:
+        """How the training cells ``rows`` are divided over the classes of each head, (n, k); see ``category_sets``.
+
+        A cell that leaves a head's answer open is a row of zeros in ``cblc`` and ``countable``.
+        """
+        sets = self.sets.at(rows)
+        shares = {head: one_hot(self.labels[head][rows], 2) for head in HEADS if head != "category"}
+        return shares | {"category": sets.shares(sets.decided())}
 
 
 class GrowingArray:
@@ -187,9 +212,7 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
     """Open a crop set and derive its labels; InputError naming the file when it is incomplete or inconsistent."""
     absent = [name for name in (CROPS_NAME, CELLS_NAME, SUMMARY_NAME) if not (folder / name).is_file()]
     if absent:
-        message = (
-            f"{folder}: found no {' and no '.join(absent)}, expected a crop set; make one with `marrowscope prepare`"
-        )
+        message = f"{folder}: not found: {', '.join(absent)}; expected a crop set; make one with `marrowscope prepare`"
         raise InputError(message)
     summary = load_record(CropSetSummary, folder / SUMMARY_NAME, error=InputError, advice=_ADVICE)
     crops: ImageArray = _open_array(folder / CROPS_NAME)
@@ -206,15 +229,17 @@ def open_crop_set(folder: Path, vocabulary: Vocabulary) -> CropSet:
         message = f"{folder / MASKS_NAME}: found masks of {masks.dtype}, expected bool; {_ADVICE}"
         raise InputError(message)
     if len(crops) != len(cells) or (masks is not None and masks.shape != crops.shape[:3]):
-        found = f"{len(crops)} crops" + ("" if masks is None else f" and {len(masks)} masks")
-        message = f"{folder}: found {found} beside {len(cells)} table rows; make the crop set again"
+        found = count_of(len(crops), "crop") + ("" if masks is None else f" and {count_of(len(masks), 'mask')}")
+        message = f"{folder}: found {found} beside {count_of(len(cells), 'table row')}; make the crop set again"
         raise InputError(message)
+    labels, sets = _labels(cells, vocabulary, folder)
     return CropSet(
         folder=folder,
         crops=crops,
         masks=masks,
         cells=cells,
-        labels=_labels(cells, vocabulary, folder),
+        labels=labels,
+        sets=sets,
         measured=measured_values(cells),
         categories=vocabulary.categories,
         um_per_px=summary.crop.um_per_px,
@@ -229,13 +254,22 @@ def hash_files(folder: Path) -> dict[str, str]:
     }
 
 
-def class_priors(labels: Mapping[str, IntArray], rows: IntArray, n_categories: int) -> dict[str, tuple[float, ...]]:
-    """Share of each class among ``rows`` by head; 0 for a class without a cell."""
-    sizes = {"cblc": 2, "countable": 2, "category": n_categories}
-    return {
-        head: tuple(float(n) / len(rows) for n in np.bincount(labels[head][rows], minlength=size))
-        for head, size in sizes.items()
-    }
+def class_priors(shares: Mapping[str, FloatArray]) -> dict[str, tuple[float, ...]]:
+    """Share of each class by head among training cells divided as in ``CropSet.class_shares``; 0: not trained.
+
+    Raises TrainingError for a head that no cell answers.
+    """
+    priors = {}
+    for head, divided in shares.items():
+        counts = divided.sum(axis=0)
+        if not counts.sum():
+            message = (
+                f"found {len(divided)} training cells whose labels all leave {head} open, expected one that decides "
+                "it; add cells with exact labels, or declare it in the mapping"
+            )
+            raise TrainingError(message)
+        priors[head] = tuple(float(n) / float(counts.sum()) for n in counts)
+    return priors
 
 
 def _path_or_value(value: object) -> object:
@@ -273,17 +307,63 @@ def _open_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> dict[str, IntArray]:
-    """Translate raw codes to the labels of every head; the error for an unknown code names its first cell."""
-    facts: dict[str, tuple[int, int, int]] = {}
-    for code in cells["expert_code"].drop_nulls().unique().sort().to_list():
+def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> tuple[dict[str, IntArray], CategorySets]:
+    """Translate stored labels to those of every head; the error for one that is unknown names its first cell."""
+    column = "expert_code"
+    texts, place = _distinct(cells[column])
+    facts = np.full((len(texts), 3), -1, dtype=np.int64)  # cblc, countable, main category
+    may_be = np.zeros((len(texts), len(vocabulary.categories)), dtype=np.bool_)
+    for index, text in enumerate(texts):
+        if text is None:
+            continue
         try:
-            entry = vocabulary.lookup(code)
+            label = vocabulary.read_label(text)
         except VocabularyError as error:
-            cell = cells.filter(pl.col("expert_code") == code)["cell_id"][0]
+            cell = cells.filter(pl.col(column) == text)["cell_id"][0]
             message = f"{folder}, cell {cell}: {error}"
             raise VocabularyError(message) from error
-        facts[code] = (int(entry.cblc), int(entry.countable), vocabulary.category_index(code))
-    table = np.array([facts.get(code, (-1, -1, -1)) for code in cells["expert_code"].to_list()], dtype=np.int64)
-    table = table.reshape(-1, 3)
-    return {head: table[:, column] for column, head in enumerate(HEADS)}
+        main = None if label.mainly is None else vocabulary.categories.index(label.mainly)
+        facts[index] = [-1 if fact is None else int(fact) for fact in (label.cblc, label.countable, main)]
+        may_be[index, [vocabulary.categories.index(name) for name in label.categories]] = True
+    sets = CategorySets(may_be[place], _can_label(cells, vocabulary, folder), facts[place, 2])
+    labels = {"cblc": facts[place, 0], "countable": facts[place, 1], "category": sets.labels()}
+    return labels, sets
+
+
+def _can_label(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> NDArray[np.bool_]:
+    """Return the categories that each cell's source can label (n, k), all where the table does not say."""
+    column = "can_label"
+    if column not in cells.columns:
+        return np.ones((len(cells), len(vocabulary.categories)), dtype=np.bool_)
+    texts, place = _distinct(cells[column])
+    known = np.ones((len(texts), len(vocabulary.categories)), dtype=np.bool_)
+    for index, text in enumerate(texts):
+        if text is not None:
+            codes = [vocabulary.lookup(code, f"{folder}, column {column}") for code in text.split(_SEPARATOR)]
+            known[index] = [any(code.category == name for code in codes) for name in vocabulary.categories]
+    return known[place]
+
+
+def _distinct(column: pl.Series) -> tuple[list[str | None], IntArray]:
+    """Return the distinct values of a column, nulls included, and the position of each row's value among them."""
+    values = column.to_list()
+    distinct = list(dict.fromkeys(values))
+    position = {value: index for index, value in enumerate(distinct)}
+    return distinct, np.array([position[value] for value in values], dtype=np.int64)
+
+
+def used_mappings(mappings: CenterMappings | None) -> tuple[UsedMapping, ...]:
+    """Describe the mappings for the summary."""
+    if mappings is None:
+        return ()
+    given = [(None, mappings.default), *mappings.by_center.items()]
+    return tuple(
+        UsedMapping(center=center, name=item.name, version=item.version, sha256=item.sha256)
+        for center, item in given
+        if item is not None
+    )
+
+
+def joined_codes(codes: tuple[str, ...]) -> str | None:
+    """Return the value of the column ``can_label``: the codes joined by commas, null where there are none."""
+    return _SEPARATOR.join(codes) or None

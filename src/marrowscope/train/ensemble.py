@@ -11,6 +11,7 @@ from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,8 @@ def find_members(trainings: Sequence[Path], *, calibrate: bool) -> tuple[list[Pa
         return list(trainings), None
     if len(trainings) > 1:
         message = (
-            f"found {len(trainings)} folders, {crossfits[0]} among them a cross-fit, expected a cross-fit alone: its "
+            f"found {count_of(len(trainings), 'folder')}, {crossfits[0]} among them a cross-fit, expected a cross-fit "
+            "alone: its "
             "temperatures belong to its own folds; export it alone, or name the folds' folders"
         )
         raise InputError(message)
@@ -75,7 +77,7 @@ def check_vocabulary(trainings: Sequence[Path], records: Sequence[FinishedTraini
 
 
 def common_info(trainings: Sequence[Path]) -> ClassifierInfo:
-    """Return the first member's description; reject members with other crops or other categories."""
+    """Return the first member's description; reject members with other crops, views or categories."""
     first, *others = [load_classifier(folder / CLASSIFIER_NAME)[1] for folder in trainings]
     for folder, other in zip(trainings[1:], others, strict=True):
         if (other.categories, other.crop_px, other.um_per_px) != (first.categories, first.crop_px, first.um_per_px):
@@ -83,5 +85,8 @@ def common_info(trainings: Sequence[Path]) -> ClassifierInfo:
                 f"{folder}: {other.crop_px} px crops at {other.um_per_px} um per px, expected {first.crop_px} px at "
                 f"{first.um_per_px} and equal categories as in {trainings[0]}"
             )
+            raise InputError(message)
+        if other.views != first.views:
+            message = f"{folder}: found views = {other.views}, expected {first.views} as in {trainings[0]}"
             raise InputError(message)
     return first

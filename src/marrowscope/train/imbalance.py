@@ -40,8 +40,8 @@ class Correction:
     implied: tuple[float, ...]
 
 
-def correct_head(counts: NDArray[np.int64], config: ClassifierConfig) -> Correction:
-    """Compute the correction of one head from the number of training cells per class, (k,) integers.
+def correct_head(counts: FloatArray, config: ClassifierConfig) -> Correction:
+    """Compute the correction of one head from the training cells per class, (k,), coarse ones divided over theirs.
 
     Under focal loss the implied prior is that of the training cells, though focal probabilities are less extreme than
     posteriors: calibrate them before any counting.
@@ -69,31 +69,29 @@ def correct_head(counts: NDArray[np.int64], config: ClassifierConfig) -> Correct
     )
 
 
-def sampling_weights(categories: NDArray[np.int64], imbalance: Imbalance) -> FloatArray | None:
+def sampling_weights(categories: FloatArray, imbalance: Imbalance) -> FloatArray | None:
     """Probability (n,) of drawing each training crop, summing to 1; None where an epoch uses every crop once.
 
     The square-root sampler draws with replacement so that a category's share is proportional to the square root of
-    its number of cells.
+    its number of cells. ``categories`` (n, k) are the cells' shares of the categories (``CropSet.class_shares``); a
+    cell divided over several is drawn with the mean of their weights, one without mass with the mean of all others.
     """
     if imbalance != "square_root_sampler":
         return None
-    counts = np.bincount(categories)
-    weights = 1 / np.sqrt(counts[categories])
+    counts = categories.sum(axis=0)
+    weights = categories @ np.divide(1.0, np.sqrt(counts), out=np.zeros_like(counts), where=counts > 0)
+    weights[weights == 0] = weights[weights > 0].mean()
     return np.asarray(weights / weights.sum())
 
 
-def correct_all(
-    labels: Mapping[str, NDArray[np.int64]], sizes: Mapping[str, int], config: ClassifierConfig
-) -> dict[str, Correction]:
-    """Compute the correction of every head from the labels (n,) of the training crops; ``sizes`` are class numbers.
+def correct_all(shares: Mapping[str, FloatArray], config: ClassifierConfig) -> dict[str, Correction]:
+    """Compute the correction of every head from how the training cells are divided over its classes, (n, k).
 
     Under the sampler, the implied prior of every head is its share among the crops as drawn; for CBLC and countable
     that is an approximation, since drawing by category also changes the mixture inside their classes.
     """
-    corrections = {
-        head: correct_head(np.bincount(labels[head], minlength=size), config) for head, size in sizes.items()
-    }
-    drawn = sampling_weights(labels["category"], config.imbalance)
+    corrections = {head: correct_head(divided.sum(axis=0), config) for head, divided in shares.items()}
+    drawn = sampling_weights(shares["category"], config.imbalance)
     if drawn is None:
         return corrections
     return {
@@ -101,7 +99,15 @@ def correct_all(
             offsets=correction.offsets,
             weights=correction.weights,
             focal_gamma=correction.focal_gamma,
-            implied=tuple(float(s) for s in np.bincount(labels[head], weights=drawn, minlength=sizes[head])),
+            implied=_implied_by(drawn, shares[head]),
         )
         for head, correction in corrections.items()
     }
+
+
+def _implied_by(drawn: FloatArray, divided: FloatArray) -> tuple[float, ...]:
+    """Class shares (k,) among the crops as drawn, of the cells that decide the head."""
+    shares = (drawn[:, None] * divided).sum(axis=0)
+    if not divided.any(axis=1).all():
+        shares /= shares.sum()
+    return tuple(shares.tolist())

@@ -22,6 +22,7 @@ from torch import nn
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.train.checkpoint import load_tensors, read_part
 from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, CellClassifier, ClassifierInfo
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.train.config import Norm
@@ -147,7 +148,8 @@ def _load_file(model: CellClassifier, path: Path) -> InitialWeights:
     wrong = [name for name, tensor in wanted.items() if name not in state or state[name].shape != tensor.shape]
     if wrong:
         message = (
-            f"init: {path} does not fit the trunk: {len(wrong)} of {len(wanted)} tensors absent or of another shape, "
+            f"init: {path} does not fit the trunk: {len(wrong)} of {count_of(len(wanted), 'tensor')} absent or of "
+            "another shape, "
             f"first {wrong[0]}; expected weights of the same architecture"
         )
         raise ConfigError(message)
@@ -196,7 +198,7 @@ def _copy_lite0(trunk: nn.Module, convolutions: list[torch.Tensor], norms: list[
             for key in _NORM_KEYS:
                 _copy_fitting(state[key], norm[key], f"{name}.{key}")
     if (left := len(list(remaining_convolutions)) + len(list(remaining_norms))) > 0:
-        message = f"init: {left} layers of Lite0 found no place in the trunk; expected none left over"
+        message = f"init: {count_of(left, 'layer')} of Lite0 found no place in the trunk; expected none left over"
         raise ConfigError(message)
 
 

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from marrowscope.machine import end_with_parent
+from marrowscope.machine import WorkerContext, end_with_parent
 from marrowscope.train.augment import augment_crop
 from marrowscope.train.border import dilate_masks, swap_border
 from marrowscope.train.imbalance import sampling_weights
 from marrowscope.train.losses import terms_with_masks
+from marrowscope.train.stain import measure_stains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from marrowscope.records import ImageArray, MaskArray
     from marrowscope.train.config import AugmentConfig, ClassifierConfig
     from marrowscope.train.crop_set import CropSet, IntArray
+    from marrowscope.train.stain import CropStains
 
 FloatArray = NDArray[np.float64]
 
@@ -57,7 +59,8 @@ class StageBatches(Dataset[TrainingBatch]):
 
     def __init__(self, crop_set: CropSet, rows: IntArray, config: ClassifierConfig, stage: int) -> None:
         self._crop_set, self._rows, self._config, self._stage = crop_set, rows, config, stage
-        self._weights = sampling_weights(crop_set.labels["category"][rows], config.imbalance)
+        self._weights = sampling_weights(crop_set.class_shares(rows)["category"], config.imbalance)
+        self._stains = training_stains(crop_set, rows) if config.augment.stain_swap > 0 else None
         self._order: tuple[int, IntArray] | None = None
 
     def order(self, epoch: int) -> IntArray:
@@ -81,6 +84,7 @@ class StageBatches(Dataset[TrainingBatch]):
             (config.seed, self._stage, epoch),
             draws=None if self._weights is None else earlier_draws(self.order(epoch))[place],
             with_masks=bool(terms_with_masks(config.loss_weights)),
+            stains=self._stains,
         )
         dilated = dilate_masks(masks, config.border.dilation_px)
         if config.loss_weights["consistency"] > 0 and len(rows) > 1:
@@ -131,22 +135,33 @@ def training_crops(
     *,
     draws: IntArray | None = None,
     with_masks: bool = False,
+    stains: CropStains | None = None,
 ) -> tuple[ImageArray, MaskArray]:
     """Read and augment the crops of ``rows``: (n, size_px, size_px, 3) uint8; ``key`` is (seed, stage, epoch).
 
     ``draws`` (n,) count how often the epoch saw each crop before (``earlier_draws``; None: never), so that a repeated
     crop is augmented differently. The masks (n, size_px, size_px) bool get the same warp; without ``with_masks`` there
-    are none (0, s, s).
+    are none (0, s, s). ``stains`` are those of the training crops, for ``stain_swap``.
     """
     batch = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
     masks = np.zeros((len(rows) if with_masks else 0, size_px, size_px), dtype=np.bool_)
     for place, row in enumerate(rows):
         stored = crop_set.masks[row] if with_masks and crop_set.masks is not None else None
         again = (int(draws[place]),) if draws is not None and draws[place] else ()
-        batch[place], mask = augment_crop(crop_set.crops[row], size_px, augment, (*key, int(row), *again), stored)
+        stain = None if stains is None else (stains, int(row))
+        batch[place], mask = augment_crop(
+            crop_set.crops[row], size_px, augment, (*key, int(row), *again), stored, stains=stain
+        )
         if mask is not None:
             masks[place] = mask
     return batch, masks
+
+
+def training_stains(crop_set: CropSet, rows: IntArray) -> CropStains | None:
+    """Measure the stains of training crops by center; None without masks, which ``fit`` refuses."""
+    if crop_set.masks is None:
+        return None
+    return measure_stains(crop_set.crops, crop_set.masks, rows, crop_set.cells["center"].gather(rows).to_list())
 
 
 def steps_of_epoch(n_rows: int, config: ClassifierConfig) -> int:
@@ -165,7 +180,7 @@ def batches_from(
         batch_size=None,
         sampler=keys,
         num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=WorkerContext() if workers else None,
         worker_init_fn=_start_worker,
         pin_memory=pin,
     )

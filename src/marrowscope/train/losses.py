@@ -19,12 +19,15 @@ from torch.nn import functional
 from marrowscope.errors import ConfigError, TrainingError
 from marrowscope.train.border import evidence_map, evidence_outside
 from marrowscope.train.config import HEADS
+from marrowscope.train.soft_labels import soften
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
+    from marrowscope.train.category_sets import CategorySets
+    from marrowscope.train.crop_set import IntArray
     from marrowscope.train.imbalance import Correction
     from marrowscope.train.model import CellClassifier, ClassifierOutput
 
@@ -50,6 +53,39 @@ class HeadCorrection(NamedTuple):
         )
 
 
+class SetTargets(NamedTuple):
+    """What the labels of n crops leave open, each (n, k) over the categories (``category_sets``).
+
+    ``may_be`` and ``can_label`` are bool; ``shares`` divide each cell over the categories, for the class weights.
+    """
+
+    may_be: Tensor
+    can_label: Tensor
+    shares: Tensor
+
+    def to(self, device: torch.device) -> SetTargets:
+        """Move the sets to ``device``."""
+        return SetTargets(*(part.to(device) for part in self))
+
+    def at(self, rows: Tensor) -> SetTargets:
+        """Return the sets of some rows."""
+        return SetTargets(*(part[rows] for part in self))
+
+
+def set_targets(sets: CategorySets, training_rows: IntArray, *, masked_sources: bool) -> SetTargets | None:
+    """Return the sets of all crops as tensors; None where every label is a category among all, so that none is needed.
+
+    ``masked_sources`` restricts each cell to the categories that its source can label.
+    """
+    can_label = sets.can_label if masked_sources else np.ones_like(sets.can_label)
+    if not sets.open.any() and can_label.all():
+        return None
+    shares = sets.shares(sets.at(training_rows).decided())
+    return SetTargets(
+        torch.from_numpy(sets.may_be), torch.from_numpy(can_label), torch.from_numpy(shares.astype(np.float32))
+    )
+
+
 def to_tensors(corrections: Mapping[str, Correction], device: torch.device) -> dict[str, HeadCorrection]:
     """Put the corrections of all heads on ``device`` in float32."""
     return {
@@ -64,25 +100,66 @@ def to_tensors(corrections: Mapping[str, Correction], device: torch.device) -> d
 
 
 def classification_losses(
-    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], corrections: Mapping[str, HeadCorrection]
+    logits: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    corrections: Mapping[str, HeadCorrection],
+    sets: SetTargets | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head.
+    """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head, -1 for an open answer.
 
-    Cells whose true class was never trained are left out (they have no finite loss). Class weights, of mean 1 over the
+    ``given`` (n, k) by head is the part of each label that soft labels give to other classes; None: labels are hard.
+
+    Cells whose answer is open or whose true class was never trained are left out (they have no finite loss). With
+    ``sets`` the category head learns from open cells too (``set_losses``). Class weights, of mean 1 over the
     training cells, are divided by the number of cells. Divided by their sum per batch, a class rarer than one cell per
     batch would lose half of its weight or more, and the logits would not imply the stored prior.
     """
     losses: dict[str, Tensor] = {}
     for head, correction in corrections.items():
         offsets, weights, gamma, _ = correction
-        known = ~torch.isinf(offsets)[targets[head]]
-        target = torch.where(known, targets[head], IGNORED)
-        each = functional.cross_entropy(logits[head].float() + offsets, target, ignore_index=IGNORED, reduction="none")
+        adjusted = logits[head].float() + offsets
+        if sets is not None and head == "category":
+            known = (sets.may_be & ~torch.isinf(offsets)).any(dim=1)
+            each, weight = set_losses(adjusted, sets), sets.shares @ weights
+        else:
+            place = targets[head].clamp(min=0)
+            known = (targets[head] >= 0) & ~torch.isinf(offsets)[place]
+            target = torch.where(known, targets[head], IGNORED)
+            each = functional.cross_entropy(adjusted, target, ignore_index=IGNORED, reduction="none")
+            weight = weights[place]
+        if given is not None:
+            each = soften(each, adjusted, given[head])
         if gamma > 0:
             # A cell called with certainty: the power's slope at 0 is infinite for an exponent below 1.
             each = each * (1 - torch.exp(-each)).clamp(min=_LEAST_DOUBT) ** gamma
-        losses[head] = (each * weights[targets[head]] * known).sum() / known.sum().clamp(min=1)
+        losses[head] = (each * weight * known).sum() / known.sum().clamp(min=1)
     return losses
+
+
+def set_losses(adjusted: Tensor, sets: SetTargets) -> Tensor:
+    """Loss (n,) of cells known to have a category of a set, from their logits plus offsets (n, k).
+
+    With z the logits and o the offsets, q(c) = exp(z_c + o_c) / sum_k exp(z_k + o_k) is the probability of category c
+    among the training cells: the offsets of logit adjustment, tau log(prior), put the class shares back that the plain
+    logits leave out. A label that says no more than "one of T" has the probability sum_{c in T} q(c), so its loss is
+
+        -log sum_{c in T} exp(z_c + o_c) + log sum_k exp(z_k + o_k).
+
+    The sum is taken after the adjustment, since shares add up among training cells, not among adjusted logits; its
+    gradient in z_c is q(c) - q(c | T): the cell pulls on the categories of T as far as they are probable already. For a
+    set of one category this is cross-entropy. An untrained category has o_c = -inf and no part in either sum.
+
+    A source that can label the categories S only, and leaves other cells out, shows p(c | c in S): the second sum runs
+    over S. Categories outside of S get no gradient, so the cell says nothing about them.
+
+    A cell without a trained category in its set has loss 0 and no gradient.
+    """
+    trained = ~torch.isinf(adjusted)
+    hopeless = ~(sets.may_be & trained).any(dim=1, keepdim=True)
+    among, chosen = (part | hopeless for part in (sets.can_label | sets.may_be, sets.may_be))
+    log_q = functional.log_softmax(adjusted.masked_fill(~among, -math.inf), dim=1)
+    return -torch.logsumexp(log_q.masked_fill(~chosen, -math.inf), dim=1)
 
 
 def morphology_loss(predicted: Tensor, measured: Tensor) -> Tensor:
@@ -122,6 +199,8 @@ def evidence_loss(
 ) -> Tensor:
     """Mean share of the true class's positive evidence outside the masks (n, s, s), over CBLC and category.
 
+    A cell whose class a coarse label leaves open is left out.
+
     The weights of a class are taken relative to the mean of its head's trained classes: what all classes share decides
     nothing. An untrained class, whose weights stay as random as at the start, is never part of that mean.
     """
@@ -129,7 +208,9 @@ def evidence_loss(
     for head in ("cblc", "category"):
         weights = model.head_weights(head)
         against = weights - weights.index_select(0, corrections[head].trained).mean(dim=0, keepdim=True)
-        shares.append(evidence_outside(evidence_map(evidence.float(), against[targets[head]]), masks))
+        known = targets[head] >= 0
+        maps = evidence_map(evidence.float(), against[targets[head].clamp(min=0)])
+        shares.append((evidence_outside(maps, masks) * known).sum() / known.sum().clamp(min=1))
     return torch.stack(shares).mean()
 
 
@@ -137,8 +218,10 @@ def evidence_loss(
 class StepOutput:
     """Inputs of the loss terms: n crops, then the first m - n of them again with other crops' borders.
 
-    ``output`` is the network's for all m; ``targets`` (n,) int64 by head, ``measured`` (n, k) standardized values with
-    NaN where missing, and ``masks`` (n, s, s) uint8, 1 inside the dilated contours, belong to the n crops.
+    ``output`` is the network's for all m; ``targets`` (n,) int64 by head, -1 for an open answer, ``measured`` (n, k)
+    standardized values with NaN where missing, ``masks`` (n, s, s) uint8, 1 inside the dilated contours, and ``given``
+    (n, k) by head, what soft labels give to other classes, belong to the n crops. So do ``sets``, None for a crop set
+    without coarse labels or masked sources.
     """
 
     model: CellClassifier
@@ -148,6 +231,8 @@ class StepOutput:
     measured: Tensor
     masks: Tensor
     corrections: Mapping[str, HeadCorrection]
+    sets: SetTargets | None = None
+    given: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +293,7 @@ def terms_with_masks(weights: Mapping[str, float]) -> list[str]:
 def step_losses(seen: StepOutput, weights: Mapping[str, float]) -> dict[str, Tensor]:
     """Compute the term of every head, and every other term that is on and applies to the batch."""
     logits = {head: values[: seen.n] for head, values in seen.output.logits().items()}
-    losses = classification_losses(logits, seen.targets, seen.corrections)
+    losses = classification_losses(logits, seen.targets, seen.corrections, seen.sets, seen.given)
     for name, term in TERMS.items():
         if weights[name] > 0 and (value := term.loss(seen)) is not None:
             losses[name] = value

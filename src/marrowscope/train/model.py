@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from marrowscope.config import StageConfig
 from marrowscope.errors import ConfigError
-from marrowscope.train.config import Norm
+from marrowscope.train.config import Norm, Views
 from marrowscope.train.targets import MorphologyTarget
 
 _MAP_AXES = 4
@@ -61,6 +61,7 @@ class ClassifierInfo(StageConfig):
         default_factory=dict, description="class shares that the plain logits assume, by head; they sum to 1"
     )
     norm: Norm = "batch"
+    views: Views = Field(default=1, description="of a crop, whose logits are averaged in prediction")
     morphology: tuple[MorphologyTarget, ...] = Field(
         default=(), description="outputs of the morphology head, in order; used in training only"
     )
@@ -146,6 +147,22 @@ class CellClassifier(nn.Module):
             message = f"head {head!r} is not linear"
             raise TypeError(message)
         return weights
+
+
+def averaged_logits(model: CellClassifier, crops: Tensor, views: Views) -> dict[str, Tensor]:
+    """Compute logits (n, k) by head, each the mean over ``views`` of a crop (n, 3, s, s).
+
+    Two views are the crop and its left-right mirror; four are these two, also upside down.
+    """
+    seen = crops
+    if views > 1:
+        seen = torch.cat([seen, seen.flip(3)])
+    if views > 2:  # noqa: PLR2004  the crop and its mirror
+        seen = torch.cat([seen, seen.flip(2)])
+    output: ClassifierOutput = model(seen)
+    if views == 1:
+        return output.logits()
+    return {head: values.reshape(views, -1, values.shape[1]).mean(dim=0) for head, values in output.logits().items()}
 
 
 def _make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type

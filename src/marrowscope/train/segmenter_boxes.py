@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from marrowscope.errors import ConfigError
 from marrowscope.imaging import is_image_path, read_image
 from marrowscope.train.segmenter_data import LabeledField
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ def _read_boxes(label_path: Path) -> FloatMatrix:
         return np.zeros((0, _BOX_COLUMNS))
     try:
         boxes = np.loadtxt(text.splitlines(), ndmin=2)
-        reason = f"{boxes.shape[1]} columns"
+        reason = count_of(boxes.shape[1], "column")
     except ValueError as error:
         boxes, reason = np.zeros((0, 0)), str(error)
     if boxes.shape[1] != _BOX_COLUMNS:

@@ -27,6 +27,7 @@ from marrowscope import geometry
 from marrowscope.errors import ScaleError, TrainingError
 from marrowscope.imaging import read_image, sha256_file, write_image
 from marrowscope.train.boxy_outlines import box_share
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -164,7 +165,10 @@ def prepare_windows(
                 n_cells += len(window.cells)
                 n_ignored += len(window.ignored)
     if n_cells == 0:
-        message = f"found no cell in {len(ordered)} fields, expected polygons; check the annotations and the scale"
+        message = (
+            f"found no cell in {count_of(len(ordered), 'field')}, expected polygons; check the annotations and the "
+            "scale"
+        )
         raise TrainingError(message)
     data_yaml = folder / "data.yaml"
     val_part = "val" if counts["val"] else "train"

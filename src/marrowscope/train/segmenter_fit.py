@@ -25,6 +25,7 @@ from marrowscope.runs.folder import refuse_file
 from marrowscope.train.device import choose_device
 from marrowscope.train.segmenter_config import OF_THE_MACHINE, SegmenterTrainingConfig
 from marrowscope.train.segmenter_data import LabeledField, PreparedWindows, prepare_windows
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,7 +63,7 @@ def train_segmenter(
     device = "cuda:0" if choose_device(config.device) == "cuda" else "cpu"  # Ultralytics' names
     last, target = out / _LAST, out / "segmenter.pt"
     if weights is not None and not weights.is_file():
-        message = f"{weights}: no such file, expected the .pt or .onnx of an earlier segmenter; check --weights"
+        message = f"{weights}: not found, expected the .pt or .onnx of an earlier segmenter; check --weights"
         raise ConfigError(message)
     if resume and _all_epochs_done(out, config.epochs):
         say("every epoch is done")
@@ -159,8 +160,9 @@ def _prepare(
     write_json(out / _SETTINGS_FILE, config.model_dump(mode="json"))
     write_text(out / TRAINING_DATA_FILE, prepared.fingerprint + "\n")
     say(
-        f"{prepared.n_train} training and {prepared.n_val} validation windows, {prepared.n_cells} cells, "
-        f"{prepared.n_ignored} ignored regions, {time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "
+        f"{prepared.n_train} training and {count_of(prepared.n_val, 'validation window')}, "
+        f"{count_of(prepared.n_cells, 'cell')}, {count_of(prepared.n_ignored, 'ignored region')}, "
+        f"{time.monotonic() - started:.0f} s; data {prepared.fingerprint[:12]}, "
         f"configuration {config_hash(config)[:12]}"
     )
     return prepared
@@ -272,7 +274,10 @@ def _add_callbacks(model: Any, config: SegmenterTrainingConfig, say: Callable[[s
         torch.set_num_threads(config.threads)
         trainer.ignore_regions()
         started.update(time=time.monotonic(), epoch=trainer.start_epoch)
-        say(f"training with {torch.get_num_threads()} threads, {len(trainer.train_loader)} steps per epoch")
+        say(
+            f"training with {count_of(torch.get_num_threads(), 'thread')}, "
+            f"{count_of(len(trainer.train_loader), 'step')} per epoch"
+        )
 
     def on_fit_epoch_end(trainer: Any) -> None:  # noqa: ANN401
         done = trainer.epoch + 1 - started["epoch"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.errors import BundleError, ConfigError
 from marrowscope.train.segmenter_fit import ARCHITECTURE, load_ultralytics
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.train.segmenter_config import SegmenterTrainingConfig
@@ -38,7 +39,7 @@ def export_segmenter(
     ConfigError when there is no checkpoint, BundleError when it is not a one-class segmentation model.
     """
     if not checkpoint.is_file():
-        message = f"{checkpoint}: no such file, expected the segmenter.pt of a training; check the path"
+        message = f"{checkpoint}: not found, expected the segmenter.pt of a training; check the path"
         raise ConfigError(message)
     onnx_path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as folder:
@@ -49,7 +50,10 @@ def export_segmenter(
         shutil.copyfile(checkpoint, copied)
         model = ultralytics.YOLO(str(copied))
         if model.task != "segment" or len(model.names) != 1:
-            message = f"{checkpoint}: found a {model.task} model of {len(model.names)} classes, expected one class"
+            message = (
+                f"{checkpoint}: found a {model.task} model of {count_of(len(model.names), 'class', 'classes')}, "
+                "expected one class"
+            )
             raise BundleError(message)
         exported = model.export(
             format="onnx", dynamic=True, simplify=True, opset=_OPSET, imgsz=config.window_px, device="cpu"

@@ -1,9 +1,10 @@
 """The training loop of one stage, resumable at any step.
 
 Steps: shuffle by (seed, stage, epoch); augment batches by (seed, stage, epoch, row); AdamW with linear warm-up and
-cosine decay as a function of the step; validate after each epoch on unchanged crops; keep the best epoch by
-``selection``. The invariant: a step depends only on the checkpoint and numbers derived from (seed, stage, epoch,
-step), so a killed stage, resumed, ends with equal weights.
+cosine decay as a function of the step; validate after each epoch on unchanged crops, where there are validation
+patients; keep the weights of the best epoch by ``selection``, those of the last step, or their moving average. The
+invariant: a step depends only on the checkpoint and numbers derived from (seed, stage, epoch, step), so a killed stage,
+resumed, ends with equal weights.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from marrowscope.disk import write_text
 from marrowscope.errors import RunError, TrainingError
+from marrowscope.train.average import WeightAverage
 from marrowscope.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_tensors
-from marrowscope.train.config import HEADS
+from marrowscope.train.config import HEADS, Select
 from marrowscope.train.device import choose_device
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
-from marrowscope.train.training_record import EpochRow, TrainingMachine
+from marrowscope.train.training_record import VALIDATION_FIGURES, EpochRow, TrainingMachine
 from marrowscope.train.validation import predict_logits, probabilities, score
 
 if TYPE_CHECKING:
@@ -122,20 +124,21 @@ def fit_stage(
     folder: Path,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingState:
-    """Train ``model`` in place for one stage and save the best epoch's weights as ``folder``/best.safetensors.
+    """Train ``model`` in place for one stage and save the weights to keep (``select``) as ``folder``/best.safetensors.
 
     Resumes from ``folder``/checkpoint.safetensors if there is one. ``stage`` is the number of the stage, part of every
     random key. Raises TrainingError for a side without crops or a loss that is not finite, RunError when the checkpoint
     belongs to other crops or settings.
     """
-    check_rows(plan, inputs.training_rows, inputs.validation_rows)
+    check_rows(plan, inputs.training_rows, inputs.validation_rows, config.select)
     folder.mkdir(parents=True, exist_ok=True)
     device = configure_torch(config)
     model.to(device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, config)
+    average = WeightAverage(model, config.ema_decay) if config.select == "ema" else None
     checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.is_file():
-        state = load_checkpoint(checkpoint, model, optimizer)
+        state = load_checkpoint(checkpoint, model, optimizer, average.model if average else None)
         if state.fingerprint != inputs.fingerprint:
             message = (
                 f"{checkpoint}: found a checkpoint made from other crops, another split or other settings, expected "
@@ -145,9 +148,11 @@ def fit_stage(
     else:
         info = inputs.info.model_dump(mode="json")
         state = TrainingState(stage=plan.name, epoch=0, step=0, info=info, fingerprint=inputs.fingerprint)
-        save_checkpoint(checkpoint, model, optimizer, state)  # pins the initial weights: a resumed run keeps them
+        # This pins the initial weights: a resumed run keeps them.
+        save_checkpoint(checkpoint, model, optimizer, state, average.model if average else None)
     loop = _StageLoop(
         model=model,
+        average=average,
         optimizer=optimizer,
         inputs=inputs,
         plan=plan,
@@ -162,13 +167,13 @@ def fit_stage(
     return loop.state
 
 
-def check_rows(plan: StagePlan, training_rows: IntArray, validation_rows: IntArray) -> None:
-    """Raise TrainingError for a side of a stage without crops."""
+def check_rows(plan: StagePlan, training_rows: IntArray, validation_rows: IntArray, select: Select = "best") -> None:
+    """Raise TrainingError for a side of a stage without crops; only the best epoch needs validation crops."""
     for side, rows, source in (
         ("training", training_rows, plan.train_on),
         ("validation", validation_rows, plan.select_on),
     ):
-        if len(rows) == 0:
+        if len(rows) == 0 and (side == "training" or select == "best"):
             message = (
                 f"stage {plan.name}: found no labeled crop of source {source!r} among the {side} patients, expected "
                 "at least one; check the split, or prepare the crops with a segmenter"
@@ -181,6 +186,7 @@ class _StageLoop:
     """The loop's mutable state: one instance per stage, changed in place."""
 
     model: CellClassifier
+    average: WeightAverage | None
     optimizer: torch.optim.Optimizer
     inputs: StageInputs
     plan: StagePlan
@@ -247,6 +253,8 @@ class _StageLoop:
         share = learning_rate_share(done, self.plan.epochs * self.n_steps, self.config.warmup)
         seed = (self.config.seed * 1_000 + self.stage) * 10_000_000 + done
         self.unread.append(self.make_step(batch, learning_rate=self.plan.learning_rate * share, seed=seed))
+        if self.average is not None:
+            self.average.update(self.model, done)
         self._advance(step=self.state.step + 1)
 
     def _read_losses(self) -> None:
@@ -262,7 +270,7 @@ class _StageLoop:
         self.unread.clear()
 
     def _close_epoch(self) -> EpochRow:
-        """Validate, keep the best weights, write metrics.csv and the checkpoint."""
+        """Validate, save the weights to keep, write metrics.csv and the checkpoint."""
         train = {name: total / self.n_steps for name, total in self.state.loss_sums.items()}
         measured = {
             "epoch": self.state.epoch + 1,
@@ -275,24 +283,33 @@ class _StageLoop:
         }
         row = EpochRow.model_validate(measured)
         history = (*self.state.history, row)
-        best_epoch = max(history, key=lambda item: item.selection).epoch
+        best_epoch = row.epoch
+        if self.config.select == "best":
+            best_epoch = max(history, key=lambda item: item.selection or 0.0).epoch
         if best_epoch == row.epoch:
             meta = {"info": self.inputs.info.model_dump(mode="json"), "epoch": row.model_dump(mode="json")}
-            save_tensors(self.folder / BEST_NAME, self.model.state_dict(), meta)
+            save_tensors(self.folder / BEST_NAME, self._kept().state_dict(), meta)
         _write_csv(self.folder / METRICS_NAME, history)
         self._report(row)
         self._advance(epoch=row.epoch, step=0, seconds=0.0, loss_sums={}, history=history, best_epoch=best_epoch)
         self._save()
         return row
 
+    def _kept(self) -> CellClassifier:
+        """Return the network whose weights are validated and saved."""
+        return self.model if self.average is None else self.average.model
+
     def _validate(self) -> dict[str, float]:
-        """Compute losses and metrics on the validation crops."""
+        """Compute losses and metrics on the validation crops; all NaN without any."""
         rows, crop_set, info = self.inputs.validation_rows, self.inputs.crop_set, self.inputs.info
-        logits = predict_logits(self.model, crop_set, rows, info, batch_size=self.config.batch_size)
+        if len(rows) == 0:
+            return dict.fromkeys(VALIDATION_FIGURES, math.nan)
+        logits = predict_logits(self._kept(), crop_set, rows, info, batch_size=self.config.batch_size)
         labels = {head: crop_set.labels[head][rows] for head in HEADS}
         targets = {head: torch.from_numpy(values) for head, values in labels.items()}
         on_cpu = {head: correction.to(torch.device("cpu")) for head, correction in self.make_step.corrections.items()}
-        losses = classification_losses(logits, targets, on_cpu)
+        sets = self.make_step.sets_at(torch.from_numpy(rows).to(self.device))
+        losses = classification_losses(logits, targets, on_cpu, None if sets is None else sets.to(torch.device("cpu")))
         total = weighted_total(losses, self.config.loss_weights)
         check_finite({head: float(term) for head, term in losses.items()}, f"stage {self.plan.name}, validation")
         terms = {f"validation_loss_{head}": float(term) for head, term in losses.items()}
@@ -304,7 +321,8 @@ class _StageLoop:
 
     def _save(self) -> None:
         """Write the checkpoint."""
-        save_checkpoint(self.folder / CHECKPOINT_NAME, self.model, self.optimizer, self.state)
+        average = self.average.model if self.average else None
+        save_checkpoint(self.folder / CHECKPOINT_NAME, self.model, self.optimizer, self.state, average)
 
     def _crops_per_second(self) -> float:
         """Compute the rate of the current epoch's training steps, reading and augmentation included."""

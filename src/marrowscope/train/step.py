@@ -12,7 +12,8 @@ import torch
 
 from marrowscope.train.config import HEADS
 from marrowscope.train.imbalance import correct_all
-from marrowscope.train.losses import StepOutput, step_losses, to_tensors, weighted_total
+from marrowscope.train.losses import SetTargets, StepOutput, set_targets, step_losses, to_tensors, weighted_total
+from marrowscope.train.soft_labels import given_away
 from marrowscope.train.targets import standardize
 from marrowscope.train.validation import scale_pixels
 
@@ -60,11 +61,13 @@ class TrainingStep:
         self.model, self.optimizer, self.config = model, optimizer, config
         self.device = next(model.parameters()).device
         self.forward: Callable[[Tensor], ClassifierOutput] = torch.compile(model) if config.compile else model
-        labels = {head: crop_set.labels[head][training_rows] for head in HEADS}
-        sizes = {head: len(prior) for head, prior in info.priors.items()}
-        self.corrections = to_tensors(correct_all(labels, sizes, config), self.device)
+        self.corrections = to_tensors(correct_all(crop_set.class_shares(training_rows), config), self.device)
+        self._sets = set_targets(crop_set.sets, training_rows, masked_sources=config.masked_sources)
+        if self._sets is not None:
+            self._sets = self._sets.to(self.device)
         self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in HEADS}
         self._measured = torch.from_numpy(standardize(crop_set.measured, training_rows)[1]).to(self.device)
+        self._given = self._soft_labels(crop_set, info)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
 
     def __call__(self, batch: TrainingBatch, *, learning_rate: float, seed: int) -> dict[str, Tensor]:
@@ -83,6 +86,19 @@ class TrainingStep:
         self.optimizer.step()
         return {name: term.detach() for name, term in (losses | {"total": total}).items()}
 
+    def sets_at(self, rows: Tensor) -> SetTargets | None:
+        """Return the sets of categories of crops ``rows``; None where every label of the crop set is a category."""
+        return None if self._sets is None else self._sets.at(rows)
+
+    def _soft_labels(self, crop_set: CropSet, info: ClassifierInfo) -> dict[str, Tensor] | None:
+        """Put what each crop's label gives to the codes it is confused with (n, k), by head, on the device."""
+        if not self.config.confusable or self.config.smoothing == 0:
+            return None
+        trained = {head: info.trained(head) for head in HEADS}
+        codes = crop_set.cells["expert_code"].to_list()
+        given = given_away(codes, crop_set.labels, self.config.confusable, self.config.smoothing, trained)
+        return {head: torch.from_numpy(values).to(self.device) for head, values in given.items()}
+
     def _losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Compute every loss term that is on."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocasts(self.config, self.device)):
@@ -92,8 +108,10 @@ class TrainingStep:
             output=output,
             n=len(batch.rows),
             targets={head: labels[batch.rows] for head, labels in self._labels.items()},
+            sets=self.sets_at(batch.rows),
             measured=self._measured[batch.rows],
             masks=batch.masks,
             corrections=self.corrections,
+            given=None if self._given is None else {head: rows[batch.rows] for head, rows in self._given.items()},
         )
         return step_losses(seen, self.config.loss_weights)

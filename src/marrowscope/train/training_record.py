@@ -33,7 +33,7 @@ _TERM = "train_loss_"
 
 
 class EpochRow(FrozenModel):
-    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops.
+    """One line of metrics.csv: losses are means over crops, F1 0-1 on the validation crops, null where there are none.
 
     On disk every term has its own key, ``train_loss_<term>``, null where it is off; terms unknown to a record of an
     earlier version are null too.
@@ -45,17 +45,19 @@ class EpochRow(FrozenModel):
     learning_rate: float = Field(description="at the end of the epoch")
     train_loss: float
     train_losses: dict[str, float] = Field(description="by term: those of ``config.LOSS_WEIGHTS`` that are on")
-    validation_loss: float
-    validation_loss_cblc: float
-    validation_loss_countable: float
-    validation_loss_category: float
-    cblc_weighted_f1: float
+    validation_loss: float | None
+    validation_loss_cblc: float | None
+    validation_loss_countable: float | None
+    validation_loss_category: float | None
+    cblc_weighted_f1: float | None
     cblc_positive_f1: float | None = Field(description="null where no validation crop is CBLC")
     cblc_auc: float | None = Field(description="null where only one class is present")
-    countable_weighted_f1: float
-    category_weighted_f1: float
-    category_macro_f1: float
-    selection: float = Field(description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept")
+    countable_weighted_f1: float | None
+    category_weighted_f1: float | None
+    category_macro_f1: float | None
+    selection: float | None = Field(
+        description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept where ``select`` is best"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +78,14 @@ class EpochRow(FrozenModel):
             terms = {f"{_TERM}{name}": self.train_losses.get(name) for name in names}
             spread |= terms if key == "train_losses" else {key: value}
         return spread
+
+
+VALIDATION_FIGURES = tuple(
+    name
+    for name in EpochRow.model_fields
+    if name not in {"epoch", "seconds", "crops_per_second", "learning_rate", "train_loss", "train_losses"}
+)
+"""Fields of an epoch that only validation crops give."""
 
 
 class StageCounts(FrozenModel):
@@ -114,6 +124,14 @@ class TrainingResult(FrozenModel):
     categories_not_trained: tuple[str, ...] = ()
 
 
+class CoarseCells(FrozenModel):
+    """Annotated cells of a crop set with one coarse label."""
+
+    label: str = Field(description="as stored: name, codes, and what is declared of them")
+    n_cells: int
+    exceptions: tuple[str, ...] = Field(description="names of its codes that are not what is declared of all its cells")
+
+
 class LearnedFrom(FrozenModel):
     """What a training or a cross-fit learns from and how: the shared part of both records."""
 
@@ -122,6 +140,7 @@ class LearnedFrom(FrozenModel):
     prepared: CropSetSummary
     data_sha256: dict[str, str] = Field(description="SHA-256 of the crop set's files by name")
     vocabulary: VocabularyReference
+    coarse_labels: tuple[CoarseCells, ...] = Field(default=(), description="empty where every label is one code")
     versions: dict[str, str] = Field(description="of the packages that affect a result, when the training began")
 
     def decisive(self) -> dict[str, object]:
@@ -167,6 +186,23 @@ def _vocabulary_reference(vocabulary: Vocabulary) -> VocabularyReference:
     return VocabularyReference(name=vocabulary.name, version=vocabulary.version, sha256=vocabulary.sha256)
 
 
+def _coarse_cells(crop_set: CropSet, vocabulary: Vocabulary) -> tuple[CoarseCells, ...]:
+    """Count the annotated cells of each coarse label, and name what its declaration says wrong of some."""
+    annotated = crop_set.cells.filter(crop_set.cells["source"] == "expert")["expert_code"].drop_nulls()
+    found = []
+    for text, n_cells in sorted(annotated.value_counts().iter_rows()):
+        label = vocabulary.read_label(text)
+        if label.is_coarse:
+            facts = [(name, getattr(label, name)) for name in ("cblc", "countable")]
+            exceptions = tuple(
+                code.name
+                for code in label.codes
+                if any(fact is not None and getattr(code, name) != fact for name, fact in facts)
+            )
+            found.append(CoarseCells(label=text, n_cells=n_cells, exceptions=exceptions))
+    return tuple(found)
+
+
 def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocabulary) -> LearnedFrom:
     """Describe what is learned from ``crop_set``: file hashes, settings, vocabulary and current versions."""
     packages = {name: metadata.version(name) for name in ("torch", "timm")}
@@ -176,13 +212,14 @@ def describe_data(crop_set: CropSet, config: ClassifierConfig, vocabulary: Vocab
         prepared=crop_set.summary,
         data_sha256=hash_files(crop_set.folder),
         vocabulary=_vocabulary_reference(vocabulary),
+        coarse_labels=_coarse_cells(crop_set, vocabulary),
         versions=installed_versions() | packages,
     )
 
 
 def write_training(folder: Path, record: TrainingRecord) -> None:
     """Write fit.json atomically; what is not there yet is left out."""
-    absent = {name for name in ("resumed", "stages", "result") if not getattr(record, name)}
+    absent = {name for name in ("resumed", "stages", "result", "coarse_labels") if not getattr(record, name)}
     write_json(folder / FIT_NAME, record.model_dump(mode="json", exclude=absent))
 
 

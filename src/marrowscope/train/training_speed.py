@@ -24,6 +24,7 @@ from marrowscope.train.model import IMAGENET_MEAN, IMAGENET_STD, ClassifierInfo,
 from marrowscope.train.stage import STEPS_BETWEEN_READS, configure_torch
 from marrowscope.train.step import TrainingStep, autocasts, make_optimizer
 from marrowscope.train.targets import standardize
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,10 +119,11 @@ def bench_training(
 
     Raises ConfigError when the crops do not fill one batch.
     """
-    rows = np.flatnonzero(crop_set.labels["cblc"] >= 0).astype(np.int64)
+    rows = np.flatnonzero(crop_set.sets.may_be.any(axis=1)).astype(np.int64)
     if len(rows) < config.batch_size:
         message = (
-            f"{crop_set.folder}: found {len(rows)} labeled crops, expected at least one batch of {config.batch_size}; "
+            f"{crop_set.folder}: found {count_of(len(rows), 'labeled crop')}, expected at least one batch of "
+            f"{config.batch_size}; "
             "lower batch_size or use a larger crop set"
         )
         raise ConfigError(message)
@@ -137,10 +139,10 @@ def bench_training(
     steps = bench.compare_steps(variants)
     loops = []
     for count in workers:
-        tell(f"whole loop, {count} workers")
+        tell(f"whole loop, {count_of(count, 'worker')}")
         loops.append(bench.compare_loop(usual, count, pause_s=2 * _PREFETCH * config.batch_size / pipeline))
     return BenchResult(
-        device=torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {config.threads} threads",
+        device=torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {count_of(config.threads, 'thread')}",
         batch_size=config.batch_size,
         pipeline_crops_per_cpu_second=pipeline,
         steps=steps,
@@ -223,7 +225,7 @@ class _Bench:
                 pass
             own.append(self._timed(loop))
             time.sleep(min(pause_s, _LONGEST_PAUSE_S) if workers else 0)
-        return self._pairs(f"{workers} workers", own, reference, in_process=workers == 0)
+        return self._pairs(count_of(workers, "worker"), own, reference, in_process=workers == 0)
 
     def _alone(self, variant: Variant) -> Callable[[], None]:
         """Return a function that steps the fixed batch, warmed up."""
@@ -302,7 +304,7 @@ def _info(crop_set: CropSet, rows: IntArray, config: ClassifierConfig) -> Classi
         um_per_px=crop_set.um_per_px,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        priors=class_priors(crop_set.labels, rows, len(crop_set.categories)),
+        priors=class_priors(crop_set.class_shares(rows)),
         imbalance=config.imbalance,
         tau=config.tau,
         norm=config.norm,

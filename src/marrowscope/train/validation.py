@@ -11,6 +11,7 @@ import torch
 from marrowscope.statistics import metrics
 from marrowscope.train.augment import center_crop
 from marrowscope.train.config import HEADS
+from marrowscope.train.model import averaged_logits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,12 +49,12 @@ def predict_logits(
 ) -> dict[str, torch.Tensor]:
     """Compute logits (n, k) by head of the unchanged crops of ``rows``, on the CPU; sets the model to evaluation mode.
 
-    Without rows they are empty.
+    They are means over the views that ``info`` states. Without rows they are empty.
     """
     device = next(model.parameters()).device
     model.eval()
     parts = [
-        model(normalize(batch, info, device)).logits()
+        averaged_logits(model, normalize(batch, info, device), info.views)
         for batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
     ]
     if not parts:
@@ -70,19 +71,23 @@ def probabilities(logits: Mapping[str, torch.Tensor], info: ClassifierInfo) -> d
 
 
 def score(predicted: Mapping[str, NDArray[np.float32]], labels: Mapping[str, IntArray]) -> dict[str, float]:
-    """Compute metrics from probabilities (n, k) by head; NaN where one is undefined.
+    """Compute metrics from probabilities (n, k) by head, over the cells whose label decides it; NaN where undefined.
 
     ``category_macro_f1`` averages the categories with a true cell in these crops. ``selection``, its mean with
     ``cblc_weighted_f1``, picks the best epoch: the first alone would neglect CBLC, the second the differential.
     """
+    decided = {head: labels[head] >= 0 for head in HEADS}
     confusion = {
-        head: metrics.confusion_matrix(labels[head], predicted[head].argmax(axis=1), predicted[head].shape[1])
+        head: metrics.confusion_matrix(
+            labels[head][decided[head]], predicted[head][decided[head]].argmax(axis=1), predicted[head].shape[1]
+        )
         for head in HEADS
     }
+    is_cblc = labels["cblc"][decided["cblc"]] == 1
     figures = {
         "cblc_weighted_f1": metrics.weighted_f1(confusion["cblc"]),
         "cblc_positive_f1": metrics.positive_f1(confusion["cblc"]),
-        "cblc_auc": metrics.roc_auc(labels["cblc"] == 1, predicted["cblc"][:, 1].astype(np.float64)),
+        "cblc_auc": metrics.roc_auc(is_cblc, predicted["cblc"][decided["cblc"], 1].astype(np.float64)),
         "countable_weighted_f1": metrics.weighted_f1(confusion["countable"]),
         "category_weighted_f1": metrics.weighted_f1(confusion["category"]),
         "category_macro_f1": metrics.macro_f1(confusion["category"]),

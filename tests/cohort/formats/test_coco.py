@@ -190,3 +190,18 @@ def test_real_annotations(packs_dir: Path) -> None:
     images = read_coco(AnnotationFile(packs_dir / "marrow-fields" / "annotations.coco.json"))
     assert (len(images), sum(image.n_shapes for image in images)) == (298, 1643)
     assert not any(fault.loses_data for image in images for fault in image.faults)
+
+
+def test_two_categories_of_one_name_are_noted(tmp_path: Path) -> None:
+    document = {
+        "images": [{"id": 1, "file_name": "f1.png"}],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": n, "segmentation": [[5, 5, 20, 5, 20, 20 + n]]} for n in (1, 2)
+        ],
+        "categories": [{"id": 1, "name": "N1"}, {"id": 2, "name": "N1"}],
+    }
+    (tmp_path / "a.coco.json").write_text(json.dumps(document), encoding="utf-8")
+    image, about_file = read_coco(AnnotationFile(tmp_path / "a.coco.json"))
+    assert [shape.code for shape in image.shapes] == ["N1", "N1"]
+    assert [(fault.kind, fault.loses_data) for fault in about_file.faults] == [("same_category", False)]
+    assert "category ids 1 and 2, both 'N1'" in about_file.faults[0].sentence()

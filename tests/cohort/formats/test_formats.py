@@ -80,15 +80,15 @@ def with_points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_module_is_a_format_of_its_own_name() -> None:
-    assert [item.name for item in annotation_formats()] == ["coco", "geojson", "labelme", "yolo"]
-    assert ", ".join(item.name for item in annotation_formats()) == FORMATS
+    assert [item.name for item in annotation_formats()] == ["coco", "geojson", "labelme", "labelstudio", "yolo"]
+    assert "|".join(item.name for item in annotation_formats()) == FORMATS
     for item in annotation_formats():
         assert item.suffixes
         assert item.title
 
 
 def test_a_name_that_is_none_is_refused_with_those_that_are() -> None:
-    with pytest.raises(InputError, match="format 'pascal', expected one of coco, geojson, labelme, yolo;"):
+    with pytest.raises(InputError, match="format 'pascal', expected one of coco, geojson, labelme, labelstudio, yolo;"):
         format_named("pascal")
 
 

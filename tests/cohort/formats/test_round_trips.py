@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
+from marrowscope.cohort.formats import format_named, read_annotations
 from marrowscope.cohort.formats.coco import read_coco, write_coco
 from marrowscope.cohort.formats.geojson import read_geojson, write_geojson
 from marrowscope.cohort.formats.labelme import read_labelme, write_labelme
+from marrowscope.imaging import write_image
 from marrowscope.records import Annotation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 coordinates = st.floats(-1e4, 1e4, allow_nan=False)
 points = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=12, unique=True)
-labels = st.sampled_from(["N", "N1", "0", "J2", "plasma cell", "名", 'quo"te']) | st.text(min_size=1).map(
-    str.strip
-).filter(bool)
+labels = st.sampled_from(
+    ["N", "BLA{N,M,J,L; mainly N; cblc yes}", "N1", "0", "J2", "plasma cell", "名", 'quo"te']
+) | st.text(min_size=1).map(str.strip).filter(bool)
 
 
 @st.composite
@@ -83,3 +88,72 @@ def test_geojson_round_trip(tmp_path: Path, shapes: tuple[Annotation, ...], *, e
     assert (read.image_path, read.width_px, read.height_px, read.exhaustive) == ("f.jpg", 100, 80, exhaustive)
     assert read.faults == ()
     assert_same_shapes(read.shapes, shapes)
+
+
+FORMATS = ("labelme", "coco", "geojson", "yolo", "labelstudio")
+SQUARE = [[5.0, 5.0], [25.0, 5.0], [25.0, 25.0], [5.0, 25.0]]
+HOLE, SMALL = [[10, 10], [15, 10], [15, 15], [10, 10]], [[40, 5], [44, 5], [44, 9], [40, 9]]
+TURNED = [[50.0, 20.0], [58.0, 28.0], [54.0, 32.0], [46.0, 24.0]]
+
+
+def closed(ring: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    return [*ring, ring[0]]
+
+
+def feature(kind: str, coordinates: object, name: str) -> dict[str, object]:
+    geometry = {"type": kind, "coordinates": coordinates}
+    return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+
+def relations(tmp_path: Path) -> AnnotatedImage:
+    """Read cells with a hole, of several polygons, grouped, turned and of four corners."""
+    of_polygons = [
+        feature("Polygon", [closed(SQUARE), HOLE], "N"),
+        feature("MultiPolygon", [[closed(SMALL)], [closed(TURNED)]], "L2"),
+    ]
+    (tmp_path / "q.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": of_polygons}))
+    shapes = [
+        {"label": "R2", "points": SQUARE, "group_id": 1, "shape_type": "polygon"},
+        {"label": "R2", "points": SMALL, "group_id": 1, "shape_type": "polygon"},
+        {"label": "E", "points": TURNED, "shape_type": "rotation"},
+        {"label": "V", "points": [[30, 30], [38, 36]], "shape_type": "rectangle"},
+        {"label": "V", "points": [[30, 30], [38, 36], [38, 30], [30, 36]], "shape_type": "rectangle"},
+    ]
+    document = {"shapes": shapes, "imagePath": "f.png", "imageWidth": 60, "imageHeight": 40}
+    (tmp_path / "l.json").write_text(json.dumps(document))
+    read = (*read_geojson(AnnotationFile(tmp_path / "q.geojson")), *read_labelme(AnnotationFile(tmp_path / "l.json")))
+    kinds = [fault.kind for image in read for fault in image.faults]
+    assert sorted(kinds) == ["converted_shape"] * 3 + ["filled_hole"] + ["several_parts"] * 2
+    assert not any(fault.loses_data for image in read for fault in image.faults)
+    taken = [shape for image in read for shape in image.shapes]
+    assert [shape.code for shape in taken] == ["N", "L2", "R2", "E", "V", "V"]
+    np.testing.assert_array_equal(taken[1].contour_xy, TURNED)
+    return AnnotatedImage("p1/f.png", 60, 40, tuple(Annotation(s.code, s.contour_xy, i) for i, s in enumerate(taken)))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_holes_parts_groups_and_rectangles_stay_as_they_were_read(tmp_path: Path, file_format: str) -> None:
+    written = relations(tmp_path)
+    (tmp_path / "c/p1").mkdir(parents=True)
+    write_image(tmp_path / "c/p1/f.png", np.zeros((40, 60, 3), dtype=np.uint8))
+    item = format_named(file_format)
+    path = tmp_path / "c" / (f"p1/f{item.beside[0]}" if item.beside else f"a{item.in_root[0]}")
+    item.write(path, [written])
+    (read,) = read_annotations(AnnotationFile(path))
+    assert read.faults == ()
+    assert [shape.code for shape in read.shapes] == [shape.code for shape in written.shapes]
+    for one, other in zip(read.shapes, written.shapes, strict=True):
+        np.testing.assert_allclose(one.contour_xy, other.contour_xy, atol=0.01)
+
+
+def test_objects_nested_in_others_and_one_object_alone_are_read(tmp_path: Path) -> None:
+    child, grandchild = feature("Polygon", [closed(SMALL)], "L2"), feature("Polygon", [closed(TURNED)], "E")
+    child["properties"] |= {"childObjects": [grandchild]}  # type: ignore[operator]
+    parent = feature("Polygon", [closed(SQUARE)], "N")
+    parent["properties"] |= {"childObjects": [child]}  # type: ignore[operator]
+    parent["nucleusGeometry"] = {"type": "Polygon", "coordinates": [HOLE]}
+    path = tmp_path / "f.geojson"
+    path.write_text(json.dumps(parent), encoding="utf-8")
+    image, note = read_geojson(AnnotationFile(path))
+    assert [shape.code for shape in image.shapes] == ["N", "L2", "E"]
+    assert [fault.kind for fault in note.faults] == ["nucleus_outline"]

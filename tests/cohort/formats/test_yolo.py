@@ -214,3 +214,22 @@ def test_a_names_file_without_names_is_a_fault_of_the_cohort(tmp_path: Path, con
     assert [(fault.kind, fault.where, fault.loses_data) for fault in faults] == [
         ("broken_annotation", "a.yolo.yaml", True)
     ]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"path: .\ntrain: images\n", NAMES.encode("utf-16"), b"nc: 2\n"])
+def test_labels_that_no_file_names_are_a_fault_of_the_cohort(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    add_image(tmp_path / "p1" / "f1.png")
+    write_yolo(tmp_path / "data.yaml", [AnnotatedImage("p1/f1.png", WIDTH, HEIGHT, CELLS)])
+    assert read_cohort(tmp_path, um_per_px=0.2).faults == ()
+    if content is None:
+        (tmp_path / "data.yaml").unlink()
+    else:
+        (tmp_path / "data.yaml").write_bytes(content)
+    (fault,) = read_cohort(tmp_path, um_per_px=0.2).faults
+    assert (fault.kind, fault.where, fault.loses_data) == ("labels_without_names", "p1/f1.txt", True)
+    assert ("beside data.yaml without names" in fault.found) is (content is not None)
+    (tmp_path / "p1" / "f1.txt").write_text("a remark on the smear\n", encoding="utf-8")
+    faults = read_cohort(tmp_path, um_per_px=0.2).faults
+    expected = [] if content is None else [("not_read", "data.yaml", False)]
+    assert [(fault.kind, fault.where, fault.loses_data) for fault in faults] == expected

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import Quantification
-from tests.patient.quantify.patients import VOCABULARY
+from marrowscope.patient.quantify.rates import ErrorRates
+from tests.patient.quantify.patients import N5, VOCABULARY, N, make_rates
 
 
 def outcomes(shares: dict[str, float], *, n: int = 100, tpr: float = 0.9, fpr: float = 0.05) -> pl.DataFrame:
@@ -106,3 +108,36 @@ def test_fields_that_differ_give_a_correlation() -> None:
     assert fit_quantification(apart, DIAGNOSES, VOCABULARY, source="a test").rates.correlation > 0.9
     assert even < 0.2
     assert np.isfinite(even)
+
+
+def test_a_coarse_label_counts_where_it_decides_and_is_left_out_elsewhere() -> None:
+    """Blasts without lineage are CBLC of category N, as N itself; what leaves CBLC open is in no rate."""
+    exact = outcomes(SHARES)
+    blast = exact.with_columns(pl.col("code").replace("N", "BLA{N,M,J,L; mainly N; cblc yes}"))
+    undecided = outcomes({"A1": 1.0}).with_columns(pl.lit("IG{N1,N2,N3}").alias("code"))
+    found = fit_quantification(pl.concat([blast, undecided]), DIAGNOSES, VOCABULARY, source="a test").rates
+    wanted = fit_quantification(exact, DIAGNOSES, VOCABULARY, source="a test").rates
+    assert found.model_copy(update={"correlation": wanted.correlation}) == wanted
+    uncounted = exact.with_columns(pl.col("code").replace("N", "X{V,0}"))
+    rates = fit_quantification(uncounted, DIAGNOSES, VOCABULARY, source="a test").rates
+    assert sum(rates.wrongly_counted) == exact.filter(pl.col("code") == "N").height
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"called": ((0,),)},
+        {"counted": ()},
+        {"wrongly_counted": (1, 2, 3, 4, 5, 6, 7, 8, 9)},
+        {"wrong_calls": ()},
+        {"wrongly_counted": None},
+        {"annotated": None},
+    ],
+)
+def test_rates_whose_tables_do_not_fit_each_other_are_refused(change: dict[str, object]) -> None:
+    values = make_rates({N: 0.9, N5: 0.05}).model_dump()
+    for name, value in change.items():
+        less = [[-1] * len(row) for row in values[name]] if name == "annotated" else [-1] * len(values[name])
+        values[name] = less if value is None else value
+    with pytest.raises(ValidationError, match=r"have not the same patients|has not one number|less than no"):
+        ErrorRates.model_validate(values)

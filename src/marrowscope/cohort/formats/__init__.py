@@ -70,7 +70,7 @@ def _with_odd_numbers(read: tuple[AnnotatedImage, ...], file: AnnotationFile) ->
     odd = file.odd_numbers if has_suffix(file.path, _JSON_SUFFIXES) else ()
     if not odd or any(annotated.faults for annotated in read):
         return read
-    found, action = ", ".join(dict.fromkeys(odd)), "nothing that is read stands on it; export the annotation again"
+    found, action = ", ".join(dict.fromkeys(odd)), "it is in a part that is not read; export the annotation again"
     return (*read, remark(file.where, Fault("bad_number", file.where, found, "numbers", action, loses_data=False)))
 
 

@@ -9,19 +9,21 @@ refers to it is refused: nothing in the file says which of the two is meant.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.annotations import (
+    CELL_ID,
+    SCORE,
     AnnotatedImage,
     AnnotationFile,
     AnnotationFormat,
     broken_file,
     broken_shape,
     contour_from_points,
+    id_text,
     item_id,
     join_parts,
     label_text,
@@ -34,12 +36,12 @@ from marrowscope.cohort.annotations import (
     taken_or_fault,
     unreadable,
 )
-from marrowscope.disk import write_text
+from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
 from marrowscope.geometry import area, bounding_box
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 Id = int | float | str | None
@@ -89,6 +91,7 @@ def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
                 exhaustive=entry.get("exhaustive") is not False,
                 faults=(*faults.pop(image_id, ()), *size_fault(where, sides)),
                 where=where,
+                reader=id_text(entry.get("reader")),
             )
         )
     for image_id in dict.fromkeys([*shapes, *faults]):
@@ -103,9 +106,12 @@ def read_coco(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
 
 
 def write_coco(path: Path, images: Sequence[AnnotatedImage]) -> None:
-    """Write annotations as one COCO file; categories are the labels that occur, sorted. Floats keep all digits."""
+    """Write annotations as one COCO file; categories are the labels that occur, sorted. Floats keep all digits.
+
+    COCO's own ids are numbers: the id of a cell stands beside them, in ``cell_id``.
+    """
     labels = sorted({shape.code for image in images for shape in image.shapes})
-    document: JsonDict = {
+    members: JsonDict = {
         "images": [
             {
                 "id": number,
@@ -113,27 +119,36 @@ def write_coco(path: Path, images: Sequence[AnnotatedImage]) -> None:
                 "width": image.width_px,
                 "height": image.height_px,
                 **({} if image.exhaustive else {"exhaustive": False}),
+                **({"reader": image.reader} if image.reader else {}),
             }
             for number, image in enumerate(images, start=1)
         ],
-        "annotations": [],
         "categories": [{"id": number, "name": label} for number, label in enumerate(labels, start=1)],
     }
-    for number, image in enumerate(images, start=1):
-        for shape in image.shapes:
+    number_of = {label: number for number, label in enumerate(labels, start=1)}
+    write_pieces(path, object_with_list(members, "annotations", _annotation_texts(images, number_of)))
+
+
+def _annotation_texts(images: Sequence[AnnotatedImage], number_of: Mapping[str, int]) -> Iterator[str]:
+    annotation_id = 0
+    for image_id, image in enumerate(images, start=1):
+        scores = image.measures.get(SCORE)
+        for index, shape in enumerate(image.shapes):
+            annotation_id += 1
             x0, y0, x1, y1 = bounding_box(shape.contour_xy)
-            document["annotations"].append(
+            yield json_text(
                 {
-                    "id": len(document["annotations"]) + 1,
-                    "image_id": number,
-                    "category_id": labels.index(shape.code) + 1,
-                    "segmentation": [[float(value) for value in shape.contour_xy.ravel()]],
+                    "id": annotation_id,
+                    "image_id": image_id,
+                    "category_id": number_of[shape.code],
+                    "segmentation": [shape.contour_xy.ravel().tolist()],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": area(shape.contour_xy),
                     "iscrowd": 0,
+                    **({CELL_ID: shape.cell_id} if shape.cell_id else {}),
+                    **({"score": float(scores[index])} if scores is not None and scores[index] >= 0 else {}),
                 }
             )
-    write_text(path, json.dumps(document, ensure_ascii=False))
 
 
 def _read_categories(categories: list[object], where: str, faults: list[Fault]) -> dict[Id, str | None]:
@@ -147,9 +162,14 @@ def _read_categories(categories: list[object], where: str, faults: list[Fault]) 
         name = label_text(item.get("name"))
         if category_id in labels and labels[category_id] != name:
             found = f"category id {category_id} twice, as {labels[category_id]!r} and {name!r}"
-            faults.append(_id_twice(where, found, "give each category an id of its own; its cells are left out"))
+            faults.append(_id_twice(where, found, "give each category a unique id; its cells are left out"))
             name = None
         labels[category_id] = name
+    for name in dict.fromkeys(filter(None, labels.values())):
+        same = [str(category_id) for category_id, label in labels.items() if label == name]
+        if len(same) > 1:
+            found, action = f"category ids {' and '.join(same)}, both {name!r}", "their cells are read as one class"
+            faults.append(Fault("same_category", where, found, "each name once", action, loses_data=False))
     return labels
 
 
@@ -167,7 +187,7 @@ def _read_images(images: list[JsonDict], where: str, faults: list[Fault]) -> tup
         if len(entries) > 1:
             names = " and ".join(shorten(entry.get("file_name")) for entry in entries[:2])
             found = f"image id {image_id} {len(entries)} times, as {names}"
-            faults.append(_id_twice(where, found, "give each image an id of its own; its cells are left out"))
+            faults.append(_id_twice(where, found, "give each image a unique id; its cells are left out"))
             unclear.add(image_id)
     return {image_id: entries[0] for image_id, entries in of_id.items() if len(entries) == 1}, unclear
 
@@ -195,7 +215,7 @@ class _Ids:
         if self.seen.setdefault(own_id, index) == index:
             return None
         found = f"annotation id {own_id} again, which shape {self.seen[own_id]} has"
-        return _id_twice(where, found, "give each annotation an id of its own", index)
+        return _id_twice(where, found, "give each annotation a unique id", index)
 
 
 def _broken_shape_id(item: JsonDict, index: int, where: str) -> Fault:
@@ -226,7 +246,8 @@ def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: li
         found = f"segmentation {shorten(segmentation)}"
         faults.append(broken_shape(where, index, found, "a list of polygons [x0, y0, x1, y1, ...]"))
         return None
-    return Annotation(label, join_parts(parts, where, index, faults), index)
+    cell_id = id_text(item.get(CELL_ID)) or id_text(item.get("id"))
+    return Annotation(label, join_parts(parts, where, index, faults), index, cell_id)
 
 
 def _read_parts(segmentation: object) -> list[ContourArray] | None:

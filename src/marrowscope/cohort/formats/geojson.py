@@ -2,17 +2,21 @@
 
 One file an image (a top-level member ``image`` names it, else the file's own name does), or one file for many, where
 each feature's property ``image`` names its own. A feature of several polygons keeps its largest, holes are filled, and
-both are noted. An ellipse of QuPath is a polygon of its corners that says ``"isEllipse": true``.
+both are noted. Objects that QuPath nests in others are read like the others. An ellipse of QuPath is a polygon of its
+corners that says ``"isEllipse": true``.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from marrowscope.cohort.annotations import (
+    CELL_ID,
     AnnotatedImage,
     AnnotationFile,
     AnnotationFormat,
@@ -22,10 +26,12 @@ from marrowscope.cohort.annotations import (
     ellipse,
     filled_hole,
     has_suffix,
+    id_text,
     join_parts,
     label_text,
     path_text,
     points_from_contour,
+    remark,
     shape_type_fault,
     shorten,
     size_fault,
@@ -33,16 +39,23 @@ from marrowscope.cohort.annotations import (
     taken_or_fault,
     unreadable,
 )
-from marrowscope.disk import write_text
-from marrowscope.geometry import bounding_box
+from marrowscope.cohort.label_colors import label_rgb
+from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
+from marrowscope.geometry import Rings, bounding_box, signed_areas
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
 _SUFFIX = ".geojson"
+_DESCRIPTION = "ANNOTATION_DESCRIPTION"
+"""The key under which QuPath keeps the description of an annotation."""
+_CHILDREN = ("childObjects", "children")
+_TURNED = "clockwise"
+_DIGITS = 6
+"""Digits of a measurement; outlines keep all of theirs."""
 
 
 def _is_geojson(file: AnnotationFile) -> bool:
@@ -54,7 +67,12 @@ def _is_geojson(file: AnnotationFile) -> bool:
     if isinstance(document, list):
         first = document[0] if document else None
         return has_suffix(file.path, (_SUFFIX,)) or (isinstance(first, dict) and "geometry" in first)
-    return isinstance(document, dict) and isinstance(document.get("features"), list)
+    return isinstance(document, dict) and (isinstance(document.get("features"), list) or _is_feature(document))
+
+
+def _is_feature(document: object) -> bool:
+    """Tell whether a document is one feature alone, as QuPath exports a single object."""
+    return isinstance(document, dict) and document.get("type") == "Feature" and "geometry" in document
 
 
 def read_geojson(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
@@ -65,6 +83,8 @@ def read_geojson(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     """
     where, document = file.where, file.document
     features = document.get("features") if isinstance(document, dict) else document
+    if _is_feature(document):
+        features, document = [document], {}
     if not isinstance(features, list):
         fault = broken_file(where, file.holds(), "a GeoJSON FeatureCollection")
         return (unreadable("", where, fault),)
@@ -74,15 +94,16 @@ def read_geojson(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     sides = {key: image.get(key) for key in ("width_px", "height_px")}
     shapes: defaultdict[str, list[Annotation]] = defaultdict(list)
     faults: defaultdict[str, list[Fault]] = defaultdict(list)
-    for index, feature in enumerate(features):
-        properties = feature.get("properties") if isinstance(feature, dict) else None
-        properties = properties if isinstance(properties, dict) else {}
+    n_nuclei = 0
+    for index, (feature, properties) in enumerate(_flat(features)):
+        n_nuclei += isinstance(feature, dict) and isinstance(feature.get("nucleusGeometry"), dict)
         image_path = path_text(properties.get("image")) or default_path
         read = partial(_read_feature, feature, properties, index, where, faults[image_path])
         taken = taken_or_fault(read, where, index, faults[image_path])
         if taken is not None:
             shapes[image_path].append(taken)
     paths = list(dict.fromkeys([*faults, *shapes])) or [default_path]
+    left_out = [remark(where, _nuclei_left_out(where, n_nuclei))] if n_nuclei else []
     return tuple(
         AnnotatedImage(
             image_path=name,
@@ -92,9 +113,10 @@ def read_geojson(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
             exhaustive=image.get("exhaustive") is not False,
             faults=(*faults[name], *(size_fault(where, sides) if name == default_path else ())),
             where=where,
+            reader=id_text(image.get("reader")),
         )
         for name in paths
-    )
+    ) + tuple(left_out)
 
 
 def write_geojson(
@@ -108,39 +130,76 @@ def write_geojson(
     descriptions: Sequence[str] | None = None,
 ) -> None:
     """Write one image's annotation as a FeatureCollection that QuPath can open. Floats keep all digits."""
-    document: JsonDict = {
-        "type": "FeatureCollection",
-        "image": {"path": image_name, "width_px": width_px, "height_px": height_px, "exhaustive": exhaustive},
-        "features": [
-            {
-                "type": "Feature",
-                "geometry": {
-                    "type": "Polygon",
-                    "coordinates": [_closed(points_from_contour(shape.contour_xy))],
-                },
-                "properties": {
-                    "objectType": "annotation",
-                    "classification": {"name": shape.code},
-                    **({"description": descriptions[number]} if descriptions else {}),
-                },
-            }
-            for number, shape in enumerate(shapes)
-        ],
-    }
-    write_text(path, json.dumps(document, ensure_ascii=False))
+    image = AnnotatedImage(
+        image_name, width_px, height_px, tuple(shapes), exhaustive=exhaustive, descriptions=tuple(descriptions or ())
+    )
+    _write(path, image)
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
-    """Write the annotation of the only image in ``images``."""
+    """Write the annotation of the only image in ``images``, which lies beside it."""
     (image,) = images
-    name, width_px, height_px = image.image_path.rsplit("/", 1)[-1], image.width_px or 0, image.height_px or 0
-    descriptions = image.descriptions or None
-    exhaustive = image.exhaustive
-    write_geojson(path, name, width_px, height_px, image.shapes, exhaustive=exhaustive, descriptions=descriptions)
+    _write(path, replace(image, image_path=image.image_path.rsplit("/", 1)[-1]))
+
+
+def _write(path: Path, image: AnnotatedImage) -> None:
+    head = {
+        "path": image.image_path,
+        "width_px": image.width_px or 0,
+        "height_px": image.height_px or 0,
+        "exhaustive": image.exhaustive,
+        **({"reader": image.reader} if image.reader else {}),
+    }
+    members: JsonDict = {"type": "FeatureCollection", "image": head}
+    write_pieces(path, object_with_list(members, "features", map(json_text, _features(image))))
+
+
+def _features(image: AnnotatedImage) -> Iterator[JsonDict]:
+    """Return the shapes as features, in the members that QuPath shows: class, color, measurements, description.
+
+    The specification (RFC 7946) has outer rings counterclockwise. An outline that runs the other way is turned, which
+    is stated, so that it is read back as it was drawn.
+    """
+    signed = signed_areas(Rings.of([shape.contour_xy for shape in image.shapes]))
+    for number, (shape, signed_area) in enumerate(zip(image.shapes, signed, strict=True)):
+        ring = shape.contour_xy if signed_area >= 0 else shape.contour_xy[::-1]
+        text = image.descriptions[number] if image.descriptions else ""
+        kept = {CELL_ID: shape.cell_id, _DESCRIPTION: text}
+        measurements = {
+            name: float(f"{values[number]:.{_DIGITS}g}")
+            for name, values in image.measures.items()
+            if np.isfinite(values[number])
+        }
+        yield {
+            "type": "Feature",
+            **({"id": shape.cell_id} if shape.cell_id else {}),
+            "geometry": {"type": "Polygon", "coordinates": [_closed(points_from_contour(ring))]},
+            "properties": {
+                "objectType": "annotation",
+                "classification": {"name": shape.code, "color": label_rgb(shape.code)},
+                **({"description": text} if text else {}),
+                **({"measurements": measurements} if measurements else {}),
+                **({"metadata": {key: value for key, value in kept.items() if value}} if any(kept.values()) else {}),
+                **({_TURNED: True} if signed_area < 0 else {}),
+            },
+        }
 
 
 def _closed(points: list[list[float]]) -> list[list[float]]:
     return [*points, points[0]] if points else points
+
+
+def _flat(features: list[object]) -> Iterator[tuple[object, JsonDict]]:
+    """Return each feature with its properties; those that QuPath nests in another one follow it."""
+    waiting = features[::-1]
+    while waiting:
+        feature = waiting.pop()
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        properties = properties if isinstance(properties, dict) else {}
+        for key in _CHILDREN:
+            children = properties.get(key)
+            waiting += children[::-1] if isinstance(children, list) else []
+        yield feature, properties
 
 
 def _read_feature(
@@ -179,7 +238,19 @@ def _read_feature(
     contour = join_parts(parts, where, index, faults)
     if geometry.get("isEllipse") is True or properties.get("isEllipse") is True:
         contour = ellipse(*bounding_box(contour))
-    return Annotation(label, contour, index)
+    elif properties.get(_TURNED) is True:
+        contour = contour[::-1]
+    metadata = properties.get("metadata")
+    stated = id_text(metadata.get(CELL_ID)) if isinstance(metadata, dict) else ""
+    return Annotation(
+        label, contour, index, stated or id_text(feature.get("id") if isinstance(feature, dict) else None)
+    )
+
+
+def _nuclei_left_out(where: str, n: int) -> Fault:
+    """Describe the note that the outlines of nuclei, which QuPath keeps beside those of their cells, are left out."""
+    found, action = f"{n} outlines of nuclei beside those of their cells", "the outlines of the cells are read"
+    return Fault("nucleus_outline", where, found, "one outline per cell", action, loses_data=False)
 
 
 def _label(classification: JsonDict) -> str | None:

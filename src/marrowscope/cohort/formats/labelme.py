@@ -3,13 +3,12 @@
 Rectangles (two corners, or four, turned or not) and circles become polygons and are counted; points, lines and masks
 are refused shape by shape. Shapes of one label and one ``group_id`` are parts of one cell: the largest is kept, smaller
 parts are noted. A part of at least half its area may as well be a second cell: it is left out with a fault. The flag
-``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose, ``"network_contour": true`` in
-a shape's ``flags`` that a network drew its contour.
+``"exhaustive": false`` in the file's ``flags`` says that cells were left out on purpose; ``"network_contour": true`` in
+the ``flags`` of a shape says that a network drew its outline, and an expert only named the cell.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.cohort.annotations import (
+    CELL_ID,
     AnnotatedImage,
     AnnotationFile,
     AnnotationFormat,
@@ -24,6 +24,7 @@ from marrowscope.cohort.annotations import (
     broken_shape,
     contour_from_points,
     ellipse,
+    id_text,
     item_id,
     label_text,
     path_text,
@@ -35,16 +36,18 @@ from marrowscope.cohort.annotations import (
     taken_or_fault,
     unreadable,
 )
-from marrowscope.disk import write_text
+from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
 from marrowscope.geometry import area, is_valid
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _FORMAT_VERSION = "5.5.0"
 _EXHAUSTIVE_FLAG = "exhaustive"
+_READER = "reader"
 _NETWORK_FLAG = "network_contour"
 _CORNERS = 4
 _FOUR_CORNERS = ("rectangle", "rotation", "rotated_rectangle", "oriented_rectangle", "quadrilateral")
@@ -84,8 +87,50 @@ def read_labelme(file: AnnotationFile) -> tuple[AnnotatedImage]:
         exhaustive=not (isinstance(flags, dict) and flags.get(_EXHAUSTIVE_FLAG) is False),
         faults=(*faults, *size_fault(where, sides)),
         where=where,
+        reader=id_text(document.get(_READER)),
     )
     return (image,)
+
+
+def labelme_pieces(
+    image_name: str,
+    width_px: int,
+    height_px: int,
+    shapes: Sequence[Annotation],
+    *,
+    exhaustive: bool = True,
+    descriptions: Sequence[str] | None = None,
+    reader: str = "",
+) -> Iterator[str]:
+    """Return ``shapes`` as a file that LabelMe can open, in pieces; floats keep all digits.
+
+    LabelMe shows ``descriptions`` (one per shape) next to each shape. It keeps ``reader`` and the ids of cells, which
+    it does not know, when it saves the file again.
+    """
+    members: JsonDict = {
+        "version": _FORMAT_VERSION,
+        "flags": {} if exhaustive else {_EXHAUSTIVE_FLAG: False},
+        **({_READER: reader} if reader else {}),
+        "imagePath": image_name,
+        "imageData": None,
+        "imageHeight": height_px,
+        "imageWidth": width_px,
+    }
+    texts = (
+        json_text(
+            {
+                "label": shape.code,
+                "points": points_from_contour(shape.contour_xy),
+                "group_id": None,
+                "description": descriptions[number] if descriptions else "",
+                "shape_type": "polygon",
+                "flags": {_NETWORK_FLAG: True} if shape.network_contour else {},
+                **({CELL_ID: shape.cell_id} if shape.cell_id else {}),
+            }
+        )
+        for number, shape in enumerate(shapes)
+    )
+    return object_with_list(members, "shapes", texts)
 
 
 def write_labelme(
@@ -97,40 +142,30 @@ def write_labelme(
     *,
     exhaustive: bool = True,
     descriptions: Sequence[str] | None = None,
+    reader: str = "",
 ) -> None:
-    """Write ``shapes`` as a file that LabelMe can open; floats keep all digits.
-
-    LabelMe shows ``descriptions`` (one per shape) next to each shape.
-    """
-    document: JsonDict = {
-        "version": _FORMAT_VERSION,
-        "flags": {} if exhaustive else {_EXHAUSTIVE_FLAG: False},
-        "shapes": [
-            {
-                "label": shape.code,
-                "points": points_from_contour(shape.contour_xy),
-                "group_id": None,
-                "description": descriptions[number] if descriptions else "",
-                "shape_type": "polygon",
-                "flags": {_NETWORK_FLAG: True} if shape.network_contour else {},
-            }
-            for number, shape in enumerate(shapes)
-        ],
-        "imagePath": image_name,
-        "imageData": None,
-        "imageHeight": height_px,
-        "imageWidth": width_px,
-    }
-    write_text(path, json.dumps(document, ensure_ascii=False))
+    """Write ``shapes`` to ``path``, as ``labelme_pieces`` gives them."""
+    write_pieces(
+        path,
+        labelme_pieces(
+            image_name, width_px, height_px, shapes, exhaustive=exhaustive, descriptions=descriptions, reader=reader
+        ),
+    )
 
 
 def _write_image(path: Path, images: Sequence[AnnotatedImage]) -> None:
     """Write the annotation of the only image in ``images``."""
     (image,) = images
-    name, width_px, height_px = image.image_path.rsplit("/", 1)[-1], image.width_px or 0, image.height_px or 0
-    descriptions = image.descriptions or None
-    exhaustive = image.exhaustive
-    write_labelme(path, name, width_px, height_px, image.shapes, exhaustive=exhaustive, descriptions=descriptions)
+    write_labelme(
+        path,
+        image.image_path.rsplit("/", 1)[-1],
+        image.width_px or 0,
+        image.height_px or 0,
+        image.shapes,
+        exhaustive=image.exhaustive,
+        descriptions=image.descriptions or None,
+        reader=image.reader,
+    )
 
 
 def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> Annotation | None:
@@ -147,13 +182,14 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
         faults.append(broken_shape(where, index, f"points {shorten(shape.get('points'))}", "a list of [x, y]"))
         return None
     flags = shape.get("flags")
-    by_network = isinstance(flags, dict) and flags.get(_NETWORK_FLAG) is True
+    network_contour = isinstance(flags, dict) and flags.get(_NETWORK_FLAG) is True
     shape_type = shape.get("shape_type") or "polygon"
+    cell_id = id_text(shape.get(CELL_ID))
     if shape_type == "polygon":
-        return Annotation(label, points, index, by_network)
+        return Annotation(label, points, index, cell_id, network_contour=network_contour)
     contour = _contour_of(str(shape_type), points)
     if contour is None:
-        found = f"shape type {shape_type!r} with {len(points)} points"
+        found = f"shape type {shape_type!r} with {count_of(len(points), 'point')}"
         faults.append(shape_type_fault(where, index, found))
         return None
     faults.append(
@@ -167,7 +203,7 @@ def _read_shape(shape: object, index: int, where: str, faults: list[Fault]) -> A
             loses_data=False,
         )
     )
-    return Annotation(label, contour, index, by_network)
+    return Annotation(label, contour, index, cell_id, network_contour=network_contour)
 
 
 def _contour_of(shape_type: str, points: ContourArray) -> ContourArray | None:
@@ -207,10 +243,13 @@ def _join_groups(shapes: list[Annotation], entries: list[object], where: str, fa
         second = [part for part in others if area(part.contour_xy) >= _SECOND_CELL * area(largest.contour_xy)]
         for part in second:
             found = f"a part of group_id {group_id} nearly as large as shape {largest.shape_index}, its largest"
-            action = "give each cell a group_id of its own, or join its parts"
+            action = "give each cell a unique group_id, or join its parts"
             faults.append(Fault("several_parts", where, found, "one outline per cell", action, part.shape_index))
         if len(others) > len(second):
-            found, index = f"a cell of {len(parts) - len(second)} parts, group_id {group_id}", largest.shape_index
+            found, index = (
+                f"a cell of {count_of(len(parts) - len(second), 'part')}, group_id {group_id}",
+                largest.shape_index,
+            )
             action = "the largest is kept"
             faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
     return sorted(kept, key=lambda shape: shape.shape_index)

@@ -85,6 +85,36 @@ def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     return (*result, remark(where, *faults)) if faults else tuple(result)
 
 
+def unnamed_labels(root: Path, images: Sequence[Path]) -> tuple[Fault, ...]:
+    """Return the fault of label files below ``root`` whose classes no file names, else a note of each data.yaml.
+
+    A data.yaml that names no class may be anything; beside label files it is what they lack.
+    """
+    seen = sorted(path for path in root.rglob("*.yaml") if not _is_hidden(path, root))
+    names_files = [path for path in seen if path.name.lower().endswith(_NAMES_FILES)]
+    bare = [path for path in names_files if path.name.lower() == _NAMES_FILES[1]]
+    unread = [path for path in bare if not _is_yolo(AnnotationFile(path))]
+    named = [path.parent for path in names_files if path not in unread]
+    texts = {path for path in root.rglob("*.txt") if not _is_hidden(path, root)}
+    labels = sorted(
+        path
+        for path in texts & {label_file for image in images for label_file in _label_files(image, root)}
+        if not any(path.is_relative_to(folder) for folder in named)
+        and _is_label_line(next((line for line in _lines(path) if line.strip()), ""))
+    )
+    beside = f"beside {unread[0].relative_to(root).as_posix()} without names" if unread else "without a data.yaml"
+    if labels:
+        found = f"{len(labels)} label {'file' if len(labels) == 1 else 'files'} of YOLO {beside}"
+        action = "add a data.yaml with the names of the classes to the folder above them"
+        where = labels[0].relative_to(root).as_posix()
+        return (Fault("labels_without_names", where, found, "names of their classes", action),)
+    expected, action = "names of classes", "it is not read; add them if it belongs to labels of YOLO"
+    return tuple(
+        Fault("not_read", path.relative_to(root).as_posix(), "a file without names", expected, action, loses_data=False)
+        for path in unread
+    )
+
+
 def write_yolo(path: Path, images: Sequence[AnnotatedImage]) -> None:
     """Write the names of the classes to ``path``, and a label file per image into its folder.
 
@@ -165,7 +195,7 @@ def _class_names(items: list[tuple[str | None, str]], where: str) -> tuple[dict[
         class_id, name = position if number is None else int(number), label_text(text)
         if class_id in names and names[class_id] != name:
             found = f"class {class_id} twice, as {names[class_id]!r} and {name!r}"
-            action = "give each class a number of its own; its cells are left out"
+            action = "give each class a unique number; its cells are left out"
             faults.append(Fault("duplicate_id", where, found, "each number once", action))
             name = None
         names[class_id] = name
@@ -276,4 +306,5 @@ FORMAT = AnnotationFormat(
     recognize=_is_yolo,
     read=read_yolo,
     write=write_yolo,
+    unread=unnamed_labels,
 )

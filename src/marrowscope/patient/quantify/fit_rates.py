@@ -17,6 +17,7 @@ from marrowscope.patient.quantify.rates import TRUTH_COLUMNS, fit_error_rates
 from marrowscope.patient.quantify.threshold import StudyThreshold, learn_threshold
 from marrowscope.records import UNKNOWN
 from marrowscope.statistics.clusters import pooled_correlation
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -47,7 +48,8 @@ def fit_quantification(
     counted = cells.filter("counted")
     if counted["patient_id"].n_unique() < MIN_PATIENTS:
         message = (
-            f"found counted cells of {counted['patient_id'].n_unique()} patients, expected at least {MIN_PATIENTS}: "
+            f"found counted cells of {count_of(counted['patient_id'].n_unique(), 'patient')}, expected at least "
+            f"{MIN_PATIENTS}: "
             "the variation between patients cannot be measured on fewer; add patients"
         )
         raise ValueError(message)

@@ -7,6 +7,7 @@ from pydantic import Field
 from marrowscope.config import FrozenModel
 from marrowscope.patient.quantify.rates import ErrorRates
 from marrowscope.patient.quantify.threshold import CallRules, StudyThreshold
+from marrowscope.wording import count_of
 
 QUANTIFICATION_FILE = "quantification.json"
 SCHEMA_VERSION = 1
@@ -27,7 +28,8 @@ class Quantification(FrozenModel):
         rates = self.rates
         words = (
             f"Error rates for the corrected ratio were measured on {self.source}: "
-            f"{sum(map(sum, rates.counted))} of {sum(map(sum, rates.annotated))} annotated cells were counted."
+            f"{sum(map(sum, rates.counted))} of {count_of(sum(map(sum, rates.annotated)), 'annotated cell')} were "
+            "counted."
         )
         if self.threshold is None:
             return f"{words} There is no study threshold: {self.threshold_missing or 'none was learned'}."
@@ -37,7 +39,8 @@ class Quantification(FrozenModel):
         named = ", ".join(f"{name} {n}" for name, n in found.n_by_diagnosis.items())
         return (
             f"{words} Study threshold {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}), learned on "
-            f"{found.n_aml} patients with AML and {found.n_other} without ({named or 'diagnoses not kept'})."
+            f"{count_of(found.n_aml, 'patient')} with AML and {found.n_other} without "
+            f"({named or 'diagnoses not kept'})."
         )
 
     def card(self) -> str:

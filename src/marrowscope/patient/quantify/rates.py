@@ -12,21 +12,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from marrowscope.config import StageConfig
 from marrowscope.patient.quantify.impurity import Impurity, ImpurityDraws
 from marrowscope.patient.quantify.spread import draw_spread
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    import polars as pl
+    from collections.abc import Collection
 
-    from marrowscope.vocabulary import Vocabulary
+    from marrowscope.vocabulary import ExpertLabel, Vocabulary
 
 RealArray = NDArray[np.float64]
 Table = tuple[tuple[int, ...], ...]
 
+_MAX_CELLS = 10**12
 TRUTH_COLUMNS = ("patient_id", "field_id", "code", "counted", "called_category", "called_cblc")
 
 
@@ -55,6 +58,25 @@ class ErrorRates(StageConfig):
     wrongly_counted: tuple[int, ...] = Field(description="cells that are not countable but were counted, by patient")
     wrong_calls: tuple[int, ...] = Field(description="calls of those cells, by kind")
     correlation: float = Field(ge=0, le=1, description="intraclass correlation of CBLC calls within a field")
+
+    @model_validator(mode="after")
+    def _add_up(self) -> ErrorRates:
+        shape = [len(self.kinds)] * len(self.annotated)
+        tables = (self.called, self.counted, self.annotated)
+        if any([len(row) for row in table] != shape for table in tables):
+            message = "annotated, counted and called have not the same patients as rows and the kinds as columns"
+            raise ValueError(message)
+        if len(self.wrongly_counted) != len(shape) or len(self.wrong_calls) != len(self.kinds):
+            message = "wrongly_counted has not one number per patient, or wrong_calls not one per kind"
+            raise ValueError(message)
+        cells = zip(*([number for row in table for number in row] for table in tables), strict=True)
+        if not all(0 <= called <= counted <= annotated <= _MAX_CELLS for called, counted, annotated in cells):
+            message = "there are more called than counted cells, more counted than annotated ones, or less than none"
+            raise ValueError(message)
+        if not all(0 <= number <= _MAX_CELLS for number in (*self.wrongly_counted, *self.wrong_calls)):
+            message = "wrongly_counted or wrong_calls has less than no cells"
+            raise ValueError(message)
+        return self
 
     def by_kind(self) -> list[tuple[Kind, int, int, int]]:
         """Return each kind that has cells, with its annotated, counted and called cells over all patients."""
@@ -119,13 +141,18 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
 
     ``counted`` is true if the cell was found, kept and called countable; ``called_category`` and ``called_cblc`` are
     its call, null if it was not found. Cells whose code is not countable have no kind; if they were counted, they are
-    impurities. Raises ValueError without counted cells.
+    impurities. A coarse label counts where it decides CBLC and countable: in the kind of its main category, else of the
+    first of its set that is a kind. Cells that it leaves undecided are left out. Raises ValueError without counted
+    cells.
     """
     kinds = kinds_of(vocabulary)
     place = {kind: index for index, kind in enumerate(kinds)}
+    labels = {text: vocabulary.read_label(text) for text in cells["code"].unique().to_list()}
+    undecided = {text for text, label in labels.items() if label.countable is None or label.cblc is None}
     code_kind = {
-        name: place[Kind(code.category, code.cblc)] for name, code in vocabulary.codes.items() if code.countable
+        text: place[_kind(label, place)] for text, label in labels.items() if label.countable and text not in undecided
     }
+    cells = cells.filter(~pl.col("code").is_in(undecided))
     patients = cells["patient_id"].unique().sort().to_list()
     row_of = {patient: row for row, patient in enumerate(patients)}
     annotated, counted, called = (np.zeros((len(patients), len(kinds)), dtype=np.int64) for _ in range(3))
@@ -143,7 +170,9 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
             counted[here] += 1
             called[here] += bool(row["called_cblc"])
     if not counted.sum():
-        message = f"found {len(cells)} cells, none of them counted, expected cells that the classifier found"
+        message = (
+            f"found {count_of(len(cells), 'cell')}, none of them counted, expected cells that the classifier found"
+        )
         raise ValueError(message)
     tables = (tuple(map(tuple, table.tolist())) for table in (annotated, counted, called))
     return ErrorRates(
@@ -153,6 +182,12 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
         wrongly_counted=tuple(wrongly.tolist()),
         wrong_calls=tuple(wrong_calls.tolist()),
     )
+
+
+def _kind(label: ExpertLabel, kinds: Collection[Kind]) -> Kind:
+    """Kind of a label that decides CBLC and countable; a set may hold categories that are no kind with its facts."""
+    names = label.categories if label.mainly is None else (label.mainly, *label.categories)
+    return next(kind for name in names if (kind := Kind(name, bool(label.cblc))) in kinds)
 
 
 def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:

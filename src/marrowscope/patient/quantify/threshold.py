@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.patient.quantify.estimate import RatioEstimate
@@ -82,7 +83,8 @@ def learn_threshold(
     aml, other = ratios[is_aml], ratios[~is_aml]
     if min(len(aml), len(other)) < MIN_PATIENTS:
         message = (
-            f"found {len(aml)} patients with AML and {len(other)} without, expected at least {MIN_PATIENTS} of each to "
+            f"found {count_of(len(aml), 'patient')} with AML and {len(other)} without, expected at least "
+            f"{MIN_PATIENTS} of each to "
             "learn a threshold; add patients, or set a threshold yourself"
         )
         raise ValueError(message)

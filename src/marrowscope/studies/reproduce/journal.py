@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from marrowscope.config import UNREADABLE, FrozenModel, load_record
+from marrowscope.config import UNREADABLE, FrozenModel, load_record, parse_json
 from marrowscope.disk import name_files, write_text
 from marrowscope.errors import RunError
 from marrowscope.records import JsonDict
@@ -137,7 +137,7 @@ def read_json(path: Path) -> JsonDict:
     """Read a file of this folder; RunError where it is broken."""
     again = "choose another --out" if path.name == SETTINGS_NAME else "remove the file, and its step will run again"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, *UNREADABLE) as error:
         message = f"{path}: cannot be read ({error}); {again}"
         raise RunError(message) from error

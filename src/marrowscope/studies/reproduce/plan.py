@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.prepare import STORED_CROP_PX
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.records import JsonDict
@@ -96,7 +97,7 @@ def make_plan(preset: Preset, rates: Rates, machine: Machine) -> Plan:
     training = _training_seconds(preset, cells, rates)
     steps += [
         PlannedStep("prepare", "cut the crops", (inside + outside) * rates.prepare_s, 2),
-        PlannedStep("crossfit", f"train {n_folds} folds in two stages", training, n_folds),
+        PlannedStep("crossfit", f"train {count_of(n_folds, 'fold')} in two stages", training, n_folds),
         PlannedStep("bundle", "export the ensemble", n_folds * _EXPORT_S),
         PlannedStep("predict", "predict the external patients", 2 * n_folds * outside * rates.predict_s, n_folds + 1),
         PlannedStep("evaluate", "evaluate, and fit the probe", (cells + 2 * outside_cells) * _SCORE_S_PER_CELL),

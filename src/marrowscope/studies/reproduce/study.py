@@ -46,6 +46,7 @@ from marrowscope.train.segmenter_fit import TRAINING_DATA_FILE, train_segmenter
 from marrowscope.train.segmenter_graph import export_segmenter
 from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,7 +186,7 @@ class _Study:
         folder = self._out / "cohort" / center
 
         def action() -> JsonDict:
-            title = f"Simulate center {center}, {len(numbers)} patients"
+            title = f"Simulate center {center}, {count_of(len(numbers), 'patient')}"
             simulate_cohort(folder, config, partial(self._advance, title), patients=numbers, overwrite=True)
             return {"truth_sha256": sha256_file(folder / "truth_cells.parquet"), "patients": len(numbers)}
 
@@ -295,7 +296,10 @@ class _Study:
                 name=f"reproduction-{self._preset.name}",
                 purpose="Repeats the design of a study on simulated patients.",
                 demonstration=True,
-                trained_on=f"{sum(self._preset.internal)} simulated patients of {len(self._preset.internal)} centers.",
+                trained_on=(
+                    f"{count_of(sum(self._preset.internal), 'simulated patient')} of "
+                    f"{count_of(len(self._preset.internal), 'center')}."
+                ),
             )
             bundle = export_bundle(
                 [self._out / "crossfit"],

@@ -11,6 +11,7 @@ from marrowscope.evaluate import FEW_PATIENTS
 from marrowscope.evaluate.catalog import CATALOG
 from marrowscope.runs.manifest import installed_versions
 from marrowscope.studies.reproduce.journal import write_json
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,8 @@ def as_markdown(preset: Preset, comparison: Comparison) -> str:
     """Return the tables as Markdown."""
     inside, outside = sum(preset.internal), sum(preset.external)
     design = (
-        f"{inside} patients of the centers {', '.join(preset.internal_centers)} train by {preset.n_folds} folds in two "
+        f"{count_of(inside, 'patient')} of the centers {', '.join(preset.internal_centers)} train by "
+        f"{count_of(preset.n_folds, 'fold')} in two "
         f"stages, {outside} of the centers {', '.join(preset.external_centers)} test. {_MATCHED_CELLS}"
     )
     columns = ("center", "patients", "fields", "cells", "CBLC", "CBLC weighted F1", "probe", "ensemble - probe",

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import tomllib
+import zipfile
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +186,8 @@ def damaged_arrays(data: bytes, rng: Generator) -> bytes:
     for _ in range(int(rng.integers(1, 3))):
         name = str(rng.choice(sorted(arrays)))
         array, way = arrays[name], int(rng.integers(0, 8))
+        if rng.random() < 0.1:
+            return _claiming(arrays, name, int(rng.choice([2, 1000, 2**33, 2**62])))
         if way == 0 and len(arrays) > 1:
             del arrays[name]
         elif way == 1:
@@ -205,6 +208,58 @@ def damaged_arrays(data: bytes, rng: Generator) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
+
+
+def _claiming(arrays: dict[str, Any], name: str, times: int) -> bytes:
+    """Give an .npz in which the header of one array claims so many times its data."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for other, array in arrays.items():
+            shape = (array.shape[0] * times, *array.shape[1:]) if other == name else array.shape
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+            content = io.BytesIO()
+            np.lib.format.write_array_header_1_0(content, header)
+            archive.writestr(f"{other}.npy", content.getvalue() + array.tobytes())
+    return stream.getvalue()
+
+
+def damaged_tensors(data: bytes, rng: Generator) -> bytes:
+    """Give safetensors whose header says something else than its bytes hold, or whose numbers are none."""
+    size = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + size]), bytearray(data[8 + size :])
+    way = int(rng.integers(0, 4))
+    if way == 0 and body:
+        at = int(rng.integers(0, max(1, len(body) - 4)))
+        body[at : at + 4] = np.array(rng.choice([np.nan, np.inf, 1e30, -1.0]), dtype="<f4").tobytes()
+    elif way == 1 and "__metadata__" in header:
+        name = str(rng.choice(sorted(header["__metadata__"])))
+        header["__metadata__"][name] = damaged_json(header["__metadata__"][name].encode(), rng).decode(errors="replace")
+    else:
+        header = _damage_tree(header, rng)
+    text = json.dumps(header).encode()
+    if way == 3:
+        size = int(rng.choice([0, len(text) - 1, len(text) + 1, 2**40, 2**63]))
+        return size.to_bytes(8, "little") + text + bytes(body)
+    return len(text).to_bytes(8, "little") + text + bytes(body)
+
+
+def damaged_graph(data: bytes, rng: Generator) -> bytes:
+    """Give an ONNX graph with another word, number or byte in one or two places: most of its fields stay whole."""
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 3))):
+        at, way = int(rng.integers(0, len(changed))), int(rng.integers(0, 4))
+        if way == 0:  # one letter of a name, an operator or an attribute
+            letters = [place for place in range(len(changed)) if chr(changed[place]).isalpha() and changed[place] < 128]
+            at = letters[int(rng.integers(0, len(letters)))]
+            changed[at] = int(rng.integers(97, 123))
+        elif way == 1:  # a small number: a size, an axis, a type
+            small = [place for place in range(len(changed)) if changed[place] < 16]
+            changed[small[int(rng.integers(0, len(small)))]] = int(rng.integers(0, 16))
+        elif way == 2:
+            changed[at : at + 4] = np.array(rng.choice([np.nan, np.inf, 1e30, -1.0]), dtype="<f4").tobytes()
+        else:
+            changed[at] ^= 1 << int(rng.integers(0, 8))
+    return bytes(changed)
 
 
 def _damage_tree(document: Any, rng: Generator) -> Any:  # noqa: ANN401 - whatever a file holds

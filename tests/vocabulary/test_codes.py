@@ -206,7 +206,13 @@ def test_a_vocabulary_of_ones_own_has_its_own_hash(broken: Broken, vocabulary: V
 
 @pytest.mark.parametrize(
     ("name", "labels"),
-    [("munich-marrow-21", MUNICH_MARROW), ("munich-aml-15", MUNICH_AML), ("barcelona-13", BARCELONA)],
+    [
+        ("munich-marrow-21", MUNICH_MARROW),
+        ("munich-aml-15", MUNICH_AML),
+        ("barcelona-13", BARCELONA),
+        ("marrow-cells", "N N1 E L2 M2 N5"),
+        ("blood-control", "N1 N2 N3 N4 N5 E B M2 R3 L2"),
+    ],
 )
 def test_shipped_mappings_hold_exactly_their_labels(vocabulary: Vocabulary, name: str, labels: str) -> None:
     mapping = load_mapping(name)
@@ -216,7 +222,7 @@ def test_shipped_mappings_hold_exactly_their_labels(vocabulary: Vocabulary, name
 
 
 def test_every_shipped_mapping_is_tested_here() -> None:
-    assert mapping_names() == ("barcelona-13", "munich-aml-15", "munich-marrow-21")
+    assert mapping_names() == ("barcelona-13", "blood-control", "marrow-cells", "munich-aml-15", "munich-marrow-21")
 
 
 @pytest.mark.parametrize(
@@ -251,15 +257,15 @@ def test_mapping_refuses_an_unknown_label() -> None:
 
 
 def test_mapping_that_does_not_exist_lists_the_shipped() -> None:
-    with pytest.raises(VocabularyError, match=r"munich: no mapping of this name and no such file.*barcelona-13"):
+    with pytest.raises(VocabularyError, match=r"munich: not found, neither a built-in mapping.*barcelona-13"):
         load_mapping("munich")
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('label = "X"', "expected either code, or drop with the reason"),
-        ('label = "X"\ncode = "N"\ndrop = "why"', "expected either code, or drop with the reason"),
+        ('label = "X"', "expected one of code, codes, and drop with the reason"),
+        ('label = "X"\ncode = "N"\ndrop = "why"', "expected one of code, codes, and drop with the reason"),
         ('code = "N"', "found no key label"),
         ('label = "X"\ncode = 1', "found code = 1, expected a text"),
         ('label = "X"\ncode = "N"\n[[labels]]\nlabel = "X"\ncode = "N"', "found label 'X' a second time"),

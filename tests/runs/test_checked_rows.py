@@ -1,4 +1,4 @@
-"""Rows of a run that cannot be scored are refused, whatever their types; sound rows of today are read as they are."""
+"""Rows of a run that cannot be used are refused, whatever their types; sound rows of today are read as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from marrowscope.errors import RunError
-from marrowscope.evaluate.run_rows import read_rows
+from marrowscope.runs.checked_rows import read_rows
 from marrowscope.runs.parquet import read_table, write_table
 from tests.fake_runs import VOCABULARY, FakeRun
 
@@ -37,6 +37,11 @@ def test_sound_tables_are_read_as_they_are(fake_run: Callable[..., FakeRun], kin
         ("patients", {"corrected_ratio": float("nan")}, "expected a finite corrected_ratio"),
         ("patients", {"threshold": -0.5}, "expected a finite corrected_ratio"),
         ("cells", {"contour_xy": [1.0, 2.0, 3.0, 4.0]}, "expected an outline of three points"),
+        ("fields", {"width_px": 2**62}, "expected sides of an image from 1 to 10,000,000 px"),
+        ("fields", {"height_px": None}, "expected sides of an image from 1 to 10,000,000 px"),
+        ("fields", {"region_x_px": 2**40}, "expected sides of an image from 1 to 10,000,000 px"),
+        ("cells", {"contour_xy": [1.0, 2.0, 3.0, 4.0, 5.0, 1e300]}, "each within 10,000,000 px"),
+        ("cells", {"contour_xy": [1.0, 2.0, 3.0, 4.0, 5.0, -1e8]}, "each within 10,000,000 px"),
         ("cells", {"contour_xy": [1.0] * 7}, "expected an outline of three points"),
         ("cells", {"contour_xy": [1.0, 2.0, 3.0, 4.0, 5.0, None]}, "expected an outline of three points"),
         ("cells", {"contour_xy": [1.0, 2.0, 3.0, 4.0, 5.0, float("nan")]}, "expected an outline of three points"),
@@ -57,5 +62,5 @@ def test_a_row_that_cannot_be_scored_is_named(
     rows = read_table(path, kind).to_dicts()
     rows[0] |= change
     write_table(path, pl.DataFrame(rows, schema=read_table(path, kind).schema), kind)
-    with pytest.raises(RunError, match=rf"{kind}\.parquet: found \d rows that cannot be scored.*{expected}.*again"):
+    with pytest.raises(RunError, match=rf"{kind}\.parquet: found \d rows? that cannot be used.*{expected}.*again"):
         read_rows(path.parent, kind, VOCABULARY.categories)

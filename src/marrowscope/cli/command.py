@@ -1,0 +1,52 @@
+"""How every command is added: its paths are checked at the door, its lock is held, its usage line is plain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+from typer.core import TyperCommand
+
+from marrowscope.cli.one_call import one_call_at_a_time
+from marrowscope.cli.paths import with_checked_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+
+
+class PlainCommand(TyperCommand):
+    """A command in plain words: no braces in its usage line, no words of pydantic about a wrong value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  Typer's own copy of click
+        """Read the words of a call; a value that does not fit is refused with what was found and expected."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            faults: list[Any] = getattr(error.__cause__, "errors", list)()
+            if faults:
+                from marrowscope.config import rule_of
+
+                error.message = "; ".join(f"found {fault['input']!r}, {rule_of(fault)}" for fault in faults)
+            raise
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401  Typer's own copy of click
+        """Return ``INPUTS...`` and ``[CROPS]`` for what Typer writes ``{INPUTS}...`` and ``[CROPS]``."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
+def add_command(
+    group: typer.Typer,
+    function: Callable[_P, None],
+    *,
+    name: str | None = None,
+    panel: str | None = None,
+    writes_into_input: bool = False,
+) -> None:
+    """Add ``function`` to ``group`` under ``name``, its own by default.
+
+    ``writes_into_input`` is for a command that may write inside the folder it reads.
+    """
+    checked = with_checked_paths(one_call_at_a_time(function), writes_into_input=writes_into_input)
+    group.command(name, cls=PlainCommand, rich_help_panel=panel)(checked)

@@ -1,0 +1,112 @@
+"""Options that several commands share: their values, ranges, defaults and help texts, written once.
+
+A number's range and a word's choices stand in the type, so that ``--help`` shows them and a wrong value is refused
+before anything is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+MAX_SEED = 1_000_000_000
+
+
+def parse_um_per_px(text: str | float) -> float:
+    """Read micrometers per pixel as typed: ``0.15`` or ``0,15``. Raises ConfigError for what is no plausible scale."""
+    from marrowscope.errors import ConfigError
+    from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
+
+    low, high = PLAUSIBLE_UM_PER_PX
+    try:
+        value = float(str(text).strip().replace(",", "."))
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        message = (
+            f"--um-per-px: found {str(text)!r}, expected micrometers per pixel from {low} to {high}; "
+            f"{_likely_scale(value) or 'a 100x objective has about 0.1'}"
+        )
+        raise ConfigError(message)
+    return value
+
+
+def _likely_scale(value: float) -> str:
+    """Ask for what a number above every scale may stand for: a lost ``0.``, nanometers, or pixels per micrometer."""
+    from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
+
+    high = PLAUSIBLE_UM_PER_PX[1]
+    longest = 1000
+    if not high < value < longest:
+        return ""
+    shifted = value
+    while shifted >= 1:
+        shifted /= 10
+    meanings = [f"{shifted:g}"]
+    if value <= 1 / PLAUSIBLE_UM_PER_PX[0]:
+        meanings.append(f"{1 / value:.2g} if it is pixels per micrometer")
+    return f"did you mean {', or '.join(meanings)}?"
+
+
+Backend = Literal["auto", "openvino", "onnxruntime"]
+Precision = Literal["auto", "f32", "bf16", "f16", "int8"]
+
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_um_per_px,
+        metavar="<number>",
+        show_default="none",
+        help="Micrometers per pixel (0.01 to 2) of images that do not state their scale.",
+    ),
+]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", "-b", show_default="the demonstration models", help="Model bundle.")
+]
+BackendOption = Annotated[
+    Backend, typer.Option(help="Inference runtime; auto is the one that `marrowscope doctor` names.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, or a device of the backend (see `marrowscope doctor`).")]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="Number format of the networks; auto is the fastest that passed the bundle's accuracy gate."),
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all available", help="CPU cores to use.")]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(min=1, show_default="one per core from 300 images on", help="Worker processes, one core each."),
+]
+MorphologyOption = Annotated[
+    bool,
+    typer.Option(
+        "--morphology/--no-morphology", help="Measure each cell's morphology; takes about a fifth of the time."
+    ),
+]
+VocabularyOption = Annotated[
+    Path | None,
+    typer.Option("--vocabulary", show_default="the built-in one", help="Your own vocabulary file (TOML)."),
+]
+MappingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mapping", show_default="none", help="Mapping from another label scheme: a built-in name or a TOML file."
+    ),
+]
+MappingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mapping",
+        metavar="<[center=]mapping>",
+        show_default="none",
+        help="Mapping from another label scheme: a built-in name or a TOML file; repeat it for each center.",
+    ),
+]
+BootstrapSeedOption = Annotated[
+    int, typer.Option(min=0, max=MAX_SEED, help="Random seed for the bootstrap over patients.")
+]
+AmlOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="<name>", show_default="AML", help="A diagnosis that counts as AML; repeat for several."),
+]

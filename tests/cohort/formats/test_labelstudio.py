@@ -1,0 +1,241 @@
+"""Label Studio: tasks go out with predictions and come back with a reader's corrections."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
+from marrowscope.cohort.convert import import_annotations
+from marrowscope.cohort.formats import annotation_formats
+from marrowscope.cohort.formats.labelme import read_labelme
+from marrowscope.cohort.formats.labelstudio import read_labelstudio, write_labelstudio
+from marrowscope.errors import CohortError
+from marrowscope.imaging import write_image
+from marrowscope.records import Annotation
+from marrowscope.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WIDTH, HEIGHT = 60, 40
+TRIANGLE = np.array([[6.0, 4.0], [30.0, 4.0], [30.0, 20.0]])
+POINTS = [[10.0, 10.0], [50.0, 10.0], [50.0, 50.0]]
+
+
+def region(label: str | None = "N1", region_id: str = "a", **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return one region as Label Studio exports it, a triangle unless ``changes`` say otherwise."""
+    value = {"points": POINTS, "closed": True, **({"polygonlabels": [label]} if label else {})}
+    return {
+        "id": region_id,
+        "type": "polygonlabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": WIDTH,
+        "original_height": HEIGHT,
+        "image_rotation": 0,
+        "value": value,
+        "origin": "manual",
+    } | changes
+
+
+def drawn(*regions: dict[str, Any], by: object = None, **members: object) -> dict[str, Any]:
+    return {"id": 7, "completed_by": by, "was_cancelled": False, "result": list(regions), **members}
+
+
+def task(*annotations: dict[str, Any], image: str = "/data/upload/1/0a1b2c3d-f1.png", **members: object) -> Any:  # noqa: ANN401
+    return {"id": 3, "data": {"image": image}, "annotations": list(annotations), "predictions": [], **members}
+
+
+def read(tmp_path: Path, *tasks: Any, reader: str = "") -> tuple[AnnotatedImage, ...]:  # noqa: ANN401 - JSON
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(list(tasks)), encoding="utf-8")
+    file = AnnotationFile(path, "export.json", reader)
+    assert [item.name for item in annotation_formats() if item.recognize(file)] == ["labelstudio"]
+    return read_labelstudio(file)
+
+
+def test_a_corrected_polygon_is_in_pixels_with_label_reader_and_id(tmp_path: Path) -> None:
+    by = {"id": 4, "email": "anna@lab.example", "first_name": "Anna", "last_name": "B"}
+    (image,) = read(tmp_path, task(drawn(region(), by=by)))
+    assert (image.image_path, image.width_px, image.height_px) == ("f1.png", WIDTH, HEIGHT)
+    assert (image.reader, image.faults) == ("anna@lab.example", ())
+    (shape,) = image.shapes
+    assert (shape.code, shape.cell_id) == ("N1", "a")
+    np.testing.assert_allclose(shape.contour_xy, TRIANGLE)
+
+
+@pytest.mark.parametrize(
+    ("link", "name"),
+    [
+        ("/data/local-files/?d=cohort/p1/f%201.png", "cohort/p1/f 1.png"),
+        ("s3://bucket/p1/f1.png", "/p1/f1.png"),
+        ("https://host.example/p1/f1.png?token=a%2Fb", "/p1/f1.png"),
+        ("/data/upload/12/deadbeef-f1.png", "f1.png"),
+        ("p1\\f1.png", "p1/f1.png"),
+        ("https://host.example/p1/deadbeef-f1.png", "/p1/deadbeef-f1.png"),
+    ],
+)
+def test_the_image_of_a_link(tmp_path: Path, link: str, name: str) -> None:
+    assert read(tmp_path, task(drawn(region()), image=link))[0].image_path == name
+
+
+def test_a_choice_made_for_a_region_goes_before_its_label_and_is_noted(tmp_path: Path) -> None:
+    choice = region(None, type="choices", from_name="code", value={"points": POINTS, "choices": ["J2"]})
+    (image,) = read(tmp_path, task(drawn(region(), choice)))
+    assert [shape.code for shape in image.shapes] == ["J2"]
+    assert [(fault.kind, fault.loses_data) for fault in image.faults] == [("two_labels", False)]
+
+
+def test_an_outline_and_its_label_in_two_entries_are_one_region(tmp_path: Path) -> None:
+    outline = region(None, type="polygon")
+    label = region(None, type="labels", value={"points": POINTS, "labels": ["L2"]})
+    (image,) = read(tmp_path, task(drawn(outline, label, region("N", "b"))))
+    assert [(shape.code, shape.cell_id) for shape in image.shapes] == [("L2", "a"), ("N", "b")]
+    assert image.faults == ()
+
+
+def test_cancelled_annotations_and_drafts_are_left_out_and_said(tmp_path: Path) -> None:
+    skipped = drawn(region("N"), region("N", "b"), by=5, was_cancelled=True)
+    (image,) = read(tmp_path, task(skipped, drawn(region("L2"), by=6), drafts=[{"result": []}]))
+    assert ([shape.code for shape in image.shapes], image.reader) == (["L2"], "6")
+    (note,) = image.faults
+    assert "found 1 cancelled (by 5, 2 regions), 1 not submitted, expected" in note.sentence()
+    assert not note.loses_data
+
+
+def test_a_task_that_everybody_skipped_is_no_image_without_cells(tmp_path: Path) -> None:
+    predicted = [{"model_version": "m", "result": [region()]}]
+    (image,) = read(tmp_path, task(drawn(region(), was_cancelled=True), predictions=predicted))
+    assert (image.placed, image.shapes) == (False, ())
+    assert "the image counts as not annotated" in image.faults[0].sentence()
+
+
+def test_a_prediction_that_nobody_corrected_is_no_persons_annotation(tmp_path: Path) -> None:
+    predicted = task(image="f2.png", predictions=[{"model_version": "m", "result": [region()]}])
+    first, second = read(tmp_path, task(drawn(region("L2"))), predicted)
+    assert [shape.code for shape in first.shapes] == ["L2"]
+    assert (second.placed, second.shapes) == (False, ())
+    assert "1 predicted, which nobody has corrected" in second.faults[0].sentence()
+    (alone,) = read(tmp_path, predicted)
+    assert [shape.code for shape in alone.shapes] == ["N1"]
+
+
+def test_two_readers_are_named_and_one_can_be_chosen(tmp_path: Path) -> None:
+    both = task(drawn(region("N"), by={"id": 1, "email": "a@x"}), drawn(region("L2"), by={"id": 2, "email": "b@x"}))
+    (image,) = read(tmp_path, both)
+    assert (image.placed, image.n_shapes) == (False, 2)
+    (fault,) = image.faults
+    assert fault.loses_data
+    assert "found 2 annotations (by a@x, b@x), expected one an image; import one reader's with --reader" in (
+        fault.sentence()
+    )
+    for reader in ("b@x", "2"):
+        (chosen,) = read(tmp_path, both, reader=reader)
+        assert ([shape.code for shape in chosen.shapes], chosen.reader) == (["L2"], "b@x")
+    (nobody,) = read(tmp_path, both, reader="c@x")
+    assert not nobody.readable
+    assert "found annotations by a@x, b@x, expected annotations by 'c@x'" in nobody.faults[0].sentence()
+
+
+def test_the_ground_truth_of_several_annotations_is_read_and_said(tmp_path: Path) -> None:
+    (image,) = read(tmp_path, task(drawn(region("N"), by=1), drawn(region("L2"), by=2, ground_truth=True)))
+    assert [shape.code for shape in image.shapes] == ["L2"]
+    assert "the ground truth is read, by 2" in image.faults[0].sentence()
+
+
+def test_turned_rectangles_and_ellipses_are_polygons(tmp_path: Path) -> None:
+    box = {"x": 50.0, "y": 25.0, "width": 20.0, "height": 10.0, "rotation": 90.0, "rectanglelabels": ["N"]}
+    round_one = {"x": 50.0, "y": 50.0, "radiusX": 20.0, "radiusY": 10.0, "rotation": 90, "ellipselabels": ["L2"]}
+    regions = (region(type="rectanglelabels", value=box), region(None, "b", type="ellipselabels", value=round_one))
+    (image,) = read(tmp_path, task(drawn(*regions)))
+    rectangle, oval = image.shapes
+    np.testing.assert_allclose(rectangle.contour_xy, [[30, 10], [30, 22], [26, 22], [26, 10]], atol=1e-9)
+    low, high = oval.contour_xy.min(axis=0), oval.contour_xy.max(axis=0)
+    np.testing.assert_allclose([low, high], [[26, 8], [34, 32]], atol=0.02)
+    assert [fault.kind for fault in image.faults] == ["converted_shape"] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"type": "brushlabels", "value": {"rle": [1], "brushlabels": ["N"]}}, "shape_type"),
+        ({"type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["N"]}}, "shape_type"),
+        ({"value": {"points": POINTS, "polygonlabels": ["N", "L2"]}}, "broken_shape"),
+        ({"value": {"points": POINTS}}, "broken_shape"),
+        ({"value": {"points": POINTS, "closed": False, "polygonlabels": ["N"]}}, "shape_type"),
+        ({"value": {"points": [["x", 1]], "polygonlabels": ["N"]}}, "broken_shape"),
+        ({"original_width": None}, "broken_shape"),
+        ({"image_rotation": 90}, "broken_shape"),
+        ({"item_index": 1}, "broken_shape"),
+    ],
+)
+def test_a_region_that_cannot_be_taken_is_named_and_the_rest_kept(
+    tmp_path: Path, changes: dict[str, Any], kind: str
+) -> None:
+    (image,) = read(tmp_path, task(drawn(region("N1") | changes, region("L2", "b"))))
+    assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in image.faults] == [(kind, 0, True)]
+    assert [shape.code for shape in image.shapes] == ["L2"]
+    assert image.n_shapes == 2
+
+
+def test_a_second_outline_of_one_id_is_a_fault(tmp_path: Path) -> None:
+    (image,) = read(tmp_path, task(drawn(region("N1"), region("L2"), region("N", "b"))))
+    assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in image.faults] == [("duplicate_id", 1, True)]
+    assert [(shape.code, shape.cell_id) for shape in image.shapes] == [("N1", "a"), ("N", "b")]
+    assert image.n_shapes == 3
+
+
+def test_what_has_no_outline_is_counted(tmp_path: Path) -> None:
+    about_image = {"id": "q", "type": "choices", "value": {"choices": ["sharp"]}}
+    relation = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
+    (image,) = read(tmp_path, task(drawn(region(), about_image, relation)))
+    assert len(image.shapes) == 1
+    assert "found 1 choices, 1 relation, expected outlines with labels" in image.faults[0].sentence()
+
+
+def test_round_trip_with_predictions_ids_and_labels(tmp_path: Path) -> None:
+    contour = np.random.default_rng(0).uniform(-0.5, 59.5, (9, 2))
+    shapes = (Annotation('a "<&> ?', contour, 0, "00ff"), Annotation("N", TRIANGLE, 1, "12"))
+    path = tmp_path / "a.labelstudio.json"
+    images = [
+        AnnotatedImage("p1/f 名.png", WIDTH, HEIGHT, shapes, model="bundle 1", descriptions=("p 0.9", "")),
+        AnnotatedImage("p2/f1.png", 50, 70, (), exhaustive=False, model="bundle 1"),
+    ]
+    write_labelstudio(path, images)
+    first, second = read_labelstudio(AnnotationFile(path))
+    assert (first.image_path, first.width_px, first.height_px, first.faults) == ("p1/f 名.png", WIDTH, HEIGHT, ())
+    assert [(s.code, s.cell_id, s.shape_index) for s in first.shapes] == [('a "<&> ?', "00ff", 0), ("N", "12", 1)]
+    for one, other in zip(first.shapes, shapes, strict=True):
+        np.testing.assert_allclose(one.contour_xy, other.contour_xy, atol=1e-9)
+    assert (second.image_path, second.exhaustive, second.shapes) == ("p2/f1.png", False, ())
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written[0]["predictions"][0]["model_version"] == "bundle 1"
+    assert "annotations" not in written[0]
+
+
+def test_import_writes_reader_and_ids_and_keeps_cells_to_name(tmp_path: Path) -> None:
+    (tmp_path / "c/p1").mkdir(parents=True)
+    write_image(tmp_path / "c/p1/f1.png", np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8))
+    source = tmp_path / "export.json"
+    document = [task(drawn(region("N1", "x1"), region("Other?", "x2"), by={"email": "anna@x"}))]
+    source.write_text(json.dumps(document), encoding="utf-8")
+    done = import_annotations(source, tmp_path / "c", None, load_vocabulary())
+    assert (done.n_cells, done.n_to_name) == (2, 1)
+    (read_back,) = read_labelme(AnnotationFile(tmp_path / "c/p1/f1.json"))
+    assert read_back.reader == "anna@x"
+    assert [(shape.code, shape.cell_id) for shape in read_back.shapes] == [("N1", "x1"), ("Other?", "x2")]
+
+
+def test_import_of_two_readers_writes_nothing_until_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c/p1").mkdir(parents=True)
+    write_image(tmp_path / "c/p1/f1.png", np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8))
+    source = tmp_path / "export.json"
+    source.write_text(json.dumps([task(drawn(region("N"), by=1), drawn(region("L2"), by=2))]), encoding="utf-8")
+    with pytest.raises(CohortError, match=r"found 2 annotations \(by 1, 2\)"):
+        import_annotations(source, tmp_path / "c", None, load_vocabulary())
+    assert not (tmp_path / "c/p1/f1.json").exists()
+    assert import_annotations(source, tmp_path / "c", None, load_vocabulary(), reader="2").n_cells == 1
