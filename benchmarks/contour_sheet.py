@@ -77,11 +77,12 @@ def main() -> None:
         for slot in rng.permutation(columns * rows)[:per_field]:
             top, left = int(slot) // columns * SIDE_PX, int(slot) % columns * SIDE_PX
             tiles.append(large[top : top + SIDE_PX, left : left + SIDE_PX])
+    n_tiles = len(tiles)
     blank = np.full((SIDE_PX, SIDE_PX, 3), 255, dtype=np.uint8)
     tiles += [blank] * (-len(tiles) % COLUMNS)
     sheet = np.vstack([np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)])
     write_image(arguments.out, sheet)
-    print(f"{arguments.out}: {len(tiles)} tiles; {n_contours} contours in their fields, {n_boxy} of them boxy")
+    print(f"{arguments.out}: {n_tiles} tiles; {n_contours} contours in their fields, {n_boxy} of them boxy")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@
     python benchmarks/detection.py dense  SEG.onnx COHORT   (simulated: every outline is known, those of neighbors too)
 
 A detection matches at contour IoU >= 0.5 (boxes: box IoU >= 0.5). An unmatched detection at the edge of an image or a
-tile is ignored, because cut cells are not annotated. `--half` keeps every second patient, in the order of their
-names: tune on one half, report on the other. `box_share` is the mean share of an outline that is straight along its
-bounding box (train/boxy_outlines.py; a circle has 0.14), of contours that touch no edge. In `dense`, a contour runs
-over a neighbor if it holds more than a tenth of a cell other than its own, not counting what its own cell covers
-(`_kept`: of the contours that the quality rules keep).
+tile is ignored, because cut cells are not annotated; so is a match with a contour that a network drew. `--half` keeps
+every second patient, in the order of their names: tune on one half, report on the other. `box_share` is the mean
+share of an outline that is straight along its bounding box (train/boxy_outlines.py; a circle has 0.14), of contours
+that touch no edge. In `dense`, a contour runs over a neighbor if it holds more than a tenth of a cell other than its
+own, not counting what its own cell covers (`_kept`: of the contours that the quality rules keep).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def score_cohort(segmenter: Segmenter, arguments: argparse.Namespace) -> dict[st
         sums["boxy"] += _box_shares(contours, field, config)
         sums["patients"].add(field.patient_id)
         sums["fields"] += 1
-        sums["expert"] += len(field.annotations)
+        sums["expert"] += sum(not annotation.network_contour for annotation in field.annotations)
         sums["detections"] += len(contours)
         for name, side in (("all", contours), ("kept", kept)):
             _add_matches(sums, name, side, field, config)
@@ -85,10 +85,11 @@ def _add_matches(
 ) -> None:
     matching = match_contours(contours, [annotation.contour_xy for annotation in field.annotations])
     wrong = sum(not touches_edge(contours[index], field, config) for index in matching.unmatched_predicted)
-    sums[f"found_{name}"] = sums.get(f"found_{name}", 0) + len(matching.pairs)
+    found = [pair for pair in matching.pairs if not field.annotations[pair.expert].network_contour]
+    sums[f"found_{name}"] = sums.get(f"found_{name}", 0) + len(found)
     sums[f"wrong_{name}"] = sums.get(f"wrong_{name}", 0) + wrong
     if name == "all":
-        sums["ious"] += [pair.iou for pair in matching.pairs]
+        sums["ious"] += [pair.iou for pair in found]
 
 
 def _shares(sums: dict[str, Any]) -> dict[str, Any]:
