@@ -351,7 +351,7 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
         ("metrics.json", "{", "cannot be read as JSON"),
         ("metrics.json", '{"schema_version": 9}', "found schema version 9, expected 2; run `marrowscope evaluate`"),
         ("metrics.json", '{"schema_version": 1}', "found schema version 1, expected 2; run `marrowscope evaluate`"),
-        ("metrics.json", '{"schema_version": 2}', r"found \d+ faults, the first in run \(Field required\)"),
+        ("metrics.json", '{"schema_version": 2}', r"found \d+ faults, the first in run \(expected a value\)"),
         ("patients.csv", None, "cannot be read as a table with patient_id"),
         ("confusion.csv", "a,b\n1,2\n", "cannot be read as a table with center"),
         ("calls.csv", None, "cannot be read as a table with center, group, diagnosis"),
