@@ -244,7 +244,7 @@ def test_the_command_refuses_in_a_sentence(
     with pytest.raises(SystemExit) as stopped:
         main([*words, *option])
     assert stopped.value.code == 2
-    assert sentence in capsys.readouterr().err
+    assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())  # Typer draws a frame
 
 
 def test_the_processor_has_a_name_everywhere(tmp_path: Path) -> None:
