@@ -155,7 +155,7 @@ def test_a_cell_at_the_border_is_left_out_unless_it_is_kept(
     inside = slice(middle - half, middle + half)
     cut = Cut(large.code, np.ascontiguousarray(large.pixels[inside, inside]), large.outline_xy)
     root = write_set(tmp_path / "set", [cut])
-    with pytest.raises(InputError, match=r"found no cell to import in 1 pictures \(edge 1\)"):
+    with pytest.raises(InputError, match=r"found no cell to import in 1 picture \(edge 1\)"):
         run_import(root, tmp_path / "out", segmenter, um_per_px)
     assert not (tmp_path / "out").exists()
     kept = run_import(root, tmp_path / "out", segmenter, um_per_px, keep_cut=True)
@@ -250,6 +250,9 @@ def test_calls_that_contradict_themselves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    for name in ("set", "s"):
+        (tmp_path / name).mkdir()
     assert run("cohort", "import", *arguments) == 2
     assert message in capsys.readouterr().err
 

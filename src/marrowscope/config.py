@@ -119,7 +119,10 @@ def _word(fault: ErrorDetails) -> str:
     rule = rule_of(fault)
     if fault["type"] == "missing":
         return f"{key}: found nothing, {rule}; add it"
-    return f"{key}: found {fault['input']!r}, {rule}" if key else rule
+    found = repr(fault["input"])
+    if len(found) > _MAX_SHOWN:
+        found = f"{found[:_MAX_SHOWN]}..."
+    return f"{key}: found {found}, {rule}" if key else rule
 
 
 def rule_of(fault: ErrorDetails) -> str:
@@ -131,6 +134,9 @@ def rule_of(fault: ErrorDetails) -> str:
     limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in fault.get("ctx", {}).items()}
     return f"expected {words.format(**limits)}"
 
+
+_MAX_SHOWN = 200
+"""Characters of a refused value that a message repeats: a table of numbers is no sentence."""
 
 _RULES = {
     "missing": "a value",

@@ -35,6 +35,7 @@ from marrowscope.imaging import one_image
 from marrowscope.imaging.names import file_names
 from marrowscope.imaging.photograph import decode_photograph, read_file
 from marrowscope.records import UNKNOWN, Annotation
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -152,7 +153,8 @@ def import_cells(
         imported = _counts(out, pictures, outcomes)
         if not imported.total.n_out:
             reasons = ", ".join(f"{reason} {n}" for reason, n in imported.total.rejected.items())
-            message = f"found no cell to import in {len(pictures)} pictures ({reasons}), expected some; check the scale"
+            looked_at = count_of(len(pictures), "picture")
+            message = f"found no cell to import in {looked_at} ({reasons}), expected some; check the scale"
             raise InputError(message)
         _write_tables(folder, pictures, facts, outcomes)
         settings = {

@@ -76,7 +76,12 @@ class WorkerProcess(SpawnProcess):
         try:
             super().start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            except BaseException:  # an interrupt that waited arrives here, before any pool knows of this process
+                if self.pid is not None:
+                    self.kill()
+                raise
 
 
 class WorkerContext(SpawnContext):

@@ -94,10 +94,11 @@ def test_import(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_second_import_into_the_same_images_is_refused(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "in.json").write_text("{}", encoding="utf-8")
     with locked(root):
         assert run("cohort", "import", tmp_path / "in.json", "--images", root) == 2
         assert "found it in use by process" in capsys.readouterr().err
-        assert run("cohort", "import", tmp_path / "in.json", "--image", root / "p1" / ".." / "patients.csv") == 2
+        assert run("cohort", "import", tmp_path / "in.json", "--image", root / "patients.csv") == 2
         assert "found it in use by process" in capsys.readouterr().err
 
 

@@ -48,7 +48,8 @@ def cohort_and_run(tmp_path: Path) -> tuple[Path, Path]:
         shapes = [Annotation(code, circle(60 + 80 * k, 100), k) for k, code in enumerate(CODES)]
         write_labelme(path.with_suffix(".json"), path.name, 400, 200, shapes)
         where = {"field_id": f"{patient}/f", "patient_id": patient}
-        fields.append(where | {"sha256": sha256_file(path), "status": "ok"})
+        size = {"width_px": 400, "height_px": 200}
+        fields.append(where | size | {"path": str(path), "sha256": sha256_file(path), "status": "ok"})
         for shape in shapes[:-1]:
             category = shape.code[:1] if shape.code == "L2" else shape.code
             call = {"category": category, "is_cblc": category == "N", "is_countable": True}

@@ -201,13 +201,21 @@ WRITING = [path for path, command in COMMANDS.items() if any(given.name == "out"
 
 
 @pytest.mark.parametrize("path", WRITING, ids=" ".join)
-def test_a_second_call_into_the_same_place_is_refused_before_any_work(path: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_second_call_into_the_same_place_is_refused_before_any_work(
+    path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command, out = COMMANDS[path], tmp_path / "out"
     context = command.make_context(" ".join(path), examples(command)[0][2 + len(path) :])
     context.params["out"] = out
+    monkeypatch.chdir(tmp_path)
+    for name, value in context.params.items():
+        given = value if isinstance(value, list | tuple) else [value]
+        for path_given in [item for item in given if isinstance(item, Path) and name != "out"]:
+            (tmp_path / path_given).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
     with locked(out), pytest.raises(RunError, match="out: found it in use by process"):
         command.invoke(context)
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_every_module_of_the_command_line_is_reached() -> None:

@@ -423,7 +423,7 @@ def test_coarse_labels_by_hand() -> None:
     weighted = figure(scores, "category_weighted_f1_all_expert")
     assert weighted.value.estimate == pytest.approx(2 / 4)
     assert weighted.n == 2
-    assert "4 cells with coarse labels count only as wrong calls" in weighted.note
+    assert "4 cells with coarse labels: only a call outside" in weighted.note
     rows = {item.label: item for item in scores.class_figures if item.over == "all expert"}
     assert set(rows) == {"N", "N5", "BLA{N,M,J,L}"}
     assert (rows["N5"].n, rows["N5"].n_called, rows["N5"].precision.estimate) == (2, 2, 0.5)
@@ -446,7 +446,7 @@ def test_cells_that_leave_cblc_open_are_counted_as_left_out() -> None:
     scores = score(cells)
     found = figure(scores, "cblc_weighted_f1_matched")
     assert (found.value.estimate, found.n) == (1, 2)
-    assert found.note.endswith("2 cells left out: their coarse labels do not decide CBLC")
+    assert found.note.endswith("2 cells left out: coarse labels that do not decide CBLC")
     assert figure(scores, "category_accuracy_matched").value.estimate == pytest.approx(3 / 4)
     assert figure(scores, "cblc_calibration_error_matched").n == 2
     assert figure(scores, "category_calibration_error_matched").n == 2

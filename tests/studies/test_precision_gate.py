@@ -227,20 +227,24 @@ def test_the_command_prints_the_gate_and_writes_the_bundle(cohort: Path, tmp_pat
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (["--precision", "f8"], "precision 'f8': expected auto or one of f32, bf16, f16, int8"),
+        (["--precision", "f8"], "'f8' is not one of 'auto'"),
         (["--precision", "bf16"], "precision 'bf16': the device here computes in f32, int8"),
-        (["--backend", "tflite"], "backend 'tflite': expected auto or one of"),
+        (["--backend", "tflite"], "'tflite' is not one of 'auto'"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(
-    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str], sentence: str
+    cohort: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: list[str],
+    sentence: str,
 ) -> None:
     bundle = with_int8(tmp_path / "bundle", seed=0).folder
     words = ["precision", str(bundle), str(cohort), "--out", str(tmp_path / "out"), "--backend", "onnxruntime"]
     with pytest.raises(SystemExit) as stopped:
         main([*words, *option])
     assert stopped.value.code == 2
-    assert sentence in capsys.readouterr().err
+    assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())  # Typer draws a frame
 
 
 def test_the_processor_has_a_name_everywhere(tmp_path: Path) -> None:

@@ -96,7 +96,9 @@ def test_an_unknown_code_names_its_cell(crops_dir: Path) -> None:
 @pytest.mark.parametrize("name", ["crops.npy", "cells.parquet", "prepare.json"])
 def test_an_incomplete_crop_set_names_what_is_absent(crops_dir: Path, name: str) -> None:
     (crops_dir / name).unlink()
-    with pytest.raises(InputError, match=rf"found no {name}, expected a crop set; make one with `marrowscope prepare`"):
+    with pytest.raises(
+        InputError, match=rf"not found: {name}; expected a crop set; make one with `marrowscope prepare`"
+    ):
         open_crop_set(crops_dir, load_vocabulary())
 
 

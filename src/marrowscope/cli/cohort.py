@@ -117,7 +117,11 @@ def import_(
     ] = None,
     reader: Annotated[
         str,
-        typer.Option("--reader", help="Whose annotations to take from a file of several readers: id, mail or name."),
+        typer.Option(
+            "--reader",
+            show_default="the only one",
+            help="Whose annotations to take from a file of several readers: id, mail or name.",
+        ),
     ] = "",
     mapping: MappingOption = None,
     vocabulary: VocabularyOption = None,

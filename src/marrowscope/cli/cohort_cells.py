@@ -9,6 +9,7 @@ import typer
 
 from marrowscope.cli.options import parse_um_per_px
 from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.import_cells import ImportedCells
@@ -192,6 +193,6 @@ def _print_counts(done: ImportedCells, *, is_pseudo: bool) -> None:
     print_table(table)
     kind = "pseudo-patients, dealt by chance: no person" if is_pseudo else "patients"
     typer.echo(
-        f"{total.n_out} cells of {done.n_patients} {kind}; every outline is the segmenter's and enters no detection "
-        "figure. cells.csv lists each picture."
+        f"{count_of(total.n_out, 'cell')} of {done.n_patients} {kind}; every outline is the segmenter's and enters no "
+        "detection figure. cells.csv lists each picture."
     )

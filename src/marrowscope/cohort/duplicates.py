@@ -99,8 +99,8 @@ def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE
     )
     if wrong := next((text for text in table["image_dhash"] if text and not is_fingerprint(text)), ""):
         message = (
-            f"found image_dhash {wrong[:_MAX_SHOWN]!r}, expected {len(FEATURELESS)} hexadecimal digits; make the crop "
-            "set again with `marrowscope prepare`"
+            f"found image_dhash {wrong[:_MAX_SHOWN]!r}, expected "
+            f"{count_of(len(FEATURELESS), 'hexadecimal digit')}; make the crop set again with `marrowscope prepare`"
         )
         raise CohortError(message)
     names = list(zip(table["patient_id"].to_list(), table["image_sha256"].to_list(), strict=True))

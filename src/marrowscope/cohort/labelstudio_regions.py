@@ -26,6 +26,7 @@ from marrowscope.cohort.annotations import (
     taken_or_fault,
 )
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+from marrowscope.wording import count_of
 
 _OUTLINES = ("polygon", "rectangle", "ellipse")
 _CHOSEN = ("choices", "taxonomy")
@@ -149,7 +150,9 @@ def _fault_of(region: _Region, index: int, where: str, sizes: set[tuple[int, int
         found = f"image_rotation {shorten(turn)}, item_index {shorten(number)}"
         return broken_shape(where, index, found, "a region of the only image of its task, which is not turned")
     if _size_of(entry) is None or len(sizes) > 1:
-        found = "no size of the image" if len(sizes) <= 1 else f"images of {len(sizes)} sizes in one annotation"
+        found = (
+            "no size of the image" if len(sizes) <= 1 else f"images of {count_of(len(sizes), 'size')} in one annotation"
+        )
         return broken_shape(where, index, found, "original_width and original_height, the same in all regions")
     return None
 

@@ -23,6 +23,7 @@ from marrowscope.errors import InputError, VocabularyError
 from marrowscope.imaging import printable
 from marrowscope.imaging.names import path_below
 from marrowscope.vocabulary import nearest
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -140,7 +141,8 @@ def _of_table(path: Path) -> list[CellPicture]:
     for number, cells in enumerate(rows[1:], start=2):
         where = f"{path}, row {number}"
         if len(cells) != len(header):
-            message = f"{where}: found {len(cells)} cells, expected {len(header)} as in the header; correct the row"
+            found = count_of(len(cells), "cell")
+            message = f"{where}: found {found}, expected {len(header)} as in the header; correct the row"
             raise InputError(message)
         row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
         pictures.append(_of_row(row, path.parent, where))
@@ -210,8 +212,9 @@ def _with_patients(pictures: list[CellPicture], source: Path, rule: PatientRule)
     nameless = [picture for picture in named if not (picture.reason or picture.patient)]
     if nameless:
         message = (
-            f"{source}: found no patient for {len(nameless)} of {len(usable)} pictures, such as {nameless[0].where}, "
-            "expected one for each; correct --patient-folder, --patient-pattern or the column patient"
+            f"{source}: found no patient for {len(nameless)} of {count_of(len(usable), 'picture')}, such as "
+            f"{nameless[0].where}, expected one for each; correct --patient-folder, --patient-pattern or the column "
+            "patient"
         )
         raise InputError(message)
     return named, False

@@ -105,7 +105,7 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
     ending = OVER[over].key
     note = f"{int(truth.sum())} CBLC of {len(truth)}; {_MISSES[over]}"
     if n_undecided:
-        note += f"; {n_undecided} cells left out: their coarse labels do not decide CBLC"
+        note += f"; {count_of(n_undecided, 'cell')} left out: coarse labels that do not decide CBLC"
     figures = [
         scorer.figure(
             f"cblc_weighted_f1{ending}",
@@ -138,7 +138,9 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
     present = metrics.present_classes(counts[:, : len(categories)].sum(axis=0))
     note = f"averaged over {len(present)}: " + " ".join(categories[k] for k in present) + f"; {_MISSES[over]}"
     n_coarse = len(frame) - len(decided)
-    coarse_note = f"; {n_coarse} cells with coarse labels count only as wrong calls outside of their sets"
+    coarse_note = (
+        f"; {count_of(n_coarse, 'cell')} with coarse labels: only a call outside the label's set counts, as wrong"
+    )
     weighted, macro, _ = scorer.of_columns(counts, _f1_columns)
     figures = [
         scorer.figure(
@@ -148,7 +150,9 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
     ]
     right = scorer.sum_by_patient(frame, _is_right(frame).cast(pl.Float64).to_numpy())
     sums = np.stack([right, scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1)
-    rule = f"; of {n_coarse} cells with coarse labels, a call in the label's set is right" if n_coarse else ""
+    rule = (
+        f"; of {count_of(n_coarse, 'cell')} with coarse labels, a call in the label's set is right" if n_coarse else ""
+    )
     accuracy = scorer.of_sums(sums, lambda total: metrics.share(total[0], total[1]))
     return [*figures, scorer.figure(f"category_accuracy{OVER[over].key}", accuracy, frame, note=_MISSES[over] + rule)]
 

@@ -34,6 +34,7 @@ from marrowscope.patient.flags.stain_reference import DENSITIES
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.checkpoint import SPLIT_NAME
 from marrowscope.train.crop_set import CELLS_NAME, FIELDS_SCHEMA
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,7 +201,7 @@ def _coarse_labels(members: Sequence[Member]) -> str:
     lines = ["Labels that leave the code open; what they declare counts for all their cells:", ""]
     for item in labels.values():
         wrong = f"; of these, {' and '.join(item.exceptions)} may be among them" if item.exceptions else ""
-        lines.append(f"- `{item.label}`: {item.n_cells} annotated cells{wrong}")
+        lines.append(f"- `{item.label}`: {count_of(item.n_cells, 'annotated cell')}{wrong}")
     return "\n".join(lines)
 
 

@@ -265,8 +265,8 @@ def class_priors(shares: Mapping[str, FloatArray]) -> dict[str, tuple[float, ...
         counts = divided.sum(axis=0)
         if not counts.sum():
             message = (
-                f"found {len(divided)} training cells whose labels all leave {head} open, expected one that decides "
-                "it; add cells with exact labels, or declare it in the mapping"
+                f"found {count_of(len(divided), 'training cell')} whose labels all leave {head} open, expected "
+                "one that decides it; add cells with exact labels, or declare it in the mapping"
             )
             raise TrainingError(message)
         priors[head] = tuple(float(n) / float(counts.sum()) for n in counts)

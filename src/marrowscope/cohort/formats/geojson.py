@@ -43,6 +43,7 @@ from marrowscope.cohort.label_colors import label_rgb
 from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
 from marrowscope.geometry import Rings, bounding_box, signed_areas
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -249,7 +250,10 @@ def _read_feature(
 
 def _nuclei_left_out(where: str, n: int) -> Fault:
     """Describe the note that the outlines of nuclei, which QuPath keeps beside those of their cells, are left out."""
-    found, action = f"{n} outlines of nuclei beside those of their cells", "the outlines of the cells are read"
+    found, action = (
+        f"{count_of(n, 'outline')} of nuclei beside those of their cells",
+        "the outlines of the cells are read",
+    )
     return Fault("nucleus_outline", where, found, "one outline per cell", action, loses_data=False)
 
 

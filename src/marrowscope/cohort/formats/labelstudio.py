@@ -35,6 +35,7 @@ from marrowscope.cohort.written_json import json_text, object_with_list, write_p
 from marrowscope.disk import write_text
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 from marrowscope.records import Fault, JsonDict
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,7 +135,7 @@ def _read_task(task: JsonDict, drawn: Sequence[JsonDict], place: str, reader: st
         return [remark(place, *notes)] if notes else []
     if len(submitted) == 1:
         return [_read_drawn(task, submitted[0], notes, place)]
-    found = f"{len(submitted)} annotations (by {_named(submitted)})"
+    found = f"{count_of(len(submitted), 'annotation')} (by {_named(submitted)})"
     true_ones = [item for item in submitted if item.get("ground_truth") is True]
     if len(true_ones) == 1:
         action = f"the ground truth is read, by {_named(true_ones)}"
@@ -159,9 +160,9 @@ def _notes_on_rest(
     found: list[str] = []
     if cancelled:
         n_regions = sum(len(_dicts(item.get("result"))) for item in cancelled)
-        found.append(f"{len(cancelled)} cancelled (by {_named(cancelled)}, {n_regions} regions)")
+        found.append(f"{len(cancelled)} cancelled (by {_named(cancelled)}, {count_of(n_regions, 'region')})")
     if drawn and not mine:
-        found.append(f"{len(drawn)} by others ({_named(drawn)})")
+        found.append(f"{count_of(len(drawn), 'annotation')} by others ({_named(drawn)})")
     if n_drafts := len(_dicts(task.get("drafts"))):
         found.append(f"{n_drafts} not submitted")
     if not drawn and not submitted and (n_predictions := len(_dicts(task.get(_PREDICTIONS)))):
