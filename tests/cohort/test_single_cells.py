@@ -121,7 +121,7 @@ def test_table_with_patients_and_readers(tmp_path: Path) -> None:
     [
         ("file,label\na.png,N\n", "found columns file, label, expected image and label"),
         ("", r"found columns \(none\)"),
-        ("image,label\na.png\n", "row 2: found 1 cells, expected 2 as in the header"),
+        ("image,label\na.png\n", "row 2: found 1 cell, expected 2 as in the header"),
         ("image,label\n", "found no picture"),
     ],
 )
@@ -148,8 +148,8 @@ def test_patients_by_folder_and_by_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (PatientRule(folder=3), "found no patient for 1 of 1 pictures, such as N/P07/a.png"),
-        (PatientRule(pattern=r"(Q\d+)"), "found no patient for 1 of 1 pictures"),
+        (PatientRule(folder=3), "found no patient for 1 of 1 picture, such as N/P07/a.png"),
+        (PatientRule(pattern=r"(Q\d+)"), "found no patient for 1 of 1 picture"),
         (PatientRule(pattern="P07"), r"expected a group \( \) around the patient"),
         (PatientRule(pattern="("), "expected a regular expression"),
     ],

@@ -114,7 +114,7 @@ def test_no_surface_corrects_calls_or_estimates_where_nothing_was_validated(
         assert strings("blasts.not_validated") in words or name == "fhir", name
         for forbidden in ("Above study", "Below study", "Confidence that", strings("blasts.codes")):
             assert forbidden not in words, (name, forbidden)
-    (fhir,) = run.folder.rglob("fhir/*.json")
+    (fhir,) = write_fhir(run.folder)
     report, *others = [entry["resource"] for entry in json.loads(fhir.read_text(encoding="utf-8"))["entry"]]
     assert report["status"] == "preliminary"
     assert "conclusion" not in report

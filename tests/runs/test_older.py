@@ -51,13 +51,18 @@ def report(run: Path, out: Path, *formats: str) -> None:
 NO_HASHES = ("manifest.json: found no SHA-256 of the tables, which older runs do not have; it is taken as not known",)
 
 
-NO_OVERLAPS = "fields.parquet: found no n_rejected_overlap, which older runs do not have; it is taken as not known"
+UNKNOWN = "which older runs do not have; it is taken as not known"
+STANDING = "state, state_reason, center_n_reviewed, center_n_outside, {}threshold_n_patients, threshold_simulated"
+LATER = (
+    f"fields.parquet: found no simulated, n_rejected_overlap, {UNKNOWN}",
+    f"patients.parquet: found no {STANDING.format('')}, {UNKNOWN}",
+)
 
 
-def test_a_run_of_version_3_lacks_the_hashes_of_its_tables_and_a_count(older_run: Path) -> None:
-    assert older_run_remarks(older_run) == (*NO_HASHES, NO_OVERLAPS)
+def test_a_run_of_version_3_lacks_the_hashes_of_its_tables_and_later_columns(older_run: Path) -> None:
+    assert older_run_remarks(older_run) == (*NO_HASHES, *LATER)
     state_tables(older_run)
-    assert older_run_remarks(older_run) == (NO_OVERLAPS,)
+    assert older_run_remarks(older_run) == LATER
 
 
 def test_a_run_of_version_3_is_reported_in_every_format(
@@ -68,7 +73,7 @@ def test_a_run_of_version_3_is_reported_in_every_format(
     assert "<strong>6</strong> of <strong>18</strong>" in page
     assert (tmp_path / "out" / "run.json").is_file()
     assert (tmp_path / "out" / "fhir" / "P0001.json").is_file()
-    assert capsys.readouterr().err.count("Older run") == 2
+    assert capsys.readouterr().err.count("Older run") == 3
 
 
 def test_a_run_of_version_3_is_typeset(older_run: Path, tmp_path: Path) -> None:
@@ -116,8 +121,8 @@ def test_columns_that_came_later_are_named_and_the_run_is_reported(
     remarks = older_run_remarks(older_run)
     assert remarks == (
         *NO_HASHES,
-        NO_OVERLAPS.replace("n_rejected_overlap", "n_rejected_overlap, stain_distance"),
-        "patients.parquet: found no design_effect, me_upper, which older runs do not have; it is taken as not known",
+        f"fields.parquet: found no simulated, n_rejected_overlap, stain_distance, {UNKNOWN}",
+        f"patients.parquet: found no {STANDING.format('design_effect, ')}, me_upper, {UNKNOWN}",
     )
     report(older_run, tmp_path / "out", *FORMATS)
     told = " ".join(capsys.readouterr().err.split())

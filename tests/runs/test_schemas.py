@@ -11,6 +11,7 @@ from marrowscope.cells.field_measures import FIELD_MEASURES
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.errors import RunError
+from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import (
     CELLS,
     FIELDS,
@@ -70,7 +71,7 @@ def test_a_column_that_came_after_version_3_may_be_null(kind: TableKind) -> None
 
 
 def test_a_patients_row_that_does_not_fit_is_refused_with_its_place() -> None:
-    row = pl.read_parquet(SCHEMA_3_RUN / "patients.parquet").row(0, named=True)
+    row = read_table(SCHEMA_3_RUN / "patients.parquet", "patients").row(0, named=True)
     assert patient_row(row).model_dump() == {
         name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
     }

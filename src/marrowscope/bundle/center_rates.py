@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from marrowscope.bundle.description import CenterRates
 from marrowscope.patient.quantify.centers import review_centers
 from marrowscope.patient.standing import is_open
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ def measure_centers(
     sections, files = {}, {}
     for number, (center, review) in enumerate(sorted(reviews.items()), start=1):
         name = f"rates/{number}.json"
-        own = {"source": f"{review.n_patients} patients of this center", "rates": review.rates}
+        own = {"source": f"{count_of(review.n_patients, 'patient')} of this center", "rates": review.rates}
         files[name] = pooled.model_copy(update=own).as_json()
         sections[center] = CenterRates(
             file=name,
