@@ -227,7 +227,7 @@ def test_the_command_prints_the_gate_and_writes_the_bundle(cohort: Path, tmp_pat
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (["--precision", "f8"], "'f8' is not one of 'auto'"),
+        (["--precision", "f8"], "'f8' is not one of 'bf16', 'f16', 'int8'"),
         (["--precision", "bf16"], "precision 'bf16': the device here computes in f32, int8"),
         (["--backend", "tflite"], "'tflite' is not one of 'auto'"),
     ],
