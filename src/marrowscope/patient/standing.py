@@ -13,7 +13,7 @@ Simulated centers count as measured by a bundle of simulated cells, since one si
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,17 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from marrowscope.patient.quantify.quantification import Quantification
-
-State = Literal["validated", "not_validated", "out_of_depth"]
-StateReason = Literal[
-    "simulated",
-    "center_measured",
-    "no_rates",
-    "other_centers",
-    "center_not_open",
-    "simulated_photographs",
-    "mixed_photographs",
-]
+    from marrowscope.runs.schemas import State, StateReason
 
 MIN_PATIENTS, MAX_OUTSIDE = 30, 2
 """A center opens after 30 fully reviewed patients with at most 2 annotated ratios outside their intervals: coverage is

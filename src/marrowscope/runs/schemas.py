@@ -19,7 +19,6 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.config import FrozenModel, rule_of
 from marrowscope.errors import RunError
-from marrowscope.patient.standing import State, StateReason
 
 SCHEMA_VERSION = 4
 
@@ -27,6 +26,17 @@ Call = Literal["above", "below", "indeterminate", "no_call", "withheld"]
 CallReason = Literal["few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell"]
 CorrectionNote = Literal["none_called", "within_false_positive_rate", "rates_too_close"]
 Adequacy = Literal["under_300", "300_to_499", "500_or_more"]
+State = Literal["validated", "not_validated", "out_of_depth"]
+StateReason = Literal[
+    "simulated",
+    "center_measured",
+    "no_rates",
+    "other_centers",
+    "center_not_open",
+    "simulated_photographs",
+    "mixed_photographs",
+]
+"""What may be printed for a patient, and why; ``patient.standing`` decides."""
 CALLS: tuple[str, ...] = get_args(Call)
 CALL_REASONS: tuple[str, ...] = get_args(CallReason)
 CORRECTION_NOTES: tuple[str, ...] = get_args(CorrectionNote)
