@@ -356,6 +356,16 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
         ("confusion.csv", "a,b\n1,2\n", "cannot be read as a table with center"),
         ("calls.csv", None, "cannot be read as a table with center, group, diagnosis"),
         ("risk_coverage.csv", None, "cannot be read as a table with center, n, n_patients, coverage"),
+        (
+            "normal_blasts.csv",
+            "center,diagnosis,n_patients,n_cells,n_N0,n_found,n_called_cblc\nA,AML,1,2,,3,4\n",
+            "found a row without n_N0, expected one in each",
+        ),
+        (
+            "reliability.csv",
+            "center,head,bin,n,mean_probability,share,share_lower,share_upper\nA,cblc,0,9,0.5,,,\n",
+            "found a row without share, expected one in each",
+        ),
         ("normal_blasts.csv", None, "cannot be read as a table"),
     ],
 )

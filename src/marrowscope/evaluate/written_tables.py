@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from marrowscope.records import Interval
 
 
+_NEVER_NULL = {
+    "reliability.csv": {"center", "head", "bin", "n", "mean_probability", "share"},
+    "normal_blasts.csv": NORMAL_BLAST_COLUMNS.keys() - {"diagnosis"},
+}
+"""Columns that have a value in each row, of the tables whose figures need one; so have the counts of each code."""
+
+
 def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
     """Return every table by its file name; NaN becomes null."""
     rows_of: dict[str, Callable[[CenterScores], Iterator[dict[str, Any]]]] = {
@@ -66,7 +73,13 @@ def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
         frame = pl.read_csv(path, schema_overrides=columns)
         known = frame.select(columns.keys())
     # The table of normal blasts has one extra column per code of a normal blast.
-    return frame if columns is NORMAL_BLAST_COLUMNS else known
+    table = frame if columns is NORMAL_BLAST_COLUMNS else known
+    needed = _NEVER_NULL.get(path.name, set()) | (set(table.columns) - columns.keys())
+    for name in sorted(needed):
+        if table[name].null_count():
+            message = f"{path}: found a row without {name}, expected one in each; run `marrowscope evaluate` again"
+            raise InputError(message)
+    return table
 
 
 def _normal_blasts(rows: tuple[NormalBlasts, ...]) -> pl.DataFrame:
