@@ -357,6 +357,11 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
         ("calls.csv", None, "cannot be read as a table with center, group, diagnosis"),
         ("risk_coverage.csv", None, "cannot be read as a table with center, n, n_patients, coverage"),
         (
+            "roc.csv",
+            "center,curve,false_positive_rate,true_positive_rate,threshold\nA,x,0.1,,0.5\n",
+            "found a row without true_positive_rate, expected one in each",
+        ),
+        (
             "normal_blasts.csv",
             "center,diagnosis,n_patients,n_cells,n_N0,n_found,n_called_cblc\nA,AML,1,2,,3,4\n",
             "found a row without n_N0, expected one in each",

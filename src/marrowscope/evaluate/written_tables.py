@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 _NEVER_NULL = {
+    "per_class.csv": {"center", "over", "category", "n", "n_called", "n_patients"},
+    "recall_by_class.csv": {"center", "kind", "label", "n", "n_patients"},
+    "confusion.csv": {"center", "over", "true", "called", "n"},
     "reliability.csv": {"center", "head", "bin", "n", "mean_probability", "share"},
+    "roc.csv": {"center", "curve", "false_positive_rate", "true_positive_rate"},
     "normal_blasts.csv": NORMAL_BLAST_COLUMNS.keys() - {"diagnosis"},
 }
 """Columns that have a value in each row, of the tables whose figures need one; so have the counts of each code."""
