@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from marrowscope.errors import InputError
+from marrowscope.evaluate.catalog import CATALOG
 from marrowscope.evaluate.document import SCHEMA_VERSION, EvaluatedRun, FigureRecord, read_document
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ def test_a_figure_is_a_number_or_nothing() -> None:
     assert "value" in FigureRecord.model_fields
     with pytest.raises(ValidationError, match=re.escape("finite number")):
         FigureRecord.model_validate({"value": float("inf")})
+
+
+@pytest.mark.parametrize("limits", [(0.5, 0.4, None), (0.5, None, 0.6), (None, 0.4, 0.6)])
+def test_a_figure_has_both_limits_or_none(limits: tuple[float | None, ...]) -> None:
+    words = dict.fromkeys(("name", "unit", "marks", "interval", "group", "note", "undefined", "same_as"), "")
+    values = dict(zip(("value", "lower", "upper"), limits, strict=True))
+    figure = {"key": next(iter(CATALOG)), "all_negative": None, "n": 1, "n_patients": 1, "warning": None, **words}
+    with pytest.raises(ValidationError, match="expected both limits or none"):
+        FigureRecord.model_validate(figure | values)
+    assert FigureRecord.model_validate(figure | {"value": 0.5, "lower": 0.4, "upper": 0.6}).upper == 0.6
 
 
 def test_a_key_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ class FigureRecord(FrozenModel):
     def _is_known(cls, key: str) -> str:
         return _known(key, CATALOG)
 
+    @model_validator(mode="after")
+    def _has_both_limits_or_none(self) -> FigureRecord:
+        if (self.lower is None) != (self.upper is None) or (self.value is None and self.lower is not None):
+            found = f"value {self.value}, lower {self.lower} and upper {self.upper}"
+            message = f"found {found}, expected both limits or none"
+            raise ValueError(message)
+        return self
+
 
 class CenterRecord(FrozenModel):
     """The figures of one center, or of all together; they always include the main figures."""

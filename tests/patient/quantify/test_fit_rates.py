@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.rates import ErrorRates
+from marrowscope.patient.quantify.threshold import StudyThreshold
 from tests.patient.quantify.patients import N5, VOCABULARY, N, make_rates
 
 
@@ -141,3 +142,9 @@ def test_rates_whose_tables_do_not_fit_each_other_are_refused(change: dict[str, 
         values[name] = less if value is None else value
     with pytest.raises(ValidationError, match=r"have not the same patients|has not one number|less than no"):
         ErrorRates.model_validate(values)
+
+
+@pytest.mark.parametrize("n_patients", [-1, 2**63])
+def test_a_threshold_of_an_impossible_number_of_patients_is_refused(n_patients: int) -> None:
+    with pytest.raises(ValidationError, match="n_aml"):
+        StudyThreshold(value=0.2, n_aml=n_patients)

@@ -28,6 +28,7 @@ MIN_PATIENTS = 10
 """Fewest patients with AML, and without, for learning a threshold."""
 
 _N_RESAMPLES, _SEED = 2000, 0
+_MOST_PATIENTS = 1_000_000_000
 
 
 class StudyThreshold(StageConfig):
@@ -42,8 +43,8 @@ class StudyThreshold(StageConfig):
     separable: bool = Field(default=False, description="a gap separates the groups, and the value is its middle")
     sensitivity: float | None = Field(default=None, description="on the patients used for learning")
     specificity: float | None = None
-    n_aml: int = 0
-    n_other: int = 0
+    n_aml: int = Field(default=0, ge=0, le=_MOST_PATIENTS, description="patients with AML that it was learned on")
+    n_other: int = Field(default=0, ge=0, le=_MOST_PATIENTS, description="patients without AML that it was learned on")
     n_by_diagnosis: dict[str, int] = Field(default_factory=dict, description="diagnoses of at least three patients")
     learned_on: str = Field(default="", description="whose ratios, in words")
 
