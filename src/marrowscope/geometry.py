@@ -6,6 +6,9 @@ them when needed. A contour of fewer than three points is empty: area 0, no over
 
 Measurements of all cells of a field work on ``Rings``, their contours concatenated, in a few array operations. The
 functions for one contour do the same with one ring. No ring's result depends on the others, to the bit.
+
+Longer than 400 lines: measuring, cutting and comparing contours share one private reading of what an outline encloses
+(``_polygon``, ``_largest_ring``), and two modules would have to agree on it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 The ``code`` of an ``Annotation`` is still the label as written; the cohort reader translates and checks it.
 Coordinates are not shifted: formats that put (0, 0) at the corner of the first pixel differ by half a pixel, less
 than the variation of a hand-drawn outline.
+
+Longer than 400 lines: what each format needs of a foreign file (its text, ids, points, sizes and faults) stands here
+once, so that no format reads a value in a way of its own.
 """
 
 from __future__ import annotations
