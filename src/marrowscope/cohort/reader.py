@@ -4,7 +4,7 @@ Steps: patients.csv; the image files of every folder; each image's hash and size
 content; every shape. Reading does not stop at the first fault: all are collected. Invariant: for patients, images and
 shapes, the number found equals the number in the cohort plus the number rejected, by reason.
 
-Longer than 400 lines: every step takes from one ledger (``_Ledger``) or adds to it, and the sums are true only together.
+Longer than 400 lines: every step takes from one ledger (``_Ledger``) or adds to it, whose sums hold only together.
 """
 
 from __future__ import annotations
