@@ -13,6 +13,7 @@ from marrowscope.records import Annotation, ContourArray, Field
 from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 from marrowscope.train.segmenter_data import (
     LabeledField,
+    fade_cytoplasm,
     labeled_fields,
     paint_unlabeled,
     prepare_windows,
@@ -207,3 +208,38 @@ def test_stain_variation_keeps_the_form() -> None:
     for item in varied:
         assert item.shape == image.shape
         assert float(item[30:34, 30:34].mean()) < float(item[:8, :8].mean()) - 30
+
+
+def test_faded_cells_keep_their_nucleus_and_their_place() -> None:
+    """Half of the cytoplasm's optical density goes; nucleus, other cells and glass stay, and so does the outline."""
+    image = np.full((200, 300, 3), GLASS, dtype=np.uint8)
+    for cx in (80, 220):
+        cv2.circle(image, (cx, 100), 40, (180, 170, 200), -1)
+        cv2.circle(image, (cx + 15, 100), 18, NUCLEUS, -1)
+    faded = fade_cytoplasm(image, [_circle(80.5, 100.5, 40)], [0.5])
+    glass, cytoplasm = np.array(GLASS, dtype=float), np.array((180, 170, 200), dtype=float)
+    expected = glass * 10 ** (-0.5 * np.log10(glass / cytoplasm))
+    np.testing.assert_allclose(faded[100, 52], expected, atol=1.5)
+    np.testing.assert_allclose(faded[100, 95], NUCLEUS, atol=1)
+    np.testing.assert_allclose(faded[:, 150:], image[:, 150:], atol=1)
+    np.testing.assert_allclose(faded[20, 20], GLASS, atol=1)
+
+
+def test_pale_cells_are_part_of_the_windows_only_where_asked(tmp_path: Path) -> None:
+    """The share is a setting: 0 leaves every window as it was, 1 fades each cell of the training side."""
+    fields = []
+    for index in range(2):
+        path = tmp_path / f"P{index}.png"
+        image = np.full((200, 200, 3), GLASS, dtype=np.uint8)
+        cv2.circle(image, (100, 100), 40, (180, 170, 200), -1)
+        cv2.circle(image, (100, 100), 15, NUCLEUS, -1)
+        write_image(path, image)
+        fields.append(LabeledField(path, 0.3, (_circle(100.5, 100.5, 40),), f"P{index}", "cohort"))
+    pixels = {}
+    for share in (0.0, 1.0):
+        config = SegmenterTrainingConfig(window_px=192, crops_per_field=1, pale_cells=share, val_fraction=0)
+        prepare_windows(fields, tmp_path / str(share), config)
+        images = sorted((tmp_path / str(share) / "images" / "train").glob("*.png"))
+        pixels[share] = [len(np.unique(read_image(path).reshape(-1, 3), axis=0)) for path in images]
+    assert len(pixels[0.0]) == len(pixels[1.0]) > 0
+    assert pixels[0.0] != pixels[1.0]

@@ -28,6 +28,8 @@ class SegmenterTrainingConfig(StageConfig):
     """Polygons shrink by this: Ultralytics' rasterizer draws a polygon half a pixel too large on every side."""
     max_box_share: float = Field(default=0.3, ge=0, le=1)
     """Cohort contours with more of their outline straight along their box are ignored, not learned; 1 keeps all."""
+    pale_cells: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training windows' cells whose cytoplasm is faded: cells with pale cytoplasm are rare."""
     val_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of patients held out for validation."""
     max_val_windows: int = Field(default=64, ge=1)
