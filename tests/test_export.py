@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import onnx  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from marrowscope.bundle import load_bundle  # noqa: E402
 from marrowscope.bundle.golden import check_golden  # noqa: E402
@@ -28,6 +29,7 @@ from marrowscope.train.bundle_card import BundleDescription  # noqa: E402
 from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E402
 from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier  # noqa: E402
 from marrowscope.train.ensemble import check_segmenter, find_members  # noqa: E402
+from marrowscope.train.half_weights import halve_weights  # noqa: E402
 from marrowscope.train.out_of_fold import read_priors  # noqa: E402
 from marrowscope.train.training_record import read_finished  # noqa: E402
 from tests.crop_sets import tiny_config, write_crop_set  # noqa: E402
@@ -162,6 +164,32 @@ def test_a_bundle_of_two_members_loads_and_passes_its_golden_sample(folder: Path
         assert expected in card
     assert "$" not in card
     assert str(folder) not in card + (tmp_path / "bundle" / "bundle.toml").read_text(encoding="utf-8")
+
+
+def test_half_weights_halve_the_file_and_hardly_move_a_probability(folder: Path, tmp_path: Path) -> None:
+    """The graph still computes in float32: parity with torch holds on every runtime, and the bundle loads."""
+    segmenter = folder / "segmenter" / "segmenter.onnx"
+    sizes = {}
+    for half in (False, True):
+        bundle = export_bundle([folder / "run"], segmenter, tmp_path / str(half), half_weights=half)
+        sizes[half] = (bundle.folder / "classifier-0.onnx").stat().st_size
+    assert sizes[True] < 0.6 * sizes[False]
+    graphs = [open_network(tmp_path / str(half) / "classifier-0.onnx", "onnxruntime") for half in (False, True)]
+    batch = np.random.default_rng(0).random((3, 3, 32, 32), dtype=np.float32)
+    full, halved = (graph.run({"image": batch}) for graph in graphs)
+    for name, values in full.items():
+        assert 0 < np.abs(values - halved[name]).max() < 2e-3, name
+
+
+def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
+    """It would become infinite; the sentence names it."""
+    weight = numpy_helper.from_array(np.full((300, 1), 1e6, dtype=np.float32), "heavy")
+    node = helper.make_node("MatMul", ["heavy", "x"], ["y"])
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    path = tmp_path / "graph.onnx"
+    onnx.save(helper.make_model(helper.make_graph([node], "g", ports[:1], ports[1:], [weight])), str(path))
+    with pytest.raises(BundleError, match="heavy"):
+        halve_weights(path)
 
 
 def test_the_rules_of_the_flags_and_the_stain_of_the_training_patients_travel_in_the_bundle(

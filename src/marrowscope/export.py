@@ -50,6 +50,7 @@ from marrowscope.train.ensemble import (
     common_info,
     find_members,
 )
+from marrowscope.train.half_weights import halve_weights
 from marrowscope.train.left_out_cells import OOF_NAME, crossfit_cells
 from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
@@ -82,13 +83,16 @@ def export_bundle(
     description: BundleDescription | None = None,
     other_segmenter: bool = False,
     calibrate: bool = True,
+    half_weights: bool = False,
     overwrite: bool = False,
 ) -> Bundle:
     """Write the bundle ``out`` from finished training folders and the segmenter's graph.
 
     A cross-fit folder represents its folds, with the temperatures fitted on their out-of-fold predictions (unless
     ``calibrate`` is off). ``crops`` is the crop set for parity and golden sample, by default that of the first member;
-    a few of its images become part of the bundle. With ``overwrite``, an earlier bundle of ours at ``out`` is replaced.
+    a few of its images become part of the bundle. ``half_weights`` stores the classifiers' weights in half precision;
+    their parity with torch is checked as they are stored. With ``overwrite``, an earlier bundle of ours at ``out`` is
+    replaced.
     Raises RunError for an unfinished training, InputError for a segmenter other than the one that cut the members'
     crops (unless ``other_segmenter``), and BundleError if a graph fails the parity check.
     """
@@ -120,7 +124,7 @@ def export_bundle(
         graphs = [Path(scratch) / f"classifier-{index}.onnx" for index in range(len(records))]
         sample = _sample(crop_set, N_PARITY_CROPS, info.crop_px)
         members = [
-            _export_member(folder, record, graph, sample, readout)
+            _export_member(folder, record, graph, sample, readout, half_weights=half_weights)
             for folder, record, graph in zip(trainings, records, graphs, strict=True)
         ]
         golden = make_golden(
@@ -220,10 +224,14 @@ def _golden_field(crop_set: CropSet, network: Network, um_per_px: float) -> NDAr
     return best
 
 
-def _export_member(folder: Path, record: FinishedTraining, graph: Path, sample: ImageArray, readout: Readout) -> Member:
+def _export_member(
+    folder: Path, record: FinishedTraining, graph: Path, sample: ImageArray, readout: Readout, *, half_weights: bool
+) -> Member:
     """Write one member's graph and check its parity with torch on ``sample``."""
     weights = folder / CLASSIFIER_NAME
     info = export_classifier(weights, graph, readout)
+    if half_weights:
+        halve_weights(graph)
     return Member(folder, record, info, check_parity(weights, graph, sample, readout))
 
 

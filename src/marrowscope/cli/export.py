@@ -41,6 +41,10 @@ def export(
     no_calibration: Annotated[
         bool, typer.Option("--no-calibration", help="Leave out the temperatures of the cross-fit.")
     ] = False,
+    half_weights: Annotated[
+        bool,
+        typer.Option("--half-weights", help="Store the classifiers' weights in half precision: half the size."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
 ) -> None:
     """Write a bundle: ONNX graphs verified against torch, a golden sample, a model card, and a hash of every file.
@@ -60,6 +64,7 @@ def export(
         description=described,
         other_segmenter=other_segmenter,
         calibrate=not no_calibration,
+        half_weights=half_weights,
         overwrite=overwrite,
     )
     size_mb = sum((bundle.folder / name).stat().st_size for name in bundle.spec.files) / 1e6
