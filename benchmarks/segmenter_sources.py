@@ -7,8 +7,8 @@ bccd: the images in the order of the SHA-256 of seed and file name; the first 72
 choosing between networks, the rest for training. 0.077 um per px: the erythrocyte boxes of such images give 0.076 to
 0.077. marrow: every field is marked as not exhaustive. A contour is kept if it is not boxy (box_share <= 0.30), does
 not run over a neighbor (solidity >= 0.95) and has 0.5 to 1.6 times the median area of its label; the last four
-patients are for the report. With --redraw, a boxy contour is first replaced by what GRAPH draws there 2 px beyond its
-box, if the two agree (IoU >= 0.7): boxes cut the large cells of crowded marrow, which would else be missing.
+patients are for the report. With --redraw, a contour is first replaced by the one that GRAPH draws over the center of
+the cell's tile, 2 px beyond its box: boxes cut the large cells of crowded marrow, which would else be missing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ANY_CODE = "N5"
 """BCCD's masks have no class and a cohort needs a code; the segmenter reads none."""
 
 REDRAWN = {"mask_level": 0.5, "box_margin_px": 2.0}
-MIN_AGREEMENT = 0.7
+TILES = (4, 3)
 HORN_UM = 1.5
 MAX_BOX_SHARE, MIN_SOLIDITY, AREA_RANGE = 0.3, 0.95, (0.5, 1.6)
 
@@ -116,23 +116,17 @@ def write_marrow(pack: Path, out: Path, redraw: Path | None = None) -> None:
 
 
 def _redrawn(field: Field, segmenter: Segmenter | None) -> list[Annotation]:
-    """Replace boxy contours by those that the segmenter draws beyond its boxes, where the two agree."""
+    """Replace the contours by what the segmenter draws over the centers of their tiles, which show the labeled cells."""
     if segmenter is None:
         return list(field.annotations)
     found = [item.contour_xy for item in segmenter.detect(read_image(field.path), field.um_per_px or 0.0)]
-    tree = shapely.STRtree([shapely.make_valid(shapely.Polygon(contour)) for contour in found])
+    cells = [shapely.make_valid(shapely.Polygon(contour)) for contour in found]
+    tile = np.array([field.width_px / TILES[0], field.height_px / TILES[1]])
     items = []
     for item in field.annotations:
-        contour = item.contour_xy
-        if box_share(contour, field.um_per_px or 0.0) > MAX_BOX_SHARE:
-            cell = shapely.make_valid(shapely.Polygon(contour))
-            overlap = [
-                (cell.intersection(tree.geometries[k]).area / cell.union(tree.geometries[k]).area, int(k))
-                for k in tree.query(cell)
-            ]
-            agreement, best = max(overlap, default=(0.0, 0))
-            if agreement >= MIN_AGREEMENT:
-                contour = _without_horns(found[best], field.um_per_px or 0.0)
+        center = shapely.Point((item.contour_xy.mean(axis=0) // tile + 0.5) * tile)
+        over = [k for k, cell in enumerate(cells) if cell.contains(center)]
+        contour = _without_horns(found[over[0]], field.um_per_px or 0.0) if len(over) == 1 else item.contour_xy
         items.append(Annotation(item.code, contour, item.shape_index))
     return items
 
