@@ -116,7 +116,7 @@ def write_marrow(pack: Path, out: Path, redraw: Path | None = None) -> None:
 
 
 def _redrawn(field: Field, segmenter: Segmenter | None) -> list[Annotation]:
-    """Replace the contours by what the segmenter draws over the centers of their tiles, which show the labeled cells."""
+    """Replace contours by what the segmenter draws over the centers of their tiles, which show the labeled cells."""
     if segmenter is None:
         return list(field.annotations)
     found = [item.contour_xy for item in segmenter.detect(read_image(field.path), field.um_per_px or 0.0)]
