@@ -5,7 +5,8 @@
 Cells: countable expert cells (by the expert's code) that no edge cuts. `found` are those with a kept contour; in
 `misses wrong`, a cell without one has the wrong call. Figures: AUC, weighted F1 and F1 of CBLC, weighted F1 and
 accuracy of the 16 categories, slope and intercept of a logistic recalibration of p_cblc; what calling every cell
-negative gives; share called CBLC by code. Patients: the counted ratio of the run against the annotated one (MAE, bias, concordance).
+negative gives; share called CBLC by code. Patients: the counted ratio of the run against the annotated one (MAE, bias,
+concordance).
 Differences are of the first run minus each other one, over the cells that both found, with a bootstrap over patients.
 """
 
