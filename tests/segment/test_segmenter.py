@@ -62,6 +62,16 @@ def test_confidence_decides_and_an_empty_field_is_empty(graph: Path) -> None:
     assert _detect(graph, "onnxruntime", confidence=0.95) == []
 
 
+def test_the_graph_states_how_its_contours_are_drawn(tmp_path: Path) -> None:
+    """Trained masks reach beyond their boxes; a graph of before states nothing, and is drawn as before."""
+    drawn = {"mask_level": "0.5", "box_margin_px": "2.0"}
+    for name, stated, expected in (("new", drawn, (0.5, 2.0)), ("old", {}, (0.0, 0.0))):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(segmenter_graph(*raw_outputs(CELLS, 128, 192), {"um_per_px": "0.3"} | stated))
+        config = Segmenter.from_onnx(path).config
+        assert (config.mask_level, config.box_margin_px) == expected
+
+
 def test_the_graph_states_its_scale(graph: Path) -> None:
     segmenter = Segmenter.from_onnx(graph)
     assert segmenter.config.um_per_px == 0.3

@@ -81,6 +81,7 @@ def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, l
     path = export_segmenter(checkpoint, tmp_path / "segmenter" / "segmenter.onnx", CONFIG, training_data_sha256="ab")
     network = open_network(path, "onnxruntime")
     assert network.metadata["um_per_px"] == "0.3"
+    assert (network.metadata["mask_level"], network.metadata["box_margin_px"]) == ("0.5", "2.0")
     assert network.metadata["license"] == "AGPL-3.0-only"
     assert network.metadata["training_data_sha256"] == "ab"
     assert not any(str(tmp_path) in value for value in network.metadata.values())

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 OUTPUT_NAME, PROTOTYPES_NAME = "output0", "output1"
 
 
+_STATED = ("um_per_px", "stride", "pad_value", "mask_level", "box_margin_px")
+
+
 class Segmenter:
     """A network and the configuration it was trained with; ``sha256`` is that of the graph's file ("" if unknown)."""
 
@@ -41,13 +44,11 @@ class Segmenter:
     def from_onnx(
         cls, graph: Path | Graph, config: SegmenterConfig | None = None, *, backend: str = "auto"
     ) -> Segmenter:
-        """Open a single exported graph; without ``config``, the um/px comes from the graph's metadata."""
+        """Open a single exported graph; without ``config``, what its metadata states of ``_STATED`` is taken."""
         graph = graph if isinstance(graph, Graph) else read_graph(graph)
         network = open_network(graph, backend)
         if config is None:
-            stated = {
-                key: network.metadata[key] for key in ("um_per_px", "stride", "pad_value") if key in network.metadata
-            }
+            stated = {key: network.metadata[key] for key in _STATED if key in network.metadata}
             config = validate_config(SegmenterConfig, stated, where=f"{graph.path}, metadata")
         return cls(network, config, graph.sha256)
 

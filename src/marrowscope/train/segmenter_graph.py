@@ -27,6 +27,9 @@ _NOTICE = (
     "The graph is under the same license; the LICENSE file lies beside it."
 )
 STRIDE = 32
+# Masks are trained beyond their boxes (segmenter_ignored), so contours may leave them; docs/log/segmenter.md has the
+# table by which both were chosen.
+_MASK_LEVEL, _BOX_MARGIN_PX = 0.5, 2.0
 _PAD_VALUE = 114
 
 
@@ -78,6 +81,8 @@ def describe(checkpoint: Path, config: SegmenterTrainingConfig, training_data_sh
         "um_per_px": repr(config.um_per_px),
         "stride": str(STRIDE),
         "pad_value": str(_PAD_VALUE),
+        "mask_level": repr(_MASK_LEVEL),
+        "box_margin_px": repr(_BOX_MARGIN_PX),
         "channel_order": "RGB",
         "normalization": "divide by 255",
         "resampling": "area",
