@@ -94,6 +94,7 @@ def make_full_spec(**changes: Any) -> BundleSpec:  # noqa: ANN401 - whatever the
         "demonstration": True,
         "implied_prior_cblc": 0.25,
         "implied_prior_countable": 0.75,
+        "implied_prior_plasma": 0.05,
         "threshold": 0.2,
         "views": 2,
         "flags": FlagRules(max_lymphoid=0.4),

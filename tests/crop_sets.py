@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLORS = {"N": (90, 40, 130), "N5": (200, 150, 190), "R1": (40, 60, 160), "L": (120, 170, 220), "V": (220, 220, 210)}
+FURTHER = {"P2": (150, 60, 90)}
+"""Colors of codes that a set has only where they are asked for."""
 
 
 def write_crop_set(
@@ -35,7 +37,7 @@ def write_crop_set(
             code = codes[index % len(codes)]
             for source in ("expert", "predicted"):
                 noise = random.normal(0, 12, (stored_px, stored_px, 3))
-                crops.append(np.clip(np.array(COLORS[code]) + noise, 0, 255).astype(np.uint8))
+                crops.append(np.clip(np.array((COLORS | FURTHER)[code]) + noise, 0, 255).astype(np.uint8))
                 rows.append(
                     {
                         "cell_id": f"p{patient}/f0#{index}/{source}",

@@ -127,14 +127,15 @@ def export_bundle(
             _export_member(folder, record, graph, sample, readout, half_weights=half_weights)
             for folder, record, graph in zip(trainings, records, graphs, strict=True)
         ]
+        stain = stain_reference(members, crop_set.folder)
+        spec = specify(description, vocabulary, members, opened.config, calibration, stain=stain)
         golden = make_golden(
             network,
             [open_network(graph, _REFERENCE) for graph in graphs],
             field,
             _sample(crop_set, N_GOLDEN_CROPS, info.crop_px),
+            predicts_plasma=spec.predicts_plasma,
         )
-        stain = stain_reference(members, crop_set.folder)
-        spec = specify(description, vocabulary, members, opened.config, calibration, stain=stain)
         spec = spec.model_copy(update={"threshold": rates.threshold, "rates_by_center": rates.centers})
         files: dict[str, Path | bytes] = {
             **{graph.name: graph for graph in graphs},

@@ -25,6 +25,7 @@ from marrowscope.errors import ConfigError, InputError, RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.folder import refuse_file
 from marrowscope.train.checkpoint import CLASSIFIER_NAME, SPLIT_NAME, fill, hash_weights, load_tensors, read_part
+from marrowscope.train.config import HEADS, PLASMA
 from marrowscope.train.crop_set import SUMMARY_NAME, CropSet, class_priors, open_crop_set
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
 from marrowscope.train.device import choose_device
@@ -56,7 +57,7 @@ from marrowscope.train.training_record import (
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from marrowscope.train.config import ClassifierConfig, StagePlan
     from marrowscope.train.crop_set import IntArray
@@ -192,20 +193,28 @@ def _fit_stages(
     on_progress: Callable[[Progress], None] | None,
 ) -> tuple[Path, dict[str, StageCounts]]:
     """Train the stages in order, each from the best weights of the one before; return the last ones, and counts."""
-    model = _new_model(crop_set, config)
+    heads = _heads(crop_set, roles, config)
+    model = _new_model(crop_set, config, heads)
     counts: dict[str, StageCounts] = {}
     best_path, info = out / CLASSIFIER_NAME, None
     for number, plan in enumerate(_plans(config), start=1):
         folder = out / f"{number}-{plan.name}"
         start = _start(model, config, folder, best_path if number > 1 else None, info)
-        inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, fingerprint=fingerprint)
+        inputs = _stage_inputs(crop_set, roles, plan, config=config, start=start, heads=heads, fingerprint=fingerprint)
         counts[plan.name] = _count(crop_set, inputs)
         fit_stage(model, inputs, config, plan=plan, stage=number, folder=folder, on_progress=on_progress)
         best_path, info = folder / BEST_NAME, inputs.info
     return best_path, counts
 
 
-def _new_model(crop_set: CropSet, config: ClassifierConfig) -> CellClassifier:
+def _heads(crop_set: CropSet, roles: Mapping[str, Role], config: ClassifierConfig) -> tuple[str, ...]:
+    """Return the heads of the network: that of plasma cells where the crops of every stage have both answers."""
+    every = [_rows(crop_set, roles, plan)[0] for plan in _plans(config)]
+    learns = config.loss_weights[PLASMA] > 0 and all(crop_set.has_plasma(rows) for rows in every)
+    return (*HEADS, PLASMA) if learns else HEADS
+
+
+def _new_model(crop_set: CropSet, config: ClassifierConfig, heads: Sequence[str]) -> CellClassifier:
     """Make the network with random initial weights that depend only on the seed."""
     return new_classifier(
         config.architecture,
@@ -214,6 +223,7 @@ def _new_model(crop_set: CropSet, config: ClassifierConfig) -> CellClassifier:
         config.seed,
         n_morphology=len(crop_set.measured) if config.loss_weights["morphology"] > 0 else 0,
         norm=config.norm,
+        plasma=PLASMA in heads,
     )
 
 
@@ -239,11 +249,12 @@ def _stage_inputs(
     *,
     config: ClassifierConfig,
     start: InitialWeights,
+    heads: Sequence[str],
     fingerprint: str,
 ) -> StageInputs:
     """Choose the stage's training and validation crops, and describe its weights."""
     training_rows, validation_rows = _rows(crop_set, roles, plan)
-    shares = crop_set.class_shares(training_rows)
+    shares = crop_set.class_shares(training_rows, heads)
     priors, corrections = class_priors(shares), correct_all(shares, config)
     targets = standardize(crop_set.measured, training_rows)[0] if config.loss_weights["morphology"] > 0 else ()
     info = ClassifierInfo(

@@ -177,7 +177,7 @@ class Call:
 
     ``p_category`` is in the vocabulary's order of categories. ``contradiction``: the heads, each taken alone, give a
     combination that no code has. ``member_spread`` is the standard deviation of p_cblc over the ensemble members, None
-    for a single member.
+    for a single member. ``p_plasma`` and ``is_plasma`` are None where the bundle does not predict plasma cells.
     """
 
     p_cblc: float
@@ -188,6 +188,8 @@ class Call:
     is_countable: bool
     contradiction: bool
     member_spread: float | None
+    p_plasma: float | None = None
+    is_plasma: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Answers of a network that are no probabilities of the vocabulary's classes are refused by name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,3 +40,45 @@ def test_a_full_batch_gives_the_calls_of_its_first_cells() -> None:
 def test_other_answers_are_a_sentence(name: str, values: FloatArray, sentence: str) -> None:
     with pytest.raises(BundleError, match=f"^classifier 1 {sentence}"):
         call_cells([answers(), answers() | {name: values}], 3, VOCABULARY)
+
+
+def plasma_answers(
+    category: str, p_plasma: float, p_cblc: float = 0.1, p_countable: float = 0.9
+) -> dict[str, FloatArray]:
+    """Give one cell: its category, and the probabilities of the other heads."""
+    p_category = np.full((1, 16), 0.1 / 15)
+    p_category[0, VOCABULARY.categories.index(category)] = 0.9
+    heads = {"p_cblc": p_cblc, "p_countable": p_countable, "p_plasma": p_plasma}
+    return {"p_category": p_category, **{name: np.array([[1 - p, p]]) for name, p in heads.items()}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "is_plasma"),
+    [
+        (plasma_answers("Other", 0.9), True),
+        (plasma_answers("Other", 0.5), True),
+        (plasma_answers("Other", 0.49), False),
+        (plasma_answers("L", 0.9), False),
+        (plasma_answers("Other", 0.9, p_cblc=0.95), False),  # a megakaryoblast by its other heads
+        (plasma_answers("Other", 0.9, p_countable=0.05), False),  # a smudge
+    ],
+)
+def test_a_plasma_cell_is_called_within_its_category_alone(cell: dict[str, FloatArray], *, is_plasma: bool) -> None:
+    (call,) = call_cells([cell], 1, VOCABULARY, predicts_plasma=True)
+    assert call.is_plasma is is_plasma
+    assert call.p_plasma == cell["p_plasma"][0, 1]
+
+
+def test_plasma_is_the_mean_of_the_members_and_changes_no_other_call() -> None:
+    members = [plasma_answers("Other", 0.2), plasma_answers("Other", 0.9)]
+    (call,) = call_cells(members, 1, VOCABULARY, predicts_plasma=True)
+    assert call.p_plasma == pytest.approx(0.55)
+    (without,) = call_cells(members, 1, VOCABULARY)
+    assert (without.p_plasma, without.is_plasma) == (None, None)
+    assert replace(call, p_plasma=None, is_plasma=None) == without
+
+
+def test_a_plasma_answer_that_is_no_probability_is_a_sentence() -> None:
+    broken = plasma_answers("Other", 0.9) | {"p_plasma": np.full((1, 3), 1 / 3)}
+    with pytest.raises(BundleError, match=r"^classifier 0 gives p_plasma \(1, 3\), expected \(1, 2\); do not use"):
+        call_cells([broken], 1, VOCABULARY, predicts_plasma=True)

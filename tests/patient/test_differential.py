@@ -129,3 +129,27 @@ def test_only_other_mixes_lineages() -> None:
     lineages = category_lineages(VOCABULARY)
     assert (lineages["E"], lineages["M1"]) == ("granulocytic", "monocytic")
     assert [category for category, lineage in lineages.items() if lineage == "other"] == [OTHER]
+
+
+def row_with_plasma(calls: list[Call], plasma: list[bool | None]) -> dict[str, Any]:
+    kept = cells_of(calls).with_columns(pl.Series("is_plasma", plasma, dtype=pl.Boolean()))
+    return nucleated_differential(ADULT, kept, VOCABULARY, RANGES, 0.0)
+
+
+def test_plasma_cells_and_the_rest_are_other() -> None:
+    row = row_with_plasma([PLASMA] * 3 + [MEGAKARYOBLAST, SMUDGE] + [N5] * 5, [True, True] + [False] * 8)
+    plasma, rest = row["other_parts"]
+    other = row["differential"][-1]
+    assert (plasma["category"], plasma["lineage"], plasma["n"], plasma["n_nucleated"]) == ("plasma", "plasma", 2, 2)
+    assert (rest["category"], rest["n"], rest["n_countable"], rest["n_nucleated"]) == ("other_without_plasma", 3, 2, 2)
+    for figure in ("n", "n_countable", "n_nucleated", "share", "share_nucleated"):
+        assert plasma[figure] + rest[figure] == pytest.approx(other[figure])
+    assert (plasma["reference_low"], plasma["reference_high"]) == (0.004, 0.039)
+    assert rest["reference_low"] is None
+    stored = conform(pl.DataFrame([row], infer_schema_length=None), "patients")
+    assert stored["other_parts"].to_list()[0] == [plasma, rest]
+
+
+def test_other_is_whole_where_plasma_cells_are_not_predicted() -> None:
+    assert row_with_plasma([PLASMA, N5], [None, None])["other_parts"] is None
+    assert row_of([PLASMA, N5])["other_parts"] is None

@@ -17,6 +17,7 @@ from marrowscope.runs.older import older_run_remarks
 from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_runs import state_tables
+from tests.runs.later_columns import remark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,14 +50,7 @@ def report(run: Path, out: Path, *formats: str) -> None:
 
 
 NO_HASHES = ("manifest.json: found no SHA-256 of the tables, which older runs do not have; it is taken as not known",)
-
-
-UNKNOWN = "which older runs do not have; it is taken as not known"
-STANDING = "state, state_reason, center_n_reviewed, center_n_outside, {}threshold_n_patients, threshold_simulated"
-LATER = (
-    f"fields.parquet: found no simulated, n_rejected_overlap, {UNKNOWN}",
-    f"patients.parquet: found no {STANDING.format('')}, {UNKNOWN}",
-)
+LATER = tuple(remark(kind) for kind in ("fields", "cells", "patients"))
 
 
 def test_a_run_of_version_3_lacks_the_hashes_of_its_tables_and_later_columns(older_run: Path) -> None:
@@ -73,7 +67,7 @@ def test_a_run_of_version_3_is_reported_in_every_format(
     assert "<strong>6</strong> of <strong>18</strong>" in page
     assert (tmp_path / "out" / "run.json").is_file()
     assert (tmp_path / "out" / "fhir" / "P0001.json").is_file()
-    assert capsys.readouterr().err.count("Older run") == 3
+    assert capsys.readouterr().err.count("Older run") == 4
 
 
 def test_a_run_of_version_3_is_typeset(older_run: Path, tmp_path: Path) -> None:
@@ -121,20 +115,21 @@ def test_columns_that_came_later_are_named_and_the_run_is_reported(
     remarks = older_run_remarks(older_run)
     assert remarks == (
         *NO_HASHES,
-        f"fields.parquet: found no simulated, n_rejected_overlap, stain_distance, {UNKNOWN}",
-        f"patients.parquet: found no {STANDING.format('design_effect, ')}, me_upper, {UNKNOWN}",
+        remark("fields", "stain_distance"),
+        remark("cells"),
+        remark("patients", "design_effect", "me_upper"),
     )
     report(older_run, tmp_path / "out", *FORMATS)
     told = " ".join(capsys.readouterr().err.split())
-    assert all(remark in told for remark in remarks)
+    assert all(said in told for said in remarks)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert all(remark in page for remark in remarks)
+    assert all(said in page for said in remarks)
 
 
 def test_hashes_that_are_not_stated_are_named(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run().folder
-    (remark,) = older_run_remarks(run)
-    assert remark.startswith("manifest.json: found no SHA-256 of its vocabulary, which")
+    (said,) = older_run_remarks(run)
+    assert said.startswith("manifest.json: found no SHA-256 of its vocabulary, which")
     manifest = read_manifest(run)
     bundle = manifest.bundle.model_copy(update={"sha256": ""})
     write_manifest(run, manifest.model_copy(update={"bundle": bundle}))

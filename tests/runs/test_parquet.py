@@ -20,6 +20,7 @@ from marrowscope.runs.parquet import (
     write_table,
 )
 from marrowscope.runs.schemas import CELLS, PATIENTS, SCHEMAS, TableKind
+from tests.runs.later_columns import LATER
 
 SCHEMA_3_RUN = Path(__file__).parent / "fixtures" / "schema_3_run"
 """A run of two simulated patients with nine contours a field, written by the code before version 4."""
@@ -71,23 +72,13 @@ def test_a_panic_of_polars_is_refused_as_a_damaged_file(
         read_table(path, "cells")
 
 
-LATER = {
-    "fields": {"n_rejected_overlap", "simulated"},
-    "patients": {
-        *("state", "state_reason", "center_n_reviewed", "center_n_outside"),
-        *("threshold_n_patients", "threshold_simulated"),
-    },
-}
-"""Columns that version 3 did not have."""
-
-
 @pytest.mark.parametrize("kind", ["fields", "cells", "patients"])
 def test_a_table_of_version_3_is_read_as_one_of_today(kind: TableKind) -> None:
     path = SCHEMA_3_RUN / f"{kind}.parquet"
     assert pl.read_parquet_metadata(path)["marrowscope.schema_version"] == "3"
     table, as_written = read_table(path, kind), pl.read_parquet(path)
     assert dict(table.schema) == SCHEMAS[kind]
-    later = LATER.get(kind, set())
+    later = LATER[kind]
     assert table.drop(later).equals(as_written.select(table.drop(later).columns))
     assert scan_table(path, kind).collect().equals(table)
     assert set(as_written.columns) - set(table.columns) == ({"expert_code", "match_iou"} if kind == "cells" else set())

@@ -93,7 +93,12 @@ def test_labels_and_sets_of_a_crop_set(tmp_path: Path) -> None:
     code = crop_set.cells["expert_code"].to_numpy()
     blast, vague = np.flatnonzero(code == BLAST)[0], np.flatnonzero(code == "X{J,J2}")[0]
     answers = {head: values[[blast, vague]].tolist() for head, values in crop_set.labels.items()}
-    assert answers == {"cblc": [1, -1], "countable": [1, -1], "category": [-1, CATEGORIES.index("Other")]}
+    assert answers == {
+        "cblc": [1, -1],
+        "countable": [1, -1],
+        "category": [-1, CATEGORIES.index("Other")],
+        "plasma": [-1, -1],
+    }
     of_set = {CATEGORIES[index] for index in np.flatnonzero(crop_set.sets.may_be[blast])}
     assert of_set == {"N", "M", "Other", "L"}
     assert crop_set.sets.mainly[[blast, vague]].tolist() == [CATEGORIES.index("N"), -1]

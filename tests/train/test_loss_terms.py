@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from marrowscope.errors import ConfigError, InputError
 from marrowscope.fit import fit_classifier
-from marrowscope.train.config import HEADS, LOSS_WEIGHTS
+from marrowscope.train.config import HEADS, LOSS_WEIGHTS, PLASMA
 from marrowscope.train.losses import TERMS, StepOutput, Term, check_terms
 from marrowscope.train.training_record import EpochRow, read_finished
 from tests.crop_sets import tiny_config, write_crop_set
@@ -32,7 +32,7 @@ def evidence_size(seen: StepOutput) -> Tensor:
 
 def test_every_weight_has_a_term_and_every_term_a_weight() -> None:
     check_terms(LOSS_WEIGHTS)
-    assert list(LOSS_WEIGHTS) == [*HEADS, *TERMS]
+    assert list(LOSS_WEIGHTS) == [*HEADS, PLASMA, *TERMS]
 
 
 def test_a_new_term_is_weighted_logged_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,9 +42,10 @@ def test_a_new_term_is_weighted_logged_and_recorded(tmp_path: Path, monkeypatch:
     fit_classifier(crops, tmp_path / "out", tiny_config(stages=ONE_EPOCH))
     with (tmp_path / "out" / "1-one" / "metrics.csv").open(encoding="utf-8", newline="") as stream:
         (row,) = csv.DictReader(stream)
-    terms = {name: float(row[f"train_loss_{name}"]) for name in LOSS_WEIGHTS}
+    terms = {name: float(row[f"train_loss_{name}"]) for name in LOSS_WEIGHTS if name != PLASMA}
+    assert row[f"train_loss_{PLASMA}"] == ""  # no plasma cell among the crops
     assert terms["evidence_size"] > 0
-    assert sum(weight * terms[name] for name, weight in LOSS_WEIGHTS.items()) == pytest.approx(
+    assert sum(LOSS_WEIGHTS[name] * term for name, term in terms.items()) == pytest.approx(
         float(row["train_loss"]), rel=1e-5
     )
     assert read_finished(tmp_path / "out").result.best_epoch.train_losses == pytest.approx(terms)

@@ -104,6 +104,14 @@ def test_lineage_is_biology_not_the_paper_group(vocabulary: Vocabulary) -> None:
     assert set(vocabulary.codes_where(lineage="megakaryocytic")) == {"J", "J1", "J2", "J3", "J4"}
 
 
+def test_plasma_cells_are_the_four_codes_of_their_line(vocabulary: Vocabulary) -> None:
+    assert vocabulary.codes_where(plasma=True) == ("P", "P1", "P2", "P3")
+    other = CATEGORIES.index("Other")
+    assert vocabulary.plasma_triples == {(other, False, True)}
+    facts = {text: vocabulary.read_label(text).plasma for text in ("P3", "B", "X{P,P2}", "X{A,P2}")}
+    assert facts == {"P3": True, "B": False, "X{P,P2}": True, "X{A,P2}": None}
+
+
 def test_call_triples_are_exactly_those_that_some_code_has(vocabulary: Vocabulary) -> None:
     other, monoblast = CATEGORIES.index("Other"), CATEGORIES.index("M")
     triples = vocabulary.call_triples
@@ -165,7 +173,8 @@ def test_nearest_of_nothing_is_none() -> None:
         ('"R3", "L"]', '"R3", "L", "X"]', r"found no code of category X"),
         ('"R3", "L"]', '"R3", "L", "L"]', r"expected each category once"),
         ("version = 1", "version = ", r"found no readable TOML file"),
-        ('version = "1"', "version = 1", r"found version = 1, expected a text that is not empty"),
+        ('version = "2"', "version = 2", r"found version = 2, expected a text that is not empty"),
+        ("plasma = true", "plasma = 1", r"found plasma = 1, expected true or false"),
         (
             'paper_group = "granulocytic"\nlineage = "granulocytic"\ncblc = true\ncountable = true',
             'paper_group = "granulocytic"\nlineage = "granulocytic"\ncblc = true\ncountable = false',

@@ -35,7 +35,7 @@ from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Qua
 from marrowscope.patient.quantify.rates import kinds_of
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
 from marrowscope.runs.manifest import UsedBundle, UsedVocabulary
-from marrowscope.vocabulary import Vocabulary, load_vocabulary
+from marrowscope.vocabulary import Vocabulary, load_vocabulary, shipped_version
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -174,8 +174,9 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
         _check_file(
             path, name, expected, verify=verify and not _is_graph(name)
         )  # a graph's is, with its content, below
-    own = path / VOCABULARY_FILE
-    vocabulary = load_vocabulary(own if VOCABULARY_FILE in spec.files else None)
+    own = path / VOCABULARY_FILE if VOCABULARY_FILE in spec.files else None
+    shipped = None if own else shipped_version(spec.vocabulary.sha256)
+    vocabulary = shipped or load_vocabulary(own)
     if vocabulary.sha256 != spec.vocabulary.sha256:
         trained, here = spec.vocabulary, vocabulary
         message = (
@@ -276,7 +277,7 @@ def _read_graph(folder: Path, name: str, spec: BundleSpec, vocabulary: Vocabular
     if _in_float(name) == SEGMENTER_FILE:
         check_segmenter(graph)
     else:
-        check_classifier(graph, vocabulary, spec.crop.size_px)
+        check_classifier(graph, vocabulary, spec.crop.size_px, predicts_plasma=spec.predicts_plasma)
     return graph
 
 

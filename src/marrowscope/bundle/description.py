@@ -82,6 +82,9 @@ class MemberMetrics(FrozenModel):
     cblc_positive_f1: float = Field(description="F1 of CBLC; nan without a CBLC crop")
     cblc_auc: float = Field(description="area under the ROC curve of the CBLC head; nan with one class only")
     countable_weighted_f1: float = Field(description="F1 of both answers of the countable head, weighted")
+    plasma_positive_f1: float | None = Field(
+        default=None, description="F1 of plasma cells; absent without such a head or crop"
+    )
     category_weighted_f1: float = Field(description="F1 of the categories, weighted by their cells")
     category_macro_f1: float = Field(description="mean F1 of the categories that have a cell")
     n_crops: Count = Field(description="validation crops of the last stage")
@@ -197,6 +200,9 @@ class BundleSpec(FrozenModel):
     categories_trained: tuple[str, ...] = Field(default=(), description="the others are never predicted")
     implied_prior_cblc: Share | None = Field(default=None, description="CBLC share that p_cblc assumes")
     implied_prior_countable: Share | None = Field(default=None, description="countable share that p_countable assumes")
+    implied_prior_plasma: Share | None = Field(
+        default=None, description="plasma cell share that p_plasma assumes; absent: plasma cells are not predicted"
+    )
     threshold: Share | None = Field(default=None, description="study threshold of the CBLC ratio; absent: no call")
     vocabulary: VocabularyReference = Field(description="which codes and categories the heads speak of")
     segmenter: SegmenterConfig = Field(description="the network's input, and how its output becomes contours")
@@ -226,6 +232,11 @@ class BundleSpec(FrozenModel):
     )
     licenses: dict[str, str] = Field(default_factory=dict, description="part to license and attribution")
     files: dict[str, Sha256] = Field(default_factory=dict, description="relative path to SHA-256, all but bundle.toml")
+
+    @property
+    def predicts_plasma(self) -> bool:
+        """Whether the classifier was trained to tell plasma cells from the rest of their category."""
+        return self.implied_prior_plasma is not None
 
     def files_named(self) -> dict[str, str]:
         """Return the sections that name a file of the bundle, to that file."""

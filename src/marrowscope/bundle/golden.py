@@ -14,7 +14,7 @@ import numpy as np
 
 from marrowscope.bundle import GOLDEN_FILE
 from marrowscope.bundle.arrays import Expected, read_arrays
-from marrowscope.bundle.graph_check import CLASSIFIER_OUTPUTS
+from marrowscope.bundle.graph_check import CLASSIFIER_OUTPUTS, PLASMA_OUTPUT
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -71,15 +71,17 @@ def make_golden(
     classifiers: Sequence[Network],
     segmenter_input: NDArray[np.float32],
     crops: NDArray[np.uint8],
+    *,
+    predicts_plasma: bool = False,
 ) -> bytes:
-    """Return the content of golden.npz.
+    """Return the content of golden.npz; ``predicts_plasma`` as in the bundle's specification.
 
     ``segmenter_input`` (1, 3, h, w) RGB from 0 to 1, sides a multiple of 32 (128 px are enough and small), with at
     least one cell; ``crops`` uint8 (n, s, s, 3). The networks should be ONNX Runtime's in float32.
     """
     pixels = np.round(segmenter_input * 255).astype(np.uint8)
     arrays: dict[str, NDArray[np.generic]] = {"segmenter_input": pixels, "crops": crops}
-    arrays |= _run(segmenter, classifiers, pixels, crops)
+    arrays |= _run(segmenter, classifiers, pixels, crops, _outputs(predicts_plasma=predicts_plasma))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -93,9 +95,10 @@ def check_golden(
     segmenter = bundle.open_segmenter(backend, device, precision, threads=threads)
     classifiers = bundle.open_classifiers(backend, device, precision, threads=threads)
     pixels, crops = (expected[name].astype(np.uint8) for name in ("segmenter_input", "crops"))
-    found = _run(segmenter, classifiers, pixels, crops)
-    each = {name: (len(crops), *expected[name].shape[2:]) for name in CLASSIFIER_OUTPUTS}
-    _check_shapes({name: found[name][0] for name in CLASSIFIER_OUTPUTS}, each, "each classifier")
+    outputs = _outputs(predicts_plasma=bundle.spec.predicts_plasma)
+    found = _run(segmenter, classifiers, pixels, crops, outputs)
+    each = {name: (len(crops), *expected[name].shape[2:]) for name in outputs}
+    _check_shapes({name: found[name][0] for name in outputs}, each, "each classifier")
     same_grid = found["output0"].shape == expected["output0"].shape
     likely = expected["output0"][0, 4] >= _BOX_SCORE
     spread = float(expected["output1"].std()) or 1.0
@@ -105,7 +108,7 @@ def check_golden(
         if same_grid
         else float("inf"),
         "mask": _largest(found["output1"], expected["output1"]) / spread,
-        "probability": max(_largest(found[name], expected[name]) for name in CLASSIFIER_OUTPUTS),
+        "probability": max(_largest(found[name], expected[name]) for name in outputs),
     }
     return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, _TOLERANCES[precision])
 
@@ -115,8 +118,9 @@ def _run(
     classifiers: Sequence[Network],
     segmenter_input: NDArray[np.uint8],
     crops: NDArray[np.uint8],
+    names: Sequence[str],
 ) -> dict[str, NDArray[np.float32]]:
-    """Run both networks as a prediction does, on bytes; the classifier's probabilities are stacked by member.
+    """Run both networks as a prediction does, on bytes; the probabilities ``names`` are stacked by member.
 
     ``segmenter_input`` (1, 3, h, w), ``crops`` (n, s, s, 3).
     """
@@ -124,9 +128,14 @@ def _run(
     _check_finite(raw, ("output0", "output1"), segmenter, "the segmenter")
     members = [member.run_images(crops) for member in classifiers]
     for index, (network, outputs) in enumerate(zip(classifiers, members, strict=True)):
-        _check_finite(outputs, CLASSIFIER_OUTPUTS, network, f"classifier {index}")
-        _check_shapes(outputs, {name: members[0][name].shape for name in CLASSIFIER_OUTPUTS}, f"classifier {index}")
-    return raw | {name: np.stack([member[name] for member in members]) for name in CLASSIFIER_OUTPUTS}
+        _check_finite(outputs, names, network, f"classifier {index}")
+        _check_shapes(outputs, {name: members[0][name].shape for name in names}, f"classifier {index}")
+    return raw | {name: np.stack([member[name] for member in members]) for name in names}
+
+
+def _outputs(*, predicts_plasma: bool) -> tuple[str, ...]:
+    """Return the outputs of the classifiers that a sample holds."""
+    return (*CLASSIFIER_OUTPUTS, PLASMA_OUTPUT) if predicts_plasma else CLASSIFIER_OUTPUTS
 
 
 def _check_finite(
@@ -171,10 +180,13 @@ def _read(bundle: Bundle) -> dict[str, NDArray[np.generic]]:
         "p_countable": Expected("float32", (None, None, 2)),
         "p_category": Expected("float32", (None, None, n_categories)),
     }
+    outputs = _outputs(predicts_plasma=bundle.spec.predicts_plasma)
+    if PLASMA_OUTPUT in outputs:
+        expected[PLASMA_OUTPUT] = Expected("float32", (None, None, 2))
     arrays = read_arrays(bundle.read_file(GOLDEN_FILE), path, expected)
     height, width = arrays["segmenter_input"].shape[2:]
     n_crops, n_masks = len(arrays["crops"]), arrays["output1"].shape[1]
-    contradicting = [name for name in CLASSIFIER_OUTPUTS if arrays[name].shape[1] != n_crops]
+    contradicting = [name for name in outputs if arrays[name].shape[1] != n_crops]
     contradicting += [] if arrays["output0"].shape[1] == _BOX_AND_SCORE + n_masks else ["output0"]
     if contradicting or n_crops > _MAX_CROPS or max(height, width) > _MAX_SIDE or not n_crops or not height * width:
         stated = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())

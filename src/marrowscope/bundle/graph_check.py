@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 CLASSIFIER_OUTPUTS = ("p_cblc", "p_countable", "p_category")
+PLASMA_OUTPUT = "p_plasma"
+"""Of every member of a bundle that was trained to recognize plasma cells."""
 
 _BOX_AND_SCORE = 5
 _COLORS = 3
@@ -37,11 +39,12 @@ def check_segmenter(graph: Graph) -> None:
     )
 
 
-def check_classifier(graph: Graph, vocabulary: Vocabulary, crop_px: int) -> None:
+def check_classifier(graph: Graph, vocabulary: Vocabulary, crop_px: int, *, predicts_plasma: bool = False) -> None:
     """Refuse, with BundleError, a graph that takes other crops, or has other classes than the vocabulary."""
     _check_image(graph, (None, _COLORS, crop_px, crop_px))
     classes = {"p_cblc": 2, "p_countable": 2, "p_category": len(vocabulary.categories)}
-    _check_outputs(graph, {name: (None, classes[name]) for name in CLASSIFIER_OUTPUTS}, may_be_open=False)
+    plasma: dict[str, _Shape] = {PLASMA_OUTPUT: (None, 2)} if predicts_plasma else {}
+    _check_outputs(graph, {name: (None, classes[name]) for name in CLASSIFIER_OUTPUTS} | plasma, may_be_open=False)
 
 
 def _check_image(graph: Graph, shape: _Shape) -> None:

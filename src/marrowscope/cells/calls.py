@@ -37,14 +37,17 @@ class Calls:
     contradiction: NDArray[np.bool_]
 
 
-def call_cells(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary) -> list[Call]:
+def call_cells(
+    members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary, *, predicts_plasma: bool = False
+) -> list[Call]:
     """Call the first ``n_cells`` crops of a batch from the network outputs of each ensemble member.
 
     A member's outputs are ``p_cblc`` (n, 2), ``p_countable`` (n, 2) and ``p_category`` (n, 16). The ensemble's
-    probabilities are the means over the members. Raises
+    probabilities are the means over the members. ``predicts_plasma``: the bundle was trained to, and each member also
+    gives ``p_plasma`` (n, 2). Raises
     BundleError if a network returns other shapes, or values that are not numbers.
     """
-    _check_answers(members, n_cells, vocabulary)
+    _check_answers(members, n_cells, {"p_cblc": 2, "p_countable": 2, "p_category": len(vocabulary.categories)})
     p_cblc, p_countable, p_category = (
         np.asarray(np.mean([member[name][:n_cells] for member in members], axis=0), dtype=np.float64)
         for name in ("p_cblc", "p_countable", "p_category")
@@ -53,6 +56,7 @@ def call_cells(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabu
     if len(members) > 1:
         spread = np.std([member["p_cblc"][:n_cells, 1] for member in members], axis=0).tolist()
     calls = decode_calls(p_category, p_cblc[:, 1], p_countable[:, 1], vocabulary)
+    plasma = _call_plasma(members, n_cells, calls, vocabulary) if predicts_plasma else [(None, None)] * n_cells
     return [
         Call(
             p_cblc=float(p_cblc[index, 1]),
@@ -63,14 +67,29 @@ def call_cells(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabu
             is_countable=bool(calls.is_countable[index]),
             contradiction=bool(calls.contradiction[index]),
             member_spread=spread[index],
+            p_plasma=plasma[index][0],
+            is_plasma=plasma[index][1],
         )
         for index in range(n_cells)
     ]
 
 
-def _check_answers(members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary) -> None:
-    """Refuse probabilities of other shapes than the vocabulary's, and what is no probability."""
-    widths = {"p_cblc": 2, "p_countable": 2, "p_category": len(vocabulary.categories)}
+def _call_plasma(
+    members: Sequence[Mapping[str, FloatArray]], n_cells: int, calls: Calls, vocabulary: Vocabulary
+) -> list[tuple[float | None, bool | None]]:
+    """Return each cell's probability of being a plasma cell, and whether it is called one.
+
+    It is where that is at least 0.5 and the cell's call is one that a plasma cell has (``Vocabulary.plasma_triples``).
+    """
+    _check_answers(members, n_cells, {"p_plasma": 2})
+    p = np.mean([member["p_plasma"][:n_cells, 1] for member in members], axis=0, dtype=np.float64)
+    triples = zip(calls.category_index.tolist(), calls.is_cblc.tolist(), calls.is_countable.tolist(), strict=True)
+    fits = np.array([triple in vocabulary.plasma_triples for triple in triples], dtype=np.bool_)
+    return list(zip(p.tolist(), ((p >= 0.5) & fits).tolist(), strict=True))  # noqa: PLR2004
+
+
+def _check_answers(members: Sequence[Mapping[str, FloatArray]], n_cells: int, widths: Mapping[str, int]) -> None:
+    """Refuse probabilities of other shapes than ``widths``, and what is no probability."""
     for index, member in enumerate(members):
         for name, width in widths.items():
             found = member[name]

@@ -27,6 +27,7 @@ from marrowscope.evaluate.slide_regions import split_slides
 from marrowscope.runs.checked_rows import read_rows
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
+from marrowscope.vocabulary import are_compatible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,7 +118,7 @@ def evaluate_run(
 def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
     """Refuse a run whose categories may not mean the same as the cohort's codes."""
     used = manifest.bundle.vocabulary
-    if used and used.sha256 and used.sha256 != vocabulary.sha256:
+    if used and used.sha256 and not are_compatible(used.sha256, vocabulary.sha256):
         message = (
             f"{run}: found a run predicted with vocabulary {used.name} {used.version}, expected {vocabulary.name} "
             f"{vocabulary.version} as for the cohort; give the vocabulary of the run's bundle with --vocabulary"

@@ -1,7 +1,8 @@
 """The differential of nucleated cells: shares with intervals, lineage totals, M:E, and the myeloid blast estimate.
 
 The denominator is every cell that counts in a nucleated differential (``ndc`` of the vocabulary); it differs from the
-ratio's denominator by promegakaryocytes. A prediction gives (category, CBLC, countable) calls, not raw codes. If a call
+ratio's denominator by promegakaryocytes. Where the bundle predicts plasma cells, they are listed apart from the rest of
+their category. A prediction gives (category, CBLC, countable) calls, not raw codes. If a call
 includes codes of both kinds, its cells count as nucleated, and the blast estimate becomes a range. Reference ranges,
 M:E and adequacy are those of adult marrow, and are reported only for adult marrow.
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import ReferenceRange, ReferenceRanges, Vocabulary
 
 OTHER = "Other"
+PLASMA_PART, REST_PART = "plasma", "other_without_plasma"
+"""Keys of the two parts of Other."""
 _MYELOID_LINEAGES, _ERYTHROID = ("granulocytic", "monocytic"), "erythroid"
 _ME_ROW, _ERYTHROID_ROW = "M:E", "erythroid_total"
 _LYMPHOID = "lymphoid"
@@ -85,7 +88,8 @@ def nucleated_differential(
 ) -> dict[str, Any]:
     """Return the patient's columns of the differential.
 
-    ``kept`` are the patient's kept cells, with ``field_id``, ``category``, ``is_cblc`` and ``is_countable``;
+    ``kept`` are the patient's kept cells, with ``field_id``, ``category``, ``is_cblc`` and ``is_countable``, and with
+    ``is_plasma`` where the bundle predicts plasma cells;
     ``correlation`` is the intraclass correlation within fields, pooled over a cohort.
     """
     adult = is_adult_marrow(patient)
@@ -97,32 +101,68 @@ def nucleated_differential(
     lineage = category_lineages(vocabulary)
     order = sorted(vocabulary.categories, key=lambda category: category == OTHER)
     n_countable = int(cells["is_countable"].sum())
-    rows = []
-    for category in order:
-        of_category = cells.filter(pl.col("category") == category)
-        counted = int(of_category["is_countable"].sum())
-        rows.append(
-            {
-                "category": category,
-                "lineage": lineage[category],
-                "n": len(of_category),
-                "n_countable": counted,
-                "share": counted / n_countable if n_countable else None,
-                "n_nucleated": int(of_category["nucleated"].sum()),
-                **_share(interval(pl.col("category") == category), "share_nucleated"),
-                **_reference(_range_of_category(known, category, vocabulary)),
-            }
-        )
+    rows = [
+        _category_row((category, lineage[category]), pl.col("category") == category, cells, interval, n_countable)
+        | _reference(_range_of_category(known, category, vocabulary))
+        for category in order
+    ]
     return {
         "n_nucleated": len(nucleated),
         "adequacy": _adequacy(len(nucleated)) if adult else None,
         "differential": rows,
+        "other_parts": _other_parts(cells, interval, n_countable, known, vocabulary),
         "lineages": _lineage_rows(nucleated, interval, lineage, known),
         "reference_source": known.source if known else None,
         **_myeloid_to_erythroid(nucleated, correlation, known),
         **_blast_estimate(nucleated, interval, condition),
         "lymphoid_share": float((nucleated["lineage"] == _LYMPHOID).mean()) if len(nucleated) else None,  # type: ignore[arg-type]
     }
+
+
+def _category_row(
+    named: tuple[str, str],
+    condition: pl.Expr,
+    cells: pl.DataFrame,
+    interval: Callable[[pl.Expr], Interval],
+    n_countable: int,
+) -> dict[str, Any]:
+    """Count the cells that meet ``condition``; ``named`` are the row's category and lineage."""
+    found = cells.filter(condition)
+    counted = int(found["is_countable"].sum())
+    return {
+        "category": named[0],
+        "lineage": named[1],
+        "n": len(found),
+        "n_countable": counted,
+        "share": counted / n_countable if n_countable else None,
+        "n_nucleated": int(found["nucleated"].sum()),
+        **_share(interval(condition), "share_nucleated"),
+    }
+
+
+def _other_parts(
+    cells: pl.DataFrame,
+    interval: Callable[[pl.Expr], Interval],
+    n_countable: int,
+    ranges: ReferenceRanges | None,
+    vocabulary: Vocabulary,
+) -> list[dict[str, Any]] | None:
+    """Return a row of the plasma cells and one of the rest of Other; None where plasma cells are not predicted."""
+    if "is_plasma" not in cells.columns or cells["is_plasma"].is_null().all():
+        return None
+    plasma = pl.col("is_plasma").fill_null(value=False)
+    rest = (pl.col("category") == OTHER) & ~plasma
+    of_plasma = None if ranges is None else _range_of_plasma(ranges, vocabulary)
+    return [
+        _category_row((PLASMA_PART, PLASMA_PART), plasma, cells, interval, n_countable) | _reference(of_plasma),
+        _category_row((REST_PART, "other"), rest, cells, interval, n_countable) | _reference(None),
+    ]
+
+
+def _range_of_plasma(ranges: ReferenceRanges, vocabulary: Vocabulary) -> ReferenceRange | None:
+    """Find the reference range of plasma cells: a row all of whose codes are theirs."""
+    plasma = set(vocabulary.codes_where(plasma=True))
+    return next((row for row in ranges.ranges.values() if row.unit == "percent" and set(row.codes) <= plasma), None)
 
 
 def _with_facts(kept: pl.DataFrame, vocabulary: Vocabulary, condition: str | None) -> pl.DataFrame:

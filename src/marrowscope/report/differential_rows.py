@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.patient.differential import PLASMA_PART, REST_PART
 from marrowscope.report.palette import OTHER, category_color, lineage_color
 from marrowscope.runs.schemas import LineageShare
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from marrowscope.report.words import Words
-    from marrowscope.runs.schemas import CategoryShare
+    from marrowscope.runs.schemas import CategoryShare, PatientRow
 
+_CODE_OF_PART = {PLASMA_PART: "Plasma", REST_PART: OTHER}
 SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 
 
@@ -51,12 +53,24 @@ class Line:
     @property
     def code(self) -> str:
         """The code printed before the name: that of the category, empty for a lineage."""
-        return "" if self.is_lineage else self.key
+        return "" if self.is_lineage else category_code(self.key)
 
     @property
     def sign(self) -> str:
         """The sign of a share outside its range; empty inside."""
         return SIGNS.get(self.outside or "", "")
+
+
+def category_code(key: str) -> str:
+    """Return the code of a category, or of a part of Other."""
+    return _CODE_OF_PART.get(key, key)
+
+
+def shown_categories(row: PatientRow) -> tuple[CategoryShare, ...]:
+    """Return the differential as printed: plasma cells and the rest stand for Other where they are predicted."""
+    if row.other_parts is None:
+        return row.differential
+    return (*(item for item in row.differential if item.category != OTHER), *row.other_parts)
 
 
 def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, int], words: Words) -> tuple[Line, ...]:
@@ -74,7 +88,7 @@ def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, i
                 share=row.share_nucleated,
                 n=row.n_nucleated,
                 scale=scale,
-                n_cblc=n_cblc.get(key, 0),
+                n_cblc=n_cblc.get(OTHER if key == REST_PART else key, 0),
                 starts_group=lineage != before,
             )
         )

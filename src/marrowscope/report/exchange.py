@@ -118,13 +118,18 @@ def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
             for figure, name in _OF_CATEGORY.items()
         ),
         *(
+            _entry("other_parts", "category", part, figure).alias(f"{name}_{part}")
+            for part in _names(patients["other_parts"], "category")
+            for figure, name in _OF_CATEGORY.items()
+        ),
+        *(
             _entry("lineages", "lineage", lineage, figure).alias(f"{name}_lineage_{lineage}")
             for lineage in lineages
             for figure, name in _OF_LINEAGE.items()
         ),
     ]
     names = pl.col("flags").list.eval(pl.element().struct.field("flag")).list.join(" ")
-    return patients.with_columns(names, *spread).drop("rejected", "differential", "lineages")
+    return patients.with_columns(names, *spread).drop("rejected", "differential", "other_parts", "lineages")
 
 
 def _flat_fields(fields: pl.DataFrame) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from marrowscope.disk import new_files, write_text
 from marrowscope.errors import RunError
+from marrowscope.report.differential_rows import category_code, shown_categories
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
 from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import read_patients
@@ -91,7 +92,7 @@ def _bundle_text(row: PatientRow, manifest: Manifest, words: Words) -> str:
 def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
     """Make the Bundle (type collection) of one row of the patients table; the report comes first."""
     maker = _Maker.of(row, manifest, words)
-    categories = [maker.category(item) for item in row.differential or ()]
+    categories = [maker.category(item) for item in shown_categories(row)]
     lineages = [maker.lineage(item) for item in row.lineages or ()]
     panel = maker.panel(row, [*categories, *lineages])
     results = [
@@ -215,7 +216,7 @@ class _Maker:
 
     def category(self, item: CategoryShare) -> Json:
         """Make one category of the differential."""
-        name = f"{item.category}: {self.words.category(item.category)}"
+        name = f"{category_code(item.category)}: {self.words.category(item.category)}"
         return self._share(f"category-{item.category}", name, item, share=item.share_nucleated, n=item.n_nucleated)
 
     def lineage(self, item: LineageShare) -> Json:

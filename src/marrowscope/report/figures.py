@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of
+from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of, shown_categories
 from marrowscope.report.verdict import is_unvalidated
 from marrowscope.report.words import integer
 
@@ -130,7 +130,7 @@ def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mappin
         categories=ShareTable(
             title=words.strings("differential.heading"),
             first_head=words.strings("differential.code"),
-            lines=category_lines(row.differential, n_cblc, words),
+            lines=category_lines(shown_categories(row), n_cblc, words),
             has_reference=has_reference,
         ),
         lineages=ShareTable(

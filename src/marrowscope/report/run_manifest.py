@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.errors import RunError
 from marrowscope.runs.table_hashes import read_checked_manifest
-from marrowscope.vocabulary import load_vocabulary
+from marrowscope.vocabulary import are_compatible, load_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def reportable_manifest(run_dir: Path) -> Manifest:
     """
     manifest, shipped = read_checked_manifest(run_dir), load_vocabulary()
     used = manifest.bundle.vocabulary
-    if used and used.sha256 and used.sha256 != shipped.sha256:
+    if used and used.sha256 and not are_compatible(used.sha256, shipped.sha256):
         message = (
             f"{run_dir}: found a run with vocabulary {used.name} {used.version} (SHA-256 "
             f"{used.sha256[:12]}), expected {shipped.name} {shipped.version} ({shipped.sha256[:12]}), whose "

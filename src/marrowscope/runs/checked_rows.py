@@ -89,7 +89,8 @@ def _rules_of_cells(categories: Sequence[str] | None) -> dict[str, pl.Expr]:
         & points.list.eval(is_pixel).list.all(),
         "is_cblc and is_countable": refused | (pl.col("is_cblc").is_not_null() & pl.col("is_countable").is_not_null()),
         "probabilities and a score from 0 to 1": pl.all_horizontal(
-            pl.col(column).is_null() | pl.col(column).is_between(0, 1) for column in ("p_cblc", "p_countable", "score")
+            pl.col(column).is_null() | pl.col(column).is_between(0, 1)
+            for column in ("p_cblc", "p_countable", "p_plasma", "score")
         ),
     }
     if categories is None:

@@ -119,6 +119,8 @@ class _CellRow(Row):
     member_spread: float | None = column(
         "standard deviation of p_cblc over the classifiers; null if there is only one", "0-1"
     )
+    p_plasma: Share | None = column("probability of a plasma cell; null if the bundle does not predict them")
+    is_plasma: bool | None = column("called a plasma cell, within the category of plasma cells; null as p_plasma")
 
 
 _MORPHOLOGY: Any = {
@@ -225,6 +227,9 @@ class PatientRow(Row):
     n_nucleated: Count = column("denominator of the differential")
     adequacy: Adequacy | None = column("cells in the differential compared with the required number; adult marrow only")
     differential: tuple[CategoryShare, ...] = column("a row per category, Other last")
+    other_parts: tuple[CategoryShare, ...] | None = column(
+        "Other in two rows, plasma and other_without_plasma; null if plasma cells are not predicted"
+    )
     lineages: tuple[LineageShare, ...] = column("a row per lineage")
     reference_source: str | None = column("source of the reference ranges; null if none are printed")
     me_numerator: Count | None = column("granulocytic + monocytic cells; adult marrow only")

@@ -33,6 +33,7 @@ from marrowscope.patient.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain
 from marrowscope.patient.flags.stain_reference import DENSITIES
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.checkpoint import SPLIT_NAME
+from marrowscope.train.config import PLASMA
 from marrowscope.train.crop_set import CELLS_NAME, FIELDS_SCHEMA
 from marrowscope.wording import count_of
 
@@ -125,6 +126,7 @@ def specify(
         implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),
         implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
         implied_prior_countable=_implied_prior(members, "countable", tau)[1],
+        implied_prior_plasma=_implied_prior(members, PLASMA, tau)[1] if _all_know_plasma(members) else None,
         threshold=description.threshold,
         calibration=None if calibration is None else BundleCalibration.of(calibration),
         metrics={name: _metrics(member.record) for name, member in numbered},
@@ -187,6 +189,11 @@ def write_card(
     )
 
 
+def _all_know_plasma(members: Sequence[Member]) -> bool:
+    """Tell whether every member has the head: a fold may have had no plasma cell to learn from."""
+    return all(PLASMA in member.info.heads for member in members)
+
+
 def _never_predicted(members: Sequence[Member]) -> tuple[str, ...]:
     """List the categories that no member was trained on."""
     absent = set.intersection(*(set(member.info.categories_not_trained) for member in members))
@@ -221,6 +228,7 @@ def _metrics(record: FinishedTraining) -> MemberMetrics:
     return MemberMetrics(
         n_crops=last_stage.validation_crops,
         n_patients=last_stage.validation_patients,
+        plasma_positive_f1=figures.pop("plasma_positive_f1"),
         **{name: float("nan") if value is None else value for name, value in figures.items()},
     )
 

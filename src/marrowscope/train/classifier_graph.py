@@ -1,9 +1,9 @@
 """Export a weights file as a self-describing ONNX graph, and check that both agree.
 
 The graph takes ``image`` float32 (n, 3, s, s), RGB from 0 to 1, and returns probabilities ``p_cblc`` (n, 2),
-``p_countable`` (n, 2) and ``p_category`` (n, categories); index 1 means yes, and a class that was never trained has
-probability exactly 0. Normalization, the mean over the views of a crop, temperatures and the prior correction are
-inside the graph.
+``p_countable`` (n, 2) and ``p_category`` (n, categories), and ``p_plasma`` (n, 2) where the classifier has that head.
+Index 1 means yes, and a class that was never trained has probability exactly 0. Normalization, the mean over the views
+of a crop, temperatures and the prior correction are inside the graph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_file
 from marrowscope.networks import available_backends, open_network
 from marrowscope.train.checkpoint import fill, load_tensors, read_part
-from marrowscope.train.config import HEADS
+from marrowscope.train.config import PLASMA
 from marrowscope.train.model import CellClassifier, ClassifierInfo, averaged_logits
 from marrowscope.train.training_record import EpochRow
 from marrowscope.wording import count_of
@@ -75,16 +75,16 @@ class ExportedClassifier(nn.Module):
     def __init__(self, model: CellClassifier, info: ClassifierInfo, readout: Readout) -> None:
         super().__init__()
         self.model, self.views = model, info.views
-        self.temperatures = {head: readout.temperature(head) for head in HEADS}
+        self.temperatures = {head: readout.temperature(head) for head in info.heads}
         self.register_buffer("mean", torch.tensor(info.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1))
-        for head in HEADS:
+        for head in info.heads:
             turned = torch.tensor(readout.offset(info, head))
             offset = torch.where(torch.tensor(info.trained(head)), turned, _NEVER)
             self.register_buffer(f"offset_{head}", offset)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the probabilities of the heads, in the order of ``HEADS``."""
+        """Return the probabilities of the heads, in the order of ``ClassifierInfo.heads``."""
         crops = (image - self.get_buffer("mean")) / self.get_buffer("std")
         logits = averaged_logits(self.model, crops, self.views)
         return tuple(
@@ -100,7 +100,13 @@ def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, Epoc
         message = f"{weights}: found no description in the header, expected weights of `marrowscope train classifier`"
         raise BundleError(message)
     info, epoch = read_part(ClassifierInfo, meta, "info", weights), read_part(EpochRow, meta, "epoch", weights)
-    model = CellClassifier(info.architecture, len(info.categories), n_morphology=len(info.morphology), norm=info.norm)
+    model = CellClassifier(
+        info.architecture,
+        len(info.categories),
+        n_morphology=len(info.morphology),
+        norm=info.norm,
+        plasma=PLASMA in info.heads,
+    )
     fill(model, tensors, weights)
     return model.eval(), info, epoch
 
@@ -116,7 +122,7 @@ def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) 
         dynamo=True,
         verbose=False,
         input_names=["image"],
-        output_names=[f"p_{head}" for head in HEADS],
+        output_names=[f"p_{head}" for head in info.heads],
         dynamic_shapes={"image": {0: torch.export.Dim("n")}},
     )
     if program is None:
@@ -146,7 +152,7 @@ def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Rea
     for backend in available_backends():
         found = open_network(onnx_path, backend).run({"image": batch})
         differences[backend] = max(
-            float(np.abs(found[f"p_{head}"] - values).max()) for head, values in zip(HEADS, expected, strict=True)
+            float(np.abs(found[f"p_{head}"] - values).max()) for head, values in zip(info.heads, expected, strict=True)
         )
         # Written so that NaN fails too.
         if not differences[backend] <= _MAX_DIFFERENCE:
@@ -172,8 +178,8 @@ def _describe(weights: Path, info: ClassifierInfo, readout: Readout) -> dict[str
         "std": json.dumps(info.std),
         "categories": json.dumps(info.categories),
         "categories_not_trained": json.dumps(info.categories_not_trained),
-        "implied_prior": json.dumps({head: info.implied_prior(head, readout.decision_tau) for head in HEADS}),
-        "temperature": json.dumps({head: readout.temperature(head) for head in HEADS}),
+        "implied_prior": json.dumps({head: info.implied_prior(head, readout.decision_tau) for head in info.heads}),
+        "temperature": json.dumps({head: readout.temperature(head) for head in info.heads}),
         "initial_weights": info.initial_weights,
         "segmenter_sha256": info.segmenter_sha256 or "none",
         "weights_sha256": sha256_file(weights),

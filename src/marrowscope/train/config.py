@@ -17,9 +17,11 @@ Select = Literal["best", "last", "ema"]
 Views = Literal[1, 2, 4]
 
 HEADS = ("cblc", "countable", "category")
-"""The questions a classifier answers, each with a loss term of the same name."""
+"""The questions every classifier answers, each with a loss term of the same name."""
+PLASMA = "plasma"
+"""A further question, answered where the training cells have both answers: the head, its loss term and its labels."""
 LOSS_WEIGHTS = {
-    "cblc": 1.0, "countable": 0.5, "category": 1.0, "morphology": 0.2, "evidence": 0.2, "consistency": 0.5,
+    "cblc": 1.0, "countable": 0.5, "category": 1.0, PLASMA: 0.5, "morphology": 0.2, "evidence": 0.2, "consistency": 0.5,
 }  # fmt: skip
 """Loss weights where a configuration sets none; 0 turns a term off and skips its computation."""
 

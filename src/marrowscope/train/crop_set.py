@@ -26,12 +26,12 @@ from marrowscope.errors import InputError, TrainingError, VocabularyError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.category_sets import CategorySets, one_hot
-from marrowscope.train.config import HEADS
+from marrowscope.train.config import HEADS, PLASMA
 from marrowscope.train.targets import measured_values
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.records import ImageArray, MaskArray
@@ -127,11 +127,11 @@ class CropSetSummary(FrozenModel):
 class CropSet:
     """Stored crops (n, s, s, 3) uint8, their table, and their labels by head, each (n,) int64.
 
-    A label is -1 where a coarse label leaves it open, and in every head where nobody labeled the cell. ``sets`` are the
-    categories that each cell may have and those that its source can label. ``masks``
-    (n, s, s) bool are the cells in the same frame, None where the set has none; ``measured`` are its morphology
-    columns, each (n,) float64 with NaN where not measured. ``um_per_px`` is the scale of a crop, ``summary`` the
-    content of prepare.json.
+    A label is -1 where a coarse label leaves it open, and in every head where nobody labeled the cell. That of
+    ``PLASMA`` is also -1 in a source that can label no plasma cell: it would only teach to know the source. ``sets``
+    are the categories that each cell may have and those that its source can label. ``masks`` (n, s, s) bool are the
+    cells in the same frame, None where the set has none; ``measured`` are its morphology columns, each (n,) float64
+    with NaN where not measured. ``um_per_px`` is the scale of a crop, ``summary`` the content of prepare.json.
     """
 
     folder: Path
@@ -163,14 +163,18 @@ class CropSet:
         )
         return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
 
-    def class_shares(self, rows: IntArray) -> dict[str, FloatArray]:
+    def class_shares(self, rows: IntArray, heads: Sequence[str] = HEADS) -> dict[str, FloatArray]:
         """How the training cells ``rows`` are divided over the classes of each head, (n, k); see ``category_sets``.
 
-        A cell that leaves a head's answer open is a row of zeros in ``cblc`` and ``countable``.
+        A cell that leaves a head's answer open is a row of zeros in the heads with two answers.
         """
         sets = self.sets.at(rows)
-        shares = {head: one_hot(self.labels[head][rows], 2) for head in HEADS if head != "category"}
+        shares = {head: one_hot(self.labels[head][rows], 2) for head in heads if head != "category"}
         return shares | {"category": sets.shares(sets.decided())}
+
+    def has_plasma(self, rows: IntArray) -> bool:
+        """Tell whether cells ``rows`` answer both yes and no to the question of the head ``PLASMA``."""
+        return {0, 1} <= set(self.labels[PLASMA][rows].tolist())
 
 
 class GrowingArray:
@@ -312,7 +316,7 @@ def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> tuple[
     """Translate stored labels to those of every head; the error for one that is unknown names its first cell."""
     column = "expert_code"
     texts, place = _distinct(cells[column])
-    facts = np.full((len(texts), 3), -1, dtype=np.int64)  # cblc, countable, main category
+    facts = np.full((len(texts), 4), -1, dtype=np.int64)  # cblc, countable, main category, plasma
     may_be = np.zeros((len(texts), len(vocabulary.categories)), dtype=np.bool_)
     for index, text in enumerate(texts):
         if text is None:
@@ -324,25 +328,34 @@ def _labels(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> tuple[
             message = f"{folder}, cell {cell}: {error}"
             raise VocabularyError(message) from error
         main = None if label.mainly is None else vocabulary.categories.index(label.mainly)
-        facts[index] = [-1 if fact is None else int(fact) for fact in (label.cblc, label.countable, main)]
+        said = (label.cblc, label.countable, main, label.plasma)
+        facts[index] = [-1 if fact is None else int(fact) for fact in said]
         may_be[index, [vocabulary.categories.index(name) for name in label.categories]] = True
-    sets = CategorySets(may_be[place], _can_label(cells, vocabulary, folder), facts[place, 2])
+    can_label, can_plasma = _can_label(cells, vocabulary, folder)
+    sets = CategorySets(may_be[place], can_label, facts[place, 2])
     labels = {"cblc": facts[place, 0], "countable": facts[place, 1], "category": sets.labels()}
-    return labels, sets
+    return labels | {PLASMA: np.where(can_plasma, facts[place, 3], -1)}, sets
 
 
-def _can_label(cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path) -> NDArray[np.bool_]:
-    """Return the categories that each cell's source can label (n, k), all where the table does not say."""
+def _can_label(
+    cells: pl.DataFrame, vocabulary: Vocabulary, folder: Path
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return what each cell's source can label: the categories (n, k), and if a plasma cell (n,).
+
+    All where the table does not say.
+    """
     column = "can_label"
     if column not in cells.columns:
-        return np.ones((len(cells), len(vocabulary.categories)), dtype=np.bool_)
+        return np.ones((len(cells), len(vocabulary.categories)), dtype=np.bool_), np.ones(len(cells), dtype=np.bool_)
     texts, place = _distinct(cells[column])
     known = np.ones((len(texts), len(vocabulary.categories)), dtype=np.bool_)
+    plasma = np.ones(len(texts), dtype=np.bool_)
     for index, text in enumerate(texts):
         if text is not None:
             codes = [vocabulary.lookup(code, f"{folder}, column {column}") for code in text.split(_SEPARATOR)]
             known[index] = [any(code.category == name for code in codes) for name in vocabulary.categories]
-    return known[place]
+            plasma[index] = any(code.plasma for code in codes)
+    return known[place], plasma[place]
 
 
 def _distinct(column: pl.Series) -> tuple[list[str | None], IntArray]:

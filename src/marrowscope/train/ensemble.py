@@ -11,6 +11,7 @@ from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration
 from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import load_classifier
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
+from marrowscope.vocabulary import are_compatible
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def check_vocabulary(trainings: Sequence[Path], records: Sequence[FinishedTraini
     """Reject a member that learned its labels from another vocabulary than the bundle's."""
     for folder, record in zip(trainings, records, strict=True):
         trained = record.vocabulary
-        if trained.sha256 != vocabulary.sha256:
+        if not are_compatible(trained.sha256, vocabulary.sha256):
             message = (
                 f"{folder}: trained with vocabulary {trained.name} {trained.version} ({trained.sha256[:12]}), "
                 f"found {vocabulary.name} {vocabulary.version} ({vocabulary.sha256[:12]}); train again, or export "

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from marrowscope.errors import ConfigError, TrainingError
 from marrowscope.train.border import evidence_map, evidence_outside
-from marrowscope.train.config import HEADS
+from marrowscope.train.config import HEADS, PLASMA
 from marrowscope.train.soft_labels import soften
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def classification_losses(
 ) -> dict[str, Tensor]:
     """Mean cross-entropy of each head; logits (n, k) and ``targets`` (n,) int64 by head, -1 for an open answer.
 
-    ``given`` (n, k) by head is the part of each label that soft labels give to other classes; None: labels are hard.
+    ``given`` (n, k) by head is the part of each label that soft labels give to other classes; None: labels are hard,
+    as are those of a head that it does not have.
 
     Cells whose answer is open or whose true class was never trained are left out (they have no finite loss). With
     ``sets`` the category head learns from open cells too (``set_losses``). Class weights, of mean 1 over the
@@ -128,7 +129,7 @@ def classification_losses(
             target = torch.where(known, targets[head], IGNORED)
             each = functional.cross_entropy(adjusted, target, ignore_index=IGNORED, reduction="none")
             weight = weights[place]
-        if given is not None:
+        if given is not None and head in given:
             each = soften(each, adjusted, given[head])
         if gamma > 0:
             # A cell called with certainty: the power's slope at 0 is infinite for an exponent below 1.
@@ -274,7 +275,7 @@ TERMS: dict[str, Term] = {
 
 def check_terms(weights: Mapping[str, float]) -> None:
     """Raise ConfigError, before any work, for a weight that no term has, or a term without a weight."""
-    terms = {*HEADS, *TERMS}
+    terms = {*HEADS, PLASMA, *TERMS}
     if terms != set(weights):
         faults = [f"a weight {name!r} without a term" for name in sorted(set(weights) - terms)]
         faults += [f"a term {name!r} without a weight" for name in sorted(terms - set(weights))]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from marrowscope.config import StageConfig
 from marrowscope.errors import ConfigError
-from marrowscope.train.config import Norm, Views
+from marrowscope.train.config import HEADS, PLASMA, Norm, Views
 from marrowscope.train.targets import MorphologyTarget
 
 _MAP_AXES = 4
@@ -27,7 +27,7 @@ class ClassifierOutput(NamedTuple):
 
     Logits of each head: ``cblc`` (n, 2), ``countable`` (n, 2), ``category`` (n, categories); index 1 means yes.
     ``morphology`` (n, k) are standardized measurements, k = 0 without that head; ``evidence`` (n, c, h, w) is the last
-    feature map, from which class activation maps are made.
+    feature map, from which class activation maps are made. ``plasma`` (n, 2), None without that head.
     """
 
     cblc: Tensor
@@ -35,10 +35,12 @@ class ClassifierOutput(NamedTuple):
     category: Tensor
     morphology: Tensor
     evidence: Tensor
+    plasma: Tensor | None = None
 
     def logits(self) -> dict[str, Tensor]:
-        """Logits by head, in the order of ``HEADS``."""
-        return {"cblc": self.cblc, "countable": self.countable, "category": self.category}
+        """Logits by head, in the order of ``HEADS``; those of ``PLASMA`` last, where there are any."""
+        logits = {"cblc": self.cblc, "countable": self.countable, "category": self.category}
+        return logits if self.plasma is None else logits | {PLASMA: self.plasma}
 
 
 class ClassifierInfo(StageConfig):
@@ -70,6 +72,11 @@ class ClassifierInfo(StageConfig):
         default=None, description="segmenter graph that cut the predicted crops; null where there were none"
     )
     initial_sha256: str = Field(default="", description="of the whole network's weights before the first step")
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads of this classifier, in the order of its outputs."""
+        return (*HEADS, *((PLASMA,) if PLASMA in self.priors else ()))
 
     def trained(self, head: str) -> tuple[bool, ...]:
         """Tell for each class of ``head`` whether it had a training cell."""
@@ -108,7 +115,8 @@ class ClassifierInfo(StageConfig):
 class CellClassifier(nn.Module):
     """Map crops (n, 3, s, s) float32, normalized, to a ``ClassifierOutput``.
 
-    ``n_morphology`` is the number of outputs of the auxiliary head; ``norm`` the kind of normalization layers.
+    ``n_morphology`` is the number of outputs of the auxiliary head; ``norm`` the kind of normalization layers;
+    ``plasma`` adds that head.
     """
 
     def __init__(
@@ -119,6 +127,7 @@ class CellClassifier(nn.Module):
         *,
         n_morphology: int = 0,
         norm: Norm = "batch",
+        plasma: bool = False,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -130,6 +139,7 @@ class CellClassifier(nn.Module):
         self.countable = nn.Linear(width, 2)
         self.category = nn.Linear(width, n_categories)
         self.morphology = nn.Linear(width, n_morphology) if n_morphology else None
+        self.plasma = nn.Linear(width, 2) if plasma else None  # last: the others start as they do without it
 
     def forward(self, crops: Tensor) -> ClassifierOutput:
         """Return the logits of every head, the morphology and the last feature map."""
@@ -137,7 +147,12 @@ class CellClassifier(nn.Module):
         features = self.dropout(self.trunk.forward_head(evidence, pre_logits=True))
         morphology = features[:, :0] if self.morphology is None else self.morphology(features)
         return ClassifierOutput(
-            self.cblc(features), self.countable(features), self.category(features), morphology, evidence
+            self.cblc(features),
+            self.countable(features),
+            self.category(features),
+            morphology,
+            evidence,
+            None if self.plasma is None else self.plasma(features),
         )
 
     def head_weights(self, head: str) -> Tensor:
@@ -212,8 +227,15 @@ def check_architecture(architecture: str, crop_px: int, norm: Norm) -> None:
 
 
 def new_classifier(
-    architecture: str, n_categories: int, dropout: float, seed: int, *, n_morphology: int = 0, norm: Norm = "batch"
+    architecture: str,
+    n_categories: int,
+    dropout: float,
+    seed: int,
+    *,
+    n_morphology: int = 0,
+    norm: Norm = "batch",
+    plasma: bool = False,
 ) -> CellClassifier:
     """Make a classifier whose random initial weights are a function of ``seed``."""
     torch.manual_seed(seed)
-    return CellClassifier(architecture, n_categories, dropout, n_morphology=n_morphology, norm=norm)
+    return CellClassifier(architecture, n_categories, dropout, n_morphology=n_morphology, norm=norm, plasma=plasma)

@@ -47,7 +47,8 @@ def predict_table(weights: Path, crop_set: CropSet, rows: IntArray, config: Clas
     logits = predict_logits(model.to(device), crop_set, rows, info, batch_size=config.batch_size)
     # Crop sets of earlier versions do not mark the cells cut by an edge.
     table = crop_set.cells[rows].select(name for name in _CELL_COLUMNS if name in crop_set.cells.columns)
-    for head, values in logits.items():
+    for head in HEADS:  # the folds' tables are one: a head that only some of them have is left out
+        values = logits[head]
         known = torch.tensor(info.trained(head))
         log_p = torch.log_softmax(values.masked_fill(~known, -math.inf), dim=1).numpy()
         table = table.with_columns(

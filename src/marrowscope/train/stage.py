@@ -25,7 +25,6 @@ from marrowscope.disk import write_text
 from marrowscope.errors import RunError, TrainingError
 from marrowscope.train.average import WeightAverage
 from marrowscope.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_tensors
-from marrowscope.train.config import HEADS, Select
 from marrowscope.train.device import choose_device
 from marrowscope.train.loader import StageBatches, batches_from, steps_of_epoch
 from marrowscope.train.losses import check_finite, classification_losses, weighted_total
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from marrowscope.train.config import ClassifierConfig, StagePlan
+    from marrowscope.train.config import ClassifierConfig, Select, StagePlan
     from marrowscope.train.crop_set import CropSet, IntArray
     from marrowscope.train.loader import TrainingBatch
     from marrowscope.train.model import CellClassifier, ClassifierInfo
@@ -305,7 +304,7 @@ class _StageLoop:
         if len(rows) == 0:
             return dict.fromkeys(VALIDATION_FIGURES, math.nan)
         logits = predict_logits(self._kept(), crop_set, rows, info, batch_size=self.config.batch_size)
-        labels = {head: crop_set.labels[head][rows] for head in HEADS}
+        labels = {head: crop_set.labels[head][rows] for head in info.heads}
         targets = {head: torch.from_numpy(values) for head, values in labels.items()}
         on_cpu = {head: correction.to(torch.device("cpu")) for head, correction in self.make_step.corrections.items()}
         sets = self.make_step.sets_at(torch.from_numpy(rows).to(self.device))

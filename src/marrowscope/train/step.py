@@ -61,11 +61,12 @@ class TrainingStep:
         self.model, self.optimizer, self.config = model, optimizer, config
         self.device = next(model.parameters()).device
         self.forward: Callable[[Tensor], ClassifierOutput] = torch.compile(model) if config.compile else model
-        self.corrections = to_tensors(correct_all(crop_set.class_shares(training_rows), config), self.device)
+        shares = crop_set.class_shares(training_rows, info.heads)
+        self.corrections = to_tensors(correct_all(shares, config), self.device)
         self._sets = set_targets(crop_set.sets, training_rows, masked_sources=config.masked_sources)
         if self._sets is not None:
             self._sets = self._sets.to(self.device)
-        self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in HEADS}
+        self._labels = {head: torch.from_numpy(crop_set.labels[head]).to(self.device) for head in info.heads}
         self._measured = torch.from_numpy(standardize(crop_set.measured, training_rows)[1]).to(self.device)
         self._given = self._soft_labels(crop_set, info)
         self._mean, self._std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))

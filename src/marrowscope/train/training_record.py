@@ -49,12 +49,14 @@ class EpochRow(FrozenModel):
     validation_loss_cblc: float | None
     validation_loss_countable: float | None
     validation_loss_category: float | None
+    validation_loss_plasma: float | None = Field(default=None, description="null without that head")
     cblc_weighted_f1: float | None
     cblc_positive_f1: float | None = Field(description="null where no validation crop is CBLC")
     cblc_auc: float | None = Field(description="null where only one class is present")
     countable_weighted_f1: float | None
     category_weighted_f1: float | None
     category_macro_f1: float | None
+    plasma_positive_f1: float | None = Field(default=None, description="null without that head or such a crop")
     selection: float | None = Field(
         description="mean of cblc_weighted_f1 and category_macro_f1; the best epoch is kept where ``select`` is best"
     )

@@ -10,7 +10,7 @@ import torch
 
 from marrowscope.statistics import metrics
 from marrowscope.train.augment import center_crop
-from marrowscope.train.config import HEADS
+from marrowscope.train.config import HEADS, PLASMA
 from marrowscope.train.model import averaged_logits
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def predict_logits(
         for batch in validation_batches(crop_set, rows, info.crop_px, batch_size)
     ]
     if not parts:
-        return {head: torch.empty(0, len(info.priors[head])) for head in HEADS}
-    return {head: torch.cat([part[head] for part in parts]).float().cpu() for head in HEADS}
+        return {head: torch.empty(0, len(info.priors[head])) for head in info.heads}
+    return {head: torch.cat([part[head] for part in parts]).float().cpu() for head in info.heads}
 
 
 def probabilities(logits: Mapping[str, torch.Tensor], info: ClassifierInfo) -> dict[str, NDArray[np.float32]]:
@@ -76,12 +76,13 @@ def score(predicted: Mapping[str, NDArray[np.float32]], labels: Mapping[str, Int
     ``category_macro_f1`` averages the categories with a true cell in these crops. ``selection``, its mean with
     ``cblc_weighted_f1``, picks the best epoch: the first alone would neglect CBLC, the second the differential.
     """
-    decided = {head: labels[head] >= 0 for head in HEADS}
+    heads = [*HEADS, *((PLASMA,) if PLASMA in predicted else ())]
+    decided = {head: labels[head] >= 0 for head in heads}
     confusion = {
         head: metrics.confusion_matrix(
             labels[head][decided[head]], predicted[head][decided[head]].argmax(axis=1), predicted[head].shape[1]
         )
-        for head in HEADS
+        for head in heads
     }
     is_cblc = labels["cblc"][decided["cblc"]] == 1
     figures = {
@@ -92,4 +93,6 @@ def score(predicted: Mapping[str, NDArray[np.float32]], labels: Mapping[str, Int
         "category_weighted_f1": metrics.weighted_f1(confusion["category"]),
         "category_macro_f1": metrics.macro_f1(confusion["category"]),
     }
+    if PLASMA in confusion:
+        figures["plasma_positive_f1"] = metrics.positive_f1(confusion[PLASMA])
     return figures | {"selection": (figures["cblc_weighted_f1"] + figures["category_macro_f1"]) / 2}

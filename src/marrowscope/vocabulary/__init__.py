@@ -24,6 +24,7 @@ from marrowscope.vocabulary.ranges import (
     load_reference_ranges,
 )
 from marrowscope.vocabulary.toml_file import DATA_DIR
+from marrowscope.vocabulary.versions import are_compatible, shipped_version
 
 __all__ = [
     "DATA_DIR",
@@ -39,6 +40,7 @@ __all__ = [
     "ReferenceRange",
     "ReferenceRanges",
     "Vocabulary",
+    "are_compatible",
     "is_coarse",
     "load_mapping",
     "load_mappings",
@@ -46,4 +48,5 @@ __all__ = [
     "load_vocabulary",
     "mapping_names",
     "nearest",
+    "shipped_version",
 ]

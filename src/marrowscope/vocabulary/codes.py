@@ -43,7 +43,8 @@ class Code:
 
     ``countable``: the cell is in the denominator of the CBLC ratio. ``ndc``: it counts in the nucleated differential (a
     promegakaryocyte is countable but not in the differential). ``who_blast``: it always counts in the WHO-style myeloid
-    blast estimate. ``who_blast_if``: it counts only if this diagnosis is declared.
+    blast estimate. ``who_blast_if``: it counts only if this diagnosis is declared. ``plasma``: a cell of the plasma
+    cell line, which reports list apart from the rest of its category.
     """
 
     code: str
@@ -56,6 +57,7 @@ class Code:
     ndc: bool
     who_blast: bool
     who_blast_if: str | None = None
+    plasma: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,13 @@ class Vocabulary:
         triples = {(self.categories.index(c.category), c.cblc, c.countable) for c in self.codes.values()}
         return tuple(sorted(triples))
 
+    @cached_property
+    def plasma_triples(self) -> frozenset[tuple[int, bool, bool]]:
+        """The ``call_triples`` that a plasma cell has: only a cell with such a call can be called a plasma cell."""
+        return frozenset(
+            (self.categories.index(c.category), c.cblc, c.countable) for c in self.codes.values() if c.plasma
+        )
+
     def codes_where(self, **facts: object) -> tuple[str, ...]:
         """Codes whose facts match all of ``facts``, as in ``codes_where(cblc=True)``, in the file's order."""
         return tuple(
@@ -167,9 +176,9 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
 def _read_code(row: dict[str, Any], where: str, document: dict[str, Any]) -> Code:
     texts = {"code", "name", "category", "paper_group", "lineage"}
     flags = {"cblc", "countable", "ndc", "who_blast"}
-    require_keys(row, texts | flags, where, optional={"who_blast_if"})
+    require_keys(row, texts | flags, where, optional={"who_blast_if", "plasma"})
     require_text(row, [*sorted(texts), *(["who_blast_if"] if "who_blast_if" in row else [])], where)
-    for key in sorted(flags):
+    for key in sorted(flags | ({"plasma"} & row.keys())):
         if not isinstance(row[key], bool):
             refuse(where, f"{key} = {row[key]!r}", "true or false")
     for key, allowed in (

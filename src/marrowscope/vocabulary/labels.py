@@ -58,6 +58,7 @@ class ExpertLabel:
     """What a stored label says: ``codes`` the cell may have, and the facts that are known in spite of the choice.
 
     ``cblc`` and ``countable`` are those that all codes share, else those that the label declares, else None: undecided.
+    ``plasma`` is what all codes share, else None.
     ``mainly`` is the category of the code that most cells of a coarse label have, None where it names none.
     """
 
@@ -66,6 +67,7 @@ class ExpertLabel:
     cblc: bool | None
     countable: bool | None
     mainly: str | None = None
+    plasma: bool | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -124,7 +126,7 @@ def parse_coarse(text: str) -> CoarseLabel:
 
 def label_of_code(code: Code) -> ExpertLabel:
     """Return what a label of one code says."""
-    return ExpertLabel(code.code, (code,), code.cblc, code.countable)
+    return ExpertLabel(code.code, (code,), code.cblc, code.countable, plasma=code.plasma)
 
 
 def label_of_set(label: CoarseLabel, codes: tuple[Code, ...], mainly: Code | None) -> ExpertLabel:
@@ -143,4 +145,5 @@ def label_of_set(label: CoarseLabel, codes: tuple[Code, ...], mainly: Code | Non
         countable = True
     if cblc is None and countable is False:
         cblc = False
-    return ExpertLabel(label.text, codes, cblc, countable, None if mainly is None else mainly.category)
+    plasma = codes[0].plasma if len({code.plasma for code in codes}) == 1 else None
+    return ExpertLabel(label.text, codes, cblc, countable, None if mainly is None else mainly.category, plasma)

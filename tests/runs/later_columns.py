@@ -1,0 +1,27 @@
+"""Columns that tables of version 3 do not have, and the remark on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from marrowscope.runs.schemas import SCHEMAS
+
+if TYPE_CHECKING:
+    from marrowscope.runs.schemas import TableKind
+
+UNKNOWN = "which older runs do not have; it is taken as not known"
+LATER: dict[TableKind, set[str]] = {
+    "fields": {"n_rejected_overlap", "simulated"},
+    "cells": {"p_plasma", "is_plasma"},
+    "patients": {
+        *("state", "state_reason", "center_n_reviewed", "center_n_outside"),
+        *("threshold_n_patients", "threshold_simulated"),
+        "other_parts",
+    },
+}
+
+
+def remark(kind: TableKind, *also: str) -> str:
+    """Return the remark on a table of version 3 that lacks the columns ``also`` too."""
+    absent = LATER[kind] | set(also)
+    return f"{kind}.parquet: found no {', '.join(name for name in SCHEMAS[kind] if name in absent)}, {UNKNOWN}"
