@@ -2,6 +2,7 @@
 
     python benchmarks/segmenter_sources.py bccd PACKS/bccd-masks OUT       (OUT/bccd-train, -choice and -report)
     python benchmarks/segmenter_sources.py marrow PACKS/marrow-cells OUT [--redraw GRAPH]  (OUT/marrow-train, -report)
+    python benchmarks/segmenter_sources.py classes PACKS/marrow-cells OUT --redraw GRAPH  (OUT/marrow-classes)
 
 bccd: the images in the order of the SHA-256 of seed and file name; the first 72 are for the report, the next 30 for
 choosing between networks, the rest for training. 0.077 um per px: the erythrocyte boxes of such images give 0.076 to
@@ -9,6 +10,8 @@ choosing between networks, the rest for training. 0.077 um per px: the erythrocy
 not run over a neighbor (solidity >= 0.95) and has 0.5 to 1.6 times the median area of its label; the last four
 patients are for the report. With --redraw, a contour is first replaced by the one that GRAPH draws over the center of
 the cell's tile, 2 px beyond its box: boxes cut the large cells of crowded marrow, which would else be missing.
+classes: every cell of every patient with the contour that GRAPH draws over the center of its tile, for training a
+classifier: the class is the pack's, its contour is not needed. Where GRAPH draws none, the pack's contour stays.
 """
 
 from __future__ import annotations
@@ -115,6 +118,34 @@ def write_marrow(pack: Path, out: Path, redraw: Path | None = None) -> None:
         print(f"{folder.name}: {dict(reasons)}")
 
 
+def write_classes(pack: Path, out: Path, graph: Path) -> None:
+    """Write all patients of marrow-cells with contours of ``graph``, marked as a network's; no field is exhaustive."""
+    cohort, segmenter = read_cohort(pack, vocabulary=load_vocabulary()), Segmenter.from_onnx(graph)
+    folder, n_cells, n_redrawn = out / "marrow-classes", 0, 0
+    for field in cohort.fields:
+        target = folder / field.patient_id / field.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(field.path, target)
+        shapes = [
+            Annotation(label, item.contour_xy, item.shape_index, network_contour=True)
+            for label, item in zip(_labels_in(field.path), _redrawn(field, segmenter), strict=True)
+        ]
+        n_cells += len(shapes)
+        n_redrawn += sum(
+            new.contour_xy is not old.contour_xy for new, old in zip(shapes, field.annotations, strict=True)
+        )
+        write_labelme(
+            target.with_suffix(".json"), target.name, field.width_px, field.height_px, shapes, exhaustive=False
+        )
+    shutil.copyfile(pack / "patients.csv", folder / "patients.csv")
+    print(f"{folder.name}: {n_cells} cells, {n_redrawn} with the segmenter's contour")
+
+
+def _labels_in(image: Path) -> list[str]:
+    """Return the labels of an image's LabelMe file as they stand there: a mapping reads them later."""
+    return [shape["label"] for shape in json.loads(image.with_suffix(".json").read_text(encoding="utf-8"))["shapes"]]
+
+
 def _redrawn(field: Field, segmenter: Segmenter | None) -> list[Annotation]:
     """Replace contours by what the segmenter draws over the centers of their tiles, which show the labeled cells."""
     if segmenter is None:
@@ -162,13 +193,15 @@ def _write_patients(folder: Path, names: list[str], center: str, specimen: str, 
 def main() -> None:
     """Parse the command line and write the cohorts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("bccd", "marrow"))
+    parser.add_argument("kind", choices=("bccd", "marrow", "classes"))
     parser.add_argument("pack", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--redraw", type=Path, metavar="GRAPH")
     arguments = parser.parse_args()
     if arguments.kind == "bccd":
         write_bccd(arguments.pack, arguments.out)
+    elif arguments.kind == "classes":
+        write_classes(arguments.pack, arguments.out, arguments.redraw)
     else:
         write_marrow(arguments.pack, arguments.out, arguments.redraw)
 

@@ -44,6 +44,8 @@ class SegmenterTrainingConfig(StageConfig):
     """AdamW, cosine decay to a hundredth, one epoch of warm-up."""
     mosaic: float = Field(default=0.5, ge=0, le=1)
     """Share of training images composed of four windows; off in the last fifth of the epochs."""
+    half_weights: bool = False
+    """Store the exported graph's weights in half precision: half the size, still computed in float32."""
     threads: int = Field(default=2, ge=1)
     """Torch threads; Ultralytics sets cores minus one, which leaves one of two idle."""
     device: Device = "auto"

@@ -68,6 +68,10 @@ def export_segmenter(
         graph.producer_name, graph.producer_version = "marrowscope", metadata.version("marrowscope")
         onnx.checker.check_model(graph)
         onnx.save(graph, str(onnx_path))
+    if config.half_weights:
+        from marrowscope.train.half_weights import halve_weights  # noqa: PLC0415 - needs onnx, of the training extra
+
+        halve_weights(onnx_path)
     (onnx_path.parent / "LICENSE").write_bytes(_agpl_text())
     return onnx_path
 
