@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch")
 
 from marrowscope.cells.calls import decode_calls
-from marrowscope.cohort.folds import read_folds, read_split, write_split
+from marrowscope.cohort.folds import TRAINS_IN_EVERY, read_folds, read_split, write_split
 from marrowscope.crossfit import fit_folds, join_folds
 from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.statistics.temperature import Calibration, apply_temperature
@@ -275,6 +275,19 @@ def test_a_fixed_schedule_trains_on_every_patient_of_the_other_folds(root: Path,
     roles = read_split(tmp_path / "out" / "fold-0" / "split.csv")
     assert {role for patient, role in roles.items() if FOLDS[patient] == 0} == {"test"}
     assert {role for patient, role in roles.items() if FOLDS[patient] not in {0, None}} == {"train"}
+
+
+def test_patients_of_every_fold_train_in_each_and_are_predicted_by_none(root: Path, tmp_path: Path) -> None:
+    """With few cells, an ensemble may leave out only what its calibration needs."""
+    folds = {"p0": 0, "p1": 1, "p2": TRAINS_IN_EVERY, "p3": TRAINS_IN_EVERY, "p4": TRAINS_IN_EVERY, "p5": None}
+    result = fit_folds(root / "crops", tmp_path / "out", config().model_copy(update={"select": "last"}), folds)
+    assert result.finished == (0, 1)
+    assert read_folds(tmp_path / "out" / "folds.csv") == folds
+    for fold, other in ((0, "p1"), (1, "p0")):
+        roles = read_split(tmp_path / "out" / f"fold-{fold}" / "split.csv")
+        assert {patient for patient, role in roles.items() if role == "train"} == {other, "p2", "p3", "p4"}
+    assert set(pl.read_parquet(tmp_path / "out" / "oof.parquet")["patient_id"]) == {"p0", "p1"}
+    assert set(pl.read_parquet(tmp_path / "out" / "missed.parquet")["patient_id"]) == {"p0"}
 
 
 def test_a_fold_that_is_not_there_or_predicts_nothing_is_refused(root: Path, tmp_path: Path) -> None:

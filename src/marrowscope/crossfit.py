@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.cohort.folds import check_folds, fold_roles, read_folds, read_split, write_folds, write_split
+from marrowscope.cohort.folds import (
+    check_folds,
+    fold_numbers,
+    fold_roles,
+    read_folds,
+    read_split,
+    write_folds,
+    write_split,
+)
 from marrowscope.disk import write_json, written_whole
 from marrowscope.errors import CohortError, ConfigError, RunError
 from marrowscope.fit import check_start, fit_classifier
@@ -93,7 +101,7 @@ def fit_folds(
     crop_set = open_crop_set(crops, vocabulary)
     assigned = read_folds(folds) if isinstance(folds, Path) else dict(folds)
     check_folds(crop_set.cells, assigned)
-    numbers = _numbers(assigned)
+    numbers = fold_numbers(assigned)
     chosen = numbers if only_fold is None else [only_fold]
     _check_fold_numbers(crop_set, assigned, chosen)
     record = _describe(crop_set, config, assigned, vocabulary)
@@ -125,7 +133,7 @@ def join_folds(out: Path) -> CrossFit:
     """
     record = read_crossfit(out)
     assigned = read_folds(out / FOLDS_NAME)
-    numbers = _numbers(assigned)
+    numbers = fold_numbers(assigned)
     missing = [fold for fold in numbers if not _is_finished(out, fold)]
     if missing:
         message = (
@@ -188,7 +196,8 @@ def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | Non
     if not path.is_file() or _source(crop_set) != "predicted":
         return
     patient_of = crop_set.cells.select("field_id", "patient_id").unique("field_id")
-    inside = [patient for patient, fold in assigned.items() if fold is not None]
+    tested = set(fold_numbers(assigned))
+    inside = [patient for patient, fold in assigned.items() if fold in tested]
     missed = read_missed(path).join(patient_of, on="field_id").filter(pl.col("patient_id").is_in(inside))
     columns = [name for name in ("patient_id", "field_id", "expert_code", "cut") if name in missed.columns]
     missed.select(columns).sort("field_id").write_parquet(out / MISSED_NAME)
@@ -214,10 +223,6 @@ def _patients(cells: pl.DataFrame) -> pl.DataFrame:
     return cells.select("patient_id", "center", "diagnosis").unique("patient_id").sort("patient_id")
 
 
-def _numbers(assigned: Mapping[str, int | None]) -> list[int]:
-    return sorted({fold for fold in assigned.values() if fold is not None})
-
-
 def _members(assigned: Mapping[str, int | None], fold: int) -> set[str]:
     return {patient for patient, given in assigned.items() if given == fold}
 
@@ -235,7 +240,7 @@ def _describe(
         seed=config.seed,
         segmenter_sha256=crop_set.summary.segmenter_sha256,
         assigned_sha256=hash_folds(assigned),
-        n_folds=len(_numbers(assigned)),
+        n_folds=len(fold_numbers(assigned)),
         n_external_patients=sum(fold is None for fold in assigned.values()),
         predicted_crops=_source(crop_set),
     )
@@ -243,7 +248,7 @@ def _describe(
 
 def _check_fold_numbers(crop_set: CropSet, assigned: Mapping[str, int | None], chosen: Sequence[int]) -> None:
     """Refuse a fold that does not exist, or that has nothing to predict."""
-    numbers = _numbers(assigned)
+    numbers = fold_numbers(assigned)
     if not set(chosen) <= set(numbers):
         message = f"fold: found {chosen[0]}, expected one of {', '.join(map(str, numbers))}; choose one of the folds"
         raise ConfigError(message)

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from marrowscope.cohort.folds import (
     EXTERNAL,
+    TRAINS_IN_EVERY,
     Role,
     check_folds,
     check_split,
+    fold_numbers,
     fold_roles,
     leave_one_center_out,
     make_folds,
@@ -159,6 +161,18 @@ def test_many_leaks_are_counted_and_the_first_named() -> None:
     images = pl.DataFrame({"patient_id": patients, "image_sha256": [f"{index // 2}" * 64 for index in range(14)]})
     with pytest.raises(CohortError, match=r"7 images on two sides .*; and 2 more\)"):
         check_folds(images, {patient: index % 2 for index, patient in enumerate(patients)})
+
+
+def test_a_fold_file_says_who_trains_in_every_fold(tmp_path: Path) -> None:
+    folds = {"a": 0, "b": 1, "c": TRAINS_IN_EVERY, "d": None}
+    names = {"patient_id": list("abcd"), "center": ["A", "A", "A", "D"], "diagnosis": ["x"] * 4}
+    assert write_folds(tmp_path / "folds.csv", folds, pl.DataFrame(names))
+    assert "c,A,x,every" in (tmp_path / "folds.csv").read_text(encoding="utf-8")
+    assert read_folds(tmp_path / "folds.csv") == folds
+    assert fold_numbers(folds) == [0, 1]
+    images = pl.DataFrame({"patient_id": ["b", "c"], "image_sha256": ["same", "same"]})
+    with pytest.raises(CohortError, match="fold every"):
+        check_folds(images, folds)
 
 
 @settings(max_examples=60)

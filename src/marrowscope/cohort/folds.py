@@ -1,7 +1,8 @@
 """Splits and folds by patient, stratified by center and diagnosis: who trains, who validates, who tests.
 
 A split gives every patient one role. Folds assign every patient to the one fold that tests it; patients of external
-centers are in no fold. ``fold_roles`` turns a fold into a split. Both are checked for leaks before use.
+centers are in no fold, and those of ``every`` train in all folds and are tested by none. ``fold_roles`` turns a fold
+into a split. Both are checked for leaks before use.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 Role = Literal["train", "validation", "test"]
 _ROLES: tuple[Role, ...] = get_args(Role)
 Folds = dict[str, int | None]
-"""The fold of every patient, counted from 0; None for a patient of an external center."""
-EXTERNAL = "external"
+"""The fold of every patient, counted from 0; None for a patient of an external center, ``TRAINS_IN_EVERY`` for one that
+trains in all folds."""
+EXTERNAL, EVERY = "external", "every"
+TRAINS_IN_EVERY = -1
+_WORDS: dict[str, int | None] = {EXTERNAL: None, EVERY: TRAINS_IN_EVERY}
 _FOLD_NUMBER = re.compile(r"[0-9]{1,6}")
 _MAX_SHOWN = 60
 _FOLD_COLUMNS = ("patient_id", "center", "diagnosis", "fold")
@@ -113,7 +117,7 @@ def fold_roles(
     ``patients`` is as in ``make_folds``. The patients of ``fold`` are thus used neither in training nor in model
     selection. Raises CohortError for a fold or patient that is not in ``folds``.
     """
-    numbers = sorted({number for number in folds.values() if number is not None})
+    numbers = fold_numbers(folds)
     if fold not in numbers:
         message = f"found no fold {fold}, expected one of {numbers}; choose another fold"
         raise CohortError(message)
@@ -122,6 +126,16 @@ def fold_roles(
     roles: dict[str, Role] = dict.fromkeys(sorted(patients["patient_id"].to_list()), "test")
     others = patients.filter(pl.col("patient_id").is_in(inside))
     return roles | split_patients(others, validation_fraction, seed)
+
+
+def fold_numbers(folds: Mapping[str, int | None]) -> list[int]:
+    """Return the folds that test somebody, in order."""
+    return sorted({number for number in folds.values() if number is not None and number != TRAINS_IN_EVERY})
+
+
+def fold_word(fold: int | None) -> str:
+    """Return a patient's fold as a fold file has it."""
+    return {None: EXTERNAL, TRAINS_IN_EVERY: EVERY}.get(fold, str(fold))
 
 
 def _set_apart(patients: pl.DataFrame, external_centers: Collection[str]) -> tuple[pl.DataFrame, Folds]:
@@ -185,18 +199,18 @@ def read_folds(path: Path) -> Folds:
     sides: dict[str, set[bool]] = {}
     for line, row in enumerate(rows, start=2):
         patient, center, fold = ((row.get(name) or "").strip() for name in ("patient_id", "center", "fold"))
-        if not patient or not (fold == EXTERNAL or _FOLD_NUMBER.fullmatch(fold)):
+        if not patient or not (fold in _WORDS or _FOLD_NUMBER.fullmatch(fold)):
             faults.append(f"line {line}: found patient_id {patient[:_MAX_SHOWN]!r} in fold {fold[:_MAX_SHOWN]!r}")
         elif patient in folds:
             faults.append(f"line {line}: found patient {patient} a second time, which is a leak")
         else:
-            folds[patient] = None if fold == EXTERNAL else int(fold)
+            folds[patient] = _WORDS[fold] if fold in _WORDS else int(fold)
             sides.setdefault(center, set()).add(fold == EXTERNAL)
     mixed = sorted(center for center, outside in sides.items() if len(outside) > 1)
     faults += [f"center {center} has both patients in folds and {EXTERNAL} ones" for center in mixed]
-    numbers = {fold for fold in folds.values() if fold is not None}
-    if not faults and (len(numbers) < 2 or numbers != set(range(len(numbers)))):  # noqa: PLR2004  as in make_folds
-        faults.append(f"found folds {sorted(numbers)}")
+    numbers = fold_numbers(folds)
+    if not faults and (len(numbers) < 2 or numbers != list(range(len(numbers)))):  # noqa: PLR2004  as in make_folds
+        faults.append(f"found folds {numbers}")
     if faults:
         message = (
             f"{path}: {some(faults, '; ')}; expected columns {', '.join(_FOLD_COLUMNS)}, one row per patient, at least "
@@ -217,7 +231,7 @@ def write_folds(path: Path, folds: Mapping[str, int | None], patients: pl.DataFr
     writer.writerow(_FOLD_COLUMNS)
     for patient, center, diagnosis in patients.select(_FOLD_COLUMNS[:3]).sort("patient_id").iter_rows():
         fold = folds[patient]
-        writer.writerow([patient, center, diagnosis, EXTERNAL if fold is None else fold])
+        writer.writerow([patient, center, diagnosis, fold_word(fold)])
     content = text.getvalue().encode()
     if path.is_dir():
         message = f"{path}: found a folder, expected the name of a CSV file; choose another"
@@ -295,7 +309,7 @@ def check_folds(images: pl.DataFrame, folds: Mapping[str, int | None]) -> None:
     """
     _refuse_absent(images, folds, "a fold", f"draw the folds again, or add them to the file as {EXTERNAL}")
     sides = {patient: EXTERNAL if fold is None else f"patient {patient}" for patient, fold in folds.items()}
-    labels = {patient: EXTERNAL if fold is None else f"fold {fold}" for patient, fold in folds.items()}
+    labels = {patient: EXTERNAL if fold is None else f"fold {fold_word(fold)}" for patient, fold in folds.items()}
     action = (
         "remove the copies, or use one patient_id per person (two patients of one fold also count as two sides: while "
         "another fold is tested, one may be in training and the other in validation)"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from marrowscope import __version__
+from marrowscope.cohort.folds import TRAINS_IN_EVERY, fold_word
 from marrowscope.config import FrozenModel, load_record
 from marrowscope.disk import write_json
 from marrowscope.errors import RunError
@@ -54,7 +55,10 @@ class CrossFitRecord(LearnedFrom):
 
 def hash_folds(assigned: Mapping[str, int | None]) -> str:
     """Hash which fold leaves each patient out; equal for equal folds, in any order."""
-    ordered = {patient: "external" if fold is None else fold for patient, fold in sorted(assigned.items())}
+    ordered = {
+        patient: fold_word(fold) if fold in {None, TRAINS_IN_EVERY} else fold
+        for patient, fold in sorted(assigned.items())
+    }
     return hashlib.sha256(json.dumps(ordered).encode()).hexdigest()
 
 
