@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from marrowscope import geometry
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cells.find import find_cells
 from marrowscope.cohort import read_cohort
 from marrowscope.geometry import Rings
@@ -24,7 +25,6 @@ from marrowscope.records import FoundField, InputImage
 from marrowscope.runs.rows import GRID_PX, cell_ids
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.worker import Worker
-from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.vocabulary import load_vocabulary
 
 

@@ -29,6 +29,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import link_cells
 from marrowscope.imaging import read_image, write_image
@@ -39,7 +40,6 @@ from marrowscope.patient.quantify.rates import Kind, kinds_of
 from marrowscope.patient.quantify.threshold import StudyThreshold, decide, learn_threshold
 from marrowscope.runs.parquet import read_table
 from marrowscope.statistics.intervals import wilson_interval
-from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.vocabulary import DATA_DIR, load_vocabulary
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import pytest
 
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cli.main import main
 from marrowscope.cohort import read_cohort
 from marrowscope.cohort.annotations import AnnotationFile
@@ -24,7 +25,6 @@ from marrowscope.import_cells import ImportedCells, SetFacts, import_cells
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate.parameters import SimulationConfig, load_parameters
 from marrowscope.simulate.writer import plan_patient, simulate_field
-from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.vocabulary import load_mapping, load_vocabulary
 
 if TYPE_CHECKING:

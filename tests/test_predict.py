@@ -13,6 +13,7 @@ import marrowscope.predict
 import marrowscope.runs.parts
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE, load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.errors import BundleError, ConfigError, InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
@@ -23,7 +24,7 @@ from marrowscope.runs.parquet import read_table
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.worker import Worker
-from marrowscope.studies.demo import compare_with_truth, demonstration_bundle
+from marrowscope.studies.demo import compare_with_truth
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1)
 

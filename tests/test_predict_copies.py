@@ -10,10 +10,10 @@ from PIL import Image
 
 import marrowscope.predict
 import marrowscope.runs.parts
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.imaging import read_image, write_image
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.studies.demo import demonstration_bundle
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1)
 TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.imaging import read_image, write_image
 from marrowscope.predict import PredictConfig, Prediction, predict
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.studies.demo import demonstration_bundle
 
 SCALE = 0.12
 EXIF_ORIENTATION, TURNED_LEFT = 0x0112, 6

@@ -7,13 +7,13 @@ import pytest
 
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.description import StageCounts
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.bundle.spec_file import description_text, read_description
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.quality import QualityRules
 from marrowscope.errors import BundleError
 from marrowscope.patient.flags import FlagRules, StainReference
 from marrowscope.segment.config import SegmenterConfig
-from marrowscope.studies.demo import demonstration_bundle
 from tests.bundles import make_bundle
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.find import CellFinder, coarsest_um_per_px, find_cells
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
@@ -25,7 +26,6 @@ from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.worker import Worker
-from marrowscope.studies.demo import demonstration_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cli.main import main
 from marrowscope.disk import MARKER_NAME
-from marrowscope.studies.demo import demonstration_bundle
 from tests.bundles import make_bundle
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.networks import read_graph
 from marrowscope.networks.graph import FLOAT, Port
-from marrowscope.studies.demo import demonstration_bundle
 from tests.onnx_graphs import chunk, classifier_graph, model, node, number, segmenter_graph, tensor
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from scipy.optimize import linear_sum_assignment
 
 from marrowscope import geometry
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.slides import SeamMemory, SlideConfig, own_cells, plan_regions, to_slide
 from marrowscope.slides.seams import SEAM_UM
-from marrowscope.studies.demo import demonstration_bundle
 from tests.slides.pyramids import scanner, smear
 
 if TYPE_CHECKING:

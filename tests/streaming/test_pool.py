@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import ConfigError, RunError
 from marrowscope.runs.rows import cell_rows
@@ -15,7 +16,6 @@ from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.pool import PROCESSOR, WorkerPool, open_worker
 from marrowscope.streaming.worker import Worker
-from marrowscope.studies.demo import demonstration_bundle
 
 if TYPE_CHECKING:
     from marrowscope.bundle import Bundle

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 import marrowscope.predict
 from marrowscope import geometry
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.errors import DependencyError, ScaleError
 from marrowscope.imaging import write_image
 from marrowscope.predict import PredictConfig, Prediction, predict, slide_config
@@ -22,7 +23,6 @@ from marrowscope.report import write_report
 from marrowscope.report.exchange import write_csv
 from marrowscope.runs.parquet import read_table
 from marrowscope.streaming.worker import Worker
-from marrowscope.studies.demo import demonstration_bundle
 from tests.slides.pyramids import scanner, smear, stack, write_pyramid
 
 if TYPE_CHECKING:

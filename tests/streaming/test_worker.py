@@ -14,6 +14,7 @@ import pytest
 
 import marrowscope.streaming.worker as worker_module
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import ImageError
 from marrowscope.imaging import sha256_file
@@ -22,7 +23,6 @@ from marrowscope.runs.rows import cell_rows, field_row
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.worker import Worker
-from marrowscope.studies.demo import demonstration_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from marrowscope.bundle import SPEC_NAME, load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.bundle.spec_file import description_text
 from marrowscope.cli.main import app
 from marrowscope.errors import BundleError, CohortError, InputError
@@ -17,7 +18,6 @@ from marrowscope.imaging import sha256_file
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.studies.error_rates import outcomes, quantify_bundle
 from marrowscope.vocabulary import load_vocabulary
 

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from marrowscope.bundle import Bundle, load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cli.main import app
 from marrowscope.errors import InputError
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.config import PredictConfig
-from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.studies.prediction_speed import (
     STAGES,
     Round,

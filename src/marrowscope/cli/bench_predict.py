@@ -86,18 +86,17 @@ def predict(
     from tempfile import TemporaryDirectory
 
     from marrowscope.bundle import load_bundle
+    from marrowscope.bundle.shipped import bundle_path
     from marrowscope.cohort.inputs import collect_inputs
     from marrowscope.config import validate_config
     from marrowscope.errors import ConfigError
     from marrowscope.streaming.config import PredictConfig
-    from marrowscope.studies.demo import demonstration_bundle
     from marrowscope.studies.prediction_speed import measure_growth, measure_speed, resized_bundle
 
     if (image_size is None) != (crop_size is None):
         message = "found only one of --image-size and --crop-size, expected both or neither; add or remove one"
         raise ConfigError(message)
-    opened = load_bundle(bundle) if bundle else demonstration_bundle()
-    opened = load_bundle(opened) if isinstance(opened, Path) else opened
+    opened = load_bundle(bundle_path(bundle))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="marrowscope-bench-")))
         folder = scratch / "images"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from marrowscope.cli.options import parse_um_per_px
-from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
+from marrowscope.bundle.shipped import DEFAULT, segmenter_path
+from marrowscope.cli.options import SEGMENTER_HELP, parse_um_per_px
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ CenterOption = Annotated[
 DiagnosisOption = Annotated[str, typer.Option("--diagnosis", help="Diagnosis of all patients.", rich_help_panel=_PANEL)]
 SpecimenOption = Annotated[str, typer.Option("--specimen", help="marrow or blood.", rich_help_panel=_PANEL)]
 SegmenterOption = Annotated[
-    Path | None, typer.Option("--segmenter", show_default="demo", help=f"{SEGMENTER_HELP}.", rich_help_panel=_PANEL)
+    Path | None, typer.Option("--segmenter", show_default=DEFAULT, help=f"{SEGMENTER_HELP}.", rich_help_panel=_PANEL)
 ]
 KeepCutOption = Annotated[
     bool,
@@ -161,7 +161,7 @@ def import_set(
         done = import_cells(
             pictures,
             SetFacts(center or (labels.name if labels else cells.stem), diagnosis, specimen, um_per_px, is_pseudo),
-            Segmenter.from_onnx(segmenter_path(segmenter or Path(DEMO))),
+            Segmenter.from_onnx(segmenter_path(segmenter or Path(DEFAULT))),
             out,
             mapping=labels,
             keep_cut=keep_cut,

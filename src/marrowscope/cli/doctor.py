@@ -19,7 +19,7 @@ _EXIT_UNHEALTHY = 1
 def doctor(
     *,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", show_default="the demonstration models", help="Bundle to check.")
+        Path | None, typer.Option("--bundle", "-b", show_default="default", help="Bundle to check.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -29,16 +29,15 @@ def doctor(
 
     Example: marrowscope doctor --bundle my-bundle
     """
+    from marrowscope.bundle.shipped import bundle_path
     from marrowscope.doctor import examine
     from marrowscope.errors import BundleError
-    from marrowscope.studies.demo import demonstration_bundle
 
     missing = ""
-    if bundle is None:
-        try:
-            bundle = demonstration_bundle()
-        except BundleError as error:
-            missing = str(error)
+    try:
+        bundle = bundle_path(bundle)
+    except BundleError as error:
+        missing = str(error)
     diagnosis = examine(bundle)
     if as_json:
         typer.echo(json.dumps(diagnosis.as_dict(), indent=2))

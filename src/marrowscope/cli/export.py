@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+from marrowscope.bundle.shipped import segmenter_path
+from marrowscope.cli.options import SEGMENTER_HELP
 from marrowscope.wording import count_of
 
 

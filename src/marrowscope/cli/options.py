@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from marrowscope.bundle.shipped import DEFAULT, DEMO
+
 MAX_SEED = 1_000_000_000
 
 
@@ -62,8 +64,15 @@ ScaleOption = Annotated[
         help="Micrometers per pixel (0.01 to 2) of images that do not state their scale.",
     ),
 ]
+SEGMENTER_HELP = f"Segmenter (.onnx), or `{DEFAULT}` or `{DEMO}` for that of the shipped bundle"
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", "-b", show_default="the demonstration models", help="Model bundle.")
+    Path | None,
+    typer.Option(
+        "--bundle",
+        "-b",
+        show_default=DEFAULT,
+        help="Model bundle, or `default` (real cells) or `demo` (simulated cells).",
+    ),
 ]
 BackendOption = Annotated[
     Backend, typer.Option(help="Inference runtime; auto is the one that `marrowscope doctor` names.")

@@ -65,11 +65,11 @@ def predict(
 
     Example: marrowscope predict my-cohort --out runs/first
     """
+    from marrowscope.bundle.shipped import bundle_path
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as run_prediction
-    from marrowscope.studies.demo import demonstration_bundle
 
     values = {
         "um_per_px": um_per_px,
@@ -99,7 +99,7 @@ def predict(
     with progress_bar("Predicting images", enabled=not as_json) as advance:
         prediction = run_prediction(
             inputs,
-            bundle or demonstration_bundle(),
+            bundle_path(bundle),
             out,
             config=config,
             overwrite=overwrite,

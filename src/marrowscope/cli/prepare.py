@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import Backend, BackendOption, MappingsOption, ScaleOption
-from marrowscope.cli.segmenters import SEGMENTER_HELP, segmenter_path
+from marrowscope.bundle.shipped import segmenter_path
+from marrowscope.cli.options import SEGMENTER_HELP, Backend, BackendOption, MappingsOption, ScaleOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from marrowscope.cli.options import MAX_SEED, MappingsOption
+from marrowscope.bundle.shipped import DEFAULT, segmenter_path
+from marrowscope.cli.options import MAX_SEED, SEGMENTER_HELP, MappingsOption
 from marrowscope.cli.paths import require_path
-from marrowscope.cli.segmenters import DEMO, SEGMENTER_HELP, segmenter_path
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def classifier(
     ] = None,
     segmenter: Annotated[
         Path | None,
-        typer.Option(show_default=DEMO, help=f"{SEGMENTER_HELP}; cuts the predicted crops of a cohort."),
+        typer.Option(show_default=DEFAULT, help=f"{SEGMENTER_HELP}; cuts the predicted crops of a cohort."),
     ] = None,
     epochs_stage1: Annotated[
         int | None, typer.Option(min=0, show_default="4, or as in --config", help="Epochs on crops of expert contours.")
@@ -102,8 +102,8 @@ def classifier(
     # Check everything that could stop the training before a cohort's crops are cut.
     check_start(out, settings)
     if segmenter is None and _is_cohort(source) and _uses_predicted_crops(settings):
-        segmenter = Path(DEMO)
-        typer.echo(f"Cutting predicted crops with the demonstration segmenter, {segmenter_path(segmenter)}", err=True)
+        segmenter = Path(DEFAULT)
+        typer.echo(f"Cutting predicted crops with the default segmenter, {segmenter_path(segmenter)}", err=True)
     crops = _prepared(source, out, segmenter, mapping=mapping or (), resume=resume or fold is not None)
     with _ProgressLines(out) as lines:
         if folds is None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.errors import BundleError, RunError
+from marrowscope.bundle.shipped import demonstration_bundle
+from marrowscope.errors import RunError
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.report import write_report
 from marrowscope.runs.folder import refuse_run_folder
@@ -24,6 +23,7 @@ from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _DEMO_DIAGNOSES = ("control", "AML_M2", "megaloblastic", "APL", "reactive_leftshift", "AML_M5a")
 """Three patients with AML and three without, of kinds that a CBLC ratio separates well and badly."""
@@ -62,17 +62,6 @@ class Demonstration:
     run: Path
     cohort: Path
     patients: tuple[PatientComparison, ...]
-
-
-def demonstration_bundle() -> Path:
-    """Return the folder of the bundle included in the package; BundleError when this build has none."""
-    folder = Path(str(files("marrowscope"))) / "data" / "demo_bundle"
-    if not (folder / "bundle.toml").is_file():
-        message = (
-            f"{folder}: found no demonstration bundle, expected bundle.toml; reinstall marrowscope or give --bundle"
-        )
-        raise BundleError(message)
-    return folder
 
 
 def run_demo(

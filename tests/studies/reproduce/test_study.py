@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("torch")
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort.folds import read_folds
 from marrowscope.errors import RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.studies.reproduce import study
-from marrowscope.studies.reproduce.measure import shipped_bundle
 from tests.reproduce_presets import MACHINE, RATES, TINY
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def outputs(out: Path, names: tuple[str, ...] = STEPS_UNTIL_THE_BUNDLE) -> dict[
 
 def test_the_result_is_written_with_all_that_made_it(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text(encoding="utf-8"))
-    assert summary["steps"]["segmenter"]["segmenter_sha256"] == load_bundle(shipped_bundle()).segmenter_sha256
-    assert load_bundle(finished / "bundle").segmenter_sha256 == load_bundle(shipped_bundle()).segmenter_sha256
+    assert summary["steps"]["segmenter"]["segmenter_sha256"] == load_bundle(demonstration_bundle()).segmenter_sha256
+    assert load_bundle(finished / "bundle").segmenter_sha256 == load_bundle(demonstration_bundle()).segmenter_sha256
     assert len(load_bundle(finished / "bundle").classifier_files) == TINY.n_folds
     assert [row["center"] for row in summary["comparison"]["centers"]] == ["S4", "S5", "S6", "all centers"]
     assert [row["published"] for row in summary["comparison"]["centers"]] == [0.9076, 0.8696, 0.9124, None]

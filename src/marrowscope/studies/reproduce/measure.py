@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.bundle import SEGMENTER_FILE, load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.cohort.folds import write_split
 from marrowscope.cohort.inputs import collect_inputs
@@ -43,11 +43,6 @@ _STEPS = {"cpu": 8, "cuda": 80}
 _WINDOWS = 32
 
 
-def shipped_bundle() -> Path:
-    """Folder of the bundle inside the package, whose segmenter ``quick`` uses."""
-    return Path(str(files("marrowscope"))) / "data" / "demo_bundle"
-
-
 def measure_rates(preset: Preset, machine: Machine) -> Rates:
     """Time a little of each kind of work in a scratch folder."""
     with tempfile.TemporaryDirectory(prefix="marrowscope-plan-") as scratch:
@@ -57,7 +52,7 @@ def measure_rates(preset: Preset, machine: Machine) -> Rates:
         simulate_cohort(folder / "cohort", config, patients=[preset.patient_numbers(name)[0] for name in _ends(preset)])
         simulate_s = (time.perf_counter() - started) / len(_ends(preset))
         cohort = read_cohort(folder / "cohort")
-        bundle = load_bundle(shipped_bundle())
+        bundle = load_bundle(demonstration_bundle())
         segmenter = Segmenter.from_onnx(bundle.folder / SEGMENTER_FILE)
         n_fields = len(cohort.fields)
         for _ in range(2):  # the first pass through a network allocates for every shape it meets

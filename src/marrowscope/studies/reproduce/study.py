@@ -21,6 +21,7 @@ import polars as pl
 
 from marrowscope import __version__
 from marrowscope.bundle import SEGMENTER_FILE, Bundle, load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.cohort.folds import check_folds, make_folds, write_folds
 from marrowscope.crossfit import FOLDS_NAME, fit_folds
@@ -35,7 +36,7 @@ from marrowscope.simulate import simulate_cohort
 from marrowscope.statistics.temperature import CALIBRATION_NAME
 from marrowscope.studies.reproduce.compare import FURTHER_FIGURES, Comparison, compare_models
 from marrowscope.studies.reproduce.journal import Journal, read_json, write_json
-from marrowscope.studies.reproduce.measure import measure_rates, on_machine, shipped_bundle
+from marrowscope.studies.reproduce.measure import measure_rates, on_machine
 from marrowscope.studies.reproduce.plan import Machine, Plan, Rates, make_plan
 from marrowscope.studies.reproduce.study_tables import write_tables
 from marrowscope.train.bundle_card import BundleDescription
@@ -197,7 +198,7 @@ class _Study:
         """Return the graph: the included one, or the one trained on every patient of the internal centers."""
         config = self._preset.segmenter
         if config is None:
-            graph = shipped_bundle() / SEGMENTER_FILE
+            graph = demonstration_bundle() / SEGMENTER_FILE
             self._made["segmenter"] = {"segmenter_sha256": sha256_file(graph), "trained": False}
             return graph
         config = config.model_copy(update={"threads": self._machine.threads, "device": self._machine.device})
