@@ -21,6 +21,7 @@ from marrowscope.evaluate.catalog import OVER
 from marrowscope.evaluate.frames import ALL_EXPERT, MATCHED
 from marrowscope.records import Interval
 from marrowscope.statistics import metrics
+from marrowscope.statistics.clustered_auc import clustered_auc_interval
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -127,7 +128,11 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
         score = frame["p_cblc"].to_numpy()
         (auc,) = scorer.of_weights(frame, lambda weight, _: _auc_column(truth, score, weight))
         one_class = f"{'only' if truth.all() else 'no'} CBLC among {count_of(len(truth), 'cell')}"
-        figures.append(scorer.figure(f"cblc_auc{ending}", auc, frame, reference=0.5, note=note, undefined=one_class))
+        clustered = clustered_auc_interval(truth, score, scorer.positions(frame))
+        figures += [
+            scorer.figure(key + ending, value, frame, reference=0.5, note=note, undefined=one_class)
+            for key, value in (("cblc_auc", auc), ("cblc_auc_clustered", clustered))
+        ]
     return figures
 
 
