@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Container
     from pathlib import Path
 
+    from marrowscope.evaluate.across_centers import AcrossCenters
     from marrowscope.evaluate.scorer import Figure
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 METRICS_NAME = "metrics.json"
 _AGAIN = "run `marrowscope evaluate` again"
 
@@ -97,6 +98,36 @@ class CenterRecord(FrozenModel):
         return self
 
 
+class AcrossRecord(FrozenModel):
+    """A figure summarized over centers as a sample of centers; None if it is not defined.
+
+    ``mean`` and the two intervals are on the figure's own scale, ``tau2`` on ``scale``.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    key: str
+    figure: str
+    scale: str
+    n_centers: int
+    mean: float | None
+    mean_lower: float | None
+    mean_upper: float | None
+    prediction_lower: float | None
+    prediction_upper: float | None
+    tau2: float | None
+    i2: float | None
+    q: float | None
+    p: float | None
+    left_out: tuple[str, ...]
+    undefined: str
+
+    @field_validator("key")
+    @classmethod
+    def _is_known(cls, key: str) -> str:
+        return _known(key, CATALOG)
+
+
 class EvaluatedRun(FrozenModel):
     """The run that was measured, as stated in its manifest; ``bundle`` is the manifest's entry on the bundle."""
 
@@ -113,7 +144,7 @@ class EvaluatedRun(FrozenModel):
 class EvaluationDocument(FrozenModel):
     """metrics.json; centers in the order of measurement, followed by all centers together if there are several."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     marrowscope_version: str = __version__
     run: EvaluatedRun
     config: EvaluateConfig
@@ -123,6 +154,7 @@ class EvaluationDocument(FrozenModel):
     n_fields_only_in_cohort: int
     n_cells_outside_regions: int = 0
     centers: tuple[CenterRecord, ...] = Field(min_length=1)
+    across_centers: tuple[AcrossRecord, ...]
 
 
 def figure_record(figure: Figure) -> FigureRecord:
@@ -145,6 +177,27 @@ def figure_record(figure: Figure) -> FigureRecord:
         warning=WarningRecord(key=figure.warning.key, text=figure.warning.text) if figure.warning else None,
         undefined=figure.undefined,
         same_as=figure.same_as,
+    )
+
+
+def across_record(item: AcrossCenters) -> AcrossRecord:
+    """Convert a summary over centers to a record with the title of its figure; NaN becomes None."""
+    return AcrossRecord(
+        key=item.key,
+        figure=CATALOG[item.key].title,
+        scale=item.scale,
+        n_centers=item.n_centers,
+        mean=finite(item.mean.estimate),
+        mean_lower=finite(item.mean.lower),
+        mean_upper=finite(item.mean.upper),
+        prediction_lower=finite(item.prediction_lower),
+        prediction_upper=finite(item.prediction_upper),
+        tau2=finite(item.tau2),
+        i2=finite(item.i2),
+        q=finite(item.q),
+        p=finite(item.p),
+        left_out=item.left_out,
+        undefined=item.undefined,
     )
 
 

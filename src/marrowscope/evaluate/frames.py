@@ -159,6 +159,27 @@ NORMAL_BLAST_COLUMNS = {
 }
 """One row per center and diagnosis. Before ``n_found`` there is one count per code of a normal blast: n_M0, n_N0."""
 
+ACROSS_COLUMNS = {
+    "key": pl.String(),
+    "figure": pl.String(),
+    "scale": pl.String(),
+    "n_centers": pl.Int64(),
+    "mean": pl.Float64(),
+    "mean_lower": pl.Float64(),
+    "mean_upper": pl.Float64(),
+    "prediction_lower": pl.Float64(),
+    "prediction_upper": pl.Float64(),
+    "tau2": pl.Float64(),
+    "i2": pl.Float64(),
+    "q": pl.Float64(),
+    "p": pl.Float64(),
+    "left_out": pl.String(),
+    "undefined": pl.String(),
+}
+"""One row per figure summarized over centers. Mean, interval and prediction interval are on the figure's own scale, the
+variance between centers ``tau2`` on ``scale``; ``i2`` is the share of the spread beyond sampling error, ``p`` the test
+that all centers have one value. ``left_out`` names centers without a variance, separated by semicolons."""
+
 WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
     "metrics.csv": {
         "center": pl.String(),
@@ -219,6 +240,7 @@ WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
     "patients.csv": RATIO_COLUMNS,
     "calls.csv": CALL_COLUMNS,
     "risk_coverage.csv": RISK_COLUMNS,
+    "across_centers.csv": ACROSS_COLUMNS,
     "normal_blasts.csv": NORMAL_BLAST_COLUMNS,
 }
 """The columns of each table in an evaluation folder, by file name."""

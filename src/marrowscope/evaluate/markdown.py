@@ -6,8 +6,9 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from marrowscope.evaluate.across_centers import ACROSS_NATURE
 from marrowscope.evaluate.call_scores import NO_CALLS
-from marrowscope.evaluate.catalog import SUMMARY_FIGURES
+from marrowscope.evaluate.catalog import CATALOG, SUMMARY_FIGURES, Method
 from marrowscope.evaluate.frames import MATCHED, NOT_STATED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
@@ -44,6 +45,7 @@ def as_markdown(evaluation: Evaluation) -> str:
         figures = [scores.figure(key) for key in SUMMARY_FIGURES]
         values = [f"{figure_text(figure)}, n {figure.n}" for figure in figures]
         lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
+    lines += _across(evaluation)
     lines += _normal_blasts(evaluation)
     for scores in evaluation.centers:
         patients, fields = count_of(scores.n_patients, "patient"), count_of(scores.n_fields, "field")
@@ -70,6 +72,25 @@ def interval_text(value: Interval) -> str:
     return f"{value.estimate:.3f} [{value.lower:.3f}, {value.upper:.3f}]"
 
 
+def _across(evaluation: Evaluation) -> list[str]:
+    """One line per figure summarized over centers; nothing with a single center."""
+    if not evaluation.across_centers:
+        return []
+    lines = ["", "## Centers as a sample of centers: random effects", "", ACROSS_NATURE, ""]
+    head = ["figure", "centers", "mean [95% interval]", "a new center, 95%", "tau2", "I2", "Q test p", "left out"]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for item in evaluation.across_centers:
+        title, names = CATALOG[item.key].title, "; ".join(item.left_out)
+        if item.undefined:
+            lines.append(f"| {title} | {item.n_centers} | not defined: {item.undefined} | | | | | {_cell(names)} |")
+            continue
+        new = f"{item.prediction_lower:.3f} to {item.prediction_upper:.3f}"
+        cells = [title, item.n_centers, interval_text(item.mean), new, f"{item.tau2:.4f} ({item.scale})"]
+        cells += [f"{item.i2:.2f}", f"{item.p:.3f}", _cell(names)]
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return lines
+
+
 def _figures(scores: CenterScores) -> list[str]:
     lines: list[str] = []
     for group, figures in groupby(scores.figures, key=lambda figure: figure.kind.group):
@@ -78,7 +99,9 @@ def _figures(scores: CenterScores) -> list[str]:
         for figure in figures:
             kind, warning = figure.kind, figure.warning.text if figure.warning else ""
             reference = "" if figure.reference is None or math.isnan(figure.reference) else f"{figure.reference:.3f}"
-            note = "; ".join(text for text in (warning, figure.note) if text)
+            limits = kind.method is not Method.BOOTSTRAP and not math.isnan(figure.value.lower)
+            method = f"interval: {kind.method}" if limits else ""
+            note = "; ".join(text for text in (warning, figure.note, method) if text)
             lines.append(
                 f"| {kind.title} | {_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.many} "
                 f"| {figure.n_patients} | {_cell(note)} |"

@@ -22,7 +22,7 @@ from marrowscope.disk import (
     written_whole,
 )
 from marrowscope.errors import InputError
-from marrowscope.evaluate.document import METRICS_NAME, CenterRecord, EvaluationDocument, figure_record
+from marrowscope.evaluate.document import METRICS_NAME, CenterRecord, EvaluationDocument, across_record, figure_record
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.evaluate.markdown import as_markdown
 from marrowscope.evaluate.scorer import INTERVAL_NATURE
@@ -116,4 +116,5 @@ def _document(evaluation: Evaluation) -> EvaluationDocument:
             )
             for scores in evaluation.centers
         ),
+        across_centers=tuple(across_record(item) for item in evaluation.across_centers),
     )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from marrowscope.errors import InputError
-from marrowscope.evaluate.document import figure_record, finite
-from marrowscope.evaluate.frames import MISSED, NORMAL_BLAST_COLUMNS, WRITTEN_TABLES
+from marrowscope.evaluate.document import across_record, figure_record, finite
+from marrowscope.evaluate.frames import ACROSS_COLUMNS, MISSED, NORMAL_BLAST_COLUMNS, WRITTEN_TABLES
 from marrowscope.runs.parquet import readable
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _NEVER_NULL = {
     "reliability.csv": {"center", "head", "bin", "n", "mean_probability", "share"},
     "roc.csv": {"center", "curve", "false_positive_rate", "true_positive_rate"},
     "normal_blasts.csv": NORMAL_BLAST_COLUMNS.keys() - {"diagnosis"},
+    "across_centers.csv": {"key", "figure", "scale", "n_centers"},
 }
 """Columns that have a value in each row, of the tables whose figures need one; so have the counts of each code."""
 
@@ -55,7 +56,14 @@ def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
     }
     # The last scores cover all centers, or the only one, so their rows name every center.
     normal = evaluation.centers[-1].normal_blasts if evaluation.centers else ()
-    return frames | {"patients.csv": evaluation.linked.ratios, "normal_blasts.csv": _normal_blasts(normal)}
+    across = [
+        across_record(item).model_dump() | {"left_out": "; ".join(item.left_out)} for item in evaluation.across_centers
+    ]
+    return frames | {
+        "patients.csv": evaluation.linked.ratios,
+        "normal_blasts.csv": _normal_blasts(normal),
+        "across_centers.csv": pl.DataFrame(across, schema=ACROSS_COLUMNS),
+    }
 
 
 def read_tables(folder: Path) -> dict[str, pl.DataFrame]:

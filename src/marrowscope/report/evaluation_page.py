@@ -14,6 +14,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marrowscope.disk import write_text
+from marrowscope.evaluate.across_centers import ACROSS_NATURE
 from marrowscope.evaluate.catalog import CATALOG, CONFOUNDED_BY_CENTER, HEADLINES, PAGE_FIGURES, Better, Method
 from marrowscope.evaluate.document import read_document
 from marrowscope.evaluate.frames import ALL_CENTERS, ALL_EXPERT, MATCHED
@@ -144,6 +145,7 @@ def _center_page(
     here = {
         table: frame if table == "patients.csv" and name == ALL_CENTERS else frame.filter(pl.col("center") == name)
         for table, frame in tables.items()
+        if "center" in frame.columns
     }
     cut = CenterTables(
         record=center,
@@ -243,5 +245,6 @@ def _environment() -> jinja2.Environment:
         matched=MATCHED,
         all_centers=ALL_CENTERS,
         calls=CALLS,
+        across_nature=ACROSS_NATURE,
     )
     return environment

@@ -65,14 +65,15 @@ def placements(truth: NDArray[np.bool_], score: RealArray) -> Placements:
     return Placements(float(below.mean()), below, above)
 
 
-def auc_interval(truth: NDArray[np.bool_], score: RealArray, confidence: float = 0.95) -> Interval:
-    """Compute the AUC with DeLong's interval, cut to 0-1.
+def auc_interval(truth: NDArray[np.bool_], score: RealArray, confidence: float = 0.95, *, cut: bool = True) -> Interval:
+    """Compute the AUC with DeLong's interval, cut to 0-1 unless ``cut`` is False.
 
     NaN without a row of each class; no limits with fewer than two rows of a class. If one class is entirely above the
     other, the interval has zero width and says nothing about the error.
     """
     found = placements(truth, score)
-    return wald_interval(found.auc, _covariance(found, found), confidence, low=0.0, high=1.0)
+    low, high = (0.0, 1.0) if cut else (-math.inf, math.inf)
+    return wald_interval(found.auc, _covariance(found, found), confidence, low=low, high=high)
 
 
 def auc_difference(
