@@ -104,7 +104,20 @@ def _summarize(key: str, scale: str, measured: dict[str, tuple[float, float]], n
             f"{count_of(len(used), 'center')} of {n_all} with a value and a variance, at least {FEWEST_CENTERS} needed"
         )
         nothing = Interval(math.nan, math.nan, math.nan)
-        return AcrossCenters(key, scale, len(used), nothing, *[math.nan] * 6, left_out, reason)
+        return AcrossCenters(
+            key=key,
+            scale=scale,
+            n_centers=len(used),
+            mean=nothing,
+            prediction_lower=math.nan,
+            prediction_upper=math.nan,
+            tau2=math.nan,
+            i2=math.nan,
+            q=math.nan,
+            p=math.nan,
+            left_out=left_out,
+            undefined=reason,
+        )
     estimate, variance = (np.array(column) for column in zip(*used.values(), strict=True))
     found = summarize_centers(estimate, variance)
     back = (lambda value: float(expit(value))) if scale == LOGIT else float

@@ -86,7 +86,7 @@ def _is_right(frame: pl.DataFrame) -> pl.Series:
     return frame.select(right.fill_null(value=False).alias("right"))["right"]
 
 
-def _with_wrong_calls(scorer: Scorer, frame: pl.DataFrame, n_classes: int) -> metrics.IntArray:
+def with_wrong_calls(scorer: Scorer, frame: pl.DataFrame, n_classes: int) -> metrics.IntArray:
     """Add a row to each patient's confusion matrix: the calls of coarse cells that lie outside of their set."""
     counts = confusions(scorer, frame, "category", n_classes)
     wrong = frame.filter(pl.col("coarse").is_not_null() & ~_is_right(frame))
@@ -102,7 +102,7 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
     counts = confusions(scorer, frame, "cblc", 2)
     truth = frame["cblc"].to_numpy()
     all_negative = metrics.confusion_matrix(truth.astype(np.int64), np.zeros(len(truth), dtype=np.int64), 2)
-    weighted, _, positive = scorer.of_columns(counts, _f1_columns)
+    weighted, _, positive = scorer.of_columns(counts, f1_columns)
     ending = OVER[over].key
     note = f"{int(truth.sum())} CBLC of {len(truth)}; {_MISSES[over]}"
     if n_undecided:
@@ -138,7 +138,7 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
 
 def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[str], over: str) -> list[Figure]:
     """Compute weighted and macro F1 and the accuracy of the categories; the note names the categories averaged."""
-    counts = _with_wrong_calls(scorer, frame, len(categories))
+    counts = with_wrong_calls(scorer, frame, len(categories))
     decided = frame.filter(pl.col("category").is_not_null())
     present = metrics.present_classes(counts[:, : len(categories)].sum(axis=0))
     note = f"averaged over {len(present)}: " + " ".join(categories[k] for k in present) + f"; {_MISSES[over]}"
@@ -146,7 +146,7 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
     coarse_note = (
         f"; {count_of(n_coarse, 'cell')} with coarse labels: only a call outside the label's set counts, as wrong"
     )
-    weighted, macro, _ = scorer.of_columns(counts, _f1_columns)
+    weighted, macro, _ = scorer.of_columns(counts, f1_columns)
     figures = [
         scorer.figure(
             f"category_{name}_f1{OVER[over].key}", value, decided, note=note + (coarse_note if n_coarse else "")
@@ -166,7 +166,7 @@ def class_figures(
     scorer: Scorer, frame: pl.DataFrame, categories: Sequence[str], over: str
 ) -> tuple[ClassFigures, ...]:
     """Compute precision, recall and F1 of every category with at least one true or called cell."""
-    counts = _with_wrong_calls(scorer, frame, len(categories))
+    counts = with_wrong_calls(scorer, frame, len(categories))
     total = counts.sum(axis=0)
     intervals = scorer.of_columns(counts, _class_columns)
     n_classes = len(categories)
@@ -193,7 +193,7 @@ def _coarse_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Clas
     return rows
 
 
-def _f1_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
+def f1_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
     """Compute weighted, macro and class-1 F1 of many confusion matrices, (n, 3), as ``metrics`` does for one."""
     n_classes = totals.shape[2] - 1
     n_true = totals[:, :n_classes].sum(axis=2).astype(np.float64)

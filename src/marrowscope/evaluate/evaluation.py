@@ -71,7 +71,7 @@ def evaluate_run(
     """
     config = config or EvaluateConfig()
     manifest = read_checked_manifest(run)
-    _refuse_other_vocabulary(run, manifest, vocabulary)
+    refuse_other_vocabulary(run, manifest, vocabulary)
     run_fields = read_rows(run, "fields", vocabulary.categories)
     run_cells = read_rows(run, "cells", vocabulary.categories)
     plans = run / "regions.parquet"
@@ -121,7 +121,7 @@ def evaluate_run(
     )
 
 
-def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
+def refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
     """Refuse a run whose categories may not mean the same as the cohort's codes."""
     used = manifest.bundle.vocabulary
     if used and used.sha256 and used.sha256 != vocabulary.sha256:

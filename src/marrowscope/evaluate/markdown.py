@@ -44,12 +44,12 @@ def as_markdown(evaluation: Evaluation) -> str:
     for scores in evaluation.centers:
         figures = [scores.figure(key) for key in SUMMARY_FIGURES]
         values = [f"{figure_text(figure)}, n {figure.n}" for figure in figures]
-        lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
+        lines.append(f"| {table_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
     lines += _across(evaluation)
     lines += _normal_blasts(evaluation)
     for scores in evaluation.centers:
         patients, fields = count_of(scores.n_patients, "patient"), count_of(scores.n_fields, "field")
-        lines += ["", f"## {_cell(scores.center)}: {patients}, {fields}"]
+        lines += ["", f"## {table_cell(scores.center)}: {patients}, {fields}"]
         lines += _figures(scores)
         lines += _calls(scores)
         lines += _classes(scores)
@@ -82,11 +82,13 @@ def _across(evaluation: Evaluation) -> list[str]:
     for item in evaluation.across_centers:
         title, names = CATALOG[item.key].title, "; ".join(item.left_out)
         if item.undefined:
-            lines.append(f"| {title} | {item.n_centers} | not defined: {item.undefined} | | | | | {_cell(names)} |")
+            lines.append(
+                f"| {title} | {item.n_centers} | not defined: {item.undefined} | | | | | {table_cell(names)} |"
+            )
             continue
         new = f"{item.prediction_lower:.3f} to {item.prediction_upper:.3f}"
         cells = [title, item.n_centers, interval_text(item.mean), new, f"{item.tau2:.4f} ({item.scale})"]
-        cells += [f"{item.i2:.2f}", f"{item.p:.3f}", _cell(names)]
+        cells += [f"{item.i2:.2f}", f"{item.p:.3f}", table_cell(names)]
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return lines
 
@@ -103,8 +105,8 @@ def _figures(scores: CenterScores) -> list[str]:
             method = f"interval: {kind.method}" if limits else ""
             note = "; ".join(text for text in (warning, figure.note, method) if text)
             lines.append(
-                f"| {kind.title} | {_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.many} "
-                f"| {figure.n_patients} | {_cell(note)} |"
+                f"| {kind.title} | {table_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.many} "
+                f"| {figure.n_patients} | {table_cell(note)} |"
             )
     return lines
 
@@ -124,7 +126,7 @@ def _calls(scores: CenterScores) -> list[str]:
             if row["right"] is not None:
                 share = interval_text(Interval(row["right"], row["right_lower"], row["right_upper"]))
             right = [f"{row['n_right']} of {row['n_decided']}", f"{row['measure']} {share}"]
-        lines.append(f"| {' | '.join([_cell(title), *counts, *right])} |")
+        lines.append(f"| {' | '.join([table_cell(title), *counts, *right])} |")
     return lines
 
 
@@ -135,7 +137,7 @@ def _classes(scores: CenterScores) -> list[str]:
         lines += ["", f"### Categories, {title}", "", "| category | n | patients | called | precision | recall | F1 |"]
         lines.append("|---|---|---|---|---|---|---|")
         lines += [
-            f"| {_cell(item.label)} | {item.n} | {_few(item.n_patients)} | {item.n_called} "
+            f"| {table_cell(item.label)} | {item.n} | {_few(item.n_patients)} | {item.n_called} "
             f"| {interval_text(item.precision)} | {interval_text(item.recall)} | {interval_text(item.f1)} |"
             for item in scores.class_figures
             if item.over == over
@@ -144,7 +146,7 @@ def _classes(scores: CenterScores) -> list[str]:
         lines += ["", "### Detection recall by class", "", "| class | n | patients | before rules | after rules |"]
         lines.append("|---|---|---|---|---|")
         lines += [
-            f"| {item.kind} {_cell(item.label)} | {item.n} | {_few(item.n_patients)} "
+            f"| {item.kind} {table_cell(item.label)} | {item.n} | {_few(item.n_patients)} "
             f"| {interval_text(item.before_rules)} | {interval_text(item.after_rules)} |"
             for item in scores.class_recalls
         ]
@@ -166,11 +168,11 @@ def _normal_blasts(evaluation: Evaluation) -> list[str]:
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         counts = [row.n_patients, row.n_cells, *(n for _, n in row.n_by_code), row.n_found, row.n_called_cblc]
-        cells = [_cell(row.center), _cell(row.diagnosis), *(str(count) for count in counts)]
+        cells = [table_cell(row.center), table_cell(row.diagnosis), *(str(count) for count in counts)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _cell(text: str) -> str:
+def table_cell(text: str) -> str:
     """Escape user-given text so that it stays inside its table cell."""
     return text.replace("|", "\\|").replace("\n", " ")
