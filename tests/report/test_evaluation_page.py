@@ -200,7 +200,7 @@ def test_every_figure_stands_with_value_interval_and_n(tmp_path: Path) -> None:
 def test_figures_are_svg_files_that_parse_and_are_safe_to_name(tmp_path: Path) -> None:
     write(tmp_path / "m", TWO_CENTERS)
     files = sorted((tmp_path / "m" / "figures").rglob("*.svg"))
-    assert len(files) == 3 * 8
+    assert len(files) == 3 * 9
     for path in files:
         root = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 - our own text
         assert root.attrib["aria-label"]
@@ -336,7 +336,7 @@ def test_curve_of_risk_ends_with_everyone_and_says_so_in_words(tmp_path: Path) -
 
 def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}, calls=False).read_text(encoding="utf-8")
-    for _, title in ((key, title) for key, (title, _) in CALL_FIGURES.items()):
+    for title in (title for key, (title, _) in CALL_FIGURES.items() if key != "decision_curve"):
         assert title in text.split("Not drawn, because there are no data:")[1].split("</p>")[0]
     assert "The run has no calls, because its bundle states no threshold or no error rates." in text
     assert text.count("not defined: no corrected ratio: the run&#39;s bundle has no error rates") >= 5
@@ -440,3 +440,19 @@ def test_five_centers_are_summarized_and_fewer_say_that_they_are_too_few(tmp_pat
     few = write(tmp_path / "two", dict(list(names.items())[:2])).read_text(encoding="utf-8")
     assert "2 centers of 2 with a value and a variance, at least 5 needed" in few
     assert 'id="across"' not in write(tmp_path / "one", {"Center 1": ["P1"]}).read_text(encoding="utf-8")
+
+
+def test_subgroups_and_the_decision_curve_are_on_the_page_and_in_every_file(tmp_path: Path) -> None:
+    text = write(tmp_path, {"Center 1": [f"P{k}" for k in range(12)]}).read_text(encoding="utf-8")
+    _, *rows = table_rows(text, "Subgroups: ratio error, coverage and AUC")
+    assert [row[0] for row in rows] == ["diagnosis: AML", "diagnosis: MDS"]
+    assert len(list((tmp_path / "figures").glob("*/decision_curve.svg"))) == 1
+    tables = read_tables(tmp_path)
+    everyone = tables["decision_curve.csv"].filter(rule="everyone", risk=0.5)
+    assert everyone["net_benefit"].to_list() == [0.0]
+    center = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["centers"][0]
+    assert len(center["decision_curve"]) == 5 * 19
+    assert [item["value"] for item in center["subgroups"]] == ["AML", "MDS"]
+    written = (tmp_path / "metrics.md").read_text(encoding="utf-8")
+    assert "| diagnosis: AML | 6 |" in written
+    assert "| everyone | 12 |" in written

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.evaluate.across_centers import AcrossCenters
+    from marrowscope.evaluate.decision_curve import DecisionPoint
     from marrowscope.evaluate.scorer import Figure
+    from marrowscope.evaluate.subgroups import Subgroup
+    from marrowscope.records import Interval
 
 SCHEMA_VERSION: Literal[3] = 3
 METRICS_NAME = "metrics.json"
@@ -77,6 +80,52 @@ class FigureRecord(FrozenModel):
         return self
 
 
+class SubgroupRecord(FrozenModel):
+    """The patients of a center with one value of an attribute; None if the data do not define a figure.
+
+    ``n_ratio`` patients have MAE and bias, ``n_interval`` a coverage. The AUC is of ``n_aml`` against ``n_other``, one
+    of which is of the whole center if ``against_all``.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    attribute: str
+    value: str
+    n_patients: int
+    n_ratio: int
+    mae: float | None
+    mae_lower: float | None
+    mae_upper: float | None
+    bias: float | None
+    bias_lower: float | None
+    bias_upper: float | None
+    n_interval: int
+    coverage: float | None
+    coverage_lower: float | None
+    coverage_upper: float | None
+    n_aml: int
+    n_other: int
+    against_all: bool
+    auc: float | None
+    auc_lower: float | None
+    auc_upper: float | None
+
+
+class DecisionPointRecord(FrozenModel):
+    """Net benefit of a rule at one risk, of ``n`` patients with ``n_aml`` AML, ``n_acted`` of them acted on."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    rule: str
+    risk: float
+    n: int
+    n_aml: int
+    n_acted: int
+    net_benefit: float | None
+    net_benefit_lower: float | None
+    net_benefit_upper: float | None
+
+
 class CenterRecord(FrozenModel):
     """The figures of one center, or of all together; they always include the main figures."""
 
@@ -84,6 +133,8 @@ class CenterRecord(FrozenModel):
     n_patients: int
     n_fields: int
     figures: tuple[FigureRecord, ...]
+    subgroups: tuple[SubgroupRecord, ...]
+    decision_curve: tuple[DecisionPointRecord, ...]
 
     def figure(self, key: str) -> FigureRecord | None:
         """Return the figure with this key; None if the evaluation has none, for example with only one center."""
@@ -178,6 +229,32 @@ def figure_record(figure: Figure) -> FigureRecord:
         undefined=figure.undefined,
         same_as=figure.same_as,
     )
+
+
+def limits_of(name: str, value: Interval) -> dict[str, float | None]:
+    """Return estimate and limits under ``name``, ``<name>_lower`` and ``<name>_upper``; NaN becomes None."""
+    return {
+        name: finite(value.estimate),
+        f"{name}_lower": finite(value.lower),
+        f"{name}_upper": finite(value.upper),
+    }
+
+
+def subgroup_record(item: Subgroup) -> SubgroupRecord:
+    """Convert a subgroup to a record."""
+    counts = {"n_patients": item.n_patients, "n_ratio": item.n_ratio, "n_interval": item.n_interval}
+    counts |= {"n_aml": item.n_aml, "n_other": item.n_other}
+    limits = limits_of("mae", item.mae) | limits_of("bias", item.bias) | limits_of("coverage", item.coverage)
+    limits |= limits_of("auc", item.auc)
+    names = {"attribute": item.attribute, "value": item.value, "against_all": item.against_all}
+    return SubgroupRecord.model_validate(names | counts | limits)
+
+
+def decision_record(item: DecisionPoint) -> DecisionPointRecord:
+    """Convert a point of a decision curve to a record."""
+    counts = {"n": item.n, "n_aml": item.n_aml, "n_acted": item.n_acted}
+    names = {"rule": item.rule, "risk": item.risk}
+    return DecisionPointRecord.model_validate(names | counts | limits_of("net_benefit", item.net_benefit))
 
 
 def across_record(item: AcrossCenters) -> AcrossRecord:

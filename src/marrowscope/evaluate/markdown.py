@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.scores import CenterScores
 
 
+_SHOWN_RISKS = (0.1, 0.2, 0.3, 0.5, 0.8)
+
+
 def as_markdown(evaluation: Evaluation) -> str:
     """Return the evaluation as readable tables."""
     linked = evaluation.linked
@@ -52,6 +55,8 @@ def as_markdown(evaluation: Evaluation) -> str:
         lines += ["", f"## {table_cell(scores.center)}: {patients}, {fields}"]
         lines += _figures(scores)
         lines += _calls(scores)
+        lines += _subgroups(scores)
+        lines += _decision_curve(scores)
         lines += _classes(scores)
     return "\n".join(lines) + "\n"
 
@@ -127,6 +132,35 @@ def _calls(scores: CenterScores) -> list[str]:
                 share = interval_text(Interval(row["right"], row["right_lower"], row["right_upper"]))
             right = [f"{row['n_right']} of {row['n_decided']}", f"{row['measure']} {share}"]
         lines.append(f"| {' | '.join([table_cell(title), *counts, *right])} |")
+    return lines
+
+
+def _subgroups(scores: CenterScores) -> list[str]:
+    if not scores.subgroups:
+        return []
+    head = ["subgroup", "patients", "ratio MAE", "bias", "annotated inside", "AML, others", "AML AUC"]
+    lines = ["", "### Subgroups, counted ratio; no difference between them is tested", "", f"| {' | '.join(head)} |"]
+    lines.append("|" + "---|" * len(head))
+    for item in scores.subgroups:
+        sides = f"{item.n_aml}, {item.n_other}{' of all' if item.against_all else ''}"
+        values = [interval_text(value) for value in (item.mae, item.bias, item.coverage)]
+        name = table_cell(f"{item.attribute.replace('_', ' ')}: {item.value}")
+        cells = [name, _few(item.n_patients), *values, sides, interval_text(item.auc)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _decision_curve(scores: CenterScores) -> list[str]:
+    """Return a row per rule, with a column for some of the risks; decision_curve.csv has every one."""
+    if not scores.decision_curve:
+        return []
+    lines = ["", "### Net benefit of acting from a risk of AML on; acting on no one: 0", ""]
+    lines.append(f"| act on | patients | {' | '.join(f'{100 * risk:.0f}%' for risk in _SHOWN_RISKS)} |")
+    lines.append("|---|---|" + "---|" * len(_SHOWN_RISKS))
+    for rule in dict.fromkeys(point.rule for point in scores.decision_curve):
+        points = [point for point in scores.decision_curve if point.rule == rule and point.risk in _SHOWN_RISKS]
+        values = [interval_text(point.net_benefit) for point in points]
+        lines.append(f"| {rule} | {points[0].n} | {' | '.join(values)} |")
     return lines
 
 

@@ -91,6 +91,7 @@ class CenterPage:
     recalls: tuple[Mapping[str, Any], ...]
     patients: tuple[Mapping[str, Any], ...]
     calls: tuple[Mapping[str, Any], ...]
+    subgroups: tuple[Mapping[str, Any], ...]
 
 
 def write_evaluation_page(folder: Path) -> Path:
@@ -155,6 +156,7 @@ def _center_page(
         roc=here["roc.csv"],
         patients=here["patients.csv"],
         risk_coverage=here["risk_coverage.csv"],
+        decision_curve=here["decision_curve.csv"],
         categories=document.categories,
         aml_diagnoses=document.config.aml_diagnoses,
         threshold=document.config.threshold,
@@ -175,6 +177,7 @@ def _center_page(
         recalls=tuple(here["recall_by_class.csv"].to_dicts()),
         patients=tuple(patients.to_dicts()),
         calls=tuple(here["calls.csv"].to_dicts()),
+        subgroups=tuple(here["subgroups.csv"].to_dicts()),
     )
 
 
