@@ -54,7 +54,7 @@ def test_keys_are_words_in_lower_case_and_titles_tell_figures_apart() -> None:
 
 def test_what_repeats_a_figure_has_its_group_its_scale_and_its_unit() -> None:
     repeating = [kind for kind in CATALOG.values() if kind.repeats]
-    assert len(repeating) == 3 * 2 + 1 + 4
+    assert len(repeating) == 3 * 2 + 1 + 5
     for kind in repeating:
         first = CATALOG[kind.repeats]
         assert (kind.group, kind.scale, kind.unit, kind.method) == (first.group, first.scale, first.unit, first.method)
@@ -88,7 +88,13 @@ def test_the_page_in_docs_lists_every_key_with_its_title() -> None:
     listed = re.findall(
         r"^\| `([a-z0-9_]+)` \| (.*?) \| (.*?) \| (.*?) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
     )
-    words = {Better.MORE: "more", Better.LESS: "less", Better.ZERO: "nearest to 0", Better.NONE: ""}
+    words = {
+        Better.MORE: "more",
+        Better.LESS: "less",
+        Better.ZERO: "nearest to 0",
+        Better.ONE: "nearest to 1",
+        Better.NONE: "",
+    }
     assert listed == [
         (kind.key, kind.title, f"{kind.scale.low:g} to {kind.scale.high:g}", words[kind.scale.better])
         for kind in CATALOG.values()

@@ -13,15 +13,29 @@ from marrowscope.evaluate.catalog import CONFOUNDED_BY_CENTER, Method
 from marrowscope.evaluate.frames import EXPERT_COLUMNS
 from marrowscope.evaluate.patient_scores import aml_figures, confounding, diagnosed, normal_blasts
 from marrowscope.evaluate.ratio_scores import NOT_CORRECTED
+from marrowscope.statistics.delong import auc_interval
 from marrowscope.statistics.intervals import wilson_interval
 from tests.evaluate.patient_rows import CONFIG, by_key, frame, patient, random_patients
 
 
 def test_repeat_without_such_a_cell_says_that_it_is_the_same() -> None:
     again = [figure for figure in aml_figures(random_patients(), CONFIG) if figure.kind.repeats]
-    assert len(again) == 4
+    assert len(again) == 5
     assert all(figure.note.endswith("no such cell: the same figure") for figure in again)
     assert [figure.same_as for figure in again] == [figure.kind.repeats for figure in again]
+
+
+def test_delong_gives_the_same_auc_with_its_own_interval() -> None:
+    ratios = random_patients()
+    figures = by_key(aml_figures(ratios, CONFIG))
+    found, bootstrapped = figures["aml_auc_delong_predicted_ratio"], figures["aml_auc_predicted_ratio"]
+    expected = auc_interval(ratios["diagnosis"].to_numpy() == "AML", ratios["run_ratio"].to_numpy())
+    assert (found.value.lower, found.value.upper) == (expected.lower, expected.upper)
+    assert found.value.estimate == pytest.approx(bootstrapped.value.estimate)
+    assert (found.note, found.n) == (bootstrapped.note, bootstrapped.n)
+    assert found.kind.method is Method.DELONG
+    only = by_key(aml_figures(frame(patient("P1", "AML", 0.5, 0.4)), CONFIG))["aml_auc_delong_predicted_ratio"]
+    assert only.undefined == "only AML among 1 patient"
 
 
 def test_auc_is_that_of_scikit_learn_and_within_centers_only_their_own_pairs() -> None:

@@ -15,6 +15,7 @@ from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import IOU_LEVELS
 from marrowscope.evaluate.written_tables import tables as written_tables
+from marrowscope.statistics.clustered_auc import clustered_auc_interval
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -113,6 +114,26 @@ def test_matched_and_all_expert_differ_by_the_misses() -> None:
     assert everything.value.estimate == pytest.approx(2 * 1 / (2 + 2))
     assert (figure(scores, "cblc_weighted_f1_matched").n, everything.n) == (3, 4)
     assert everything.note == "2 CBLC of 4; a missed cell counts as wrong"
+
+
+def test_auc_of_cells_has_two_intervals_and_the_second_is_clustered_by_patient() -> None:
+    cells = [
+        expert(code, code, patient=f"P{k % 4}", p=((k * 7) % 10) / 10 + (0.05 if code == "N" else 0))
+        for k, code in enumerate(["N", "N5", "N5"] * 8)
+    ]
+    scores = score(cells)
+    found, bootstrapped = figure(scores, "cblc_auc_clustered_matched"), figure(scores, "cblc_auc_matched")
+    expected = clustered_auc_interval(
+        np.array([cell["cblc"] for cell in cells]),
+        np.array([cell["p_cblc"] for cell in cells]),
+        np.array([int(cell["patient_id"][1:]) for cell in cells]),
+    )
+    assert (found.value.lower, found.value.upper) == (expected.lower, expected.upper)
+    assert found.value.estimate == pytest.approx(bootstrapped.value.estimate)
+    assert (found.note, found.n, found.n_patients) == (bootstrapped.note, 24, 4)
+    assert figure(score([expert("N", "N")]), "cblc_auc_clustered_matched").undefined == "only CBLC among 1 cell"
+    assert math.isfinite(figure(scores, "cblc_calibration_slope_matched").value.lower)
+    assert "interval: Obuchowski, clustered by patient" in as_markdown(make_evaluation(scores))
 
 
 def test_all_negative_stands_beside_the_figure() -> None:

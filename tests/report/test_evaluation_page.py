@@ -14,6 +14,7 @@ import pytest
 
 from marrowscope.errors import InputError
 from marrowscope.evaluate import ALL_CENTERS, EvaluateConfig, Evaluation, LinkedCells, score_center, write_evaluation
+from marrowscope.evaluate.across_centers import across_centers
 from marrowscope.evaluate.catalog import COUNTED_WITH_NORMAL, PAGE_FIGURES
 from marrowscope.evaluate.document import EvaluatedRun, FigureRecord
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS, WRITTEN_TABLES
@@ -124,7 +125,8 @@ def write(folder: Path, centers: dict[str, list[str]], config: EvaluateConfig = 
         for name, here in groups
     )
     linked = LinkedCells(expert, detections, frame, n_fields_only_in_run=2, n_fields_only_in_cohort=0)
-    write_evaluation(Evaluation(scores, linked, config, VOCABULARY.categories, RUN), folder)
+    across = across_centers(scores[: len(centers)], frame, config)
+    write_evaluation(Evaluation(scores, linked, config, VOCABULARY.categories, RUN, across), folder)
     return write_evaluation_page(folder)
 
 
@@ -198,7 +200,7 @@ def test_every_figure_stands_with_value_interval_and_n(tmp_path: Path) -> None:
 def test_figures_are_svg_files_that_parse_and_are_safe_to_name(tmp_path: Path) -> None:
     write(tmp_path / "m", TWO_CENTERS)
     files = sorted((tmp_path / "m" / "figures").rglob("*.svg"))
-    assert len(files) == 3 * 8
+    assert len(files) == 3 * 9
     for path in files:
         root = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 - our own text
         assert root.attrib["aria-label"]
@@ -334,7 +336,7 @@ def test_curve_of_risk_ends_with_everyone_and_says_so_in_words(tmp_path: Path) -
 
 def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path: Path) -> None:
     text = write(tmp_path / "m", {"A": ["A1", "A2", "A3"]}, calls=False).read_text(encoding="utf-8")
-    for _, title in ((key, title) for key, (title, _) in CALL_FIGURES.items()):
+    for title in (title for key, (title, _) in CALL_FIGURES.items() if key != "decision_curve"):
         assert title in text.split("Not drawn, because there are no data:")[1].split("</p>")[0]
     assert "The run has no calls, because its bundle states no threshold or no error rates." in text
     assert text.count("not defined: no corrected ratio: the run&#39;s bundle has no error rates") >= 5
@@ -349,9 +351,9 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
     [
         ("metrics.json", None, "found no metrics.json, expected an evaluation folder"),
         ("metrics.json", "{", "cannot be read as JSON"),
-        ("metrics.json", '{"schema_version": 9}', "found schema version 9, expected 2; run `marrowscope evaluate`"),
-        ("metrics.json", '{"schema_version": 1}', "found schema version 1, expected 2; run `marrowscope evaluate`"),
-        ("metrics.json", '{"schema_version": 2}', r"found \d+ faults, the first in run \(expected a value\)"),
+        ("metrics.json", '{"schema_version": 9}', "found schema version 9, expected 3; run `marrowscope evaluate`"),
+        ("metrics.json", '{"schema_version": 2}', "found schema version 2, expected 3; run `marrowscope evaluate`"),
+        ("metrics.json", '{"schema_version": 3}', r"found \d+ faults, the first in run \(expected a value\)"),
         ("patients.csv", None, "cannot be read as a table with patient_id"),
         ("confusion.csv", "a,b\n1,2\n", "cannot be read as a table with center"),
         ("calls.csv", None, "cannot be read as a table with center, group, diagnosis"),
@@ -421,3 +423,36 @@ def test_tables_have_the_columns_that_are_listed_and_come_back_as_written(tmp_pa
         assert set(columns) <= set(pl.read_csv(tmp_path / "m" / name).columns)
         if name != "normal_blasts.csv":
             assert list(columns) == pl.read_csv(tmp_path / "m" / name).columns
+
+
+def test_five_centers_are_summarized_and_fewer_say_that_they_are_too_few(tmp_path: Path) -> None:
+    names = {f"Center {number}": [f"{number}-{k}" for k in range(6)] for number in range(5)}
+    text = write(tmp_path / "five", names).read_text(encoding="utf-8")
+    section = text.split('id="across"')[1].split("</section>")[0]
+    assert "Hartung, Knapp, Sidik and Jonkman" in section
+    assert re.search(r"patient ratio MAE</th><td class=\"n\">5</td>\s*<td class=\"n\">0\.\d{3}</td>", section)
+    document = json.loads((tmp_path / "five" / "metrics.json").read_text(encoding="utf-8"))
+    mae = next(row for row in document["across_centers"] if row["key"] == "patient_ratio_mae")
+    assert mae["prediction_lower"] < mae["mean_lower"] < mae["mean"] < mae["mean_upper"] < mae["prediction_upper"]
+    table = read_tables(tmp_path / "five")["across_centers.csv"].filter(key="patient_ratio_mae")
+    assert table["mean"].to_list() == [pytest.approx(mae["mean"])]
+    assert "## Centers as a sample of centers" in (tmp_path / "five" / "metrics.md").read_text(encoding="utf-8")
+    few = write(tmp_path / "two", dict(list(names.items())[:2])).read_text(encoding="utf-8")
+    assert "2 centers of 2 with a value and a variance, at least 5 needed" in few
+    assert 'id="across"' not in write(tmp_path / "one", {"Center 1": ["P1"]}).read_text(encoding="utf-8")
+
+
+def test_subgroups_and_the_decision_curve_are_on_the_page_and_in_every_file(tmp_path: Path) -> None:
+    text = write(tmp_path, {"Center 1": [f"P{k}" for k in range(12)]}).read_text(encoding="utf-8")
+    _, *rows = table_rows(text, "Subgroups: ratio error, coverage and AUC")
+    assert [row[0] for row in rows] == ["diagnosis: AML", "diagnosis: MDS"]
+    assert len(list((tmp_path / "figures").glob("*/decision_curve.svg"))) == 1
+    tables = read_tables(tmp_path)
+    everyone = tables["decision_curve.csv"].filter(rule="everyone", risk=0.5)
+    assert everyone["net_benefit"].to_list() == [0.0]
+    center = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["centers"][0]
+    assert len(center["decision_curve"]) == 5 * 19
+    assert [item["value"] for item in center["subgroups"]] == ["AML", "MDS"]
+    written = (tmp_path / "metrics.md").read_text(encoding="utf-8")
+    assert "| diagnosis: AML | 6 |" in written
+    assert "| everyone | 12 |" in written

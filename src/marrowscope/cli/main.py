@@ -21,6 +21,7 @@ import typer
 from marrowscope import __version__
 from marrowscope.cli import bench, cohort, train, vocabulary
 from marrowscope.cli.command import add_command
+from marrowscope.cli.compare import compare
 from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
 from marrowscope.cli.evaluate import evaluate
@@ -97,6 +98,7 @@ app.add_typer(bench.app, name="bench", rich_help_panel=_CHECK)
 add_command(app, reproduce, panel=TRAIN)
 add_command(app, doctor, panel=_CHECK)
 add_command(app, evaluate, panel=_CHECK)
+add_command(app, compare, panel=_CHECK)
 app.add_typer(cohort.app, name="cohort", rich_help_panel=_CHECK)
 app.add_typer(vocabulary.app, name="vocabulary", rich_help_panel=_CHECK)
 

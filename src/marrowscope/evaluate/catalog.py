@@ -19,11 +19,12 @@ WARNINGS = frozenset({CONFOUNDED_BY_CENTER})
 
 
 class Better(StrEnum):
-    """In which direction a figure is better: more, less, closer to zero, or none."""
+    """In which direction a figure is better: more, less, closer to zero or to one, or none."""
 
     MORE = "more"
     LESS = "less"
     ZERO = "zero"
+    ONE = "one"
     NONE = "none"
 
 
@@ -32,6 +33,9 @@ class Method(StrEnum):
 
     BOOTSTRAP = "bootstrap over patients"
     WILSON = "Wilson"
+    DELONG = "DeLong"
+    OBUCHOWSKI = "Obuchowski, clustered by patient"
+    SANDWICH = "cluster-robust, by patient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ _LOW_SHARE = Scale(0.0, 1.0, Better.LESS)
 _BIAS = Scale(-0.25, 0.25, Better.ZERO)
 _CHANGE = Scale(-0.25, 0.25, Better.LESS)
 _SHARE = Scale(0.0, 1.0, Better.NONE)
+_SLOPE = Scale(0.0, 2.0, Better.ONE)
+_LOGIT = Scale(-2.0, 2.0, Better.ZERO)
 
 ON_MATCHED, _ON_ALL_EXPERT = Variant("_matched", f", {MATCHED}"), Variant("_all_expert", f", {ALL_EXPERT}")
 OVER = {MATCHED: ON_MATCHED, ALL_EXPERT: _ON_ALL_EXPERT}
@@ -168,8 +174,10 @@ def _family(
     ]
 
 
-def _of_cells(key: str, title: str, scale: Scale, group: str, *variants: Variant) -> list[FigureKind]:
-    return _family(key, title, scale, group, variants=variants or (COUNTED,), unit=CELLS)
+def _of_cells(
+    key: str, title: str, scale: Scale, group: str, *variants: Variant, method: Method = Method.BOOTSTRAP
+) -> list[FigureKind]:
+    return _family(key, title, scale, group, variants=variants or (COUNTED,), unit=CELLS, method=method)
 
 
 def _of_calls(key: str, title: str, scale: Scale) -> list[FigureKind]:
@@ -180,11 +188,28 @@ _FIGURES = (
     *_of_cells("cblc_weighted_f1", "CBLC weighted F1", _SCORE, _CBLC_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("cblc_positive_class_f1", "CBLC positive-class F1", _SCORE, _CBLC_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("cblc_auc", "CBLC AUC", _SCORE, _CBLC_GROUP, ON_MATCHED),
+    *_of_cells(
+        "cblc_auc_clustered",
+        "CBLC AUC, clustered interval",
+        _SCORE,
+        _CBLC_GROUP,
+        ON_MATCHED,
+        method=Method.OBUCHOWSKI,
+    ),
     *_of_cells("category_weighted_f1", "category weighted F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("category_macro_f1", "category macro F1", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("category_accuracy", "category accuracy", _SCORE, _CATEGORY_GROUP, ON_MATCHED, _ON_ALL_EXPERT),
     *_of_cells("cblc_calibration_error", "cblc calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
     *_of_cells("cblc_brier_score", "cblc Brier score", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
+    *(
+        kind
+        for key, title, scale in (
+            ("cblc_calibration_slope", "cblc calibration slope", _SLOPE),
+            ("cblc_calibration_intercept", "cblc calibration intercept", _LOGIT),
+            ("cblc_calibration_in_the_large", "cblc calibration in the large", _LOGIT),
+        )
+        for kind in _of_cells(key, title, scale, _CALIBRATION_GROUP, ON_MATCHED, method=Method.SANDWICH)
+    ),
     *_of_cells("category_calibration_error", "category calibration error", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
     *_of_cells("category_brier_score", "category Brier score", _ERROR, _CALIBRATION_GROUP, ON_MATCHED),
     *_of_cells("detection_recall", "detection recall", _SCORE, _DETECTION_GROUP),
@@ -210,6 +235,14 @@ _FIGURES = (
     ),
     *_family("mean_width_of_the_interval", "mean width of the interval", _LOW_SHARE, _INTERVAL_GROUP),
     *_family("aml_auc", "AML AUC", _SCORE, _AML_GROUP, variants=_AML),
+    *_family(
+        "aml_auc_delong",
+        "AML AUC, DeLong interval",
+        _SCORE,
+        _AML_GROUP,
+        variants=_AML,
+        method=Method.DELONG,
+    ),
     *_family("aml_auc_within_centers", "AML AUC within centers", _SCORE, _AML_GROUP, variants=_AML),
     *_family(
         "aml_sensitivity_at_the_threshold",

@@ -21,6 +21,7 @@ from marrowscope.evaluate.catalog import OVER
 from marrowscope.evaluate.frames import ALL_EXPERT, MATCHED
 from marrowscope.records import Interval
 from marrowscope.statistics import metrics
+from marrowscope.statistics.clustered_auc import clustered_auc_interval
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _is_right(frame: pl.DataFrame) -> pl.Series:
     return frame.select(right.fill_null(value=False).alias("right"))["right"]
 
 
-def _with_wrong_calls(scorer: Scorer, frame: pl.DataFrame, n_classes: int) -> metrics.IntArray:
+def with_wrong_calls(scorer: Scorer, frame: pl.DataFrame, n_classes: int) -> metrics.IntArray:
     """Add a row to each patient's confusion matrix: the calls of coarse cells that lie outside of their set."""
     counts = confusions(scorer, frame, "category", n_classes)
     wrong = frame.filter(pl.col("coarse").is_not_null() & ~_is_right(frame))
@@ -101,7 +102,7 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
     counts = confusions(scorer, frame, "cblc", 2)
     truth = frame["cblc"].to_numpy()
     all_negative = metrics.confusion_matrix(truth.astype(np.int64), np.zeros(len(truth), dtype=np.int64), 2)
-    weighted, _, positive = scorer.of_columns(counts, _f1_columns)
+    weighted, _, positive = scorer.of_columns(counts, f1_columns)
     ending = OVER[over].key
     note = f"{int(truth.sum())} CBLC of {len(truth)}; {_MISSES[over]}"
     if n_undecided:
@@ -127,13 +128,17 @@ def cblc_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Figure]
         score = frame["p_cblc"].to_numpy()
         (auc,) = scorer.of_weights(frame, lambda weight, _: _auc_column(truth, score, weight))
         one_class = f"{'only' if truth.all() else 'no'} CBLC among {count_of(len(truth), 'cell')}"
-        figures.append(scorer.figure(f"cblc_auc{ending}", auc, frame, reference=0.5, note=note, undefined=one_class))
+        clustered = clustered_auc_interval(truth, score, scorer.positions(frame))
+        figures += [
+            scorer.figure(key + ending, value, frame, reference=0.5, note=note, undefined=one_class)
+            for key, value in (("cblc_auc", auc), ("cblc_auc_clustered", clustered))
+        ]
     return figures
 
 
 def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[str], over: str) -> list[Figure]:
     """Compute weighted and macro F1 and the accuracy of the categories; the note names the categories averaged."""
-    counts = _with_wrong_calls(scorer, frame, len(categories))
+    counts = with_wrong_calls(scorer, frame, len(categories))
     decided = frame.filter(pl.col("category").is_not_null())
     present = metrics.present_classes(counts[:, : len(categories)].sum(axis=0))
     note = f"averaged over {len(present)}: " + " ".join(categories[k] for k in present) + f"; {_MISSES[over]}"
@@ -141,7 +146,7 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
     coarse_note = (
         f"; {count_of(n_coarse, 'cell')} with coarse labels: only a call outside the label's set counts, as wrong"
     )
-    weighted, macro, _ = scorer.of_columns(counts, _f1_columns)
+    weighted, macro, _ = scorer.of_columns(counts, f1_columns)
     figures = [
         scorer.figure(
             f"category_{name}_f1{OVER[over].key}", value, decided, note=note + (coarse_note if n_coarse else "")
@@ -161,7 +166,7 @@ def class_figures(
     scorer: Scorer, frame: pl.DataFrame, categories: Sequence[str], over: str
 ) -> tuple[ClassFigures, ...]:
     """Compute precision, recall and F1 of every category with at least one true or called cell."""
-    counts = _with_wrong_calls(scorer, frame, len(categories))
+    counts = with_wrong_calls(scorer, frame, len(categories))
     total = counts.sum(axis=0)
     intervals = scorer.of_columns(counts, _class_columns)
     n_classes = len(categories)
@@ -188,7 +193,7 @@ def _coarse_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Clas
     return rows
 
 
-def _f1_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
+def f1_columns(totals: metrics.IntArray) -> NDArray[np.float64]:
     """Compute weighted, macro and class-1 F1 of many confusion matrices, (n, 3), as ``metrics`` does for one."""
     n_classes = totals.shape[2] - 1
     n_true = totals[:, :n_classes].sum(axis=2).astype(np.float64)

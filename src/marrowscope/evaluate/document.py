@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Container
     from pathlib import Path
 
+    from marrowscope.evaluate.across_centers import AcrossCenters
+    from marrowscope.evaluate.decision_curve import DecisionPoint
     from marrowscope.evaluate.scorer import Figure
+    from marrowscope.evaluate.subgroups import Subgroup
+    from marrowscope.records import Interval
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 METRICS_NAME = "metrics.json"
 _AGAIN = "run `marrowscope evaluate` again"
 
@@ -76,6 +80,52 @@ class FigureRecord(FrozenModel):
         return self
 
 
+class SubgroupRecord(FrozenModel):
+    """The patients of a center with one value of an attribute; None if the data do not define a figure.
+
+    ``n_ratio`` patients have MAE and bias, ``n_interval`` a coverage. The AUC is of ``n_aml`` against ``n_other``, one
+    of which is of the whole center if ``against_all``.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    attribute: str
+    value: str
+    n_patients: int
+    n_ratio: int
+    mae: float | None
+    mae_lower: float | None
+    mae_upper: float | None
+    bias: float | None
+    bias_lower: float | None
+    bias_upper: float | None
+    n_interval: int
+    coverage: float | None
+    coverage_lower: float | None
+    coverage_upper: float | None
+    n_aml: int
+    n_other: int
+    against_all: bool
+    auc: float | None
+    auc_lower: float | None
+    auc_upper: float | None
+
+
+class DecisionPointRecord(FrozenModel):
+    """Net benefit of a rule at one risk, of ``n`` patients with ``n_aml`` AML, ``n_acted`` of them acted on."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    rule: str
+    risk: float
+    n: int
+    n_aml: int
+    n_acted: int
+    net_benefit: float | None
+    net_benefit_lower: float | None
+    net_benefit_upper: float | None
+
+
 class CenterRecord(FrozenModel):
     """The figures of one center, or of all together; they always include the main figures."""
 
@@ -83,6 +133,8 @@ class CenterRecord(FrozenModel):
     n_patients: int
     n_fields: int
     figures: tuple[FigureRecord, ...]
+    subgroups: tuple[SubgroupRecord, ...]
+    decision_curve: tuple[DecisionPointRecord, ...]
 
     def figure(self, key: str) -> FigureRecord | None:
         """Return the figure with this key; None if the evaluation has none, for example with only one center."""
@@ -95,6 +147,36 @@ class CenterRecord(FrozenModel):
             message = f"{self.center} lacks the main figures {', '.join(sorted(missing))}"
             raise ValueError(message)
         return self
+
+
+class AcrossRecord(FrozenModel):
+    """A figure summarized over centers as a sample of centers; None if it is not defined.
+
+    ``mean`` and the two intervals are on the figure's own scale, ``tau2`` on ``scale``.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    key: str
+    figure: str
+    scale: str
+    n_centers: int
+    mean: float | None
+    mean_lower: float | None
+    mean_upper: float | None
+    prediction_lower: float | None
+    prediction_upper: float | None
+    tau2: float | None
+    i2: float | None
+    q: float | None
+    p: float | None
+    left_out: tuple[str, ...]
+    undefined: str
+
+    @field_validator("key")
+    @classmethod
+    def _is_known(cls, key: str) -> str:
+        return _known(key, CATALOG)
 
 
 class EvaluatedRun(FrozenModel):
@@ -113,7 +195,7 @@ class EvaluatedRun(FrozenModel):
 class EvaluationDocument(FrozenModel):
     """metrics.json; centers in the order of measurement, followed by all centers together if there are several."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     marrowscope_version: str = __version__
     run: EvaluatedRun
     config: EvaluateConfig
@@ -123,6 +205,7 @@ class EvaluationDocument(FrozenModel):
     n_fields_only_in_cohort: int
     n_cells_outside_regions: int = 0
     centers: tuple[CenterRecord, ...] = Field(min_length=1)
+    across_centers: tuple[AcrossRecord, ...]
 
 
 def figure_record(figure: Figure) -> FigureRecord:
@@ -145,6 +228,53 @@ def figure_record(figure: Figure) -> FigureRecord:
         warning=WarningRecord(key=figure.warning.key, text=figure.warning.text) if figure.warning else None,
         undefined=figure.undefined,
         same_as=figure.same_as,
+    )
+
+
+def limits_of(name: str, value: Interval) -> dict[str, float | None]:
+    """Return estimate and limits under ``name``, ``<name>_lower`` and ``<name>_upper``; NaN becomes None."""
+    return {
+        name: finite(value.estimate),
+        f"{name}_lower": finite(value.lower),
+        f"{name}_upper": finite(value.upper),
+    }
+
+
+def subgroup_record(item: Subgroup) -> SubgroupRecord:
+    """Convert a subgroup to a record."""
+    counts = {"n_patients": item.n_patients, "n_ratio": item.n_ratio, "n_interval": item.n_interval}
+    counts |= {"n_aml": item.n_aml, "n_other": item.n_other}
+    limits = limits_of("mae", item.mae) | limits_of("bias", item.bias) | limits_of("coverage", item.coverage)
+    limits |= limits_of("auc", item.auc)
+    names = {"attribute": item.attribute, "value": item.value, "against_all": item.against_all}
+    return SubgroupRecord.model_validate(names | counts | limits)
+
+
+def decision_record(item: DecisionPoint) -> DecisionPointRecord:
+    """Convert a point of a decision curve to a record."""
+    counts = {"n": item.n, "n_aml": item.n_aml, "n_acted": item.n_acted}
+    names = {"rule": item.rule, "risk": item.risk}
+    return DecisionPointRecord.model_validate(names | counts | limits_of("net_benefit", item.net_benefit))
+
+
+def across_record(item: AcrossCenters) -> AcrossRecord:
+    """Convert a summary over centers to a record with the title of its figure; NaN becomes None."""
+    return AcrossRecord(
+        key=item.key,
+        figure=CATALOG[item.key].title,
+        scale=item.scale,
+        n_centers=item.n_centers,
+        mean=finite(item.mean.estimate),
+        mean_lower=finite(item.mean.lower),
+        mean_upper=finite(item.mean.upper),
+        prediction_lower=finite(item.prediction_lower),
+        prediction_upper=finite(item.prediction_upper),
+        tau2=finite(item.tau2),
+        i2=finite(item.i2),
+        q=finite(item.q),
+        p=finite(item.p),
+        left_out=item.left_out,
+        undefined=item.undefined,
     )
 
 

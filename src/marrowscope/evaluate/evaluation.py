@@ -3,9 +3,10 @@
 1. ``slide_regions.split_slides``: a slide's annotation is divided among the regions that the run read.
 2. ``link.link_cells``: the run's contours are matched to the expert polygons of the same image, once with every
    contour (before the quality rules) and once with the kept cells.
-3. ``scores.score_center``: figures with n and a bootstrap interval over patients; ``reliability`` and each module
-   ``*_scores`` compute one kind of figure.
-4. ``output.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
+3. ``scores.score_center``: figures with n and an interval; ``reliability`` and each module ``*_scores`` compute one
+   kind of figure.
+4. ``across_centers``: the main figures of at least five centers as a sample of centers.
+5. ``output.write_evaluation``: metrics.json (everything), tables as CSV, metrics.md to read.
 
 ``catalog`` has the key, title and scale of every figure; ``frames`` has the columns of every table.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.errors import InputError
+from marrowscope.evaluate.across_centers import AcrossCenters, across_centers
 from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
@@ -40,13 +42,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores per center, followed by all centers if there are several, and what was compared."""
+    """Scores per center, followed by all centers if there are several, and what was compared.
+
+    ``across_centers`` has the summary over centers, if there are several.
+    """
 
     centers: tuple[CenterScores, ...]
     linked: LinkedCells
     config: EvaluateConfig
     categories: tuple[str, ...]
     run: EvaluatedRun
+    across_centers: tuple[AcrossCenters, ...] = ()
 
 
 def evaluate_run(
@@ -66,7 +72,7 @@ def evaluate_run(
     """
     config = config or EvaluateConfig()
     manifest = read_checked_manifest(run)
-    _refuse_other_vocabulary(run, manifest, vocabulary)
+    refuse_other_vocabulary(run, manifest, vocabulary)
     run_fields = read_rows(run, "fields", vocabulary.categories)
     run_cells = read_rows(run, "cells", vocabulary.categories)
     plans = run / "regions.parquet"
@@ -112,10 +118,11 @@ def evaluate_run(
             input_sha256=manifest.input_sha256,
             config_sha256=manifest.config_sha256,
         ),
+        across_centers=across_centers(centers[: len(names)], linked.ratios, config),
     )
 
 
-def _refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
+def refuse_other_vocabulary(run: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
     """Refuse a run whose categories may not mean the same as the cohort's codes."""
     used = manifest.bundle.vocabulary
     if used and used.sha256 and not are_compatible(used.sha256, vocabulary.sha256):

@@ -104,6 +104,10 @@ RATIO_COLUMNS = {
     "confidence_above": pl.Float64(),
     "call": pl.String(),
     "call_reason": pl.String(),
+    "specimen": pl.String(),
+    "age_group": pl.String(),
+    "sex": pl.String(),
+    "subtype": pl.String(),
 }
 """One row per patient. ``true_`` and ``predicted_`` cover the same exhaustively annotated fields, ``run_`` every field
 of the run. Every whole expert cell of these fields is counted once in ``n_true_countable``, ``n_true_not_countable`` or
@@ -112,7 +116,7 @@ ratio. ``_with_normal`` counts N0 and M0 as CBLC, ``_no_seams`` leaves out unmat
 columns from ``corrected_ratio`` on come from the run's own patients table and are null if its bundle states no error
 rates or no threshold. ``n_fields_unshared`` counts the fields that enter only one of the annotated and the corrected
 ratio; ``annotated_inside`` tells whether the annotated ratio is inside the corrected ratio's 95% interval, limits
-included."""
+included. ``sex`` and ``subtype`` are columns of patients.csv that need not be there."""
 
 CALL_COLUMNS = {
     "center": pl.String(),
@@ -158,6 +162,54 @@ NORMAL_BLAST_COLUMNS = {
     "n_called_cblc": pl.Int64(),
 }
 """One row per center and diagnosis. Before ``n_found`` there is one count per code of a normal blast: n_M0, n_N0."""
+
+SUBGROUP_COLUMNS = {
+    "center": pl.String(),
+    "attribute": pl.String(),
+    "value": pl.String(),
+    "n_patients": pl.Int64(),
+    "n_ratio": pl.Int64(),
+    **_with_limits("mae", "bias"),
+    "n_interval": pl.Int64(),
+    **_with_limits("coverage"),
+    "n_aml": pl.Int64(),
+    "n_other": pl.Int64(),
+    "against_all": pl.Boolean(),
+    **_with_limits("auc"),
+}
+"""One row per value of an attribute that divides the patients (see ``document.SubgroupRecord``)."""
+
+DECISION_COLUMNS = {
+    "center": pl.String(),
+    "rule": pl.String(),
+    "risk": pl.Float64(),
+    "n": pl.Int64(),
+    "n_aml": pl.Int64(),
+    "n_acted": pl.Int64(),
+    **_with_limits("net_benefit"),
+}
+"""One row per rule and risk (see ``document.DecisionPointRecord``)."""
+
+ACROSS_COLUMNS = {
+    "key": pl.String(),
+    "figure": pl.String(),
+    "scale": pl.String(),
+    "n_centers": pl.Int64(),
+    "mean": pl.Float64(),
+    "mean_lower": pl.Float64(),
+    "mean_upper": pl.Float64(),
+    "prediction_lower": pl.Float64(),
+    "prediction_upper": pl.Float64(),
+    "tau2": pl.Float64(),
+    "i2": pl.Float64(),
+    "q": pl.Float64(),
+    "p": pl.Float64(),
+    "left_out": pl.String(),
+    "undefined": pl.String(),
+}
+"""One row per figure summarized over centers. Mean, interval and prediction interval are on the figure's own scale, the
+variance between centers ``tau2`` on ``scale``; ``i2`` is the share of the spread beyond sampling error, ``p`` the test
+that all centers have one value. ``left_out`` names centers without a variance, separated by semicolons."""
 
 WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
     "metrics.csv": {
@@ -219,6 +271,9 @@ WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
     "patients.csv": RATIO_COLUMNS,
     "calls.csv": CALL_COLUMNS,
     "risk_coverage.csv": RISK_COLUMNS,
+    "across_centers.csv": ACROSS_COLUMNS,
+    "subgroups.csv": SUBGROUP_COLUMNS,
+    "decision_curve.csv": DECISION_COLUMNS,
     "normal_blasts.csv": NORMAL_BLAST_COLUMNS,
 }
 """The columns of each table in an evaluation folder, by file name."""

@@ -6,8 +6,9 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from marrowscope.evaluate.across_centers import ACROSS_NATURE
 from marrowscope.evaluate.call_scores import NO_CALLS
-from marrowscope.evaluate.catalog import SUMMARY_FIGURES
+from marrowscope.evaluate.catalog import CATALOG, SUMMARY_FIGURES, Method
 from marrowscope.evaluate.frames import MATCHED, NOT_STATED
 from marrowscope.evaluate.scorer import FEW_PATIENTS, INTERVAL_NATURE
 from marrowscope.records import Interval
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.evaluation import Evaluation
     from marrowscope.evaluate.scorer import Figure
     from marrowscope.evaluate.scores import CenterScores
+
+
+_SHOWN_RISKS = (0.1, 0.2, 0.3, 0.5, 0.8)
 
 
 def as_markdown(evaluation: Evaluation) -> str:
@@ -43,13 +47,16 @@ def as_markdown(evaluation: Evaluation) -> str:
     for scores in evaluation.centers:
         figures = [scores.figure(key) for key in SUMMARY_FIGURES]
         values = [f"{figure_text(figure)}, n {figure.n}" for figure in figures]
-        lines.append(f"| {_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
+        lines.append(f"| {table_cell(scores.center)} | {scores.n_patients} | {' | '.join(values)} |")
+    lines += _across(evaluation)
     lines += _normal_blasts(evaluation)
     for scores in evaluation.centers:
         patients, fields = count_of(scores.n_patients, "patient"), count_of(scores.n_fields, "field")
-        lines += ["", f"## {_cell(scores.center)}: {patients}, {fields}"]
+        lines += ["", f"## {table_cell(scores.center)}: {patients}, {fields}"]
         lines += _figures(scores)
         lines += _calls(scores)
+        lines += _subgroups(scores)
+        lines += _decision_curve(scores)
         lines += _classes(scores)
     return "\n".join(lines) + "\n"
 
@@ -70,6 +77,27 @@ def interval_text(value: Interval) -> str:
     return f"{value.estimate:.3f} [{value.lower:.3f}, {value.upper:.3f}]"
 
 
+def _across(evaluation: Evaluation) -> list[str]:
+    """One line per figure summarized over centers; nothing with a single center."""
+    if not evaluation.across_centers:
+        return []
+    lines = ["", "## Centers as a sample of centers: random effects", "", ACROSS_NATURE, ""]
+    head = ["figure", "centers", "mean [95% interval]", "a new center, 95%", "tau2", "I2", "Q test p", "left out"]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for item in evaluation.across_centers:
+        title, names = CATALOG[item.key].title, "; ".join(item.left_out)
+        if item.undefined:
+            lines.append(
+                f"| {title} | {item.n_centers} | not defined: {item.undefined} | | | | | {table_cell(names)} |"
+            )
+            continue
+        new = f"{item.prediction_lower:.3f} to {item.prediction_upper:.3f}"
+        cells = [title, item.n_centers, interval_text(item.mean), new, f"{item.tau2:.4f} ({item.scale})"]
+        cells += [f"{item.i2:.2f}", f"{item.p:.3f}", table_cell(names)]
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return lines
+
+
 def _figures(scores: CenterScores) -> list[str]:
     lines: list[str] = []
     for group, figures in groupby(scores.figures, key=lambda figure: figure.kind.group):
@@ -78,10 +106,12 @@ def _figures(scores: CenterScores) -> list[str]:
         for figure in figures:
             kind, warning = figure.kind, figure.warning.text if figure.warning else ""
             reference = "" if figure.reference is None or math.isnan(figure.reference) else f"{figure.reference:.3f}"
-            note = "; ".join(text for text in (warning, figure.note) if text)
+            limits = kind.method is not Method.BOOTSTRAP and not math.isnan(figure.value.lower)
+            method = f"interval: {kind.method}" if limits else ""
+            note = "; ".join(text for text in (warning, figure.note, method) if text)
             lines.append(
-                f"| {kind.title} | {_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.many} "
-                f"| {figure.n_patients} | {_cell(note)} |"
+                f"| {kind.title} | {table_cell(figure_text(figure))} | {reference} | {figure.n} {kind.unit.many} "
+                f"| {figure.n_patients} | {table_cell(note)} |"
             )
     return lines
 
@@ -101,7 +131,36 @@ def _calls(scores: CenterScores) -> list[str]:
             if row["right"] is not None:
                 share = interval_text(Interval(row["right"], row["right_lower"], row["right_upper"]))
             right = [f"{row['n_right']} of {row['n_decided']}", f"{row['measure']} {share}"]
-        lines.append(f"| {' | '.join([_cell(title), *counts, *right])} |")
+        lines.append(f"| {' | '.join([table_cell(title), *counts, *right])} |")
+    return lines
+
+
+def _subgroups(scores: CenterScores) -> list[str]:
+    if not scores.subgroups:
+        return []
+    head = ["subgroup", "patients", "ratio MAE", "bias", "annotated inside", "AML, others", "AML AUC"]
+    lines = ["", "### Subgroups, counted ratio; no difference between them is tested", "", f"| {' | '.join(head)} |"]
+    lines.append("|" + "---|" * len(head))
+    for item in scores.subgroups:
+        sides = f"{item.n_aml}, {item.n_other}{' of all' if item.against_all else ''}"
+        values = [interval_text(value) for value in (item.mae, item.bias, item.coverage)]
+        name = table_cell(f"{item.attribute.replace('_', ' ')}: {item.value}")
+        cells = [name, _few(item.n_patients), *values, sides, interval_text(item.auc)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _decision_curve(scores: CenterScores) -> list[str]:
+    """Return a row per rule, with a column for some of the risks; decision_curve.csv has every one."""
+    if not scores.decision_curve:
+        return []
+    lines = ["", "### Net benefit of acting from a risk of AML on; acting on no one: 0", ""]
+    lines.append(f"| act on | patients | {' | '.join(f'{100 * risk:.0f}%' for risk in _SHOWN_RISKS)} |")
+    lines.append("|---|---|" + "---|" * len(_SHOWN_RISKS))
+    for rule in dict.fromkeys(point.rule for point in scores.decision_curve):
+        points = [point for point in scores.decision_curve if point.rule == rule and point.risk in _SHOWN_RISKS]
+        values = [interval_text(point.net_benefit) for point in points]
+        lines.append(f"| {rule} | {points[0].n} | {' | '.join(values)} |")
     return lines
 
 
@@ -112,7 +171,7 @@ def _classes(scores: CenterScores) -> list[str]:
         lines += ["", f"### Categories, {title}", "", "| category | n | patients | called | precision | recall | F1 |"]
         lines.append("|---|---|---|---|---|---|---|")
         lines += [
-            f"| {_cell(item.label)} | {item.n} | {_few(item.n_patients)} | {item.n_called} "
+            f"| {table_cell(item.label)} | {item.n} | {_few(item.n_patients)} | {item.n_called} "
             f"| {interval_text(item.precision)} | {interval_text(item.recall)} | {interval_text(item.f1)} |"
             for item in scores.class_figures
             if item.over == over
@@ -121,7 +180,7 @@ def _classes(scores: CenterScores) -> list[str]:
         lines += ["", "### Detection recall by class", "", "| class | n | patients | before rules | after rules |"]
         lines.append("|---|---|---|---|---|")
         lines += [
-            f"| {item.kind} {_cell(item.label)} | {item.n} | {_few(item.n_patients)} "
+            f"| {item.kind} {table_cell(item.label)} | {item.n} | {_few(item.n_patients)} "
             f"| {interval_text(item.before_rules)} | {interval_text(item.after_rules)} |"
             for item in scores.class_recalls
         ]
@@ -143,11 +202,11 @@ def _normal_blasts(evaluation: Evaluation) -> list[str]:
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         counts = [row.n_patients, row.n_cells, *(n for _, n in row.n_by_code), row.n_found, row.n_called_cblc]
-        cells = [_cell(row.center), _cell(row.diagnosis), *(str(count) for count in counts)]
+        cells = [table_cell(row.center), table_cell(row.diagnosis), *(str(count) for count in counts)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _cell(text: str) -> str:
+def table_cell(text: str) -> str:
     """Escape user-given text so that it stays inside its table cell."""
     return text.replace("|", "\\|").replace("\n", " ")

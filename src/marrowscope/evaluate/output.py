@@ -22,7 +22,15 @@ from marrowscope.disk import (
     written_whole,
 )
 from marrowscope.errors import InputError
-from marrowscope.evaluate.document import METRICS_NAME, CenterRecord, EvaluationDocument, figure_record
+from marrowscope.evaluate.document import (
+    METRICS_NAME,
+    CenterRecord,
+    EvaluationDocument,
+    across_record,
+    decision_record,
+    figure_record,
+    subgroup_record,
+)
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.evaluate.markdown import as_markdown
 from marrowscope.evaluate.scorer import INTERVAL_NATURE
@@ -113,7 +121,10 @@ def _document(evaluation: Evaluation) -> EvaluationDocument:
                 n_patients=scores.n_patients,
                 n_fields=scores.n_fields,
                 figures=tuple(figure_record(figure) for figure in scores.figures),
+                subgroups=tuple(subgroup_record(item) for item in scores.subgroups),
+                decision_curve=tuple(decision_record(item) for item in scores.decision_curve),
             )
             for scores in evaluation.centers
         ),
+        across_centers=tuple(across_record(item) for item in evaluation.across_centers),
     )

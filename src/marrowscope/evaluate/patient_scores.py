@@ -23,6 +23,7 @@ from marrowscope.evaluate.ratio_scores import count_normal, normal_words, not_co
 from marrowscope.evaluate.scorer import Remark, Scorer
 from marrowscope.records import UNKNOWN
 from marrowscope.statistics import metrics
+from marrowscope.statistics.delong import auc_interval
 from marrowscope.statistics.intervals import wilson_interval
 from marrowscope.wording import count_of
 
@@ -73,7 +74,7 @@ def aml_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
 def _aucs(
     known: pl.DataFrame, ending: str, config: EvaluateConfig, *, note: str, missing: str, is_repetition: bool
 ) -> list[Figure]:
-    """Compute the AUC over all pairs and, with several centers, over pairs from the same center."""
+    """Compute the AUC over all pairs, by two methods, and with several centers the AUC over pairs of one center."""
     truth, ratio, centers = (known[name].to_numpy() for name in ("is_aml", "ratio", "center"))
     scorer = Scorer(known["patient_id"].to_list(), config.n_resamples, config.seed)
 
@@ -97,7 +98,17 @@ def _aucs(
             warning=confounding(known),
             undefined=missing or _one_class(known),
             is_repetition=is_repetition,
-        )
+        ),
+        scorer.figure(
+            f"aml_auc_delong{ending}",
+            auc_interval(truth, ratio),
+            known,
+            reference=0.5,
+            note=note,
+            warning=confounding(known),
+            undefined=missing or _one_class(known),
+            is_repetition=is_repetition,
+        ),
     ]
     if known["center"].n_unique() > 1:
         figures.append(

@@ -16,6 +16,7 @@ import polars as pl
 from marrowscope.evaluate.catalog import ON_MATCHED
 from marrowscope.evaluate.frames import CBLC_HEAD, HEADS
 from marrowscope.statistics import metrics
+from marrowscope.statistics.recalibration import SMALLEST_PROBABILITY, recalibrate
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ReliabilityBin:
 def calibration_figures(
     scorer: Scorer, matched: pl.DataFrame, n_bins: int
 ) -> tuple[list[Figure], tuple[ReliabilityBin, ...]]:
-    """Compute the expected calibration error and Brier score of both heads, and the bins of the diagram."""
+    """Compute the calibration error and Brier score of both heads, recalibration of CBLC, and the diagram's bins."""
     figures: list[Figure] = []
     bins: list[ReliabilityBin] = []
     for head in HEADS:
@@ -62,8 +63,29 @@ def calibration_figures(
                 note=f"{what}: mean squared difference from the true outcome; 0 is best",
             ),
         ]
+        if head == CBLC_HEAD:
+            figures += _recalibration(scorer, frame)
         bins += _bins(scorer, head, sums)
     return figures, tuple(bins)
+
+
+def _recalibration(scorer: Scorer, frame: pl.DataFrame) -> list[Figure]:
+    """Compute slope and intercept of p_cblc, and its calibration in the large, with cluster-robust intervals."""
+    found = recalibrate(frame["cblc"].to_numpy(), frame["p_cblc"].to_numpy(), scorer.positions(frame))
+    kept = f"p(CBLC) kept inside {SMALLEST_PROBABILITY:g} and 1 - {SMALLEST_PROBABILITY:g}"
+    return [
+        scorer.figure(f"cblc_calibration_{key}{ON_MATCHED.key}", value, frame, note=note, undefined=undefined)
+        for key, value, note, undefined in (
+            ("slope", found.slope, f"1 is best; below 1, probabilities are too extreme; {kept}", found.undefined),
+            ("intercept", found.intercept, "on the logit scale, read together with the slope", found.undefined),
+            (
+                "in_the_large",
+                found.in_the_large,
+                "intercept on the logit scale with slope 1; above 0, p(CBLC) is too low on the whole",
+                found.undefined_in_the_large,
+            ),
+        )
+    ]
 
 
 def _bin_sums(

@@ -21,6 +21,7 @@ from marrowscope.evaluate.cell_scores import (
     coarse_calls,
     confusions,
 )
+from marrowscope.evaluate.decision_curve import DecisionPoint, decision_curve
 from marrowscope.evaluate.detection_scores import ClassRecall, class_recalls, detection_figures
 from marrowscope.evaluate.frames import (
     ALL_EXPERT,
@@ -35,6 +36,7 @@ from marrowscope.evaluate.patient_scores import NormalBlasts, aml_figures, diagn
 from marrowscope.evaluate.ratio_scores import interval_figures, ratio_figures
 from marrowscope.evaluate.reliability import ReliabilityBin, calibration_figures
 from marrowscope.evaluate.scorer import Figure, Scorer
+from marrowscope.evaluate.subgroups import Subgroup, subgroups
 from marrowscope.statistics import metrics
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class CenterScores:
     normal_blasts: tuple[NormalBlasts, ...]
     calls: pl.DataFrame
     risk_coverage: pl.DataFrame
+    subgroups: tuple[Subgroup, ...] = ()
+    decision_curve: tuple[DecisionPoint, ...] = ()
 
     def figure(self, key: str) -> Figure:
         """Return the figure with this key. Raises KeyError if there is none."""
@@ -126,6 +130,8 @@ def score_center(
         normal_blasts=normal_blasts(expert, ratios),
         calls=call_table(ratios, center, config),
         risk_coverage=risk_coverage(ratios, center, config),
+        subgroups=subgroups(ratios, config),
+        decision_curve=decision_curve(ratios, config),
     )
 
 

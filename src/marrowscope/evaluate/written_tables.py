@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from marrowscope.errors import InputError
-from marrowscope.evaluate.document import figure_record, finite
-from marrowscope.evaluate.frames import MISSED, NORMAL_BLAST_COLUMNS, WRITTEN_TABLES
+from marrowscope.evaluate.document import across_record, decision_record, figure_record, limits_of, subgroup_record
+from marrowscope.evaluate.frames import ACROSS_COLUMNS, MISSED, NORMAL_BLAST_COLUMNS, WRITTEN_TABLES
 from marrowscope.runs.parquet import readable
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.patient_scores import NormalBlasts
     from marrowscope.evaluate.scorer import Figure
     from marrowscope.evaluate.scores import CenterScores
-    from marrowscope.records import Interval
 
 
 _NEVER_NULL = {
@@ -33,6 +32,9 @@ _NEVER_NULL = {
     "reliability.csv": {"center", "head", "bin", "n", "mean_probability", "share"},
     "roc.csv": {"center", "curve", "false_positive_rate", "true_positive_rate"},
     "normal_blasts.csv": NORMAL_BLAST_COLUMNS.keys() - {"diagnosis"},
+    "across_centers.csv": {"key", "figure", "scale", "n_centers"},
+    "subgroups.csv": {"center", "attribute", "value", "n_patients", "n_ratio", "n_interval", "n_aml", "n_other"},
+    "decision_curve.csv": {"center", "rule", "risk", "n", "n_aml", "n_acted", "net_benefit"},
 }
 """Columns that have a value in each row, of the tables whose figures need one; so have the counts of each code."""
 
@@ -48,6 +50,8 @@ def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
         "roc.csv": _curve_rows,
         "calls.csv": lambda scores: scores.calls.iter_rows(named=True),
         "risk_coverage.csv": lambda scores: scores.risk_coverage.iter_rows(named=True),
+        "subgroups.csv": _subgroup_rows,
+        "decision_curve.csv": _decision_rows,
     }
     frames = {
         name: pl.DataFrame([row for scores in evaluation.centers for row in rows(scores)], schema=WRITTEN_TABLES[name])
@@ -55,7 +59,14 @@ def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
     }
     # The last scores cover all centers, or the only one, so their rows name every center.
     normal = evaluation.centers[-1].normal_blasts if evaluation.centers else ()
-    return frames | {"patients.csv": evaluation.linked.ratios, "normal_blasts.csv": _normal_blasts(normal)}
+    across = [
+        across_record(item).model_dump() | {"left_out": "; ".join(item.left_out)} for item in evaluation.across_centers
+    ]
+    return frames | {
+        "patients.csv": evaluation.linked.ratios,
+        "normal_blasts.csv": _normal_blasts(normal),
+        "across_centers.csv": pl.DataFrame(across, schema=ACROSS_COLUMNS),
+    }
 
 
 def read_tables(folder: Path) -> dict[str, pl.DataFrame]:
@@ -126,9 +137,9 @@ def _class_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
             "n": item.n,
             "n_called": item.n_called,
             "n_patients": item.n_patients,
-            **_columns("precision", item.precision),
-            **_columns("recall", item.recall),
-            **_columns("f1", item.f1),
+            **limits_of("precision", item.precision),
+            **limits_of("recall", item.recall),
+            **limits_of("f1", item.f1),
         }
 
 
@@ -140,8 +151,8 @@ def _recall_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
             "label": item.label,
             "n": item.n,
             "n_patients": item.n_patients,
-            **_columns("before_rules", item.before_rules),
-            **_columns("after_rules", item.after_rules),
+            **limits_of("before_rules", item.before_rules),
+            **limits_of("after_rules", item.after_rules),
         }
 
 
@@ -169,8 +180,18 @@ def _reliability_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
             "bin": item.index,
             "n": item.n,
             "mean_probability": item.mean_probability,
-            **_columns("share", item.share),
+            **limits_of("share", item.share),
         }
+
+
+def _subgroup_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
+    for item in scores.subgroups:
+        yield {"center": scores.center} | subgroup_record(item).model_dump()
+
+
+def _decision_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
+    for item in scores.decision_curve:
+        yield {"center": scores.center} | decision_record(item).model_dump()
 
 
 def _curve_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
@@ -184,12 +205,3 @@ def _curve_rows(scores: CenterScores) -> Iterator[dict[str, Any]]:
                 "true_positive_rate": float(true_positive),
                 "threshold": float(threshold) if math.isfinite(threshold) else None,
             }
-
-
-def _columns(name: str, value: Interval) -> dict[str, float | None]:
-    limits = _limits(value)
-    return {name: limits["value"], f"{name}_lower": limits["lower"], f"{name}_upper": limits["upper"]}
-
-
-def _limits(value: Interval) -> dict[str, float | None]:
-    return {"value": finite(value.estimate), "lower": finite(value.lower), "upper": finite(value.upper)}

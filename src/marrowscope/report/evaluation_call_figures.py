@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from marrowscope.report.evaluation_center import aml_legend, axis_end, is_aml, threshold_line
+from marrowscope.report.evaluation_center import aml_legend, axis_end, is_aml, series_legend, threshold_line
 from marrowscope.report.plot import Drawing, Panel
 from marrowscope.wording import count_of
 
@@ -73,9 +73,46 @@ def risk_coverage(tables: CenterTables) -> Drawing | None:
     return drawing
 
 
+def decision_curve(tables: CenterTables) -> Drawing | None:
+    """Draw the net benefit of each rule against the risk from which one would act; acting on no one has 0."""
+    rows = tables.decision_curve.sort("risk").to_dicts()
+    if not rows:
+        return None
+    names = list(dict.fromkeys(tables.decision_curve["rule"]))
+    end = axis_end(max(row["net_benefit"] for row in rows))
+    low = -0.25 * end
+    drawing = Drawing(744, 374 + 20 * len(names), "")
+    panel = Panel(drawing, 58, 34, 660, 284, (0.0, 1.0), (low, end))
+    n, n_aml = rows[0]["n"], rows[0]["n_aml"]
+    drawing.text(panel.left, 16, f"Net benefit, {count_of(n, 'patient')}, {n_aml} with AML", "strong")
+    panel.axes("risk of AML from which one would act", "net benefit per patient")
+    drawing.line(panel.left, panel.y(0), panel.left + panel.width, panel.y(0), "axis", title="acting on no one")
+    for index, name in enumerate(names):
+        shape, css, line = _RULE_STYLES[index % len(_RULE_STYLES)]
+        seen = [row for row in rows if row["rule"] == name and row["net_benefit"] >= low]
+        if seen:
+            panel.path([(row["risk"], row["net_benefit"]) for row in seen], line)
+        for row in seen:
+            drawing.mark(panel.x(row["risk"]), panel.y(row["net_benefit"]), shape, css, _decision_words(row))
+        series_legend(drawing, panel.left, 380 + 20 * index, [(shape, css, name)])
+    said = [_decision_words(row) for row in rows if row["risk"] == _HALF]
+    drawing.label = f"Decision curve at {tables.center}: {'; '.join(said)}."
+    return drawing
+
+
+_RULE_STYLES = (
+    ("circle", "dot a", "a"),
+    ("square", "open b", "b"),
+    ("diamond", "open a", "a dashed"),
+    ("square", "dot b", "b dashed"),
+    ("diamond", "dot c", "c dotted"),
+)
+"""Mark, its class and the class of the line of each rule."""
+
 CALL_FIGURES: dict[str, tuple[str, Callable[[CenterTables], Drawing | None]]] = {
     "corrected": ("Corrected ratio with its interval", corrected_ratio),
     "risk_coverage": ("Risk and coverage", risk_coverage),
+    "decision_curve": ("Decision curve", decision_curve),
 }
 """Title and drawing by file name, in page order."""
 
@@ -94,4 +131,13 @@ def _risk_words(row: Mapping[str, Any]) -> str:
     return (
         f"{row['n']} of {row['n_patients']} decided, certainty {row['certainty']:.3f} or more: {row['n_wrong']} wrong "
         f"({row['error']:.3f} [{row['error_lower']:.3f}, {row['error_upper']:.3f}])"
+    )
+
+
+def _decision_words(row: Mapping[str, Any]) -> str:
+    low, high = row["net_benefit_lower"], row["net_benefit_upper"]
+    limits = "no interval" if low is None else f"{low:.3f} to {high:.3f}"
+    return (
+        f"{row['rule']}, at a risk of {100 * row['risk']:.0f}%: net benefit {row['net_benefit']:.3f} ({limits}), "
+        f"acts on {row['n_acted']} of {row['n']}"
     )

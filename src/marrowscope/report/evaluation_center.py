@@ -27,6 +27,7 @@ class CenterTables:
     roc: pl.DataFrame
     patients: pl.DataFrame
     risk_coverage: pl.DataFrame
+    decision_curve: pl.DataFrame
     categories: Sequence[str]
     aml_diagnoses: Sequence[str]
     threshold: float | None

@@ -14,6 +14,7 @@ import polars as pl
 from markupsafe import Markup
 
 from marrowscope.disk import write_text
+from marrowscope.evaluate.across_centers import ACROSS_NATURE
 from marrowscope.evaluate.catalog import CATALOG, CONFOUNDED_BY_CENTER, HEADLINES, PAGE_FIGURES, Better, Method
 from marrowscope.evaluate.document import read_document
 from marrowscope.evaluate.frames import ALL_CENTERS, ALL_EXPERT, MATCHED
@@ -90,6 +91,7 @@ class CenterPage:
     recalls: tuple[Mapping[str, Any], ...]
     patients: tuple[Mapping[str, Any], ...]
     calls: tuple[Mapping[str, Any], ...]
+    subgroups: tuple[Mapping[str, Any], ...]
 
 
 def write_evaluation_page(folder: Path) -> Path:
@@ -144,6 +146,7 @@ def _center_page(
     here = {
         table: frame if table == "patients.csv" and name == ALL_CENTERS else frame.filter(pl.col("center") == name)
         for table, frame in tables.items()
+        if "center" in frame.columns
     }
     cut = CenterTables(
         record=center,
@@ -153,6 +156,7 @@ def _center_page(
         roc=here["roc.csv"],
         patients=here["patients.csv"],
         risk_coverage=here["risk_coverage.csv"],
+        decision_curve=here["decision_curve.csv"],
         categories=document.categories,
         aml_diagnoses=document.config.aml_diagnoses,
         threshold=document.config.threshold,
@@ -173,6 +177,7 @@ def _center_page(
         recalls=tuple(here["recall_by_class.csv"].to_dicts()),
         patients=tuple(patients.to_dicts()),
         calls=tuple(here["calls.csv"].to_dicts()),
+        subgroups=tuple(here["subgroups.csv"].to_dicts()),
     )
 
 
@@ -243,5 +248,6 @@ def _environment() -> jinja2.Environment:
         matched=MATCHED,
         all_centers=ALL_CENTERS,
         calls=CALLS,
+        across_nature=ACROSS_NATURE,
     )
     return environment

@@ -1,7 +1,8 @@
 """The study's metrics: ensemble, each member and the probe on the same cells, by external center.
 
-All use matched cells, as the paper's figure does: expert cells entirely inside their field that a kept contour found.
-Intervals are bootstraps over patients; the difference of ensemble and probe is paired.
+All use matched cells: expert cells entirely inside their field that a kept contour found. The paper's abstract does not
+say whether its weighted F1 is of CBLC or of the 16 categories, or on matched or all cells; CBLC on matched cells is one
+reading. Intervals are bootstraps over patients; the difference of ensemble and probe is paired.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ FURTHER_FIGURES = (
     "detection_precision",
     "patient_ratio_mae",
 )
-"""Metrics shown beside the paper's figure, by the keys of ``evaluate.catalog``."""
+"""Metrics shown beside the CBLC weighted F1 on matched cells, by the keys of ``evaluate.catalog``."""
 _CBLC, _OTHER = "CBLC", "other"
 
 

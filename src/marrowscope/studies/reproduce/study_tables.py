@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _TABLE_NAME, _CSV_NAME, SUMMARY_NAME = "table.md", "table.csv", "summary.json"
 NOT_COMPARABLE = (
     "The patients are simulated: their cells are drawn, differ from real ones and are easier to tell apart. The "
-    "paper's figures, on real patients of other centers, are shown only for the layout; the two are not comparable."
+    "paper's figures, on real patients of other centers, are shown only for the layout; the two are not comparable. "
+    "The paper's abstract does not say whether its weighted F1 is of two classes or of 16 categories, or whether "
+    "missed cells count."
 )
 _MATCHED_CELLS = (
     "CBLC weighted F1 on matched cells (expert cells wholly inside the field that the segmenter found), 95% interval "
