@@ -52,7 +52,10 @@ NO_HASHES = ("manifest.json: found no SHA-256 of the tables, which older runs do
 
 
 UNKNOWN = "which older runs do not have; it is taken as not known"
-STANDING = "state, state_reason, center_n_reviewed, center_n_outside, {}threshold_n_patients, threshold_simulated"
+STANDING = (
+    "state, state_reason, center_n_reviewed, center_n_outside, depth, fitting_um_per_px, {}threshold_n_patients, "
+    "threshold_simulated"
+)
 LATER = (
     f"fields.parquet: found no simulated, n_rejected_overlap, {UNKNOWN}",
     f"patients.parquet: found no {STANDING.format('')}, {UNKNOWN}",

@@ -74,7 +74,7 @@ def test_a_panic_of_polars_is_refused_as_a_damaged_file(
 LATER = {
     "fields": {"n_rejected_overlap", "simulated"},
     "patients": {
-        *("state", "state_reason", "center_n_reviewed", "center_n_outside"),
+        *("state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"),
         *("threshold_n_patients", "threshold_simulated"),
     },
 }
