@@ -68,7 +68,7 @@ def shares_part(table: ShareTable, words: Words) -> dict[str, Any]:
         "has_shares": table.has_shares,
         "rows": rows,
         "max": end,
-        "end": f"{100 * end:.0f}%" if table.has_shares else "",
+        "end": f"{100 * end:.0f}%",
     }
 
 
