@@ -47,12 +47,14 @@ def set_domain(bundle: Bundle | Path, domain: Domain, out: Path, *, overwrite: b
 def measure_domain(runs: Sequence[Path]) -> Domain:
     """Measure the domain on the patients of ``runs``; a patient without a kept cell is left out.
 
-    Raises RunError for a folder that is no finished run, and InputError for too few patients.
+    Centers of two runs are different ones, whatever their names. Raises RunError for a folder that is no finished run,
+    and InputError for too few patients.
     """
-    found = [item for run in runs for item in patient_scores(run)]
-    patients, centers = count_of(len(found), "patient"), count_of(len({center for _, center, _ in found}), "center")
+    found = [(number, *item) for number, run in enumerate(runs) for item in patient_scores(run)]
+    centers = {(number, center) for number, _, center, _ in found}
+    measured_on = f"{count_of(len(found), 'patient')} of {count_of(len(centers), 'center')} that the networks never saw"
     try:
-        return fit_domain([scores for _, _, scores in found], f"{patients} of {centers} that the networks never saw")
+        return fit_domain([scores for *_, scores in found], measured_on)
     except ValueError as error:
         message = f"{', '.join(map(str, runs))}: {error}; add runs of further patients with --domain"
         raise InputError(message) from error
