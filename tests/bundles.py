@@ -10,8 +10,6 @@ from marrowscope.bundle import Bundle, BundleSpec, VocabularyReference, write_bu
 from marrowscope.bundle.description import (
     BundleCalibration,
     CenterRates,
-    Domain,
-    DomainScore,
     EmbeddingStatistics,
     MemberMetrics,
     MemberTraining,
@@ -25,6 +23,7 @@ from marrowscope.bundle.precisions import CenterChange, PrecisionGate
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.quality import QualityRules
 from marrowscope.networks import open_network
+from marrowscope.patient.depth import Domain, DomainScore
 from marrowscope.patient.flags import FlagRules, StainReference
 from marrowscope.segment.config import SegmenterConfig
 from marrowscope.vocabulary import load_vocabulary
@@ -131,9 +130,12 @@ def make_full_spec(**changes: Any) -> BundleSpec:  # noqa: ANN401 - whatever the
         "domain": Domain(
             measured_on="sources left out in turn",
             n_patients=40,
+            max_distance=4.0,
             scores={
-                "contradictions": DomainScore(mean=0.01, standard_deviation=0.005, upper_limit=0.03, n=40),
-                "erythrocyte_um": DomainScore(mean=7.2, lower_limit=5.5, upper_limit=9.5, n=400),
+                "contradictions": DomainScore(
+                    mean=0.1, standard_deviation=0.05, square_root=True, upper_limit=0.09, n=40
+                ),
+                "sharpness": DomainScore(mean=1.1, standard_deviation=0.1, lower_limit=0.7, upper_limit=1.5, n=40),
             },
         ),
         "embeddings": EmbeddingStatistics(file="embeddings.npz", n_classes=16, n_dimensions=1280),

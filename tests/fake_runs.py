@@ -155,9 +155,10 @@ def assess_as_before(patients: list[Patient], fields: pl.DataFrame, cells: pl.Da
     measured = MeasuredRates(centers={patient.center: review for patient in patients})
     table = assess_patients(patients, fields, cells, VOCABULARY, measured=measured)
     known = assess_patients(patients, fields, cells, VOCABULARY).drop(BLAST_COLUMNS)
-    unstated = {"state", "state_reason", "center_n_reviewed", "center_n_outside"}
+    unstated = {"state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"}
     blank = [pl.lit(None, known.schema[name]).alias(name) for name in sorted(unstated)]
-    return conform(known.with_columns(*blank, *(table[name] for name in BLAST_COLUMNS)), "patients")
+    flags = pl.col("flags").list.eval(pl.element().filter(pl.element().struct.field("flag") != "unchecked"))
+    return conform(known.with_columns(flags, *blank, *(table[name] for name in BLAST_COLUMNS)), "patients")
 
 
 def state_tables(folder: Path) -> None:
@@ -203,6 +204,11 @@ EMPTY_PATIENT: dict[str, Any] = (
     | {"patient_id": "P1", "center": "A", "diagnosis": "AML", "specimen": "marrow"}
 )
 """A patient's row without a cell."""
+
+ALL_MADE: list[dict[str, Any]] = [
+    {"score": "distance", "value": 1.0, "usual": None, "lower_limit": None, "upper_limit": 6.0}
+]
+"""Checks of depth of which none is missing."""
 
 ASSESSED: dict[str, Any] = {
     "corrected_ratio": 0.31,

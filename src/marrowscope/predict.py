@@ -119,7 +119,11 @@ def predict(
         raise ConfigError(message)
     staging = staging_folder(out)
     assessor = PatientAssessor(
-        inputs.patients, opened.vocabulary, measured=opened.measured, flag_rules=opened.spec.flags
+        inputs.patients,
+        opened.vocabulary,
+        measured=opened.measured,
+        domain=opened.spec.domain,
+        flag_rules=opened.spec.flags,
     )
     with ExitStack() as stack:
         if worker is None:

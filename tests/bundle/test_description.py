@@ -8,7 +8,8 @@ from types import UnionType
 import pytest
 from pydantic import BaseModel
 
-from marrowscope.bundle.description import BundleCalibration, BundleSpec, CenterRates, DomainScore
+from marrowscope.bundle.description import BundleCalibration, BundleSpec, CenterRates
+from marrowscope.patient.depth import DomainScore
 from marrowscope.statistics.temperature import Calibration, HeadCalibration
 
 PAGE = Path(__file__).parents[2] / "docs" / "bundle.md"
@@ -65,7 +66,9 @@ def test_every_section_and_key_is_documented() -> None:
 
 def test_limits_are_in_order_and_those_outside_are_some_of_all() -> None:
     with pytest.raises(ValueError, match=r"found lower_limit 2\.0 above upper_limit 1\.0"):
-        DomainScore(mean=1, lower_limit=2, upper_limit=1, n=3)
+        DomainScore(mean=1, standard_deviation=1, lower_limit=2, upper_limit=1, n=3)
+    with pytest.raises(ValueError, match="found neither lower_limit nor upper_limit"):
+        DomainScore(mean=1, standard_deviation=1, n=3)
     with pytest.raises(ValueError, match="found n_outside 3 of n_patients 2"):
         CenterRates(file="a", n_patients=2, n_outside=3, opened=False)
     assert CenterRates(file="a", n_patients=2, n_outside=2, opened=False).n_outside == 2

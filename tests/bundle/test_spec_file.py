@@ -125,7 +125,7 @@ def test_a_missing_key_is_named_with_its_section(where: str, named: str) -> None
         ("sources/0/n_cells/N", "many", "[sources.0.n_cells] N: found 'many', expected a whole number"),
         ("sources/0/simulated", "no", "[sources.0] simulated: found 'no', expected true or false"),
         ("domain/scores/contradictions/mean", math.nan, "[domain.scores.contradictions] mean: found nan"),
-        ("domain/scores/erythrocyte_um/lower_limit", 10.0, "[domain.scores.erythrocyte_um]: found lower_limit 10.0"),
+        ("domain/scores/sharpness/lower_limit", 10.0, "[domain.scores.sharpness]: found lower_limit 10.0"),
         ("embeddings/n_dimensions", 0, "[embeddings] n_dimensions: found 0, expected at least"),
         ("rates_by_center/B/n_outside", 13, "[rates_by_center.B]: found n_outside 13 of n_patients 12"),
         ("rates_by_center/B/opened", 1, "[rates_by_center.B] opened: found 1, expected true or false"),

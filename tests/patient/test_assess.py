@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from marrowscope.patient.assess import PatientAssessor, assess_patients
+from marrowscope.patient.depth import Domain, DomainScore
 from marrowscope.patient.quantify.estimate import count_fields
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
@@ -62,6 +63,32 @@ def test_every_patient_has_a_row_with_its_correction_and_call() -> None:
     assert set(table["call"]) <= set(CALLS)
     assert set(table["call_reason"].drop_nulls()) <= set(CALL_REASONS)
     assert set(table["correction_note"].drop_nulls()) <= set(CORRECTION_NOTES)
+
+
+def test_a_patient_out_of_depth_has_counts_and_no_share() -> None:
+    score = DomainScore(mean=0.1, standard_deviation=0.1, square_root=True, upper_limit=0.25, n=20)
+    domain = Domain(measured_on="a test", n_patients=20, max_distance=4.0, scores={"contradictions": score})
+    measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD)
+    centers = MeasuredRates(measured, {"C": MeasuredCenter(measured, 30, 2)})
+    people = [Patient("near", "C", "AML", age_group="adult"), Patient("far", "C", "AML", age_group="adult")]
+    fields, cells = tables({"near": (150, 140, 10), "far": (150, 140, 10)})
+    odd = pl.col("contradiction") | ((pl.col("patient_id") == "far") & (pl.col("category") == "N"))
+    cells = cells.with_columns(contradiction=odd)
+    near, far = assess_patients(people, fields, cells, VOCABULARY, measured=centers, domain=domain).to_dicts()
+    assert (near["state"], near["call"]) == ("validated", "above")
+    assert (far["state"], far["state_reason"], far["call"]) == ("out_of_depth", "depth_contradictions", None)
+    counts = ("n_countable", "n_cblc", "n_nucleated", "n_cells")
+    assert [far[name] for name in counts] == [near[name] for name in counts]
+    assert [item["n_nucleated"] for item in far["differential"]] == [
+        item["n_nucleated"] for item in near["differential"]
+    ]
+    shares = {name for name, value in near.items() if isinstance(value, float) and 0 <= value <= 1}
+    assert {"cblc_ratio", "corrected_ratio", "threshold", "who_most", "lymphoid_share"} <= shares
+    assert not {name for name in shares if far[name] is not None}
+    for name in ("differential", "lineages"):
+        assert not [value for item in far[name] for value in item.values() if isinstance(value, float)]
+    assert "lymphoid_high" not in [flag["flag"] for flag in far["flags"]]
+    assert "unchecked" in [flag["flag"] for flag in far["flags"]]  # seven scores have no limit here
 
 
 def test_below_is_withheld_from_a_lymphoid_marrow() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
+from marrowscope.patient.depth import Depth
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates, is_open, standing_of
 from tests.patient.quantify.patients import N5, N, make_rates
@@ -76,3 +77,11 @@ def test_simulated_photographs_are_known_by_their_mark(
 def test_an_open_center_does_not_vouch_for_simulated_photographs() -> None:
     measured = MeasuredRates(POOLED, {"A": MeasuredCenter(OWN, 50, 0)})
     assert standing_of("A", fields(DRAWN), measured).state == "not_validated"
+
+
+def test_out_of_depth_comes_before_every_other_state() -> None:
+    measured = MeasuredRates(SIMULATED, {"A": MeasuredCenter(OWN, 50, 0)})
+    for marks in (REAL, DRAWN, (True, False)):
+        found = standing_of("A", fields(marks), measured, Depth((), "depth_stain"))
+        assert (found.state, found.reason, found.quantification) == ("out_of_depth", "depth_stain", None)
+        assert standing_of("A", fields(marks), measured, Depth((), None)) == standing_of("A", fields(marks), measured)

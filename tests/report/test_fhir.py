@@ -15,7 +15,7 @@ from marrowscope.report.fhir import write_fhir
 from marrowscope.report.fhir_parts import UCUM, reference_range
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.parquet import read_table
-from tests.fake_runs import ASSESSED, assess_as
+from tests.fake_runs import ALL_MADE, ASSESSED, assess_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -223,7 +223,7 @@ def test_codes_are_text_but_for_units_and_absence(filled: FakeRun) -> None:
 
 def test_value_that_is_not_there_has_its_reason(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run([Patient("P1", "A", "AML", specimen="blood")])
-    assess_as(run, "P1", **(dict.fromkeys(ASSESSED) | {"flags": []}))
+    assess_as(run, "P1", **(dict.fromkeys(ASSESSED) | {"flags": [], "depth": ALL_MADE}))
     of = resources(bundles(run)[0])
     corrected = of["CBLC ratio, corrected for the classifier's errors"]
     assert corrected["dataAbsentReason"]["coding"][0]["code"] == "not-performed"

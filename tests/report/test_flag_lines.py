@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from marrowscope.report.flag_lines import flag_lines
+from marrowscope.report.depth_words import no_flags, unchecked_names
+from marrowscope.report.flag_lines import FlagLine, flag_lines
 from marrowscope.report.marks import FieldPage
 from marrowscope.report.words import load_words
-from marrowscope.runs.schemas import RaisedFlag
+from marrowscope.runs.schemas import RaisedFlag, patient_row
+from tests.fake_runs import EMPTY_PATIENT
 
 WORDS = load_words()
 
@@ -17,12 +19,18 @@ def page(number: int, *flags: str) -> FieldPage:
     )  # fmt: skip
 
 
+def lines(flags: list[RaisedFlag], fields: tuple[FieldPage, ...] = (), **more: object) -> tuple[FlagLine, ...]:
+    return flag_lines(
+        patient_row(EMPTY_PATIENT | {"flags": [flag.model_dump() for flag in flags]} | more), fields, WORDS
+    )
+
+
 def raised(flag: str, value: float | None, limit: float | None) -> RaisedFlag:
     return RaisedFlag(flag=flag, value=value, limit=limit, n_fields=None)
 
 
 def test_a_count_is_printed_as_one_and_a_share_in_percent() -> None:
-    few, rejected = flag_lines([raised("few_cells", 1040.0, 2000.0), raised("many_rejected", 0.3, 0.15)], (), WORDS)
+    few, rejected = lines([raised("few_cells", 1040.0, 2000.0), raised("many_rejected", 0.3, 0.15)])
     assert "1,040" in few.measured
     assert "2,000" in few.measured
     assert "30.0%" in rejected.measured
@@ -30,10 +38,33 @@ def test_a_count_is_printed_as_one_and_a_share_in_percent() -> None:
 
 def test_a_flag_of_fields_names_the_fields_that_raised_it() -> None:
     fields = (page(1), page(2, "blurred"), page(3, "exposure", "blurred"))
-    blurred, failed = flag_lines([raised("blurred_fields", 0.5, 0.2), raised("failed_fields", 0.1, 0.0)], fields, WORDS)
+    blurred, failed = lines([raised("blurred_fields", 0.5, 0.2), raised("failed_fields", 0.1, 0.0)], fields)
     assert (blurred.fields, failed.fields) == ((2, 3), ())
 
 
 def test_a_flag_of_another_version_is_told_by_its_key() -> None:
-    (line,) = flag_lines([raised("too_many_smudges", None, None)], (page(1, "blurred"),), WORDS)
+    (line,) = lines([raised("too_many_smudges", None, None)], (page(1, "blurred"),))
     assert (line.name, line.measured, line.fields) == ("too many smudges", "", ())
+
+
+def check(score: str, value: float | None, upper: float | None = 1.0) -> dict[str, object]:
+    return {"score": score, "value": value, "usual": None, "lower_limit": None, "upper_limit": upper}
+
+
+def test_checks_that_were_not_made_are_named() -> None:
+    depth = [check("stain", None), check("sharpness", 1.0, None), check("middling", 0.1)]
+    (line,) = lines([raised("unchecked", 2.0, 0.0)], depth=depth)
+    assert (line.name, line.measured) == ("Checks that could not be made", "stain; sharpness")
+
+
+def test_no_flag_is_said_without_reserve_only_where_every_check_was_made() -> None:
+    words = WORDS.strings
+    for depth, made in (
+        ([check("stain", 0.5)], True),
+        ([check("stain", 0.5), check("middling", None)], False),
+        ([check("stain", 0.5, None)], False),
+        (None, False),  # an older run, which does not say
+    ):
+        row = patient_row(EMPTY_PATIENT | {"depth": depth})
+        assert no_flags(row, WORDS) == words("flags.none" if made else "flags.none_unchecked")
+        assert bool(unchecked_names(row, WORDS)) is (depth is not None and not made)

@@ -27,7 +27,7 @@ from marrowscope.report.strings import load_strings
 from marrowscope.runs.manifest import read_manifest, write_manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
-from tests.fake_runs import ASSESSED, assess_as
+from tests.fake_runs import ALL_MADE, ASSESSED, assess_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,6 +183,8 @@ def test_demonstration_models_are_named_at_the_top(fake_run: Callable[..., FakeR
 def test_patient_without_a_flag_is_told_so(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run([ADULT])
     assess_as(run, "P1", flags=[])
+    assert load_strings()("flags.none_unchecked") in pages_of(one_pdf(run))[0]
+    assess_as(run, "P1", depth=ALL_MADE)
     assert load_strings()("flags.none") in pages_of(one_pdf(run))[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
+from marrowscope.patient.assess import without_shares
+from marrowscope.patient.depth.domain import ERYTHROCYTES
+from marrowscope.patient.depth.scores import SCORE_NAMES
 from marrowscope.patient.differential import BLAST_COLUMNS
 from marrowscope.records import Patient
 from marrowscope.report.exchange import write_csv, write_json
 from marrowscope.report.fhir import write_fhir
 from marrowscope.report.html import write_report
 from marrowscope.report.pdf import write_pdfs
-from marrowscope.report.strings import load_strings
+from marrowscope.report.strings import LANGUAGES, load_strings
+from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
 from tests.fake_runs import assess_as
 from tests.report.test_exchange import set_patients
@@ -44,6 +49,10 @@ ASSESSED: dict[str, Any] = {
     "call": "above",
 }
 VALIDATED = [("validated", "simulated"), ("validated", "center_measured")]
+DEPTH = [
+    ("out_of_depth", f"depth_{name}")
+    for name in (*(name for name in SCORE_NAMES if name != ERYTHROCYTES), ERYTHROCYTES, "not_measured")
+]
 UNVALIDATED = [
     ("not_validated", reason)
     for reason in ("no_rates", "other_centers", "center_not_open", "simulated_photographs", "mixed_photographs")
@@ -55,11 +64,26 @@ def in_state(run: FakeRun, state: str, reason: str) -> None:
     reviewed = {"center_n_reviewed": 31, "center_n_outside": 2} if reason.startswith("center") else {}
     if state == "validated":
         assess_as(run, "P1", **ASSESSED)
+    elif state == "out_of_depth":
+        (row,) = read_table(run.folder / "patients.parquet", "patients").to_dicts()
+        assess_as(run, "P1", **without_shares(row), **out_of_depth(reason))
     else:
         patients = read_table(run.folder / "patients.parquet", "patients")
         set_patients(run.folder, **{name: pl.lit(None, patients.schema[name]) for name in BLAST_COLUMNS})
     stated = {"state": state, "state_reason": reason, **reviewed}
     set_patients(run.folder, **{name: pl.lit(value) for name, value in stated.items()})
+
+
+def out_of_depth(reason: str) -> dict[str, Any]:
+    """Return the scores of a patient far beyond every limit, as `predict` writes them."""
+    usual = dict.fromkeys(SCORE_NAMES, 0.0123) | {ERYTHROCYTES: None}
+    limits = dict.fromkeys(SCORE_NAMES, (None, 0.0456)) | {ERYTHROCYTES: (5.5, 9.5)}
+    checks = [
+        {"score": name, "value": 0.0789, "usual": usual[name], "lower_limit": low, "upper_limit": high}
+        for name, (low, high) in limits.items()
+    ]
+    total = {"score": "distance", "value": 12.34, "usual": None, "lower_limit": None, "upper_limit": 6.78}
+    return {"depth": [*checks, total], "fitting_um_per_px": 0.2468 if ERYTHROCYTES in reason else None}
 
 
 def surfaces(run: FakeRun) -> dict[str, str]:
@@ -87,14 +111,24 @@ def tables(run: FakeRun) -> tuple[dict[str, str], dict[str, Any]]:
     return row, patient
 
 
-@pytest.mark.parametrize(("state", "reason"), [*VALIDATED, *UNVALIDATED])
+def sentence_of(reason: str, language: str = "en") -> str:
+    """Return the sentence of a state with the figures of ``in_state``."""
+    name = reason.removeprefix("depth_")
+    shown = ["7.9%", "1.2%"] if name in {"contradictions", "middling"} else ["0.0789", "0.0123"]
+    return load_strings(language).texts[f"state.{reason}"].format(
+        patients="31 patients", outside=2, value=shown[0], usual=shown[1], low="5.5", high="9.5", distance="12.3",
+        limit="6.8", scale="0.247",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "reason"), [*VALIDATED, *UNVALIDATED, *DEPTH])
 def test_every_surface_prints_the_state_and_its_sentence(
     state: str, reason: str, fake_run: Callable[..., FakeRun]
 ) -> None:
     run = fake_run([ADULT])
     in_state(run, state, reason)
     strings = load_strings("en")
-    sentence = strings.texts[f"state.{reason}"].format(patients="31 patients", outside=2)
+    sentence = sentence_of(reason)
     for name, words in surfaces(run).items():
         assert sentence in words, name
         assert strings(f"state.word.{state}") in words, name
@@ -143,3 +177,67 @@ def test_every_surface_has_the_same_figures_where_the_center_is_validated(
     row, patient = tables(run)
     assert float(row["corrected_ratio"]) == patient["corrected_ratio"] == 0.4321
     assert row["call"] == patient["call"] == "above"
+
+
+def test_no_surface_gives_a_share_where_the_patient_is_out_of_depth(fake_run: Callable[..., FakeRun]) -> None:
+    run, words = fake_run([ADULT]), load_words()
+    (before,) = read_table(run.folder / "patients.parquet", "patients").to_dicts()
+    in_state(run, "out_of_depth", "depth_middling")
+    phrases = ("ratio.scope", "ratio.machine", "ratio.raw", "blasts.codes", "differential.lead")
+    forbidden = [
+        words.percent(before["cblc_ratio"]),
+        words.percent(before["ratio_all_unclassified_cblc"]),
+        words.interval(before["cblc_ratio_lower"], before["cblc_ratio_upper"]),
+        f"{before['n_cblc']} of {before['n_countable']}",
+        *(words.compact(item["lower"], item["upper"]) for item in before["differential"]),
+        *(words.strings.texts[key].partition("{")[0] for key in phrases),
+    ]
+    for name, said in surfaces(run).items():
+        told = re.sub(r"<(style|script|svg)\b.*?</\1>", "", said).replace("<strong>", "").replace("</strong>", "")
+        for word in forbidden:
+            assert word not in told, (name, word)
+        assert '<tr class="cblc">' not in told, name
+        assert words.strings("blasts.out_of_depth") in told or name == "fhir", name
+    row, patient = tables(run)
+    for column in ("cblc_ratio", "cblc_ratio_upper", "corrected_ratio", "call", "who_most", "me_ratio"):
+        assert row[column] == "", column
+        assert patient[column] is None, column
+    assert not [name for name, value in row.items() if name.startswith("share_") and value]
+    index = unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8"))
+    line = index.partition('<tr data-center="A"')[2].partition("</tr>")[0]
+    assert words.strings("call.word.out_of_depth") in line
+    assert "%" not in line
+    assert words.strings("cohort.x_of_n_cell", x=before["n_cblc"], n=before["n_countable"]) not in line
+
+
+def test_every_surface_has_the_same_counts_where_the_patient_is_out_of_depth(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([ADULT])
+    in_state(run, "out_of_depth", "depth_contradictions")
+    found = surfaces(run)
+    row, patient = tables(run)
+    counts = {item["category"]: item["n_nucleated"] for item in patient["differential"]}
+    assert sum(counts.values()) == patient["n_nucleated"] > 0
+    resources = [entry["resource"] for entry in json.loads(found["fhir"])["entry"]]
+    in_fhir = {item["code"]["text"].split(":")[0]: item["component"][0] for item in resources if "component" in item}
+    for category, n in counts.items():
+        assert row[f"n_nucleated_{category}"] == str(n), category
+        assert in_fhir[category]["valueInteger"] == n, category
+        name = load_words().category(category)
+        assert f'<th scope="row">{name}</th><td class="n">{n}</td></tr>' in found["html"], category
+        assert f"{category} {name} {n} " in found["pdf"], category
+    report = resources[0]
+    assert report["status"] == "preliminary"
+    assert "conclusion" not in report
+    ratio = next(item for item in resources if item["code"]["text"] == load_strings("en")("ratio.heading"))
+    assert "component" not in ratio
+    assert "dataAbsentReason" in ratio
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_sentence_has_the_figures_in_every_language(language: str, fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([ADULT])
+    in_state(run, "out_of_depth", "depth_middling")
+    write_report(run.folder, run.folder / "report", lang=language)
+    page = unescape((run.folder / "report" / "patients" / "P1.html").read_text(encoding="utf-8"))
+    assert sentence_of("depth_middling", language) in page
+    assert "{" not in sentence_of("depth_middling", language)

@@ -14,7 +14,7 @@ LATER: dict[TableKind, set[str]] = {
     "fields": {"n_rejected_overlap", "simulated"},
     "cells": {"p_plasma", "is_plasma"},
     "patients": {
-        *("state", "state_reason", "center_n_reviewed", "center_n_outside"),
+        *("state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"),
         *("threshold_n_patients", "threshold_simulated"),
         "other_parts",
     },

@@ -14,6 +14,7 @@ from marrowscope.bundle.precisions import FASTEST_FIRST, PrecisionGate
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cells.quality import QualityRules
 from marrowscope.config import FrozenModel
+from marrowscope.patient.depth import Domain
 from marrowscope.patient.flags import FlagRules, StainReference
 from marrowscope.patient.standing import MAX_OUTSIDE, MIN_PATIENTS, is_open
 from marrowscope.segment.config import SegmenterConfig
@@ -33,7 +34,6 @@ def _known_precisions(gates: dict[str, PrecisionGate]) -> dict[str, PrecisionGat
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class VocabularyReference(FrozenModel):
@@ -130,31 +130,6 @@ class TrainingSource(FrozenModel):
     doi: str = Field(default="", description="of the data set or its paper, without https://doi.org/")
     simulated: bool = Field(description="its cells are drawn by a program; they prove nothing about real ones")
     n_cells: dict[str, Count] = Field(description="raw code of the bundle's vocabulary to its training cells")
-
-
-class DomainScore(FrozenModel):
-    """How one score is spread over the domain, and where the domain ends."""
-
-    mean: Number = Field(description="over what was measured")
-    standard_deviation: Number | None = Field(default=None, ge=0, description="over the same")
-    lower_limit: Number | None = Field(default=None, description="below it, out of depth; absent: no limit")
-    upper_limit: Number | None = Field(default=None, description="above it, out of depth; absent: no limit")
-    n: Count = Field(description="values the score was measured on")
-
-    @model_validator(mode="after")
-    def _limits_in_order(self) -> DomainScore:
-        if self.lower_limit is not None and self.upper_limit is not None and self.lower_limit > self.upper_limit:
-            message = f"found lower_limit {self.lower_limit} above upper_limit {self.upper_limit}, expected it below"
-            raise ValueError(message)
-        return self
-
-
-class Domain(FrozenModel):
-    """The images and cells that the bundle was shown to be made for."""
-
-    measured_on: str = Field(description="the sources or centers left out that set the limits, in words")
-    n_patients: Count = Field(description="patients the limits were set on")
-    scores: dict[str, DomainScore] = Field(min_length=1, description="score to its spread and limits")
 
 
 class EmbeddingStatistics(FrozenModel):

@@ -13,11 +13,23 @@ from marrowscope.cli.options import AmlOption, BackendOption, ScaleOption
 def quantify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle to measure.")],
     cohort: Annotated[
-        Path,
-        typer.Argument(metavar="COHORT", help="Annotated cohort of held-out patients, whom the networks never saw."),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new bundle.")],
+        Path | None,
+        typer.Argument(
+            metavar="COHORT",
+            show_default="none",
+            help="Annotated cohort of held-out patients, whom the networks never saw.",
+        ),
+    ] = None,
     *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new bundle.")],
+    domain: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="<run>",
+            show_default="none",
+            help="Run of patients that the networks never saw, to set the limit of out of depth; repeat for several.",
+        ),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -33,18 +45,36 @@ def quantify(
 
     With the new bundle, `predict` reports corrected ratios with intervals, and calls. The networks are unchanged.
 
+    With --domain, the new bundle also knows which images and cells it is made for: of a patient beyond, `predict`
+    reports counts by category and no ratio. Runs need no annotations, and must not be of an external center. COHORT may
+    then be left out: error rates stay as they are.
+
     Example: marrowscope quantify bundle held-back-cohort --out bundle-measured
+    Example: marrowscope quantify bundle --domain runs/left-out-source --domain runs/simulated-centers --out bundle-2
     """
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
+    from marrowscope.errors import ConfigError
     from marrowscope.predict import PredictConfig
+    from marrowscope.studies.domain import domain_sentence, measure_domain, set_domain
     from marrowscope.studies.error_rates import quantify_bundle
 
-    config = validate_config(PredictConfig, {"um_per_px": um_per_px, "backend": backend}, where="marrowscope quantify")
-    with progress_bar("Predicting images") as advance:
-        written = quantify_bundle(
-            bundle, cohort, out, threshold=threshold, aml_diagnoses=tuple(aml or ("AML",)), config=config,
-            overwrite=overwrite, progress=advance,
-        )  # fmt: skip
-    typer.echo(written.quantification.sentence() if written.quantification else "")
+    measured = measure_domain(domain) if domain else None
+    if cohort is None and measured is None:
+        message = "found neither COHORT nor --domain, expected at least one of them; name what is to be measured"
+        raise ConfigError(message)
+    if cohort is None and measured is not None:
+        set_domain(bundle, measured, out, overwrite=overwrite)
+    elif cohort is not None:
+        config = validate_config(
+            PredictConfig, {"um_per_px": um_per_px, "backend": backend}, where="marrowscope quantify"
+        )
+        with progress_bar("Predicting images") as advance:
+            written = quantify_bundle(
+                bundle, cohort, out, threshold=threshold, aml_diagnoses=tuple(aml or ("AML",)), domain=measured,
+                config=config, overwrite=overwrite, progress=advance,
+            )  # fmt: skip
+        typer.echo(written.quantification.sentence() if written.quantification else "")
+    if measured is not None:
+        typer.echo(domain_sentence(measured))
     typer.echo(f"Bundle: {out}")

@@ -1,4 +1,4 @@
-"""From a run's cells to its patients table: counts, differential, corrected ratio, call, flags, in this order.
+"""From a run's cells to its patients table: counts, depth, differential, corrected ratio, call, flags, in this order.
 
 Each part is documented in its own module. This one sets the order, and gives every patient of the input a row.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.patient.counts import aggregate_patient
+from marrowscope.patient.depth import judge_depth, measure_depth
 from marrowscope.patient.differential import BLAST_COLUMNS, nucleated_differential
 from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
@@ -21,11 +22,22 @@ from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_reference_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from marrowscope.patient.depth import Domain
     from marrowscope.patient.quantify.quantification import Quantification
     from marrowscope.records import Patient
     from marrowscope.vocabulary import Vocabulary
+
+
+_SHARE_COLUMNS = (
+    "cblc_ratio", "cblc_ratio_lower", "cblc_ratio_upper", "ratio_all_unclassified_not_cblc",
+    "ratio_all_unclassified_cblc", "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio",
+    "me_lower", "me_upper", "me_reference_low", "me_reference_high", "lymphoid_share",
+)  # fmt: skip
+_LINEAGE_SHARES = ("share", "lower", "upper", "reference_low", "reference_high", "reference_mark")
+_CATEGORY_SHARES = (*_LINEAGE_SHARES, "share_nucleated")
+"""What is null for a patient out of depth: what a share, a ratio or a range is, or belongs to one."""
 
 
 def assess_patients(
@@ -35,12 +47,13 @@ def assess_patients(
     vocabulary: Vocabulary,
     *,
     measured: MeasuredRates | None = None,
+    domain: Domain | None = None,
     flag_rules: FlagRules | None = None,
 ) -> pl.DataFrame:
     """Compute the patients table of ``patients``, in their order, from the fields and cells tables of a run.
 
     A ratio is corrected, a call made and blasts are estimated only where ``measured``, the rates of the bundle, has
-    those of the patient's center (``standing``).
+    those of the patient's center (``standing``). A patient beyond the limits of ``domain`` has counts alone.
     """
     flag_rules, measured = flag_rules or FlagRules(), measured or MeasuredRates()
     ranges = load_reference_ranges()
@@ -54,15 +67,18 @@ def assess_patients(
         own_fields = fields_of.get(patient.patient_id, fields.clear())
         own_cells = cells_of.get(patient.patient_id, cells.clear())
         kept = own_cells.filter(pl.col("reject_reason").is_null())
-        standing = standing_of(patient.center, own_fields, measured)
+        depth = judge_depth(measure_depth(own_fields, kept), domain)
+        standing = standing_of(patient.center, own_fields, measured, depth)
         rates = standing.quantification
         correlation = rates.rates.correlation if rates else ASSUMED_CORRELATION
-        row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row()
+        row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row() | depth.row()
         row |= nucleated_differential(patient, kept, vocabulary, known, correlation)
         if rates:
             row |= corrected(kept, row["lymphoid_share"], rates)
         else:
             row |= dict.fromkeys(BLAST_COLUMNS)
+        if standing.state == "out_of_depth":
+            row |= without_shares(row)
         rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
 
@@ -80,11 +96,12 @@ class PatientAssessor:
         vocabulary: Vocabulary,
         *,
         measured: MeasuredRates | None = None,
+        domain: Domain | None = None,
         flag_rules: FlagRules | None = None,
     ) -> None:
         self._patients = {patient.patient_id: patient for patient in patients}
         self._left = dict(self._patients)
-        self._vocabulary, self._measured, self._flag_rules = vocabulary, measured, flag_rules
+        self._vocabulary, self._measured, self._domain, self._flag_rules = vocabulary, measured, domain, flag_rules
         self._fields, self._cells = empty_table("fields"), empty_table("cells")
         self._assessed: list[pl.DataFrame] = []
 
@@ -113,9 +130,18 @@ class PatientAssessor:
                 self._cells,
                 self._vocabulary,
                 measured=self._measured,
+                domain=self._domain,
                 flag_rules=self._flag_rules,
             )
         )
+
+
+def without_shares(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a patient out of depth that change: every share and ratio is null, the counts stay."""
+    blank = dict.fromkeys(_SHARE_COLUMNS) | dict.fromkeys(BLAST_COLUMNS)
+    for name, columns in (("differential", _CATEGORY_SHARES), ("lineages", _LINEAGE_SHARES)):
+        blank[name] = [item | dict.fromkeys(columns) for item in row[name] or ()]
+    return blank
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:

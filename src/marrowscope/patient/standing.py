@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from marrowscope.patient.depth import Depth
     from marrowscope.patient.quantify.quantification import Quantification
     from marrowscope.runs.schemas import State, StateReason
 
@@ -74,8 +75,13 @@ class Standing:
         }
 
 
-def standing_of(center: str, fields: pl.DataFrame, measured: MeasuredRates) -> Standing:
-    """Decide the state of a patient of ``center`` from the patient's rows of the fields table."""
+def standing_of(center: str, fields: pl.DataFrame, measured: MeasuredRates, depth: Depth | None = None) -> Standing:
+    """Decide the state of a patient of ``center`` from the patient's rows of the fields table, and from its depth.
+
+    Out of depth comes first: rates measured on other images say nothing about these.
+    """
+    if depth is not None and (reason := depth.reason) is not None:
+        return Standing("out_of_depth", reason)
     read = fields.filter(fields["status"] == "ok")
     n_simulated = int(read["simulated"].fill_null(value=False).sum())
     if n_simulated:
@@ -84,9 +90,12 @@ def standing_of(center: str, fields: pl.DataFrame, measured: MeasuredRates) -> S
         if measured.pooled is not None and measured.pooled.simulated:
             return Standing("validated", "simulated", measured.pooled)
         return Standing("not_validated", "simulated_photographs")
-    own = measured.centers.get(center)
-    if own is not None:
-        if own.is_open:
-            return Standing("validated", "center_measured", own.quantification, own)
-        return Standing("not_validated", "center_not_open", center=own)
-    return Standing("not_validated", "no_rates" if measured.pooled is None else "other_centers")
+    return _standing_of_center(measured.centers.get(center), measured)
+
+
+def _standing_of_center(own: MeasuredCenter | None, measured: MeasuredRates) -> Standing:
+    if own is None:
+        return Standing("not_validated", "no_rates" if measured.pooled is None else "other_centers")
+    if own.is_open:
+        return Standing("validated", "center_measured", own.quantification, own)
+    return Standing("not_validated", "center_not_open", center=own)

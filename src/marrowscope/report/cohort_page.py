@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from marrowscope.report.verdict import Ratio, call_of, is_unvalidated, shown_ratio, threshold_band
+from marrowscope.report.verdict import Ratio, call_of, is_out_of_depth, is_unvalidated, shown_ratio, threshold_band
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,11 @@ class CohortRow:
     ratio: Ratio
     call: str
     flags: tuple[str, ...]
+
+    @property
+    def is_out_of_depth(self) -> bool:
+        """Whether the line has no numerator, no ratio and no interval."""
+        return is_out_of_depth(self.row)
 
     @property
     def n_left_out(self) -> int:
@@ -75,6 +80,7 @@ class CohortPage:
     n_without_ratio: int
     is_corrected: bool
     is_unvalidated: bool
+    n_out_of_depth: int
 
     def values(self, column: Grouping) -> list[str]:
         """List the values that a filter of ``column`` offers, in order."""
@@ -105,7 +111,8 @@ def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
         threshold=Ratio(known.threshold, *(threshold_band(known) or (None, None))) if known else None,
         n_without_ratio=sum(line.ratio.share is None for line in lines),
         is_corrected=any(row.corrected_ratio is not None for row in rows),
-        is_unvalidated=any(is_unvalidated(row) for row in rows),
+        is_unvalidated=any(is_unvalidated(row) and not is_out_of_depth(row) for row in rows),
+        n_out_of_depth=sum(is_out_of_depth(row) for row in rows),
     )
 
 

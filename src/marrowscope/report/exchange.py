@@ -128,8 +128,13 @@ def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
             for figure, name in _OF_LINEAGE.items()
         ),
     ]
+    spread += [
+        _entry("depth", "score", score, figure).alias("_".join(["depth", score, *end]))
+        for score in _names(patients["depth"], "score")
+        for figure, *end in (("value",), *((name, name) for name in ("usual", "lower_limit", "upper_limit")))
+    ]
     names = pl.col("flags").list.eval(pl.element().struct.field("flag")).list.join(" ")
-    return patients.with_columns(names, *spread).drop("rejected", "differential", "other_parts", "lineages")
+    return patients.with_columns(names, *spread).drop("rejected", "differential", "other_parts", "lineages", "depth")
 
 
 def _flat_fields(fields: pl.DataFrame) -> pl.DataFrame:

@@ -16,17 +16,19 @@ from uuid import NAMESPACE_OID, uuid5
 
 from marrowscope.disk import new_files, write_text
 from marrowscope.errors import RunError
+from marrowscope.report.depth_words import no_flags
 from marrowscope.report.differential_rows import category_code, shown_categories
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
 from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import read_patients
-from marrowscope.report.pdf_document import flag_sentence
+from marrowscope.report.pdf_document import flag_sentences
 from marrowscope.report.pdf_text import one_line, plain, spelled
 from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
 from marrowscope.report.verdict import (
     call_reasons,
     call_sentence,
+    is_out_of_depth,
     is_unvalidated,
     lymphoid_sentence,
     remarks,
@@ -173,7 +175,9 @@ class _Maker:
         )
 
     def counted_ratio(self, row: PatientRow) -> Json:
-        """Make the ratio as counted, with x, n and Wilson interval."""
+        """Make the ratio as counted, with x, n and Wilson interval; out of depth, there is none of them."""
+        if is_out_of_depth(row):
+            return self._observation("counted-ratio", self.words.strings("ratio.heading"), {}, absent="not-performed")
         return self._observation(
             "counted-ratio",
             self.words.strings("ratio.machine" if is_unvalidated(row) else "ratio.raw"),
@@ -204,7 +208,10 @@ class _Maker:
                 *confidence,
             ],
             absent="not-performed",
-            notes=[plain(remark) for remark in remarks(row, self.words)] + [self.words.strings("ratio.scope")],
+            notes=[
+                *(plain(remark) for remark in remarks(row, self.words)),
+                *([] if is_out_of_depth(row) else [self.words.strings("ratio.scope")]),
+            ],
         )
 
     def call(self, row: PatientRow) -> Json:
@@ -282,8 +289,7 @@ class _Maker:
 
     def flags(self, row: PatientRow) -> Json:
         """Make the quality flags as text."""
-        told = [flag_sentence(flag, self.words) for flag in row.flags or ()]
-        text = "; ".join(told) or self.words.strings("flags.none")
+        text = "; ".join(flag_sentences(row, self.words)) or no_flags(row, self.words)
         return self._observation("flags", self.words.strings("flags.heading"), {"valueString": text})
 
     def _share(self, part: str, name: str, item: CategoryShare | LineageShare, *, share: float | None, n: int) -> Json:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of, shown_categories
-from marrowscope.report.verdict import is_unvalidated
+from marrowscope.report.verdict import is_out_of_depth, is_unvalidated
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
@@ -89,12 +89,16 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class ShareTable:
-    """Shares of the nucleated cells, one per line, with intervals and, if ``has_reference``, reference ranges."""
+    """Shares of the nucleated cells, one per line, with intervals and, if ``has_reference``, reference ranges.
+
+    Without ``has_shares``, for a patient out of depth, the lines have counts alone.
+    """
 
     title: str
     first_head: str
     lines: tuple[Line, ...]
     has_reference: bool
+    has_shares: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +128,22 @@ class PatientFigures:
 
 def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mapping[str, int]) -> PatientFigures:
     """Describe the figures of a patient; ``n_cblc`` counts the cells called CBLC in each category."""
-    has_reference = row.reference_source is not None
+    has_reference, has_shares = row.reference_source is not None, not is_out_of_depth(row)
     return PatientFigures(
         ratio=_ratio_scale(row, said, words),
         categories=ShareTable(
             title=words.strings("differential.heading"),
             first_head=words.strings("differential.code"),
-            lines=category_lines(shown_categories(row), n_cblc, words),
+            lines=category_lines(shown_categories(row), n_cblc if has_shares else {}, words),
             has_reference=has_reference,
+            has_shares=has_shares,
         ),
         lineages=ShareTable(
             title=words.strings("differential.heading"),
             first_head=words.strings("differential.lineage"),
             lines=lineage_lines(row.lineages, words),
             has_reference=has_reference,
+            has_shares=has_shares,
         ),
         reference_notes=_reference_notes(row, words),
         me=_myeloid_to_erythroid(row, words),
@@ -187,7 +193,7 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
     key, title, note = "blasts", words.strings("blasts.heading"), words.text("blasts.marks")
     least, most, lower, upper = row.who_least, row.who_most, row.who_lower, row.who_upper
     if least is None or most is None or lower is None or upper is None:
-        why = words.text("blasts.not_validated" if is_unvalidated(row) else "blasts.none")
+        why = words.text(f"blasts.{row.state}" if is_unvalidated(row) else "blasts.none")
         return Figure(key, title, value=None, scale=None, lines=(why,), note=note)
     ends = {"least": words.percent(least), "most": words.percent(most)}
     interval = words.interval(lower, upper)
@@ -233,6 +239,8 @@ def _told(name: str, value: str, ratio: Ratio, words: Words) -> str:
 
 
 def _reference_notes(row: PatientRow, words: Words) -> tuple[Note, ...]:
+    if is_out_of_depth(row):
+        return ()
     if row.reference_source is None:
         return (Note(words.text("differential.no_reference")),)
     return Note(words.text("differential.marks")), Note(words.text("differential.source"), row.reference_source)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.patient.flags import PATIENT_FLAGS
+from marrowscope.report.depth_words import unchecked_names
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.marks import FieldPage
     from marrowscope.report.words import Words
-    from marrowscope.runs.schemas import RaisedFlag
+    from marrowscope.runs.schemas import PatientRow, RaisedFlag
 
 _RULES = {flag.key: flag for flag in PATIENT_FLAGS}
 
@@ -28,12 +29,18 @@ class FlagLine:
     fields: tuple[int, ...]
 
 
-def flag_lines(flags: Sequence[RaisedFlag], fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
+_UNCHECKED = "unchecked"
+
+
+def flag_lines(row: PatientRow, fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
     """Put the flags of one patient in words, in table order; an unknown flag is named by its key."""
-    return tuple(_line(item, fields, words) for item in flags)
+    return tuple(_line(item, row, fields, words) for item in row.flags or ())
 
 
-def _line(item: RaisedFlag, fields: Sequence[FieldPage], words: Words) -> FlagLine:
+def _line(item: RaisedFlag, row: PatientRow, fields: Sequence[FieldPage], words: Words) -> FlagLine:
+    if item.flag == _UNCHECKED:
+        named = words.strings("join.clauses").join(unchecked_names(row, words))
+        return FlagLine(item.flag, words.name("flag", item.flag), named, ())
     rule = _RULES.get(item.flag)
     measured = ""
     if item.value is not None and item.limit is not None:

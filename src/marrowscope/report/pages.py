@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.imaging.names import file_names
+from marrowscope.report.depth_words import no_flags
 from marrowscope.report.differential_rows import n_apart
 from marrowscope.report.figures import PatientFigures, patient_figures
 from marrowscope.report.flag_lines import FlagLine, flag_lines
@@ -35,6 +36,7 @@ class PatientPage:
     verdict: Verdict
     fields: tuple[FieldPage, ...]
     flags: tuple[FlagLine, ...]
+    no_flags: str
     figures: PatientFigures
     n_other_apart: int
     galleries: tuple[Gallery, ...]
@@ -79,7 +81,8 @@ def patient_page(
         file_name=file_name,
         verdict=said,
         fields=pages,
-        flags=flag_lines(row.flags, pages, words),
+        flags=flag_lines(row, pages, words),
+        no_flags=no_flags(row, words),
         figures=patient_figures(row, said, words, Counter(mark.category for mark in kept if mark.is_cblc)),
         n_other_apart=n_apart(row.differential),
         galleries=galleries(kept, list(lineages)),

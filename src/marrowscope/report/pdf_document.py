@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from marrowscope.report.depth_words import no_flags
 from marrowscope.report.figures import PatientFigures, patient_figures
-from marrowscope.report.flag_lines import flag_lines
+from marrowscope.report.flag_lines import FlagLine, flag_lines
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.pdf_figures import (
     figure_part,
@@ -21,7 +22,7 @@ from marrowscope.report.pdf_figures import (
 )
 from marrowscope.report.pdf_gallery import GAP_MM, GROUPS_PER_ROW, TILE_MM, TILES_PER_GROUP, TILES_PER_ROW, Chosen, tile
 from marrowscope.report.pdf_text import one_line, plain
-from marrowscope.report.verdict import Verdict, verdict
+from marrowscope.report.verdict import Verdict, is_out_of_depth, verdict
 from marrowscope.report.words import integer
 from marrowscope.runs.manifest import UsedVocabulary
 
@@ -61,7 +62,7 @@ def patient_document(
             "sentence": plain(said.sentence),
             "lines": [plain(line) for line in said.details],
         },
-        "scope": [words.strings("ratio.scope")],
+        "scope": [] if is_out_of_depth(row) else [words.strings("ratio.scope")],
         "demonstration": (
             [words.strings("page.demonstration"), words.strings("page.demonstration_more")]
             if manifest.bundle.demonstration
@@ -71,12 +72,17 @@ def patient_document(
         "accounting": {"title": words.strings("account.heading"), "rows": _accounting(row, words)},
         "flags": {
             "title": words.strings("flags.heading"),
-            "none": words.strings("flags.none"),
-            "sentences": [flag_sentence(flag, words) for flag in row.flags or ()],
+            "none": no_flags(row, words),
+            "sentences": flag_sentences(row, words),
         },
         "differential": shares_part(figures.categories, words)
         | {
-            "note": plain(words.text("pdf.differential_note", cells=words.count("nucleated", row.n_nucleated))),
+            "note": plain(
+                words.text(
+                    "pdf.counts_note" if is_out_of_depth(row) else "pdf.differential_note",
+                    cells=words.count("nucleated", row.n_nucleated),
+                )
+            ),
             "lines": reference_lines(figures),
         },
         "lineages": shares_part(figures.lineages, words),
@@ -103,7 +109,10 @@ def _galleries(row: PatientRow, chosen: Chosen, words: Words) -> dict[str, Any]:
     def tiles(cells: Sequence[ShownCell], key: str) -> list[dict[str, Any]]:
         return [tile(cell, lineage_of, words, key) for cell in cells]
 
-    shown = words.strings("pdf.shown", shown=len(chosen.certain) + len(chosen.least_certain), n=integer(row.n_cblc))
+    n_shown = len(chosen.certain) + len(chosen.least_certain)
+    shown = words.strings("pdf.shown", shown=n_shown, n=integer(row.n_cblc))
+    if is_out_of_depth(row):
+        shown = words.strings("pdf.shown_uncounted")
     parts = [
         (words.strings("pdf.certain"), shown, chosen.certain),
         (words.strings("pdf.least_certain"), words.strings("pdf.least_note"), chosen.least_certain),
@@ -132,9 +141,15 @@ def _galleries(row: PatientRow, chosen: Chosen, words: Words) -> dict[str, Any]:
     }
 
 
-def flag_sentence(flag: RaisedFlag, words: Words) -> str:
-    """Put a raised flag in one line: its name, the measured value, the limit, and the number of fields."""
-    (line,) = flag_lines([flag], (), words)
+def flag_sentences(row: PatientRow, words: Words) -> list[str]:
+    """Put each flag of a patient in one line: its name, the measured value, the limit, and the number of fields."""
+    return [
+        _flag_sentence(flag, line, words)
+        for flag, line in zip(row.flags or (), flag_lines(row, (), words), strict=True)
+    ]
+
+
+def _flag_sentence(flag: RaisedFlag, line: FlagLine, words: Words) -> str:
     told = f"{line.name} ({plain(line.measured)})" if line.measured else line.name
     if flag.n_fields is None:
         return told
@@ -180,7 +195,11 @@ def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words
         "title": said.title,
         "value": said.figure,
         "interval": plain(said.interval) if said.interval is not None else "",
-        "x_of_n": plain(words.text("ratio.x_of_n", x=integer(row.n_cblc), n=integer(row.n_countable))),
+        "x_of_n": (
+            ""
+            if is_out_of_depth(row)
+            else plain(words.text("ratio.x_of_n", x=integer(row.n_cblc), n=integer(row.n_countable)))
+        ),
         "axis": None if figures.ratio is None else scale_part(figures.ratio),
         "lines": lines,
     }
@@ -203,7 +222,7 @@ def _accounting(row: PatientRow, words: Words) -> list[dict[str, Any]]:
         line("account.cells", row.n_cells, strong=True),
         line("account.not_countable", row.n_not_countable, 1),
         line("account.countable", row.n_countable, strong=True),
-        line("account.cblc", row.n_cblc, 1, strong=True),
+        *([] if is_out_of_depth(row) else [line("account.cblc", row.n_cblc, 1, strong=True)]),
     ]
 
 
@@ -219,8 +238,9 @@ def _excluded(row: PatientRow, words: Words) -> list[str]:
         words.strings("pdf.excluded_cells", n=integer(row.n_not_countable)),
         words.strings("pdf.excluded_images", n=integer(row.n_fields_failed), total=integer(row.n_fields)),
     ]
-    denominators = {"n_countable": integer(row.n_countable), "n_nucleated": integer(row.n_nucleated)}
-    lines.append(plain(words.text("differential.denominators", **denominators)))
+    if not is_out_of_depth(row):
+        denominators = {"n_countable": integer(row.n_countable), "n_nucleated": integer(row.n_nucleated)}
+        lines.append(plain(words.text("differential.denominators", **denominators)))
     if row.n_contradictions:
         lines.append(words.strings("pdf.contradictions", n=integer(row.n_contradictions)))
     return lines

@@ -57,12 +57,15 @@ def scale_legend(scale: Scale | None, words: Words) -> list[str]:
 
 def shares_part(table: ShareTable, words: Words) -> dict[str, Any]:
     """Return a table of shares; its bars share an axis that covers the longest interval or reference range."""
-    heads = ("differential.cells", "differential.share", "differential.interval", "differential.reference")
+    of_shares = ("differential.share", "differential.interval", "differential.reference")
+    heads = [words.strings("differential.cells")]
+    heads += [words.strings(key) if table.has_shares else "" for key in of_shares]
     rows = [_share_row(line) for line in table.lines]
     end = round_up(max((side[1] for row in rows for side in (row["interval"], row["reference"]) if side), default=0.0))
     return {
         "title": table.title,
-        "heads": [table.first_head, *(words.strings(key) for key in heads)],
+        "heads": [table.first_head, *heads],
+        "has_shares": table.has_shares,
         "rows": rows,
         "max": end,
         "end": f"{100 * end:.0f}%",
@@ -110,4 +113,6 @@ def quotient_part(figures: PatientFigures, words: Words) -> dict[str, Any]:
             lines.append(f"{strings('differential.reference')}: {words.numbers(*me.reference)}")
     if figures.adequacy is not None:
         lines.append(f"{strings('differential.adequacy')}: {plain(figures.adequacy)}")
+    if not figures.categories.has_shares:
+        lines = [strings("differential.me_out_of_depth")]
     return {"title": strings("differential.me"), "lines": lines or [strings("differential.no_reference")]}

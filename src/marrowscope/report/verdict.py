@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.report.depth_words import depth_words
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ CALL_SIGNS = {
     "withheld": "\N{EN DASH}",
     "none": "\N{EN DASH}",
     "not_validated": "\N{EN DASH}",
+    "out_of_depth": "\N{EN DASH}",
 }
 """A sign next to the words, so that shape and not only color shows the call."""
 
-_NO_CALLS = {"withheld", "none", "not_validated"}
+_NO_CALLS = {"withheld", "none", "not_validated", "out_of_depth"}
 _MAX_LYMPHOID = 0.30
 """Share of the nucleated cells; above it the ratio says nothing about blasts, since lymphoblasts are not counted."""
 
@@ -70,8 +72,8 @@ def shown_ratio(row: PatientRow) -> Ratio:
 
 
 def call_of(row: PatientRow) -> str:
-    """Return the call of a patient: ``not_validated`` where none may be made, ``none`` without a threshold."""
-    return "not_validated" if is_unvalidated(row) else row.call or "none"
+    """Return the call of a patient: its state where none may be made, ``none`` without a threshold."""
+    return str(row.state) if is_unvalidated(row) else row.call or "none"
 
 
 def verdict(row: PatientRow, words: Words) -> Verdict:
@@ -102,12 +104,18 @@ def is_unvalidated(row: PatientRow) -> bool:
     return row.state in {"not_validated", "out_of_depth"}
 
 
+def is_out_of_depth(row: PatientRow) -> bool:
+    """Whether nothing but counts by category may be printed."""
+    return row.state == "out_of_depth"
+
+
 def standing_sentence(row: PatientRow, words: Words) -> Markup | None:
     """Return what may be printed for a patient and why, in one sentence; None for a run of an older version."""
     if row.state_reason is None:
         return None
     patients = words.count("patient", row.center_n_reviewed or 0)
-    return words.text(f"state.{row.state_reason}", patients=patients, outside=integer(row.center_n_outside or 0))
+    known = {"patients": patients, "outside": integer(row.center_n_outside or 0)}
+    return words.text(f"state.{row.state_reason}", **known, **depth_words(row, words))
 
 
 def threshold_band(row: PatientRow) -> tuple[float, float] | None:
@@ -134,8 +142,8 @@ def call_sentence(row: PatientRow, words: Words) -> Markup:
         return words.text("call.no_call", cells=words.count("cell", row.n_countable), fields=fields)
     if call == "withheld":
         return _lymphoid_words(row, words)
-    if call == "none":
-        return words.text("call.none")
+    if call in {"none", "out_of_depth"}:
+        return words.text(f"call.{call}")
     return words.text(f"call.{call}", t=words.percent(row.threshold))
 
 
@@ -171,7 +179,7 @@ def _is_none_called(row: PatientRow) -> bool:
 def remarks(row: PatientRow, words: Words) -> list[Markup]:
     """List remarks on the figure: why there is none, why it is not corrected, what is unusual about it."""
     if row.cblc_ratio is None:
-        return [words.text("ratio.no_ratio_why")]
+        return [words.text("ratio.out_of_depth" if is_out_of_depth(row) else "ratio.no_ratio_why")]
     note = row.correction_note
     told = [words.text("ratio.within_false_positive_rate")] if note == "within_false_positive_rate" else []
     if row.corrected_ratio is None and not is_unvalidated(row):
@@ -184,7 +192,7 @@ def _call_details(row: PatientRow, words: Words) -> list[Markup]:
     call = call_of(row)
     if call == "none":
         return [words.text("call.none_why")]
-    if call == "not_validated":
+    if is_unvalidated(row):
         return []
     confidence = row.confidence_above if call != "no_call" else None
     said = None if confidence is None else words.text("call.confidence", p=_confidence(confidence))

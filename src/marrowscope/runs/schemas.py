@@ -35,8 +35,19 @@ StateReason = Literal[
     "center_not_open",
     "simulated_photographs",
     "mixed_photographs",
+    "depth_stain",
+    "depth_background",
+    "depth_sharpness",
+    "depth_erythrocyte_diameter_um",
+    "depth_contradictions",
+    "depth_middling",
+    "depth_uncertainty",
+    "depth_embedding_distance",
+    "depth_member_spread",
+    "depth_not_measured",
 ]
-"""What may be printed for a patient, and why; ``patient.standing`` decides."""
+"""What may be printed for a patient, and why; ``patient.standing`` decides. ``depth_``: the score of ``patient.depth``
+that is farthest beyond its limit."""
 CALLS: tuple[str, ...] = get_args(Call)
 CALL_REASONS: tuple[str, ...] = get_args(CallReason)
 CORRECTION_NOTES: tuple[str, ...] = get_args(CorrectionNote)
@@ -166,6 +177,21 @@ class LineageShare(Row):
     reference_mark: str | None = column("S taken from a source, K general knowledge, I inference")
 
 
+class DepthCheck(Row):
+    """One score of how unlike the training images and cells a patient is, beside the bundle's domain."""
+
+    score: str = column("the score; distance is the sum that decides")
+    value: float | None = column("what was measured; null if it could not be")
+    usual: float | None = column("mean of the patients that the domain was set on")
+    lower_limit: float | None = column("below it, this score alone puts out of depth; null without such a limit")
+    upper_limit: float | None = column("above it, this score alone puts out of depth; null without such a limit")
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there were a value and a limit to hold it against."""
+        return self.value is not None and (self.lower_limit is not None or self.upper_limit is not None)
+
+
 class RaisedFlag(Row):
     """A quality flag that was raised."""
 
@@ -187,6 +213,10 @@ class PatientRow(Row):
     state_reason: StateReason | None = column("why the patient is in this state")
     center_n_reviewed: Count | None = column("patients of the center whose rates were measured; null if none were")
     center_n_outside: Count | None = column("of those, with an annotated ratio outside its interval")
+    depth: tuple[DepthCheck, ...] | None = column("how unlike the training images and cells; null in older runs")
+    fitting_um_per_px: float | None = column(
+        "scale at which the erythrocytes would be 7.3 um; null unless their size is beyond its limit", "um/px"
+    )
     n_fields: Count = column("images of the patient")
     n_fields_failed: Count = column("images that could not be read")
     n_fields_counted: Count | None = column("fields with a countable cell: the K of the interval")
@@ -196,9 +226,9 @@ class PatientRow(Row):
     n_cells: Count = column("contours that were kept")
     n_countable: Count = column("denominator of the CBLC ratio")
     n_not_countable: Count = column("kept cells not in that denominator")
-    n_cblc: Count = column("numerator of the CBLC ratio")
+    n_cblc: Count = column("numerator of the CBLC ratio; where out of depth, no ratio is made of it")
     n_contradictions: Count = column("cells whose heads contradict each other")
-    cblc_ratio: Share | None = column("n_cblc over n_countable")
+    cblc_ratio: Share | None = column("n_cblc over n_countable; null where out of depth")
     cblc_ratio_lower: Share | None = column("Wilson's lower 95% limit, with cells treated as independent")
     cblc_ratio_upper: Share | None = column("Wilson's upper 95% limit, with cells treated as independent")
     ratio_all_unclassified_not_cblc: Share | None = column(

@@ -9,7 +9,6 @@ Invariant: the rates describe the whole pipeline as it predicts - segmenter, qua
 
 from __future__ import annotations
 
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,16 +24,19 @@ from marrowscope.evaluate.link import link_cells
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
+from marrowscope.studies.card_section import with_section
+from marrowscope.studies.domain import DOMAIN_SECTION, domain_words
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from marrowscope.bundle import Bundle
+    from marrowscope.patient.depth import Domain
     from marrowscope.records import Field
     from marrowscope.vocabulary import Vocabulary
 
-_SECTION = re.compile(r"(## Error rates and threshold\n\n).*?(?=\n## |\Z)", re.DOTALL)
+_SECTION = "Error rates and threshold"
 
 
 def quantify_bundle(
@@ -44,6 +46,7 @@ def quantify_bundle(
     *,
     threshold: float | None = None,
     aml_diagnoses: Collection[str] = ("AML",),
+    domain: Domain | None = None,
     config: PredictConfig | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -51,8 +54,9 @@ def quantify_bundle(
     """Write ``bundle`` again to ``out`` with the error rates measured on ``cohort``.
 
     The patients must be new to the networks: a bundle has no names, so only the user can know. ``threshold`` is used as
-    given, otherwise one is learned. With ``overwrite`` an earlier bundle of ours at ``out`` is replaced. Raises
-    InputError for a cohort without exhaustively annotated fields or with too few patients.
+    given, otherwise one is learned. ``domain`` replaces that of the bundle, which otherwise stays. With ``overwrite``
+    an earlier bundle of ours at ``out`` is replaced. Raises InputError for a cohort without exhaustively annotated
+    fields or with too few patients.
     """
     refuse_bundle_folder(out, overwrite=overwrite)
     opened = _without_rates(load_bundle(bundle, with_rates=False) if isinstance(bundle, Path) else bundle)
@@ -85,14 +89,18 @@ def quantify_bundle(
     of_center = {patient.patient_id: patient.center for patient in read.patients}
     centers, center_files = measure_centers(cells, of_center, opened.vocabulary, found)
     card = opened.read_file(CARD_FILE).decode() if CARD_FILE in opened.spec.files else ""
+    card = with_section(card, _SECTION, found.card())
+    if domain is not None:
+        card = with_section(card, DOMAIN_SECTION, domain_words(domain))
     spec = opened.spec.model_copy(
         update={
             "threshold": found.threshold.value if found.threshold else None,
             "rates_by_center": centers,
+            "domain": domain or opened.spec.domain,
         }
     )
     files: dict[str, Path | bytes] = {name: opened.read_file(name) for name in opened.spec.files}
-    measured = {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: _card(card, found.card()).encode()}
+    measured = {QUANTIFICATION_FILE: found.as_json(), CARD_FILE: card.encode()}
     return write_bundle(out, spec, files | measured | center_files, overwrite=overwrite)
 
 
@@ -131,10 +139,3 @@ def outcomes(expert: pl.DataFrame, run_cells: pl.DataFrame, vocabulary: Vocabula
 def _centers(fields: list[Field]) -> str:
     n_centers = len({field.center for field in fields})
     return count_of(n_centers, "center")
-
-
-def _card(card: str, measured: str) -> str:
-    """Write it into the bundle's card, replacing the earlier section."""
-    if _SECTION.search(card):
-        return _SECTION.sub(lambda found: f"{found.group(1)}{measured}\n", card)
-    return f"{card.rstrip()}\n\n## Error rates and threshold\n\n{measured}\n"

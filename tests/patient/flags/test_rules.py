@@ -317,7 +317,7 @@ def test_rules_and_stain_of_the_bundle_decide_the_flags_of_a_run(image_folder: P
     assert plain.fields["flags"].to_list() == [[]]
     assert plain.fields["stain_distance"].null_count() == 1
     assert plain.fields["sharpness"].item() > RULES.min_sharpness
-    assert [flag["flag"] for flag in plain.patients["flags"].item()] == ["few_cells"]
+    assert [flag["flag"] for flag in plain.patients["flags"].item()] == ["few_cells", "unchecked"]
 
     strict = FlagRules(min_sharpness=9.0, min_cells=0, min_fields=0, max_stain_distance=0.001)
     spec = make_spec(flags=strict, stain_reference=reference())
@@ -330,6 +330,7 @@ def test_rules_and_stain_of_the_bundle_decide_the_flags_of_a_run(image_folder: P
     assert raised == [
         {"flag": "blurred_fields", "value": 1.0, "limit": 0.2, "n_fields": 1},
         {"flag": "stain_far_fields", "value": 1.0, "limit": 0.2, "n_fields": 1},
+        {"flag": "unchecked", "value": 9.0, "limit": 0.0, "n_fields": None},
     ]
 
 

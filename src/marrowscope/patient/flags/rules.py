@@ -8,7 +8,7 @@ record here, its limit to ``FlagRules``, and its name to data/strings.toml (``fl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -55,6 +55,7 @@ class FlagRules(StageConfig):
         default=0.05, ge=0, le=1, description="difference between counted and corrected ratio"
     )
     max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="share of the nucleated cells")
+    max_unchecked: int = Field(default=0, ge=0, description="scores of depth without a value or without a limit")
 
 
 Evidence = TypeVar("Evidence")
@@ -150,6 +151,15 @@ def _correction(patient: PatientEvidence) -> float | None:
     return None if counted is None or corrected is None else abs(counted - corrected)
 
 
+def _unchecked(patient: PatientEvidence) -> int | None:
+    """Count the scores of depth that could not be held against a limit; None where the row has none."""
+    checks: Sequence[Mapping[str, Any]] | None = patient.row.get("depth")
+    if checks is None:
+        return None
+    limits = ("lower_limit", "upper_limit")
+    return sum(item["value"] is None or all(item[name] is None for name in limits) for item in checks)
+
+
 FIELD_FLAGS: tuple[Flag[FieldMeasures], ...] = (
     Flag("blurred", (Rule(_column("sharpness"), "min_sharpness", "below"),)),
     Flag(
@@ -203,6 +213,7 @@ PATIENT_FLAGS: tuple[Flag[PatientEvidence], ...] = (
     Flag("members_disagree", (Rule(_member_spread, "max_member_spread"),)),
     Flag("correction_large", (Rule(_correction, "max_correction"),)),
     Flag("lymphoid_high", (Rule(lambda patient: patient.row.get("lymphoid_share"), "max_lymphoid"),)),
+    Flag("unchecked", (Rule(_unchecked, "max_unchecked"),), printed="count"),
 )
 
 

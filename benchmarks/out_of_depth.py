@@ -1,0 +1,256 @@
+"""Whom the domain withholds: left-out sources and simulated centers in turn, and patients of known centers.
+
+    python benchmarks/out_of_depth.py --bundle BUNDLE --source NAME=RUN[:COHORT] ... --simulated RUN[:COHORT] ...
+        [--far NAME=RUN[:COHORT] ...] [--json FILE]
+
+Runs are of ``marrowscope predict`` on patients that the networks never saw; that of a source is by a bundle trained
+without it. A cohort with annotations adds the true ratios. Each source, and each center of a simulated run, is a group.
+
+- left out: the domain is fitted on all other groups; the patients of this one are judged.
+- known: the patients of all groups in ten folds; a fold is judged by the domain of the other nine. False alarms.
+- far: runs that no domain is fitted on, judged by the domain of all groups.
+
+For each: the share withheld; of the patients whose annotated ratio lies outside the interval that would have been
+printed (corrected where BUNDLE has rates for it, else Wilson's of x of n), the share withheld; of those inside, the
+share that keeps its figures; coverage and mean Winkler score (95%) of what is printed. Brackets: Clopper-Pearson, 95%.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import betaincinv
+
+from marrowscope.bundle import load_bundle
+from marrowscope.cohort import read_cohort
+from marrowscope.evaluate.link import link_cells
+from marrowscope.patient.assess import assess_patients
+from marrowscope.patient.depth import fit_domain, judge_depth
+from marrowscope.records import Patient
+from marrowscope.report.verdict import shown_ratio
+from marrowscope.runs.parquet import read_table
+from marrowscope.runs.schemas import patient_row
+from marrowscope.studies.demo import demonstration_bundle
+from marrowscope.studies.domain import patient_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import polars as pl
+
+    from marrowscope.bundle import Bundle
+    from marrowscope.patient.depth import DepthScores, Domain
+
+N_FOLDS = 10
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Known:
+    """One patient: the scores, the limits that would be printed, and the annotated ratio where there is one."""
+
+    name: str
+    group: str
+    scores: DepthScores
+    limits: tuple[float, float] | None
+    truth: float | None
+
+    @property
+    def miss(self) -> float | None:
+        """How far the annotated ratio lies outside the limits, 0 inside; None where one of them is not known."""
+        if self.limits is None or self.truth is None:
+            return None
+        return max(self.limits[0] - self.truth, self.truth - self.limits[1], 0.0)
+
+    @property
+    def winkler(self) -> float | None:
+        """The interval score: the width, and 2 / 0.05 times the miss."""
+        if self.limits is None or self.miss is None:
+            return None
+        return self.limits[1] - self.limits[0] + 2 / ALPHA * self.miss
+
+
+@dataclass(frozen=True)
+class Share:
+    """``x`` of ``n`` with Clopper-Pearson limits; without any, from 0 to 1."""
+
+    x: int
+    n: int
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the 95% limits."""
+        lower = float(betaincinv(self.x, self.n - self.x + 1, ALPHA / 2)) if self.x else 0.0
+        upper = float(betaincinv(self.x + 1, self.n - self.x, 1 - ALPHA / 2)) if self.x < self.n else 1.0
+        return lower, upper
+
+    def __str__(self) -> str:
+        """Print count and limits."""
+        return f"{self.x}/{self.n} [{self.limits[0]:.2f}, {self.limits[1]:.2f}]" if self.n else "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of the patients of one group."""
+
+    group: str
+    withheld: Share
+    withheld_of_outside: Share
+    kept_of_inside: Share
+    covered_of_printed: Share
+    winkler_printed: float | None
+    winkler_all: float | None
+    reasons: Mapping[str, int]
+
+    def line(self) -> str:
+        """Return a line of the table."""
+        scores = [f"{score:.3f}" if score is not None else "-" for score in (self.winkler_printed, self.winkler_all)]
+        shares = (self.withheld, self.withheld_of_outside, self.kept_of_inside, self.covered_of_printed)
+        reasons = ", ".join(f"{name} {n}" for name, n in self.reasons.items()) or "-"
+        return f"| {' | '.join([self.group, *map(str, shares), *scores, reasons])} |"
+
+
+def summarize(group: str, judged: Sequence[tuple[Known, str | None]]) -> Row:
+    """Summarize patients and the reason that withholds each, None for those whose figures are printed."""
+    inside = [reason for patient, reason in judged if patient.miss == 0]
+    outside = [reason for patient, reason in judged if patient.miss is not None and patient.miss > 0]
+    n_kept, n_missed = inside.count(None), outside.count(None)
+    reasons = [reason for _, reason in judged if reason is not None]
+    return Row(
+        group=group,
+        withheld=Share(len(reasons), len(judged)),
+        withheld_of_outside=Share(len(outside) - n_missed, len(outside)),
+        kept_of_inside=Share(n_kept, len(inside)),
+        covered_of_printed=Share(n_kept, n_kept + n_missed),
+        winkler_printed=_mean(patient.winkler for patient, reason in judged if reason is None),
+        winkler_all=_mean(patient.winkler for patient, _ in judged),
+        reasons={name: reasons.count(name) for name in sorted(set(reasons))},
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of what is known; None of nothing."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def judge(patients: Iterable[Known], domain: Domain) -> list[tuple[Known, str | None]]:
+    """Judge patients by a domain."""
+    return [(patient, judge_depth(patient.scores, domain).reason) for patient in patients]
+
+
+def fitted(patients: Iterable[Known]) -> Domain:
+    """Fit a domain."""
+    return fit_domain([patient.scores for patient in patients], "a benchmark")
+
+
+def left_out_rows(groups: Mapping[str, Sequence[Known]], named: Sequence[str]) -> list[Row]:
+    """Judge the groups ``named``, each by the domain of all other groups, and all of them together."""
+    judged: list[tuple[Known, str | None]] = []
+    rows = []
+    for name in named:
+        others = [patient for group, patients in groups.items() if group != name for patient in patients]
+        found = judge(groups[name], fitted(others))
+        rows.append(summarize(name, found))
+        judged += found
+    return [*rows, summarize("all of these", judged)] if len(rows) > 1 else rows
+
+
+def known_row(groups: Mapping[str, Sequence[Known]], seed: int = 0) -> Row:
+    """Judge every patient by the domain of nine tenths of the patients, to which it does not belong."""
+    patients = [patient for members in groups.values() for patient in members]
+    fold = np.random.default_rng(seed).permutation(len(patients)) % N_FOLDS
+    judged = []
+    for number in range(N_FOLDS):
+        others = [patient for patient, own in zip(patients, fold, strict=True) if own != number]
+        judged += judge((p for p, own in zip(patients, fold, strict=True) if own == number), fitted(others))
+    return summarize("known patients, ten folds", judged)
+
+
+def read_run(run: Path, cohort: Path | None, bundle: Bundle, group: str | None) -> list[Known]:
+    """Read a run's patients; without ``group``, each center is one."""
+    tables = {kind: read_table(run / f"{kind}.parquet", kind) for kind in ("fields", "cells", "patients")}
+    stated = ("patient_id", "center", "diagnosis", "specimen", "age_group")
+    people = [Patient(**{name: row[name] for name in stated}) for row in tables["patients"].iter_rows(named=True)]
+    table = assess_patients(people, tables["fields"], tables["cells"], bundle.vocabulary, measured=bundle.measured)
+    shown = {row["patient_id"]: shown_ratio(patient_row(row)) for row in table.to_dicts()}
+    limits = {
+        name: None if ratio.lower is None or ratio.upper is None else (ratio.lower, ratio.upper)
+        for name, ratio in shown.items()
+    }
+    truth = {} if cohort is None else true_ratios(cohort, tables["fields"], tables["cells"], bundle)
+    return [
+        Known(name, group or f"center {center}", scores, limits[name], truth.get(name))
+        for name, center, scores in patient_scores(run)
+    ]
+
+
+def true_ratios(cohort: Path, fields: pl.DataFrame, cells: pl.DataFrame, bundle: Bundle) -> dict[str, float | None]:
+    """Return the annotated ratio of each patient of ``cohort`` with exhaustively annotated fields."""
+    read = read_cohort(cohort, vocabulary=bundle.vocabulary)
+    ratios = link_cells(fields, cells, read.patients, read.fields, bundle.vocabulary).ratios
+    return dict(ratios.select("patient_id", "true_ratio").iter_rows())
+
+
+def place(text: str) -> tuple[Path, Path | None]:
+    """Split RUN[:COHORT]."""
+    run, _, cohort = text.partition(":")
+    return Path(run), Path(cohort) if cohort else None
+
+
+def report(rows: Mapping[str, Sequence[Row]]) -> str:
+    """Return the tables as Markdown."""
+    head = (
+        "| group | withheld | withheld, of those outside | kept, of those inside | covered, of those printed "
+        "| Winkler printed | Winkler all | reasons |\n|---|---|---|---|---|---|---|---|"
+    )
+    parts = [
+        "\n".join([f"**{title}**", "", head, *(row.line() for row in found)]) for title, found in rows.items() if found
+    ]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Print the tables, and write them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=demonstration_bundle())
+    parser.add_argument("--source", action="append", default=[], metavar="NAME=RUN[:COHORT]")
+    parser.add_argument("--simulated", action="append", default=[], metavar="RUN[:COHORT]")
+    parser.add_argument("--far", action="append", default=[], metavar="NAME=RUN[:COHORT]")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    bundle = load_bundle(arguments.bundle)
+    groups: dict[str, list[Known]] = {}
+    for text in arguments.source:
+        name, _, where = text.partition("=")
+        groups[name] = read_run(*place(where), bundle, name)
+    sources = list(groups)
+    for number, text in enumerate(arguments.simulated, start=1):
+        for patient in read_run(*place(text), bundle, None):
+            groups.setdefault(f"{patient.group} of simulated run {number}", []).append(patient)
+    centers = [name for name in groups if name not in sources]
+    everyone = [patient for members in groups.values() for patient in members]
+    rows: dict[str, list[Row]] = {
+        "Sources left out in turn": left_out_rows(groups, sources),
+        "Simulated centers left out in turn": left_out_rows(groups, centers)[-1:],
+        "Known": [known_row(groups)],
+    }
+    far = []
+    for text in arguments.far:
+        name, _, where = text.partition("=")
+        far.append(summarize(name, judge(read_run(*place(where), bundle, name), fitted(everyone))))
+    rows["Far"] = far
+    print(report(rows))
+    if arguments.json:
+        found = {title: [asdict(row) for row in part] for title, part in rows.items()}
+        found["domain"] = fitted(everyone).model_dump(mode="json")
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
