@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.patient.counts import aggregate_patient
-from marrowscope.patient.differential import BLAST_COLUMNS, nucleated_differential
+from marrowscope.patient.differential import BLAST_COLUMNS, UNDER_300, declared_condition, nucleated_differential
 from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.threshold import decide
@@ -21,11 +21,13 @@ from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_reference_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from marrowscope.patient.learned import Learned
     from marrowscope.patient.quantify.quantification import Quantification
+    from marrowscope.patient.standing import Standing
     from marrowscope.records import Patient
-    from marrowscope.vocabulary import Vocabulary
+    from marrowscope.vocabulary import ReferenceRanges, Vocabulary
 
 
 def assess_patients(
@@ -35,15 +37,18 @@ def assess_patients(
     vocabulary: Vocabulary,
     *,
     measured: MeasuredRates | None = None,
+    learned: Learned | None = None,
     flag_rules: FlagRules | None = None,
+    ranges: ReferenceRanges | None = None,
 ) -> pl.DataFrame:
     """Compute the patients table of ``patients``, in their order, from the fields and cells tables of a run.
 
     A ratio is corrected, a call made and blasts are estimated only where ``measured``, the rates of the bundle, has
-    those of the patient's center (``standing``).
+    those of the patient's center (``standing``), and blasts only if every code of theirs was ``learned`` from real
+    cells; simulated photographs need none.
     """
     flag_rules, measured = flag_rules or FlagRules(), measured or MeasuredRates()
-    ranges = load_reference_ranges()
+    ranges = ranges or load_reference_ranges()
     known = ranges if ranges.vocabulary == vocabulary.name else None
     fields_of, cells_of = (
         {str(key[0]): frame for key, frame in table.group_by("patient_id", maintain_order=True)}
@@ -59,10 +64,14 @@ def assess_patients(
         correlation = rates.rates.correlation if rates else ASSUMED_CORRELATION
         row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row()
         row |= nucleated_differential(patient, kept, vocabulary, known, correlation)
+        if standing.is_simulated:
+            row["adequacy"] = None  # 300 and 500 are for what a smear holds
         if rates:
             row |= corrected(kept, row["lymphoid_share"], rates)
+            row |= _agreeing_call(row)
         else:
             row |= dict.fromkeys(BLAST_COLUMNS)
+        row |= _of_simulated_cells(declared_condition(patient), standing, learned)
         rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
     return conform(pl.DataFrame(rows, infer_schema_length=None), "patients")
 
@@ -80,11 +89,14 @@ class PatientAssessor:
         vocabulary: Vocabulary,
         *,
         measured: MeasuredRates | None = None,
+        learned: Learned | None = None,
         flag_rules: FlagRules | None = None,
+        ranges: ReferenceRanges | None = None,
     ) -> None:
         self._patients = {patient.patient_id: patient for patient in patients}
         self._left = dict(self._patients)
         self._vocabulary, self._measured, self._flag_rules = vocabulary, measured, flag_rules
+        self._learned, self._ranges = learned, ranges
         self._fields, self._cells = empty_table("fields"), empty_table("cells")
         self._assessed: list[pl.DataFrame] = []
 
@@ -113,9 +125,27 @@ class PatientAssessor:
                 self._cells,
                 self._vocabulary,
                 measured=self._measured,
+                learned=self._learned,
                 flag_rules=self._flag_rules,
+                ranges=self._ranges,
             )
         )
+
+
+def _of_simulated_cells(condition: str | None, standing: Standing, learned: Learned | None) -> dict[str, Any]:
+    """Return what the bundle learned from simulated cells only, and no blast estimate where it needs such a code."""
+    if learned is None:
+        return {}
+    missing = () if standing.is_simulated else learned.blasts_not_learned(condition)
+    withheld = dict.fromkeys(BLAST_COLUMNS) | {"who_not_learned": missing} if missing else {}
+    return learned.row() | withheld
+
+
+def _agreeing_call(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Withdraw a call on fewer nucleated cells than a marrow differential needs at least: both stand side by side."""
+    if row["adequacy"] != UNDER_300 or row.get("call") in {None, "no_call"}:
+        return {}
+    return {"call": "no_call", "call_reason": "few_nucleated", "call_depends_on_threshold": False}
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from marrowscope.imaging.names import file_names
 from marrowscope.report.differential_rows import n_apart
 from marrowscope.report.figures import PatientFigures, patient_figures
+from marrowscope.report.first_screen import Item, first_screen
 from marrowscope.report.flag_lines import FlagLine, flag_lines
 from marrowscope.report.gallery import Gallery, galleries, near_misses
 from marrowscope.report.marks import CellMark, FieldPage, field_pages
@@ -33,6 +34,7 @@ class PatientPage:
     row: PatientRow
     file_name: str
     verdict: Verdict
+    first_screen: tuple[Item, ...]
     fields: tuple[FieldPage, ...]
     flags: tuple[FlagLine, ...]
     figures: PatientFigures
@@ -78,6 +80,7 @@ def patient_page(
         row=row,
         file_name=file_name,
         verdict=said,
+        first_screen=first_screen(row, said, words),
         fields=pages,
         flags=flag_lines(row.flags, pages, words),
         figures=patient_figures(row, said, words, Counter(mark.category for mark in kept if mark.is_cblc)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from marrowscope.report.figures import PatientFigures, patient_figures
+from marrowscope.report.figures import PatientFigures, counted_cells, denominators, patient_figures
 from marrowscope.report.flag_lines import flag_lines
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.pdf_figures import (
@@ -76,8 +76,8 @@ def patient_document(
         },
         "differential": shares_part(figures.categories, words)
         | {
-            "note": plain(words.text("pdf.differential_note", cells=words.count("nucleated", row.n_nucleated))),
-            "lines": reference_lines(figures),
+            "note": plain(words.text("pdf.differential_note", cells=counted_cells(row, words))),
+            "lines": [plain(note) for note in figures.learned_notes] + reference_lines(figures),
         },
         "lineages": shares_part(figures.lineages, words),
         "me": quotient_part(figures, words),
@@ -176,6 +176,8 @@ def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words
         lines.append(plain(words.text("ratio.bounds", low=words.percent(low), high=words.percent(high))))
     else:
         lines += [plain(remark) for remark in said.remarks]
+    if said.composition is not None:
+        lines.insert(0, plain(said.composition))
     return {
         "title": said.title,
         "value": said.figure,
@@ -219,8 +221,7 @@ def _excluded(row: PatientRow, words: Words) -> list[str]:
         words.strings("pdf.excluded_cells", n=integer(row.n_not_countable)),
         words.strings("pdf.excluded_images", n=integer(row.n_fields_failed), total=integer(row.n_fields)),
     ]
-    denominators = {"n_countable": integer(row.n_countable), "n_nucleated": integer(row.n_nucleated)}
-    lines.append(plain(words.text("differential.denominators", **denominators)))
+    lines.append(plain(denominators(row, words)))
     if row.n_contradictions:
         lines.append(words.strings("pdf.contradictions", n=integer(row.n_contradictions)))
     return lines

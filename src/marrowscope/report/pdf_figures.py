@@ -76,7 +76,7 @@ def _share_row(line: Line) -> dict[str, Any]:
     interval = None if line.lower is None or line.upper is None else (line.lower, line.upper)
     return {
         "code": one_line(line.code),
-        "name": one_line(line.name),
+        "name": one_line(f"{line.name} {line.mark}".strip()),
         "color": line.color,
         "n": integer(line.n),
         "share": line.share,
@@ -110,4 +110,4 @@ def quotient_part(figures: PatientFigures, words: Words) -> dict[str, Any]:
             lines.append(f"{strings('differential.reference')}: {words.numbers(*me.reference)}")
     if figures.adequacy is not None:
         lines.append(f"{strings('differential.adequacy')}: {plain(figures.adequacy)}")
-    return {"title": strings("differential.me"), "lines": lines or [strings("differential.no_reference")]}
+    return {"title": strings("differential.me"), "lines": lines or [strings("differential.no_me")]}
