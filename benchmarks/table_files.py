@@ -15,7 +15,16 @@ import polars as pl
 
 from marrowscope.disk import write_text
 from marrowscope.report.run_json import SCHEMA_PATH, schema_text
-from marrowscope.runs.schemas import ROWS, CategoryShare, LineageShare, RaisedFlag, Rejected, Row, polars_schema
+from marrowscope.runs.schemas import (
+    ROWS,
+    CategoryShare,
+    CblcCount,
+    LineageShare,
+    RaisedFlag,
+    Rejected,
+    Row,
+    polars_schema,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +33,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "tables.md"
 NESTED: dict[str, type[Row]] = {
     "rejected": Rejected,
     "differential": CategoryShare,
+    "cblc_by_category": CblcCount,
     "lineages": LineageShare,
     "flags": RaisedFlag,
 }

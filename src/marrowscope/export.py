@@ -52,6 +52,7 @@ from marrowscope.train.ensemble import (
 )
 from marrowscope.train.half_weights import halve_weights
 from marrowscope.train.left_out_cells import OOF_NAME, crossfit_cells
+from marrowscope.train.source_counts import count_sources
 from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
@@ -119,6 +120,12 @@ def export_bundle(
     crop_set = _crop_set(crops, records[0], vocabulary)
     rates = _quantify(crossfit, calibration, description, vocabulary, simulated=crop_set.summary.simulated)
     field = _golden_field(crop_set, network, opened.config.um_per_px)
+    sources = count_sources(
+        description.sources,
+        list(zip(trainings, records, strict=True)),
+        crop_set.folder,
+        description.licenses.get("classifier", "not stated"),
+    )
 
     with tempfile.TemporaryDirectory(prefix="marrowscope-export-") as scratch:
         graphs = [Path(scratch) / f"classifier-{index}.onnx" for index in range(len(records))]
@@ -128,7 +135,7 @@ def export_bundle(
             for folder, record, graph in zip(trainings, records, graphs, strict=True)
         ]
         stain = stain_reference(members, crop_set.folder)
-        spec = specify(description, vocabulary, members, opened.config, calibration, stain=stain)
+        spec = specify(description, vocabulary, members, opened.config, calibration, stain=stain, sources=sources)
         golden = make_golden(
             network,
             [open_network(graph, _REFERENCE) for graph in graphs],
@@ -142,7 +149,9 @@ def export_bundle(
             **segmenter_files,
             **rates.files,
             GOLDEN_FILE: golden,
-            CARD_FILE: write_card(spec, members, opened.sha256, calibration, rates.card).encode(),
+            CARD_FILE: write_card(
+                spec, members, opened.sha256, calibration, rates.card, vocabulary=vocabulary
+            ).encode(),
         }
         return write_bundle(out, spec, files, overwrite=overwrite)
 

@@ -27,7 +27,7 @@ from marrowscope.cohort.copies import near_copy_fault, scale_faults, without_cop
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.config import config_hash
-from marrowscope.errors import ConfigError
+from marrowscope.errors import ConfigError, InputError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.patient.assess import PatientAssessor
 from marrowscope.patient.flags import judge_field
@@ -41,6 +41,8 @@ from marrowscope.slides import SlideConfig, is_slide
 from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.pool import open_worker
 from marrowscope.streaming.slide_reading import SlidePlans, read_slide, refuse_missing_scale
+from marrowscope.vocabulary import find_reference_ranges
+from marrowscope.vocabulary.ranges import DEFAULT_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from marrowscope.records import Fault, FoundField
     from marrowscope.streaming.pool import WorkerPool
     from marrowscope.streaming.worker import Worker
+    from marrowscope.vocabulary import ReferenceRanges
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
 
@@ -123,7 +126,9 @@ def predict(
         opened.vocabulary,
         measured=opened.measured,
         domain=opened.spec.domain,
+        learned=opened.learned,
         flag_rules=opened.spec.flags,
+        ranges=_ranges(config, opened),
     )
     with ExitStack() as stack:
         if worker is None:
@@ -168,6 +173,18 @@ def predict(
         )
         write_manifest(folder, manifest)
     return Prediction(folder=out, manifest=manifest)
+
+
+def _ranges(config: PredictConfig, bundle: Bundle) -> ReferenceRanges:
+    """Read the reference ranges; InputError for a file of another vocabulary than the bundle's."""
+    found = find_reference_ranges(config.reference_ranges)
+    if found.vocabulary != bundle.vocabulary.name and config.reference_ranges != DEFAULT_COLUMN:
+        message = (
+            f"{config.reference_ranges}: found reference ranges for vocabulary {found.vocabulary!r}, expected "
+            f"{bundle.vocabulary.name!r}, that of the bundle; correct the file"
+        )
+        raise InputError(message)
+    return found
 
 
 def _find_fields(

@@ -280,6 +280,7 @@ def _of_field(field: Field, image: FieldImage) -> dict[str, str | float | bool |
         "image_sha256": field.sha256,
         "image_dhash": image_fingerprint(image.pixels),
         "um_per_px": image.um_per_px,
+        "simulated": image.is_simulated,
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from marrowscope.patient.assess import PatientAssessor, assess_patients
 from marrowscope.patient.depth import Domain, DomainScore
+from marrowscope.patient.learned import Learned, learned_from
 from marrowscope.patient.quantify.estimate import count_fields
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.threshold import StudyThreshold
@@ -44,11 +45,20 @@ def tables(patients: dict[str, tuple[int, int, int]], fields: int = 10) -> tuple
     return conform(pl.DataFrame(images, schema_overrides=FIELDS), "fields"), conform(cells, "cells")
 
 
-def assess(patients: dict[str, tuple[int, int, int]], quantification: Quantification | None) -> pl.DataFrame:
-    people = [Patient(name, "C", "AML") for name in patients]
+def assess(
+    patients: dict[str, tuple[int, int, int]],
+    quantification: Quantification | None,
+    *,
+    learned: Learned | None = None,
+    simulated: bool = False,
+    specimen: str = "marrow",
+) -> pl.DataFrame:
+    people = [Patient(name, "C", "AML", specimen=specimen) for name in patients]
     centers = {"C": MeasuredCenter(quantification, 30, 2)} if quantification else {}
     measured = MeasuredRates(quantification, centers)
-    return assess_patients(people, *tables(patients), VOCABULARY, measured=measured)
+    fields, cells = tables(patients)
+    fields = fields.with_columns(pl.lit(simulated).alias("simulated"))
+    return assess_patients(people, fields, cells, VOCABULARY, measured=measured, learned=learned)
 
 
 def test_every_patient_has_a_row_with_its_correction_and_call() -> None:
@@ -133,3 +143,52 @@ def test_tables_in_parts_give_what_whole_tables_give() -> None:
         for part in parts:
             assessor.add(*part)
         assert assessor.finish().equals(whole), size
+
+
+@pytest.mark.parametrize(
+    ("n", "specimen", "simulated", "expected"),
+    [
+        (299, "marrow", False, ("no_call", "few_nucleated", "under_300")),
+        (300, "marrow", False, ("above", None, "300_to_499")),
+        (299, "blood", False, ("above", None, None)),
+        (299, "marrow", True, ("above", None, None)),
+    ],
+)
+def test_no_call_stands_beside_fewer_cells_than_a_differential_needs(
+    n: int, specimen: str, *, simulated: bool, expected: tuple[str, str | None, str | None]
+) -> None:
+    measured = Quantification(source="a test", rates=RATES, threshold=THRESHOLD, simulated=True)
+    row = assess({"P": (n - 100, 100, 0)}, measured, simulated=simulated, specimen=specimen).row(0, named=True)
+    assert (row["call"], row["call_reason"], row["adequacy"]) == expected
+
+
+REAL = {"N": 5, "M": 5, "M1": 5, "J": 5}
+
+
+@pytest.mark.parametrize(
+    ("real", "simulated", "missing"),
+    [
+        (REAL, False, None),
+        (REAL | {"J": 0}, False, ["J"]),
+        ({"N": 5}, False, ["M", "M1", "J"]),
+        ({"N": 5}, True, None),
+    ],
+)
+def test_no_blasts_are_estimated_that_were_not_learned_from_real_cells(
+    real: dict[str, int], *, simulated: bool, missing: list[str] | None
+) -> None:
+    learned = learned_from([(False, real), (True, {"N": 9, "M": 9, "M1": 9, "J": 9, "R1": 9})], VOCABULARY)
+    assert learned is not None
+    measured = Quantification(source="a test", rates=RATES, simulated=True)
+    row = assess({"P": (50, 350, 0)}, measured, learned=learned, simulated=simulated).row(0, named=True)
+    assert row["who_not_learned"] == missing
+    assert (row["who_least"] is None) == (missing is not None)
+    assert row["corrected_ratio"] is not None
+    assert "R1" in row["simulated_only"]
+    assert tuple(row["simulated_only_codes"]) == learned.row()["simulated_only_codes"]
+
+
+def test_a_bundle_without_sources_is_not_judged() -> None:
+    row = assess({"P": (50, 350, 0)}, Quantification(source="a test", rates=RATES)).row(0, named=True)
+    assert (row["simulated_only"], row["simulated_only_codes"], row["who_not_learned"]) == (None, None, None)
+    assert row["who_least"] is not None

@@ -136,7 +136,7 @@ def test_figures_are_those_of_the_table(filled: FakeRun) -> None:
     assert components(ratio)["erythroid cells"]["valueInteger"] == row["me_denominator"]
     blasts = of["Myeloid blast estimate"]
     assert blasts["valueRange"]["low"]["value"] == round(100 * row["who_least"], 4)
-    assert "10% and 20%" in blasts["note"][0]["text"]
+    assert "20% (AML)" in blasts["note"][-1]["text"]
     assert of["Flags"]["valueString"].count(";") == len(row["flags"]) - 1
     panel = of["Differential of nucleated cells"]
     assert panel["valueInteger"] == row["n_nucleated"]

@@ -71,7 +71,7 @@ def test_an_estimate_of_one_value_is_a_point_in_the_pdf_and_a_range_has_both_end
     part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS), WORDS))
     assert part["lines"][0] == "10.0% to 15.0% of nucleated cells"
     assert (part["axis"]["range"], part["axis"]["estimate"], part["axis"]["max"]) == ((0.1, 0.15), None, 0.3)
-    assert [mark["label"] for mark in part["axis"]["marks"]] == ["10%", "20%"]
+    assert [mark["label"] for mark in part["axis"]["marks"]] == ["5%", "10%", "20%"]
     part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS | {"who_n_most": 30, "who_most": 0.1}), WORDS))
     assert part["lines"][0] == "10.0% of nucleated cells"
     assert (part["axis"]["range"], part["axis"]["estimate"]) == (None, 0.1)
@@ -88,3 +88,51 @@ def test_a_scale_ends_at_a_round_share_that_holds_everything_on_it() -> None:
     assert scale.end == 0.4
     part = scale_part(scale)
     assert part["ticks"][-1] == {"at": pytest.approx(0.4), "label": "40%"}
+
+
+@pytest.mark.parametrize(
+    ("specimen", "marks", "named"),
+    [
+        (
+            "marrow",
+            ["5%", "10%", "20%"],
+            ["5% (WHO 2022: MDS-IB1, ICC 2022: MDS-EB", "10% (WHO: MDS-IB2, ICC: MDS/AML"],
+        ),
+        ("Blood", ["2%", "5%", "10%", "20%"], ["2% (WHO 2022: MDS-IB1, to 4%; ICC 2022: MDS-EB, to 9%", "to 19%"]),
+        ("spleen", [], ["No marks: they apply to marrow and to blood only."]),
+        ("meaning", [], ["No marks"]),
+    ],
+)
+def test_the_marks_are_those_of_the_specimen_with_what_each_means(
+    specimen: str, marks: list[str], named: list[str]
+) -> None:
+    figure = blast_estimate(patient_row(COUNTED | BLASTS | {"specimen": specimen}), WORDS)
+    assert figure.scale is not None
+    assert [mark.label for mark in figure.scale.marks] == marks
+    assert all(words in figure.note for words in named)
+    assert ("no minimum by WHO, except 20% with BCR::ABL1 or mutated CEBPA" in figure.note) == bool(marks)
+    assert "never to the CBLC ratio" in figure.note
+
+
+def test_promyelocytes_are_shown_the_other_way_where_there_are_many() -> None:
+    alt = {"who_alt_least": 0.22, "who_alt_most": 0.27, "who_alt_lower": 0.2, "who_alt_upper": 0.31}
+    told = [str(line) for line in blast_estimate(patient_row(COUNTED | BLASTS | alt), WORDS).lines]
+    assert "With promyelocytes: 22.0% to 27.0% (95% sampling limits 20.0% to 31.0%)." in told[-1]
+    assert "a rule of this program, not of a classification" in told[-1]
+    told = [
+        str(line) for line in blast_estimate(patient_row(COUNTED | BLASTS | alt | {"who_declared": "apl"}), WORDS).lines
+    ]
+    assert told[-1].startswith("Without promyelocytes: 22.0%")
+    assert len(blast_estimate(patient_row(COUNTED | BLASTS), WORDS).lines) == 2
+
+
+def test_proerythroblasts_stand_beside_the_definition_that_counts_them() -> None:
+    blank = dict.fromkeys(("share", "lower", "upper", "reference_low", "reference_high", "reference_mark"))
+    counts = {"n": 40, "n_countable": 40, "n_nucleated": 40}
+    stated = {
+        "who_declared": "pure_erythroid_leukaemia",
+        "lineages": [blank | {"lineage": "erythroid", "n": 85, "share": 0.85}],
+        "differential": [blank | counts | {"category": "R", "lineage": "erythroid", "share_nucleated": 0.4}],
+    }
+    line = str(blast_estimate(patient_row(COUNTED | BLASTS | stated), WORDS).lines[-1])
+    assert "more than 80% erythroid cells, at least 30% proerythroblasts; counted here: 85.0% and 40.0%." in line

@@ -37,6 +37,13 @@ NAMES = {
     "ICC",
     "AML",
     "MDS",
+    "IB1",
+    "IB2",
+    "EB",
+    "BCR",
+    "ABL1",
+    "CEBPA",
+    "TP53",
     "CML",
     "CSF",
     "Wilson",
@@ -109,7 +116,7 @@ def english_words(page: str) -> set[str]:
 
 
 def latin_words(texts: Iterable[str]) -> set[str]:
-    codes = set(load_vocabulary().categories)
+    codes = {*load_vocabulary().categories, *load_vocabulary().codes}
     found = {word for text in texts for word in re.findall(r"(?<![0-9])\b[A-Za-z][A-Za-z0-9]*", text)}
     return {
         word

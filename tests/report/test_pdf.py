@@ -126,7 +126,9 @@ def test_two_pages_say_every_figure_of_a_filled_row(fake_run: Callable[..., Fake
         strings("ratio.scope"),
         "measured 43.2%, limit 15.0%",
         f"/ erythroid = {row['me_numerator']} / {row['me_denominator']} = {row['me_ratio']:.1f}",
-        strings("blasts.marks"),
+        strings("blasts.marks.marrow"),
+        strings("blasts.marks.limits"),
+        "Composite Blast-like Cells (CBLC) = N ",
         strings("differential.marks"),
         str(row["reference_source"]),
         "below the minimum of 300",
@@ -195,7 +197,8 @@ def test_blood_and_marrow_of_unknown_age_have_no_reference_range(
     first, _ = pages_of(one_pdf(fake_run([Patient("P1", "A", "AML", specimen=specimen)])))
     assert load_strings()("differential.no_reference") in first
     assert "Wintrobe" not in first
-    assert "/ erythroid =" not in first
+    assert ("/ erythroid =" in first) == (specimen == "marrow")  # M:E at any age, its range for adults
+    assert (load_strings()("differential.no_me") in first) == (specimen == "blood")
 
 
 @pytest.mark.parametrize("patient", [Patient("none", "A", "AML"), Patient("none", "A", "AML", age_group="adult")])
@@ -361,7 +364,13 @@ def test_chinese_pages_hold_the_chinese_sentences(fake_run: Callable[..., FakeRu
     path = one_pdf(run, lang="zh")
     first, second = (without_space(page) for page in pages_of(path))
     strings = load_strings("zh")
-    for told in ("患者一", "北京 A", "急性髓系白血病", strings("call.above", t="21.0%"), strings("blasts.marks")):
+    for told in (
+        "患者一",
+        "北京 A",
+        "急性髓系白血病",
+        strings("call.above", t="21.0%"),
+        strings("blasts.marks.marrow"),
+    ):
         assert without_space(told) in first
     for item in ("N", "R3", "Other"):
         assert strings(f"category.{item}") in first

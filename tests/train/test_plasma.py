@@ -68,7 +68,7 @@ def test_an_open_answer_has_no_loss_and_no_gradient() -> None:
     even = HeadCorrection(torch.zeros(2), torch.ones(2), 0.0, torch.arange(2))
     (loss,) = classification_losses({PLASMA: logits}, {PLASMA: torch.tensor([-1, 1, 0])}, {PLASMA: even}).values()
     assert float(loss.detach()) == pytest.approx((np.log(2) + np.log1p(np.exp(3.0))) / 2)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert logits.grad is not None
     assert not logits.grad[0].any()
     assert logits.grad[1:].all()

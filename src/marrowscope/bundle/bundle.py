@@ -27,10 +27,11 @@ from marrowscope.bundle.precisions import INT8, check_precision, choose_precisio
 from marrowscope.bundle.spec_file import description_text, read_description
 from marrowscope.config import UNREADABLE, parse_json, validate_config
 from marrowscope.disk import new_folder, refuse_foreign_folder, write_bytes, write_text, written_whole
-from marrowscope.errors import BundleError, ConfigError
+from marrowscope.errors import BundleError, ConfigError, VocabularyError
 from marrowscope.imaging import sha256_bytes, sha256_file
 from marrowscope.imaging.names import path_below
 from marrowscope.networks import Graph, Network, open_network, read_graph
+from marrowscope.patient.learned import Learned, learned_from
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.patient.quantify.rates import kinds_of
 from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
@@ -67,6 +68,11 @@ class Bundle:
     def measured(self) -> MeasuredRates:
         """All error rates, as a patient's standing needs them."""
         return MeasuredRates(self.quantification, self.centers)
+
+    @property
+    def learned(self) -> Learned | None:
+        """What was learned from real and from simulated cells; None where the bundle does not state its sources."""
+        return learned_from(((source.simulated, source.n_cells) for source in self.spec.sources), self.vocabulary)
 
     @property
     def segmenter_sha256(self) -> str:
@@ -188,6 +194,7 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
     for name in spec.files if verify else ():
         if _is_graph(name):
             _read_graph(path, name, spec, vocabulary)
+    _check_sources(spec, vocabulary, spec_path)
     if not with_rates:
         return Bundle(path, spec, sha256_bytes(data), vocabulary)
     pooled = _read_quantification(path, QUANTIFICATION_FILE, spec, vocabulary)
@@ -197,6 +204,16 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
         if (found := _read_quantification(path, stated.file, spec, vocabulary))
     }
     return Bundle(path, spec, sha256_bytes(data), vocabulary, pooled, centers)
+
+
+def _check_sources(spec: BundleSpec, vocabulary: Vocabulary, path: Path) -> None:
+    """Refuse a source with cells of a label that the bundle's vocabulary does not have."""
+    for source in spec.sources:
+        for label in source.n_cells:
+            try:
+                vocabulary.read_label(label, f"{path}, sources, {source.name}")
+            except VocabularyError as error:
+                raise BundleError(str(error)) from error
 
 
 def refuse_bundle_folder(folder: Path, *, overwrite: bool) -> None:

@@ -129,7 +129,7 @@ class TrainingSource(FrozenModel):
     attribution: str = Field(default="", description="the credit its license asks for")
     doi: str = Field(default="", description="of the data set or its paper, without https://doi.org/")
     simulated: bool = Field(description="its cells are drawn by a program; they prove nothing about real ones")
-    n_cells: dict[str, Count] = Field(description="raw code of the bundle's vocabulary to its training cells")
+    n_cells: dict[str, Count] = Field(description="raw code, or coarse label as stored, to its training cells")
 
 
 class EmbeddingStatistics(FrozenModel):

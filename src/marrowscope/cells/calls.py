@@ -82,7 +82,7 @@ def _call_plasma(
     It is where that is at least 0.5 and the cell's call is one that a plasma cell has (``Vocabulary.plasma_triples``).
     """
     _check_answers(members, n_cells, {"p_plasma": 2})
-    p = np.mean([member["p_plasma"][:n_cells, 1] for member in members], axis=0, dtype=np.float64)
+    p = np.asarray(np.mean([member["p_plasma"][:n_cells, 1] for member in members], axis=0), dtype=np.float64)
     triples = zip(calls.category_index.tolist(), calls.is_cblc.tolist(), calls.is_countable.tolist(), strict=True)
     fits = np.array([triple in vocabulary.plasma_triples for triple in triples], dtype=np.bool_)
     return list(zip(p.tolist(), ((p >= 0.5) & fits).tolist(), strict=True))  # noqa: PLR2004

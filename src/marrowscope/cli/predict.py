@@ -49,6 +49,13 @@ def predict(
     processes: ProcessesOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops per classifier batch.")] = 16,
     morphology: MorphologyOption = True,
+    reference_ranges: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="Reference ranges of adult marrow: wintrobe (12 men, 1944), theml, or a TOML file of your laboratory.",
+        ),
+    ] = "wintrobe",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also write the report.")] = True,
     keep_copies: Annotated[
         bool, typer.Option("--keep-copies", help="Also predict copies of a photograph, each as a separate image.")
@@ -81,6 +88,7 @@ def predict(
         "processes": processes,
         "batch_size": batch_size,
         "morphology": morphology,
+        "reference_ranges": reference_ranges,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
     no_report: list[str] = []

@@ -12,7 +12,7 @@ import polars as pl
 
 from marrowscope.patient.counts import aggregate_patient
 from marrowscope.patient.depth import judge_depth, measure_depth
-from marrowscope.patient.differential import BLAST_COLUMNS, nucleated_differential
+from marrowscope.patient.differential import BLAST_COLUMNS, UNDER_300, declared_condition, nucleated_differential
 from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.threshold import decide
@@ -25,15 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from marrowscope.patient.depth import Domain
+    from marrowscope.patient.learned import Learned
     from marrowscope.patient.quantify.quantification import Quantification
+    from marrowscope.patient.standing import Standing
     from marrowscope.records import Patient
-    from marrowscope.vocabulary import Vocabulary
+    from marrowscope.vocabulary import ReferenceRanges, Vocabulary
 
 
 _SHARE_COLUMNS = (
     "cblc_ratio", "cblc_ratio_lower", "cblc_ratio_upper", "ratio_all_unclassified_not_cblc",
     "ratio_all_unclassified_cblc", "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio",
-    "me_lower", "me_upper", "me_reference_low", "me_reference_high", "lymphoid_share",
+    "me_lower", "me_upper", "me_reference_low", "me_reference_high", "lymphoid_share", "nrbc_per_100",
 )  # fmt: skip
 _LINEAGE_SHARES = ("share", "lower", "upper", "reference_low", "reference_high", "reference_mark")
 _CATEGORY_SHARES = (*_LINEAGE_SHARES, "share_nucleated")
@@ -48,15 +50,18 @@ def assess_patients(
     *,
     measured: MeasuredRates | None = None,
     domain: Domain | None = None,
+    learned: Learned | None = None,
     flag_rules: FlagRules | None = None,
+    ranges: ReferenceRanges | None = None,
 ) -> pl.DataFrame:
     """Compute the patients table of ``patients``, in their order, from the fields and cells tables of a run.
 
     A ratio is corrected, a call made and blasts are estimated only where ``measured``, the rates of the bundle, has
-    those of the patient's center (``standing``). A patient beyond the limits of ``domain`` has counts alone.
+    those of the patient's center (``standing``), and blasts only if every code of theirs was ``learned`` from real
+    cells; simulated photographs need none. A patient beyond the limits of ``domain`` has counts alone.
     """
     flag_rules, measured = flag_rules or FlagRules(), measured or MeasuredRates()
-    ranges = load_reference_ranges()
+    ranges = ranges or load_reference_ranges()
     known = ranges if ranges.vocabulary == vocabulary.name else None
     fields_of, cells_of = (
         {str(key[0]): frame for key, frame in table.group_by("patient_id", maintain_order=True)}
@@ -73,10 +78,14 @@ def assess_patients(
         correlation = rates.rates.correlation if rates else ASSUMED_CORRELATION
         row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row() | depth.row()
         row |= nucleated_differential(patient, kept, vocabulary, known, correlation)
+        if standing.is_simulated:
+            row["adequacy"] = None  # 300 and 500 are for what a smear holds
         if rates:
             row |= corrected(kept, row["lymphoid_share"], rates)
+            row |= _agreeing_call(row)
         else:
             row |= dict.fromkeys(BLAST_COLUMNS)
+        row |= _of_simulated_cells(declared_condition(patient), standing, learned)
         if standing.state == "out_of_depth":
             row |= without_shares(row)
         rows.append(row | {"flags": patient_flags(row, own_fields, own_cells, flag_rules)})
@@ -97,11 +106,14 @@ class PatientAssessor:
         *,
         measured: MeasuredRates | None = None,
         domain: Domain | None = None,
+        learned: Learned | None = None,
         flag_rules: FlagRules | None = None,
+        ranges: ReferenceRanges | None = None,
     ) -> None:
         self._patients = {patient.patient_id: patient for patient in patients}
         self._left = dict(self._patients)
         self._vocabulary, self._measured, self._domain, self._flag_rules = vocabulary, measured, domain, flag_rules
+        self._learned, self._ranges = learned, ranges
         self._fields, self._cells = empty_table("fields"), empty_table("cells")
         self._assessed: list[pl.DataFrame] = []
 
@@ -131,7 +143,9 @@ class PatientAssessor:
                 self._vocabulary,
                 measured=self._measured,
                 domain=self._domain,
+                learned=self._learned,
                 flag_rules=self._flag_rules,
+                ranges=self._ranges,
             )
         )
 
@@ -142,6 +156,22 @@ def without_shares(row: Mapping[str, Any]) -> dict[str, Any]:
     for name, columns in (("differential", _CATEGORY_SHARES), ("lineages", _LINEAGE_SHARES)):
         blank[name] = [item | dict.fromkeys(columns) for item in row[name] or ()]
     return blank
+
+
+def _of_simulated_cells(condition: str | None, standing: Standing, learned: Learned | None) -> dict[str, Any]:
+    """Return what the bundle learned from simulated cells only, and no blast estimate where it needs such a code."""
+    if learned is None:
+        return {}
+    missing = () if standing.is_simulated else learned.blasts_not_learned(condition)
+    withheld = dict.fromkeys(BLAST_COLUMNS) | {"who_not_learned": missing} if missing else {}
+    return learned.row() | withheld
+
+
+def _agreeing_call(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Withdraw a call on fewer nucleated cells than a marrow differential needs at least: both stand side by side."""
+    if row["adequacy"] != UNDER_300 or row.get("call") in {None, "no_call"}:
+        return {}
+    return {"call": "no_call", "call_reason": "few_nucleated", "call_depends_on_threshold": False}
 
 
 def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: Quantification) -> dict[str, Any]:

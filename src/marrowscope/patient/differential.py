@@ -2,9 +2,11 @@
 
 The denominator is every cell that counts in a nucleated differential (``ndc`` of the vocabulary); it differs from the
 ratio's denominator by promegakaryocytes. Where the bundle predicts plasma cells, they are listed apart from the rest of
-their category. A prediction gives (category, CBLC, countable) calls, not raw codes. If a call
-includes codes of both kinds, its cells count as nucleated, and the blast estimate becomes a range. Reference ranges,
-M:E and adequacy are those of adult marrow, and are reported only for adult marrow.
+their category. A prediction gives (category, CBLC, countable) calls, not raw codes. If a call includes codes of both
+kinds, its cells count as nucleated, and the blast estimate becomes a range. M:E and adequacy are reported for marrow of
+any age, reference ranges only for adult marrow.
+
+Blood has another denominator, the leukocytes: erythroid cells are left out of it and given per 100 leukocytes.
 
 Intervals cover only sampling error (``clusters.share_interval`` with a design effect per share), not the errors of the
 classifier.
@@ -32,6 +34,9 @@ PLASMA_PART, REST_PART = "plasma", "other_without_plasma"
 _MYELOID_LINEAGES, _ERYTHROID = ("granulocytic", "monocytic"), "erythroid"
 _ME_ROW, _ERYTHROID_ROW = "M:E", "erythroid_total"
 _LYMPHOID = "lymphoid"
+_MARROW, _BLOOD = "marrow", "blood"
+UNDER_300 = "under_300"
+"""Adequacy of a marrow differential of fewer cells than any should have; no call is made beside it."""
 _CONDITIONS = {
     "apl": "apl",
     "acute promyelocytic leukemia": "apl",
@@ -46,17 +51,30 @@ _CONDITIONS = {
 """Stated diagnoses and subtypes, in lower case, that declare a condition of the vocabulary's ``who_blast_if``."""
 
 
-BLAST_COLUMNS = ("who_declared", "who_n_least", "who_n_most", "who_least", "who_most", "who_lower", "who_upper")
+BLAST_COLUMNS = (
+    *("who_declared", "who_n_least", "who_n_most", "who_least", "who_most", "who_lower", "who_upper"),
+    *("who_alt_least", "who_alt_most", "who_alt_lower", "who_alt_upper"),
+)
 """Columns of the blast estimate, null where nobody knows how well the center's blasts are called."""
+_APL = "apl"
+MANY_PROMYELOCYTES = {"marrow": 0.10, "blood": 0.02}
+"""Share of promyelocytes from which the estimate is given with and without them: our own rule, no classification's.
+
+A promyelocytic leukemia that nobody has stated yet would otherwise show few blasts."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Triple:
-    """Facts of a called (category, cblc, countable): whether all, some or none of its codes have each."""
+    """Facts of a called (category, cblc, countable): whether all, some or none of its codes have each.
+
+    ``surely_alt`` and ``maybe_alt`` are the blasts with promyelocytes, or without them where the patient's are counted.
+    """
 
     nucleated: bool
     surely_blast: bool
     maybe_blast: bool
+    surely_alt: bool = False
+    maybe_alt: bool = False
 
 
 def category_lineages(vocabulary: Vocabulary) -> dict[str, str]:
@@ -79,6 +97,11 @@ def is_adult_marrow(patient: Patient) -> bool:
     return patient.specimen.casefold() == "marrow" and (patient.age_group or "").casefold() == "adult"
 
 
+def is_blood(patient: Patient) -> bool:
+    """Whether the specimen is stated as blood."""
+    return patient.specimen.casefold() == _BLOOD
+
+
 def nucleated_differential(
     patient: Patient,
     kept: pl.DataFrame,
@@ -92,30 +115,41 @@ def nucleated_differential(
     ``is_plasma`` where the bundle predicts plasma cells;
     ``correlation`` is the intraclass correlation within fields, pooled over a cohort.
     """
-    adult = is_adult_marrow(patient)
+    blood, marrow = is_blood(patient), patient.specimen.casefold() == _MARROW
     condition = declared_condition(patient)
     cells = _with_facts(kept, vocabulary, condition)
     nucleated = cells.filter("nucleated")
-    interval = _interval_of(nucleated, correlation)
-    known = ranges if adult else None
+    leukocytes = nucleated.filter(pl.col("lineage") != _ERYTHROID)
+    counted = leukocytes if blood else nucleated
+    interval = _interval_of(counted, correlation)
+    known = ranges if is_adult_marrow(patient) else None
     lineage = category_lineages(vocabulary)
+    apart = {_ERYTHROID} if blood else set()
     order = sorted(vocabulary.categories, key=lambda category: category == OTHER)
     n_countable = int(cells["is_countable"].sum())
     rows = [
         _category_row((category, lineage[category]), pl.col("category") == category, cells, interval, n_countable)
         | _reference(_range_of_category(known, category, vocabulary))
+        | (_NO_SHARE if lineage[category] in apart else {})
         for category in order
     ]
+    n_erythroid = len(nucleated) - len(leukocytes)
     return {
         "n_nucleated": len(nucleated),
-        "adequacy": _adequacy(len(nucleated)) if adult else None,
+        "n_leukocytes": len(leukocytes) if blood else None,
+        "nrbc_per_100": 100 * n_erythroid / len(leukocytes) if blood and len(leukocytes) else None,
+        "cblc_by_category": _cblc_by_category(kept, vocabulary),
+        "adequacy": _adequacy(len(nucleated)) if marrow else None,
         "differential": rows,
         "other_parts": _other_parts(cells, interval, n_countable, known, vocabulary),
-        "lineages": _lineage_rows(nucleated, interval, lineage, known),
+        "lineages": [
+            row | (_share_of_none("share") if row["lineage"] in apart else {})
+            for row in _lineage_rows(nucleated, interval, lineage, known)
+        ],
         "reference_source": known.source if known else None,
-        **_myeloid_to_erythroid(nucleated, correlation, known),
-        **_blast_estimate(nucleated, interval, condition),
-        "lymphoid_share": float((nucleated["lineage"] == _LYMPHOID).mean()) if len(nucleated) else None,  # type: ignore[arg-type]
+        **(_myeloid_to_erythroid(nucleated, correlation, known) if marrow else {}),
+        **_blast_estimate(counted, interval, condition, MANY_PROMYELOCYTES[_BLOOD if blood else _MARROW]),
+        "lymphoid_share": float((counted["lineage"] == _LYMPHOID).mean()) if len(counted) else None,  # type: ignore[arg-type]
     }
 
 
@@ -166,7 +200,7 @@ def _range_of_plasma(ranges: ReferenceRanges, vocabulary: Vocabulary) -> Referen
 
 
 def _with_facts(kept: pl.DataFrame, vocabulary: Vocabulary, condition: str | None) -> pl.DataFrame:
-    """Add ``lineage``, ``nucleated``, ``surely_blast`` and ``maybe_blast`` to every cell."""
+    """Add ``lineage`` and the facts of its call (``_Triple``) to every cell."""
     facts = _triple_facts(vocabulary, condition)
     lineage = category_lineages(vocabulary)
     keys = list(kept.select("category", "is_cblc", "is_countable").iter_rows())
@@ -175,22 +209,25 @@ def _with_facts(kept: pl.DataFrame, vocabulary: Vocabulary, condition: str | Non
         pl.Series("lineage", [lineage[key[0]] for key in keys], dtype=pl.String()),
         *(
             pl.Series(name, [getattr(item, name) for item in found], dtype=pl.Boolean())
-            for name in ("nucleated", "surely_blast", "maybe_blast")
+            for name in ("nucleated", "surely_blast", "maybe_blast", "surely_alt", "maybe_alt")
         ),
     )
 
 
 def _triple_facts(vocabulary: Vocabulary, condition: str | None) -> Mapping[tuple[str, bool, bool], _Triple]:
     """Map each (category, cblc, countable) to what its codes have in common."""
-    codes: dict[tuple[str, bool, bool], list[tuple[bool, bool]]] = {}
+    stated = {condition} - {None}
+    codes: dict[tuple[str, bool, bool], list[tuple[bool, bool, bool]]] = {}
     for code in vocabulary.codes.values():
-        blast = code.who_blast or (code.who_blast_if is not None and code.who_blast_if == condition)
-        codes.setdefault((code.category, code.cblc, code.countable), []).append((code.ndc, blast))
+        blast, alt = (code.who_blast or code.who_blast_if in conditions for conditions in (stated, stated ^ {_APL}))
+        codes.setdefault((code.category, code.cblc, code.countable), []).append((code.ndc, blast, alt))
     return {
         key: _Triple(
-            nucleated=any(ndc for ndc, _ in facts),
-            surely_blast=all(blast for _, blast in facts),
-            maybe_blast=any(blast for _, blast in facts),
+            nucleated=any(ndc for ndc, _, _ in facts),
+            surely_blast=all(blast for _, blast, _ in facts),
+            maybe_blast=any(blast for _, blast, _ in facts),
+            surely_alt=all(alt for _, _, alt in facts),
+            maybe_alt=any(alt for _, _, alt in facts),
         )
         for key, facts in codes.items()
     }
@@ -210,10 +247,18 @@ def _interval_of(nucleated: pl.DataFrame, correlation: float) -> Callable[[pl.Ex
     return interval
 
 
+def _share_of_none(name: str) -> dict[str, float | None]:
+    """Return the columns of a share that does not exist."""
+    return {name: None, "lower": None, "upper": None}
+
+
+_NO_SHARE = _share_of_none("share_nucleated")
+
+
 def _share(interval: Interval, name: str = "share") -> dict[str, float | None]:
     """Return an interval's columns; null without cells."""
     if np.isnan(interval.estimate):
-        return {name: None, "lower": None, "upper": None}
+        return _share_of_none(name)
     return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
 
 
@@ -269,8 +314,6 @@ def _myeloid_to_erythroid(
     empty = dict.fromkeys(
         ("me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper", "me_reference_low", "me_reference_high")
     )
-    if ranges is None:
-        return empty
     is_myeloid, is_erythroid = pl.col("lineage").is_in(_MYELOID_LINEAGES), pl.col("lineage") == _ERYTHROID
     of_both = nucleated.filter(is_myeloid | is_erythroid)
     n_erythroid = int(of_both.select(is_erythroid.sum()).item())
@@ -279,7 +322,7 @@ def _myeloid_to_erythroid(
     if n_erythroid == 0:
         return empty | counts
     share = _interval_of(of_both, correlation)(is_myeloid)
-    row = ranges.ranges.get(_ME_ROW)
+    row = ranges.ranges.get(_ME_ROW) if ranges else None
     return counts | {
         "me_ratio": n_myeloid / n_erythroid,
         "me_lower": share.lower / (1 - share.lower),
@@ -290,24 +333,47 @@ def _myeloid_to_erythroid(
 
 
 def _blast_estimate(
-    nucleated: pl.DataFrame, interval: Callable[[pl.Expr], Interval], condition: str | None
+    counted: pl.DataFrame,
+    interval: Callable[[pl.Expr], Interval],
+    condition: str | None,
+    many_promyelocytes: float,
 ) -> dict[str, Any]:
-    """Myeloid blasts over nucleated cells, as a range from certain to possible blasts."""
-    least, most = interval(pl.col("surely_blast")), interval(pl.col("maybe_blast"))
-    empty = len(nucleated) == 0
+    """Myeloid blasts over nucleated cells (leukocytes in blood), as a range from certain to possible blasts.
+
+    From a share of ``many_promyelocytes`` on, ``who_alt`` is the same with the promyelocytes, or without them where the
+    stated diagnosis counts them.
+    """
+    main, alt = (_blast_range(interval, name) for name in ("blast", "alt"))
+    empty = len(counted) == 0
+    promyelocytes = counted.select((pl.col("maybe_alt") != pl.col("maybe_blast")).mean()).item()
+    shown = not empty and promyelocytes >= many_promyelocytes
     return {
         "who_declared": condition,
-        "who_n_least": int(nucleated["surely_blast"].sum()),
-        "who_n_most": int(nucleated["maybe_blast"].sum()),
-        "who_least": None if empty else least.estimate,
-        "who_most": None if empty else most.estimate,
-        "who_lower": None if empty else least.lower,
-        "who_upper": None if empty else most.upper,
+        "who_n_least": int(counted["surely_blast"].sum()),
+        "who_n_most": int(counted["maybe_blast"].sum()),
+        **{f"who_{end}": None if empty else value for end, value in main.items()},
+        **{f"who_alt_{end}": value if shown else None for end, value in alt.items()},
     }
+
+
+def _blast_range(interval: Callable[[pl.Expr], Interval], which: str) -> dict[str, float]:
+    """Return the share of certain blasts and of possible ones, with the outer limits of both intervals."""
+    least, most = interval(pl.col(f"surely_{which}")), interval(pl.col(f"maybe_{which}"))
+    return {"least": least.estimate, "most": most.estimate, "lower": least.lower, "upper": most.upper}
+
+
+def _cblc_by_category(kept: pl.DataFrame, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+    """Count the cells called CBLC by category, Other last; a category without CBLC codes has no row."""
+    codes: dict[str, list[str]] = {}
+    for code in vocabulary.codes_where(cblc=True):
+        codes.setdefault(vocabulary.codes[code].category, []).append(code)
+    called = kept.filter(pl.col("is_cblc") & pl.col("is_countable"))["category"]
+    order = sorted((name for name in vocabulary.categories if name in codes), key=lambda name: name == OTHER)
+    return [{"category": name, "codes": codes[name], "n": int((called == name).sum())} for name in order]
 
 
 def _adequacy(n_nucleated: int) -> str:
     """Adequacy of a marrow differential: 500 cells recommended, 300 the minimum (ICSH guideline, Lee 2008)."""
     if n_nucleated >= 500:  # noqa: PLR2004
         return "500_or_more"
-    return "300_to_499" if n_nucleated >= 300 else "under_300"  # noqa: PLR2004
+    return "300_to_499" if n_nucleated >= 300 else UNDER_300  # noqa: PLR2004

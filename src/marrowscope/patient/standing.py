@@ -65,6 +65,11 @@ class Standing:
     quantification: Quantification | None = None
     center: MeasuredCenter | None = None
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether every photograph of the patient is simulated."""
+        return self.reason in {"simulated", "simulated_photographs"}
+
     def row(self) -> dict[str, Any]:
         """Return the columns of the patients table."""
         return {

@@ -81,6 +81,7 @@ class CohortPage:
     is_corrected: bool
     is_unvalidated: bool
     n_out_of_depth: int
+    simulated_only: tuple[str, ...] = ()
 
     def values(self, column: Grouping) -> list[str]:
         """List the values that a filter of ``column`` offers, in order."""
@@ -113,7 +114,14 @@ def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
         is_corrected=any(row.corrected_ratio is not None for row in rows),
         is_unvalidated=any(is_unvalidated(row) and not is_out_of_depth(row) for row in rows),
         n_out_of_depth=sum(is_out_of_depth(row) for row in rows),
+        simulated_only=_simulated_only(rows),
     )
+
+
+def _simulated_only(rows: Sequence[PatientRow]) -> tuple[str, ...]:
+    """Name what the bundle learned from simulated cells only: categories, plasma and single codes, each once."""
+    names = [name for row in rows for name in (*(row.simulated_only or ()), *(row.simulated_only_codes or ()))]
+    return tuple(dict.fromkeys(names))
 
 
 def strips(lines: Sequence[CohortRow], column: Grouping) -> tuple[Strip, ...]:

@@ -14,11 +14,12 @@ from marrowscope.report.palette import OTHER, category_color, lineage_color
 from marrowscope.runs.schemas import LineageShare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from marrowscope.report.words import Words
     from marrowscope.runs.schemas import CategoryShare, PatientRow
 
+SIMULATED_MARK = "†"
 _CODE_OF_PART = {PLASMA_PART: "Plasma", REST_PART: OTHER}
 SIGNS = {"high": "▲", "low": "▼", "high_maybe": "△", "low_maybe": "▽"}
 
@@ -45,6 +46,12 @@ class Line:
     scale: float
     starts_group: bool = False
     is_lineage: bool = False
+    simulated_only: bool = False
+
+    @property
+    def mark(self) -> str:
+        """The footnote mark of a category that the bundle learned from simulated cells only."""
+        return SIMULATED_MARK if self.simulated_only else ""
 
     def along(self, share: float | None) -> float:
         """Return the position of a share on the bar's axis, in percent of its length."""
@@ -73,7 +80,17 @@ def shown_categories(row: PatientRow) -> tuple[CategoryShare, ...]:
     return (*(item for item in row.differential if item.category != OTHER), *row.other_parts)
 
 
-def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, int], words: Words) -> tuple[Line, ...]:
+def is_marked(key: str, simulated_only: Collection[str]) -> bool:
+    """Tell whether a category, or a part of Other, was learned from simulated cells only."""
+    return (OTHER if key == REST_PART else key) in simulated_only
+
+
+def category_lines(
+    differential: Sequence[CategoryShare],
+    n_cblc: Mapping[str, int],
+    words: Words,
+    simulated_only: Collection[str] = (),
+) -> tuple[Line, ...]:
     """Make one line per category in table order; all bars and ranges share one axis."""
     scale = _axis((row.share_nucleated, row.reference_high) for row in differential)
     lines: list[Line] = []
@@ -90,6 +107,7 @@ def category_lines(differential: Sequence[CategoryShare], n_cblc: Mapping[str, i
                 scale=scale,
                 n_cblc=n_cblc.get(OTHER if key == REST_PART else key, 0),
                 starts_group=lineage != before,
+                simulated_only=is_marked(key, simulated_only),
             )
         )
         before = lineage
@@ -146,11 +164,12 @@ def _line(
     scale: float,
     n_cblc: int = 0,
     starts_group: bool = False,
+    simulated_only: bool = False,
 ) -> Line:
     limits = (row.lower, row.upper, row.reference_low, row.reference_high)
     return Line(
         *named, color, n, n_cblc, share, *limits, row.reference_mark, outside_of(share, *limits), scale,
-        starts_group=starts_group, is_lineage=isinstance(row, LineageShare),
+        starts_group=starts_group, is_lineage=isinstance(row, LineageShare), simulated_only=simulated_only,
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ _OF_CATEGORY = {
     "lower": "share_nucleated_lower",
     "upper": "share_nucleated_upper",
 }
+_LISTS = ("simulated_only", "simulated_only_codes", "who_not_learned")
+"""Columns of lists of names, joined by spaces."""
 _OF_LINEAGE = {"n": "n", "share": "share", "lower": "share_lower", "upper": "share_upper"}
 
 
@@ -118,6 +120,10 @@ def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
             for figure, name in _OF_CATEGORY.items()
         ),
         *(
+            _entry("cblc_by_category", "category", category, "n").alias(f"n_cblc_{category}")
+            for category in _names(patients["cblc_by_category"], "category")
+        ),
+        *(
             _entry("other_parts", "category", part, figure).alias(f"{name}_{part}")
             for part in _names(patients["other_parts"], "category")
             for figure, name in _OF_CATEGORY.items()
@@ -134,7 +140,9 @@ def _flat_patients(patients: pl.DataFrame) -> pl.DataFrame:
         for figure, *end in (("value",), *((name, name) for name in ("usual", "lower_limit", "upper_limit")))
     ]
     names = pl.col("flags").list.eval(pl.element().struct.field("flag")).list.join(" ")
-    return patients.with_columns(names, *spread).drop("rejected", "differential", "other_parts", "lineages", "depth")
+    lists = [pl.col(name).list.join(" ") for name in _LISTS]
+    nested = ("rejected", "differential", "other_parts", "cblc_by_category", "lineages", "depth")
+    return patients.with_columns(names, *lists, *spread).drop(nested)
 
 
 def _flat_fields(fields: pl.DataFrame) -> pl.DataFrame:

@@ -17,8 +17,9 @@ from uuid import NAMESPACE_OID, uuid5
 from marrowscope.disk import new_files, write_text
 from marrowscope.errors import RunError
 from marrowscope.report.depth_words import no_flags
-from marrowscope.report.differential_rows import category_code, shown_categories
+from marrowscope.report.differential_rows import category_code, is_marked, shown_categories
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
+from marrowscope.report.figures import blast_estimate, learned_notes
 from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import read_patients
 from marrowscope.report.pdf_document import flag_sentences
@@ -94,7 +95,7 @@ def _bundle_text(row: PatientRow, manifest: Manifest, words: Words) -> str:
 def _patient_bundle(row: PatientRow, manifest: Manifest, words: Words) -> Json:
     """Make the Bundle (type collection) of one row of the patients table; the report comes first."""
     maker = _Maker.of(row, manifest, words)
-    categories = [maker.category(item) for item in shown_categories(row)]
+    categories = [maker.category(item, row) for item in shown_categories(row)]
     lineages = [maker.lineage(item) for item in row.lineages or ()]
     panel = maker.panel(row, [*categories, *lineages])
     results = [
@@ -185,6 +186,7 @@ class _Maker:
             components=[
                 integer_part(self.words.strings("fhir.n_cblc"), row.n_cblc),
                 integer_part(self.words.strings("fhir.n_countable"), row.n_countable),
+                *(integer_part(f"CBLC, {'/'.join(item.codes)}", item.n) for item in row.cblc_by_category or ()),
                 percent_range(self.words.strings("fhir.wilson"), row.cblc_ratio_lower, row.cblc_ratio_upper),
             ],
             absent="not-applicable",
@@ -221,10 +223,13 @@ class _Maker:
         notes = [plain(reason) for reason in call_reasons(row, self.words)] if known else []
         return self._observation("call", self.words.strings("call.heading"), value, absent="not-performed", notes=notes)
 
-    def category(self, item: CategoryShare) -> Json:
-        """Make one category of the differential."""
+    def category(self, item: CategoryShare, row: PatientRow) -> Json:
+        """Make one category of the differential, with a note where it was learned from simulated cells only."""
         name = f"{category_code(item.category)}: {self.words.category(item.category)}"
-        return self._share(f"category-{item.category}", name, item, share=item.share_nucleated, n=item.n_nucleated)
+        made = self._share(f"category-{item.category}", name, item, share=item.share_nucleated, n=item.n_nucleated)
+        if is_marked(item.category, row.simulated_only or ()):
+            made["note"] = [{"text": self.words.strings("learned.footnote")}]
+        return made
 
     def lineage(self, item: LineageShare) -> Json:
         """Make one lineage of the differential."""
@@ -236,10 +241,11 @@ class _Maker:
         """Make the differential as its cell count, with categories and lineages as members."""
         source = row.reference_source
         notes = [f"{self.words.strings('differential.source')} {source}"] if source else []
+        notes += [plain(note) for note in learned_notes(row, self.words)]
         return self._observation(
             "differential",
             self.words.strings("differential.heading"),
-            {"valueInteger": row.n_nucleated},
+            {"valueInteger": row.n_nucleated if row.n_leukocytes is None else row.n_leukocytes},
             notes=notes,
         ) | {"hasMember": [_reference(member) for member in members]}
 
@@ -270,9 +276,9 @@ class _Maker:
         )
 
     def blast_estimate(self, row: PatientRow) -> Json:
-        """Make the myeloid blast estimate as a range, with the sentence on the marks at 10% and 20%."""
+        """Make the myeloid blast estimate as a range, with what its marks mean, or why there is none."""
         strings = self.words.strings
-        known = row.who_least is not None
+        known, figure = row.who_least is not None, blast_estimate(row, self.words)
         value = percent_range("", row.who_least, row.who_most)["valueRange"] if known else None
         return self._observation(
             "blast-estimate",
@@ -284,7 +290,7 @@ class _Maker:
                 percent_range(strings("fhir.interval"), row.who_lower, row.who_upper),
             ],
             absent="not-applicable",
-            notes=[strings("blasts.marks")],
+            notes=[plain(line) for line in figure.lines] + ([plain(figure.note)] if known else []),
         )
 
     def flags(self, row: PatientRow) -> Json:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from marrowscope.report.differential_rows import Line, category_lines, lineage_lines, outside_of, shown_categories
 from marrowscope.report.verdict import is_out_of_depth, is_unvalidated
 from marrowscope.report.words import integer
+from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from marrowscope.runs.schemas import PatientRow
 
 _ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-_WHO_MARKS = (0.1, 0.2)
-"""Blast thresholds of WHO 2022 and ICC 2022; they apply to the blast estimate only."""
+_BLAST_MARKS = {"marrow": (0.05, 0.10, 0.20), "blood": (0.02, 0.05, 0.10, 0.20)}
+"""Blast thresholds of WHO 2022 and ICC 2022 by specimen; they apply to the blast estimate only (docs/report.md)."""
 
 Pair = tuple[float, float]
 
@@ -120,7 +121,10 @@ class PatientFigures:
     ratio: Scale | None
     categories: ShareTable
     lineages: ShareTable
+    lead: Markup
+    denominators: Markup
     reference_notes: tuple[Note, ...]
+    learned_notes: tuple[Markup, ...]
     me: Quotient | None
     adequacy: Markup | None
     further: tuple[Figure, ...]
@@ -134,7 +138,7 @@ def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mappin
         categories=ShareTable(
             title=words.strings("differential.heading"),
             first_head=words.strings("differential.code"),
-            lines=category_lines(shown_categories(row), n_cblc if has_shares else {}, words),
+            lines=category_lines(shown_categories(row), n_cblc if has_shares else {}, words, row.simulated_only or ()),
             has_reference=has_reference,
             has_shares=has_shares,
         ),
@@ -145,7 +149,10 @@ def patient_figures(row: PatientRow, said: Verdict, words: Words, n_cblc: Mappin
             has_reference=has_reference,
             has_shares=has_shares,
         ),
+        lead=words.text("differential.lead", cells=counted_cells(row, words)),
+        denominators=denominators(row, words),
         reference_notes=_reference_notes(row, words),
+        learned_notes=learned_notes(row, words),
         me=_myeloid_to_erythroid(row, words),
         adequacy=(
             None
@@ -188,41 +195,77 @@ def _ratio_scale(row: PatientRow, said: Verdict, words: Words) -> Scale | None:
     )
 
 
+def why_no_estimate(row: PatientRow, words: Words) -> Markup | None:
+    """Return in one sentence why no blasts are estimated; None where they are."""
+    if row.who_not_learned:
+        return words.text("blasts.not_learned", codes=", ".join(row.who_not_learned))
+    if row.who_least is None:
+        return words.text(f"blasts.{row.state}" if is_unvalidated(row) else "blasts.none")
+    return None
+
+
+def blast_marks(row: PatientRow, words: Words) -> Markup:
+    """Say what the marks of the patient's specimen mean, and what they do not."""
+    specimen, told = row.specimen.strip().casefold(), words.text("blasts.no_marks")
+    if specimen in _BLAST_MARKS:
+        told = words.text("blasts.marks.meaning", marks=words.text(f"blasts.marks.{specimen}"))
+    return told + " " + words.text("blasts.marks.limits")
+
+
 def blast_estimate(row: PatientRow, words: Words) -> Figure:
-    """Describe the myeloid blast estimate: a range, the sampling limits, and the marks at 10% and 20%."""
-    key, title, note = "blasts", words.strings("blasts.heading"), words.text("blasts.marks")
+    """Describe the myeloid blast estimate: a range, the sampling limits, and the marks of the specimen."""
+    key, title, note = "blasts", words.strings("blasts.heading"), blast_marks(row, words)
     least, most, lower, upper = row.who_least, row.who_most, row.who_lower, row.who_upper
-    if least is None or most is None or lower is None or upper is None:
-        why = words.text(f"blasts.{row.state}" if is_unvalidated(row) else "blasts.none")
-        return Figure(key, title, value=None, scale=None, lines=(why,), note=note)
-    ends = {"least": words.percent(least), "most": words.percent(most)}
+    why = why_no_estimate(row, words)
+    if why is not None or least is None or most is None or lower is None or upper is None:
+        return Figure(key, title, value=None, scale=None, lines=(why or words.text("blasts.none"),), note=note)
+    marks = _BLAST_MARKS.get(row.specimen.strip().casefold(), ())
     interval = words.interval(lower, upper)
-    lines = [
-        words.text(
-            "blasts.lead",
-            least=words.count("called", row.who_n_least or 0),
-            n_most=integer(row.who_n_most or 0),
-            interval=interval,
-        ),
-        words.text("blasts.codes"),
-    ]
-    if row.who_declared and words.has(f"blasts.declared.{row.who_declared}"):
-        lines.append(words.text(f"blasts.declared.{row.who_declared}"))
-    is_single = row.who_n_least == row.who_n_most
+    told = {"least": words.percent(least), "most": words.percent(most), "interval": interval}
     return Figure(
         key=key,
         title=title,
-        value=words.text("blasts.single" if is_single else "blasts.range", **ends),
+        value=blast_range(row, words),
         scale=Scale(
-            described=words.strings("blasts.describe", **ends, interval=interval),
+            described=words.strings("blasts.describe", **told, marks=", ".join(f"{100 * at:.0f}%" for at in marks)),
             interval=(lower, upper),
             span=(least, most),
-            marks=tuple(Mark(at, f"{100 * at:.0f}%", dashed=True) for at in _WHO_MARKS),
+            marks=tuple(Mark(at, f"{100 * at:.0f}%", dashed=True) for at in marks),
             least_end=0.3,
         ),
-        lines=tuple(lines),
+        lines=tuple(_blast_lines(row, interval, words)),
         note=note,
     )
+
+
+def blast_range(row: PatientRow, words: Words) -> Markup:
+    """Return the estimate as a range of shares, or one share, of the cells it counts."""
+    kind = "single" if row.who_n_least == row.who_n_most else "range"
+    cells = words.strings("blasts.of_leukocytes" if row.n_leukocytes is not None else "blasts.of_nucleated")
+    return words.text(
+        f"blasts.{kind}", least=words.percent(row.who_least), most=words.percent(row.who_most), cells=cells
+    )
+
+
+def _blast_lines(row: PatientRow, interval: str, words: Words) -> list[Markup]:
+    """List what was counted, what a stated diagnosis adds, and the same with or without the promyelocytes."""
+    least, n_most = words.count("called", row.who_n_least or 0), integer(row.who_n_most or 0)
+    lines = [words.text("blasts.lead", least=least, n_most=n_most, interval=interval), words.text("blasts.codes")]
+    if row.who_declared and words.has(f"blasts.declared.{row.who_declared}"):
+        erythroid = next((item.share for item in row.lineages if item.lineage == "erythroid"), None)
+        earliest = next((item.share_nucleated for item in row.differential if item.category == "R"), None)
+        counted = {"erythroid": words.percent(erythroid), "proerythroblasts": words.percent(earliest)}
+        lines.append(words.text(f"blasts.declared.{row.who_declared}", **counted))
+    if row.who_alt_least is not None:
+        lines.append(
+            words.text(
+                "blasts.without_promyelocytes" if row.who_declared == "apl" else "blasts.with_promyelocytes",
+                least=words.percent(row.who_alt_least),
+                most=words.percent(row.who_alt_most),
+                interval=words.interval(row.who_alt_lower, row.who_alt_upper),
+            )
+        )
+    return lines
 
 
 FIGURES: tuple[Callable[[PatientRow, Words], Figure], ...] = (blast_estimate,)
@@ -236,6 +279,33 @@ def round_up(value: float) -> float:
 
 def _told(name: str, value: str, ratio: Ratio, words: Words) -> str:
     return words.strings("scale.describe", name=name, value=value, interval=words.interval(ratio.lower, ratio.upper))
+
+
+def counted_cells(row: PatientRow, words: Words) -> Markup:
+    """Return the number of cells that the differential divides by, in words: nucleated cells, leukocytes in blood."""
+    if row.n_leukocytes is not None:
+        return words.count("leukocyte", row.n_leukocytes)
+    return words.count("nucleated", row.n_nucleated)
+
+
+def denominators(row: PatientRow, words: Words) -> Markup:
+    """Say what the ratio and the differential divide by, and which cells are in neither."""
+    n_countable = integer(row.n_countable)
+    if row.n_leukocytes is not None:
+        n_leukocytes = integer(row.n_leukocytes)
+        return words.text("differential.denominators_blood", n_countable=n_countable, n_leukocytes=n_leukocytes)
+    return words.text("differential.denominators", n_countable=n_countable, n_nucleated=integer(row.n_nucleated))
+
+
+def learned_notes(row: PatientRow, words: Words) -> tuple[Markup, ...]:
+    """Explain the mark of what was learned from simulated cells only, and name the codes that no marked line covers."""
+    only, known = row.simulated_only or (), load_vocabulary().codes
+    codes = [code for code in row.simulated_only_codes or () if code in known and known[code].category not in only]
+    return (
+        *([words.text("learned.footnote")] if only else []),
+        *([words.text("learned.codes", codes=", ".join(codes))] if codes else []),
+        *([words.text("blood.nrbc", n=f"{row.nrbc_per_100:.1f}")] if row.nrbc_per_100 is not None else []),
+    )
 
 
 def _reference_notes(row: PatientRow, words: Words) -> tuple[Note, ...]:

@@ -34,10 +34,11 @@ _UNCHECKED = "unchecked"
 
 def flag_lines(row: PatientRow, fields: Sequence[FieldPage], words: Words) -> tuple[FlagLine, ...]:
     """Put the flags of one patient in words, in table order; an unknown flag is named by its key."""
-    return tuple(_line(item, row, fields, words) for item in row.flags or ())
+    return tuple(flag_line(item, row, fields, words) for item in row.flags or ())
 
 
-def _line(item: RaisedFlag, row: PatientRow, fields: Sequence[FieldPage], words: Words) -> FlagLine:
+def flag_line(item: RaisedFlag, row: PatientRow, fields: Sequence[FieldPage], words: Words) -> FlagLine:
+    """Put one flag of the patient ``row`` in words."""
     if item.flag == _UNCHECKED:
         named = words.strings("join.clauses").join(unchecked_names(row, words))
         return FlagLine(item.flag, words.name("flag", item.flag), named, ())

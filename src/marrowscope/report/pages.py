@@ -14,6 +14,7 @@ from marrowscope.imaging.names import file_names
 from marrowscope.report.depth_words import no_flags
 from marrowscope.report.differential_rows import n_apart
 from marrowscope.report.figures import PatientFigures, patient_figures
+from marrowscope.report.first_screen import Item, first_screen
 from marrowscope.report.flag_lines import FlagLine, flag_lines
 from marrowscope.report.gallery import Gallery, galleries, near_misses
 from marrowscope.report.marks import CellMark, FieldPage, field_pages
@@ -34,6 +35,7 @@ class PatientPage:
     row: PatientRow
     file_name: str
     verdict: Verdict
+    first_screen: tuple[Item, ...]
     fields: tuple[FieldPage, ...]
     flags: tuple[FlagLine, ...]
     no_flags: str
@@ -80,6 +82,7 @@ def patient_page(
         row=row,
         file_name=file_name,
         verdict=said,
+        first_screen=first_screen(row, said, words),
         fields=pages,
         flags=flag_lines(row, pages, words),
         no_flags=no_flags(row, words),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.report.depth_words import no_flags
-from marrowscope.report.figures import PatientFigures, patient_figures
+from marrowscope.report.figures import PatientFigures, counted_cells, denominators, patient_figures
 from marrowscope.report.flag_lines import FlagLine, flag_lines
 from marrowscope.report.marks import UNCERTAIN_BELOW
 from marrowscope.report.pdf_figures import (
@@ -80,10 +80,10 @@ def patient_document(
             "note": plain(
                 words.text(
                     "pdf.counts_note" if is_out_of_depth(row) else "pdf.differential_note",
-                    cells=words.count("nucleated", row.n_nucleated),
+                    cells=counted_cells(row, words),
                 )
             ),
-            "lines": reference_lines(figures),
+            "lines": [plain(note) for note in figures.learned_notes] + reference_lines(figures),
         },
         "lineages": shares_part(figures.lineages, words),
         "me": quotient_part(figures, words),
@@ -191,6 +191,8 @@ def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words
         lines.append(plain(words.text("ratio.bounds", low=words.percent(low), high=words.percent(high))))
     else:
         lines += [plain(remark) for remark in said.remarks]
+    if said.composition is not None:
+        lines.insert(0, plain(said.composition))
     return {
         "title": said.title,
         "value": said.figure,
@@ -239,8 +241,7 @@ def _excluded(row: PatientRow, words: Words) -> list[str]:
         words.strings("pdf.excluded_images", n=integer(row.n_fields_failed), total=integer(row.n_fields)),
     ]
     if not is_out_of_depth(row):
-        denominators = {"n_countable": integer(row.n_countable), "n_nucleated": integer(row.n_nucleated)}
-        lines.append(plain(words.text("differential.denominators", **denominators)))
+        lines.append(plain(denominators(row, words)))
     if row.n_contradictions:
         lines.append(words.strings("pdf.contradictions", n=integer(row.n_contradictions)))
     return lines

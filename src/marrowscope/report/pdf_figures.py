@@ -79,7 +79,7 @@ def _share_row(line: Line) -> dict[str, Any]:
     interval = None if line.lower is None or line.upper is None else (line.lower, line.upper)
     return {
         "code": one_line(line.code),
-        "name": one_line(line.name),
+        "name": one_line(f"{line.name} {line.mark}".strip()),
         "color": line.color,
         "n": integer(line.n),
         "share": line.share,
@@ -115,4 +115,4 @@ def quotient_part(figures: PatientFigures, words: Words) -> dict[str, Any]:
         lines.append(f"{strings('differential.adequacy')}: {plain(figures.adequacy)}")
     if not figures.categories.has_shares:
         lines = [strings("differential.me_out_of_depth")]
-    return {"title": strings("differential.me"), "lines": lines or [strings("differential.no_reference")]}
+    return {"title": strings("differential.me"), "lines": lines or [strings("differential.no_me")]}

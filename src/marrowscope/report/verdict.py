@@ -56,6 +56,7 @@ class Verdict:
     shown: Ratio
     counted: Ratio
     remarks: tuple[Markup, ...]
+    composition: Markup | None
     call: str
     sign: str
     sentence: Markup
@@ -90,6 +91,7 @@ def verdict(row: PatientRow, words: Words) -> Verdict:
         shown=shown,
         counted=Ratio(row.cblc_ratio, row.cblc_ratio_lower, row.cblc_ratio_upper),
         remarks=tuple(remarks(row, words)),
+        composition=composition(row, words),
         call=call_of(row),
         sign=CALL_SIGNS.get(call_of(row), "\N{EN DASH}"),
         sentence=call_sentence(row, words),
@@ -97,6 +99,14 @@ def verdict(row: PatientRow, words: Words) -> Verdict:
         threshold_band=threshold_band(row),
         threshold_note=_threshold_note(row, shown, words),
     )
+
+
+def composition(row: PatientRow, words: Words) -> Markup | None:
+    """Spell out what CBLC is and how many cells of each code were called one; None for an older run."""
+    if row.cblc_by_category is None:
+        return None
+    parts = " + ".join(f"{'/'.join(item.codes)} {integer(item.n)}" for item in row.cblc_by_category)
+    return words.text("ratio.composition", parts=parts)
 
 
 def is_unvalidated(row: PatientRow) -> bool:

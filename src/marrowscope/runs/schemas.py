@@ -23,7 +23,7 @@ from marrowscope.errors import RunError
 SCHEMA_VERSION = 4
 
 Call = Literal["above", "below", "indeterminate", "no_call", "withheld"]
-CallReason = Literal["few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell"]
+CallReason = Literal["few_nucleated", "few_cells", "few_fields", "lymphoid", "rates_too_close", "no_countable_cell"]
 CorrectionNote = Literal["none_called", "within_false_positive_rate", "rates_too_close"]
 Adequacy = Literal["under_300", "300_to_499", "500_or_more"]
 State = Literal["validated", "not_validated", "out_of_depth"]
@@ -156,12 +156,22 @@ class CategoryShare(Row):
     n_countable: Count = column("those in the denominator of the CBLC ratio")
     share: Share | None = column("n_countable over all countable cells")
     n_nucleated: Count = column("those in the nucleated differential")
-    share_nucleated: Share | None = column("n_nucleated over all nucleated cells")
+    share_nucleated: Share | None = column(
+        "n_nucleated over all nucleated cells; in blood over all leukocytes, null for erythroid cells"
+    )
     lower: Share | None = column("lower 95% limit of share_nucleated")
     upper: Share | None = column("upper 95% limit of share_nucleated")
     reference_low: Share | None = column("lower end of the reference range; adult marrow only")
     reference_high: Share | None = column("upper end of the reference range; adult marrow only")
     reference_mark: str | None = column("S taken from a source, K general knowledge, I inference")
+
+
+class CblcCount(Row):
+    """The cells called CBLC of one category."""
+
+    category: str = column("the category")
+    codes: tuple[str, ...] = column("its CBLC codes")
+    n: Count = column("cells of the category called CBLC")
 
 
 class LineageShare(Row):
@@ -217,6 +227,12 @@ class PatientRow(Row):
     fitting_um_per_px: float | None = column(
         "scale at which the erythrocytes would be 7.3 um; null unless their size is beyond its limit", "um/px"
     )
+    simulated_only: tuple[str, ...] | None = column(
+        "categories, and plasma, that the bundle learned from simulated cells only; null if its sources are not known"
+    )
+    simulated_only_codes: tuple[str, ...] | None = column(
+        "of the raw codes M, M1, R, R1, R2, J and J1, those learned from simulated cells only; null as simulated_only"
+    )
     n_fields: Count = column("images of the patient")
     n_fields_failed: Count = column("images that could not be read")
     n_fields_counted: Count | None = column("fields with a countable cell: the K of the interval")
@@ -254,15 +270,20 @@ class PatientRow(Row):
     call: Call | None = column("null if the bundle has no threshold")
     call_reason: CallReason | None = column("why there is no clear call; null for above and below")
     call_depends_on_threshold: bool | None = column("the call changes within the threshold's interval")
-    n_nucleated: Count = column("denominator of the differential")
-    adequacy: Adequacy | None = column("cells in the differential compared with the required number; adult marrow only")
+    n_nucleated: Count = column("nucleated cells of the differential: its denominator, but in blood")
+    n_leukocytes: Count | None = column("denominator of the differential in blood: the others but erythroid cells")
+    nrbc_per_100: float | None = column("nucleated red cells per 100 leukocytes; blood only", "1/100")
+    cblc_by_category: tuple[CblcCount, ...] | None = column("what n_cblc is made of; null in older runs")
+    adequacy: Adequacy | None = column(
+        "cells in the differential compared with the required number; marrow only, not for simulated photographs"
+    )
     differential: tuple[CategoryShare, ...] = column("a row per category, Other last")
     other_parts: tuple[CategoryShare, ...] | None = column(
         "Other in two rows, plasma and other_without_plasma; null if plasma cells are not predicted"
     )
     lineages: tuple[LineageShare, ...] = column("a row per lineage")
     reference_source: str | None = column("source of the reference ranges; null if none are printed")
-    me_numerator: Count | None = column("granulocytic + monocytic cells; adult marrow only")
+    me_numerator: Count | None = column("granulocytic + monocytic cells; marrow only")
     me_denominator: Count | None = column("erythroid cells")
     me_ratio: float | None = column("M:E; null without erythroid cells")
     me_lower: float | None = column("lower 95% limit of me_ratio")
@@ -272,10 +293,19 @@ class PatientRow(Row):
     who_declared: str | None = column("apl, pure_erythroid_leukaemia, or null")
     who_n_least: Count | None = column("cells with calls whose codes all are myeloid blasts by the WHO's definition")
     who_n_most: Count | None = column("cells with calls some of whose codes are; null unless validated")
-    who_least: Share | None = column("who_n_least over all nucleated cells")
-    who_most: Share | None = column("who_n_most over all nucleated cells")
+    who_not_learned: tuple[str, ...] | None = column(
+        "raw codes that the blast estimate needs and the bundle did not learn from real cells; null if it needs none"
+    )
+    who_least: Share | None = column("who_n_least over all nucleated cells; in blood over all leukocytes")
+    who_most: Share | None = column("who_n_most over the same cells")
     who_lower: Share | None = column("lower 95% limit of who_least, sampling error only")
     who_upper: Share | None = column("upper 95% limit of who_most, sampling error only")
+    who_alt_least: Share | None = column(
+        "who_least with promyelocytes, without them if who_declared is apl; null below 10% (blood 2%) promyelocytes"
+    )
+    who_alt_most: Share | None = column("who_most in the same way")
+    who_alt_lower: Share | None = column("lower 95% limit of who_alt_least")
+    who_alt_upper: Share | None = column("upper 95% limit of who_alt_most")
     lymphoid_share: Share | None = column("lymphoid over all nucleated cells")
     flags: tuple[RaisedFlag, ...] = column("quality flags that were raised")
 

@@ -31,6 +31,9 @@ class PredictConfig(StageConfig):
         ge=0,
         description="kept cells to read per slide; 0 is all, None is 500 of a whole-slide image, all of a plain image",
     )
+    reference_ranges: str = Setting(
+        default="wintrobe", description="reference ranges of adult marrow: wintrobe, theml, or a laboratory's own file"
+    )
     threads: int | None = Setting(default=None, ge=1, description="cores to use; None is all available cores")
     processes: int | None = Setting(
         default=1,

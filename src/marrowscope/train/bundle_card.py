@@ -23,18 +23,20 @@ from marrowscope.bundle.description import (
     MemberTraining,
     StageCounts,
     TrainingData,
+    TrainingSource,
 )
 from marrowscope.cells.crop import CropSpec
 from marrowscope.cohort.folds import read_split
 from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
-from marrowscope.imaging import sha256_file
 from marrowscope.patient.flags import TRAINING_FIELDS_NAME, FlagRules, fit_stain_reference
 from marrowscope.patient.flags.stain_reference import DENSITIES
+from marrowscope.patient.learned import learned_from
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.checkpoint import SPLIT_NAME
 from marrowscope.train.config import PLASMA
-from marrowscope.train.crop_set import CELLS_NAME, FIELDS_SCHEMA
+from marrowscope.train.crop_set import FIELDS_SCHEMA
+from marrowscope.train.source_counts import DescribedSource, holds_cells
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -78,6 +80,9 @@ class BundleDescription(StageConfig):
         "shares ** (1 - tau); none leaves them as trained. 0 had the smallest ratio error on validation patients",
     )
     flags: FlagRules = Field(default_factory=FlagRules, description="thresholds of the quality flags")
+    sources: tuple[DescribedSource, ...] = Field(
+        default=(), description="data sets the training cells come from, by centers; their cells are counted"
+    )
     licenses: dict[str, str] = Field(
         validation_alias=AliasChoices("licenses", "licences"),
         default_factory=lambda: {"segmenter": "AGPL-3.0-only (Ultralytics YOLO11)", "classifier": "not stated"},
@@ -103,6 +108,7 @@ def specify(
     calibration: Calibration | None,
     *,
     stain: StainReference | None,
+    sources: tuple[TrainingSource, ...] = (),
 ) -> BundleSpec:
     """Combine what is known of the parts into the bundle's specification."""
     info, prepared = members[0].info, members[0].record.prepared
@@ -134,6 +140,7 @@ def specify(
             description=description.trained_on,
             members={name: _fingerprint(member.record) for name, member in numbered},
         ),
+        sources=sources,
         licenses=description.licenses,
     )
 
@@ -144,6 +151,8 @@ def write_card(
     segmenter_sha256: str,
     calibration: Calibration | None = None,
     quantification: str = "",
+    *,
+    vocabulary: Vocabulary,
 ) -> str:
     """Fill in the card's template: what the bundle is, what it was trained on, and what it must not be used for."""
     template = resources.files("marrowscope.data").joinpath("bundle_card.md").read_text(encoding="utf-8")
@@ -178,6 +187,7 @@ def write_card(
         quantification=quantification or NOT_MEASURED,
         trained_on=spec.training_data.description,
         coarse_labels=_coarse_labels(members),
+        sources=_sources(spec, vocabulary),
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
         metric_rows="\n".join(figures),
@@ -209,6 +219,22 @@ def _coarse_labels(members: Sequence[Member]) -> str:
     for item in labels.values():
         wrong = f"; of these, {' and '.join(item.exceptions)} may be among them" if item.exceptions else ""
         lines.append(f"- `{item.label}`: {count_of(item.n_cells, 'annotated cell')}{wrong}")
+    return "\n".join(lines)
+
+
+def _sources(spec: BundleSpec, vocabulary: Vocabulary) -> str:
+    """List the data sets with their cells, and what was learned from simulated cells only."""
+    learned = learned_from(((source.simulated, source.n_cells) for source in spec.sources), vocabulary)
+    if learned is None:
+        return "The sources are not stated, so nobody knows which classes were learned from simulated cells only."
+    lines = ["| source | license | simulated | training cells by label |", "|---|---|---|---|"]
+    for source in spec.sources:
+        counts = ", ".join(f"{label} {n}" for label, n in source.n_cells.items())
+        lines.append(f"| {source.name} | {source.license} | {'yes' if source.simulated else 'no'} | {counts} |")
+    only = [", ".join(names) or "none" for names in (learned.simulated_only, learned.simulated_only_codes)]
+    lines += ["", f"**Learned from simulated cells only**: categories {only[0]}; raw codes {only[1]}."]
+    if missing := learned.blasts_not_learned(None):
+        lines.append(f"No blast estimate is printed for real photographs: {', '.join(missing)} had no real cells.")
     return "\n".join(lines)
 
 
@@ -255,7 +281,7 @@ def stain_reference(members: Sequence[Member], crops: Path) -> StainReference | 
     for member in members:
         wanted = member.record.data_sha256["cells.parquet"]
         folders = (Path(member.record.crops), crops)
-        path = next((folder / TRAINING_FIELDS_NAME for folder in folders if _holds(folder, wanted)), None)
+        path = next((folder / TRAINING_FIELDS_NAME for folder in folders if holds_cells(folder, wanted)), None)
         if path is None or not path.is_file():
             return None
         trained = [name for name, role in read_split(member.folder / SPLIT_NAME).items() if role == "train"]
@@ -265,12 +291,6 @@ def stain_reference(members: Sequence[Member], crops: Path) -> StainReference | 
         )
         measured.append(table.filter(pl.col("patient_id").is_in(trained)))
     return fit_stain_reference(pl.concat(measured).unique(maintain_order=True))
-
-
-def _holds(crops: Path, cells_sha256: str) -> bool:
-    """Tell whether a crop set is there and has the table with this hash."""
-    table = crops / CELLS_NAME
-    return table.is_file() and sha256_file(table) == cells_sha256
 
 
 def _figure(value: float) -> str:

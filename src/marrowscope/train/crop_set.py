@@ -55,6 +55,7 @@ CELLS_SCHEMA: dict[str, pl.DataType] = {
     "match_iou": pl.Float64(),
     "cut": pl.Boolean(),
     "um_per_px": pl.Float64(),
+    "simulated": pl.Boolean(),
     "area_um2": pl.Float64(),
     "circularity": pl.Float64(),
     **{name: pl.Float64() for name in MORPHOLOGY_COLUMNS},

@@ -21,7 +21,9 @@ from marrowscope.vocabulary.ranges import (
     DEFAULT_REFERENCE_RANGES,
     ReferenceRange,
     ReferenceRanges,
+    find_reference_ranges,
     load_reference_ranges,
+    reference_range_names,
 )
 from marrowscope.vocabulary.toml_file import DATA_DIR
 from marrowscope.vocabulary.versions import are_compatible, shipped_version
@@ -41,6 +43,7 @@ __all__ = [
     "ReferenceRanges",
     "Vocabulary",
     "are_compatible",
+    "find_reference_ranges",
     "is_coarse",
     "load_mapping",
     "load_mappings",
@@ -48,5 +51,6 @@ __all__ = [
     "load_vocabulary",
     "mapping_names",
     "nearest",
+    "reference_range_names",
     "shipped_version",
 ]

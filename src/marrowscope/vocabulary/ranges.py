@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from marrowscope.errors import VocabularyError
 from marrowscope.vocabulary.toml_file import (
     DATA_DIR,
     read_document,
@@ -18,9 +20,10 @@ from marrowscope.vocabulary.toml_file import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 DEFAULT_REFERENCE_RANGES = DATA_DIR / "reference_ranges.toml"
+DEFAULT_COLUMN = "wintrobe"
+_OTHER_COLUMNS = DATA_DIR / "reference_ranges"
 _MARKS = frozenset({"S", "K", "I"})
 
 
@@ -52,6 +55,30 @@ class ReferenceRanges:
     source: str
     sha256: str
     ranges: Mapping[str, ReferenceRange] = field(default_factory=dict)
+
+
+def reference_range_names() -> tuple[str, ...]:
+    """Names of the columns that ship with the package, the default first."""
+    return (DEFAULT_COLUMN, *sorted(path.stem for path in _OTHER_COLUMNS.glob("*.toml")))
+
+
+def find_reference_ranges(name_or_path: str) -> ReferenceRanges:
+    """Read the ranges of a column that ships with the package, or of a laboratory's own file.
+
+    Raises VocabularyError for what is neither, and for a file that ``load_reference_ranges`` refuses.
+    """
+    if name_or_path == DEFAULT_COLUMN:
+        return load_reference_ranges()
+    if name_or_path in reference_range_names():
+        return load_reference_ranges(_OTHER_COLUMNS / f"{name_or_path}.toml")
+    path = Path(name_or_path)
+    if not path.is_file():
+        message = (
+            f"{name_or_path}: not found, neither a column of reference ranges nor a file; expected a path or one of "
+            f"{', '.join(reference_range_names())}"
+        )
+        raise VocabularyError(message)
+    return load_reference_ranges(path)
 
 
 def load_reference_ranges(path: Path | None = None) -> ReferenceRanges:
