@@ -43,7 +43,13 @@ def test_tables_are_written_and_printed_per_center(
         assert words in printed
     assert "* fewer than 5 patients: the interval is too narrow." in printed
     names = {path.name for path in (tmp_path / "m").iterdir()}
-    assert names == {MARKER_NAME, "metrics.json", "metrics.md", "index.html", "figures", *WRITTEN_TABLES}
+    written = {"metrics.json", "metrics.md", "checklists.md", "index.html", "figures", *WRITTEN_TABLES}
+    assert names == {MARKER_NAME, *written}
+    document = json.loads((tmp_path / "m" / "metrics.json").read_text(encoding="utf-8"))
+    assert [flow["boxes"][-1]["n"] for flow in document["flows"]] == [3, 3, 9, 9]
+    assert "| 6a | setting and centers | 2 centers: A (2 patients), B (1 patient)." in (
+        tmp_path / "m" / "checklists.md"
+    ).read_text(encoding="utf-8")
     text = (tmp_path / "m" / "metrics.md").read_text(encoding="utf-8")
     assert "## B: 1 patient, 1 field" in text
     assert "| detection recall | 0.750 [0.750, 0.750] *= |" in text

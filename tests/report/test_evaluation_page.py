@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -18,6 +19,7 @@ from marrowscope.evaluate.across_centers import across_centers
 from marrowscope.evaluate.catalog import COUNTED_WITH_NORMAL, PAGE_FIGURES
 from marrowscope.evaluate.document import EvaluatedRun, FigureRecord
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS, WRITTEN_TABLES
+from marrowscope.evaluate.participants import flows
 from marrowscope.evaluate.written_tables import normal_codes, read_tables
 from marrowscope.report import evaluation_cell_figures, evaluation_page, evaluation_ratio_figures
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
@@ -126,7 +128,15 @@ def write(folder: Path, centers: dict[str, list[str]], config: EvaluateConfig = 
     )
     linked = LinkedCells(expert, detections, frame, n_fields_only_in_run=2, n_fields_only_in_cohort=0)
     across = across_centers(scores[: len(centers)], frame, config)
-    write_evaluation(Evaluation(scores, linked, config, VOCABULARY.categories, RUN, across), folder)
+    counted = flows(
+        linked,
+        config,
+        n_patients=len(frame) + 2,
+        n_rejected_patients={"patient_without_images": 2},
+        n_contours=len(detections) + 3,
+        n_rejected_contours={"edge": 3, "min_area": 0},
+    )
+    write_evaluation(Evaluation(scores, linked, config, VOCABULARY.categories, RUN, across, counted), folder)
     return write_evaluation_page(folder)
 
 
@@ -168,7 +178,7 @@ def test_page_stands_alone_and_every_figure_is_said_in_words(tmp_path: Path) -> 
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
     assert "script" not in page.tags
-    assert len(page.labels) == 3 * len(evaluation_page._DRAWINGS)
+    assert len(page.labels) == 3 * len(evaluation_page._DRAWINGS) + 4  # four flows
     assert all(len(label) > 40 for label in page.labels)
     assert "For research use only" in text
 
@@ -200,7 +210,7 @@ def test_every_figure_stands_with_value_interval_and_n(tmp_path: Path) -> None:
 def test_figures_are_svg_files_that_parse_and_are_safe_to_name(tmp_path: Path) -> None:
     write(tmp_path / "m", TWO_CENTERS)
     files = sorted((tmp_path / "m" / "figures").rglob("*.svg"))
-    assert len(files) == 3 * 9
+    assert len(files) == 3 * 9 + 4
     for path in files:
         root = ET.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314 - our own text
         assert root.attrib["aria-label"]
@@ -456,3 +466,23 @@ def test_subgroups_and_the_decision_curve_are_on_the_page_and_in_every_file(tmp_
     written = (tmp_path / "metrics.md").read_text(encoding="utf-8")
     assert "| diagnosis: AML | 6 |" in written
     assert "| everyone | 12 |" in written
+
+
+def test_table_1_and_the_flows_say_who_was_measured(tmp_path: Path) -> None:
+    text = write(tmp_path, TWO_CENTERS).read_text(encoding="utf-8")
+    head, *rows = table_rows(text, "Table 1.")
+    assert [html.unescape(name) for name in head[1:]] == [*sorted(TWO_CENTERS), ALL_CENTERS]
+    table = {row[0]: row[1:] for row in rows}
+    n = [len(TWO_CENTERS[name]) for name in sorted(TWO_CENTERS)]
+    assert table["patients"] == [str(number) for number in (*n, sum(n))]
+    assert all(re.fullmatch(r"\d+ \(\d+%\)", cell) for cell in table["diagnosis: AML"])
+    assert re.fullmatch(r"[\d.]+ \([\d.]+ to [\d.]+\)", table["annotated CBLC ratio"][-1])
+    section = text.split("Flow of patients and cells")[1].split("</details>")[0]
+    assert f"{sum(n) + 2} rows of patients.csv" in section
+    assert "2 patient without images" in section
+    assert "min area" not in section
+    files = sorted(path.name for path in (tmp_path / "figures").glob("flow_*.svg"))
+    assert files == [f"flow_{key}.svg" for key in ("contours", "expert_cells", "patients_aml", "patients_ratio")]
+    for name in files:
+        ET.fromstring((tmp_path / "figures" / name).read_text(encoding="utf-8"))  # noqa: S314 - our own text
+    assert read_tables(tmp_path)["table1.csv"].filter(name="patients")["n"].to_list() == [*n, sum(n)]

@@ -127,7 +127,15 @@ def evaluate(
     keep_run = run.resolve() == (out / RUN_NAME).resolve()
     with evaluation_folder(out, overwrite=overwrite, keep_run=keep_run) as folder:
         with progress_bar("Measuring centers", enabled=not as_json) as advance:
-            evaluation = evaluate_run(run, truth.patients, expert_fields, words, config=config, progress=advance)
+            evaluation = evaluate_run(
+                run,
+                truth.patients,
+                expert_fields,
+                words,
+                config=config,
+                rejected_patients=truth.counts.patients.rejected,
+                progress=advance,
+            )
         write_evaluation(evaluation, folder)
         write_evaluation_page(folder)
     if as_json:

@@ -6,6 +6,7 @@ Its words (titles, groups, notes) are for people; code decides by the keys. NaN 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from marrowscope.evaluate.across_centers import AcrossCenters
     from marrowscope.evaluate.decision_curve import DecisionPoint
+    from marrowscope.evaluate.participants import Characteristic, Flow
     from marrowscope.evaluate.scorer import Figure
     from marrowscope.evaluate.subgroups import Subgroup
     from marrowscope.records import Interval
@@ -179,6 +181,43 @@ class AcrossRecord(FrozenModel):
         return _known(key, CATALOG)
 
 
+class CharacteristicRecord(FrozenModel):
+    """One cell of Table 1: a count with its share of the center's patients, or a median with quartiles."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    center: str
+    name: str
+    value: str
+    n: int | None
+    share: float | None
+    median: float | None
+    lower_quartile: float | None
+    upper_quartile: float | None
+
+
+class LeftOutRecord(FrozenModel):
+    """How many were left out for a reason."""
+
+    reason: str
+    n: int
+
+
+class FlowBoxRecord(FrozenModel):
+    """A box of a flow, and what was left out before it."""
+
+    name: str
+    n: int
+    left_out: tuple[LeftOutRecord, ...]
+
+
+class FlowRecord(FrozenModel):
+    """A chain of boxes; each holds the one before it, less what was left out."""
+
+    key: str
+    boxes: tuple[FlowBoxRecord, ...]
+
+
 class EvaluatedRun(FrozenModel):
     """The run that was measured, as stated in its manifest; ``bundle`` is the manifest's entry on the bundle."""
 
@@ -206,6 +245,8 @@ class EvaluationDocument(FrozenModel):
     n_cells_outside_regions: int = 0
     centers: tuple[CenterRecord, ...] = Field(min_length=1)
     across_centers: tuple[AcrossRecord, ...]
+    characteristics: tuple[CharacteristicRecord, ...]
+    flows: tuple[FlowRecord, ...]
 
 
 def figure_record(figure: Figure) -> FigureRecord:
@@ -255,6 +296,20 @@ def decision_record(item: DecisionPoint) -> DecisionPointRecord:
     counts = {"n": item.n, "n_aml": item.n_aml, "n_acted": item.n_acted}
     names = {"rule": item.rule, "risk": item.risk}
     return DecisionPointRecord.model_validate(names | counts | limits_of("net_benefit", item.net_benefit))
+
+
+def characteristic_record(item: Characteristic) -> CharacteristicRecord:
+    """Convert a cell of Table 1 to a record."""
+    return CharacteristicRecord.model_validate(asdict(item))
+
+
+def flow_record(flow: Flow) -> FlowRecord:
+    """Convert a flow to a record."""
+    boxes = tuple(
+        FlowBoxRecord(name=box.name, n=box.n, left_out=tuple(LeftOutRecord(reason=r, n=n) for r, n in box.left_out))
+        for box in flow.boxes
+    )
+    return FlowRecord(key=flow.key, boxes=boxes)
 
 
 def across_record(item: AcrossCenters) -> AcrossRecord:

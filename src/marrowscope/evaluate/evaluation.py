@@ -23,6 +23,7 @@ from marrowscope.evaluate.across_centers import AcrossCenters, across_centers
 from marrowscope.evaluate.document import EvaluatedRun
 from marrowscope.evaluate.frames import ALL_CENTERS
 from marrowscope.evaluate.link import EvaluateConfig, LinkedCells, link_cells
+from marrowscope.evaluate.participants import Flow, flows
 from marrowscope.evaluate.ratio_scores import with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.evaluate.slide_regions import split_slides
@@ -32,7 +33,7 @@ from marrowscope.runs.table_hashes import read_checked_manifest
 from marrowscope.vocabulary import are_compatible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.records import Field, Patient
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 class Evaluation:
     """Scores per center, followed by all centers if there are several, and what was compared.
 
-    ``across_centers`` has the summary over centers, if there are several.
+    ``across_centers`` has the summary over centers, if there are several; ``flows`` counts who was left out, and why.
     """
 
     centers: tuple[CenterScores, ...]
@@ -53,6 +54,7 @@ class Evaluation:
     categories: tuple[str, ...]
     run: EvaluatedRun
     across_centers: tuple[AcrossCenters, ...] = ()
+    flows: tuple[Flow, ...] = ()
 
 
 def evaluate_run(
@@ -62,9 +64,12 @@ def evaluate_run(
     vocabulary: Vocabulary,
     *,
     config: EvaluateConfig | None = None,
+    rejected_patients: Mapping[str, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Compare the run folder ``run`` with a cohort's annotated fields.
+
+    ``rejected_patients`` are rows of patients.csv that the cohort's reader could not use, by reason; they only count.
 
     Raises InputError if no annotated field of the cohort is in the run, if an image of the same name differs, or if the
     run was made with another vocabulary; RunError if a table of the run differs from its manifest or has
@@ -119,6 +124,14 @@ def evaluate_run(
             config_sha256=manifest.config_sha256,
         ),
         across_centers=across_centers(centers[: len(names)], linked.ratios, config),
+        flows=flows(
+            linked,
+            config,
+            n_patients=len(patients) + sum((rejected_patients or {}).values()),
+            n_rejected_patients=rejected_patients or {},
+            n_contours=manifest.counts.contours,
+            n_rejected_contours=manifest.counts.rejected,
+        ),
     )
 
 

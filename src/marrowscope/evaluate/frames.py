@@ -190,6 +190,18 @@ DECISION_COLUMNS = {
 }
 """One row per rule and risk (see ``document.DecisionPointRecord``)."""
 
+TABLE_1_COLUMNS = {
+    "center": pl.String(),
+    "name": pl.String(),
+    "value": pl.String(),
+    "n": pl.Int64(),
+    "share": pl.Float64(),
+    "median": pl.Float64(),
+    "lower_quartile": pl.Float64(),
+    "upper_quartile": pl.Float64(),
+}
+"""One row per center and characteristic: a count with its share of the center's patients, or a median."""
+
 ACROSS_COLUMNS = {
     "key": pl.String(),
     "figure": pl.String(),
@@ -271,6 +283,7 @@ WRITTEN_TABLES: dict[str, dict[str, pl.DataType]] = {
     "patients.csv": RATIO_COLUMNS,
     "calls.csv": CALL_COLUMNS,
     "risk_coverage.csv": RISK_COLUMNS,
+    "table1.csv": TABLE_1_COLUMNS,
     "across_centers.csv": ACROSS_COLUMNS,
     "subgroups.csv": SUBGROUP_COLUMNS,
     "decision_curve.csv": DECISION_COLUMNS,

@@ -22,17 +22,21 @@ from marrowscope.disk import (
     written_whole,
 )
 from marrowscope.errors import InputError
+from marrowscope.evaluate.checklists import checklists_markdown
 from marrowscope.evaluate.document import (
     METRICS_NAME,
     CenterRecord,
     EvaluationDocument,
     across_record,
+    characteristic_record,
     decision_record,
     figure_record,
+    flow_record,
     subgroup_record,
 )
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.evaluate.markdown import as_markdown
+from marrowscope.evaluate.participants import characteristics
 from marrowscope.evaluate.scorer import INTERVAL_NATURE
 from marrowscope.evaluate.written_tables import tables
 from marrowscope.runs.folder import MADE_FROM_A_RUN, RUN_KIND, refuse_run_folder, staging_folder
@@ -44,10 +48,11 @@ if TYPE_CHECKING:
     from marrowscope.evaluate.evaluation import Evaluation
 
 _EVALUATION_KIND = "evaluation"
+CHECKLISTS_NAME = "checklists.md"
 RUN_NAME = "run"
 """The run of an evaluated bundle, inside the evaluation folder."""
 
-_OWN = frozenset({METRICS_NAME, "metrics.md", "index.html", "figures", RUN_NAME, *WRITTEN_TABLES})
+_OWN = frozenset({METRICS_NAME, CHECKLISTS_NAME, "metrics.md", "index.html", "figures", RUN_NAME, *WRITTEN_TABLES})
 
 
 def check_evaluation_folder(out: Path, *, overwrite: bool) -> None:
@@ -94,13 +99,15 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, the tables and metrics.md to ``folder``, creating it if needed."""
-    name_files(folder, _EVALUATION_KIND, [METRICS_NAME, "metrics.md", *WRITTEN_TABLES])
+    """Write metrics.json, the tables, metrics.md and checklists.md to ``folder``, creating it if needed."""
+    name_files(folder, _EVALUATION_KIND, [METRICS_NAME, CHECKLISTS_NAME, "metrics.md", *WRITTEN_TABLES])
     for name, table in tables(evaluation).items():
         with written_whole(folder / name) as temporary:
             table.write_csv(temporary)
     write_text(folder / "metrics.md", as_markdown(evaluation))
-    text = json.dumps(_document(evaluation).model_dump(mode="json"), indent=2, allow_nan=False)
+    document = _document(evaluation)
+    write_text(folder / CHECKLISTS_NAME, checklists_markdown(document))
+    text = json.dumps(document.model_dump(mode="json"), indent=2, allow_nan=False)
     write_text(folder / METRICS_NAME, text + "\n")
 
 
@@ -127,4 +134,6 @@ def _document(evaluation: Evaluation) -> EvaluationDocument:
             for scores in evaluation.centers
         ),
         across_centers=tuple(across_record(item) for item in evaluation.across_centers),
+        characteristics=tuple(characteristic_record(item) for item in characteristics(linked)),
+        flows=tuple(flow_record(flow) for flow in evaluation.flows),
     )

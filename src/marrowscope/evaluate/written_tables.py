@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from marrowscope.errors import InputError
 from marrowscope.evaluate.document import across_record, decision_record, figure_record, limits_of, subgroup_record
-from marrowscope.evaluate.frames import ACROSS_COLUMNS, MISSED, NORMAL_BLAST_COLUMNS, WRITTEN_TABLES
+from marrowscope.evaluate.frames import ACROSS_COLUMNS, MISSED, NORMAL_BLAST_COLUMNS, TABLE_1_COLUMNS, WRITTEN_TABLES
+from marrowscope.evaluate.participants import characteristics
 from marrowscope.runs.parquet import readable
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ _NEVER_NULL = {
     "roc.csv": {"center", "curve", "false_positive_rate", "true_positive_rate"},
     "normal_blasts.csv": NORMAL_BLAST_COLUMNS.keys() - {"diagnosis"},
     "across_centers.csv": {"key", "figure", "scale", "n_centers"},
+    "table1.csv": {"center", "name"},
     "subgroups.csv": {"center", "attribute", "value", "n_patients", "n_ratio", "n_interval", "n_aml", "n_other"},
     "decision_curve.csv": {"center", "rule", "risk", "n", "n_aml", "n_acted", "net_benefit"},
 }
@@ -66,6 +69,9 @@ def tables(evaluation: Evaluation) -> dict[str, pl.DataFrame]:
         "patients.csv": evaluation.linked.ratios,
         "normal_blasts.csv": _normal_blasts(normal),
         "across_centers.csv": pl.DataFrame(across, schema=ACROSS_COLUMNS),
+        "table1.csv": pl.DataFrame(
+            [asdict(item) for item in characteristics(evaluation.linked)], schema=TABLE_1_COLUMNS
+        ),
     }
 
 

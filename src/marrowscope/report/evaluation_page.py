@@ -26,6 +26,7 @@ from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_cell_figures import CELL_FIGURES
 from marrowscope.report.evaluation_center import CenterTables
 from marrowscope.report.evaluation_ratio_figures import RATIO_FIGURES
+from marrowscope.report.flow_figures import FLOW_TITLES, flow_diagram
 from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.plot import STYLE, Drawing
 from marrowscope.runs.schemas import CALLS
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     import jinja2
 
-    from marrowscope.evaluate.document import CenterRecord, EvaluationDocument, FigureRecord
+    from marrowscope.evaluate.document import CenterRecord, CharacteristicRecord, EvaluationDocument, FigureRecord
 
 _DRAWINGS = CELL_FIGURES | RATIO_FIGURES | CALL_FIGURES
 _WARNING_SENTENCES = {CONFOUNDED_BY_CENTER: "AML against other diagnoses is {}."}
@@ -109,6 +110,9 @@ def write_evaluation_page(folder: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         for name, _, drawing in page.drawings:
             write_text(place / f"{name}.svg", drawing.standalone())
+    flows = [(FLOW_TITLES[flow.key], flow_diagram(flow)) for flow in document.flows]
+    for flow, (_, drawing) in zip(document.flows, flows, strict=True):
+        write_text(folder / "figures" / f"flow_{flow.key}.svg", drawing.standalone())
     # The figures of all centers come first.
     ordered = sorted(pages, key=lambda page: page.center != ALL_CENTERS)
     text = (
@@ -120,6 +124,8 @@ def write_evaluation_page(folder: Path) -> Path:
             pages=ordered,
             rows=pages,
             columns=columns,
+            flows=flows,
+            table_1=_table_1(document.characteristics),
             normal_blasts=_normal_blasts(tables["normal_blasts.csv"]),
             warnings=_warnings(document),
         )
@@ -223,6 +229,36 @@ def _class_rows(per_class: pl.DataFrame) -> tuple[Mapping[str, Any], ...]:
 def anchors(names: Iterable[str]) -> dict[str, str]:
     """Return a name per center that is safe as a folder and an anchor."""
     return {name: f"center-{anchor}" for name, anchor in file_names(names, plain=True).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Table1:
+    """Table 1 as printed: the centers, and by row a name, a value and one cell of text per center."""
+
+    centers: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def _table_1(characteristics: Sequence[CharacteristicRecord]) -> Table1:
+    """Put the characteristics into rows, with one column per center."""
+    centers = tuple(dict.fromkeys(item.center for item in characteristics))
+    cells = {(item.name, item.value, item.center): _characteristic_text(item) for item in characteristics}
+    names = dict.fromkeys((item.name, item.value) for item in characteristics)
+    return Table1(
+        centers,
+        tuple(
+            (name, value, tuple(cells.get((name, value, center), "") for center in centers)) for name, value in names
+        ),
+    )
+
+
+def _characteristic_text(item: CharacteristicRecord) -> str:
+    """Return ``12 (40%)``, ``0.12 (0.05 to 0.30)`` or, if there is nothing to describe, a word that says so."""
+    if item.n is not None:
+        return f"{item.n:,}" + ("" if item.share is None else f" ({100 * item.share:.0f}%)")
+    if item.median is None:
+        return "not stated"
+    return f"{item.median:.3g} ({item.lower_quartile:.3g} to {item.upper_quartile:.3g})"
 
 
 def _normal_blasts(table: pl.DataFrame) -> NormalBlastTable:
