@@ -27,6 +27,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import link_cells
 from marrowscope.patient.assess import assess_patients
@@ -35,7 +36,6 @@ from marrowscope.records import Patient
 from marrowscope.report.verdict import shown_ratio
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import patient_row
-from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.studies.domain import patient_scores
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate
 from marrowscope.patient.quantify.threshold import decide
 from marrowscope.patient.standing import MeasuredRates, standing_of
 from marrowscope.runs.parquet import conform, empty_table
+from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow, share_columns
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_reference_ranges
 
@@ -32,14 +33,13 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import ReferenceRanges, Vocabulary
 
 
-_SHARE_COLUMNS = (
-    "cblc_ratio", "cblc_ratio_lower", "cblc_ratio_upper", "ratio_all_unclassified_not_cblc",
-    "ratio_all_unclassified_cblc", "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio",
-    "me_lower", "me_upper", "me_reference_low", "me_reference_high", "lymphoid_share", "nrbc_per_100",
+_OF_RATIOS = (
+    "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper",
+    "me_reference_low", "me_reference_high", "correction", "correction_note", "design_effect", "threshold_n_patients",
+    "threshold_simulated", "call", "call_reason", "call_depends_on_threshold", "nrbc_per_100",
 )  # fmt: skip
-_LINEAGE_SHARES = ("share", "lower", "upper", "reference_low", "reference_high", "reference_mark")
-_CATEGORY_SHARES = (*_LINEAGE_SHARES, "share_nucleated")
-"""What is null for a patient out of depth: what a share, a ratio or a range is, or belongs to one."""
+_OF_SHARES = ("reference_mark",)
+"""What belongs to a ratio or a share and is none itself."""
 
 
 def assess_patients(
@@ -152,9 +152,11 @@ class PatientAssessor:
 
 def without_shares(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a patient out of depth that change: every share and ratio is null, the counts stay."""
-    blank = dict.fromkeys(_SHARE_COLUMNS) | dict.fromkeys(BLAST_COLUMNS)
-    for name, columns in (("differential", _CATEGORY_SHARES), ("lineages", _LINEAGE_SHARES)):
-        blank[name] = [item | dict.fromkeys(columns) for item in row[name] or ()]
+    blank: dict[str, Any] = dict.fromkeys((*share_columns(PatientRow), *_OF_RATIOS, *BLAST_COLUMNS))
+    nested = {"differential": CategoryShare, "other_parts": CategoryShare, "lineages": LineageShare}
+    for name, kind in nested.items():
+        columns = dict.fromkeys((*share_columns(kind), *_OF_SHARES))
+        blank[name] = None if row[name] is None else [item | columns for item in row[name]]
     return blank
 
 

@@ -225,7 +225,7 @@ class PatientRow(Row):
     center_n_outside: Count | None = column("of those, with an annotated ratio outside its interval")
     depth: tuple[DepthCheck, ...] | None = column("how unlike the training images and cells; null in older runs")
     fitting_um_per_px: float | None = column(
-        "scale at which the erythrocytes would be 7.3 um; null unless their size is beyond its limit", "um/px"
+        "scale at which the erythrocytes would be 7.5 um; null unless their size is beyond its limit", "um/px"
     )
     simulated_only: tuple[str, ...] | None = column(
         "categories, and plasma, that the bundle learned from simulated cells only; null if its sources are not known"
@@ -390,6 +390,11 @@ def _not_finite(value: Any, name: str = "") -> str:  # noqa: ANN401 - any value 
 def polars_schema(row: type[Row]) -> dict[str, pl.DataType]:
     """Return the polars types of a record's columns, in their order."""
     return {name: _polars_type(field.annotation) for name, field in row.model_fields.items()}
+
+
+def share_columns(row: type[Row]) -> tuple[str, ...]:
+    """Return the columns of a record that are a share or a limit of one."""
+    return tuple(name for name, field in row.model_fields.items() if Share in get_args(field.annotation))
 
 
 def required_columns(row: type[Row]) -> frozenset[str]:

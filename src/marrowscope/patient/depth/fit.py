@@ -1,6 +1,6 @@
 """Set a bundle's domain: one limit that withholds at most one known patient in twenty, all scores together.
 
-1. Shares enter as their square root, whose spread does not depend on the share.
+1. Shares enter as their square root, whose spread does not depend on the share. So does the distance of embeddings.
 2. Each patient's distance (``domain``) is taken with mean and standard deviation of the other patients, so that nobody
    is held against themselves.
 3. The limit is the distance at place ceil(0.95 (n + 1)) of n, in rising order. A further patient like these lies beyond
@@ -33,6 +33,8 @@ FEWEST_PATIENTS = 19
 
 _TWO_SIDED = frozenset({"background", "sharpness"})
 _SHARES = frozenset({"contradictions", "middling", "uncertainty", "member_spread"})
+_ROOTED = _SHARES | {"embedding_distance"}
+"""Scores that enter as their square root: shares, and the distance of embeddings, which is a square."""
 _RESOLUTION = {
     "stain": 0.1,
     "background": 0.01,
@@ -40,7 +42,7 @@ _RESOLUTION = {
     "contradictions": 0.02,
     "middling": 0.02,
     "uncertainty": 0.02,
-    "embedding_distance": 0.01,
+    "embedding_distance": 0.02,
     "member_spread": 0.02,
 }
 """The least standard deviation, of a share's root where it is one: patients that happen to agree set no limit at the
@@ -79,10 +81,10 @@ def fit_domain(patients: Sequence[DepthScores], measured_on: str) -> Domain:
 
 
 def _column(patients: Sequence[DepthScores], name: str) -> RealArray:
-    """Return a score of every patient (n,), the root of a share; NaN where it is not known."""
+    """Return a score of every patient (n,), or its root; NaN where it is not known."""
     known = [scores.by_name()[name] for scores in patients]
     values = np.array([math.nan if value is None else value for value in known], dtype=np.float64)
-    return np.sqrt(values) if name in _SHARES else values
+    return np.sqrt(values) if name in _ROOTED else values
 
 
 def _left_out_distance(values: RealArray, names: Sequence[str], index: int) -> float:
@@ -104,8 +106,15 @@ def _score(name: str, values: RealArray, limit: float) -> DomainScore:
     return DomainScore(
         mean=float(mean),
         standard_deviation=float(spread),
-        square_root=name in _SHARES,
+        square_root=name in _ROOTED,
         lower_limit=low if name in _TWO_SIDED else None,
-        upper_limit=min(high**2, 1.0) if name in _SHARES else high,
+        upper_limit=_upper_limit(name, high),
         n=int(np.isfinite(values).sum()),
     )
+
+
+def _upper_limit(name: str, high: float) -> float:
+    """Return the limit in the score's own unit; a share ends at 1, which no value is above."""
+    if name not in _ROOTED:
+        return high
+    return min(high**2, 1.0) if name in _SHARES else high**2

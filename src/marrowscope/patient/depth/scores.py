@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MIDDLING = (0.2, 0.8)
 """A probability between these is middling: the classifier does not know whether the cell is a CBLC."""
 
-_ERYTHROCYTE_UM = 7.3
+_ERYTHROCYTE_UM = 7.5
 """Usual diameter of an erythrocyte on a dried smear: the scale that would fit gives it."""
 _FEWEST_ERYTHROCYTES = 10
 
