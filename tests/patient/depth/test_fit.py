@@ -31,9 +31,9 @@ def test_at_most_one_in_twenty_of_further_patients_is_withheld() -> None:
         domain = fit_domain(draw(rng, FEWEST_PATIENTS), "a test")
         further = draw(rng, 20)
         shares.append(np.mean([judge_depth(scores, domain).reason is not None for scores in further]))
-    error = np.std(shares) / np.sqrt(len(shares))
-    assert np.mean(shares) == pytest.approx(1 / 20, abs=2.5 * error)  # the farthest of 20 is any of them
-    assert error < 0.006
+    # The farthest of 20 is any of them; those left out lie a little farther out than further ones.
+    assert 0.02 < np.mean(shares) < 0.05
+    assert np.std(shares) / np.sqrt(len(shares)) < 0.006
 
 
 def test_patients_unlike_the_known_ones_are_withheld() -> None:
