@@ -104,6 +104,10 @@ class FieldRow(Row):
     stain_distance: float | None = column(
         "Mahalanobis distance of the three densities from the training fields; null without a reference"
     )
+    erythrocyte_diameter_um: float | None = column(
+        "median diameter of the measured erythrocytes by the stated scale; null with fewer than 3 of them", "um"
+    )
+    n_erythrocytes: Count | None = column("erythrocytes measured: whole, single and round; null in older runs")
     flags: tuple[str, ...] | None = column("quality flags that this field raised")
 
 
@@ -215,11 +219,15 @@ class PatientRow(Row):
     center_n_outside: Count | None = column("of those, with an annotated ratio outside its interval")
     depth: tuple[DepthCheck, ...] | None = column("how unlike the training images and cells; null in older runs")
     fitting_um_per_px: float | None = column(
-        "scale at which the erythrocytes would be 7.3 um; null unless their size is beyond its limit", "um/px"
+        "scale at which the erythrocytes would be 7.5 um; null unless their size is beyond its limit", "um/px"
     )
     n_fields: Count = column("images of the patient")
     n_fields_failed: Count = column("images that could not be read")
     n_fields_counted: Count | None = column("fields with a countable cell: the K of the interval")
+    erythrocyte_diameter_um: float | None = column(
+        "median diameter of the measured erythrocytes by the stated scale; null with fewer than 20 of them", "um"
+    )
+    n_erythrocytes: Count | None = column("erythrocytes behind that diameter; null in older runs")
     n_contours: Count = column("contours found")
     n_rejected: Count = column("contours rejected by the quality rules")
     rejected: tuple[Rejected, ...] = column("rejected contours by rule")
