@@ -211,12 +211,23 @@ class FoundCell:
 
 
 @dataclass(frozen=True, slots=True)
+class Erythrocytes:
+    """The erythrocytes of one field: how many were measured, and their median diameter, None where there are too few.
+
+    Only whole, single, round ones are measured, so ``n`` is not the number in the field.
+    """
+
+    n: int
+    diameter_um: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundField:
     """One field with everything found in it, or with the ``error`` if it could not be read.
 
     ``measures`` are those of ``cells.field_measures`` (NaN where not measurable). Size and scale are the file's, None
     if nothing was read. ``fingerprint`` identifies copies of a photograph; it is empty for a region of a slide.
-    ``is_simulated`` is None if the photograph was not read.
+    ``is_simulated`` and ``erythrocytes`` are None if the photograph was not read.
     """
 
     source: InputImage
@@ -229,6 +240,7 @@ class FoundField:
     error: str | None = None
     fingerprint: str = ""
     is_simulated: bool | None = None
+    erythrocytes: Erythrocytes | None = None
 
     @property
     def n_kept(self) -> int:

@@ -183,4 +183,4 @@ def test_each_step_is_timed_by_its_name(bundle: Bundle, cohort: Path) -> None:
         yield
 
     find_cells(simulated(cohort), finder_of(bundle), lap=lap)
-    assert steps == ["place", "segment", "contours", "judge", "field", "crop", "morphology"]
+    assert steps == ["place", "segment", "contours", "judge", "field", "erythrocytes", "crop", "morphology"]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "which older runs do not have; it is taken as not known"
 LATER: dict[TableKind, set[str]] = {
-    "fields": {"n_rejected_overlap", "simulated"},
+    "fields": {"n_rejected_overlap", "simulated", "erythrocyte_diameter_um", "n_erythrocytes"},
     "cells": {"p_plasma", "is_plasma"},
     "patients": {
         *("state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"),
@@ -19,6 +19,7 @@ LATER: dict[TableKind, set[str]] = {
         *("other_parts", "simulated_only", "simulated_only_codes", "who_not_learned"),
         *("n_leukocytes", "nrbc_per_100", "cblc_by_category"),
         *("who_alt_least", "who_alt_most", "who_alt_lower", "who_alt_upper"),
+        *("erythrocyte_diameter_um", "n_erythrocytes"),
     },
 }
 

@@ -1,8 +1,8 @@
 """Find the cells of one field of view; training and prediction share this code.
 
 Steps: bring the field to the segmenter's scale; run the network; trace contours; apply the quality rules to the
-contours; measure the field; cut a crop around each kept contour; measure its morphology. Contours are returned in the
-pixels of the field's file.
+contours; measure the field and its erythrocytes; cut a crop around each kept contour; measure its morphology. Contours
+are returned in the pixels of the field's file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.cells.crop import CropSpec, cut_crops, without_margin
+from marrowscope.cells.erythrocytes import measure_erythrocytes
 from marrowscope.cells.field_measures import SCALE_UM_PER_PX, measure_field
 from marrowscope.cells.morphology import measure_cells
 from marrowscope.cells.quality import QualityRules, judge_contours, refuse_overlaps
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from marrowscope.records import ContourArray, FieldImage, ImageArray, MaskArray
+    from marrowscope.records import ContourArray, Erythrocytes, FieldImage, ImageArray, MaskArray
     from marrowscope.segment.letterbox import Letterbox
     from marrowscope.segment.segmenter import Segmenter
 
@@ -51,11 +52,13 @@ class FoundCells:
 
     ``cells`` are in the segmenter's order. ``kept`` are the positions of the cells that passed every rule,
     ``contours_xy`` their contours in the field's decoded pixels, ``crops`` (n_kept, s, s, 3) and ``masks``
-    (n_kept, s, s) their crops (no masks without morphology). ``measures`` describe the field, NaN where not measurable.
+    (n_kept, s, s) their crops (no masks without morphology). ``measures`` describe the field, NaN where not measurable;
+    ``erythrocytes`` are those that the segmenter did not outline.
     """
 
     cells: tuple[FoundCell, ...]
     measures: Mapping[str, float]
+    erythrocytes: Erythrocytes
     kept: tuple[int, ...]
     contours_xy: tuple[ContourArray, ...]
     crops: ImageArray
@@ -97,6 +100,8 @@ def find_cells(
     with lap("field"):
         shrunk = _seen_at(SCALE_UM_PER_PX, canvas, transform, finder.segmenter.config.um_per_px, scale)
         measures = measure_field(field.pixels, scale, shrunk)
+    with lap("erythrocytes"):
+        erythrocytes = measure_erythrocytes(field.pixels, scale, outlines, shrunk)
     with lap("crop"):
         crops, masks = cut_crops(
             field.pixels, contours, scale, finder.crop, margin_px=finder.margin_px, masks=morphology
@@ -119,7 +124,7 @@ def find_cells(
         )
         for index, (detection, judgment) in enumerate(zip(detections, judged, strict=True))
     )
-    return FoundCells(cells, measures, kept, contours, crops, masks)
+    return FoundCells(cells, measures, erythrocytes, kept, contours, crops, masks)
 
 
 def _seen_at(

@@ -32,6 +32,7 @@ from marrowscope.cli.prepare import prepare
 from marrowscope.cli.quantify import quantify
 from marrowscope.cli.report import report
 from marrowscope.cli.reproduce import reproduce
+from marrowscope.cli.scale import scale
 from marrowscope.cli.simulate import simulate
 from marrowscope.cli.system_errors import system_error
 from marrowscope.errors import DependencyError, InputError, MarrowscopeError, RunError
@@ -88,6 +89,7 @@ _CHECK = "Check and compare"
 add_command(app, demo, panel=_READ)
 add_command(app, predict, panel=_READ)
 add_command(app, report, panel=_READ, writes_into_input=True)
+add_command(app, scale, panel=_READ)
 add_command(app, simulate, panel=TRAIN)
 add_command(app, prepare, panel=TRAIN)
 app.add_typer(train.app, name="train", rich_help_panel=TRAIN)

@@ -24,7 +24,7 @@ def choose_scale(where: object, *sources_um_per_px: float | None) -> float:
     if scale is None:
         message = (
             f"{where}: found no scale, expected micrometers per pixel; add a um_per_px column to patients.csv or "
-            "set --um-per-px"
+            "set --um-per-px (`marrowscope scale` estimates it from the erythrocytes)"
         )
         raise ScaleError(message)
     return scale

@@ -13,6 +13,7 @@ import polars as pl
 from marrowscope.patient.counts import aggregate_patient
 from marrowscope.patient.depth import judge_depth, measure_depth
 from marrowscope.patient.differential import BLAST_COLUMNS, UNDER_300, declared_condition, nucleated_differential
+from marrowscope.patient.erythrocyte_scale import erythrocyte_scale_check
 from marrowscope.patient.flags import FlagRules, patient_flags
 from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.threshold import decide
@@ -77,6 +78,7 @@ def assess_patients(
         rates = standing.quantification
         correlation = rates.rates.correlation if rates else ASSUMED_CORRELATION
         row = aggregate_patient(patient, own_fields, own_cells).row() | standing.row() | depth.row()
+        row |= erythrocyte_scale_check(own_fields).row()
         row |= nucleated_differential(patient, kept, vocabulary, known, correlation)
         if standing.is_simulated:
             row["adequacy"] = None  # 300 and 500 are for what a smear holds

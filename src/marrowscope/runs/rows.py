@@ -51,6 +51,8 @@ def field_row(found: FoundField, center: str, stain_distance: float, flags: Sequ
         "n_split": sum(cell.n_parts > 1 for cell in found.cells),
         "n_cells": counted[None],
         **measures,
+        "erythrocyte_diameter_um": found.erythrocytes.diameter_um if found.erythrocytes else None,
+        "n_erythrocytes": found.erythrocytes.n if found.erythrocytes else None,
         "flags": list(flags) if found.error is None else None,
     }
 

@@ -104,6 +104,10 @@ class FieldRow(Row):
     stain_distance: float | None = column(
         "Mahalanobis distance of the three densities from the training fields; null without a reference"
     )
+    erythrocyte_diameter_um: float | None = column(
+        "median diameter of the measured erythrocytes by the stated scale; null with fewer than 3 of them", "um"
+    )
+    n_erythrocytes: Count | None = column("erythrocytes measured: whole, single and round; null in older runs")
     flags: tuple[str, ...] | None = column("quality flags that this field raised")
 
 
@@ -236,6 +240,10 @@ class PatientRow(Row):
     n_fields: Count = column("images of the patient")
     n_fields_failed: Count = column("images that could not be read")
     n_fields_counted: Count | None = column("fields with a countable cell: the K of the interval")
+    erythrocyte_diameter_um: float | None = column(
+        "median diameter of the measured erythrocytes by the stated scale; null with fewer than 20 of them", "um"
+    )
+    n_erythrocytes: Count | None = column("erythrocytes behind that diameter; null in older runs")
     n_contours: Count = column("contours found")
     n_rejected: Count = column("contours rejected by the quality rules")
     rejected: tuple[Rejected, ...] = column("rejected contours by rule")

@@ -190,7 +190,8 @@ class Worker:
         except (ImageError, ScaleError) as error:
             reason = str(error) if str(item.path) in str(error) else f"{item.path}: {error}"
             return _Under(replace(bare, error=reason))
-        return _Under(replace(bare, cells=found.cells, measures=found.measures), found.kept, list(found.crops))
+        complete = replace(bare, cells=found.cells, measures=found.measures, erythrocytes=found.erythrocytes)
+        return _Under(complete, found.kept, list(found.crops))
 
     def _classify(self, crops: Sequence[ImageArray]) -> list[Call]:
         """Call the cells of ``crops``. The batch is run full, with blank crops at its end.

@@ -46,6 +46,7 @@ _WARM_UP = 16
 STAGES = {
     "read": "read, hash, decode",
     "field": "field measures",
+    "erythrocytes": "erythrocytes",
     "place": "to the network's grid",
     "segment": "segmenter network",
     "contours": "contours",

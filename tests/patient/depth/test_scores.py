@@ -64,10 +64,10 @@ def test_embedding_distances_are_taken_where_a_run_has_them() -> None:
     assert measure_depth(fields({}), kept).embedding_distance == 2.0
 
 
-@pytest.mark.parametrize(("n", "known"), [(4, False), (5, True)])
+@pytest.mark.parametrize(("n", "known"), [(14, False), (15, True)])
 def test_the_scale_that_fits_follows_from_enough_erythrocytes(n: int, *, known: bool) -> None:
     rows = ({"um_per_px": 0.1}, {"um_per_px": 0.1})
-    table = fields(*rows, erythrocyte_diameter_um=[3.7, 3.8], n_erythrocytes=[n, 5])
+    table = fields(*rows, erythrocyte_diameter_um=[3.75, 3.75], n_erythrocytes=[n, 5])
     found = measure_depth(table, cells())
     if known:
         assert found.erythrocyte_diameter_um == pytest.approx(3.75)

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from marrowscope.config import FrozenModel
 from marrowscope.patient.depth.scores import SCORE_NAMES
+from marrowscope.patient.erythrocyte_scale import PLAUSIBLE_UM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from marrowscope.runs.schemas import StateReason
 
 ERYTHROCYTES = "erythrocyte_diameter_um"
-_ERYTHROCYTE_LIMITS = (5.5, 9.5)
-"""Micrometers: outside, the stated scale is wrong. Microcytes of 6 um and macrocytes of 9 um are within."""
 _DISTANCE = "distance"
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -117,7 +116,7 @@ def judge_depth(scores: DepthScores, domain: Domain | None) -> Depth:
     if domain is not None:
         checks.append(_row(_DISTANCE, distance, upper_limit=domain.max_distance))
     diameter = values[ERYTHROCYTES]
-    low, high = _ERYTHROCYTE_LIMITS
+    low, high = PLAUSIBLE_UM
     if diameter is not None and not low <= diameter <= high:
         return Depth(tuple(checks), "depth_erythrocyte_diameter_um", scores.fitting_um_per_px)
     if domain is not None and len(beyond) < len(limits):
@@ -130,7 +129,7 @@ def judge_depth(scores: DepthScores, domain: Domain | None) -> Depth:
 
 def _check(name: str, value: float | None, known: DomainScore | None) -> dict[str, Any]:
     if name == ERYTHROCYTES:
-        low, high = _ERYTHROCYTE_LIMITS
+        low, high = PLAUSIBLE_UM
         return _row(name, value, lower_limit=low, upper_limit=high)
     if known is None:
         return _row(name, value)

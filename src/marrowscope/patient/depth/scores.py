@@ -11,22 +11,21 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from marrowscope.patient.erythrocyte_scale import erythrocyte_scale_check
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MIDDLING = (0.2, 0.8)
 """A probability between these is middling: the classifier does not know whether the cell is a CBLC."""
 
-_ERYTHROCYTE_UM = 7.5
-"""Usual diameter of an erythrocyte on a dried smear: the scale that would fit gives it."""
-_FEWEST_ERYTHROCYTES = 10
-
 
 @dataclass(frozen=True, slots=True)
 class DepthScores:
     """The scores of one patient; None for what could not be measured.
 
-    ``fitting_um_per_px`` is the scale at which the erythrocytes would have their usual size; it is no score.
+    ``fitting_um_per_px`` is the scale at which the erythrocytes would have their usual size, None where they have
+    it about; it is no score.
     """
 
     stain: float | None = None
@@ -52,28 +51,25 @@ def measure_depth(fields: pl.DataFrame, kept: pl.DataFrame) -> DepthScores:
     """Measure one patient; ``fields`` and ``kept`` are the patient's fields and kept cells, rows of a run's tables.
 
     stain: median Mahalanobis distance of the nuclei's color from the training fields, over fields with a cell.
-    background, sharpness: medians. erythrocyte_diameter_um: median over fields, with at least ten erythrocytes.
+    background, sharpness: medians. erythrocyte_diameter_um: see ``erythrocyte_scale``.
     contradictions, middling: shares of the cells. uncertainty: mean of 1 - the highest category probability.
     embedding_distance: median. member_spread: mean of the countable cells.
     """
     read = fields.filter(pl.col("status") == "ok")
-    diameter = _median(read, "erythrocyte_diameter_um")
-    if _total(read, "n_erythrocytes") < _FEWEST_ERYTHROCYTES:
-        diameter = None
-    scale = _median(read, "um_per_px")
+    erythrocytes = erythrocyte_scale_check(read)
     probabilities = kept["p_cblc"].drop_nulls()
     contradictions = kept["contradiction"].drop_nulls()
     return DepthScores(
         stain=_median(read.filter(pl.col("n_cells") > 0), "stain_distance"),
         background=_median(read, "background"),
         sharpness=_median(read, "sharpness"),
-        erythrocyte_diameter_um=diameter,
+        erythrocyte_diameter_um=erythrocytes.diameter_um,
         contradictions=_share(contradictions),
         middling=_share(probabilities.is_between(*MIDDLING)),
         uncertainty=_number((1 - kept["p_category"].list.max()).mean()),
         embedding_distance=_median(kept, "embedding_distance"),
         member_spread=_number(kept.filter("is_countable")["member_spread"].mean()),
-        fitting_um_per_px=scale * _ERYTHROCYTE_UM / diameter if scale and diameter else None,
+        fitting_um_per_px=erythrocytes.fitting_um_per_px,
     )
 
 
@@ -82,10 +78,6 @@ def _median(table: pl.DataFrame, column: str) -> float | None:
     if column not in table.columns:
         return None
     return _number(table[column].cast(pl.Float64).fill_nan(None).median())
-
-
-def _total(table: pl.DataFrame, column: str) -> int:
-    return int(table[column].sum()) if column in table.columns else 0
 
 
 def _share(raised: pl.Series) -> float | None:
