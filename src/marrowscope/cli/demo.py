@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, the runs and the simulated cohort.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, the runs and the cohort.")] = Path(
         "marrowscope-demo"
     ),
     *,
