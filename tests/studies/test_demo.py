@@ -7,6 +7,7 @@ import pytest
 
 from marrowscope.disk import mark_folder
 from marrowscope.errors import RunError
+from marrowscope.runs.manifest import installed_versions
 from marrowscope.simulate import SimulationConfig
 from marrowscope.studies import demo
 from tests.bundles import make_bundle
@@ -74,10 +75,10 @@ def test_a_run_is_kept_only_of_the_same_bundle_and_versions(tmp_path: Path, monk
     assert not demo._is_run_of(bundle, tmp_path / "run")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json").touch()
-    manifest = SimpleNamespace(bundle=bundle.provenance(), versions=demo.installed_versions())
+    manifest = SimpleNamespace(bundle=bundle.provenance(), versions=installed_versions())
     monkeypatch.setattr(demo, "read_manifest", lambda _run: manifest)
     assert demo._is_run_of(bundle, tmp_path / "run")
     manifest.versions = manifest.versions | {"numpy": "0"}
     assert not demo._is_run_of(bundle, tmp_path / "run")
-    manifest.versions, manifest.bundle = demo.installed_versions(), manifest.bundle.model_copy(update={"sha256": "0"})
+    manifest.versions, manifest.bundle = installed_versions(), manifest.bundle.model_copy(update={"sha256": "0"})
     assert not demo._is_run_of(bundle, tmp_path / "run")
