@@ -13,6 +13,7 @@ from marrowscope.bundle.description import (
     Domain,
     DomainScore,
     EmbeddingStatistics,
+    JointOfHeads,
     MemberMetrics,
     MemberTraining,
     StageCounts,
@@ -27,6 +28,7 @@ from marrowscope.cells.quality import QualityRules
 from marrowscope.networks import open_network
 from marrowscope.patient.flags import FlagRules, StainReference
 from marrowscope.segment.config import SegmenterConfig
+from marrowscope.statistics.joint import TripleRule
 from marrowscope.vocabulary import load_vocabulary
 from tests.onnx_graphs import classifier_graph, segmenter_graph
 from tests.segment.raw_outputs import raw_outputs
@@ -135,6 +137,17 @@ def make_full_spec(**changes: Any) -> BundleSpec:  # noqa: ANN401 - whatever the
                 "contradictions": DomainScore(mean=0.01, standard_deviation=0.005, upper_limit=0.03, n=40),
                 "erythrocyte_um": DomainScore(mean=7.2, lower_limit=5.5, upper_limit=9.5, n=400),
             },
+        ),
+        "joint": JointOfHeads(
+            weights={"category": 0.75, "cblc": 0.5, "countable": 0.25},
+            triples=(
+                TripleRule(category="N", cblc=True, countable=True, share=0.25, offset=-0.5),
+                TripleRule(category="L", cblc=False, countable=True, share=0.75, offset=0.125),
+            ),
+            n_cells=200,
+            nll_before=0.5,
+            nll_after=0.25,
+            ece_after=0.01,
         ),
         "embeddings": EmbeddingStatistics(file="embeddings.npz", n_classes=16, n_dimensions=1280),
         "rates_by_center": {
