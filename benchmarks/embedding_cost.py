@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def main() -> None:
         paths = write_graphs(Path(scratch))
         for backend in available_backends():
             networks = {name: open_network(path, backend, threads=1) for name, path in paths.items()}
-            times = in_turn({name: lambda opened=opened: opened.run_images(crops) for name, opened in networks.items()})
+            times = in_turn({name: partial(network.run_images, crops) for name, network in networks.items()})
             print(backend, ", ".join(f"{name} {value:.3f} ms" for name, value in times.items()), "per cell")
     statistics = ClassStatistics(
         mean=random.normal(size=1280).astype(np.float32),
@@ -51,11 +52,12 @@ def main() -> None:
     embeddings = random.normal(size=(N_CELLS, 1280)).astype(np.float32)
     called = np.zeros(N_CELLS, dtype=np.int64)
     vocabulary = load_vocabulary()
-    p_category, p_yes = random.dirichlet(np.ones(16), size=N_CELLS), random.uniform(size=(2, N_CELLS))
+    p_category = random.dirichlet(np.ones(16), size=N_CELLS)
+    p_cblc, p_countable = random.uniform(size=(2, N_CELLS))
     times = in_turn(
         {
             "distance": lambda: embedding_distances(embeddings, called, statistics),
-            "call": lambda: decode_calls(p_category, *p_yes, vocabulary),
+            "call": lambda: decode_calls(p_category, p_cblc, p_countable, vocabulary),
         }
     )
     print(", ".join(f"{name} {value:.3f} ms" for name, value in times.items()), "per cell")

@@ -153,7 +153,8 @@ def print_ways(cells: pl.DataFrame, bundle: Path, n_folds: int, vocabulary: Voca
 
 def _shares(labels: NDArray[np.int64], k: int) -> RealArray:
     counts = np.bincount(labels[labels >= 0], minlength=k) + 0.5
-    return counts / counts.sum()
+    shares: RealArray = counts / counts.sum()
+    return shares
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ def test_the_call_follows_the_sum_and_not_the_likeliest_triple_alone() -> None:
 def test_calls_never_contradict_their_probabilities() -> None:
     random = np.random.default_rng(3)
     p_category = random.dirichlet(np.full(16, 0.2), size=(3, 500))
-    calls = decode_calls(p_category, *random.uniform(size=(2, 3, 500)), VOCABULARY)
+    p_cblc, p_countable = random.uniform(size=(2, 3, 500))
+    calls = decode_calls(p_category, p_cblc, p_countable, VOCABULARY)
     np.testing.assert_array_equal(calls.is_cblc, calls.p_cblc >= 0.5)
     np.testing.assert_array_equal(calls.is_countable, calls.p_countable >= 0.5)
     assert (calls.p_cblc <= calls.p_countable + 1e-12).all()

@@ -72,7 +72,9 @@ def call_cells(
         np.stack([member[name][:n_cells] for member in members]) for name in ("p_category", "p_cblc", "p_countable")
     )
     calls = decode_calls(p_category, p_cblc[..., 1], p_countable[..., 1], vocabulary, rule)
-    plasma = _call_plasma(members, n_cells, calls, vocabulary) if predicts_plasma else [(None, None)] * n_cells
+    plasma: list[tuple[float | None, bool | None]] = [(None, None)] * n_cells
+    if predicts_plasma:
+        plasma = _call_plasma(members, n_cells, calls, vocabulary)
     distances: list[float | None] = [None] * n_cells
     if statistics is not None:
         embedding = _embedding(members[0], n_cells, statistics)
@@ -104,7 +106,7 @@ def _call_plasma(
     It is where that is at least 0.5 and the cell's call is one that a plasma cell has (``Vocabulary.plasma_triples``).
     """
     _check_answers(members, n_cells, {"p_plasma": 2})
-    p = np.mean([member["p_plasma"][:n_cells, 1] for member in members], axis=0, dtype=np.float64)
+    p = np.stack([member["p_plasma"][:n_cells, 1] for member in members]).mean(axis=0, dtype=np.float64)
     triples = zip(calls.category_index.tolist(), calls.is_cblc.tolist(), calls.is_countable.tolist(), strict=True)
     fits = np.array([triple in vocabulary.plasma_triples for triple in triples], dtype=np.bool_)
     return list(zip(p.tolist(), ((p >= _YES) & fits).tolist(), strict=True))
