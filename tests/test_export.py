@@ -77,11 +77,12 @@ def test_the_batch_is_free_and_a_crop_does_not_depend_on_its_batch(folder: Path,
     batch = crops.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     together = network.run({"image": batch})
     assert {name: values.shape for name, values in together.items()} == {
-        "p_cblc": (7, 2), "p_countable": (7, 2), "p_category": (7, 16),
+        "p_cblc": (7, 2), "p_countable": (7, 2), "p_category": (7, 16), "embedding": (7, 256),
     }  # fmt: skip
     for name, values in network.run({"image": batch[3:4]}).items():
-        np.testing.assert_allclose(values[0], together[name][3], atol=1e-6)
-        np.testing.assert_allclose(together[name].sum(axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(values[0], together[name][3], atol=1e-5)
+        if name != "embedding":
+            np.testing.assert_allclose(together[name].sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", available_backends())
