@@ -279,7 +279,7 @@ def _export_member(
     info = export_classifier(weights, graph, readout)
     if half_weights:
         halve_weights(graph)
-    return Member(folder, record, info, check_parity(weights, graph, sample, readout))
+    return Member(folder, record, info, check_parity(weights, graph, sample, readout, half_weights=half_weights))
 
 
 def _segmenter_files(graph: Graph, network: Network) -> dict[str, Path | bytes]:
