@@ -36,7 +36,7 @@ from marrowscope.records import Patient
 from marrowscope.report.verdict import shown_ratio
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import patient_row
-from marrowscope.studies.domain import patient_scores
+from marrowscope.studies.bundle_domain import patient_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

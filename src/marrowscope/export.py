@@ -99,9 +99,8 @@ def export_bundle(
     A cross-fit folder represents its folds, with the temperatures fitted on their out-of-fold predictions (unless
     ``calibrate`` is off). ``crops`` is the crop set for parity and golden sample, by default that of the first member;
     a few of its images become part of the bundle. ``half_weights`` stores the classifiers' weights in half precision;
-    their parity with torch is checked as they are stored. Without ``with_rates``, a
-    cross-fit gives its calibration alone, no error rates and no threshold. With ``overwrite``, an earlier bundle of ours at ``out`` is
-    replaced.
+    their parity with torch is checked as they are stored. Without ``with_rates``, a cross-fit gives its calibration
+    alone, no error rates and no threshold. With ``overwrite``, an earlier bundle of ours at ``out`` is replaced.
     Raises RunError for an unfinished training, InputError for a segmenter other than the one that cut the members'
     crops (unless ``other_segmenter``), and BundleError if a graph fails the parity check.
     """
