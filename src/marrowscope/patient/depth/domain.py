@@ -17,12 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field, field_validator, model_validator
 
 from marrowscope.config import FrozenModel
-<<<<<<< HEAD
-from marrowscope.patient.depth.scores import SCORE_NAMES
-from marrowscope.patient.erythrocyte_scale import PLAUSIBLE_UM
-=======
 from marrowscope.patient.depth.depth_scores import SCORE_NAMES
->>>>>>> f7212e7 (Log the first measurement of the domain)
+from marrowscope.patient.erythrocyte_scale import PLAUSIBLE_UM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
