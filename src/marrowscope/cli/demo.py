@@ -59,7 +59,8 @@ def demo(
             if patient.corrected is None
             else f"{patient.corrected:.3f} ({patient.lower:.3f}-{patient.upper:.3f})"
         )
-        counted = f"{patient.n_cblc} of {patient.n_countable}"
+        is_withheld = patient.ratio is None and patient.n_countable > 0
+        counted = "out of depth" if is_withheld else f"{patient.n_cblc} of {patient.n_countable}"
         table.add_row(
             patient.patient_id,
             patient.center,

@@ -128,10 +128,13 @@ def predict(
     else:
         patients, images = count_of(counts.patients, "patient"), count_of(counts.images_read, "image")
         rejected = count_of(sum(counts.rejected.values()), "contour")
-        typer.echo(
-            f"{count_of(counts.cells, 'cell')} from {patients} in {images}: "
-            f"{counts.cblc} CBLC of {counts.countable} countable; {rejected} rejected."
+        n_out_of_depth = int((prediction.patients["state"] == "out_of_depth").sum())
+        counted = (
+            f"{counts.countable} countable" if n_out_of_depth else f"{counts.cblc} CBLC of {counts.countable} countable"
         )
+        typer.echo(f"{count_of(counts.cells, 'cell')} from {patients} in {images}: {counted}; {rejected} rejected.")
+        if n_out_of_depth:
+            typer.echo(f"Out of depth, without a ratio: {count_of(n_out_of_depth, 'patient')}; the report says why.")
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
     if prediction.manifest.bundle.demonstration:
         typer.echo(
