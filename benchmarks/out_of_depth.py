@@ -247,8 +247,8 @@ def main() -> None:
     rows["Far"] = far
     print(report(rows))
     if arguments.json:
-        found = {title: [asdict(row) for row in part] for title, part in rows.items()}
-        found["domain"] = fitted(everyone).model_dump(mode="json")
+        found: dict[str, object] = {title: [asdict(row) for row in part] for title, part in rows.items()}
+        found |= {"domain": fitted(everyone).model_dump(mode="json")}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 

@@ -13,9 +13,9 @@ def patient(background: float, truth: float | None = 0.5, limits: tuple[float, f
 
 
 def test_clopper_pearson_limits_are_those_of_the_tables() -> None:
-    assert Share(0, 24).limits == (0.0, pytest.approx(0.1425, abs=1e-4))
+    assert Share(0, 24).limits == pytest.approx((0.0, 0.1425), abs=1e-4)
     assert Share(28, 30).limits == pytest.approx((0.7793, 0.9918), abs=1e-4)
-    assert Share(6, 6).limits == (pytest.approx(0.5407, abs=1e-4), 1.0)
+    assert Share(6, 6).limits == pytest.approx((0.5407, 1.0), abs=1e-4)
     assert str(Share(0, 0)) == "-"
 
 
