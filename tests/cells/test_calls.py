@@ -140,7 +140,7 @@ def test_calls_never_contradict_their_probabilities() -> None:
 
 
 def test_the_ensemble_is_the_mean_of_what_each_member_says_of_the_triples() -> None:
-    members = [heads({"N": 0.9, "N5": 0.1}, 0.8, 0.9), heads({"N": 0.2, "N5": 0.8}, 0.1, 0.9)]
+    members = [heads({"N": 0.9, "N5": 0.1}, 0.8, 0.9), heads({"N": 0.4, "N5": 0.6}, 0.3, 0.9)]
     alone = [call_cells([member], 1, VOCABULARY)[0] for member in members]
     (together,) = call_cells(members, 1, VOCABULARY)
     assert together.p_cblc == pytest.approx((alone[0].p_cblc + alone[1].p_cblc) / 2)
