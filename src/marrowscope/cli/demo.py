@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from marrowscope.studies.demo import Demonstration
+
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the cohort, the run and the report.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, the runs and the simulated cohort.")] = Path(
         "marrowscope-demo"
     ),
     *,
     seed: Annotated[
-        int, typer.Option(min=0, help="Random seed; another seed gives other cells and another ground truth.")
+        int, typer.Option(min=0, help="Random seed; another seed gives other simulated cells and another ground truth.")
     ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes for the simulation.")] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demonstration.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Simulate six patients from two centers, predict them and write the report.
+    """Predict two pseudo-patients of real cells and six simulated patients, and show them on one page.
 
-    Prints each patient's predicted CBLC ratio next to the exact simulated one. The images are simulated and the models
-    are for demonstration: the figures show that the pipeline works, not how well it does on a laboratory's own smears.
+    The real cells are photographs inside the package, from bone marrow and blood; each call stands beside the expert's
+    label. The simulated patients' ratios stand beside the exact ones. Nothing here says how marrowscope does in another
+    hospital.
 
     Example: marrowscope demo --seed 7 --out demo-7
     """
-    import dataclasses
     import json
 
     from marrowscope.cli.progress import staged_progress
@@ -44,14 +47,81 @@ def demo(
             progress=advance,
         )
     if as_json:
-        patients = [dataclasses.asdict(patient) | {"true_ratio": patient.true_ratio} for patient in result.patients]
-        typer.echo(json.dumps({"report": str(result.report), "patients": patients}, indent=2))
+        typer.echo(json.dumps(_as_json(result), indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
+    _print_real(result)
+    _print_simulated(result)
+    typer.echo(f"Page: {result.page}")
+    typer.echo(f"Report of the real cells: {result.real_report}")
+    typer.echo(f"Report of the simulated patients: {result.report}")
 
-    table = Table(
-        "patient", "center", "diagnosis", "CBLC of countable", "corrected (95% interval)", "exact ratio", "call"
+
+def _as_json(result: Demonstration) -> dict[str, Any]:
+    import dataclasses
+
+    from marrowscope.evaluate.labeled_cells import LabeledPatient
+    from marrowscope.studies.real_patients import SOURCES
+
+    simulated = [dataclasses.asdict(patient) | {"true_ratio": patient.true_ratio} for patient in result.patients]
+    names = [item.name for item in dataclasses.fields(LabeledPatient) if item.name != "cells"]
+    real = [
+        {name: getattr(patient, name) for name in names} | {"source": SOURCES[patient.center].citation}
+        for patient in result.real_patients
+    ]
+    return {
+        "page": str(result.page),
+        "real_report": str(result.real_report),
+        "real_patients": real,
+        "report": str(result.report),
+        "patients": simulated,
+    }
+
+
+def _print_real(result: Demonstration) -> None:
+    """Print the real pseudo-patients, one row each."""
+    from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.studies.real_patients import SOURCES
+
+    table = new_table(
+        "patient",
+        "source",
+        "cells found of labeled",
+        "category right",
+        "CBLC right",
+        "called CBLC of countable",
+        title="Real cells, beside the experts' labels",
+    )
+    for patient in result.real_patients:
+        counted = f"{patient.n_cblc} of {patient.n_countable}"
+        table.add_row(
+            patient.patient_id,
+            SOURCES[patient.center].place,
+            f"{patient.n_found} of {patient.n_labeled}",
+            f"{patient.n_category_right} of {patient.n_found}",
+            f"{patient.n_cblc_right} of {patient.n_cblc_stated}",
+            "no ratio: out of depth" if patient.state == "out_of_depth" else counted,
+        )
+    print_table(table)
+    typer.echo(
+        "Photographs of single cells, put together to pseudo-patients that mix donors. A coarse label counts as right "
+        "where the call lies in its set. Nothing here says how marrowscope does in another hospital."
+    )
+    typer.echo()
+
+
+def _print_simulated(result: Demonstration) -> None:
+    """Print the simulated patients, one row each."""
+    from marrowscope.cli.tables import new_table, print_table
+
+    table = new_table(
+        "patient",
+        "center",
+        "diagnosis",
+        "CBLC of countable",
+        "corrected (95% interval)",
+        "exact ratio",
+        "call",
+        title="Simulated patients, beside the exact ratio",
     )
     for patient in result.patients:
         corrected = (
@@ -70,8 +140,7 @@ def demo(
             f"{patient.true_ratio:.3f}",
             patient.call or "none",
         )
-    Console(width=120).print(table)
+    print_table(table)
     typer.echo(
         "Corrected for the classifier's errors; the interval is for these fields. For research use, not a diagnosis."
     )
-    typer.echo(f"Report: {result.report}")

@@ -78,7 +78,7 @@ def _called(cells: pl.DataFrame, n_classes: int) -> metrics.IntArray:
     return cells["predicted_category"].fill_null(n_classes).to_numpy().astype(np.int64)
 
 
-def _is_right(frame: pl.DataFrame) -> pl.Series:
+def right_calls(frame: pl.DataFrame) -> pl.Series:
     """Whether the call is the true category, or lies in the set of a coarse label; a miss is wrong."""
     called = pl.col("predicted_category")
     in_set = pl.col("may_be").list.contains(called)
@@ -89,7 +89,7 @@ def _is_right(frame: pl.DataFrame) -> pl.Series:
 def with_wrong_calls(scorer: Scorer, frame: pl.DataFrame, n_classes: int) -> metrics.IntArray:
     """Add a row to each patient's confusion matrix: the calls of coarse cells that lie outside of their set."""
     counts = confusions(scorer, frame, "category", n_classes)
-    wrong = frame.filter(pl.col("coarse").is_not_null() & ~_is_right(frame))
+    wrong = frame.filter(pl.col("coarse").is_not_null() & ~right_calls(frame))
     rows = np.zeros((len(counts), 1, n_classes + 1), dtype=np.int64)
     np.add.at(rows[:, 0], (scorer.positions(wrong), _called(wrong, n_classes)), 1)
     return np.concatenate([counts, rows], axis=1)
@@ -153,7 +153,7 @@ def category_figures(scorer: Scorer, frame: pl.DataFrame, categories: Sequence[s
         )
         for name, value in (("weighted", weighted), ("macro", macro))
     ]
-    right = scorer.sum_by_patient(frame, _is_right(frame).cast(pl.Float64).to_numpy())
+    right = scorer.sum_by_patient(frame, right_calls(frame).cast(pl.Float64).to_numpy())
     sums = np.stack([right, scorer.sum_by_patient(frame, np.ones(len(frame)))], axis=1)
     rule = (
         f"; of {count_of(n_coarse, 'cell')} with coarse labels, a call in the label's set is right" if n_coarse else ""
@@ -186,7 +186,7 @@ def _coarse_figures(scorer: Scorer, frame: pl.DataFrame, over: str) -> list[Clas
     for label in sorted(set(frame["coarse"].drop_nulls())):
         cells = frame.filter(pl.col("coarse") == label)
         n = scorer.sum_by_patient(cells, np.ones(len(cells)))
-        right = scorer.sum_by_patient(cells, _is_right(cells).cast(pl.Float64).to_numpy())
+        right = scorer.sum_by_patient(cells, right_calls(cells).cast(pl.Float64).to_numpy())
         recall = scorer.of_sums(np.stack([right, n], axis=1), lambda total: metrics.share(total[0], total[1]))
         none = Interval(math.nan, math.nan, math.nan)
         rows.append(ClassFigures(over, label, len(cells), int(right.sum()), int((n > 0).sum()), none, recall, none))

@@ -63,7 +63,7 @@ def field_picture(
     image = pixels.read(Path(field.path), field.sha256, field.region)
     if isinstance(image, str):
         return FieldPicture(None, problem=image)
-    cells = tuple(_cell_uri(image, contour, field.um_per_px) for contour in contours)
+    cells = tuple(cell_uri(image, contour, field.um_per_px) for contour in contours)
     return FieldPicture(as_uri(shrink(image, shrink_to), _FIELD_QUALITY), cells)
 
 
@@ -83,9 +83,11 @@ def shrink_factors(fields: Sequence[FieldPage]) -> dict[int, float]:
     }
 
 
-def _cell_uri(image: ImageArray, contour_xy: ContourArray, um_per_px: float | None) -> str:
-    """Cut one cell at the fixed physical side (without a scale, a fixed pixel side) and return it as a data URI."""
-    side_px = max(1, round(CELL_SPEC.side_um / um_per_px)) if um_per_px else _UNSCALED_SIDE_PX
+def cell_uri(
+    image: ImageArray, contour_xy: ContourArray, um_per_px: float | None, side_um: float = CELL_SPEC.side_um
+) -> str:
+    """Cut one cell at a fixed physical side (without a scale, a fixed pixel side) and return it as a data URI."""
+    side_px = max(1, round(side_um / um_per_px)) if um_per_px else _UNSCALED_SIDE_PX
     patch = cv2.getRectSubPix(image, (side_px, side_px), geometry.centroid(contour_xy))
     interpolation = cv2.INTER_AREA if side_px >= CELL_SPEC.size_px else cv2.INTER_LINEAR
     crop = cv2.resize(patch, (CELL_SPEC.size_px, CELL_SPEC.size_px), interpolation=interpolation)

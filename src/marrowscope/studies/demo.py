@@ -1,67 +1,62 @@
-"""The demonstration: simulate six patients of two centers, predict them, write the report, compare with the truth.
+"""The demonstration: two real pseudo-patients beside their labels, then six simulated patients beside the exact truth.
 
-Nothing is precomputed: another seed gives other cells, other patients and another truth. The bundle included in the
-package is for demonstration; its card states what it was trained on.
+1. The bundle trained on real cells predicts the photographs inside the package (real-run/, with its report).
+2. Six patients of two centers are simulated (cohort/), and the bundle trained on simulated cells predicts them (run/).
+3. One page, index.html, shows the real cells first and links to both reports.
+
+Nothing is precomputed: another seed gives other simulated cells, other patients and another truth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from marrowscope.bundle.shipped import demonstration_bundle
+from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import default_bundle, demonstration_bundle
+from marrowscope.disk import MARKER_NAME, name_files, refuse_foreign_files, refuse_foreign_folder
 from marrowscope.errors import RunError
 from marrowscope.predict import PredictConfig, predict
 from marrowscope.report import write_report
+from marrowscope.report.demo_page import PatientComparison, write_demo_page
 from marrowscope.runs.folder import refuse_run_folder
+from marrowscope.runs.manifest import MANIFEST_NAME, installed_versions, read_manifest
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.simulate.writer import is_simulated
+from marrowscope.simulate.writer import COHORT_KIND, is_simulated
+from marrowscope.studies.real_patients import SOURCES, compare_with_labels, real_cohort
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from marrowscope.bundle import Bundle
+    from marrowscope.evaluate.labeled_cells import LabeledPatient
+
 _DEMO_DIAGNOSES = ("control", "AML_M2", "megaloblastic", "APL", "reactive_leftshift", "AML_M5a")
 """Three patients with AML and three without, of kinds that a CBLC ratio separates well and badly."""
 
 _MIN_FIELDS, MIN_CELLS = 10, 200
 
-
-@dataclass(frozen=True, slots=True)
-class PatientComparison:
-    """One patient's counted ratio (x of n), corrected ratio with its limits, and call, beside the exact ratio."""
-
-    patient_id: str
-    center: str
-    diagnosis: str
-    n_cblc: int
-    n_countable: int
-    ratio: float | None
-    corrected: float | None
-    lower: float | None
-    upper: float | None
-    call: str | None
-    true_n_cblc: int
-    true_n_countable: int
-
-    @property
-    def true_ratio(self) -> float:
-        """Exact CBLC share (0-1) of the countable cells that lie entirely inside the fields."""
-        return self.true_n_cblc / self.true_n_countable
+_KIND = "demonstration"
+_COHORT, _RUN, _REAL_RUN, _PAGE = "cohort", "run", "real-run", "index.html"
+_REPORT = "report/index.html"
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """Paths of all results, and the comparison by patient."""
+    """Paths of all results, the real patients beside their labels, and the simulated ones beside the truth."""
 
+    page: Path
     report: Path
     run: Path
     cohort: Path
     patients: tuple[PatientComparison, ...]
+    real_report: Path
+    real_run: Path
+    real_patients: tuple[LabeledPatient, ...]
 
 
 def run_demo(
@@ -73,16 +68,15 @@ def run_demo(
     command: Sequence[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Demonstration:
-    """Simulate, predict, report and compare under ``out`` (cohort/, run/).
+    """Predict the real cells, simulate, predict, report and compare under ``out``.
 
-    ``seed`` changes cells and truth; ``progress`` gets (stage, done, total). An interrupted demonstration resumes: the
-    run comes last, with its report, and a cohort without one is kept. Raises RunError when cohort/ or run/ exists and
-    is not an earlier demonstration that ``overwrite`` allows to replace.
+    Writes real-run/, cohort/, run/ and the page index.html. ``seed`` changes simulated cells and truth; ``progress``
+    gets (stage, done, total). An interrupted demonstration resumes: run/ comes last, with its report and the page, and
+    what is complete without it is kept. Raises RunError when ``out`` holds anything that is not an earlier
+    demonstration which ``overwrite`` allows to replace, BundleError when the package has no bundle.
     """
-    bundle = demonstration_bundle()
-    cohort, run = out / "cohort", out / "run"
-    _refuse_other_content(out)
-    refuse_run_folder(run, overwrite=overwrite)
+    real_folder, bundle = default_bundle(), demonstration_bundle()
+    cohort, run, real_run = out / _COHORT, out / _RUN, out / _REAL_RUN
     config = SimulationConfig(
         patients=len(_DEMO_DIAGNOSES),
         centers=2,
@@ -92,8 +86,40 @@ def run_demo(
         workers=workers,
         diagnoses=_DEMO_DIAGNOSES,
     )
-    if run.exists() or not is_simulated(cohort, config):
+    # Everything that may not be replaced is refused before anything is predicted or simulated.
+    _refuse_other_content(out)
+    refuse_run_folder(run, overwrite=overwrite)
+    keep_cohort = not run.exists() and is_simulated(cohort, config)
+    if not keep_cohort:
+        refuse_foreign_folder(cohort, COHORT_KIND, overwrite=overwrite)
+    real_bundle = load_bundle(real_folder)
+    if run.exists() or not _is_run_of(real_bundle, real_run):
+        predict(
+            [real_cohort()],
+            real_bundle,
+            real_run,
+            config=PredictConfig(),
+            overwrite=overwrite,
+            command=command,
+            progress=_stage(progress, "Predicting real cells"),
+            finish=write_report,
+        )
+    real = compare_with_labels(real_run, real_bundle.vocabulary)
+    if not keep_cohort:
         simulate_cohort(cohort, config, progress=_stage(progress, "Simulating patients"), overwrite=overwrite)
+
+    def finish(complete: Path) -> None:
+        write_report(complete, workers=workers)
+        name_files(out, _KIND, [_PAGE])
+        write_demo_page(
+            out / _PAGE,
+            [(patient, SOURCES[patient.center]) for patient in real],
+            compare_with_truth(complete, cohort),
+            bundles=(real_bundle.spec.name, read_manifest(complete).bundle.name),
+            real_report=f"{_REAL_RUN}/{_REPORT}",
+            simulated_report=f"{_RUN}/{_REPORT}",
+        )
+
     predict(
         [cohort],
         bundle,
@@ -102,22 +128,44 @@ def run_demo(
         overwrite=overwrite,
         command=command,
         progress=_stage(progress, "Predicting images"),
-        finish=partial(write_report, workers=workers),
+        finish=finish,
     )
-    patients = compare_with_truth(run, cohort)
-    return Demonstration(report=run / "report" / "index.html", run=run, cohort=cohort, patients=patients)
+    return Demonstration(
+        page=out / _PAGE,
+        report=run / _REPORT,
+        run=run,
+        cohort=cohort,
+        patients=compare_with_truth(run, cohort),
+        real_report=real_run / _REPORT,
+        real_run=real_run,
+        real_patients=real,
+    )
+
+
+def _is_run_of(bundle: Bundle, run: Path) -> bool:
+    """Tell whether ``run`` is what this installation would predict with ``bundle`` now."""
+    if not (run / MANIFEST_NAME).is_file():
+        return False
+    manifest = read_manifest(run)
+    return manifest.bundle.sha256 == bundle.spec_sha256 and manifest.versions == installed_versions()
 
 
 def _refuse_other_content(out: Path) -> None:
     """Refuse a folder that holds more than a demonstration: cohort/ and run/ inside a cohort would be its images."""
     found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    others = [name for name in found if name.lstrip(".").partition(".")[0] not in ("cohort", "run")]
+    files = [f"{name}{ending}" for name in (_PAGE, MARKER_NAME) for ending in ("", ".part")]
+    others = [
+        name
+        for name in found
+        if name not in files and name.lstrip(".").partition(".")[0] not in (_COHORT, _RUN, _REAL_RUN)
+    ]
     if others:
         message = (
             f"{out}: found {others[0]}{f' and {len(others) - 1} more' if len(others) > 1 else ''}, expected a new or "
             "empty folder, or an earlier demonstration; choose another --out"
         )
         raise RunError(message)
+    refuse_foreign_files(out, (_KIND,), [_PAGE])
 
 
 def compare_with_truth(run: Path, cohort: Path) -> tuple[PatientComparison, ...]:
