@@ -36,7 +36,7 @@ from marrowscope.records import Patient
 from marrowscope.report.verdict import shown_ratio
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import patient_row
-from marrowscope.studies.domain import patient_scores
+from marrowscope.studies.bundle_domain import patient_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -247,8 +247,8 @@ def main() -> None:
     rows["Far"] = far
     print(report(rows))
     if arguments.json:
-        found = {title: [asdict(row) for row in part] for title, part in rows.items()}
-        found["domain"] = fitted(everyone).model_dump(mode="json")
+        found: dict[str, object] = {title: [asdict(row) for row in part] for title, part in rows.items()}
+        found |= {"domain": fitted(everyone).model_dump(mode="json")}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from marrowscope.bundle.description import (
     BundleCalibration,
     CenterRates,
     EmbeddingStatistics,
+    JointOfHeads,
     MemberMetrics,
     MemberTraining,
     StageCounts,
@@ -26,6 +27,7 @@ from marrowscope.networks import open_network
 from marrowscope.patient.depth import Domain, DomainScore
 from marrowscope.patient.flags import FlagRules, StainReference
 from marrowscope.segment.config import SegmenterConfig
+from marrowscope.statistics.joint import TripleRule
 from marrowscope.vocabulary import load_vocabulary
 from tests.onnx_graphs import classifier_graph, segmenter_graph
 from tests.segment.raw_outputs import raw_outputs
@@ -137,6 +139,17 @@ def make_full_spec(**changes: Any) -> BundleSpec:  # noqa: ANN401 - whatever the
                 ),
                 "sharpness": DomainScore(mean=1.1, standard_deviation=0.1, lower_limit=0.7, upper_limit=1.5, n=40),
             },
+        ),
+        "joint": JointOfHeads(
+            weights={"category": 0.75, "cblc": 0.5, "countable": 0.25},
+            triples=(
+                TripleRule(category="N", cblc=True, countable=True, share=0.25, offset=-0.5),
+                TripleRule(category="L", cblc=False, countable=True, share=0.75, offset=0.125),
+            ),
+            n_cells=200,
+            nll_before=0.5,
+            nll_after=0.25,
+            ece_after=0.01,
         ),
         "embeddings": EmbeddingStatistics(file="embeddings.npz", n_classes=16, n_dimensions=1280),
         "rates_by_center": {

@@ -11,17 +11,25 @@ import pytest
 
 pytest.importorskip("torch")
 
-from marrowscope.cells.calls import decode_calls
+from marrowscope.bundle import Bundle, write_bundle
+from marrowscope.bundle.embedding_file import describe_embeddings, embeddings_bytes
+from marrowscope.bundle.golden import check_golden
+from marrowscope.cells.calls import call_cells, decode_calls
 from marrowscope.cohort.folds import TRAINS_IN_EVERY, read_folds, read_split, write_split
 from marrowscope.crossfit import fit_folds, join_folds
-from marrowscope.errors import CohortError, ConfigError, RunError
+from marrowscope.errors import BundleError, CohortError, ConfigError, RunError
+from marrowscope.export import export_bundle
+from marrowscope.networks import available_backends
 from marrowscope.statistics.temperature import Calibration, apply_temperature
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.crop_set import open_crop_set
-from marrowscope.train.left_out_cells import crossfit_cells
+from marrowscope.train.fold_calibration import with_joint
+from marrowscope.train.left_out_cells import crossfit_cells, left_out_calls
 from marrowscope.train.out_of_fold import predict_table, read_priors
 from marrowscope.vocabulary import load_vocabulary
 from tests.crop_sets import tiny_config, write_crop_set
+from tests.onnx_graphs import segmenter_graph
+from tests.segment.raw_outputs import raw_outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,7 +192,7 @@ def test_cells_held_out_are_called_as_the_exported_graphs_will_call_them(root: P
 
 def test_the_tables_cover_every_head_and_center(root: Path) -> None:
     table = pl.read_csv(root / "out" / "calibration.csv")
-    assert table.height == 9
+    assert table.height == 12  # three heads and all together, by center
     assert table.filter(pl.col("head") == "cblc").select("center", "n_cells", "n_patients").rows() == [
         ("all", 200, 5), ("c0", 120, 3), ("c1", 80, 2),
     ]  # fmt: skip
@@ -192,9 +200,12 @@ def test_the_tables_cover_every_head_and_center(root: Path) -> None:
     overall = table.filter((pl.col("head") == "category") & (pl.col("center") == "all")).row(0, named=True)
     for name in ("nll_before", "nll_after", "ece_before", "ece_after"):
         assert overall[name] == pytest.approx(calibration["heads"]["category"][name])
+    together = table.filter((pl.col("head") == "joint") & (pl.col("center") == "all")).row(0, named=True)
+    for name in ("nll_before", "nll_after", "ece_before", "ece_after"):
+        assert together[name] == pytest.approx(calibration["joint"][name])
     bins = pl.read_csv(root / "out" / "reliability.csv")
     totals = bins.group_by("head", "center", "calibration").agg(pl.col("n").sum())
-    assert totals.height == 18
+    assert totals.height == 24
     assert set(totals.filter(pl.col("center") == "c0")["n"]) == {120}
 
 
@@ -313,3 +324,104 @@ def test_the_folds_learn_with_the_vocabulary_that_was_given(root: Path, tmp_path
     fit_folds(root / "crops", tmp_path / "out", config(), FOLDS, only_fold=0, vocabulary=own)
     fit = json.loads((tmp_path / "out" / "fold-0" / "fit.json").read_text(encoding="utf-8"))
     assert fit["vocabulary"]["sha256"] == own.sha256
+
+
+@pytest.fixture(scope="module")
+def bundle(root: Path) -> Bundle:
+    """Export the cross-fit, once for this file."""
+    (root / "segmenter").mkdir()
+    segmenter = root / "segmenter" / "segmenter.onnx"
+    metadata = {"um_per_px": "0.3", "license": "AGPL-3.0-only"}
+    segmenter.write_bytes(segmenter_graph(*raw_outputs([(60.0, 50.0, 20.0, 20.0, 0.9)], 32, 32), metadata))
+    (root / "segmenter" / "LICENSE").write_text("the license", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("marrowscope.train.embedding_statistics.MIN_CELLS", 8)  # the first fold has 16 of each category
+        return export_bundle([root / "out"], segmenter, root / "bundle")
+
+
+def _network_crops(root: Path, rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.load(root / "crops" / "crops.npy")[rows, 7:39, 7:39])
+
+
+def test_left_out_cells_and_a_prediction_go_through_one_function_and_agree(root: Path, bundle: Bundle) -> None:
+    vocabulary, rule = load_vocabulary(), bundle.spec.joint
+    calibration = Calibration.model_validate_json((root / "out" / "calibration.json").read_text(encoding="utf-8"))
+    assert rule is not None
+    assert calibration.joint is not None
+    assert rule.weights == calibration.joint.weights != dict.fromkeys(rule.weights, 1.0)
+    crop_set = open_crop_set(root / "crops", vocabulary)
+    oof = pl.read_parquet(root / "out" / "oof.parquet")
+    for fold, network in enumerate(bundle.open_classifiers("onnxruntime")):
+        part = oof.filter(pl.col("fold") == fold)
+        rows = [crop_set.cells["cell_id"].to_list().index(name) for name in part["cell_id"]]
+        _, priors = read_priors(root / "out" / f"fold-{fold}" / "classifier.safetensors", 0.0)
+        left_out = left_out_calls(part, priors, calibration.temperatures(), vocabulary, rule)
+        predicted = call_cells([network.run_images(_network_crops(root, np.array(rows)))], len(rows), vocabulary, rule)
+        np.testing.assert_allclose(left_out.p_cblc, [call.p_cblc for call in predicted], atol=1e-4)
+        np.testing.assert_allclose(left_out.p_countable, [call.p_countable for call in predicted], atol=1e-4)
+        np.testing.assert_allclose(left_out.p_category, [call.p_category for call in predicted], atol=1e-4)
+        assert left_out.is_cblc.tolist() == [call.is_cblc for call in predicted]
+    cells, _ = crossfit_cells(root / "out", calibration, 0.0, vocabulary, rule)
+    called = cells.filter((pl.col("group") == 2) & pl.col("called_category").is_not_null())
+    assert called["called_cblc"].to_list() == left_out.is_cblc.tolist()
+    assert bundle.spec.implied_prior_cblc == pytest.approx(sum(item.share for item in rule.triples if item.cblc))
+
+
+def test_a_calibration_of_an_earlier_version_gets_its_joint_part_at_export(copied: Path) -> None:
+    path = copied / "calibration.json"
+    whole = Calibration.model_validate_json(path.read_text(encoding="utf-8"))
+    earlier = whole.model_copy(update={"joint": None})
+    found = with_joint(copied, earlier, load_vocabulary())
+    assert found == whole
+    (copied / "oof.parquet").unlink()
+    assert with_joint(copied, earlier, load_vocabulary()).joint is None
+
+
+@pytest.mark.parametrize("backend", available_backends())
+def test_a_crop_unlike_the_training_is_far_and_training_crops_are_near(
+    root: Path, bundle: Bundle, backend: str
+) -> None:
+    vocabulary = load_vocabulary()
+    assert bundle.embeddings is not None
+    assert bundle.spec.embeddings is not None
+    assert bundle.spec.embeddings.n_classes == len(bundle.embeddings.category_index) >= 2
+    roles = read_split(root / "out" / "fold-0" / "split.csv")
+    crop_set = open_crop_set(root / "crops", vocabulary)
+    rows = crop_set.rows({name for name, role in roles.items() if role == "train"}, "predicted")
+    known = _network_crops(root, rows)
+    random = np.random.default_rng(0)
+    strange = random.integers(0, 255, size=(20, 32, 32, 3), dtype=np.uint8)  # noise of every color
+    networks = bundle.open_classifiers(backend)
+
+    def distances(crops: np.ndarray) -> list[float]:
+        outputs = [network.run_images(crops) for network in networks]
+        calls = call_cells(outputs, len(crops), vocabulary, bundle.spec.joint, bundle.embeddings)
+        return [call.embedding_distance for call in calls if call.embedding_distance is not None]
+
+    near, far = distances(known), distances(strange)
+    assert len(near) == len(known)
+    assert np.median(near) < 2
+    assert np.median(far) > 10 * np.median(near)
+
+
+def test_the_golden_sample_holds_the_embedding_and_a_changed_one_fails(bundle: Bundle) -> None:
+    for backend in available_backends():
+        result = check_golden(bundle, backend)
+        assert result.passed
+        assert result.differences["embedding"] < 1e-2
+    with np.load(bundle.folder / "golden.npz") as golden:
+        arrays = dict(golden)
+    assert arrays["embedding"].shape == (4, bundle.spec.embeddings.n_dimensions if bundle.spec.embeddings else 0)
+
+
+def test_statistics_that_do_not_belong_to_the_graph_are_refused_when_the_bundle_is_loaded(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    assert bundle.embeddings is not None
+    files: dict[str, Path | bytes] = {name: bundle.folder / name for name in bundle.spec.files}
+    half = replace(bundle.embeddings, mean=bundle.embeddings.mean[:100], projection=bundle.embeddings.projection[:100])
+    spec = bundle.spec.model_copy(update={"embeddings": describe_embeddings(half)})
+    with pytest.raises(BundleError, match=r"expected .*embedding \(n, 100\) in float32; export the bundle again"):
+        write_bundle(tmp_path / "other", spec, files | {"embeddings.npz": embeddings_bytes(half)})
+    with pytest.raises(BundleError, match=r"embeddings\.npz.*: no readable embedding statistics .*export the bundle"):
+        write_bundle(tmp_path / "damaged", bundle.spec, files | {"embeddings.npz": b"PK nothing"})

@@ -77,11 +77,12 @@ def test_the_batch_is_free_and_a_crop_does_not_depend_on_its_batch(folder: Path,
     batch = crops.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     together = network.run({"image": batch})
     assert {name: values.shape for name, values in together.items()} == {
-        "p_cblc": (7, 2), "p_countable": (7, 2), "p_category": (7, 16),
+        "p_cblc": (7, 2), "p_countable": (7, 2), "p_category": (7, 16), "embedding": (7, 256),
     }  # fmt: skip
     for name, values in network.run({"image": batch[3:4]}).items():
-        np.testing.assert_allclose(values[0], together[name][3], atol=1e-6)
-        np.testing.assert_allclose(together[name].sum(axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(values[0], together[name][3], atol=1e-5)
+        if name != "embedding":
+            np.testing.assert_allclose(together[name].sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", available_backends())
@@ -178,7 +179,7 @@ def test_half_weights_halve_the_file_and_hardly_move_a_probability(folder: Path,
     batch = np.random.default_rng(0).random((3, 3, 32, 32), dtype=np.float32)
     full, halved = (graph.run({"image": batch}) for graph in graphs)
     for name, values in full.items():
-        assert 0 < np.abs(values - halved[name]).max() < 2e-3, name
+        assert 0 < np.abs(values - halved[name]).max() < (2e-2 if name == "embedding" else 2e-3), name
 
 
 def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:

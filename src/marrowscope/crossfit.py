@@ -6,7 +6,7 @@ A cross-fit folder has
     fold-<k>/             the training folder of fold k, and oof.parquet, its predictions of the held-out patients
     oof.parquet           the predictions of all folds: each patient by the only network that never saw it
     missed.parquet        expert cells of these patients that no predicted contour matched
-    calibration.json      temperature of each head, for the listed members
+    calibration.json      temperature of each head and weights of all together, for the listed members
     calibration.csv       negative log-likelihood and calibration error before and after, overall and by center
     reliability.csv       the bins behind them
 Invariant: the patients of fold k are not used for training or validation in fold k; external patients are in no fold.
@@ -122,11 +122,11 @@ def fit_folds(
     missing = tuple(fold for fold in numbers if not _is_finished(out, fold))
     if missing:
         return CrossFit(out, tuple(fold for fold in numbers if fold not in missing), missing, None)
-    return join_folds(out)
+    return join_folds(out, vocabulary)
 
 
-def join_folds(out: Path) -> CrossFit:
-    """Join the finished folds of ``out``: out-of-fold predictions, temperatures, tables, manifest.
+def join_folds(out: Path, vocabulary: Vocabulary | None = None) -> CrossFit:
+    """Join the finished folds of ``out``: out-of-fold predictions, calibration, tables, manifest.
 
     Raises RunError with the folds that are missing or have other crops or settings, and CohortError for a fold that was
     trained on patients it should have held out.
@@ -148,7 +148,7 @@ def join_folds(out: Path) -> CrossFit:
     cells = pl.concat([read_left_out(fold_folder(out, fold) / OOF_NAME) for fold in numbers])
     _check_cells(cells, assigned, out)
     cells.write_parquet(out / OOF_NAME)
-    calibration = _calibrate(cells, out, numbers)
+    calibration = _calibrate(cells, out, numbers, vocabulary or load_vocabulary())
     results = {str(fold): fold_result(fit) for fold, fit in fits.items()}
     write_crossfit(out, record.model_copy(update={"folds": results, "oof_sha256": sha256_file(out / OOF_NAME)}))
     return CrossFit(out, tuple(numbers), (), calibration)
@@ -203,10 +203,10 @@ def _write_missed(crop_set: CropSet, out: Path, assigned: Mapping[str, int | Non
     missed.select(columns).sort("field_id").write_parquet(out / MISSED_NAME)
 
 
-def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int]) -> Calibration:
-    """Fit the temperatures on all out-of-fold cells, and write them with their nested metrics by center."""
+def _calibrate(cells: pl.DataFrame, out: Path, numbers: Sequence[int], vocabulary: Vocabulary) -> Calibration:
+    """Fit the calibration on all out-of-fold cells, and write it with its nested metrics by center."""
     priors = {fold_folder(out, fold).name: read_priors(fold_folder(out, fold) / CLASSIFIER_NAME) for fold in numbers}
-    calibration, figures, bins = calibrate_folds(cells, numbers, priors)
+    calibration, figures, bins = calibrate_folds(cells, numbers, priors, vocabulary)
     figures.write_csv(out / _CALIBRATION_TABLE)
     bins.write_csv(out / RELIABILITY_TABLE)
     write_json(out / CALIBRATION_NAME, calibration.model_dump(mode="json"))

@@ -23,6 +23,8 @@ from marrowscope.bundle import (
     write_bundle,
 )
 from marrowscope.bundle.center_rates import measure_centers
+from marrowscope.bundle.description import JointOfHeads
+from marrowscope.bundle.embedding_file import EMBEDDINGS_FILE, describe_embeddings, embeddings_bytes
 from marrowscope.bundle.golden import make_golden
 from marrowscope.errors import BundleError, InputError
 from marrowscope.networks import open_network, read_graph
@@ -43,6 +45,7 @@ from marrowscope.train.checkpoint import CLASSIFIER_NAME
 from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier
 from marrowscope.train.crop_set import CropSet, open_crop_set
 from marrowscope.train.crossfit_record import CROSSFIT_NAME
+from marrowscope.train.embedding_statistics import training_statistics
 from marrowscope.train.ensemble import (
     check_calibrated,
     check_segmenter,
@@ -50,8 +53,10 @@ from marrowscope.train.ensemble import (
     common_info,
     find_members,
 )
+from marrowscope.train.fold_calibration import mean_shares, with_joint
 from marrowscope.train.half_weights import halve_weights
 from marrowscope.train.left_out_cells import OOF_NAME, crossfit_cells
+from marrowscope.train.out_of_fold import read_priors
 from marrowscope.train.source_counts import count_sources
 from marrowscope.train.training_record import read_finished
 from marrowscope.vocabulary import load_vocabulary
@@ -66,6 +71,7 @@ if TYPE_CHECKING:
     from marrowscope.bundle.description import CenterRates
     from marrowscope.networks import Graph, Network
     from marrowscope.records import ImageArray
+    from marrowscope.statistics.joint import JointRule
     from marrowscope.statistics.temperature import Calibration
     from marrowscope.train.training_record import FinishedTraining
     from marrowscope.vocabulary import Vocabulary
@@ -85,6 +91,7 @@ def export_bundle(
     other_segmenter: bool = False,
     calibrate: bool = True,
     half_weights: bool = False,
+    with_rates: bool = True,
     overwrite: bool = False,
 ) -> Bundle:
     """Write the bundle ``out`` from finished training folders and the segmenter's graph.
@@ -92,8 +99,8 @@ def export_bundle(
     A cross-fit folder represents its folds, with the temperatures fitted on their out-of-fold predictions (unless
     ``calibrate`` is off). ``crops`` is the crop set for parity and golden sample, by default that of the first member;
     a few of its images become part of the bundle. ``half_weights`` stores the classifiers' weights in half precision;
-    their parity with torch is checked as they are stored. With ``overwrite``, an earlier bundle of ours at ``out`` is
-    replaced.
+    their parity with torch is checked as they are stored. Without ``with_rates``, a cross-fit gives its calibration
+    alone, no error rates and no threshold. With ``overwrite``, an earlier bundle of ours at ``out`` is replaced.
     Raises RunError for an unfinished training, InputError for a segmenter other than the one that cut the members'
     crops (unless ``other_segmenter``), and BundleError if a graph fails the parity check.
     """
@@ -109,16 +116,26 @@ def export_bundle(
     opened = Segmenter.from_onnx(segmenter_graph)
     if calibration is not None:
         check_calibrated(trainings, records, calibration)
+    vocabulary = load_vocabulary()
+    if calibration is not None and crossfit is not None:
+        calibration = with_joint(crossfit, calibration, vocabulary)
     readout = Readout(description.decision_tau, {} if calibration is None else calibration.temperatures())
+    check_vocabulary(trainings, records, vocabulary)
     for folder, record in zip(trainings, records, strict=True):
         check_segmenter(folder, record, segmenter, opened.sha256, allowed=other_segmenter)
     network = open_network(segmenter_graph, _REFERENCE)
     segmenter_files = _segmenter_files(segmenter_graph, network)
     info = common_info(trainings)
-    vocabulary = load_vocabulary()
-    check_vocabulary(trainings, records, vocabulary)
+    joint = _joint(trainings, calibration, description.decision_tau, vocabulary)
     crop_set = _crop_set(crops, records[0], vocabulary)
-    rates = _quantify(crossfit, calibration, description, vocabulary, simulated=crop_set.summary.simulated)
+    rates = _quantify(
+        crossfit if with_rates else None,
+        calibration,
+        description,
+        vocabulary,
+        joint,
+        simulated=crop_set.summary.simulated,
+    )
     field = _golden_field(crop_set, network, opened.config.um_per_px)
     sources = count_sources(
         description.sources,
@@ -134,20 +151,28 @@ def export_bundle(
             _export_member(folder, record, graph, sample, readout, half_weights=half_weights)
             for folder, record, graph in zip(trainings, records, graphs, strict=True)
         ]
+        networks = [open_network(graph, _REFERENCE) for graph in graphs]
+        embeddings = training_statistics(graphs[0], members[0], crop_set)
         stain = stain_reference(members, crop_set.folder)
-        spec = specify(description, vocabulary, members, opened.config, calibration, stain=stain, sources=sources)
+        spec = specify(
+            description, vocabulary, members, opened.config, calibration, stain=stain, sources=sources, joint=joint
+        )
         golden = make_golden(
             network,
-            [open_network(graph, _REFERENCE) for graph in graphs],
+            networks,
             field,
             _sample(crop_set, N_GOLDEN_CROPS, info.crop_px),
             predicts_plasma=spec.predicts_plasma,
+            embeddings=embeddings is not None,
         )
+        if embeddings is not None:
+            spec = spec.model_copy(update={"embeddings": describe_embeddings(embeddings)})
         spec = spec.model_copy(update={"threshold": rates.threshold, "rates_by_center": rates.centers})
         files: dict[str, Path | bytes] = {
             **{graph.name: graph for graph in graphs},
             **segmenter_files,
             **rates.files,
+            **({EMBEDDINGS_FILE: embeddings_bytes(embeddings)} if embeddings is not None else {}),
             GOLDEN_FILE: golden,
             CARD_FILE: write_card(
                 spec, members, opened.sha256, calibration, rates.card, vocabulary=vocabulary
@@ -180,13 +205,14 @@ def _quantify(
     calibration: Calibration | None,
     description: BundleDescription,
     vocabulary: Vocabulary,
+    joint: JointRule | None,
     *,
     simulated: bool,
 ) -> _Rates:
     """Measure the error rates on out-of-fold predictions, or return the reason if that is not possible."""
     if crossfit is None or not (crossfit / OOF_NAME).is_file():
         return _Rates(NOT_MEASURED)
-    cells, people = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary)
+    cells, people = crossfit_cells(crossfit, calibration, description.decision_tau, vocabulary, joint)
     try:
         found = fit_quantification(
             cells,
@@ -203,6 +229,16 @@ def _quantify(
     centers, files = measure_centers(cells, center_of, vocabulary, found)
     threshold = found.threshold.value if found.threshold else None
     return _Rates(found.card(), threshold, centers, files | {QUANTIFICATION_FILE: found.as_json()})
+
+
+def _joint(
+    trainings: Sequence[Path], calibration: Calibration | None, decision_tau: float | None, vocabulary: Vocabulary
+) -> JointOfHeads | None:
+    """Return the joint calibration for the class shares of ``decision_tau``; None without one, or without shares."""
+    if calibration is None or calibration.joint is None or decision_tau is None:
+        return None
+    assumed = mean_shares([read_priors(folder / CLASSIFIER_NAME, decision_tau)[1] for folder in trainings])
+    return JointOfHeads.of(calibration.joint, calibration.joint.rule(assumed, decision_tau, vocabulary))
 
 
 def _sample(crop_set: CropSet, n: int, size_px: int) -> ImageArray:
@@ -242,7 +278,7 @@ def _export_member(
     info = export_classifier(weights, graph, readout)
     if half_weights:
         halve_weights(graph)
-    return Member(folder, record, info, check_parity(weights, graph, sample, readout))
+    return Member(folder, record, info, check_parity(weights, graph, sample, readout, half_weights=half_weights))
 
 
 def _segmenter_files(graph: Graph, network: Network) -> dict[str, Path | bytes]:

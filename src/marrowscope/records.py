@@ -175,9 +175,12 @@ class FieldImage:
 class Call:
     """The classifier's output for one cell: probabilities (0-1), and a call that at least one raw code has.
 
-    ``p_category`` is in the vocabulary's order of categories. ``contradiction``: the heads, each taken alone, give a
-    combination that no code has. ``member_spread`` is the standard deviation of p_cblc over the ensemble members, None
-    for a single member. ``p_plasma`` and ``is_plasma`` are None where the bundle does not predict plasma cells.
+    The probabilities are sums over the combinations (category, cblc, countable) that codes have; ``is_cblc`` says
+    whether p_cblc is at least 0.5. ``p_category`` is in the vocabulary's order of categories. ``contradiction``: the
+    heads, each taken alone, give a combination that no code has. ``member_spread`` is the standard deviation of p_cblc
+    over the ensemble members, None for a single member. ``embedding_distance`` is that of ``cells.embedding`` to the
+    training cells of the called category, None without statistics of them. ``p_plasma`` and ``is_plasma`` are None
+    where the bundle does not predict plasma cells.
     """
 
     p_cblc: float
@@ -190,6 +193,7 @@ class Call:
     member_spread: float | None
     p_plasma: float | None = None
     is_plasma: bool | None = None
+    embedding_distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,8 @@ def test_run_of_another_vocabulary_is_refused() -> None:
     vocabulary = load_vocabulary()
     used = {"name": "ours", "version": "9", "sha256": "0" * 64}
     manifest = SimpleNamespace(bundle=UsedBundle.model_validate({"vocabulary": used}))
-    with pytest.raises(InputError, match=r"predicted with vocabulary ours 9, expected marrow-37 1 as for the cohort"):
+    expected = f"vocabulary ours 9, expected marrow-37 {vocabulary.version} as for the cohort"
+    with pytest.raises(InputError, match=expected):
         refuse_other_vocabulary(Path("run"), manifest, vocabulary)  # type: ignore[arg-type]
     same = SimpleNamespace(bundle=UsedBundle.model_validate({"vocabulary": used | {"sha256": vocabulary.sha256}}))
     refuse_other_vocabulary(Path("run"), same, vocabulary)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from marrowscope.cli.segmenters import segmenter_path
+from marrowscope.bundle.shipped import segmenter_path
 from marrowscope.cli.train import _check_names, _cohort_fields, _read_names
 from marrowscope.errors import CohortError, InputError
 

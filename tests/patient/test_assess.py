@@ -15,6 +15,7 @@ from marrowscope.patient.standing import MeasuredCenter, MeasuredRates
 from marrowscope.records import Patient
 from marrowscope.runs.parquet import conform
 from marrowscope.runs.schemas import CALL_REASONS, CALLS, CELLS, CORRECTION_NOTES, FIELDS
+from marrowscope.vocabulary import find_reference_ranges
 from tests.patient.quantify.patients import N5, VOCABULARY, N, make_rates
 
 THRESHOLD = StudyThreshold(
@@ -192,3 +193,13 @@ def test_a_bundle_without_sources_is_not_judged() -> None:
     row = assess({"P": (50, 350, 0)}, Quantification(source="a test", rates=RATES)).row(0, named=True)
     assert (row["simulated_only"], row["simulated_only_codes"], row["who_not_learned"]) == (None, None, None)
     assert row["who_least"] is not None
+
+
+def test_reference_ranges_are_those_that_were_chosen() -> None:
+    adult = Patient("P", "C", "AML", age_group="adult")
+    fields, cells = tables({"P": (50, 350, 0)})
+    for name, low in (("wintrobe", None), ("theml", 0.05)):
+        row = assess_patients([adult], fields, cells, VOCABULARY, ranges=find_reference_ranges(name)).row(0, named=True)
+        by_name = {item["category"]: item for item in row["differential"]}
+        assert by_name["N2"]["reference_low"] == (low or pytest.approx(0.082))
+        assert row["reference_source"].startswith("Theml" if name == "theml" else "Wintrobe")

@@ -59,7 +59,7 @@ def test_call_is_the_likeliest_one_the_vocabulary_has(
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**31))
-def test_call_agrees_with_trying_every_triple(seed: int) -> None:
+def test_call_and_probabilities_agree_with_trying_every_triple(seed: int) -> None:
     generator = np.random.default_rng(seed)
     p_category = generator.dirichlet(np.full(len(CATEGORIES), 0.3), size=4)
     p_cblc, p_countable = generator.uniform(0.01, 0.99, size=(2, 4))
@@ -71,9 +71,17 @@ def test_call_agrees_with_trying_every_triple(seed: int) -> None:
                 head_1 = p_cblc[cell] if triple[1] else 1 - p_cblc[cell]
                 head_2 = p_countable[cell] if triple[2] else 1 - p_countable[cell]
                 worth[triple] = p_category[cell, triple[0]] * head_1 * head_2
-        best = max(worth, key=lambda triple: worth[triple])
+        total = sum(worth.values())
+        yes = sum(value for triple, value in worth.items() if triple[1]) / total
+        counted = sum(value for triple, value in worth.items() if triple[2]) / total
+        assert (calls.p_cblc[cell], calls.p_countable[cell]) == (pytest.approx(yes), pytest.approx(counted))
+        for category in range(len(CATEGORIES)):
+            of_category = sum(value for triple, value in worth.items() if triple[0] == category) / total
+            assert calls.p_category[cell, category] == pytest.approx(of_category)
         found = (int(calls.category_index[cell]), bool(calls.is_cblc[cell]), bool(calls.is_countable[cell]))
-        assert worth[found] == pytest.approx(worth[best], rel=1e-9)
+        assert found[1:] == (yes >= 0.5, counted >= 0.5)
+        rivals = [value for triple, value in worth.items() if triple[1:] == found[1:]]
+        assert worth[found] == pytest.approx(max(rivals), rel=1e-9)
 
 
 def test_category_that_was_not_trained_is_never_called() -> None:

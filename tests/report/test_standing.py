@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from marrowscope.patient.assess import without_shares
+from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.patient.depth.domain import ERYTHROCYTES
-from marrowscope.patient.depth.scores import SCORE_NAMES
 from marrowscope.patient.differential import BLAST_COLUMNS
 from marrowscope.records import Patient
 from marrowscope.report.exchange import write_csv, write_json

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from marrowscope.statistics.random_effects import restricted_likelihood_tau2, summarize_centers
 
@@ -61,11 +62,13 @@ def test_tau2_is_where_the_restricted_likelihood_is_highest(seed: int) -> None:
     assert restricted_likelihood_tau2(y, v) == pytest.approx(best, abs=0.001)
 
 
-def test_equal_centers_have_no_heterogeneity_and_an_interval_of_no_width() -> None:
+def test_equal_centers_have_no_heterogeneity_and_still_the_errors_of_their_patients() -> None:
     found = summarize_centers(np.full(5, 0.8), np.full(5, 0.01))
     assert (found.tau2, found.i2) == (0, 0)
     assert found.q == pytest.approx(0)
-    assert (found.mean.lower, found.mean.upper) == pytest.approx((0.8, 0.8))
+    half = student.ppf(0.975, 4) * math.sqrt(0.01 / 5)
+    assert (found.mean.lower, found.mean.upper) == pytest.approx((0.8 - half, 0.8 + half))
+    assert (found.prediction_lower, found.prediction_upper) == pytest.approx((0.8 - half, 0.8 + half))
 
 
 def test_intervals_hold_the_mean_and_the_next_center() -> None:

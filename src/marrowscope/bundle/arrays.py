@@ -57,8 +57,12 @@ class Expected:
         return same and dtype == np.dtype(self.dtype)
 
 
-def read_arrays(data: bytes, path: Path, expected: Mapping[str, Expected]) -> dict[str, NDArray[np.generic]]:
+def read_arrays(
+    data: bytes, path: Path, expected: Mapping[str, Expected], *, what: str = "golden sample"
+) -> dict[str, NDArray[np.generic]]:
     """Read the ``expected`` arrays out of ``data``, the content of ``path``; others in it are left alone.
+
+    ``what`` names the file's content in the error.
 
     Raises BundleError, one sentence, for an archive that is damaged, lacks one or holds one of another type or size.
     """
@@ -76,7 +80,7 @@ def read_arrays(data: bytes, path: Path, expected: Mapping[str, Expected]) -> di
             return arrays
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        message = f"{path}: no readable golden sample ({reason}); export the bundle again"
+        message = f"{path}: no readable {what} ({reason}); export the bundle again"
         raise BundleError(message) from error
 
 

@@ -7,6 +7,7 @@
     *-int8.onnx                 beside a graph: the same network with quantized layers
     golden.npz                  input and expected output of both networks
     quantification.json         error rates and study threshold, where they were measured
+    embeddings.npz              statistics of the training cells' embeddings, where they were computed
     vocabulary.toml             only where it is not the one that ships with the package
 
 Invariant: nothing is opened whose hash was not checked. A file is read once, and what was hashed is what is used: one
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from marrowscope.bundle.description import SPEC_NAME, BundleSpec
+from marrowscope.bundle.embedding_file import read_embeddings
 from marrowscope.bundle.graph_check import check_classifier, check_segmenter
 from marrowscope.bundle.precisions import INT8, check_precision, choose_precision, int8_name
 from marrowscope.bundle.spec_file import description_text, read_description
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from marrowscope.cells.embedding import ClassStatistics
+
 SEGMENTER_FILE = "segmenter/segmenter.onnx"
 GOLDEN_FILE, CARD_FILE = "golden.npz", "CARD.md"
 VOCABULARY_FILE = "vocabulary.toml"
@@ -63,6 +67,8 @@ class Bundle:
     """Error rates and study threshold; None where the bundle has none, or where they were left unread."""
     centers: Mapping[str, MeasuredCenter] = field(default_factory=dict)
     """Centers with rates of their own; empty where there are none, or where they were left unread."""
+    embeddings: ClassStatistics | None = None
+    """Statistics of the training cells' embeddings; None where the bundle has none."""
 
     @property
     def measured(self) -> MeasuredRates:
@@ -195,15 +201,16 @@ def load_bundle(path: Path, *, verify: bool = True, with_rates: bool = True) -> 
         if _is_graph(name):
             _read_graph(path, name, spec, vocabulary)
     _check_sources(spec, vocabulary, spec_path)
+    embeddings = _read_embeddings(path, spec, vocabulary)
     if not with_rates:
-        return Bundle(path, spec, sha256_bytes(data), vocabulary)
+        return Bundle(path, spec, sha256_bytes(data), vocabulary, embeddings=embeddings)
     pooled = _read_quantification(path, QUANTIFICATION_FILE, spec, vocabulary)
     centers = {
         center: MeasuredCenter(found, stated.n_patients, stated.n_outside)
         for center, stated in spec.rates_by_center.items()
         if (found := _read_quantification(path, stated.file, spec, vocabulary))
     }
-    return Bundle(path, spec, sha256_bytes(data), vocabulary, pooled, centers)
+    return Bundle(path, spec, sha256_bytes(data), vocabulary, pooled, centers, embeddings)
 
 
 def _check_sources(spec: BundleSpec, vocabulary: Vocabulary, path: Path) -> None:
@@ -272,6 +279,14 @@ def _read_quantification(folder: Path, name: str, spec: BundleSpec, vocabulary: 
     return found
 
 
+def _read_embeddings(folder: Path, spec: BundleSpec, vocabulary: Vocabulary) -> ClassStatistics | None:
+    """Read the statistics of embeddings; None where the bundle has none."""
+    if (stated := spec.embeddings) is None:
+        return None
+    content = _read_file(folder, stated.file, spec.files)
+    return read_embeddings(content, folder / stated.file, stated, len(vocabulary.categories))
+
+
 def _members(files: Mapping[str, str]) -> tuple[str, ...]:
     """Return the members' paths by number: classifier-2 stands before classifier-10; quantized forms are no members."""
     names = [name for name in files if _MEMBER.fullmatch(name)]
@@ -294,7 +309,14 @@ def _read_graph(folder: Path, name: str, spec: BundleSpec, vocabulary: Vocabular
     if _in_float(name) == SEGMENTER_FILE:
         check_segmenter(graph)
     else:
-        check_classifier(graph, vocabulary, spec.crop.size_px, predicts_plasma=spec.predicts_plasma)
+        described = spec.embeddings if _in_float(name) == _members(spec.files)[0] else None
+        check_classifier(
+            graph,
+            vocabulary,
+            spec.crop.size_px,
+            predicts_plasma=spec.predicts_plasma,
+            n_dimensions=described.n_dimensions if described else None,
+        )
     return graph
 
 

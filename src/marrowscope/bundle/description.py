@@ -18,6 +18,7 @@ from marrowscope.patient.depth import Domain
 from marrowscope.patient.flags import FlagRules, StainReference
 from marrowscope.patient.standing import MAX_OUTSIDE, MIN_PATIENTS, is_open
 from marrowscope.segment.config import SegmenterConfig
+from marrowscope.statistics.joint import JointFit, JointRule
 from marrowscope.statistics.temperature import Calibration, HeadCalibration
 
 SCHEMA_VERSION = 2
@@ -132,8 +133,26 @@ class TrainingSource(FrozenModel):
     n_cells: dict[str, Count] = Field(description="raw code, or coarse label as stored, to its training cells")
 
 
+class JointOfHeads(JointRule):
+    """How the heads' probabilities become one distribution, and what that changed; undefined figures are absent."""
+
+    n_cells: Count = Field(description="labeled out-of-fold cells the weights were fitted on")
+    nll_before: float | None = Field(
+        default=None, description="mean negative log-likelihood of CBLC in nats for a plain sum of the heads"
+    )
+    nll_after: float | None = Field(default=None, description="the same with the weights and shares")
+    ece_before: float | None = Field(default=None, description="expected calibration error of p_cblc for a plain sum")
+    ece_after: float | None = Field(default=None, description="the same with the weights and shares")
+
+    @classmethod
+    def of(cls, fit: JointFit, rule: JointRule) -> JointOfHeads:
+        """Combine what a prediction needs with what was measured when it was fitted."""
+        measured = fit.model_dump(include={"n_cells", "nll_before", "nll_after", "ece_before", "ece_after"})
+        return cls(weights=rule.weights, triples=rule.triples, **measured)
+
+
 class EmbeddingStatistics(FrozenModel):
-    """Where the statistics of the training cells' embeddings stand, class by class."""
+    """Where the statistics of the training cells' embeddings stand, class by class: those of classifier-0."""
 
     file: str = Field(min_length=1, description="relative path in the bundle; it stands in [files] too")
     n_classes: int = Field(ge=1, description="classes the file has statistics of")
@@ -192,6 +211,7 @@ class BundleSpec(FrozenModel):
     stain_reference: StainReference | None = Field(default=None, description="without it no stain is called far")
     implied_prior: dict[str, Share] = Field(default_factory=dict, description="category to share, sums to one")
     calibration: BundleCalibration | None = Field(default=None, description="none: the graphs are not calibrated")
+    joint: JointOfHeads | None = Field(default=None, description="none: the heads' log-probabilities are summed")
     metrics: dict[str, MemberMetrics] = Field(default_factory=dict, description="member to its figures")
     training_data: TrainingData = Field(
         default=TrainingData(description="Not stated."), description="what the classifier was trained on"

@@ -15,6 +15,7 @@ import numpy as np
 from marrowscope.bundle import GOLDEN_FILE
 from marrowscope.bundle.arrays import Expected, read_arrays
 from marrowscope.bundle.graph_check import CLASSIFIER_OUTPUTS, PLASMA_OUTPUT
+from marrowscope.cells.embedding import EMBEDDING
 from marrowscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from marrowscope.networks import Network
 
 _TOLERANCES: dict[str, dict[str, float]] = {
-    "f32": {"score": 1e-3, "box_px": 0.1, "mask": 1e-2, "probability": 1e-3},
-    "f16": {"score": 0.02, "box_px": 1.0, "mask": 0.1, "probability": 0.02},
-    "bf16": {"score": 0.1, "box_px": 3.0, "mask": 0.5, "probability": 0.1},
-    "int8": {"score": 0.2, "box_px": 6.0, "mask": 1.0, "probability": 0.3},
+    "f32": {"score": 1e-3, "box_px": 0.1, "mask": 1e-2, "probability": 1e-3, "embedding": 1e-2},
+    "f16": {"score": 0.02, "box_px": 1.0, "mask": 0.1, "probability": 0.02, "embedding": 0.1},
+    "bf16": {"score": 0.1, "box_px": 3.0, "mask": 0.5, "probability": 0.1, "embedding": 0.5},
+    "int8": {"score": 0.2, "box_px": 6.0, "mask": 1.0, "probability": 0.3, "embedding": 1.0},
 }
-"""Largest difference allowed for each precision: of scores and probabilities (0-1), of boxes in input pixels, of
-the mask prototypes relative to their standard deviation. A lower precision is a smoke test, not a proof: its proof is
-the accuracy gate (``precisions``)."""
+"""Largest difference allowed for each precision: of scores and probabilities (0-1), of boxes in input pixels, of the
+mask prototypes and the embeddings relative to their standard deviation. A lower precision is a smoke test, not a proof:
+its proof is the accuracy gate (``precisions``)."""
 
 # Boxes of anchors that nobody would keep are noise; they are compared from this score on.
 _BOX_SCORE = 0.1
@@ -73,15 +74,19 @@ def make_golden(
     crops: NDArray[np.uint8],
     *,
     predicts_plasma: bool = False,
+    embeddings: bool = False,
 ) -> bytes:
     """Return the content of golden.npz; ``predicts_plasma`` as in the bundle's specification.
+
+    It has the first member's ``embeddings`` where the bundle has statistics of them.
 
     ``segmenter_input`` (1, 3, h, w) RGB from 0 to 1, sides a multiple of 32 (128 px are enough and small), with at
     least one cell; ``crops`` uint8 (n, s, s, 3). The networks should be ONNX Runtime's in float32.
     """
     pixels = np.round(segmenter_input * 255).astype(np.uint8)
     arrays: dict[str, NDArray[np.generic]] = {"segmenter_input": pixels, "crops": crops}
-    arrays |= _run(segmenter, classifiers, pixels, crops, _outputs(predicts_plasma=predicts_plasma))
+    outputs = _outputs(predicts_plasma=predicts_plasma)
+    arrays |= _run(segmenter, classifiers, pixels, crops, outputs, embeddings=embeddings)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -96,7 +101,8 @@ def check_golden(
     classifiers = bundle.open_classifiers(backend, device, precision, threads=threads)
     pixels, crops = (expected[name].astype(np.uint8) for name in ("segmenter_input", "crops"))
     outputs = _outputs(predicts_plasma=bundle.spec.predicts_plasma)
-    found = _run(segmenter, classifiers, pixels, crops, outputs)
+    with_embeddings = bundle.spec.embeddings is not None
+    found = _run(segmenter, classifiers, pixels, crops, outputs, embeddings=with_embeddings)
     each = {name: (len(crops), *expected[name].shape[2:]) for name in outputs}
     _check_shapes({name: found[name][0] for name in outputs}, each, "each classifier")
     same_grid = found["output0"].shape == expected["output0"].shape
@@ -110,7 +116,11 @@ def check_golden(
         "mask": _largest(found["output1"], expected["output1"]) / spread,
         "probability": max(_largest(found[name], expected[name]) for name in outputs),
     }
-    return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, _TOLERANCES[precision])
+    if with_embeddings:
+        spread = float(expected[EMBEDDING].std()) or 1.0
+        differences[EMBEDDING] = _largest(found[EMBEDDING], expected[EMBEDDING]) / spread
+    tolerances = {name: _TOLERANCES[precision][name] for name in differences}
+    return GoldenResult(segmenter.backend, segmenter.device, segmenter.precision, differences, tolerances)
 
 
 def _run(
@@ -119,10 +129,12 @@ def _run(
     segmenter_input: NDArray[np.uint8],
     crops: NDArray[np.uint8],
     names: Sequence[str],
+    *,
+    embeddings: bool,
 ) -> dict[str, NDArray[np.float32]]:
     """Run both networks as a prediction does, on bytes; the probabilities ``names`` are stacked by member.
 
-    ``segmenter_input`` (1, 3, h, w), ``crops`` (n, s, s, 3).
+    ``segmenter_input`` (1, 3, h, w), ``crops`` (n, s, s, 3); ``embeddings`` (n, width) are those of the first member.
     """
     raw = segmenter.run_images(segmenter_input.transpose(0, 2, 3, 1))
     _check_finite(raw, ("output0", "output1"), segmenter, "the segmenter")
@@ -130,6 +142,9 @@ def _run(
     for index, (network, outputs) in enumerate(zip(classifiers, members, strict=True)):
         _check_finite(outputs, names, network, f"classifier {index}")
         _check_shapes(outputs, {name: members[0][name].shape for name in names}, f"classifier {index}")
+    if embeddings:
+        _check_finite(members[0], (EMBEDDING,), classifiers[0], "classifier 0")
+        raw = raw | {EMBEDDING: members[0][EMBEDDING]}
     return raw | {name: np.stack([member[name] for member in members]) for name in names}
 
 
@@ -183,6 +198,8 @@ def _read(bundle: Bundle) -> dict[str, NDArray[np.generic]]:
     outputs = _outputs(predicts_plasma=bundle.spec.predicts_plasma)
     if PLASMA_OUTPUT in outputs:
         expected[PLASMA_OUTPUT] = Expected("float32", (None, None, 2))
+    if bundle.spec.embeddings is not None:
+        expected[EMBEDDING] = Expected("float32", (None, bundle.spec.embeddings.n_dimensions))
     arrays = read_arrays(bundle.read_file(GOLDEN_FILE), path, expected)
     height, width = arrays["segmenter_input"].shape[2:]
     n_crops, n_masks = len(arrays["crops"]), arrays["output1"].shape[1]

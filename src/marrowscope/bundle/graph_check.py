@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from marrowscope.cells.embedding import EMBEDDING
 from marrowscope.errors import BundleError
 from marrowscope.networks.graph import FLOAT
 from marrowscope.segment.segmenter import OUTPUT_NAME, PROTOTYPES_NAME
@@ -39,12 +40,24 @@ def check_segmenter(graph: Graph) -> None:
     )
 
 
-def check_classifier(graph: Graph, vocabulary: Vocabulary, crop_px: int, *, predicts_plasma: bool = False) -> None:
-    """Refuse, with BundleError, a graph that takes other crops, or has other classes than the vocabulary."""
+def check_classifier(
+    graph: Graph,
+    vocabulary: Vocabulary,
+    crop_px: int,
+    *,
+    predicts_plasma: bool = False,
+    n_dimensions: int | None = None,
+) -> None:
+    """Refuse, with BundleError, a graph that takes other crops, or has other classes than the vocabulary.
+
+    ``n_dimensions`` is the length of the embedding that the bundle has statistics of; None where it needs none.
+    """
     _check_image(graph, (None, _COLORS, crop_px, crop_px))
     classes = {"p_cblc": 2, "p_countable": 2, "p_category": len(vocabulary.categories)}
-    plasma: dict[str, _Shape] = {PLASMA_OUTPUT: (None, 2)} if predicts_plasma else {}
-    _check_outputs(graph, {name: (None, classes[name]) for name in CLASSIFIER_OUTPUTS} | plasma, may_be_open=False)
+    further: dict[str, _Shape] = {PLASMA_OUTPUT: (None, 2)} if predicts_plasma else {}
+    if n_dimensions is not None:
+        further[EMBEDDING] = (None, n_dimensions)
+    _check_outputs(graph, {name: (None, classes[name]) for name in CLASSIFIER_OUTPUTS} | further, may_be_open=False)
 
 
 def _check_image(graph: Graph, shape: _Shape) -> None:

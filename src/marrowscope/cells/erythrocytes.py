@@ -105,7 +105,8 @@ def erythrocyte_diameters_px(
     diameters = most_common(shapes[kept, 2])
     if math.pi / 4 * float((diameters**2).sum()) < _MIN_AREA_SHARE * nucleated.size:
         return np.empty(0)
-    return diameters / factor
+    found: Floats = diameters / factor
+    return found
 
 
 def _shrunk(pixels: ImageArray) -> tuple[ImageArray, float]:
@@ -129,7 +130,7 @@ def _outlines(image: ImageArray, white: float) -> tuple[list[NDArray[np.int32]],
     """Return the outlines (n, 1, 2) of whole round objects, and (n, 4) their x, y, diameter and mean edge in px."""
     green = np.ascontiguousarray(cv2.GaussianBlur(image, (3, 3), 0)[..., 1])
     across, down = (cv2.Sobel(green, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
-    edge = np.asarray(cv2.magnitude(across, down))
+    edge = np.asarray(cv2.magnitude(across, down), dtype=np.float32)
     longest = 4 * _MAX_OF_SIDE * min(green.shape)
     outlines: list[NDArray[np.int32]] = []
     shapes = [np.empty((0, 4))]
@@ -267,4 +268,5 @@ def most_common(diameters: Floats) -> Floats:
         return diameters
     logs = np.log(diameters)
     density = np.exp(-0.5 * ((logs[:, None] - logs[None, :]) / _BANDWIDTH) ** 2) @ diameters
-    return diameters[np.abs(logs - logs[density.argmax()]) < math.log(_SPREAD)]
+    near: Floats = diameters[np.abs(logs - logs[density.argmax()]) < math.log(_SPREAD)]
+    return near

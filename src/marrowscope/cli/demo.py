@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, the runs and the cohort.")] = Path(
-        "marrowscope-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the page, the runs and the simulated cohort.")
+    ] = Path("marrowscope-demo"),
     *,
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed; another seed gives other simulated cells and another ground truth.")
@@ -129,7 +129,8 @@ def _print_simulated(result: Demonstration) -> None:
             if patient.corrected is None
             else f"{patient.corrected:.3f} ({patient.lower:.3f}-{patient.upper:.3f})"
         )
-        counted = f"{patient.n_cblc} of {patient.n_countable}"
+        is_withheld = patient.ratio is None and patient.n_countable > 0
+        counted = "out of depth" if is_withheld else f"{patient.n_cblc} of {patient.n_countable}"
         table.add_row(
             patient.patient_id,
             patient.center,

@@ -42,6 +42,10 @@ def export(
     no_calibration: Annotated[
         bool, typer.Option("--no-calibration", help="Leave out the temperatures of the cross-fit.")
     ] = False,
+    no_rates: Annotated[
+        bool,
+        typer.Option("--no-rates", help="Leave out a cross-fit's error rates and threshold: the bundle counts alone."),
+    ] = False,
     half_weights: Annotated[
         bool,
         typer.Option("--half-weights", help="Store the classifiers' weights in half precision: half the size."),
@@ -66,6 +70,7 @@ def export(
         other_segmenter=other_segmenter,
         calibrate=not no_calibration,
         half_weights=half_weights,
+        with_rates=not no_rates,
         overwrite=overwrite,
     )
     size_mb = sum((bundle.folder / name).stat().st_size for name in bundle.spec.files) / 1e6

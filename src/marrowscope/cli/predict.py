@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,12 +29,28 @@ if TYPE_CHECKING:
 _EXIT_INCOMPLETE = 1
 
 
+def _dated_run() -> Path:
+    """Return a folder here with today's date that does not exist yet; an interrupted run of that name is continued."""
+    name = f"marrowscope-run-{datetime.now().astimezone().date().isoformat()}"
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(path for path in map(Path, names) if not path.exists())
+
+
 def predict(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUTS", help="A cohort, patient folders, image files or slide files.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run: new or empty, and outside INPUTS.")],
     *,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            default_factory=_dated_run,
+            show_default="marrowscope-run-DATE, here",
+            help="Folder for the run: new or empty, and outside INPUTS.",
+        ),
+    ],
     bundle: BundleOption = None,
     um_per_px: ScaleOption = None,
     cells: Annotated[
@@ -61,7 +80,9 @@ def predict(
         bool, typer.Option("--keep-copies", help="Also predict copies of a photograph, each as a separate image.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest's counts as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the counts and each patient's figures as JSON.")
+    ] = False,
 ) -> None:
     """Predict the cells and the CBLC ratio of every patient in INPUTS.
 
@@ -73,6 +94,7 @@ def predict(
     Example: marrowscope predict my-cohort --out runs/first
     """
     from marrowscope.bundle.shipped import bundle_path
+    from marrowscope.cli.predicted_patients import patient_figures, patient_rows, print_patients
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
     from marrowscope.predict import PredictConfig
@@ -124,14 +146,22 @@ def predict(
         resumed = count_of(prediction.manifest.images_resumed, "image")
         typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
     if as_json:
-        typer.echo(counts.model_dump_json(indent=2))
+        figures = patient_figures(patient_rows(prediction))
+        typer.echo(json.dumps(counts.model_dump(mode="json") | {"run": str(out), "by_patient": figures}, indent=2))
     else:
+        rows = patient_rows(prediction)
+        print_patients(rows)
         patients, images = count_of(counts.patients, "patient"), count_of(counts.images_read, "image")
         rejected = count_of(sum(counts.rejected.values()), "contour")
+        # A sum over patients of whom one is out of depth would give its count away.
+        n_out_of_depth = sum(row.state == "out_of_depth" for row in rows)
+        called = "" if n_out_of_depth else f"{counts.cblc} CBLC of "
         typer.echo(
             f"{count_of(counts.cells, 'cell')} from {patients} in {images}: "
-            f"{counts.cblc} CBLC of {counts.countable} countable; {rejected} rejected."
+            f"{called}{counts.countable} countable; {rejected} rejected."
         )
+        if n_out_of_depth:
+            typer.echo(f"Out of depth, without a ratio: {count_of(n_out_of_depth, 'patient')}; the report says why.")
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
     if prediction.manifest.bundle.demonstration:
         typer.echo(

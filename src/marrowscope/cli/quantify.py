@@ -56,7 +56,7 @@ def quantify(
     from marrowscope.config import validate_config
     from marrowscope.errors import ConfigError
     from marrowscope.predict import PredictConfig
-    from marrowscope.studies.domain import domain_sentence, measure_domain, set_domain
+    from marrowscope.studies.bundle_domain import domain_sentence, measure_domain, set_domain
     from marrowscope.studies.error_rates import quantify_bundle
 
     measured = measure_domain(domain) if domain else None

@@ -96,24 +96,24 @@ def _whole(document: EvaluationDocument) -> CenterRecord:
 def _centers(document: EvaluationDocument) -> str:
     own = [center for center in document.centers if center.center != ALL_CENTERS]
     named = ", ".join(f"{center.center} ({count_of(center.n_patients, 'patient')})" for center in own)
-    return f"{count_of(len(own), 'center')}: {named}. Places and dates {BY_THE_AUTHORS}."
+    return f"{count_of(len(own), 'center')}: {named}. Places and dates: {BY_THE_AUTHORS}."
 
 
 def _outcome(document: EvaluationDocument) -> str:
     names = ", ".join(document.config.aml_diagnoses)
     return (
         f"AML is the diagnosis {names} of patients.csv; every other stated diagnosis is not, and patients without one "
-        f"are left out. How diagnoses were made {BY_THE_AUTHORS}."
+        f"are left out. How diagnoses were made: {BY_THE_AUTHORS}."
     )
 
 
 def _sample_size(document: EvaluationDocument) -> str:
     whole = _whole(document)
     auc = whole.figure("aml_auc_predicted_ratio")
-    groups = f"; for the AUC of AML {auc.note}" if auc and auc.note else ""
+    groups = f"; in the AUC of AML: {auc.note}" if auc and auc.note else ""
     return (
         f"{count_of(whole.n_patients, 'patient')}, {count_of(whole.n_fields, 'field')}{groups}. n stands beside every "
-        f"figure of metrics.csv. The justification {BY_THE_AUTHORS}."
+        f"figure of metrics.csv. The justification: {BY_THE_AUTHORS}."
     )
 
 
@@ -122,7 +122,7 @@ def _model(document: EvaluationDocument) -> str:
     name = f"{bundle.get('name', 'without a name')} {bundle.get('version', '')}".strip()
     return (
         f"Bundle {name}, SHA-256 {bundle.get('sha256', 'not stated')}: one network finds the cells, one or several "
-        f"classifiers call them, and their mean probability counts. Training and choice of the model {BY_THE_AUTHORS}."
+        f"classifiers call them, and their mean probability counts. Training and choice of the model: {BY_THE_AUTHORS}."
     )
 
 
@@ -137,10 +137,10 @@ def _predictions(document: EvaluationDocument) -> str:
 def _threshold(document: EvaluationDocument) -> str:
     threshold = document.config.threshold
     if threshold is None:
-        return f"No threshold was used: the figures at a threshold are not defined. The choice {BY_THE_AUTHORS}."
+        return f"No threshold was used: the figures at a threshold are not defined. The choice: {BY_THE_AUTHORS}."
     return (
         f"A patient is positive with a CBLC ratio above {threshold:.4f}. How and on whom the threshold was chosen, and "
-        f"that this was before these patients were seen, {BY_THE_AUTHORS}."
+        f"that this was before these patients were seen: {BY_THE_AUTHORS}."
     )
 
 
@@ -158,8 +158,8 @@ def _clusters(document: EvaluationDocument) -> str:
 def _subgroups(document: EvaluationDocument) -> str:
     names = list(dict.fromkeys(item.attribute.replace("_", " ") for item in _whole(document).subgroups))
     if not names:
-        return f"No column of patients.csv divides the patients. Further analyses {BY_THE_AUTHORS}."
-    return f"Subgroups by {', '.join(names)}: subgroups.csv, without tests. What was planned {BY_THE_AUTHORS}."
+        return f"No column of patients.csv divides the patients. Further analyses: {BY_THE_AUTHORS}."
+    return f"Subgroups by {', '.join(names)}: subgroups.csv, without tests. What was planned: {BY_THE_AUTHORS}."
 
 
 def _indeterminate(document: EvaluationDocument) -> str:
@@ -172,7 +172,7 @@ def _indeterminate(document: EvaluationDocument) -> str:
 
 def _missing_data(document: EvaluationDocument) -> str:
     flow = next((item for item in document.flows if item.key == "patients_aml"), None)
-    left = [f"{row.reason} {row.n}" for box in (flow.boxes if flow else ()) for row in box.left_out if row.n]
+    left = [f"{row.reason}: {row.n}" for box in (flow.boxes if flow else ()) for row in box.left_out if row.n]
     counted = f"; left out of the figures of AML: {', '.join(left)}" if left else ""
     return f"Nothing is imputed: who lacks a value is left out of the figures that need it{counted}."
 
@@ -185,7 +185,7 @@ def _flow(document: EvaluationDocument) -> str:
 def _reference(document: EvaluationDocument) -> str:
     return (
         "Experts' outlines with a code each; a cell counts as found by a contour with an IoU of at least "
-        f"{document.config.min_iou:g}. Who the experts were, and how far they agree, {BY_THE_AUTHORS}."
+        f"{document.config.min_iou:g}. Who the experts were, and how far they agree: {BY_THE_AUTHORS}."
     )
 
 
@@ -197,20 +197,20 @@ def _vocabulary(document: EvaluationDocument) -> str:
 
 def _software(document: EvaluationDocument) -> str:
     versions = f"marrowscope {document.run.marrowscope_version} for the run, {document.marrowscope_version} for the"
-    return f"{versions} evaluation (Apache-2.0; the shipped segmenter AGPL-3.0). Own code {BY_THE_AUTHORS}."
+    return f"{versions} evaluation (Apache-2.0; the shipped segmenter AGPL-3.0). Own code: {BY_THE_AUTHORS}."
 
 
 def _specification(document: EvaluationDocument) -> str:
     sha256 = document.run.bundle.get("sha256", "not stated")
     return (
-        f"The bundle with SHA-256 {sha256} contains networks, scale, rules and threshold. Where it can be had "
+        f"The bundle with SHA-256 {sha256} contains networks, scale, rules and threshold. Where it can be had: "
         f"{BY_THE_AUTHORS}."
     )
 
 
 def _measures(_: EvaluationDocument) -> str:
     groups = list(dict.fromkeys(kind.group for kind in CATALOG.values()))
-    return f"{'; '.join(groups)}. Formulas and sources are in docs/evaluate.md. Which is primary {BY_THE_AUTHORS}."
+    return f"{'; '.join(groups)}. Formulas and sources are in docs/evaluate.md. Which is primary: {BY_THE_AUTHORS}."
 
 
 _COMPUTED: dict[str, Callable[[EvaluationDocument], str]] = {

@@ -19,7 +19,7 @@ from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate
 from marrowscope.patient.quantify.threshold import decide
 from marrowscope.patient.standing import MeasuredRates, standing_of
 from marrowscope.runs.parquet import conform, empty_table
-from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow, share_columns
+from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow, Row, share_columns
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
 from marrowscope.vocabulary import load_reference_ranges
 
@@ -155,7 +155,11 @@ class PatientAssessor:
 def without_shares(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a patient out of depth that change: every share and ratio is null, the counts stay."""
     blank: dict[str, Any] = dict.fromkeys((*share_columns(PatientRow), *_OF_RATIOS, *BLAST_COLUMNS))
-    nested = {"differential": CategoryShare, "other_parts": CategoryShare, "lineages": LineageShare}
+    nested: dict[str, type[Row]] = {
+        "differential": CategoryShare,
+        "other_parts": CategoryShare,
+        "lineages": LineageShare,
+    }
     for name, kind in nested.items():
         columns = dict.fromkeys((*share_columns(kind), *_OF_SHARES))
         blank[name] = None if row[name] is None else [item | columns for item in row[name]]

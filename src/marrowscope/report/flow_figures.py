@@ -24,7 +24,7 @@ _LEAST_WIDTH = 220.0
 def flow_diagram(flow: FlowRecord) -> Drawing:
     """Draw one flow; reasons for which nothing was left out are not drawn."""
     names = [f"{box.n:,} {box.name}" for box in flow.boxes]
-    reasons = [[f"{row.n:,} {row.reason}" for row in box.left_out if row.n] for box in flow.boxes]
+    reasons = [[f"{row.reason}: {row.n:,}" for row in box.left_out if row.n] for box in flow.boxes]
     width = max(_LEAST_WIDTH, *(text_width(name) + 2 * _PAD for name in names))
     aside = max((text_width(line) + 2 * _PAD for lines in reasons for line in lines), default=0.0)
     middle, right = _LEFT + width / 2, _LEFT + width + _GAP

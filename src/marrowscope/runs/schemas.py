@@ -124,11 +124,11 @@ class _CellRow(Row):
     area_um2: float | None = column("area; null without a scale", "um2")
     circularity: float | None = column("4 pi area / perimeter squared", "0-1")
     reject_reason: str | None = column("the quality rule that rejected it; null for a kept cell")
-    p_cblc: Share | None = column("probability of a Composite Blast-like Cell")
+    p_cblc: Share | None = column("probability of a Composite Blast-like Cell, over the combinations that codes have")
     p_countable: Share | None = column("probability of being in the denominator of the CBLC ratio")
     p_category: tuple[float, ...] | None = column("probability of each category, in the vocabulary's order", "0-1")
     category: str | None = column("the category called")
-    is_cblc: bool | None = column("called CBLC")
+    is_cblc: bool | None = column("called CBLC: p_cblc is at least 0.5")
     is_countable: bool | None = column("called countable")
     contradiction: bool | None = column("the heads contradict each other")
     member_spread: float | None = column(
@@ -136,6 +136,9 @@ class _CellRow(Row):
     )
     p_plasma: Share | None = column("probability of a plasma cell; null if the bundle does not predict them")
     is_plasma: bool | None = column("called a plasma cell, within the category of plasma cells; null as p_plasma")
+    embedding_distance: float | None = column(
+        "squared Mahalanobis distance per dimension from the training cells of its category; null without statistics"
+    )
 
 
 _MORPHOLOGY: Any = {

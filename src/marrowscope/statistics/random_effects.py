@@ -4,8 +4,9 @@ The figure y_i of center i is normal around the center's own value with the know
 are normal around a mean with variance tau2. tau2 is estimated by restricted maximum likelihood (Viechtbauer, J Educ
 Behav Stat 2005;30:261). The mean weights centers by 1 / (v_i + tau2). Its variance is that of Hartung and Knapp (Stat
 Med 2001;20:3875) and Sidik and Jonkman (Stat Med 2002;21:3153): the weighted spread of the centers around the mean,
-with t of k - 1 degrees. The prediction interval for a new center adds tau2, with the same t (IntHout et al., BMJ Open
-2016;6:e010247).
+with t of k - 1 degrees. Where centers agree better than their own errors allow, the spread counts as 1, so that chance
+does not narrow the interval (Roever, Knapp, Friede, BMC Med Res Methodol 2015;15:99). The prediction interval for a new
+center adds tau2, with the same t (IntHout et al., BMJ Open 2016;6:e010247).
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def summarize_centers(estimate: RealArray, variance: RealArray, confidence: floa
     tau2 = restricted_likelihood_tau2(y, v)
     weight = 1 / (v + tau2)
     mean = float((weight * y).sum() / weight.sum())
-    error = math.sqrt(float((weight * (y - mean) ** 2).sum()) / ((k - 1) * float(weight.sum())))
+    spread = max(1.0, float((weight * (y - mean) ** 2).sum()) / (k - 1))
+    error = math.sqrt(spread / float(weight.sum()))
     quantile = float(student.ppf(0.5 + confidence / 2, k - 1))
     half, reach = quantile * error, quantile * math.sqrt(tau2 + error**2)
     fixed = 1 / v

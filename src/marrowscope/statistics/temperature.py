@@ -26,6 +26,7 @@ from scipy.special import log_softmax
 
 from marrowscope.config import StageConfig
 from marrowscope.statistics import metrics
+from marrowscope.statistics.joint import JointFit
 from marrowscope.wording import count_of
 
 RealArray = NDArray[np.float64]
@@ -96,6 +97,7 @@ class Calibration(StageConfig):
     n_patients: int
     members: dict[str, str] = Field(description="SHA-256 of the weights, by folder of each fold's training")
     heads: dict[str, HeadCalibration]
+    joint: JointFit | None = Field(default=None, description="of all heads together; null in earlier versions")
 
     def temperatures(self) -> dict[str, float]:
         """Return the temperature of each head."""
@@ -108,7 +110,7 @@ class Calibration(StageConfig):
             f"Temperatures (inside the graphs; {heads}) were fitted on cells of "
             f"{count_of(self.n_patients, 'patient')}, each "
             "predicted by the member that had not seen them."
-        )
+        ) + ("" if self.joint is None else f" {self.joint.sentence()}")
 
 
 def fit_temperature(

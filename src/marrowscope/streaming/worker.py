@@ -66,6 +66,7 @@ class Worker:
         self._config = config
         self._vocabulary = bundle.vocabulary
         self._predicts_plasma = bundle.spec.predicts_plasma
+        self._rule, self._embeddings = bundle.spec.joint, bundle.embeddings
         self.bundle_sha256 = bundle.spec_sha256
         self.n_threads = config.threads or available_cores()
         backend = choose_backend(config.backend, config.device)
@@ -204,7 +205,14 @@ class Worker:
             batch[index] = crop
         with self.clock("classify"):
             outputs = self.run_classifiers(batch)
-        return call_cells(outputs, len(crops), self._vocabulary, predicts_plasma=self._predicts_plasma)
+        return call_cells(
+            outputs,
+            len(crops),
+            self._vocabulary,
+            self._rule,
+            self._embeddings,
+            predicts_plasma=self._predicts_plasma,
+        )
 
 
 def _complete(under: _Under, calls: deque[Call]) -> FoundField:

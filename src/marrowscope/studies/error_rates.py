@@ -24,8 +24,8 @@ from marrowscope.evaluate.link import link_cells
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE
 from marrowscope.predict import PredictConfig, predict
+from marrowscope.studies.bundle_domain import DOMAIN_SECTION, domain_words
 from marrowscope.studies.card_section import with_section
-from marrowscope.studies.domain import DOMAIN_SECTION, domain_words
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from pydantic import AliasChoices, Field
 from marrowscope.bundle import BundleSpec, VocabularyReference
 from marrowscope.bundle.description import (
     BundleCalibration,
+    JointOfHeads,
     MemberMetrics,
     MemberTraining,
     StageCounts,
@@ -34,7 +35,7 @@ from marrowscope.patient.flags.stain_reference import DENSITIES
 from marrowscope.patient.learned import learned_from
 from marrowscope.runs.parquet import read_columns
 from marrowscope.train.checkpoint import SPLIT_NAME
-from marrowscope.train.config import PLASMA
+from marrowscope.train.config import HEADS, PLASMA
 from marrowscope.train.crop_set import FIELDS_SCHEMA
 from marrowscope.train.source_counts import DescribedSource, holds_cells
 from marrowscope.wording import count_of
@@ -109,11 +110,18 @@ def specify(
     *,
     stain: StainReference | None,
     sources: tuple[TrainingSource, ...] = (),
+    joint: JointOfHeads | None = None,
 ) -> BundleSpec:
-    """Combine what is known of the parts into the bundle's specification."""
+    """Combine what is known of the parts into the bundle's specification.
+
+    The shares it states are those of the cells' probabilities: of the triples where there is a joint calibration.
+    """
     info, prepared = members[0].info, members[0].record.prepared
     tau = description.decision_tau
     numbered = [(f"classifier-{index}", member) for index, member in enumerate(members)]
+    shares = (
+        {head: _implied_prior(members, head, tau) for head in HEADS} if joint is None else _joint_shares(joint, info)
+    )
     return BundleSpec(
         name=description.name,
         version=description.version,
@@ -129,12 +137,13 @@ def specify(
         flags=description.flags,
         stain_reference=stain,
         categories_trained=tuple(name for name in info.categories if name not in _never_predicted(members)),
-        implied_prior=dict(zip(info.categories, _implied_prior(members, "category", tau), strict=True)),
-        implied_prior_cblc=_implied_prior(members, "cblc", tau)[1],
-        implied_prior_countable=_implied_prior(members, "countable", tau)[1],
+        implied_prior=dict(zip(info.categories, shares["category"], strict=True)),
+        implied_prior_cblc=shares["cblc"][1],
+        implied_prior_countable=shares["countable"][1],
         implied_prior_plasma=_implied_prior(members, PLASMA, tau)[1] if _all_know_plasma(members) else None,
         threshold=description.threshold,
         calibration=None if calibration is None else BundleCalibration.of(calibration),
+        joint=joint,
         metrics={name: _metrics(member.record) for name, member in numbered},
         training_data=TrainingData(
             description=description.trained_on,
@@ -244,6 +253,19 @@ def _implied_prior(members: Sequence[Member], head: str, decision_tau: float | N
         [member.info.implied_prior(head, decision_tau) for member in members], axis=0
     ).tolist()
     return shares
+
+
+def _joint_shares(joint: JointOfHeads, info: ClassifierInfo) -> dict[str, list[float]]:
+    """Return the class shares of each head by which the triples' shares sum to one."""
+    of_category = dict.fromkeys(info.categories, 0.0)
+    cblc = countable = 0.0
+    for triple in joint.triples:
+        of_category[triple.category] += triple.share
+        cblc += triple.share * triple.cblc
+        countable += triple.share * triple.countable
+    # Sums of floats may end a last bit above 1.
+    cblc, countable = min(cblc, 1.0), min(countable, 1.0)
+    return {"category": list(of_category.values()), "cblc": [1 - cblc, cblc], "countable": [1 - countable, countable]}
 
 
 def _metrics(record: FinishedTraining) -> MemberMetrics:

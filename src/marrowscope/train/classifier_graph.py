@@ -2,8 +2,9 @@
 
 The graph takes ``image`` float32 (n, 3, s, s), RGB from 0 to 1, and returns probabilities ``p_cblc`` (n, 2),
 ``p_countable`` (n, 2) and ``p_category`` (n, categories), and ``p_plasma`` (n, 2) where the classifier has that head.
-Index 1 means yes, and a class that was never trained has probability exactly 0. Normalization, the mean over the views
-of a crop, temperatures and the prior correction are inside the graph.
+Index 1 means yes, and a class that was never trained has probability exactly 0. A further output is the ``embedding``
+(n, width) that the heads read. Normalization, the mean over the views of a crop, temperatures and the prior correction
+are inside the graph.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import onnx
 import torch
 from torch import nn
 
+from marrowscope.cells.embedding import EMBEDDING
 from marrowscope.errors import BundleError
 from marrowscope.imaging import sha256_file
 from marrowscope.networks import available_backends, open_network
 from marrowscope.train.checkpoint import fill, load_tensors, read_part
 from marrowscope.train.config import PLASMA
-from marrowscope.train.model import CellClassifier, ClassifierInfo, averaged_logits
+from marrowscope.train.model import CellClassifier, ClassifierInfo, averaged
 from marrowscope.train.training_record import EpochRow
 from marrowscope.wording import count_of
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
     from marrowscope.records import ImageArray
 
-_MAX_DIFFERENCE = 1e-3
+_MAX_DIFFERENCE, _MAX_DIFFERENCE_HALVED = 1e-3, 0.02
+_MAX_EMBEDDING_DIFFERENCE, _MAX_EMBEDDING_DIFFERENCE_HALVED = 0.05, 0.2
+"""Of an embedding's values, in standard deviations of them all; float32 differs by 1e-5, half weights by more."""
 _NEVER = -1e4  # its exp is exactly 0 at every precision, and it is finite in half precision
 
 
@@ -84,13 +88,14 @@ class ExportedClassifier(nn.Module):
             self.register_buffer(f"offset_{head}", offset)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the probabilities of the heads, in the order of ``ClassifierInfo.heads``."""
+        """Return the probabilities of the heads, in the order of ``ClassifierInfo.heads``, and the embedding."""
         crops = (image - self.get_buffer("mean")) / self.get_buffer("std")
-        logits = averaged_logits(self.model, crops, self.views)
-        return tuple(
+        logits, embedding = averaged(self.model, crops, self.views)
+        probabilities = (
             torch.softmax(values / self.temperatures[head] + self.get_buffer(f"offset_{head}"), dim=1)
             for head, values in logits.items()
         )
+        return (*probabilities, embedding)
 
 
 def load_classifier(weights: Path) -> tuple[CellClassifier, ClassifierInfo, EpochRow]:
@@ -122,7 +127,7 @@ def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) 
         dynamo=True,
         verbose=False,
         input_names=["image"],
-        output_names=[f"p_{head}" for head in info.heads],
+        output_names=[*(f"p_{head}" for head in info.heads), EMBEDDING],
         dynamic_shapes={"image": {0: torch.export.Dim("n")}},
     )
     if program is None:
@@ -139,28 +144,42 @@ def export_classifier(weights: Path, out: Path, readout: Readout = _AS_TRAINED) 
     return info
 
 
-def check_parity(weights: Path, onnx_path: Path, crops: ImageArray, readout: Readout = _AS_TRAINED) -> dict[str, float]:
+def check_parity(
+    weights: Path, onnx_path: Path, crops: ImageArray, readout: Readout = _AS_TRAINED, *, half_weights: bool = False
+) -> dict[str, float]:
     """Compare torch with every runtime installed here on real ``crops`` (n, s, s, 3) uint8, in float32.
 
-    Returns the largest difference in probability per runtime; BundleError when one exceeds 0.001.
+    Returns the largest difference in probability per runtime; BundleError when one exceeds 0.001, or when a value of
+    the embedding differs by more than 0.05 standard deviations of all its values; 0.02 and 0.2 with ``half_weights``,
+    which rounds every weight to 11 bits.
     """
+    limit_p = _MAX_DIFFERENCE_HALVED if half_weights else _MAX_DIFFERENCE
+    limit_embedding = _MAX_EMBEDDING_DIFFERENCE_HALVED if half_weights else _MAX_EMBEDDING_DIFFERENCE
     model, info, _ = load_classifier(weights)
     batch = np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
     with torch.inference_mode():
-        expected = [values.numpy() for values in ExportedClassifier(model, info, readout)(torch.from_numpy(batch))]
+        *expected, embedding = (
+            values.numpy() for values in ExportedClassifier(model, info, readout)(torch.from_numpy(batch))
+        )
+    spread = float(embedding.std()) or 1.0
     differences = {}
     for backend in available_backends():
         found = open_network(onnx_path, backend).run({"image": batch})
         differences[backend] = max(
             float(np.abs(found[f"p_{head}"] - values).max()) for head, values in zip(info.heads, expected, strict=True)
         )
-        # Written so that NaN fails too.
-        if not differences[backend] <= _MAX_DIFFERENCE:
-            message = (
-                f"{onnx_path}: probabilities of {backend} differ from torch by {differences[backend]:.2g} on "
-                f"{count_of(len(crops), 'crop')}, expected at most {_MAX_DIFFERENCE}; do not use this graph"
-            )
-            raise BundleError(message)
+        of_embedding = float(np.abs(found[EMBEDDING] - embedding).max()) / spread
+        for what, difference, limit in (
+            ("probabilities", differences[backend], limit_p),
+            ("embeddings", of_embedding, limit_embedding),
+        ):
+            # Written so that NaN fails too.
+            if not difference <= limit:
+                message = (
+                    f"{onnx_path}: {what} of {backend} differ from torch by {difference:.2g} on "
+                    f"{count_of(len(crops), 'crop')}, expected at most {limit}; do not use this graph"
+                )
+                raise BundleError(message)
     return differences
 
 

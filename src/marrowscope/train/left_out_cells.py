@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from marrowscope.cells.calls import Calls
+    from marrowscope.statistics.joint import JointRule
     from marrowscope.statistics.temperature import Calibration
     from marrowscope.train.out_of_fold import HeadPriors
     from marrowscope.vocabulary import Vocabulary
@@ -73,11 +75,16 @@ def fold_folder(crossfit: Path, fold: int) -> Path:
 
 
 def crossfit_cells(
-    folder: Path, calibration: Calibration | None, decision_tau: float | None, vocabulary: Vocabulary
+    folder: Path,
+    calibration: Calibration | None,
+    decision_tau: float | None,
+    vocabulary: Vocabulary,
+    rule: JointRule | None = None,
 ) -> tuple[pl.DataFrame, dict[str, Patient]]:
     """Read a finished cross-fit: its cells, each called by the member that never saw the patient, and its patients.
 
-    Probabilities are those of the exported graphs: temperatures of ``calibration``, class shares of ``decision_tau``.
+    Probabilities are those of the exported graphs: temperatures of ``calibration``, class shares of ``decision_tau``;
+    ``rule`` is the bundle's, so that cells are called as a prediction calls them.
     One member represents the ensemble, whose error is slightly smaller. Cells that no contour matched are in the
     folder's ``missed.parquet``; without that file every cell counts as found. Cells cut by the image edge are left out
     of the count, found or missed.
@@ -91,6 +98,7 @@ def crossfit_cells(
             read_priors(fold_folder(folder, int(fold)) / CLASSIFIER_NAME, decision_tau)[1],
             temperatures,
             vocabulary,
+            rule,
         )
         for (fold,), part in labeled.group_by("fold", maintain_order=True)
     ]
@@ -123,18 +131,33 @@ def _whole(cells: pl.DataFrame) -> pl.DataFrame:
     return cells.filter(~pl.col("cut")) if "cut" in cells.columns else cells
 
 
-def _called(
-    part: pl.DataFrame, priors: Mapping[str, HeadPriors], temperatures: Mapping[str, float], vocabulary: Vocabulary
-) -> pl.DataFrame:
-    """Return the calls of one fold's member on the cells it left out."""
+def left_out_calls(
+    part: pl.DataFrame,
+    priors: Mapping[str, HeadPriors],
+    temperatures: Mapping[str, float],
+    vocabulary: Vocabulary,
+    rule: JointRule | None = None,
+) -> Calls:
+    """Call the cells ``part`` of one fold, rows of ``oof.parquet``, as the graph of the fold's member would."""
 
     def probabilities(head: str) -> NDArray[np.float64]:
         logits = part[f"logp_{head}"].to_numpy().astype(np.float64)
         return apply_temperature(logits, priors[head].implied, priors[head].wanted, temperatures.get(head, 1.0))
 
-    calls = decode_calls(
-        probabilities("category"), probabilities("cblc")[:, 1], probabilities("countable")[:, 1], vocabulary
+    return decode_calls(
+        probabilities("category"), probabilities("cblc")[:, 1], probabilities("countable")[:, 1], vocabulary, rule
     )
+
+
+def _called(
+    part: pl.DataFrame,
+    priors: Mapping[str, HeadPriors],
+    temperatures: Mapping[str, float],
+    vocabulary: Vocabulary,
+    rule: JointRule | None,
+) -> pl.DataFrame:
+    """Return the calls of one fold's member on the cells it left out."""
+    calls = left_out_calls(part, priors, temperatures, vocabulary, rule)
     return pl.DataFrame(
         {
             "patient_id": part["patient_id"],

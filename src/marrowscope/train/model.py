@@ -27,7 +27,8 @@ class ClassifierOutput(NamedTuple):
 
     Logits of each head: ``cblc`` (n, 2), ``countable`` (n, 2), ``category`` (n, categories); index 1 means yes.
     ``morphology`` (n, k) are standardized measurements, k = 0 without that head; ``evidence`` (n, c, h, w) is the last
-    feature map, from which class activation maps are made. ``plasma`` (n, 2), None without that head.
+    feature map, from which class activation maps are made; ``embedding`` (n, c) is what the heads read, without
+    dropout. ``plasma`` (n, 2), None without that head.
     """
 
     cblc: Tensor
@@ -35,6 +36,7 @@ class ClassifierOutput(NamedTuple):
     category: Tensor
     morphology: Tensor
     evidence: Tensor
+    embedding: Tensor
     plasma: Tensor | None = None
 
     def logits(self) -> dict[str, Tensor]:
@@ -144,7 +146,8 @@ class CellClassifier(nn.Module):
     def forward(self, crops: Tensor) -> ClassifierOutput:
         """Return the logits of every head, the morphology and the last feature map."""
         evidence = self.trunk.forward_features(crops)
-        features = self.dropout(self.trunk.forward_head(evidence, pre_logits=True))
+        embedding = self.trunk.forward_head(evidence, pre_logits=True)
+        features = self.dropout(embedding)
         morphology = features[:, :0] if self.morphology is None else self.morphology(features)
         return ClassifierOutput(
             self.cblc(features),
@@ -152,6 +155,7 @@ class CellClassifier(nn.Module):
             self.category(features),
             morphology,
             evidence,
+            embedding,
             None if self.plasma is None else self.plasma(features),
         )
 
@@ -165,7 +169,12 @@ class CellClassifier(nn.Module):
 
 
 def averaged_logits(model: CellClassifier, crops: Tensor, views: Views) -> dict[str, Tensor]:
-    """Compute logits (n, k) by head, each the mean over ``views`` of a crop (n, 3, s, s).
+    """Compute logits (n, k) by head, each the mean over ``views`` of a crop (n, 3, s, s); see ``averaged``."""
+    return averaged(model, crops, views)[0]
+
+
+def averaged(model: CellClassifier, crops: Tensor, views: Views) -> tuple[dict[str, Tensor], Tensor]:
+    """Compute logits (n, k) by head and embeddings (n, c), each the mean over ``views`` of a crop (n, 3, s, s).
 
     Two views are the crop and its left-right mirror; four are these two, also upside down.
     """
@@ -176,8 +185,12 @@ def averaged_logits(model: CellClassifier, crops: Tensor, views: Views) -> dict[
         seen = torch.cat([seen, seen.flip(2)])
     output: ClassifierOutput = model(seen)
     if views == 1:
-        return output.logits()
-    return {head: values.reshape(views, -1, values.shape[1]).mean(dim=0) for head, values in output.logits().items()}
+        return output.logits(), output.embedding
+
+    def mean(values: Tensor) -> Tensor:
+        return values.reshape(views, -1, values.shape[1]).mean(dim=0)
+
+    return {head: mean(values) for head, values in output.logits().items()}, mean(output.embedding)
 
 
 def _make_trunk(architecture: str, norm: Norm) -> Any:  # noqa: ANN401  timm's models have no common type

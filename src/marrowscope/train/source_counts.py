@@ -97,7 +97,10 @@ def _training_cells(members: Sequence[tuple[Path, FinishedTraining]], crops: Pat
 
 
 def _annotated(crops: Path) -> pl.DataFrame:
-    """Return patient, center, label and ``simulated`` of the cells that an expert outlined and labeled."""
+    """Return patient, center, label and ``simulated`` of the cells that an expert labeled.
+
+    Each stands for its expert crop, and for its predicted one in a crop set that has no others.
+    """
     table = read_columns(
         crops / CELLS_NAME, CELLS_SCHEMA, _COLUMNS, nullable=("expert_code",), error=InputError, advice=_AGAIN
     )
@@ -105,7 +108,8 @@ def _annotated(crops: Path) -> pl.DataFrame:
         summary = load_record(CropSetSummary, crops / SUMMARY_NAME, error=InputError, advice=_AGAIN)
         known = True if summary.simulated else None
         table = table.with_columns(pl.lit(known, pl.Boolean()).alias("simulated"))
-    chosen = (pl.col("source") == "expert") & pl.col("expert_code").is_not_null()
+    source = "expert" if (table["source"] == "expert").any() else "predicted"
+    chosen = (pl.col("source") == source) & pl.col("expert_code").is_not_null()
     return table.filter(chosen).select("patient_id", "center", "expert_code", "simulated")
 
 

@@ -2,8 +2,8 @@
 
 A score is held against the patients that the domain was set on: how many of their standard deviations it lies beyond
 their mean. Scores that are bad when high count above the mean alone, background and sharpness on either side. The sum
-over the scores is the patient's distance; one limit of it stands in the bundle (``fit``), so that false alarms are
-those of the whole rule. Several scores that are all a little odd are as telling as one that is very odd.
+over the scores is the patient's distance; one limit of it stands in the bundle (``domain_limit``), so that false alarms
+are those of the whole rule. Several scores that are all a little odd are as telling as one that is very odd.
 
 The size of the erythrocytes has limits of its own, since it tells the stated scale and not the training.
 """
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field, field_validator, model_validator
 
 from marrowscope.config import FrozenModel
-from marrowscope.patient.depth.scores import SCORE_NAMES
+from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.patient.erythrocyte_scale import PLAUSIBLE_UM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from marrowscope.patient.depth.scores import DepthScores
+    from marrowscope.patient.depth.depth_scores import DepthScores
     from marrowscope.runs.schemas import StateReason
 
 ERYTHROCYTES = "erythrocyte_diameter_um"

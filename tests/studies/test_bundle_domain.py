@@ -10,10 +10,10 @@ import pytest
 from marrowscope.bundle import CARD_FILE, load_bundle
 from marrowscope.cli.main import main
 from marrowscope.errors import InputError, RunError
-from marrowscope.patient.depth.fit import FEWEST_PATIENTS
+from marrowscope.patient.depth.domain_limit import FEWEST_PATIENTS
 from marrowscope.records import Patient
 from marrowscope.runs.parquet import read_table, write_table
-from marrowscope.studies.domain import measure_domain, patient_scores
+from marrowscope.studies.bundle_domain import measure_domain, patient_scores
 from tests.bundles import make_bundle
 from tests.fake_runs import make_run, state_tables
 

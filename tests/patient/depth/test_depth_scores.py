@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from marrowscope.patient.depth import DepthScores, measure_depth
-from marrowscope.patient.depth.scores import SCORE_NAMES
+from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.runs.parquet import conform
 from marrowscope.runs.schemas import CELLS, FIELDS
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.patient.depth.domain import ERYTHROCYTES, Domain, DomainScore
-from marrowscope.patient.depth.scores import SCORE_NAMES
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from marrowscope.patient.depth.scores import DepthScores
+    from marrowscope.patient.depth.depth_scores import DepthScores
 
 _KNOWN_SHARE = 0.95
 FEWEST_PATIENTS = 19

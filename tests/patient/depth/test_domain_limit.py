@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marrowscope.patient.depth import DepthScores, fit_domain, judge_depth
-from marrowscope.patient.depth.fit import FEWEST_PATIENTS
+from marrowscope.patient.depth.domain_limit import FEWEST_PATIENTS
 
 
 def draw(rng: np.random.Generator, n: int, **more: float | None) -> list[DepthScores]:

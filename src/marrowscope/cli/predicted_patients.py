@@ -1,0 +1,89 @@
+"""What `predict` says of each patient on the terminal: state, "x of n called CBLC", ratio or why not, first flag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from marrowscope.wording import count_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marrowscope.predict import Prediction
+    from marrowscope.runs.schemas import PatientRow
+
+_MOST_SHOWN = 20
+"""Patients on the terminal; the report and ``--json`` have all."""
+
+
+def patient_rows(prediction: Prediction) -> list[PatientRow]:
+    """Return the patients of a run as records, in their order."""
+    from marrowscope.runs.schemas import patient_row
+
+    return [patient_row(values) for values in prediction.patients.iter_rows(named=True)]
+
+
+def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
+    """Return what the terminal shows of every patient, for scripts; out of depth, ``n_cblc`` and the ratio are null."""
+    from marrowscope.report.verdict import is_out_of_depth, shown_ratio
+
+    figures = []
+    for row in rows:
+        ratio = shown_ratio(row)
+        figures.append(
+            {
+                "patient_id": row.patient_id,
+                "state": row.state,
+                "state_reason": row.state_reason,
+                "n_cblc": None if is_out_of_depth(row) else row.n_cblc,
+                "n_countable": row.n_countable,
+                "ratio": ratio.share,
+                "ratio_lower": ratio.lower,
+                "ratio_upper": ratio.upper,
+                "is_corrected": row.corrected_ratio is not None,
+                "call": row.call,
+                "flags": [item.flag for item in row.flags],
+            }
+        )
+    return figures
+
+
+def print_patients(rows: Sequence[PatientRow]) -> None:
+    """Print a line per patient, the first ones of many; what may not be printed of a patient is not."""
+    from rich.markup import escape
+
+    from marrowscope.cli.tables import new_table, print_table
+    from marrowscope.report.strings import load_strings
+    from marrowscope.report.verdict import is_out_of_depth, standing_sentence
+    from marrowscope.report.words import load_words
+
+    strings = load_strings()
+    table = new_table("patient", "state", "called CBLC", "ratio", "flags", title="Patients")
+    for row in rows[:_MOST_SHOWN]:
+        state = strings.choose("state.word", row.state)
+        flags = [strings.choose("flag", item.flag) for item in row.flags]
+        flag = flags[0] + (f" and {count_of(len(flags) - 1, 'other')}" if len(flags) > 1 else "") if flags else ""
+        table.add_row(*(escape(text) for text in (row.patient_id, state, *_counted_and_ratio(row), flag)))
+    print_table(table)
+    words = load_words()
+    for row in rows[:_MOST_SHOWN]:
+        if is_out_of_depth(row) and (sentence := standing_sentence(row, words)) is not None:
+            typer.echo(f"{row.patient_id}: {sentence.striptags()}")
+    if len(rows) > _MOST_SHOWN:
+        typer.echo(f"{count_of(len(rows) - _MOST_SHOWN, 'more patient')}: see the report or patients.parquet.")
+
+
+def _counted_and_ratio(row: PatientRow) -> tuple[str, str]:
+    """Return "x of n" and the ratio with its interval, or why there is none."""
+    from marrowscope.report.verdict import is_out_of_depth, shown_ratio
+
+    if is_out_of_depth(row):
+        return f"not given; {count_of(row.n_countable, 'countable cell')}", "none: out of depth"
+    counted = f"{row.n_cblc} of {row.n_countable}"
+    ratio = shown_ratio(row)
+    if ratio.share is None or ratio.lower is None or ratio.upper is None:
+        return counted, "none: no countable cell"
+    how = "corrected" if row.corrected_ratio is not None else "as counted"
+    return counted, f"{ratio.share:.1%} ({ratio.lower:.1%} to {ratio.upper:.1%}), {how}"

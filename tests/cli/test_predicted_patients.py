@@ -1,0 +1,95 @@
+"""What `predict` prints of each patient: no figure that its state withholds, and not more lines than can be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope.cli.predict import _dated_run
+from marrowscope.cli.predicted_patients import patient_figures, print_patients
+from marrowscope.records import Patient
+from marrowscope.runs.parquet import read_table
+from marrowscope.runs.schemas import PatientRow, patient_row
+from tests.fake_runs import make_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory: pytest.TempPathFactory) -> PatientRow:
+    run = make_run(tmp_path_factory.mktemp("run"), [Patient("p1", "A", "AML")])
+    return patient_row(read_table(run.folder / "patients.parquet", "patients").row(0, named=True))
+
+
+def with_values(row: PatientRow, **values: object) -> PatientRow:
+    return row.model_copy(update=values)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_patient_has_the_count_the_ratio_and_how_it_was_made(
+    row: PatientRow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted = with_values(
+        row, state="not_validated", n_cblc=3, n_countable=40, cblc_ratio=0.075, cblc_ratio_lower=0.026,
+        cblc_ratio_upper=0.199, corrected_ratio=None,
+    )  # fmt: skip
+    print_patients([counted])
+    line = said(capsys)
+    assert "p1 not validated here 3 of 40 7.5% (2.6% to 19.9%), as counted" in line
+    print_patients([with_values(counted, corrected_ratio=0.05, corrected_lower=0.0, corrected_upper=0.15)])
+    assert "5.0% (0.0% to 15.0%), corrected" in said(capsys)
+    (figures,) = patient_figures([counted])
+    assert (figures["n_cblc"], figures["n_countable"], figures["ratio"]) == (3, 40, 0.075)
+
+
+def test_without_a_countable_cell_the_reason_stands_in_place_of_the_ratio(
+    row: PatientRow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = dict.fromkeys(("cblc_ratio", "cblc_ratio_lower", "cblc_ratio_upper", "corrected_ratio"))
+    print_patients([with_values(row, n_cblc=0, n_countable=0, **none)])
+    assert "0 of 0 none: no countable cell" in said(capsys)
+
+
+def test_out_of_depth_no_numerator_is_printed_and_the_reason_is(
+    row: PatientRow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = with_values(
+        row, state="out_of_depth", state_reason="depth_not_measured", n_cblc=3217, n_countable=40, cblc_ratio=None,
+        corrected_ratio=None,
+    )  # fmt: skip
+    print_patients([far])
+    line = said(capsys)
+    assert "not given; 40 countable cells" in line
+    assert "none: out of depth" in line
+    assert "p1: Out of depth" in line
+    assert "3217" not in line
+    assert "3217" not in str(patient_figures([far]))
+
+
+def test_of_many_patients_the_first_twenty_are_shown_and_all_are_for_scripts(
+    row: PatientRow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [with_values(row, patient_id=f"patient{number:02d}") for number in range(23)]
+    print_patients(rows)
+    line = said(capsys)
+    assert "patient19" in line
+    assert "patient20" not in line
+    assert "3 more patients: see the report" in line
+    assert [item["patient_id"] for item in patient_figures(rows)] == [item.patient_id for item in rows]
+
+
+def test_the_default_run_is_dated_and_never_one_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = _dated_run()
+    assert first.name.startswith("marrowscope-run-20")
+    assert first.parent == first.parent.parent  # here
+    first.mkdir()
+    second = _dated_run()
+    assert second.name == f"{first.name}-2"
+    second.mkdir()
+    assert _dated_run().name == f"{first.name}-3"
