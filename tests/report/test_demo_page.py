@@ -117,9 +117,11 @@ def test_right_cells_give_way_to_wrong_ones_and_labels_take_turns(tmp_path: Path
     place = tmp_path / "x"
     cells = [labeled(place, "right", code) for code in ("E", "E", "E", "M2", "N5")]
     cells += [labeled(place, "category_wrong", "N4")] * 80
-    cells += [labeled(place, "cblc_wrong", "N1"), labeled(place, "missed", "N1", None)]
-    chosen = chosen_cells(cells, most=20)
+    cells += [labeled(place, "cblc_wrong", "N1"), *[labeled(place, "missed", "N1", None)] * 30]
+    chosen = chosen_cells(cells, most=28)
     assert [(outcome, len(shown)) for outcome, shown in chosen.items()] == [
-        ("cblc_wrong", 1), ("category_wrong", 13), ("missed", 1), ("right", 5),
+        ("cblc_wrong", 1), ("category_wrong", 13), ("missed", 9), ("right", 5),
     ]  # fmt: skip
+    few = [cell for cell in cells if cell.outcome != "category_wrong"]
+    assert len(chosen_cells(few, most=28)["missed"]) == 9
     assert [cell.expert for cell in chosen["right"]] == ["E", "M2", "N5", "E", "E"]

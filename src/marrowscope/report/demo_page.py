@@ -140,8 +140,8 @@ def write_demo_page(
 def chosen_cells(cells: Sequence[LabeledCell], most: int = MOST_CELLS) -> dict[Outcome, tuple[LabeledCell, ...]]:
     """Choose the cells to show, by outcome: wrong answers to CBLC, wrong categories, missed cells, then right calls.
 
-    Each outcome keeps a row for the cells it has, and within it the expert's labels take turns, so that none of them
-    fills the page alone.
+    Each outcome keeps a row for the cells it has, missed cells no more than that; within it the expert's labels take
+    turns, so that none of them fills the page alone.
     """
     in_turn = {outcome: _in_turn(cells, outcome) for outcome in get_args(Outcome)}
     kept = {outcome: min(len(found), _ROW) for outcome, found in in_turn.items()}
@@ -149,7 +149,8 @@ def chosen_cells(cells: Sequence[LabeledCell], most: int = MOST_CELLS) -> dict[O
     chosen: dict[Outcome, tuple[LabeledCell, ...]] = {}
     for outcome, found in in_turn.items():
         del kept[outcome]
-        chosen[outcome] = found[: max(left - sum(kept.values()), 0)]
+        limit = max(left - sum(kept.values()), 0)
+        chosen[outcome] = found[: min(limit, _ROW) if outcome == "missed" else limit]
         left -= len(chosen[outcome])
     return chosen
 
