@@ -7,7 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from marrowscope.bundle.shipped import default_bundle, demonstration_bundle
 from marrowscope.cli.main import main
+from marrowscope.errors import BundleError
+from marrowscope.studies import demo
 from tests.slides.pyramids import scanner, smear, write_pyramid
 
 
@@ -72,10 +75,27 @@ def test_corrupt_image_is_named_and_the_exit_code_says_so(
     assert (out / "manifest.json").is_file()
 
 
-def test_demo_compares_six_patients_with_their_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_compares_real_cells_with_their_labels_and_six_patients_with_their_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        default_bundle()
+    except BundleError:  # a build without it: the steps are the same with the other one
+        monkeypatch.setattr(demo, "default_bundle", demonstration_bundle)
     out = tmp_path / "demo"
     assert run("demo", "--out", str(out), "--seed", "5", "--workers", "1", "--json") == 0
     result = json.loads(capsys.readouterr().out)
+    real = {patient["patient_id"]: patient for patient in result["real_patients"]}
+    assert {name: patient["n_labeled"] for name, patient in real.items()} == {"M037": 120, "B0b2d22": 136}
+    for patient in real.values():
+        assert 0 < patient["n_category_right"] <= patient["n_found"] <= patient["n_labeled"]
+        assert 0 < patient["n_cblc_right"] <= patient["n_cblc_stated"] == patient["n_found"]
+        assert "cells" not in patient
+    page = Path(result["page"]).read_text(encoding="utf-8")
+    assert all(f"{name}: " in page for name in real)
+    for link in ("real-run/report/index.html", "run/report/index.html"):
+        assert f'href="{link}"' in page
+        assert (out / link).is_file()
     assert Path(result["report"]).is_file()
     assert len(result["patients"]) == 6
     assert len({patient["center"] for patient in result["patients"]}) == 2

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import pytest
 
 from marrowscope.evaluate import labeled_cells
 from marrowscope.evaluate.labeled_cells import label_by_label
 from marrowscope.records import Patient
 from tests.evaluate.test_link import VOCABULARY, cell, circle, expert, make_field, tables
+
+if TYPE_CHECKING:
+    import pytest
 
 BLAST = "BLA{N,M,J,L; mainly N; cblc yes; countable yes}"
 

@@ -73,7 +73,7 @@ def test_the_figures_are_x_of_n_and_the_words_say_what_they_are_not(tmp_path: Pa
     assert "Nothing here says how marrowscope does in another hospital" in seen
     assert "Author 2021, doi 10.1000/1, CC BY 4.0; changed:" in seen
     assert seen.index("R1: bone marrow, Town") < seen.index("Simulated patients, with the exact ratio")
-    assert "above 100 of 200 51.2% 40.0–60.0% 50.0% (101 of 202)" in seen
+    assert "above 100 of 200 51.2% 40.0\N{EN DASH}60.0% 50.0% (101 of 202)" in seen
 
 
 def test_wrong_cells_come_first_and_are_marked_by_sign_and_words(tmp_path: Path, photograph: Path) -> None:

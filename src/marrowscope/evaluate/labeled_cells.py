@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from marrowscope.vocabulary import Vocabulary
 
 Outcome = Literal["cblc_wrong", "category_wrong", "missed", "right"]
-"""``cblc_wrong``: the call has the other answer to CBLC. ``category_wrong``: it has the same answer in another category."""
+"""``cblc_wrong``: the call has the other answer to CBLC. ``category_wrong``: the same answer, in another category."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
