@@ -74,7 +74,7 @@ def test_the_stated_scale_changes_micrometers_and_nothing_else() -> None:
 
 def test_a_large_photograph_is_measured_as_a_small_one() -> None:
     small = field(40.0)
-    large = np.asarray(cv2.resize(small, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC))
+    large = np.asarray(cv2.resize(small, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     assert np.median(erythrocyte_diameters_px(large)) == pytest.approx(120.0, rel=0.04)
 
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the page, the runs and the simulated cohort.")
-    ] = Path("marrowscope-demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page, the runs and the cohort.")] = Path(
+        "marrowscope-demo"
+    ),
     *,
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed; another seed gives other simulated cells and another ground truth.")
