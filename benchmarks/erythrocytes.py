@@ -15,12 +15,12 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from marrowscope.cells.erythrocytes import MIN_ERYTHROCYTES, NORMAL_UM, erythrocyte_diameters_px
+from marrowscope.cells.erythrocyte_size import MIN_ERYTHROCYTES, NORMAL_UM, erythrocyte_diameters_px
 from marrowscope.imaging import read_image
 from marrowscope.simulate import erythrocytes as simulated_erythrocytes
 from marrowscope.simulate.parameters import SimulationConfig, load_parameters
@@ -67,12 +67,12 @@ def of_simulation(folder: Path) -> Iterator[Known]:
     parameters, drawn = load_parameters(), []
     draw = simulated_erythrocytes._outline  # noqa: SLF001
 
-    def recorded(*arguments: object) -> object:
-        outline = draw(*arguments)
+    def recorded(rng: np.random.Generator, *sizes: float) -> Any:  # noqa: ANN401  what the wrapped function returns
+        outline = draw(rng, *sizes)
         drawn.append(2 * np.sqrt(np.mean(np.square(outline, dtype=np.float64))))
         return outline
 
-    simulated_erythrocytes._outline = recorded  # noqa: SLF001
+    setattr(simulated_erythrocytes, "_outline", recorded)  # noqa: B010  a private name, replaced for the record
     for index in range(config.patients):
         plan = plan_patient(config, index, parameters)
         fields = iterate_fields(config, plan, parameters)

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cells.calls import call_cells
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.evaluate.link import link_cells
@@ -28,7 +29,6 @@ from marrowscope.statistics import metrics
 from marrowscope.statistics.joint import joint_probabilities, marginals
 from marrowscope.statistics.joint_fit import HeldOut, fit_joint, yes_and_no
 from marrowscope.statistics.temperature import apply_temperature, calibration_figures, fit_temperature
-from marrowscope.studies.demo import demonstration_bundle
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:

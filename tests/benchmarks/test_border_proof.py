@@ -66,7 +66,7 @@ class TwoChannels(torch.nn.Module):
         evidence = torch.nn.functional.avg_pool2d(crops[:, [0, 2]], SIDE // 3)
         features = evidence.mean(dim=(2, 3))
         category = features @ self.weights.T
-        return ClassifierOutput(category[:, :2], category[:, :2], category, features[:, :0], evidence)
+        return ClassifierOutput(category[:, :2], category[:, :2], category, features[:, :0], evidence, features)
 
     def head_weights(self, head: str) -> torch.Tensor:
         """Give the category head's weights."""

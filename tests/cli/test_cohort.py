@@ -121,7 +121,7 @@ def test_export_of_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.Capture
 def test_vocabulary_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vocabulary", "show", "--ranges") == 0
     printed = capsys.readouterr().out
-    assert "Vocabulary marrow-37, version 1" in printed
+    assert "Vocabulary marrow-37, version 2" in printed
     assert "orthochromatic (late) erythroblast" in printed
     assert "if pure_erythroid_leukaemia" in printed
     assert "column wintrobe" in printed

@@ -45,7 +45,7 @@ def test_predict_writes_tables_and_report_and_says_the_counts(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert run("predict", str(cohort), "--out", str(out), "--backend", "onnxruntime", "--json") == 0
+    assert run("predict", str(cohort), "-b", "demo", "--out", str(out), "--backend", "onnxruntime", "--json") == 0
     printed = capsys.readouterr()
     assert "Demonstration models, trained mostly on simulated cells, not for real smears" in printed.err
     assert "Made with demonstration models" in (out / "report" / "index.html").read_text(encoding="utf-8")

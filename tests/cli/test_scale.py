@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from marrowscope.cli.main import app
 from marrowscope.imaging import write_image
-from tests.cells.test_erythrocytes import field
+from tests.cells.test_erythrocyte_size import field
 
 if TYPE_CHECKING:
     from pathlib import Path

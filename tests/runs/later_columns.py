@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 UNKNOWN = "which older runs do not have; it is taken as not known"
 LATER: dict[TableKind, set[str]] = {
     "fields": {"n_rejected_overlap", "simulated", "erythrocyte_diameter_um", "n_erythrocytes"},
-    "cells": {"p_plasma", "is_plasma"},
+    "cells": {"p_plasma", "is_plasma", "embedding_distance"},
     "patients": {
         *("state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"),
         *("threshold_n_patients", "threshold_simulated"),

@@ -36,6 +36,7 @@ def test_reasons_measures_and_morphology_have_their_columns() -> None:
 
 
 WITHOUT_UNIT = {"stain_distance", "design_effect", "me_ratio", "me_lower", "me_upper", "me_reference_low"}
+WITHOUT_UNIT |= {"embedding_distance"}
 WITHOUT_UNIT |= {"me_reference_high", "score"}  # score of a region; a cell's is a share
 
 

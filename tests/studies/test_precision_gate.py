@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FEW = EvaluateConfig(n_resamples=200)
-OTHER_SEED = 1
+OTHER_SEED = 6
 """The classifier of this seed calls the cells otherwise than that of seed 0."""
 
 PORTABLE = PredictConfig(backend="onnxruntime", threads=1)

@@ -11,18 +11,18 @@ from pathlib import Path
 from marrowscope.bundle.bundle import SEGMENTER_FILE
 from marrowscope.errors import BundleError
 
-DEFAULT, DEMO = "default", "demo"
-_FOLDERS = {DEFAULT: "default_bundle", DEMO: "demo_bundle"}
+_DEFAULT, _DEMO = "default", "demo"
+_FOLDERS = {_DEFAULT: "default_bundle", _DEMO: "demo_bundle"}
 
 
 def default_bundle() -> Path:
     """Return the folder of the bundle trained on real cells; BundleError when this build has none."""
-    return _folder(DEFAULT)
+    return _folder(_DEFAULT)
 
 
 def demonstration_bundle() -> Path:
     """Return the folder of the bundle trained on simulated cells; BundleError when this build has none."""
-    return _folder(DEMO)
+    return _folder(_DEMO)
 
 
 def is_shipped(given: Path) -> bool:

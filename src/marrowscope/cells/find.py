@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.cells.crop import CropSpec, cut_crops, without_margin
-from marrowscope.cells.erythrocytes import measure_erythrocytes
+from marrowscope.cells.erythrocyte_size import measure_erythrocytes
 from marrowscope.cells.field_measures import SCALE_UM_PER_PX, measure_field
 from marrowscope.cells.morphology import measure_cells
 from marrowscope.cells.quality import QualityRules, judge_contours, refuse_overlaps

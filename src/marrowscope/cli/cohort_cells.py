@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from marrowscope.bundle.shipped import DEFAULT, segmenter_path
-from marrowscope.cli.options import SEGMENTER_HELP, parse_um_per_px
+from marrowscope.cli.options import DEFAULT, SEGMENTER_HELP, parse_um_per_px
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -130,6 +129,7 @@ def import_set(
     as_json: bool,
 ) -> None:
     """Import a set of single cells and print its counts by label."""
+    from marrowscope.bundle.shipped import segmenter_path
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort.single_cells import CELLS_PER_PATIENT, LABEL_PLACES, PatientRule, list_pictures
     from marrowscope.errors import ConfigError

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from marrowscope.bundle.shipped import segmenter_path
 from marrowscope.cli.options import SEGMENTER_HELP
 from marrowscope.wording import count_of
 
@@ -56,6 +55,7 @@ def export(
 
     Example: marrowscope export runs/classifier --segmenter runs/segmenter/segmenter/segmenter.onnx --out bundle
     """
+    from marrowscope.bundle.shipped import segmenter_path
     from marrowscope.config import load_config
     from marrowscope.export import export_bundle
     from marrowscope.train.bundle_card import BundleDescription

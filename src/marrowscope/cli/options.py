@@ -11,8 +11,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from marrowscope.bundle.shipped import DEFAULT, DEMO
-
 MAX_SEED = 1_000_000_000
 
 
@@ -64,6 +62,8 @@ ScaleOption = Annotated[
         help="Micrometers per pixel (0.01 to 2) of images that do not state their scale.",
     ),
 ]
+DEFAULT, DEMO = "default", "demo"
+"""The shipped bundles; bundle/shipped.py finds them, and is too heavy to import for a help text."""
 SEGMENTER_HELP = f"Segmenter (.onnx), or `{DEFAULT}` or `{DEMO}` for that of the shipped bundle"
 BundleOption = Annotated[
     Path | None,

@@ -6,7 +6,6 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
-from marrowscope.bundle.shipped import is_shipped
 from marrowscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ def with_checked_paths(command: Callable[_P, None], *, writes_into_input: bool) 
 
 def require_path(path: Path) -> None:
     """Raise InputError where there is no file or folder at ``path``."""
+    from marrowscope.bundle.shipped import is_shipped
+
     if not (path.exists() or is_shipped(path)):
         message = f"{_shown(path)}: not found, no such file or folder; check the path"
         raise InputError(message)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.bundle.shipped import segmenter_path
 from marrowscope.cli.options import SEGMENTER_HELP, Backend, BackendOption, MappingsOption, ScaleOption
 from marrowscope.wording import count_of
 
@@ -68,6 +67,7 @@ def cut_crops(
     to_stderr: bool = False,
 ) -> None:
     """Run the command, with a progress bar and a printed summary."""
+    from marrowscope.bundle.shipped import segmenter_path
     from marrowscope.cells.crop import CropSpec
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean

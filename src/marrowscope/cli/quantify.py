@@ -50,7 +50,6 @@ def quantify(
     then be left out: error rates stay as they are.
 
     Example: marrowscope quantify bundle held-back-cohort --out bundle-measured
-    Example: marrowscope quantify bundle --domain runs/left-out-source --domain runs/simulated-centers --out bundle-2
     """
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config

@@ -13,7 +13,7 @@ from marrowscope.cli.progress import progress_bar
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from marrowscope.cells.scale import FolderScale
+    from marrowscope.cells.fitting_scale import FolderScale
 
 _EXIT_INCOMPLETE = 1
 
@@ -33,7 +33,7 @@ def scale(
 
     Example: marrowscope scale my-cohort/P001
     """
-    from marrowscope.cells.scale import estimate_scales
+    from marrowscope.cells.fitting_scale import estimate_scales
 
     with progress_bar("Measuring erythrocytes", enabled=not as_json) as advance:
         estimates = estimate_scales(images, advance)
@@ -51,7 +51,7 @@ def _show(estimates: tuple[FolderScale, ...]) -> None:
     """Print the estimates for a reader, and what they rest on."""
     from rich.markup import escape
 
-    from marrowscope.cells.erythrocytes import MIN_POOLED, NORMAL_UM
+    from marrowscope.cells.erythrocyte_size import MIN_POOLED, NORMAL_UM
     from marrowscope.cli.tables import new_table, print_table
 
     table = new_table(

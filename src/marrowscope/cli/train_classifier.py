@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from marrowscope.bundle.shipped import DEFAULT, segmenter_path
-from marrowscope.cli.options import MAX_SEED, SEGMENTER_HELP, MappingsOption
+from marrowscope.cli.options import DEFAULT, MAX_SEED, SEGMENTER_HELP, MappingsOption
 from marrowscope.cli.paths import require_path
 from marrowscope.wording import count_of
 
@@ -89,6 +88,7 @@ def classifier(
 
     Example: marrowscope train classifier crops/ --out runs/classifier --epochs-stage1 4 --epochs-stage2 3
     """
+    from marrowscope.bundle.shipped import segmenter_path
     from marrowscope.config import load_config
     from marrowscope.fit import check_start
     from marrowscope.train.config import ClassifierConfig

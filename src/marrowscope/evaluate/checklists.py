@@ -74,7 +74,13 @@ def checklists_markdown(document: EvaluationDocument) -> str:
     known = answers(document)
     for checklist in load_checklists():
         n_filled = sum(bool(item.answer) for item in checklist.items)
-        lines += ["", f"## {checklist.name}", "", f"{n_filled} of {len(checklist.items)} items filled in.", ""]
+        lines += [
+            "",
+            f"## {checklist.name}",
+            "",
+            f"{n_filled} of {count_of(len(checklist.items), 'item')} filled in.",
+            "",
+        ]
         lines += ["| item | about | answer |", "|---|---|---|"]
         for item in checklist.items:
             said = known[item.answer] if item.answer else BY_THE_AUTHORS

@@ -152,7 +152,7 @@ def flows(
             (
                 *start,
                 FlowBox(
-                    f"patients in the figures of AML ({n_aml} with AML, {len(counted) - n_aml} others)",
+                    f"patients in the figures of AML ({n_aml} with AML, {len(counted) - n_aml} without)",
                     len(counted),
                     (("no diagnosis", len(ratios) - len(known)), ("no counted ratio", len(known) - len(counted))),
                 ),

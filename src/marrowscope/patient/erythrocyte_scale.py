@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from marrowscope.cells.erythrocytes import MIN_POOLED, NORMAL_UM
+from marrowscope.cells.erythrocyte_size import MIN_POOLED, NORMAL_UM
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marrowscope.cells.erythrocytes import MIN_POOLED, NORMAL_UM, erythrocyte_diameters_px, most_common
+from marrowscope.cells.erythrocyte_size import MIN_POOLED, NORMAL_UM, erythrocyte_diameters_px, most_common
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.errors import ImageError
 from marrowscope.imaging import decode_image, one_image, read_file

@@ -8,7 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from marrowscope.cells.erythrocytes import MIN_ERYTHROCYTES, erythrocyte_diameters_px, measure_erythrocytes, most_common
+from marrowscope.cells.erythrocyte_size import (
+    MIN_ERYTHROCYTES,
+    erythrocyte_diameters_px,
+    measure_erythrocytes,
+    most_common,
+)
 
 if TYPE_CHECKING:
     from marrowscope.records import ImageArray

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from marrowscope.cells.scale import estimate_scales, scale_interval
+from marrowscope.cells.fitting_scale import estimate_scales, scale_interval
 from marrowscope.errors import InputError
 from marrowscope.imaging import write_image
-from tests.cells.test_erythrocytes import field
+from tests.cells.test_erythrocyte_size import field
 
 if TYPE_CHECKING:
     from pathlib import Path
