@@ -172,11 +172,6 @@ def write_card(
         for index, member in enumerate(members)
         for name, counts in member.record.stages.items()
     ]
-    names = ("cblc_weighted_f1", "cblc_positive_f1", "cblc_auc", "category_weighted_f1", "category_macro_f1")
-    figures = [
-        f"| {index} | " + " | ".join(_figure(getattr(_metrics(member.record), name)) for name in names) + " |"
-        for index, member in enumerate(members)
-    ]
     return string.Template(template).substitute(
         name=spec.name,
         version=spec.version,
@@ -199,12 +194,38 @@ def write_card(
         sources=_sources(spec, vocabulary),
         initial_weights="; ".join(sorted({member.info.initial_weights for member in members})),
         stage_rows="\n".join(stages),
-        metric_rows="\n".join(figures),
+        validation=_validation(members),
         licenses="\n".join(f"- {part}: {terms}" for part, terms in spec.licenses.items()),
         n_golden=N_GOLDEN_CROPS + 1,
         parity=f"{max(max(member.parity.values()) for member in members):.1g}",
         n_parity=N_PARITY_CROPS,
         backends=", ".join(members[0].parity),
+    )
+
+
+def _validation(members: Sequence[Member]) -> str:
+    """Give the figures of the epochs that were chosen, or say that the schedule was fixed and nothing was chosen."""
+    if not any(_metrics(member.record).n_crops for member in members):
+        return "Every patient of the training side trained, on a fixed schedule: there is no validation side."
+    names = ("cblc_weighted_f1", "cblc_positive_f1", "cblc_auc", "category_weighted_f1", "category_macro_f1")
+    rows = [
+        f"| {index} | " + " | ".join(_figure(getattr(_metrics(member.record), name)) for name in names) + " |"
+        for index, member in enumerate(members)
+    ]
+    told = (
+        "Patients of the validation side chose the best epoch; its figures are therefore a little too good. They are "
+        "no test."
+    )
+    return "\n".join(
+        [
+            told,
+            "",
+            "| member | CBLC weighted F1 | CBLC F1 | CBLC AUC | category weighted F1 | category macro F1 |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "Category macro F1 averages the categories with a cell among the validation crops.",
+        ]
     )
 
 
