@@ -81,7 +81,7 @@ def test_flows_lead_from_all_to_those_measured() -> None:
     assert found["patients_ratio"].boxes[1].left_out == (("patient without images", 2),)
     assert found["patients_ratio"].boxes[3].left_out == (("no annotated ratio", 1), ("no counted ratio", 1))
     last = found["patients_aml"].boxes[-1]
-    assert (last.name, last.n) == ("patients in the figures of AML (1 with AML, 0 others)", 1)
+    assert (last.name, last.n) == ("patients in the figures of AML (1 with AML, 0 without)", 1)
     assert [box.n for box in found["expert_cells"].boxes] == [5, 4, 2, 1]
     assert found["expert_cells"].boxes[2].left_out == (
         ("not found by the segmenter", 1),
