@@ -13,12 +13,11 @@ from marrowscope.records import Annotation, ContourArray, Field
 from marrowscope.train.segmenter_config import SegmenterTrainingConfig
 from marrowscope.train.segmenter_data import (
     LabeledField,
-    fade_cytoplasm,
     labeled_fields,
     paint_unlabeled,
     prepare_windows,
-    vary_stain,
 )
+from marrowscope.train.window_looks import fade_cytoplasm, vary_stain
 
 GLASS, NUCLEUS = (235, 225, 230), (90, 60, 140)
 

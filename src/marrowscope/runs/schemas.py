@@ -5,6 +5,8 @@
 a row per region of their plans. Each table is a record whose attributes are the columns. The polars schemas here, the
 JSON Schema of run.json (report/run_json.py) and the columns in docs/tables.md are made from these records. A missing
 value is ``None``. Columns added later must allow it, because the tables of older runs lack them.
+
+Longer than 400 lines: it is a list of columns, and each has its one home here.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from marrowscope import geometry
 from marrowscope.errors import ScaleError, TrainingError
 from marrowscope.imaging import read_image, sha256_file, write_image
 from marrowscope.train.boxy_outlines import box_share
+from marrowscope.train.window_looks import FADED_TO, NUCLEUS_RED_OD, empty_glass, fade_cytoplasm, vary_stain
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -40,15 +41,10 @@ if TYPE_CHECKING:
 
 FloatMatrix = NDArray[np.float64]
 
-# Nuclei absorb red light, erythrocytes hardly: this red optical density separates them in Giemsa-type stains.
-_NUCLEUS_RED_OD = 0.22
 _MIN_PAINTED_UM2 = 2.0
 _PAINT_MARGIN_UM = 2.4
 # A contour that is not good enough may miss the rim of its cell, so the region to ignore is a little wider.
 _IGNORED_MARGIN_UM = 0.6
-# Share of the cytoplasm's optical density that a faded cell keeps, drawn for each cell.
-_FADED_TO = (0.35, 0.9)
-_KERNEL = np.ones((3, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +197,9 @@ def paint_unlabeled(
     for top, bottom in pairwise(rows):
         for left, right in pairwise(columns):
             tile, kept = painted[top:bottom, left:right], labeled[top:bottom, left:right]
-            background = _background(tile)
+            background = empty_glass(tile)
             red_od = np.log10(max(background[0], 1.0) / np.maximum(tile[..., 0].astype(np.float64), 1.0))
-            dark = (red_od > _NUCLEUS_RED_OD).astype(np.uint8)
+            dark = (red_od > NUCLEUS_RED_OD).astype(np.uint8)
             n_parts, parts, stats, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
             cover = np.zeros_like(dark)
             for part in range(1, n_parts):
@@ -317,7 +313,7 @@ def _lay_side_by_side(patches: Sequence[_Patch], columns: int, side: int) -> _Pa
     cell_height, cell_width = patches[0].image.shape[:2]
     rows = len(patches) // columns
     sheet = np.empty((max(side, rows * cell_height), max(side, columns * cell_width), 3), dtype=np.uint8)
-    sheet[:] = _background(patches[0].image)
+    sheet[:] = empty_glass(patches[0].image)
     polygons: list[BaseGeometry] = []
     ignored: list[BaseGeometry] = []
     for slot, patch in enumerate(patches):
@@ -328,13 +324,6 @@ def _lay_side_by_side(patches: Sequence[_Patch], columns: int, side: int) -> _Pa
         polygons += [translate(polygon.intersection(limits), x0, y0) for polygon in patch.polygons]
         ignored += [translate(region.intersection(limits), x0, y0) for region in patch.ignored]
     return _Patch(sheet, tuple(polygons), tuple(ignored))
-
-
-def _background(image: ImageArray | FloatMatrix) -> FloatMatrix:
-    """Median color (3,) of the lightest fifth of the pixels: the empty glass."""
-    lightness = image.min(axis=2)
-    color: FloatMatrix = np.median(image[lightness >= np.percentile(lightness, 80)], axis=0)
-    return color
 
 
 def _clip(polygons: Sequence[BaseGeometry], x0: int, y0: int, side: int, min_visible: float) -> list[FloatMatrix]:
@@ -359,49 +348,8 @@ def _varied(window: _Window, config: SegmenterTrainingConfig, rng: np.random.Gen
     image = window.image
     if config.pale_cells > 0:
         pale = [ring for ring in window.cells if rng.random() < config.pale_cells]
-        image = fade_cytoplasm(image, pale, rng.uniform(*_FADED_TO, size=len(pale)))
+        image = fade_cytoplasm(image, pale, rng.uniform(*FADED_TO, size=len(pale)))
     return replace(window, image=vary_stain(image, rng))
-
-
-def fade_cytoplasm(image: ImageArray, cells: Sequence[FloatMatrix], kept: Sequence[float] | FloatMatrix) -> ImageArray:
-    """Fade the cytoplasm of cells toward the glass near them: its optical density is multiplied by ``kept`` (0-1 each).
-
-    ``cells`` are closed rings (k, 2) in corner coordinates. Nuclei keep their stain; the seam is soft. Plasma cells and
-    others with pale, eccentric cytoplasm are rare in training sets, and a network that saw few outlines their nuclei.
-    """
-    faded = image.astype(np.float64)
-    for ring, share in zip(cells, kept, strict=True):
-        reach = 0.5 * np.ptp(ring, axis=0).max()
-        x0, y0 = np.maximum(np.floor(ring.min(axis=0) - reach), 0).astype(int)
-        x1, y1 = np.ceil(ring.max(axis=0) + reach).astype(int)
-        near = faded[y0:y1, x0:x1]
-        glass = np.maximum(_background(near), 1.0)
-        density = np.log10(glass / np.maximum(near, 1.0))
-        nucleus = cv2.morphologyEx((density[..., 0] > _NUCLEUS_RED_OD).astype(np.uint8), cv2.MORPH_OPEN, _KERNEL)
-        cell = np.zeros_like(nucleus)
-        cv2.fillPoly(cell, [np.round(ring - 0.5 - [x0, y0]).astype(np.int32)], 1)
-        factor = np.where((cell > 0) & (cv2.dilate(nucleus, _KERNEL) == 0), share, 1.0)
-        near[:] = glass * 10.0 ** -(density * cv2.GaussianBlur(factor, (0, 0), 0.7)[..., None])
-    result: ImageArray = np.clip(np.round(faded), 0, 255).astype(np.uint8)
-    return result
-
-
-def vary_stain(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """Vary stain strength per channel, illumination, tint, sharpness and noise; uint8 in and out.
-
-    Works on optical density, so that background stays background. The ranges are wider than the differences between the
-    two centers of the real packs: color should not tell the segmenter the center.
-    """
-    density = -np.log10(np.maximum(image.astype(np.float32), 1.0) / 255.0)
-    density *= rng.uniform(0.75, 1.3) * rng.uniform(0.85, 1.15, size=3).astype(np.float32)
-    light = 255.0 * rng.uniform(0.85, 1.08) * rng.uniform(0.94, 1.06, size=3).astype(np.float32)
-    varied = np.float32(10.0) ** -density * light
-    if rng.random() < 0.4:  # noqa: PLR2004 - share of windows
-        varied = cv2.GaussianBlur(varied, (0, 0), float(rng.uniform(0.3, 1.1)))
-    if rng.random() < 0.4:  # noqa: PLR2004 - share of windows
-        varied = varied + rng.normal(0.0, rng.uniform(1.0, 5.0), size=varied.shape)
-    result: ImageArray = np.clip(np.round(varied), 0, 255).astype(np.uint8)
-    return result
 
 
 def _write_window(folder: Path, part: str, stem: str, window: _Window) -> None:
