@@ -1,6 +1,6 @@
 """The two pseudo-patients of real cells inside the package, and how a run's calls compare with their labels.
 
-They are photographs of single cells from public collections, chosen before any training and left out of it; see
+They are photographs of single cells from public collections, left out of the classifiers' training; see
 ``data/real_patients/ATTRIBUTION.md``.
 """
 
