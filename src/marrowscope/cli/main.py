@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from marrowscope import __version__
-from marrowscope.cli import bench, cohort, train, vocabulary
+from marrowscope.cli import bench, cohort, review, train, vocabulary
 from marrowscope.cli.command import add_command
 from marrowscope.cli.compare import compare
 from marrowscope.cli.demo import demo
@@ -35,7 +35,7 @@ from marrowscope.cli.reproduce import reproduce
 from marrowscope.cli.scale import scale
 from marrowscope.cli.simulate import simulate
 from marrowscope.cli.system_errors import system_error
-from marrowscope.errors import DependencyError, InputError, MarrowscopeError, RunError
+from marrowscope.errors import DependencyError, InputError, MarrowscopeError, ReviewError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,7 @@ _CHECK = "Check and compare"
 add_command(app, demo, panel=_READ)
 add_command(app, predict, panel=_READ)
 add_command(app, report, panel=_READ, writes_into_input=True)
+app.add_typer(review.app, name="review", rich_help_panel=_READ)
 add_command(app, scale, panel=_READ)
 add_command(app, simulate, panel=TRAIN)
 add_command(app, prepare, panel=TRAIN)
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         if (refused := system_error(error)) is not None:
             _stop(*refused)
-        if isinstance(error, (InputError, RunError, DependencyError)):
+        if isinstance(error, (InputError, RunError, ReviewError, DependencyError)):
             _stop(str(error), _EXIT_BAD_INPUT)
         if isinstance(error, MarrowscopeError):
             _stop(str(error), _EXIT_FAILED)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CELL_COLUMNS = (
     "cell_id", "field_id", "contour_xy", "reject_reason", "p_cblc", "p_category", "category", "is_cblc",
-    "is_countable", "contradiction",
+    "is_countable", "contradiction", "area_um2",
 )  # fmt: skip
 """Columns of the table of cells that ``shown_cell`` needs."""
 
@@ -38,6 +38,7 @@ class ShownCell:
     is_cblc: bool
     is_countable: bool
     contradiction: bool
+    area_um2: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def shown_cell(row: Mapping[str, Any]) -> ShownCell:
         is_cblc=bool(row["is_cblc"]),
         is_countable=bool(row["is_countable"]),
         contradiction=bool(row["contradiction"]),
+        area_um2=row.get("area_um2"),
     )
 
 

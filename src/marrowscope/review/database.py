@@ -1,0 +1,150 @@
+"""The database of a review: its tables, and engines for SQLite and PostgreSQL.
+
+SQLite is opened in WAL with ``synchronous = FULL``, and a writing transaction begins with BEGIN IMMEDIATE, so it never
+has to turn a reading lock into a writing one. On PostgreSQL the row of the head is locked instead. Values are stored as
+canonical JSON text, so both databases hold the same bytes and give the same hashes.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event as sa_event
+
+from marrowscope.errors import ReviewError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+METADATA = sa.MetaData()
+_HASH = sa.String(64)
+
+EVENTS = sa.Table(
+    "events",
+    METADATA,
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("time_utc", sa.Text, nullable=False),
+    sa.Column("reader", sa.Text, nullable=False),
+    sa.Column("patient_id", sa.Text, nullable=False),
+    sa.Column("cell_id", sa.Text),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("old", sa.Text, nullable=False),
+    sa.Column("new", sa.Text, nullable=False),
+    sa.Column("model_value", sa.Text, nullable=False),
+    sa.Column("previous_hash", _HASH, nullable=False),
+    sa.Column("hash", _HASH, nullable=False),
+    sa.Index("events_by_patient", "patient_id", "sequence"),
+    sa.Index("events_by_cell", "patient_id", "cell_id", "sequence"),
+)
+HEAD = sa.Table(
+    "head",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("hash", _HASH, nullable=False),
+)
+ACCOUNTS = sa.Table(
+    "accounts",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("full_name", sa.Text, nullable=False),
+    sa.Column("roles", sa.Text, nullable=False),
+    sa.Column("password_hash", sa.Text),
+    sa.Column("subject", sa.Text, unique=True),
+    sa.Column("active", sa.Boolean, nullable=False),
+    sa.Column("created_utc", sa.Text, nullable=False),
+)
+SESSIONS = sa.Table(
+    "sessions",
+    METADATA,
+    sa.Column("token_hash", _HASH, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("csrf_token", sa.Text, nullable=False),
+    sa.Column("created_utc", sa.Text, nullable=False),
+    sa.Column("seen_utc", sa.Text, nullable=False),
+)
+ATTEMPTS = sa.Table(
+    "login_attempts",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("time_utc", sa.Text, nullable=False),
+    sa.Index("attempts_by_source", "source", "time_utc"),
+)
+
+_BUSY_S = 30.0
+_IMMEDIATE = "begin_immediate"
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the address of a SQLite file."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Open a database by its address; ReviewError for one that is neither SQLite nor PostgreSQL through psycopg."""
+    try:
+        address = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        message = f"found no address of a database in {url!r}, expected postgresql+psycopg://user@host/name"
+        raise ReviewError(message) from error
+    if address.drivername == "postgresql+psycopg":
+        return sa.create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True)
+    if address.drivername != "sqlite" or not address.database:
+        message = f"found a database of {address.drivername}, expected a SQLite file or postgresql+psycopg://"
+        raise ReviewError(message)
+    engine = sa.create_engine(address, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+    sa_event.listen(engine, "connect", _set_up_sqlite)
+    sa_event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file that only its owner can read, where there is none: SQLite keeps its permissions."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DB-API connection
+    connection.isolation_level = None  # the driver begins nothing by itself; ``_begin_sqlite`` does
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    immediate = connection.get_execution_options().get(_IMMEDIATE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Give a connection that reads one consistent state; database errors become a sentence."""
+    with _said(), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        yield connection
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Give a connection whose changes are committed at the end, or all undone."""
+    with _said(), engine.connect().execution_options(**{_IMMEDIATE: True}) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Raise a ReviewError for what a database raises: the sentence of its driver, without statement and address."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        reason = " ".join(str(error.orig).split())
+        message = f"the review database refused ({reason}); check that it can be reached and written to"
+        raise ReviewError(message) from error
+    except sa.exc.SQLAlchemyError as error:
+        message = f"the review database cannot be used ({' '.join(str(error).split())})"
+        raise ReviewError(message) from error

@@ -1,0 +1,331 @@
+"""The present state of a patient: the frozen cells of the run, and the events of the review folded over them.
+
+Pure: no database, no clock. The same events in the same order give the same state. ``Folding`` goes on from where it
+stands, so that a server folds each event once; ``fold`` does all of them at once.
+
+A cell counts by its ``code`` once somebody named it, else by the model's category. A removed cell (not a cell, deleted,
+split, merged into another) stays in the state, so that a later event can restore it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from marrowscope.errors import ReviewError
+from marrowscope.review.events import Head, chained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from marrowscope.review.events import Draft, Event
+
+Origin = Literal["model", "added", "split", "merged"]
+DECIDING = frozenset(
+    {
+        "relabel",
+        "not_a_cell",
+        "restore",
+        "add",
+        "delete",
+        "split",
+        "merge",
+        "redraw",
+        "audit_answer",
+        "carried",
+        "adjudicate",
+    }
+)
+"""Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
+NAMING = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
+"""Kinds of event that give a cell a code, or take it back."""
+
+Contour = tuple[float, ...]
+"""x0, y0, x1, y1, ... in pixels of the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenCell:
+    """One kept cell of the run, as the prediction left it. ``certainty`` is the probability of its category."""
+
+    cell_id: str
+    field_id: str
+    contour_xy: Contour
+    category: str
+    certainty: float
+    p_cblc: float
+    is_cblc: bool
+    is_countable: bool
+    area_um2: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedCell:
+    """One cell as it stands now.
+
+    ``model_category`` and the model's probabilities are None for a cell that a reader added. ``code`` is the raw code a
+    reader gave, None while nobody did. ``removed`` is the kind of the event that removed it.
+    """
+
+    cell_id: str
+    field_id: str
+    contour_xy: Contour
+    origin: Origin
+    model_category: str | None
+    certainty: float | None
+    p_cblc: float | None
+    model_is_cblc: bool | None
+    model_is_countable: bool | None
+    area_um2: float | None
+    code: str | None = None
+    removed: str | None = None
+    decided_by: str | None = None
+    decided_at: int | None = None
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether a reader decided something about this cell."""
+        return self.decided_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A remark on the patient, or on one cell. ``about`` is its subject, ``adequacy`` for example."""
+
+    sequence: int
+    reader: str
+    time_utc: str
+    text: str
+    cell_id: str | None = None
+    about: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signed version of a patient's result. ``version`` counts from 1; ``head_hash`` is the event's own hash."""
+
+    version: int
+    sequence: int
+    reader: str
+    time_utc: str
+    head_hash: str
+    value: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PatientState:
+    """A patient as reviewed until event ``sequence``, 0 before any."""
+
+    patient_id: str
+    sequence: int
+    cells: Mapping[str, ReviewedCell]
+    comments: tuple[Comment, ...] = ()
+    audit: Mapping[str, Any] | None = None
+    audit_answers: Mapping[str, str | None] = field(default_factory=dict)
+    fields_checked: Mapping[str, str] = field(default_factory=dict)
+    flags_answered: Mapping[str, str] = field(default_factory=dict)
+    full_review_by: str | None = None
+    signatures: tuple[Signature, ...] = ()
+    is_locked: bool = False
+    amend_reason: str | None = None
+    assigned: tuple[str, ...] = ()
+    not_carried: tuple[Event, ...] = ()
+
+    @property
+    def present(self) -> list[ReviewedCell]:
+        """The cells that are not removed, in the order of the run, added ones last."""
+        return [cell for cell in self.cells.values() if cell.removed is None]
+
+    @property
+    def n_reviewed(self) -> int:
+        """Cells that a reader decided something about, removed ones included."""
+        return sum(cell.is_seen for cell in self.cells.values())
+
+
+def fold(patient_id: str, frozen: Iterable[FrozenCell], events: Iterable[Event]) -> PatientState:
+    """Fold the events of a patient, in their order, over the cells of the run; those of other patients are skipped."""
+    folding = Folding(patient_id, frozen)
+    for event in events:
+        folding.apply(event)
+    return folding.state()
+
+
+class Folding:
+    """A fold that goes on: ``apply`` each event once, in order; ``state`` gives what stands."""
+
+    def __init__(self, patient_id: str, frozen: Iterable[FrozenCell]) -> None:
+        """Begin before any event."""
+        self._state = PatientState(patient_id, 0, {})
+        self._cells: dict[str, ReviewedCell] = {cell.cell_id: _unreviewed(cell) for cell in frozen}
+
+    @property
+    def sequence(self) -> int:
+        """Number of the last event applied; 0 before any."""
+        return self._state.sequence
+
+    def state(self) -> PatientState:
+        """Return what stands now; later events do not change it."""
+        return replace(self._state, cells=dict(self._cells))
+
+    def apply(self, event: Event) -> None:
+        """Apply one event.
+
+        Raises ReviewError for an event about a cell that is not there: the log is about other cells than the run's.
+        """
+        if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
+            return
+        if (change := _CELL_CHANGES.get(event.kind)) is not None:
+            change(self._cells, event)
+        more = _PATIENT_CHANGES[event.kind](self._state, event) if event.kind in _PATIENT_CHANGES else {}
+        self._state = replace(self._state, sequence=event.sequence, **more)
+
+
+def foreseen(state: PatientState, draft: Draft) -> None:
+    """Change the cells of ``state``, which nobody else may hold, as ``draft`` will once it is recorded."""
+    if (change := _CELL_CHANGES.get(draft.kind)) is not None:
+        change(cast("dict[str, ReviewedCell]", state.cells), chained(draft, Head(state.sequence, ""), ""))
+
+
+def _unreviewed(cell: FrozenCell) -> ReviewedCell:
+    return ReviewedCell(
+        cell_id=cell.cell_id,
+        field_id=cell.field_id,
+        contour_xy=cell.contour_xy,
+        origin="model",
+        model_category=cell.category,
+        certainty=cell.certainty,
+        p_cblc=cell.p_cblc,
+        model_is_cblc=cell.is_cblc,
+        model_is_countable=cell.is_countable,
+        area_um2=cell.area_um2,
+    )
+
+
+def drawn_cell(cell_id: str, value: Mapping[str, Any], origin: Origin, event: Event) -> ReviewedCell:
+    """Make the cell that a reader drew: ``value`` has field_id, contour_xy, and code and area_um2 where known."""
+    return ReviewedCell(
+        cell_id=cell_id,
+        field_id=value["field_id"],
+        contour_xy=tuple(value["contour_xy"]),
+        origin=origin,
+        model_category=None,
+        certainty=None,
+        p_cblc=None,
+        model_is_cblc=None,
+        model_is_countable=None,
+        area_um2=value.get("area_um2"),
+        code=value.get("code"),
+        decided_by=event.reader,
+        decided_at=event.sequence,
+    )
+
+
+def _set(
+    cells: dict[str, ReviewedCell],
+    event: Event,
+    cell_id: str | None = None,
+    **changes: Any,  # noqa: ANN401 - whatever a cell has
+) -> None:
+    name = cell_id or event.cell_id or ""
+    cell = cells.get(name)
+    if cell is None:
+        message = (
+            f"event {event.sequence} ({event.kind}): found no cell {name!r} of patient {event.patient_id!r} in the "
+            "run, expected the run that the database is bound to; start the station with that run"
+        )
+        raise ReviewError(message)
+    cells[name] = replace(cell, **{"decided_by": event.reader, "decided_at": event.sequence, **changes})
+
+
+def _relabel(cells: dict[str, ReviewedCell], event: Event) -> None:
+    if event.new is None:  # taken back: nobody has decided, as before
+        _set(cells, event, code=None, decided_by=None, decided_at=None)
+        return
+    _set(cells, event, code=event.new, removed=None)
+
+
+def _carry(cells: dict[str, ReviewedCell], event: Event) -> None:
+    """Give a cell what was decided on an earlier prediction; who decided stays the reader of then."""
+    value = event.new
+    changes: dict[str, Any] = {"code": value.get("code"), "removed": value.get("removed")}
+    if value.get("contour_xy") is not None:
+        changes["contour_xy"] = tuple(value["contour_xy"])
+    if value.get("drawn"):
+        name = event.cell_id or ""
+        cells[name] = replace(drawn_cell(name, value, value["drawn"], event), removed=value.get("removed"))
+    _set(cells, event, decided_by=value.get("decided_by"), **changes)
+
+
+def _remove(cells: dict[str, ReviewedCell], event: Event) -> None:
+    _set(cells, event, removed=event.kind)
+
+
+def _restore(cells: dict[str, ReviewedCell], event: Event) -> None:
+    _set(cells, event, removed=None)
+
+
+def _add(cells: dict[str, ReviewedCell], event: Event) -> None:
+    name = event.cell_id or ""
+    cells[name] = drawn_cell(name, event.new, "added", event)
+
+
+def _split(cells: dict[str, ReviewedCell], event: Event) -> None:
+    _set(cells, event, removed="split")
+    for part in event.new["parts"]:
+        cells[part["cell_id"]] = drawn_cell(part["cell_id"], part, "split", event)
+
+
+def _merge(cells: dict[str, ReviewedCell], event: Event) -> None:
+    for name in event.new["cells"]:
+        _set(cells, event, name, removed="merge")
+    name = event.cell_id or ""
+    cells[name] = drawn_cell(name, event.new, "merged", event)
+
+
+def _redraw(cells: dict[str, ReviewedCell], event: Event) -> None:
+    changes = {"area_um2": event.new["area_um2"]} if "area_um2" in event.new else {}
+    _set(cells, event, contour_xy=tuple(event.new["contour_xy"]), **changes)
+
+
+def _comment(state: PatientState, event: Event) -> dict[str, Any]:
+    value = event.new
+    comment = Comment(event.sequence, event.reader, event.time_utc, value["text"], event.cell_id, value.get("about"))
+    return {"comments": (*state.comments, comment)}
+
+
+def _sign(state: PatientState, event: Event) -> dict[str, Any]:
+    signature = Signature(
+        len(state.signatures) + 1, event.sequence, event.reader, event.time_utc, event.hash, event.new or {}
+    )
+    return {"signatures": (*state.signatures, signature), "is_locked": True}
+
+
+_CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
+    "relabel": _relabel,
+    "audit_answer": _relabel,
+    "adjudicate": _relabel,
+    "carried": _carry,
+    "not_a_cell": _remove,
+    "delete": _remove,
+    "restore": _restore,
+    "add": _add,
+    "split": _split,
+    "merge": _merge,
+    "redraw": _redraw,
+}
+_PATIENT_CHANGES: dict[str, Callable[[PatientState, Event], dict[str, Any]]] = {
+    "comment": _comment,
+    "audit_drawn": lambda _, event: {"audit": event.new},
+    "audit_answer": lambda state, event: {"audit_answers": {**state.audit_answers, event.cell_id or "": event.new}},
+    "field_checked": lambda state, event: {
+        "fields_checked": {**state.fields_checked, event.new["field_id"]: event.reader}
+    },
+    "flag_answered": lambda state, event: {
+        "flags_answered": {**state.flags_answered, event.new["flag"]: event.new["answer"]}
+    },
+    "full_review": lambda _, event: {"full_review_by": event.reader if event.new is not False else None},
+    "sign": _sign,
+    "amend": lambda _, event: {"is_locked": False, "amend_reason": event.new["reason"]},
+    "assign": lambda _, event: {"assigned": tuple(event.new["readers"])},
+    "not_carried": lambda state, event: {"not_carried": (*state.not_carried, event)},
+}

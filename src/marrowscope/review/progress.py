@@ -1,0 +1,91 @@
+"""How far the review of each patient is, counted from the log alone, so that a worklist reads no cell of any run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from marrowscope.review.fold import DECIDING
+
+if TYPE_CHECKING:
+    from marrowscope.review.events import Event
+    from marrowscope.review.store import Store
+
+Status = Literal["new", "in_review", "signed", "amending"]
+_OPEN_FOR_S = 180.0
+
+
+@dataclass(slots=True)
+class PatientProgress:
+    """The review of one patient so far. ``added`` are cells that the run does not have."""
+
+    decided: set[str] = field(default_factory=set)
+    added: set[str] = field(default_factory=set)
+    readers: dict[str, str] = field(default_factory=dict)
+    n_signatures: int = 0
+    is_locked: bool = False
+
+    @property
+    def status(self) -> Status:
+        """Where the review stands."""
+        if self.is_locked:
+            return "signed"
+        if self.n_signatures:
+            return "amending"
+        return "in_review" if self.decided or self.readers else "new"
+
+
+class Progress:
+    """The progress of every patient, kept up with the log; usable from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        """Begin before any event; the log is read when somebody asks."""
+        self._store = store
+        self._lock = threading.Lock()
+        self._sequence = 0
+        self._patients: dict[str, PatientProgress] = {}
+        self._present: dict[str, dict[str, float]] = {}
+
+    def patients(self) -> dict[str, PatientProgress]:
+        """Return the progress of the patients that the log is about."""
+        with self._lock:
+            for event in self._store.events(after=self._sequence):
+                self._count(event)
+                self._sequence = event.sequence
+            return dict(self._patients)
+
+    def is_here(self, patient_id: str, reader: str) -> None:
+        """Note that ``reader`` looks at a patient now."""
+        with self._lock:
+            self._present.setdefault(patient_id, {})[reader] = time.monotonic()
+
+    def opened_by(self, patient_id: str) -> list[str]:
+        """Return who looked at a patient in the last three minutes."""
+        since = time.monotonic() - _OPEN_FOR_S
+        with self._lock:
+            return sorted(reader for reader, seen in self._present.get(patient_id, {}).items() if seen >= since)
+
+    def _count(self, event: Event) -> None:
+        if not event.patient_id:
+            return
+        patient = self._patients.setdefault(event.patient_id, PatientProgress())
+        if event.kind in DECIDING and event.cell_id is not None:
+            if event.new is None and event.kind == "relabel":
+                patient.decided.discard(event.cell_id)
+            else:
+                patient.decided.add(event.cell_id)
+        if event.kind in {"add", "merge"} and event.cell_id is not None:
+            patient.added.add(event.cell_id)
+        elif event.kind == "split":
+            parts = {part["cell_id"] for part in event.new["parts"]}
+            patient.added |= parts
+            patient.decided |= parts
+        elif event.kind == "sign":
+            patient.n_signatures += 1
+            patient.is_locked = True
+        elif event.kind == "amend":
+            patient.is_locked = False
+        if event.kind not in {"carried", "not_carried"}:
+            patient.readers[event.reader] = event.time_utc

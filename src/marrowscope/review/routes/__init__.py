@@ -1,0 +1,1 @@
+"""What the review station answers over HTTP, one module per subject."""

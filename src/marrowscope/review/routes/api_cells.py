@@ -1,0 +1,178 @@
+"""A patient's cells and fields as JSON, and the decisions that come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from marrowscope.review.accounts import Session
+from marrowscope.review.decisions import Decision
+from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
+
+if TYPE_CHECKING:
+    from marrowscope.review.fold import PatientState, ReviewedCell
+
+router = APIRouter()
+_MOST_EVENTS = 20_000
+_SIGN_KINDS = frozenset({"adjudicate"})
+
+
+class SentDecision(BaseModel):
+    """One decision in a request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    cell_id: str | None = None
+    new: Any = None
+
+
+class SentDecisions(BaseModel):
+    """Decisions that belong together: all are recorded, or none. ``base`` is the last event that the page saw."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base: int = Field(ge=0)
+    events: list[SentDecision] = Field(min_length=1, max_length=_MOST_EVENTS)
+
+
+@router.get("/api/patients/{patient_id}/cells")
+def cells(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
+    """Return every cell of a patient, columns as arrays, removed ones too; x, y, w, h is the contour's box."""
+    station = station_of(request)
+    state = station.state(patient_id)
+    station.progress.is_here(patient_id, session.reader)
+    return {"patient_id": patient_id, **_state(state), **_columns(list(state.cells.values()))}
+
+
+@router.get("/api/patients/{patient_id}/fields")
+def fields(request: Request, patient_id: str, _session: Annotated[Session, Depends(SEE)]) -> list[dict[str, Any]]:
+    """Return the fields of a patient, without contours."""
+    return [
+        {
+            "field_id": field.field_id,
+            "name": field.name,
+            "width_px": field.width_px,
+            "height_px": field.height_px,
+            "um_per_px": field.um_per_px,
+            "failed": field.failed,
+            "flags": list(field.flags),
+        }
+        for field in station_of(request).patient(patient_id).fields.values()
+    ]
+
+
+@router.get("/api/patients/{patient_id}/fields/{field_id:path}")
+def field_contours(
+    request: Request, patient_id: str, field_id: str, _session: Annotated[Session, Depends(SEE)]
+) -> dict[str, Any]:
+    """Return the contours of one field, those that a quality rule refused apart: a click can take one of them."""
+    station = station_of(request)
+    field = station.field(patient_id, field_id)
+    state = station.state(patient_id)
+    return {
+        "field_id": field_id,
+        "width_px": field.width_px,
+        "height_px": field.height_px,
+        "um_per_px": field.um_per_px,
+        "checked_by": state.fields_checked.get(field_id),
+        "cells": [
+            {
+                "cell_id": cell.cell_id,
+                "contour_xy": _rounded(cell.contour_xy),
+                "model_category": cell.model_category,
+                "code": cell.code,
+                "removed": cell.removed,
+                "origin": cell.origin,
+            }
+            for cell in state.cells.values()
+            if cell.field_id == field_id
+        ],
+        "refused": [
+            {"cell_id": cell.cell_id, "contour_xy": cell.contour_xy.ravel().tolist(), "reason": cell.reject_reason}
+            for cell in station.patient(patient_id).refused
+            if cell.field_id == field_id
+        ],
+    }
+
+
+@router.post("/api/patients/{patient_id}/events")
+def decide(
+    request: Request,
+    patient_id: str,
+    sent: Annotated[SentDecisions, Body()],
+    session: Annotated[Session, Depends(DECIDE)],
+) -> dict[str, Any]:
+    """Record decisions; the answer comes after they are on disk."""
+    if any(item.kind in _SIGN_KINDS for item in sent.events) and "sign" not in session.permissions:
+        raise RefusedError(403, f"{session.reader} may not adjudicate: it needs the permission to sign")
+    station = station_of(request)
+    decisions = [Decision(item.kind, item.cell_id, item.new) for item in sent.events]
+    appended = station.decide(patient_id, session.reader, decisions, sent.base)
+    station.progress.is_here(patient_id, session.reader)
+    return {
+        "sequence": appended.events[-1].sequence,
+        "head": appended.events[-1].hash,
+        "conflicts": [],
+        "cell_ids": [event.cell_id for event in appended.events],
+    }
+
+
+def _state(state: PatientState) -> dict[str, Any]:
+    return {
+        "sequence": state.sequence,
+        "is_locked": state.is_locked,
+        "full_review_by": state.full_review_by,
+        "fields_checked": dict(state.fields_checked),
+        "flags_answered": dict(state.flags_answered),
+        "comments": [
+            {
+                "sequence": comment.sequence,
+                "reader": comment.reader,
+                "time_utc": comment.time_utc,
+                "cell_id": comment.cell_id,
+                "about": comment.about,
+                "text": comment.text,
+            }
+            for comment in state.comments
+        ],
+        "signatures": [
+            {"version": item.version, "reader": item.reader, "time_utc": item.time_utc, "head": item.head_hash}
+            for item in state.signatures
+        ],
+    }
+
+
+def _columns(cells: list[ReviewedCell]) -> dict[str, list[Any]]:
+    boxes = [_box(cell) for cell in cells]
+    return {
+        "cell_id": [cell.cell_id for cell in cells],
+        "field_id": [cell.field_id for cell in cells],
+        "model_category": [cell.model_category for cell in cells],
+        "p_cblc": [_number(cell.p_cblc, 4) for cell in cells],
+        "certainty": [_number(cell.certainty, 4) for cell in cells],
+        "area_um2": [_number(cell.area_um2, 1) for cell in cells],
+        "code": [cell.code for cell in cells],
+        "removed": [cell.removed for cell in cells],
+        "decided_by": [cell.decided_by for cell in cells],
+        "origin": [cell.origin for cell in cells],
+        **{name: [box[index] for box in boxes] for index, name in enumerate("xywh")},
+    }
+
+
+def _box(cell: ReviewedCell) -> tuple[float, float, float, float]:
+    points = np.asarray(cell.contour_xy).reshape(-1, 2)
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return round(left, 1), round(top, 1), round(right - left, 1), round(bottom - top, 1)
+
+
+def _number(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _rounded(contour_xy: tuple[float, ...]) -> list[float]:
+    """Return a contour for drawing: a hundredth of a pixel is less than a screen shows."""
+    return [round(value, 2) for value in contour_xy]

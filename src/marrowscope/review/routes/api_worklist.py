@@ -1,0 +1,68 @@
+"""The worklist, and the vocabulary with its default hotkeys, as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from marrowscope.report.strings import LANGUAGES, load_strings
+from marrowscope.review.accounts import Session
+from marrowscope.review.guard import ENTER, SEE, station_of
+from marrowscope.review.hotkeys import default_hotkeys
+from marrowscope.review.progress import PatientProgress
+
+router = APIRouter()
+
+
+@router.get("/api/worklist")
+def worklist(request: Request, _session: Annotated[Session, Depends(SEE)]) -> list[dict[str, Any]]:
+    """Return one line per patient; no cell is read for it."""
+    station = station_of(request)
+    progress = station.progress.patients()
+    lines = []
+    for row in station.cells.rows.values():
+        patient = progress.get(row.patient_id) or PatientProgress()
+        lines.append(
+            {
+                "patient_id": row.patient_id,
+                "center": row.center,
+                "specimen": row.specimen,
+                "state": row.state,
+                "status": patient.status,
+                "flags": [flag.flag for flag in row.flags],
+                "opened_by": station.progress.opened_by(row.patient_id),
+                "readers": sorted(patient.readers),
+                "n_reviewed": len(patient.decided),
+                "n_cells": row.n_cells + len(patient.added),
+                "n_fields": row.n_fields,
+                "signed": patient.is_locked,
+            }
+        )
+    return lines
+
+
+@router.get("/api/vocabulary")
+def vocabulary(request: Request, _session: Annotated[Session, Depends(ENTER)]) -> dict[str, Any]:
+    """Return codes with their facts and names, categories, and a hotkey of at most two keys for each code."""
+    known = station_of(request).vocabulary
+    hotkeys = default_hotkeys(known)
+    catalogs = {language: load_strings(language) for language in LANGUAGES}
+    return {
+        "name": known.name,
+        "version": known.version,
+        "categories": list(known.categories),
+        "codes": [
+            {
+                "code": code.code,
+                "names": {language: texts.choose("code", code.code) for language, texts in catalogs.items()},
+                "category": code.category,
+                "lineage": code.lineage,
+                "cblc": code.cblc,
+                "countable": code.countable,
+                "ndc": code.ndc,
+                "hotkey": hotkeys[code.code],
+            }
+            for code in known.codes.values()
+        ],
+    }

@@ -1,0 +1,60 @@
+"""Enter and leave: the one-time address of a lone reader, the session's cookie, and what a page must know of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from marrowscope.review.accounts import LONGEST, Session, begin_session, end_session, utc_now
+from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, station_of
+
+router = APIRouter()
+
+
+@router.get("/enter", dependencies=[Depends(PUBLIC)])
+def enter(request: Request, token: str = "") -> Response:
+    """Open the session of a lone reader; the token works once."""
+    station = station_of(request)
+    if station.lone_reader is None or not station.use_token(token):
+        raise RefusedError(
+            403, "found a token that was used before or is not known; start the station again for a new one"
+        )
+    return with_session(request, RedirectResponse("/", status_code=303), station.lone_reader)
+
+
+@router.post("/api/leave")
+def leave(request: Request, _session: Annotated[Session, Depends(ENTER)]) -> Response:
+    """End the session."""
+    end_session(station_of(request).store.engine, request.cookies.get(COOKIE, ""))
+    response = JSONResponse({})
+    response.delete_cookie(COOKIE, path="/")
+    return response
+
+
+@router.get("/api/session")
+def session(session: Annotated[Session, Depends(ENTER)]) -> dict[str, Any]:
+    """Return who has entered, and the CSRF token that changing requests must carry."""
+    return {
+        "reader": session.reader,
+        "full_name": session.full_name,
+        "roles": sorted(session.roles),
+        "permissions": sorted(session.permissions),
+        "csrf": session.csrf_token,
+    }
+
+
+def with_session(request: Request, response: Response, account: str) -> Response:
+    """Begin a session and put its cookie into ``response``: not readable by scripts, sent to this site alone."""
+    token = begin_session(station_of(request).store.engine, account, utc_now())
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=int(LONGEST.total_seconds()),
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=request.app.state.secure,
+    )
+    return response

@@ -1,0 +1,164 @@
+"""The application that answers a station's browsers: routes, security headers, and errors as one sentence.
+
+Every response carries a strict content security policy: scripts, styles and pictures come from the station alone, and
+nothing is loaded from outside. The host that a request names must be one that the station was started for, so that no
+page of another site can reach it under a name of its own.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from importlib.resources import files
+from typing import TYPE_CHECKING, cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from marrowscope.errors import InputError, ReviewError, RunError
+from marrowscope.review.guard import RefusedError
+from marrowscope.review.routes import api_cells, api_worklist, entrance, review_pages, served_images
+from marrowscope.review.station import LockedError, UnknownNameError
+from marrowscope.review.store import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from marrowscope.review.events import Event
+    from marrowscope.review.station import Station
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = (
+    ("Content-Security-Policy", POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
+)
+_MOST_BODY_BYTES = 16 * 1024**2
+ROUTERS = (entrance.router, review_pages.router, api_worklist.router, api_cells.router, served_images.router)
+
+
+def create_app(
+    station: Station, *, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]"), secure: bool = False
+) -> FastAPI:
+    """Make the application. ``hosts`` are the names it answers to; ``secure`` where it is reached over HTTPS."""
+    app = FastAPI(title="marrowscope review", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.station = station
+    app.state.secure = secure
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=str(files("marrowscope.review") / "static")), name="static")
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(ConflictError, _conflict)
+    app.add_exception_handler(ReviewError, _review_error)
+    app.add_exception_handler(RunError, _run_error)
+    app.add_exception_handler(InputError, _run_error)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(_Border, hosts=tuple(hosts), secure=secure)
+    return app
+
+
+class _Border:
+    """What every request passes: its host, its size, and the headers of its response."""
+
+    def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...], secure: bool) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+        extra = [("Strict-Transport-Security", "max-age=31536000")] if secure else []
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in (*_HEADERS, *extra)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name for name, _ in message["headers"]}
+                own = [*self._headers]
+                if b"cache-control" not in present:
+                    own.append((b"cache-control", b"no-store"))
+                message["headers"] = [*message["headers"], *own]
+            await send(message)
+
+        host = headers.get(b"host", b"").decode("latin-1").rpartition(":")
+        name = host[0] if host[1] and host[2].isdigit() else headers.get(b"host", b"").decode("latin-1")
+        if name not in self._hosts:
+            await _said(421, f"found a request for host {name!r}, which this station does not answer to")(
+                scope, receive, send_with_headers
+            )
+            return
+        length = headers.get(b"content-length", b"0")
+        is_chunked = b"transfer-encoding" in headers
+        if is_chunked or not length.isdigit() or int(length) > _MOST_BODY_BYTES:
+            sentence = f"found a request without length or beyond {_MOST_BODY_BYTES} bytes, expected a shorter one"
+            await _said(413, sentence)(scope, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+
+def _said(status: int, sentence: str, **more: object) -> JSONResponse:
+    return JSONResponse({"error": sentence, **more}, status_code=status)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    error = cast("RefusedError", error)
+    wants_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+    if error.status == HTTPStatus.UNAUTHORIZED and wants_page:
+        return RedirectResponse("/login", status_code=303)
+    return _said(error.status, error.sentence)
+
+
+def _conflict(request: Request, error: Exception) -> Response:
+    error = cast("ConflictError", error)
+    head = request.app.state.station.store.head()
+    return _said(
+        409, str(error), sequence=head.sequence, head=head.hash, conflicts=[_decision(event) for event in error.events]
+    )
+
+
+def _decision(event: Event) -> dict[str, object]:
+    return {
+        "sequence": event.sequence,
+        "time_utc": event.time_utc,
+        "reader": event.reader,
+        "cell_id": event.cell_id,
+        "kind": event.kind,
+        "new": event.new,
+    }
+
+
+def _review_error(_request: Request, error: Exception) -> Response:
+    return _said(
+        404 if isinstance(error, UnknownNameError) else 409 if isinstance(error, LockedError) else 400, str(error)
+    )
+
+
+def _run_error(_request: Request, error: Exception) -> Response:
+    return _said(500, str(error))
+
+
+def _not_valid(_request: Request, error: Exception) -> Response:
+    error = cast("RequestValidationError", error)
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return _said(400, f"{where}: found a request that does not fit ({fault['msg']})")
+
+
+def _http_error(_request: Request, error: Exception) -> Response:
+    error = cast("HTTPException", error)
+    return _said(error.status_code, str(error.detail))

@@ -1,0 +1,141 @@
+"""A station: runs, the log of their review, and the present state of each patient, for the server and the commands.
+
+The state of a patient is folded once and then goes on with each new event. Decisions are checked here against the
+vocabulary and the cells before they reach the log.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from marrowscope.errors import ReviewError
+from marrowscope.review.accounts import ROLES, token_hash
+from marrowscope.review.binding import bind_runs
+from marrowscope.review.cell_images import CellImages
+from marrowscope.review.decisions import Subject, draft_of
+from marrowscope.review.fold import Folding, foreseen
+from marrowscope.review.progress import Progress
+from marrowscope.vocabulary import load_vocabulary
+from marrowscope.wording import count_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from marrowscope.report.shown_rows import ShownField
+    from marrowscope.review.accounts import Role
+    from marrowscope.review.decisions import Decision
+    from marrowscope.review.fold import PatientState
+    from marrowscope.review.run_cells import PatientCells, RunCells
+    from marrowscope.review.store import Appended, Store
+
+_MOST_FOLDINGS = 32
+"""Patients whose folded state stays in memory."""
+
+
+class UnknownNameError(ReviewError):
+    """No patient, field or cell of that name stands in the runs."""
+
+
+class LockedError(ReviewError):
+    """The patient is signed: decisions need an amendment first."""
+
+
+class Station:
+    """What the server works on. ``lone_reader`` is the name of the one person on a laptop; None with accounts."""
+
+    def __init__(
+        self, cells: RunCells, store: Store, *, lone_reader: str | None = None, images_root: Path | None = None
+    ) -> None:
+        """Bind the log to the runs; see ``binding``."""
+        self.cells = cells
+        self.store = store
+        self.lone_reader = lone_reader
+        self.images = CellImages(images_root)
+        self.vocabulary = load_vocabulary()
+        self.progress = Progress(store)
+        self._foldings: OrderedDict[str, tuple[Folding, threading.Lock]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._tokens: set[str] = set()
+        bind_runs(store, cells, lone_reader or "station")
+
+    def close(self) -> None:
+        """Record what waits, and close database and slides."""
+        self.store.close()
+        self.images.close()
+
+    def one_time_token(self) -> str:
+        """Return a new token that opens one session, once."""
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            self._tokens.add(token_hash(token))
+        return token
+
+    def use_token(self, token: str) -> bool:
+        """Whether ``token`` opens a session; it never does again."""
+        with self._lock:
+            known = token_hash(token) in self._tokens
+            self._tokens.discard(token_hash(token))
+        return known
+
+    def who(self, account: str) -> tuple[str, frozenset[Role]] | None:
+        """Return the full name and the roles of an account; None for one that may not enter."""
+        if self.lone_reader is not None:
+            return (account, frozenset(ROLES)) if account == self.lone_reader else None
+        return None
+
+    def patient(self, patient_id: str) -> PatientCells:
+        """Return the fields and frozen cells of a patient; UnknownNameError for none of that name."""
+        if patient_id not in self.cells.rows:
+            message = f"found no patient {patient_id!r}, expected one of {count_of(len(self.cells.rows), 'patient')}"
+            raise UnknownNameError(message)
+        return self.cells.cells(patient_id)
+
+    def field(self, patient_id: str, field_id: str) -> ShownField:
+        """Return a field of a patient; UnknownNameError for none of that name."""
+        field = self.patient(patient_id).fields.get(field_id)
+        if field is None:
+            message = f"patient {patient_id!r}: found no field {field_id!r}, expected one of the run"
+            raise UnknownNameError(message)
+        return field
+
+    def state(self, patient_id: str) -> PatientState:
+        """Return the present state of a patient, with every event that is committed."""
+        frozen = self.patient(patient_id).frozen
+        with self._lock:
+            if patient_id not in self._foldings:
+                self._foldings[patient_id] = (Folding(patient_id, frozen), threading.Lock())
+            folding, lock = self._foldings[patient_id]
+            self._foldings.move_to_end(patient_id)
+            if len(self._foldings) > _MOST_FOLDINGS:
+                self._foldings.popitem(last=False)
+        with lock:
+            for event in self.store.events(patient_id, after=folding.sequence):
+                folding.apply(event)
+            return folding.state()
+
+    def decide(self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int) -> Appended:
+        """Check decisions and record them together, or none of them.
+
+        ``base`` is the number of the last event that the reader saw. Raises ReviewError for a decision that cannot be,
+        LockedError for a signed patient, ConflictError where another reader decided meanwhile.
+        """
+        state = self.state(patient_id)
+        if state.is_locked:
+            message = (
+                f"patient {patient_id!r} is signed: no decision is recorded; amend the result first, with a reason"
+            )
+            raise LockedError(message)
+        row = self.cells.rows[patient_id]
+        subject = Subject(
+            state, self.patient(patient_id).fields, self.vocabulary, frozenset(flag.flag for flag in row.flags)
+        )
+        drafts = []
+        for decision in decisions:  # each is checked against what those before it leave
+            draft = draft_of(subject, reader, decision)
+            drafts.append(draft)
+            foreseen(subject.state, draft)
+        return self.store.append(drafts, base)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope.errors import ReviewError
+from marrowscope.review.events import GENESIS, Draft, Head
+from marrowscope.review.store import ConflictError
+from tests.review.stations import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def relabel(cell_id: str, code: str = "N1", reader: str = "Ada", patient_id: str = "P1") -> Draft:
+    return Draft(reader, patient_id, "relabel", cell_id, None, code)
+
+
+def test_what_was_appended_is_read_again_after_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "review.sqlite"
+    store = open_store(path)
+    assert store.head() == Head(0, GENESIS)
+    value = {"category": "N", "p_cblc": 0.1 + 0.2, "contour_xy": [1 / 3, 2.0], "name": "浆\n"}
+    first = store.append([Draft("Ada", "P1", "relabel", "c1", None, "N1", value), relabel("c2", patient_id="P2")])
+    store.close()
+    store = open_store(path)
+    assert store.read() == list(first.events)
+    assert store.read("P2") == [first.events[1]]
+    assert store.read(after=1) == [first.events[1]]
+    assert store.head() == first.head
+    assert store.verify() == []
+    store.close()
+
+
+def test_many_threads_make_one_chain_without_a_gap(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "review.sqlite")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: store.append([relabel(f"c{index}", reader=f"r{index % 3}")]), range(200)))
+    assert [event.sequence for event in store.read()] == list(range(1, 201))
+    assert store.verify() == []
+    store.close()
+
+
+def test_a_conflict_records_nothing_and_names_the_other_decision(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "review.sqlite")
+    base = store.append([relabel("c1")]).head.sequence
+    store.append([relabel("c2", reader="Bo")])
+    with pytest.raises(ConflictError, match="Bo decided about the same cell") as caught:
+        store.append([relabel("c1"), relabel("c2")], base)
+    assert [event.cell_id for event in caught.value.events] == ["c2"]
+    assert store.append([relabel("c1")], base).head.sequence == 3
+    assert store.append([relabel("c2", reader="Bo")], base).head.sequence == 4, "one's own decision is no conflict"
+    store.close()
+
+
+def test_a_closed_store_records_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "review.sqlite")
+    store.close()
+    with pytest.raises(ReviewError, match="closing"):
+        store.append([relabel("c1")])
+
+
+def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "own" / "review.sqlite"
+    open_store(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
