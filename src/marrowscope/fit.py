@@ -96,6 +96,8 @@ def fit_classifier(
     vocabulary = vocabulary or load_vocabulary()
     check_groups(config.confusable, vocabulary)
     crop_set = open_crop_set(crops, vocabulary)
+    if config.coarse_target == "main":
+        crop_set = crop_set.with_main_categories()
     roles = _roles(crop_set, split, config)
     _check_data(crop_set, roles, config)
     record = _describe(crop_set, roles, config, vocabulary)

@@ -61,6 +61,12 @@ def test_a_main_category_takes_the_cell_and_is_trained() -> None:
     np.testing.assert_array_equal(sets.shares(sets.decided())[1], [0, 0, 1, 0])
 
 
+def test_taken_as_its_main_category_a_coarse_label_is_closed() -> None:
+    sets = sets_of({0}, {1, 2, 3}, {1, 2}, mainly={1: 2}).taken_as_main()
+    assert sets.labels().tolist() == [0, 2, -1]
+    assert sets.open.tolist() == [False, False, True]
+
+
 def test_a_cell_without_a_trained_category_has_no_mass() -> None:
     sets = sets_of({0}, {1, 2})
     np.testing.assert_array_equal(sets.shares(sets.decided())[1], np.zeros(4))

@@ -156,3 +156,12 @@ def test_a_crop_set_of_sets_of_one_code_trains_the_same_weights(tmp_path: Path) 
         crop_set_with(tmp_path / name, codes)
         hashes.add(fit_classifier(tmp_path / name, tmp_path / f"{name}-out", tiny_config()).weights_sha256)
     assert len(hashes) == 1
+
+
+def test_a_coarse_label_taken_as_its_main_category_trains_the_weights_of_that_code(tmp_path: Path) -> None:
+    hashes = set()
+    for name, codes in (("codes", {}), ("main", {"N": BLAST})):
+        crop_set_with(tmp_path / name, codes)
+        config = tiny_config(coarse_target="main")
+        hashes.add(fit_classifier(tmp_path / name, tmp_path / f"{name}-out", config).weights_sha256)
+    assert len(hashes) == 1

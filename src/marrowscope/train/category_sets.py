@@ -49,6 +49,14 @@ class CategorySets:
         """Return the sets of some rows."""
         return CategorySets(self.may_be[rows], self.can_label[rows], self.mainly[rows])
 
+    def taken_as_main(self) -> CategorySets:
+        """Return sets in which a coarse label with a main category is that category alone."""
+        main = np.flatnonzero(self.open & (self.mainly >= 0))
+        may_be = self.may_be.copy()
+        may_be[main] = False
+        may_be[main, self.mainly[main]] = True
+        return CategorySets(may_be, self.can_label, self.mainly)
+
     def decided(self) -> FloatArray:
         """Cells (k,) that count for one category alone: those of a single one, and those with a main one."""
         counts: FloatArray = self._fixed().sum(axis=0)

@@ -126,6 +126,11 @@ class ClassifierConfig(StageConfig):
         description="where the mapping of a cell's source states which codes it can label, train the category head on "
         "the choice among those only",
     )
+    coarse_target: Literal["set", "main"] = Field(
+        default="set",
+        description="what a coarse label with a main category teaches the category head: the summed probability of its "
+        "set, or the main category alone",
+    )
     tau: float = Field(default=1.0, ge=0, description="strength of the logit adjustment; 1 trains for a uniform prior")
     confusable: tuple[tuple[str, ...], ...] = Field(
         default=(), description="groups of raw codes, as they stand in the crop set, that experts confuse"

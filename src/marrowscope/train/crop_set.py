@@ -9,7 +9,7 @@ on disk (memory-mapped). Nothing here needs PyTorch: `prepare` writes what train
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -163,6 +163,11 @@ class CropSet:
             & self.cells["expert_code"].is_not_null()
         )
         return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
+
+    def with_main_categories(self) -> CropSet:
+        """Return the set with every coarse label of a main category taken as that category; cblc stays as it is."""
+        sets = self.sets.taken_as_main()
+        return replace(self, sets=sets, labels={**self.labels, "category": sets.labels()})
 
     def class_shares(self, rows: IntArray, heads: Sequence[str] = HEADS) -> dict[str, FloatArray]:
         """How the training cells ``rows`` are divided over the classes of each head, (n, k); see ``category_sets``.
