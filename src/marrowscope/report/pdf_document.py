@@ -188,7 +188,8 @@ def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words
         if not said.is_corrected:
             lines.append(words.strings("ratio.scope_wilson"))
         low, high = row.ratio_all_unclassified_not_cblc, row.ratio_all_unclassified_cblc
-        lines.append(plain(words.text("ratio.bounds", low=words.percent(low), high=words.percent(high))))
+        if row.n_not_countable:
+            lines.append(plain(words.text("ratio.bounds", low=words.percent(low), high=words.percent(high))))
     else:
         lines += [plain(remark) for remark in said.remarks]
     if said.composition is not None:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def figure_part(figure: Figure) -> dict[str, Any]:
-    """Return one figure of ``PatientFigures.further``: its title, its scale and its sentences."""
+    """Return one figure of ``PatientFigures.further``: its title, its scale, its sentences; marks of an estimate alone."""
     said = [figure.value] if figure.value is not None else []
     return {
         "title": figure.title,
         "axis": None if figure.scale is None else scale_part(figure.scale),
         "lines": [plain(line) for line in (*said, *figure.lines)],
-        "note": plain(figure.note),
+        "note": "" if figure.value is None else plain(figure.note),
     }
 
 

@@ -16,7 +16,7 @@ from marrowscope.report.strings import Strings, load_strings
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,10 @@ class Words:
     def code(self, category: str) -> str:
         """Return a category as its badge: its code, which no language translates, or the word of one without a code."""
         return self.strings.texts.get(f"badge.{category}", category)
+
+    def codes(self, categories: Iterable[str]) -> str:
+        """List categories by their badges."""
+        return ", ".join(map(self.code, categories))
 
     def stated(self, kind: str, value: str | None) -> str:
         """Return the word for a user's value of a ``kind`` such as specimen, ignoring letter case."""

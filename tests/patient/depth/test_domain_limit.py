@@ -11,7 +11,7 @@ from marrowscope.patient.depth import DepthScores, fit_domain, judge_depth
 from marrowscope.patient.depth.domain_limit import FEWEST_PATIENTS
 
 
-def draw(rng: np.random.Generator, n: int, **more: float | None) -> list[DepthScores]:
+def draw(rng: np.random.Generator, n: int, stain: float | None = None) -> list[DepthScores]:
     """Give patients whose shares are skewed, as those of real runs are."""
     return [
         DepthScores(
@@ -20,7 +20,7 @@ def draw(rng: np.random.Generator, n: int, **more: float | None) -> list[DepthSc
             contradictions=float(rng.beta(0.3, 40)),
             middling=float(rng.beta(0.8, 30)),
             uncertainty=float(rng.beta(4, 30)),
-            **more,
+            stain=stain,
         )
         for _ in range(n)
     ]
