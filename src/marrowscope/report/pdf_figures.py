@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def figure_part(figure: Figure) -> dict[str, Any]:
-    """Return one figure of ``PatientFigures.further``: its title, its scale, its sentences; marks of an estimate alone."""
+    """Return one figure of ``PatientFigures.further``; the note on its marks stands beside a value alone."""
     said = [figure.value] if figure.value is not None else []
     return {
         "title": figure.title,
