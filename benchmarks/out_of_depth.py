@@ -1,13 +1,15 @@
 """Whom the domain withholds: left-out sources and simulated centers in turn, and patients of known centers.
 
     python benchmarks/out_of_depth.py --bundle BUNDLE --source NAME=RUN[:COHORT] ... --simulated RUN[:COHORT] ...
-        [--far NAME=RUN[:COHORT] ...] [--json FILE]
+        [--far NAME=RUN[:COHORT] ...] [--cells N ...] [--json FILE]
 
 Runs are of ``marrowscope predict`` on patients that the networks never saw; that of a source is by a bundle trained
 without it. A cohort with annotations adds the true ratios. Each source, and each center of a simulated run, is a group.
 
 - left out: the domain is fitted on all other groups; the patients of this one are judged.
 - known: the patients of all groups in ten folds; a fold is judged by the domain of the other nine. False alarms.
+- few cells (``--cells``): the known patients again, each judged by N of its cells, from fields drawn at random, ten
+  draws of each; with the allowance for the sampling of few cells, and without it.
 - far: runs that no domain is fitted on, judged by the domain of all groups.
 
 For each: the share withheld; of the patients whose annotated ratio lies outside the interval that would have been
@@ -19,11 +21,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 from scipy.special import betaincinv
 
 from marrowscope.bundle import load_bundle
@@ -31,7 +34,7 @@ from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import link_cells
 from marrowscope.patient.assess import assess_patients
-from marrowscope.patient.depth import fit_domain, judge_depth
+from marrowscope.patient.depth import fit_domain, judge_depth, measure_depth
 from marrowscope.records import Patient
 from marrowscope.report.verdict import shown_ratio
 from marrowscope.runs.parquet import read_table
@@ -40,8 +43,6 @@ from marrowscope.studies.bundle_domain import patient_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    import polars as pl
 
     from marrowscope.bundle import Bundle
     from marrowscope.patient.depth import DepthScores, Domain
@@ -172,6 +173,46 @@ def known_row(groups: Mapping[str, Sequence[Known]], seed: int = 0) -> Row:
     return summarize("known patients, ten folds", judged)
 
 
+def few_cells_rows(groups: Mapping[str, Sequence[Known]], runs: Mapping[str, Path], sizes: Sequence[int]) -> list[Row]:
+    """Judge every patient by ``sizes`` of its cells, with the domain that other patients' whole runs set."""
+    patients = [patient for members in groups.values() for patient in members]
+    fold = np.random.default_rng(0).permutation(len(patients)) % N_FOLDS
+    rows = []
+    for allowed in (True, False):
+
+        def seen(scores: DepthScores, *, allowed: bool = allowed) -> DepthScores:
+            return scores if allowed else replace(scores, sampling_variance={})
+
+        others = [[p for p, own in zip(patients, fold, strict=True) if own != number] for number in range(N_FOLDS)]
+        domains = [fit_domain([seen(patient.scores) for patient in part], "a benchmark") for part in others]
+        for size in sizes:
+            judged: list[tuple[Known, str | None]] = []
+            for patient, own in zip(patients, fold, strict=True):
+                draws = thinned(runs[patient.group], patient.name, size)
+                judged += [(patient, judge_depth(seen(scores), domains[own]).reason) for scores in draws]
+            title = f"{size} cells, {'with' if allowed else 'without'} allowance"
+            rows.append(summarize(title, judged))
+    return rows
+
+
+def thinned(run: Path, name: str, n_cells: int, n_draws: int = 10) -> list[DepthScores]:
+    """Measure a patient by ``n_cells`` of the kept cells: those of fields in random order, and of the last a part."""
+    fields, cells = (
+        read_table(run / f"{kind}.parquet", kind).filter(pl.col("patient_id") == name) for kind in ("fields", "cells")
+    )
+    kept = cells.filter(pl.col("reject_reason").is_null())
+    if len(kept) < n_cells:
+        return []
+    found = []
+    for seed in range(n_draws):
+        rng = np.random.default_rng(seed)
+        place = dict(zip(fields["field_id"], rng.permutation(len(fields)).tolist(), strict=True))
+        order = np.lexsort((rng.random(len(kept)), [place[field] for field in kept["field_id"]]))[:n_cells]
+        part = kept[np.sort(order)]
+        found.append(measure_depth(fields.filter(pl.col("field_id").is_in(part["field_id"].unique().to_list())), part))
+    return found
+
+
 def read_run(run: Path, cohort: Path | None, bundle: Bundle, group: str | None) -> list[Known]:
     """Read a run's patients; without ``group``, each center is one."""
     tables = {kind: read_table(run / f"{kind}.parquet", kind) for kind in ("fields", "cells", "patients")}
@@ -222,23 +263,29 @@ def main() -> None:
     parser.add_argument("--source", action="append", default=[], metavar="NAME=RUN[:COHORT]")
     parser.add_argument("--simulated", action="append", default=[], metavar="RUN[:COHORT]")
     parser.add_argument("--far", action="append", default=[], metavar="NAME=RUN[:COHORT]")
+    parser.add_argument("--cells", action="append", default=[], type=int, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle)
     groups: dict[str, list[Known]] = {}
+    runs: dict[str, Path] = {}
     for text in arguments.source:
         name, _, where = text.partition("=")
         groups[name] = read_run(*place(where), bundle, name)
+        runs[name] = place(where)[0]
     sources = list(groups)
     for number, text in enumerate(arguments.simulated, start=1):
         for patient in read_run(*place(text), bundle, None):
-            groups.setdefault(f"{patient.group} of simulated run {number}", []).append(patient)
+            name = f"{patient.group} of simulated run {number}"
+            groups.setdefault(name, []).append(replace(patient, group=name))
+            runs[name] = place(text)[0]
     centers = [name for name in groups if name not in sources]
     everyone = [patient for members in groups.values() for patient in members]
     rows: dict[str, list[Row]] = {
         "Sources left out in turn": left_out_rows(groups, sources),
         "Simulated centers left out in turn": left_out_rows(groups, centers)[-1:],
         "Known": [known_row(groups)],
+        "Known, by few cells": few_cells_rows(groups, runs, arguments.cells) if arguments.cells else [],
     }
     far = []
     for text in arguments.far:

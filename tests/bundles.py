@@ -135,7 +135,7 @@ def make_full_spec(**changes: Any) -> BundleSpec:  # noqa: ANN401 - whatever the
             max_distance=4.0,
             scores={
                 "contradictions": DomainScore(
-                    mean=0.1, standard_deviation=0.05, square_root=True, upper_limit=0.09, n=40
+                    mean=0.1, standard_deviation=0.05, square_root=True, sampling_variance=0.001, upper_limit=0.09, n=40
                 ),
                 "sharpness": DomainScore(mean=1.1, standard_deviation=0.1, lower_limit=0.7, upper_limit=1.5, n=40),
             },

@@ -238,7 +238,10 @@ def test_the_command_prints_counts_by_label(
         (("a.json", "--cells", "set", "--out", "o"), "found an annotation file and --cells and --out, expected either"),
         (("--cells", "set"), "found --cells, expected either"),
         (("--cells", "set", "--out", "o", "--labels-from", "x"), "--labels-from: found 'x', expected folder or file"),
-        (("--cells", "set", "--out", "o", "--specimen", "x"), "--specimen: found 'x', expected marrow or blood"),
+        (
+            ("--cells", "set", "--out", "o", "--specimen", "x"),
+            "--specimen: found 'x', expected marrow, blood or unknown",
+        ),
         (("--cells", "s", "--out", "o", "--patient-folder", 1, "--cells-per-patient", 9), "expected one; choose one"),
     ],
 )

@@ -61,7 +61,7 @@ class SetFacts:
 
     center: str
     diagnosis: str = UNKNOWN
-    specimen: str = "marrow"
+    specimen: str = UNKNOWN
     um_per_px: float | None = None
     pseudo_patients: bool = False
 

@@ -26,6 +26,7 @@ from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.copies import near_copy_fault, scale_faults, without_copies
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.cohort.stated import NOTHING_STATED, Stated
 from marrowscope.config import config_hash
 from marrowscope.errors import ConfigError, InputError
 from marrowscope.imaging import sha256_bytes
@@ -95,6 +96,7 @@ def predict(
     worker: Worker | WorkerPool | None = None,
     finish: Callable[[Path], object] | None = None,
     keep_copies: bool = False,
+    stated: Stated = NOTHING_STATED,
 ) -> Prediction:
     """Predict all images in ``paths`` with ``bundle`` and write the run to ``out``.
 
@@ -108,12 +110,17 @@ def predict(
     A photograph is counted once: copies by content and near-copies are left out, each with a fault (``cohort.copies``);
     ``keep_copies`` predicts each of them, for example to compare encodings of one picture.
 
+    ``stated`` is what is known of patients that no patients.csv describes. A specimen that is unknown has no reference
+    range, M:E ratio, adequacy or blast estimate.
+
     Raises InputError or RunError before opening a network if the input, the bundle or ``out`` cannot be used, and
     ScaleError if an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
-    inputs = collect_inputs(paths) if keep_copies else without_copies(collect_inputs(paths))
+    inputs = collect_inputs(paths, stated=stated)
+    if not keep_copies:
+        inputs = without_copies(inputs)
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     refuse_run_folder(out, overwrite=overwrite)

@@ -25,6 +25,9 @@ ContourArray = NDArray[np.float64]
 UNKNOWN = "unknown"
 """Value of a center or diagnosis that is not stated; such a patient counts neither as AML nor as another diagnosis."""
 
+SPECIMENS = ("marrow", "blood")
+"""Specimens whose cells are counted and judged; of any other, what needs the specimen is not shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
@@ -46,7 +49,7 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """One row of patients.csv."""
+    """One row of patients.csv, marrow where it states no specimen, or a folder that no row describes."""
 
     patient_id: str
     center: str

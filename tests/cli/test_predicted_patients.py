@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.cli.predict import _dated_run
-from marrowscope.cli.predicted_patients import patient_figures, print_patients
+from marrowscope.cli.predicted_patients import patient_figures, print_patients, specimen_remark
 from marrowscope.records import Patient
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import PatientRow, patient_row
-from tests.fake_runs import make_run
+from tests.fake_runs import EMPTY_PATIENT, make_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,3 +93,15 @@ def test_the_default_run_is_dated_and_never_one_that_exists(tmp_path: Path, monk
     assert second.name == f"{first.name}-2"
     second.mkdir()
     assert _dated_run().name == f"{first.name}-3"
+
+
+def test_who_has_no_specimen_is_counted_and_what_is_missing_is_said() -> None:
+    rows = [
+        patient_row(EMPTY_PATIENT | {"specimen": specimen}) for specimen in ("marrow", "Blood", "unknown", "unknown")
+    ]
+    (told,) = specimen_remark(rows)
+    assert told == (
+        "Specimen unknown: 2 patients, without reference ranges, M:E, adequacy and blast estimate; state it with "
+        "--specimen, or in patients.csv."
+    )
+    assert specimen_remark(rows[:2]) == []

@@ -1,6 +1,7 @@
 """What `predict` is pointed at: who the patients are, and that nothing in the folders is passed over in silence."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.cohort.stated import Stated
 from marrowscope.errors import InputError
+from marrowscope.records import Patient
 
 TABLE = "patient_id,center,diagnosis,um_per_px\np1,A,AML,0.2\np2,B,control,0.1\n"
 
@@ -210,3 +213,45 @@ def test_the_exit_code_depends_on_pictures_left_out_and_on_no_remark(
         pytest.skip("this disk takes two spellings for one file")
     inputs = collect_inputs([tmp_path / "p3"])
     assert (inputs.n_left_out, len(inputs.faults)) == (n_left_out, n_remarks)
+
+
+def test_what_nobody_stated_of_a_loose_folder_is_unknown(cohort: Path) -> None:
+    (cohort / "patients.csv").unlink()
+    for patient in collect_inputs([cohort]).patients:
+        assert (patient.center, patient.diagnosis, patient.specimen) == ("unknown", "unknown", "unknown")
+        assert (patient.age_group, dict(patient.extra)) == (None, {})
+
+
+def test_what_is_stated_holds_for_loose_folders_and_not_for_a_cohorts(cohort: Path, tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    (loose / "a.jpg").touch()
+    stated = Stated(specimen="blood", age_group="adult", sex="female", diagnosis="MDS")
+    *known, stranger = collect_inputs([cohort, loose], stated=stated).patients
+    assert {(patient.specimen, patient.age_group) for patient in known} == {("marrow", None)}
+    assert stranger == Patient("loose", "unknown", "MDS", "blood", "adult", extra={"sex": "female"})
+    (one,) = collect_inputs([loose / "a.jpg"], stated=Stated(specimen="marrow")).patients
+    assert one.specimen == "marrow"
+
+
+def test_what_is_stated_of_nobody_is_refused(cohort: Path) -> None:
+    message = (
+        "found --specimen and --age-group, but patients.csv describes every patient given, expected folders without "
+        "patients.csv; state it in the columns specimen, age_group of patients.csv"
+    )
+    for given in (cohort, cohort / "p1"):
+        with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+            collect_inputs([given], stated=Stated(specimen="blood", age_group="adult"))
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"specimen": "spleen"}, "--specimen: found 'spleen', expected marrow or blood; correct it"),
+        ({"age_group": " "}, "--age-group: found ' ', expected a word; correct it"),
+        ({"sex": "\udce9"}, r"--sex: found '\\xe9', expected a word; correct it"),
+    ],
+)
+def test_a_fact_that_cannot_be_meant_is_refused(facts: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        Stated(**facts)

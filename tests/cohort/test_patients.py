@@ -80,7 +80,7 @@ def test_a_row_that_names_no_patient_is_rejected(tmp_path: Path, row: str, kind:
         ("um_per_px", "-0.2", "bad_um_per_px", "found um_per_px '-0.2'", True),
         ("um_per_px", "nan", "bad_um_per_px", "found um_per_px 'nan'", True),
         ("um_per_px", "150", "bad_um_per_px", "between 0.01 and 2.0; correct the cell", True),
-        ("specimen", "spleen", "bad_specimen", "found specimen 'spleen', expected marrow or blood", False),
+        ("specimen", "spleen", "bad_specimen", "found specimen 'spleen', expected marrow, blood or unknown", False),
     ],
 )
 def test_a_bad_cell_keeps_the_patient(

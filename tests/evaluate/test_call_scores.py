@@ -192,3 +192,16 @@ def test_nobody_at_all_has_figures_that_say_so() -> None:
     assert all(figure.undefined for figure in [*call_figures(empty, AT), *forced_figures(empty, AT)])
     assert call_table(empty, "A", AT).is_empty()
     assert risk_coverage(empty, "A", AT).is_empty()
+
+
+@pytest.mark.parametrize(("diagnosis", "side", "who"), [("AML", "above", "AML"), ("MDS", "below", "another diagnosis")])
+def test_patients_of_one_side_have_no_error_rate(diagnosis: str, side: str, who: str) -> None:
+    ratios = frame(*(called(f"P{k}", diagnosis, side) for k in range(4)), called("P9", None, "above"))
+    found = by_key([*call_figures(ratios, AT), *forced_figures(ratios, AT)])
+    for key in ("calls_error_among_decided", "forced_decision_error_corrected_ratio"):
+        assert math.isnan(found[key].value.estimate)
+        assert found[key].undefined == f"every such patient has {who}: calling all of them {side} would never be wrong"
+        assert found[key].note == ""
+    assert found["calls_share_indeterminate"].value.estimate == 0
+    share = "sensitivity" if diagnosis == "AML" else "specificity"
+    assert found[f"calls_{share}_among_decided"].value.estimate == 1

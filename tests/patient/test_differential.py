@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from marrowscope.patient.differential import (
+    BLAST_COLUMNS,
     OTHER,
     category_lineages,
     declared_condition,
@@ -217,3 +218,11 @@ def test_cblc_is_made_of_its_codes() -> None:
     row = row_of([N] * 2 + [("N1", True, True)] + [MEGAKARYOBLAST] * 3 + [PLASMA, N5])
     parts = {"/".join(part["codes"]): part["n"] for part in row["cblc_by_category"]}
     assert parts == {"N": 2, "N1": 1, "M": 0, "M1": 0, "R": 0, "R1": 0, "J/J1": 3}
+
+
+def test_what_needs_the_specimen_is_not_given_where_it_is_unknown() -> None:
+    row = row_of([N] * 2 + [N5, R2], Patient("P", "C", "control", specimen="unknown", age_group="adult"))
+    assert (row["n_nucleated"], row["n_leukocytes"]) == (4, None)
+    assert all(line["reference_low"] is None for line in row["differential"])
+    assert {row[name] for name in ("reference_source", "adequacy", *BLAST_COLUMNS)} == {None}
+    assert "me_ratio" not in row

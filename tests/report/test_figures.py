@@ -56,7 +56,7 @@ def test_the_ratio_is_described_with_its_threshold_and_the_share_beside_it() -> 
     row = patient_row(COUNTED | ASSESSED)
     scale = patient_figures(row, verdict(row, WORDS), WORDS, {}).ratio
     assert scale is not None
-    assert (scale.estimate, scale.interval, scale.band, scale.end) == (0.31, (0.22, 0.41), (0.17, 0.26), 0.5)
+    assert (scale.estimate, scale.interval, scale.band) == (0.31, (0.22, 0.41), (0.17, 0.26))
     assert scale.marks == (Mark(0.21, "threshold 21.0%"),)
     assert scale.beside is not None
     assert scale.described == (
@@ -70,7 +70,7 @@ def test_the_ratio_is_described_with_its_threshold_and_the_share_beside_it() -> 
 def test_an_estimate_of_one_value_is_a_point_in_the_pdf_and_a_range_has_both_ends() -> None:
     part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS), WORDS))
     assert part["lines"][0] == "10.0% to 15.0% of nucleated cells"
-    assert (part["axis"]["range"], part["axis"]["estimate"], part["axis"]["max"]) == ((0.1, 0.15), None, 0.3)
+    assert (part["axis"]["range"], part["axis"]["estimate"], part["axis"]["max"]) == ((0.1, 0.15), None, 1.0)
     assert [mark["label"] for mark in part["axis"]["marks"]] == ["5%", "10%", "20%"]
     part = figure_part(blast_estimate(patient_row(COUNTED | BLASTS | {"who_n_most": 30, "who_most": 0.1}), WORDS))
     assert part["lines"][0] == "10.0% of nucleated cells"
@@ -82,12 +82,11 @@ def test_without_a_nucleated_cell_there_is_a_sentence_and_no_scale() -> None:
     assert (figure.value, figure.scale, len(figure.lines)) == (None, None, 1)
 
 
-def test_a_scale_ends_at_a_round_share_that_holds_everything_on_it() -> None:
+def test_every_scale_of_the_pdf_ends_at_100_percent_and_bars_at_a_round_share() -> None:
+    for share in (0.015, 0.9):
+        part = scale_part(Scale("x", (share / 2, share), estimate=share, marks=(Mark(0.33, ""),)))
+        assert (part["max"], part["ticks"][0]["label"], part["ticks"][-1]) == (1.0, "0%", {"at": 1.0, "label": "100%"})
     assert [round_up(value) for value in (0, 0.05, 0.051, 0.6, 0.61, 0.99)] == [0.05, 0.05, 0.1, 0.6, 0.8, 1.0]
-    scale = Scale("x", (0.01, 0.02), estimate=0.015, marks=(Mark(0.33, ""),))
-    assert scale.end == 0.4
-    part = scale_part(scale)
-    assert part["ticks"][-1] == {"at": pytest.approx(0.4), "label": "40%"}
 
 
 @pytest.mark.parametrize(

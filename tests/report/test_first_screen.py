@@ -53,6 +53,15 @@ def test_five_items_say_what_a_reader_needs_first() -> None:
     assert (found["flag"].value, found["flag"].warns) == ("Few countable cells or fields", True)
 
 
+def test_a_specimen_that_is_unknown_is_not_judged_and_has_no_estimate() -> None:
+    found = items(specimen="unknown", adequacy=None, who_least=None, who_most=None)
+    assert (found["cells"].value, found["cells"].beside) == (
+        "288",
+        "specimen unknown, so not judged by the 300 and 500 of a marrow",
+    )
+    assert "No estimate: the specimen is unknown." in found["blasts"].beside
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

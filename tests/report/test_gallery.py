@@ -19,7 +19,7 @@ def marks(category: str, n: int, *, is_cblc: bool) -> list[object]:
 def test_few_cells_are_all_shown_the_most_certain_first() -> None:
     (gallery,) = galleries(marks("N", 5, is_cblc=True), ["N", "L"])  # type: ignore[arg-type]
     assert [mark.p_category for mark in gallery.most_certain] == [0.8, 0.6, 0.4, 0.2, 0.0]
-    assert gallery.least_certain == ()
+    assert gallery.least_certain == gallery.between == ()
     assert (gallery.n, gallery.n_cblc, gallery.n_shown) == (5, 5, 5)
 
 
@@ -29,6 +29,9 @@ def test_many_cells_show_both_ends(limits: tuple[int, int], *, is_cblc: bool) ->
     assert (len(gallery.most_certain), len(gallery.least_certain)) == limits
     assert gallery.least_certain[-1].p_category == 0
     assert gallery.n_shown == sum(limits)
+    assert len({*gallery.most_certain, *gallery.between, *gallery.least_certain}) == 200
+    certainty = [mark.p_category for mark in gallery.between]
+    assert certainty == sorted(certainty, reverse=True)
 
 
 def test_galleries_follow_the_order_given_and_keep_a_category_of_its_own() -> None:

@@ -363,6 +363,13 @@ def test_huge_gallery_shows_both_ends_and_says_what_is_left_out(
     section = text.split("myeloblast <span>")[1].split("</section>")[0]
     assert section.count('<li class="cell') == 3
     page = Page(text)
+    called = read_table(run.folder / "cells.parquet", "cells").filter(
+        (pl.col("patient_id") == "P1") & (pl.col("category") == "N") & pl.col("reject_reason").is_null()
+    )
+    assert len(called) > 3
+    for cell_id in called["cell_id"]:
+        assert f'<a id="g-{cell_id}" href="#c-{cell_id}"' in section, "each cell is reached from its category"
+        assert f"c-{cell_id}" in page.ids
     assert len(page.ids) == len(set(page.ids))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from marrowscope.errors import ConfigError
 from marrowscope.records import Patient
 from marrowscope.report import write_report
+from marrowscope.report.palette import OTHER
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
@@ -20,18 +22,19 @@ from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.schemas import patient_row
 from marrowscope.vocabulary import load_vocabulary
-from tests.fake_runs import assess_as
+from tests.fake_runs import ASSESSED, assess_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from tests.fake_runs import FakeRun
 
+GLOSSARY = Path(__file__).parents[2] / "docs" / "glossary.md"
 VOID = {"meta", "img", "input", "br", "link", "image", "path", "rect", "use"}
 SPOKEN = {"title", "alt", "aria-label", "placeholder", "data-text"}
 NAMES = {
     "marrowscope",
+    "quantify",
     "CBLC",
     "WHO",
     "ICC",
@@ -50,7 +53,6 @@ NAMES = {
     "Enter",
     "Esc",
     "SHA",
-    "Other",
     "Python",
     "UTC",
 }
@@ -116,7 +118,7 @@ def english_words(page: str) -> set[str]:
 
 
 def latin_words(texts: Iterable[str]) -> set[str]:
-    codes = {*load_vocabulary().categories, *load_vocabulary().codes}
+    codes = {*load_vocabulary().categories, *load_vocabulary().codes} - {OTHER}
     found = {word for text in texts for word in re.findall(r"(?<![0-9])\b[A-Za-z][A-Za-z0-9]*", text)}
     return {
         word
@@ -168,6 +170,57 @@ def test_a_pdf_in_chinese_holds_no_english_word(fake_run: Callable[..., FakeRun]
             assert latin_words([*texts, *labels]) == set()
         else:
             assert len(latin_words(texts)) > 100, "the search finds English where it is"
+
+
+NOBODY = Patient("P1", "unknown", "unknown", specimen="unknown")
+ODD = Patient("P2", "B", "AML", specimen="blood", age_group="child", extra={"sex": "female"})
+STATES: dict[str, dict[str, object]] = {
+    "older run": {},
+    "not validated": {"state": "not_validated", "state_reason": "other_centers"},
+    "validated": {"state": "validated", "state_reason": "center_measured", **ASSESSED},
+    "withheld": {
+        "state": "validated",
+        "state_reason": "simulated",
+        **ASSESSED,
+        "call": "withheld",
+        "lymphoid_share": 0.4,
+    },
+    "no call": {"state": "validated", "state_reason": "simulated", **ASSESSED, "call": "no_call"},
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_page_in_chinese_holds_no_english_word(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr("marrowscope.report.gallery.CBLC_LIMITS", (1, 1))
+    run = fake_run([NOBODY, ODD], n_cells=20)
+    names = [key.removeprefix("flag.") for key in load_strings().texts if key.startswith("flag.")]
+    flags = [{"flag": name, "value": 0.5, "limit": 0.1, "n_fields": 1} for name in names]
+    for patient in ("P1", "P2"):
+        assess_as(run, patient, **STATES[state] | {"flags": flags, "simulated_only": ["Other", "M", "plasma"]})
+    seen = {}
+    for path in write_report(run.folder, lang="zh").parent.rglob("*.html"):
+        text = seen[path.stem] = path.read_text(encoding="utf-8")
+        assert english_words(text) == set(), path.name
+    assert {"index", "P1", "P2"} <= set(seen)
+    assert "未知" in seen["P1"]
+    assert "其他" in seen["P1"]
+    assert "女" in seen["P2"]
+
+
+def test_no_text_of_the_catalog_in_chinese_holds_an_english_word() -> None:
+    for key, text in load_strings("zh").texts.items():
+        spoken = re.sub(r"<[^>]*>|\{[^}]*\}", " ", text)
+        assert latin_words([spoken]) == set(), key
+
+
+def test_the_glossary_is_that_of_the_docs() -> None:
+    page = " ".join(GLOSSARY.read_text(encoding="utf-8").split())
+    terms = load_words().glossary()
+    assert len(terms) == len(load_words("zh").glossary()) >= 8
+    for term, text in terms:
+        assert f"| **{term}** | {text} |" in page
 
 
 def test_a_page_in_chinese_names_adult_and_marrow_in_either_case(fake_run: Callable[..., FakeRun]) -> None:

@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -516,3 +517,21 @@ def test_users_text_is_put_on_one_line(text: str | None, printed: str) -> None:
 
 def test_catalogs_markup_is_taken_away() -> None:
     assert plain("<strong>3</strong> of 4 &lt;b&gt;") == "3 of 4 <b>"
+
+
+@pytest.mark.parametrize("call", ["above", "below", "neutral"])
+def test_no_call_is_printed_in_green_as_if_it_were_good(call: str) -> None:
+    template = files("marrowscope").joinpath("report/templates/patient.typ").read_text(encoding="utf-8")
+    line = re.search(rf'^ *{call}: \(rgb\("#(\w{{6}})"\)', template, re.MULTILINE)
+    assert line is not None
+    red, green, blue = (int(line[1][start : start + 2], 16) for start in (0, 2, 4))
+    assert green <= max(red, blue)
+
+
+def test_marks_are_printed_beside_an_estimate_alone(fake_run: Callable[..., FakeRun]) -> None:
+    first, _ = pages_of(one_pdf(fake_run([ADULT])))
+    assert "Marks:" in first
+    run = fake_run([replace(ADULT, specimen="unknown")])
+    first, _ = pages_of(one_pdf(run))
+    assert "Marks:" not in first
+    assert "the specimen is unknown" in first

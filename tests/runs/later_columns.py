@@ -14,6 +14,7 @@ LATER: dict[TableKind, set[str]] = {
     "fields": {"n_rejected_overlap", "simulated", "erythrocyte_diameter_um", "n_erythrocytes"},
     "cells": {"p_plasma", "is_plasma", "embedding_distance"},
     "patients": {
+        "sex",
         *("state", "state_reason", "center_n_reviewed", "center_n_outside", "depth", "fitting_um_per_px"),
         *("threshold_n_patients", "threshold_simulated"),
         *("other_parts", "simulated_only", "simulated_only_codes", "who_not_learned"),

@@ -137,7 +137,7 @@ def import_(
     cells_per_patient: cohort_cells.PerPatientOption = None,
     center: cohort_cells.CenterOption = None,
     diagnosis: cohort_cells.DiagnosisOption = "unknown",
-    specimen: cohort_cells.SpecimenOption = "marrow",
+    specimen: cohort_cells.SpecimenOption = "unknown",
     segmenter: cohort_cells.SegmenterOption = None,
     keep_cut: cohort_cells.KeepCutOption = False,
     as_json: cohort_cells.JsonOption = False,

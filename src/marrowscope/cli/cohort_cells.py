@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _EXIT_UNREADABLE = 1
 _PANEL = "Single cells"
-_SPECIMENS = ("marrow", "blood")
+_SPECIMENS = ("marrow", "blood", "unknown")
 
 CellsOption = Annotated[
     Path | None,
@@ -85,7 +85,9 @@ CenterOption = Annotated[
     typer.Option("--center", show_default="the mapping's name", help="Center of all cells.", rich_help_panel=_PANEL),
 ]
 DiagnosisOption = Annotated[str, typer.Option("--diagnosis", help="Diagnosis of all patients.", rich_help_panel=_PANEL)]
-SpecimenOption = Annotated[str, typer.Option("--specimen", help="marrow or blood.", rich_help_panel=_PANEL)]
+SpecimenOption = Annotated[
+    str, typer.Option("--specimen", help="marrow or blood, of all patients.", rich_help_panel=_PANEL)
+]
 SegmenterOption = Annotated[
     Path | None, typer.Option("--segmenter", show_default=DEFAULT, help=f"{SEGMENTER_HELP}.", rich_help_panel=_PANEL)
 ]
@@ -145,7 +147,7 @@ def import_set(
         ("--specimen", specimen, _SPECIMENS),
     ):
         if value not in allowed:
-            message = f"{option}: found {value!r}, expected {' or '.join(allowed)}; correct it"
+            message = f"{option}: found {value!r}, expected {', '.join(allowed[:-1])} or {allowed[-1]}; correct it"
             raise ConfigError(message)
     if sum(rule is not None for rule in patients) > 1:
         message = (

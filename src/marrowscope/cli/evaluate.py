@@ -230,15 +230,16 @@ def _print_calls(evaluation: Evaluation) -> None:
     """Print three lines on the accuracy of the corrected ratio and of the calls, over all centers."""
     scores = evaluation.centers[-1]
     for title, figures in _CALL_LINES:
-        parts = []
+        parts, reasons = [], set()
         for words, key in figures:
             figure = scores.figure(key)
             low, high = figure.value.lower, figure.value.upper
             limits = "no interval" if math.isnan(low) else f"{low:.3f}-{high:.3f}"
-            parts.append(f"{words} {figure.value.estimate:.3f}{figure.marks} ({limits}, n {figure.n})")
-            if figure.undefined:
-                parts = [f"not defined: {figure.undefined}"]
-                break
+            told = f"{figure.value.estimate:.3f}{figure.marks} ({limits}, n {figure.n})"
+            parts.append(f"{words} {f'not defined: {figure.undefined}' if figure.undefined else told}")
+            reasons.add(figure.undefined)
+        if len(reasons) == 1 and "" not in reasons:
+            parts = [f"not defined: {reasons.pop()}"]
         typer.echo(f"{title}, {scores.center}: {', '.join(parts)}.")
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,9 +24,14 @@ from marrowscope.cli.options import (
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.report.problems import PatientProblem
+    from marrowscope.runs.manifest import RunCounts
+    from marrowscope.runs.schemas import PatientRow
 
 _EXIT_INCOMPLETE = 1
+_LOOSE = "Of folders without patients.csv"
 
 
 def _dated_run() -> Path:
@@ -53,6 +58,18 @@ def predict(
     ],
     bundle: BundleOption = None,
     um_per_px: ScaleOption = None,
+    specimen: Annotated[
+        Literal["marrow", "blood"] | None,
+        typer.Option(help="The specimen; reference ranges, M:E and blasts need it.", rich_help_panel=_LOOSE),
+    ] = None,
+    age_group: Annotated[
+        str | None,
+        typer.Option(metavar="<name>", help="adult, or another word; ranges are for adults.", rich_help_panel=_LOOSE),
+    ] = None,
+    sex: Annotated[str | None, typer.Option(metavar="<name>", help="female or male.", rich_help_panel=_LOOSE)] = None,
+    diagnosis: Annotated[
+        str | None, typer.Option(metavar="<name>", help="The diagnosis given.", rich_help_panel=_LOOSE)
+    ] = None,
     cells: Annotated[
         int | None,
         typer.Option(
@@ -94,8 +111,9 @@ def predict(
     Example: marrowscope predict my-cohort --out runs/first
     """
     from marrowscope.bundle.shipped import bundle_path
-    from marrowscope.cli.predicted_patients import patient_figures, patient_rows, print_patients
+    from marrowscope.cli.predicted_patients import patient_figures, patient_rows, print_patients, specimen_remark
     from marrowscope.cli.progress import progress_bar
+    from marrowscope.cohort.stated import Stated
     from marrowscope.config import validate_config
     from marrowscope.predict import PredictConfig
     from marrowscope.predict import predict as run_prediction
@@ -113,6 +131,7 @@ def predict(
         "reference_ranges": reference_ranges,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
+    stated = Stated(specimen=specimen, age_group=age_group, sex=sex, diagnosis=diagnosis)
     no_report: list[str] = []
     problems: list[PatientProblem] = []
 
@@ -137,6 +156,7 @@ def predict(
             progress=advance,
             finish=finish if report else None,
             keep_copies=keep_copies,
+            stated=stated,
         )
     for reason in no_report:
         report = False
@@ -145,23 +165,13 @@ def predict(
     if prediction.manifest.images_resumed:
         resumed = count_of(prediction.manifest.images_resumed, "image")
         typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
+    rows = patient_rows(prediction)
     if as_json:
-        figures = patient_figures(patient_rows(prediction))
+        figures = patient_figures(rows)
         typer.echo(json.dumps(counts.model_dump(mode="json") | {"run": str(out), "by_patient": figures}, indent=2))
     else:
-        rows = patient_rows(prediction)
         print_patients(rows)
-        patients, images = count_of(counts.patients, "patient"), count_of(counts.images_read, "image")
-        rejected = count_of(sum(counts.rejected.values()), "contour")
-        # A sum over patients of whom one is out of depth would give its count away.
-        n_out_of_depth = sum(row.state == "out_of_depth" for row in rows)
-        called = "" if n_out_of_depth else f"{counts.cblc} CBLC of "
-        typer.echo(
-            f"{count_of(counts.cells, 'cell')} from {patients} in {images}: "
-            f"{called}{counts.countable} countable; {rejected} rejected."
-        )
-        if n_out_of_depth:
-            typer.echo(f"Out of depth, without a ratio: {count_of(n_out_of_depth, 'patient')}; the report says why.")
+        _print_counts(counts, rows)
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
     if prediction.manifest.bundle.demonstration:
         typer.echo(
@@ -169,9 +179,25 @@ def predict(
         )
     manifest = prediction.manifest
     remarks = [f"Input: {fault}" for fault in manifest.faults]
+    remarks += specimen_remark(rows)
     remarks += [f"Not predicted: {failure.error}" for failure in manifest.failures]
     remarks += [f"Incomplete in the report: {problem.sentence()}" for problem in problems]
     for remark in remarks:
         typer.echo(remark, err=True)
     if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
+
+
+def _print_counts(counts: RunCounts, rows: Sequence[PatientRow]) -> None:
+    """Print the sums of a run in one line, and how many patients have no ratio."""
+    patients, images = count_of(counts.patients, "patient"), count_of(counts.images_read, "image")
+    rejected = count_of(sum(counts.rejected.values()), "contour")
+    # A sum over patients of whom one is out of depth would give its count away.
+    n_out_of_depth = sum(row.state == "out_of_depth" for row in rows)
+    called = "" if n_out_of_depth else f"{counts.cblc} CBLC of "
+    typer.echo(
+        f"{count_of(counts.cells, 'cell')} from {patients} in {images}: "
+        f"{called}{counts.countable} countable; {rejected} rejected."
+    )
+    if n_out_of_depth:
+        typer.echo(f"Out of depth, without a ratio: {count_of(n_out_of_depth, 'patient')}; the report says why.")

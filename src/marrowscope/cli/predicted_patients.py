@@ -50,6 +50,18 @@ def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
     return figures
 
 
+def specimen_remark(rows: Sequence[PatientRow]) -> list[str]:
+    """Say how many patients have an unknown specimen and what they go without; empty where it is known of all."""
+    n_unknown = sum(not row.has_specimen for row in rows)
+    if not n_unknown:
+        return []
+    told = (
+        f"Specimen unknown: {count_of(n_unknown, 'patient')}, without reference ranges, M:E, adequacy and blast "
+        "estimate; state it with --specimen, or in patients.csv."
+    )
+    return [told]
+
+
 def print_patients(rows: Sequence[PatientRow]) -> None:
     """Print a line per patient, the first ones of many; what may not be printed of a patient is not."""
     from rich.markup import escape

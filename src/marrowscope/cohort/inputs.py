@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from marrowscope.cohort.listing import Entry, by_product_faults, judge_file, list_folder
 from marrowscope.cohort.patients import PATIENTS_NAME, find_folders, read_patients
 from marrowscope.cohort.spelling import same_letters, show
+from marrowscope.cohort.stated import NOTHING_STATED, Stated
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES, is_printable, printable
-from marrowscope.records import UNKNOWN, Fault, InputImage, Patient
+from marrowscope.records import Fault, InputImage, Patient
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -38,13 +39,14 @@ class Inputs:
     n_left_out: int = 0
 
 
-def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Inputs:
+def collect_inputs(paths: Sequence[Path], *, stated: Stated = NOTHING_STATED) -> Inputs:
     """List the patients and images in ``paths``.
 
     A folder with patients.csv is a cohort; a folder with images is one patient named after the folder; a folder of
     such folders is several patients; an image file or a slide belongs to the patient named after its folder. A patient
-    whose folder is in a cohort is described by the cohort's patients.csv; the others get ``center``. Raises InputError
-    for a path that does not exist or contains no image, and for two patients or two images with the same name.
+    whose folder is in a cohort is described by the cohort's patients.csv; of the others only ``stated`` is known.
+    Raises InputError for a path that does not exist or contains no image, for two patients or two images with the same
+    name, and where something is stated and there is nobody to state it of.
     """
     patients: dict[str, Patient] = {}
     images: list[InputImage] = []
@@ -61,7 +63,7 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
             else:
                 listings[path] = [entry]
         elif path.is_dir():
-            owners, listings[path], said, n_bad_rows = _owners(path, center)
+            owners, listings[path], said, n_bad_rows = _owners(path, stated)
             faults += said
             n_left_out += n_bad_rows
             for patient, folder, files in owners:
@@ -71,7 +73,7 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
             message = f"{path}: not found, expected a cohort, a patient folder or an image; check the path"
             raise InputError(message)
     for folder, files in loose.items():
-        patient = _patient_of_folder(folder, center)
+        patient = _patient_of_folder(folder, stated)
         _add_patient(patients, patient, folder)
         images += _images_of(patient, files)
     taken = {image.path for image in images}
@@ -80,20 +82,19 @@ def collect_inputs(paths: Sequence[Path], *, center: str | None = None) -> Input
         faults += [fault for fault, _ in left_out]
         n_left_out += sum(n for _, n in left_out)
     _refuse_empty(images, paths, faults)
+    stated.refuse_of_nobody(patients.values())
     _refuse_equal_names(images)
     faults += _look_alikes(images, patients)
     return Inputs(tuple(patients.values()), tuple(images), tuple(faults), n_left_out)
 
 
-def _owners(
-    path: Path, center: str | None
-) -> tuple[list[tuple[Patient, Path, list[Path]]], list[Entry], list[Fault], int]:
+def _owners(path: Path, stated: Stated) -> tuple[list[tuple[Patient, Path, list[Path]]], list[Entry], list[Fault], int]:
     """Return the patients of a folder, each with its folder and images; all it contains; faults; rows of nobody."""
     if not (path / PATIENTS_NAME).is_file():
         listing = list_folder(path)
         folders = _images_by_folder(listing)
         own = [path] if path in folders else [folder for folder in folders if folder.parent == path]
-        found = [(_patient_of_folder(folder.resolve(), center), folder, folders[folder]) for folder in own]
+        found = [(_patient_of_folder(folder.resolve(), stated), folder, folders[folder]) for folder in own]
         return found, listing, [], 0
     table = read_patients(path)
     listing = list_folder(path, [patient.patient_id for patient in table.patients])
@@ -106,8 +107,8 @@ def _owners(
     return found, listing, [*table.faults, *spelled], table.tally.n_rejected
 
 
-def _patient_of_folder(folder: Path, center: str | None) -> Patient:
-    """Return the patient that the patients.csv next to ``folder`` names for it, else one with only a name.
+def _patient_of_folder(folder: Path, stated: Stated) -> Patient:
+    """Return the patient that the patients.csv next to ``folder`` names for it, else one who is as ``stated``.
 
     A broken patients.csv is ignored here, since the user did not give it as input.
     """
@@ -115,9 +116,9 @@ def _patient_of_folder(folder: Path, center: str | None) -> Patient:
     if (folder.parent / PATIENTS_NAME).is_file():
         with contextlib.suppress(CohortError):
             known = read_patients(folder.parent).patients
-    stranger = Patient(patient_id=folder.name or UNKNOWN, center=center or UNKNOWN, diagnosis=UNKNOWN)
     folder_of, _ = find_folders(known, [item.name for item in folder.parent.iterdir()] if known else [])
-    return next((patient for patient in known if folder_of.get(patient.patient_id) == folder.name), stranger)
+    described = (patient for patient in known if folder_of.get(patient.patient_id) == folder.name)
+    return next(described, None) or stated.patient(folder.name)
 
 
 def _left_out(path: Path, listing: Sequence[Entry], taken: Collection[Path]) -> list[tuple[Fault, int]]:

@@ -19,7 +19,7 @@ from marrowscope.config import one_line
 from marrowscope.errors import CohortError
 from marrowscope.imaging.names import is_folder_name
 from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
-from marrowscope.records import UNKNOWN, Fault, Patient
+from marrowscope.records import SPECIMENS, UNKNOWN, Fault, Patient
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 PATIENTS_NAME = "patients.csv"
 _REQUIRED_COLUMNS = ("patient_id", "center", "diagnosis")
 _OPTIONAL_COLUMNS = ("specimen", "age_group", "um_per_px")
-_SPECIMENS = ("marrow", "blood")
+_KNOWN_SPECIMENS = (*SPECIMENS, UNKNOWN)
+"""What a cell may say; an empty one, or a table without the column, is marrow."""
 _MAX_SHOWN = 80
 _SHOWN_LINES = 5
 
@@ -176,14 +177,14 @@ def _read_patient(row: dict[str, str], where: str, faults: list[Fault]) -> Patie
         if row.get(name) == "":
             found = f"an empty {name} for patient {row['patient_id']}"
             faults.append(Fault("empty_cell", where, found, f"the {name}", "fill the cell"))
-    specimen = row.get("specimen", "").casefold() or _SPECIMENS[0]
-    if specimen not in _SPECIMENS:
+    specimen = row.get("specimen", "").casefold() or SPECIMENS[0]
+    if specimen not in _KNOWN_SPECIMENS:
         faults.append(
             Fault(
                 "bad_specimen",
                 where,
                 f"specimen {row['specimen']!r}",
-                " or ".join(_SPECIMENS),
+                f"{', '.join(SPECIMENS)} or {UNKNOWN}",
                 "correct the cell; until then it counts as not marrow, so no marrow reference range is printed",
                 loses_data=False,
             )

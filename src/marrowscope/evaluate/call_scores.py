@@ -54,6 +54,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
     threshold = "" if missing else _stated(called, config)
     right = decided["call"] == pl.Series(np.where(decided["group"] == AML, *_DECIDED), dtype=pl.String())
     aml, other = (decided["group"] == group for group in (AML, OTHER))
+    one_sided = _one_sided(decided["group"] == AML)
     warning = confounding(known.with_columns(is_aml=pl.col("group") == AML))
     figures = []
     for key, frame, counted, words, undefined, remark in (
@@ -71,7 +72,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
             decided,
             ~right,
             "wrong",
-            "no patient with a diagnosis is called above or below",
+            one_sided or "no patient with a diagnosis is called above or below",
             warning,
         ),
         (
@@ -92,12 +93,13 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
         ),
     ):
         x, n = int(counted.sum()), len(frame)
+        is_error = key == "calls_error_among_decided"
         figures.append(
             Scorer(frame["patient_id"].to_list(), 0, config.seed).figure(
                 key,
-                wilson_interval(x, n),
+                wilson_interval(x, 0 if is_error and one_sided else n),
                 frame,
-                note="" if missing else f"{x} of {n}, {words}; {threshold}",
+                note="" if missing or (is_error and one_sided) else f"{x} of {n}, {words}; {threshold}",
                 warning=remark,
                 undefined=missing or undefined,
             )
@@ -116,11 +118,11 @@ def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]
         wrong = _wrong(frame, column, config.threshold)
         missed = int((wrong & frame["is_aml"]).sum())
         x = int(wrong.sum())
-        undefined = reason or (NO_THRESHOLD if config.threshold is None else "")
+        undefined = reason or (NO_THRESHOLD if config.threshold is None else _one_sided(frame["is_aml"]))
         figures.append(
             Scorer(frame["patient_id"].to_list(), 0, config.seed).figure(
                 f"forced_decision_error{variant.key}",
-                wilson_interval(x, len(frame) if config.threshold is not None else 0),
+                wilson_interval(x, 0 if undefined else len(frame)),
                 frame,
                 note=""
                 if undefined
@@ -197,6 +199,15 @@ def _forced_difference(known: pl.DataFrame, config: EvaluateConfig, missing: str
         else f"the correction fixes {mended} and spoils {count_of(spoilt, 'decision')}; below 0 it helps",
         undefined=undefined,
     )
+
+
+def _one_sided(is_aml: pl.Series) -> str:
+    """Say that all patients lie on one side, where an error rate is no figure; empty where both are there."""
+    sides = is_aml.unique().to_list()
+    if len(sides) != 1:
+        return ""
+    who, call = ("AML", "above") if sides[0] else ("another diagnosis", "below")
+    return f"every such patient has {who}: calling all of them {call} would never be wrong"
 
 
 def _wrong(known: pl.DataFrame, column: str, threshold: float | None) -> pl.Series:

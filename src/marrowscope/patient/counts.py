@@ -55,6 +55,7 @@ class PatientSummary:
             "diagnosis": self.patient.diagnosis,
             "specimen": self.patient.specimen,
             "age_group": self.patient.age_group,
+            "sex": self.patient.extra.get("sex") or None,
             "n_fields": self.n_fields,
             "n_fields_failed": self.n_fields_failed,
             "n_fields_counted": self.n_fields_counted,

@@ -148,7 +148,11 @@ def nucleated_differential(
         ],
         "reference_source": known.source if known else None,
         **(_myeloid_to_erythroid(nucleated, correlation, known) if marrow else {}),
-        **_blast_estimate(counted, interval, condition, MANY_PROMYELOCYTES[_BLOOD if blood else _MARROW]),
+        **(
+            _blast_estimate(counted, interval, condition, MANY_PROMYELOCYTES[_BLOOD if blood else _MARROW])
+            if blood or marrow
+            else dict.fromkeys(BLAST_COLUMNS)
+        ),
         "lymphoid_share": float((counted["lineage"] == _LYMPHOID).mean()) if len(counted) else None,  # type: ignore[arg-type]
     }
 

@@ -155,7 +155,7 @@ class _Maker:
         said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
         specimen = self.words.stated("specimen", row.specimen)
-        shown = self.words.strings("fhir.specimen", specimen=specimen, center=row.center)
+        shown = self.words.strings("fhir.specimen", specimen=specimen, center=self.words.stated("center", row.center))
         concluded = {} if is_unvalidated(row) else {"conclusion": conclusion}
         return {
             "resourceType": "DiagnosticReport",

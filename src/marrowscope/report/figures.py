@@ -42,7 +42,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The content of one scale of shares (0-1) from 0; ``described`` is its text for screen readers.
+    """The content of one scale of shares, always from 0 to 1; ``described`` is its text for screen readers.
 
     Either ``estimate`` is a point, or ``span`` is a range in its place. ``beside`` is a second ratio named
     ``beside_name``, ``band`` is the interval of a mark, and ``note`` says what is shaded.
@@ -57,15 +57,6 @@ class Scale:
     note: Markup | None = None
     beside: Ratio | None = None
     beside_name: str = ""
-    least_end: float = 0.0
-
-    @property
-    def end(self) -> float:
-        """The end of a scale that need not reach 1: the next round share that covers everything on it."""
-        pairs = (self.interval, self.span, self.band)
-        values = [pair[1] for pair in pairs if pair is not None] + [mark.at for mark in self.marks]
-        points = (self.estimate, self.beside.share if self.beside else None)
-        return max(self.least_end, round_up(max([*values, *(value for value in points if value is not None)])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +191,9 @@ def why_no_estimate(row: PatientRow, words: Words) -> Markup | None:
     if row.who_not_learned:
         return words.text("blasts.not_learned", codes=", ".join(row.who_not_learned))
     if row.who_least is None:
-        return words.text(f"blasts.{row.state}" if is_unvalidated(row) else "blasts.none")
+        if is_unvalidated(row):
+            return words.text(f"blasts.{row.state}")
+        return words.text("blasts.none" if row.has_specimen else "blasts.specimen_unknown")
     return None
 
 
@@ -231,7 +224,6 @@ def blast_estimate(row: PatientRow, words: Words) -> Figure:
             interval=(lower, upper),
             span=(least, most),
             marks=tuple(Mark(at, f"{100 * at:.0f}%", dashed=True) for at in marks),
-            least_end=0.3,
         ),
         lines=tuple(_blast_lines(row, interval, words)),
         note=note,

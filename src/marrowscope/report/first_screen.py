@@ -81,8 +81,10 @@ def _cblc(row: PatientRow, said: Verdict, words: Words) -> Item:
 def _cells(row: PatientRow, words: Words) -> Item:
     n = integer(row.n_nucleated)
     if row.adequacy is None:
-        is_simulated = row.state_reason in {"simulated", "simulated_photographs"}
-        beside = words.strings("summary.not_judged") if is_simulated else ""
+        why = "summary.specimen_unknown" if not row.has_specimen else ""
+        if row.state_reason in {"simulated", "simulated_photographs"}:
+            why = "summary.not_judged"
+        beside = words.strings(why) if why else ""
         return Item("cells", words.strings("summary.cells"), n, beside)
     told = words.text(f"differential.adequacy.{row.adequacy}", n=n)
     value = words.strings("summary.of_500", n=n)

@@ -1,7 +1,7 @@
 """The galleries: each category's cells, most certain first, and the cells that came closest to being called CBLC.
 
-Their number is limited, since a page is one file; cells not shown are counted and are still drawn in the fields. Ties
-are broken by the cell's id, so that a report is the same each time it is written.
+The number of pictures is limited, since a page is one file; the cells between the most and the least certain are links
+to their place in the fields. Ties are broken by the cell's id, so that a report is the same each time it is written.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ N_NEAR_MISSES = 24
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """One category's cells; ``least_certain`` is empty if all are in ``most_certain``."""
+    """One category's cells by certainty, all in ``most_certain`` if they fit; those in ``between`` have no picture."""
 
     category: str
     color: str
     n: int
     n_cblc: int
     most_certain: tuple[CellMark, ...]
+    between: tuple[CellMark, ...]
     least_certain: tuple[CellMark, ...]
 
     @property
@@ -65,5 +66,6 @@ def _gallery(category: str, marks: Sequence[CellMark]) -> Gallery:
         n=len(ranked),
         n_cblc=n_cblc,
         most_certain=tuple(ranked if fits else ranked[:n_most]),
+        between=() if fits else tuple(ranked[n_most:-n_least]),
         least_certain=() if fits else tuple(ranked[-n_least:]),
     )

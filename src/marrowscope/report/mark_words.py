@@ -44,7 +44,7 @@ def _called(mark: CellMark, words: Words) -> str:
     kind = "is_cblc" if mark.is_cblc else "is_countable" if mark.is_countable else "not_countable"
     sentence = words.plain(
         "cell.called",
-        category=mark.category,
+        category=words.code(mark.category),
         p=f"{mark.p_category:.2f}",
         p_cblc=f"{mark.p_cblc:.2f}",
         called=words.plain(f"cell.{kind}"),

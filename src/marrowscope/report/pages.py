@@ -51,8 +51,10 @@ class PatientPage:
 
     @property
     def in_gallery(self) -> frozenset[str]:
-        """Ids of the cells in the category galleries."""
-        return frozenset(mark.cell_id for item in self.galleries for mark in (*item.most_certain, *item.least_certain))
+        """Ids of the cells in the category galleries, as pictures or as links."""
+        return frozenset(
+            mark.cell_id for item in self.galleries for mark in (*item.most_certain, *item.between, *item.least_certain)
+        )
 
     @property
     def pictured(self) -> tuple[CellMark, ...]:

@@ -120,7 +120,7 @@ def _galleries(row: PatientRow, chosen: Chosen, words: Words) -> dict[str, Any]:
     ]
     groups = [
         {
-            "code": one_line(item.category),
+            "code": one_line(words.code(item.category)),
             "name": one_line(words.category(item.category)),
             "n": integer(item.n),
             "cells": tiles(chosen.by_category[item.category], "category"),
@@ -159,14 +159,15 @@ def _flag_sentence(flag: RaisedFlag, line: FlagLine, words: Words) -> str:
 def _facts(row: PatientRow, manifest: Manifest, words: Words) -> dict[str, Any]:
     return {
         "left": [
-            [words.strings("patient.center"), one_line(row.center)],
-            [words.strings("patient.diagnosis"), one_line(row.diagnosis)],
+            [words.strings("patient.center"), one_line(words.stated("center", row.center))],
+            [words.strings("patient.diagnosis"), one_line(words.stated("diagnosis", row.diagnosis))],
             [words.strings("patient.specimen"), one_line(words.stated("specimen", row.specimen))],
         ],
         "right": [
             [words.strings("patient.date"), manifest.created_utc[:10]],
             [words.strings("patient.bundle"), one_line(manifest.bundle.label)],
             [words.strings("patient.age_group"), one_line(words.stated("age_group", row.age_group))],
+            *([[words.strings("patient.sex"), one_line(words.stated("sex", row.sex))]] if row.sex else []),
         ],
     }
 
@@ -174,8 +175,7 @@ def _facts(row: PatientRow, manifest: Manifest, words: Words) -> dict[str, Any]:
 def _standing(said: Verdict, words: Words) -> dict[str, str] | None:
     if said.standing is None:
         return None
-    word = words.strings(f"state.word.{said.state}")
-    return {"head": f"{words.strings('state.heading')}: {word}.", "text": plain(said.standing)}
+    return {"head": words.strings("state.lead"), "text": plain(said.standing)}
 
 
 def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words) -> dict[str, Any]:
@@ -188,7 +188,8 @@ def _ratio(row: PatientRow, said: Verdict, figures: PatientFigures, words: Words
         if not said.is_corrected:
             lines.append(words.strings("ratio.scope_wilson"))
         low, high = row.ratio_all_unclassified_not_cblc, row.ratio_all_unclassified_cblc
-        lines.append(plain(words.text("ratio.bounds", low=words.percent(low), high=words.percent(high))))
+        if row.n_not_countable:
+            lines.append(plain(words.text("ratio.bounds", low=words.percent(low), high=words.percent(high))))
     else:
         lines += [plain(remark) for remark in said.remarks]
     if said.composition is not None:

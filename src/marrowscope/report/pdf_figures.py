@@ -13,28 +13,27 @@ if TYPE_CHECKING:
     from marrowscope.report.figures import Figure, PatientFigures, Scale, ShareTable
     from marrowscope.report.words import Words
 
-_STEPS = {0.05: 0.01, 0.1: 0.02, 0.2: 0.05, 0.3: 0.1, 0.4: 0.1, 0.5: 0.1, 0.6: 0.1, 0.8: 0.2, 1.0: 0.2}
-
 
 def figure_part(figure: Figure) -> dict[str, Any]:
-    """Return one figure of ``PatientFigures.further``: its title, its scale and its sentences."""
+    """Return one figure of ``PatientFigures.further``; the note on its marks stands beside a value alone."""
     said = [figure.value] if figure.value is not None else []
     return {
         "title": figure.title,
         "axis": None if figure.scale is None else scale_part(figure.scale),
         "lines": [plain(line) for line in (*said, *figure.lines)],
-        "note": plain(figure.note),
+        "note": "" if figure.value is None else plain(figure.note),
     }
 
 
 def scale_part(scale: Scale) -> dict[str, Any]:
-    """Return a scale with its end, its ticks and everything on it; a span of zero width is a point."""
-    end = scale.end
-    step = _STEPS[end]
-    ticks = [{"at": index * step, "label": f"{100 * index * step:.0f}%"} for index in range(round(end / step) + 1)]
+    """Return a scale with everything on it; a span of zero width is a point.
+
+    Every patient's scale ends at 100%, as on the page, so that sheets laid side by side compare.
+    """
+    ticks = [{"at": percent / 100, "label": f"{percent}%"} for percent in range(0, 101, 20)]
     is_point = scale.span is not None and scale.span[0] == scale.span[1]
     return {
-        "max": end,
+        "max": 1.0,
         "ticks": ticks,
         "marks": [{"at": mark.at, "label": mark.label} for mark in scale.marks],
         "band": scale.band,
@@ -60,7 +59,7 @@ def shares_part(table: ShareTable, words: Words) -> dict[str, Any]:
     of_shares = ("differential.share", "differential.interval", "differential.reference")
     heads = [words.strings("differential.cells")]
     heads += [words.strings(key) if table.has_shares else "" for key in of_shares]
-    rows = [_share_row(line) for line in table.lines]
+    rows = [_share_row(line, words) for line in table.lines]
     end = round_up(max((side[1] for row in rows for side in (row["interval"], row["reference"]) if side), default=0.0))
     return {
         "title": table.title,
@@ -72,13 +71,13 @@ def shares_part(table: ShareTable, words: Words) -> dict[str, Any]:
     }
 
 
-def _share_row(line: Line) -> dict[str, Any]:
+def _share_row(line: Line, words: Words) -> dict[str, Any]:
     """Return one line: count, share with its sign, interval and range, as text and as positions (0-1)."""
     low, high = line.reference_low, line.reference_high
     reference = None if low is None or high is None else (low, high)
     interval = None if line.lower is None or line.upper is None else (line.lower, line.upper)
     return {
-        "code": one_line(line.code),
+        "code": one_line(words.code(line.code)),
         "name": one_line(f"{line.name} {line.mark}".strip()),
         "color": line.color,
         "n": integer(line.n),

@@ -65,11 +65,11 @@ def tile(cell: ShownCell, lineage_of: Mapping[str, str], words: Words, key: str)
     """Return one cell: its picture's key, the text below it (``key`` selects the probability), its description."""
     category, p, p_cblc = cell.category or OTHER, certainty(cell), cell.p_cblc
     uncertain = cell.contradiction or p < UNCERTAIN_BELOW or (cell.is_cblc and p_cblc < UNCERTAIN_BELOW)
-    label = f"{category} {p_cblc if key == 'p_cblc' else p:.2f}"
+    label = f"{words.code(category)} {p_cblc if key == 'p_cblc' else p:.2f}"
     called = words.strings(
         "cell.is_cblc" if cell.is_cblc else "cell.is_countable" if cell.is_countable else "cell.not_countable"
     )
-    told = {"category": category, "p": f"{p:.2f}", "p_cblc": f"{p_cblc:.2f}", "called": called}
+    told = {"category": words.code(category), "p": f"{p:.2f}", "p_cblc": f"{p_cblc:.2f}", "called": called}
     return {
         "path": cell.cell_id,
         "label": one_line(label + (" ?" if uncertain else "")),

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from marrowscope.records import UNKNOWN
 from marrowscope.report.palette import category_names
 from marrowscope.report.strings import Strings, load_strings
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,27 @@ class Words:
         """Name a category; a laboratory's own category takes the name in its vocabulary."""
         return self.strings.texts.get(f"category.{key}") or self.category_names.get(key, key)
 
+    def code(self, category: str) -> str:
+        """Return a category as its badge: its code, which no language translates, or the word of one without a code."""
+        return self.strings.texts.get(f"badge.{category}", category)
+
+    def codes(self, categories: Iterable[str]) -> str:
+        """List categories by their badges."""
+        return ", ".join(map(self.code, categories))
+
     def stated(self, kind: str, value: str | None) -> str:
         """Return the word for a user's value of a ``kind`` such as specimen, ignoring letter case."""
-        key = f"{kind}.{(value or '').strip().casefold()}"
-        return self.strings.texts.get(key) or value or self.strings("none")
+        known = (value or UNKNOWN).strip().casefold()
+        if known == UNKNOWN:
+            return self.strings("unknown")
+        return self.strings.texts.get(f"{kind}.{known}") or value or self.strings("unknown")
+
+    def glossary(self) -> list[tuple[str, str]]:
+        """Return the terms that a reader may not know, each with its sentences, in the order of the catalog."""
+        keys = [
+            key.removesuffix(".term") for key in self.strings.texts if key.startswith("glossary.") and ".term" in key
+        ]
+        return [(self.strings(f"{key}.term"), self.strings(f"{key}.text")) for key in keys]
 
     def name(self, kind: str, key: str | None) -> str:
         """Return the word for ``key`` of a ``kind`` such as lineage or reason, or the key itself if there is none."""

@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from marrowscope.cells.morphology import MORPHOLOGY_COLUMNS
 from marrowscope.config import FrozenModel, rule_of
 from marrowscope.errors import RunError
+from marrowscope.records import SPECIMENS
 
 SCHEMA_VERSION = 4
 
@@ -226,8 +227,9 @@ class PatientRow(Row):
     patient_id: str = column("as in patients.csv")
     center: str = column("as in patients.csv")
     diagnosis: str = column("as stated in patients.csv")
-    specimen: str = column("marrow or blood, as stated")
+    specimen: str = column("marrow or blood, as stated; unknown where nobody stated it")
     age_group: str | None = column("as stated")
+    sex: str | None = column("as stated; null in older runs")
     state: State | None = column("what may be printed: validated, not_validated or out_of_depth; null in older runs")
     state_reason: StateReason | None = column("why the patient is in this state")
     center_n_reviewed: Count | None = column("patients of the center whose rates were measured; null if none were")
@@ -321,6 +323,11 @@ class PatientRow(Row):
     who_alt_upper: Share | None = column("upper 95% limit of who_alt_most")
     lymphoid_share: Share | None = column("lymphoid over all nucleated cells")
     flags: tuple[RaisedFlag, ...] = column("quality flags that were raised")
+
+    @property
+    def has_specimen(self) -> bool:
+        """Whether the specimen is known: what needs it is not shown otherwise."""
+        return self.specimen.strip().casefold() in SPECIMENS
 
 
 class RegionRow(Row):

@@ -113,7 +113,7 @@ def slide_scale(slide: Slide, um_per_px: float | None = None) -> float:
     if scale is None:
         message = (
             f"{slide.path}: found no scale, expected micrometers per pixel; add a um_per_px column to patients.csv or "
-            "set --um-per-px"
+            "set --um-per-px; `marrowscope scale` estimates it from photographs of the same microscope"
         )
         raise ScaleError(message)
     return scale

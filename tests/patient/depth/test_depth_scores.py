@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -51,6 +52,14 @@ def test_scores_of_cells_are_shares_and_means() -> None:
     assert (found.contradictions, found.middling) == (0.25, 0.5)
     assert found.uncertainty == pytest.approx((0.1 + 0.5 + 0.3 + 0.1) / 4)
     assert found.member_spread == pytest.approx(0.2)
+    assert found.sampling_variance["contradictions"] == pytest.approx((1 - 0.25) / (4 * 4))
+    assert found.sampling_variance["uncertainty"] == pytest.approx(np.var([0.1, 0.5, 0.3, 0.1]) / (4 * 4 * 0.25))
+    assert found.sampling_variance.keys() == {"contradictions", "middling", "uncertainty", "member_spread"}
+
+
+def test_a_share_of_none_has_no_sampling_variance() -> None:
+    found = measure_depth(fields({}), cells({"p_cblc": 0.1, "contradiction": False, "p_category": [1.0, 0.0]}))
+    assert (found.contradictions, found.middling, dict(found.sampling_variance)) == (0.0, 0.0, {})
 
 
 def test_what_cannot_be_measured_is_none() -> None:

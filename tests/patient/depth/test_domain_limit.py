@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from marrowscope.patient.depth import DepthScores, fit_domain, judge_depth
 from marrowscope.patient.depth.domain_limit import FEWEST_PATIENTS
 
 
-def draw(rng: np.random.Generator, n: int, **more: float | None) -> list[DepthScores]:
+def draw(rng: np.random.Generator, n: int, stain: float | None = None) -> list[DepthScores]:
     """Give patients whose shares are skewed, as those of real runs are."""
     return [
         DepthScores(
@@ -18,7 +20,7 @@ def draw(rng: np.random.Generator, n: int, **more: float | None) -> list[DepthSc
             contradictions=float(rng.beta(0.3, 40)),
             middling=float(rng.beta(0.8, 30)),
             uncertainty=float(rng.beta(4, 30)),
-            **more,
+            stain=stain,
         )
         for _ in range(n)
     ]
@@ -77,3 +79,46 @@ def test_patients_that_happen_to_agree_set_no_limit_at_the_rounding_error() -> N
     assert domain.max_distance == 1.0
     assert judge_depth(DepthScores(background=0.504, contradictions=0.0001), domain).reason is None
     assert judge_depth(DepthScores(background=0.52, contradictions=0.0), domain).reason == "depth_background"
+
+
+def counted(rng: np.random.Generator, n_patients: int, n_cells: int) -> list[DepthScores]:
+    """Give patients whose shares are counts of ``n_cells``, with the sampling variance that goes with them."""
+    found = []
+    for _ in range(n_patients):
+        shares = {
+            name: rng.binomial(n_cells, rng.beta(a, b)) / n_cells
+            for name, a, b in (("contradictions", 2, 100), ("middling", 4, 150))
+        }
+        variance = {name: (1 - share) / (4 * n_cells) for name, share in shares.items() if share}
+        found.append(DepthScores(background=rng.normal(0.87, 0.04), **shares, sampling_variance=variance))
+    return found
+
+
+def test_patients_of_few_cells_are_not_withheld_for_what_chance_does() -> None:
+    rng = np.random.default_rng(8)
+    share: dict[bool, float] = {}
+    for allowed in (True, False):
+        alarms = []
+        for _ in range(60):
+            known, few = counted(rng, 40, 300), counted(rng, 40, 25)
+            if not allowed:
+                known, few = ([replace(item, sampling_variance={}) for item in part] for part in (known, few))
+            domain = fit_domain(known, "a test")
+            alarms += [judge_depth(scores, domain).reason is not None for scores in few]
+        share[allowed] = float(np.mean(alarms))
+    assert share[True] < 0.05
+    assert share[False] > 0.1, "the allowance is what keeps them"
+
+
+def test_few_cells_that_are_plainly_odd_are_withheld_all_the_same() -> None:
+    domain = fit_domain(counted(np.random.default_rng(9), 40, 300), "a test")
+
+    def of_55(x: int) -> str | None:
+        share = x / 55
+        odd = {"contradictions": (1 - share) / (4 * 55)}
+        return judge_depth(
+            DepthScores(background=0.87, contradictions=share, middling=0.02, sampling_variance=odd), domain
+        ).reason
+
+    assert of_55(3) is None
+    assert of_55(20) == "depth_contradictions"

@@ -6,7 +6,7 @@ field or cell does not decide. A score that cannot be measured is None, never a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,7 +25,8 @@ class DepthScores:
     """The scores of one patient; None for what could not be measured.
 
     ``fitting_um_per_px`` is the scale at which the erythrocytes would have their usual size, None where they have
-    it about; it is no score.
+    it about. ``sampling_variance`` is how much the square root of a share of cells would vary between draws of as many
+    cells: s2 / (4 n mean), the delta method. Neither is a score.
     """
 
     stain: float | None = None
@@ -38,13 +39,15 @@ class DepthScores:
     embedding_distance: float | None = None
     member_spread: float | None = None
     fitting_um_per_px: float | None = None
+    sampling_variance: Mapping[str, float] = field(default_factory=dict)
 
     def by_name(self) -> Mapping[str, float | None]:
         """Return the scores by their names, in their order."""
         return {name: getattr(self, name) for name in SCORE_NAMES}
 
 
-SCORE_NAMES = tuple(item.name for item in fields(DepthScores) if item.name != "fitting_um_per_px")
+_NO_SCORES = {"fitting_um_per_px", "sampling_variance"}
+SCORE_NAMES = tuple(item.name for item in fields(DepthScores) if item.name not in _NO_SCORES)
 
 
 def measure_depth(fields: pl.DataFrame, kept: pl.DataFrame) -> DepthScores:
@@ -57,19 +60,25 @@ def measure_depth(fields: pl.DataFrame, kept: pl.DataFrame) -> DepthScores:
     """
     read = fields.filter(pl.col("status") == "ok")
     erythrocytes = erythrocyte_scale_check(read)
-    probabilities = kept["p_cblc"].drop_nulls()
-    contradictions = kept["contradiction"].drop_nulls()
+    of_cells = {
+        "contradictions": kept["contradiction"].cast(pl.Float64),
+        "middling": kept["p_cblc"].is_between(*MIDDLING).cast(pl.Float64),
+        "uncertainty": 1 - kept["p_category"].list.max(),
+        "member_spread": kept.filter("is_countable")["member_spread"],
+    }
+    means = {name: _number(values.mean()) for name, values in of_cells.items()}
     return DepthScores(
         stain=_median(read.filter(pl.col("n_cells") > 0), "stain_distance"),
         background=_median(read, "background"),
         sharpness=_median(read, "sharpness"),
         erythrocyte_diameter_um=erythrocytes.diameter_um,
-        contradictions=_share(contradictions),
-        middling=_share(probabilities.is_between(*MIDDLING)),
-        uncertainty=_number((1 - kept["p_category"].list.max()).mean()),
+        contradictions=means["contradictions"],
+        middling=means["middling"],
+        uncertainty=means["uncertainty"],
         embedding_distance=_median(kept, "embedding_distance"),
-        member_spread=_number(kept.filter("is_countable")["member_spread"].mean()),
+        member_spread=means["member_spread"],
         fitting_um_per_px=erythrocytes.fitting_um_per_px,
+        sampling_variance={name: found for name, values in of_cells.items() if (found := _of_root(values)) is not None},
     )
 
 
@@ -80,8 +89,10 @@ def _median(table: pl.DataFrame, column: str) -> float | None:
     return _number(table[column].cast(pl.Float64).fill_nan(None).median())
 
 
-def _share(raised: pl.Series) -> float | None:
-    return _number(raised.cast(pl.Float64).mean())
+def _of_root(values: pl.Series) -> float | None:
+    """Return the variance of the square root of the mean of ``values`` (0-1); None where they have no mean above 0."""
+    n, mean, variance = len(values) - values.null_count(), _number(values.mean()), _number(values.var(ddof=0))
+    return variance / (4 * n * mean) if mean and variance is not None else None
 
 
 def _number(value: object) -> float | None:

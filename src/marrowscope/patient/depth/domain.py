@@ -3,7 +3,8 @@
 A score is held against the patients that the domain was set on: how many of their standard deviations it lies beyond
 their mean. Scores that are bad when high count above the mean alone, background and sharpness on either side. The sum
 over the scores is the patient's distance; one limit of it stands in the bundle (``domain_limit``), so that false alarms
-are those of the whole rule. Several scores that are all a little odd are as telling as one that is very odd.
+are those of the whole rule. Several scores that are all a little odd are as telling as one that is very odd. A share of
+few cells varies by chance: what it varies more than those of the domain's patients do is added to their variance.
 
 The size of the erythrocytes has limits of its own, since it tells the stated scale and not the training.
 """
@@ -40,6 +41,10 @@ class DomainScore(FrozenModel):
         description="over the same, at least the resolution of the score"
     )
     square_root: bool = Field(default=False, description="both are of the score's square root: it is a share")
+    sampling_variance: Annotated[Number, Field(ge=0)] = Field(
+        default=0.0,
+        description="of the patients' variance, what the number of their cells explains; 0: none, or unknown",
+    )
     lower_limit: Number | None = Field(
         default=None, description="below it, this score alone puts out of depth; absent: a low value never does"
     )
@@ -58,10 +63,14 @@ class DomainScore(FrozenModel):
             raise ValueError(message)
         return self
 
-    def beyond(self, value: float) -> float:
-        """Return how many standard deviations ``value`` lies beyond the mean, on a side that has a limit; else 0."""
+    def beyond(self, value: float, sampling_variance: float = 0.0) -> float:
+        """Return how many standard deviations ``value`` lies beyond the mean, on a side that has a limit; else 0.
+
+        ``sampling_variance`` is that of this patient's value; what exceeds the domain's widens the deviation.
+        """
         known = math.sqrt(max(value, 0.0)) if self.square_root else value
-        standardized = (known - self.mean) / self.standard_deviation
+        more = max(sampling_variance - self.sampling_variance, 0.0)
+        standardized = (known - self.mean) / math.sqrt(self.standard_deviation**2 + more)
         above = standardized if self.upper_limit is not None else 0.0
         below = -standardized if self.lower_limit is not None else 0.0
         return max(above, below, 0.0)
@@ -110,7 +119,12 @@ def judge_depth(scores: DepthScores, domain: Domain | None) -> Depth:
     not withheld for it: dense marrow hides them. One without a score that the domain has cannot be judged, and is.
     """
     values, limits = scores.by_name(), domain.scores if domain else {}
-    beyond = {name: known.beyond(value) for name, known in limits.items() if (value := values.get(name)) is not None}
+    sampling = scores.sampling_variance
+    beyond = {
+        name: known.beyond(value, sampling.get(name, 0.0))
+        for name, known in limits.items()
+        if (value := values.get(name)) is not None
+    }
     distance = sum(beyond.values())
     checks = [_check(name, value, limits.get(name)) for name, value in values.items()]
     if domain is not None:

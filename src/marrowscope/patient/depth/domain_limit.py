@@ -1,9 +1,11 @@
 """Set a bundle's domain: one limit that withholds at most one known patient in twenty, all scores together.
 
 1. Shares enter as their square root, whose spread does not depend on the share. So does the distance of embeddings.
-2. Each patient's distance (``domain``) is taken with mean and standard deviation of the other patients, so that nobody
+2. A share of few cells varies by chance: what a patient's sampling variance exceeds the mean of the others' is added to
+   their variance (``DomainScore.beyond``).
+3. Each patient's distance (``domain``) is taken with mean and standard deviation of the other patients, so that nobody
    is held against themselves.
-3. The limit is the distance at place ceil(0.95 (n + 1)) of n, in rising order. A further patient like these lies beyond
+4. The limit is the distance at place ceil(0.95 (n + 1)) of n, in rising order. A further patient like these lies beyond
    it with a probability of 5% at most (split conformal prediction; Vovk et al. 2005).
 
 Patients are those that the networks did not see: of training sources that were left out, and of simulated centers.
@@ -69,14 +71,18 @@ def fit_domain(patients: Sequence[DepthScores], measured_on: str) -> Domain:
         )
         raise ValueError(message)
     values = np.stack([columns[name] for name in names], axis=1)
-    distances = np.array([_left_out_distance(values, names, index) for index in range(len(values))])
+    sampling = np.array([[scores.sampling_variance.get(name, 0.0) for name in names] for scores in patients])
+    distances = np.array([_left_out_distance(values, sampling, names, index) for index in range(len(values))])
     place = math.ceil(_KNOWN_SHARE * (len(distances) + 1))
     limit = max(float(np.sort(distances)[place - 1]), _LEAST_DISTANCE)
     return Domain(
         measured_on=measured_on,
         n_patients=len(patients),
         max_distance=limit,
-        scores={name: _score(name, values[:, index], limit) for index, name in enumerate(names)},
+        scores={
+            name: _score(name, values[:, index], float(sampling[:, index].mean()), limit)
+            for index, name in enumerate(names)
+        },
     )
 
 
@@ -87,10 +93,11 @@ def _column(patients: Sequence[DepthScores], name: str) -> RealArray:
     return np.sqrt(values) if name in _ROOTED else values
 
 
-def _left_out_distance(values: RealArray, names: Sequence[str], index: int) -> float:
+def _left_out_distance(values: RealArray, sampling: RealArray, names: Sequence[str], index: int) -> float:
     """Return the distance of one patient from the others; a score that is not known adds nothing."""
     mean, spread = _moments(np.delete(values, index, axis=0), names)
-    standardized = (values[index] - mean) / spread
+    more = np.maximum(sampling[index] - np.delete(sampling, index, axis=0).mean(axis=0), 0.0)
+    standardized = (values[index] - mean) / np.sqrt(spread**2 + more)
     sided = [abs(z) if name in _TWO_SIDED else max(z, 0.0) for name, z in zip(names, standardized, strict=True)]
     return float(np.nansum(sided))
 
@@ -99,7 +106,7 @@ def _moments(values: RealArray, names: Sequence[str]) -> tuple[RealArray, RealAr
     return np.nanmean(values, axis=0), np.maximum(np.nanstd(values, axis=0), [_RESOLUTION[name] for name in names])
 
 
-def _score(name: str, values: RealArray, limit: float) -> DomainScore:
+def _score(name: str, values: RealArray, sampling_variance: float, limit: float) -> DomainScore:
     """Return one score's section: a value at its limit has the whole distance, if no other score adds to it."""
     (mean,), (spread,) = _moments(values[:, None], [name])
     low, high = float(mean - limit * spread), float(mean + limit * spread)
@@ -107,6 +114,7 @@ def _score(name: str, values: RealArray, limit: float) -> DomainScore:
         mean=float(mean),
         standard_deviation=float(spread),
         square_root=name in _ROOTED,
+        sampling_variance=sampling_variance,
         lower_limit=low if name in _TWO_SIDED else None,
         upper_limit=_upper_limit(name, high),
         n=int(np.isfinite(values).sum()),

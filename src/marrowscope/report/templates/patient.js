@@ -162,7 +162,10 @@
     if (!target) return;
     const figure = target.closest(".field");
     if (target.matches(".mark") && figure) viewers.get(figure).open(target);
-    else if (target.closest(".cells")) target.focus();
+    else if (target.closest(".cells, .between")) {
+      target.closest("details")?.setAttribute("open", "");
+      target.focus();
+    }
   };
   window.addEventListener("hashchange", follow);
   // A second click on a cell that is already open does not change the address; open it anyway.
