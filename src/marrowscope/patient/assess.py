@@ -21,6 +21,7 @@ from marrowscope.patient.standing import MeasuredRates, standing_of
 from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow, Row, share_columns
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
+from marrowscope.statistics.intervals import is_wide
 from marrowscope.vocabulary import load_reference_ranges
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 _OF_RATIOS = (
     "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper",
-    "me_reference_low", "me_reference_high", "correction", "correction_note", "design_effect", "threshold_n_patients",
-    "threshold_simulated", "call", "call_reason", "call_depends_on_threshold", "nrbc_per_100",
+    "me_reference_low", "me_reference_high", "correction", "correction_note", "design_effect", "interval_wide",
+    "threshold_n_patients", "threshold_simulated", "call", "call_reason", "call_depends_on_threshold", "nrbc_per_100",
 )  # fmt: skip
 _OF_SHARES = ("reference_mark",)
 """What belongs to a ratio or a share and is none itself."""
@@ -87,6 +88,7 @@ def assess_patients(
             row |= _agreeing_call(row)
         else:
             row |= dict.fromkeys(BLAST_COLUMNS)
+        row["interval_wide"] = _has_wide_interval(row)
         row |= _of_simulated_cells(declared_condition(patient), standing, learned)
         if standing.state == "out_of_depth":
             row |= without_shares(row)
@@ -173,6 +175,13 @@ def _of_simulated_cells(condition: str | None, standing: Standing, learned: Lear
     missing = () if standing.is_simulated else learned.blasts_not_learned(condition)
     withheld = dict.fromkeys(BLAST_COLUMNS) | {"who_not_learned": missing} if missing else {}
     return learned.row() | withheld
+
+
+def _has_wide_interval(row: Mapping[str, Any]) -> bool | None:
+    """Whether the interval of the ratio that will be shown is too wide for a figure; None without a ratio."""
+    which = "corrected" if row.get("corrected_ratio") is not None else "cblc_ratio"
+    lower, upper = row.get(f"{which}_lower"), row.get(f"{which}_upper")
+    return None if row.get("cblc_ratio") is None else is_wide(lower, upper)
 
 
 def _agreeing_call(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -271,7 +271,10 @@ class PatientRow(Row):
     )
     corrected_lower: Share | None = column("lower 95% limit of corrected_ratio")
     corrected_upper: Share | None = column("upper 95% limit of corrected_ratio")
-    correction: str | None = column("name of the method")
+    interval_wide: bool | None = column(
+        "the interval of the corrected ratio, or without one of cblc_ratio, is wider than 0.5: no single ratio is printed"
+    )
+    correction: str | None = column("name of the method: posterior; adjusted count in older runs")
     correction_note: CorrectionNote | None = column("remark on the correction; null if there is none")
     design_effect: float | None = column("variance of the counted share over that of independent cells")
     threshold: Share | None = column("study threshold of the bundle")
@@ -279,7 +282,7 @@ class PatientRow(Row):
     threshold_upper: Share | None = column("upper limit of the threshold's interval")
     threshold_n_patients: Count | None = column("patients the threshold was learned on; null if it was given")
     threshold_simulated: bool | None = column("those patients were simulated; null without a threshold")
-    confidence_above: Share | None = column("share of the sampled ratios above the threshold")
+    confidence_above: Share | None = column("probability that the true ratio exceeds the threshold")
     call: Call | None = column("null if the bundle has no threshold")
     call_reason: CallReason | None = column("why there is no clear call; null for above and below")
     call_depends_on_threshold: bool | None = column("the call changes within the threshold's interval")
