@@ -6,12 +6,12 @@
     python benchmarks/interval_coverage.py --rows coverage.parquet more.parquet
 
 Each replicate draws a separate cohort to measure error rates on, then one patient for every cell of the grid ratio x
-cells x fields. The draws differ from what the interval assumes: patients' rates vary on the logit scale alike for all kinds of a
-side, every kind of cell has its own rate and recall, up to one counted cell in twenty should not be counted, a
-patient's mixture of kinds is that of a diagnosis. Fields cluster by a Dirichlet. Beside ours are the adjusted count,
-Wilson's interval of the raw ratio, and a bootstrap over the patient's fields corrected with pooled rates.
-``--center-shift`` moves all rates of the patient by one normal draw on the logit scale. With ``--unlike``, the prior
-comes from patients with ratios below 5% alone: a center of controls, into which every other patient comes unexpected.
+cells x fields. The draws differ from what the interval assumes: every kind of cell has its own rate and recall, a
+patient's mixture of kinds is that of a diagnosis, patients vary in all kinds of a side together, and up to one counted
+cell in twenty should not be counted. Fields cluster by a Dirichlet. Beside ours are the adjusted count, Wilson's
+interval of the raw ratio, and a bootstrap over the patient's fields corrected with pooled rates. ``--center-shift``
+moves all rates of the patient by one normal draw on the logit scale. With ``--unlike``, the prior comes from patients
+with ratios below 5% alone: a center of controls, into which every other patient comes unexpected.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def prepared_for(rates: ErrorRates, rng: np.random.Generator, *, unlike: bool) -
 
 
 def run(replicates: range, n_patients: int, center_shift: float, seed: int, *, unlike: bool = False) -> pl.DataFrame:
-    """Return a row per replicate, grid cell and method: does the interval hold the truth, its width, the point's error."""
+    """Return a row per replicate, grid cell and method: is the truth inside, the width, and the point's error."""
     grid = list(itertools.product(RATIOS, CELLS, FIELDS))
     rows: list[tuple[object, ...]] = []
     for replicate in replicates:

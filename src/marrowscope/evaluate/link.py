@@ -1,8 +1,9 @@
 """Match a run's contours to the experts' polygons, image by image, and keep the unmatched ones of both sides.
 
 An unmatched detection at the image edge, or at a tile edge if fields are mosaics, is not counted, because experts do
-not outline cut cells. A polygon around the nucleus alone is matched to the contour that holds it (``cells.match``), so
-that one cell is not counted as missed and as called at once. Only fields in both the run and the cohort are compared; the number of others is reported.
+not outline cut cells. A polygon around the nucleus alone is matched to the contour that holds it (``cells.match``): one
+cell is not counted as missed and as called at once. Only fields in both the run and the cohort are compared; the number
+of others is reported.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 _OF_RATIOS = (
     "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper",
     "me_reference_low", "me_reference_high", "correction", "correction_note", "design_effect", "interval_wide",
-    "threshold_n_patients", "threshold_simulated", "call", "call_reason", "call_depends_on_threshold", "nrbc_per_100",
+    "threshold_n_patients", "threshold_simulated", "threshold_method", "call", "call_reason",
+    "call_depends_on_threshold", "nrbc_per_100",
 )  # fmt: skip
 _OF_SHARES = ("reference_mark",)
 """What belongs to a ratio or a share and is none itself."""
@@ -200,6 +201,7 @@ def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: 
         "threshold_upper": threshold.upper if threshold else None,
         "threshold_n_patients": (threshold.n_aml + threshold.n_other) or None if threshold else None,
         "threshold_simulated": quantification.simulated if threshold else None,
+        "threshold_method": threshold.method if threshold else None,
     }
     counts = count_fields(kept.filter("is_countable"), "is_cblc")
     n_fields = len(counts.countable_by_field)

@@ -233,6 +233,7 @@ def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = N
         words.text(reason) if words.has(reason) else None,
         confidence,
         _learned_sentence(row, words),
+        _earlier_method(row, words),
         _depends_sentence(row, words),
     )
     return [sentence for sentence in said if sentence is not None]
@@ -244,6 +245,13 @@ def _learned_sentence(row: PatientRow, words: Words) -> Markup | None:
         return None
     noun = "simulated_patient" if row.threshold_simulated else "patient"
     return words.text("call.learned_on", patients=words.count(noun, row.threshold_n_patients))
+
+
+def _earlier_method(row: PatientRow, words: Words) -> Markup | None:
+    """Return the remark that the threshold was learned on another correction than the patient's; None if not so."""
+    if row.threshold_method is None or row.correction is None or row.threshold_method == row.correction:
+        return None
+    return words.text("call.earlier_method", method=words.name("correction", row.threshold_method))
 
 
 def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:

@@ -272,7 +272,7 @@ class PatientRow(Row):
     corrected_lower: Share | None = column("lower 95% limit of corrected_ratio")
     corrected_upper: Share | None = column("upper 95% limit of corrected_ratio")
     interval_wide: bool | None = column(
-        "the interval of the corrected ratio, or without one of cblc_ratio, is wider than 0.5: no single ratio is printed"
+        "the interval of corrected_ratio, or of cblc_ratio without it, is wider than 0.5: no single ratio is printed"
     )
     correction: str | None = column("name of the method: posterior; adjusted count in older runs")
     correction_note: CorrectionNote | None = column("remark on the correction; null if there is none")
@@ -281,6 +281,7 @@ class PatientRow(Row):
     threshold_lower: Share | None = column("lower limit of the threshold's interval")
     threshold_upper: Share | None = column("upper limit of the threshold's interval")
     threshold_n_patients: Count | None = column("patients the threshold was learned on; null if it was given")
+    threshold_method: str | None = column("how the ratios were corrected that it was learned on; null in older runs")
     threshold_simulated: bool | None = column("those patients were simulated; null without a threshold")
     confidence_above: Share | None = column("probability that the true ratio exceeds the threshold")
     call: Call | None = column("null if the bundle has no threshold")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import integrate, stats
 
 from marrowscope.patient.quantify.posterior import (
@@ -21,12 +22,18 @@ from marrowscope.patient.quantify.posterior import (
     within_false_positives,
 )
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 EVEN = prior_of_ratios(np.empty(0))
 
 
-def rates(a: float = 1, b: float = 1, s: float = 1, f: float = 0, r: float = 0, g: float = 0) -> NewPatient:
-    """Give rates without any doubt, as a single draw."""
-    return NewPatient(*(np.array([float(value)]) for value in (a, b, s, f, r, g)))
+PERFECT = {"a": 1.0, "b": 1.0, "s": 1.0, "f": 0.0, "r": 0.0, "g": 0.0}
+
+
+def rates(**known: float) -> NewPatient:
+    """Give rates without any doubt, as a single draw; those not named are perfect."""
+    return NewPatient(*(np.array([value]) for value in (PERFECT | known).values()))
 
 
 def of(y: float, n: float, prior: NDArray[np.float64] = EVEN, **known: float) -> Posterior:
@@ -58,21 +65,20 @@ def test_the_interval_reaches_0_where_nothing_is_called_and_1_where_all_is() -> 
 
 
 @settings(deadline=None)
-@given(*[st.floats(0.05, 1)] * 3, st.floats(0, 0.4), st.floats(0, 0.2), st.floats(0, 1), st.floats(0, 1))
-def test_called_share_counts_what_is_called_over_what_is_counted(
-    a: float, b: float, s: float, f: float, r: float, g: float, ratio: float
-) -> None:
+@given(st.tuples(*[st.floats(0.05, 1)] * 3, st.floats(0, 0.4), st.floats(0, 0.2), st.floats(0, 1), st.floats(0, 1)))
+def test_called_share_counts_what_is_called_over_what_is_counted(drawn: tuple[float, ...]) -> None:
     """Of 10,000 countable cells and the spurious ones beside them."""
+    a, b, s, f, r, g, ratio = drawn
     cblc, other, spurious = 10_000 * ratio * a, 10_000 * (1 - ratio) * b, 10_000 * r
     expected = (cblc * s + other * f + spurious * g) / (cblc + other + spurious)
-    assert called_share(ratio, rates(a, b, s, f, r, g))[0, 0] == pytest.approx(expected, abs=1e-12)
+    assert called_share(ratio, rates(a=a, b=b, s=s, f=f, r=r, g=g))[0, 0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_known_errors_are_undone() -> None:
     """30% of 20,000 cells are called where 85% of the CBLC and 5% of the others are, and CBLC are found less often."""
-    found = of(6000, 20_000, a=0.8, b=0.95, s=0.85, f=0.05, r=0.02, g=0.4)
-    ratio = found.median
-    assert float(called_share(ratio, rates(0.8, 0.95, 0.85, 0.05, 0.02, 0.4))[0, 0]) == pytest.approx(0.3, abs=1e-3)
+    known = {"a": 0.8, "b": 0.95, "s": 0.85, "f": 0.05, "r": 0.02, "g": 0.4}
+    ratio = of(6000, 20_000, **known).median
+    assert float(called_share(ratio, rates(**known))[0, 0]) == pytest.approx(0.3, abs=1e-3)
 
 
 def test_a_mixture_of_rates_is_integrated_as_by_quadrature() -> None:
@@ -81,7 +87,7 @@ def test_a_mixture_of_rates_is_integrated_as_by_quadrature() -> None:
                                                [0.01, 0.0, 0.05], [0.3, 0.5, 0.2])))  # fmt: skip
     others, y, n = np.array([0.1, 0.2, 0.25, 0.6]), 40 / 1.7, 160 / 1.7
     spread = min(float(others.std()), float(np.subtract(*np.quantile(others, [0.75, 0.25]))) / 1.34)
-    bandwidth = 0.9 * spread * 4**-0.2
+    bandwidth = max(0.9 * spread * 4**-0.2, 0.1)
 
     def density(pi: float) -> float:
         kernel = sum(stats.norm.pdf(pi, at, bandwidth) for x in others for at in (x, -x, 2 - x)) / len(others)
@@ -137,9 +143,9 @@ def test_the_prior_is_an_even_part_and_a_kernel_around_the_others() -> None:
     assert prior.sum() == pytest.approx(1)
     density = prior / np.diff(EDGES)
     assert density.min() >= 0.3 - 1e-9
-    assert density[np.argmin(abs(CENTERS - 0.1))] > 1.2 > 0.6 > density[np.argmin(abs(CENTERS - 0.45))]
+    assert density[np.argmin(abs(CENTERS - 0.1))] > 2 * density[np.argmin(abs(CENTERS - 0.45))]
     at_zero = prior_of_ratios(np.zeros(12))
-    assert at_zero[EDGES[1:] <= 0.1].sum() > 0.7  # nothing of the kernel is lost below 0
+    assert at_zero[EDGES[1:] <= 0.3].sum() > 0.75  # nothing of the kernel is lost below 0
     assert np.allclose(EVEN, np.diff(EDGES))
 
 
