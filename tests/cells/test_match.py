@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from marrowscope.cells.match import match_contours, match_iou_matrix
+from marrowscope import geometry
+from marrowscope.cells.match import Matching, add_nuclei, match_contours, match_iou_matrix
 
 
 def brute_force(iou: NDArray[np.float64], min_iou: float) -> tuple[int, float]:
@@ -81,3 +82,38 @@ def test_groups_assigned_apart_are_the_assignment_of_all(density: float) -> None
     assert len(matching.pairs) == len(made)
     assert sum(pair.iou for pair in matching.pairs) == pytest.approx(made.sum())
     assert [pair.predicted for pair in matching.pairs] == sorted(pair.predicted for pair in matching.pairs)
+
+
+def nuclei(predicted: list[np.ndarray], expert: list[np.ndarray]) -> Matching:
+    iou = geometry.iou_matrix(predicted, expert).reshape(len(predicted), len(expert))
+    areas, expert_areas = (np.array([geometry.area(one) for one in many]) for many in (predicted, expert))
+    return add_nuclei(match_iou_matrix(iou), iou, areas, expert_areas)
+
+
+def box(x: float, y: float, side: float) -> np.ndarray:
+    return np.array([[x, y], [x + side, y], [x + side, y + side], [x, y + side]], dtype=float)
+
+
+def test_a_nucleus_is_paired_with_the_contour_that_holds_it() -> None:
+    found = nuclei([box(0, 0, 20), box(50, 0, 20)], [box(5, 5, 10), box(51, 1, 18)])
+    assert [(pair.predicted, pair.expert, pair.nucleus_alone) for pair in found.pairs] == [(0, 0, True), (1, 1, False)]
+    assert found.pairs[0].iou == pytest.approx(0.25)
+    assert (found.unmatched_predicted, found.unmatched_expert) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expert"),
+    [
+        ([box(0, 0, 20)], [box(5, 5, 7)]),  # 0.12 of the contour: a speck
+        ([box(0, 0, 20)], [box(12, 5, 10)]),  # a fifth of it outside
+        ([box(0, 0, 20)], [box(1, 1, 8), box(11, 11, 8)]),  # two nuclei in one contour
+        ([box(0, 0, 20), box(0, 0, 21)], [box(5, 5, 10)]),  # two contours around it
+        ([box(0, 0, 20)], [box(0, 0, 16), box(2, 2, 9)]),  # the contour has its cell already
+        ([], [box(0, 0, 5)]),
+        ([box(0, 0, 20)], []),
+    ],
+)
+def test_no_nucleus_is_paired_where_it_is_not_clear_whose_it_is(
+    predicted: list[np.ndarray], expert: list[np.ndarray]
+) -> None:
+    assert not any(pair.nucleus_alone for pair in nuclei(predicted, expert).pairs)

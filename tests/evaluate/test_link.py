@@ -88,6 +88,20 @@ def test_found_missed_and_unlabeled_cells_stand_side_by_side() -> None:
     assert linked.detections["ignored"].to_list() == [False, False]
 
 
+def test_a_cell_of_which_the_nucleus_alone_is_outlined_is_found_and_not_also_unlabeled() -> None:
+    nucleus = Annotation("N", circle(60, 60, radius=10), 0)  # a quarter of the contour's area: IoU 0.25
+    crumb = Annotation("N5", circle(150, 60, radius=5), 1)  # a sixteenth: no nucleus
+    linked = link_cells(
+        *tables([field := make_field(nucleus, crumb)], [cell(60, 60, "N1", p=0.8), cell(150, 60, "N5")]),
+        PATIENTS, [field], VOCABULARY,
+    )  # fmt: skip
+    assert linked.expert["found"].to_list() == [True, False]
+    assert linked.expert["nucleus_alone"].to_list() == [True, False]
+    assert linked.expert["predicted_cblc"].to_list() == [1, None]
+    assert linked.expert["iou"][0] == pytest.approx(0.25, abs=0.01)
+    assert linked.detections["matched"].to_list() == [True, False]
+
+
 def test_cells_outlined_by_a_network_are_marked_and_a_hit_on_one_is_not_counted() -> None:
     field = make_field(replace(expert("N", 60, 60, 0), network_contour=True), expert("N5", 150, 60, 1))
     cells = [cell(60, 60, "N"), cell(150, 60, "N5")]

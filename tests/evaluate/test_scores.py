@@ -58,6 +58,7 @@ def expert(code: str, predicted: str | None, *, patient: str = "P1", p: float = 
         "exhaustive": True,
         "found_before_rules": predicted is not None,
         "found": predicted is not None,
+        "nucleus_alone": False,
     }
     if predicted is not None:
         called = VOCABULARY.lookup(predicted)

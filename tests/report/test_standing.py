@@ -7,11 +7,13 @@ import json
 import re
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
+from marrowscope.cli.predicted_patients import _counted_and_ratio, patient_figures, patient_rows
 from marrowscope.patient.assess import without_shares
 from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.patient.depth.domain import ERYTHROCYTES
@@ -177,6 +179,56 @@ def test_every_surface_has_the_same_figures_where_the_center_is_validated(
     row, patient = tables(run)
     assert float(row["corrected_ratio"]) == patient["corrected_ratio"] == 0.4321
     assert row["call"] == patient["call"] == "above"
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_no_surface_prints_a_ratio_whose_interval_is_wider_than_half_the_scale(
+    corrected: bool,  # noqa: FBT001 - a parameter of the test
+    fake_run: Callable[..., FakeRun],
+) -> None:
+    run = fake_run([ADULT])
+    wide = {"lower": 0.1234, "upper": 0.7654}
+    if corrected:
+        in_state(run, "validated", "center_measured")
+        assess_as(
+            run, "P1", **ASSESSED | {f"corrected_{end}": value for end, value in wide.items()}, interval_wide=True
+        )
+    else:
+        in_state(run, "not_validated", "no_rates")
+        limits = {f"cblc_ratio_{end}": value for end, value in wide.items()}
+        set_patients(
+            run.folder, **{k: pl.lit(v) for k, v in ({"cblc_ratio": 0.4321, "interval_wide": True} | limits).items()}
+        )
+    sentence = load_strings("en")("ratio.too_wide")
+    found = surfaces(run)
+    index = unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8"))
+    (shown,) = patient_rows(SimpleNamespace(patients=read_table(run.folder / "patients.parquet", "patients")))
+    terminal = _counted_and_ratio(shown)[1]
+    for name, words in {**found, "index": index.partition("<main")[2], "terminal": terminal}.items():
+        told = re.sub(r"<(style|script|svg)\b.*?</\1>", "", words, flags=re.DOTALL)
+        assert "43.2" not in told, name
+        assert sentence in told or name in {"index", "terminal"}, name
+    for name in ("html", "pdf"):
+        assert load_strings("en")("ratio.no_headline") in found[name]
+        assert load_words().interval(0.1234, 0.7654) in found[name].replace("<strong>", "").replace("</strong>", "")
+    assert "12.3% to 76.5%" in terminal
+    assert load_strings("en")("cohort.wide_note", patients="1 patient") in index
+    (figures,) = patient_figures([shown])
+    assert (figures["ratio"], figures["interval_is_wide"]) == (None, True)
+    row, patient = tables(run)
+    assert (row["interval_wide"], patient["interval_wide"]) == ("true", True)
+
+
+def test_a_threshold_of_an_earlier_method_is_said_on_every_surface(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run([ADULT])
+    in_state(run, "validated", "center_measured")
+    assess_as(run, "P1", **ASSESSED | {"correction": "posterior", "threshold_method": "adjusted count"})
+    sentence = load_strings("en")("call.earlier_method", method="adjusted count")
+    for name, words in surfaces(run).items():
+        assert sentence in words, name
+    assess_as(run, "P1", **ASSESSED | {"correction": "posterior", "threshold_method": "posterior"})
+    for name, words in surfaces(run).items():
+        assert "earlier method" not in words, name
 
 
 def test_no_surface_gives_a_share_where_the_patient_is_out_of_depth(fake_run: Callable[..., FakeRun]) -> None:

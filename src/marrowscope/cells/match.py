@@ -4,11 +4,14 @@ The assignment is optimal: it first maximizes the number of pairs with IoU >= ``
 IoU. One linear assignment does both: an admissible pair scores 1 + IoU / (k + 1), where k is the largest possible
 number of pairs, so all IoUs together never outweigh one more pair. Cells that no chain of admissible pairs connects
 cannot compete. Each connected group is therefore solved separately, and the result is still exact.
+
+A polygon that an expert drew around the nucleus alone cannot reach that IoU with the contour of the whole cell.
+``add_nuclei`` pairs such a polygon with the contour that holds it, where there is no doubt which cell it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,15 +29,18 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray
 
 MIN_MATCH_IOU = 0.5
+_INSIDE, _MIN_NUCLEUS = 0.9, 0.15
+"""Least share of a nucleus's polygon inside the cell's contour, and of the contour's area that a nucleus has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One match: positions of the predicted and the expert contour, and their IoU."""
+    """One match: positions of the predicted and the expert contour, their IoU, and whether it is of a nucleus alone."""
 
     predicted: int
     expert: int
     iou: float
+    nucleus_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,37 @@ def match_iou_matrix(iou: NDArray[np.float64], min_iou: float = MIN_MATCH_IOU) -
         pairs=tuple(pairs),
         unmatched_predicted=tuple(index for index in range(n_predicted) if index not in used_predicted),
         unmatched_expert=tuple(index for index in range(n_expert) if index not in used_expert),
+    )
+
+
+def add_nuclei(
+    matching: Matching,
+    iou: NDArray[np.float64],
+    predicted_areas: NDArray[np.float64],
+    expert_areas: NDArray[np.float64],
+) -> Matching:
+    """Pair what is left where a polygon lies inside one contour as a nucleus does, and the contour holds no other.
+
+    At least 0.9 of the polygon is inside the contour and it has at least 0.15 of the contour's area; neither has a
+    match, and no other polygon lies by half or more in that contour.
+    """
+    if not matching.unmatched_predicted or not matching.unmatched_expert:
+        return matching
+    shared = iou * (predicted_areas[:, None] + expert_areas) / (1 + iou)
+    inside = shared / np.maximum(expert_areas, np.finfo(float).tiny)
+    holds_one = (inside >= 0.5).sum(axis=1) == 1  # noqa: PLR2004
+    fits = (inside >= _INSIDE) & (expert_areas >= _MIN_NUCLEUS * predicted_areas[:, None]) & holds_one[:, None]
+    left = np.zeros_like(fits)
+    left[np.ix_(matching.unmatched_predicted, matching.unmatched_expert)] = True
+    fits &= left
+    fits &= fits.sum(axis=0) == 1
+    added = [Pair(int(i), int(j), float(iou[i, j]), nucleus_alone=True) for i, j in zip(*np.nonzero(fits), strict=True)]
+    predicted, expert = ({getattr(pair, side) for pair in added} for side in ("predicted", "expert"))
+    return replace(
+        matching,
+        pairs=tuple(sorted((*matching.pairs, *added), key=lambda pair: pair.predicted)),
+        unmatched_predicted=tuple(index for index in matching.unmatched_predicted if index not in predicted),
+        unmatched_expert=tuple(index for index in matching.unmatched_expert if index not in expert),
     )
 
 

@@ -127,6 +127,8 @@ def _print_simulated(result: Demonstration) -> None:
         corrected = (
             "no corrected ratio"
             if patient.corrected is None
+            else f"{patient.lower:.3f}-{patient.upper:.3f}, no single ratio"
+            if patient.interval_is_wide
             else f"{patient.corrected:.3f} ({patient.lower:.3f}-{patient.upper:.3f})"
         )
         is_withheld = patient.ratio is None and patient.n_countable > 0

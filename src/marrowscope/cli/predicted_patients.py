@@ -26,7 +26,10 @@ def patient_rows(prediction: Prediction) -> list[PatientRow]:
 
 
 def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
-    """Return what the terminal shows of every patient, for scripts; out of depth, ``n_cblc`` and the ratio are null."""
+    """Return what the terminal shows of every patient, for scripts.
+
+    Out of depth, ``n_cblc`` and the ratio are null; the ratio is null too where its interval is too wide for one.
+    """
     from marrowscope.report.verdict import is_out_of_depth, shown_ratio
 
     figures = []
@@ -39,10 +42,11 @@ def patient_figures(rows: Sequence[PatientRow]) -> list[dict[str, Any]]:
                 "state_reason": row.state_reason,
                 "n_cblc": None if is_out_of_depth(row) else row.n_cblc,
                 "n_countable": row.n_countable,
-                "ratio": ratio.share,
+                "ratio": ratio.headline,
                 "ratio_lower": ratio.lower,
                 "ratio_upper": ratio.upper,
                 "is_corrected": row.corrected_ratio is not None,
+                "interval_is_wide": ratio.is_wide,
                 "call": row.call,
                 "flags": [item.flag for item in row.flags],
             }
@@ -98,4 +102,6 @@ def _counted_and_ratio(row: PatientRow) -> tuple[str, str]:
     if ratio.share is None or ratio.lower is None or ratio.upper is None:
         return counted, "none: no countable cell"
     how = "corrected" if row.corrected_ratio is not None else "as counted"
+    if ratio.is_wide:
+        return counted, f"{ratio.lower:.1%} to {ratio.upper:.1%}, {how}: wider than half the scale, no single ratio"
     return counted, f"{ratio.share:.1%} ({ratio.lower:.1%} to {ratio.upper:.1%}), {how}"

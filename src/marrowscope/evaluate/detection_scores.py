@@ -42,10 +42,13 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
     whole = drawn.filter(~pl.col("cut"))
     counted = detections.filter(pl.col("exhaustive") & ~pl.col("ignored") & ~pl.col("network_contour"))
     matched = whole.filter("found")
+    whole_cells = matched.filter(~pl.col("nucleus_alone"))
     n_ignored = int((detections["ignored"] & detections["exhaustive"]).sum())
     cut_note = f"expert cells not cut by the image edge; {count_of(len(drawn) - len(whole), 'cut cell')} left out"
     if n_of_network := len(expert) - len(drawn):
         cut_note += f", and {n_of_network} whose outline a network drew"
+    if n_nuclei := int(matched["nucleus_alone"].sum()):
+        cut_note += f"; {count_of(n_nuclei, 'polygon')} of the nucleus alone inside a contour found"
     return [
         scorer.figure("detection_recall", _mean(scorer, whole, whole["found"]), whole, note=cut_note),
         scorer.figure(
@@ -65,7 +68,7 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
             note=f"{count_of(n_ignored, 'unmatched detection')} at an edge ignored; exhaustively annotated fields only",
         ),
         *_average_precisions(scorer, whole, detections),
-        scorer.figure("mean_iou_of_matched_contours", _mean(scorer, matched, matched["iou"]), matched),
+        scorer.figure("mean_iou_of_matched_contours", _mean(scorer, whole_cells, whole_cells["iou"]), whole_cells),
     ]
 
 

@@ -43,6 +43,7 @@ EXPERT_COLUMNS = {
     "exhaustive": pl.Boolean(),
     "found_before_rules": pl.Boolean(),
     "found": pl.Boolean(),
+    "nucleus_alone": pl.Boolean(),
     "cell_id": pl.String(),
     "iou": pl.Float64(),
     "coarse": pl.String(),
@@ -52,11 +53,11 @@ EXPERT_COLUMNS = {
     "p_cblc": pl.Float64(),
     "p_called": pl.Float64(),
 }
-"""One row per expert cell. ``network_contour``: an expert named it, and a network drew its outline. ``normal_blast``: a
-blast in the WHO count that is not a CBLC (N0, M0). Where a coarse label leaves them open, ``category``, ``cblc`` and
-``countable`` are null. For an open category, ``coarse`` is the label's name with its set, and ``may_be`` are the set's
-categories. ``p_called`` is the probability of the called category; it and the other predicted columns are null if the
-cell was missed."""
+"""One row per expert cell. ``nucleus_alone``: found, by a contour around a polygon of the nucleus alone.
+``network_contour``: an expert named it, and a network drew its outline. ``normal_blast``: a blast in the WHO count that
+is not a CBLC (N0, M0). Where a coarse label leaves them open, ``category``, ``cblc`` and ``countable`` are null. For an
+open category, ``coarse`` is the label's name with its set, and ``may_be`` are the set's categories. ``p_called`` is the
+probability of the called category; it and the other predicted columns are null if the cell was missed."""
 
 DETECTION_COLUMNS = {
     "patient_id": pl.String(),

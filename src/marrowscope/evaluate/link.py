@@ -1,7 +1,9 @@
 """Match a run's contours to the experts' polygons, image by image, and keep the unmatched ones of both sides.
 
 An unmatched detection at the image edge, or at a tile edge if fields are mosaics, is not counted, because experts do
-not outline cut cells. Only fields in both the run and the cohort are compared; the number of others is reported.
+not outline cut cells. A polygon around the nucleus alone is matched to the contour that holds it (``cells.match``): one
+cell is not counted as missed and as called at once. Only fields in both the run and the cohort are compared; the number
+of others is reported.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import polars as pl
 from pydantic import Field as Setting
 
 from marrowscope import geometry
-from marrowscope.cells.match import MIN_MATCH_IOU, match_iou_matrix
+from marrowscope.cells.match import MIN_MATCH_IOU, add_nuclei, match_iou_matrix
 from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
@@ -131,7 +133,12 @@ def _link_field(
     kept = [row for row, keep in zip(rows, is_kept, strict=True) if keep]
     outlines = [annotation.contour_xy for annotation in field.annotations]
     iou = geometry.iou_matrix([_contour(row) for row in rows], outlines).reshape(len(rows), len(outlines))
-    before, after = match_iou_matrix(iou, config.min_iou), match_iou_matrix(iou[is_kept], config.min_iou)
+    areas = np.array([geometry.area(_contour(row)) for row in rows], dtype=np.float64)
+    expert_areas = np.array([geometry.area(outline) for outline in outlines], dtype=np.float64)
+    before, after = (
+        add_nuclei(match_iou_matrix(iou[of], config.min_iou), iou[of], areas[of], expert_areas)
+        for of in (np.ones(len(rows), dtype=bool), is_kept)
+    )
     place = {
         "patient_id": field.patient_id,
         "center": field.center,
@@ -187,6 +194,7 @@ def _expert_rows(
             "network_contour": annotation.network_contour,
             "found_before_rules": index in found_before,
             "found": index in found,
+            "nucleus_alone": index in found and found[index].nucleus_alone,
         }
         if index in found:
             cell = kept[found[index].predicted]

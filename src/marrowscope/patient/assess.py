@@ -21,6 +21,7 @@ from marrowscope.patient.standing import MeasuredRates, standing_of
 from marrowscope.runs.parquet import conform, empty_table
 from marrowscope.runs.schemas import CategoryShare, LineageShare, PatientRow, Row, share_columns
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION
+from marrowscope.statistics.intervals import is_wide
 from marrowscope.vocabulary import load_reference_ranges
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 
 _OF_RATIOS = (
     "adequacy", "reference_source", "me_numerator", "me_denominator", "me_ratio", "me_lower", "me_upper",
-    "me_reference_low", "me_reference_high", "correction", "correction_note", "design_effect", "threshold_n_patients",
-    "threshold_simulated", "call", "call_reason", "call_depends_on_threshold", "nrbc_per_100",
+    "me_reference_low", "me_reference_high", "correction", "correction_note", "design_effect", "interval_wide",
+    "threshold_n_patients", "threshold_simulated", "threshold_method", "call", "call_reason",
+    "call_depends_on_threshold", "nrbc_per_100",
 )  # fmt: skip
 _OF_SHARES = ("reference_mark",)
 """What belongs to a ratio or a share and is none itself."""
@@ -87,6 +89,7 @@ def assess_patients(
             row |= _agreeing_call(row)
         else:
             row |= dict.fromkeys(BLAST_COLUMNS)
+        row["interval_wide"] = _has_wide_interval(row)
         row |= _of_simulated_cells(declared_condition(patient), standing, learned)
         if standing.state == "out_of_depth":
             row |= without_shares(row)
@@ -175,6 +178,13 @@ def _of_simulated_cells(condition: str | None, standing: Standing, learned: Lear
     return learned.row() | withheld
 
 
+def _has_wide_interval(row: Mapping[str, Any]) -> bool | None:
+    """Whether the interval of the ratio that will be shown is too wide for a figure; None without a ratio."""
+    which = "corrected" if row.get("corrected_ratio") is not None else "cblc_ratio"
+    lower, upper = row.get(f"{which}_lower"), row.get(f"{which}_upper")
+    return None if row.get("cblc_ratio") is None else is_wide(lower, upper)
+
+
 def _agreeing_call(row: Mapping[str, Any]) -> dict[str, Any]:
     """Withdraw a call on fewer nucleated cells than a marrow differential needs at least: both stand side by side."""
     if row["adequacy"] != UNDER_300 or row.get("call") in {None, "no_call"}:
@@ -191,6 +201,7 @@ def corrected(kept: pl.DataFrame, lymphoid_share: float | None, quantification: 
         "threshold_upper": threshold.upper if threshold else None,
         "threshold_n_patients": (threshold.n_aml + threshold.n_other) or None if threshold else None,
         "threshold_simulated": quantification.simulated if threshold else None,
+        "threshold_method": threshold.method if threshold else None,
     }
     counts = count_fields(kept.filter("is_countable"), "is_cblc")
     n_fields = len(counts.countable_by_field)

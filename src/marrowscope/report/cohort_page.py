@@ -78,6 +78,7 @@ class CohortPage:
     by_center: tuple[Strip, ...]
     threshold: Ratio | None
     n_without_ratio: int
+    n_wide: int
     is_corrected: bool
     is_unvalidated: bool
     n_out_of_depth: int
@@ -111,6 +112,7 @@ def cohort_page(rows: Sequence[PatientRow]) -> CohortPage:
         by_center=strips(lines, "center"),
         threshold=Ratio(known.threshold, *(threshold_band(known) or (None, None))) if known else None,
         n_without_ratio=sum(line.ratio.share is None for line in lines),
+        n_wide=sum(line.ratio.is_wide for line in lines),
         is_corrected=any(row.corrected_ratio is not None for row in rows),
         is_unvalidated=any(is_unvalidated(row) and not is_out_of_depth(row) for row in rows),
         n_out_of_depth=sum(is_out_of_depth(row) for row in rows),
@@ -135,7 +137,7 @@ def strips(lines: Sequence[CohortRow], column: Grouping) -> tuple[Strip, ...]:
 
 def _strip(name: str, lines: Sequence[CohortRow]) -> Strip:
     placed = sorted(
-        ((line.ratio.share, line) for line in lines if line.ratio.share is not None),
+        ((share, line) for line in lines if (share := line.ratio.headline) is not None),
         key=lambda pair: (pair[0], pair[1].row.patient_id),
     )
     dots: list[Dot] = []

@@ -19,6 +19,7 @@ from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.palette import category_color
 from marrowscope.report.pictures import cell_uri
 from marrowscope.report.words import load_words
+from marrowscope.statistics.intervals import is_wide
 from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class PatientComparison:
     call: str | None
     true_n_cblc: int
     true_n_countable: int
+
+    @property
+    def interval_is_wide(self) -> bool:
+        """Whether the interval is too wide for the corrected ratio to be a figure."""
+        return is_wide(self.lower, self.upper)
 
     @property
     def true_ratio(self) -> float:

@@ -33,6 +33,7 @@ from marrowscope.report.verdict import (
     is_unvalidated,
     lymphoid_sentence,
     remarks,
+    shown_ratio,
     standing_sentence,
     threshold_band,
 )
@@ -182,7 +183,7 @@ class _Maker:
         return self._observation(
             "counted-ratio",
             self.words.strings("ratio.machine" if is_unvalidated(row) else "ratio.raw"),
-            percent(row.cblc_ratio),
+            percent(row.cblc_ratio if row.corrected_ratio is not None else shown_ratio(row).headline),
             components=[
                 integer_part(self.words.strings("fhir.n_cblc"), row.n_cblc),
                 integer_part(self.words.strings("fhir.n_countable"), row.n_countable),
@@ -190,6 +191,7 @@ class _Maker:
                 percent_range(self.words.strings("fhir.wilson"), row.cblc_ratio_lower, row.cblc_ratio_upper),
             ],
             absent="not-applicable",
+            notes=[] if row.corrected_ratio is not None else self._too_wide(row),
         )
 
     def corrected_ratio(self, row: PatientRow) -> Json:
@@ -203,18 +205,22 @@ class _Maker:
         return self._observation(
             "corrected-ratio",
             self.words.strings("ratio.corrected"),
-            percent(row.corrected_ratio),
+            {} if row.corrected_ratio is None else percent(shown_ratio(row).headline),
             components=[
                 percent_range(self.words.strings("fhir.interval"), row.corrected_lower, row.corrected_upper),
                 *threshold,
                 *confidence,
             ],
-            absent="not-performed",
+            absent="not-performed" if row.corrected_ratio is None else "not-applicable",
             notes=[
                 *(plain(remark) for remark in remarks(row, self.words)),
                 *([] if is_out_of_depth(row) else [self.words.strings("ratio.scope")]),
             ],
         )
+
+    def _too_wide(self, row: PatientRow) -> list[str]:
+        """Return why an interval stands without a ratio, if one does."""
+        return [self.words.strings("ratio.too_wide")] if shown_ratio(row).is_wide else []
 
     def call(self, row: PatientRow) -> Json:
         """Make the call in its fixed wording, with its reason and what it depends on as notes."""

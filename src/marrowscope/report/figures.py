@@ -173,7 +173,7 @@ def _ratio_scale(row: PatientRow, said: Verdict, words: Words) -> Scale | None:
     return Scale(
         described="; ".join(told),
         interval=(shown.lower, shown.upper),
-        estimate=shown.share,
+        estimate=shown.headline,
         marks=(
             ()
             if threshold is None

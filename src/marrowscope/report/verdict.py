@@ -1,6 +1,7 @@
 """The words on the ratio and its call: which figure is shown large, why it is not corrected, the fixed wording.
 
 The corrected ratio is the large figure, with the counted share next to it; without a correction, the counted share is.
+A ratio whose interval is wider than half the scale is no figure at all: the interval stands alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.report.depth_words import depth_words
 from marrowscope.report.words import integer
+from marrowscope.statistics.intervals import is_wide
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -41,6 +43,16 @@ class Ratio:
     share: float | None
     lower: float | None
     upper: float | None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the interval is too wide for the share to be printed as a figure."""
+        return is_wide(self.lower, self.upper)
+
+    @property
+    def headline(self) -> float | None:
+        """The share where it may stand as a figure."""
+        return None if self.is_wide else self.share
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +182,8 @@ def _lymphoid_words(row: PatientRow, words: Words) -> Markup:
 def _figure(row: PatientRow, shown: Ratio, words: Words) -> str:
     if shown.share is None:
         return words.strings("ratio.no_ratio")
+    if shown.is_wide:
+        return words.strings("ratio.no_headline")
     return words.percent(shown.share, 0 if _is_none_called(row) else 1)
 
 
@@ -192,6 +206,8 @@ def remarks(row: PatientRow, words: Words) -> list[Markup]:
         return [words.text("ratio.out_of_depth" if is_out_of_depth(row) else "ratio.no_ratio_why")]
     note = row.correction_note
     told = [words.text("ratio.within_false_positive_rate")] if note == "within_false_positive_rate" else []
+    if shown_ratio(row).is_wide:
+        told.append(words.text("ratio.too_wide"))
     if row.corrected_ratio is None and not is_unvalidated(row):
         reason = "rates_too_close" if "rates_too_close" in {note, row.call_reason} else "no_rates"
         told.append(words.text(f"ratio.not_corrected.{reason}"))
@@ -217,6 +233,7 @@ def call_reasons(row: PatientRow, words: Words, *, confidence: Markup | None = N
         words.text(reason) if words.has(reason) else None,
         confidence,
         _learned_sentence(row, words),
+        _earlier_method(row, words),
         _depends_sentence(row, words),
     )
     return [sentence for sentence in said if sentence is not None]
@@ -228,6 +245,13 @@ def _learned_sentence(row: PatientRow, words: Words) -> Markup | None:
         return None
     noun = "simulated_patient" if row.threshold_simulated else "patient"
     return words.text("call.learned_on", patients=words.count(noun, row.threshold_n_patients))
+
+
+def _earlier_method(row: PatientRow, words: Words) -> Markup | None:
+    """Return the remark that the threshold was learned on another correction than the patient's; None if not so."""
+    if row.threshold_method is None or row.correction is None or row.threshold_method == row.correction:
+        return None
+    return words.text("call.earlier_method", method=words.name("correction", row.threshold_method))
 
 
 def _depends_sentence(row: PatientRow, words: Words) -> Markup | None:

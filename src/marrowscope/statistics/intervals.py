@@ -27,6 +27,15 @@ _FEWEST_GROUPS = 2
 ScalarT = TypeVar("ScalarT", np.int64, np.float64)
 
 
+MOST_WIDTH = 0.5
+"""Width of an interval of a share, half the scale, beyond which the share is not printed as a figure of its own."""
+
+
+def is_wide(lower: float | None, upper: float | None) -> bool:
+    """Whether an interval of a share (0-1) is wider than half the scale; without limits it is not."""
+    return lower is not None and upper is not None and upper - lower > MOST_WIDTH
+
+
 def wilson_interval(x: int, n: int, confidence: float = 0.95) -> Interval:
     """Score interval of a proportion ``x / n`` (Wilson, J Am Stat Assoc 1927;22:209), without continuity correction.
 

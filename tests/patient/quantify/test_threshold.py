@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from marrowscope.patient.quantify.estimate import RatioEstimate
+from marrowscope.patient.quantify.posterior import EDGES, Posterior
 from marrowscope.patient.quantify.threshold import StudyThreshold, decide, learn_threshold
 
 
@@ -50,8 +51,10 @@ def threshold(value: float = 0.2, lower: float = 0.18, upper: float = 0.22) -> S
 
 
 def estimate(*ratios: float) -> RatioEstimate:
-    draws = np.array(ratios)
-    return RatioEstimate(float(np.median(draws)), float(draws.min()), float(draws.max()), 1.0, None, draws)
+    """Give a posterior that is even over 0.001 around each of the ratios."""
+    at = np.sort(ratios)
+    below = [np.clip((EDGES - ratio) / 0.001 + 0.5, 0, 1) for ratio in at]
+    return RatioEstimate(float(np.median(at)), at[0], at[-1], 1.0, None, Posterior(np.mean(below, axis=0)))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def estimate(*ratios: float) -> RatioEstimate:
 def test_call_follows_the_confidence(draws: np.ndarray, call: str) -> None:
     found = decide(estimate(*draws), 200, 10, lymphoid_share=0.1, threshold=threshold())
     assert (found.call, found.reason) == (call, None)
-    assert found.confidence == (draws > 0.2).mean()
+    assert found.confidence == pytest.approx((draws > 0.2).mean())
 
 
 @pytest.mark.parametrize(("n", "fields", "reason"), [(99, 20, "few_cells"), (100, 4, "few_fields")])
@@ -78,7 +81,7 @@ def test_few_cells_or_fields_give_no_call(n: int, fields: int, reason: str) -> N
 
 
 def test_without_a_corrected_ratio_there_is_no_call() -> None:
-    nothing = RatioEstimate(np.nan, np.nan, np.nan, 1.0, "rates_too_close", np.empty(0))
+    nothing = RatioEstimate(np.nan, np.nan, np.nan, 1.0, "rates_too_close", None)
     found = decide(nothing, 200, 10, lymphoid_share=0.0, threshold=threshold())
     assert (found.call, found.reason, found.confidence) == ("no_call", "rates_too_close", None)
 

@@ -1,11 +1,10 @@
-"""A patient's corrected ratio with its confidence interval, from counts alone.
+"""A patient's corrected ratio with its interval, from counts alone.
 
-1. p is the share of countable cells called CBLC; the contribution of cells that should not be counted is removed
-   (``impurity``).
-2. r = (p - fpr) / (tpr - fpr), then adjusted for detection (``correct``). Of six corrections, this one had the smallest
-   errors overall: sharp and blurred images, known and new centers, few and many patients (docs/quantify.md).
-3. The interval samples the unknowns: p from a Beta with the effective number of cells n / d, the patient's own rates
-   around their mean, the mean from a bootstrap over the patients the rates were measured on. The limits are quantiles.
+1. y of n countable cells are called CBLC; cells of one field are alike, so n cells are worth n / deff.
+2. The posterior of the true ratio (``posterior``), with a new patient's rates drawn from the population of the measured
+   ones (``population``), and their ratios as a prior.
+3. The ratio is the posterior median, the interval that of the highest density. Of eight corrections, this one had the
+   smallest errors (docs/quantify.md).
 
 Invariant: lower <= ratio <= upper, all within 0-1; the same counts and rates always give the same results.
 """
@@ -19,18 +18,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from marrowscope.patient.quantify.correct import MIN_CONTRAST, adjusted_ratio, undo_detection
-from marrowscope.patient.quantify.rates import ErrorRates, RateDraws, draw_rates
-from marrowscope.patient.quantify.spread import draw_beta
+from marrowscope.patient.quantify.correct import MIN_CONTRAST
+from marrowscope.patient.quantify.posterior import Curve, Posterior, posterior, prior_of_ratios, within_false_positives
+from marrowscope.patient.quantify.rates import ErrorRates, draw_rates
 from marrowscope.statistics.clusters import design_effect
 
 RealArray = NDArray[np.float64]
 
-METHOD = "adjusted count"
+METHOD = "posterior"
 N_DRAWS = 4000
 
-_SMALLEST_RECALL = 0.05
-_LIMITS = (0.025, 0.975)
 _SEED = 20
 
 
@@ -52,9 +49,10 @@ def count_fields(countable: pl.DataFrame, called: str) -> PatientCounts:
 
 @dataclass(frozen=True, slots=True)
 class RatioEstimate:
-    """A corrected ratio (0-1) with its limits, the sampled ratios behind them, and a note.
+    """A corrected ratio (0-1) with its limits, the posterior behind them, and a note.
 
-    ``note`` is one of ``tables.CORRECTION_NOTES`` or None. Without a correction (rates too close), the ratio is NaN.
+    ``note`` is one of ``tables.CORRECTION_NOTES`` or None. Without a correction (rates too close), the ratio is NaN and
+    there is no posterior.
     """
 
     ratio: float
@@ -62,11 +60,11 @@ class RatioEstimate:
     upper: float
     effect: float
     note: str | None
-    draws: RealArray
+    posterior: Posterior | None
 
     def confidence_above(self, threshold: float) -> float:
-        """Share of the sampled ratios above ``threshold``; NaN without a correction."""
-        return float((self.draws > threshold).mean()) if len(self.draws) else float("nan")
+        """Probability that the true ratio exceeds ``threshold``; NaN without a correction."""
+        return self.posterior.above(threshold) if self.posterior is not None else float("nan")
 
 
 def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
@@ -76,51 +74,34 @@ def estimate_ratio(counts: PatientCounts, rates: ErrorRates) -> RatioEstimate:
         message = "found no countable cell, expected at least one: such a patient has no ratio"
         raise ValueError(message)
     effect = float(design_effect(counts.cblc_by_field, counts.countable_by_field, rates.correlation))
-    tpr, fpr = rates.call_rate(cblc=True), rates.call_rate(cblc=False)
-    if not tpr - fpr >= MIN_CONTRAST:  # also NaN, if a side was never seen
-        return RatioEstimate(np.nan, np.nan, np.nan, effect, "rates_too_close", np.empty(0))
-    ratio = point_ratio(x / n, rates)
-    draws = draw_ratios(np.array([x / n]), np.array([n / effect]), _draws(rates), seed=_SEED)[0]
-    lower, upper = np.quantile(draws, _LIMITS)
-    note = "none_called" if x == 0 else "within_false_positive_rate" if ratio == 0 else None
-    return RatioEstimate(
-        ratio=ratio,
-        lower=0.0 if x == 0 else float(min(lower, ratio)),
-        upper=float(max(upper, ratio)),
-        effect=effect,
-        note=note,
-        draws=draws,
-    )
+    prepared = prepare_rates(rates)
+    if prepared is None:
+        return RatioEstimate(np.nan, np.nan, np.nan, effect, "rates_too_close", None)
+    return ratio_of(x, n, effect, prepared)
 
 
-def point_ratio(p: float, rates: ErrorRates) -> float:
-    """Compute the corrected ratio (0-1) from the share ``p`` of countable cells that are called CBLC."""
-    pure = rates.impurity.purified(p)
-    found = adjusted_ratio(pure, rates.call_rate(cblc=True), rates.call_rate(cblc=False))
-    return float(undo_detection(found, *(max(rates.recall(cblc=cblc), _SMALLEST_RECALL) for cblc in (True, False))))
+@dataclass(frozen=True, slots=True)
+class PreparedRates:
+    """What rates give once for all patients: the curve of their draws, and the prior."""
 
-
-def draw_ratios(p: RealArray, effective: RealArray, draws: RateDraws, *, seed: int) -> RealArray:
-    """Draw true ratios (patients, d) of patients with observed shares ``p`` of ``effective`` independent cells.
-
-    Each draw combines the patient's sampling error with one draw of the parameters.
-    """
-    rng = np.random.default_rng(seed)
-    size = (len(p), len(draws.tpr.mean))
-    a, b = p * effective + 0.5, (1 - p) * effective + 0.5
-    share = draws.impurity.purified(rng.beta(a[:, None], b[:, None], size=size), rng)
-    tpr, fpr, recall_cblc, recall_other = (
-        draw_beta(np.broadcast_to(rate.mean, size), rate.correlation, rng)
-        for rate in (draws.tpr, draws.fpr, draws.recall_cblc, draws.recall_other)
-    )
-    # An uninformative pair of drawn rates leaves the ratio unknown: any value is equally likely.
-    found = adjusted_ratio(share, tpr, fpr)
-    open_ended = np.isnan(found)
-    if open_ended.any():
-        found[open_ended] = rng.uniform(size=int(open_ended.sum()))
-    return undo_detection(found, np.maximum(recall_cblc, _SMALLEST_RECALL), np.maximum(recall_other, _SMALLEST_RECALL))
+    curve: Curve
+    prior: RealArray
 
 
 @lru_cache(maxsize=8)
-def _draws(rates: ErrorRates) -> RateDraws:
-    return draw_rates(rates, N_DRAWS, _SEED)
+def prepare_rates(rates: ErrorRates) -> PreparedRates | None:
+    """Draw a new patient's rates; None where CBLC and other cells are called too much alike, or one was never seen."""
+    if not rates.call_rate(cblc=True) - rates.call_rate(cblc=False) >= MIN_CONTRAST:  # also NaN
+        return None
+    return PreparedRates(Curve.of(draw_rates(rates, N_DRAWS, _SEED)), prior_of_ratios(rates.ratios))
+
+
+def ratio_of(x: float, n: float, effect: float, prepared: PreparedRates) -> RatioEstimate:
+    """Correct ``x`` of ``n`` cells called CBLC with a design ``effect``; 0 with an upper limit where none is called."""
+    found = posterior(x / effect, n / effect, prepared.prior, prepared.curve)
+    ratio, (lower, upper) = found.median, found.highest_density()
+    if x == 0:
+        return RatioEstimate(0.0, 0.0, upper, effect, "none_called", found)
+    if within_false_positives(x / effect, n / effect, prepared.curve):
+        return RatioEstimate(ratio, 0.0, upper, effect, "within_false_positive_rate", found)
+    return RatioEstimate(ratio, lower, upper, effect, None, found)

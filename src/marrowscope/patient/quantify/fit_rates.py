@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from marrowscope.patient.quantify.estimate import count_fields, estimate_ratio
+from marrowscope.patient.quantify.estimate import METHOD, count_fields, estimate_ratio
 from marrowscope.patient.quantify.quantification import Quantification
 from marrowscope.patient.quantify.rates import TRUTH_COLUMNS, fit_error_rates
 from marrowscope.patient.quantify.threshold import StudyThreshold, learn_threshold
@@ -115,4 +115,4 @@ def _learn(
 
 def _given(threshold: float) -> StudyThreshold:
     """Use a threshold that a person chose: it was not learned and has no interval."""
-    return StudyThreshold(value=threshold, learned_on="given, not learned")
+    return StudyThreshold(value=threshold, learned_on="given, not learned", method=METHOD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from marrowscope.config import FrozenModel
+from marrowscope.patient.quantify.estimate import METHOD
 from marrowscope.patient.quantify.rates import ErrorRates
 from marrowscope.patient.quantify.threshold import CallRules, StudyThreshold
 from marrowscope.wording import count_of
@@ -35,6 +36,8 @@ class Quantification(FrozenModel):
         if self.threshold is None:
             return f"{words} There is no study threshold: {self.threshold_missing or 'none was learned'}."
         found = self.threshold
+        if found.method != METHOD:
+            words += f" The threshold was learned on ratios by an earlier method ({found.method}); measure it again."
         if found.lower is None or found.upper is None:
             return f"{words} Study threshold {found.value:.3f}, {found.learned_on}."
         named = ", ".join(f"{name} {n}" for name, n in found.n_by_diagnosis.items())

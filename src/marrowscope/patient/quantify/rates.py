@@ -3,12 +3,12 @@
 For each patient, the cells an expert outlined are compared with those counted (found, kept by the quality rules, called
 countable), and these with the ones called CBLC. This is done by kind of cell, a category split by CBLC, to show where
 the errors are. The correction pools all CBLC, and all other cells. A patient's mixture of kinds differs from the
-cohort's, which is one reason for the variation between patients (``spread``). Only counts are stored, no names.
+cohort's, which is one reason for the variation between patients. A new patient's rates are drawn from that of the
+measured ones (``population``). Only counts are stored, no names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from marrowscope.config import StageConfig
-from marrowscope.patient.quantify.impurity import Impurity, ImpurityDraws
-from marrowscope.patient.quantify.spread import draw_spread
+from marrowscope.patient.quantify.population import draw_pair
+from marrowscope.patient.quantify.posterior import NewPatient
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class ErrorRates(StageConfig):
     called: Table = Field(description="counted cells that were called CBLC")
     wrongly_counted: tuple[int, ...] = Field(description="cells that are not countable but were counted, by patient")
     wrong_calls: tuple[int, ...] = Field(description="calls of those cells, by kind")
+    wrongly_called: tuple[int, ...] | None = Field(
+        default=None, description="of wrongly_counted, those called CBLC, by patient; older files have the sum alone"
+    )
     correlation: float = Field(ge=0, le=1, description="intraclass correlation of CBLC calls within a field")
 
     @model_validator(mode="after")
@@ -75,6 +78,13 @@ class ErrorRates(StageConfig):
             raise ValueError(message)
         if not all(0 <= number <= _MAX_CELLS for number in (*self.wrongly_counted, *self.wrong_calls)):
             message = "wrongly_counted or wrong_calls has less than no cells"
+            raise ValueError(message)
+        called = self.wrongly_called
+        if called is not None and (
+            len(called) != len(self.wrongly_counted)
+            or any(not 0 <= x <= n for x, n in zip(called, self.wrongly_counted, strict=True))
+        ):
+            message = "wrongly_called has not one number per patient, each at most that of wrongly_counted"
             raise ValueError(message)
         return self
 
@@ -102,34 +112,21 @@ class ErrorRates(StageConfig):
         return _ratio(self.by_patient("counted", cblc=cblc), self.by_patient("annotated", cblc=cblc))
 
     @property
-    def impurity(self) -> Impurity:
-        """Cells that were counted but should not be."""
-        wrongly = np.asarray(self.wrongly_counted, dtype=np.float64)
-        return Impurity(
-            _real(self.counted).sum(axis=1) + wrongly,
-            wrongly,
-            np.asarray(self.wrong_calls, dtype=np.float64),
-            self.is_cblc,
-        )
+    def ratios(self) -> RealArray:
+        """The annotated ratio of each patient with a countable cell."""
+        cblc, other = (self.by_patient("annotated", cblc=cblc) for cblc in (True, False))
+        some = cblc + other > 0
+        return np.asarray(cblc[some] / (cblc + other)[some], dtype=np.float64)
 
-
-@dataclass(frozen=True, slots=True)
-class RateDraw:
-    """Draws (d,) of a rate's mean, and of its spread over patients."""
-
-    mean: RealArray
-    correlation: RealArray
-
-
-@dataclass(frozen=True, slots=True)
-class RateDraws:
-    """Draws of all parameters of the correction."""
-
-    tpr: RateDraw
-    fpr: RateDraw
-    recall_cblc: RateDraw
-    recall_other: RateDraw
-    impurity: ImpurityDraws
+    def spurious_calls(self) -> tuple[RealArray, RealArray]:
+        """Cells (patients,) counted in error that are called CBLC, and all; an older file's sums stand as one row."""
+        n = np.asarray(self.wrongly_counted, dtype=np.float64)
+        if self.wrongly_called is not None:
+            return np.asarray(self.wrongly_called, dtype=np.float64), n
+        x = np.asarray(self.wrong_calls, dtype=np.float64)
+        together = np.zeros((2, len(n)))
+        together[:, :1] = [[x[self.is_cblc].sum()], [x.sum()]]
+        return together[0], together[1]
 
 
 def _real(table: Table) -> RealArray:
@@ -156,12 +153,14 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
     patients = cells["patient_id"].unique().sort().to_list()
     row_of = {patient: row for row, patient in enumerate(patients)}
     annotated, counted, called = (np.zeros((len(patients), len(kinds)), dtype=np.int64) for _ in range(3))
-    wrongly, wrong_calls = np.zeros(len(patients), dtype=np.int64), np.zeros(len(kinds), dtype=np.int64)
+    wrongly, wrongly_called = (np.zeros(len(patients), dtype=np.int64) for _ in range(2))
+    wrong_calls = np.zeros(len(kinds), dtype=np.int64)
     for row in cells.select(TRUTH_COLUMNS).iter_rows(named=True):
         kind = code_kind.get(row["code"])
         if kind is None:
             if row["counted"]:
                 wrongly[row_of[row["patient_id"]]] += 1
+                wrongly_called[row_of[row["patient_id"]]] += bool(row["called_cblc"])
                 wrong_calls[place[Kind(row["called_category"], bool(row["called_cblc"]))]] += 1
             continue
         here = row_of[row["patient_id"]], kind
@@ -181,6 +180,7 @@ def fit_error_rates(cells: pl.DataFrame, vocabulary: Vocabulary, correlation: fl
         correlation=correlation,
         wrongly_counted=tuple(wrongly.tolist()),
         wrong_calls=tuple(wrong_calls.tolist()),
+        wrongly_called=tuple(wrongly_called.tolist()),
     )
 
 
@@ -190,27 +190,32 @@ def _kind(label: ExpertLabel, kinds: Collection[Kind]) -> Kind:
     return next(kind for name in names if (kind := Kind(name, bool(label.cblc))) in kinds)
 
 
-def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> RateDraws:
-    """Draw the parameters ``n_draws`` times; the same seed gives the same draws."""
+def draw_rates(rates: ErrorRates, n_draws: int, seed: int = 0) -> NewPatient:
+    """Draw a new patient's rates ``n_draws`` times; the same seed gives the same draws.
+
+    Pairs that may go together are drawn together: both shares called CBLC, both recalls, and how many cells are counted
+    in error with the share of these that is called.
+    """
     rng = np.random.default_rng(seed)
-
-    def draw(x: str, n: str, *, cblc: bool) -> RateDraw:
-        return _draw_rate(rates.by_patient(x, cblc=cblc), rates.by_patient(n, cblc=cblc), n_draws, rng)
-
-    return RateDraws(
-        tpr=draw("called", "counted", cblc=True),
-        fpr=draw("called", "counted", cblc=False),
-        recall_cblc=draw("counted", "annotated", cblc=True),
-        recall_other=draw("counted", "annotated", cblc=False),
-        impurity=rates.impurity.draw(n_draws, rng),
+    annotated, counted, called = (
+        (rates.by_patient(name, cblc=True), rates.by_patient(name, cblc=False))
+        for name in ("annotated", "counted", "called")
     )
-
-
-def _draw_rate(x: RealArray, n: RealArray, n_draws: int, rng: np.random.Generator) -> RateDraw:
-    """Draw the mean by a Bayesian bootstrap over patients (Rubin, Ann Stat 1981;9:130), and the spread (``spread``)."""
-    weights = rng.dirichlet(np.ones(len(n)), size=n_draws)
-    mean = (weights @ x) / np.maximum(weights @ n, 1e-4)
-    return RateDraw(mean, draw_spread(x, n, n * x.sum() / max(n.sum(), 1.0), n_draws, rng))
+    called_cblc, called_other = draw_pair(called, counted, n_draws, rng)
+    found_cblc, found_other = draw_pair(counted, annotated, n_draws, rng)
+    wrongly = np.asarray(rates.wrongly_counted, dtype=np.float64)
+    spurious_called, spurious = rates.spurious_calls()
+    part, called_spurious = draw_pair(
+        (wrongly, spurious_called), (annotated[0] + annotated[1] + wrongly, spurious), n_draws, rng
+    )
+    return NewPatient(
+        found_cblc=found_cblc,
+        found_other=found_other,
+        called_cblc=called_cblc,
+        called_other=called_other,
+        spurious=part / (1 - part),
+        called_spurious=called_spurious,
+    )
 
 
 def _ratio(x: RealArray, n: RealArray) -> float:

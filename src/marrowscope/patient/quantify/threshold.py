@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from marrowscope.config import StageConfig
+from marrowscope.patient.quantify.estimate import METHOD
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class StudyThreshold(StageConfig):
     n_other: int = Field(default=0, ge=0, le=_MOST_PATIENTS, description="patients without AML that it was learned on")
     n_by_diagnosis: dict[str, int] = Field(default_factory=dict, description="diagnoses of at least three patients")
     learned_on: str = Field(default="", description="whose ratios, in words")
+    method: str = Field(default="adjusted count", description="how those ratios were corrected; older files do not say")
 
 
 class CallRules(StageConfig):
@@ -54,8 +56,8 @@ class CallRules(StageConfig):
 
     min_cells: int = Field(default=100, ge=1, description="countable cells below which no call is made")
     min_fields: int = Field(default=5, ge=1, description="fields with a countable cell below which no call is made")
-    confidence_above: float = Field(default=0.95, gt=0.5, le=1, description="share of sampled ratios above t")
-    confidence_below: float = Field(default=0.025, ge=0, lt=0.5, description="at most this share above t")
+    confidence_above: float = Field(default=0.95, gt=0.5, le=1, description="least probability of a ratio above t")
+    confidence_below: float = Field(default=0.025, ge=0, lt=0.5, description="at most this probability of one above t")
     max_lymphoid: float = Field(default=0.30, ge=0, le=1, description="above it, `below` is withheld")
 
 
@@ -73,7 +75,12 @@ class Call:
 
 
 def learn_threshold(
-    ratios: RealArray, is_aml: BoolArray, *, diagnoses: dict[str, int] | None = None, learned_on: str = ""
+    ratios: RealArray,
+    is_aml: BoolArray,
+    *,
+    diagnoses: dict[str, int] | None = None,
+    learned_on: str = "",
+    method: str = METHOD,
 ) -> StudyThreshold:
     """Learn the threshold from the corrected ratios (n,) of patients with and without AML.
 
@@ -107,6 +114,7 @@ def learn_threshold(
         n_other=len(other),
         n_by_diagnosis=diagnoses or {},
         learned_on=learned_on,
+        method=method,
     )
 
 

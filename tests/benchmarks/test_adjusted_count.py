@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marrowscope.patient.quantify.spread import (
+from benchmarks.adjusted_count import (
     MAX_CORRELATION,
     UNKNOWN_CORRELATION,
     draw_beta,
