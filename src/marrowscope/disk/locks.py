@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from marrowscope.config import FrozenModel
-from marrowscope.errors import RunError
+from marrowscope.errors import LockLostError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None
             if not heart.lost:
                 raise
             message = f"{path}: another call took this lock over, expected to hold it to the end; call again as before"
-            raise RunError(message) from None
+            raise LockLostError(message) from None
         finally:
             heart.stop()
             _release(path, holder.token)

@@ -55,6 +55,8 @@ _DESCRIPTION = "ANNOTATION_DESCRIPTION"
 """The key under which QuPath keeps the description of an annotation."""
 _CHILDREN = ("childObjects", "children")
 _TURNED = "clockwise"
+_ROUNDED_PX = 1.0
+"""How far programs that round coordinates may move a hole beyond its outline."""
 _DIGITS = 6
 """Digits of a measurement; outlines keep all of theirs."""
 
@@ -191,15 +193,16 @@ def _closed(points: list[list[float]]) -> list[list[float]]:
 
 
 def _flat(features: list[object]) -> Iterator[tuple[object, JsonDict]]:
-    """Return each feature with its properties; those that QuPath nests in another one follow it."""
+    """Return each feature with its properties; those nested in another one, or in its properties, follow it."""
     waiting = features[::-1]
     while waiting:
         feature = waiting.pop()
         properties = feature.get("properties") if isinstance(feature, dict) else None
         properties = properties if isinstance(properties, dict) else {}
-        for key in _CHILDREN:
-            children = properties.get(key)
-            waiting += children[::-1] if isinstance(children, list) else []
+        for holder in (properties, feature if isinstance(feature, dict) else {}):
+            for key in _CHILDREN:
+                children = holder.get(key)
+                waiting += children[::-1] if isinstance(children, list) else []
         yield feature, properties
 
 
@@ -232,6 +235,9 @@ def _read_feature(
         if outer is None or any(hole is None for hole in outlines):
             faults.append(broken_shape(where, index, f"coordinates {shorten(coordinates)}", "rings of [x, y]"))
             return None
+        if any(_is_beside(hole, outer) for hole in outlines[1:] if hole is not None):
+            faults.append(broken_shape(where, index, "an inner ring outside of its outline", "holes inside the outline"))
+            return None
         n_holes += len(outlines) - 1
         parts.append(outer)
     if n_holes:
@@ -246,6 +252,15 @@ def _read_feature(
     return Annotation(
         label, contour, index, stated or id_text(feature.get("id") if isinstance(feature, dict) else None)
     )
+
+
+def _is_beside(hole: ContourArray, outer: ContourArray) -> bool:
+    """Say whether an inner ring has a point outside the outline's box: it may be the outline of another cell."""
+    if not len(hole) or not len(outer):
+        return False
+    x0, y0, x1, y1 = bounding_box(outer)
+    (low_x, low_y), (high_x, high_y) = hole.min(axis=0), hole.max(axis=0)
+    return bool(low_x < x0 - _ROUNDED_PX or low_y < y0 - _ROUNDED_PX or high_x > x1 + _ROUNDED_PX or high_y > y1 + _ROUNDED_PX)
 
 
 def _nuclei_left_out(where: str, n: int) -> Fault:
