@@ -19,12 +19,16 @@ LIMIT_S = 120.0
 SIGNALS = pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 
 
-def run_as_command(body: str, **values: object) -> subprocess.CompletedProcess[str]:
+def run_as_command(body: str, ignored: tuple[str, ...] = (), **values: object) -> subprocess.CompletedProcess[str]:
     """Run ``body`` as the command line of a process of its own."""
+    before = "\n".join(f"signal.signal(signal.{signal_name}, signal.SIG_IGN)" for signal_name in ignored)
     lines = [f"{name} = {value!r}" for name, value in values.items()]
     body = "\n".join(f"    {line}" for line in dedent(body).strip().splitlines())
     script = f"""
 import os, signal, sys, threading, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whatever the tests have inherited
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+{before}
 from marrowscope.cli import main as commands
 from marrowscope.errors import InputError, LockLostError, RunError
 
@@ -131,6 +135,37 @@ def test_a_second_request_of_the_system_ends_a_command_that_does_not_end() -> No
         """
     done = run_as_command(body, name="SIGTERM")
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+
+
+@SIGNALS
+def test_a_signal_that_is_ignored_stays_so(name: str, code: int) -> None:
+    del code
+    done = run_as_command("ask()", ignored=(name,), name=name)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("ignored", [(), ("SIGINT",)])
+def test_a_command_whose_lock_was_taken_over_ends_in_the_background_too(
+    ignored: tuple[str, ...], tmp_path: Path
+) -> None:
+    body = """
+        import json
+        from pathlib import Path
+        from marrowscope.disk import locks
+        locks._RENEWED_EVERY_S = 0.05
+        out = Path(folder) / "run"
+        with locks.locked(out):
+            path = next(out.parent.glob(".*-lock"))
+            stolen = json.loads(path.read_text()) | {"token": "theirs"}
+            (out.parent / "stolen").write_text(json.dumps(stolen))
+            (out.parent / "stolen").replace(path)
+            for _ in range(6000):
+                time.sleep(0.01)
+        """
+    done = run_as_command(body, ignored, folder=str(tmp_path))
+    assert done.returncode == 2
+    assert "another call took this lock over" in done.stderr
+    assert done.stderr.startswith("Error: ")
 
 
 @SIGNALS

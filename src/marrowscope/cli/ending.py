@@ -32,10 +32,14 @@ class _Request:
 
 
 def answer_requests_to_end() -> None:
-    """Let each of the signals raise in the main thread; a second one that is not Ctrl-C ends the process at once."""
+    """Let each of the signals raise in the main thread; a second one that is not Ctrl-C ends the process at once.
+
+    One that is ignored stays so: ``nohup`` starts a command that shall go on when its terminal closes.
+    """
     _Request.number, _Request.is_lost = None, False
     for number in _NUMBERS:
-        signal.signal(number, _end)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
     if not _Request.are_hooks_set:
         _Request.are_hooks_set = True
         sys.unraisablehook = _quiet_unraisable(sys.unraisablehook)
@@ -50,7 +54,8 @@ def code_of_request() -> int | None:
 def leave_signals_to_the_system() -> None:
     """Let a signal end the process without a word: the command is over, and Python only takes itself down."""
     for number in _NUMBERS:
-        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

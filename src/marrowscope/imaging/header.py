@@ -93,7 +93,7 @@ def _read(data: bytes) -> ImageHeader:
 
 
 def _refuse_contradictions(data: bytes, header: ImageHeader, max_pixels: int) -> None:
-    """Refuse a picture without pixels or of uneven ones, one too large, and a TIFF whose pixels do not fit its header."""
+    """Refuse a picture without pixels, with uneven ones or too many, and a TIFF whose pixels do not fit its header."""
     if min(header.stored_width_px, header.stored_height_px) < 1:
         raise damaged(header.kind)
     _refuse_too_large(header, max_pixels)

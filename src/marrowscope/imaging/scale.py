@@ -43,7 +43,7 @@ def metadata_scale(data: bytes) -> float | None:
 
 
 def refuse_uneven_pixels(data: bytes) -> None:
-    """Raise RefusedError where an image's metadata state pixels that are not square: every contour would be distorted."""
+    """Raise RefusedError where an image's metadata state pixels that are not square: contours would be distorted."""
     scales = _metadata_scales(data)
     if scales is not None:
         refuse_uneven(*scales)

@@ -139,7 +139,7 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
 
 
 def _check_pages(data: bytes, tags: Tags) -> None:
-    """Refuse a page that is a thumbnail, a mask, one gray channel or plane of the picture, or one picture of several."""
+    """Refuse a page that is a thumbnail, a mask, a gray channel or plane of the picture, or one picture of several."""
     if tags.get(tiff.SUBFILE, (0,))[0] & (_REDUCED | _MASK):
         raise RefusedError(
             found="a TIFF whose first page is a thumbnail or a mask", expected="the picture first", action=SAVE_PLAIN

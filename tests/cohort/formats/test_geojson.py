@@ -87,9 +87,8 @@ def test_an_ellipse_is_the_one_inside_its_box(tmp_path: Path, *, in_geometry: bo
 def test_an_inner_ring_beside_its_outline_is_no_hole(tmp_path: Path) -> None:
     beside = [[x + 100, y] for x, y in HOLE]
     reaching = [[x, y + 12] for x, y in HOLE]
-    (read,) = geojson(
-        tmp_path, collection(*(feature({"type": "Polygon", "coordinates": [RING, ring]}) for ring in (beside, reaching)))
-    )
+    cells = [feature({"type": "Polygon", "coordinates": [RING, ring]}) for ring in (beside, reaching)]
+    (read,) = geojson(tmp_path, collection(*cells))
     assert not read.shapes
     assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("broken_shape", True)] * 2
     assert "found an inner ring outside of its outline, expected holes inside" in read.faults[0].sentence()

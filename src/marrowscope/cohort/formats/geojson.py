@@ -227,21 +227,9 @@ def _read_feature(
     else:
         faults.append(shape_type_fault(where, index, f"geometry {shorten(geometry.get('type'))}"))
         return None
-    parts: list[ContourArray] = []
-    n_holes = 0
-    for rings in polygons:
-        outlines = [contour_from_points(ring) for ring in rings] if isinstance(rings, list) and rings else [None]
-        outer = outlines[0]
-        if outer is None or any(hole is None for hole in outlines):
-            faults.append(broken_shape(where, index, f"coordinates {shorten(coordinates)}", "rings of [x, y]"))
-            return None
-        if any(_is_beside(hole, outer) for hole in outlines[1:] if hole is not None):
-            faults.append(broken_shape(where, index, "an inner ring outside of its outline", "holes inside the outline"))
-            return None
-        n_holes += len(outlines) - 1
-        parts.append(outer)
-    if n_holes:
-        faults.append(filled_hole(n_holes, where, index))
+    parts = _read_parts(polygons, index, where, faults)
+    if parts is None:
+        return None
     contour = join_parts(parts, where, index, faults)
     if geometry.get("isEllipse") is True or properties.get("isEllipse") is True:
         contour = ellipse(*bounding_box(contour))
@@ -254,13 +242,33 @@ def _read_feature(
     )
 
 
+def _read_parts(polygons: list[object], index: int, where: str, faults: list[Fault]) -> list[ContourArray] | None:
+    """Return the outer outline of each polygon of a feature, or None with the fault; holes are noted."""
+    parts: list[ContourArray] = []
+    n_holes = 0
+    for rings in polygons:
+        outlines = [contour_from_points(ring) for ring in rings] if isinstance(rings, list) and rings else [None]
+        outer, *holes = outlines
+        if outer is None or any(hole is None for hole in holes):
+            faults.append(broken_shape(where, index, f"coordinates {shorten(rings)}", "rings of [x, y]"))
+            return None
+        if any(_is_beside(hole, outer) for hole in holes if hole is not None):
+            found = "an inner ring outside of its outline"
+            faults.append(broken_shape(where, index, found, "holes inside the outline"))
+            return None
+        n_holes += len(holes)
+        parts.append(outer)
+    if n_holes:
+        faults.append(filled_hole(n_holes, where, index))
+    return parts
+
+
 def _is_beside(hole: ContourArray, outer: ContourArray) -> bool:
     """Say whether an inner ring has a point outside the outline's box: it may be the outline of another cell."""
     if not len(hole) or not len(outer):
         return False
-    x0, y0, x1, y1 = bounding_box(outer)
-    (low_x, low_y), (high_x, high_y) = hole.min(axis=0), hole.max(axis=0)
-    return bool(low_x < x0 - _ROUNDED_PX or low_y < y0 - _ROUNDED_PX or high_x > x1 + _ROUNDED_PX or high_y > y1 + _ROUNDED_PX)
+    low, high = outer.min(axis=0) - _ROUNDED_PX, outer.max(axis=0) + _ROUNDED_PX
+    return bool(((hole < low) | (hole > high)).any())
 
 
 def _nuclei_left_out(where: str, n: int) -> Fault:
