@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -112,11 +113,22 @@ def write_coco(cohort: Path, path: Path) -> None:
 
 
 def start(command: list[str], log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own; what it says goes to ``log``."""
+    """Start a command in a session of its own, as a terminal would; what it says goes to ``log``."""
     with log.open("ab") as stream:
         return subprocess.Popen(  # noqa: S603 - our own
-            command, stdout=stream, stderr=stream, start_new_session=True, env=environment
+            command,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            env=environment,
+            preexec_fn=_hear_signals,  # noqa: PLW1509 - nothing else runs in this process
         )
+
+
+def _hear_signals() -> None:
+    """Undo what this script may have inherited: in the background of a shell, or after nohup, signals are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _run_small() -> None:

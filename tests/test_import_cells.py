@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from marrowscope import geometry
 from marrowscope.bundle import SEGMENTER_FILE
@@ -204,6 +205,26 @@ def test_a_set_without_a_scale_is_refused(
 ) -> None:
     with pytest.raises(ScaleError, match="set --um-per-px"):
         run_import(write_set(tmp_path / "set", simulated[0][:1]), tmp_path / "out", segmenter, None)
+
+
+def test_a_scale_of_the_pictures_that_is_not_the_given_one_is_said(
+    tmp_path: Path,
+    simulated: tuple[list[Cut], float],
+    segmenter: Segmenter,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cuts, um_per_px = simulated
+    root = write_set(tmp_path / "set", cuts[:3])
+    for path in sorted(root.rglob("*.png"))[1:]:
+        Image.open(path).save(path, dpi=(25_400 / um_per_px,) * 2)
+    assert run_import(root, tmp_path / "same", segmenter, um_per_px * 1.03).notes == ()
+    (note,) = run_import(root, tmp_path / "other", segmenter, 0.5).notes
+    assert note.endswith(
+        f".png and 1 more: found {um_per_px:.4g} um per px in the image's metadata, expected 0.5 as in --um-per-px; "
+        "correct the wrong one; the image's own is taken"
+    )
+    run("cohort", "import", "--cells", root, "--out", tmp_path / "told", "--um-per-px", 0.5)
+    assert note in capsys.readouterr().err
 
 
 def run(*arguments: object) -> int:

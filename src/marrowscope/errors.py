@@ -9,6 +9,7 @@
     │   ├── ScaleError        no micrometers per pixel where a scale is needed
     │   └── BundleError       a model bundle that is damaged, incomplete or does not pass its golden sample
     ├── RunError              a run folder that cannot be continued or read; exits with 2
+    │   └── LockLostError     another call took over what this one was writing to
     ├── ReviewError           a review database, or a decision it refuses; exits with 2
     ├── DependencyError       a command needs an extra that is not installed; exits with 2
     ├── ReportError           a report without some patients, all others are complete; exits with 1
@@ -71,6 +72,10 @@ class CohortError(InputError):
 
 class RunError(MarrowscopeError):
     """A run folder cannot be continued or read."""
+
+
+class LockLostError(RunError):
+    """Another call took over the lock of what this one was writing to."""
 
 
 class ReviewError(MarrowscopeError):

@@ -20,12 +20,13 @@ import csv
 import io
 from collections import Counter, defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.cells.center import find_center_cell
 from marrowscope.cells.quality import QualityRules
+from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.cohort.tally import Tally
@@ -34,7 +35,7 @@ from marrowscope.errors import ImageError, InputError, ScaleError
 from marrowscope.imaging import one_image
 from marrowscope.imaging.names import file_names
 from marrowscope.imaging.photograph import decode_photograph, read_file
-from marrowscope.records import UNKNOWN, Annotation
+from marrowscope.records import UNKNOWN, Annotation, Fault
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class ImportedCells:
     by_label: dict[str, Tally]
     codes: dict[str, str]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> Tally:
@@ -99,6 +101,7 @@ class _Seen:
     width_px: int = 0
     height_px: int = 0
     contour_xy: ContourArray | None = None
+    um_per_px: float = 0.0
 
 
 @dataclass(slots=True)
@@ -110,6 +113,7 @@ class _Outcomes:
     names: list[str]
     first_of: dict[str, int] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    scales: dict[float, list[int]] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)
 
 
@@ -150,7 +154,7 @@ def import_cells(
             _settle(folder, pictures, index, found, outcomes)
             if progress:
                 progress(n_done, len(todo))
-        imported = _counts(out, pictures, outcomes)
+        imported = replace(_counts(out, pictures, outcomes), notes=_scale_notes(pictures, facts, outcomes))
         if not imported.total.n_out:
             reasons = ", ".join(f"{reason} {n}" for reason, n in imported.total.rejected.items())
             looked_at = count_of(len(pictures), "picture")
@@ -185,9 +189,9 @@ def _look(picture: CellPicture, facts: SetFacts, segmenter: Segmenter, rules: Qu
     except ImageError as error:
         return _Seen(error.fault.kind if error.fault else "unreadable_image", str(error))
     if found.contour_xy is None or (found.reason and not (keep_cut and found.reason == _EDGE)):
-        return _Seen(found.reason, sha256=image.sha256)
+        return _Seen(found.reason, sha256=image.sha256, um_per_px=image.um_per_px)
     size = image.width_px, image.height_px
-    return _Seen("", found.reason, data, image.sha256, *size, found.contour_xy)
+    return _Seen("", found.reason, data, image.sha256, *size, found.contour_xy, image.um_per_px)
 
 
 def _ahead(look: Callable[[CellPicture], _Seen], pictures: Iterable[CellPicture], threads: int) -> Iterator[_Seen]:
@@ -210,6 +214,8 @@ def _settle(folder: Path, pictures: Sequence[CellPicture], index: int, found: _S
     """Write one picture with its annotation, or keep the reason why it is left out."""
     picture = pictures[index]
     outcomes.reasons[index] = found.reason
+    if found.um_per_px:
+        outcomes.scales.setdefault(found.um_per_px, []).append(index)
     if found.reason:
         if found.problem:
             outcomes.problems.setdefault(found.reason, found.problem)
@@ -268,6 +274,18 @@ def _refuse_missing_scale(pictures: Sequence[CellPicture], facts: SetFacts) -> N
             except ImageError:
                 continue
             return
+
+
+def _scale_notes(pictures: Sequence[CellPicture], facts: SetFacts, outcomes: _Outcomes) -> tuple[str, ...]:
+    """Return one sentence for each scale that pictures state themselves and that is not the one given for the set."""
+    given, notes = facts.um_per_px, []
+    for own, indices in outcomes.scales.items():
+        if given and abs(own / given - 1) > MAX_SCALE_DISAGREEMENT:
+            where = f"{pictures[indices[0]].where}{f' and {len(indices) - 1} more' if len(indices) > 1 else ''}"
+            found = f"{own:.4g} um per px in the image's metadata"
+            action = "correct the wrong one; the image's own is taken"
+            notes.append(Fault("scale_disagrees", where, found, f"{given:.4g} as in --um-per-px", action).sentence())
+    return tuple(notes)
 
 
 def _counts(out: Path, pictures: Sequence[CellPicture], outcomes: _Outcomes) -> ImportedCells:

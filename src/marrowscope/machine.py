@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,27 +61,57 @@ def _lines(path: Path) -> list[str]:
 
 
 class WorkerProcess(SpawnProcess):
-    """A spawned process that an interrupt from the keyboard does not reach while it starts.
+    """A spawned process that no signal disturbs while it starts.
 
-    The terminal sends it to every process of a command. One that is still importing would print a traceback.
+    The terminal sends an interrupt to every process of a command: one that is still importing would print a traceback.
+    A handler of this process that raised during the start would leave the new one half of what it reads, and that one
+    would print a traceback too.
     """
 
     def start(self) -> None:
-        """Start the process with the interrupt blocked; this process takes it afterwards."""
-        if not hasattr(signal, "pthread_sigmask"):  # Windows
-            super().start()
-            return
-        resource_tracker.ensure_running()  # starting it would unblock the interrupt again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        """Start the process with the interrupt blocked; this process takes its signals afterwards."""
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            resource_tracker.ensure_running()  # starting it would unblock the interrupt again
         try:
-            super().start()
-        finally:
-            try:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            except BaseException:  # an interrupt that waited arrives here, before any pool knows of this process
-                if self.pid is not None:
-                    self.kill()
-                raise
+            with _handlers_held(), _interrupt_blocked():
+                super().start()
+        except BaseException:  # a signal that waited arrives here, before any pool knows of this process
+            if self.pid is not None:
+                self.kill()
+            raise
+
+
+@contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    """Block the interrupt from the keyboard in this thread, and in processes that it starts; Windows cannot."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _handlers_held() -> Iterator[None]:
+    """Let no handler of a signal run inside; the first signal that came is handled at the end."""
+    if current_thread() is not main_thread():  # handlers run in the main thread alone
+        yield
+        return
+    came: list[int] = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    try:
+        with ExitStack() as stack:  # takes every step, even if a signal arrives between two of them
+            for number, handler in handlers.items():
+                stack.callback(signal.signal, number, handler)
+                signal.signal(number, lambda number, _frame: came.append(number))
+            yield
+    finally:
+        if came:
+            handlers[signal.Signals(came[0])](came[0], None)
 
 
 class WorkerContext(SpawnContext):

@@ -27,8 +27,17 @@ LIMIT_S = 600.0
 def start(*words: str) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own."""
     return subprocess.Popen(  # noqa: S603 - our own
-        [*COMMAND, *words], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*COMMAND, *words],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=hear_signals,  # noqa: PLW1509 - nothing else runs in this process
     )
+
+
+def hear_signals() -> None:
+    """Undo what the tests may have inherited: in the background of a shell the interrupt is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def n_alive(session: int) -> int:
@@ -76,7 +85,11 @@ def test_an_interrupt_from_the_keyboard_while_workers_start_is_silent(tmp_path: 
     said = tmp_path / "said.txt"
     with said.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own
-            [*COMMAND, *simulation(tmp_path / "cohort")], start_new_session=True, stdout=stream, stderr=stream
+            [*COMMAND, *simulation(tmp_path / "cohort")],
+            start_new_session=True,
+            stdout=stream,
+            stderr=stream,
+            preexec_fn=hear_signals,  # noqa: PLW1509
         )
     wait_until(lambda: n_alive(process.pid) > 3)  # the tracker of resources and both workers
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does

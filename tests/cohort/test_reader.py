@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.cohort.annotations import AnnotatedImage
@@ -287,6 +288,21 @@ def test_scale_in_the_image_goes_before_patients_csv_and_is_noted_where_it_diffe
         "p1/f1.png: found 0.5 um per px in the image's metadata, expected 0.2 as in patients.csv; correct the wrong "
         "one; the image's own scale is used"
     )
+
+
+@pytest.mark.parametrize("has_column", [True, False])
+def test_scale_in_the_image_that_is_not_the_default_is_noted_where_no_table_states_one(
+    root: Path, *, has_column: bool
+) -> None:
+    if not has_column:
+        (root / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\np2,B,MDS\n", encoding="utf-8")
+    path = root / "p1/f1.png"
+    Image.open(path).save(path, dpi=(25_400 / 0.2,) * 2)
+    cohort = read_cohort(root, um_per_px=0.5)
+    if has_column:  # the table's scale is the image's own, and the default is used for no image of it
+        assert not [fault for fault in cohort.faults if fault.kind == "scale_disagrees"]
+    else:
+        assert "expected 0.5 as in --um-per-px" in only(cohort, "scale_disagrees").sentence()
 
 
 # Annotation files -----------------------------------------------------------------------------------------------

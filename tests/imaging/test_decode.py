@@ -47,8 +47,8 @@ def ycck() -> bytes:
         pytest.param(saved(PICTURE, "TIFF", big_tiff=True), id="big tiff"),
         pytest.param(saved(AS_CMYK, "TIFF"), id="cmyk tiff"),
         pytest.param(
-            saved(PICTURE, "TIFF", save_all=True, append_images=[Image.fromarray(255 - PICTURE)]),
-            id="first of two pages",
+            saved(PICTURE, "TIFF", save_all=True, append_images=[Image.fromarray(255 - PICTURE[::2])]),
+            id="a page of another size behind it",
         ),
         pytest.param(tiff_file(PICTURE), id="hand-written tiff"),
         pytest.param(tiff_file(DEEP), id="16-bit tiff"),

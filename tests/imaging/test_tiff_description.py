@@ -11,8 +11,11 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marrowscope.errors import ImageError
+from marrowscope.imaging import read_header
 from marrowscope.imaging.scale import metadata_scale
-from marrowscope.imaging.tiff_description import described_scale, n_channels, n_planes, um_per_unit
+from marrowscope.imaging.tiff_description import described_scales, n_channels, n_planes, um_per_unit
+from tests.imaging.pictures import PICTURE, saved
 
 BLANK = np.zeros((8, 9, 3), dtype=np.uint8)
 
@@ -64,8 +67,9 @@ def test_scale_of_a_plain_tiff_is_its_resolution_in_its_unit(unit: int, um_per_p
 
 
 def test_ome_that_states_a_size_without_a_unit_means_micrometers() -> None:
-    assert described_scale('<OME><Image><Pixels SizeC="3" PhysicalSizeX="0.2"/></Image></OME>', None) == 0.2
-    assert described_scale("<OME:OME><OME:Pixels PhysicalSizeXUnit='&#181;m' PhysicalSizeX='0.2'/></OME:OME>", 5) == 0.2
+    assert described_scales('<OME><Image><Pixels SizeC="3" PhysicalSizeX="0.2"/></Image></OME>', (0, 0)) == (0.2, 0.2)
+    prefixed = "<OME:OME><OME:Pixels PhysicalSizeXUnit='&#181;m' PhysicalSizeX='0.2' PhysicalSizeY='0.3'/></OME:OME>"
+    assert described_scales(prefixed, (5, 5)) == (0.2, 0.3)
 
 
 def test_channels_and_planes_are_those_that_are_stated() -> None:
@@ -80,3 +84,40 @@ def test_any_text_is_no_description_or_one(text: str, start: str) -> None:
     assert n_planes(start + text) >= 0
     unit = um_per_unit(text)
     assert unit is None or unit > 0
+
+
+UM = 1 / 0.1453
+UNEVEN = {"axes": "YXS", "PhysicalSizeX": 0.1453, "PhysicalSizeXUnit": "um", "PhysicalSizeYUnit": "nm"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(written(ome=True, metadata=UNEVEN | {"PhysicalSizeY": 290.6}), id="OME"),
+        pytest.param(written(imagej=True, resolution=(UM, UM / 2), metadata={"unit": "um"}), id="ImageJ"),
+        pytest.param(written(resolution=(68_823, 34_411), resolutionunit="CENTIMETER"), id="resolution"),
+        pytest.param(saved(PICTURE, "PNG", dpi=(25_400 * UM, 12_700 * UM)), id="PNG"),
+    ],
+)
+def test_pixels_that_are_not_square_are_refused_in_words(data: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        read_header(data, "p1/f1")
+    assert str(caught.value) == (
+        "p1/f1: found pixels of 0.1453 x 0.2906 um in the image's metadata, expected square pixels; correct the wrong "
+        "scale, or resample the picture to square pixels"
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(written(ome=True, metadata=UNEVEN | {"PhysicalSizeY": 145.3}), id="two units of one size"),
+        pytest.param(written(ome=True, metadata=UNEVEN | {"PhysicalSizeY": 150}), id="nearly square"),
+        pytest.param(written(ome=True, metadata=UNEVEN | {"PhysicalSizeY": 0.145}), id="down is no microscope's"),
+        pytest.param(saved(PICTURE, "PNG", dpi=(25_400 * UM, 0)), id="nothing is stated for down"),
+        pytest.param(saved(PICTURE, "PNG", dpi=(25_400 * UM, 96)), id="a camera's resolution down"),
+    ],
+)
+def test_pixels_that_may_be_square_are_read_at_the_scale_across(data: bytes) -> None:
+    assert read_header(data, "f").width_px > 0
+    assert metadata_scale(data) == pytest.approx(0.1453, rel=1e-6)

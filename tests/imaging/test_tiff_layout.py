@@ -57,7 +57,6 @@ def strips(n_rows: int, **tags: tuple[int, ...]) -> bytes:
         ),
         pytest.param(written(SMALL, imagej=True, metadata={"unit": "um"}), id="ImageJ"),
         pytest.param(written(SMALL, ome=True, photometric="rgb", metadata={"axes": "YXS"}), id="OME"),
-        pytest.param(written(np.stack([SMALL, 255 - SMALL]), photometric="rgb"), id="first of two RGB pages"),
     ],
 )
 def test_pixels_that_fit_their_header_are_read_however_they_lie(data: bytes) -> None:
@@ -139,6 +138,32 @@ def test_one_channel_of_a_picture_is_never_taken_for_the_picture(data: bytes, se
         ImageError, match=f"^f: found a TIFF of {sentence}, expected one page of RGB; merge the channels"
     ):
         decode_image(data, "f")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(written(np.stack([SMALL, 255 - SMALL]), photometric="rgb"), id="two pages"),
+        pytest.param(written(np.stack([SMALL] * 3), photometric="rgb", compression="zlib", bigtiff=True), id="packed"),
+        pytest.param(written(np.stack([SMALL] * 3), imagej=True, metadata={"axes": "ZYXS"}), id="ImageJ stack"),
+    ],
+)
+def test_photographs_behind_the_first_are_not_passed_over(data: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_image(data, "f")
+    assert str(caught.value) == (
+        "f: found a TIFF of several pages of one size, expected one photograph per file; save each page that shows "
+        "other cells as a file of its own"
+    )
+
+
+def test_a_smaller_page_behind_the_first_is_its_preview() -> None:
+    target = io.BytesIO()
+    with tifffile.TiffWriter(target) as file:
+        file.write(SMALL, photometric="rgb", metadata=None)
+        file.write(np.ascontiguousarray(SMALL[::2, ::2]), photometric="rgb", metadata=None)
+        file.write(SMALL, photometric="rgb", subfiletype=1, metadata=None)
+    assert np.array_equal(decode_image(target.getvalue(), "f"), SMALL)
 
 
 def test_an_only_strip_may_have_a_few_bytes_behind_its_rows() -> None:

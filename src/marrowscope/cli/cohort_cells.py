@@ -171,7 +171,7 @@ def import_set(
             threads=available_cores(),
             progress=advance,
         )
-    for problem in done.problems:
+    for problem in (*done.notes, *done.problems):
         typer.echo(problem, err=True)
     if as_json:
         typer.echo((out / "import.json").read_text(encoding="utf-8"), nl=False)

@@ -12,7 +12,6 @@ and more: ended by a signal.
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -24,6 +23,7 @@ from marrowscope.cli.command import add_command
 from marrowscope.cli.compare import compare
 from marrowscope.cli.demo import demo
 from marrowscope.cli.doctor import doctor
+from marrowscope.cli.ending import answer_requests_to_end, code_of_request, leave_signals_to_the_system
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.export import export
 from marrowscope.cli.precision import precision
@@ -35,7 +35,14 @@ from marrowscope.cli.reproduce import reproduce
 from marrowscope.cli.scale import scale
 from marrowscope.cli.simulate import simulate
 from marrowscope.cli.system_errors import system_error
-from marrowscope.errors import DependencyError, InputError, MarrowscopeError, ReviewError, RunError
+from marrowscope.errors import (
+    DependencyError,
+    InputError,
+    LockLostError,
+    MarrowscopeError,
+    ReviewError,
+    RunError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +50,6 @@ if TYPE_CHECKING:
 _EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
-_EXIT_SIGNAL = 128
 _TRAINING_MODULES = frozenset(
     {"onnx", "onnxscript", "onnxslim", "safetensors", "tensorboard", "timm", "torch", "torchvision", "ultralytics"}
 )
@@ -110,39 +116,50 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line (``sys.argv`` where ``arguments`` is None) and exit.
 
     Errors of ours, and what the system refuses, become one sentence. A request to end, from the system or the terminal,
-    is an interrupt: nothing half done stays, and no process.
+    is an interrupt: nothing half done stays, no process, and no word but the exit code.
     """
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _end)
+    answer_requests_to_end()
+    try:
+        code = _run(arguments)
+    finally:
+        if arguments is None:  # this process is the command
+            leave_signals_to_the_system()
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> str | int | None:
+    """Run the command line; returns its exit code after saying what is wrong."""
     try:
         try:
             app(None if arguments is None else list(arguments))
         finally:
             _flush_output()
+    except SystemExit as ended:
+        return ended.code and (code_of_request() or ended.code)  # a call that ended well did so in spite of a request
     except KeyboardInterrupt:
-        sys.exit(_EXIT_INTERRUPTED)
-    except Exception as error:
-        if (refused := system_error(error)) is not None:
-            _stop(*refused)
-        if isinstance(error, (InputError, RunError, ReviewError, DependencyError)):
-            _stop(str(error), _EXIT_BAD_INPUT)
-        if isinstance(error, MarrowscopeError):
-            _stop(str(error), _EXIT_FAILED)
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _TRAINING_MODULES:
-            _stop(
-                f"found no module {error.name}, which training needs; in a copy of the repository, "
-                "run pip install '.[train]'",
-                _EXIT_BAD_INPUT,
-            )
-        raise
-    sys.exit(0)
+        return code_of_request() or _EXIT_INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 - polars and others raise what is no Exception
+        if (code := code_of_request()) is not None and not isinstance(error, LockLostError):
+            return code  # whatever it is, it came of the end
+        return _said(error)
+    return 0
 
 
-def _end(number: int, _frame: object) -> NoReturn:
-    """Leave every block in order; the same signal again ends the process at once."""
-    signal.signal(number, signal.SIG_DFL)
-    sys.exit(_EXIT_SIGNAL + number)
+def _said(error: BaseException) -> int:
+    """Say an error in a sentence and return its exit code; one that nobody foresaw is raised again."""
+    if isinstance(error, Exception) and (refused := system_error(error)) is not None:
+        return _say(*refused)
+    if isinstance(error, (InputError, RunError, ReviewError, DependencyError)):
+        return _say(str(error), _EXIT_BAD_INPUT)
+    if isinstance(error, MarrowscopeError):
+        return _say(str(error), _EXIT_FAILED)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _TRAINING_MODULES:
+        return _say(
+            f"found no module {error.name}, which training needs; in a copy of the repository, "
+            "run pip install '.[train]'",
+            _EXIT_BAD_INPUT,
+        )
+    raise error
 
 
 def _flush_output() -> None:
@@ -154,10 +171,10 @@ def _flush_output() -> None:
         raise
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    """Say what is wrong on standard error and exit with ``code``."""
+def _say(message: str, code: int) -> int:
+    """Say what is wrong on standard error; returns ``code``."""
     typer.echo(f"Error: {message}", err=True)
-    sys.exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def cut_crops(
     """Run the command, with a progress bar and a printed summary."""
     from marrowscope.bundle.shipped import segmenter_path
     from marrowscope.cells.crop import CropSpec
+    from marrowscope.cli.input_notes import print_scale_notes
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort, require_clean
     from marrowscope.prepare import check_crop_folder, prepare_crops
@@ -84,6 +85,7 @@ def cut_crops(
     for root in cohorts:
         cohort = read_cohort(root, vocabulary=vocabulary, mapping=mappings, um_per_px=um_per_px)
         require_clean(cohort)
+        print_scale_notes(cohort)
         patients += cohort.patients
         fields += cohort.fields
     if mappings:

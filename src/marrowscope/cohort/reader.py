@@ -390,11 +390,11 @@ def _to_field(
 
 
 def _scale_of(image: _Image, patient: Patient, default: float | None, faults: list[Fault]) -> float | None:
-    """Return the image's own scale, else the patient's, else the default; add a fault if the first two disagree."""
-    own, stated = image.file.um_per_px, patient.um_per_px
+    """Return the image's own scale, else the patient's, else the default; add a fault if the image's disagrees."""
+    own, stated = image.file.um_per_px, patient.um_per_px or default
     if own and stated and abs(own / stated - 1) > MAX_SCALE_DISAGREEMENT:
         found = f"{own:.4g} um per px in the image's metadata"
-        expected = f"{stated:.4g} as in {PATIENTS_NAME}"
+        expected = f"{stated:.4g} as in {PATIENTS_NAME if patient.um_per_px else '--um-per-px'}"
         action = "correct the wrong one; the image's own scale is used"
         faults.append(Fault("scale_disagrees", image.where, found, expected, action, loses_data=False))
     return own or stated or default

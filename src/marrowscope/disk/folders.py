@@ -7,6 +7,7 @@ folder, in which a new one is made, stands for everything there. Invariant: noth
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import glob
 import shutil
 import tempfile
@@ -91,7 +92,7 @@ def refuse_foreign_folder(
     if not present:
         return
     marker = read_marker(folder)
-    is_ours = marker is not None and marker.kind == kind and marker.complete
+    is_ours = _is_of_kind(folder, kind)
     if is_ours and not overwrite:
         message = (
             f"{folder}: found an earlier {kind}, expected a new or empty folder; add --overwrite or choose another"
@@ -185,20 +186,29 @@ def new_folder(
     overwrite: bool,
     error: type[MarrowscopeError] = RunError,
     within: Collection[str] = (),
+    equal_is_done: bool = False,
 ) -> Iterator[Path]:
     """Yield an empty folder next to ``out``; on success it is marked and becomes ``out``, otherwise it is removed.
 
-    Raises ``error`` like ``refuse_foreign_folder``, at once and again before an earlier folder is removed.
+    Raises ``error`` like ``refuse_foreign_folder``, at once and again before an earlier folder is removed. With
+    ``equal_is_done``, an earlier folder of the kind is compared with the new one first: where their files are equal it
+    stays and all is done, as where a call was killed after its last step and is made again.
     """
     refuse_working_folder(out, kind, error=error)
-    refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
+    compared = equal_is_done and _is_of_kind(out, kind)
+    if not compared:
+        refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
     staging = out.with_name(out.name + PART)
     begin_folder(staging, kind, error=error, within=within)
     try:
         yield staging
         mark_folder(staging, kind)
-        refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
-        replace_folder(staging, out)
+        if compared:
+            _refuse_other(out, staging, kind, error)
+            remove_unfinished(staging)
+        else:
+            refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
+            replace_folder(staging, out)
     except BaseException:
         with contextlib.suppress(OSError):
             remove_unfinished(staging)
@@ -255,6 +265,25 @@ def _remove_replaced(out: Path) -> None:
         marker = read_marker(aside / out.name)
         if marker is not None and set(_files_in(aside)) <= {f"{out.name}/{name}" for name in _with_leftovers(marker)}:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_of_kind(folder: Path, kind: str) -> bool:
+    """Say whether ``folder`` is a complete one of this kind, as its marker states."""
+    marker = read_marker(folder)
+    return marker is not None and marker.kind == kind and marker.complete
+
+
+def _refuse_other(out: Path, new: Path, kind: str, error: type[MarrowscopeError]) -> None:
+    """Raise ``error`` unless two folders have the same files with the same bytes; what nobody owns is passed over."""
+    names, earlier = set(_files_in(new)), set(_files_in(out))
+    other = names ^ earlier
+    other |= {name for name in names & earlier if not filecmp.cmp(new / name, out / name, shallow=False)}
+    if other:
+        message = (
+            f"{out}: found an earlier {kind} with other content ({_named(sorted(other))}), expected a new or empty "
+            "folder; nothing is replaced. Choose another"
+        )
+        raise error(message)
 
 
 def _clear(folder: Path) -> None:

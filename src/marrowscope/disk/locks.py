@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from marrowscope.config import FrozenModel
-from marrowscope.errors import RunError
+from marrowscope.errors import LockLostError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,11 +70,11 @@ def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None
         heart = _Heart(path, holder.token)
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if not heart.lost:
                 raise
             message = f"{path}: another call took this lock over, expected to hold it to the end; call again as before"
-            raise RunError(message) from None
+            raise LockLostError(message) from None
         finally:
             heart.stop()
             _release(path, holder.token)
@@ -221,7 +222,8 @@ class _Heart:
             holder = _read(self._path)
             if holder is not None and holder.token != self._token:
                 self.lost = True
-                _thread.interrupt_main()
+                is_deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in the background of a shell
+                _thread.interrupt_main(signal.SIGTERM if is_deaf else signal.SIGINT)
                 return
             with contextlib.suppress(OSError):  # the disk may be away for a moment
                 os.utime(self._path)

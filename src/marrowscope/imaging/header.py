@@ -12,6 +12,7 @@ from marrowscope.imaging import jpeg, png, tiff
 from marrowscope.imaging.foreign import name_content
 from marrowscope.imaging.one_image import explain
 from marrowscope.imaging.refusals import CutShortError, RefusedError, cut_short, damaged, image_error
+from marrowscope.imaging.scale import refuse_uneven_pixels
 from marrowscope.imaging.tiff_layout import check_layout
 from marrowscope.records import Fault
 from marrowscope.wording import count_of
@@ -92,12 +93,13 @@ def _read(data: bytes) -> ImageHeader:
 
 
 def _refuse_contradictions(data: bytes, header: ImageHeader, max_pixels: int) -> None:
-    """Refuse a picture without pixels, one that is too large, and a TIFF whose pixels do not fit its header."""
+    """Refuse a picture without pixels, with uneven ones or too many, and a TIFF whose pixels do not fit its header."""
     if min(header.stored_width_px, header.stored_height_px) < 1:
         raise damaged(header.kind)
     _refuse_too_large(header, max_pixels)
     if header.kind == "TIFF":
         check_layout(data, tiff.read_page(data))
+    refuse_uneven_pixels(data)
 
 
 def _refuse_too_large(header: ImageHeader, max_pixels: int) -> None:

@@ -61,14 +61,14 @@ def read_png(data: bytes) -> PngFacts:
     return facts
 
 
-def pixels_per_meter(data: bytes) -> int | None:
-    """Read the horizontal resolution of a PNG's pHYs chunk; None where it states none in meters."""
+def pixels_per_meter(data: bytes) -> tuple[int, int] | None:
+    """Read the resolution across and down of a PNG's pHYs chunk; None where it states none in meters."""
     position = len(START)
     while (kind := data[position + 4 : position + 8]) not in {b"IDAT", b"IEND", b""}:
         (length,) = struct.unpack_from(">I", data, position)
         if kind == b"pHYs":
-            across, _, unit = struct.unpack_from(">IIB", data, position + 8)
-            return int(across) if unit == 1 else None
+            across, down, unit = struct.unpack_from(">IIB", data, position + 8)
+            return (int(across), int(down)) if unit == 1 else None
         position += length + 12
     return None
 

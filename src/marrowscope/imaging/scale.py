@@ -6,11 +6,14 @@ import struct
 
 from marrowscope.errors import ScaleError
 from marrowscope.imaging import png, tiff
-from marrowscope.imaging.tiff_description import described_scale
+from marrowscope.imaging.refusals import RefusedError
+from marrowscope.imaging.tiff_description import described_scales
 
 PLAUSIBLE_UM_PER_PX = (0.01, 2.0)
 """Scales of a microscope; outside, a number is none (cameras write 72 or 300 dots per inch)."""
 
+_MAX_UNEVEN = 1.05
+"""Largest ratio of an image's scales across and down at which its pixels count as square."""
 _UM_PER_TIFF_UNIT = {2: 25_400.0, 3: 10_000.0}
 _UM_PER_M = 1e6
 
@@ -35,25 +38,51 @@ def metadata_scale(data: bytes) -> float | None:
 
     None where there is none or it is no microscope's (cameras write 72 or 300 dots per inch).
     """
+    across, _ = _metadata_scales(data) or (None, None)
+    return across
+
+
+def refuse_uneven_pixels(data: bytes) -> None:
+    """Raise RefusedError where an image's metadata state pixels that are not square: contours would be distorted."""
+    scales = _metadata_scales(data)
+    if scales is not None:
+        refuse_uneven(*scales)
+
+
+def refuse_uneven(across: float, down: float) -> None:
+    """Raise RefusedError where two scales of a microscope, across and down, are not those of square pixels."""
+    low, high = PLAUSIBLE_UM_PER_PX
+    if low <= down <= high and not 1 / _MAX_UNEVEN <= down / across <= _MAX_UNEVEN:
+        raise RefusedError(
+            found=f"pixels of {across:.4g} x {down:.4g} um in the image's metadata",
+            expected="square pixels",
+            action="correct the wrong scale, or resample the picture to square pixels",
+        )
+
+
+def _metadata_scales(data: bytes) -> tuple[float, float] | None:
+    """Return the micrometers per pixel across and down; None where none or no microscope's are stated."""
     try:
         if data[:4] in tiff.STARTS:
-            scale = _tiff_scale(data)
+            scales = _tiff_scales(data)
         elif data.startswith(png.START):
             per_meter = png.pixels_per_meter(data)
-            scale = _UM_PER_M / per_meter if per_meter else None
+            scales = (_UM_PER_M / per_meter[0], _UM_PER_M / (per_meter[1] or per_meter[0])) if per_meter else None
         else:
             return None
     except (struct.error, IndexError, KeyError, ZeroDivisionError, OverflowError, ValueError):
         return None
     low, high = PLAUSIBLE_UM_PER_PX
-    return scale if scale is not None and low <= scale <= high else None
+    return scales if scales is not None and low <= scales[0] <= high else None
 
 
-def _tiff_scale(data: bytes) -> float | None:
-    """Read the scale that OME or ImageJ describe, else x resolution and its unit, from the first directory."""
-    tags = tiff.read_tags(data, {tiff.X_RESOLUTION, tiff.RESOLUTION_UNIT})
-    (per_unit, *_), (unit, *_) = tags.get(tiff.X_RESOLUTION, (0.0,)), tags.get(tiff.RESOLUTION_UNIT, (2,))
-    described = described_scale(tiff.read_description(data), per_unit)
-    if described is not None:
+def _tiff_scales(data: bytes) -> tuple[float, float] | None:
+    """Read the scales that OME or ImageJ describe, else the resolutions and their unit, from the first directory."""
+    tags = tiff.read_tags(data, {tiff.X_RESOLUTION, tiff.Y_RESOLUTION, tiff.RESOLUTION_UNIT})
+    (across, *_), (unit, *_) = tags.get(tiff.X_RESOLUTION, (0.0,)), tags.get(tiff.RESOLUTION_UNIT, (2,))
+    (down, *_) = tags.get(tiff.Y_RESOLUTION, (0.0,))
+    described = described_scales(tiff.read_description(data), (across, down))
+    if described is not None or not across or unit not in _UM_PER_TIFF_UNIT:
         return described
-    return _UM_PER_TIFF_UNIT[int(unit)] / per_unit if per_unit and unit in _UM_PER_TIFF_UNIT else None
+    um = _UM_PER_TIFF_UNIT[int(unit)]
+    return um / across, um / (down or across)

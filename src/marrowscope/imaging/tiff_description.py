@@ -43,17 +43,21 @@ def ome_pixels(description: str) -> dict[str, str]:
     return {name: html.unescape(one or other) for name, one, other in _ATTRIBUTE.findall(found[1])}
 
 
-def described_scale(description: str, per_unit: float | None) -> float | None:
-    """Micrometers per pixel by OME's PhysicalSizeX, or by ImageJ's unit and the file's pixels ``per_unit``.
+def described_scales(description: str, per_unit: tuple[float, float]) -> tuple[float, float] | None:
+    """Micrometers per pixel across and down by OME's PhysicalSize, or by ImageJ's unit and the pixels ``per_unit``.
 
-    None where the description states no unit of length. Raises ValueError for what is no number.
+    Down is that across where it is not stated. None where the description states no unit of length. Raises ValueError
+    for what is no number.
     """
     pixels = ome_pixels(description)
     if "PhysicalSizeX" in pixels:
-        unit = um_per_unit(pixels.get("PhysicalSizeXUnit", "um"))
-        return unit * float(pixels["PhysicalSizeX"]) if unit else None
+        units = [um_per_unit(pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY"]
+        across, down = float(pixels["PhysicalSizeX"]), float(pixels.get("PhysicalSizeY", "nan"))
+        if not units[0]:
+            return None
+        return units[0] * across, units[1] * down if units[1] and down > 0 else units[0] * across
     unit = um_per_unit(imagej_values(description).get("unit", ""))
-    return unit / per_unit if unit and per_unit else None
+    return (unit / per_unit[0], unit / (per_unit[1] or per_unit[0])) if unit and per_unit[0] else None
 
 
 def n_channels(description: str) -> int:

@@ -2,7 +2,8 @@
 
 Decoders fill what a header promises and the file does not hold: rows of white, black or of another picture. A page is
 read only where every strip or tile that its sides and planes need is there, once, in its own place, as long as its
-rows are; where its color map has a color for every sample; and where it is the whole picture, not one channel of it.
+rows are; where its color map has a color for every sample; and where it is the whole picture, not one channel of it,
+and the only one.
 Source: TIFF 6.0, sections 3, 8, 15.
 """
 
@@ -138,7 +139,7 @@ def _check_pieces(tags: Tags, n_bytes: int, own_places: list[tuple[int, int]]) -
 
 
 def _check_pages(data: bytes, tags: Tags) -> None:
-    """Refuse a page that is a thumbnail, a mask, or one gray channel or plane of the picture."""
+    """Refuse a page that is a thumbnail, a mask, a gray channel or plane of the picture, or one picture of several."""
     if tags.get(tiff.SUBFILE, (0,))[0] & (_REDUCED | _MASK):
         raise RefusedError(
             found="a TIFF whose first page is a thumbnail or a mask", expected="the picture first", action=SAVE_PLAIN
@@ -149,5 +150,11 @@ def _check_pages(data: bytes, tags: Tags) -> None:
     if n_channels(description) > n_samples:
         found = f"a TIFF of {count_of(n_channels(description), 'channel')} in pages of their own"
         raise RefusedError(found, "one page of RGB", action)
-    if n_samples == 1 and (n_planes(description) > 1 or tiff.has_page_alike(data, tags)):
-        raise RefusedError(found="a TIFF of several gray pages", expected="one page of RGB", action=action)
+    if n_planes(description) > 1 or tiff.has_page_alike(data, tags):
+        if n_samples == 1:
+            raise RefusedError(found="a TIFF of several gray pages", expected="one page of RGB", action=action)
+        raise RefusedError(
+            found="a TIFF of several pages of one size",
+            expected="one photograph per file",
+            action="save each page that shows other cells as a file of its own",
+        )

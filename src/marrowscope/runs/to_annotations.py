@@ -79,12 +79,11 @@ def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vo
 def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool = True) -> Exported:
     """Write the kept contours of the run at ``run`` to the new or empty folder ``out``.
 
-    ``copy_images`` copies the images next to the annotations, as every tool expects. Raises InputError if the format
-    does not exist, ``out`` is not empty, or an image is missing or was changed; RunError if ``run`` is not a finished
-    run or its tables were changed.
+    ``copy_images`` copies the images next to the annotations, as every tool expects. An equal export in ``out`` stays
+    as it is. Raises InputError if the format does not exist, ``out`` has anything else, or an image is missing or was
+    changed; RunError if ``run`` is not a finished run or its tables were changed.
     """
-    _refuse_occupied(out)
-    with new_folder(out, _KIND, overwrite=False, error=InputError) as folder:
+    with new_folder(out, _KIND, overwrite=False, error=InputError, equal_is_done=True) as folder:
         done = _export_into(run, folder, file_format, vocabulary, copy_images=copy_images)
     return replace(done, folder=out)
 
@@ -246,12 +245,6 @@ def _write_patients(out: Path, patients: pl.DataFrame, fields: pl.DataFrame, fol
         of_run = [row["patient_id"] for _ in own_column]
         writer.writerow([folders[row["patient_id"]], center, diagnosis, row["specimen"] or "", scale, *of_run])
     write_text(out / PATIENTS_NAME, text.getvalue())
-
-
-def _refuse_occupied(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        message = f"{out}: found a file or a folder with content, expected a new or empty folder; choose another"
-        raise InputError(message)
 
 
 def _image_names(fields: pl.DataFrame) -> dict[str, dict[str, str]]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.errors import DependencyError, ImageError
-from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX
+from marrowscope.imaging.refusals import RefusedError
+from marrowscope.imaging.scale import PLAUSIBLE_UM_PER_PX, refuse_uneven
 from marrowscope.slides.large_image import shrink
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class WholeSlide:
         self._handle = _open(path)
         self.width_px, self.height_px = self._handle.dimensions
         properties = dict(self._handle.properties)
-        self.um_per_px = _scale(properties)
+        self.um_per_px = _scale(properties, path)
         self.identity = _series(properties)
         self._background = _color(properties.get("openslide.background-color"))
 
@@ -140,15 +141,24 @@ def _open(path: Path) -> OpenSlide:
     return handle
 
 
-def _scale(properties: dict[str, str]) -> float | None:
-    """Mean micrometers per pixel of the two directions; None if missing or implausible for a microscope."""
+def _scale(properties: dict[str, str], path: Path) -> float | None:
+    """Mean micrometers per pixel of the two directions; None if missing or implausible for a microscope.
+
+    Raises ImageError where the two are not those of square pixels.
+    """
     try:
         across, down = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
     except (KeyError, ValueError):
         return None
     scale = math.sqrt(across * down) if across > 0 and down > 0 else math.nan
     low, high = PLAUSIBLE_UM_PER_PX
-    return scale if low <= scale <= high else None
+    if not low <= scale <= high:
+        return None
+    try:
+        refuse_uneven(across, down)
+    except RefusedError as refusal:
+        raise refusal.at(str(path)) from None
+    return scale
 
 
 def _series(properties: dict[str, str]) -> str | None:

@@ -84,6 +84,26 @@ def test_an_ellipse_is_the_one_inside_its_box(tmp_path: Path, *, in_geometry: bo
     assert area(read.shapes[0].contour_xy) == pytest.approx(np.pi * 15 * 10, rel=0.002)
 
 
+def test_an_inner_ring_beside_its_outline_is_no_hole(tmp_path: Path) -> None:
+    beside = [[x + 100, y] for x, y in HOLE]
+    reaching = [[x, y + 12] for x, y in HOLE]
+    cells = [feature({"type": "Polygon", "coordinates": [RING, ring]}) for ring in (beside, reaching)]
+    (read,) = geojson(tmp_path, collection(*cells))
+    assert not read.shapes
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("broken_shape", True)] * 2
+    assert "found an inner ring outside of its outline, expected holes inside" in read.faults[0].sentence()
+
+
+@pytest.mark.parametrize("key", ["childObjects", "children"])
+@pytest.mark.parametrize("in_properties", [True, False])
+def test_cells_nested_in_a_feature_are_read_with_their_holes(tmp_path: Path, key: str, *, in_properties: bool) -> None:
+    outer, child = feature(polygon(RING)), feature({"type": "Polygon", "coordinates": [RING, HOLE]})
+    (outer["properties"] if in_properties else outer)[key] = [child]
+    (read,) = geojson(tmp_path, collection(outer))
+    assert len(read.shapes) == 2
+    assert [fault.kind for fault in read.faults] == ["filled_hole"]
+
+
 def test_a_hole_that_is_no_ring_is_a_fault(tmp_path: Path) -> None:
     (read,) = geojson(tmp_path, collection(feature({"type": "Polygon", "coordinates": [RING, [["a", 1]]]})))
     assert [(fault.kind, fault.loses_data) for fault in read.faults] == [("broken_shape", True)]

@@ -55,6 +55,8 @@ _DESCRIPTION = "ANNOTATION_DESCRIPTION"
 """The key under which QuPath keeps the description of an annotation."""
 _CHILDREN = ("childObjects", "children")
 _TURNED = "clockwise"
+_ROUNDED_PX = 1.0
+"""How far programs that round coordinates may move a hole beyond its outline."""
 _DIGITS = 6
 """Digits of a measurement; outlines keep all of theirs."""
 
@@ -191,15 +193,16 @@ def _closed(points: list[list[float]]) -> list[list[float]]:
 
 
 def _flat(features: list[object]) -> Iterator[tuple[object, JsonDict]]:
-    """Return each feature with its properties; those that QuPath nests in another one follow it."""
+    """Return each feature with its properties; those nested in another one, or in its properties, follow it."""
     waiting = features[::-1]
     while waiting:
         feature = waiting.pop()
         properties = feature.get("properties") if isinstance(feature, dict) else None
         properties = properties if isinstance(properties, dict) else {}
-        for key in _CHILDREN:
-            children = properties.get(key)
-            waiting += children[::-1] if isinstance(children, list) else []
+        for holder in (properties, feature if isinstance(feature, dict) else {}):
+            for key in _CHILDREN:
+                children = holder.get(key)
+                waiting += children[::-1] if isinstance(children, list) else []
         yield feature, properties
 
 
@@ -224,18 +227,9 @@ def _read_feature(
     else:
         faults.append(shape_type_fault(where, index, f"geometry {shorten(geometry.get('type'))}"))
         return None
-    parts: list[ContourArray] = []
-    n_holes = 0
-    for rings in polygons:
-        outlines = [contour_from_points(ring) for ring in rings] if isinstance(rings, list) and rings else [None]
-        outer = outlines[0]
-        if outer is None or any(hole is None for hole in outlines):
-            faults.append(broken_shape(where, index, f"coordinates {shorten(coordinates)}", "rings of [x, y]"))
-            return None
-        n_holes += len(outlines) - 1
-        parts.append(outer)
-    if n_holes:
-        faults.append(filled_hole(n_holes, where, index))
+    parts = _read_parts(polygons, index, where, faults)
+    if parts is None:
+        return None
     contour = join_parts(parts, where, index, faults)
     if geometry.get("isEllipse") is True or properties.get("isEllipse") is True:
         contour = ellipse(*bounding_box(contour))
@@ -246,6 +240,35 @@ def _read_feature(
     return Annotation(
         label, contour, index, stated or id_text(feature.get("id") if isinstance(feature, dict) else None)
     )
+
+
+def _read_parts(polygons: list[object], index: int, where: str, faults: list[Fault]) -> list[ContourArray] | None:
+    """Return the outer outline of each polygon of a feature, or None with the fault; holes are noted."""
+    parts: list[ContourArray] = []
+    n_holes = 0
+    for rings in polygons:
+        outlines = [contour_from_points(ring) for ring in rings] if isinstance(rings, list) and rings else [None]
+        outer, *holes = outlines
+        if outer is None or any(hole is None for hole in holes):
+            faults.append(broken_shape(where, index, f"coordinates {shorten(rings)}", "rings of [x, y]"))
+            return None
+        if any(_is_beside(hole, outer) for hole in holes if hole is not None):
+            found = "an inner ring outside of its outline"
+            faults.append(broken_shape(where, index, found, "holes inside the outline"))
+            return None
+        n_holes += len(holes)
+        parts.append(outer)
+    if n_holes:
+        faults.append(filled_hole(n_holes, where, index))
+    return parts
+
+
+def _is_beside(hole: ContourArray, outer: ContourArray) -> bool:
+    """Say whether an inner ring has a point outside the outline's box: it may be the outline of another cell."""
+    if not len(hole) or not len(outer):
+        return False
+    low, high = outer.min(axis=0) - _ROUNDED_PX, outer.max(axis=0) + _ROUNDED_PX
+    return bool(((hole < low) | (hole > high)).any())
 
 
 def _nuclei_left_out(where: str, n: int) -> Fault:
