@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from marrowscope.review.database import make_private_file, sqlite_url
+from tests.review.postgres import Cluster, reason_absent, running_cluster
 from tests.review.stations import Browser, enter, open_station
 
 if TYPE_CHECKING:
@@ -28,3 +30,22 @@ def station(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Statio
 def browser(station: Station) -> Browser:
     """Give a browser that has entered the station."""
     return enter(station)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Give a PostgreSQL server of the tests' own; skips, and says why, where there is none."""
+    if reason := reason_absent():
+        pytest.skip(reason)
+    with running_cluster() as started:
+        yield started
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the address of an empty database, of each kind in turn."""
+    if request.param == "postgresql":
+        cluster: Cluster = request.getfixturevalue("cluster")
+        return cluster.new_database()
+    make_private_file(tmp_path / "any.sqlite")
+    return sqlite_url(tmp_path / "any.sqlite")

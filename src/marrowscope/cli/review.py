@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _START = "start"
 _PORT = 8760
+_EXIT_UNSOUND = 1
 
 
 class _StartsByDefault(TyperGroup):
@@ -36,6 +37,11 @@ app = typer.Typer(
     """,
 )
 
+DatabaseArgument = Annotated[
+    str,
+    typer.Argument(metavar="DB", help="Folder of a review, its SQLite file, or postgresql+psycopg://user@host/name."),
+]
+
 
 def start(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders written by `marrowscope predict`.")],
@@ -55,11 +61,35 @@ def start(
         ),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
+    db: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<url>",
+            show_default="SQLite in --out",
+            help="PostgreSQL for several people with accounts: postgresql+psycopg://user@host/name.",
+        ),
+    ] = None,
+    accounts: Annotated[
+        bool, typer.Option("--accounts", help="Ask for accounts, with SQLite too; always so with --db.")
+    ] = False,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<url>",
+            show_default="this computer only",
+            help="Address that browsers use, of a proxy on this computer that speaks HTTPS: https://review.example.org.",
+        ),
+    ] = None,
+    runs_root: Annotated[
+        Path | None,
+        typer.Option(show_default="none", help="Folder below which an admin may add runs while the station works."),
+    ] = None,
 ) -> None:
     """Start a station for one person on this computer, and open it in the browser.
 
     Decisions are kept in a database beside the run; the run itself is never changed. The address that is printed works
-    once and only on this computer. Ctrl+C ends the station; the next start goes on where it stopped.
+    once and only on this computer. Ctrl+C ends the station; the next start goes on where it stopped. With --db or
+    --accounts, everybody enters with a name and a password instead (`marrowscope review account`).
 
     Example: marrowscope review start runs/first --no-browser
     """
@@ -68,28 +98,192 @@ def start(
     from contextlib import nullcontext
 
     from marrowscope.disk import locked
-    from marrowscope.review.folder import open_folder
-    from marrowscope.review.serve import serve
+    from marrowscope.review.folder import open_station
+    from marrowscope.review.serve import public_host, serve
 
+    host = None if public_url is None else public_host(public_url)
     folder = out or runs[0].resolve().with_name(f"{runs[0].resolve().name}-review")
-    held = nullcontext() if out else locked(folder, lambda sentence: typer.echo(sentence, err=True))
-    name = reader or getpass.getuser()
-    with held, open_folder(folder, runs, lone_reader=name, images_root=images_from) as station:
-        serve(station, port=port, on_ready=lambda address: _announce(station, address, folder, opens=not no_browser))
+    needs_lock = db is None and out is None  # --out is locked by every command that has it
+    held = locked(folder, lambda sentence: typer.echo(sentence, err=True)) if needs_lock else nullcontext()
+    lone = None if db or accounts or public_url else reader or getpass.getuser()
+    with (
+        held,
+        open_station(db or folder, runs, lone_reader=lone, images_root=images_from, runs_root=runs_root) as station,
+    ):
+        _tell_rebound(station)
+        place = str(folder) if db is None else "PostgreSQL"
+        serve(
+            station,
+            port=port,
+            public_host=host,
+            on_ready=lambda address: _announce(station, public_url or address, place, opens=not no_browser),
+        )
 
 
-def _announce(station: Station, address: str, folder: Path, *, opens: bool) -> None:
+def _tell_rebound(station: Station) -> None:
+    """Say of each patient that was predicted again what was carried."""
+    from marrowscope.wording import count_of
+
+    for patient in station.rebound:
+        carried = count_of(patient.n_carried, "decision")
+        lost = "" if not patient.n_not_carried else f"; {patient.n_not_carried} could not be, and are listed there"
+        again = "; it has to be signed again" if patient.was_signed else ""
+        typer.echo(f"Predicted again: {patient.patient_id}, {carried} carried to its new cells{lost}{again}.", err=True)
+
+
+def _announce(station: Station, address: str, place: str, *, opens: bool) -> None:
     """Print the address, flushed, since a script may wait for it, and open it."""
     import sys
     import webbrowser
 
-    entrance = f"{address}/enter?token={station.one_time_token()}"
-    typer.echo(f"Review database: {folder}")
-    typer.echo(f"Open once, on this computer: {entrance}")
+    is_alone = station.lone_reader is not None
+    entrance = f"{address}/enter?token={station.one_time_token()}" if is_alone else f"{address}/login"
+    typer.echo(f"Review database: {place}")
+    typer.echo(f"Open once, on this computer: {entrance}" if is_alone else f"Enter at: {entrance}")
     typer.echo("Ctrl+C ends the station.")
     sys.stdout.flush()
     if opens:
         webbrowser.open(entrance)
+
+
+def verify(
+    db: DatabaseArgument,
+    *,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="<hash>", show_default="none", help="Head of the chain that a signed document states."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check the log of a review: name every event that was edited, deleted, moved or added since it was recorded.
+
+    With --head, also say whether the log still holds what a signed document was signed on. Exits with 1 for a fault.
+
+    Example: marrowscope review verify runs/first-review
+    """
+    require_review()
+    import json
+
+    from marrowscope.review.folder import open_store
+    from marrowscope.wording import count_of
+
+    with open_store(db, upgrades=False) as store:
+        faults = store.verify()
+        found = store.head()
+        signed_at = next((event.sequence for event in store.events() if event.hash == head), None) if head else None
+    is_lost = head is not None and signed_at is None
+    if as_json:
+        named = [{"sequence": fault.sequence, "kind": fault.kind, "sentence": fault.sentence} for fault in faults]
+        typer.echo(
+            json.dumps(
+                {"events": found.sequence, "head": found.hash, "faults": named, "signed_at": signed_at}, indent=2
+            )
+        )
+    else:
+        for fault in faults:
+            typer.echo(f"{fault.kind.capitalize()}: {fault.sentence}")
+        if is_lost:
+            typer.echo(f"Head {head}: found no such event; what was signed is no longer in this log")
+        elif head:
+            typer.echo(f"Head {head}: it is event {signed_at}")
+        if not faults:
+            typer.echo(f"Sound: {count_of(found.sequence, 'event')}, head {found.hash}")
+    if faults or is_lost:
+        raise typer.Exit(_EXIT_UNSOUND)
+
+
+def backup(
+    db: DatabaseArgument,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="SQLite file to write; it must not exist.")],
+) -> None:
+    """Write a backup of a review to one file, while the station works or not.
+
+    Example: marrowscope review backup runs/first-review --out backups/first.sqlite
+    """
+    require_review()
+    from marrowscope.review.folder import open_store
+    from marrowscope.review.transfer import back_up
+
+    with open_store(db) as store:
+        head = back_up(store, out)
+    typer.echo(f"Backup: {out}, {head.sequence} events, head {head.hash}")
+
+
+def restore(
+    backup_file: Annotated[Path, typer.Argument(metavar="BACKUP", help="File written by `marrowscope review backup`.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the review to make; it must hold no database.")],
+) -> None:
+    """Make the folder of a review from a backup; nothing is replaced. Into PostgreSQL: `marrowscope review copy`.
+
+    Example: marrowscope review restore backups/first.sqlite --out runs/first-review
+    """
+    require_review()
+    from marrowscope.review.folder import DATABASE_NAME
+    from marrowscope.review.transfer import restore as restored
+
+    head = restored(backup_file, out / DATABASE_NAME)
+    typer.echo(f"Review: {out}, {head.sequence} events, head {head.hash}")
+
+
+def copy(
+    source: DatabaseArgument,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Empty database or earlier copy, written as DB is.")],
+) -> None:
+    """Copy a review into another database: from SQLite to PostgreSQL when a department joins in, or back.
+
+    Both have the same events and the same head then. A target with other events is refused.
+
+    Example: marrowscope review copy runs/first-review postgresql+psycopg://review@db.example.org/review
+    """
+    require_review()
+    from marrowscope.review.folder import open_store
+    from marrowscope.review.transfer import copy as copied
+
+    with open_store(source) as origin, open_store(target, makes=True) as aim:
+        head = copied(origin, aim)
+    typer.echo(f"Copied: {head.sequence} events, head {head.hash}")
+
+
+RoleName = Literal["reader", "signer", "auditor", "admin"]
+
+
+def account(
+    db: DatabaseArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name to enter with.")],
+    *,
+    role: Annotated[
+        list[RoleName] | None, typer.Option(show_default="reader", help="What the account may do; repeat for several.")
+    ] = None,
+    full_name: Annotated[str, typer.Option(show_default="NAME", help="Name as signed documents print it.")] = "",
+    subject: Annotated[
+        str | None, typer.Option(show_default="none", help="Name at the single sign-on (OIDC); no password is asked.")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking for it.")
+    ] = False,
+) -> None:
+    """Make an account; the database is made where it is not there. The first one should be an admin.
+
+    A reader sees and decides; a signer also signs; an auditor sees and checks the log; an admin makes accounts.
+
+    Example: marrowscope review account runs/first-review ada --role admin --role signer
+    """
+    require_review()
+    import sys
+
+    from marrowscope.review.accounts import add_account
+    from marrowscope.review.folder import open_store
+
+    password = None
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif subject is None:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with open_store(db, makes=True) as store:
+        add_account(store.engine, name, role or ["reader"], full_name=full_name, password=password, subject=subject)
+    typer.echo(f"Account: {name} ({', '.join(role or ['reader'])})")
 
 
 def require_review() -> None:
@@ -107,4 +301,9 @@ def require_review() -> None:
             raise DependencyError(message)
 
 
-add_command(app, start)
+add_command(app, start, writes_into_input=False)
+add_command(app, verify)
+add_command(app, backup)
+add_command(app, restore)
+add_command(app, copy)
+add_command(app, account)

@@ -1,50 +1,80 @@
-"""The first event of a log, and each later one that names a run: which patients it is about, in which tables.
+"""Which prediction a log is about: the events that bind patients to the tables of a run, by their hashes.
 
-A log is about the cells of the tables whose hashes it states. Where a run was predicted again, its tables differ.
+The first event of a log binds the patients of its run. A patient that was predicted again is bound anew, with its
+decisions carried to the new cells in the same transaction; what a reader did for the patient as a whole (full review,
+audit, checked fields, answered flags, signature) does not go along, since it was about other cells.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.errors import ReviewError
+from marrowscope.review.carry import carried_drafts
 from marrowscope.review.events import Draft
 
 if TYPE_CHECKING:
-    from marrowscope.review.run_cells import RunCells
+    from marrowscope.review.run_cells import ReviewedRun, RunCells
     from marrowscope.review.store import Store
 
 
-def bound_tables(store: Store) -> dict[str, dict[str, str]]:
-    """Return the hashes of the tables that each patient of the log is bound to, by patient."""
-    bound: dict[str, dict[str, str]] = {}
-    for event in store.events(""):
-        if event.kind == "bind":
-            bound.update(dict.fromkeys(event.new["patients"], event.new["tables"]))
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The tables that a patient is bound to, by file name, and the number of the event that says so."""
+
+    sequence: int
+    tables: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebound:
+    """A patient that was predicted again: decisions carried to its new cells, and those that were not."""
+
+    patient_id: str
+    n_carried: int
+    n_not_carried: int
+    was_signed: bool
+
+
+def read_bindings(store: Store) -> dict[str, Binding]:
+    """Return the last binding of each patient of the log."""
+    bound: dict[str, Binding] = {}
+    for event in store.events(kind="bind"):
+        for patient_id in event.new["patients"]:
+            bound[patient_id] = Binding(event.sequence, event.new["tables"])
     return bound
 
 
-def bind_runs(store: Store, cells: RunCells, reader: str) -> None:
-    """Bind patients that the log does not know to the tables of their run.
-
-    Raises ReviewError for a patient whose tables are other ones than those that the log states.
-    """
-    bound = bound_tables(store)
+def bind_runs(store: Store, cells: RunCells, reader: str) -> list[Rebound]:
+    """Bind every patient of the runs to its tables; returns those that were bound to other tables before."""
+    bound = read_bindings(store)
+    rebound: list[Rebound] = []
     for run in cells.runs:
         own = [row.patient_id for row in run.tables.rows]
-        changed = [name for name in own if name in bound and bound[name] != run.hashes]
-        if changed:
-            message = (
-                f"{run.folder}: found other tables for patient {changed[0]!r} than those that the review is about, "
-                "expected the same prediction; keep the earlier run, or name another folder with --out"
-            )
-            raise ReviewError(message)
-        new = [name for name in own if name not in bound]
-        if new:
-            value = {
-                "run": run.folder.name,
-                "tables": run.hashes,
-                "bundle": run.manifest.bundle.label,
-                "patients": new,
-            }
-            store.append([Draft(reader, "", "bind", None, None, value)])
+        if new := [name for name in own if name not in bound]:
+            store.append([Draft(reader, "", "bind", None, None, _statement(run, new))])
+        changed = [name for name in own if name in bound and bound[name].tables != run.hashes]
+        rebound += [_rebind(store, cells, name, bound[name], reader=reader) for name in changed]
+    return rebound
+
+
+def _rebind(store: Store, cells: RunCells, patient_id: str, before: Binding, *, reader: str) -> Rebound:
+    run = cells.run_of(patient_id)
+    events = store.read(patient_id, after=before.sequence)
+    patient = cells.cells(patient_id)
+    drafts = carried_drafts(patient_id, events, patient.frozen, patient.fields, reader)
+    bind = Draft(reader, patient_id, "bind", None, {"tables": before.tables}, _statement(run, [patient_id]))
+    store.append([bind, *drafts])
+    n_carried = sum(draft.kind == "carried" for draft in drafts)
+    signs = [event.kind for event in events if event.kind in {"sign", "amend"}]
+    return Rebound(patient_id, n_carried, len(drafts) - n_carried, signs[-1:] == ["sign"])
+
+
+def _statement(run: ReviewedRun, patients: list[str]) -> dict[str, object]:
+    return {
+        "run": run.folder.name,
+        "bundle": run.manifest.bundle.label,
+        "input_sha256": run.manifest.input_sha256,
+        "tables": run.hashes,
+        "patients": patients,
+    }

@@ -70,7 +70,6 @@ SESSIONS = sa.Table(
 ATTEMPTS = sa.Table(
     "login_attempts",
     METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("time_utc", sa.Text, nullable=False),
     sa.Index("attempts_by_source", "source", "time_utc"),

@@ -65,7 +65,7 @@ def model_value(cell: ReviewedCell, field: ShownField) -> dict[str, Any]:
     """Return what the model said of a cell, and with the first decision about it where it lies."""
     said: dict[str, Any] = {"category": cell.model_category, "certainty": cell.certainty, "p_cblc": cell.p_cblc}
     if not cell.is_seen:
-        said |= {"field_id": cell.field_id, "image_sha256": field.sha256, "contour_xy": list(cell.contour_xy)}
+        said |= {**image_of(field), "contour_xy": list(cell.contour_xy)}
     return said
 
 
@@ -109,7 +109,7 @@ def _add(subject: Subject, reader: str, decision: Decision) -> Draft:
     field = _field(subject, value)
     contour = _contour(value.get("contour_xy"), field)
     new = _part(subject, field, contour, value)
-    return Draft(reader, subject.state.patient_id, "add", _new_id(subject, new), None, new, _image(field))
+    return Draft(reader, subject.state.patient_id, "add", _new_id(subject, new), None, new, image_of(field))
 
 
 def _split(subject: Subject, reader: str, decision: Decision) -> Draft:
@@ -141,7 +141,7 @@ def _merge(subject: Subject, reader: str, decision: Decision) -> Draft:
     given = value.get("contour_xy")
     contour = _joined(cells) if given is None else _contour(given, field)
     new = {**_part(subject, field, contour, value), "cells": [cell.cell_id for cell in cells]}
-    said = {"cells": {cell.cell_id: model_value(cell, field) for cell in cells}, **_image(field)}
+    said = {"cells": {cell.cell_id: model_value(cell, field) for cell in cells}, **image_of(field)}
     old = {cell.cell_id: cell.code for cell in cells}
     return Draft(reader, subject.state.patient_id, "merge", _new_id(subject, new), old, new, said)
 
@@ -304,8 +304,10 @@ def _part(subject: Subject, field: ShownField, contour: ContourArray, value: Map
     }
 
 
-def _image(field: ShownField) -> dict[str, Any]:
-    return {"field_id": field.field_id, "image_sha256": field.sha256}
+def image_of(field: ShownField) -> dict[str, Any]:
+    """Return which image a contour lies in, and for a slide where the field's pixels begin in it."""
+    place = {} if field.region is None else {"origin_xy": [field.region.x_px, field.region.y_px]}
+    return {"field_id": field.field_id, "image_sha256": field.sha256, **place}
 
 
 def _new_id(subject: Subject, value: Mapping[str, Any]) -> str:

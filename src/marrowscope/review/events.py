@@ -103,10 +103,12 @@ class ChainFault:
 def canonical(value: Any) -> str:  # noqa: ANN401 - any value of JSON
     """Write a value as canonical JSON. Raises ReviewError for NaN, infinity, and what JSON does not have."""
     try:
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()  # a half of a surrogate pair is no text
     except (TypeError, ValueError) as error:
         message = f"found a value that JSON does not have ({error}), expected text, finite numbers, lists and objects"
         raise ReviewError(message) from error
+    return text
 
 
 def chained(draft: Draft, previous: Head, time_utc: str) -> Event:

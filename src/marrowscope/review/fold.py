@@ -153,8 +153,12 @@ def fold(patient_id: str, frozen: Iterable[FrozenCell], events: Iterable[Event])
 class Folding:
     """A fold that goes on: ``apply`` each event once, in order; ``state`` gives what stands."""
 
-    def __init__(self, patient_id: str, frozen: Iterable[FrozenCell]) -> None:
-        """Begin before any event."""
+    def __init__(self, patient_id: str, frozen: Iterable[FrozenCell], since: int = 0) -> None:
+        """Begin before any event. ``since`` is the event that bound the patient to the prediction of ``frozen``.
+
+        Decisions before it were about the cells of an earlier prediction, and are left out.
+        """
+        self._since = since
         self._state = PatientState(patient_id, 0, {})
         self._cells: dict[str, ReviewedCell] = {cell.cell_id: _unreviewed(cell) for cell in frozen}
 
@@ -174,7 +178,7 @@ class Folding:
         """
         if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
             return
-        if (change := _CELL_CHANGES.get(event.kind)) is not None:
+        if event.sequence > self._since and (change := _CELL_CHANGES.get(event.kind)) is not None:
             change(self._cells, event)
         more = _PATIENT_CHANGES[event.kind](self._state, event) if event.kind in _PATIENT_CHANGES else {}
         self._state = replace(self._state, sequence=event.sequence, **more)
@@ -300,6 +304,19 @@ def _sign(state: PatientState, event: Event) -> dict[str, Any]:
     return {"signatures": (*state.signatures, signature), "is_locked": True}
 
 
+def _bind(_state: PatientState, _event: Event) -> dict[str, Any]:
+    """Forget what was about the cells of an earlier prediction; comments and earlier signatures stay."""
+    return {
+        "audit": None,
+        "audit_answers": {},
+        "fields_checked": {},
+        "flags_answered": {},
+        "full_review_by": None,
+        "is_locked": False,
+        "not_carried": (),
+    }
+
+
 _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "relabel": _relabel,
     "audit_answer": _relabel,
@@ -314,6 +331,7 @@ _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "redraw": _redraw,
 }
 _PATIENT_CHANGES: dict[str, Callable[[PatientState, Event], dict[str, Any]]] = {
+    "bind": _bind,
     "comment": _comment,
     "audit_drawn": lambda _, event: {"audit": event.new},
     "audit_answer": lambda state, event: {"audit_answers": {**state.audit_answers, event.cell_id or "": event.new}},

@@ -1,4 +1,4 @@
-"""The folder of a review: the database of one laboratory's decisions, apart from every run.
+"""Where a review is kept: a folder of its own with a SQLite file, or PostgreSQL; and how it is opened.
 
 A run that is predicted again is replaced; this folder never is.
 """
@@ -6,6 +6,7 @@ A run that is predicted again is replaced; this folder never is.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import ReviewError
@@ -16,32 +17,50 @@ from marrowscope.review.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 DATABASE_NAME = "review.sqlite"
 
 
-def database_path(place: Path) -> Path:
-    """Return the SQLite file of a review's folder, or ``place`` itself where it is a file."""
-    return place / DATABASE_NAME if place.is_dir() else place
+@contextmanager
+def open_store(place: str | Path, *, upgrades: bool = True, makes: bool = False) -> Iterator[Store]:
+    """Open a review by its folder, its SQLite file or its address; ``makes`` one where there is none."""
+    store = Store(_url(place, makes=makes), upgrades=upgrades)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @contextmanager
-def open_folder(
-    folder: Path, runs: Sequence[Path], *, lone_reader: str, images_root: Path | None = None
+def open_station(
+    place: str | Path,
+    runs: Sequence[Path],
+    *,
+    lone_reader: str | None,
+    images_root: Path | None = None,
+    runs_root: Path | None = None,
 ) -> Iterator[Station]:
-    """Open the station of a review's folder, made where there is none; hold its lock meanwhile."""
-    if folder.exists() and not folder.is_dir():
-        message = f"{folder}: found a file, expected the folder of a review, or a name not taken; choose another --out"
-        raise ReviewError(message)
+    """Open the station over ``runs`` whose review is kept at ``place``; for a folder, hold its lock meanwhile."""
     cells = RunCells(runs)
-    make_private_file(folder / DATABASE_NAME)
-    store = Store(sqlite_url(folder / DATABASE_NAME))
-    try:
-        station = Station(cells, store, lone_reader=lone_reader, images_root=images_root)
+    with open_store(place, makes=True) as store:
+        station = Station(cells, store, lone_reader=lone_reader, images_root=images_root, runs_root=runs_root)
         try:
             yield station
         finally:
             station.images.close()
-    finally:
-        store.close()
+
+
+def _url(place: str | Path, *, makes: bool) -> str:
+    if "://" in str(place):
+        return str(place)
+    path = Path(place)
+    file = path if path.is_file() or path.suffix == ".sqlite" else path / DATABASE_NAME
+    if not file.is_file():
+        if not makes:
+            message = f"{path}: found no review there, expected its folder, its SQLite file or its address"
+            raise ReviewError(message)
+        if path.exists() and not path.is_dir():
+            message = f"{path}: found a file that is no review, expected a folder; choose another"
+            raise ReviewError(message)
+        make_private_file(file)
+    return sqlite_url(file)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from fastapi import Request
 
-from marrowscope.review.accounts import Session, find_session, utc_now
+from marrowscope.review.accounts import utc_now
+from marrowscope.review.sessions import Session, find_session
 
 if TYPE_CHECKING:
     from marrowscope.review.accounts import Permission
@@ -45,6 +46,11 @@ def session_of(request: Request) -> Session | None:
         return None
     station = station_of(request)
     return find_session(station.store.engine, token, station.who, utc_now())
+
+
+def address_of(request: Request) -> str:
+    """Return the address that a request comes from; empty where the server knows none."""
+    return "" if request.client is None else request.client.host
 
 
 class Guard:
@@ -88,7 +94,8 @@ ENTER, PUBLIC = Guard("enter"), Public()
 def check_origin(request: Request) -> None:
     """Refuse a changing request that a page of another origin sent; browsers state it in every one."""
     origin = request.headers.get("Origin")
-    if origin is not None and origin != f"{request.url.scheme}://{request.headers.get('Host', '')}":
+    scheme = "https" if request.app.state.secure else "http"
+    if origin is not None and origin != f"{scheme}://{request.headers.get('Host', '')}":
         raise RefusedError(403, f"found a request from {origin}, expected one from this station's own pages")
 
 

@@ -71,12 +71,17 @@ class Progress:
         if not event.patient_id:
             return
         patient = self._patients.setdefault(event.patient_id, PatientProgress())
-        if event.kind in DECIDING and event.cell_id is not None:
+        if event.kind == "bind":  # predicted again: what was decided stands in the events that carry it
+            patient.decided.clear()
+            patient.added.clear()
+            patient.is_locked = False
+        elif event.kind in DECIDING and event.cell_id is not None:
             if event.new is None and event.kind == "relabel":
                 patient.decided.discard(event.cell_id)
             else:
                 patient.decided.add(event.cell_id)
-        if event.kind in {"add", "merge"} and event.cell_id is not None:
+        is_drawn = event.kind in {"add", "merge"} or (event.kind == "carried" and "drawn" in event.new)
+        if is_drawn and event.cell_id is not None:
             patient.added.add(event.cell_id)
         elif event.kind == "split":
             parts = {part["cell_id"] for part in event.new["parts"]}
@@ -87,5 +92,5 @@ class Progress:
             patient.is_locked = True
         elif event.kind == "amend":
             patient.is_locked = False
-        if event.kind not in {"carried", "not_carried"}:
+        if event.kind not in {"bind", "carried", "not_carried"}:
             patient.readers[event.reader] = event.time_utc

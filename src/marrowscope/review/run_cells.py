@@ -49,21 +49,28 @@ class RunCells:
 
     def __init__(self, folders: Iterable[Path]) -> None:
         """Open runs; RunError for one that is not finished or was changed, ReviewError for a patient in two of them."""
-        self.runs = tuple(_open(folder) for folder in folders)
+        self.runs: list[ReviewedRun] = []
         self._run_of: dict[str, ReviewedRun] = {}
         self.rows: dict[str, PatientRow] = {}
-        for run in self.runs:
-            for row in run.tables.rows:
-                if (other := self._run_of.get(row.patient_id)) is not None:
-                    message = (
-                        f"patient {row.patient_id!r}: found in {other.folder} and in {run.folder}, expected each "
-                        "patient in one run; start a station for each run"
-                    )
-                    raise ReviewError(message)
-                self._run_of[row.patient_id] = run
-                self.rows[row.patient_id] = row
         self._held: OrderedDict[str, PatientCells] = OrderedDict()
         self._reading = Lock()
+        for folder in folders:
+            self.add(folder)
+
+    def add(self, folder: Path) -> ReviewedRun:
+        """Open one more run; ReviewError, with nothing changed, for a patient that another run has."""
+        run = _open(folder)
+        for row in run.tables.rows:
+            if (other := self._run_of.get(row.patient_id)) is not None:
+                message = (
+                    f"patient {row.patient_id!r}: found in {other.folder} and in {run.folder}, expected each patient "
+                    "in one run; start a station for each run"
+                )
+                raise ReviewError(message)
+        self.runs.append(run)
+        self._run_of |= {row.patient_id: run for row in run.tables.rows}
+        self.rows = {**self.rows, **{row.patient_id: row for row in run.tables.rows}}  # others may go through the old
+        return run
 
     def run_of(self, patient_id: str) -> ReviewedRun:
         """Return the run of a patient. Raises KeyError for one that is in none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -17,16 +18,39 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 256
+_GRACE_S = 3
+"""Seconds that open connections have to end."""
 
 
-def serve(station: Station, *, port: int, on_ready: Callable[[str], None], host: str = LOOPBACK) -> None:
-    """Answer on ``host`` until SIGINT or SIGTERM; ``on_ready`` gets the address once requests are accepted."""
-    with _listen(host, port) as listening:
+def serve(station: Station, *, port: int, on_ready: Callable[[str], None], public_host: str | None = None) -> None:
+    """Answer on this computer until SIGINT or SIGTERM; ``on_ready`` gets the address once requests are accepted.
+
+    With ``public_host``, a proxy on this computer speaks HTTPS under that name and hands requests on.
+    """
+    with _listen(LOOPBACK, port) as listening:
         bound = listening.getsockname()[1]
-        app = create_app(station)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
-        server = _Server(config, lambda: on_ready(f"http://{host}:{bound}"))
+        is_public = public_host is not None
+        app = create_app(station, hosts=(public_host,), secure=True) if is_public else create_app(station)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            proxy_headers=is_public,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        server = _Server(config, lambda: on_ready(f"http://{LOOPBACK}:{bound}"))
         server.run(sockets=[listening])
+
+
+def public_host(url: str) -> str:
+    """Return the host of the address that browsers use; ReviewError for one that is not HTTPS."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.path not in {"", "/"}:
+        message = f"--public-url: found {url!r}, expected https:// and a host: passwords travel over HTTPS only"
+        raise ReviewError(message)
+    return parts.hostname
 
 
 class _Server(uvicorn.Server):

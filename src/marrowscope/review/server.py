@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from marrowscope.errors import InputError, ReviewError, RunError
 from marrowscope.review.guard import RefusedError
-from marrowscope.review.routes import api_cells, api_worklist, entrance, review_pages, served_images
+from marrowscope.review.routes import api_accounts, api_cells, api_worklist, entrance, review_pages, served_images
 from marrowscope.review.station import LockedError, UnknownNameError
 from marrowscope.review.store import ConflictError
 
@@ -46,7 +46,14 @@ _HEADERS = (
     ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
 )
 _MOST_BODY_BYTES = 16 * 1024**2
-ROUTERS = (entrance.router, review_pages.router, api_worklist.router, api_cells.router, served_images.router)
+ROUTERS = (
+    entrance.router,
+    review_pages.router,
+    api_worklist.router,
+    api_cells.router,
+    api_accounts.router,
+    served_images.router,
+)
 
 
 def create_app(

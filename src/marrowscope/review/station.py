@@ -12,12 +12,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import ReviewError
-from marrowscope.review.accounts import ROLES, token_hash
-from marrowscope.review.binding import bind_runs
+from marrowscope.review.accounts import ROLES, Account, find_account
+from marrowscope.review.binding import bind_runs, read_bindings
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.fold import Folding, foreseen
 from marrowscope.review.progress import Progress
+from marrowscope.review.sessions import token_hash
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.report.shown_rows import ShownField
-    from marrowscope.review.accounts import Role
     from marrowscope.review.decisions import Decision
     from marrowscope.review.fold import PatientState
     from marrowscope.review.run_cells import PatientCells, RunCells
@@ -48,19 +48,27 @@ class Station:
     """What the server works on. ``lone_reader`` is the name of the one person on a laptop; None with accounts."""
 
     def __init__(
-        self, cells: RunCells, store: Store, *, lone_reader: str | None = None, images_root: Path | None = None
+        self,
+        cells: RunCells,
+        store: Store,
+        *,
+        lone_reader: str | None = None,
+        images_root: Path | None = None,
+        runs_root: Path | None = None,
     ) -> None:
         """Bind the log to the runs; see ``binding``."""
         self.cells = cells
         self.store = store
         self.lone_reader = lone_reader
+        self.runs_root = runs_root
         self.images = CellImages(images_root)
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
         self._foldings: OrderedDict[str, tuple[Folding, threading.Lock]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokens: set[str] = set()
-        bind_runs(store, cells, lone_reader or "station")
+        self.rebound = tuple(bind_runs(store, cells, lone_reader or "station"))
+        self._bindings = read_bindings(store)
 
     def close(self) -> None:
         """Record what waits, and close database and slides."""
@@ -81,11 +89,32 @@ class Station:
             self._tokens.discard(token_hash(token))
         return known
 
-    def who(self, account: str) -> tuple[str, frozenset[Role]] | None:
-        """Return the full name and the roles of an account; None for one that may not enter."""
-        if self.lone_reader is not None:
-            return (account, frozenset(ROLES)) if account == self.lone_reader else None
-        return None
+    def who(self, name: str) -> Account | None:
+        """Return the account of that name; a lone reader has every role and no account."""
+        if self.lone_reader is None:
+            return find_account(self.store.engine, name)
+        if name != self.lone_reader:
+            return None
+        return Account(name, name, frozenset(ROLES), is_active=True, has_password=False)
+
+    def add_run(self, folder: Path, reader: str) -> list[str]:
+        """Review another run as well and return its patients.
+
+        Raises ReviewError where runs may not be added, or ``folder`` leads out of the folder that they may be in.
+        """
+        if self.runs_root is None:
+            message = "this station takes no further runs; start it with --runs-root and the folder that holds them"
+            raise ReviewError(message)
+        root = self.runs_root.resolve()
+        place = (root / folder).resolve()
+        if root not in place.parents:
+            message = f"found run {str(folder)!r}, expected one below the folder of runs; choose another"
+            raise ReviewError(message)
+        with self._lock:
+            run = self.cells.add(place)
+            bind_runs(self.store, self.cells, reader)
+            self._bindings = read_bindings(self.store)
+        return [row.patient_id for row in run.tables.rows]
 
     def patient(self, patient_id: str) -> PatientCells:
         """Return the fields and frozen cells of a patient; UnknownNameError for none of that name."""
@@ -107,7 +136,10 @@ class Station:
         frozen = self.patient(patient_id).frozen
         with self._lock:
             if patient_id not in self._foldings:
-                self._foldings[patient_id] = (Folding(patient_id, frozen), threading.Lock())
+                self._foldings[patient_id] = (
+                    Folding(patient_id, frozen, self._bindings[patient_id].sequence),
+                    threading.Lock(),
+                )
             folding, lock = self._foldings[patient_id]
             self._foldings.move_to_end(patient_id)
             if len(self._foldings) > _MOST_FOLDINGS:

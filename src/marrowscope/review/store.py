@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from marrowscope.errors import ReviewError
-from marrowscope.review.database import EVENTS, HEAD, METADATA, open_engine, reading, writing
-from marrowscope.review.events import GENESIS, ChainFault, Event, Head, canonical, chain_faults, chained
+from marrowscope.review.database import EVENTS, HEAD, open_engine, reading, writing
+from marrowscope.review.events import ChainFault, Event, Head, canonical, chain_faults, chained
 from marrowscope.review.fold import DECIDING
+from marrowscope.review.migrations import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from marrowscope.review.events import Draft
+    from marrowscope.review.events import Draft, Kind
 
 _MOST_TOGETHER = 64
 """Requests that one commit holds at most."""
@@ -60,13 +61,14 @@ class _Request:
 class Store:
     """The log in one database; usable from several threads. ``close`` it at the end."""
 
-    def __init__(self, url: str) -> None:
-        """Open the database, and make its tables where there are none."""
+    def __init__(self, url: str, *, upgrades: bool = True) -> None:
+        """Open the database, and bring its schema to this version; a new one is made.
+
+        Without ``upgrades`` the database stays as it is: to look at a log that may have been tampered with.
+        """
         self.engine = open_engine(url)
-        with writing(self.engine) as connection:
-            METADATA.create_all(connection)
-            if connection.scalar(sa.select(HEAD.c.id)) is None:
-                connection.execute(HEAD.insert().values(id=1, sequence=0, hash=GENESIS))
+        if upgrades:
+            upgrade(self.engine)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="review-writer", daemon=True)
@@ -89,20 +91,20 @@ class Store:
         """Read the events after number ``after``, of one patient or of all, in their order."""
         return list(self.events(patient_id, after))
 
-    def events(self, patient_id: str | None = None, after: int = 0) -> Iterator[Event]:
-        """Read events as ``read`` does, a few thousand in memory at a time."""
+    def events(self, patient_id: str | None = None, after: int = 0, kind: Kind | None = None) -> Iterator[Event]:
+        """Read events as ``read`` does, of one kind or of all, a few thousand in memory at a time."""
         with reading(self.engine) as connection:
-            yield from _events(connection, patient_id, after)
+            yield from read_events(connection, patient_id, after, kind)
 
     def head(self) -> Head:
         """Return the head of the chain; number 0 before any event."""
         with reading(self.engine) as connection:
-            return _head(connection)
+            return head_of(connection)
 
     def verify(self) -> list[ChainFault]:
         """Name each event that was edited, deleted, moved or added; empty for a sound log."""
         with reading(self.engine) as connection:
-            return list(chain_faults(_events(connection), _head(connection)))
+            return list(chain_faults(read_events(connection), head_of(connection)))
 
     def close(self) -> None:
         """Record what waits, then close the database."""
@@ -132,7 +134,7 @@ class Store:
         answers: list[tuple[_Request, Appended | Exception]] = []
         try:
             with writing(self.engine) as connection:
-                head = _head(connection, lock=True)
+                head = head_of(connection, lock=True)
                 for request in requests:
                     try:
                         answer = _append(connection, request, head)
@@ -163,7 +165,7 @@ def _append(connection: sa.Connection, request: _Request, head: Head) -> Appende
         events.append(event)
         last = Head(event.sequence, event.hash)
     if events:
-        connection.execute(EVENTS.insert(), [_row(event) for event in events])
+        connection.execute(EVENTS.insert(), [row_of(event) for event in events])
     return Appended(tuple(events), last)
 
 
@@ -194,15 +196,21 @@ def _touched(event: Event) -> set[str | None]:
     return {event.cell_id, *(event.new["cells"] if event.kind == "merge" else ())}
 
 
-def _events(connection: sa.Connection, patient_id: str | None = None, after: int = 0) -> Iterator[Event]:
+def read_events(
+    connection: sa.Connection, patient_id: str | None = None, after: int = 0, kind: Kind | None = None
+) -> Iterator[Event]:
+    """Read events on an open connection, as ``Store.events`` does."""
     query = sa.select(EVENTS).where(EVENTS.c.sequence > after).order_by(EVENTS.c.sequence)
     if patient_id is not None:
         query = query.where(EVENTS.c.patient_id == patient_id)
-    result = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+    if kind is not None:
+        query = query.where(EVENTS.c.kind == kind)
+    result = connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
     yield from map(_event, result)
 
 
-def _head(connection: sa.Connection, *, lock: bool = False) -> Head:
+def head_of(connection: sa.Connection, *, lock: bool = False) -> Head:
+    """Read the head of the chain; ``lock`` keeps others from adding to it until the transaction ends."""
     query = sa.select(HEAD.c.sequence, HEAD.c.hash)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
@@ -211,7 +219,8 @@ def _head(connection: sa.Connection, *, lock: bool = False) -> Head:
     return Head(row.sequence, row.hash)
 
 
-def _row(event: Event) -> dict[str, Any]:
+def row_of(event: Event) -> dict[str, Any]:
+    """Return the row that the table of events holds of an event."""
     return {
         "sequence": event.sequence,
         "time_utc": event.time_utc,

@@ -8,9 +8,9 @@ import numpy as np
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from marrowscope.review.accounts import Session
 from marrowscope.review.decisions import Decision
 from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
+from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
     from marrowscope.review.fold import PatientState, ReviewedCell

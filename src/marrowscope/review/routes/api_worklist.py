@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 
 from marrowscope.report.strings import LANGUAGES, load_strings
-from marrowscope.review.accounts import Session
 from marrowscope.review.guard import ENTER, SEE, station_of
 from marrowscope.review.hotkeys import default_hotkeys
 from marrowscope.review.progress import PatientProgress
+from marrowscope.review.sessions import Session
 
 router = APIRouter()
 

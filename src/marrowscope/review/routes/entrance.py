@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 
-from marrowscope.review.accounts import LONGEST, Session, begin_session, end_session, utc_now
-from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, station_of
+from marrowscope.review.accounts import TooManyAttemptsError, check_password, utc_now
+from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, address_of, station_of
+from marrowscope.review.sessions import LONGEST, Session, begin_session, end_session
 
 router = APIRouter()
+_MOST_FIELDS = 8
 
 
 @router.get("/enter", dependencies=[Depends(PUBLIC)])
@@ -22,6 +26,24 @@ def enter(request: Request, token: str = "") -> Response:
             403, "found a token that was used before or is not known; start the station again for a new one"
         )
     return with_session(request, RedirectResponse("/", status_code=303), station.lone_reader)
+
+
+@router.post("/login", dependencies=[Depends(PUBLIC)])
+async def log_in(request: Request) -> Response:
+    """Enter with name and password, as the form of the page sends them; the answer is the same for either wrong."""
+    station = station_of(request)
+    sent = parse_qs((await request.body()).decode("utf-8", errors="replace"), max_num_fields=_MOST_FIELDS)
+    name, password = (sent.get(field, [""])[0] for field in ("name", "password"))
+    try:
+        account = await run_in_threadpool(
+            check_password, station.store.engine, name, password, address_of(request), utc_now()
+        )
+    except TooManyAttemptsError as error:
+        raise RefusedError(429, str(error)) from error
+    if account is None or station.lone_reader is not None:
+        raise RefusedError(401, "found a wrong name or password; nobody has entered")
+    response = RedirectResponse("/", status_code=303)
+    return await run_in_threadpool(with_session, request, response, account.name)
 
 
 @router.post("/api/leave")

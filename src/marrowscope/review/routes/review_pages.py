@@ -9,8 +9,8 @@ import jinja2
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from marrowscope.review.accounts import Session
 from marrowscope.review.guard import PUBLIC, SEE, station_of
+from marrowscope.review.sessions import Session
 
 router = APIRouter()
 

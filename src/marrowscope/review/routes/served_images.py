@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from marrowscope.review.accounts import Session
 from marrowscope.review.guard import SEE, RefusedError, station_of
+from marrowscope.review.sessions import Session
 
 router = APIRouter()
 _KEPT = {"Cache-Control": "private, max-age=3600"}

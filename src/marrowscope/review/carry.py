@@ -1,0 +1,235 @@
+"""Decisions carried from one prediction to the next: by the image's content, and by the IoU of contours.
+
+Pure: the log of a patient and the cells of the new prediction come in, drafts come out. A decided cell is matched to
+the new cells of the same image, one to one, with an IoU of at least 0.5 (``cells.match``). A cell that a reader drew
+and that the new prediction did not find stays as it was drawn. What cannot be carried is listed, with the reason, and
+is tried again with the next prediction. Signatures are never carried: the result has to be signed again by a person.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from marrowscope.cells.match import match_contours
+from marrowscope.review.decisions import image_of
+from marrowscope.review.events import Draft
+from marrowscope.review.fold import DECIDING, FrozenCell, ReviewedCell, fold
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from marrowscope.report.shown_rows import ShownField
+    from marrowscope.review.events import Event
+
+Reason = Literal["no_image", "no_cell"]
+"""Why a decision is not carried: its image is not in the new run, or no new cell lies where the cell was."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a decided cell lies: its image by content, and the corner of its field in it."""
+
+    image_sha256: str | None
+    origin_xy: tuple[float, float]
+
+
+def carried_drafts(
+    patient_id: str,
+    events: Sequence[Event],
+    frozen: Sequence[FrozenCell],
+    fields: Mapping[str, ShownField],
+    reader: str,
+) -> list[Draft]:
+    """Return what carries the decisions of ``events`` onto the cells ``frozen`` of the new prediction.
+
+    ``events`` are those of the patient since it was last bound to a prediction. Only what stands is carried: a decision
+    that was taken back is not.
+    """
+    state, places = _before(patient_id, events)
+    decided = [cell for cell in state if cell.is_seen and not _was_never_there(cell)]
+    new_by_image: dict[str | None, list[FrozenCell]] = defaultdict(list)
+    for cell in frozen:
+        new_by_image[fields[cell.field_id].sha256].append(cell)
+    field_of_image = {(field.sha256, _origin(field)): field for field in fields.values() if field.failed is None}
+    by_image: dict[str | None, list[ReviewedCell]] = defaultdict(list)
+    for cell in decided:
+        by_image[places[cell.cell_id].image_sha256].append(cell)
+    known = {field.sha256 for field in fields.values() if field.failed is None}
+    drafts: list[Draft] = []
+    for image, cells in by_image.items():
+        found = _matches(cells, places, new_by_image[image], fields)
+        for cell in cells:
+            place = places[cell.cell_id]
+            if cell.cell_id in found:
+                match = found[cell.cell_id]
+                drafts.append(_carried(patient_id, reader, cell, match, fields[match[0].field_id]))
+            elif cell.origin != "model" and (field := field_of_image.get((image, place.origin_xy))) is not None:
+                drafts.append(_drawn_again(patient_id, reader, cell, field))
+            elif cell.removed is None or image not in known:  # a removed cell that is not found again is no loss
+                reason: Reason = "no_cell" if image in known else "no_image"
+                drafts.append(_not_carried(patient_id, reader, cell, place, reason))
+    return drafts
+
+
+def _before(patient_id: str, events: Sequence[Event]) -> tuple[list[ReviewedCell], dict[str, _Place]]:
+    """Return the cells as the log alone knows them, and their places: the first decision about a cell states them."""
+    frozen: dict[str, FrozenCell] = {}
+    places: dict[str, _Place] = {}
+    kept = [event for event in events if event.patient_id == patient_id and event.kind in DECIDING]
+    for event in kept:
+        for cell_id, said in _stated(event):
+            place = _Place(said.get("image_sha256"), tuple(said.get("origin_xy", (0.0, 0.0))))
+            places.setdefault(cell_id, place)
+            if "contour_xy" in said and cell_id not in frozen:
+                frozen[cell_id] = _frozen(cell_id, said)
+        for cell_id in _drawn_in(event):
+            places.setdefault(cell_id, places.get(event.cell_id or "", _Place(None, (0.0, 0.0))))
+    cells = list(fold(patient_id, frozen.values(), kept).cells.values())
+    for event in events:
+        if event.patient_id == patient_id and event.kind == "not_carried":
+            cells.append(_pending(event))
+            place = _Place(event.old["image_sha256"], tuple(event.old["origin_xy"]))
+            places.setdefault(event.cell_id or "", place)
+    return cells, places
+
+
+def _pending(event: Event) -> ReviewedCell:
+    """Return a cell whose decision could not be carried to the prediction before this one."""
+    old = event.old
+    return ReviewedCell(
+        cell_id=event.cell_id or "",
+        field_id=old["field_id"],
+        contour_xy=tuple(old["contour_xy"]),
+        origin=old["origin"],
+        model_category=old["category"],
+        certainty=None,
+        p_cblc=None,
+        model_is_cblc=None,
+        model_is_countable=None,
+        area_um2=None,
+        code=old["code"],
+        removed=old["removed"],
+        decided_by=old["decided_by"],
+        decided_at=event.sequence,
+    )
+
+
+def _stated(event: Event) -> list[tuple[str, dict[str, Any]]]:
+    """Return the cells whose place an event states, each with what it says."""
+    said = event.model_value or {}
+    if event.kind == "merge":
+        return [
+            (event.cell_id or "", said),
+            *((name, {**said, **own}) for name, own in said["cells"].items() if "contour_xy" in own),
+        ]
+    return [(event.cell_id or "", said)] if "image_sha256" in said else []
+
+
+def _drawn_in(event: Event) -> list[str]:
+    return [part["cell_id"] for part in event.new["parts"]] if event.kind == "split" else []
+
+
+def _frozen(cell_id: str, said: Mapping[str, Any]) -> FrozenCell:
+    return FrozenCell(
+        cell_id=cell_id,
+        field_id=said["field_id"],
+        contour_xy=tuple(said["contour_xy"]),
+        category=said.get("category") or "",
+        certainty=said.get("certainty") or 0.0,
+        p_cblc=said.get("p_cblc") or 0.0,
+        is_cblc=False,
+        is_countable=False,
+        area_um2=None,
+    )
+
+
+def _was_never_there(cell: ReviewedCell) -> bool:
+    """Whether a reader drew a cell and took it away again: nothing of it has to be carried."""
+    return cell.origin != "model" and cell.removed is not None
+
+
+def _matches(
+    cells: Sequence[ReviewedCell],
+    places: Mapping[str, _Place],
+    new: Sequence[FrozenCell],
+    fields: Mapping[str, ShownField],
+) -> dict[str, tuple[FrozenCell, float]]:
+    """Match decided cells to the new ones of their image, cells that are there before those that were removed."""
+    found: dict[str, tuple[FrozenCell, float]] = {}
+    taken: set[str] = set()
+    for are_removed in (False, True):  # the parts of a split come before the whole that they replaced
+        old = [cell for cell in cells if (cell.removed is not None) == are_removed]
+        free = [cell for cell in new if cell.cell_id not in taken]
+        pairs = match_contours(
+            [_in_image(cell.contour_xy, places[cell.cell_id].origin_xy) for cell in old],
+            [_in_image(cell.contour_xy, _origin(fields[cell.field_id])) for cell in free],
+        ).pairs
+        for pair in pairs:
+            found[old[pair.predicted].cell_id] = (free[pair.expert], pair.iou)
+            taken.add(free[pair.expert].cell_id)
+    return found
+
+
+def _in_image(contour_xy: Sequence[float], origin_xy: tuple[float, float]) -> NDArray[np.float64]:
+    return np.asarray(contour_xy, dtype=np.float64).reshape(-1, 2) + np.asarray(origin_xy)
+
+
+def _origin(field: ShownField) -> tuple[float, float]:
+    return (0.0, 0.0) if field.region is None else (float(field.region.x_px), float(field.region.y_px))
+
+
+def _carried(
+    patient_id: str, reader: str, cell: ReviewedCell, match: tuple[FrozenCell, float], field: ShownField
+) -> Draft:
+    new, iou = match
+    value = {
+        "from_cell": cell.cell_id,
+        "iou": round(iou, 4),
+        "code": cell.code,
+        "removed": cell.removed,
+        "decided_by": cell.decided_by,
+    }
+    said = {
+        "category": new.category,
+        "certainty": new.certainty,
+        "p_cblc": new.p_cblc,
+        **image_of(field),
+        "contour_xy": list(new.contour_xy),
+    }
+    return Draft(reader, patient_id, "carried", new.cell_id, {"category": cell.model_category}, value, said)
+
+
+def _drawn_again(patient_id: str, reader: str, cell: ReviewedCell, field: ShownField) -> Draft:
+    value = {
+        "from_cell": cell.cell_id,
+        "iou": None,
+        "drawn": cell.origin,
+        "field_id": field.field_id,
+        "contour_xy": list(cell.contour_xy),
+        "area_um2": cell.area_um2,
+        "code": cell.code,
+        "removed": None,
+        "decided_by": cell.decided_by,
+    }
+    return Draft(reader, patient_id, "carried", cell.cell_id, None, value, image_of(field))
+
+
+def _not_carried(patient_id: str, reader: str, cell: ReviewedCell, place: _Place, reason: Reason) -> Draft:
+    old = {
+        "category": cell.model_category,
+        "origin": cell.origin,
+        "code": cell.code,
+        "removed": cell.removed,
+        "decided_by": cell.decided_by,
+        "field_id": cell.field_id,
+        "image_sha256": place.image_sha256,
+        "origin_xy": list(place.origin_xy),
+        "contour_xy": list(cell.contour_xy),
+    }
+    return Draft(reader, patient_id, "not_carried", cell.cell_id, old, {"reason": reason})

@@ -1,0 +1,143 @@
+"""Accounts and runs, for admins; and one's own password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from marrowscope.review.accounts import (
+    LONGEST_PASSWORD,
+    add_account,
+    change_account,
+    check_password,
+    read_accounts,
+    utc_now,
+)
+from marrowscope.review.guard import ENTER, INSPECT, MANAGE, RefusedError, address_of, station_of
+from marrowscope.review.sessions import Session
+
+router = APIRouter()
+_EVENTS_AT_ONCE = 1000
+_Text = Annotated[str, Field(max_length=1000)]
+
+
+class NewAccount(BaseModel):
+    """An account to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Text
+    full_name: _Text = ""
+    roles: list[_Text] = Field(min_length=1)
+    password: str | None = Field(default=None, max_length=10 * LONGEST_PASSWORD)
+    subject: _Text | None = None
+
+
+class ChangedAccount(BaseModel):
+    """What is to change of an account; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    roles: list[_Text] | None = Field(default=None, min_length=1)
+    password: str | None = Field(default=None, max_length=10 * LONGEST_PASSWORD)
+    active: bool | None = None
+
+
+class NewPassword(BaseModel):
+    """One's own password, the present and the new one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    old: str = Field(max_length=10 * LONGEST_PASSWORD)
+    new: str = Field(max_length=10 * LONGEST_PASSWORD)
+
+
+class AddedRun(BaseModel):
+    """A run to review as well; ``path`` is below the folder that the station was started with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1, max_length=4000)
+
+
+@router.get("/api/accounts")
+def accounts(request: Request, _session: Annotated[Session, Depends(MANAGE)]) -> list[dict[str, Any]]:
+    """Return every account; a password is in none of them."""
+    return [
+        {
+            "name": account.name,
+            "full_name": account.full_name,
+            "roles": sorted(account.roles),
+            "active": account.is_active,
+            "has_password": account.has_password,
+            "subject": account.subject,
+        }
+        for account in read_accounts(station_of(request).store.engine)
+    ]
+
+
+@router.post("/api/accounts")
+def add(
+    request: Request, sent: Annotated[NewAccount, Body()], _session: Annotated[Session, Depends(MANAGE)]
+) -> dict[str, Any]:
+    """Make an account."""
+    engine = station_of(request).store.engine
+    add_account(engine, sent.name, sent.roles, full_name=sent.full_name, password=sent.password, subject=sent.subject)
+    return {"name": sent.name}
+
+
+@router.post("/api/accounts/{name}")
+def change(
+    request: Request, name: str, sent: Annotated[ChangedAccount, Body()], _session: Annotated[Session, Depends(MANAGE)]
+) -> dict[str, Any]:
+    """Change an account: roles, password, or whether it may enter. Its sessions end."""
+    engine = station_of(request).store.engine
+    change_account(engine, name, roles=sent.roles, password=sent.password, is_active=sent.active)
+    return {"name": name}
+
+
+@router.post("/api/password")
+def change_own_password(
+    request: Request, sent: Annotated[NewPassword, Body()], session: Annotated[Session, Depends(ENTER)]
+) -> dict[str, Any]:
+    """Change one's own password; every session of the account ends, this one too."""
+    engine = station_of(request).store.engine
+    if check_password(engine, session.reader, sent.old, address_of(request), utc_now()) is None:
+        raise RefusedError(403, "found a wrong present password; nothing was changed")
+    change_account(engine, session.reader, password=sent.new)
+    return {}
+
+
+@router.post("/api/runs")
+def add_run(
+    request: Request, sent: Annotated[AddedRun, Body()], session: Annotated[Session, Depends(MANAGE)]
+) -> dict[str, Any]:
+    """Review another run as well, from below the folder that the station was started with."""
+    station = station_of(request)
+    return {"patients": station.add_run(Path(sent.path), session.reader)}
+
+
+@router.get("/api/log")
+def log(request: Request, _session: Annotated[Session, Depends(INSPECT)], after: int = 0) -> dict[str, Any]:
+    """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain."""
+    store = station_of(request).store
+    head = store.head()
+    found = []
+    for event in store.events(after=after):
+        found.append({name: getattr(event, name) for name in event.__slots__})
+        if len(found) == _EVENTS_AT_ONCE:
+            break
+    return {"sequence": head.sequence, "head": head.hash, "events": found}
+
+
+@router.get("/api/verify")
+def verify(request: Request, _session: Annotated[Session, Depends(INSPECT)]) -> dict[str, Any]:
+    """Check the whole log; ``faults`` name each event that was edited, deleted, moved or added."""
+    store = station_of(request).store
+    faults = store.verify()
+    head = store.head()
+    named = [{"sequence": fault.sequence, "kind": fault.kind, "sentence": fault.sentence} for fault in faults]
+    return {"sequence": head.sequence, "head": head.hash, "faults": named}

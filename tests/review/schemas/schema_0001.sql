@@ -1,0 +1,14 @@
+CREATE TABLE alembic_version ( version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num) );
+CREATE TABLE events ( sequence BIGINT NOT NULL, time_utc TEXT NOT NULL, reader TEXT NOT NULL, patient_id TEXT NOT NULL, cell_id TEXT, kind TEXT NOT NULL, old TEXT NOT NULL, new TEXT NOT NULL, model_value TEXT NOT NULL, previous_hash VARCHAR(64) NOT NULL, hash VARCHAR(64) NOT NULL, PRIMARY KEY (sequence) );
+CREATE TABLE head ( id INTEGER NOT NULL, sequence BIGINT NOT NULL, hash VARCHAR(64) NOT NULL, PRIMARY KEY (id) );
+CREATE TABLE accounts ( name TEXT NOT NULL, full_name TEXT NOT NULL, roles TEXT NOT NULL, password_hash TEXT, subject TEXT, active BOOLEAN NOT NULL, created_utc TEXT NOT NULL, PRIMARY KEY (name), UNIQUE (subject) );
+CREATE TABLE sessions ( token_hash VARCHAR(64) NOT NULL, account TEXT NOT NULL, csrf_token TEXT NOT NULL, created_utc TEXT NOT NULL, seen_utc TEXT NOT NULL, PRIMARY KEY (token_hash) );
+CREATE TABLE login_attempts ( source TEXT NOT NULL, time_utc TEXT NOT NULL );
+CREATE INDEX events_by_patient ON events (patient_id, sequence);
+CREATE INDEX events_by_cell ON events (patient_id, cell_id, sequence);
+CREATE INDEX attempts_by_source ON login_attempts (source, time_utc);
+INSERT INTO alembic_version VALUES ('0001');
+INSERT INTO head VALUES (1, 3, '4f890f61f401bfabe4c6618df987020bae5078488b5800b27f01ecf533e0589d');
+INSERT INTO events VALUES (1, '2026-12-01T10:00:00.000+00:00', 'Ada', '', NULL, 'bind', 'null', '{"bundle":"fake 1","patients":["P1"],"run":"first","tables":{"cells.parquet":"abababababababababababababababababababababababababababababababab"}}', 'null', '0000000000000000000000000000000000000000000000000000000000000000', 'f80d7ca237bbbb134d2d4a86dd1233a30a0cf9d4e00eb5c1dd719afee6cd3d04');
+INSERT INTO events VALUES (2, '2026-12-01T10:00:01.000+00:00', 'Ada', 'P1', 'c1', 'relabel', 'null', '"N1"', '{"category":"N","certainty":0.625,"contour_xy":[0.5,0.0,10.25,0.0,10.0,10.0],"field_id":"P1/f","image_sha256":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","p_cblc":0.5}', 'f80d7ca237bbbb134d2d4a86dd1233a30a0cf9d4e00eb5c1dd719afee6cd3d04', '085ee82f89077d5b65e794f5278304dd8b3fa869b19e9fdb94e9d9f05e499def');
+INSERT INTO events VALUES (3, '2026-12-01T10:00:02.000+00:00', 'Ada', 'P1', 'c1', 'relabel', '"N1"', 'null', '{"category":"N","certainty":0.625,"p_cblc":0.5}', '085ee82f89077d5b65e794f5278304dd8b3fa869b19e9fdb94e9d9f05e499def', '4f890f61f401bfabe4c6618df987020bae5078488b5800b27f01ecf533e0589d');

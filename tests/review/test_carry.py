@@ -1,0 +1,176 @@
+"""A run that is predicted again: decisions go along, what cannot is listed, and nothing is signed by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from marrowscope.review.events import Draft
+from tests.conftest import TWO_PATIENTS
+from tests.fake_runs import FakeRun, circle, write_run
+from tests.review.stations import Browser, enter, open_station
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from marrowscope.review.fold import ReviewedCell
+    from marrowscope.review.station import Station
+
+
+class Case:
+    """A fake run, predicted again at will, and the station over it, started anew at will."""
+
+    def __init__(self, run: FakeRun, database: Path) -> None:
+        self.run = run
+        self.database = database
+        self.station: Station = open_station(run.folder, database)
+        self.browser: Browser = enter(self.station)
+        self.cells = [cell for cell in self.station.patient("P1").frozen if cell.field_id == "P1/field_0"]
+
+    def again(self, shift_px: float = 1.0, *, drop: set[str] | None = None, prefix: str = "new") -> None:
+        """Predict again: every contour a little elsewhere, every cell under a new name, ``drop`` not found."""
+        self.station.close()
+        kept = []
+        for cell in self.run.cells:
+            if cell["cell_id"] in (drop or ()):
+                continue
+            contour = np.asarray(cell["contour_xy"]) + shift_px
+            kept.append({**cell, "cell_id": f"{prefix}-{cell['cell_id']}", "contour_xy": contour.tolist()})
+        self.run.cells = kept
+        write_run(self.run, list(TWO_PATIENTS))
+        self.start()
+
+    def start(self) -> None:
+        self.station = open_station(self.run.folder, self.database)
+        self.browser = enter(self.station)
+
+    def decide(self, *events: dict[str, Any]) -> dict[str, Any]:
+        answer = self.browser.decide("P1", *events)
+        assert answer.status_code == 200, answer.text
+        recorded: dict[str, Any] = answer.json()
+        return recorded
+
+    def cell(self, cell_id: str) -> ReviewedCell:
+        return self.station.state("P1").cells[cell_id]
+
+
+@pytest.fixture
+def case(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Case:
+    return Case(fake_run(), tmp_path / "review" / "review.sqlite")
+
+
+def test_decisions_go_along_to_the_cells_that_have_their_place(case: Case) -> None:
+    first, second, third, *_ = case.cells
+    case.decide(
+        {"kind": "relabel", "cell_id": first.cell_id, "new": "N2"},
+        {"kind": "not_a_cell", "cell_id": second.cell_id},
+        {"kind": "relabel", "cell_id": third.cell_id, "new": "R"},
+        {"kind": "relabel", "cell_id": third.cell_id, "new": None},
+    )
+    case.again()
+    carried = case.cell(f"new-{first.cell_id}")
+    assert (carried.code, carried.decided_by, carried.model_category) == ("N2", "Ada", first.category)
+    assert case.cell(f"new-{second.cell_id}").removed == "not_a_cell"
+    assert not case.cell(f"new-{third.cell_id}").is_seen, "what was taken back is not carried"
+    assert case.station.state("P1").n_reviewed == 2
+    assert [(item.patient_id, item.n_carried, item.n_not_carried) for item in case.station.rebound] == [
+        ("P1", 2, 0),
+        ("P2", 0, 0),
+    ]
+    assert case.browser.json("/api/worklist")[0]["n_reviewed"] == 2
+    assert case.station.store.verify() == []
+
+
+def test_the_same_prediction_changes_nothing(case: Case) -> None:
+    case.decide({"kind": "relabel", "cell_id": case.cells[0].cell_id, "new": "N2"})
+    head = case.station.store.head()
+    case.station.close()
+    case.start()
+    assert case.station.rebound == ()
+    assert case.station.store.head() == head
+    assert case.cell(case.cells[0].cell_id).code == "N2"
+
+
+def test_what_cannot_be_carried_is_listed_and_tried_again_later(case: Case) -> None:
+    first, second, *_ = case.cells
+    case.decide(
+        {"kind": "relabel", "cell_id": first.cell_id, "new": "N2"},
+        {"kind": "relabel", "cell_id": second.cell_id, "new": "R"},
+    )
+    rows = list(case.run.cells)
+    case.again(drop={first.cell_id})
+    state = case.station.state("P1")
+    assert [(event.cell_id, event.old["code"], event.new) for event in state.not_carried] == [
+        (first.cell_id, "N2", {"reason": "no_cell"})
+    ]
+    assert state.n_reviewed == 1
+    case.run.cells = rows
+    case.again(2.0, prefix="third")
+    assert case.cell(f"third-{first.cell_id}").code == "N2"
+    assert case.cell(f"third-{second.cell_id}").code == "R"
+    assert case.station.state("P1").not_carried == ()
+
+
+def test_a_cell_elsewhere_takes_no_decision(case: Case) -> None:
+    case.decide({"kind": "relabel", "cell_id": case.cells[0].cell_id, "new": "N2"})
+    case.again(45.0)
+    state = case.station.state("P1")
+    assert state.n_reviewed == 0
+    assert len(state.not_carried) == 1
+
+
+def test_an_image_that_is_gone_is_the_reason(case: Case) -> None:
+    case.decide({"kind": "relabel", "cell_id": case.cells[0].cell_id, "new": "N2"})
+    for field in case.run.fields:
+        if field["field_id"] == "P1/field_0":
+            field["sha256"] = "ab" * 32
+    case.again()
+    assert [event.new for event in case.station.state("P1").not_carried] == [{"reason": "no_image"}]
+
+
+def test_drawn_cells_stay_or_become_the_cell_that_is_found_now(case: Case) -> None:
+    hidden = case.cells[0]
+    outline = circle(400, 300, 20).ravel().tolist()
+    answer = case.decide({"kind": "add", "new": {"field_id": "P1/field_0", "contour_xy": outline, "code": "J"}})
+    added = answer["cell_ids"][0]
+    half = circle(hidden.contour_xy[0] - 20, hidden.contour_xy[1], 8).ravel().tolist()
+    whole = list(hidden.contour_xy)
+    split = {"parts": [{"contour_xy": whole, "code": "N1"}, {"contour_xy": half, "code": "V"}]}
+    case.decide({"kind": "split", "cell_id": hidden.cell_id, "new": split})
+    case.again()
+    assert case.cell(added).code == "J"
+    assert case.cell(added).contour_xy == tuple(outline)
+    found = case.cell(f"new-{hidden.cell_id}")
+    assert (found.code, found.removed) == ("N1", None), "the part that the new cell covers, not the whole before it"
+    assert [cell.code for cell in case.station.state("P1").present if cell.origin == "split"] == ["V"]
+    case.again(2.0, prefix="third")
+    assert case.cell(added).code == "J"
+    assert case.station.store.verify() == []
+
+
+def test_merged_cells_go_along_as_one(case: Case) -> None:
+    first, second, *_ = case.cells
+    case.decide({"kind": "merge", "new": {"cells": [first.cell_id, second.cell_id], "code": "J2"}})
+    case.again()
+    state = case.station.state("P1")
+    assert [cell.code for cell in state.present if cell.is_seen] == ["J2"]
+    assert state.not_carried == ()
+    assert {cell.cell_id for cell in state.cells.values() if cell.removed} == {
+        f"new-{first.cell_id}",
+        f"new-{second.cell_id}",
+    }
+
+
+def test_nothing_is_signed_or_reviewed_in_full_again_by_itself(case: Case) -> None:
+    case.decide({"kind": "full_review"}, {"kind": "comment", "new": {"text": "enough cells", "about": "adequacy"}})
+    case.station.store.append([Draft("Ada", "P1", "sign", None, None, {"version": 1})])
+    assert case.browser.json("/api/worklist")[0]["status"] == "signed"
+    case.again()
+    state = case.station.state("P1")
+    assert (state.is_locked, state.full_review_by, len(state.signatures)) == (False, None, 1)
+    assert [comment.text for comment in state.comments] == ["enough cells"]
+    assert case.browser.json("/api/worklist")[0]["status"] == "amending"
+    assert [item.was_signed for item in case.station.rebound] == [True, False]
