@@ -179,6 +179,8 @@ def kappa_over_patients(
 
 
 def _limits(kappa: float, error: float, level: float) -> Interval:
+    if math.isnan(error):
+        return Interval(kappa, math.nan, math.nan)
     half = NormalDist().inv_cdf(0.5 + level / 2) * error
     return Interval(kappa, max(-1.0, kappa - half), min(1.0, kappa + half))
 
