@@ -1,6 +1,7 @@
 """Coverage of a random audit's interval on simulated patients whose calls err as real ones did.
 
-    python benchmarks/audit_coverage.py grid --out audit.csv     # ratio x cells x audit x classifier, beside plain Wald
+    python benchmarks/audit_coverage.py grid --out audit.csv     # ratio x cells x audit x classifier, beside Wald
+    python benchmarks/audit_coverage.py constructions            # other pseudo-counts
     python benchmarks/audit_coverage.py looks                    # 50, 100, 200, jointly; and looking every 5 cells
     python benchmarks/audit_coverage.py first                    # uncertain cells named before the audit
     python benchmarks/audit_coverage.py smear                    # fields as a sample of the smear
@@ -58,6 +59,7 @@ CELLS = (116, 300, 500, 1000)
 NOT_COUNTABLE_SHARE = 0.04
 QUICK_DRAWS, DRAWS = 128, 1000
 QUICK_TAIL = 0.09
+LOWEST = 0.92
 Z = 1.959963984540054
 
 
@@ -115,7 +117,7 @@ def estimate_of(n_cells: IntArray, named: IntArray) -> RealArray:
 def limits(
     rng: np.random.Generator, n_cells: IntArray, named: IntArray, level: float, n_draws: int = DRAWS
 ) -> tuple[RealArray, RealArray]:
-    """Reported limits (R,), (R,)."""
+    """Draw the reported limits (R,), (R,)."""
     low, high = (ratio_draws(n_cells, named, n_draws, rng, end) for end in PSEUDO_COUNTS)
     return limits_of(low, high, estimate_of(n_cells, named), level)
 
@@ -197,8 +199,9 @@ def run_grid(replicates: int, seed: int, names: list[str]) -> pl.DataFrame:
 
 def print_grid(table: pl.DataFrame, replicates: int) -> None:
     """Print coverage by ratio, then mean and worst, with and without audits that name every cell."""
-    print(f"\n{replicates} patients in each of {len(table)} cells of the grid, {(table['audit'] < table['cells']).sum()} of")
-    print(f"them audits of a part; standard error of a coverage of 0.95: {math.sqrt(0.95 * 0.05 / replicates):.4f}\n")
+    n_part = (table["audit"] < table["cells"]).sum()
+    print(f"\n{replicates} patients in each of {len(table)} cells of the grid, {n_part} of them audits of a part;")
+    print(f"standard error of a coverage of 0.95: {math.sqrt(0.95 * 0.05 / replicates):.4f}\n")
     part = table.filter(pl.col("audit") < pl.col("cells"))
     print("| true ratio | coverage: mean (worst) | mean width | Wald: mean (worst) | Wald width | machine's ratio |")
     print("|---|---|---|---|---|---|")
@@ -214,7 +217,7 @@ def print_grid(table: pl.DataFrame, replicates: int) -> None:
     for title, chosen in (("all cells of the grid", table), ("audits of a part", part)):
         print(
             f"\n{title}: mean {chosen['coverage'].mean():.4f}, worst {chosen['coverage'].min():.4f}, "
-            f"below 0.92: {(chosen['coverage'] < 0.92).sum()}; Wald mean {chosen['wald'].mean():.4f}, "
+            f"below 0.92: {(chosen['coverage'] < LOWEST).sum()}; Wald mean {chosen['wald'].mean():.4f}, "
             f"worst {chosen['wald'].min():.4f}"
         )
     print("\n| audit | cells | mean width | mean coverage (worst) |\n|---|---|---|---|")
@@ -230,6 +233,46 @@ def print_grid(table: pl.DataFrame, replicates: int) -> None:
         print(f"{name}: mean {here['coverage'].mean():.4f}, worst {here['coverage'].min():.4f}")
     print("\nlargest bias of the point:", f"{part['bias'].abs().max():.4f}")
     print(part.sort("coverage").head(8).select("classifier", "ratio", "cells", "audit", "coverage", "wald", "width"))
+
+
+def plain_draws(
+    n_cells: IntArray, named: IntArray, pseudo: RealArray, n_draws: int, rng: np.random.Generator
+) -> RealArray:
+    """Ratios (R, d) of a Dirichlet-multinomial with any pseudo-counts (R, 5, 3)."""
+    totals = np.zeros((len(named), n_draws, 2))
+    for h in range(n_cells.shape[-1]):
+        counts = named[:, h]
+        n_open = (n_cells[:, h] - counts.sum(axis=-1))[:, None]
+        weights = counts + pseudo[:, h]
+        cblc, other, neither = (rng.standard_gamma(weights[:, k, None], totals.shape[:-1]) for k in range(N_SIDES))
+        n_countable = rng.binomial(n_open, (cblc + other) / (cblc + other + neither))
+        n_cblc = rng.binomial(n_countable, cblc / (cblc + other))
+        totals += np.stack([counts[:, None, 0] + n_cblc, counts[:, None, 1] + n_countable - n_cblc], axis=-1)
+    return share(totals[..., 0], totals.sum(axis=-1))
+
+
+def run_constructions(replicates: int, seed: int) -> None:
+    """Coverage and width of three choices of pseudo-counts: where the first one fails, and why another was taken."""
+    print("| classifier | true ratio | cells | audit | half in each stratum | half shared | one at each end (used) |")
+    print("|---|---|---|---|---|---|---|")
+    places = itertools.product(CONFUSION, (0.05, 0.5, 0.8, 0.95), ((300, 50), (300, 100), (1000, 50), (1000, 200)))
+    for number, (name, ratio, (n, size)) in enumerate(places):
+        rng = np.random.default_rng([seed, 6000 + number])
+        patients = audit(rng, make_cells(rng, CONFUSION[name], ratio, n, replicates), size)
+        n_cells, named, truth = sizes_of(patients), patients.named, patients.truth
+        n_open = np.maximum((n_cells > named.sum(axis=-1)).sum(axis=-1), 1)[:, None, None]
+        half = np.full(named.shape, 0.5)
+        line = []
+        for pseudo in (half, half / n_open):
+            drawn = plain_draws(n_cells, named, pseudo, QUICK_DRAWS * 4, rng)
+            lower, upper = limits_of(drawn, drawn, estimate_of(n_cells, named), 0.95)
+            line.append((lower, upper))
+        line.append(limits(rng, n_cells, named, 0.95, QUICK_DRAWS * 4))
+        words = [
+            f"{((lower <= truth + 1e-12) & (truth - 1e-12 <= upper)).mean():.3f}, {(upper - lower).mean():.3f}"
+            for lower, upper in line
+        ]
+        print(f"| {name} | {100 * ratio:g}% | {n} | {size} | " + " | ".join(words) + " |", flush=True)
 
 
 def run_looks(replicates: int, seed: int) -> None:
@@ -274,12 +317,16 @@ def run_first(replicates: int, seed: int) -> None:
 
 def run_smear(replicates: int, seed: int) -> None:
     """Coverage of the smear's ratio: fields vary around it by a Beta, and the audit sees a part of their cells."""
-    print("| true ratio of the smear | cells | fields | smear: coverage, width | these fields' interval, for the smear |")
+    print(
+        "| true ratio of the smear | cells | fields | smear: coverage, width | these fields' interval, for the smear |"
+    )
     print("|---|---|---|---|---|")
     confusion = next(iter(CONFUSION.values()))
     shares = confusion / confusion.sum(axis=1, keepdims=True)
     concentration = (1 - ASSUMED_CORRELATION) / ASSUMED_CORRELATION
-    for number, (ratio, n, n_fields) in enumerate(itertools.product((0.01, 0.05, 0.2, 0.5, 0.8), (300, 1000), (10, 30))):
+    for number, (ratio, n, n_fields) in enumerate(
+        itertools.product((0.01, 0.05, 0.2, 0.5, 0.8), (300, 1000), (10, 30))
+    ):
         rng = np.random.default_rng([seed, 3000 + number])
         per_field = n // n_fields
         means = rng.beta(ratio * concentration, (1 - ratio) * concentration, (replicates, n_fields))
@@ -300,7 +347,8 @@ def run_smear(replicates: int, seed: int) -> None:
             lower, upper = limits_of(*pair, estimate, 0.95)
             held.append((((lower <= ratio) & (ratio <= upper)).mean(), (upper - lower).mean()))
         print(
-            f"| {100 * ratio:g}% | {n} | {n_fields} | {held[0][0]:.3f}, {held[0][1]:.3f} | {held[1][0]:.3f}, {held[1][1]:.3f} |"
+            f"| {100 * ratio:g}% | {n} | {n_fields} | {held[0][0]:.3f}, {held[0][1]:.3f} "
+            f"| {held[1][0]:.3f}, {held[1][1]:.3f} |"
         )
 
 
@@ -313,7 +361,9 @@ def run_missed(replicates: int, seed: int) -> None:
     for number, (mean, part, dispersion, m) in enumerate(cases):
         rng = np.random.default_rng([seed, 4000 + number])
         shape = mean / (dispersion - 1) if dispersion > 1 else None
-        rate = rng.gamma(shape, mean / shape, (replicates, n_fields)) if shape else np.full((replicates, n_fields), mean)
+        rate = (
+            rng.gamma(shape, mean / shape, (replicates, n_fields)) if shape else np.full((replicates, n_fields), mean)
+        )
         total = rng.poisson(rate)
         cblc = rng.binomial(total, part)
         x, held, alone, width = round(found_ratio * n_found), 0, 0, 0.0
@@ -321,8 +371,9 @@ def run_missed(replicates: int, seed: int) -> None:
             added = np.stack([cblc[row], total[row] - cblc[row]], axis=1)
             truth = (x + cblc[row].sum()) / (n_found + total[row].sum())
             checked = CheckedFields(added[:m], n_fields)
-            point = checked.expanded + [x, n_found - x, 0]
-            low, high = (checked.draw(DRAWS, rng, end) + [x, n_found - x] for end in PSEUDO_COUNTS)
+            found = np.array([x, n_found - x, 0])
+            point = checked.expanded + found
+            low, high = (checked.draw(DRAWS, rng, end) + found[:2] for end in PSEUDO_COUNTS)
             lower, upper = limits_of(
                 low[:, 0] / low.sum(axis=1),
                 high[:, 0] / high.sum(axis=1),
@@ -339,7 +390,7 @@ def run_missed(replicates: int, seed: int) -> None:
 
 
 def run_spread(replicates: int, seed: int) -> None:
-    """Mean width where the cells beyond the minima go by size alone, and where certain strata count half or a quarter."""
+    """Mean width where cells beyond the minima go by size alone, and where certain strata count half or a quarter."""
     rules = {"by size": 1.0, "certain half": 0.5, "certain a quarter": 0.25}
     print("| classifier | audit | " + " | ".join(f"{rule}: width (coverage)" for rule in rules) + " |")
     print("|---|---|" + "---|" * len(rules))
@@ -364,15 +415,13 @@ def print_confusion(run: Path, cohort: Path) -> None:
 
     Contours that no polygon matches are not countable where the annotation is exhaustive and they lie off the edge.
     """
-    from marrowscope.cohort import read_cohort
-    from marrowscope.evaluate.link import EvaluateConfig, link_cells
-    from marrowscope.runs.parquet import read_table
-    from marrowscope.vocabulary import load_vocabulary
+    from marrowscope.cohort import read_cohort  # noqa: PLC0415 - only this part needs images
+    from marrowscope.evaluate.link import EvaluateConfig, link_cells  # noqa: PLC0415
+    from marrowscope.vocabulary import load_vocabulary  # noqa: PLC0415
 
     vocabulary = load_vocabulary()
     read = read_cohort(cohort, vocabulary=vocabulary)
     fields, cells = (pl.read_parquet(run / f"{name}.parquet") for name in ("fields", "cells"))
-    del read_table
     linked = link_cells(
         fields, cells, read.patients, read.fields, vocabulary, config=EvaluateConfig(tile_columns=4, tile_rows=3)
     )
@@ -393,7 +442,9 @@ def print_confusion(run: Path, cohort: Path) -> None:
 def main() -> None:
     """Run one part of the proof."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["grid", "looks", "first", "smear", "missed", "spread", "confusion"])
+    parser.add_argument(
+        "part", choices=["grid", "constructions", "looks", "first", "smear", "missed", "spread", "confusion"]
+    )
     parser.add_argument("paths", nargs="*", type=Path, help="confusion: run and cohort; grid: earlier CSV to print")
     parser.add_argument("--classifier", action="append", help="grid: one of CONFUSION; all without it")
     parser.add_argument("--replicates", type=int, default=2000)
@@ -412,7 +463,14 @@ def main() -> None:
             table.write_csv(arguments.out)
         print_grid(table, arguments.replicates)
     else:
-        parts = {"looks": run_looks, "first": run_first, "smear": run_smear, "missed": run_missed, "spread": run_spread}
+        parts = {
+            "constructions": run_constructions,
+            "looks": run_looks,
+            "first": run_first,
+            "smear": run_smear,
+            "missed": run_missed,
+            "spread": run_spread,
+        }
         parts[arguments.part](arguments.replicates, arguments.seed)
     print(f"\n{time.monotonic() - started:.0f} s")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -59,7 +60,9 @@ def test_the_same_seed_draws_the_same_cells_whatever_the_order_of_rows() -> None
 
 def test_the_draw_is_the_same_for_ever() -> None:
     """Fixed cells: no version of a library may draw others from the seed that stands in an old log."""
-    audit = draw_audit([FrameCell(f"c{i}", called_cblc=False, called_countable=True, p_cblc=0.0) for i in range(8)], "s", [3])
+    audit = draw_audit(
+        [FrameCell(f"c{i}", called_cblc=False, called_countable=True, p_cblc=0.0) for i in range(8)], "s", [3]
+    )
     assert audit.strata[0].drawn == ("c6", "c3", "c5")  # smallest of sha256sum of "s:c0" to "s:c7"
 
 
@@ -82,7 +85,7 @@ def test_cells_are_shown_with_their_strata_mixed() -> None:
     frame = make_frame(400)
     stratum = {cell.cell_id: cell.stratum for cell in frame}
     shown = [stratum[cell] for cell in draw_audit(frame, "b").cells_of_look(0)]
-    runs = 1 + sum(a != b for a, b in zip(shown, shown[1:], strict=False))
+    runs = 1 + sum(a != b for a, b in itertools.pairwise(shown))
     assert runs > 25  # one stratum after the other would be 5
 
 
@@ -213,7 +216,8 @@ def test_sizes_that_do_not_add_up_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "side"), [("N", CBLC), ("J", CBLC), ("N5", OTHER), ("N0", OTHER), ("V", NOT_COUNTABLE), (None, NOT_COUNTABLE)]
+    ("code", "side"),
+    [("N", CBLC), ("J", CBLC), ("N5", OTHER), ("N0", OTHER), ("V", NOT_COUNTABLE), (None, NOT_COUNTABLE)],
 )
 def test_side_of_a_code_is_what_the_vocabulary_says(code: str | None, side: int) -> None:
     assert side_of(code, load_vocabulary()) == side

@@ -122,7 +122,7 @@ def test_a_stratum_seen_in_full_takes_no_share_of_the_pseudo_count() -> None:
     rest = (200, [4, 16, 0])
     alone = draw_totals(np.array([200]), np.array([rest[1]]), 500, np.random.default_rng(0), "upper")
     beside = draw_totals(np.array([30, 200]), np.array([[30, 0, 0], rest[1]]), 500, np.random.default_rng(0), "upper")
-    assert np.array_equal(alone + [30, 0], beside)
+    assert np.array_equal(alone + np.array([30, 0]), beside)
 
 
 def test_one_limit_alone_near_zero_and_near_one() -> None:
@@ -196,7 +196,9 @@ def test_simulated_audits_hold_the_truth_where_the_first_construction_did_not() 
     rng = np.random.default_rng(4)
     held = 0
     for k, _ in itertools.product(range(200), range(1)):
-        cells = np.stack([rng.multinomial(912, [0.72, 0.14, 0.03, 0.1, 0.01]), rng.multinomial(48, [0.1, 0.1, 0.6, 0.2, 0])])
+        cells = np.stack(
+            [rng.multinomial(912, [0.72, 0.14, 0.03, 0.1, 0.01]), rng.multinomial(48, [0.1, 0.1, 0.6, 0.2, 0])]
+        )
         cells = np.vstack([cells, rng.multinomial(40, [0.2, 0.1, 0.1, 0.1, 0.5])])
         named = np.array([rng.multivariate_hypergeometric(column, min(10, column.sum())) for column in cells.T])
         ratio = audit_interval(AuditCounts(cells.sum(axis=0), named), n_draws=500, seed=k).fields

@@ -14,7 +14,10 @@ def audited(n: int, *, ratio: float, reviewed: int = 0) -> tuple[Audit, dict[str
     rng = np.random.default_rng(0)
     is_cblc = rng.random(n) < ratio
     p = np.where(is_cblc, rng.beta(5, 1, n), rng.beta(1, 5, n))
-    frame = [FrameCell(f"c{i}", bool(p[i] >= 0.5), called_countable=True, p_cblc=p[i], reviewed=i < reviewed) for i in range(n)]
+    frame = [
+        FrameCell(f"c{i}", bool(p[i] >= 0.5), called_countable=True, p_cblc=p[i], reviewed=i < reviewed)
+        for i in range(n)
+    ]
     return draw_audit(frame, "s"), {f"c{i}": CBLC if is_cblc[i] else OTHER for i in range(n)}
 
 

@@ -47,7 +47,9 @@ def test_mean_squares_worked_by_hand() -> None:
     rows = [0, 0.5, 1.5]
     bms = 2 * sum((row - 2 / 3) ** 2 for row in rows) / 2
     jms = 3 * sum((column - 2 / 3) ** 2 for column in (2.5 / 3, 0.5)) / 1
-    ems = (1 + 2.25 * 2 - 2 * sum(row**2 for row in rows) - 3 * sum(c**2 for c in (2.5 / 3, 0.5)) + 6 * (2 / 3) ** 2) / 2
+    ems = (
+        1 + 2.25 * 2 - 2 * sum(row**2 for row in rows) - 3 * sum(c**2 for c in (2.5 / 3, 0.5)) + 6 * (2 / 3) ** 2
+    ) / 2
     assert found.estimate == pytest.approx((bms - ems) / (bms + ems + 2 * (jms - ems) / 3))
 
 

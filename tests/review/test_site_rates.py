@@ -26,7 +26,12 @@ def patients(cells: list[AuditedCell], n: int = 20, missed: tuple[str, ...] | No
 
 
 def test_weights_of_one_leave_plain_counts() -> None:
-    cells = [cell("N", cblc=True)] * 8 + [cell("N", cblc=False)] * 2 + [cell("N5", cblc=True)] + [cell("N5", cblc=False)] * 9
+    cells = (
+        [cell("N", cblc=True)] * 8
+        + [cell("N", cblc=False)] * 2
+        + [cell("N5", cblc=True)]
+        + [cell("N5", cblc=False)] * 9
+    )
     cells += [cell("V", cblc=True), cell(None, cblc=False), cell("N", cblc=True, countable=False)]
     site = site_rates(patients(cells), VOCABULARY)
     rates = site.rates
@@ -34,7 +39,7 @@ def test_weights_of_one_leave_plain_counts() -> None:
     assert rates.call_rate(cblc=False) == 0.1
     assert rates.recall(cblc=True) == pytest.approx(10 / 11)
     assert rates.wrongly_counted == (2,) * 20
-    assert rates.wrong_calls[rates.kinds.index(Kind("N", True))] == 20
+    assert rates.wrong_calls[rates.kinds.index(Kind("N", cblc=True))] == 20
     assert (site.n_patients, site.n_cells, site.n_effective) == (20, 460, pytest.approx(460))
     assert not site.found_cells_only
 
@@ -63,7 +68,7 @@ def test_running_totals_stay_within_a_half(counts: list[float]) -> None:
 
 
 def test_rates_are_unbiased_over_audits_and_unweighted_ones_are_not() -> None:
-    """300 cells a patient: 240 certain and 60 uncertain calls of N5, wrong in 1 and in 30 of 100; 20 of each audited."""
+    """300 cells a patient: 240 certain and 60 uncertain calls of N5, wrong in 1 and 30 of 100; 20 of each audited."""
     rng = np.random.default_rng(0)
     found, plain = [], []
     for _ in range(40):

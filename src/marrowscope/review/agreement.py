@@ -29,7 +29,7 @@ _FEWEST_READERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Kappa:
-    """A kappa with its interval, the raw agreement (share of agreeing pairs of readers), and how many cells it rests on.
+    """A kappa with its interval, the raw agreement (share of agreeing pairs of readers), and the cells it rests on.
 
     The estimate is NaN where chance alone agrees always: all readers gave all cells one name.
     """
@@ -50,7 +50,9 @@ class ReaderConfusion:
 def confuse_readers(first: Sequence[str], second: Sequence[str], names: Sequence[str]) -> ReaderConfusion:
     """Count the cells by what each of two readers named them; raises ValueError for unequal lengths or other names."""
     if len(first) != len(second):
-        message = f"found {len(first)} and {count_of(len(second), 'name')}, expected both readers' names of the same cells"
+        message = (
+            f"found {len(first)} and {count_of(len(second), 'name')}, expected both readers' names of the same cells"
+        )
         raise ValueError(message)
     place = {name: index for index, name in enumerate(names)}
     unknown = sorted({*first, *second} - place.keys())

@@ -103,7 +103,9 @@ class Audit(FrozenModel):
             if not len(set(stratum.drawn)) == len(stratum.drawn) == stratum.n_by_look[-1] <= stratum.n_cells:
                 message = f"stratum {stratum.key}: its drawn cells are not as many different ones as its last look has"
                 raise ValueError(message)
-        if [sum(stratum.n_by_look[look] for stratum in self.strata) for look in range(len(self.sizes))] != [*self.sizes]:
+        if [sum(stratum.n_by_look[look] for stratum in self.strata) for look in range(len(self.sizes))] != [
+            *self.sizes
+        ]:
             message = "the strata's cells do not add up to the sizes of the looks"
             raise ValueError(message)
         return self
@@ -174,7 +176,7 @@ def draw_audit(frame: Sequence[FrameCell], seed: str, sizes: Sequence[int] = LOO
 
 
 def allocate(n_cells: IntArray, size: int, spread: RealArray | float = 1.0) -> IntArray:
-    """Share ``size`` cells among strata of ``n_cells`` (..., H): first min(10, N_h) each, the rest in proportion to N_h.
+    """Share ``size`` cells among strata of ``n_cells`` (..., H): min(10, N_h) each, the rest in proportion to N_h.
 
     The next cell goes to the stratum with the highest N_h / sqrt(n_h (n_h + 1)): the exact optimum in whole cells where
     strata vary alike (Wright, Am Stat 2012;66:217), and a larger size never takes a cell from a stratum. A size below

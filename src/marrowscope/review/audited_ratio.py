@@ -5,13 +5,13 @@ Dirichlet-multinomial: N_h - n_h cells, weights of the counts plus a pseudo-coun
 countable} (Ericson, J R Stat Soc B 1969;31:195). In each draw, ratio = CBLC of all strata / countable cells of all
 strata. Strata seen in full add no spread, so an audit of every cell ends in the plain count.
 
-**Pseudo-counts** are the patient's, not each stratum's: one and a half in all, shared evenly by the H strata with unnamed
-cells. Half a count goes to *not countable*. The other one goes to CBLC for the upper limit and to *other countable* for
-the lower one: the strata may hold one cell more of either than was seen. With one stratum these are Clopper's and
-Pearson's limits, whose mean is Jeffreys'; sharing the count among strata is what Tiwari, Clegg and Zou (Stat Methods
-Med Res 2006;15:547) do for weighted sums of rates after Fay and Feuer (Stat Med 1997;16:791). Half a count of each class
-in every stratum, the first construction, moves all strata towards the middle at once: its intervals held the truth in
-79 of 100 audits of 50 cells where 95% were CBLC (docs/log/review.md).
+**Pseudo-counts** are the patient's, not each stratum's: one and a half in all, shared evenly by the H strata with
+unnamed cells. Half a count goes to *not countable*. The other one goes to CBLC for the upper limit and to *other
+countable* for the lower one: the strata may hold one cell more of either than was seen. With one stratum these are
+Clopper's and Pearson's limits, and Jeffreys' lie between them; sharing the count among strata is what Tiwari, Clegg and
+Zou (Stat Methods Med Res 2006;15:547) do for weighted sums of rates after Fay and Feuer (Stat Med 1997;16:791). Half a
+count of each class in every stratum, the first construction, moves all strata towards the middle at once, and fails
+where the ratio is near 5 or 95% (docs/log/review.md).
 
 The point is the stratified estimate, sum N_h p_h / sum N_h c_h with the shares of the sample: no prior in it.
 
@@ -45,7 +45,7 @@ PSEUDO_COUNTS: dict[End, tuple[float, float, float]] = {"lower": (0.0, 1.0, 0.5)
 
 N_DRAWS = 4000
 ONE_SIDED_BELOW = 0.05
-"""Below this estimate an upper limit alone is given, above its mirror a lower one: nobody asks whether 1% is above 0."""
+"""Below this estimate an upper limit alone is given, above its mirror a lower one: no one asks if 1% is above 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class RatioInterval:
 
 @dataclass(frozen=True, slots=True)
 class AuditedRatio:
-    """What an audit says: about the cells of these fields, and about the smear that they are a sample of.
+    """What an audit says of the cells of these fields, and of the smear that they are a sample of.
 
-    ``found_cells_only``: no fields were checked for cells that the machine missed. ``n_named`` of ``n_cells`` were seen.
+    ``found_cells_only``: no field was checked for cells that the machine missed. ``n_named`` of ``n_cells`` were seen.
     """
 
     fields: RatioInterval
@@ -158,7 +158,7 @@ def draw_totals(n_cells: IntArray, named: IntArray, n_draws: int, rng: np.random
 
 
 def expand(n_cells: IntArray, named: IntArray) -> RealArray:
-    """Expected cells of each side (..., 3) of the whole frame: every stratum's shares times its size.
+    """Expand the answers to cells of each side (..., 3) of the whole frame: each stratum's shares times its size.
 
     A stratum of which no cell was named adds nothing.
     """

@@ -66,7 +66,7 @@ def take_look(
         return Look(look, ratio, "all_named", None)
     if look + 1 >= len(audit.sizes):
         return Look(look, ratio, "last_look", None)
-    following = _foresee(audit, counts, look, ratio, threshold, seed)
+    following = _foresee(audit, counts, look, ratio, threshold=threshold, seed=seed)
     if threshold is None:
         advice: Advice = "narrower"
     elif ratio.fields.separates(threshold):
@@ -86,7 +86,7 @@ def reviewed_threshold(value: float | None, learned_on: str) -> float | None:
 
 
 def _foresee(
-    audit: Audit, counts: AuditCounts, look: int, ratio: AuditedRatio, threshold: float | None, seed: int
+    audit: Audit, counts: AuditCounts, look: int, ratio: AuditedRatio, *, threshold: float | None, seed: int
 ) -> NextLook:
     rng = np.random.default_rng([seed, look])
     more = np.array([stratum.n_by_look[look + 1] - stratum.n_by_look[look] for stratum in audit.strata], dtype=np.int64)

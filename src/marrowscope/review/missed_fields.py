@@ -2,10 +2,10 @@
 
 The audit's frame holds found cells only. Of the M fields of a patient, at least three are drawn at random and searched
 whole; what the reader adds there stands for all fields: (M / m) times the added cells, in numerator and denominator.
-Their spread is that of counts: the mean per field is drawn from Gamma(added / d + pseudo-count, m / d), and the cells of
-the other M - m fields are Poisson around it, where d says how much more the fields differ than Poisson counts do. The
-pseudo-count is 1 of CBLC and 0 of others for the upper limit of the ratio, and the reverse for the lower one, as in
-``audited_ratio``.
+Their spread is that of counts: the mean per field is drawn from Gamma(added / d + pseudo-count, m / d), and the cells
+of the other M - m fields are Poisson around it, where d says how much more the fields differ than Poisson counts do.
+The pseudo-count is 1 of CBLC and 0 of others for the upper limit of the ratio, and the reverse for the lower one, as
+in ``audited_ratio``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CheckedFields:
 
     @property
     def dispersion(self) -> float:
-        """Variance over mean of the added cells of a field, at least 1; the Poisson value 1 has the weight of 10 fields."""
+        """Variance over mean of a field's added cells, at least 1; the Poisson value 1 has the weight of 10 fields."""
         totals = self.added.sum(axis=1)
         mean, m = float(totals.mean()), len(totals)
         own = float(totals.var(ddof=1)) / mean if m > 1 and mean > 0 else 1.0

@@ -86,9 +86,7 @@ def intraclass_correlation(ratios: RealArray, level: float = 0.95) -> Interval:
         return Interval(icc, 1.0, 1.0)
     a = k * icc / (n * (1 - icc))
     b = 1 + k * icc * (n - 1) / (n * (1 - icc))
-    degrees = (a * readers + b * error) ** 2 / (
-        (a * readers) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1))
-    )
+    degrees = (a * readers + b * error) ** 2 / ((a * readers) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))
     upper_f = float(fisher.ppf(0.5 + level / 2, n - 1, degrees))
     lower_f = float(fisher.ppf(0.5 + level / 2, degrees, n - 1))
     spread = k * readers + (k * n - k - n) * error

@@ -1,7 +1,7 @@
 """A site's error rates from the random audits of its patients, in the form that ``patient.quantify`` reads.
 
-1. Every audited cell counts with the inverse of the probability that it was drawn (Horvitz and Thompson, J Am Stat Assoc
-   1952;47:663): uncertain calls are audited more often than certain ones and would otherwise make the rates look worse.
+1. Every audited cell counts with the inverse of the probability that it was drawn (Horvitz and Thompson, J Am Stat
+   Assoc 1952;47:663): uncertain calls are audited more often than certain ones and would make the rates look worse.
    Cells named before the audit have weight 1.
 2. A patient's weights are scaled to sum to the effective number of cells, (sum w)^2 / sum w^2 (Kish, Survey Sampling,
    1965, 11.7), so that 50 audited cells do not pass for 500.
