@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from marrowscope.bundle import load_bundle
+    from marrowscope.cluster.merge import merge as merge_shards
     from marrowscope.cohort import read_cohort
     from marrowscope.crossfit import fit_folds, join_folds
     from marrowscope.errors import InputError, MarrowscopeError
@@ -49,6 +50,7 @@ _HOMES = {
     "load_bundle": "bundle",
     "load_mapping": "vocabulary",
     "load_vocabulary": "vocabulary",
+    "merge_shards": "cluster.merge:merge",
     "predict_images": "predict:predict",
     "quantify_bundle": "studies.error_rates",
     "prepare_crops": "prepare",
@@ -71,6 +73,7 @@ __all__ = [
     "load_bundle",
     "load_mapping",
     "load_vocabulary",
+    "merge_shards",
     "predict_images",
     "prepare_crops",
     "quantify_bundle",

@@ -26,10 +26,12 @@ from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.copies import near_copy_fault, scale_faults, without_copies
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.inputs import collect_inputs
+from marrowscope.cohort.shards import input_digest, take_shard
 from marrowscope.cohort.stated import NOTHING_STATED, Stated
 from marrowscope.config import config_hash
 from marrowscope.errors import ConfigError, InputError
 from marrowscope.imaging import sha256_bytes
+from marrowscope.machine import processor_features
 from marrowscope.patient.assess import PatientAssessor
 from marrowscope.patient.flags import judge_field
 from marrowscope.runs.folder import new_run_folder, refuse_run_folder, staging_folder
@@ -37,6 +39,7 @@ from marrowscope.runs.manifest import Failure, Manifest, RunCounts, installed_ve
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
 from marrowscope.runs.rows import STATUS_FAILED, cell_rows, field_row
+from marrowscope.runs.shard_record import ShardPatient, ShardRecord, write_shard_record
 from marrowscope.runs.table_hashes import hash_tables
 from marrowscope.slides import SlideConfig, is_slide
 from marrowscope.streaming.config import PredictConfig
@@ -46,11 +49,12 @@ from marrowscope.vocabulary import find_reference_ranges
 from marrowscope.vocabulary.ranges import DEFAULT_COLUMN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.cohort.inputs import Inputs
-    from marrowscope.records import Fault, FoundField
+    from marrowscope.cohort.shards import Shard
+    from marrowscope.records import Fault, FoundField, Patient
     from marrowscope.streaming.pool import WorkerPool
     from marrowscope.streaming.worker import Worker
     from marrowscope.vocabulary import ReferenceRanges
@@ -97,6 +101,7 @@ def predict(
     finish: Callable[[Path], object] | None = None,
     keep_copies: bool = False,
     stated: Stated = NOTHING_STATED,
+    shard: Shard | None = None,
 ) -> Prediction:
     """Predict all images in ``paths`` with ``bundle`` and write the run to ``out``.
 
@@ -113,14 +118,19 @@ def predict(
     ``stated`` is what is known of patients that no patients.csv describes. A specimen that is unknown has no reference
     range, M:E ratio, adequacy or blast estimate.
 
+    ``shard`` predicts one block of the patients, for ``cluster.merge`` to put together with the others. Copies between
+    patients stay in it, since not all of them are seen; merging leaves them out.
+
     Raises InputError or RunError before opening a network if the input, the bundle or ``out`` cannot be used, and
     ScaleError if an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
-    inputs = collect_inputs(paths, stated=stated)
+    whole = inputs = collect_inputs(paths, stated=stated)
+    if shard is not None:
+        inputs = take_shard(inputs, shard)
     if not keep_copies:
-        inputs = without_copies(inputs)
+        inputs = without_copies(inputs, across_patients=shard is None)
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     refuse_run_folder(out, overwrite=overwrite)
@@ -128,21 +138,15 @@ def predict(
         message = f"found a worker of another bundle, expected one opened from {opened.folder}; open it again"
         raise ConfigError(message)
     staging = staging_folder(out)
-    assessor = PatientAssessor(
-        inputs.patients,
-        opened.vocabulary,
-        measured=opened.measured,
-        domain=opened.spec.domain,
-        learned=opened.learned,
-        flag_rules=opened.spec.flags,
-        ranges=_ranges(config, opened),
-    )
+    assessor = new_assessor(inputs.patients, opened, config)
     with ExitStack() as stack:
         if worker is None:
             n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
             worker = stack.enter_context(open_worker(opened, config, n_apart))
-        parts = RunParts(staging, _fingerprint(inputs, opened, config, worker) | {"keep_copies": keep_copies})
-        fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress, keep_copies=keep_copies)
+        drawn = {"keep_copies": keep_copies} | ({} if shard is None else {"shard": str(shard)})
+        parts = RunParts(staging, _fingerprint(inputs, opened, config, worker) | drawn)
+        keeps_near = keep_copies or shard is not None
+        fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress, keep_copies=keeps_near)
         n_resumed = fields.n_done
         try:
             _find_fields(worker, inputs, fields, config, slide_config(opened))
@@ -159,7 +163,10 @@ def predict(
         write_table(folder / "patients.parquet", patients, "patients")
         table = read_table(folder / "fields.parquet", "fields")
         used = dict(table.filter(pl.col("um_per_px").is_not_null()).select("path", "um_per_px").iter_rows())
-        faults = (*inputs.faults, *fields.near_copies, *scale_faults(inputs.images, used, config.um_per_px))
+        of_images = (*fields.near_copies, *scale_faults(inputs.images, used, config.um_per_px))
+        if shard is not None:
+            record = _shard_record(shard, whole, inputs, of_images, fields.fingerprints, keep_copies=keep_copies)
+            write_shard_record(folder, record)
         failed = table.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
         manifest = Manifest(
             command=tuple(command),
@@ -170,16 +177,55 @@ def predict(
             precision=worker.precision,
             config=config.model_dump(mode="json"),
             config_sha256=config_hash(config),
-            input_sha256=_hash_inputs(table),
+            input_sha256=hash_inputs(table),
             tables=hash_tables(folder),
-            counts=_count(table, patients, inputs.n_left_out + len(fields.near_copies)),
-            faults=tuple(fault.sentence() for fault in faults),
+            counts=count_run(table, patients, inputs.n_left_out + len(fields.near_copies)),
+            faults=tuple(fault.sentence() for fault in (*inputs.faults, *of_images)),
             failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
             seconds=round(time.monotonic() - started, 3),
             images_resumed=n_resumed,
         )
         write_manifest(folder, manifest)
     return Prediction(folder=out, manifest=manifest)
+
+
+def new_assessor(patients: Sequence[Patient], bundle: Bundle, config: PredictConfig) -> PatientAssessor:
+    """Return the assessor of a run's patients; InputError for reference ranges that do not fit the bundle."""
+    return PatientAssessor(
+        patients,
+        bundle.vocabulary,
+        measured=bundle.measured,
+        domain=bundle.spec.domain,
+        learned=bundle.learned,
+        flag_rules=bundle.spec.flags,
+        ranges=_ranges(config, bundle),
+    )
+
+
+def _shard_record(
+    shard: Shard,
+    whole: Inputs,
+    inputs: Inputs,
+    of_images: Sequence[Fault],
+    fingerprints: Mapping[str, str],
+    *,
+    keep_copies: bool,
+) -> ShardRecord:
+    """Describe a shard for the merged run."""
+    own = (*inputs.faults[len(whole.faults) :], *of_images)
+    return ShardRecord(
+        index=shard.index,
+        of=shard.of,
+        inputs_sha256=input_digest(whole),
+        processor=processor_features(),
+        patients=tuple(ShardPatient.of(patient) for patient in inputs.patients),
+        fingerprints=dict(fingerprints),
+        input_faults=tuple(fault.sentence() for fault in whole.faults),
+        faults=tuple(fault.sentence() for fault in own),
+        left_out_of_input=whole.n_left_out,
+        left_out=inputs.n_left_out - whole.n_left_out,
+        keep_copies=keep_copies,
+    )
 
 
 def _ranges(config: PredictConfig, bundle: Bundle) -> ReferenceRanges:
@@ -245,8 +291,9 @@ class _FieldWriter:
         self._cells: list[dict[str, Any]] = []
         self._image_of = {image.field_id: image for image in inputs.images}
         self._prints: dict[str, str] = {}
+        self.fingerprints = parts.read_fingerprints()
         self._seen = SeenPhotographs()
-        for field_id, fingerprint in parts.read_fingerprints().items():
+        for field_id, fingerprint in self.fingerprints.items():
             self._seen.add(field_id, fingerprint)
         self.near_copies: list[Fault] = []
         self.done = parts.n_cells_by_field()
@@ -263,7 +310,7 @@ class _FieldWriter:
             self.n_expected -= 1
             return
         self._seen.add(found.source.field_id, found.fingerprint)
-        self._prints[found.source.field_id] = found.fingerprint
+        self._prints[found.source.field_id] = self.fingerprints[found.source.field_id] = found.fingerprint
         distance, flags = judge_field(found, self._stain, self._flag_rules)
         center = self._center_of[found.source.patient_id]
         self._fields.append(field_row(found, center, distance, flags))
@@ -314,7 +361,8 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return (stat.st_size, stat.st_mtime_ns)
 
 
-def _count(fields: pl.DataFrame, patients: pl.DataFrame, n_left_out: int) -> RunCounts:
+def count_run(fields: pl.DataFrame, patients: pl.DataFrame, n_left_out: int) -> RunCounts:
+    """Count what went in and what came out; what does not add up is refused."""
     n_failed = fields.filter(pl.col("status") == STATUS_FAILED).height
     return RunCounts(
         patients=patients.height,
@@ -331,6 +379,7 @@ def _count(fields: pl.DataFrame, patients: pl.DataFrame, n_left_out: int) -> Run
     )
 
 
-def _hash_inputs(fields: pl.DataFrame) -> str:
+def hash_inputs(fields: pl.DataFrame) -> str:
+    """Return the SHA-256 over the sorted (field_id, image hash) pairs."""
     lines = sorted(f"{field_id} {digest}" for field_id, digest in fields.select("field_id", "sha256").iter_rows())
     return sha256_bytes("\n".join(lines).encode())

@@ -26,6 +26,7 @@ from marrowscope.cli.doctor import doctor
 from marrowscope.cli.ending import answer_requests_to_end, code_of_request, leave_signals_to_the_system
 from marrowscope.cli.evaluate import evaluate
 from marrowscope.cli.export import export
+from marrowscope.cli.merge import merge
 from marrowscope.cli.precision import precision
 from marrowscope.cli.predict import predict
 from marrowscope.cli.prepare import prepare
@@ -94,6 +95,7 @@ _CHECK = "Check and compare"
 
 add_command(app, demo, panel=_READ)
 add_command(app, predict, panel=_READ)
+add_command(app, merge, panel=_READ)
 add_command(app, report, panel=_READ, writes_into_input=True)
 app.add_typer(review.app, name="review", rich_help_panel=_READ)
 add_command(app, scale, panel=_READ)

@@ -26,8 +26,9 @@ from marrowscope.wording import count_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from marrowscope.cohort.shards import Shard
     from marrowscope.report.problems import PatientProblem
-    from marrowscope.runs.manifest import RunCounts
+    from marrowscope.runs.manifest import Manifest, RunCounts
     from marrowscope.runs.schemas import PatientRow
 
 _EXIT_INCOMPLETE = 1
@@ -96,6 +97,14 @@ def predict(
     keep_copies: Annotated[
         bool, typer.Option("--keep-copies", help="Also predict copies of a photograph, each as a separate image.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<i/n>",
+            show_default="all patients",
+            help="Predict block i of n blocks of the patients, without a report; see `marrowscope merge`.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the counts and each patient's figures as JSON.")
@@ -111,8 +120,9 @@ def predict(
     Example: marrowscope predict my-cohort --out runs/first
     """
     from marrowscope.bundle.shipped import bundle_path
-    from marrowscope.cli.predicted_patients import patient_figures, patient_rows, print_patients, specimen_remark
+    from marrowscope.cli.predicted_patients import patient_figures, patient_rows, print_patients
     from marrowscope.cli.progress import progress_bar
+    from marrowscope.cohort.shards import Shard
     from marrowscope.cohort.stated import Stated
     from marrowscope.config import validate_config
     from marrowscope.predict import PredictConfig
@@ -131,6 +141,8 @@ def predict(
         "reference_ranges": reference_ranges,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
+    block = None if shard is None else Shard.parse(shard)
+    report = report and block is None
     stated = Stated(specimen=specimen, age_group=age_group, sex=sex, diagnosis=diagnosis)
     no_report: list[str] = []
     problems: list[PatientProblem] = []
@@ -157,6 +169,7 @@ def predict(
             finish=finish if report else None,
             keep_copies=keep_copies,
             stated=stated,
+            shard=block,
         )
     for reason in no_report:
         report = False
@@ -173,19 +186,29 @@ def predict(
         print_patients(rows)
         _print_counts(counts, rows)
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
-    if prediction.manifest.bundle.demonstration:
+    _print_remarks(prediction.manifest, rows, problems, block)
+    if counts.images_failed or counts.left_out or problems:
+        raise typer.Exit(_EXIT_INCOMPLETE)
+
+
+def _print_remarks(
+    manifest: Manifest, rows: Sequence[PatientRow], problems: Sequence[PatientProblem], block: Shard | None
+) -> None:
+    """Print on standard error what a reader of the figures has to know."""
+    from marrowscope.cli.predicted_patients import specimen_remark
+
+    if block is not None:
+        typer.echo(f"Shard {block}: put all {block.of} together with `marrowscope merge`.", err=True)
+    if manifest.bundle.demonstration:
         typer.echo(
             "Demonstration models, trained mostly on simulated cells, not for real smears; see --bundle.", err=True
         )
-    manifest = prediction.manifest
     remarks = [f"Input: {fault}" for fault in manifest.faults]
     remarks += specimen_remark(rows)
     remarks += [f"Not predicted: {failure.error}" for failure in manifest.failures]
     remarks += [f"Incomplete in the report: {problem.sentence()}" for problem in problems]
     for remark in remarks:
         typer.echo(remark, err=True)
-    if counts.images_failed or counts.left_out or problems:
-        raise typer.Exit(_EXIT_INCOMPLETE)
 
 
 def _print_counts(counts: RunCounts, rows: Sequence[PatientRow]) -> None:

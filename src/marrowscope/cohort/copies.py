@@ -33,10 +33,11 @@ _OF_SEVERAL_FILES = frozenset({".mrxs", ".vms"})
 """Slides whose own file says next to nothing: the pixels are in the files beside it."""
 
 
-def without_copies(inputs: Inputs) -> Inputs:
+def without_copies(inputs: Inputs, *, across_patients: bool = True) -> Inputs:
     """Leave out the copies by content: all but one of a patient, and all of an image that several patients have.
 
-    Of one patient's copies the one with an annotation of its name stays, else the first. Each that is left out is
+    ``across_patients`` off leaves the second kind in, for a shard, which does not see all patients. Of one patient's
+    copies the one with an annotation of its name stays, else the first. Each that is left out is
     counted and has a fault. Files that cannot be read, or are empty, are left to the prediction, which says so. Raises
     CohortError where no image is left.
     """
@@ -44,15 +45,15 @@ def without_copies(inputs: Inputs) -> Inputs:
     spare: set[str] = set()
     for group in _equal_files(inputs.images):
         if len({image.patient_id for image in group}) > 1:
-            kind, out, expected = "duplicate_across_patients", group, "an image to belong to one patient"
-            action = "none is predicted; find out whose it is and remove the others"
+            if not across_patients:
+                continue
+            out, kept = group, None
         else:
             first = next((image for image in group if _has_annotation(image.path)), group[0])
-            kind, out, expected = "duplicate_image", [image for image in group if image is not first], "each image once"
-            action = f"it is counted once, as {printable(first.path.name)}; remove the copy"
+            out, kept = [image for image in group if image is not first], first.path.name
         for image in out:
-            others = ", ".join(printable(other.path) for other in group if other is not image)
-            faults.append(Fault(kind, printable(image.path), f"the same content as {others}", expected, action))
+            others = [other.path for other in group if other is not image]
+            faults.append(copy_fault(image.path, others, kept))
             spare.add(image.field_id)
     if not spare:
         return inputs
@@ -62,6 +63,21 @@ def without_copies(inputs: Inputs) -> Inputs:
         raise CohortError(message, faults)
     n_left_out = inputs.n_left_out + len(spare)
     return replace(inputs, images=images, faults=(*inputs.faults, *faults), n_left_out=n_left_out)
+
+
+def copy_fault(path: Path, others: Iterable[Path], kept: str | None) -> Fault:
+    """Describe the fault of a file with the content of ``others``, of which the one named ``kept`` is counted.
+
+    None is counted where several patients have it.
+    """
+    found = f"the same content as {', '.join(map(printable, others))}"
+    if kept is None:
+        kind, expected = "duplicate_across_patients", "an image to belong to one patient"
+        action = "none is predicted; find out whose it is and remove the others"
+    else:
+        kind, expected = "duplicate_image", "each image once"
+        action = f"it is counted once, as {printable(kept)}; remove the copy"
+    return Fault(kind, printable(path), found, expected, action)
 
 
 def near_copy_fault(image: InputImage, original: InputImage, n_bits: int) -> Fault:

@@ -66,9 +66,15 @@ class RunParts:
         fingerprints: Mapping[str, str] | None = None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Write the next part, with the fingerprints of its photographs; returns its fields and cells."""
-        write_text(self._path(self.n_whole, "prints"), json.dumps(fingerprints or {}))
         cells_table = conform(pl.DataFrame(cells, schema_overrides=CELLS, infer_schema_length=None), "cells")
         fields_table = conform(pl.DataFrame(fields, schema_overrides=FIELDS, infer_schema_length=None), "fields")
+        return self.write_tables(fields_table, cells_table, fingerprints)
+
+    def write_tables(
+        self, fields_table: pl.DataFrame, cells_table: pl.DataFrame, fingerprints: Mapping[str, str] | None = None
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Write the next part, from rows that are tables already; returns them."""
+        write_text(self._path(self.n_whole, "prints"), json.dumps(fingerprints or {}))
         write_table(self._path(self.n_whole, "cells"), cells_table, "cells")
         write_table(self._path(self.n_whole, "fields"), fields_table, "fields")
         self.n_whole += 1

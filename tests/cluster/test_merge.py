@@ -1,0 +1,153 @@
+"""Shards of an input, put together, are the run of one call; what does not belong together is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import marrowscope.cluster.merge
+from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
+from marrowscope.cluster.merge import merge
+from marrowscope.cohort.shards import Shard
+from marrowscope.errors import RunError
+from marrowscope.predict import PredictConfig, Prediction, predict
+from marrowscope.simulate import SimulationConfig, simulate_cohort
+from marrowscope.streaming.worker import Worker
+
+CONFIG = PredictConfig(backend="onnxruntime", threads=1, morphology=False)
+TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
+N_SHARDS = 3
+
+
+@pytest.fixture(scope="module")
+def worker() -> Worker:
+    return Worker(load_bundle(demonstration_bundle()), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four patients; the last has a file of the first too, the third a photograph of the first in another encoding."""
+    out = tmp_path_factory.mktemp("shards") / "cohort"
+    simulate_cohort(out, SimulationConfig(patients=4, centers=2, fields=2, seed=11))
+    first, _, third, last = sorted(path for path in out.iterdir() if path.is_dir())
+    photographs = sorted(first.glob("*.jpg"))
+    shutil.copyfile(photographs[0], last / "zz_same.jpg")
+    Image.open(photographs[1]).save(third / "zz_again.png")
+    (last / "zz_broken.jpg").write_bytes(b"no photograph")
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(cohort: Path, worker: Worker) -> Prediction:
+    return predict([cohort], demonstration_bundle(), cohort.parent / "whole", config=CONFIG, worker=worker)
+
+
+@pytest.fixture(scope="module")
+def shards(cohort: Path, worker: Worker) -> list[Path]:
+    folders = [cohort.parent / f"shard-{index}" for index in range(1, N_SHARDS + 1)]
+    for index, folder in enumerate(folders, 1):
+        predict([cohort], demonstration_bundle(), folder, config=CONFIG, worker=worker, shard=Shard(index, N_SHARDS))
+    return folders
+
+
+@pytest.fixture
+def copied(shards: list[Path], tmp_path: Path) -> list[Path]:
+    return [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in shards]
+
+
+def change(folder: Path, name: str, **values: object) -> None:
+    """Change values of a JSON file of a run."""
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+def test_the_merged_run_is_that_of_one_call_to_the_byte(whole: Prediction, shards: list[Path], tmp_path: Path) -> None:
+    run = merge([shards[2], shards[0], shards[1]], demonstration_bundle(), tmp_path / "run")
+    for name in TABLES:
+        assert (run.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert run.manifest.counts == whole.manifest.counts
+    assert run.manifest.counts.left_out == 3  # both files of one content, and the photograph in another encoding
+    assert run.manifest.counts.images_failed == 1
+    assert run.manifest.input_sha256 == whole.manifest.input_sha256
+    assert sorted(run.manifest.faults) == sorted(whole.manifest.faults)
+    assert run.manifest.failures == whole.manifest.failures
+
+
+def test_parts_of_any_size_give_the_tables_of_one_call(
+    cohort: Path, worker: Worker, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of three images spans shards and patients."""
+    monkeypatch.setattr("marrowscope.cluster.merge.IMAGES_A_PART", 3)
+    monkeypatch.setattr("marrowscope.predict.IMAGES_A_PART", 3)
+    one = predict([cohort], demonstration_bundle(), tmp_path / "one", config=CONFIG, worker=worker)
+    run = merge(shards, demonstration_bundle(), tmp_path / "run")
+    for name in TABLES:
+        assert (run.folder / name).read_bytes() == (one.folder / name).read_bytes(), name
+
+
+def test_a_merge_that_was_stopped_goes_on(
+    whole: Prediction, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(marrowscope.cluster.merge, "write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            merge(shards, demonstration_bundle(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    run = merge(shards, demonstration_bundle(), tmp_path / "run")
+    assert (run.folder / "patients.parquet").read_bytes() == (whole.folder / "patients.parquet").read_bytes()
+
+
+def test_every_patient_is_in_one_shard(whole: Prediction, shards: list[Path]) -> None:
+    named = [json.loads((folder / "shard.json").read_text(encoding="utf-8"))["patients"] for folder in shards]
+    assert [patient["patient_id"] for part in named for patient in part] == whole.patients["patient_id"].to_list()
+    assert all(named)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [((0, 2), "missing: 2"), ((0, 1, 1, 2), "found shard 2/3 again"), ((), "found no shards")],
+)
+def test_shards_that_are_missing_or_given_twice_are_refused(
+    shards: list[Path], tmp_path: Path, chosen: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(RunError, match=said):
+        merge([shards[index] for index in chosen], demonstration_bundle(), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("shard.json", {"inputs_sha256": "0" * 64}, "of another input"),
+        ("shard.json", {"of": 4}, "one of 4"),
+        ("shard.json", {"processor": "x86_64 avx"}, "a processor that differs"),
+        ("manifest.json", {"marrowscope_version": "0.0"}, "marrowscope_version 0.0"),
+        ("manifest.json", {"versions": {"numpy": "1.0"}}, "numpy 1.0"),
+        ("manifest.json", {"precision": "bf16"}, "precision bf16"),
+        ("manifest.json", {"bundle": {"name": "another"}}, "bundle another"),
+        ("manifest.json", {"tables": {"cells.parquet": "0" * 64}}, "found SHA-256"),
+    ],
+)
+def test_a_shard_made_in_another_way_is_refused_by_name(
+    copied: list[Path], tmp_path: Path, name: str, values: dict[str, object], said: str
+) -> None:
+    change(copied[1], name, **values)
+    with pytest.raises(RunError, match=said) as refused:
+        merge(copied, demonstration_bundle(), tmp_path / "run")
+    assert str(copied[1]) in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_processors_are_taken_where_the_user_says_so(copied: list[Path], tmp_path: Path) -> None:
+    change(copied[1], "shard.json", processor="x86_64 avx")
+    assert merge(copied, demonstration_bundle(), tmp_path / "run", mixed=True).manifest.counts.patients == 4
+
+
+def test_a_run_that_is_no_shard_is_refused(whole: Prediction, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected the run of a shard"):
+        merge([whole.folder], demonstration_bundle(), tmp_path / "run")
