@@ -58,6 +58,27 @@ def test_predict_writes_tables_and_report_and_says_the_counts(
     assert "found an earlier run, expected a new or empty folder; add --overwrite" in capsys.readouterr().err
 
 
+def test_what_is_known_of_a_loose_folder_is_stated_and_the_rest_is_unknown(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loose = tmp_path / "P7"
+    loose.mkdir()
+    (loose / "field.jpg").write_bytes(min(cohort.glob("*/*.jpg")).read_bytes())
+    common = ("predict", str(loose), "-b", "demo", "--um-per-px", "0.14", "--backend", "onnxruntime", "--no-report")
+    known = ("--specimen", "blood", "--age-group", "adult", "--sex", "female", "--diagnosis", "MDS")
+    rows = []
+    for name, facts in (("plain", ()), ("stated", known)):
+        assert run(*common, "--out", str(tmp_path / name), *facts) == 0
+        assert ("Specimen unknown: 1 patient, without reference ranges" in capsys.readouterr().err) == (not facts)
+        table = pl.read_parquet(tmp_path / name / "patients.parquet")
+        rows.append(table.select("center", "diagnosis", "specimen", "age_group", "sex").row(0))
+        assert table["who_least"].is_null().all() or facts
+        assert table["reference_source"].is_null().all()
+    assert rows == [("unknown", "unknown", "unknown", None, None), ("unknown", "MDS", "blood", "adult", "female")]
+    assert run("predict", str(cohort), "-b", "demo", "--out", str(tmp_path / "no"), "--specimen", "blood") == 2
+    assert "found --specimen, but patients.csv describes every patient given" in capsys.readouterr().err
+
+
 def test_corrupt_image_is_named_and_the_exit_code_says_so(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,7 +249,7 @@ def test_what_is_stated_of_nobody_is_refused(cohort: Path) -> None:
     [
         ({"specimen": "spleen"}, "--specimen: found 'spleen', expected marrow or blood; correct it"),
         ({"age_group": " "}, "--age-group: found ' ', expected a word; correct it"),
-        ({"sex": "\udce9"}, r"--sex: found '\\xe9', expected a word; correct it"),
+        ({"sex": "\udce9"}, "--sex: found '\\\\udce9', expected a word; correct it"),
     ],
 )
 def test_a_fact_that_cannot_be_meant_is_refused(facts: dict[str, str], message: str) -> None:

@@ -61,15 +61,28 @@ def predict(
     um_per_px: ScaleOption = None,
     specimen: Annotated[
         Literal["marrow", "blood"] | None,
-        typer.Option(help="The specimen; reference ranges, M:E and blasts need it.", rich_help_panel=_LOOSE),
+        typer.Option(
+            show_default="unknown",
+            help="The specimen; reference ranges, M:E and blasts need it.",
+            rich_help_panel=_LOOSE,
+        ),
     ] = None,
     age_group: Annotated[
         str | None,
-        typer.Option(metavar="<name>", help="adult, or another word; ranges are for adults.", rich_help_panel=_LOOSE),
+        typer.Option(
+            metavar="<name>",
+            show_default="unknown",
+            help="adult, or another word; ranges are for adults.",
+            rich_help_panel=_LOOSE,
+        ),
     ] = None,
-    sex: Annotated[str | None, typer.Option(metavar="<name>", help="female or male.", rich_help_panel=_LOOSE)] = None,
+    sex: Annotated[
+        str | None,
+        typer.Option(metavar="<name>", show_default="unknown", help="female or male.", rich_help_panel=_LOOSE),
+    ] = None,
     diagnosis: Annotated[
-        str | None, typer.Option(metavar="<name>", help="The diagnosis given.", rich_help_panel=_LOOSE)
+        str | None,
+        typer.Option(metavar="<name>", show_default="unknown", help="The diagnosis given.", rich_help_panel=_LOOSE),
     ] = None,
     cells: Annotated[
         int | None,

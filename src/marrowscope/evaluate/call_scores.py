@@ -97,7 +97,7 @@ def call_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]:
         figures.append(
             Scorer(frame["patient_id"].to_list(), 0, config.seed).figure(
                 key,
-                wilson_interval(x, 0 if is_error and one_sided else n),
+                wilson_interval(0, 0) if is_error and one_sided else wilson_interval(x, n),
                 frame,
                 note="" if missing or (is_error and one_sided) else f"{x} of {n}, {words}; {threshold}",
                 warning=remark,
@@ -122,7 +122,7 @@ def forced_figures(ratios: pl.DataFrame, config: EvaluateConfig) -> list[Figure]
         figures.append(
             Scorer(frame["patient_id"].to_list(), 0, config.seed).figure(
                 f"forced_decision_error{variant.key}",
-                wilson_interval(x, 0 if undefined else len(frame)),
+                wilson_interval(0, 0) if undefined else wilson_interval(x, len(frame)),
                 frame,
                 note=""
                 if undefined
