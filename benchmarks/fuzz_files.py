@@ -53,8 +53,9 @@ def main() -> None:
     print(f"seeds {given.first} to {given.first + given.seeds - 1} of each kind\n")
     print(f"{'kind':36}" + "".join(f"{column:>16}" for column in COLUMNS))
     start, total = time.perf_counter(), Counter[str]()
-    for group in GROUPS:
-        only = "" if group.startswith(given.only) else given.only
+    named = [group for group in GROUPS if given.only and group.startswith(given.only)]
+    for group in named or GROUPS:
+        only = "" if named else given.only
         of_group = Counter[str]()
         for name, counts in _watch_group(group, only, given.first, given.seeds).items():
             print(f"{name:36}" + "".join(f"{counts[column]:>16}" for column in COLUMNS), flush=True)

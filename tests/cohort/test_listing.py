@@ -31,6 +31,8 @@ def make(root: Path, *names: str) -> None:
         "f1_Simple Segmentation.png", "f1_Probabilities.tiff", "f1_Object Predictions.png", "f1-mask.png",
         "f1_mask.png", "f1_masks.tif", "f1.mask.png", "mask_f1.png", "f1_labels.tif", "f1-labels.png", "f1_overlay.jpg",
         "f1_mask_3.png", "f1_thumb.jpg", "thumbnail_f1.jpg", "f1_preview.jpg", "f1_segmentation.png",
+        "f1_result.png", "f1_detections.jpg", "f1-output.png", "f1_otsu.tif", "f1_instanceIds.png", "f1_nuclei.png",
+        "f1_pred_mask_2.tif", "f1_semantic_labels.png", "f1_grad-cam.jpg", "outputs/f1.png",
         "f1_instance_mask.png", "f1.stardist.tif", "masks/f1.png", "thumbnails/f1.jpg", "f1_json/label.png",
     ],
 )  # fmt: skip
@@ -45,7 +47,9 @@ def test_a_picture_that_another_program_made_is_no_photograph(tmp_path: Path, na
     assert any(Path(name).name in fault.found for fault in inputs.faults)
 
 
-@pytest.mark.parametrize("name", ["f2.png", "f1_2.png", "masked.png", "f3_mask.png", "f1b.png", "label_9.jpg"])
+@pytest.mark.parametrize(
+    "name", ["f2.png", "f1_2.png", "masked.png", "f3_mask.png", "f1b.png", "label_9.jpg", "f1 x100.jpg"]
+)
 def test_a_photograph_is_not_taken_for_a_by_product(tmp_path: Path, name: str) -> None:
     make(tmp_path, "p1/f1.jpg", f"p1/{name}")
     inputs = collect_inputs([tmp_path / "p1"])

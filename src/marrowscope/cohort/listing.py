@@ -55,7 +55,8 @@ _WORDS = (
     r"((instance|label|segmentation|cell|nuclei|nucleus|binary)[_ -]?)?(masks?|maps?)|seg(ment(s|ed|ations?)?)?|"
     r"label(s|l?ed)?|instances?|(out|bound)lines?|contours?|boundar(y|ies)|overlays?|overlaid|annotat(ed|ions?)|"
     r"heat_?maps?|prob(s|abilit(y|ies))?|pred(s|ict(ed|ions?))?|thumb(s|nails?)?|previews?|macro|overview|flows?|binary|"
-    r"ground_?truth|gt|viz|vis(uali[sz]ation)?|bbox(es)?|drawn"
+    r"ground_?truth|gt|viz|vis(uali[sz]ation)?|bbox(es)?|drawn|results?|outputs?|detect(ed|ions?)|semantic|"
+    r"thresh(old(ed)?)?|otsu|watershed|instance_?ids?|grad[_-]?cam|saliency|attention|nucle(i|us)|cytoplasm|rois?"
 )
 _AFTER = re.compile(rf"(?P<of>.+?)[_.\- ]({_WORDS})([_.\- ]?({_WORDS}|\d+))*")
 _BEFORE = re.compile(rf"({_WORDS})[_.\- ](?P<of>.+)")
