@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -246,7 +247,13 @@ def copy(
     typer.echo(f"Copied: {head.sequence} events, head {head.hash}")
 
 
-RoleName = Literal["reader", "signer", "auditor", "admin"]
+class RoleName(StrEnum):
+    """The roles of ``review.accounts``."""
+
+    reader = "reader"
+    signer = "signer"
+    auditor = "auditor"
+    admin = "admin"
 
 
 def account(
@@ -281,9 +288,10 @@ def account(
         password = sys.stdin.readline().rstrip("\r\n")
     elif subject is None:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    roles = [item.value for item in role or [RoleName.reader]]
     with open_store(db, makes=True) as store:
-        add_account(store.engine, name, role or ["reader"], full_name=full_name, password=password, subject=subject)
-    typer.echo(f"Account: {name} ({', '.join(role or ['reader'])})")
+        add_account(store.engine, name, roles, full_name=full_name, password=password, subject=subject)
+    typer.echo(f"Account: {name} ({', '.join(roles)})")
 
 
 def require_review() -> None:
