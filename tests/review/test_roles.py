@@ -39,6 +39,13 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/crops/{patient_id}/{cell_id}.webp"): "see",
     ("GET", "/fields/{patient_id}/{field_id:path}.jpg"): "see",
     ("POST", "/api/patients/{patient_id}/events"): "decide",
+    ("GET", "/api/patients/{patient_id}/estimate"): "see",
+    ("GET", "/api/patients/{patient_id}/audit"): "see",
+    ("POST", "/api/patients/{patient_id}/audit"): "decide",
+    ("GET", "/api/patients/{patient_id}/checklist"): "see",
+    ("POST", "/api/patients/{patient_id}/sign"): "sign",
+    ("POST", "/api/patients/{patient_id}/amend"): "sign",
+    ("GET", "/api/patients/{patient_id}/signed/{version}.{kind}"): "see",
     ("GET", "/api/log"): "inspect",
     ("GET", "/api/verify"): "inspect",
     ("GET", "/api/accounts"): "manage",
@@ -52,6 +59,8 @@ GUARDED = [(method, path) for (method, path), rule in RULES.items() if rule != "
 CHANGING = [(method, path) for method, path in GUARDED if method != "GET"]
 BODIES: dict[str, dict[str, Any]] = {
     "/api/patients/{patient_id}/events": {"base": 10**6, "events": [{"kind": "open"}]},
+    "/api/patients/{patient_id}/sign": {"base": 0},
+    "/api/patients/{patient_id}/amend": {"reason": "a reason"},
     "/api/password": {"old": "not the password", "new": "another long password"},
     "/api/accounts": {"name": "eve", "roles": ["admin"]},
     "/api/accounts/{name}": {"roles": ["admin"]},
@@ -91,7 +100,14 @@ def entered(station: Station, name: str) -> Browser:
 
 def ask(browser: Browser, station: Station, method: str, path: str, **headers: str) -> httpx.Response:
     frozen = station.patient("P1").frozen[0]
-    names = {"patient_id": "P1", "cell_id": frozen.cell_id, "field_id:path": "P1%2Ffield_0", "name": "victim"}
+    names = {
+        "patient_id": "P1",
+        "cell_id": frozen.cell_id,
+        "field_id:path": "P1%2Ffield_0",
+        "name": "victim",
+        "version": "1",
+        "kind": "html",
+    }
     address = path
     for name, value in names.items():
         address = address.replace(f"{{{name}}}", value)
