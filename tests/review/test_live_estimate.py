@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,8 @@ from tests.review.stations import Browser, enter, open_station
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx2 as httpx
 
     from marrowscope.review.station import Station
 
@@ -32,7 +34,7 @@ def truth(station: Station, cell_id: str) -> str:
     return {"Other": "V", "L": "L2"}.get(category, category)
 
 
-def draw(browser: Browser) -> Any:
+def draw(browser: Browser) -> httpx.Response:
     return browser.post("/api/patients/P1/audit", {})
 
 

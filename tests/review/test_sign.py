@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
+from marrowscope.report.words import load_words
 from marrowscope.review.signed_documents import escaped, page_policy, signed_fhir, signed_hl7, signed_html
 from tests.review.stations import READER, Browser
 
 if TYPE_CHECKING:
+    import httpx2 as httpx
+
     from marrowscope.review.fold import Signature
     from marrowscope.review.station import Station
 
@@ -45,12 +48,12 @@ def lacking(browser: Browser) -> list[str]:
     return [item["key"] for item in browser.json("/api/patients/P1/checklist")["items"] if not item["done"]]
 
 
-def sign(browser: Browser, base: int | None = None) -> Any:
+def sign(browser: Browser, base: int | None = None) -> httpx.Response:
     seen = browser.json("/api/patients/P1/cells")["sequence"] if base is None else base
     return browser.post("/api/patients/P1/sign", {"base": seen})
 
 
-def amend(browser: Browser, reason: str = "a cell was named wrongly") -> Any:
+def amend(browser: Browser, reason: str = "a cell was named wrongly") -> httpx.Response:
     return browser.post("/api/patients/P1/amend", {"reason": reason})
 
 
@@ -157,7 +160,7 @@ def test_the_page_names_reader_time_ratio_and_head(signature: Signature, browser
 def test_the_page_is_there_in_chinese(signature: Signature) -> None:
     page = signed_html(signature, "zh")
     assert 'lang="zh-Hans"' in page
-    assert "最终结果，第 1 版" in page
+    assert load_words("zh").strings("signed.status.final", version=1) in page
 
 
 def test_the_fhir_document_is_valid_and_final(signature: Signature) -> None:

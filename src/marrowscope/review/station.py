@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.decisions import Decision
+    from marrowscope.review.events import Event
     from marrowscope.review.fold import PatientState
     from marrowscope.review.run_cells import PatientCells, RunCells
     from marrowscope.review.store import Appended, Store
@@ -148,6 +149,10 @@ class Station:
             for event in self.store.events(patient_id, after=folding.sequence):
                 folding.apply(event)
             return folding.state()
+
+    def events_since_bound(self, patient_id: str) -> list[Event]:
+        """Return the events of a patient that are about the cells of its present run."""
+        return self.store.read(patient_id, after=self._bindings[patient_id].sequence)
 
     def decide(self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int) -> Appended:
         """Check decisions and record them together, or none of them.
