@@ -1,7 +1,7 @@
 """Reviewed cells as a cohort to train and evaluate on: the images of a run with the cells that people named.
 
-A confirmed cell has its reader's code; disputed, unseen and removed ones have no shape, and ``reviewed-cells.csv`` lists
-them all with their status. An image counts as exhaustively annotated only where every cell in it is settled, and
+A confirmed cell has its reader's code; disputed, unseen and removed ones have no shape, and ``reviewed-cells.csv``
+lists them all with their status. An image counts as exhaustively annotated only where every cell in it is settled, and
 somebody looked for cells that the machine missed. A contour that no reader drew is marked as the network's, so that it
 enters no figure about finding or outlining cells. Patients keep their names, so a split by patient stays one.
 """
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marrowscope.cohort.annotations import AnnotatedImage
-from marrowscope.disk import write_text
-from marrowscope.errors import ReviewError
+from marrowscope.disk import new_folder, write_text
+from marrowscope.errors import InputError, ReviewError
 from marrowscope.records import Annotation
 from marrowscope.review.consensus import verdicts
-from marrowscope.runs.to_annotations import export_annotated
+from marrowscope.runs.to_annotations import write_annotated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from marrowscope.runs.to_annotations import ImageSource
 
 LIST_NAME = "reviewed-cells.csv"
+_KIND = "annotated cohort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,9 @@ def export_review(
             exhaustive.append(image.exhaustive)
         return image
 
-    done = export_annotated(run.folder, out, file_format, annotate, patients=known, copy_images=copy_images)
-    write_text(out / LIST_NAME, _listed(known))
+    with new_folder(out, _KIND, overwrite=False, error=InputError) as folder:
+        done = write_annotated(run.folder, folder, file_format, annotate, wanted=known, copy_images=copy_images)
+        write_text(folder / LIST_NAME, _listed(known))
     by_status = Counter(verdict.status for found in known.values() for verdict in found)
     return ExportedReview(out, len(known), done.n_images, sum(exhaustive), dict(by_status))
 

@@ -83,31 +83,9 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
     does not exist, ``out`` is not empty, or an image is missing or was changed; RunError if ``run`` is not a finished
     run or its tables were changed.
     """
-    cells = read_rows(run, "cells")
-    kept = cells.filter(pl.col("reject_reason").is_null())
-    of_field = {str(key[0]): frame for key, frame in kept.group_by("field_id", maintain_order=True)}
-    done = export_annotated(
-        run, out, file_format, lambda source: _annotate(source, of_field, vocabulary), copy_images=copy_images
-    )
-    return replace(done, n_rejected=cells.height - done.n_cells)
-
-
-def export_annotated(
-    run: Path,
-    out: Path,
-    file_format: str,
-    annotate: Callable[[ImageSource], AnnotatedImage | None],
-    *,
-    patients: Collection[str] | None = None,
-    copy_images: bool = True,
-) -> Exported:
-    """Write a cohort of the images of a run, with the shapes that ``annotate`` gives each; None leaves an image out.
-
-    ``patients`` are those to write, all by default. Raises as ``export_run``.
-    """
     _refuse_occupied(out)
     with new_folder(out, _KIND, overwrite=False, error=InputError) as folder:
-        done = _export_into(run, folder, file_format, annotate, patients, copy_images=copy_images)
+        done = _export_into(run, folder, file_format, vocabulary, copy_images=copy_images)
     return replace(done, folder=out)
 
 
@@ -125,15 +103,29 @@ class ImageSource:
     exhaustive: bool
 
 
-def _export_into(
+def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool) -> Exported:
+    cells = read_rows(run, "cells")
+    kept = cells.filter(pl.col("reject_reason").is_null())
+    of_field = {str(key[0]): frame for key, frame in kept.group_by("field_id", maintain_order=True)}
+    done = write_annotated(
+        run, out, file_format, lambda source: _annotate(source, of_field, vocabulary), copy_images=copy_images
+    )
+    return replace(done, n_rejected=cells.height - done.n_cells)
+
+
+def write_annotated(
     run: Path,
     out: Path,
     file_format: str,
     annotate: Callable[[ImageSource], AnnotatedImage | None],
-    wanted: Collection[str] | None,
     *,
-    copy_images: bool,
+    wanted: Collection[str] | None = None,
+    copy_images: bool = True,
 ) -> Exported:
+    """Write the images of a run into the empty folder ``out``, with the shapes that ``annotate`` gives each.
+
+    None leaves an image out. ``wanted`` are the patients to write, all by default. Raises as ``export_run``.
+    """
     annotation_format = format_named(file_format)
     model = read_checked_manifest(run).bundle.label or "marrowscope"
     fields = read_rows(run, "fields").filter(pl.col("error").is_null())
