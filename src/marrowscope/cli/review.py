@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from marrowscope.cli.cohort import FORMATS
 from marrowscope.cli.command import add_command
 
 if TYPE_CHECKING:
@@ -246,7 +248,45 @@ def copy(
     typer.echo(f"Copied: {head.sequence} events, head {head.hash}")
 
 
-RoleName = Literal["reader", "signer", "auditor", "admin"]
+def export(
+    db: DatabaseArgument,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that was reviewed.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder for the cohort.")],
+    file_format: Annotated[
+        str, typer.Option("--format", metavar=f"<{FORMATS}>", help="Annotation format.")
+    ] = "labelme",
+    signed: Annotated[bool, typer.Option("--signed", help="Write signed patients only.")] = False,
+    images: Annotated[bool, typer.Option(help="Copy the images next to the annotations.")] = True,
+) -> None:
+    """Write the cells that people named as a cohort, to train on (`marrowscope prepare`) or to evaluate with.
+
+    Disputed and unseen cells have no shape; a list beside the cohort has every cell with its status.
+
+    Example: marrowscope review export runs/first-review runs/first --out corrected
+    """
+    require_review()
+    from marrowscope.review.export_cohort import LIST_NAME, export_review
+    from marrowscope.review.folder import open_station
+    from marrowscope.wording import count_of
+
+    with open_station(db, [run], lone_reader=None, makes=False) as station:
+        done = export_review(station, out, file_format, signed_only=signed, copy_images=images)
+    counts = ", ".join(f"{n} {status}" for status, n in sorted(done.by_status.items()))
+    typer.echo(
+        f"{done.folder}: {count_of(done.n_patients, 'patient')}, {count_of(done.n_images, 'image')}, "
+        f"{done.n_exhaustive} of them annotated exhaustively"
+    )
+    typer.echo(f"Cells: {counts}; each stands in {done.folder / LIST_NAME}")
+
+
+class RoleName(StrEnum):
+    """The roles of ``review.accounts``."""
+
+    reader = "reader"
+    signer = "signer"
+    auditor = "auditor"
+    admin = "admin"
 
 
 def account(
@@ -281,9 +321,10 @@ def account(
         password = sys.stdin.readline().rstrip("\r\n")
     elif subject is None:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    roles = [item.value for item in role or [RoleName.reader]]
     with open_store(db, makes=True) as store:
-        add_account(store.engine, name, role or ["reader"], full_name=full_name, password=password, subject=subject)
-    typer.echo(f"Account: {name} ({', '.join(role or ['reader'])})")
+        add_account(store.engine, name, roles, full_name=full_name, password=password, subject=subject)
+    typer.echo(f"Account: {name} ({', '.join(roles)})")
 
 
 def require_review() -> None:
@@ -306,4 +347,5 @@ add_command(app, verify)
 add_command(app, backup)
 add_command(app, restore)
 add_command(app, copy)
+add_command(app, export)
 add_command(app, account)

@@ -7,7 +7,7 @@ prediction, and trained from, without the run it was made on.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ import shapely
 from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
 from marrowscope.review.events import Draft, canonical
+from marrowscope.review.fold import DECIDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.events import Kind
     from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.live_estimate import AuditView
     from marrowscope.vocabulary import Vocabulary
 
 _LONGEST_TEXT = 4000
@@ -51,6 +53,17 @@ class Subject:
     fields: Mapping[str, ShownField]
     vocabulary: Vocabulary
     flags: frozenset[str] = frozenset()
+    audit: AuditView | None = None
+    answered: list[str] = field(default_factory=list)
+    """Cells of the audit that this request answered so far."""
+
+    @property
+    def next_in_audit(self) -> str | None:
+        """The cell of the audit to be named next, after those of this request."""
+        if self.audit is None:
+            return None
+        done = {*self.state.audit_answers, *self.answered}
+        return next((cell_id for cell_id in self.audit.order if cell_id not in done), None)
 
 
 def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
@@ -58,7 +71,15 @@ def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
     check = _CHECKS.get(decision.kind)
     if check is None:
         _refuse(f"a decision of kind {decision.kind!r}", f"one of {', '.join(_CHECKS)}")
-    return check(subject, reader, decision)
+    draft = check(subject, reader, decision)
+    if decision.kind == "audit_answer":
+        subject.answered.append(decision.cell_id or "")
+    elif subject.audit is not None and draft.kind in DECIDING:
+        touched = {draft.cell_id, *(draft.new["cells"] if draft.kind == "merge" else ())}
+        pending = set(subject.audit.order) - set(subject.state.audit_answers) - set(subject.answered)
+        if touched & pending:
+            _refuse("a decision about a cell of the audit that nobody has named yet", "an answer in the audit first")
+    return draft
 
 
 def model_value(cell: ReviewedCell, field: ShownField) -> dict[str, Any]:
@@ -77,11 +98,14 @@ def _relabel(subject: Subject, reader: str, decision: Decision) -> Draft:
 
 
 def _audit_answer(subject: Subject, reader: str, decision: Decision) -> Draft:
-    audit = subject.state.audit
-    if audit is None or decision.cell_id not in audit.get("cells", ()):
+    view = subject.audit
+    if view is None or decision.cell_id not in view.order:
         _refuse(f"an audit answer about cell {decision.cell_id!r}", "a cell of the audit that was drawn")
+    if decision.cell_id not in subject.state.audit_answers and decision.cell_id != subject.next_in_audit:
+        _refuse(f"an answer about cell {decision.cell_id!r}", "one about the next cell: none is skipped")
     cell = _cell(subject, decision)
-    _code(subject, decision.new)
+    if decision.new is not None:
+        _code(subject, decision.new)
     return _about(subject, reader, decision, cell, old=cell.code)
 
 
@@ -208,7 +232,6 @@ def _about(
     old: Any,  # noqa: ANN401 - any value of JSON
     new: Any = ...,  # noqa: ANN401
 ) -> Draft:
-    field = subject.fields[cell.field_id]
     return Draft(
         reader=reader,
         patient_id=subject.state.patient_id,
@@ -216,7 +239,7 @@ def _about(
         cell_id=cell.cell_id,
         old=old,
         new=decision.new if new is ... else new,
-        model_value=model_value(cell, field),
+        model_value=model_value(cell, subject.fields[cell.field_id]),
     )
 
 

@@ -128,6 +128,7 @@ class PatientState:
     signatures: tuple[Signature, ...] = ()
     is_locked: bool = False
     amend_reason: str | None = None
+    """Why the last signed version was opened again; the next one states it."""
     assigned: tuple[str, ...] = ()
     not_carried: tuple[Event, ...] = ()
 
@@ -248,6 +249,14 @@ def _relabel(cells: dict[str, ReviewedCell], event: Event) -> None:
     _set(cells, event, code=event.new, removed=None)
 
 
+def _answer(cells: dict[str, ReviewedCell], event: Event) -> None:
+    """Take the answer about a cell of an audit: a code, or null for what is not a cell."""
+    if event.new is None:
+        _set(cells, event, code=None, removed="not_a_cell")
+    else:
+        _set(cells, event, code=event.new, removed=None)
+
+
 def _carry(cells: dict[str, ReviewedCell], event: Event) -> None:
     """Give a cell what was decided on an earlier prediction; who decided stays the reader of then."""
     value = event.new
@@ -301,7 +310,7 @@ def _sign(state: PatientState, event: Event) -> dict[str, Any]:
     signature = Signature(
         len(state.signatures) + 1, event.sequence, event.reader, event.time_utc, event.hash, event.new or {}
     )
-    return {"signatures": (*state.signatures, signature), "is_locked": True}
+    return {"signatures": (*state.signatures, signature), "is_locked": True, "amend_reason": None}
 
 
 def _bind(_state: PatientState, _event: Event) -> dict[str, Any]:
@@ -319,7 +328,7 @@ def _bind(_state: PatientState, _event: Event) -> dict[str, Any]:
 
 _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "relabel": _relabel,
-    "audit_answer": _relabel,
+    "audit_answer": _answer,
     "adjudicate": _relabel,
     "carried": _carry,
     "not_a_cell": _remove,

@@ -39,10 +39,11 @@ def open_station(
     lone_reader: str | None,
     images_root: Path | None = None,
     runs_root: Path | None = None,
+    makes: bool = True,
 ) -> Iterator[Station]:
     """Open the station over ``runs`` whose review is kept at ``place``; for a folder, hold its lock meanwhile."""
     cells = RunCells(runs)
-    with open_store(place, makes=True) as store:
+    with open_store(place, makes=makes) as store:
         station = Station(cells, store, lone_reader=lone_reader, images_root=images_root, runs_root=runs_root)
         try:
             yield station

@@ -19,9 +19,18 @@ from starlette.staticfiles import StaticFiles
 
 from marrowscope.errors import InputError, ReviewError, RunError
 from marrowscope.review.guard import RefusedError
-from marrowscope.review.routes import api_accounts, api_cells, api_worklist, entrance, review_pages, served_images
-from marrowscope.review.station import LockedError, UnknownNameError
-from marrowscope.review.store import ConflictError
+from marrowscope.review.routes import (
+    api_accounts,
+    api_audit,
+    api_cells,
+    api_sign,
+    api_worklist,
+    entrance,
+    review_pages,
+    served_images,
+)
+from marrowscope.review.station import UnknownNameError
+from marrowscope.review.store import ChangedError, ConflictError, LockedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +52,7 @@ _HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
     ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
 )
 _MOST_BODY_BYTES = 16 * 1024**2
@@ -51,6 +61,8 @@ ROUTERS = (
     review_pages.router,
     api_worklist.router,
     api_cells.router,
+    api_audit.router,
+    api_sign.router,
     api_accounts.router,
     served_images.router,
 )
@@ -95,10 +107,8 @@ class _Border:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name for name, _ in message["headers"]}
-                own = [*self._headers]
-                if b"cache-control" not in present:
-                    own.append((b"cache-control", b"no-store"))
+                present = {name for name, _ in message["headers"]}  # a signed page has a policy of its own
+                own = [(name, value) for name, value in self._headers if name not in present]
                 message["headers"] = [*message["headers"], *own]
             await send(message)
 
@@ -150,9 +160,8 @@ def _decision(event: Event) -> dict[str, object]:
 
 
 def _review_error(_request: Request, error: Exception) -> Response:
-    return _said(
-        404 if isinstance(error, UnknownNameError) else 409 if isinstance(error, LockedError) else 400, str(error)
-    )
+    unknown, conflicts = isinstance(error, UnknownNameError), isinstance(error, LockedError | ChangedError)
+    return _said(404 if unknown else 409 if conflicts else 400, str(error))
 
 
 def _run_error(_request: Request, error: Exception) -> Response:

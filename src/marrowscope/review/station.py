@@ -16,9 +16,13 @@ from marrowscope.review.accounts import ROLES, Account, find_account
 from marrowscope.review.binding import bind_runs, read_bindings
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
+from marrowscope.review.events import Draft
 from marrowscope.review.fold import Folding, foreseen
+from marrowscope.review.live_estimate import audit_view, drawn_audit
 from marrowscope.review.progress import Progress
 from marrowscope.review.sessions import token_hash
+from marrowscope.review.sign import Chart, checklist, signed_value
+from marrowscope.review.store import LockedError, locked_sentence
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.decisions import Decision
+    from marrowscope.review.events import Event
     from marrowscope.review.fold import PatientState
     from marrowscope.review.run_cells import PatientCells, RunCells
     from marrowscope.review.store import Appended, Store
@@ -38,10 +43,6 @@ _MOST_FOLDINGS = 32
 
 class UnknownNameError(ReviewError):
     """No patient, field or cell of that name stands in the runs."""
-
-
-class LockedError(ReviewError):
-    """The patient is signed: decisions need an amendment first."""
 
 
 class Station:
@@ -149,6 +150,10 @@ class Station:
                 folding.apply(event)
             return folding.state()
 
+    def events_since_bound(self, patient_id: str) -> list[Event]:
+        """Return the events of a patient that are about the cells of its present run."""
+        return self.store.read(patient_id, after=self._bindings[patient_id].sequence)
+
     def decide(self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int) -> Appended:
         """Check decisions and record them together, or none of them.
 
@@ -157,17 +162,78 @@ class Station:
         """
         state = self.state(patient_id)
         if state.is_locked:
-            message = (
-                f"patient {patient_id!r} is signed: no decision is recorded; amend the result first, with a reason"
-            )
-            raise LockedError(message)
-        row = self.cells.rows[patient_id]
+            raise LockedError(locked_sentence(patient_id))
         subject = Subject(
-            state, self.patient(patient_id).fields, self.vocabulary, frozenset(flag.flag for flag in row.flags)
+            state,
+            self.patient(patient_id).fields,
+            self.vocabulary,
+            frozenset(flag.flag for flag in self.cells.rows[patient_id].flags),
+            audit_view(state),
         )
         drafts = []
         for decision in decisions:  # each is checked against what those before it leave
             draft = draft_of(subject, reader, decision)
             drafts.append(draft)
             foreseen(subject.state, draft)
-        return self.store.append(drafts, base)
+        return self.store.append(drafts, base, unsigned_after=state.sequence)
+
+    def draw(self, patient_id: str, reader: str) -> Appended:
+        """Draw a random audit of a patient and freeze it; LockedError for a signed one, ReviewError for a second one.
+
+        An audit that was drawn stays until it is answered: drawing until one pleases would be no random sample.
+        """
+        state = self.state(patient_id)
+        if state.is_locked:
+            raise LockedError(locked_sentence(patient_id))
+        view = audit_view(state)
+        if view is not None and view.next_cell is not None:
+            message = f"patient {patient_id!r}: found an audit that is not answered, expected its answers first"
+            raise ReviewError(message)
+        if not state.cells:
+            message = f"patient {patient_id!r}: found no cell, expected some to audit"
+            raise ReviewError(message)
+        fields = [field.field_id for field in self.patient(patient_id).fields.values() if field.failed is None]
+        value = drawn_audit(state, fields, self.store.head())
+        draft = Draft(reader, patient_id, "audit_drawn", None, None, value)
+        return self.store.append([draft], alone_after=state.sequence)
+
+    def sign(self, patient_id: str, reader: str, full_name: str, base: int) -> Appended:
+        """Sign a patient as it stood at event ``base``, which the reader saw; it is locked then.
+
+        Raises ReviewError that names what the checklist lacks, ChangedError where anything was recorded meanwhile.
+        """
+        state = self.state(patient_id)
+        if state.is_locked:
+            raise LockedError(locked_sentence(patient_id))
+        chart = self.chart(patient_id, state)
+        if lacking := [item for item in checklist(chart) if not item.is_done]:
+            message = f"patient {patient_id!r} cannot be signed: {'; '.join(item.sentence for item in lacking)}"
+            raise ReviewError(message)
+        value = signed_value(chart, full_name, self.store.head())
+        old = None if not state.signatures else state.signatures[-1].head_hash
+        draft = Draft(reader, patient_id, "sign", None, old, value)
+        return self.store.append([draft], alone_after=base)
+
+    def amend(self, patient_id: str, reader: str, reason: str) -> Appended:
+        """Open a signed patient again; the signed version stays, and the next one states ``reason``."""
+        state = self.state(patient_id)
+        if not state.is_locked:
+            message = f"patient {patient_id!r}: found no signed result to amend, expected one; correct it as it is"
+            raise ReviewError(message)
+        if not reason.strip():
+            message = f"patient {patient_id!r}: found no reason for the amendment, expected a sentence"
+            raise ReviewError(message)
+        draft = Draft(reader, patient_id, "amend", None, state.signatures[-1].head_hash, {"reason": reason.strip()})
+        return self.store.append([draft], alone_after=state.sequence)
+
+    def chart(self, patient_id: str, state: PatientState | None = None) -> Chart:
+        """Return what a patient's checklist and signature are about."""
+        fields = self.patient(patient_id).fields.values()
+        return Chart(
+            state=state or self.state(patient_id),
+            row=self.cells.rows[patient_id],
+            manifest=self.cells.run_of(patient_id).manifest,
+            tables=self._bindings[patient_id].tables,
+            n_fields=sum(field.failed is None for field in fields),
+            vocabulary=self.vocabulary,
+        )

@@ -51,10 +51,20 @@ class ConflictError(ReviewError):
         self.events = tuple(events)
 
 
+class LockedError(ReviewError):
+    """The patient is signed: decisions need an amendment first."""
+
+
+class ChangedError(ReviewError):
+    """The patient changed since it was looked at; nothing was recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     drafts: tuple[Draft, ...]
     base: int | None
+    unsigned_after: int | None
+    alone_after: int | None
     done: Future[Appended]
 
 
@@ -74,16 +84,25 @@ class Store:
         self._writer = threading.Thread(target=self._write, name="review-writer", daemon=True)
         self._writer.start()
 
-    def append(self, drafts: Iterable[Draft], base: int | None = None) -> Appended:
+    def append(
+        self,
+        drafts: Iterable[Draft],
+        base: int | None = None,
+        *,
+        unsigned_after: int | None = None,
+        alone_after: int | None = None,
+    ) -> Appended:
         """Record ``drafts`` together, or none of them; returns after the commit.
 
         With ``base``, the number of the last event that the reader saw, ConflictError is raised where another reader
-        decided about one of the cells after it.
+        decided about one of the cells after it. With ``unsigned_after``, LockedError is raised where a patient was
+        signed after that event. With ``alone_after``, ChangedError is raised where anything was recorded
+        about one of the patients after that event: what is to be recorded depends on the whole state.
         """
         if self._closed:
             message = "the review station is closing, and records nothing more; start it again"
             raise ReviewError(message)
-        request = _Request(tuple(drafts), base, Future())
+        request = _Request(tuple(drafts), base, unsigned_after, alone_after, Future())
         self._requests.put(request)
         return request.done.result()
 
@@ -157,6 +176,10 @@ def _append(connection: sa.Connection, request: _Request, head: Head) -> Appende
     """Add the events of one request, or raise before anything is added."""
     if request.base is not None and (others := _conflicts(connection, request.drafts, request.base)):
         raise ConflictError(others)
+    if request.unsigned_after is not None:
+        _refuse_signed(connection, request.drafts, request.unsigned_after)
+    if request.alone_after is not None:
+        _refuse_changed(connection, request.drafts, request.alone_after)
     events: list[Event] = []
     last = head
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -190,6 +213,34 @@ def _conflicts(connection: sa.Connection, drafts: Sequence[Draft], base: int) ->
         )
         found += [event for event in map(_event, connection.execute(query)) if _touched(event) & cells]
     return found
+
+
+def _refuse_signed(connection: sa.Connection, drafts: Sequence[Draft], after: int) -> None:
+    patients = sorted({draft.patient_id for draft in drafts})
+    query = sa.select(EVENTS.c.patient_id).where(
+        EVENTS.c.patient_id.in_(patients), EVENTS.c.sequence > after, EVENTS.c.kind == "sign"
+    )
+    signed = connection.scalar(query.limit(1))
+    if signed is not None:
+        raise LockedError(locked_sentence(signed))
+
+
+def locked_sentence(patient_id: str) -> str:
+    """Say that a signed patient takes no decision."""
+    return f"patient {patient_id!r} is signed: no decision is recorded; amend the result first, with a reason"
+
+
+def _refuse_changed(connection: sa.Connection, drafts: Sequence[Draft], after: int) -> None:
+    patients = sorted({draft.patient_id for draft in drafts})
+    query = sa.select(EVENTS.c.reader, EVENTS.c.kind, EVENTS.c.sequence).where(
+        EVENTS.c.patient_id.in_(patients), EVENTS.c.sequence > after, EVENTS.c.kind != "open"
+    )
+    row = connection.execute(query.order_by(EVENTS.c.sequence.desc()).limit(1)).one_or_none()
+    if row is not None:
+        message = (
+            f"{row.reader} recorded something about this patient meanwhile ({row.kind}); look at it, then try again"
+        )
+        raise ChangedError(message)
 
 
 def _touched(event: Event) -> set[str | None]:

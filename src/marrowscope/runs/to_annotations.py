@@ -39,7 +39,7 @@ from marrowscope.runs.table_hashes import read_checked_manifest
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,7 +89,7 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class ImageSource:
     """One image of a run: its rows of the table of fields, one of a photograph, one per region of a slide."""
 
     path: Path
@@ -103,29 +103,53 @@ class _Source:
 
 
 def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool) -> Exported:
+    cells = read_rows(run, "cells")
+    kept = cells.filter(pl.col("reject_reason").is_null())
+    of_field = {str(key[0]): frame for key, frame in kept.group_by("field_id", maintain_order=True)}
+    done = write_annotated(
+        run, out, file_format, lambda source: _annotate(source, of_field, vocabulary), copy_images=copy_images
+    )
+    return replace(done, n_rejected=cells.height - done.n_cells)
+
+
+def write_annotated(
+    run: Path,
+    out: Path,
+    file_format: str,
+    annotate: Callable[[ImageSource], AnnotatedImage | None],
+    *,
+    wanted: Collection[str] | None = None,
+    copy_images: bool = True,
+) -> Exported:
+    """Write the images of a run into the empty folder ``out``, with the shapes that ``annotate`` gives each.
+
+    None leaves an image out. ``wanted`` are the patients to write, all by default. Raises as ``export_run``.
+    """
     annotation_format = format_named(file_format)
     model = read_checked_manifest(run).bundle.label or "marrowscope"
     fields = read_rows(run, "fields").filter(pl.col("error").is_null())
-    cells = read_rows(run, "cells")
     patients = read_rows(run, "patients")
-    sources = _sources(run, fields)
+    if wanted is not None:
+        fields, patients = (frame.filter(pl.col("patient_id").is_in([*wanted])) for frame in (fields, patients))
+    annotated = [(source, annotate(source)) for source in _sources(run, fields)]
+    sources = [source for source, image in annotated if image is not None]
     folders = file_names([*patients["patient_id"], *fields["patient_id"]])
     names = _image_names(fields)
     if copy_images:
         _refuse_missing([source.path for source in sources])
         _refuse_slides_in_parts(sources)
-        _refuse_changed(fields)
-    kept = cells.filter(pl.col("reject_reason").is_null())
-    of_field = {str(key[0]): frame for key, frame in kept.group_by("field_id", maintain_order=True)}
+        _refuse_changed(fields.filter(pl.col("path").is_in([str(source.path) for source in sources])))
     images: list[AnnotatedImage] = []
     labels: Counter[str] = Counter()
-    for source in sources:
+    for source, shown in annotated:
+        if shown is None:
+            continue
         target = out / folders[source.patient_id] / names[source.patient_id][source.path.name]
         target.parent.mkdir(exist_ok=True)
         if copy_images:
             shutil.copyfile(source.path, target)
         name = target.relative_to(out).as_posix()
-        image = replace(_annotate(source, of_field, vocabulary), image_path=name, model=model)
+        image = replace(shown, image_path=name, model=model)
         labels.update(shape.code for shape in image.shapes)
         if annotation_format.beside:
             annotation_format.write(target.with_suffix(annotation_format.beside[0]), [image])
@@ -138,12 +162,12 @@ def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary,
         folder=out,
         n_images=len(sources),
         n_cells=labels.total(),
-        n_rejected=cells.height - labels.total(),
+        n_rejected=0,
         n_to_name=sum(n for label, n in labels.items() if label.endswith("?")),
     )
 
 
-def _sources(run: Path, fields: pl.DataFrame) -> list[_Source]:
+def _sources(run: Path, fields: pl.DataFrame) -> list[ImageSource]:
     """Return the images of a run in the order of its fields; the size of a slide is that of its plan."""
     plan_of: dict[tuple[str, str], pl.DataFrame] = {}
     if fields["region_x_px"].count():
@@ -166,12 +190,12 @@ def _sources(run: Path, fields: pl.DataFrame) -> list[_Source]:
             size = int(plan["core_x1_px"].to_numpy().max()), int(plan["core_y1_px"].to_numpy().max())
             whole = plan.height == len(of_image)
         sources.append(
-            _Source(Path(path), patient_id, first["sha256"], *size, tuple(of_image), is_slide, exhaustive=whole)
+            ImageSource(Path(path), patient_id, first["sha256"], *size, tuple(of_image), is_slide, exhaustive=whole)
         )
     return sources
 
 
-def _annotate(source: _Source, of_field: Mapping[str, pl.DataFrame], vocabulary: Vocabulary) -> AnnotatedImage:
+def _annotate(source: ImageSource, of_field: Mapping[str, pl.DataFrame], vocabulary: Vocabulary) -> AnnotatedImage:
     """Return the kept contours of an image, in its own pixels, with what was measured and predicted for each."""
     shapes: list[Annotation] = []
     descriptions: list[str] = []
@@ -280,7 +304,7 @@ def _refuse_changed(fields: pl.DataFrame) -> None:
             raise InputError(message)
 
 
-def _refuse_slides_in_parts(sources: Sequence[_Source]) -> None:
+def _refuse_slides_in_parts(sources: Sequence[ImageSource]) -> None:
     """Raise InputError for a slide of several files: one of them alone is no slide."""
     for source in sources:
         if source.is_slide and source.path.suffix.lower() in _SLIDES_IN_PARTS:

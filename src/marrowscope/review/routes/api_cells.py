@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from marrowscope.review.decisions import Decision
 from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
+from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def cells(request: Request, patient_id: str, session: Annotated[Session, Depends
     station = station_of(request)
     state = station.state(patient_id)
     station.progress.is_here(patient_id, session.reader)
-    return {"patient_id": patient_id, **_state(state), **_columns(list(state.cells.values()))}
+    return {"patient_id": patient_id, **_state(state), **_columns(list(state.cells.values()), hidden_cells(state))}
 
 
 @router.get("/api/patients/{patient_id}/fields")
@@ -73,6 +75,7 @@ def field_contours(
     station = station_of(request)
     field = station.field(patient_id, field_id)
     state = station.state(patient_id)
+    hidden = hidden_cells(state)
     return {
         "field_id": field_id,
         "width_px": field.width_px,
@@ -83,7 +86,7 @@ def field_contours(
             {
                 "cell_id": cell.cell_id,
                 "contour_xy": _rounded(cell.contour_xy),
-                "model_category": cell.model_category,
+                "model_category": None if cell.cell_id in hidden else cell.model_category,
                 "code": cell.code,
                 "removed": cell.removed,
                 "origin": cell.origin,
@@ -146,7 +149,8 @@ def _state(state: PatientState) -> dict[str, Any]:
     }
 
 
-def _columns(cells: list[ReviewedCell]) -> dict[str, list[Any]]:
+def _columns(cells: list[ReviewedCell], hidden: frozenset[str]) -> dict[str, list[Any]]:
+    cells = [_without_call(cell) if cell.cell_id in hidden else cell for cell in cells]
     boxes = [_box(cell) for cell in cells]
     return {
         "cell_id": [cell.cell_id for cell in cells],
@@ -161,6 +165,11 @@ def _columns(cells: list[ReviewedCell]) -> dict[str, list[Any]]:
         "origin": [cell.origin for cell in cells],
         **{name: [box[index] for box in boxes] for index, name in enumerate("xywh")},
     }
+
+
+def _without_call(cell: ReviewedCell) -> ReviewedCell:
+    """Return a cell of an audit as a reader may see it before naming it."""
+    return replace(cell, model_category=None, certainty=None, p_cblc=None, model_is_cblc=None, model_is_countable=None)
 
 
 def _box(cell: ReviewedCell) -> tuple[float, float, float, float]:

@@ -1,0 +1,131 @@
+"""Reviewed cells as a cohort to train and evaluate on: the images of a run with the cells that people named.
+
+A confirmed cell has its reader's code; disputed, unseen and removed ones have no shape, and ``reviewed-cells.csv``
+lists them all with their status. An image counts as exhaustively annotated only where every cell in it is settled, and
+somebody looked for cells that the machine missed. A contour that no reader drew is marked as the network's, so that it
+enters no figure about finding or outlining cells. Patients keep their names, so a split by patient stays one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marrowscope.cohort.annotations import AnnotatedImage
+from marrowscope.disk import new_folder, write_text
+from marrowscope.errors import InputError, ReviewError
+from marrowscope.records import Annotation
+from marrowscope.review.consensus import verdicts
+from marrowscope.runs.to_annotations import write_annotated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.review.consensus import Status, Verdict
+    from marrowscope.review.fold import PatientState
+    from marrowscope.review.station import Station
+    from marrowscope.runs.to_annotations import ImageSource
+
+LIST_NAME = "reviewed-cells.csv"
+_KIND = "annotated cohort"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedReview:
+    """What was written: cells by status, images, and those of them that are annotated exhaustively."""
+
+    folder: Path
+    n_patients: int
+    n_images: int
+    n_exhaustive: int
+    by_status: dict[Status, int]
+
+
+def export_review(
+    station: Station, out: Path, file_format: str = "labelme", *, signed_only: bool = False, copy_images: bool = True
+) -> ExportedReview:
+    """Write what was reviewed at ``station``, over one run, to the new or empty folder ``out``.
+
+    Raises ReviewError where nobody named a cell, InputError as ``runs.to_annotations`` does.
+    """
+    (run,) = station.cells.runs
+    known: dict[str, list[Verdict]] = {}
+    states: dict[str, PatientState] = {}
+    for patient_id, progress in station.progress.patients().items():
+        if patient_id not in station.cells.rows or (signed_only and not progress.is_locked):
+            continue
+        state = station.state(patient_id)
+        found = verdicts(state, station.events_since_bound(patient_id))
+        if any(verdict.status == "confirmed" for verdict in found):
+            known[patient_id], states[patient_id] = found, state
+    if not known:
+        which = "signed patient with a cell" if signed_only else "cell"
+        message = f"{run.folder}: found no {which} that a reader named, expected some; review cells first"
+        raise ReviewError(message)
+    exhaustive: list[bool] = []
+
+    def annotate(source: ImageSource) -> AnnotatedImage | None:
+        image = _annotated(station, states[source.patient_id], known[source.patient_id], source)
+        if image is not None:
+            exhaustive.append(image.exhaustive)
+        return image
+
+    with new_folder(out, _KIND, overwrite=False, error=InputError) as folder:
+        done = write_annotated(run.folder, folder, file_format, annotate, wanted=known, copy_images=copy_images)
+        write_text(folder / LIST_NAME, _listed(known))
+    by_status = Counter(verdict.status for found in known.values() for verdict in found)
+    return ExportedReview(out, len(known), done.n_images, sum(exhaustive), dict(by_status))
+
+
+def _annotated(
+    station: Station, state: PatientState, found: list[Verdict], source: ImageSource
+) -> AnnotatedImage | None:
+    """Return the confirmed cells of an image; None for one in which nobody named a cell."""
+    frozen = {cell.cell_id: cell.contour_xy for cell in station.patient(source.patient_id).frozen}
+    shapes: list[Annotation] = []
+    descriptions: list[str] = []
+    is_settled = source.exhaustive
+    for field in source.fields:
+        name = field["field_id"]
+        corner = np.array([field["region_x_px"] or 0, field["region_y_px"] or 0], dtype=np.float64)
+        own = [verdict for verdict in found if verdict.cell.field_id == name]
+        is_searched = state.full_review_by is not None or name in state.fields_checked
+        is_settled = is_settled and is_searched and all(item.status in {"confirmed", "removed"} for item in own)
+        for verdict in own:
+            cell = verdict.cell
+            if verdict.status != "confirmed" or cell.code is None:
+                continue
+            contour = np.asarray(cell.contour_xy, dtype=np.float64).reshape(-1, 2) + corner
+            is_networks = frozen.get(cell.cell_id) == cell.contour_xy
+            shapes.append(Annotation(cell.code, contour, len(shapes), cell.cell_id, network_contour=is_networks))
+            descriptions.append(f"named by {cell.decided_by}, predicted {cell.model_category or 'by nobody'}")
+    if not shapes:
+        return None
+    return AnnotatedImage(
+        image_path="",
+        width_px=source.width_px,
+        height_px=source.height_px,
+        shapes=tuple(shapes),
+        exhaustive=is_settled,
+        descriptions=tuple(descriptions),
+    )
+
+
+def _listed(known: dict[str, list[Verdict]]) -> str:
+    """Return every cell of the exported patients as CSV, with its status and who said what."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["patient_id", "field_id", "cell_id", "status", "code", "predicted", "decided_by", "said"])
+    for patient_id, found in known.items():
+        for verdict in found:
+            cell = verdict.cell
+            said = "; ".join(f"{reader}: {name}" for reader, name in sorted(verdict.names.items()))
+            code = cell.code if verdict.status == "confirmed" else None
+            row = [patient_id, cell.field_id, cell.cell_id, verdict.status, code, cell.model_category, cell.decided_by]
+            writer.writerow([*row, said])
+    return text.getvalue()

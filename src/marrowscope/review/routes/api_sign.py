@@ -1,0 +1,96 @@
+"""Sign-off: the checklist, the signature, an amendment, and the documents of every signed version."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from marrowscope.review.guard import SEE, SIGN, RefusedError, station_of
+from marrowscope.review.sessions import Session
+from marrowscope.review.sign import checklist
+from marrowscope.review.signed_documents import page_policy, signed_fhir, signed_hl7, signed_html
+
+router = APIRouter()
+_LONGEST_REASON = 4000
+
+
+class SentSignature(BaseModel):
+    """A signature; ``base`` is the last event that the signer saw."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base: int = Field(ge=0)
+
+
+class SentAmendment(BaseModel):
+    """Why a signed result is opened again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(max_length=_LONGEST_REASON)
+
+
+@router.get("/api/patients/{patient_id}/checklist")
+def patient_checklist(request: Request, patient_id: str, _session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
+    """Return what must be done before the patient is signed, and what was."""
+    chart = station_of(request).chart(patient_id)
+    items = [{"key": item.key, "done": item.is_done, "sentence": item.sentence} for item in checklist(chart)]
+    return {"sequence": chart.state.sequence, "signed": chart.state.is_locked, "items": items}
+
+
+@router.post("/api/patients/{patient_id}/sign")
+def sign(
+    request: Request,
+    patient_id: str,
+    sent: Annotated[SentSignature, Body()],
+    session: Annotated[Session, Depends(SIGN)],
+) -> dict[str, Any]:
+    """Sign the patient; no decision is recorded afterwards, unless it is amended."""
+    appended = station_of(request).sign(patient_id, session.reader, session.full_name, sent.base)
+    version = appended.events[-1].new["version"]
+    return {"sequence": appended.head.sequence, "head": appended.events[-1].hash, "version": version}
+
+
+@router.post("/api/patients/{patient_id}/amend")
+def amend(
+    request: Request,
+    patient_id: str,
+    sent: Annotated[SentAmendment, Body()],
+    session: Annotated[Session, Depends(SIGN)],
+) -> dict[str, Any]:
+    """Open a signed patient again, with a reason; the signed version stays."""
+    appended = station_of(request).amend(patient_id, session.reader, sent.reason)
+    return {"sequence": appended.head.sequence, "head": appended.head.hash}
+
+
+@router.get("/api/patients/{patient_id}/signed/{version}.{kind}")
+def document(
+    request: Request,
+    patient_id: str,
+    version: int,
+    kind: str,
+    _session: Annotated[Session, Depends(SEE)],
+    lang: Literal["en", "zh"] = "en",
+) -> Response:
+    """Return a signed version as a document: ``html``, ``json`` (FHIR) or ``hl7``."""
+    state = station_of(request).state(patient_id)
+    signature = next((item for item in state.signatures if item.version == version), None)
+    if signature is None:
+        raise RefusedError(
+            404, f"patient {patient_id!r}: found no signed version {version}, expected one of those signed"
+        )
+    if kind == "html":
+        return HTMLResponse(signed_html(signature, lang), headers={"Content-Security-Policy": page_policy()})
+    if kind == "json":
+        return _download(signed_fhir(signature, lang), "application/fhir+json", f"signed-{version}.json")
+    if kind == "hl7":
+        return _download(signed_hl7(signature, lang), "x-application/hl7-v2+er7", f"signed-{version}.hl7")
+    raise RefusedError(404, f"found no document of kind {kind!r}, expected html, json or hl7")
+
+
+def _download(text: str, media_type: str, name: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type=f"{media_type}; charset=utf-8", headers=headers)

@@ -1,0 +1,104 @@
+"""What every response carries, and which requests never reach a route."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from fastapi.testclient import TestClient
+
+from marrowscope.review.server import POLICY, create_app
+from tests.review.stations import new_client
+
+if TYPE_CHECKING:
+    from marrowscope.review.station import Station
+    from tests.review.stations import Browser
+
+
+@pytest.mark.parametrize("address", ["/", "/login", "/api/worklist", "/static/bare.js", "/nothing", "/enter?token=x"])
+def test_every_response_carries_the_strict_policy(station: Station, address: str) -> None:
+    headers = new_client(station).get(address).headers
+    assert headers["content-security-policy"] == POLICY
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cache-control"] == "no-store"
+    assert "server" not in headers
+
+
+def test_the_policy_allows_no_inline_script_and_nothing_from_outside() -> None:
+    assert "unsafe" not in POLICY
+    assert "http" not in POLICY
+    assert "*" not in POLICY
+    assert "default-src 'none'" in POLICY
+    assert "frame-ancestors 'none'" in POLICY
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8760", "", "localhost:80:80", "[::2]"])
+def test_a_request_under_another_name_is_not_answered(station: Station, host: str) -> None:
+    answer = new_client(station).get("/login", headers={"Host": host})
+    assert answer.status_code == 421
+    assert answer.headers["content-security-policy"] == POLICY
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8760", "localhost", "localhost:1", "[::1]:8760"])
+def test_a_request_to_this_computer_is_answered(station: Station, host: str) -> None:
+    assert new_client(station).get("/login", headers={"Host": host}).status_code == 200
+
+
+def test_a_request_that_is_too_long_is_refused_before_it_is_read(browser: Browser) -> None:
+    answer = browser.client.post("/login", content=b"x" * (16 * 1024**2 + 1))
+    assert answer.status_code == 413
+
+    def pieces() -> list[bytes]:
+        return [b"x"]
+
+    answer = browser.client.post("/login", content=iter(pieces()))
+    assert answer.status_code == 413
+
+
+def test_over_https_the_cookie_travels_over_https_only(station: Station) -> None:
+    app = create_app(station, hosts=("review.example.org",), secure=True)
+    client = TestClient(app, base_url="https://review.example.org", follow_redirects=False)
+    answer = client.get(f"/enter?token={station.one_time_token()}")
+    assert "secure" in answer.headers["set-cookie"].lower()
+    assert answer.headers["strict-transport-security"].startswith("max-age=")
+    csrf = client.get("/api/session").json()["csrf"]
+    headers = {"X-CSRF-Token": csrf}
+    for origin, status in (("http://review.example.org", 403), ("https://review.example.org", 200)):
+        assert client.post("/api/leave", json={}, headers={**headers, "Origin": origin}).status_code == status
+
+
+@pytest.mark.parametrize("address", ["/static/../server.py", "/static/..%2fserver.py", "/static/%2e%2e/server.py"])
+def test_no_file_beside_the_static_ones_is_served(station: Station, address: str) -> None:
+    assert new_client(station).get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "address", ["/fields/P1/..%2F..%2Fetc%2Fpasswd.jpg", "/fields/P1/P2%2Ffield_0.jpg", "/crops/P1/..%2Fx.webp"]
+)
+def test_only_what_the_run_names_is_served(browser: Browser, address: str) -> None:
+    assert browser.get(address).status_code == 404
+
+
+def test_no_address_describes_the_interface(station: Station) -> None:
+    client = new_client(station)
+    assert {client.get(address).status_code for address in ("/docs", "/redoc", "/openapi.json")} == {404}
+
+
+def test_a_name_with_markup_is_text_on_the_page(browser: Browser, station: Station) -> None:
+    row = station.cells.rows["P1"]
+    name = "<script>alert(1)</script>"
+    station.cells.rows[name] = row.model_copy(update={"patient_id": name})
+    station.cells._run_of[name] = station.cells.run_of("P1")
+    page = browser.get(f"/patients/{name.replace('/', '%2F')}")
+    assert "<script>alert" not in page.text
+
+
+def test_an_error_says_nothing_of_the_inside(browser: Browser) -> None:
+    for address, body in (("/api/patients/P1/events", {"base": "x"}), ("/api/patients/P1/events", [])):
+        answer = browser.post(address, body)
+        assert answer.status_code == 400
+        assert set(answer.json()) == {"error"}
+        assert "Traceback" not in answer.text
+    assert browser.client.put("/api/worklist").status_code == 405

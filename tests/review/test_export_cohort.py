@@ -1,0 +1,95 @@
+"""Reviewed cells become a cohort that every later command takes."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope.cohort import read_cohort
+from marrowscope.errors import ReviewError
+from marrowscope.review.export_cohort import export_review
+from tests.fake_runs import circle
+from tests.review.stations import Browser, enter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from marrowscope.review.station import Station
+
+
+def relabel(cell_id: str, code: str | None) -> dict[str, object]:
+    return {"kind": "relabel", "cell_id": cell_id, "new": code}
+
+
+@pytest.mark.parametrize("file_format", ["labelme", "coco"])
+def test_named_cells_come_back_as_a_clean_cohort(
+    browser: Browser, station: Station, tmp_path: Path, file_format: str
+) -> None:
+    frozen = [cell for cell in station.patient("P1").frozen if cell.field_id == "P1/field_0"]
+    outline = circle(440, 340, 12).ravel().tolist()
+    browser.decide(
+        "P1",
+        *(relabel(cell.cell_id, "N2") for cell in frozen[:-2]),
+        {"kind": "not_a_cell", "cell_id": frozen[-1].cell_id},
+        {"kind": "add", "new": {"field_id": "P1/field_0", "contour_xy": outline, "code": "J"}},
+    )
+    done = export_review(station, tmp_path / "out", file_format)
+    n = len(frozen) - 2
+    assert done.by_status == {"confirmed": n + 1, "removed": 1, "unseen": len(station.patient("P1").frozen) - n - 1}
+    assert (done.n_patients, done.n_images, done.n_exhaustive) == (1, 1, 0)
+    cohort = read_cohort(tmp_path / "out", um_per_px=0.15)
+    assert cohort.faults == ()
+    (patient,) = cohort.patients
+    assert (patient.patient_id, patient.center) == ("P1", "A")
+    (image,) = cohort.images
+    assert sorted(annotation.code for annotation in image.annotations) == ["J", *["N2"] * n]
+    assert not image.exhaustive, "a cell of this image has no name yet"
+    drawn = [annotation.network_contour for annotation in image.annotations if annotation.code == "J"]
+    assert drawn == [False]
+    assert all(annotation.network_contour for annotation in image.annotations if annotation.code == "N2")
+    rows = list(csv.DictReader((tmp_path / "out" / "reviewed-cells.csv").open(encoding="utf-8")))
+    assert len(rows) == len(station.patient("P1").frozen) + 1
+    assert {row["decided_by"] for row in rows if row["status"] == "confirmed"} == {"Ada"}
+
+
+def test_an_image_is_exhaustive_once_every_cell_is_settled_and_it_was_searched(
+    browser: Browser, station: Station, tmp_path: Path
+) -> None:
+    frozen = [cell for cell in station.patient("P1").frozen if cell.field_id == "P1/field_0"]
+    browser.decide("P1", *(relabel(cell.cell_id, "N2") for cell in frozen))
+    assert export_review(station, tmp_path / "first").n_exhaustive == 0
+    browser.decide("P1", {"kind": "field_checked", "new": {"field_id": "P1/field_0"}})
+    assert export_review(station, tmp_path / "second").n_exhaustive == 1
+
+
+def test_what_assigned_readers_dispute_has_no_shape_until_it_is_adjudicated(
+    browser: Browser, station: Station, tmp_path: Path
+) -> None:
+    from marrowscope.review.events import Draft
+
+    station.store.append([Draft("Ada", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
+    first, second = station.patient("P1").frozen[:2]
+    browser.decide("P1", relabel(first.cell_id, "N"), relabel(second.cell_id, "R"))
+    station.lone_reader = "Bo"
+    other = enter(station)
+    seen = station.store.head().sequence
+    other.decide("P1", relabel(first.cell_id, "N1"), relabel(second.cell_id, "R"), base=seen)
+    done = export_review(station, tmp_path / "first")
+    assert (done.by_status["disputed"], done.by_status["confirmed"]) == (1, 1)
+    assert "Ada: N; Bo: N1" in (tmp_path / "first" / "reviewed-cells.csv").read_text(encoding="utf-8")
+    other.decide("P1", {"kind": "adjudicate", "cell_id": first.cell_id, "new": "N1"})
+    assert export_review(station, tmp_path / "second").by_status["confirmed"] == 2
+
+
+def test_only_signed_patients_where_that_is_asked(browser: Browser, station: Station, tmp_path: Path) -> None:
+    browser.decide("P1", relabel(station.patient("P1").frozen[0].cell_id, "N"))
+    with pytest.raises(ReviewError, match="found no signed patient with a cell that a reader named"):
+        export_review(station, tmp_path / "out", signed_only=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_review_without_a_named_cell_gives_no_cohort(station: Station, tmp_path: Path) -> None:
+    with pytest.raises(ReviewError, match="found no cell that a reader named"):
+        export_review(station, tmp_path / "out")

@@ -1,0 +1,202 @@
+"""Sign-off: what must be done first, what locks, what an amendment keeps, and what the documents say."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+
+from marrowscope.report.words import load_words
+from marrowscope.review.signed_documents import escaped, page_policy, signed_fhir, signed_hl7, signed_html
+from tests.review.stations import READER, Browser
+
+if TYPE_CHECKING:
+    import httpx2 as httpx
+
+    from marrowscope.review.fold import Signature
+    from marrowscope.review.station import Station
+
+CODE_OF = {"Other": "V", "E": "E", "M": "M", "L": "L2"}
+
+
+def name_all(browser: Browser, patient_id: str = "P1") -> None:
+    """Name every cell as the model called it."""
+    cells = browser.json(f"/api/patients/{patient_id}/cells")
+    events = [
+        {"kind": "relabel", "cell_id": cell_id, "new": CODE_OF.get(category, category)}
+        for cell_id, category in zip(cells["cell_id"], cells["model_category"], strict=True)
+    ]
+    assert browser.decide(patient_id, *events).status_code == 200
+
+
+def answer_flags(browser: Browser, station: Station, patient_id: str = "P1") -> None:
+    for flag in station.cells.rows[patient_id].flags:
+        event = {"kind": "flag_answered", "new": {"flag": flag.flag, "answer": "looked at; harmless"}}
+        assert browser.decide(patient_id, event).status_code == 200
+
+
+def make_ready(browser: Browser, station: Station) -> None:
+    name_all(browser)
+    comment = {"kind": "comment", "new": {"text": "Cells & fields <enough>|^", "about": "adequacy"}}
+    assert browser.decide("P1", {"kind": "full_review"}, comment).status_code == 200
+    answer_flags(browser, station)
+
+
+def lacking(browser: Browser) -> list[str]:
+    return [item["key"] for item in browser.json("/api/patients/P1/checklist")["items"] if not item["done"]]
+
+
+def sign(browser: Browser, base: int | None = None) -> httpx.Response:
+    seen = browser.json("/api/patients/P1/cells")["sequence"] if base is None else base
+    return browser.post("/api/patients/P1/sign", {"base": seen})
+
+
+def amend(browser: Browser, reason: str = "a cell was named wrongly") -> httpx.Response:
+    return browser.post("/api/patients/P1/amend", {"reason": reason})
+
+
+def test_the_checklist_names_what_is_lacking_until_all_is_done(browser: Browser, station: Station) -> None:
+    first = ["reviewed", "adequacy", *(["flags"] if station.cells.rows["P1"].flags else [])]
+    assert lacking(browser) == first
+    answer = sign(browser)
+    assert answer.status_code == 400
+    assert "neither a full review nor a random audit is done (none was drawn)" in answer.json()["error"]
+    browser.decide("P1", {"kind": "full_review"})
+    assert "named" in lacking(browser), "a full review needs a name for every cell"
+    name_all(browser)
+    browser.decide("P1", {"kind": "comment", "new": {"text": "fine", "about": "adequacy"}})
+    answer_flags(browser, station)
+    assert lacking(browser) == []
+    assert sign(browser).status_code == 200
+
+
+def test_a_signed_patient_takes_no_decision(browser: Browser, station: Station) -> None:
+    make_ready(browser, station)
+    signed = sign(browser)
+    head = station.store.head()
+    assert signed.json() == {"sequence": head.sequence, "head": head.hash, "version": 1}
+    cell_id = station.patient("P1").frozen[0].cell_id
+    for event in ({"kind": "relabel", "cell_id": cell_id, "new": "R"}, {"kind": "comment", "new": {"text": "x"}}):
+        answer = browser.decide("P1", event)
+        assert (answer.status_code, "amend the result first" in answer.json()["error"]) == (409, True)
+    assert sign(browser).status_code == 409
+    assert browser.post("/api/patients/P1/audit", {}).status_code == 409
+    assert station.store.head() == head
+    assert browser.decide("P2", {"kind": "open"}).status_code == 200, "another patient is not locked"
+
+
+def test_nobody_signs_what_changed_since_it_was_seen(browser: Browser, station: Station) -> None:
+    make_ready(browser, station)
+    seen = browser.json("/api/patients/P1/cells")["sequence"]
+    browser.decide("P1", {"kind": "comment", "new": {"text": "wait"}})
+    answer = sign(browser, base=seen)
+    assert (answer.status_code, "meanwhile (comment)" in answer.json()["error"]) == (409, True)
+    assert sign(browser).status_code == 200
+
+
+def test_an_amendment_needs_a_reason_and_keeps_the_signed_version(browser: Browser, station: Station) -> None:
+    make_ready(browser, station)
+    assert amend(browser).status_code == 400, "nothing is signed yet"
+    sign(browser)
+    first = browser.get("/api/patients/P1/signed/1.json").text
+    assert amend(browser, "  ").status_code == 400
+    assert amend(browser).status_code == 200
+    assert browser.json("/api/worklist")[0]["status"] == "amending"
+    cell = next(cell for cell in station.patient("P1").frozen if cell.category == "N")
+    browser.decide("P1", {"kind": "relabel", "cell_id": cell.cell_id, "new": "N5"})
+    assert sign(browser).json()["version"] == 2
+    assert browser.get("/api/patients/P1/signed/1.json").text == first
+    second = station.state("P1").signatures[1].value
+    assert (second["status"], second["reason"]) == ("amended", "a cell was named wrongly")
+    assert second["cells"]["changed_by_eye"] == 1
+    before = station.state("P1").signatures[0].value
+    x = [value["figures"]["full"]["ratio"]["x"] for value in (before, second)]
+    assert x[1] == x[0] - 1
+    assert "Reason for the amendment: a cell was named wrongly" in browser.get("/api/patients/P1/signed/2.html").text
+    assert browser.get("/api/patients/P1/signed/3.html").status_code == 404
+    assert browser.get("/api/patients/P1/signed/1.doc").status_code == 404
+
+
+@pytest.fixture
+def signature(browser: Browser, station: Station) -> Signature:
+    make_ready(browser, station)
+    sign(browser)
+    return station.state("P1").signatures[0]
+
+
+def test_the_signature_counts_what_was_named_and_what_was_predicted(signature: Signature, station: Station) -> None:
+    frozen, value = station.patient("P1").frozen, signature.value
+    assert value["cells"]["named_by_eye"] == value["cells"]["present"] == len(frozen)
+    assert value["cells"]["predicted_only"] == value["cells"]["changed_by_eye"] == 0
+    ratio = value["figures"]["full"]["ratio"]
+    assert (ratio["x"], ratio["n"]) == (
+        sum(cell.category == "N" for cell in frozen),
+        sum(cell.category != "Other" for cell in frozen),
+    )
+    assert value["head_before"]["sequence"] == signature.sequence - 1
+
+
+def test_the_page_names_reader_time_ratio_and_head(signature: Signature, browser: Browser) -> None:
+    answer = browser.get("/api/patients/P1/signed/1.html")
+    assert answer.headers["content-security-policy"] == page_policy()
+    assert answer.headers["x-frame-options"] == "DENY"
+    ratio = signature.value["figures"]["full"]["ratio"]
+    for words in (
+        f"Signed by {READER} on {signature.time_utc[:10]}",
+        f"{ratio['x']} of {ratio['n']} countable cells",
+        f"confirmed by {READER}",
+        signature.head_hash,
+        "does not diagnose",
+        "Cells &amp; fields &lt;enough&gt;|^",
+        "Final, version 1",
+    ):
+        assert words in answer.text, words
+    assert "<script" not in answer.text
+    assert "http" not in answer.text
+
+
+def test_the_page_is_there_in_chinese(signature: Signature) -> None:
+    page = signed_html(signature, "zh")
+    assert 'lang="zh-Hans"' in page
+    assert load_words("zh").strings("signed.status.final", version=1) in page
+
+
+def test_the_fhir_document_is_valid_and_final(signature: Signature) -> None:
+    text = signed_fhir(signature)
+    bundle = Bundle.model_validate_json(text)
+    report = json.loads(text)["entry"][0]["resource"]
+    assert (report["resourceType"], report["status"]) == ("DiagnosticReport", "final")
+    assert report["performer"][0]["display"] == READER
+    ids = {entry["fullUrl"] for entry in json.loads(text)["entry"]}
+    assert {item["reference"] for item in report["result"]} <= ids
+    assert signature.head_hash in text
+    assert "loinc" not in text.casefold()
+    assert len(bundle.entry or []) > 5
+
+
+def test_the_hl7_message_has_its_segments_and_ends_them_where_they_end(signature: Signature) -> None:
+    message = signed_hl7(signature)
+    segments = message.split("\r")
+    assert segments[-1] == ""
+    assert {segment[:4] for segment in segments[:-1]} == {"MSH|", "PID|", "OBR|", "OBX|"}
+    header = segments[0].split("|")
+    assert (header[1], header[8], header[11], header[17]) == ("^~\\&", "ORU^R01^ORU_R01", "2.5.1", "UNICODE UTF-8")
+    assert segments[1].split("|")[3] == "P1"
+    assert segments[2].split("|")[25] == "F"
+    observed = [segment.split("|") for segment in segments[3:-1]]
+    assert [int(fields[1]) for fields in observed] == list(range(1, len(observed) + 1))
+    assert {fields[11] for fields in observed} == {"F"}
+    assert {fields[2] for fields in observed} == {"NM", "ST", "TX"}
+    assert "\n" not in message
+    assert r"Cells \T\ fields <enough>\F\\S\ "[:-1] in message
+    assert signature.head_hash in message
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("a|b^c&d~e\\f", r"a\F\b\S\c\T\d\R\e\E\f"), ("a\nb\r\nc\rd", r"a\.br\b\.br\c\.br\d"), ("", ""), ("浆", "浆")],
+)
+def test_delimiters_of_hl7_are_escaped(text: str, wanted: str) -> None:
+    assert escaped(text) == wanted
