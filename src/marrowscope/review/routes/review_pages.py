@@ -1,18 +1,35 @@
-"""The pages: worklist, one patient, and where to enter. Their content comes from the JSON addresses."""
+"""The pages: worklist, one patient, and where to enter. Their content comes from the JSON addresses.
+
+What a page needs before its first request stands in it as one block of JSON: words in the reader's language, colors of
+the categories, and what the run says of the patient. The policy allows no inline script; a block of JSON is none.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jinja2
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
+from marrowscope.report.palette import category_color
+from marrowscope.report.strings import LANGUAGES, Strings, load_strings
 from marrowscope.review.guard import PUBLIC, SEE, station_of
+from marrowscope.review.routes import api_measures
 from marrowscope.review.sessions import Session
 
+if TYPE_CHECKING:
+    from marrowscope.review.station import Station
+    from marrowscope.runs.schemas import PatientRow
+
 router = APIRouter()
+router.include_router(api_measures.router)
+
+LANGUAGE_COOKIE = "marrowscope_language"
+_YEAR_S = 365 * 24 * 3600
+_WORDS = ("review.", "category.", "flag.", "state.word.")
+"""What the scripts take from the catalog, by the beginning of the key."""
 
 
 @lru_cache(maxsize=1)
@@ -26,25 +43,72 @@ def _templates() -> jinja2.Environment:
     )
 
 
-def page(name: str, **values: Any) -> HTMLResponse:  # noqa: ANN401 - what a template takes
-    """Render a template."""
-    return HTMLResponse(_templates().get_template(name).render(**values))
+def page(request: Request, name: str, data: dict[str, Any] | None = None, **values: Any) -> HTMLResponse:  # noqa: ANN401
+    """Render a template in the reader's language; ``?lang=zh`` chooses one and is remembered."""
+    asked = request.query_params.get("lang")
+    language = _language(request)
+    texts = load_strings(language)
+    shown = {
+        "language": language,
+        "words": {key: text for key, text in texts.texts.items() if key.startswith(_WORDS)},
+        **(data or {}),
+    }
+    text = _templates().get_template(name).render(t=texts, language=language, data=shown, **values)
+    response = HTMLResponse(text)
+    if asked == language:
+        response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_S, path="/", samesite="strict")
+    return response
 
 
 @router.get("/")
-def worklist_page(session: Annotated[Session, Depends(SEE)]) -> HTMLResponse:
+def worklist_page(request: Request, session: Annotated[Session, Depends(SEE)]) -> HTMLResponse:
     """Show the worklist."""
-    return page("worklist.html.j2", session=session)
+    return page(request, "worklist.html.j2", {"reader": session.reader}, session=session)
 
 
 @router.get("/patients/{patient_id}")
 def patient_page(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> HTMLResponse:
     """Show one patient."""
-    station_of(request).patient(patient_id)  # names one that is not there
-    return page("review_patient.html.j2", session=session, patient_id=patient_id)
+    station = station_of(request)
+    station.patient(patient_id)  # names one that is not there
+    row = station.cells.rows[patient_id]
+    data = {
+        "reader": session.reader,
+        "may_decide": "decide" in session.permissions,
+        "patient": _patient(row, load_strings(_language(request))),
+        "colors": _colors(station),
+        "station": next((event.hash for event in station.store.events("")), ""),  # names the database
+    }
+    return page(request, "review_patient.html.j2", data, session=session, patient_id=patient_id)
 
 
 @router.get("/login", dependencies=[Depends(PUBLIC)])
 def login_page(request: Request) -> HTMLResponse:
     """Show how to enter."""
-    return page("login.html.j2", with_accounts=station_of(request).lone_reader is None)
+    return page(request, "login.html.j2", with_accounts=station_of(request).lone_reader is None)
+
+
+def _language(request: Request) -> str:
+    """Return the language that the reader chose, else that of the browser, else English."""
+    for asked in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
+        if asked in LANGUAGES:
+            return asked
+    return "zh" if request.headers.get("Accept-Language", "").lower().startswith("zh") else "en"
+
+
+def _patient(row: PatientRow, texts: Strings) -> dict[str, Any]:
+    """Return what the run says of a patient; out of depth no ratio is made of its counts."""
+    has_ratio = row.state != "out_of_depth"
+    return {
+        "patient_id": row.patient_id,
+        "center": row.center,
+        "specimen": row.specimen,
+        "state": row.state,
+        "machine": {"x": row.n_cblc, "n": row.n_countable} if has_ratio else None,
+        "flags": [{"flag": flag.flag, "name": texts.choose("flag", flag.flag)} for flag in row.flags],
+    }
+
+
+def _colors(station: Station) -> dict[str, str]:
+    lineages = {code.category: code.lineage for code in reversed(station.vocabulary.codes.values())}
+    return {name: category_color(name, lineages.get(name, "other")) for name in station.vocabulary.categories}

@@ -1,0 +1,181 @@
+// The chosen cell, large: its facts, the codes with their keys, and reference cells of its category.
+import { nameOf, pictureOf } from "./gallery.js";
+import { data, make, percent, t } from "./page_data.js";
+import { read } from "./station.js";
+
+const SIDE_UM = 28.8, UNSCALED_SIDE_PX = 192;
+const REST_MS = 160, N_REFERENCES = 6;
+const PLACES = new Intl.NumberFormat(data.language, { maximumFractionDigits: 1 });
+
+export class Panel {
+  constructor(element, desk, fields, hotkeys, { decide, goTo }) {
+    Object.assign(this, { element, desk, fields, hotkeys, decide, goTo, cells: desk.cells });
+    this.withOutline = false;
+    this.canvas = make("canvas", { class: "large", width: 640, height: 640, role: "img" });
+    this.rule = make("span", { class: "rule-um" });
+    this.name = make("h2", { class: "cell-name" });
+    this.said = make("p", { class: "said" });
+    this.facts = make("dl", { class: "facts" });
+    this.palette = make("div", { class: "palette", role: "group", "aria-label": t("review.codes") });
+    this.references = make("div", { class: "references" });
+    this.referencesHead = make("h3");
+    this.next = make("input", { type: "checkbox", id: "go-on", checked: true });
+    element.append(
+      make("div", { class: "picture" }, this.canvas, this.rule),
+      make("div", { class: "about" }, this.name, this.said, this.facts),
+      make("div", { class: "palette-head" }, make("h3", {}, t("review.codes")), make("label", { class: "check", for: "go-on" }, this.next, ` ${t("review.go_on")}`)),
+      this.palette,
+      make("section", { class: "reference" }, this.referencesHead, this.references),
+    );
+    this.palette.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button) this.decide(button.dataset.code);
+    });
+    this.references.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button) this.goTo(Number(button.dataset.at));
+    });
+    this.drawPalette();
+  }
+
+  drawPalette() {
+    const groups = new Map();
+    for (const code of this.cells.codes.values()) groups.set(code.lineage, [...(groups.get(code.lineage) ?? []), code]);
+    this.palette.replaceChildren(...[...groups.values()].flat().map((code) => {
+      const button = make("button", { class: "code", "data-code": code.code, title: `${code.code} · ${code.names[data.language]}` },
+        make("b", {}, code.code), make("kbd", {}, this.hotkeys.of(code.code)), make("span", {}, code.names[data.language]));
+      button.style.setProperty("--code", data.colors[code.category] ?? "#6b7178");
+      return button;
+    }));
+  }
+
+  /** Dim the codes that the keys typed so far cannot become. */
+  typing() {
+    const open = new Set(this.hotkeys.open());
+    this.palette.classList.toggle("typing", open.size > 0);
+    for (const button of this.palette.children) button.classList.toggle("open", open.has(button.dataset.code));
+  }
+
+  show(i, nChosen) {
+    this.i = i;
+    const c = this.cells.columns;
+    this.element.classList.toggle("empty", i === null);
+    if (i === null) {
+      this.name.textContent = t("review.no_cell");
+      this.said.textContent = "";
+      this.facts.replaceChildren();
+      this.references.replaceChildren();
+      this.canvas.getContext("2d").clearRect(0, 0, 640, 640);
+      return;
+    }
+    const code = c.code[i], category = this.cells.category(i), machine = c.model_category[i];
+    this.element.style.setProperty("--code", data.colors[category] ?? "#6b7178");
+    this.name.replaceChildren(...this.#title(i, code, category));
+    this.said.textContent = nChosen > 1 ? t("review.n_chosen", { n: nChosen })
+      : this.cells.isReviewed(i) ? t("review.decided_by", { reader: c.decided_by[i] }) : t("review.not_reviewed");
+    const row = (label, value, kind = "") => (value === null ? [] : [make("dt", {}, label), make("dd", { class: kind }, value)]);
+    this.facts.replaceChildren(
+      ...row(t("review.fact.machine"), machine === null ? t("review.fact.drawn") : `${machine} ${percent(c.certainty[i])}`),
+      ...row("CBLC", c.p_cblc[i] === null ? null : percent(c.p_cblc[i])),
+      ...row(t("review.fact.area"), c.area_um2[i] === null ? null : `${PLACES.format(c.area_um2[i])} µm²`),
+      ...row(t("review.fact.field"), this.fields.byId.get(c.field_id[i])?.name ?? c.field_id[i]),
+    );
+    for (const button of this.palette.children) {
+      button.classList.toggle("is", button.dataset.code === code);
+      button.setAttribute("aria-pressed", String(button.dataset.code === code));
+    }
+    this.#reference(i, category);
+    this.#picture(i);
+  }
+
+  #title(i, code, category) {
+    const c = this.cells.columns;
+    const chip = (text, kind) => make("b", { class: `chip ${kind}` }, text);
+    if (this.cells.isRemoved(i)) return [chip("×", "gone"), ` ${t(`review.removed.${c.removed[i]}`)}`];
+    if (code !== null) return [chip(code, "given"), ` ${nameOf(this.cells, code)}`];
+    if (category === null) return [chip("?", "machine"), ` ${t("review.say.unnamed")}`];
+    return [chip(`${category}?`, "machine"), ` ${data.words[`category.${category}`] ?? category}`];
+  }
+
+  async #picture(i) {
+    const c = this.cells.columns;
+    const token = (this.token = Symbol("picture"));
+    const field = this.fields.byId.get(c.field_id[i]);
+    this.canvas.setAttribute("aria-label", t("review.picture_of", { cell: this.name.textContent.trim() }));
+    const side = field?.um_per_px ? SIDE_UM / field.um_per_px : UNSCALED_SIDE_PX;
+    this.rule.hidden = !field?.um_per_px;
+    this.rule.textContent = "5 µm";
+    const pen = this.canvas.getContext("2d");
+    const small = new Image();
+    small.onload = () => { if (this.token === token && !this.isSharp) pen.drawImage(small, 0, 0, 640, 640); };
+    this.isSharp = false;
+    small.src = pictureOf(this.desk, i) || "data:,";
+    clearTimeout(this.rest);
+    this.rest = setTimeout(async () => { // the field's own pixels, once the reader stays with the cell
+      try {
+        const [picture] = await Promise.all([this.fields.picture(c.field_id[i]), this.fields.contours(c.field_id[i])]);
+        if (this.token !== token) return;
+        this.isSharp = true;
+        const contour = this.cells.contours.get(c.cell_id[i]);
+        const [x, y] = contour ? centroid(contour) : [c.x[i] + c.w[i] / 2, c.y[i] + c.h[i] / 2];
+        pen.fillStyle = "#efece5";
+        pen.fillRect(0, 0, 640, 640);
+        pen.imageSmoothingQuality = "high";
+        pen.drawImage(picture, x - side / 2, y - side / 2, side, side, 0, 0, 640, 640);
+        if (this.withOutline && contour) {
+          pen.beginPath();
+          for (let k = 0; k < contour.length; k += 2) pen.lineTo((contour[k] - x + side / 2) * 640 / side, (contour[k + 1] - y + side / 2) * 640 / side);
+          pen.closePath();
+          pen.lineWidth = 3;
+          pen.strokeStyle = "#74195a";
+          pen.stroke();
+        }
+      } catch {
+        // the small picture stays, or none where the image is not there
+      }
+    }, REST_MS);
+  }
+
+  outline() {
+    this.withOutline = !this.withOutline;
+    if (this.i !== null) this.#picture(this.i);
+  }
+
+  /** Confirmed cells of the category first; where they do not suffice, those the machine is most certain of. */
+  #reference(i, category) {
+    const c = this.cells.columns;
+    const confirmed = [], certain = [];
+    for (let k = 0; k < this.cells.length && category !== null; k++) {
+      if (k === i || this.cells.isRemoved(k) || this.cells.category(k) !== category) continue;
+      if (c.code[k] !== null) confirmed.push(k);
+      else certain.push(k);
+    }
+    certain.sort((a, b) => (c.certainty[b] ?? 0) - (c.certainty[a] ?? 0));
+    const shown = [...confirmed.slice(0, N_REFERENCES), ...certain].slice(0, N_REFERENCES);
+    const n = Math.min(N_REFERENCES, confirmed.length);
+    const name = data.words[`category.${category}`] ?? category;
+    this.referencesHead.textContent = shown.length
+      ? t(n === 0 ? "review.reference.machine" : n === shown.length ? "review.reference.confirmed" : "review.reference.both", { category: name, n })
+      : t("review.reference.none", { category: name ?? "" });
+    const key = shown.join();
+    if (key === this.referencesKey) return;
+    this.referencesKey = key;
+    this.references.replaceChildren(...shown.map((k) => {
+      const label = t("review.reference.cell", { category: name, field: this.fields.byId.get(c.field_id[k])?.name ?? "" });
+      return make("button", { "data-at": k, class: c.code[k] === null ? "machine" : "given", "aria-label": label }, make("img", { src: pictureOf(this.desk, k), alt: "" }));
+    }));
+  }
+
+  measures = async (i) => read(`${this.desk.address}/cells/${encodeURIComponent(this.cells.columns.cell_id[i])}/measures`);
+}
+
+function centroid(contour) {
+  let [twice, sx, sy] = [0, 0, 0];
+  for (let k = 0, j = contour.length - 2; k < contour.length; j = k, k += 2) {
+    const cross = contour[j] * contour[k + 1] - contour[k] * contour[j + 1];
+    twice += cross;
+    sx += (contour[j] + contour[k]) * cross;
+    sy += (contour[j + 1] + contour[k + 1]) * cross;
+  }
+  return twice === 0 ? [contour[0], contour[1]] : [sx / (3 * twice), sy / (3 * twice)];
+}

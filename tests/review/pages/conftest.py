@@ -1,0 +1,104 @@
+"""A station on a port of this computer, and Chromium in front of it with every other address blocked."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+
+from marrowscope.review.serve import LOOPBACK
+from marrowscope.review.server import create_app
+from tests.report.test_browser import ARGUMENTS, chromium_path
+from tests.review.stations import open_station
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page, Route
+
+    from marrowscope.review.station import Station
+    from tests.fake_runs import FakeRun
+
+WAIT_MS = 30_000
+
+
+@dataclass
+class Served:
+    """A station that answers at ``address``."""
+
+    station: Station
+    address: str
+
+    def enter(self) -> str:
+        """Return an address that opens a session, once."""
+        return f"{self.address}/enter?token={self.station.one_time_token()}"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium found; install one or set MARROWSCOPE_CHROMIUM to it")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]:
+    """Serve a station over two patients, P1 and P2, of two fields with twelve contours each."""
+    station = open_station(fake_run().folder, tmp_path / "review" / "review.sqlite")
+    listening = socket.create_server((LOOPBACK, 0))
+    config = uvicorn.Config(create_app(station), log_level="warning", access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield Served(station, f"http://{LOOPBACK}:{listening.getsockname()[1]}")
+    server.should_exit = True
+    thread.join()
+    listening.close()
+    station.close()
+
+
+@pytest.fixture
+def opened(chromium: Browser, served: Served) -> Iterator[Callable[..., Page]]:
+    """Give a function that opens a page in a new browser; nothing may be said in its console but ``allowed``."""
+    contexts: list[Any] = []
+    said: list[str] = []
+
+    def load(place: str = "/patients/P1", *, width: int = 1280, height: int = 800, lang: str = "en", **more: Any) -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": height}, **more)
+        context.set_default_timeout(WAIT_MS)
+        contexts.append(context)
+        context.route("**/*", lambda route: _only(route, served.address))
+        page = context.new_page()
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(served.enter())
+        page.goto(f"{served.address}{place}?lang={lang}")
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    yield load
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def _only(route: Route, address: str) -> None:
+    if route.request.url.startswith((address, "data:", "blob:")):
+        route.continue_()
+    else:
+        route.abort()
+
+
+def saved(page: Page) -> None:
+    """Wait until every decision is on disk."""
+    page.wait_for_selector("#saved[data-state=saved]")
