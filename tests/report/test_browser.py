@@ -11,6 +11,7 @@ import pytest
 from marrowscope.records import Patient
 from marrowscope.report import write_report
 from tests.fake_runs import assess_as, make_run
+from tests.required import CHROMIUM, skip_without
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -39,7 +40,7 @@ def chromium_path() -> str | None:
 def browser() -> Iterator[Browser]:
     path = chromium_path()
     if path is None:
-        pytest.skip("no Chromium found; install one or set MARROWSCOPE_CHROMIUM to it")
+        skip_without(CHROMIUM, "no Chromium found; install one or set MARROWSCOPE_CHROMIUM to it")
     with playwright.sync_playwright() as started:
         launched = started.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield launched

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.review.database import make_private_file, sqlite_url
+from tests.required import POSTGRESQL, skip_without
 from tests.review.postgres import Cluster, reason_absent, running_cluster
 from tests.review.stations import Browser, enter, open_station
 
@@ -36,7 +37,7 @@ def browser(station: Station) -> Browser:
 def cluster() -> Iterator[Cluster]:
     """Give a PostgreSQL server of the tests' own; skips, and says why, where there is none."""
     if reason := reason_absent():
-        pytest.skip(reason)
+        skip_without(POSTGRESQL, reason)
     with running_cluster() as started:
         yield started
 
