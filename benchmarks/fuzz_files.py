@@ -36,6 +36,8 @@ ENDED, PANICS = "process ended", "panics printed"
 COLUMNS = ("tried", READ, REFUSED, TRACEBACK, ENDED, WRONG, PANICS)
 SECONDS = 600.0
 """The longest time for one file, on a machine that does much else; a report of a damaged run takes 0.2 s."""
+BEGIN_SECONDS = 3600.0
+"""The longest time until the first file: libraries are imported, and the valid files are made."""
 
 
 def main() -> None:
@@ -90,9 +92,10 @@ def _watch_child(  # noqa: PLR0917 - what a child is told, and where it is count
     ):
         waiting = selectors.DefaultSelector()
         waiting.register(child.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
-        is_late = False
+        is_late, has_begun = False, False
         while child.stdout is not None and not is_late:
-            is_late = not waiting.select(SECONDS)
+            is_late = not waiting.select(SECONDS if has_begun else BEGIN_SECONDS)
+            has_begun = True
             line = "" if is_late else child.stdout.readline().decode().rstrip("\n")
             if not line:
                 break
