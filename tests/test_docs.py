@@ -201,6 +201,7 @@ def test_dependencies_page_lists_what_is_declared() -> None:
         "Extra `pdf`": declared["project"]["optional-dependencies"]["pdf"],
         "Extra `wsi`": declared["project"]["optional-dependencies"]["wsi"],
         "Extra `review`": declared["project"]["optional-dependencies"]["review"],
+        "Extra `oidc`": declared["project"]["optional-dependencies"]["oidc"],
         "Group `dev`": declared["dependency-groups"]["dev"],
     }
     page = TEXTS[ROOT / "docs" / "dependencies.md"]

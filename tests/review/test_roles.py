@@ -28,6 +28,8 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/login"): "public",
     ("POST", "/login"): "public",
     ("GET", "/enter"): "public",
+    ("GET", "/oidc/start"): "public",
+    ("GET", "/oidc/back"): "public",
     ("POST", "/api/leave"): "enter",
     ("GET", "/api/session"): "enter",
     ("POST", "/api/password"): "enter",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from marrowscope.review.fold import PatientState
     from marrowscope.review.run_cells import PatientCells, RunCells
     from marrowscope.review.sessions import Session
+    from marrowscope.review.single_sign_on import SingleSignOn
     from marrowscope.review.store import Appended, Store
 
 _LEAST_READERS = 2
@@ -72,12 +73,14 @@ class Station:
         lone_reader: str | None = None,
         images_root: Path | None = None,
         runs_root: Path | None = None,
+        single_sign_on: SingleSignOn | None = None,
     ) -> None:
         """Bind the log to the runs; see ``binding``."""
         self.cells = cells
         self.store = store
         self.lone_reader = lone_reader
         self.runs_root = runs_root
+        self.single_sign_on = single_sign_on
         self.images = CellImages(images_root)
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
