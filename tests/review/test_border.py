@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tests.review.stations import Browser
 
 
-@pytest.mark.parametrize("address", ["/", "/login", "/api/worklist", "/static/bare.js", "/nothing", "/enter?token=x"])
+@pytest.mark.parametrize(
+    "address", ["/", "/login", "/api/worklist", "/static/review.css", "/nothing", "/enter?token=x"]
+)
 def test_every_response_carries_the_strict_policy(station: Station, address: str) -> None:
     headers = new_client(station).get(address).headers
     assert headers["content-security-policy"] == POLICY

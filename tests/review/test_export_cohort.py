@@ -43,7 +43,7 @@ def test_named_cells_come_back_as_a_clean_cohort(
     assert cohort.faults == ()
     (patient,) = cohort.patients
     assert (patient.patient_id, patient.center) == ("P1", "A")
-    (image,) = cohort.images
+    (image,) = cohort.fields
     assert sorted(annotation.code for annotation in image.annotations) == ["J", *["N2"] * n]
     assert not image.exhaustive, "a cell of this image has no name yet"
     drawn = [annotation.network_contour for annotation in image.annotations if annotation.code == "J"]

@@ -54,6 +54,9 @@ def demo(
     typer.echo(f"Page: {result.page}")
     typer.echo(f"Report of the real cells: {result.real_report}")
     typer.echo(f"Report of the simulated patients: {result.report}")
+    typer.echo(
+        f"To correct and sign these cells (with the extra `review`): marrowscope review {result.real_report.parents[1]}"
+    )
 
 
 def _as_json(result: Demonstration) -> dict[str, Any]:

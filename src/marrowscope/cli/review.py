@@ -13,6 +13,7 @@ from marrowscope.cli.cohort import FORMATS
 from marrowscope.cli.command import add_command
 
 if TYPE_CHECKING:
+    from marrowscope.review.single_sign_on import SingleSignOn
     from marrowscope.review.station import Station
 
 _START = "start"
@@ -82,6 +83,17 @@ def start(
             help="Address that browsers use, of a proxy on this computer that speaks HTTPS: https://review.example.org.",
         ),
     ] = None,
+    oidc_issuer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<url>",
+            show_default="none",
+            help="Single sign-on (OpenID Connect), with --public-url; MARROWSCOPE_OIDC_SECRET holds its secret.",
+        ),
+    ] = None,
+    oidc_client: Annotated[
+        str, typer.Option(metavar="<name>", help="Name of this station at the single sign-on.")
+    ] = "marrowscope",
     runs_root: Annotated[
         Path | None,
         typer.Option(show_default="none", help="Folder below which an admin may add runs while the station works."),
@@ -104,13 +116,16 @@ def start(
     from marrowscope.review.serve import public_host, serve
 
     host = None if public_url is None else public_host(public_url)
+    sign_on = _single_sign_on(oidc_issuer, oidc_client, public_url) if oidc_issuer else None
     folder = out or runs[0].resolve().with_name(f"{runs[0].resolve().name}-review")
     needs_lock = db is None and out is None  # --out is locked by every command that has it
     held = locked(folder, lambda sentence: typer.echo(sentence, err=True)) if needs_lock else nullcontext()
     lone = None if db or accounts or public_url else reader or getpass.getuser()
     with (
         held,
-        open_station(db or folder, runs, lone_reader=lone, images_root=images_from, runs_root=runs_root) as station,
+        open_station(
+            db or folder, runs, lone_reader=lone, images_root=images_from, runs_root=runs_root, single_sign_on=sign_on
+        ) as station,
     ):
         _tell_rebound(station)
         place = str(folder) if db is None else "PostgreSQL"
@@ -120,6 +135,26 @@ def start(
             public_host=host,
             on_ready=lambda address: _announce(station, public_url or address, place, opens=not no_browser),
         )
+
+
+def _single_sign_on(issuer: str, client: str, public_url: str | None) -> SingleSignOn:
+    """Set up the single sign-on; its secret stands in no command line, which every process can read."""
+    import os
+    from importlib.util import find_spec
+
+    from marrowscope.errors import ConfigError, DependencyError
+
+    if find_spec("authlib") is None:
+        message = "found no module authlib, which single sign-on needs; run pip install '.[review,oidc]'"
+        raise DependencyError(message)
+    from marrowscope.review.single_sign_on import Provider, SingleSignOn
+
+    secret = os.environ.get("MARROWSCOPE_OIDC_SECRET")
+    if public_url is None or not secret:
+        lacking = "no --public-url" if public_url is None else "no MARROWSCOPE_OIDC_SECRET in the environment"
+        message = f"--oidc-issuer: found {lacking}, expected both; the provider sends people back to that address"
+        raise ConfigError(message)
+    return SingleSignOn(Provider(issuer, client, secret, f"{public_url.rstrip('/')}/oidc/back"))
 
 
 def _tell_rebound(station: Station) -> None:

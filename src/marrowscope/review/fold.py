@@ -40,6 +40,9 @@ DECIDING = frozenset(
 NAMING = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
 """Kinds of event that give a cell a code, or take it back."""
 
+_EVERYBODYS = frozenset({"bind", "carried", "not_carried", "assign"})
+"""Kinds that a reader sees who does not see the others' decisions."""
+
 Contour = tuple[float, ...]
 """x0, y0, x1, y1, ... in pixels of the field."""
 
@@ -154,12 +157,14 @@ def fold(patient_id: str, frozen: Iterable[FrozenCell], events: Iterable[Event])
 class Folding:
     """A fold that goes on: ``apply`` each event once, in order; ``state`` gives what stands."""
 
-    def __init__(self, patient_id: str, frozen: Iterable[FrozenCell], since: int = 0) -> None:
+    def __init__(self, patient_id: str, frozen: Iterable[FrozenCell], since: int = 0, only: str | None = None) -> None:
         """Begin before any event. ``since`` is the event that bound the patient to the prediction of ``frozen``.
 
-        Decisions before it were about the cells of an earlier prediction, and are left out.
+        Decisions before it were about the cells of an earlier prediction, and are left out. With ``only``, so are those
+        of every other reader: what a reader sees who must not see the others.
         """
         self._since = since
+        self._only = only
         self._state = PatientState(patient_id, 0, {})
         self._cells: dict[str, ReviewedCell] = {cell.cell_id: _unreviewed(cell) for cell in frozen}
 
@@ -178,6 +183,9 @@ class Folding:
         Raises ReviewError for an event about a cell that is not there: the log is about other cells than the run's.
         """
         if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
+            return
+        if self._only is not None and event.reader != self._only and event.kind not in _EVERYBODYS:
+            self._state = replace(self._state, sequence=event.sequence)
             return
         if event.sequence > self._since and (change := _CELL_CHANGES.get(event.kind)) is not None:
             change(self._cells, event)

@@ -18,6 +18,8 @@ from marrowscope.review.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from marrowscope.review.single_sign_on import SingleSignOn
+
 DATABASE_NAME = "review.sqlite"
 
 
@@ -40,11 +42,19 @@ def open_station(
     images_root: Path | None = None,
     runs_root: Path | None = None,
     makes: bool = True,
+    single_sign_on: SingleSignOn | None = None,
 ) -> Iterator[Station]:
     """Open the station over ``runs`` whose review is kept at ``place``; for a folder, hold its lock meanwhile."""
     cells = RunCells(runs)
     with open_store(place, makes=makes) as store:
-        station = Station(cells, store, lone_reader=lone_reader, images_root=images_root, runs_root=runs_root)
+        station = Station(
+            cells,
+            store,
+            lone_reader=lone_reader,
+            images_root=images_root,
+            runs_root=runs_root,
+            single_sign_on=single_sign_on,
+        )
         try:
             yield station
         finally:

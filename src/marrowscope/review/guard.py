@@ -91,6 +91,16 @@ SEE, DECIDE, SIGN, INSPECT, MANAGE = (Guard(name) for name in ("see", "decide", 
 ENTER, PUBLIC = Guard("enter"), Public()
 
 
+def unblinded(request: Request, patient_id: str, session: Session) -> Station:
+    """Return the station for what a blinded reader must not see; RefusedError for one."""
+    station = station_of(request)
+    if station.seen_by(patient_id, session).is_blinded:
+        raise RefusedError(
+            403, f"patient {patient_id!r} is assigned to {session.reader} without the calls of machine and others"
+        )
+    return station
+
+
 def check_origin(request: Request) -> None:
     """Refuse a changing request that a page of another origin sent; browsers state it in every one."""
     origin = request.headers.get("Origin")

@@ -24,6 +24,8 @@ class PatientProgress:
     decided: set[str] = field(default_factory=set)
     added: set[str] = field(default_factory=set)
     readers: dict[str, str] = field(default_factory=dict)
+    decided_by: dict[str, set[str]] = field(default_factory=dict)
+    assigned: tuple[str, ...] = ()
     n_signatures: int = 0
     is_locked: bool = False
 
@@ -71,26 +73,34 @@ class Progress:
         if not event.patient_id:
             return
         patient = self._patients.setdefault(event.patient_id, PatientProgress())
+        _count_cells(patient, event)
         if event.kind == "bind":  # predicted again: what was decided stands in the events that carry it
             patient.decided.clear()
+            patient.decided_by.clear()
             patient.added.clear()
             patient.is_locked = False
-        elif event.kind in DECIDING and event.cell_id is not None:
-            if event.new is None and event.kind == "relabel":
-                patient.decided.discard(event.cell_id)
-            else:
-                patient.decided.add(event.cell_id)
-        is_drawn = event.kind in {"add", "merge"} or (event.kind == "carried" and "drawn" in event.new)
-        if is_drawn and event.cell_id is not None:
-            patient.added.add(event.cell_id)
-        elif event.kind == "split":
-            parts = {part["cell_id"] for part in event.new["parts"]}
-            patient.added |= parts
-            patient.decided |= parts
         elif event.kind == "sign":
             patient.n_signatures += 1
             patient.is_locked = True
         elif event.kind == "amend":
             patient.is_locked = False
-        if event.kind not in {"bind", "carried", "not_carried"}:
+        elif event.kind == "assign":
+            patient.assigned = tuple(event.new["readers"])
+        if event.kind not in {"assign", "bind", "carried", "not_carried"}:
             patient.readers[event.reader] = event.time_utc
+
+
+def _count_cells(patient: PatientProgress, event: Event) -> None:
+    """Count the cells that an event decides about, and those that it draws."""
+    if event.kind not in DECIDING or event.cell_id is None:
+        return
+    is_drawn = event.kind in {"add", "merge"} or (event.kind == "carried" and "drawn" in event.new)
+    drawn = {event.cell_id} if is_drawn else set()
+    if event.kind == "split":
+        drawn = {part["cell_id"] for part in event.new["parts"]}
+    patient.added |= drawn
+    for cells in (patient.decided, patient.decided_by.setdefault(event.reader, set())):
+        if event.new is None and event.kind == "relabel":
+            cells.discard(event.cell_id)
+        else:
+            cells |= {event.cell_id, *drawn}

@@ -23,13 +23,14 @@ from marrowscope.review.routes import (
     api_accounts,
     api_audit,
     api_cells,
+    api_readers,
     api_sign,
     api_worklist,
     entrance,
     review_pages,
     served_images,
 )
-from marrowscope.review.station import UnknownNameError
+from marrowscope.review.station import NotAssignedError, UnknownNameError
 from marrowscope.review.store import ChangedError, ConflictError, LockedError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ ROUTERS = (
     api_cells.router,
     api_audit.router,
     api_sign.router,
+    api_readers.router,
     api_accounts.router,
     served_images.router,
 )
@@ -161,7 +163,8 @@ def _decision(event: Event) -> dict[str, object]:
 
 def _review_error(_request: Request, error: Exception) -> Response:
     unknown, conflicts = isinstance(error, UnknownNameError), isinstance(error, LockedError | ChangedError)
-    return _said(404 if unknown else 409 if conflicts else 400, str(error))
+    forbidden = isinstance(error, NotAssignedError)
+    return _said(404 if unknown else 403 if forbidden else 409 if conflicts else 400, str(error))
 
 
 def _run_error(_request: Request, error: Exception) -> Response:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ADEQUACY = "adequacy"
 """What the comment on adequacy is about; the checklist asks for one."""
 
-ItemKey = Literal["named", "reviewed", "adequacy", "flags"]
+ItemKey = Literal["named", "disputes", "reviewed", "adequacy", "flags"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Chart:
     tables: Mapping[str, str]
     n_fields: int
     vocabulary: Vocabulary
+    n_disputed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def checklist(chart: Chart) -> tuple[ChecklistItem, ...]:
             not unnamed,
             f"{count_of(len(unnamed), whose)} without a name" if unnamed else f"every {whose} has a name",
         ),
+        *([ChecklistItem("disputes", not chart.n_disputed, _disputes(chart.n_disputed))] if state.assigned else []),
         ChecklistItem(
             "reviewed",
             is_full or is_audited,
@@ -85,6 +87,10 @@ def checklist(chart: Chart) -> tuple[ChecklistItem, ...]:
             f"no answer to {', '.join(open_flags)}" if open_flags else "every flag has an answer",
         ),
     )
+
+
+def _disputes(n: int) -> str:
+    return f"{count_of(n, 'cell')} that readers dispute" if n else "no cell is disputed"
 
 
 def signed_value(chart: Chart, full_name: str, head: Head) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import ReviewError
-from marrowscope.review.accounts import ROLES, Account, find_account
+from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
 from marrowscope.review.binding import bind_runs, read_bindings
 from marrowscope.review.cell_images import CellImages
+from marrowscope.review.consensus import verdicts
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.events import Draft
 from marrowscope.review.fold import Folding, foreseen
@@ -35,14 +37,29 @@ if TYPE_CHECKING:
     from marrowscope.review.events import Event
     from marrowscope.review.fold import PatientState
     from marrowscope.review.run_cells import PatientCells, RunCells
+    from marrowscope.review.sessions import Session
+    from marrowscope.review.single_sign_on import SingleSignOn
     from marrowscope.review.store import Appended, Store
 
+_LEAST_READERS = 2
 _MOST_FOLDINGS = 32
 """Patients whose folded state stays in memory."""
 
 
 class UnknownNameError(ReviewError):
     """No patient, field or cell of that name stands in the runs."""
+
+
+class NotAssignedError(ReviewError):
+    """The patient is assigned to other readers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenState:
+    """A patient as somebody may see it; blinded readers see no call, and no decision but their own."""
+
+    state: PatientState
+    is_blinded: bool
 
 
 class Station:
@@ -56,16 +73,18 @@ class Station:
         lone_reader: str | None = None,
         images_root: Path | None = None,
         runs_root: Path | None = None,
+        single_sign_on: SingleSignOn | None = None,
     ) -> None:
         """Bind the log to the runs; see ``binding``."""
         self.cells = cells
         self.store = store
         self.lone_reader = lone_reader
         self.runs_root = runs_root
+        self.single_sign_on = single_sign_on
         self.images = CellImages(images_root)
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
-        self._foldings: OrderedDict[str, tuple[Folding, threading.Lock]] = OrderedDict()
+        self._foldings: OrderedDict[tuple[str, str | None], tuple[Folding, threading.Lock]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokens: set[str] = set()
         self.rebound = tuple(bind_runs(store, cells, lone_reader or "station"))
@@ -132,17 +151,15 @@ class Station:
             raise UnknownNameError(message)
         return field
 
-    def state(self, patient_id: str) -> PatientState:
-        """Return the present state of a patient, with every event that is committed."""
-        frozen = self.patient(patient_id).frozen
+    def state(self, patient_id: str, only: str | None = None) -> PatientState:
+        """Return the present state of a patient, with every event that is committed; with ``only``, of one reader's."""
+        frozen, key = self.patient(patient_id).frozen, (patient_id, only)
         with self._lock:
-            if patient_id not in self._foldings:
-                self._foldings[patient_id] = (
-                    Folding(patient_id, frozen, self._bindings[patient_id].sequence),
-                    threading.Lock(),
-                )
-            folding, lock = self._foldings[patient_id]
-            self._foldings.move_to_end(patient_id)
+            if key not in self._foldings:
+                folding = Folding(patient_id, frozen, self._bindings[patient_id].sequence, only)
+                self._foldings[key] = (folding, threading.Lock())
+            folding, lock = self._foldings[key]
+            self._foldings.move_to_end(key)
             if len(self._foldings) > _MOST_FOLDINGS:
                 self._foldings.popitem(last=False)
         with lock:
@@ -150,18 +167,67 @@ class Station:
                 folding.apply(event)
             return folding.state()
 
+    def seen_by(self, patient_id: str, session: Session) -> SeenState:
+        """Return a patient as somebody may see it: assigned readers see their own decisions and no call.
+
+        Raises NotAssignedError for a reader to whom an assigned patient was not given; signers and auditors see all.
+        """
+        state = self.state(patient_id)
+        if session.reader in state.assigned:
+            return SeenState(self.state(patient_id, session.reader), is_blinded=True)
+        if state.assigned and not session.permissions & {"sign", "inspect"}:
+            message = f"patient {patient_id!r} is assigned to other readers, who must not see each other's decisions"
+            raise NotAssignedError(message)
+        return SeenState(state, is_blinded=False)
+
+    def assign(self, patient_ids: Sequence[str], readers: Sequence[str], reader: str) -> Appended:
+        """Give patients to readers who see neither calls nor each other; no reader ends the assignment.
+
+        Raises ReviewError for fewer than two readers, a reader without an account, or a patient that was decided about:
+        what somebody saw cannot be taken back. LockedError for a signed one.
+        """
+        if readers and len(set(readers)) < _LEAST_READERS:
+            message = f"found {count_of(len(set(readers)), 'reader')}, expected two or more, or none to end it"
+            raise ReviewError(message)
+        for name in readers:
+            account = self.who(name)
+            if account is None or "decide" not in permissions_of(account.roles):
+                message = f"found no reader {name!r}, expected accounts that may decide"
+                raise ReviewError(message)
+        drafts = []
+        for patient_id in patient_ids:
+            state = self.state(patient_id)
+            if state.is_locked:
+                raise LockedError(locked_sentence(patient_id))
+            if readers and state.n_reviewed:
+                message = f"patient {patient_id!r}: found decisions, expected none before blinded readers begin"
+                raise ReviewError(message)
+            value = {"readers": list(dict.fromkeys(readers))}
+            drafts.append(Draft(reader, patient_id, "assign", None, {"readers": list(state.assigned)}, value))
+        return self.store.append(drafts)
+
+    def n_disputed(self, patient_id: str) -> int:
+        """Count the cells of which assigned readers say different things, and nobody adjudicated."""
+        state = self.state(patient_id)
+        if not state.assigned:
+            return 0
+        return sum(item.status == "disputed" for item in verdicts(state, self.events_since_bound(patient_id)))
+
     def events_since_bound(self, patient_id: str) -> list[Event]:
         """Return the events of a patient that are about the cells of its present run."""
         return self.store.read(patient_id, after=self._bindings[patient_id].sequence)
 
-    def decide(self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int) -> Appended:
+    def decide(
+        self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int, *, is_blinded: bool = False
+    ) -> Appended:
         """Check decisions and record them together, or none of them.
 
         ``base`` is the number of the last event that the reader saw. Raises ReviewError for a decision that cannot be,
-        LockedError for a signed patient, ConflictError where another reader decided meanwhile.
+        LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
+        beside the others.
         """
-        state = self.state(patient_id)
-        if state.is_locked:
+        state = self.state(patient_id, reader if is_blinded else None)
+        if self.state(patient_id).is_locked:
             raise LockedError(locked_sentence(patient_id))
         subject = Subject(
             state,
@@ -175,7 +241,8 @@ class Station:
             draft = draft_of(subject, reader, decision)
             drafts.append(draft)
             foreseen(subject.state, draft)
-        return self.store.append(drafts, base, unsigned_after=state.sequence)
+        seen = None if is_blinded else base  # who must not see the others is not told that they decided
+        return self.store.append(drafts, seen, unsigned_after=state.sequence)
 
     def draw(self, patient_id: str, reader: str) -> Appended:
         """Draw a random audit of a patient and freeze it; LockedError for a signed one, ReviewError for a second one.
@@ -235,5 +302,6 @@ class Station:
             manifest=self.cells.run_of(patient_id).manifest,
             tables=self._bindings[patient_id].tables,
             n_fields=sum(field.failed is None for field in fields),
+            n_disputed=self.n_disputed(patient_id),
             vocabulary=self.vocabulary,
         )

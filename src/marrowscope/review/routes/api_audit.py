@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from marrowscope.review.guard import DECIDE, SEE, station_of
+from marrowscope.review.guard import DECIDE, SEE, unblinded
 from marrowscope.review.live_estimate import audit_view, estimate
 from marrowscope.review.sessions import Session
 
@@ -16,7 +16,7 @@ router = APIRouter()
 @router.get("/api/patients/{patient_id}/estimate")
 def patient_estimate(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
     """Return the figures as they stand: machine, audit, full review, progress."""
-    station = station_of(request)
+    station = unblinded(request, patient_id, session)
     station.progress.is_here(patient_id, session.reader)
     chart = station.chart(patient_id)
     return {"sequence": chart.state.sequence, **estimate(chart.state, chart.n_fields, chart.vocabulary)}
@@ -25,17 +25,17 @@ def patient_estimate(request: Request, patient_id: str, session: Annotated[Sessi
 @router.post("/api/patients/{patient_id}/audit")
 def draw(request: Request, patient_id: str, session: Annotated[Session, Depends(DECIDE)]) -> dict[str, Any]:
     """Draw an audit and freeze it."""
-    appended = station_of(request).draw(patient_id, session.reader)
+    appended = unblinded(request, patient_id, session).draw(patient_id, session.reader)
     return {"sequence": appended.head.sequence, "head": appended.head.hash}
 
 
 @router.get("/api/patients/{patient_id}/audit")
-def audit(request: Request, patient_id: str, _session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
+def audit(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
     """Return the cells of the audit in the order to name them, without any call; ``drawn`` is false without one.
 
     ``cells`` goes up to the end of the look at work; the cells of later looks are not told.
     """
-    state = station_of(request).state(patient_id)
+    state = unblinded(request, patient_id, session).state(patient_id)
     view = audit_view(state)
     if view is None:
         return {"drawn": False, "sequence": state.sequence}

@@ -16,6 +16,7 @@ from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
     from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.station import SeenState
 
 router = APIRouter()
 _MOST_EVENTS = 20_000
@@ -45,9 +46,10 @@ class SentDecisions(BaseModel):
 def cells(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
     """Return every cell of a patient, columns as arrays, removed ones too; x, y, w, h is the contour's box."""
     station = station_of(request)
-    state = station.state(patient_id)
+    seen = station.seen_by(patient_id, session)
     station.progress.is_here(patient_id, session.reader)
-    return {"patient_id": patient_id, **_state(state), **_columns(list(state.cells.values()), hidden_cells(state))}
+    columns = _columns(list(seen.state.cells.values()), _hidden(seen))
+    return {"patient_id": patient_id, "blinded": seen.is_blinded, **_state(seen.state), **columns}
 
 
 @router.get("/api/patients/{patient_id}/fields")
@@ -69,13 +71,13 @@ def fields(request: Request, patient_id: str, _session: Annotated[Session, Depen
 
 @router.get("/api/patients/{patient_id}/fields/{field_id:path}")
 def field_contours(
-    request: Request, patient_id: str, field_id: str, _session: Annotated[Session, Depends(SEE)]
+    request: Request, patient_id: str, field_id: str, session: Annotated[Session, Depends(SEE)]
 ) -> dict[str, Any]:
     """Return the contours of one field, those that a quality rule refused apart: a click can take one of them."""
     station = station_of(request)
     field = station.field(patient_id, field_id)
-    state = station.state(patient_id)
-    hidden = hidden_cells(state)
+    seen = station.seen_by(patient_id, session)
+    state, hidden = seen.state, _hidden(seen)
     return {
         "field_id": field_id,
         "width_px": field.width_px,
@@ -114,7 +116,8 @@ def decide(
         raise RefusedError(403, f"{session.reader} may not adjudicate: it needs the permission to sign")
     station = station_of(request)
     decisions = [Decision(item.kind, item.cell_id, item.new) for item in sent.events]
-    appended = station.decide(patient_id, session.reader, decisions, sent.base)
+    is_blinded = station.seen_by(patient_id, session).is_blinded
+    appended = station.decide(patient_id, session.reader, decisions, sent.base, is_blinded=is_blinded)
     station.progress.is_here(patient_id, session.reader)
     return {
         "sequence": appended.events[-1].sequence,
@@ -122,6 +125,11 @@ def decide(
         "conflicts": [],
         "cell_ids": [event.cell_id for event in appended.events],
     }
+
+
+def _hidden(seen: SeenState) -> frozenset[str]:
+    """Return the cells whose calls must not be seen: those of an open audit, and all for a blinded reader."""
+    return frozenset(seen.state.cells) if seen.is_blinded else hidden_cells(seen.state)
 
 
 def _state(state: PatientState) -> dict[str, Any]:

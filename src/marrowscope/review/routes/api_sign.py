@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from marrowscope.review.guard import SEE, SIGN, RefusedError, station_of
+from marrowscope.review.guard import SEE, SIGN, RefusedError, unblinded
 from marrowscope.review.sessions import Session
 from marrowscope.review.sign import checklist
 from marrowscope.review.signed_documents import page_policy, signed_fhir, signed_hl7, signed_html
@@ -34,9 +34,9 @@ class SentAmendment(BaseModel):
 
 
 @router.get("/api/patients/{patient_id}/checklist")
-def patient_checklist(request: Request, patient_id: str, _session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
+def patient_checklist(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> dict[str, Any]:
     """Return what must be done before the patient is signed, and what was."""
-    chart = station_of(request).chart(patient_id)
+    chart = unblinded(request, patient_id, session).chart(patient_id)
     items = [{"key": item.key, "done": item.is_done, "sentence": item.sentence} for item in checklist(chart)]
     return {"sequence": chart.state.sequence, "signed": chart.state.is_locked, "items": items}
 
@@ -49,7 +49,7 @@ def sign(
     session: Annotated[Session, Depends(SIGN)],
 ) -> dict[str, Any]:
     """Sign the patient; no decision is recorded afterwards, unless it is amended."""
-    appended = station_of(request).sign(patient_id, session.reader, session.full_name, sent.base)
+    appended = unblinded(request, patient_id, session).sign(patient_id, session.reader, session.full_name, sent.base)
     version = appended.events[-1].new["version"]
     return {"sequence": appended.head.sequence, "head": appended.events[-1].hash, "version": version}
 
@@ -62,21 +62,21 @@ def amend(
     session: Annotated[Session, Depends(SIGN)],
 ) -> dict[str, Any]:
     """Open a signed patient again, with a reason; the signed version stays."""
-    appended = station_of(request).amend(patient_id, session.reader, sent.reason)
+    appended = unblinded(request, patient_id, session).amend(patient_id, session.reader, sent.reason)
     return {"sequence": appended.head.sequence, "head": appended.head.hash}
 
 
 @router.get("/api/patients/{patient_id}/signed/{version}.{kind}")
-def document(
+def document(  # noqa: PLR0917  FastAPI names them
     request: Request,
     patient_id: str,
     version: int,
     kind: str,
-    _session: Annotated[Session, Depends(SEE)],
+    session: Annotated[Session, Depends(SEE)],
     lang: Literal["en", "zh"] = "en",
 ) -> Response:
     """Return a signed version as a document: ``html``, ``json`` (FHIR) or ``hl7``."""
-    state = station_of(request).state(patient_id)
+    state = unblinded(request, patient_id, session).state(patient_id)
     signature = next((item for item in state.signatures if item.version == version), None)
     if signature is None:
         raise RefusedError(

@@ -16,13 +16,19 @@ router = APIRouter()
 
 
 @router.get("/api/worklist")
-def worklist(request: Request, _session: Annotated[Session, Depends(SEE)]) -> list[dict[str, Any]]:
-    """Return one line per patient; no cell is read for it."""
+def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> list[dict[str, Any]]:
+    """Return one line per patient whom this reader may see; no cell is read for it."""
     station = station_of(request)
     progress = station.progress.patients()
     lines = []
+    sees_all = bool(session.permissions & {"sign", "inspect"})
     for row in station.cells.rows.values():
         patient = progress.get(row.patient_id) or PatientProgress()
+        is_blinded = session.reader in patient.assigned
+        if patient.assigned and not is_blinded and not sees_all:
+            continue  # given to others, who must not see each other's decisions
+        decided = patient.decided_by.get(session.reader, set()) if is_blinded else patient.decided
+        own = [session.reader] if is_blinded else None
         lines.append(
             {
                 "patient_id": row.patient_id,
@@ -31,9 +37,11 @@ def worklist(request: Request, _session: Annotated[Session, Depends(SEE)]) -> li
                 "state": row.state,
                 "status": patient.status,
                 "flags": [flag.flag for flag in row.flags],
-                "opened_by": station.progress.opened_by(row.patient_id),
-                "readers": sorted(patient.readers),
-                "n_reviewed": len(patient.decided),
+                "opened_by": own or station.progress.opened_by(row.patient_id),
+                "readers": own or sorted(patient.readers),
+                "assigned": own or list(patient.assigned),
+                "blinded": is_blinded,
+                "n_reviewed": len(decided),
                 "n_cells": row.n_cells + len(patient.added),
                 "n_fields": row.n_fields,
                 "signed": patient.is_locked,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from marrowscope.review.accounts import TooManyAttemptsError, check_password, utc_now
+from marrowscope.review.accounts import TooManyAttemptsError, check_password, find_account, utc_now
 from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, address_of, station_of
 from marrowscope.review.sessions import LONGEST, Session, begin_session, end_session
 
+if TYPE_CHECKING:
+    from marrowscope.review.single_sign_on import SingleSignOn
+
 router = APIRouter()
 _MOST_FIELDS = 8
+_STATE_COOKIE = "marrowscope_oidc"
+_STATE_FOR_S = 600
 
 
 @router.get("/enter", dependencies=[Depends(PUBLIC)])
@@ -44,6 +49,46 @@ async def log_in(request: Request) -> Response:
         raise RefusedError(401, "found a wrong name or password; nobody has entered")
     response = RedirectResponse("/", status_code=303)
     return await run_in_threadpool(with_session, request, response, account.name)
+
+
+@router.get("/oidc/start", dependencies=[Depends(PUBLIC)])
+def begin_single_sign_on(request: Request) -> Response:
+    """Send the browser to the single sign-on; a cookie ties what comes back to this browser."""
+    address, state = _single_sign_on(request).begin()
+    response = RedirectResponse(address, status_code=303)
+    response.set_cookie(
+        _STATE_COOKIE,
+        state,
+        max_age=_STATE_FOR_S,
+        path="/oidc",
+        httponly=True,
+        samesite="lax",  # it must come along from the provider's site
+        secure=request.app.state.secure,
+    )
+    return response
+
+
+@router.get("/oidc/back", dependencies=[Depends(PUBLIC)])
+def end_single_sign_on(request: Request, state: str = "", code: str = "") -> Response:
+    """Let in who comes back from the single sign-on and has an account with that subject."""
+    sign_on = _single_sign_on(request)
+    if not state or request.cookies.get(_STATE_COOKIE) != state:
+        raise RefusedError(403, "this entrance was not begun in this browser; enter again")
+    account = find_account(station_of(request).store.engine, subject=sign_on.end(state, code))
+    if account is None or not account.is_active:
+        raise RefusedError(403, "the single sign-on knows you, but no account here has your name; ask an admin")
+    # A page and no redirect: a cookie of this site alone does not come along on a way that began at another site.
+    page = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">marrowscope</a>'
+    response = with_session(request, HTMLResponse(page), account.name)
+    response.delete_cookie(_STATE_COOKIE, path="/oidc")
+    return response
+
+
+def _single_sign_on(request: Request) -> SingleSignOn:
+    sign_on: SingleSignOn | None = station_of(request).single_sign_on
+    if sign_on is None:
+        raise RefusedError(404, "this station has no single sign-on; enter with name and password")
+    return sign_on
 
 
 @router.post("/api/leave")

@@ -20,10 +20,10 @@ _PROBLEMS = {
 
 
 @router.get("/crops/{patient_id}/{cell_id}.webp")
-def crop(request: Request, patient_id: str, cell_id: str, _session: Annotated[Session, Depends(SEE)]) -> Response:
+def crop(request: Request, patient_id: str, cell_id: str, session: Annotated[Session, Depends(SEE)]) -> Response:
     """Return the crop of a cell; ``v`` in the address lets a browser tell a redrawn cell from the one before."""
     station = station_of(request)
-    state = station.state(patient_id)
+    state = station.seen_by(patient_id, session).state
     cell = state.cells.get(cell_id)
     if cell is None:
         raise RefusedError(404, f"patient {patient_id!r}: found no cell {cell_id!r}, expected one of the run")
@@ -33,9 +33,10 @@ def crop(request: Request, patient_id: str, cell_id: str, _session: Annotated[Se
 
 
 @router.get("/fields/{patient_id}/{field_id:path}.jpg")
-def field(request: Request, patient_id: str, field_id: str, _session: Annotated[Session, Depends(SEE)]) -> Response:
+def field(request: Request, patient_id: str, field_id: str, session: Annotated[Session, Depends(SEE)]) -> Response:
     """Return a whole field."""
     station = station_of(request)
+    station.seen_by(patient_id, session)
     return _picture(station.images.field(station.field(patient_id, field_id)), "image/jpeg")
 
 

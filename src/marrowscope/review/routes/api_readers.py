@@ -1,0 +1,56 @@
+"""Blinded readers: who is given which patients, and what they said, side by side, for the one who adjudicates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from marrowscope.review.consensus import verdicts
+from marrowscope.review.guard import SIGN, station_of, unblinded
+from marrowscope.review.sessions import Session
+
+router = APIRouter()
+_Name = Annotated[str, Field(max_length=1000)]
+
+
+class SentAssignment(BaseModel):
+    """Patients and the readers who get them; no reader ends an assignment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    patients: list[_Name] = Field(min_length=1, max_length=10_000)
+    readers: list[_Name] = Field(max_length=20)
+
+
+@router.post("/api/assign")
+def assign(
+    request: Request, sent: Annotated[SentAssignment, Body()], session: Annotated[Session, Depends(SIGN)]
+) -> dict[str, Any]:
+    """Give patients to two or more readers, who see neither calls nor each other's decisions."""
+    appended = station_of(request).assign(sent.patients, sent.readers, session.reader)
+    return {"sequence": appended.head.sequence, "head": appended.head.hash}
+
+
+@router.get("/api/patients/{patient_id}/readings")
+def readings(request: Request, patient_id: str, session: Annotated[Session, Depends(SIGN)]) -> dict[str, Any]:
+    """Return what each assigned reader says of each cell that any of them named, disputed ones first."""
+    station = unblinded(request, patient_id, session)
+    state = station.state(patient_id)
+    found = [item for item in verdicts(state, station.events_since_bound(patient_id)) if item.names]
+    found.sort(key=lambda item: item.status != "disputed")
+    return {
+        "sequence": state.sequence,
+        "readers": list(state.assigned),
+        "cells": [
+            {
+                "cell_id": item.cell.cell_id,
+                "field_id": item.cell.field_id,
+                "status": item.status,
+                "names": item.names,
+                "code": item.cell.code,
+            }
+            for item in found
+        ],
+    }

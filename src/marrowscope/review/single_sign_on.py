@@ -1,0 +1,141 @@
+"""Single sign-on with OpenID Connect: the authorization code flow with PKCE, and the identity token checked.
+
+Who comes back is known by the provider's subject alone; an account must have that subject, none is made by itself. What
+was begun stays in memory for ten minutes and is used once; a cookie ties it to the browser that began.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from authlib.integrations.httpx_client import OAuth2Client
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from marrowscope.errors import ReviewError
+
+_TIMEOUT_S = 10.0
+_BEGUN_FOR_S = 600.0
+_MOST_BEGUN = 1000
+_ALGORITHMS = ["RS256", "PS256", "ES256"]
+_LEEWAY_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The provider's address and what this station is called there; ``back`` is where it sends people back to."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    back: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    nonce: str
+    verifier: str
+    at: float
+
+
+class SingleSignOn:
+    """Begins and ends entrances through one provider; usable from several threads."""
+
+    def __init__(self, provider: Provider) -> None:
+        """Read the provider's own description and keys at the first entrance, not before."""
+        self._provider = provider
+        self._begun: dict[str, _Begun] = {}
+        self._lock = threading.Lock()
+        self._known: dict[str, Any] | None = None
+
+    def begin(self) -> tuple[str, str]:
+        """Return the address to send a browser to, and the state that must come back with it."""
+        state, begun = secrets.token_urlsafe(32), _Begun(secrets.token_urlsafe(32), secrets.token_urlsafe(48), _now())
+        with self._lock:
+            self._begun = {key: item for key, item in self._begun.items() if _now() - item.at < _BEGUN_FOR_S}
+            if len(self._begun) >= _MOST_BEGUN:
+                message = "too many entrances were begun and not ended; wait a few minutes"
+                raise ReviewError(message)
+            self._begun[state] = begun
+        with self._client() as client:
+            address, _ = client.create_authorization_url(
+                self._metadata()["authorization_endpoint"], state=state, nonce=begun.nonce, code_verifier=begun.verifier
+            )
+        return str(address), state
+
+    def end(self, state: str, code: str) -> str:
+        """Return the subject of the person who comes back; ReviewError where anything does not fit."""
+        with self._lock:
+            begun = self._begun.pop(state, None)
+        if begun is None or _now() - begun.at > _BEGUN_FOR_S:
+            message = "this entrance was not begun here, was used before, or took too long; enter again"
+            raise ReviewError(message)
+        try:
+            with self._client() as client:
+                token = client.fetch_token(self._metadata()["token_endpoint"], code=code, code_verifier=begun.verifier)
+            return self._subject(str(token["id_token"]), begun.nonce)
+        except ReviewError:
+            raise
+        except Exception as error:
+            message = f"the single sign-on did not confirm this entrance ({type(error).__name__}); enter again"
+            raise ReviewError(message) from error
+
+    def _subject(self, id_token: str, nonce: str) -> str:
+        """Check signature, issuer, audience, times and nonce of an identity token, and return its subject."""
+        keys = KeySet.import_key_set(_read(self._metadata()["jwks_uri"]))
+        try:
+            claims = jwt.decode(id_token, keys, algorithms=_ALGORITHMS).claims
+            jwt.JWTClaimsRegistry(
+                leeway=_LEEWAY_S,
+                iss={"essential": True, "value": self._provider.issuer},
+                aud={"essential": True, "value": self._provider.client_id},
+                exp={"essential": True},
+                iat={"essential": True},
+                nonce={"essential": True, "value": nonce},
+                sub={"essential": True},
+            ).validate(claims)
+        except JoseError as error:
+            message = f"the single sign-on sent an identity that does not hold ({error.error}); enter again"
+            raise ReviewError(message) from error
+        return str(claims["sub"])
+
+    def _client(self) -> OAuth2Client:
+        return OAuth2Client(
+            self._provider.client_id,
+            self._provider.client_secret,
+            scope="openid",
+            redirect_uri=self._provider.back,
+            code_challenge_method="S256",
+            timeout=_TIMEOUT_S,
+        )
+
+    def _metadata(self) -> dict[str, Any]:
+        if self._known is None:
+            address = f"{self._provider.issuer.rstrip('/')}/.well-known/openid-configuration"
+            found = _read(address)
+            if found.get("issuer") != self._provider.issuer:
+                message = f"{address}: found issuer {found.get('issuer')!r}, expected {self._provider.issuer!r}"
+                raise ReviewError(message)
+            self._known = found
+        return self._known
+
+
+def _read(address: str) -> dict[str, Any]:
+    try:
+        answer = httpx.get(address, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        message = f"{address}: the single sign-on cannot be reached ({type(error).__name__}); enter with a password"
+        raise ReviewError(message) from error
+    return found
+
+
+def _now() -> float:
+    return time.monotonic()

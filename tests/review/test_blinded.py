@@ -1,0 +1,139 @@
+"""Two readers who must not see each other: calls, decisions and conflicts are hidden, until somebody adjudicates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope.review.accounts import add_account, utc_now
+from marrowscope.review.guard import COOKIE
+from marrowscope.review.sessions import begin_session
+from tests.review.stations import Browser, new_client, open_station
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from marrowscope.review.station import Station
+    from tests.fake_runs import FakeRun
+
+
+@pytest.fixture
+def station(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Station]:
+    station = open_station(fake_run().folder, tmp_path / "review" / "review.sqlite", reader=None)
+    for name, role in (("ada", "reader"), ("bo", "reader"), ("cy", "reader"), ("dee", "signer"), ("eve", "auditor")):
+        add_account(station.store.engine, name, [role])
+    yield station
+    station.close()
+
+
+@pytest.fixture
+def as_reader(station: Station) -> Callable[[str], Browser]:
+    def entered(name: str) -> Browser:
+        client = new_client(station)
+        client.cookies.set(COOKIE, begin_session(station.store.engine, name, utc_now()))
+        browser = Browser(client)
+        browser.csrf = browser.json("/api/session")["csrf"]
+        return browser
+
+    return entered
+
+
+@pytest.fixture
+def assigned(as_reader: Callable[[str], Browser]) -> Callable[[str], Browser]:
+    answer = as_reader("dee").post("/api/assign", {"patients": ["P1"], "readers": ["ada", "bo"]})
+    assert answer.status_code == 200, answer.text
+    return as_reader
+
+
+def relabel(cell_id: str, code: str) -> dict[str, str]:
+    return {"kind": "relabel", "cell_id": cell_id, "new": code}
+
+
+def test_blinded_readers_see_no_call_and_no_decision_of_each_other(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    ada, bo = assigned("ada"), assigned("bo")
+    cell_id = station.patient("P1").frozen[0].cell_id
+    assert ada.decide("P1", relabel(cell_id, "N")).status_code == 200
+    cells = bo.json("/api/patients/P1/cells")
+    assert cells["blinded"] is True
+    assert (
+        set(cells["code"]) == set(cells["decided_by"]) == set(cells["model_category"]) == set(cells["p_cblc"]) == {None}
+    )
+    contours = bo.json("/api/patients/P1/fields/P1%2Ffield_0")["cells"]
+    assert {(cell["model_category"], cell["code"]) for cell in contours} == {(None, None)}
+    for part in ("estimate", "audit", "checklist", "signed/1.html"):
+        assert bo.get(f"/api/patients/P1/{part}").status_code == 403
+    line = bo.json("/api/worklist")[0]
+    assert (line["n_reviewed"], line["readers"], line["assigned"]) == (0, ["bo"], ["bo"])
+    assert ada.json("/api/worklist")[0]["n_reviewed"] == 1
+
+
+def test_a_blinded_reader_is_not_told_of_the_others_decision_by_a_conflict(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    cell_id = station.patient("P1").frozen[0].cell_id
+    seen = station.store.head().sequence
+    for name, code in (("ada", "N"), ("bo", "R")):
+        assert assigned(name).decide("P1", relabel(cell_id, code), base=seen).status_code == 200
+    assert assigned("ada").json("/api/patients/P1/cells")["code"][0] == "N"
+    assert assigned("bo").json("/api/patients/P1/cells")["code"][0] == "R"
+
+
+def test_nobody_else_takes_part(assigned: Callable[[str], Browser], station: Station) -> None:
+    cy, cell_id = assigned("cy"), station.patient("P1").frozen[0].cell_id
+    assert [line["patient_id"] for line in cy.json("/api/worklist")] == ["P2"]
+    assert cy.get("/api/patients/P1/cells").status_code == 403
+    assert cy.get(f"/crops/P1/{cell_id}.webp").status_code == 403
+    assert cy.decide("P1", relabel(cell_id, "N"), base=0).status_code == 403
+    assert assigned("eve").get("/api/patients/P1/cells").status_code == 200
+    assert cy.get("/api/patients/P2/cells").status_code == 200
+
+
+def test_a_signer_sees_both_settles_the_dispute_and_then_may_sign(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    first, second = (cell.cell_id for cell in station.patient("P1").frozen[:2])
+    assigned("ada").decide("P1", relabel(first, "N"), relabel(second, "R"))
+    assigned("bo").decide("P1", relabel(first, "N1"), relabel(second, "R"))
+    dee = assigned("dee")
+    readings = dee.json("/api/patients/P1/readings")
+    assert [(item["cell_id"], item["status"], item["names"]) for item in readings["cells"]] == [
+        (first, "disputed", {"ada": "N", "bo": "N1"}),
+        (second, "confirmed", {"ada": "R", "bo": "R"}),
+    ]
+
+    def disputes() -> str:
+        items = dee.json("/api/patients/P1/checklist")["items"]
+        return next(item["sentence"] for item in items if item["key"] == "disputes")
+
+    assert disputes() == "1 cell that readers dispute"
+    assert dee.decide("P1", {"kind": "adjudicate", "cell_id": first, "new": "N1"}).status_code == 200
+    assert disputes() == "no cell is disputed"
+    assert dee.json("/api/patients/P1/cells")["code"][0] == "N1"
+
+
+@pytest.mark.parametrize(
+    ("readers", "words"),
+    [(["ada"], "expected two or more"), (["ada", "nobody"], "no reader 'nobody'"), (["ada", "eve"], "no reader 'eve'")],
+)
+def test_an_assignment_that_cannot_be_is_refused(
+    as_reader: Callable[[str], Browser], readers: list[str], words: str
+) -> None:
+    answer = as_reader("dee").post("/api/assign", {"patients": ["P1"], "readers": readers})
+    assert (answer.status_code, words in answer.json()["error"]) == (400, True)
+
+
+def test_a_patient_that_was_decided_about_is_not_given_to_blinded_readers(
+    as_reader: Callable[[str], Browser], station: Station
+) -> None:
+    as_reader("ada").decide("P1", relabel(station.patient("P1").frozen[0].cell_id, "N"))
+    answer = as_reader("dee").post("/api/assign", {"patients": ["P1"], "readers": ["ada", "bo"]})
+    assert (answer.status_code, "expected none before blinded readers begin" in answer.json()["error"]) == (400, True)
+
+
+def test_an_assignment_ends_when_it_names_nobody(assigned: Callable[[str], Browser]) -> None:
+    assert assigned("dee").post("/api/assign", {"patients": ["P1"], "readers": []}).status_code == 200
+    assert assigned("ada").json("/api/patients/P1/cells")["blinded"] is False
