@@ -163,6 +163,24 @@ def test_escape_leads_back_and_shows_the_whole_field(opened: Callable[..., Page]
     assert view_width(page, number) == 480
 
 
+def test_a_cell_without_a_picture_is_reached_from_its_category_and_leads_back(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marrowscope.report.gallery.CBLC_LIMITS", (1, 1))
+    report = write_report(make_run(tmp_path, PATIENTS[:1], n_cells=20).folder).parent
+    page = browser.new_page()
+    page.goto((report / "patients" / "P1.html").as_uri())
+    page.locator(".between summary").first.click()
+    link = page.locator(".between a").first
+    cell = attribute(link, "href").removeprefix("#")
+    link.click()
+    page.wait_for_function(f"document.activeElement.id === '{cell}'")
+    page.evaluate("document.querySelector('.between').removeAttribute('open')")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.activeElement.matches('details.between[open] a')")
+    page.close()
+
+
 def test_the_back_button_of_the_browser_leads_back_too(opened: Callable[..., Page]) -> None:
     page = opened("patients/P1.html")
     page.locator(".cells a").first.click()

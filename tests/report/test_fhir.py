@@ -282,3 +282,9 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="run `marrowscope predict` first"):
         write_fhir(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_specimen_and_center_are_said_to_be_unknown(fake_run: Callable[..., FakeRun]) -> None:
+    (bundle,) = bundles(fake_run([Patient("P1", "unknown", "unknown", specimen="unknown")]))
+    (report,) = [item["resource"] for item in bundle["entry"] if item["resource"]["resourceType"] == "DiagnosticReport"]
+    assert [item["display"] for item in report["specimen"]] == ["smear, specimen unknown, center unknown"]

@@ -16,6 +16,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from marrowscope.disk import new_files, write_text
 from marrowscope.errors import RunError
+from marrowscope.records import UNKNOWN
 from marrowscope.report.depth_words import no_flags
 from marrowscope.report.differential_rows import category_code, is_marked, shown_categories
 from marrowscope.report.fhir_parts import Json, code, integer_part, percent, percent_range, quantity, reference_range
@@ -155,8 +156,12 @@ class _Maker:
         beside = lymphoid_sentence(row, self.words)
         said = [call_sentence(row, self.words), *([beside] if beside is not None else [])]
         conclusion = " ".join([*(plain(sentence) for sentence in said), self.words.strings("research_use")])
-        specimen = self.words.stated("specimen", row.specimen)
-        shown = self.words.strings("fhir.specimen", specimen=specimen, center=self.words.stated("center", row.center))
+        center = self.words.stated("center", row.center)
+        shown = self.words.strings("fhir.specimen_unknown", center=center)
+        if row.specimen.strip().casefold() != UNKNOWN:
+            shown = self.words.strings(
+                "fhir.specimen", specimen=self.words.stated("specimen", row.specimen), center=center
+            )
         concluded = {} if is_unvalidated(row) else {"conclusion": conclusion}
         return {
             "resourceType": "DiagnosticReport",

@@ -73,6 +73,13 @@ def test_erythrocytes_of_a_wrong_size_come_before_everything_and_name_the_scale(
         assert found.row()["fitting_um_per_px"] is None
 
 
+def test_a_domain_of_before_has_no_allowance_for_few_cells() -> None:
+    score = DomainScore(mean=0.1, standard_deviation=0.1, square_root=True, upper_limit=0.25, n=20)
+    assert score.beyond(0.16, 0.03) == score.beyond(0.16) == pytest.approx(3.0)
+    allowing = score.model_copy(update={"sampling_variance": 0.0})
+    assert allowing.beyond(0.16, 0.03) == pytest.approx(1.5)
+
+
 def test_without_a_domain_nothing_but_the_scale_is_judged() -> None:
     found = judge_depth(DepthScores(sharpness=9.0, middling=0.9), None)
     assert found.reason is None

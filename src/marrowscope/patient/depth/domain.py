@@ -41,9 +41,9 @@ class DomainScore(FrozenModel):
         description="over the same, at least the resolution of the score"
     )
     square_root: bool = Field(default=False, description="both are of the score's square root: it is a share")
-    sampling_variance: Annotated[Number, Field(ge=0)] = Field(
-        default=0.0,
-        description="of the patients' variance, what the number of their cells explains; 0: none, or unknown",
+    sampling_variance: Annotated[Number, Field(ge=0)] | None = Field(
+        default=None,
+        description="of their variance, what the number of cells explains; absent: no allowance for few cells",
     )
     lower_limit: Number | None = Field(
         default=None, description="below it, this score alone puts out of depth; absent: a low value never does"
@@ -69,7 +69,8 @@ class DomainScore(FrozenModel):
         ``sampling_variance`` is that of this patient's value; what exceeds the domain's widens the deviation.
         """
         known = math.sqrt(max(value, 0.0)) if self.square_root else value
-        more = max(sampling_variance - self.sampling_variance, 0.0)
+        usual = self.sampling_variance
+        more = 0.0 if usual is None else max(sampling_variance - usual, 0.0)
         standardized = (known - self.mean) / math.sqrt(self.standard_deviation**2 + more)
         above = standardized if self.upper_limit is not None else 0.0
         below = -standardized if self.lower_limit is not None else 0.0
