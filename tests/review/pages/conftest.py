@@ -16,6 +16,8 @@ from tests.report.test_browser import ARGUMENTS, chromium_path
 from tests.review.stations import open_station
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+expect.set_options(timeout=30_000)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
