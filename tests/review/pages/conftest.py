@@ -17,6 +17,8 @@ from tests.required import CHROMIUM, skip_without
 from tests.review.stations import open_station
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright.expect
+expect.set_options(timeout=30_000)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

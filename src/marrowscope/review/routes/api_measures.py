@@ -45,6 +45,9 @@ def similar(
     cells, index = _found(request, patient_id, cell_id)
     distance = distances(cells, index)
     distance[index] = -1.0
+    state = station_of(request).state(patient_id)
+    if state.audit is not None:  # likeness to a named cell would tell the calls that an audit hides
+        distance[[name not in state.cells or state.cells[name].code is None for name in cells.cell_ids]] = np.inf
     order = np.argsort(distance, kind="stable")
     return {"by": "probabilities_and_morphology", "cell_ids": [cells.cell_ids[i] for i in order]}
 
@@ -56,6 +59,9 @@ def _found(request: Request, patient_id: str, cell_id: str) -> tuple[MeasuredCel
     cells = _read(folder, patient_id)
     if cell_id not in cells.cell_ids:
         raise RefusedError(404, f"patient {patient_id!r}: cell {cell_id!r} was not measured by the run, or is unknown")
+    state = station.state(patient_id)
+    if state.audit is not None and state.cells[cell_id].code is None:
+        raise RefusedError(403, f"cell {cell_id!r}: what the machine says of it is hidden by an audit until it is named")
     return cells, cells.cell_ids.index(cell_id)
 
 

@@ -75,6 +75,7 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
     data = {
         "reader": session.reader,
         "may_decide": "decide" in session.permissions,
+        "may_sign": "sign" in session.permissions,
         "patient": _patient(row, load_strings(_language(request))),
         "colors": _colors(station),
         "station": next((event.hash for event in station.store.events("")), ""),  # names the database

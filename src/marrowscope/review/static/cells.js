@@ -37,7 +37,7 @@ export class Cells {
   isChanged(i) {
     const { code, removed, origin, model_category } = this.columns;
     if (removed[i] !== null || origin[i] !== "model") return true;
-    return code[i] !== null && this.category(i) !== model_category[i];
+    return code[i] !== null && model_category[i] !== null && this.category(i) !== model_category[i];
   }
 
   /** Apply events as the server will, and return those that take them back, in order. */
@@ -62,6 +62,10 @@ export class Cells {
       if (value !== null) set(i, { removed: null });
       const again = was.removed !== null && value !== null ? [{ kind: "not_a_cell", cell_id, new: null }] : [];
       return [{ kind: "relabel", cell_id, new: was.code }, ...again];
+    }
+    if (kind === "audit_answer") { // stands in the audit: it is answered again, not undone
+      if (i !== undefined) set(i, { code: value, decided_by: reader, removed: null });
+      return [];
     }
     if (kind === "not_a_cell" || kind === "delete") {
       if (i === undefined) return [];

@@ -3,7 +3,7 @@
 import { problems } from "./hotkeys.js";
 import { data, make, t } from "./page_data.js";
 
-function open(title, kind, ...content) {
+export function open(title, kind, ...content) {
   const close = make("button", { class: "quiet close", "aria-label": t("review.close"), onclick: () => dialog.close() }, "×");
   const dialog = make("dialog", { class: kind, "aria-labelledby": "dialog-title" }, make("header", {}, make("h2", { id: "dialog-title" }, title), close), ...content);
   const focused = document.activeElement;

@@ -23,7 +23,7 @@ export class FieldView extends EventTarget {
     this.tools = ["i", "d", "k"].map((key) => button(TOOLS[key], key, () => this.take(TOOLS[key])));
     this.select = make("select", { "aria-label": t("review.field"), onchange: () => this.#show(this.select.value) }, ...fields.list.map((field) => make("option", { value: field.field_id }, field.name)));
     this.checked = make("button", { class: "quiet", onclick: () => this.check() });
-    this.hint = make("button", { class: "quiet hint", hidden: true, onclick: () => this.nextOverlap() });
+    this.hint = make("button", { class: "hint", hidden: true, onclick: () => this.nextOverlap() });
     this.canvas = make("canvas", { class: "field-canvas", tabindex: 0, role: "application", "aria-label": t("review.field_picture") });
     this.said = make("p", { class: "visually-hidden", "aria-live": "polite" });
     this.absent = make("p", { class: "absent", hidden: true }, t("review.field_absent"));
@@ -31,8 +31,8 @@ export class FieldView extends EventTarget {
       make("div", { class: "bar" },
         make("button", { class: "quiet", "aria-label": t("review.help.previous_field"), onclick: () => this.turn(-1) }, "‹"), this.select,
         make("button", { class: "quiet", "aria-label": t("review.help.next_field"), onclick: () => this.turn(1) }, "›"),
-        this.checked, this.hint, make("span", { class: "grow" }), ...this.tools, button("merge", "t", () => this.merge()), button("whole", "w", () => this.whole())),
-      make("div", { class: "canvas-box" }, this.canvas, this.absent), this.said);
+        this.checked, make("span", { class: "grow" }), ...this.tools, button("merge", "t", () => this.merge()), button("whole", "w", () => this.whole())),
+      make("div", { class: "canvas-box" }, this.canvas, this.hint, this.absent), this.said);
     this.canvas.addEventListener("pointerdown", (event) => this.#down(event));
     this.canvas.addEventListener("pointermove", (event) => this.#hover(event));
     this.canvas.addEventListener("dblclick", () => this.#finish());

@@ -134,6 +134,8 @@ export class Gallery extends EventTarget {
     this.tiles.delete(at);
     this.pool.push(tile);
     tile.option.hidden = true;
+    tile.option.className = "tile";
+    tile.option.removeAttribute("aria-selected");
     this.#loaded(tile);
     tile.key = tile.src = tile.wanted = null;
     tile.picture.removeAttribute("src");

@@ -28,7 +28,8 @@ export function ordered(cells, view, rank = null) {
   const of = new Map(cells.categories.map((name, k) => [name, k]));
   const last = 1e9;
   const keys = {
-    least: (i) => c.certainty[i] ?? -1, most: (i) => -(c.certainty[i] ?? -1),
+    least: (i) => c.certainty[i] ?? 2, // what the machine says nothing of comes last
+     most: (i) => -(c.certainty[i] ?? -1),
     cblc: (i) => -(c.p_cblc[i] ?? -1), not_cblc: (i) => c.p_cblc[i] ?? 2,
     large: (i) => -(c.area_um2[i] ?? c.w[i] * c.h[i]), small: (i) => c.area_um2[i] ?? c.w[i] * c.h[i],
     category: (i) => (of.get(cells.category(i)) ?? last) + (1 - (c.certainty[i] ?? 1)) / 2,

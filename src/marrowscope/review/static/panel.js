@@ -75,7 +75,7 @@ export class Panel {
       : this.cells.isReviewed(i) ? t("review.decided_by", { reader: c.decided_by[i] }) : t("review.not_reviewed");
     const row = (label, value, kind = "") => (value === null ? [] : [make("dt", {}, label), make("dd", { class: kind }, value)]);
     this.facts.replaceChildren(
-      ...row(t("review.fact.machine"), machine === null ? t("review.fact.drawn") : `${machine} ${percent(c.certainty[i])}`),
+      ...row(t("review.fact.machine"), machine === null ? t(c.origin[i] === "model" ? "review.fact.hidden" : "review.fact.drawn") : `${machine} ${percent(c.certainty[i])}`),
       ...row("CBLC", c.p_cblc[i] === null ? null : percent(c.p_cblc[i])),
       ...row(t("review.fact.area"), c.area_um2[i] === null ? null : `${PLACES.format(c.area_um2[i])} µm²`),
       ...row(t("review.fact.field"), this.fields.byId.get(c.field_id[i])?.name ?? c.field_id[i]),
@@ -112,6 +112,7 @@ export class Panel {
     small.src = pictureOf(this.desk, i) || "data:,";
     clearTimeout(this.rest);
     this.rest = setTimeout(async () => { // the field's own pixels, once the reader stays with the cell
+      this.#others(i, token);
       try {
         const [picture] = await Promise.all([this.fields.picture(c.field_id[i]), this.fields.contours(c.field_id[i])]);
         if (this.token !== token) return;
@@ -156,7 +157,7 @@ export class Panel {
     const name = data.words[`category.${category}`] ?? category;
     this.referencesHead.textContent = shown.length
       ? t(n === 0 ? "review.reference.machine" : n === shown.length ? "review.reference.confirmed" : "review.reference.both", { category: name, n })
-      : t("review.reference.none", { category: name ?? "" });
+      : t(category === null ? "review.reference.unnamed" : "review.reference.none");
     const key = shown.join();
     if (key === this.referencesKey) return;
     this.referencesKey = key;
@@ -166,7 +167,16 @@ export class Panel {
     }));
   }
 
-  measures = async (i) => read(`${this.desk.address}/cells/${encodeURIComponent(this.cells.columns.cell_id[i])}/measures`);
+  /** What else the machine thought of, and whether its heads contradict each other. */
+  async #others(i, token) {
+    const c = this.cells.columns;
+    if (c.model_category[i] === null) return;
+    const said = await read(`${this.desk.address}/cells/${encodeURIComponent(c.cell_id[i])}/measures`).catch(() => null);
+    if (!said || this.token !== token) return;
+    const others = said.categories.filter((other) => other.category !== c.model_category[i] && other.p >= 0.01).slice(0, 2);
+    if (others.length) this.facts.append(make("dt", {}, t("review.fact.else")), make("dd", {}, others.map((other) => `${other.category} ${percent(other.p)}`).join(", ")));
+    if (said.contradiction) this.facts.append(make("dt", { class: "warn" }, "!"), make("dd", {}, t("review.fact.contradiction")));
+  }
 }
 
 function centroid(contour) {

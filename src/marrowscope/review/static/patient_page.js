@@ -1,4 +1,5 @@
 // The review page of one patient: joins desk, gallery, panel, field view and keys.
+import { AuditMode } from "./audit_mode.js";
 import * as dialogs from "./dialogs.js";
 import { Desk } from "./desk.js";
 import { FieldView } from "./field_view.js";
@@ -9,6 +10,7 @@ import { EVERYTHING, ordered } from "./order.js";
 import { Panel } from "./panel.js";
 import { data, has, kept, make, t } from "./page_data.js";
 import { Side } from "./side.js";
+import { signOff } from "./sign_off.js";
 import { read } from "./station.js";
 import { Strip } from "./strip.js";
 
@@ -29,7 +31,8 @@ const gallery = new Gallery($("#grid"), desk);
 const side = new Side($("#side"), desk, fields);
 const panel = new Panel($("#panel"), desk, fields, hotkeys, { decide: giveCode, goTo });
 const fieldView = new FieldView($("#field-view"), desk, fields, { tell: (key, values) => tell(t(key, values)), choose: (i) => { gallery.go(i) || showAll(i); } });
-const strip = new Strip($("#strip"), desk, { fullReview });
+const strip = new Strip($("#strip"), desk, { fullReview, audit: () => (audit.isOn ? audit.end() : toggleField(false).then(() => audit.begin())) });
+const audit = new AuditMode(desk, { show: showAudit, leave: () => { document.body.classList.remove("auditing"); sort({ keep: false }); strip.later(); }, tell: (key, values) => tell(t(key, values)) });
 let rank = null, inField = false;
 
 panel.next.checked = kept.read("go-on", true);
@@ -51,7 +54,17 @@ function sort({ keep = true } = {}) {
   count();
 }
 
+function showAudit(order, next) {
+  document.body.classList.add("auditing");
+  if (order) gallery.show(order, { keep: false });
+  if (next) gallery.go(cells.index.get(next));
+  $("#shown").textContent = t("review.audit.shown", { x: audit.answered.size, n: gallery.order.length });
+  $("#again").hidden = true;
+  $("#grid").focus({ preventScroll: true });
+}
+
 function count() {
+  if (audit.isOn) return;
   $("#shown").textContent = t("review.n_shown", { n: gallery.order.length, of: cells.length });
   const fresh = new Set(ordered(cells, side.view, rank));
   const n = gallery.order.filter((i) => !fresh.has(i)).length + [...fresh].filter((i) => !gallery.place.has(i)).length;
@@ -88,6 +101,7 @@ desk.addEventListener("recorded", () => strip.later());
 gallery.addEventListener("moved", drawPanel);
 gallery.addEventListener("open", () => toggleField(true));
 side.addEventListener("view", async () => {
+  if (audit.isOn) audit.end();
   if (side.view.order === "similar") await likeCurrent();
   else side.like.hidden = true;
   sort({ keep: false });
@@ -129,6 +143,10 @@ function showAll(i) {
 }
 
 function giveCode(code) {
+  if (audit.isOn && !inField) {
+    if (current() !== null) audit.answer(current(), code);
+    return;
+  }
   const chosen = selection();
   const c = cells.columns;
   const events = chosen.filter((i) => c.code[i] !== code || cells.isRemoved(i)).map((i) => ({ kind: "relabel", cell_id: c.cell_id[i], new: code }));
@@ -146,6 +164,7 @@ function advance(chosen) {
 
 /** Confirm the machine's category, where it has one code alone. */
 function confirm() {
+  if (audit.isOn) return tell(t("review.audit.how"));
   const c = cells.columns;
   const chosen = selection();
   const events = [];
@@ -167,6 +186,7 @@ function confirm() {
 
 /** Not a cell, or a cell again: whatever most of the chosen are not. */
 function notACell() {
+  if (audit.isOn) return tell(t("review.audit.how"));
   const chosen = selection();
   const c = cells.columns;
   const present = chosen.filter((i) => !cells.isRemoved(i));
@@ -258,7 +278,7 @@ const commands = {
   c: () => dialogs.notes(desk, current() === null ? null : cells.columns.cell_id[current()], (event) => desk.decide([event], event.kind)),
   h: () => dialogs.editKeys(hotkeys, vocabulary, () => panel.drawPalette()),
   "?": showHelp, z: nextOpen, q: () => { panel.outline(); fieldView.outlines(); }, "/": () => side.order.focus(),
-  Enter: confirm, Escape: () => { if (!hotkeys.clear()) (inField ? fieldView.escape() : gallery.one()); panel.typing(); },
+  Enter: confirm, Escape: () => { if (!hotkeys.clear()) (inField ? fieldView.escape() : audit.isOn ? audit.end() : gallery.one()); panel.typing(); },
 };
 const galleryCommands = {
   s: async () => { side.order.value = side.view.order = side.view.order === "similar" ? "least" : "similar"; side.choose(side.view.order); },
@@ -316,6 +336,7 @@ addEventListener("keydown", (event) => {
 $("#undo").onclick = () => step("undo");
 $("#redo").onclick = () => step("redo");
 $("#notes").onclick = () => commands.c();
+$("#sign").onclick = () => signOff(desk, { changed: () => location.reload() }).catch((error) => tell(error.message));
 $("#keys").onclick = () => commands.h();
 $("#help").onclick = showHelp;
 $("#again").onclick = () => sort({ keep: false });

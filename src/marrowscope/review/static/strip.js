@@ -6,7 +6,7 @@ import { RefusedError, read } from "./station.js";
 const WANTED = 500, WAIT_MS = 1200;
 
 export class Strip {
-  constructor(element, desk, { fullReview }) {
+  constructor(element, desk, { fullReview, audit }) {
     Object.assign(this, { element, desk, cells: desk.cells, fullReview });
     this.estimate = {};
     this.hasEndpoint = true;
@@ -20,6 +20,8 @@ export class Strip {
     this.parts.reviewed.box.append(this.bar);
     this.button = make("button", { class: "quiet", onclick: () => this.fullReview() });
     this.parts.full.box.append(this.button);
+    this.auditButton = make("button", { class: "quiet", onclick: () => audit() });
+    this.parts.audit.box.append(this.auditButton);
   }
 
   /** Ask for the estimates again, a moment after the last change. */
@@ -55,16 +57,28 @@ export class Strip {
     this.bar.value = n ? reviewed / n : 0;
     this.#set("confirmed", named ? count(cblc, countable) : null, t("review.figure.confirmed_why"));
     const progress = this.estimate.progress;
-    const [x, wanted] = [progress?.n ?? progress?.n_nucleated ?? ndc, progress?.wanted ?? progress?.of ?? WANTED];
+    const [x, wanted] = [progress?.n ?? ndc, progress?.wanted ?? WANTED];
     this.#set("differential", t("review.n_of_n", { x, n: wanted }), t("review.figure.differential_why"));
-    this.#set("audit", interval(this.estimate.audit), this.estimate.audit?.n_sampled ? t("review.figure.audit_why", { n: this.estimate.audit.n_sampled }) : "");
-    const by = this.desk.state.full_review_by;
-    const full = by ? interval(this.estimate.full) ?? count(cblc, countable) : null;
+    this.#audit(this.estimate.audit);
+    const by = this.desk.state.full_review_by, full = this.estimate.full?.ratio ?? null;
     const isComplete = n > 0 && named === n;
-    this.parts.full.box.hidden = !by && !isComplete;
-    this.#set("full", full ?? (isComplete ? count(cblc, countable) : null), by ? t("review.confirmed_by", { reader: by }) : "");
+    this.#set("full", by ? (full ? `${count(full.x, full.n)} · ${limits(full.fields)}` : count(cblc, countable)) : isComplete ? count(cblc, countable) : null,
+      by ? [t("review.confirmed_by", { reader: by }), found(full)].filter(Boolean).join("; ") : "");
+    this.parts.full.box.title = full ? t("review.figure.smear", { limits: limits(full.smear) }) : "";
     this.button.textContent = t(by ? "review.full_review_back" : "review.full_review");
     this.button.hidden = this.desk.isLocked || !isComplete && !by;
+  }
+
+  /** The audit: hidden where the station knows none; an estimate only once a look is complete. */
+  #audit(audit) {
+    const ratio = audit?.ratio;
+    const size = audit?.sizes.find((wanted) => wanted > audit.n_answered) ?? audit?.sizes.at(-1);
+    const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
+    const remark = ratio ? [t("review.figure.audit_why", { n: ratio.n_named, of: ratio.n_cells }), found(ratio)].filter(Boolean).join("; ") : "";
+    this.#set("audit", value, remark);
+    this.parts.audit.box.title = [audit?.advice && t(`review.advice.${audit.advice}`), ratio && t("review.figure.smear", { limits: limits(ratio.smear) })].filter(Boolean).join("\n");
+    this.auditButton.hidden = this.desk.isLocked || (audit && audit.n_answered >= audit.sizes.at(-1));
+    this.auditButton.textContent = t(audit ? "review.audit.go_on" : "review.audit.draw");
   }
 
   #set(name, value, remark) {
@@ -77,11 +91,6 @@ export class Strip {
 
 const count = (x, n) => t("review.x_cblc_of_n", { x, n });
 
-/** Print an estimate of the station: x of n where it has them, and its interval. */
-function interval(figure) {
-  if (!figure) return null;
-  const middle = figure.ratio ?? figure.estimate ?? figure.median ?? (figure.n ? figure.x / figure.n : null);
-  if (middle === null || middle === undefined) return null;
-  const limits = figure.lower === undefined || figure.lower === null ? "" : ` (${percent(figure.lower, 1)}–${percent(figure.upper, 1)})`;
-  return `${figure.n ? `${t("review.n_of_n", { x: figure.x, n: figure.n })} · ` : ""}${percent(middle, 1)}${limits}`;
-}
+const limits = (interval) => `${percent(interval.lower, 1)}–${percent(interval.upper, 1)}`;
+
+const found = (ratio) => (ratio?.found_cells_only ? t("review.figure.found_only") : "");

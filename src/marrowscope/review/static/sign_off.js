@@ -1,0 +1,29 @@
+// Sign-off: what must be done before, the signature, an amendment, and the documents of every signed version.
+import { open } from "./dialogs.js";
+import { data, make, t } from "./page_data.js";
+import { read, send } from "./station.js";
+
+export async function signOff(desk, { changed }) {
+  const { items, signed, sequence } = await read(`${desk.address}/checklist`);
+  const problem = make("p", { class: "problem", role: "alert" });
+  const attempt = async (work) => {
+    try {
+      await work();
+      dialog.close();
+      changed();
+    } catch (error) {
+      problem.textContent = error.message;
+    }
+  };
+  const list = make("ul", { class: "checklist" }, ...items.map((item) => make("li", { class: item.done ? "done" : "open" },
+    make("b", {}, `${item.done ? "✓" : "○"} ${t(`review.checklist.${item.key}`)}`), make("small", {}, data.language === "en" ? item.sentence : ""))));
+  const documents = desk.state.signatures.map((signature) => {
+    const link = (kind) => make("a", { href: `${desk.address}/signed/${signature.version}.${kind}?lang=${data.language}`, target: "_blank", rel: "noopener" }, { html: "HTML", json: "FHIR", hl7: "HL7" }[kind]);
+    return make("p", { class: "version" }, t("review.sign.version", { n: signature.version, reader: signature.reader, time: new Date(signature.time_utc).toLocaleString(data.language) }), " ", link("html"), " ", link("json"), " ", link("hl7"));
+  });
+  const reason = make("input", { maxlength: 400, "aria-label": t("review.sign.reason"), placeholder: t("review.sign.reason") });
+  const act = !data.may_sign ? make("p", { class: "soft" }, t("review.sign.may_not"))
+    : signed ? make("footer", {}, reason, make("button", { class: "primary", onclick: () => attempt(() => send(`${desk.address}/amend`, { reason: reason.value })) }, t("review.sign.amend")))
+      : make("footer", {}, make("button", { class: "primary", disabled: items.some((item) => !item.done), onclick: () => attempt(() => send(`${desk.address}/sign`, { base: sequence })) }, t("review.sign.sign")));
+  const dialog = open(t("review.sign.title"), "sign-off", list, ...documents, problem, act);
+}

@@ -1,0 +1,140 @@
+"""The field view in a real browser: outlines are added, cut, joined, drawn again and removed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import shapely
+
+from tests.fake_runs import HEIGHT, WIDTH, circle
+from tests.review.pages.conftest import Served, expect, saved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+FIELD = "P1/field_0"
+
+
+def at(page: Page, x: float, y: float) -> tuple[float, float]:
+    """Return where a point of the whole field lies on the screen."""
+    box = page.locator(".field-canvas").bounding_box()
+    assert box is not None
+    scale = min(box["width"] / WIDTH, box["height"] / HEIGHT)
+    return (
+        box["x"] + box["width"] / 2 + (x - WIDTH / 2) * scale,
+        box["y"] + box["height"] / 2 + (y - HEIGHT / 2) * scale,
+    )
+
+
+def click(page: Page, x: float, y: float, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.down(key)
+    page.mouse.click(*at(page, x, y))
+    for key in keys:
+        page.keyboard.up(key)
+
+
+def last(served: Served) -> Any:
+    return list(served.station.store.events("P1"))[-1]
+
+
+def test_cells_are_added_split_merged_redrawn_and_removed_and_all_of_it_is_undone(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    page.select_option("#field", FIELD)
+    page.focus("#grid")
+    page.keyboard.press("g")
+    expect(page.locator(".field-canvas")).to_be_focused()
+    page.keyboard.press("w")
+
+    page.keyboard.press("i")
+    click(page, 150, 150)  # the contour there was refused by a quality rule
+    saved(page)
+    refused = next(cell for cell in served.station.patient("P1").refused if cell.field_id == FIELD)
+    assert last(served).kind == "add"
+    assert last(served).new["contour_xy"] == refused.contour_xy.ravel().tolist()
+    page.keyboard.type("l2")
+    saved(page)
+    added = last(served).cell_id
+    assert served.station.state("P1").cells[added].code == "L2"
+
+    click(page, 60, 60)
+    page.keyboard.press("k")
+    click(page, 12, 60)
+    click(page, 106, 62)
+    saved(page)
+    parts = last(served).new["parts"]
+    old = next(cell for cell in served.station.patient("P1").frozen if cell.cell_id == last(served).cell_id)
+    areas = [shapely.Polygon(np.reshape(part["contour_xy"], (-1, 2))).area for part in parts]
+    assert len(areas) == 2
+    assert sum(areas) == pytest.approx(shapely.Polygon(np.reshape(old.contour_xy, (-1, 2))).area, rel=1e-3)
+    assert min(areas) > 0.4 * sum(areas)
+
+    click(page, 240, 60)
+    click(page, 330, 60, "Shift")
+    page.keyboard.press("t")
+    saved(page)
+    assert last(served).kind == "merge"
+    assert len(last(served).new["cells"]) == 2
+
+    click(page, 420, 60)
+    page.keyboard.press("d")
+    points = [at(page, 420 + 30 * math.cos(a), 60 + 30 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 24)]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point)
+    page.mouse.up()
+    saved(page)
+    assert last(served).kind == "redraw"
+    drawn = shapely.Polygon(np.reshape(last(served).new["contour_xy"], (-1, 2)))
+    assert drawn.area == pytest.approx(math.pi * 30**2, rel=0.05)
+
+    page.keyboard.press("x")
+    saved(page)
+    assert last(served).kind == "not_a_cell"
+    page.keyboard.press("Shift+Enter")
+    saved(page)
+    assert served.station.state("P1").fields_checked == {FIELD: "Ada"}
+
+    for _ in range(6):
+        page.keyboard.press("u")
+    saved(page)
+    state = served.station.state("P1")
+    frozen = {cell.cell_id: cell for cell in served.station.patient("P1").frozen}
+    assert {cell.cell_id for cell in state.present} == set(frozen)
+    for name, cell in frozen.items():
+        assert state.cells[name].code is None
+        assert np.allclose(state.cells[name].contour_xy, cell.contour_xy, atol=0.01)
+
+
+def test_outlines_are_cut_and_compared_as_shapely_does(opened: Callable[..., Page]) -> None:
+    page = opened()
+    one, other = circle(100, 100, 40), circle(130, 110, 25)
+    shares = page.evaluate(
+        """async ([one, other]) => {
+          const { overlap } = await import('/static/outlines.js');
+          const { box } = await import('/static/cells.js');
+          return overlap(one, other, box(one), box(other));
+        }""",
+        [one.ravel().tolist(), other.ravel().tolist()],
+    )
+    common = shapely.intersection(shapely.Polygon(one), shapely.Polygon(other)).area
+    assert shares == pytest.approx(common / shapely.Polygon(other).area, abs=0.03)
+    for line in ([40, 90, 160, 115], [110, 20, 95, 100, 120, 180], [160, 60, 60, 140]):
+        parts = page.evaluate(
+            "async ([one, line]) => (await import('/static/outlines.js')).cut(one, line)", [one.ravel().tolist(), line]
+        )
+        polygons = [shapely.Polygon(np.reshape(part, (-1, 2))) for part in parts]
+        assert all(polygon.is_valid for polygon in polygons)
+        assert sum(polygon.area for polygon in polygons) == pytest.approx(shapely.Polygon(one).area, rel=1e-3)
+        assert shapely.intersection(*polygons).area == pytest.approx(0, abs=1)
+    assert page.evaluate(
+        "async one => (await import('/static/outlines.js')).cut(one, [0, 0, 20, 0])", one.ravel().tolist()
+    ) is None

@@ -1,0 +1,106 @@
+"""Connections that are lost, answers that never come, and readers who meet at one cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from marrowscope.review.decisions import Decision
+from tests.review.pages.conftest import Served, expect, saved
+from tests.review.pages.test_gallery_page import codes, cursor, kinds, labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page, Route
+
+EVENTS = "**/api/patients/P1/events"
+
+
+def test_decisions_wait_in_the_browser_while_the_connection_is_lost(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    first = cursor(page)
+    page.context.set_offline(True)
+    page.keyboard.type("n1")
+    second = cursor(page)
+    page.keyboard.type("n2")
+    expect(page.locator("#saved")).to_have_attribute("data-state", "offline")
+    expect(page.locator("#saved")).to_have_text("Not saved: 2")
+    expect(page.locator("#problem")).to_contain_text("No connection")
+    assert page.locator(".tile.waiting").count() == 2
+    assert (labels(page)[first], labels(page)[second]) == ("N1", "N2")
+    assert kinds(served) == []
+    page.context.set_offline(False)
+    saved(page)
+    assert (codes(served)[first], codes(served)[second]) == ("N1", "N2")
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_page_that_is_closed_before_it_could_send_does_so_when_it_is_opened_again(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    cell = cursor(page)
+    page.route(EVENTS, lambda route: route.abort())
+    page.keyboard.type("n1")
+    expect(page.locator("#saved")).to_have_attribute("data-state", "offline")
+    again = page.context.new_page()
+    page.close()
+    again.goto(f"{served.address}/patients/P1")
+    again.wait_for_selector("body[data-ready]")
+    saved(again)
+    assert codes(served)[cell] == "N1"
+    assert labels(again)[cell] == "N1"
+
+
+def test_an_answer_that_never_came_is_not_recorded_twice(opened: Callable[..., Page], served: Served) -> None:
+    page = opened()
+    lost: list[str] = []
+
+    def lose_the_answer(route: Route) -> None:
+        if lost:
+            route.continue_()
+            return
+        lost.append(route.fetch().text())
+        route.abort()
+
+    page.route(EVENTS, lose_the_answer)
+    page.keyboard.type("n1")
+    saved(page)
+    assert "sequence" in lost[0]
+    assert kinds(served) == [("relabel", "N1")]
+
+
+def test_another_readers_decision_stands_until_the_reader_says_otherwise(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    cell = cursor(page)
+    head = served.station.store.head().sequence
+    served.station.decide("P1", "Ben", [Decision("relabel", cell, "N3")], head)
+    page.keyboard.type("n1")
+    expect(page.locator("dialog.conflict")).to_contain_text("Ben")
+    expect(page.locator("dialog.conflict")).to_contain_text("N3")
+    expect(page.locator("#saved")).to_have_attribute("data-state", "asking")
+    page.keyboard.press("Enter")  # keep theirs
+    saved(page)
+    assert codes(served)[cell] == "N3"
+    assert labels(page)[cell] == "N3"
+    served.station.decide("P1", "Ben", [Decision("relabel", cell, "N4")], head)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.type("n1")
+    page.click("dialog.conflict button:has-text('Record mine')")
+    saved(page)
+    assert kinds(served)[-2:] == [("relabel", "N4"), ("relabel", "N1")]
+
+
+def test_what_the_station_refuses_is_taken_back_and_said(opened: Callable[..., Page], served: Served) -> None:
+    page = opened()
+    cell = cursor(page)
+    sentence = '{"error": "found a decision that cannot be"}'
+    page.route(EVENTS, lambda route: route.fulfill(status=400, body=sentence, content_type="application/json"))
+    page.keyboard.type("n1")
+    expect(page.locator("#typed")).to_contain_text("found a decision that cannot be")
+    assert labels(page)[cell] != "N1"
+    assert kinds(served) == []
