@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 Id = int | float | str | None
 """An id in the form of ``item_id``."""
 
+_NETWORK_CONTOUR = "network_contour"
+
 
 def _is_coco(file: AnnotationFile) -> bool:
     """Tell whether a file is COCO: an object with lists of images, annotations and categories."""
