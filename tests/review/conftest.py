@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,8 @@ def browser(station: Station) -> Browser:
 def cluster() -> Iterator[Cluster]:
     """Give a PostgreSQL server of the tests' own; skips, and says why, where there is none."""
     if reason := reason_absent():
+        if os.environ.get("MARROWSCOPE_POSTGRES") == "required":
+            pytest.fail(reason)
         pytest.skip(reason)
     with running_cluster() as started:
         yield started
