@@ -49,7 +49,8 @@ def test_named_cells_come_back_as_a_clean_cohort(
     drawn = [annotation.network_contour for annotation in image.annotations if annotation.code == "J"]
     assert drawn == [False]
     assert all(annotation.network_contour for annotation in image.annotations if annotation.code == "N2")
-    rows = list(csv.DictReader((tmp_path / "out" / "reviewed-cells.csv").open(encoding="utf-8")))
+    listed = (tmp_path / "out" / "reviewed-cells.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(listed.splitlines()))
     assert len(rows) == len(station.patient("P1").frozen) + 1
     assert {row["decided_by"] for row in rows if row["status"] == "confirmed"} == {"Ada"}
 

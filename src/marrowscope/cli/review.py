@@ -112,7 +112,7 @@ def start(
     from contextlib import nullcontext
 
     from marrowscope.disk import locked
-    from marrowscope.review.folder import open_station
+    from marrowscope.review.review_folder import open_station
     from marrowscope.review.serve import public_host, serve
 
     host = None if public_url is None else public_host(public_url)
@@ -201,7 +201,7 @@ def verify(
     require_review()
     import json
 
-    from marrowscope.review.folder import open_store
+    from marrowscope.review.review_folder import open_store
     from marrowscope.wording import count_of
 
     with open_store(db, upgrades=False) as store:
@@ -239,7 +239,7 @@ def backup(
     Example: marrowscope review backup runs/first-review --out backups/first.sqlite
     """
     require_review()
-    from marrowscope.review.folder import open_store
+    from marrowscope.review.review_folder import open_store
     from marrowscope.review.transfer import back_up
 
     with open_store(db) as store:
@@ -257,7 +257,7 @@ def restore(
     Example: marrowscope review restore backups/first.sqlite --out runs/first-review
     """
     require_review()
-    from marrowscope.review.folder import DATABASE_NAME
+    from marrowscope.review.review_folder import DATABASE_NAME
     from marrowscope.review.transfer import restore as restored
 
     head = restored(backup_file, out / DATABASE_NAME)
@@ -275,7 +275,7 @@ def copy(
     Example: marrowscope review copy runs/first-review postgresql+psycopg://review@db.example.org/review
     """
     require_review()
-    from marrowscope.review.folder import open_store
+    from marrowscope.review.review_folder import open_store
     from marrowscope.review.transfer import copy as copied
 
     with open_store(source) as origin, open_store(target, makes=True) as aim:
@@ -302,7 +302,7 @@ def export(
     """
     require_review()
     from marrowscope.review.export_cohort import LIST_NAME, export_review
-    from marrowscope.review.folder import open_station
+    from marrowscope.review.review_folder import open_station
     from marrowscope.wording import count_of
 
     with open_station(db, [run], lone_reader=None, makes=False) as station:
@@ -349,7 +349,7 @@ def account(
     import sys
 
     from marrowscope.review.accounts import add_account
-    from marrowscope.review.folder import open_store
+    from marrowscope.review.review_folder import open_store
 
     password = None
     if password_stdin:

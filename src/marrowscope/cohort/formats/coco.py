@@ -1,7 +1,8 @@
 """COCO: one JSON file for many images; category name = raw code, segmentation = polygons.
 
 A cell of several polygons keeps its largest; run-length masks and crowd regions are refused one by one. The extra key
-``"exhaustive": false`` of an image says that cells were left out on purpose.
+``"exhaustive": false`` of an image says that cells were left out on purpose, ``"network_contour": true`` of an
+annotation that an expert named the cell and a network outlined it.
 
 Ids are compared in one form: 1, 1.0 and "1" are one id. An id that stands for two things is a fault, and whatever
 refers to it is refused: nothing in the file says which of the two is meant.
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 Id = int | float | str | None
 """An id in the form of ``item_id``."""
+
+_NETWORK_CONTOUR = "network_contour"
 
 
 def _is_coco(file: AnnotationFile) -> bool:
@@ -146,6 +149,7 @@ def _annotation_texts(images: Sequence[AnnotatedImage], number_of: Mapping[str, 
                     "area": area(shape.contour_xy),
                     "iscrowd": 0,
                     **({CELL_ID: shape.cell_id} if shape.cell_id else {}),
+                    **({_NETWORK_CONTOUR: True} if shape.network_contour else {}),
                     **({"score": float(scores[index])} if scores is not None and scores[index] >= 0 else {}),
                 }
             )
@@ -247,7 +251,8 @@ def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: li
         faults.append(broken_shape(where, index, found, "a list of polygons [x0, y0, x1, y1, ...]"))
         return None
     cell_id = id_text(item.get(CELL_ID)) or id_text(item.get("id"))
-    return Annotation(label, join_parts(parts, where, index, faults), index, cell_id)
+    is_networks = item.get(_NETWORK_CONTOUR) is True
+    return Annotation(label, join_parts(parts, where, index, faults), index, cell_id, network_contour=is_networks)
 
 
 def _read_parts(segmentation: object) -> list[ContourArray] | None:
