@@ -11,7 +11,7 @@
 
 A patient has a fixed number of cells and a fixed ratio. Each cell's call and certainty are drawn from real cells of its
 kind (CONFUSION), cells are drawn by the package's own allocation, and the package's own draws give the interval. The
-truth is the ratio of these very cells. A few draws settle whether it is well inside the interval; where they do not, the
+truth is the ratio of these very cells. A few draws settle whether it is well inside the interval; where not, the
 limit is a quantile of 1,000 draws. A truth whose tail is 2.5% passes a first step by chance less than once in 1,000.
 """
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from marrowscope.records import Interval
 from marrowscope.review.agreement import (
+    Kappa,
     cohen_by_name,
     cohen_kappa,
     confuse_readers,
@@ -52,8 +54,8 @@ FOURTEEN_RATERS = np.array(
 Z = NormalDist().inv_cdf(0.975)
 
 
-def half_width(interval: object) -> float:
-    return (interval.upper - interval.lower) / 2  # type: ignore[attr-defined]
+def half_width(interval: Interval) -> float:
+    return (interval.upper - interval.lower) / 2
 
 
 def test_cohens_table_of_1960() -> None:
@@ -109,8 +111,8 @@ def test_fourteen_raters_of_ten_subjects() -> None:
 @pytest.mark.parametrize("ratings", [FLEISS_1971, FOURTEEN_RATERS])
 def test_fleiss_error_is_near_the_jackknife(ratings: np.ndarray) -> None:
     n = len(ratings)
-    left_out = [fleiss_kappa(np.delete(ratings, row, axis=0)).kappa.estimate for row in range(n)]
-    jackknife = math.sqrt((n - 1) / n * ((left_out - np.mean(left_out)) ** 2).sum())
+    left_out = np.array([fleiss_kappa(np.delete(ratings, row, axis=0)).kappa.estimate for row in range(n)])
+    jackknife = math.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
     assert half_width(fleiss_kappa(ratings).kappa) / Z == pytest.approx(jackknife, rel=0.12)
 
 
@@ -141,9 +143,9 @@ def test_perfect_agreement_is_one_without_spread() -> None:
 
 
 @pytest.mark.parametrize("found", [cohen_kappa(np.array([[7, 0], [0, 0]])), fleiss_kappa(np.array([[3, 0], [3, 0]]))])
-def test_one_name_for_everything_has_no_kappa(found: object) -> None:
-    assert math.isnan(found.kappa.estimate)  # type: ignore[attr-defined]
-    assert found.agreement == 1  # type: ignore[attr-defined]
+def test_one_name_for_everything_has_no_kappa(found: Kappa) -> None:
+    assert math.isnan(found.kappa.estimate)
+    assert found.agreement == 1
 
 
 def test_no_cell_has_no_kappa() -> None:
