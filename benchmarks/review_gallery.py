@@ -21,14 +21,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvicorn
+from playwright.sync_api import sync_playwright
+
+from marrowscope.records import Patient
+from marrowscope.review.server import create_app
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds the tests too
+from tests.fake_runs import make_run
+from tests.report.test_browser import ARGUMENTS, chromium_path
+from tests.review.stations import open_station
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+_LIMIT_MS = 100
 _PER_FIELD, _KEPT_PER_FIELD = 20, 18
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 _SCROLL = """async ([n, by]) => {
   const grid = document.querySelector('#grid');
@@ -87,7 +94,7 @@ def _measure(page: Page, n_codes: int, n_frames: int) -> dict[str, Any]:
         "nodes": {"slow": slow["nodes"], "fast": fast["nodes"]},
         "frame_ms_slow_scroll": _quantiles(slow["frames"]),
         "frame_ms_fast_scroll": _quantiles(fast["frames"]),
-        "share_of_frames_under_100_ms": round(float(np.mean(np.array(slow["frames"] + fast["frames"]) < 100)), 4),
+        "share_of_frames_under_100_ms": round(float(np.mean(np.array(slow["frames"] + fast["frames"]) < _LIMIT_MS)), 4),
         "key_to_committed_answer_ms": _quantiles(times["committed"][-n_codes:]),
         "n_codes": n_codes,
     }
@@ -95,14 +102,6 @@ def _measure(page: Page, n_codes: int, n_frames: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print the measurements as JSON."""
-    from playwright.sync_api import sync_playwright
-
-    from marrowscope.records import Patient
-    from marrowscope.review.server import create_app
-    from tests.fake_runs import make_run
-    from tests.report.test_browser import chromium_path
-    from tests.review.stations import open_station
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--codes", type=int, default=100)
@@ -122,7 +121,7 @@ def main() -> None:
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         with sync_playwright() as started:
-            browser = started.chromium.launch(executable_path=chromium_path(), args=_ARGUMENTS)
+            browser = started.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
             context = browser.new_context(viewport={"width": options.width, "height": options.height})
             context.set_default_timeout(120_000)
             page = context.new_page()

@@ -77,8 +77,15 @@ def opened(chromium: Browser, served: Served) -> Iterator[Callable[..., Page]]:
     contexts: list[Any] = []
     said: list[str] = []
 
-    def load(place: str = "/patients/P1", *, width: int = 1280, height: int = 800, lang: str = "en", **more: Any) -> Page:
-        context = chromium.new_context(viewport={"width": width, "height": height}, **more)
+    def load(
+        place: str = "/patients/P1",
+        *,
+        width: int = 1280,
+        height: int = 800,
+        lang: str = "en",
+        bypass_csp: bool = False,
+    ) -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": height}, bypass_csp=bypass_csp)
         context.set_default_timeout(WAIT_MS)
         contexts.append(context)
         context.route("**/*", lambda route: _only(route, served.address))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Page
+
+    from marrowscope.review.events import Event
 
 FIELD = "P1/field_0"
 
@@ -39,11 +41,11 @@ def click(page: Page, x: float, y: float, *keys: str) -> None:
         page.keyboard.up(key)
 
 
-def last(served: Served) -> Any:
+def last(served: Served) -> Event:
     return list(served.station.store.events("P1"))[-1]
 
 
-def test_cells_are_added_split_merged_redrawn_and_removed_and_all_of_it_is_undone(
+def test_cells_are_added_split_merged_redrawn_and_removed_and_all_of_it_is_undone(  # noqa: PLR0915 - one after another
     opened: Callable[..., Page], served: Served
 ) -> None:
     page = opened()
@@ -135,6 +137,9 @@ def test_outlines_are_cut_and_compared_as_shapely_does(opened: Callable[..., Pag
         assert all(polygon.is_valid for polygon in polygons)
         assert sum(polygon.area for polygon in polygons) == pytest.approx(shapely.Polygon(one).area, rel=1e-3)
         assert shapely.intersection(*polygons).area == pytest.approx(0, abs=1)
-    assert page.evaluate(
-        "async one => (await import('/static/outlines.js')).cut(one, [0, 0, 20, 0])", one.ravel().tolist()
-    ) is None
+    assert (
+        page.evaluate(
+            "async one => (await import('/static/outlines.js')).cut(one, [0, 0, 20, 0])", one.ravel().tolist()
+        )
+        is None
+    )

@@ -29,7 +29,9 @@ def cursor(page: Page) -> str:
 
 
 def labels(page: Page) -> dict[str, str]:
-    read = "tiles => Object.fromEntries(tiles.map(tile => [tile.dataset.cell, tile.querySelector('.label').textContent]))"
+    read = (
+        "tiles => Object.fromEntries(tiles.map(tile => [tile.dataset.cell, tile.querySelector('.label').textContent]))"
+    )
     return dict(page.locator(".tile:not([hidden])").evaluate_all(read))
 
 

@@ -41,7 +41,7 @@ def measures(
 def similar(
     request: Request, patient_id: str, cell_id: str, _session: Annotated[Session, Depends(SEE)]
 ) -> dict[str, Any]:
-    """Return the cells of the run in the order of their likeness to one of them, itself first, and what was compared."""
+    """Return the cells of the run by their likeness to one of them, itself first, and what was compared."""
     cells, index = _found(request, patient_id, cell_id)
     distance = distances(cells, index)
     distance[index] = -1.0
@@ -61,7 +61,7 @@ def _found(request: Request, patient_id: str, cell_id: str) -> tuple[MeasuredCel
         raise RefusedError(404, f"patient {patient_id!r}: cell {cell_id!r} was not measured by the run, or is unknown")
     state = station.state(patient_id)
     if state.audit is not None and state.cells[cell_id].code is None:
-        raise RefusedError(403, f"cell {cell_id!r}: what the machine says of it is hidden by an audit until it is named")
+        raise RefusedError(403, f"cell {cell_id!r}: an audit hides what the machine says of it until it is named")
     return cells, cells.cell_ids.index(cell_id)
 
 

@@ -61,10 +61,10 @@ export class Desk extends EventTarget {
     const readers = new Set();
     let n = 0;
     for (let i = 0; i < before.cell_id.length; i++) {
-      if (c.decided_by[i] === data.reader || c.cell_id[i] !== before.cell_id[i]) continue;
+      if (c.decided_by[i] === null || c.decided_by[i] === data.reader || c.cell_id[i] !== before.cell_id[i]) continue;
       if (c.code[i] === before.code[i] && c.removed[i] === before.removed[i] && c.decided_by[i] === before.decided_by[i]) continue;
       n += 1;
-      if (c.decided_by[i]) readers.add(c.decided_by[i]);
+      readers.add(c.decided_by[i]);
     }
     if (n) this.tell("review.others_decided", { n, readers: [...readers].join(", ") });
   }
