@@ -174,7 +174,12 @@ def test_console_examples_parse(page: Path) -> None:
         if words[:1] != ["marrowscope"] or "--help" in words:
             continue
         command, rest = typer.main.get_command(app), words[1:]
-        while isinstance(command, typer.core.TyperGroup) and rest and rest[0] in command.commands:
+        while isinstance(command, typer.core.TyperGroup) and rest:
+            default = getattr(command, "default_command", None)
+            if rest[0] not in command.commands and default is None:
+                break
+            if rest[0] not in command.commands:
+                rest = [default, *rest]
             command, rest = command.commands[rest[0]], rest[1:]
         assert not isinstance(command, typer.core.TyperGroup), f"{line}: no such command"
         command.make_context(line, rest)

@@ -53,7 +53,7 @@ def test_a_password_is_kept_as_argon2id_and_nowhere_else(engine: sa.Engine) -> N
 def test_the_right_password_enters_and_no_other(engine: sa.Engine) -> None:
     account = check_password(engine, "ada", PASSWORD, "10.0.0.1", utc_now())
     assert account is not None
-    assert (account.full_name, account.roles) == ("Ada L.", {"admin", "signer"})
+    assert (account.full_name, account.roles) == ("Ada L.", frozenset({"admin", "signer"}))
     for name, password in (("ada", PASSWORD + " "), ("ada", ""), ("eve", PASSWORD), ("ada", PASSWORD * 100)):
         assert check_password(engine, name, password, "10.0.0.1", utc_now()) is None
 
@@ -115,9 +115,10 @@ def test_an_account_that_cannot_be_is_refused(engine: sa.Engine, name: str, role
 
 
 def test_the_last_admin_stays_one(engine: sa.Engine) -> None:
-    for changes in ({"roles": ["reader"]}, {"is_active": False}):
-        with pytest.raises(ReviewError, match="the last admin"):
-            change_account(engine, "ada", **changes)  # type: ignore[arg-type]
+    with pytest.raises(ReviewError, match="the last admin"):
+        change_account(engine, "ada", roles=["reader"])
+    with pytest.raises(ReviewError, match="the last admin"):
+        change_account(engine, "ada", is_active=False)
     add_account(engine, "bo", ["admin"])
     change_account(engine, "ada", roles=["reader"])
     assert [(item.name, sorted(item.roles)) for item in read_accounts(engine)] == [

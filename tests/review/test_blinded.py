@@ -107,7 +107,7 @@ def test_a_signer_sees_both_settles_the_dispute_and_then_may_sign(
 
     def disputes() -> str:
         items = dee.json("/api/patients/P1/checklist")["items"]
-        return next(item["sentence"] for item in items if item["key"] == "disputes")
+        return str(next(item["sentence"] for item in items if item["key"] == "disputes"))
 
     assert disputes() == "1 cell that readers dispute"
     assert dee.decide("P1", {"kind": "adjudicate", "cell_id": first, "new": "N1"}).status_code == 200

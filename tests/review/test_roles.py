@@ -124,6 +124,8 @@ def ask(browser: Browser, station: Station, method: str, path: str, **headers: s
         "version": "1",
         "kind": "html",
     }
+    if (method, path) == ("POST", "/api/patients/{patient_id}/audit"):
+        names["patient_id"] = "P2"  # an audit that is open hides the calls of its cells from other routes
     address = path
     for name, value in names.items():
         address = address.replace(f"{{{name}}}", value)
@@ -131,7 +133,7 @@ def ask(browser: Browser, station: Station, method: str, path: str, **headers: s
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
-    found = {(method, route.path): permissions(route) for route in routes() for method in route.methods}
+    found = {(method, route.path): permissions(route) for route in routes() for method in route.methods or ()}
     assert found == {key: [rule] for key, rule in RULES.items()}
 
 
@@ -177,10 +179,10 @@ def test_a_changing_request_needs_the_token_of_its_own_session(station: Station,
 
 
 def test_only_a_signer_adjudicates(station: Station) -> None:
-    cell_id = station.patient("P2").frozen[0].cell_id
+    cell_id = station.patient("P1").frozen[0].cell_id
     event = {"kind": "adjudicate", "cell_id": cell_id, "new": "N"}
-    assert entered(station, "reader").decide("P2", event).status_code == 403
-    assert entered(station, "signer").decide("P2", event).status_code == 200
+    assert entered(station, "reader").decide("P1", event).status_code == 403
+    assert entered(station, "signer").decide("P1", event).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/etc", "../../elsewhere", "run/../../x", "."])

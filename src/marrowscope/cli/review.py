@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from marrowscope.review.single_sign_on import SingleSignOn
     from marrowscope.review.station import Station
 
-_START = "start"
 _PORT = 8760
 _EXIT_UNSOUND = 1
 
@@ -24,10 +23,12 @@ _EXIT_UNSOUND = 1
 class _StartsByDefault(TyperGroup):
     """A group whose command ``start`` may be left out: ``marrowscope review RUN``."""
 
+    default_command = "start"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  Typer's own copy of click
         """Put ``start`` before words that do not begin with a command or ask for help."""
         if args and args[0] not in self.commands and args[0] not in {"-h", "--help"}:
-            args = [_START, *args]
+            args = [self.default_command, *args]
         return super().parse_args(ctx, args)
 
 

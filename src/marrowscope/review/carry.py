@@ -54,8 +54,8 @@ def carried_drafts(
     state, places = _before(patient_id, events)
     decided = [cell for cell in state if cell.is_seen and not _was_never_there(cell)]
     new_by_image: dict[str | None, list[FrozenCell]] = defaultdict(list)
-    for cell in frozen:
-        new_by_image[fields[cell.field_id].sha256].append(cell)
+    for new in frozen:
+        new_by_image[fields[new.field_id].sha256].append(new)
     field_of_image = {(field.sha256, _origin(field)): field for field in fields.values() if field.failed is None}
     by_image: dict[str | None, list[ReviewedCell]] = defaultdict(list)
     for cell in decided:
@@ -177,7 +177,7 @@ def _matches(
 
 
 def _in_image(contour_xy: Sequence[float], origin_xy: tuple[float, float]) -> NDArray[np.float64]:
-    return np.asarray(contour_xy, dtype=np.float64).reshape(-1, 2) + np.asarray(origin_xy)
+    return np.asarray(np.reshape(contour_xy, (-1, 2)) + np.asarray(origin_xy), dtype=np.float64)
 
 
 def _origin(field: ShownField) -> tuple[float, float]:

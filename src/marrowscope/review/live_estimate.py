@@ -204,7 +204,8 @@ def _effect(state: PatientState, vocabulary: Vocabulary) -> float:
 
 
 def _ratio(ratio: AuditedRatio) -> dict[str, Any]:
-    return _plain(asdict(ratio))
+    made: dict[str, Any] = _plain(asdict(ratio))
+    return made
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of JSON

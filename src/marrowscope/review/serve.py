@@ -29,15 +29,14 @@ def serve(station: Station, *, port: int, on_ready: Callable[[str], None], publi
     """
     with _listen(LOOPBACK, port) as listening:
         bound = listening.getsockname()[1]
-        is_public = public_host is not None
-        app = create_app(station, hosts=(public_host,), secure=True) if is_public else create_app(station)
+        app = create_app(station) if public_host is None else create_app(station, hosts=(public_host,), secure=True)
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             server_header=False,
             lifespan="off",
-            proxy_headers=is_public,
+            proxy_headers=public_host is not None,
             timeout_graceful_shutdown=_GRACE_S,
         )
         server = _Server(config, lambda: on_ready(f"http://{LOOPBACK}:{bound}"))

@@ -88,7 +88,8 @@ class SingleSignOn:
 
     def _subject(self, id_token: str, nonce: str) -> str:
         """Check signature, issuer, audience, times and nonce of an identity token, and return its subject."""
-        keys = KeySet.import_key_set(_read(self._metadata()["jwks_uri"]))
+        stated: Any = _read(self._metadata()["jwks_uri"])
+        keys = KeySet.import_key_set(stated)
         try:
             claims = jwt.decode(id_token, keys, algorithms=_ALGORITHMS).claims
             jwt.JWTClaimsRegistry(
