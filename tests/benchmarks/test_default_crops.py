@@ -14,9 +14,9 @@ def cells() -> pl.DataFrame:
     rows = [("M001", "M", BLAST, False), ("M001", "M", "L2", False), ("M035", "M", "L2", False)]
     rows += [(f"B{k}", "B", "N5", False) for k in range(7)] + [("B0b2d22", "B", "N5", False)]
     rows += [("S1", "S", code, True) for code in ("L1", "M0", "N", "R1", "P2", "V") for _ in range(200)]
-    rows = [(*row, source) for row in rows for source in ("expert", "predicted")]
+    both = [(*row, source) for row in rows for source in ("expert", "predicted")]
     names = ["patient_id", "center", "expert_code", "simulated", "source"]
-    return pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.lit("N,L2").alias("can_label"))
+    return pl.DataFrame(both, schema=names, orient="row").with_columns(pl.lit("N,L2").alias("can_label"))
 
 
 def test_what_ships_never_sees_the_patients_put_aside() -> None:
