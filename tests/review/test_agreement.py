@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from marrowscope.records import Interval
 from marrowscope.review.agreement import (
     Kappa,
     cohen_by_name,
@@ -22,6 +22,9 @@ from marrowscope.review.agreement import (
     kappa_by_name,
     kappa_over_patients,
 )
+
+if TYPE_CHECKING:
+    from marrowscope.records import Interval
 
 # Cohen 1960, table 1: two judges, 200 patients; kappa -0.09.
 COHEN_1960 = np.array([[50, 26, 24], [24, 4, 32], [6, 30, 4]])
