@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from marrowscope.bundle import load_bundle
     from marrowscope.cluster.merge import merge as merge_shards
     from marrowscope.cohort import read_cohort
-    from marrowscope.crossfit import fit_folds, join_folds
     from marrowscope.errors import InputError, MarrowscopeError
     from marrowscope.evaluate import evaluate_run
     from marrowscope.export import export_bundle
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from marrowscope.report import write_report
     from marrowscope.simulate import SimulationConfig, simulate_cohort
     from marrowscope.streaming.config import PredictConfig
+    from marrowscope.studies.crossfit import fit_folds, join_folds
     from marrowscope.studies.error_rates import quantify_bundle
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
@@ -45,8 +45,8 @@ _HOMES = {
     "evaluate_run": "evaluate",
     "export_bundle": "export",
     "fit_classifier": "fit",
-    "fit_folds": "crossfit",
-    "join_folds": "crossfit",
+    "fit_folds": "studies.crossfit",
+    "join_folds": "studies.crossfit",
     "load_bundle": "bundle",
     "load_mapping": "vocabulary",
     "load_vocabulary": "vocabulary",

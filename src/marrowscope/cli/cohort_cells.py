@@ -11,7 +11,7 @@ from marrowscope.cli.options import DEFAULT, SEGMENTER_HELP, parse_um_per_px
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from marrowscope.import_cells import ImportedCells
+    from marrowscope.studies.import_cells import ImportedCells
 
 _EXIT_UNREADABLE = 1
 _PANEL = "Single cells"
@@ -135,9 +135,9 @@ def import_set(
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort.single_cells import CELLS_PER_PATIENT, LABEL_PLACES, PatientRule, list_pictures
     from marrowscope.errors import ConfigError
-    from marrowscope.import_cells import SetFacts, import_cells
     from marrowscope.machine import available_cores
     from marrowscope.segment.segmenter import Segmenter
+    from marrowscope.studies.import_cells import SetFacts, import_cells
     from marrowscope.vocabulary import load_mapping, load_vocabulary
 
     patient_folder, patient_pattern, cells_per_patient = patients

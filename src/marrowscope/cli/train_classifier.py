@@ -15,8 +15,8 @@ from marrowscope.wording import count_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from marrowscope.crossfit import CrossFit
     from marrowscope.fit import FitResult
+    from marrowscope.studies.crossfit import CrossFit
     from marrowscope.train.config import ClassifierConfig
     from marrowscope.train.stage import Progress
     from marrowscope.train.training_record import EpochRow
@@ -111,7 +111,7 @@ def classifier(
 
             result = fit_classifier(crops, out, settings, split=split, resume=resume, on_progress=lines.update)
         else:
-            from marrowscope.crossfit import fit_folds
+            from marrowscope.studies.crossfit import fit_folds
 
             drawn = _folds(folds, crops, settings.seed)
             fitted = fit_folds(
@@ -180,8 +180,8 @@ def _print_crossfit(fitted: CrossFit, *, as_json: bool) -> None:
     """Print which folds are finished; once all are, plot and print the calibration of their predictions."""
     calibration = fitted.calibration
     if calibration is not None:
-        from marrowscope.crossfit import RELIABILITY_TABLE
         from marrowscope.report.calibration_figures import draw_reliability
+        from marrowscope.studies.crossfit import RELIABILITY_TABLE
 
         table = fitted.folder / RELIABILITY_TABLE
         draw_reliability(table, table.with_suffix(".svg"))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 
-from marrowscope.review.sessions import Session
 from marrowscope.review.guard import SEE, RefusedError, station_of
 from marrowscope.review.measured_cells import MEASURES, MeasuredCells, distances, read_measures
+from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,6 @@ from marrowscope.bundle import SEGMENTER_FILE, Bundle, load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.cohort.folds import check_folds, make_folds, write_folds
-from marrowscope.crossfit import FOLDS_NAME, fit_folds
 from marrowscope.errors import RunError
 from marrowscope.evaluate import EvaluateConfig, evaluate_run, write_evaluation
 from marrowscope.export import export_bundle
@@ -34,6 +33,7 @@ from marrowscope.prepare import prepare_crops
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate import simulate_cohort
 from marrowscope.statistics.temperature import CALIBRATION_NAME
+from marrowscope.studies.crossfit import FOLDS_NAME, fit_folds
 from marrowscope.studies.reproduce.compare import FURTHER_FIGURES, Comparison, compare_models
 from marrowscope.studies.reproduce.journal import Journal, read_json, write_json
 from marrowscope.studies.reproduce.measure import measure_rates, on_machine

@@ -16,11 +16,11 @@ from marrowscope.bundle.embedding_file import describe_embeddings, embeddings_by
 from marrowscope.bundle.golden import check_golden
 from marrowscope.cells.calls import call_cells, decode_calls
 from marrowscope.cohort.folds import TRAINS_IN_EVERY, read_folds, read_split, write_split
-from marrowscope.crossfit import fit_folds, join_folds
 from marrowscope.errors import BundleError, CohortError, ConfigError, RunError
 from marrowscope.export import export_bundle
 from marrowscope.networks import available_backends
 from marrowscope.statistics.temperature import Calibration, apply_temperature
+from marrowscope.studies.crossfit import fit_folds, join_folds
 from marrowscope.train.checkpoint import hash_weights, load_tensors
 from marrowscope.train.crop_set import open_crop_set
 from marrowscope.train.fold_calibration import with_joint

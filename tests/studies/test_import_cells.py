@@ -22,10 +22,10 @@ from marrowscope.cohort.formats.labelme import read_labelme
 from marrowscope.cohort.single_cells import PatientRule, list_pictures
 from marrowscope.errors import InputError, RunError, ScaleError
 from marrowscope.imaging import read_image, write_image
-from marrowscope.import_cells import ImportedCells, SetFacts, import_cells
 from marrowscope.segment.segmenter import Segmenter
 from marrowscope.simulate.parameters import SimulationConfig, load_parameters
 from marrowscope.simulate.writer import plan_patient, simulate_field
+from marrowscope.studies.import_cells import ImportedCells, SetFacts, import_cells
 from marrowscope.vocabulary import load_mapping, load_vocabulary
 
 if TYPE_CHECKING:
