@@ -150,7 +150,7 @@ def test_no_two_modules_that_do_different_things_have_one_name() -> None:
 
 
 def test_tests_mirror_the_tree() -> None:
-    """Each test file stands in the folder of the room it tests; ``review/pages`` tests what a browser gets of several."""
+    """Each test file stands in the folder of the room it tests; ``review/pages`` tests what a browser gets."""
     rooms = {
         path.relative_to(ROOT / "src" / "marrowscope")
         for path in (ROOT / "src" / "marrowscope").rglob("*")
