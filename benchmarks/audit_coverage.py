@@ -215,30 +215,30 @@ def print_grid(table: pl.DataFrame, replicates: int) -> None:
     for ratio in RATIOS:
         here = part.filter(pl.col("ratio") == ratio)
         seen = here["classifier"].unique(maintain_order=True)
-        of_machine = [f"{here.filter(pl.col('classifier') == name)['machine'].mean():.2f}" for name in seen]
+        of_machine = [f"{_mean(here.filter(pl.col('classifier') == name)['machine']):.2f}" for name in seen]
         print(
-            f"| {100 * ratio:g}% | {here['coverage'].mean():.3f} ({here['coverage'].min():.3f}) "
-            f"| {here['width'].mean():.3f} | {here['wald'].mean():.3f} ({here['wald'].min():.3f}) "
-            f"| {here['wald_width'].mean():.3f} | {', '.join(of_machine)} |"
+            f"| {100 * ratio:g}% | {_mean(here['coverage']):.3f} ({_least(here['coverage']):.3f}) "
+            f"| {_mean(here['width']):.3f} | {_mean(here['wald']):.3f} ({_least(here['wald']):.3f}) "
+            f"| {_mean(here['wald_width']):.3f} | {', '.join(of_machine)} |"
         )
     for title, chosen in (("all cells of the grid", table), ("audits of a part", part)):
         print(
-            f"\n{title}: mean {chosen['coverage'].mean():.4f}, worst {chosen['coverage'].min():.4f}, "
-            f"below 0.92: {(chosen['coverage'] < LOWEST).sum()}; Wald mean {chosen['wald'].mean():.4f}, "
-            f"worst {chosen['wald'].min():.4f}"
+            f"\n{title}: mean {_mean(chosen['coverage']):.4f}, worst {_least(chosen['coverage']):.4f}, "
+            f"below 0.92: {(chosen['coverage'] < LOWEST).sum()}; Wald mean {_mean(chosen['wald']):.4f}, "
+            f"worst {_least(chosen['wald']):.4f}"
         )
     print("\n| audit | cells | mean width | mean coverage (worst) |\n|---|---|---|---|")
     for size, n in itertools.product(LOOKS, CELLS):
         here = part.filter((pl.col("asked") == size) & (pl.col("cells") == n))
         if len(here):
             print(
-                f"| {size} | {n} | {here['width'].mean():.3f} "
-                f"| {here['coverage'].mean():.3f} ({here['coverage'].min():.3f}) |"
+                f"| {size} | {n} | {_mean(here['width']):.3f} "
+                f"| {_mean(here['coverage']):.3f} ({_least(here['coverage']):.3f}) |"
             )
     for name in part["classifier"].unique(maintain_order=True):
         here = part.filter(pl.col("classifier") == name)
-        print(f"{name}: mean {here['coverage'].mean():.4f}, worst {here['coverage'].min():.4f}")
-    print("\nlargest bias of the point:", f"{part['bias'].abs().max():.4f}")
+        print(f"{name}: mean {_mean(here['coverage']):.4f}, worst {_least(here['coverage']):.4f}")
+    print("\nlargest bias of the point:", f"{-_least(-part['bias'].abs()):.4f}")
     print(part.sort("coverage").head(8).select("classifier", "ratio", "cells", "audit", "coverage", "wald", "width"))
 
 
@@ -276,7 +276,7 @@ def run_constructions(replicates: int, seed: int) -> None:
             line.append((lower, upper))
         line.append(limits(rng, n_cells, named, 0.95, 500))
         words = [
-            f"{((lower <= truth + 1e-12) & (truth - 1e-12 <= upper)).mean():.3f}, {(upper - lower).mean():.3f}"
+            f"{_mean(((lower <= truth + 1e-12) & (truth - 1e-12 <= upper))):.3f}, {_mean((upper - lower)):.3f}"
             for lower, upper in line
         ]
         print(f"| {name} | {100 * ratio:g}% | {n} | {size} | " + " | ".join(words) + " |", flush=True)
@@ -298,8 +298,8 @@ def run_looks(replicates: int, seed: int) -> None:
                 at_look.append(is_held(rng, n_cells, patients.named, patients.truth, LOOK_LEVEL))
             still = np.flatnonzero(often)
             often[still] = is_held(rng, n_cells[still], patients.named[still], patients.truth, 0.95)
-        single = " / ".join(f"{held.mean():.3f}" for held in at_look)
-        print(f"| {name} | {100 * ratio:g}% | {single} | {np.all(at_look, axis=0).mean():.3f} | {often.mean():.3f} |")
+        single = " / ".join(f"{_mean(held):.3f}" for held in at_look)
+        print(f"| {name} | {100 * ratio:g}% | {single} | {_mean(np.all(at_look, axis=0)):.3f} | {_mean(often):.3f} |")
 
 
 def run_first(replicates: int, seed: int) -> None:
@@ -319,7 +319,7 @@ def run_first(replicates: int, seed: int) -> None:
         left = rest.cells.sum(axis=1)
         x, n = seen[:, 0].sum(axis=1) + left[:, 0] + left[:, 1], seen[:, :2].sum(axis=(1, 2)) + left[:, :4].sum(axis=1)
         estimate = estimate_of(n_cells, named).mean()
-        print(f"| {name} | {100 * patients.truth:.1f}% | {(x / n).mean():.3f} | {estimate:.3f} | {held.mean():.3f} |")
+        print(f"| {name} | {100 * patients.truth:.1f}% | {_mean((x / n)):.3f} | {estimate:.3f} | {_mean(held):.3f} |")
 
 
 def run_smear(replicates: int, seed: int) -> None:

@@ -94,15 +94,15 @@ def print_center(name: str, rows: pl.DataFrame) -> None:
     true = rows["true"].to_numpy()
     errors = {key: np.abs(rows[key].to_numpy() - true) for key in ("counted", "adjusted", "posterior")}
     chosen = rng.integers(0, len(rows), (N_RESAMPLES, len(rows)))
-    cells = [name, str(len(rows)), f"{true.mean():.3f}", *(f"{error.mean():.4f}" for error in errors.values())]
+    cells = [name, str(len(rows)), f"{_mean(true):.3f}", *(f"{_mean(error):.4f}" for error in errors.values())]
     for key in ("adjusted", "posterior"):
         difference = errors[key] - errors["counted"]
         low, high = np.quantile(difference[chosen].mean(axis=1), [0.025, 0.975])
-        cells.append(f"{difference.mean():+.4f} ({low:+.4f} to {high:+.4f})")
+        cells.append(f"{_mean(difference):+.4f} ({low:+.4f} to {high:+.4f})")
     n_wide = int(rows["wide"].sum())
     cells += [
-        f"{int(rows['held_adjusted'].sum())} of {len(rows)}, {rows['width_adjusted'].mean():.3f}",
-        f"{int(rows['held'].sum())} of {len(rows)}, {rows['width'].mean():.3f}",
+        f"{int(rows['held_adjusted'].sum())} of {len(rows)}, {_mean(rows['width_adjusted']):.3f}",
+        f"{int(rows['held'].sum())} of {len(rows)}, {_mean(rows['width']):.3f}",
         str(n_wide),
     ]
     print("| " + " | ".join(cells) + " |")

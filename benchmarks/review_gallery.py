@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import sys
@@ -74,13 +75,23 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 def _measure(page: Page, n_codes: int, n_frames: int) -> dict[str, Any]:
     """Scroll slowly and fast, then type codes one after the other, each after the one before is committed."""
     page.wait_for_timeout(3000)
+    meter = page.context.new_cdp_session(page)
+    meter.send("Performance.enable", {"timeDomain": "threadTicks"})  # time on the processor, whatever else it does
+
+    def busy_ms() -> float:
+        metrics = meter.send("Performance.getMetrics")["metrics"]
+        return 1000 * float(next(item["value"] for item in metrics if item["name"] == "TaskDuration"))
+
+    began = busy_ms()
     slow = page.evaluate(_SCROLL, [n_frames, 120])
     fast = page.evaluate(_SCROLL, [n_frames, 3000])
+    scrolled = busy_ms()
     page.keyboard.press("Home")
     page.wait_for_timeout(2000)
     page.evaluate(_WATCH)
     page.uncheck("#go-on")
     page.focus("#grid")
+    before = busy_ms()
     for k in range(n_codes):
         page.keyboard.press("n")
         page.evaluate("() => { window.keyTimes.shown.length = window.keyTimes.committed.length }")
@@ -88,6 +99,7 @@ def _measure(page: Page, n_codes: int, n_frames: int) -> dict[str, Any]:
         page.wait_for_selector("#saved[data-state=saved]")
         page.wait_for_timeout(30)
         page.keyboard.press("ArrowRight")
+    typed = busy_ms()
     page.wait_for_timeout(500)
     times = page.evaluate("() => window.keyTimes")
     return {
@@ -96,7 +108,10 @@ def _measure(page: Page, n_codes: int, n_frames: int) -> dict[str, Any]:
         "frame_ms_fast_scroll": _quantiles(fast["frames"]),
         "share_of_frames_under_100_ms": round(float(np.mean(np.array(slow["frames"] + fast["frames"]) < _LIMIT_MS)), 4),
         "key_to_committed_answer_ms": _quantiles(times["committed"][-n_codes:]),
+        "main_thread_ms_per_frame": round((scrolled - began) / (2 * n_frames), 1),
+        "main_thread_ms_per_code": round((typed - before) / n_codes, 1),
         "n_codes": n_codes,
+        "load": [round(value, 1) for value in os.getloadavg()],
     }
 
 

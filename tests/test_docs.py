@@ -150,7 +150,7 @@ def test_no_two_modules_that_do_different_things_have_one_name() -> None:
 
 
 def test_tests_mirror_the_tree() -> None:
-    """Each test file stands in the folder of the room it tests; ``review/pages`` tests what a browser gets of them."""
+    """Each test file stands in the folder of the room it tests; ``review/pages`` tests what a browser gets."""
     rooms = {
         path.relative_to(ROOT / "src" / "marrowscope")
         for path in (ROOT / "src" / "marrowscope").rglob("*")
@@ -179,7 +179,7 @@ def test_console_examples_parse(page: Path) -> None:
             if rest[0] not in command.commands and default is None:
                 break
             if rest[0] not in command.commands:
-                rest = [default, *rest]
+                rest = [str(default), *rest]
             command, rest = command.commands[rest[0]], rest[1:]
         assert not isinstance(command, typer.core.TyperGroup), f"{line}: no such command"
         command.make_context(line, rest)

@@ -202,7 +202,7 @@ def test_no_surface_prints_a_ratio_whose_interval_is_wider_than_half_the_scale(
     sentence = load_strings("en")("ratio.too_wide")
     found = surfaces(run)
     index = unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8"))
-    (shown,) = patient_rows(SimpleNamespace(patients=read_table(run.folder / "patients.parquet", "patients")))
+    (shown,) = patient_rows(Prediction(run.folder, read_manifest(run.folder)))
     terminal = _counted_and_ratio(shown)[1]
     for name, words in {**found, "index": index.partition("<main")[2], "terminal": terminal}.items():
         told = re.sub(r"<(style|script|svg)\b.*?</\1>", "", words, flags=re.DOTALL)

@@ -111,5 +111,5 @@ def _patient(row: PatientRow, texts: Strings) -> dict[str, Any]:
 
 
 def _colors(station: Station) -> dict[str, str]:
-    lineages = {code.category: code.lineage for code in reversed(station.vocabulary.codes.values())}
+    lineages = {code.category: code.lineage for code in reversed(list(station.vocabulary.codes.values()))}
     return {name: category_color(name, lineages.get(name, "other")) for name in station.vocabulary.categories}

@@ -1,6 +1,6 @@
 // A field with its outlines: zoom and pan, and the tools that add, redraw, split, merge and remove cells.
 import { area, contains, cut, overlap, thin, tidy } from "./outlines.js";
-import { data, make, t } from "./page_data.js";
+import { data, make, selectOf, t } from "./page_data.js";
 import { spoken } from "./gallery.js";
 
 const CLOSE_UP = 5.5, LARGEST = 20, OVERLAPS = 0.1;
@@ -21,7 +21,7 @@ export class FieldView extends EventTarget {
     this.overlaps = [];
     const button = (name, key, act) => make("button", { class: "quiet tool", "data-tool": name, "aria-pressed": ["add", "redraw", "split"].includes(name) ? "false" : null, onclick: () => { act(); this.canvas.focus({ preventScroll: true }); } }, t(`review.tool.${name}`), " ", make("kbd", {}, key));
     this.tools = ["i", "d", "k"].map((key) => button(TOOLS[key], key, () => this.take(TOOLS[key])));
-    this.select = make("select", { "aria-label": t("review.field"), onchange: () => this.#show(this.select.value) }, ...fields.list.map((field) => make("option", { value: field.field_id }, field.name)));
+    this.select = selectOf({ "aria-label": t("review.field"), onchange: () => this.#show(this.select.value) }, fields.list.map((field) => ({ value: field.field_id, text: field.name })));
     this.checked = make("button", { class: "quiet", onclick: () => this.check() });
     this.hint = make("button", { class: "hint", hidden: true, onclick: () => this.nextOverlap() });
     this.canvas = make("canvas", { class: "field-canvas", tabindex: 0, role: "application", "aria-label": t("review.field_picture") });
@@ -63,7 +63,7 @@ export class FieldView extends EventTarget {
     const isOther = this.fieldId !== fieldId;
     this.fieldId = fieldId;
     this.field = this.fields.byId.get(fieldId);
-    this.select.value = fieldId;
+    this.select.set(fieldId);
     this.escape();
     if (isOther) this.picture = null;
     this.#resized();

@@ -23,6 +23,31 @@ export function make(name, attributes = {}, ...children) {
   return made;
 }
 
+/**
+ * A select whose options exist while it is used alone: a patient of 500 fields would be a thousand nodes otherwise.
+ * `first` is an option that always stands, or null. Setting `.value` through `set` keeps the chosen option there.
+ */
+export function selectOf(attributes, list, first = null) {
+  const option = ({ value, text }) => make("option", { value }, text);
+  const select = make("select", attributes);
+  const fill = (items) => {
+    const value = select.value;
+    select.replaceChildren(...(first ? [option(first)] : []), ...items.map(option));
+    select.value = value;
+  };
+  select.set = (value) => {
+    const chosen = list.find((item) => item.value === value);
+    select.replaceChildren(...(first ? [option(first)] : []), ...(chosen ? [option(chosen)] : []));
+    select.value = value;
+  };
+  const open = () => fill(list);
+  select.addEventListener("focus", open);
+  select.addEventListener("pointerdown", open);
+  select.addEventListener("blur", () => select.set(select.value));
+  select.set(first?.value ?? list[0]?.value);
+  return select;
+}
+
 /** Keep something in this browser; a browser that keeps nothing is no reason to stop. */
 export const kept = {
   read(key, otherwise = null, store = localStorage) {

@@ -148,11 +148,17 @@ export class Panel {
     const confirmed = [], certain = [];
     for (let k = 0; k < this.cells.length && category !== null; k++) {
       if (k === i || this.cells.isRemoved(k) || this.cells.category(k) !== category) continue;
-      if (c.code[k] !== null) confirmed.push(k);
-      else certain.push(k);
+      if (c.code[k] !== null) {
+        if (confirmed.length < N_REFERENCES) confirmed.push(k);
+        continue;
+      }
+      const p = c.certainty[k] ?? 0;
+      let at = certain.length; // the few most certain ones, in order; sorting thousands would slow every key
+      while (at > 0 && (c.certainty[certain[at - 1]] ?? 0) < p) at -= 1;
+      if (at < N_REFERENCES) certain.splice(at, 0, k);
+      certain.length = Math.min(certain.length, N_REFERENCES);
     }
-    certain.sort((a, b) => (c.certainty[b] ?? 0) - (c.certainty[a] ?? 0));
-    const shown = [...confirmed.slice(0, N_REFERENCES), ...certain].slice(0, N_REFERENCES);
+    const shown = [...confirmed, ...certain].slice(0, N_REFERENCES);
     const n = Math.min(N_REFERENCES, confirmed.length);
     const name = data.words[`category.${category}`] ?? category;
     this.referencesHead.textContent = shown.length

@@ -1,5 +1,5 @@
 // What is shown and in what order: categories with their counts, ranges, fields.
-import { data, make, t } from "./page_data.js";
+import { data, make, selectOf, t } from "./page_data.js";
 import { EVERYTHING, KINDS, ORDERS } from "./order.js";
 
 export class Side extends EventTarget {
@@ -8,7 +8,7 @@ export class Side extends EventTarget {
     Object.assign(this, { element, desk, fields, cells: desk.cells });
     this.view = structuredClone(EVERYTHING);
     this.order = make("select", { id: "order" }, ...ORDERS.map((name) => make("option", { value: name }, t(`review.order.${name}`))));
-    this.field = make("select", { id: "field" }, make("option", { value: "" }, t("review.every_field")), ...fields.list.map((field) => make("option", { value: field.field_id }, field.name)));
+    this.field = selectOf({ id: "field" }, fields.list.map((field) => ({ value: field.field_id, text: field.name })), { value: "", text: t("review.every_field") });
     this.kinds = make("div", { class: "kinds", role: "group", "aria-label": t("review.show") }, ...KINDS.map((name) => make("button", { "data-kind": name, "aria-pressed": String(name === "all") }, t(`review.kind.${name}`), make("span", { class: "n" }))));
     this.categories = make("div", { class: "categories", role: "group", "aria-label": t("review.categories") });
     this.rows = new Map();
@@ -62,7 +62,7 @@ export class Side extends EventTarget {
 
   clear() {
     this.view = structuredClone({ ...EVERYTHING, order: this.view.order });
-    this.field.value = "";
+    this.field.set("");
     for (const input of this.element.querySelectorAll("input")) input.value = "";
     this.#changed();
   }
