@@ -34,7 +34,7 @@ from marrowscope.review.missed_fields import CheckedFields
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION, design_effect
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from marrowscope.review.audited_ratio import End
 
@@ -204,6 +204,14 @@ def run_grid(replicates: int, seed: int, names: list[str], out: Path | None) -> 
     return pl.DataFrame(rows)
 
 
+def _mean(values: ArrayLike) -> float:
+    return float(np.mean(np.asarray(values)))
+
+
+def _least(values: ArrayLike) -> float:
+    return float(np.min(np.asarray(values)))
+
+
 def print_grid(table: pl.DataFrame, replicates: int) -> None:
     """Print coverage by ratio, then mean and worst, with and without audits that name every cell."""
     n_part = (table["audit"] < table["cells"]).sum()
@@ -276,7 +284,7 @@ def run_constructions(replicates: int, seed: int) -> None:
             line.append((lower, upper))
         line.append(limits(rng, n_cells, named, 0.95, 500))
         words = [
-            f"{_mean(((lower <= truth + 1e-12) & (truth - 1e-12 <= upper))):.3f}, {_mean((upper - lower)):.3f}"
+            f"{_mean((lower <= truth + 1e-12) & (truth - 1e-12 <= upper)):.3f}, {_mean(upper - lower):.3f}"
             for lower, upper in line
         ]
         print(f"| {name} | {100 * ratio:g}% | {n} | {size} | " + " | ".join(words) + " |", flush=True)
@@ -319,7 +327,7 @@ def run_first(replicates: int, seed: int) -> None:
         left = rest.cells.sum(axis=1)
         x, n = seen[:, 0].sum(axis=1) + left[:, 0] + left[:, 1], seen[:, :2].sum(axis=(1, 2)) + left[:, :4].sum(axis=1)
         estimate = estimate_of(n_cells, named).mean()
-        print(f"| {name} | {100 * patients.truth:.1f}% | {_mean((x / n)):.3f} | {estimate:.3f} | {_mean(held):.3f} |")
+        print(f"| {name} | {100 * patients.truth:.1f}% | {_mean(x / n):.3f} | {estimate:.3f} | {_mean(held):.3f} |")
 
 
 def run_smear(replicates: int, seed: int) -> None:

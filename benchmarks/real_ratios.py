@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -30,8 +30,15 @@ from marrowscope.statistics.intervals import is_wide
 from marrowscope.studies.error_rates import outcomes
 from marrowscope.vocabulary import load_vocabulary
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 VOCABULARY = load_vocabulary()
 N_RESAMPLES = 10_000
+
+
+def _mean(values: ArrayLike) -> float:
+    return float(np.mean(np.asarray(values)))
 
 
 def linked_cells(run: Path, cohort: Path, config: EvaluateConfig) -> pl.DataFrame:
@@ -119,7 +126,8 @@ def main() -> None:
     arguments = parser.parse_args()
     columns, tile_rows = (int(part) for part in arguments.tiles.split("x"))
     config = EvaluateConfig(tile_columns=columns, tile_rows=tile_rows)
-    tables = [linked_cells(*map(Path, text.split("=", maxsplit=1)), config) for text in arguments.runs]
+    pairs = [text.split("=", maxsplit=1) for text in arguments.runs]
+    tables = [linked_cells(Path(run), Path(cohort), config) for run, cohort in pairs]
     cells = pl.concat(tables)
     if arguments.only:
         cells = cells.filter(pl.col("patient_id").is_in(arguments.only))

@@ -7,7 +7,6 @@ import json
 import re
 from html import unescape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -18,6 +17,7 @@ from marrowscope.patient.assess import without_shares
 from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.patient.depth.domain import ERYTHROCYTES
 from marrowscope.patient.differential import BLAST_COLUMNS
+from marrowscope.predict import Prediction
 from marrowscope.records import Patient
 from marrowscope.report.exchange import write_csv, write_json
 from marrowscope.report.fhir import write_fhir
@@ -25,6 +25,7 @@ from marrowscope.report.html import write_report
 from marrowscope.report.pdf import write_pdfs
 from marrowscope.report.strings import LANGUAGES, load_strings
 from marrowscope.report.words import load_words
+from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.parquet import read_table
 from tests.fake_runs import assess_as
 from tests.report.test_exchange import set_patients

@@ -61,7 +61,8 @@ def distances(cells: MeasuredCells, index: int) -> NDArray[np.float64]:
     """Return the distance of every cell from the one at ``index``, 0 for itself."""
     roots = np.sqrt(np.clip(cells.p, 0, None))
     by_category: NDArray[np.float64] = np.sqrt(np.clip(((roots - roots[index]) ** 2).sum(axis=1) / 2, 0, 1))
-    return by_category + _morphology(cells.measures, index)
+    far: NDArray[np.float64] = by_category + _morphology(cells.measures, index)
+    return far
 
 
 def _morphology(measures: NDArray[np.float64], index: int) -> NDArray[np.float64]:
