@@ -87,7 +87,7 @@ export class Gallery extends EventTarget {
       }
       this.#fill(tile, at, waiting, isFast);
     }
-    this.#load();
+    if (!isFast) this.#loadSoon();
     this.element.setAttribute("aria-activedescendant", this.tiles.get(this.at)?.option.id ?? "");
     if (!this.tiles.has(this.at)) this.element.removeAttribute("aria-activedescendant");
   }
@@ -101,7 +101,7 @@ export class Gallery extends EventTarget {
       this.#loaded(tile);
       picture.classList.remove("coming");
       picture.classList.toggle("absent", name === "error");
-      this.#load();
+      this.#loadSoon();
     };
     picture.addEventListener("load", () => arrived("load"));
     picture.addEventListener("error", () => arrived("error"));
@@ -113,6 +113,22 @@ export class Gallery extends EventTarget {
     if (!tile.isLoading) return;
     tile.isLoading = false;
     this.nLoading -= 1;
+  }
+
+  /** Not within a frame: to begin a picture takes longer than to place a tile. */
+  #loadSoon() {
+    this.loading ??= setTimeout(() => {
+      this.loading = null;
+      this.#load();
+    });
+  }
+
+  /** Draw in the next frame, once, however often it is asked for. */
+  soon() {
+    this.waiting ??= requestAnimationFrame(() => {
+      this.waiting = null;
+      this.draw();
+    });
   }
 
   /** Ask for pictures of the tiles that lack theirs, those in the window first. */

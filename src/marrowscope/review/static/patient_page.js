@@ -88,17 +88,17 @@ function drawSaved() {
   problem(state === "left" ? t("review.saved.left_why", { n: length }) : state === "offline" ? t(isKept ? "review.saved.offline_why" : "review.saved.not_kept", { n: length }) : "");
 }
 
-desk.addEventListener("saved", () => { drawSaved(); gallery.draw(); });
+desk.addEventListener("saved", () => { drawSaved(); gallery.soon(); });
 desk.addEventListener("cells", () => {
-  gallery.draw();
-  drawPanel();
+  gallery.soon();
+  panelSoon();
   fieldView.draw();
   later(count);
-  strip.draw();
+  later(drawStrip);
   strip.later();
 });
 desk.addEventListener("recorded", () => strip.later());
-gallery.addEventListener("moved", drawPanel);
+gallery.addEventListener("moved", panelSoon);
 gallery.addEventListener("open", () => toggleField(true));
 side.addEventListener("view", async () => {
   if (audit.isOn) audit.end();
@@ -106,7 +106,7 @@ side.addEventListener("view", async () => {
   else side.like.hidden = true;
   sort({ keep: false });
 });
-fieldView.addEventListener("moved", drawPanel);
+fieldView.addEventListener("moved", panelSoon);
 
 async function likeCurrent() {
   const id = current() === null ? null : cells.columns.cell_id[current()];
@@ -123,6 +123,15 @@ async function likeCurrent() {
 
 const current = () => (inField ? fieldView.current : gallery.current);
 const selection = () => (inField ? fieldView.selection : gallery.selection);
+
+function drawStrip() { strip.draw(); }
+
+function panelSoon() { // once a frame
+  panelSoon.frame ??= requestAnimationFrame(() => {
+    panelSoon.frame = null;
+    drawPanel();
+  });
+}
 
 function drawPanel() {
   const chosen = selection();
