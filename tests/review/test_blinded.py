@@ -137,3 +137,16 @@ def test_a_patient_that_was_decided_about_is_not_given_to_blinded_readers(
 def test_an_assignment_ends_when_it_names_nobody(assigned: Callable[[str], Browser]) -> None:
     assert assigned("dee").post("/api/assign", {"patients": ["P1"], "readers": []}).status_code == 200
     assert assigned("ada").json("/api/patients/P1/cells")["blinded"] is False
+
+
+def test_neither_the_page_nor_measures_tell_a_blinded_reader_what_the_machine_says(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    ada, eve = assigned("ada"), assigned("eve")
+    cell_id = station.patient("P1").frozen[0].cell_id
+    for what in ("measures", "similar"):
+        assert ada.client.get(f"/api/patients/P1/cells/{cell_id}/{what}").status_code == 403
+    page, open_page = (reader.client.get("/patients/P1").text for reader in (ada, eve))
+    assert '"machine": null' in page
+    assert '"flags": []' in page
+    assert '"machine": {"n": ' in open_page

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 
-from marrowscope.review.guard import SEE, RefusedError, station_of
+from marrowscope.review.guard import SEE, RefusedError, station_of, unblinded
 from marrowscope.review.measured_cells import MEASURES, MeasuredCells, distances, read_measures
 from marrowscope.review.sessions import Session
 
@@ -22,10 +22,10 @@ _read = lru_cache(maxsize=8)(read_measures)
 
 @router.get("/api/patients/{patient_id}/cells/{cell_id}/measures")
 def measures(
-    request: Request, patient_id: str, cell_id: str, _session: Annotated[Session, Depends(SEE)]
+    request: Request, patient_id: str, cell_id: str, session: Annotated[Session, Depends(SEE)]
 ) -> dict[str, Any]:
     """Return the probabilities and the morphology of one cell of the run; a drawn cell has none."""
-    cells, index = _found(request, patient_id, cell_id)
+    cells, index = _found(request, patient_id, cell_id, session)
     categories = station_of(request).vocabulary.categories
     order = np.argsort(-cells.p[index], kind="stable")[:_MOST_CATEGORIES]
     return {
@@ -39,10 +39,10 @@ def measures(
 
 @router.get("/api/patients/{patient_id}/cells/{cell_id}/similar")
 def similar(
-    request: Request, patient_id: str, cell_id: str, _session: Annotated[Session, Depends(SEE)]
+    request: Request, patient_id: str, cell_id: str, session: Annotated[Session, Depends(SEE)]
 ) -> dict[str, Any]:
     """Return the cells of the run by their likeness to one of them, itself first, and what was compared."""
-    cells, index = _found(request, patient_id, cell_id)
+    cells, index = _found(request, patient_id, cell_id, session)
     distance = distances(cells, index)
     distance[index] = -1.0
     state = station_of(request).state(patient_id)
@@ -52,9 +52,9 @@ def similar(
     return {"by": "probabilities_and_morphology", "cell_ids": [cells.cell_ids[i] for i in order]}
 
 
-def _found(request: Request, patient_id: str, cell_id: str) -> tuple[MeasuredCells, int]:
-    station = station_of(request)
-    station.patient(patient_id)  # names one that is not there
+def _found(request: Request, patient_id: str, cell_id: str, session: Session) -> tuple[MeasuredCells, int]:
+    station_of(request).patient(patient_id)  # names one that is not there
+    station = unblinded(request, patient_id, session)
     folder: Path = station.cells.run_of(patient_id).folder
     cells = _read(folder, patient_id)
     if cell_id not in cells.cell_ids:

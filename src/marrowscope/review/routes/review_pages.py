@@ -72,11 +72,12 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
     station = station_of(request)
     station.patient(patient_id)  # names one that is not there
     row = station.cells.rows[patient_id]
+    is_blinded = station.seen_by(patient_id, session).is_blinded
     data = {
         "reader": session.reader,
         "may_decide": "decide" in session.permissions,
         "may_sign": "sign" in session.permissions,
-        "patient": _patient(row, load_strings(_language(request))),
+        "patient": _patient(row, load_strings(_language(request)), is_blinded=is_blinded),
         "colors": _colors(station),
         "station": next((event.hash for event in station.store.events("")), ""),  # names the database
     }
@@ -97,16 +98,19 @@ def _language(request: Request) -> str:
     return "zh" if request.headers.get("Accept-Language", "").lower().startswith("zh") else "en"
 
 
-def _patient(row: PatientRow, texts: Strings) -> dict[str, Any]:
-    """Return what the run says of a patient; out of depth no ratio is made of its counts."""
-    has_ratio = row.state != "out_of_depth"
+def _patient(row: PatientRow, texts: Strings, *, is_blinded: bool) -> dict[str, Any]:
+    """Return what the run says of a patient; out of depth no ratio is made of its counts.
+
+    A blinded reader gets neither count nor flags, which tell of the calls.
+    """
+    has_ratio = row.state != "out_of_depth" and not is_blinded
     return {
         "patient_id": row.patient_id,
         "center": row.center,
         "specimen": row.specimen,
         "state": row.state,
         "machine": {"x": row.n_cblc, "n": row.n_countable} if has_ratio else None,
-        "flags": [{"flag": flag.flag, "name": texts.choose("flag", flag.flag)} for flag in row.flags],
+        "flags": [{"flag": flag.flag, "name": texts.choose("flag", flag.flag)} for flag in row.flags if not is_blinded],
     }
 
 
