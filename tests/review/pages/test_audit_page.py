@@ -1,0 +1,72 @@
+"""A random audit and the sign-off in a real browser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.review.pages.conftest import Served, expect, saved
+from tests.review.pages.test_gallery_page import kinds, labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+
+def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    expect(page.locator(".figure.audit")).to_contain_text("not drawn")
+    page.click(".figure.audit button")
+    page.wait_for_selector("body.auditing")
+    order = page.locator(".tile:not([hidden])").evaluate_all(
+        "tiles => tiles.sort((a, b) => a.ariaPosInSet - b.ariaPosInSet).map(tile => tile.dataset.cell)"
+    )
+    assert set(labels(page).values()) == {"?"}
+    page.keyboard.press("ArrowRight")
+    page.keyboard.type("n2")  # none is skipped: the cursor goes back to the first
+    expect(page.locator("#typed")).to_contain_text("none is skipped")
+    page.keyboard.press("Enter")  # nothing to confirm where nothing is shown
+    for _ in order:
+        page.keyboard.type("nn")
+    expect(page.locator("body.auditing")).to_have_count(0)
+    saved(page)
+    answers = [event for event in served.station.store.events("P1") if event.kind == "audit_answer"]
+    assert [event.cell_id for event in answers] == order
+    assert {event.new for event in answers} == {"N"}
+    expect(page.locator(".figure.audit")).to_contain_text("%")
+
+
+def test_a_patient_is_signed_once_everything_is_done_and_amended_with_a_reason(
+    opened: Callable[..., Page], served: Served
+) -> None:
+    page = opened()
+    page.click("#sign")
+    expect(page.locator("dialog .primary")).to_be_disabled()
+    page.keyboard.press("Escape")
+    page.focus("#grid")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("n2")
+    page.click("text=Every cell is reviewed")
+    page.keyboard.press("c")
+    page.select_option("dialog select", "adequacy")
+    page.fill("dialog textarea", "enough cells")
+    page.click("dialog .write .primary")
+    for flag in page.locator("dialog label.flag").all():
+        flag.locator("input").fill("seen")
+        flag.locator("button").click()
+    page.keyboard.press("Escape")
+    saved(page)
+    page.click("#sign")
+    page.click("dialog .primary")
+    page.wait_for_selector("#standing:has-text('signed')")
+    assert kinds(served)[-1][0] == "sign"
+    page.wait_for_selector("body[data-ready]")
+    page.keyboard.type("n1")
+    expect(page.locator("#typed")).to_contain_text("signed")
+    page.click("#sign")
+    page.fill("dialog input", "a cell was named wrongly")
+    page.click("dialog .primary")
+    page.wait_for_selector("#standing:not(:has-text('signed'))")
+    assert kinds(served)[-1][0] == "amend"
