@@ -99,12 +99,10 @@ def print_center(name: str, rows: pl.DataFrame) -> None:
         difference = errors[key] - errors["counted"]
         low, high = np.quantile(difference[chosen].mean(axis=1), [0.025, 0.975])
         cells.append(f"{difference.mean():+.4f} ({low:+.4f} to {high:+.4f})")
-    n_wide = int(rows["wide"].sum())
-    cells += [
-        f"{int(rows['held_adjusted'].sum())} of {len(rows)}, {rows['width_adjusted'].mean():.3f}",
-        f"{int(rows['held'].sum())} of {len(rows)}, {rows['width'].mean():.3f}",
-        str(n_wide),
-    ]
+    for ending in ("_adjusted", ""):
+        width = float(rows[f"width{ending}"].to_numpy().mean())
+        cells.append(f"{int(rows[f'held{ending}'].sum())} of {len(rows)}, {width:.3f}")
+    cells.append(str(int(rows["wide"].sum())))
     print("| " + " | ".join(cells) + " |")
 
 
@@ -119,8 +117,8 @@ def main() -> None:
     arguments = parser.parse_args()
     columns, tile_rows = (int(part) for part in arguments.tiles.split("x"))
     config = EvaluateConfig(tile_columns=columns, tile_rows=tile_rows)
-    tables = [linked_cells(*map(Path, text.split("=", maxsplit=1)), config) for text in arguments.runs]
-    cells = pl.concat(tables)
+    pairs = [text.split("=", maxsplit=1) for text in arguments.runs]
+    cells = pl.concat([linked_cells(Path(run), Path(cohort), config) for run, cohort in pairs])
     if arguments.only:
         cells = cells.filter(pl.col("patient_id").is_in(arguments.only))
     parts = [cells] if arguments.leave == "center" else cells.partition_by("center", maintain_order=True)

@@ -7,13 +7,12 @@ import json
 import re
 from html import unescape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
-from marrowscope.cli.predicted_patients import _counted_and_ratio, patient_figures, patient_rows
+from marrowscope.cli.predicted_patients import _counted_and_ratio, patient_figures
 from marrowscope.patient.assess import without_shares
 from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.patient.depth.domain import ERYTHROCYTES
@@ -26,6 +25,7 @@ from marrowscope.report.pdf import write_pdfs
 from marrowscope.report.strings import LANGUAGES, load_strings
 from marrowscope.report.words import load_words
 from marrowscope.runs.parquet import read_table
+from marrowscope.runs.schemas import patient_row
 from tests.fake_runs import assess_as
 from tests.report.test_exchange import set_patients
 
@@ -202,7 +202,8 @@ def test_no_surface_prints_a_ratio_whose_interval_is_wider_than_half_the_scale(
     sentence = load_strings("en")("ratio.too_wide")
     found = surfaces(run)
     index = unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8"))
-    (shown,) = patient_rows(SimpleNamespace(patients=read_table(run.folder / "patients.parquet", "patients")))
+    (values,) = read_table(run.folder / "patients.parquet", "patients").to_dicts()
+    shown = patient_row(values)
     terminal = _counted_and_ratio(shown)[1]
     for name, words in {**found, "index": index.partition("<main")[2], "terminal": terminal}.items():
         told = re.sub(r"<(style|script|svg)\b.*?</\1>", "", words, flags=re.DOTALL)

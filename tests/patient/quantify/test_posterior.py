@@ -77,7 +77,7 @@ def test_called_share_counts_what_is_called_over_what_is_counted(drawn: tuple[fl
 def test_known_errors_are_undone() -> None:
     """30% of 20,000 cells are called where 85% of the CBLC and 5% of the others are, and CBLC are found less often."""
     known = {"a": 0.8, "b": 0.95, "s": 0.85, "f": 0.05, "r": 0.02, "g": 0.4}
-    ratio = of(6000, 20_000, **known).median
+    ratio = of(6000, 20_000, EVEN, **known).median
     assert float(called_share(ratio, rates(**known))[0, 0]) == pytest.approx(0.3, abs=1e-3)
 
 
