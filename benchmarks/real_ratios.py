@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,15 +30,8 @@ from marrowscope.statistics.intervals import is_wide
 from marrowscope.studies.error_rates import outcomes
 from marrowscope.vocabulary import load_vocabulary
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 VOCABULARY = load_vocabulary()
 N_RESAMPLES = 10_000
-
-
-def _mean(values: ArrayLike) -> float:
-    return float(np.mean(np.asarray(values)))
 
 
 def linked_cells(run: Path, cohort: Path, config: EvaluateConfig) -> pl.DataFrame:
@@ -101,17 +94,15 @@ def print_center(name: str, rows: pl.DataFrame) -> None:
     true = rows["true"].to_numpy()
     errors = {key: np.abs(rows[key].to_numpy() - true) for key in ("counted", "adjusted", "posterior")}
     chosen = rng.integers(0, len(rows), (N_RESAMPLES, len(rows)))
-    cells = [name, str(len(rows)), f"{_mean(true):.3f}", *(f"{_mean(error):.4f}" for error in errors.values())]
+    cells = [name, str(len(rows)), f"{true.mean():.3f}", *(f"{error.mean():.4f}" for error in errors.values())]
     for key in ("adjusted", "posterior"):
         difference = errors[key] - errors["counted"]
         low, high = np.quantile(difference[chosen].mean(axis=1), [0.025, 0.975])
-        cells.append(f"{_mean(difference):+.4f} ({low:+.4f} to {high:+.4f})")
-    n_wide = int(rows["wide"].sum())
-    cells += [
-        f"{int(rows['held_adjusted'].sum())} of {len(rows)}, {_mean(rows['width_adjusted']):.3f}",
-        f"{int(rows['held'].sum())} of {len(rows)}, {_mean(rows['width']):.3f}",
-        str(n_wide),
-    ]
+        cells.append(f"{difference.mean():+.4f} ({low:+.4f} to {high:+.4f})")
+    for ending in ("_adjusted", ""):
+        width = float(rows[f"width{ending}"].to_numpy().mean())
+        cells.append(f"{int(rows[f'held{ending}'].sum())} of {len(rows)}, {width:.3f}")
+    cells.append(str(int(rows["wide"].sum())))
     print("| " + " | ".join(cells) + " |")
 
 
@@ -127,8 +118,7 @@ def main() -> None:
     columns, tile_rows = (int(part) for part in arguments.tiles.split("x"))
     config = EvaluateConfig(tile_columns=columns, tile_rows=tile_rows)
     pairs = [text.split("=", maxsplit=1) for text in arguments.runs]
-    tables = [linked_cells(Path(run), Path(cohort), config) for run, cohort in pairs]
-    cells = pl.concat(tables)
+    cells = pl.concat([linked_cells(Path(run), Path(cohort), config) for run, cohort in pairs])
     if arguments.only:
         cells = cells.filter(pl.col("patient_id").is_in(arguments.only))
     parts = [cells] if arguments.leave == "center" else cells.partition_by("center", maintain_order=True)

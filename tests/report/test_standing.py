@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from marrowscope.cli.predicted_patients import _counted_and_ratio, patient_figures, patient_rows
+from marrowscope.cli.predicted_patients import _counted_and_ratio, patient_figures
 from marrowscope.patient.assess import without_shares
 from marrowscope.patient.depth.depth_scores import SCORE_NAMES
 from marrowscope.patient.depth.domain import ERYTHROCYTES
 from marrowscope.patient.differential import BLAST_COLUMNS
-from marrowscope.predict import Prediction
 from marrowscope.records import Patient
 from marrowscope.report.exchange import write_csv, write_json
 from marrowscope.report.fhir import write_fhir
@@ -25,8 +24,8 @@ from marrowscope.report.html import write_report
 from marrowscope.report.pdf import write_pdfs
 from marrowscope.report.strings import LANGUAGES, load_strings
 from marrowscope.report.words import load_words
-from marrowscope.runs.manifest import read_manifest
 from marrowscope.runs.parquet import read_table
+from marrowscope.runs.schemas import patient_row
 from tests.fake_runs import assess_as
 from tests.report.test_exchange import set_patients
 
@@ -203,7 +202,8 @@ def test_no_surface_prints_a_ratio_whose_interval_is_wider_than_half_the_scale(
     sentence = load_strings("en")("ratio.too_wide")
     found = surfaces(run)
     index = unescape((run.folder / "report" / "index.html").read_text(encoding="utf-8"))
-    (shown,) = patient_rows(Prediction(run.folder, read_manifest(run.folder)))
+    (values,) = read_table(run.folder / "patients.parquet", "patients").to_dicts()
+    shown = patient_row(values)
     terminal = _counted_and_ratio(shown)[1]
     for name, words in {**found, "index": index.partition("<main")[2], "terminal": terminal}.items():
         told = re.sub(r"<(style|script|svg)\b.*?</\1>", "", words, flags=re.DOTALL)
