@@ -48,7 +48,8 @@ def scale_legend(scale: Scale | None, words: Words) -> list[str]:
     """Return the legend of the signs on the ratio's scale; empty without a scale."""
     if scale is None:
         return []
-    signs = [f"● {words.strings('scale.corrected')}   ○ {scale.beside_name}"] if scale.beside else []
+    point = [f"● {words.strings('scale.corrected')}"] if scale.estimate is not None else []
+    signs = [*point, f"○ {scale.beside_name}"] if scale.beside else []
     if scale.note is not None:
         signs.append(plain(scale.note))
     return ["   ".join(signs)] if signs else []
