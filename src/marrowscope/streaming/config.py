@@ -43,5 +43,8 @@ class PredictConfig(StageConfig):
     )
 
     def computed(self) -> dict[str, Any]:
-        """Return the settings that can change a result: all but batch size, threads and processes."""
-        return self.model_dump(mode="json", exclude={"batch_size", "threads", "processes"})
+        """Return the settings that can change a result: all but threads and processes.
+
+        The size of a batch changes the last digits of a probability on some processors.
+        """
+        return self.model_dump(mode="json", exclude={"threads", "processes"})

@@ -34,7 +34,7 @@ from marrowscope.slides import SlideCache
 from marrowscope.streaming.clock import StageClock
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -80,6 +80,7 @@ class Worker:
             bundle.spec.crop,
         )
         self._members: list[Network] = bundle.open_classifiers(*options, threads=self.n_threads, streams=self.n_threads)
+        self._small_batches: bool | None = None  # whether they give the same bits; unknown before the first
         self.slides = SlideCache()
         self.clock = StageClock()
         self.backend, self.device, self.precision = network.backend, network.device, network.precision
@@ -197,14 +198,23 @@ class Worker:
     def _classify(self, crops: Sequence[ImageArray]) -> list[Call]:
         """Call the cells of ``crops``. The batch is run full, with blank crops at its end.
 
-        Two sizes of batches are enough: each is compiled, and what is left at the end fills a small one.
+        Two sizes of batches are enough: each is compiled, and what is left at the end fills a small one. It does so
+        only where the runtime gives the same bits in both: on a processor without AVX-512, OpenVINO does not, and a
+        cell would depend on how many others were left with it.
         """
         few = max(1, self._config.batch_size // _SMALLER)
-        batch = self.blank_batch(self._config.batch_size if len(crops) > few else few)
+        batch = self.blank_batch()
         for index, crop in enumerate(crops):
             batch[index] = crop
         with self.clock("classify"):
-            outputs = self.run_classifiers(batch)
+            if len(crops) <= few < len(batch) and self._small_batches is not False:
+                outputs = self.run_classifiers(batch[:few])
+                if self._small_batches is None:
+                    whole = self.run_classifiers(batch)
+                    self._small_batches = _have_equal_bits(outputs, whole)
+                    outputs = whole
+            else:
+                outputs = self.run_classifiers(batch)
         return call_cells(
             outputs,
             len(crops),
@@ -213,6 +223,17 @@ class Worker:
             self._embeddings,
             predicts_plasma=self._predicts_plasma,
         )
+
+
+def _have_equal_bits(
+    few: Sequence[Mapping[str, NDArray[np.float32]]], whole: Sequence[Mapping[str, NDArray[np.float32]]]
+) -> bool:
+    """Tell whether the first rows of ``whole`` are the rows of ``few``, member by member and output by output."""
+    return all(
+        np.array_equal(values, of_whole[name][: len(values)])
+        for of_few, of_whole in zip(few, whole, strict=True)
+        for name, values in of_few.items()
+    )
 
 
 def _complete(under: _Under, calls: deque[Call]) -> FoundField:
