@@ -22,7 +22,7 @@ SIZE = 16
 
 @pytest.mark.parametrize("step", [0.0, 1e-6])
 def test_small_batches_are_used_only_where_they_give_equal_bits(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``step`` is the share by which an output changes for each crop in the batch, as kernels for other sizes would change it."""
+    """``step`` is the share by which an output changes with each crop in the batch, as other kernels would do it."""
     worker = Worker(
         load_bundle(demonstration_bundle()), PredictConfig(backend="onnxruntime", threads=1, batch_size=SIZE)
     )
@@ -30,9 +30,8 @@ def test_small_batches_are_used_only_where_they_give_equal_bits(step: float, mon
 
     def run(batch: ImageArray) -> list[dict[str, NDArray[np.float32]]]:
         sizes.append(len(batch))
-        return [
-            {name: values * np.float32(1 - step * len(batch)) for name, values in of.items()} for of in plain(batch)
-        ]
+        changed = np.float32(1 - step * len(batch))
+        return [{name: values * changed for name, values in member.items()} for member in plain(batch)]
 
     monkeypatch.setattr(worker, "run_classifiers", run)
     crops = list(np.random.default_rng(0).integers(0, 255, (SIZE, *worker.blank_batch().shape[1:]), dtype=np.uint8))
