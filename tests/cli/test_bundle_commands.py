@@ -8,6 +8,7 @@ from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cli.main import main
 from marrowscope.disk import MARKER_NAME
+from marrowscope.networks import capabilities, choose_backend
 from tests.bundles import make_bundle
 
 
@@ -39,7 +40,8 @@ def test_an_earlier_bundle_is_refused_before_any_work_unless_overwrite(
     assert "found an earlier bundle, expected a new or empty folder; add --overwrite or choose another" in refused
     asked = said([*words, "--overwrite"], capsys)
     assert "earlier bundle" not in asked
-    assert str(tmp_path / "nothing") in asked  # what is wrong next
+    if command != "precision" or {"bf16", "f16"} & set(capabilities(choose_backend("auto", "auto"))):
+        assert str(tmp_path / "nothing") in asked  # what is wrong next; here the processor may be it
     (out / MARKER_NAME).unlink()
     foreign = said([*words, "--overwrite"], capsys)
     assert "nothing is removed. It contains CARD.md, bundle.toml, " in foreign

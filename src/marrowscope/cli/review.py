@@ -48,7 +48,7 @@ DatabaseArgument = Annotated[
 
 
 def start(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders written by `marrowscope predict`.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders written by `marrowscope predict`.")],
     *,
     out: Annotated[
         Path | None,

@@ -16,6 +16,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from marrowscope.errors import ReviewError
 from marrowscope.review.database import ACCOUNTS, ATTEMPTS, SESSIONS, reading, writing
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -179,8 +180,8 @@ def hash_password(password: str, name: str) -> str:
     """Return the argon2id hash of a new password; ReviewError for one that is short, long, or holds the name."""
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         message = (
-            f"found a password of {len(password)} characters, expected {SHORTEST_PASSWORD} to {LONGEST_PASSWORD}; "
-            "several words are easier to keep than signs"
+            f"found a password of {count_of(len(password), 'character')}, expected {SHORTEST_PASSWORD} to "
+            f"{LONGEST_PASSWORD}; several words are easier to keep than signs"
         )
         raise ReviewError(message)
     if name.casefold() in password.casefold() or len(set(password)) < SHORTEST_PASSWORD // 3:

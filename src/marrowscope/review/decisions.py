@@ -17,6 +17,7 @@ from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
 from marrowscope.review.events import Draft, canonical
 from marrowscope.review.fold import DECIDING
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -283,7 +284,7 @@ def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         _refuse(f"{name} {value!r}", "some text")
     if len(value) > _LONGEST_TEXT:
-        _refuse(f"{name} of {len(value)} characters", f"at most {_LONGEST_TEXT}")
+        _refuse(f"{name} of {count_of(len(value), 'character')}", f"at most {_LONGEST_TEXT}")
     return value
 
 
@@ -293,7 +294,9 @@ def _contour(value: object, field: ShownField) -> ContourArray:
     are_numbers = all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
     if not are_numbers or len(numbers) % 2 or not _LEAST_POINTS <= len(numbers) // 2 <= _MOST_POINTS:
         _refuse(
-            f"an outline of {len(numbers)} numbers" if are_numbers else "an outline with something that is no number",
+            f"an outline of {count_of(len(numbers), 'number')}"
+            if are_numbers
+            else "an outline with something that is no number",
             f"x and y of {_LEAST_POINTS} to {_MOST_POINTS} points",
         )
     contour = np.asarray(numbers, dtype=np.float64).reshape(-1, 2)

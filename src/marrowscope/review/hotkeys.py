@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import ReviewError
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def check_hotkeys(hotkeys: Mapping[str, str]) -> None:
     by_keys: dict[str, str] = {}
     for code, keys in hotkeys.items():
         if not 1 <= len(keys) <= _MOST_KEYS:
-            message = f"code {code!r}: found {len(keys)} keys, expected one or two; choose others"
+            message = f"code {code!r}: found {count_of(len(keys), 'key')}, expected one or two; choose others"
             raise ReviewError(message)
         for other_keys, other in by_keys.items():
             if keys.startswith(other_keys) or other_keys.startswith(keys):

@@ -103,6 +103,7 @@ class ImageSource:
 
 
 def _export_into(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool) -> Exported:
+    read_checked_manifest(run)
     cells = read_rows(run, "cells")
     kept = cells.filter(pl.col("reject_reason").is_null())
     of_field = {str(key[0]): frame for key, frame in kept.group_by("field_id", maintain_order=True)}
