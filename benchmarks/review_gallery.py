@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvicorn
-from playwright.sync_api import sync_playwright
 
 from marrowscope.records import Patient
 from marrowscope.review.server import create_app
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds the tests too
+from tests.chromium import launched_chromium
 from tests.fake_runs import make_run
-from tests.report.test_browser import ARGUMENTS, chromium_path
 from tests.review.stations import open_station
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ def main() -> None:
     thread.start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
-        with sync_playwright() as started:
-            browser = started.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
+        with launched_chromium() as browser:
             context = browser.new_context(viewport={"width": options.width, "height": options.height})
             context.set_default_timeout(120_000)
             page = context.new_page()
@@ -148,7 +146,6 @@ def main() -> None:
             n_cells = len(station.state("P1").cells)
             result = {"n_cells": n_cells, "opened_s": round(opened_s, 2)}
             print(json.dumps(result | _measure(page, options.codes, options.frames), indent=2))
-            browser.close()
     finally:
         server.should_exit = True
         thread.join()

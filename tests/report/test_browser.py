@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from marrowscope.records import Patient
 from marrowscope.report import write_report
+from tests.chromium import launched_chromium
 from tests.fake_runs import assess_as, make_run
-from tests.required import CHROMIUM, skip_without
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Locator, Page
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 LANGUAGES, SCHEMES = ("en", "zh"), ("light", "dark")
 PATIENTS = [
     Patient("P1", "A", "control", age_group="adult"),
@@ -30,21 +27,10 @@ PATIENTS = [
 ]
 
 
-def chromium_path() -> str | None:
-    """Where a Chromium lies: $MARROWSCOPE_CHROMIUM, else the system's."""
-    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-    return os.environ.get("MARROWSCOPE_CHROMIUM") or next((path for path in found if path), None)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = chromium_path()
-    if path is None:
-        skip_without(CHROMIUM, "no Chromium found; install one or set MARROWSCOPE_CHROMIUM to it")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with launched_chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

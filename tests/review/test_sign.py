@@ -200,3 +200,14 @@ def test_the_hl7_message_has_its_segments_and_ends_them_where_they_end(signature
 )
 def test_delimiters_of_hl7_are_escaped(text: str, wanted: str) -> None:
     assert escaped(text) == wanted
+
+
+def test_a_comment_cannot_reorder_the_signed_page(browser: Browser, station: Station) -> None:
+    """A mark that writes from right to left could turn a figure around for the eye."""
+    make_ready(browser, station)
+    comment = {"kind": "comment", "new": {"text": "enough \u202e0.2 fo 8.0", "about": "adequacy"}}
+    assert browser.decide("P1", comment).status_code == 200
+    assert sign(browser).status_code == 200
+    page = browser.client.get("/api/patients/P1/signed/1.html").text
+    assert "enough" in page
+    assert "\u202e" not in page

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from marrowscope.runs.manifest import Manifest
 
 
-def template_environment() -> jinja2.Environment:
-    """Load the templates of the package: every value is escaped and in reading order, every unknown name an error."""
+def template_environment(package: str = "marrowscope.report") -> jinja2.Environment:
+    """Load the templates of a package: every value is escaped and in reading order, every unknown name an error."""
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("marrowscope.report"),
+        loader=jinja2.PackageLoader(package),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

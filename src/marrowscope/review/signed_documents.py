@@ -16,15 +16,17 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid5
 
-import jinja2
 from markupsafe import Markup
 
 from marrowscope import __version__
+from marrowscope.report.environment import template_environment
 from marrowscope.report.fhir_parts import code, integer_part, percent, percent_range
 from marrowscope.report.words import load_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import jinja2
 
     from marrowscope.report.fhir_parts import Json
     from marrowscope.report.words import Words
@@ -272,10 +274,4 @@ def _style() -> str:
 
 @lru_cache(maxsize=1)
 def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("marrowscope.review"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    return template_environment("marrowscope.review")

@@ -12,8 +12,7 @@ import uvicorn
 
 from marrowscope.review.serve import LOOPBACK
 from marrowscope.review.server import create_app
-from tests.report.test_browser import ARGUMENTS, chromium_path
-from tests.required import CHROMIUM, skip_without
+from tests.chromium import launched_chromium
 from tests.review.stations import open_station
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -46,13 +45,8 @@ class Served:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    path = chromium_path()
-    if path is None:
-        skip_without(CHROMIUM, "no Chromium found; install one or set MARROWSCOPE_CHROMIUM to it")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with launched_chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

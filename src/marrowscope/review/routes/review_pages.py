@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
-import jinja2
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
+from marrowscope.report.environment import template_environment
 from marrowscope.report.palette import category_color
 from marrowscope.report.strings import LANGUAGES, Strings, load_strings
 from marrowscope.review.guard import PUBLIC, SEE, station_of
@@ -20,6 +20,8 @@ from marrowscope.review.routes import api_measures
 from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
+    import jinja2
+
     from marrowscope.review.station import Station
     from marrowscope.runs.schemas import PatientRow
 
@@ -34,13 +36,7 @@ _WORDS = ("review.", "category.", "flag.", "state.word.")
 
 @lru_cache(maxsize=1)
 def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("marrowscope.review"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    return template_environment("marrowscope.review")
 
 
 def page(request: Request, name: str, data: dict[str, Any] | None = None, **values: Any) -> HTMLResponse:  # noqa: ANN401
