@@ -181,7 +181,7 @@ export class Panel {
     if (!said || this.token !== token) return;
     const others = said.categories.filter((other) => other.category !== c.model_category[i] && other.p >= 0.01).slice(0, 2);
     if (others.length) this.facts.append(make("dt", {}, t("review.fact.else")), make("dd", {}, others.map((other) => `${other.category} ${percent(other.p)}`).join(", ")));
-    if (said.contradiction) this.facts.append(make("dt", { class: "warn" }, "!"), make("dd", {}, t("review.fact.contradiction")));
+    if (said.contradiction) this.facts.append(make("dd", { class: "warn whole" }, `! ${t("review.fact.contradiction")}`));
   }
 }
 
