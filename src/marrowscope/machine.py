@@ -62,7 +62,8 @@ def processor_features(cpuinfo: Path = _CPUINFO) -> str:
     Networks give equal bytes on processors that have equal features. Where the system does not list them, only the
     instruction set is known.
     """
-    named = next((line.partition(":")[2].split() for line in _lines(cpuinfo) if line.startswith("flags")), [])
+    listed = [line.partition(":")[2].split() for line in _lines(cpuinfo) if line.startswith(("flags", "Features"))]
+    named = listed[0] if listed else []
     known = sorted({name for name in named if name.startswith(_NUMERICAL)})
     return " ".join([platform.machine().lower(), *known])
 

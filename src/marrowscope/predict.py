@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +23,7 @@ import polars as pl
 
 from marrowscope.bundle import load_bundle
 from marrowscope.cells.quality import REJECT_REASONS
-from marrowscope.cohort.copies import near_copy_fault, scale_faults, without_copies
+from marrowscope.cohort.copies import equal_files, near_copy_fault, scale_faults, without_copies
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.inputs import collect_inputs
 from marrowscope.cohort.shards import input_digest, take_shard
@@ -39,7 +39,7 @@ from marrowscope.runs.manifest import Failure, Manifest, RunCounts, installed_ve
 from marrowscope.runs.parquet import read_table, write_table
 from marrowscope.runs.parts import IMAGES_A_PART, RunParts
 from marrowscope.runs.rows import STATUS_FAILED, cell_rows, field_row
-from marrowscope.runs.shard_record import ShardPatient, ShardRecord, write_shard_record
+from marrowscope.runs.shard_record import ShardFile, ShardPatient, ShardRecord, write_shard_record
 from marrowscope.runs.table_hashes import hash_tables
 from marrowscope.slides import SlideConfig, is_slide
 from marrowscope.streaming.config import PredictConfig
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from marrowscope.bundle import Bundle, BundleSpec
     from marrowscope.cohort.inputs import Inputs
     from marrowscope.cohort.shards import Shard
-    from marrowscope.records import Fault, FoundField, Patient
+    from marrowscope.records import Fault, FoundField, InputImage, Patient
     from marrowscope.streaming.pool import WorkerPool
     from marrowscope.streaming.worker import Worker
     from marrowscope.vocabulary import ReferenceRanges
@@ -128,9 +128,11 @@ def predict(
     started = time.monotonic()
     whole = inputs = collect_inputs(paths, stated=stated)
     if shard is not None:
-        inputs = take_shard(inputs, shard)
-    if not keep_copies:
-        inputs = without_copies(inputs, across_patients=shard is None)
+        inputs = replace(take_shard(inputs, shard), faults=(), n_left_out=0)  # the merged run says those of the whole
+    groups = [] if keep_copies else equal_files(inputs.images)
+    if shard is not None:
+        groups = [group for group in groups if len({image.patient_id for image in group}) == 1]
+    inputs = without_copies(inputs, groups)
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     refuse_run_folder(out, overwrite=overwrite)
@@ -165,8 +167,8 @@ def predict(
         used = dict(table.filter(pl.col("um_per_px").is_not_null()).select("path", "um_per_px").iter_rows())
         of_images = (*fields.near_copies, *scale_faults(inputs.images, used, config.um_per_px))
         if shard is not None:
-            record = _shard_record(shard, whole, inputs, of_images, fields.fingerprints, keep_copies=keep_copies)
-            write_shard_record(folder, record)
+            record = _shard_record(shard, whole, inputs, groups, of_images, fields.fingerprints)
+            write_shard_record(folder, record.model_copy(update={"keep_copies": keep_copies}))
         failed = table.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
         manifest = Manifest(
             command=tuple(command),
@@ -202,17 +204,16 @@ def new_assessor(patients: Sequence[Patient], bundle: Bundle, config: PredictCon
     )
 
 
-def _shard_record(
+def _shard_record(  # noqa: PLR0917  six parts of one record
     shard: Shard,
     whole: Inputs,
     inputs: Inputs,
+    groups: Sequence[Sequence[InputImage]],
     of_images: Sequence[Fault],
     fingerprints: Mapping[str, str],
-    *,
-    keep_copies: bool,
 ) -> ShardRecord:
     """Describe a shard for the merged run."""
-    own = (*inputs.faults[len(whole.faults) :], *of_images)
+    predicted = {image.field_id for image in inputs.images}
     return ShardRecord(
         index=shard.index,
         of=shard.of,
@@ -221,10 +222,20 @@ def _shard_record(
         patients=tuple(ShardPatient.of(patient) for patient in inputs.patients),
         fingerprints=dict(fingerprints),
         input_faults=tuple(fault.sentence() for fault in whole.faults),
-        faults=tuple(fault.sentence() for fault in own),
         left_out_of_input=whole.n_left_out,
-        left_out=inputs.n_left_out - whole.n_left_out,
-        keep_copies=keep_copies,
+        faults=tuple(fault.sentence() for fault in of_images),
+        copies=tuple(
+            tuple(
+                ShardFile(
+                    field_id=image.field_id,
+                    patient_id=image.patient_id,
+                    path=str(image.path),
+                    is_predicted=image.field_id in predicted,
+                )
+                for image in group
+            )
+            for group in groups
+        ),
     )
 
 
@@ -346,7 +357,7 @@ def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: 
     return {
         "versions": installed_versions() | {"marrowscope": Manifest.model_fields["marrowscope_version"].default},
         "bundle_sha256": bundle.spec_sha256,
-        "engine": [worker.backend, worker.device, worker.precision],
+        "engine": [worker.backend, worker.device, worker.precision, processor_features()],
         "config": config.computed(),
         "images": images,
         "centers": centers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,16 @@ from PIL import Image
 
 import marrowscope.cluster.merge
 from marrowscope.bundle import load_bundle
-from marrowscope.bundle.shipped import demonstration_bundle
+from marrowscope.bundle.shipped import default_bundle, demonstration_bundle
 from marrowscope.cluster.merge import merge
 from marrowscope.cohort.shards import Shard
 from marrowscope.errors import RunError
 from marrowscope.predict import PredictConfig, Prediction, predict
+from marrowscope.records import InputImage, Patient
+from marrowscope.report import write_report
+from marrowscope.runs.parts import RunParts
+from marrowscope.runs.shard_record import ShardPatient, ShardRecord
+from marrowscope.runs.table_hashes import hash_tables, read_checked_manifest
 from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.streaming.worker import Worker
 
@@ -31,14 +37,18 @@ def worker() -> Worker:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four patients; the last has a file of the first too, the third a photograph of the first in another encoding."""
+    """Four patients with copies of every kind: a file of two patients, of one, in another encoding, and empty files."""
     out = tmp_path_factory.mktemp("shards") / "cohort"
     simulate_cohort(out, SimulationConfig(patients=4, centers=2, fields=2, seed=11))
     first, _, third, last = sorted(path for path in out.iterdir() if path.is_dir())
     photographs = sorted(first.glob("*.jpg"))
     shutil.copyfile(photographs[0], last / "zz_same.jpg")
     Image.open(photographs[1]).save(third / "zz_again.png")
+    shutil.copyfile(photographs[0], first / "zz_mine_again.jpg")
+    shutil.copyfile(min(third.glob("*.jpg")), third / "zz_twice.jpg")
     (last / "zz_broken.jpg").write_bytes(b"no photograph")
+    for patient in (first, last):
+        (patient / "zz_empty.jpg").touch()
     return out
 
 
@@ -61,9 +71,11 @@ def copied(shards: list[Path], tmp_path: Path) -> list[Path]:
 
 
 def change(folder: Path, name: str, **values: object) -> None:
-    """Change values of a JSON file of a run."""
+    """Change values of a JSON file of a run; a changed shard.json is hashed again."""
     path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+    if name == "shard.json":
+        change(folder, "manifest.json", tables=hash_tables(folder))
 
 
 def test_the_merged_run_is_that_of_one_call_to_the_byte(whole: Prediction, shards: list[Path], tmp_path: Path) -> None:
@@ -71,8 +83,8 @@ def test_the_merged_run_is_that_of_one_call_to_the_byte(whole: Prediction, shard
     for name in TABLES:
         assert (run.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
     assert run.manifest.counts == whole.manifest.counts
-    assert run.manifest.counts.left_out == 3  # both files of one content, and the photograph in another encoding
-    assert run.manifest.counts.images_failed == 1
+    assert run.manifest.counts.left_out == 5  # three files of one content, a copy, a photograph in another encoding
+    assert run.manifest.counts.images_failed == 3
     assert run.manifest.input_sha256 == whole.manifest.input_sha256
     assert sorted(run.manifest.faults) == sorted(whole.manifest.faults)
     assert run.manifest.failures == whole.manifest.failures
@@ -98,7 +110,9 @@ def test_a_merge_that_was_stopped_goes_on(
         with pytest.raises(KeyboardInterrupt):
             merge(shards, demonstration_bundle(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    run = merge(shards, demonstration_bundle(), tmp_path / "run")
+    with monkeypatch.context() as counted:  # what is written already is not written again
+        counted.setattr(RunParts, "write_tables", lambda *_: pytest.fail("a part was made again"))
+        run = merge(shards, demonstration_bundle(), tmp_path / "run")
     assert (run.folder / "patients.parquet").read_bytes() == (whole.folder / "patients.parquet").read_bytes()
 
 
@@ -129,6 +143,9 @@ def test_shards_that_are_missing_or_given_twice_are_refused(
         ("manifest.json", {"marrowscope_version": "0.0"}, "marrowscope_version 0.0"),
         ("manifest.json", {"versions": {"numpy": "1.0"}}, "numpy 1.0"),
         ("manifest.json", {"precision": "bf16"}, "precision bf16"),
+        ("manifest.json", {"device": "GPU"}, "device GPU"),
+        ("manifest.json", {"config": {"morphology": True}}, "found backend auto"),
+        ("shard.json", {"keep_copies": True}, "another --keep-copies"),
         ("manifest.json", {"bundle": {"name": "another"}}, "bundle another"),
         ("manifest.json", {"tables": {"cells.parquet": "0" * 64}}, "found SHA-256"),
     ],
@@ -143,9 +160,58 @@ def test_a_shard_made_in_another_way_is_refused_by_name(
     assert not (tmp_path / "run").exists()
 
 
-def test_other_processors_are_taken_where_the_user_says_so(copied: list[Path], tmp_path: Path) -> None:
+def test_other_processors_are_taken_where_the_user_says_so_and_that_is_written_down(
+    copied: list[Path], tmp_path: Path
+) -> None:
     change(copied[1], "shard.json", processor="x86_64 avx")
-    assert merge(copied, demonstration_bundle(), tmp_path / "run", mixed=True).manifest.counts.patients == 4
+    manifest = merge(copied, demonstration_bundle(), tmp_path / "run", mixed=True).manifest
+    assert manifest.counts.patients == 4
+    assert any("processors with different features" in fault for fault in manifest.faults)
+
+
+def test_a_changed_record_and_another_bundle_are_refused(copied: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="found another bundle"):
+        merge(copied, default_bundle(), tmp_path / "run")
+    record = copied[1] / "shard.json"
+    record.write_text(record.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    with pytest.raises(RunError, match=r"shard\.json: found SHA-256"):
+        merge(copied, demonstration_bundle(), tmp_path / "run")
+
+
+def test_one_shard_is_no_run_for_any_other_command(shards: list[Path]) -> None:
+    said = "found one shard of a prediction, expected a whole run"
+    with pytest.raises(RunError, match=said):
+        write_report(shards[0])
+    with pytest.raises(RunError, match=said):
+        read_checked_manifest(shards[0])
+    assert not (shards[0] / "report").exists()
+
+
+def test_a_slide_of_two_patients_is_one_file_of_each() -> None:
+    """Its regions are rows of their own, and no copies of each other."""
+    images = [
+        InputImage(f"{patient}/slide_{k}", patient, Path(patient, "slide.tif"), None, sha256="a" * 64)
+        for patient in ("P1", "P2")
+        for k in range(3)
+    ]
+    record = ShardRecord(
+        index=1,
+        of=1,
+        inputs_sha256="",
+        processor="",
+        patients=tuple(ShardPatient.of(Patient(name, "A", "AML")) for name in ("P1", "P2")),
+        fingerprints={},
+        input_faults=(),
+        left_out_of_input=0,
+        faults=(),
+        copies=(),
+    )
+    run = marrowscope.cluster.merge._ShardRun(Path(), record, None)  # type: ignore[arg-type]
+    ((group, kept),) = marrowscope.cluster.merge._equal_files([run], images)
+    assert [image.patient_id for image in group] == ["P1", "P2"]
+    assert kept is None
+    several = [replace(image, path=image.path.with_suffix(".mrxs")) for image in images]
+    assert not marrowscope.cluster.merge._equal_files([run], several)
 
 
 def test_a_run_that_is_no_shard_is_refused(whole: Prediction, tmp_path: Path) -> None:

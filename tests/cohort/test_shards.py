@@ -1,5 +1,6 @@
 """How patients are divided into shards."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,19 @@ def inputs_of(counts: list[int]) -> Inputs:
     return Inputs(patients, images)
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.integers(1, 6))
-def test_shards_are_consecutive_and_hold_everybody_once(counts: list[int], n: int) -> None:
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20).filter(any), st.data())
+def test_shards_are_consecutive_and_hold_everybody_once(counts: list[int], data: st.DataObject) -> None:
     whole = inputs_of(counts)
-    parts: list[Inputs] = []
-    for index in range(1, n + 1):
-        try:
-            parts.append(take_shard(whole, Shard(index, n)))
-        except InputError:  # no image is in this one
-            continue
+    n = data.draw(st.integers(1, sum(map(bool, counts))))
+    parts = [take_shard(whole, Shard(index, n)) for index in range(1, n + 1)]
+    assert all(part.images for part in parts)
+    assert tuple(patient for part in parts for patient in part.patients) == whole.patients
     assert tuple(image for part in parts for image in part.images) == whole.images
+
+
+def test_one_large_patient_leaves_the_others_to_the_other_shards() -> None:
+    whole = inputs_of([100, 1, 1])
+    assert [len(take_shard(whole, Shard(index, 3)).images) for index in (1, 2, 3)] == [100, 1, 1]
 
 
 def test_shards_have_about_as_many_images() -> None:
@@ -55,3 +59,10 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
 def test_the_digest_tells_inputs_apart() -> None:
     assert Shard.parse("3/16") == Shard(3, 16)
     assert input_digest(inputs_of([1, 2])) != input_digest(inputs_of([2, 1]))
+
+
+def test_the_digest_tells_what_is_known_of_a_patient() -> None:
+    whole = inputs_of([1, 2])
+    blood = replace(whole, patients=(replace(whole.patients[0], specimen="blood"), whole.patients[1]))
+    finer = replace(whole, images=(replace(whole.images[0], um_per_px=0.1), *whole.images[1:]))
+    assert len({input_digest(inputs) for inputs in (whole, blood, finer)}) == 3

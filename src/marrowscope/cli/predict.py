@@ -191,13 +191,14 @@ def predict(
     if prediction.manifest.images_resumed:
         resumed = count_of(prediction.manifest.images_resumed, "image")
         typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
-    rows = patient_rows(prediction)
+    rows = [] if block else patient_rows(prediction)  # a shard has no figures yet: others may have its images too
     if as_json:
         figures = patient_figures(rows)
         typer.echo(json.dumps(counts.model_dump(mode="json") | {"run": str(out), "by_patient": figures}, indent=2))
     else:
-        print_patients(rows)
-        _print_counts(counts, rows)
+        if block is None:
+            print_patients(rows)
+        _print_counts(counts, rows, has_figures=block is None)
         typer.echo(f"Report: {out / 'report' / 'index.html'}" if report else f"Tables: {out}")
     _print_remarks(prediction.manifest, rows, problems, block)
     if counts.images_failed or counts.left_out or problems:
@@ -224,13 +225,13 @@ def _print_remarks(
         typer.echo(remark, err=True)
 
 
-def _print_counts(counts: RunCounts, rows: Sequence[PatientRow]) -> None:
+def _print_counts(counts: RunCounts, rows: Sequence[PatientRow], *, has_figures: bool) -> None:
     """Print the sums of a run in one line, and how many patients have no ratio."""
     patients, images = count_of(counts.patients, "patient"), count_of(counts.images_read, "image")
     rejected = count_of(sum(counts.rejected.values()), "contour")
     # A sum over patients of whom one is out of depth would give its count away.
     n_out_of_depth = sum(row.state == "out_of_depth" for row in rows)
-    called = "" if n_out_of_depth else f"{counts.cblc} CBLC of "
+    called = f"{counts.cblc} CBLC of " if has_figures and not n_out_of_depth else ""
     typer.echo(
         f"{count_of(counts.cells, 'cell')} from {patients} in {images}: "
         f"{called}{counts.countable} countable; {rejected} rejected."

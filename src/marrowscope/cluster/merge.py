@@ -10,7 +10,6 @@ Raises RunError that names the shard at fault.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from marrowscope.bundle import load_bundle
-from marrowscope.cohort.copies import copy_fault, near_copy_fault
+from marrowscope.cohort.copies import can_be_copy, copy_faults, near_copy_fault
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.errors import RunError
 from marrowscope.predict import Prediction, count_run, hash_inputs, new_assessor
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from marrowscope.bundle import Bundle
-    from marrowscope.records import Fault
+    from marrowscope.records import Fault, Patient
 
-_MUST_AGREE = ("marrowscope_version", "versions", "bundle", "backend", "precision")
+_MUST_AGREE = ("marrowscope_version", "versions", "bundle", "backend", "device", "precision")
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,14 @@ class _ShardRun:
 
 @dataclass(frozen=True)
 class _Copies:
-    """Images that are not predicted because another shard, or another patient, has them too."""
+    """Images that are left out as copies, by field, and the files of equal content among them, by path.
+
+    ``n_files`` counts all files that are left out: a slide once, whatever the number of its regions.
+    """
 
     left_out: frozenset[str]
+    files: frozenset[str]
+    n_files: int
     faults: tuple[Fault, ...]
 
 
@@ -74,7 +78,6 @@ def merge(
     differ in the last digits. ``progress`` gets (images done, total images). Raises RunError for a shard that is
     missing, given twice, of another input, or made with another bundle, version, setting or kind of processor.
     """
-    started = time.monotonic()
     runs = _in_order([_read(folder) for folder in shards])
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
     _refuse_unlike(runs, opened, mixed=mixed)
@@ -82,8 +85,7 @@ def merge(
     copies = _copies(runs)
     first = runs[0]
     config = PredictConfig(**first.manifest.config)
-    patients = [patient.patient() for run in runs for patient in run.record.patients]
-    assessor = new_assessor(patients, opened, config)
+    assessor = new_assessor(_patients(runs), opened, config)
     staging = staging_folder(out)
     parts = RunParts(staging, {"shards": [run.manifest.tables for run in runs], "left_out": sorted(copies.left_out)})
     for rows in parts.read():
@@ -97,12 +99,18 @@ def merge(
     table = assessor.finish()
     with new_run_folder(staging, out) as folder:
         parts.join(folder)
-        _join_regions(runs, copies.left_out, folder)
+        _join_regions(runs, copies, folder)
         write_table(folder / "patients.parquet", table, "patients")
         joined = read_table(folder / "fields.parquet", "fields")
         failed = joined.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
         said = [*first.record.input_faults, *(fault for run in runs for fault in run.record.faults)]
-        n_left_out = first.record.left_out_of_input + sum(run.record.left_out for run in runs) + len(copies.left_out)
+        said += [fault.sentence() for fault in copies.faults]
+        if len(processors := {run.record.processor for run in runs}) > 1:
+            said.append(
+                "The shards were predicted on processors with different features "
+                f"({'; '.join(sorted(processors))}): last digits of probabilities may differ from those of one"
+            )
+        n_left_out = first.record.left_out_of_input + copies.n_files
         manifest = Manifest(
             command=tuple(command),
             versions=first.manifest.versions,
@@ -115,16 +123,17 @@ def merge(
             input_sha256=hash_inputs(joined),
             tables=hash_tables(folder),
             counts=count_run(joined, table, n_left_out),
-            faults=(*said, *(fault.sentence() for fault in copies.faults)),
+            faults=tuple(said),
             failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(sum(run.manifest.seconds or 0.0 for run in runs), 3),
+            images_resumed=sum(run.manifest.images_resumed for run in runs),
         )
         write_manifest(folder, manifest)
     return Prediction(folder=out, manifest=manifest)
 
 
 def _read(folder: Path) -> _ShardRun:
-    return _ShardRun(folder, read_shard_record(folder), read_checked_manifest(folder))
+    return _ShardRun(folder, read_shard_record(folder), read_checked_manifest(folder, of_shard=True))
 
 
 def _in_order(runs: Sequence[_ShardRun]) -> list[_ShardRun]:
@@ -209,42 +218,74 @@ def _difference(name: str, found: object, expected: object) -> str:
 
 
 def _copies(runs: Sequence[_ShardRun]) -> _Copies:
-    """Find what one call would have left out as copies between patients, in the order in which it would have.
+    """Find what one call would have left out as copies, by the same rules and in the same order.
 
-    First the files that several patients have, all of which are left out; then photographs that show an earlier one.
+    First files of equal content, then photographs that show an earlier one. Raises RunError where no image is left.
     """
-    if runs[0].record.keep_copies:
-        return _Copies(frozenset(), ())
+    keep = runs[0].record.keep_copies
     images = [image for run in runs for image in _images(run.folder)]
-    by_hash: defaultdict[str, list[InputImage]] = defaultdict(list)
+    groups = [] if keep else _equal_files(runs, images)
+    found = [item for group, kept in groups for item in copy_faults(group, kept)]
+    files = {(image.patient_id, image.path) for image, _ in found}
+    left_out = {image.field_id for image in images if (image.patient_id, image.path) in files}
+    faults = [fault for _, fault in found]
+    n_files = len(files)
+    if not keep:
+        prints = {name: text for run in runs for name, text in run.record.fingerprints.items()}
+        seen, image_of = SeenPhotographs(), {image.field_id: image for image in images}
+        for image in images:
+            if image.field_id in left_out:
+                continue
+            fingerprint = prints.get(image.field_id, "")
+            if (earlier := seen.find(fingerprint)) is not None:
+                faults.append(near_copy_fault(image, image_of[earlier[0]], earlier[1]))
+                left_out.add(image.field_id)
+                n_files += 1
+                continue
+            seen.add(image.field_id, fingerprint)
+    if len(left_out) == len(images):
+        message = f"{faults[0].sentence()}; found no other image, expected one to predict"
+        raise RunError(message)
+    return _Copies(frozenset(left_out), frozenset(str(path) for _, path in files), n_files, tuple(faults))
+
+
+def _equal_files(
+    runs: Sequence[_ShardRun], images: Sequence[InputImage]
+) -> list[tuple[list[InputImage], InputImage | None]]:
+    """Return the groups of files of equal content, with the one that is predicted of a single patient's.
+
+    Files that a shard left out as copies have no row; they have the content of the one that was kept.
+    """
+    by_hash: defaultdict[str, dict[tuple[str, Path], InputImage]] = defaultdict(dict)
+    hash_of: dict[tuple[str, str], str] = {}
     for image in images:
-        if image.sha256:
-            by_hash[image.sha256].append(image)
-    left_out: set[str] = set()
-    faults: list[Fault] = []
-    for group in by_hash.values():
-        if len({image.patient_id for image in group}) == 1:
+        if can_be_copy(image.path, image.sha256):
+            by_hash[image.sha256].setdefault((image.patient_id, image.path), image)
+            hash_of[image.patient_id, str(image.path)] = image.sha256
+    kept: dict[str, InputImage] = {}
+    for group in (group for run in runs for group in run.record.copies):
+        sha256 = next((hash_of.get((file.patient_id, file.path)) for file in group if file.is_predicted), None)
+        if sha256 is None:
             continue
-        for image in group:
-            others = [other.path for other in group if other is not image]
-            faults.append(copy_fault(image.path, others, None))
-            left_out.add(image.field_id)
-    prints = {name: text for run in runs for name, text in run.record.fingerprints.items()}
-    seen, image_of = SeenPhotographs(), {image.field_id: image for image in images}
-    for image in images:
-        if image.field_id in left_out:
-            continue
-        fingerprint = prints.get(image.field_id, "")
-        if (earlier := seen.find(fingerprint)) is not None:
-            faults.append(near_copy_fault(image, image_of[earlier[0]], earlier[1]))
-            left_out.add(image.field_id)
-            continue
-        seen.add(image.field_id, fingerprint)
-    return _Copies(frozenset(left_out), tuple(faults))
+        for file in group:
+            image = InputImage(file.field_id, file.patient_id, Path(file.path), None, sha256=sha256)
+            image = by_hash[sha256].setdefault((image.patient_id, image.path), image)
+            if file.is_predicted:
+                kept[sha256] = image
+    place = {patient.patient_id: index for index, patient in enumerate(_patients(runs))}
+    return [
+        (sorted(files.values(), key=lambda image: (place[image.patient_id], image.path)), kept.get(sha256))
+        for sha256, files in by_hash.items()
+        if len(files) > 1
+    ]
+
+
+def _patients(runs: Sequence[_ShardRun]) -> list[Patient]:
+    return [patient.patient() for run in runs for patient in run.record.patients]
 
 
 def _images(folder: Path) -> list[InputImage]:
-    """Return the images of a run, in order; regions of one slide are not copies of each other."""
+    """Return the images of a run, in order, a region of a slide as one."""
     columns = scan_table(folder / "fields.parquet", "fields").select("field_id", "patient_id", "path", "sha256")
     return [
         InputImage(field_id, patient_id, Path(path), None, sha256=sha256 or "")
@@ -286,9 +327,9 @@ def _blocks(folder: Path, left_out: frozenset[str]) -> Iterator[tuple[pl.DataFra
         yield block.filter(stays), own.filter(stays)
 
 
-def _join_regions(runs: Sequence[_ShardRun], left_out: frozenset[str], folder: Path) -> None:
-    """Write regions.parquet where a shard has one."""
+def _join_regions(runs: Sequence[_ShardRun], copies: _Copies, folder: Path) -> None:
+    """Write regions.parquet where a shard has one, without the slides that are left out."""
     plans = [run.folder / "regions.parquet" for run in runs if (run.folder / "regions.parquet").is_file()]
     if plans:
         regions = pl.concat([read_table(path, "regions") for path in plans])
-        write_table(folder / "regions.parquet", regions.filter(~pl.col("field_id").is_in(list(left_out))), "regions")
+        write_table(folder / "regions.parquet", regions.filter(~pl.col("path").is_in(list(copies.files))), "regions")

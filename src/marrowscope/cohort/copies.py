@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.cohort.formats import annotation_formats
 from marrowscope.errors import CohortError
-from marrowscope.imaging import printable, sha256_file
+from marrowscope.imaging import printable, sha256_bytes, sha256_file
 from marrowscope.records import Fault
 from marrowscope.wording import count_of
 
@@ -31,38 +31,41 @@ MAX_SCALE_DISAGREEMENT = 0.05
 _SAMPLE_BYTES = 4096
 _OF_SEVERAL_FILES = frozenset({".mrxs", ".vms"})
 """Slides whose own file says next to nothing: the pixels are in the files beside it."""
+_SHA256_OF_NOTHING = sha256_bytes(b"")
 
 
-def without_copies(inputs: Inputs, *, across_patients: bool = True) -> Inputs:
+def without_copies(inputs: Inputs, groups: Iterable[Sequence[InputImage]]) -> Inputs:
     """Leave out the copies by content: all but one of a patient, and all of an image that several patients have.
 
-    ``across_patients`` off leaves the second kind in, for a shard, which does not see all patients. Of one patient's
-    copies the one with an annotation of its name stays, else the first. Each that is left out is
-    counted and has a fault. Files that cannot be read, or are empty, are left to the prediction, which says so. Raises
-    CohortError where no image is left.
+    ``groups`` are the ``equal_files`` of the input. Of one patient's copies the one with an annotation of its name
+    stays, else the first. Each that is left out is counted and has a fault. Files that cannot be read, or are empty,
+    are left to the prediction, which says so. Raises CohortError where no image is left.
     """
-    faults: list[Fault] = []
-    spare: set[str] = set()
-    for group in _equal_files(inputs.images):
-        if len({image.patient_id for image in group}) > 1:
-            if not across_patients:
-                continue
-            out, kept = group, None
-        else:
-            first = next((image for image in group if _has_annotation(image.path)), group[0])
-            out, kept = [image for image in group if image is not first], first.path.name
-        for image in out:
-            others = [other.path for other in group if other is not image]
-            faults.append(copy_fault(image.path, others, kept))
-            spare.add(image.field_id)
-    if not spare:
+    faults = [item for group in groups for item in copy_faults(group)]
+    if not faults:
         return inputs
+    spare = {image.field_id for image, _ in faults}
     images = tuple(image for image in inputs.images if image.field_id not in spare)
+    said = [fault for _, fault in faults]
     if not images:
-        message = f"{faults[0].sentence()}; found no other image, expected one to predict"
-        raise CohortError(message, faults)
+        message = f"{said[0].sentence()}; found no other image, expected one to predict"
+        raise CohortError(message, said)
     n_left_out = inputs.n_left_out + len(spare)
-    return replace(inputs, images=images, faults=(*inputs.faults, *faults), n_left_out=n_left_out)
+    return replace(inputs, images=images, faults=(*inputs.faults, *said), n_left_out=n_left_out)
+
+
+def copy_faults(group: Sequence[InputImage], kept: InputImage | None = None) -> list[tuple[InputImage, Fault]]:
+    """Return the images of equal content that are left out, each with its fault.
+
+    ``kept`` is the one of a single patient's that stays; by default the annotated one, else the first.
+    """
+    is_shared = len({image.patient_id for image in group}) > 1
+    kept = None if is_shared else kept or next((image for image in group if _has_annotation(image.path)), group[0])
+    return [
+        (image, copy_fault(image.path, [other.path for other in group if other is not image], kept and kept.path.name))
+        for image in group
+        if image is not kept
+    ]
 
 
 def copy_fault(path: Path, others: Iterable[Path], kept: str | None) -> Fault:
@@ -118,13 +121,18 @@ def scale_faults(
     ]
 
 
-def _equal_files(images: Sequence[InputImage]) -> list[list[InputImage]]:
-    """Return the groups of images whose files have the same content, in their order."""
+def equal_files(images: Sequence[InputImage]) -> list[list[InputImage]]:
+    """Return the groups of two or more images whose files have the same content, in their order."""
     keys: tuple[Callable[[Path], object], ...] = (_size, _samples, sha256_file)
-    groups = [[image for image in images if image.path.suffix.lower() not in _OF_SEVERAL_FILES]]
+    groups = [[image for image in images if can_be_copy(image.path)]]
     for key in keys:
         groups = [part for group in groups for part in _divide(group, key)]
     return groups
+
+
+def can_be_copy(path: Path, sha256: str | None = None) -> bool:
+    """Say whether equal content means an equal image: not for slides of several files, nor for empty files."""
+    return path.suffix.lower() not in _OF_SEVERAL_FILES and sha256 not in {"", _SHA256_OF_NOTHING}
 
 
 def _divide(images: Iterable[InputImage], key: Callable[[Path], object]) -> list[list[InputImage]]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +18,8 @@ from marrowscope.imaging import sha256_bytes
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.cohort.inputs import Inputs
 
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
@@ -49,27 +50,42 @@ class Shard:
 def take_shard(inputs: Inputs, shard: Shard) -> Inputs:
     """Return the patients of one shard with their images; faults and what was left out stay those of the whole input.
 
-    A patient stands in the shard that holds the middle of its images in the row of all images. Raises InputError where
-    the shard has no image, as with more shards than patients.
+    Every shard has a patient with an image. Each block ends where its share of all images is reached, or earlier so
+    that the later ones keep one; patients without an image go with those before them. Raises InputError with more
+    shards than patients with an image.
     """
     n_images = Counter(image.patient_id for image in inputs.images)
     counts = [n_images[patient.patient_id] for patient in inputs.patients]
-    ends = [len(inputs.images) * index / shard.of for index in range(1, shard.of)]
-    middles = (end - count / 2 for end, count in zip(accumulate(counts), counts, strict=True))
-    places = [bisect_left(ends, middle) + 1 for middle in middles]
-    own = tuple(patient for patient, place in zip(inputs.patients, places, strict=True) if place == shard.index)
-    names = {patient.patient_id for patient in own}
-    images = tuple(image for image in inputs.images if image.patient_id in names)
-    if not images:
+    with_images = [place for place, count in enumerate(counts) if count]
+    if shard.of > len(with_images):
         message = (
-            f"shard {shard}: found no image for it in {count_of(len(inputs.patients), 'patient')}, "
-            f"expected at least one; take fewer shards (at most {sum(map(bool, counts))})"
+            f"shard {shard}: found {count_of(len(with_images), 'patient')} with an image, expected some for each "
+            f"shard; take at most {len(with_images)}"
         )
         raise InputError(message)
-    return replace(inputs, patients=own, images=images)
+    begins = [0, *_begins(list(accumulate(counts)), with_images, shard.of), len(counts)]
+    own = inputs.patients[begins[shard.index - 1] : begins[shard.index]]
+    names = {patient.patient_id for patient in own}
+    return replace(inputs, patients=own, images=tuple(image for image in inputs.images if image.patient_id in names))
+
+
+def _begins(ends: Sequence[int], with_images: Sequence[int], n: int) -> list[int]:
+    """Return the first patient of every shard but the first, each of them a patient with an image."""
+    begins: list[int] = []
+    earliest = 1  # places in ``with_images``
+    for index in range(1, n):
+        wanted = ends[-1] * index / n
+        place = next(
+            (place for place, patient in enumerate(with_images) if ends[patient] > wanted), len(with_images) - 1
+        )
+        place = min(max(place, earliest), len(with_images) - (n - index))
+        begins.append(with_images[place])
+        earliest = place + 1
+    return begins
 
 
 def input_digest(inputs: Inputs) -> str:
-    """Return a SHA-256 of the names and order of all patients and images: shards of one input have the same."""
-    rows = [[patient.patient_id for patient in inputs.patients], [image.field_id for image in inputs.images]]
-    return sha256_bytes(json.dumps(rows).encode())
+    """Return a SHA-256 of all patients, with what is known of them, and of all images; shards of one input agree."""
+    patients = [asdict(patient) | {"extra": dict(patient.extra)} for patient in inputs.patients]
+    images = [[image.field_id, image.um_per_px] for image in inputs.images]
+    return sha256_bytes(json.dumps([patients, images], sort_keys=True).encode())

@@ -42,6 +42,15 @@ class ShardPatient(FrozenModel):
         return Patient(**self.model_dump())
 
 
+class ShardFile(FrozenModel):
+    """A photograph of the input by its path, and whether it is predicted in its shard."""
+
+    field_id: str
+    patient_id: str
+    path: str
+    is_predicted: bool
+
+
 class ShardRecord(FrozenModel):
     """Content of shard.json."""
 
@@ -53,9 +62,9 @@ class ShardRecord(FrozenModel):
     patients: tuple[ShardPatient, ...] = Field(description="of this shard, in the input's order")
     fingerprints: dict[str, str] = Field(description="of the photographs, by field")
     input_faults: tuple[str, ...] = Field(description="of the whole input, a sentence each")
-    faults: tuple[str, ...] = Field(description="of the images of this shard")
     left_out_of_input: int = Field(ge=0)
-    left_out: int = Field(ge=0, description="images of this shard that were not predicted, each with a fault")
+    faults: tuple[str, ...] = Field(description="of the images of this shard, its copies apart")
+    copies: tuple[tuple[ShardFile, ...], ...] = Field(description="groups of files of one patient with equal content")
     keep_copies: bool = False
 
 

@@ -12,24 +12,35 @@ from marrowscope.errors import RunError
 from marrowscope.imaging import sha256_file
 from marrowscope.runs.manifest import MANIFEST_NAME, Manifest, read_manifest
 from marrowscope.runs.schemas import TableKind
+from marrowscope.runs.shard_record import SHARD_NAME, is_shard
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_NAMES = tuple(f"{kind}.parquet" for kind in get_args(TableKind))
+_NAMES = (*(f"{kind}.parquet" for kind in get_args(TableKind)), SHARD_NAME)
 
 
 def hash_tables(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each table in ``folder``, by file name; a run without slides has no regions.parquet."""
+    """Return the SHA-256 of each table in ``folder``, by file name, and of a shard's record.
+
+    A run without slides has no regions.parquet.
+    """
     return {name: sha256_file(folder / name) for name in _NAMES if (folder / name).is_file()}
 
 
-def read_checked_manifest(folder: Path) -> Manifest:
+def read_checked_manifest(folder: Path, *, of_shard: bool = False) -> Manifest:
     """Read the manifest of a finished run whose tables are the ones it states.
 
-    Raises RunError as ``read_manifest`` does, and where a table is changed, missing or not stated.
+    Raises RunError as ``read_manifest`` does, where a table is changed, missing or not stated, and for the run of a
+    shard unless ``of_shard``: what other shards have too still counts in it.
     """
     manifest = read_manifest(folder)
+    if is_shard(folder) and not of_shard:
+        message = (
+            f"{folder}: found one shard of a prediction, expected a whole run; put all shards together with "
+            "`marrowscope merge`"
+        )
+        raise RunError(message)
     if not manifest.tables:
         return manifest
     try:
