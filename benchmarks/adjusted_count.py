@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marrowscope.patient.quantify.correct import MIN_CONTRAST, adjusted_ratio, undo_detection
+from benchmarks.earlier_corrections import adjusted_ratio, undo_detection
+from marrowscope.patient.quantify.estimate import MIN_CONTRAST
 from marrowscope.statistics.clusters import design_effect
 
 if TYPE_CHECKING:

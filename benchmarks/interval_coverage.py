@@ -31,7 +31,7 @@ from scipy.special import expit, logit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
 from benchmarks.adjusted_count import draw_rates, draw_ratios, impurity_of
-from marrowscope.patient.quantify.correct import adjusted_ratio, undo_detection
+from benchmarks.earlier_corrections import adjusted_ratio, undo_detection
 from marrowscope.patient.quantify.estimate import PatientCounts, PreparedRates, estimate_ratio, prepare_rates, ratio_of
 from marrowscope.patient.quantify.posterior import prior_of_ratios
 from marrowscope.patient.quantify.rates import ErrorRates, kinds_of

@@ -31,12 +31,12 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds its neighbors too
 from benchmarks.adjusted_count import adjusted_count
+from benchmarks.earlier_corrections import adjusted_ratio, composition, expected_maximum, undo_detection
 from marrowscope.bundle import load_bundle
 from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate.link import link_cells
 from marrowscope.imaging import read_image, write_image
-from marrowscope.patient.quantify.correct import adjusted_ratio, composition, expected_maximum, undo_detection
 from marrowscope.patient.quantify.estimate import count_fields, estimate_ratio
 from marrowscope.patient.quantify.fit_rates import fit_quantification
 from marrowscope.patient.quantify.rates import Kind, kinds_of

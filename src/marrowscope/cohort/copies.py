@@ -60,9 +60,13 @@ def copy_faults(group: Sequence[InputImage], kept: InputImage | None = None) -> 
     ``kept`` is the one of a single patient's that stays; by default the annotated one, else the first.
     """
     is_shared = len({image.patient_id for image in group}) > 1
-    kept = None if is_shared else kept or next((image for image in group if _has_annotation(image.path)), group[0])
+    if is_shared:
+        kept = None
+    elif kept is None:
+        kept = next((image for image in group if _has_annotation(image.path)), group[0])
+    name = None if kept is None else kept.path.name
     return [
-        (image, copy_fault(image.path, [other.path for other in group if other is not image], kept and kept.path.name))
+        (image, copy_fault(image.path, [other.path for other in group if other is not image], name))
         for image in group
         if image is not kept
     ]

@@ -47,25 +47,30 @@ def detection_figures(scorer: Scorer, expert: pl.DataFrame, detections: pl.DataF
     cut_note = f"expert cells not cut by the image edge; {count_of(len(drawn) - len(whole), 'cut cell')} left out"
     if n_of_network := len(expert) - len(drawn):
         cut_note += f", and {n_of_network} whose outline a network drew"
+    nuclei = ""
     if n_nuclei := int(matched["nucleus_alone"].sum()):
-        cut_note += f"; {count_of(n_nuclei, 'polygon')} of the nucleus alone inside a contour found"
+        nuclei = f"{count_of(n_nuclei, 'polygon')} of the nucleus alone inside a contour found"
+        cut_note += f"; {nuclei}"
     return [
         scorer.figure("detection_recall", _mean(scorer, whole, whole["found"]), whole, note=cut_note),
         scorer.figure(
             "detection_recall_cut_cells_included",
             _mean(scorer, drawn, drawn["found"]),
             drawn,
+            note=nuclei,
         ),
         scorer.figure(
             "detection_recall_before_quality_rules",
             _mean(scorer, whole, whole["found_before_rules"]),
             whole,
+            note=nuclei,
         ),
         scorer.figure(
             "detection_precision",
             _mean(scorer, counted, counted["matched"]),
             counted,
-            note=f"{count_of(n_ignored, 'unmatched detection')} at an edge ignored; exhaustively annotated fields only",
+            note=f"{count_of(n_ignored, 'unmatched detection')} at an edge ignored; exhaustively annotated fields only"
+            + (f"; {nuclei}" if nuclei else ""),
         ),
         *_average_precisions(scorer, whole, detections),
         scorer.figure("mean_iou_of_matched_contours", _mean(scorer, whole_cells, whole_cells["iou"]), whole_cells),

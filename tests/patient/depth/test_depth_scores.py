@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -52,9 +51,18 @@ def test_scores_of_cells_are_shares_and_means() -> None:
     assert (found.contradictions, found.middling) == (0.25, 0.5)
     assert found.uncertainty == pytest.approx((0.1 + 0.5 + 0.3 + 0.1) / 4)
     assert found.member_spread == pytest.approx(0.2)
-    assert found.sampling_variance["contradictions"] == pytest.approx((1 - 0.25) / (4 * 4))
-    assert found.sampling_variance["uncertainty"] == pytest.approx(np.var([0.1, 0.5, 0.3, 0.1]) / (4 * 4 * 0.25))
+    assert found.sampling_variance["contradictions"] == pytest.approx((1 - 0.3) / (4 * 4))  # 1.5 of 5
+    spread = (0.1**2 + 0.5**2 + 0.3**2 + 0.1**2 + 0.5) / 5 - 0.3**2
+    assert found.sampling_variance["uncertainty"] == pytest.approx(spread / (4 * 4 * 0.3))
     assert found.sampling_variance.keys() == {"contradictions", "middling", "uncertainty", "member_spread"}
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_share_of_all_of_few_cells_is_not_known_without_error(n: int) -> None:
+    odd = {"p_cblc": 0.5, "contradiction": True, "p_category": [0.5, 0.5]}
+    found = measure_depth(fields({}), cells(*[odd] * n))
+    assert (found.contradictions, found.middling) == (1.0, 1.0)
+    assert found.sampling_variance["middling"] == pytest.approx(0.5 / (4 * n * (n + 1)))
 
 
 def test_a_share_of_none_has_no_sampling_variance() -> None:

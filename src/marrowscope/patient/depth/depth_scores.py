@@ -90,9 +90,18 @@ def _median(table: pl.DataFrame, column: str) -> float | None:
 
 
 def _of_root(values: pl.Series) -> float | None:
-    """Return the variance of the square root of the mean of ``values`` (0-1); None where they have no mean above 0."""
-    n, mean, variance = len(values) - values.null_count(), _number(values.mean()), _number(values.var(ddof=0))
-    return variance / (4 * n * mean) if mean and variance is not None else None
+    """Return the variance of the square root of the mean of ``values`` (0-1); None where they have no mean above 0.
+
+    By the delta method, var / (4 n mean), with half a value of 0 and half of 1 added: else one odd cell of one, or
+    three of three, would seem to be known without error.
+    """
+    known = values.drop_nulls().to_numpy()
+    if not known.sum() > 0:
+        return None
+    n = len(known) + 1
+    mean = (float(known.sum()) + 0.5) / n
+    variance = (float((known**2).sum()) + 0.5) / n - mean**2
+    return variance / (4 * len(known) * mean)
 
 
 def _number(value: object) -> float | None:

@@ -3,8 +3,8 @@
 1. y of n countable cells are called CBLC; cells of one field are alike, so n cells are worth n / deff.
 2. The posterior of the true ratio (``posterior``), with a new patient's rates drawn from the population of the measured
    ones (``population``), and their ratios as a prior.
-3. The ratio is the posterior median, the interval that of the highest density. Of eight corrections, this one had the
-   smallest errors (docs/quantify.md).
+3. The ratio is the posterior median, the interval that of the highest density. Its errors beside those of the adjusted
+   count and of counting stand in docs/log/quantification.md.
 
 Invariant: lower <= ratio <= upper, all within 0-1; the same counts and rates always give the same results.
 """
@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from marrowscope.patient.quantify.correct import MIN_CONTRAST
 from marrowscope.patient.quantify.posterior import Curve, Posterior, posterior, prior_of_ratios, within_false_positives
 from marrowscope.patient.quantify.rates import ErrorRates, draw_rates
 from marrowscope.statistics.clusters import design_effect
@@ -26,6 +25,9 @@ from marrowscope.statistics.clusters import design_effect
 RealArray = NDArray[np.float64]
 
 METHOD = "posterior"
+MIN_CONTRAST = 0.3
+"""Smallest tpr - fpr that allows a correction: below it, noise in the calls is amplified more than threefold."""
+
 N_DRAWS = 4000
 
 _SEED = 20
@@ -51,8 +53,8 @@ def count_fields(countable: pl.DataFrame, called: str) -> PatientCounts:
 class RatioEstimate:
     """A corrected ratio (0-1) with its limits, the posterior behind them, and a note.
 
-    ``note`` is one of ``tables.CORRECTION_NOTES`` or None. Without a correction (rates too close), the ratio is NaN and
-    there is no posterior.
+    ``note`` is one of ``runs.schemas.CORRECTION_NOTES`` or None. Without a correction (rates too close), the
+    ratio is NaN and there is no posterior.
     """
 
     ratio: float

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marrowscope.patient.quantify.correct import adjusted_ratio, composition, expected_maximum, undo_detection
+from benchmarks.earlier_corrections import adjusted_ratio, composition, expected_maximum, undo_detection
 
 
 @settings(deadline=None)

@@ -11,8 +11,8 @@ what they assume about the patient.
   2002;14:21), for two classes or for all categories. It needs the prior that the probabilities assume.
 * ``composition``: maximum likelihood shares of the kinds of cells given the calls, from the matrix of call rates.
 
-Shares are 0-1. Uncertainty is left to ``estimate``, which uses the first method. The others are here for comparison
-(benchmarks/quantifiers.py); their errors were larger.
+Shares are 0-1, and there is no uncertainty. The first method gave the printed ratio until the posterior
+(``marrowscope.patient.quantify.posterior``); all are compared in quantifiers.py and adjusted_count.py.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 RealArray = NDArray[np.float64]
-
-MIN_CONTRAST = 0.3
-"""Smallest tpr - fpr that allows a correction: below it, noise in p is amplified more than threefold."""
 
 _MAX_STEPS, _TOLERANCE, _COARSE = 1000, 1e-8, 1e-5
 
