@@ -170,3 +170,18 @@ def test_predict_reads_a_slide_until_it_has_the_cells_asked_for(
     regions = pl.read_parquet(tmp_path / "run" / "regions.parquet")
     assert regions["reason_skipped"].to_list().count("enough_cells") >= 1
     assert (tmp_path / "run" / "report" / "patients" / "P1.html").is_file()
+
+
+def test_a_shard_prints_no_figure_and_is_merged(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = ("--bundle", "demo")
+    assert run("predict", str(cohort), *bundle, "--shard", "1/1", "--out", str(tmp_path / "shard")) == 0
+    said = capsys.readouterr()
+    assert "CBLC" not in said.out
+    assert "put all 1 together" in said.err
+    assert not (tmp_path / "shard" / "report").exists()
+    assert run("report", str(tmp_path / "shard")) == 2
+    assert "found one shard of a prediction" in capsys.readouterr().err
+    assert run("merge", str(tmp_path / "shard"), *bundle, "--out", str(tmp_path / "run")) == 0
+    assert "1 shard: 1 patient, 2 images" in capsys.readouterr().out
