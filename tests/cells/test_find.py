@@ -28,11 +28,11 @@ from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from marrowscope.bundle import Bundle
-    from marrowscope.records import Field, FoundField, ImageArray
+    from marrowscope.records import Call, Field, FoundField, ImageArray
 
 MARGIN_PX = (STORED_CROP_PX - CropSpec().size_px) // 2
 INSIDE = slice(MARGIN_PX, STORED_CROP_PX - MARGIN_PX)
@@ -67,10 +67,10 @@ class _Watched(Worker):
         super().__init__(bundle, PredictConfig(backend="onnxruntime", threads=1))
         self.seen: list[ImageArray] = []
 
-    def run_classifiers(self, batch: ImageArray) -> list[dict[str, np.ndarray]]:
-        """Keep the batch, then classify it."""
-        self.seen += list(batch)
-        return super().run_classifiers(batch)
+    def _classify(self, crops: Sequence[ImageArray]) -> list[Call]:
+        """Keep the crops, then call their cells: a batch that is run in two sizes is still seen once."""
+        self.seen += list(crops)
+        return super()._classify(crops)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
@@ -93,7 +93,7 @@ def test_the_crop_training_sees_is_the_crop_prediction_sees(
     kept = [(field, cell) for field in found for cell in field.cells if cell.reject_reason is None]
     by_shape = {
         (field.source.field_id, cell.area_um2, cell.circularity): crop
-        for (field, cell), crop in zip(kept, worker.seen, strict=False)
+        for (field, cell), crop in zip(kept, worker.seen, strict=True)
     }
     predicted = cells.with_row_index("row").filter(pl.col("source") == "predicted")
     assert predicted.height >= 20
