@@ -70,7 +70,8 @@ class RatioInterval:
 class AuditedRatio:
     """What an audit says of the cells of these fields, and of the smear that they are a sample of.
 
-    ``found_cells_only``: no field was checked for cells that the machine missed. ``n_named`` of ``n_cells`` were seen.
+    ``found_cells_only``: no field was checked for cells that the machine missed. ``n_named`` of ``n_cells`` were seen,
+    those named before the audit included. ``x`` of ``n`` countable cells is there only where every cell was named.
     """
 
     fields: RatioInterval
@@ -78,6 +79,8 @@ class AuditedRatio:
     n_named: int
     n_cells: int
     found_cells_only: bool
+    x: int | None = None
+    n: int | None = None
 
 
 def audit_interval(

@@ -102,7 +102,9 @@ def _audit_answer(subject: Subject, reader: str, decision: Decision) -> Draft:
     view = subject.audit
     if view is None or decision.cell_id not in view.order:
         _refuse(f"an audit answer about cell {decision.cell_id!r}", "a cell of the audit that was drawn")
-    if decision.cell_id not in subject.state.audit_answers and decision.cell_id != subject.next_in_audit:
+    if decision.cell_id in subject.state.audit_answers or decision.cell_id in subject.answered:
+        _refuse(f"a second answer about cell {decision.cell_id!r}", "one: the first counts; relabel the cell instead")
+    if decision.cell_id != subject.next_in_audit:
         _refuse(f"an answer about cell {decision.cell_id!r}", "one about the next cell: none is skipped")
     cell = _cell(subject, decision)
     if decision.new is not None:

@@ -40,6 +40,9 @@ DECIDING = frozenset(
 NAMING = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
 """Kinds of event that give a cell a code, or take it back."""
 
+_REPLACED = frozenset({"split", "merge", "delete"})
+"""Ways of being removed that an answer about the former outline does not take back."""
+
 _EVERYBODYS = frozenset({"bind", "carried", "not_carried", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
 
@@ -125,6 +128,9 @@ class PatientState:
     comments: tuple[Comment, ...] = ()
     audit: Mapping[str, Any] | None = None
     audit_answers: Mapping[str, str | None] = field(default_factory=dict)
+    """The first answer about each cell of the audit; the audit is counted from these, whatever is named later."""
+    looks_spent: int = 0
+    """Looks that were taken at earlier audits of this patient, also of an earlier prediction."""
     fields_checked: Mapping[str, str] = field(default_factory=dict)
     flags_answered: Mapping[str, str] = field(default_factory=dict)
     full_review_by: str | None = None
@@ -258,7 +264,13 @@ def _relabel(cells: dict[str, ReviewedCell], event: Event) -> None:
 
 
 def _answer(cells: dict[str, ReviewedCell], event: Event) -> None:
-    """Take the answer about a cell of an audit: a code, or null for what is not a cell."""
+    """Take the answer about a cell of an audit: a code, or null for what is not a cell.
+
+    A cell whose place others have taken (split, merged, deleted) stays away: the answer is the audit's alone.
+    """
+    cell = cells.get(event.cell_id or "")
+    if cell is not None and cell.removed in _REPLACED:
+        return
     if event.new is None:
         _set(cells, event, code=None, removed="not_a_cell")
     else:
@@ -321,9 +333,26 @@ def _sign(state: PatientState, event: Event) -> dict[str, Any]:
     return {"signatures": (*state.signatures, signature), "is_locked": True, "amend_reason": None}
 
 
-def _bind(_state: PatientState, _event: Event) -> dict[str, Any]:
-    """Forget what was about the cells of an earlier prediction; comments and earlier signatures stay."""
+def _draw(state: PatientState, event: Event) -> dict[str, Any]:
+    """Begin an audit; the looks that were taken at one before it stay spent."""
+    return {"audit": event.new, "audit_answers": {}, "looks_spent": state.looks_spent + _looks_taken(state)}
+
+
+def _looks_taken(state: PatientState) -> int:
+    """Count the complete looks of the audit at work: answers come in its order, so their number says it."""
+    sizes = () if state.audit is None else state.audit["audit"]["sizes"]
+    return sum(len(state.audit_answers) >= size for size in sizes)
+
+
+def _answered(state: PatientState, event: Event) -> dict[str, Any]:
+    """Keep the first answer about a cell of the audit."""
+    return {"audit_answers": {event.cell_id or "": event.new, **state.audit_answers}}
+
+
+def _bind(state: PatientState, _event: Event) -> dict[str, Any]:
+    """Forget what was about the cells of an earlier prediction; comments, signatures and spent looks stay."""
     return {
+        "looks_spent": state.looks_spent + _looks_taken(state),
         "audit": None,
         "audit_answers": {},
         "fields_checked": {},
@@ -350,8 +379,8 @@ _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
 _PATIENT_CHANGES: dict[str, Callable[[PatientState, Event], dict[str, Any]]] = {
     "bind": _bind,
     "comment": _comment,
-    "audit_drawn": lambda _, event: {"audit": event.new},
-    "audit_answer": lambda state, event: {"audit_answers": {**state.audit_answers, event.cell_id or "": event.new}},
+    "audit_drawn": _draw,
+    "audit_answer": _answered,
     "field_checked": lambda state, event: {
         "fields_checked": {**state.fields_checked, event.new["field_id"]: event.reader}
     },

@@ -20,7 +20,7 @@ from marrowscope.review.consensus import verdicts
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.events import Draft
 from marrowscope.review.fold import Folding, foreseen
-from marrowscope.review.live_estimate import audit_view, drawn_audit
+from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
 from marrowscope.review.progress import Progress
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, checklist, signed_value
@@ -247,20 +247,24 @@ class Station:
     def draw(self, patient_id: str, reader: str) -> Appended:
         """Draw a random audit of a patient and freeze it; LockedError for a signed one, ReviewError for a second one.
 
-        An audit that was drawn stays until it is answered: drawing until one pleases would be no random sample.
+        A prediction has one audit: drawing until one pleases would be no random sample, and the looks of a second one
+        would break the level that three looks keep. Looks spent on an earlier prediction are not given again.
         """
         state = self.state(patient_id)
         if state.is_locked:
             raise LockedError(locked_sentence(patient_id))
-        view = audit_view(state)
-        if view is not None and view.next_cell is not None:
-            message = f"patient {patient_id!r}: found an audit that is not answered, expected its answers first"
+        if state.audit is not None or not looks_left(state):
+            found = f"{count_of(state.looks_spent, 'look')} spent" if state.audit is None else "an audit that was drawn"
+            message = (
+                f"patient {patient_id!r}: found {found}, expected one audit of three looks in all, which together keep "
+                "the level of 95%; go on with it, or review every cell"
+            )
             raise ReviewError(message)
         if not state.cells:
             message = f"patient {patient_id!r}: found no cell, expected some to audit"
             raise ReviewError(message)
         fields = [field.field_id for field in self.patient(patient_id).fields.values() if field.failed is None]
-        value = drawn_audit(state, fields, self.store.head())
+        value = drawn_audit(state, fields, secrets.token_hex(32))
         draft = Draft(reader, patient_id, "audit_drawn", None, None, value)
         return self.store.append([draft], alone_after=state.sequence)
 
