@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +16,14 @@ from marrowscope.review.accounts import (
     read_accounts,
     utc_now,
 )
+from marrowscope.review.fold import DECIDING
 from marrowscope.review.guard import ENTER, INSPECT, MANAGE, RefusedError, address_of, station_of
+from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.sessions import Session
+
+if TYPE_CHECKING:
+    from marrowscope.review.events import Event
+    from marrowscope.review.station import Station
 
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000
@@ -121,16 +127,33 @@ def add_run(
 
 
 @router.get("/api/log")
-def log(request: Request, _session: Annotated[Session, Depends(INSPECT)], after: int = 0) -> dict[str, Any]:
-    """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain."""
-    store = station_of(request).store
-    head = store.head()
+def log(request: Request, session: Annotated[Session, Depends(INSPECT)], after: int = 0) -> dict[str, Any]:
+    """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain.
+
+    What a reader must not see is ``withheld``, and its values are null: decisions about a patient whom this session
+    reads or read blinded, until it is signed, and what the machine said of cells that an open audit hides.
+    """
+    station = station_of(request)
+    head = station.store.head()
     found = []
-    for event in store.events(after=after):
-        found.append({name: getattr(event, name) for name in event.__slots__})
+    for event in station.store.events(after=after):
+        values = {name: getattr(event, name) for name in event.__slots__}
+        hidden = _hidden_values(station, event, session)
+        found.append({**values, **dict.fromkeys(hidden), **({"withheld": True} if hidden else {})})
         if len(found) == _EVENTS_AT_ONCE:
             break
     return {"sequence": head.sequence, "head": head.hash, "events": found}
+
+
+def _hidden_values(station: Station, event: Event, session: Session) -> tuple[str, ...]:
+    """Return the names of an event's values that a session must not see."""
+    if event.kind not in DECIDING or "decide" not in session.permissions or event.patient_id not in station.cells.rows:
+        return ()
+    state = station.state(event.patient_id)
+    if session.reader in state.blinded and not state.is_locked:
+        return ("old", "new", "model_value")
+    cells = {event.cell_id, *(event.new["cells"] if event.kind == "merge" else ())}
+    return ("model_value",) if cells & hidden_cells(state) else ()
 
 
 @router.get("/api/verify")

@@ -97,14 +97,14 @@ def _language(request: Request) -> str:
 def _patient(row: PatientRow, texts: Strings, *, is_blinded: bool) -> dict[str, Any]:
     """Return what the run says of a patient; out of depth no ratio is made of its counts.
 
-    A blinded reader gets neither count nor flags, which tell of the calls.
+    A blinded reader gets neither count, state nor flags, which tell of the calls.
     """
     has_ratio = row.state != "out_of_depth" and not is_blinded
     return {
         "patient_id": row.patient_id,
         "center": row.center,
         "specimen": row.specimen,
-        "state": row.state,
+        "state": None if is_blinded else row.state,
         "machine": {"x": row.n_cblc, "n": row.n_countable} if has_ratio else None,
         "flags": [{"flag": flag.flag, "name": texts.choose("flag", flag.flag)} for flag in row.flags if not is_blinded],
     }
