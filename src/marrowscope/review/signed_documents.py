@@ -132,7 +132,7 @@ def page_policy() -> str:
 
 
 def signed_fhir(signature: Signature, lang: str = "en") -> str:
-    """Return a signed version as a FHIR Bundle (R4 and R4B): a DiagnosticReport, ``final`` or ``amended``."""
+    """Return a signed version as a FHIR R4B Bundle: a DiagnosticReport, ``final`` or ``amended``."""
     value, words = signature.value, load_words(lang)
     patient, ratio = value["patient"], signed_ratio(value)
     shared: Json = {
