@@ -28,7 +28,8 @@ NOT_A_CELL = "not a cell"
 NOT_DRAWN = "not drawn"
 """What a reader says of a cell that another one drew, and that has no like in his or her own reading."""
 
-_NO_NAME = "no name"
+NO_NAME = "no name"
+"""What a reader says of a cell that he or she drew and did not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,7 @@ def agree(
         elif not cell.is_seen:
             cells[name] = _joint(cell, own)
     for members in _drawn(readings):
-        names = dict.fromkeys(readers, NOT_DRAWN) | {
-            reader: _said(cell) or _NO_NAME for reader, cell in members.items()
-        }
+        names = dict.fromkeys(readers, NOT_DRAWN) | {reader: _said(cell) or NO_NAME for reader, cell in members.items()}
         first = next((cell for cell in members.values() if cell.cell_id in shared), next(iter(members.values())))
         opinions[first.cell_id] = names
         if first.cell_id in shared:
