@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from marrowscope.records import Patient
-from marrowscope.review.audit import Audit
+from marrowscope.review.audit import CBLC, Audit
 from marrowscope.review.events import Draft
 from marrowscope.review.full_review import full_review_interval
-from marrowscope.review.live_estimate import drawn_audit
+from marrowscope.review.live_estimate import audit_sides, drawn_audit
 from marrowscope.review.store import ChangedError
 from tests.fake_runs import circle, make_run
 from tests.review.stations import Browser, open_station
@@ -102,6 +102,8 @@ def test_the_calls_stay_hidden_until_every_cell_of_a_look_is_named(browser: Brow
     assert set(browser.json("/api/patients/P1/cells")["model_category"]) == {None}
     for what in ("measures", "similar"):
         assert browser.get(f"/api/patients/P1/cells/{first}/{what}").status_code == 403
+    log = [event for event in browser.json("/api/log")["events"] if event["kind"] == "audit_answer"]
+    assert {event["model_value"] for event in log} == {None}
     assert (before["corrected_x"], before["n_reviewed"]) == (before["x"], 0), "a count that moves tells the call"
     answer(browser, station, 1)
     shown = browser.json("/api/patients/P1/cells")
@@ -129,6 +131,8 @@ def test_what_is_done_to_cells_after_the_draw_changes_them_and_not_the_audit(
     answer(browser, station, 50)
     wanted = browser.json("/api/patients/P1/estimate")["audit"]["ratio"]
     assert wanted["n_named"] == 51
+    former = replace(station.state("P1"), audit={key: value for key, value in stored.items() if key != "named"})
+    assert audit_sides(former, Audit.model_validate(stored["audit"]), station.vocabulary)[named.cell_id] == CBLC
     order = [item["cell_id"] for item in browser.json("/api/patients/P1/audit")["cells"]]
     cells = station.state("P1").cells
     gone, split = (cells[name] for name in order[:2])

@@ -336,7 +336,7 @@ def agreement(
         states = {
             name: station.state(name)
             for name, progress in station.progress.patients().items()
-            if progress.assigned and name in station.cells.rows
+            if progress.was_assigned and name in station.cells.rows
         }
         found = compare_readers(states, station.vocabulary)
     write_comparison(found, out)

@@ -80,8 +80,8 @@ def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
         subject.answered.append(decision.cell_id or "")
         return draft
     touched = {draft.cell_id, *(draft.new["cells"] if draft.kind == "merge" else ())}
-    if draft.kind in DECIDING - {"adjudicate"} and touched & subject.state.disputed:
-        _refuse("a decision about a cell that its blinded readers dispute", "one of kind 'adjudicate', by a signer")
+    if draft.kind in DECIDING - {"adjudicate"} and touched & subject.state.opinions.keys() - subject.state.settled:
+        _refuse("a decision about a cell that blinded readers named", "one of kind 'adjudicate', by a signer")
     if subject.audit is not None and draft.kind in DECIDING:
         pending = set(subject.audit.order) - set(subject.state.audit_answers) - set(subject.answered)
         if touched & pending:

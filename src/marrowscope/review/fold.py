@@ -150,6 +150,8 @@ class PatientState:
     """What assigned readers say of each cell that any of them named, by reader."""
     disputed: frozenset[str] = frozenset()
     """Cells of which they say different things, and that nobody has adjudicated."""
+    settled: frozenset[str] = frozenset()
+    """Cells that were adjudicated: they have this name, whatever a reader says later."""
     not_carried: tuple[Event, ...] = ()
 
     @property
@@ -212,7 +214,13 @@ class Folding:
         if not self._readings:
             return replace(self._state, cells=dict(self._cells))
         found = self._agreed()
-        return replace(self._state, cells=dict(found.cells), opinions=found.opinions, disputed=found.disputed)
+        return replace(
+            self._state,
+            cells=dict(found.cells),
+            opinions=found.opinions,
+            disputed=found.disputed,
+            settled=frozenset(self._settled),
+        )
 
     def apply(self, event: Event) -> None:
         """Apply one event.

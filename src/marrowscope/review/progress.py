@@ -27,6 +27,7 @@ class PatientProgress:
     readers: dict[str, str] = field(default_factory=dict)
     decided_by: dict[str, set[str]] = field(default_factory=dict)
     assigned: tuple[str, ...] = ()
+    was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
 
@@ -94,6 +95,7 @@ class Progress:
             patient.is_locked = False
         elif event.kind == "assign":
             patient.assigned = tuple(event.new["readers"])
+            patient.was_assigned |= bool(patient.assigned)
         if event.kind not in {"assign", "bind", "carried", "not_carried"}:
             patient.readers[event.reader] = event.time_utc
 

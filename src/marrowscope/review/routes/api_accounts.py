@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
     from marrowscope.review.events import Event
-    from marrowscope.review.station import Station
+    from marrowscope.review.fold import PatientState
 
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000
@@ -135,25 +136,38 @@ def log(request: Request, session: Annotated[Session, Depends(INSPECT)], after: 
     """
     station = station_of(request)
     head = station.store.head()
-    found = []
+    found: list[dict[str, Any]] = []
+    hiding: dict[str, _Hiding] = {}
     for event in station.store.events(after=after):
         values = {name: getattr(event, name) for name in event.__slots__}
-        hidden = _hidden_values(station, event, session)
+        hidden: tuple[str, ...] = ()
+        if event.kind in DECIDING and "decide" in session.permissions and event.patient_id in station.cells.rows:
+            if event.patient_id not in hiding:
+                hiding[event.patient_id] = _hiding(station.state(event.patient_id), session.reader)
+            hidden = hiding[event.patient_id].of(event)
         found.append({**values, **dict.fromkeys(hidden), **({"withheld": True} if hidden else {})})
         if len(found) == _EVENTS_AT_ONCE:
             break
     return {"sequence": head.sequence, "head": head.hash, "events": found}
 
 
-def _hidden_values(station: Station, event: Event, session: Session) -> tuple[str, ...]:
-    """Return the names of an event's values that a session must not see."""
-    if event.kind not in DECIDING or "decide" not in session.permissions or event.patient_id not in station.cells.rows:
-        return ()
-    state = station.state(event.patient_id)
-    if session.reader in state.blinded and not state.is_locked:
-        return ("old", "new", "model_value")
-    cells = {event.cell_id, *(event.new["cells"] if event.kind == "merge" else ())}
-    return ("model_value",) if cells & hidden_cells(state) else ()
+@dataclass(frozen=True, slots=True)
+class _Hiding:
+    """What of a patient's log a reader must not see: every decision, or the machine's word on some cells."""
+
+    is_blinded: bool
+    cells: frozenset[str]
+
+    def of(self, event: Event) -> tuple[str, ...]:
+        """Return the names of the values of ``event`` that are hidden."""
+        if self.is_blinded:
+            return ("old", "new", "model_value")
+        touched = {event.cell_id, *(event.new["cells"] if event.kind == "merge" else ())}
+        return ("model_value",) if touched & self.cells else ()
+
+
+def _hiding(state: PatientState, reader: str) -> _Hiding:
+    return _Hiding(reader in state.blinded and not state.is_locked, hidden_cells(state))
 
 
 @router.get("/api/verify")
