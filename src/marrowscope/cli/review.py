@@ -331,6 +331,7 @@ def agreement(
     require_review()
     from marrowscope.review.reader_comparison import compare_readers, write_comparison
     from marrowscope.review.review_folder import open_station
+    from marrowscope.wording import count_of
 
     with open_station(db, [run], lone_reader=None, makes=False) as station:
         states = {
@@ -342,7 +343,7 @@ def agreement(
     write_comparison(found, out)
     for row in found.kappas:
         if not row.name:
-            typer.echo(f"{row.readers}, {row.level}: kappa {row.kappa:.3f} on {row.n_cells} cells")
+            typer.echo(f"{row.readers}, {row.level}: kappa {row.kappa:.3f} on {count_of(row.n_cells, 'cell')}")
     typer.echo(f"Tables: {out}")
 
 
