@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, betabinom
 
-from marrowscope.review.audit import NOT_COUNTABLE, OTHER, AuditCounts, FrameCell, count_answers, draw_audit
+from marrowscope.review.audit import AuditCounts
 from marrowscope.review.audited_ratio import (
     PSEUDO_COUNTS,
     audit_interval,
-    audit_shares,
     draw_smear,
     draw_totals,
     expand,
@@ -178,17 +177,6 @@ def test_missed_cells_enter_numerator_and_denominator() -> None:
     assert ratio.fields.estimate == pytest.approx((20 + 10) / (100 + 20))
     assert not ratio.found_cells_only
     assert ratio.fields.lower < 20 / 100 < ratio.fields.upper
-
-
-def test_shares_of_categories_are_ratios_of_their_own() -> None:
-    frame = [FrameCell(f"c{i}", called_cblc=False, called_countable=i > 5, p_cblc=0.02) for i in range(200)]
-    audit = draw_audit(frame, "s", [60])
-    names = {cell: ("N5", "L2", "E", None)[k % 4] for k, cell in enumerate(audit.cells_of_look(0))}
-    shares = audit_shares(audit, names)
-    assert list(shares) == ["E", "L2", "N5"]
-    assert sum(interval.estimate for interval in shares.values()) == pytest.approx(1)
-    sides = {cell: NOT_COUNTABLE if name is None else 0 if name == "E" else OTHER for cell, name in names.items()}
-    assert shares["E"] == audit_interval(count_answers(audit, sides)).fields
 
 
 def test_simulated_audits_hold_the_truth_where_the_first_construction_did_not() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from marrowscope.review.accounts import add_account, utc_now
 from marrowscope.review.guard import COOKIE
 from marrowscope.review.sessions import begin_session
+from tests.fake_runs import circle
 from tests.review.stations import Browser, new_client, open_station
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def station(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Station]:
     station = open_station(fake_run().folder, tmp_path / "review" / "review.sqlite", reader=None)
     for name, role in (("ada", "reader"), ("bo", "reader"), ("cy", "reader"), ("dee", "signer"), ("eve", "auditor")):
-        add_account(station.store.engine, name, [role])
+        add_account(station.store.engine, name, [role] if name != "bo" else ["reader", "signer", "auditor"])
     yield station
     station.close()
 
@@ -51,6 +52,17 @@ def relabel(cell_id: str, code: str) -> dict[str, str]:
     return {"kind": "relabel", "cell_id": cell_id, "new": code}
 
 
+def drawn(station: Station, radius: float, code: str | None = "J") -> dict[str, Any]:
+    """Return the decision that adds a cell to an empty place of P1's first field."""
+    field_id = station.patient("P1").frozen[0].field_id
+    new = {"field_id": field_id, "contour_xy": circle(440, 340, radius).ravel().tolist(), "code": code}
+    return {"kind": "add", "new": new}
+
+
+def adjudicate(cell_id: str, code: str | None) -> dict[str, Any]:
+    return {"kind": "adjudicate", "cell_id": cell_id, "new": code}
+
+
 def test_blinded_readers_see_no_call_and_no_decision_of_each_other(
     assigned: Callable[[str], Browser], station: Station
 ) -> None:
@@ -66,8 +78,16 @@ def test_blinded_readers_see_no_call_and_no_decision_of_each_other(
     assert {(cell["model_category"], cell["code"]) for cell in contours} == {(None, None)}
     for part in ("estimate", "audit", "checklist", "signed/1.html"):
         assert bo.get(f"/api/patients/P1/{part}").status_code == 403
+    assert bo.decide("P1", drawn(station, 20)).status_code == 200
+    assert assigned("cy").get("/api/patients/P1/fields").status_code == 403
+    assert {tuple(field["flags"]) for field in ada.json("/api/patients/P1/fields")} == {()}
+    log = [event for event in bo.json("/api/log")["events"] if event["kind"] in {"relabel", "add"}]
+    assert {(event["new"], event["model_value"], event["withheld"]) for event in log} == {(None, None, True)}
+    assert "withheld" not in assigned("eve").json("/api/log")["events"][-1]
+    assert ada.json("/api/worklist")[0]["n_cells"] == station.cells.rows["P1"].n_cells, "not those that bo drew"
     line = bo.json("/api/worklist")[0]
-    assert (line["n_reviewed"], line["readers"], line["assigned"]) == (0, ["bo"], ["bo"])
+    assert (line["flags"], line["state"]) == ([], None)
+    assert (line["n_reviewed"], line["readers"], line["assigned"]) == (1, ["bo"], ["bo"])
     assert ada.json("/api/worklist")[0]["n_reviewed"] == 1
 
 
@@ -113,6 +133,61 @@ def test_a_signer_sees_both_settles_the_dispute_and_then_may_sign(
     assert dee.decide("P1", {"kind": "adjudicate", "cell_id": first, "new": "N1"}).status_code == 200
     assert disputes() == "no cell is disputed"
     assert dee.json("/api/patients/P1/cells")["code"][0] == "N1"
+
+
+def test_no_reader_overwrites_another_or_what_was_adjudicated(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    first, second, third = (cell.cell_id for cell in station.patient("P1").frozen[:3])
+    ada, bo, dee = (assigned(name) for name in ("ada", "bo", "dee"))
+    ada.decide("P1", relabel(first, "N"), relabel(second, "R"), {"kind": "full_review"})
+    bo.decide("P1", relabel(first, "N1"), relabel(second, "R"), {"kind": "not_a_cell", "cell_id": third})
+    state = station.state("P1")
+    assert [state.cells[name].code for name in (first, second)] == [None, "R"], "who came last has not won"
+    assert state.disputed == {first}
+    assert state.cells[second].decided_by == "ada, bo"
+    assert state.full_review_by is None, "bo has not seen every cell"
+    for name in (first, second):
+        beside = dee.decide("P1", relabel(name, "N1"))
+        assert (beside.status_code, "'adjudicate', by a signer" in beside.json()["error"]) == (400, True)
+    assert dee.decide("P1", adjudicate(first, None)).status_code == 200
+    bo.decide("P1", relabel(first, "N2"), {"kind": "full_review"})
+    state = station.state("P1")
+    assert not state.disputed
+    assert state.cells[first].removed == "not_a_cell"
+    assert state.full_review_by == "ada, bo"
+    assert ada.json("/api/patients/P1/cells")["code"][:2] == ["N", "R"]
+
+
+def test_a_cell_that_one_reader_alone_drew_is_disputed(assigned: Callable[[str], Browser], station: Station) -> None:
+    ada, bo, dee = (assigned(name) for name in ("ada", "bo", "dee"))
+    name = ada.decide("P1", drawn(station, 20)).json()["cell_ids"][0]
+    assert station.state("P1").opinions[name] == {"ada": "J", "bo": "not drawn"}
+    assert station.state("P1").disputed == {name}
+    bo.decide("P1", drawn(station, 18))
+    state = station.state("P1")
+    assert not state.disputed, "outlines that match are one cell"
+    assert state.cells[name].code == "J"
+    assert sum(cell.origin == "added" for cell in state.present) == 1
+    bo.decide("P1", relabel(next(cell for cell in station.state("P1", "bo").cells if cell.startswith("drawn")), "N"))
+    assert station.state("P1").disputed == {name}
+    assert dee.decide("P1", adjudicate(name, "N")).status_code == 200
+    state = station.state("P1")
+    assert not state.disputed
+    assert state.cells[name].code == "N"
+
+
+def test_who_read_blinded_never_adjudicates(assigned: Callable[[str], Browser], station: Station) -> None:
+    bo, cell_id = assigned("bo"), station.patient("P1").frozen[0].cell_id
+    for answer in (
+        bo.decide("P1", adjudicate(cell_id, "N")),
+        bo.post("/api/assign", {"patients": ["P1"], "readers": []}),
+        bo.get("/api/patients/P1/readings"),
+    ):
+        assert answer.status_code == 403, answer.text
+    assert assigned("dee").post("/api/assign", {"patients": ["P1"], "readers": []}).status_code == 200
+    after = bo.decide("P1", adjudicate(cell_id, "N"))
+    assert (after.status_code, "never adjudicates it" in after.json()["error"]) == (403, True)
 
 
 @pytest.mark.parametrize(

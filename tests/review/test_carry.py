@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from marrowscope.review.decisions import Decision
 from marrowscope.review.events import Draft
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import FakeRun, circle, write_run
@@ -174,3 +175,31 @@ def test_nothing_is_signed_or_reviewed_in_full_again_by_itself(case: Case) -> No
     assert [comment.text for comment in state.comments] == ["enough cells"]
     assert case.browser.json("/api/worklist")[0]["status"] == "amending"
     assert [item.was_signed for item in case.station.rebound] == [True, False]
+
+
+def test_blinded_decisions_go_along_as_their_readers_own(case: Case) -> None:
+    names = [cell.cell_id for cell in case.cells[:3]]
+    case.station.store.append([Draft("Dee", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
+    outline = circle(400, 300, 20).ravel().tolist()
+    drawn = {"kind": "add", "new": {"field_id": "P1/field_0", "contour_xy": outline, "code": "J"}}
+
+    def relabels(*codes: str) -> list[Decision]:
+        return [Decision("relabel", name, code) for name, code in zip(names, codes, strict=True)]
+
+    added = case.decide(drawn)["cell_ids"][0]
+    station = case.station
+    station.decide("P1", "Ada", relabels("N", "R", "E"), 0, is_blinded=True)
+    station.decide("P1", "Bo", relabels("N1", "R", "N2"), 0, is_blinded=True)
+    station.decide("P1", "Dee", [Decision("adjudicate", name, "N5") for name in (names[2], added)], 10**6)
+    assert station.state("P1").disputed == {names[0]}
+    for prefix, shift in (("new", 1.0), ("third", 2.0)):
+        case.again(shift, prefix=prefix)
+        state = case.station.state("P1")
+        names = [f"{prefix}-{name}" for name in names]
+        assert state.disputed == {names[0]}
+        assert state.opinions[names[0]] == {"Ada": "N", "Bo": "N1"}
+        assert [state.cells[name].code for name in (*names, added)] == [None, "R", "N5", "N5"]
+        for reader, codes in (("Ada", ["N", "R", "E"]), ("Bo", ["N1", "R", "N2"])):
+            own = case.station.state("P1", reader).cells
+            assert [own[name].code for name in names] == codes, "neither the other's decisions nor the adjudication"
+            assert (added in own) == (reader == "Ada")

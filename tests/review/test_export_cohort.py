@@ -80,7 +80,8 @@ def test_what_assigned_readers_dispute_has_no_shape_until_it_is_adjudicated(
     done = export_review(station, tmp_path / "first")
     assert (done.by_status["disputed"], done.by_status["confirmed"]) == (1, 1)
     assert "Ada: N; Bo: N1" in (tmp_path / "first" / "reviewed-cells.csv").read_text(encoding="utf-8")
-    other.decide("P1", {"kind": "adjudicate", "cell_id": first.cell_id, "new": "N1"})
+    station.lone_reader = "Dee"
+    enter(station).decide("P1", {"kind": "adjudicate", "cell_id": first.cell_id, "new": "N1"})
     assert export_review(station, tmp_path / "second").by_status["confirmed"] == 2
 
 

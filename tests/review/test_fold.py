@@ -78,6 +78,15 @@ def test_decisions_before_the_patient_was_bound_again_are_left_out() -> None:
     assert (state.full_review_by, state.n_reviewed, state.cells["c0"].code) == (None, 1, "R")
 
 
+def test_the_first_answer_counts_and_complete_looks_stay_spent() -> None:
+    drawn = {"audit": {"sizes": [1, 2]}, "fields": []}
+    steps: list[Any] = [("audit_drawn", None, drawn), ("audit_answer", "c0", "N"), ("audit_answer", "c0", "R")]
+    state = fold("P1", FROZEN, chain(*steps))
+    assert (state.audit_answers, state.cells["c0"].code, state.looks_spent) == ({"c0": "N"}, "R", 0)
+    bound = fold("P1", FROZEN, chain(*steps, ("bind", None, {})))
+    assert (bound.audit_answers, bound.audit, bound.looks_spent) == ({}, None, 1)
+
+
 def test_a_state_does_not_change_under_the_one_who_holds_it() -> None:
     folding = Folding("P1", FROZEN)
     first, second = chain(("relabel", "c0", "N"), ("relabel", "c0", "R"))

@@ -49,6 +49,7 @@ def test_checking_every_field_leaves_the_sampling_interval_alone() -> None:
     missed = check_fields([(1, 1), (2, 0), (0, 3)], 3)
     found = full_review_interval(30, 100, missed=missed, n_draws=100_000)
     assert found.fields.estimate == pytest.approx(33 / 107)
+    assert (found.x, found.n) == (33, 107), "x of n is the ratio that is printed"
     assert [found.fields.lower, found.fields.upper] == pytest.approx(beta(33.5, 74.5).ppf([0.025, 0.975]), abs=0.003)
 
 

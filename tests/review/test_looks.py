@@ -7,7 +7,7 @@ import pytest
 
 from marrowscope.review.audit import CBLC, LOOKS, OTHER, Audit, FrameCell, count_answers, draw_audit
 from marrowscope.review.audited_ratio import audit_interval
-from marrowscope.review.looks import LOOK_LEVEL, reviewed_threshold, take_look
+from marrowscope.review.looks import LOOK_LEVEL, take_look
 
 
 def audited(n: int, *, ratio: float, reviewed: int = 0) -> tuple[Audit, dict[str, int]]:
@@ -77,9 +77,3 @@ def test_the_last_look_and_a_patient_seen_in_full_end_it() -> None:
     small, all_sides = audited(80, ratio=0.3)
     assert small.sizes == (50, 80)
     assert take_look(small, count_answers(small, all_sides, 1), 1).advice == "all_named"
-
-
-@pytest.mark.parametrize(("learned_on", "value"), [("reviewed", 0.2), ("corrected", None), ("counted", None)])
-def test_a_threshold_serves_only_where_it_was_learned_on_reviewed_ratios(learned_on: str, value: float | None) -> None:
-    assert reviewed_threshold(0.2, learned_on) == value
-    assert reviewed_threshold(None, learned_on) is None

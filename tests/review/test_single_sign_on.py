@@ -199,5 +199,8 @@ def test_a_provider_that_states_another_issuer_is_refused(station: Station, prov
 
 
 def test_a_station_without_single_sign_on_says_so(station: Station) -> None:
+    client = new_client(station)
+    assert 'href="/oidc/start"' in client.get("/login").text
     station.single_sign_on = None
-    assert new_client(station).get("/oidc/start").status_code == 404
+    assert client.get("/oidc/start").status_code == 404
+    assert 'href="/oidc/start"' not in client.get("/login").text

@@ -316,6 +316,37 @@ def export(
     typer.echo(f"Cells: {counts}; each stands in {done.folder / LIST_NAME}")
 
 
+def agreement(
+    db: DatabaseArgument,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that was reviewed.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder for the tables.")],
+) -> None:
+    """Compare blinded readers: kappa by category and lineage, their confusions, and their ratios, as CSV.
+
+    Only cells that all compared readers named enter; adjudication does not change what they said.
+
+    Example: marrowscope review agreement runs/first-review runs/first --out readers
+    """
+    require_review()
+    from marrowscope.review.reader_comparison import compare_readers, write_comparison
+    from marrowscope.review.review_folder import open_station
+    from marrowscope.wording import count_of
+
+    with open_station(db, [run], lone_reader=None, makes=False) as station:
+        states = {
+            name: station.state(name)
+            for name, progress in station.progress.patients().items()
+            if progress.was_assigned and name in station.cells.rows
+        }
+        found = compare_readers(states, station.vocabulary)
+    write_comparison(found, out)
+    for row in found.kappas:
+        if not row.name:
+            typer.echo(f"{row.readers}, {row.level}: kappa {row.kappa:.3f} on {count_of(row.n_cells, 'cell')}")
+    typer.echo(f"Tables: {out}")
+
+
 class RoleName(StrEnum):
     """The roles of ``review.accounts``."""
 
@@ -384,4 +415,5 @@ add_command(app, backup)
 add_command(app, restore)
 add_command(app, copy)
 add_command(app, export)
+add_command(app, agreement)
 add_command(app, account)

@@ -27,12 +27,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from marrowscope.review.audit import CBLC, N_SIDES, NOT_COUNTABLE, OTHER, count_answers
+from marrowscope.review.audit import CBLC, N_SIDES, OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from marrowscope.review.audit import Audit, AuditCounts
+    from marrowscope.review.audit import AuditCounts
     from marrowscope.review.missed_fields import CheckedFields
 
 IntArray = NDArray[np.int64]
@@ -70,7 +68,8 @@ class RatioInterval:
 class AuditedRatio:
     """What an audit says of the cells of these fields, and of the smear that they are a sample of.
 
-    ``found_cells_only``: no field was checked for cells that the machine missed. ``n_named`` of ``n_cells`` were seen.
+    ``found_cells_only``: no field was checked for cells that the machine missed. ``n_named`` of ``n_cells`` were seen,
+    those named before the audit included. ``x`` of ``n`` countable cells is there only where every cell was named.
     """
 
     fields: RatioInterval
@@ -78,6 +77,8 @@ class AuditedRatio:
     n_named: int
     n_cells: int
     found_cells_only: bool
+    x: int | None = None
+    n: int | None = None
 
 
 def audit_interval(
@@ -113,23 +114,6 @@ def audit_interval(
         n_cells=int(counts.n_cells.sum()),
         found_cells_only=missed is None,
     )
-
-
-def audit_shares(
-    audit: Audit, categories: Mapping[str, str | None], look: int = -1, *, level: float = 0.95, seed: int = 0
-) -> dict[str, RatioInterval]:
-    """Share of each category that was named, in these fields; ``categories`` by cell id, None where it does not count.
-
-    Each category against all others, by the construction of the ratio.
-    """
-    shares = {}
-    for category in sorted({name for name in categories.values() if name is not None}):
-        sides = {
-            cell_id: NOT_COUNTABLE if name is None else CBLC if name == category else OTHER
-            for cell_id, name in categories.items()
-        }
-        shares[category] = audit_interval(count_answers(audit, sides, look), level=level, seed=seed).fields
-    return shares
 
 
 def draw_totals(n_cells: IntArray, named: IntArray, n_draws: int, rng: np.random.Generator, end: End) -> RealArray:

@@ -62,12 +62,21 @@ def _rebind(store: Store, cells: RunCells, patient_id: str, before: Binding, *, 
     run = cells.run_of(patient_id)
     events = store.read(patient_id, after=before.sequence)
     patient = cells.cells(patient_id)
-    drafts = carried_drafts(patient_id, events, patient.frozen, patient.fields, reader)
+    drafts = carried_drafts(
+        patient_id, events, patient.frozen, patient.fields, reader, assigned=_assigned(store, patient_id, before)
+    )
     bind = Draft(reader, patient_id, "bind", None, {"tables": before.tables}, _statement(run, [patient_id]))
     store.append([bind, *drafts])
     n_carried = sum(draft.kind == "carried" for draft in drafts)
     signs = [event.kind for event in events if event.kind in {"sign", "amend"}]
     return Rebound(patient_id, n_carried, len(drafts) - n_carried, signs[-1:] == ["sign"])
+
+
+def _assigned(store: Store, patient_id: str, before: Binding) -> list[str]:
+    """Return the blinded readers of a patient when it was last bound."""
+    given = [event for event in store.events(patient_id, kind="assign") if event.sequence <= before.sequence]
+    readers: list[str] = given[-1].new["readers"] if given else []
+    return readers
 
 
 def _statement(run: ReviewedRun, patients: list[str]) -> dict[str, object]:

@@ -4,12 +4,15 @@ Pure: the log of a patient and the cells of the new prediction come in, drafts c
 the new cells of the same image, one to one, with an IoU of at least 0.5 (``cells.match``). A cell that a reader drew
 and that the new prediction did not find stays as it was drawn. What cannot be carried is listed, with the reason, and
 is tried again with the next prediction. Signatures are never carried: the result has to be signed again by a person.
+
+Decisions of readers who do not see each other are carried reader by reader, and stay theirs alone: each reader's cells
+are matched to the new ones as if there were no other reader, and so are those of everybody else.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,7 +20,7 @@ import numpy as np
 from marrowscope.cells.match import match_contours
 from marrowscope.review.decisions import image_of
 from marrowscope.review.events import Draft
-from marrowscope.review.fold import DECIDING, FrozenCell, ReviewedCell, fold
+from marrowscope.review.fold import DECIDING, FrozenCell, ReviewedCell, blind_reader, fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.events import Event
+    from marrowscope.review.fold import Origin
 
 Reason = Literal["no_image", "no_cell"]
 """Why a decision is not carried: its image is not in the new run, or no new cell lies where the cell was."""
@@ -45,14 +49,48 @@ def carried_drafts(
     frozen: Sequence[FrozenCell],
     fields: Mapping[str, ShownField],
     reader: str,
+    *,
+    assigned: Sequence[str] = (),
 ) -> list[Draft]:
     """Return what carries the decisions of ``events`` onto the cells ``frozen`` of the new prediction.
 
-    ``events`` are those of the patient since it was last bound to a prediction. Only what stands is carried: a decision
-    that was taken back is not.
+    ``events`` are those of the patient since it was last bound to a prediction; ``assigned`` are the blinded readers of
+    that moment. Only what stands is carried: a decision that was taken back is not.
     """
-    state, places = _before(patient_id, events)
-    decided = [cell for cell in state if cell.is_seen and not _was_never_there(cell)]
+    own = [event for event in events if event.patient_id == patient_id]
+    streams: dict[str | None, list[Event]] = defaultdict(list)
+    for event in own:
+        if event.kind == "assign":
+            assigned = event.new["readers"]
+        elif event.kind in DECIDING or event.kind == "not_carried":
+            streams[blind_reader(event, assigned)].append(event)
+    drafts: list[Draft] = []
+    for blinded, stream in streams.items():
+        made = _carried_stream(patient_id, own, stream, frozen=frozen, fields=fields, reader=reader)
+        drafts += made if blinded is None else [_blind(draft) for draft in made]
+    return drafts
+
+
+def _blind(draft: Draft) -> Draft:
+    """Return a draft that says that its decision is one reader's alone: that of ``decided_by``."""
+    if draft.kind == "carried":
+        return replace(draft, new={**draft.new, "blind": True})
+    return replace(draft, old={**draft.old, "blind": True})
+
+
+def _carried_stream(
+    patient_id: str,
+    events: Sequence[Event],
+    stream: Sequence[Event],
+    *,
+    frozen: Sequence[FrozenCell],
+    fields: Mapping[str, ShownField],
+    reader: str,
+) -> list[Draft]:
+    """Return what carries the decisions of ``stream``; all ``events`` tell where cells lie."""
+    state, places = _before(patient_id, events, stream)
+    settled = {event.cell_id for event in stream if _settles(event)}
+    decided = [cell for cell in state if cell.is_seen and (cell.cell_id in settled or not _was_never_there(cell))]
     new_by_image: dict[str | None, list[FrozenCell]] = defaultdict(list)
     for new in frozen:
         new_by_image[fields[new.field_id].sha256].append(new)
@@ -66,33 +104,45 @@ def carried_drafts(
         found = _matches(cells, places, new_by_image[image], fields)
         for cell in cells:
             place = places[cell.cell_id]
+            more = {"adjudicated": True} if cell.cell_id in settled else {}
             if cell.cell_id in found:
                 match = found[cell.cell_id]
-                drafts.append(_carried(patient_id, reader, cell, match, fields[match[0].field_id]))
+                drafts.append(_carried(patient_id, reader, cell, match, field=fields[match[0].field_id], more=more))
             elif cell.origin != "model" and (field := field_of_image.get((image, place.origin_xy))) is not None:
-                drafts.append(_drawn_again(patient_id, reader, cell, field))
+                drafts.append(_drawn_again(patient_id, reader, cell, field, more))
             elif cell.removed is None or image not in known:  # a removed cell that is not found again is no loss
                 reason: Reason = "no_cell" if image in known else "no_image"
                 drafts.append(_not_carried(patient_id, reader, cell, place, reason))
     return drafts
 
 
-def _before(patient_id: str, events: Sequence[Event]) -> tuple[list[ReviewedCell], dict[str, _Place]]:
-    """Return the cells as the log alone knows them, and their places: the first decision about a cell states them."""
+def _settles(event: Event) -> bool:
+    return event.kind == "adjudicate" or (event.kind == "carried" and bool(event.new.get("adjudicated")))
+
+
+def _before(
+    patient_id: str, events: Sequence[Event], stream: Sequence[Event]
+) -> tuple[list[ReviewedCell], dict[str, _Place]]:
+    """Return the cells as ``stream`` leaves them, and their places: the first decision about a cell states them."""
     frozen: dict[str, FrozenCell] = {}
     places: dict[str, _Place] = {}
-    kept = [event for event in events if event.patient_id == patient_id and event.kind in DECIDING]
-    for event in kept:
+    origins: dict[str, Origin] = {}
+    for event in events:
+        if event.kind not in DECIDING:
+            continue
         for cell_id, said in _stated(event):
             place = _Place(said.get("image_sha256"), tuple(said.get("origin_xy", (0.0, 0.0))))
             places.setdefault(cell_id, place)
             if "contour_xy" in said and cell_id not in frozen:
                 frozen[cell_id] = _frozen(cell_id, said)
+                if "origin" in said:
+                    origins[cell_id] = said["origin"]
         for cell_id in _drawn_in(event):
             places.setdefault(cell_id, places.get(event.cell_id or "", _Place(None, (0.0, 0.0))))
-    cells = list(fold(patient_id, frozen.values(), kept).cells.values())
-    for event in events:
-        if event.patient_id == patient_id and event.kind == "not_carried":
+    folded = fold(patient_id, frozen.values(), [event for event in stream if event.kind in DECIDING]).cells.values()
+    cells = [replace(cell, origin=origins[cell.cell_id]) if cell.cell_id in origins else cell for cell in folded]
+    for event in stream:
+        if event.kind == "not_carried":
             cells.append(_pending(event))
             place = _Place(event.old["image_sha256"], tuple(event.old["origin_xy"]))
             places.setdefault(event.cell_id or "", place)
@@ -185,7 +235,13 @@ def _origin(field: ShownField) -> tuple[float, float]:
 
 
 def _carried(
-    patient_id: str, reader: str, cell: ReviewedCell, match: tuple[FrozenCell, float], field: ShownField
+    patient_id: str,
+    reader: str,
+    cell: ReviewedCell,
+    match: tuple[FrozenCell, float],
+    *,
+    field: ShownField,
+    more: Mapping[str, bool],
 ) -> Draft:
     new, iou = match
     value = {
@@ -194,6 +250,7 @@ def _carried(
         "code": cell.code,
         "removed": cell.removed,
         "decided_by": cell.decided_by,
+        **more,
     }
     said = {
         "category": new.category,
@@ -205,7 +262,9 @@ def _carried(
     return Draft(reader, patient_id, "carried", new.cell_id, {"category": cell.model_category}, value, said)
 
 
-def _drawn_again(patient_id: str, reader: str, cell: ReviewedCell, field: ShownField) -> Draft:
+def _drawn_again(
+    patient_id: str, reader: str, cell: ReviewedCell, field: ShownField, more: Mapping[str, bool]
+) -> Draft:
     value = {
         "from_cell": cell.cell_id,
         "iou": None,
@@ -214,8 +273,9 @@ def _drawn_again(patient_id: str, reader: str, cell: ReviewedCell, field: ShownF
         "contour_xy": list(cell.contour_xy),
         "area_um2": cell.area_um2,
         "code": cell.code,
-        "removed": None,
+        "removed": cell.removed,
         "decided_by": cell.decided_by,
+        **more,
     }
     return Draft(reader, patient_id, "carried", cell.cell_id, None, value, image_of(field))
 

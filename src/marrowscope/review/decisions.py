@@ -57,6 +57,9 @@ class Subject:
     audit: AuditView | None = None
     answered: list[str] = field(default_factory=list)
     """Cells of the audit that this request answered so far."""
+    states_place: bool = False
+    """Whether every decision states where its cell lies; where blinded readings are joined, the log of one reader
+    alone does not."""
 
     @property
     def next_in_audit(self) -> str | None:
@@ -75,19 +78,23 @@ def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
     draft = check(subject, reader, decision)
     if decision.kind == "audit_answer":
         subject.answered.append(decision.cell_id or "")
-    elif subject.audit is not None and draft.kind in DECIDING:
-        touched = {draft.cell_id, *(draft.new["cells"] if draft.kind == "merge" else ())}
+        return draft
+    touched = {draft.cell_id, *(draft.new["cells"] if draft.kind == "merge" else ())}
+    if draft.kind in DECIDING - {"adjudicate"} and touched & subject.state.opinions.keys() - subject.state.settled:
+        _refuse("a decision about a cell that blinded readers named", "one of kind 'adjudicate', by a signer")
+    if subject.audit is not None and draft.kind in DECIDING:
         pending = set(subject.audit.order) - set(subject.state.audit_answers) - set(subject.answered)
         if touched & pending:
             _refuse("a decision about a cell of the audit that nobody has named yet", "an answer in the audit first")
     return draft
 
 
-def model_value(cell: ReviewedCell, field: ShownField) -> dict[str, Any]:
-    """Return what the model said of a cell, and with the first decision about it where it lies."""
+def model_value(cell: ReviewedCell, field: ShownField, *, states_place: bool = False) -> dict[str, Any]:
+    """Return what the model said of a cell, and with the first decision about it, or if asked for, where it lies."""
     said: dict[str, Any] = {"category": cell.model_category, "certainty": cell.certainty, "p_cblc": cell.p_cblc}
-    if not cell.is_seen:
+    if states_place or not cell.is_seen:
         said |= {**image_of(field), "contour_xy": list(cell.contour_xy)}
+        said |= {} if cell.origin == "model" else {"origin": cell.origin}
     return said
 
 
@@ -102,7 +109,9 @@ def _audit_answer(subject: Subject, reader: str, decision: Decision) -> Draft:
     view = subject.audit
     if view is None or decision.cell_id not in view.order:
         _refuse(f"an audit answer about cell {decision.cell_id!r}", "a cell of the audit that was drawn")
-    if decision.cell_id not in subject.state.audit_answers and decision.cell_id != subject.next_in_audit:
+    if decision.cell_id in subject.state.audit_answers or decision.cell_id in subject.answered:
+        _refuse(f"a second answer about cell {decision.cell_id!r}", "one: the first counts; relabel the cell instead")
+    if decision.cell_id != subject.next_in_audit:
         _refuse(f"an answer about cell {decision.cell_id!r}", "one about the next cell: none is skipped")
     cell = _cell(subject, decision)
     if decision.new is not None:
@@ -166,7 +175,8 @@ def _merge(subject: Subject, reader: str, decision: Decision) -> Draft:
     given = value.get("contour_xy")
     contour = _joined(cells) if given is None else _contour(given, field)
     new = {**_part(subject, field, contour, value), "cells": [cell.cell_id for cell in cells]}
-    said = {"cells": {cell.cell_id: model_value(cell, field) for cell in cells}, **image_of(field)}
+    stated = {cell.cell_id: model_value(cell, field, states_place=subject.states_place) for cell in cells}
+    said = {"cells": stated, **image_of(field)}
     old = {cell.cell_id: cell.code for cell in cells}
     return Draft(reader, subject.state.patient_id, "merge", _new_id(subject, new), old, new, said)
 
@@ -240,7 +250,7 @@ def _about(
         cell_id=cell.cell_id,
         old=old,
         new=decision.new if new is ... else new,
-        model_value=model_value(cell, subject.fields[cell.field_id]),
+        model_value=model_value(cell, subject.fields[cell.field_id], states_place=subject.states_place),
     )
 
 

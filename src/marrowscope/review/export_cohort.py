@@ -60,7 +60,7 @@ def export_review(
         if patient_id not in station.cells.rows or (signed_only and not progress.is_locked):
             continue
         state = station.state(patient_id)
-        found = verdicts(state, station.events_since_bound(patient_id))
+        found = verdicts(state)
         if any(verdict.status == "confirmed" for verdict in found):
             known[patient_id], states[patient_id] = found, state
     if not known:

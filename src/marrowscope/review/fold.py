@@ -3,6 +3,9 @@
 Pure: no database, no clock. The same events in the same order give the same state. ``Folding`` goes on from where it
 stands, so that a server folds each event once; ``fold`` does all of them at once.
 
+Decisions of readers who were assigned a patient, and do not see each other, go to a reading of each reader; the cells
+are what these readings agree on (``consensus``), and what those decided who see everything.
+
 A cell counts by its ``code`` once somebody named it, else by the model's category. A removed cell (not a cell, deleted,
 split, merged into another) stays in the state, so that a later event can restore it.
 """
@@ -13,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from marrowscope.errors import ReviewError
+from marrowscope.review.consensus import agree
 from marrowscope.review.events import Head, chained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from marrowscope.review.consensus import Agreement
     from marrowscope.review.events import Draft, Event
 
 Origin = Literal["model", "added", "split", "merged"]
@@ -40,7 +45,10 @@ DECIDING = frozenset(
 NAMING = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
 """Kinds of event that give a cell a code, or take it back."""
 
-_EVERYBODYS = frozenset({"bind", "carried", "not_carried", "assign"})
+_REPLACED = frozenset({"split", "merge", "delete"})
+"""Ways of being removed that an answer about the former outline does not take back."""
+
+_EVERYBODYS = frozenset({"bind", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
 
 Contour = tuple[float, ...]
@@ -125,6 +133,9 @@ class PatientState:
     comments: tuple[Comment, ...] = ()
     audit: Mapping[str, Any] | None = None
     audit_answers: Mapping[str, str | None] = field(default_factory=dict)
+    """The first answer about each cell of the audit; the audit is counted from these, whatever is named later."""
+    looks_spent: int = 0
+    """Looks that were taken at earlier audits of this patient, also of an earlier prediction."""
     fields_checked: Mapping[str, str] = field(default_factory=dict)
     flags_answered: Mapping[str, str] = field(default_factory=dict)
     full_review_by: str | None = None
@@ -133,6 +144,14 @@ class PatientState:
     amend_reason: str | None = None
     """Why the last signed version was opened again; the next one states it."""
     assigned: tuple[str, ...] = ()
+    blinded: tuple[str, ...] = ()
+    """Everybody who was ever assigned: none of them adjudicates this patient, also when the assignment has ended."""
+    opinions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What assigned readers say of each cell that any of them named, by reader."""
+    disputed: frozenset[str] = frozenset()
+    """Cells of which they say different things, and that nobody has adjudicated."""
+    settled: frozenset[str] = frozenset()
+    """Cells that were adjudicated: they have this name, whatever a reader says later."""
     not_carried: tuple[Event, ...] = ()
 
     @property
@@ -154,6 +173,17 @@ def fold(patient_id: str, frozen: Iterable[FrozenCell], events: Iterable[Event])
     return folding.state()
 
 
+def blind_reader(event: Event, assigned: Sequence[str]) -> str | None:
+    """Return the reader to whose own reading an event belongs, None for one that all share.
+
+    ``assigned`` are the readers to whom the patient was given when the event was recorded.
+    """
+    if event.kind in {"carried", "not_carried"}:
+        value = event.new if event.kind == "carried" else event.old
+        return value["decided_by"] if value.get("blind") else None
+    return event.reader if event.reader in assigned and event.kind != "adjudicate" else None
+
+
 class Folding:
     """A fold that goes on: ``apply`` each event once, in order; ``state`` gives what stands."""
 
@@ -166,7 +196,13 @@ class Folding:
         self._since = since
         self._only = only
         self._state = PatientState(patient_id, 0, {})
-        self._cells: dict[str, ReviewedCell] = {cell.cell_id: _unreviewed(cell) for cell in frozen}
+        self._frozen = {cell.cell_id: _unreviewed(cell) for cell in frozen}
+        self._cells: dict[str, ReviewedCell] = dict(self._frozen)
+        self._readings: dict[str, dict[str, ReviewedCell]] = {}
+        self._readers: tuple[str, ...] = ()
+        self._settled: set[str] = set()
+        self._reviewed_in_full: set[str] = set()
+        self._agreement: Agreement | None = None
 
     @property
     def sequence(self) -> int:
@@ -175,7 +211,16 @@ class Folding:
 
     def state(self) -> PatientState:
         """Return what stands now; later events do not change it."""
-        return replace(self._state, cells=dict(self._cells))
+        if not self._readings:
+            return replace(self._state, cells=dict(self._cells))
+        found = self._agreed()
+        return replace(
+            self._state,
+            cells=dict(found.cells),
+            opinions=found.opinions,
+            disputed=found.disputed,
+            settled=frozenset(self._settled),
+        )
 
     def apply(self, event: Event) -> None:
         """Apply one event.
@@ -184,13 +229,57 @@ class Folding:
         """
         if event.patient_id != self._state.patient_id or event.sequence <= self._state.sequence:
             return
-        if self._only is not None and event.reader != self._only and event.kind not in _EVERYBODYS:
+        if self._only is not None and not _is_shown(event, self._only):
             self._state = replace(self._state, sequence=event.sequence)
             return
-        if event.sequence > self._since and (change := _CELL_CHANGES.get(event.kind)) is not None:
-            change(self._cells, event)
+        if event.sequence > self._since and event.kind in _CELL_CHANGES:
+            self._change(event)
         more = _PATIENT_CHANGES[event.kind](self._state, event) if event.kind in _PATIENT_CHANGES else {}
+        if event.kind == "assign" and event.new["readers"]:
+            self._readers = tuple(event.new["readers"])
+        if event.kind == "bind":
+            self._reviewed_in_full.clear()
+        if event.kind == "full_review" and self._only is None and event.reader in self._state.assigned:
+            more = {"full_review_by": self._full_review(event)}
         self._state = replace(self._state, sequence=event.sequence, **more)
+
+    def _change(self, event: Event) -> None:
+        """Change the cells that all share, or those of the reading to which the event belongs."""
+        change = _CELL_CHANGES[event.kind]
+        self._agreement = None
+        reader = None if self._only is not None else blind_reader(event, self._state.assigned)
+        if reader is not None:
+            change(self._readings.setdefault(reader, dict(self._frozen)), event)
+            return
+        for name in (event.cell_id or "", *(event.new["cells"] if event.kind == "merge" else ())):
+            if self._readings and name not in self._cells and name in (agreed := self._agreed().cells):
+                self._cells[name] = agreed[name]  # drawn in a reading, and now decided about by one who sees all
+        self._agreement = None
+        change(self._cells, event)
+        if event.kind == "adjudicate" or (event.kind == "carried" and event.new.get("adjudicated")):
+            self._settled.add(event.cell_id or "")
+
+    def _agreed(self) -> Agreement:
+        if self._agreement is None:
+            readers = tuple(dict.fromkeys([*self._readers, *self._readings]))
+            self._agreement = agree(self._cells, self._readings, readers, frozenset(self._settled))
+        return self._agreement
+
+    def _full_review(self, event: Event) -> str | None:
+        """Return who reviewed a patient in full: the assigned readers, once every one of them has."""
+        done = self._reviewed_in_full
+        done.discard(event.reader)
+        if event.new is not False:
+            done.add(event.reader)
+        return ", ".join(self._state.assigned) if done >= set(self._state.assigned) else None
+
+
+def _is_shown(event: Event, reader: str) -> bool:
+    """Whether a blinded reader sees an event: his or her own, also where it was carried to another prediction."""
+    if event.kind in {"carried", "not_carried"}:
+        value = event.new if event.kind == "carried" else event.old
+        return bool(value.get("decided_by") == reader)
+    return event.reader == reader or event.kind in _EVERYBODYS
 
 
 def foreseen(state: PatientState, draft: Draft) -> None:
@@ -258,7 +347,13 @@ def _relabel(cells: dict[str, ReviewedCell], event: Event) -> None:
 
 
 def _answer(cells: dict[str, ReviewedCell], event: Event) -> None:
-    """Take the answer about a cell of an audit: a code, or null for what is not a cell."""
+    """Take the answer about a cell of an audit, or an adjudication: a code, or null for what is not a cell.
+
+    A cell whose place others have taken (split, merged, deleted) stays away: the answer is the audit's alone.
+    """
+    cell = cells.get(event.cell_id or "")
+    if cell is not None and cell.removed in _REPLACED:
+        return
     if event.new is None:
         _set(cells, event, code=None, removed="not_a_cell")
     else:
@@ -321,9 +416,26 @@ def _sign(state: PatientState, event: Event) -> dict[str, Any]:
     return {"signatures": (*state.signatures, signature), "is_locked": True, "amend_reason": None}
 
 
-def _bind(_state: PatientState, _event: Event) -> dict[str, Any]:
-    """Forget what was about the cells of an earlier prediction; comments and earlier signatures stay."""
+def _draw(state: PatientState, event: Event) -> dict[str, Any]:
+    """Begin an audit; the looks that were taken at one before it stay spent."""
+    return {"audit": event.new, "audit_answers": {}, "looks_spent": state.looks_spent + _looks_taken(state)}
+
+
+def _looks_taken(state: PatientState) -> int:
+    """Count the complete looks of the audit at work: answers come in its order, so their number says it."""
+    sizes = () if state.audit is None else state.audit["audit"]["sizes"]
+    return sum(len(state.audit_answers) >= size for size in sizes)
+
+
+def _answered(state: PatientState, event: Event) -> dict[str, Any]:
+    """Keep the first answer about a cell of the audit."""
+    return {"audit_answers": {event.cell_id or "": event.new, **state.audit_answers}}
+
+
+def _bind(state: PatientState, _event: Event) -> dict[str, Any]:
+    """Forget what was about the cells of an earlier prediction; comments, signatures and spent looks stay."""
     return {
+        "looks_spent": state.looks_spent + _looks_taken(state),
         "audit": None,
         "audit_answers": {},
         "fields_checked": {},
@@ -337,7 +449,7 @@ def _bind(_state: PatientState, _event: Event) -> dict[str, Any]:
 _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "relabel": _relabel,
     "audit_answer": _answer,
-    "adjudicate": _relabel,
+    "adjudicate": _answer,
     "carried": _carry,
     "not_a_cell": _remove,
     "delete": _remove,
@@ -350,8 +462,8 @@ _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
 _PATIENT_CHANGES: dict[str, Callable[[PatientState, Event], dict[str, Any]]] = {
     "bind": _bind,
     "comment": _comment,
-    "audit_drawn": lambda _, event: {"audit": event.new},
-    "audit_answer": lambda state, event: {"audit_answers": {**state.audit_answers, event.cell_id or "": event.new}},
+    "audit_drawn": _draw,
+    "audit_answer": _answered,
     "field_checked": lambda state, event: {
         "fields_checked": {**state.fields_checked, event.new["field_id"]: event.reader}
     },
@@ -361,6 +473,9 @@ _PATIENT_CHANGES: dict[str, Callable[[PatientState, Event], dict[str, Any]]] = {
     "full_review": lambda _, event: {"full_review_by": event.reader if event.new is not False else None},
     "sign": _sign,
     "amend": lambda _, event: {"is_locked": False, "amend_reason": event.new["reason"]},
-    "assign": lambda _, event: {"assigned": tuple(event.new["readers"])},
+    "assign": lambda state, event: {
+        "assigned": tuple(event.new["readers"]),
+        "blinded": tuple(dict.fromkeys([*state.blinded, *event.new["readers"]])),
+    },
     "not_carried": lambda state, event: {"not_carried": (*state.not_carried, event)},
 }

@@ -16,13 +16,20 @@ from numpy.typing import NDArray
 
 from marrowscope.records import Interval
 from marrowscope.review.audit import CBLC, OTHER
-from marrowscope.review.audited_ratio import N_DRAWS, PSEUDO_COUNTS, draw_smear, share
+from marrowscope.review.audited_ratio import (
+    N_DRAWS,
+    PSEUDO_COUNTS,
+    AuditedRatio,
+    RatioInterval,
+    draw_smear,
+    share,
+)
 from marrowscope.statistics.clusters import share_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from marrowscope.review.audit import FrameCell
+    from marrowscope.review.audit import AuditCounts, FrameCell
     from marrowscope.review.missed_fields import CheckedFields
 
 RealArray = NDArray[np.float64]
@@ -36,9 +43,10 @@ WANTED_SMEARS = 2
 
 @dataclass(frozen=True, slots=True)
 class FullReview:
-    """x CBLC of n countable cells, both named by eye; with checked fields, expanded to the cells of all fields.
+    """x CBLC of n countable cells, all named by eye, those that were added in checked fields included.
 
-    ``found_cells_only``: no fields were checked for cells that the machine missed.
+    With checked fields that leave others unchecked, the estimate is that of all fields and may differ from x / n; it is
+    x / n wherever every field, or none, was checked. ``found_cells_only``: none was.
     """
 
     x: int
@@ -102,8 +110,8 @@ def full_review_interval(
 ) -> FullReview:
     """Give x of n with its sampling interval, Jeffreys', with n independent cells and with n / ``effect`` of them.
 
-    With checked fields that leave others unchecked, the missed cells are drawn and both intervals are those of the
-    draws. Raises ValueError unless 0 <= x <= n.
+    x and n are found cells; those of ``missed`` are added to them. With checked fields that leave others unchecked, the
+    missed cells are drawn and both intervals are those of the draws. Raises ValueError unless 0 <= x <= n.
     """
     if not 0 <= x <= n:
         message = f"found a reviewed ratio of x={x} among n={n}, expected 0 <= x <= n"
@@ -123,7 +131,28 @@ def full_review_interval(
             n_drawn = totals.sum(axis=-1)
             draws.append(draw_smear(share(totals[:, 0], n_drawn), n_drawn, d, rng))
         intervals.append(_two_sided(draws[0], draws[1], estimate, level))
+    added = missed.added.sum(axis=0)
+    x, n = x + int(added[CBLC]), n + int(added.sum())
     return FullReview(x, n, intervals[0], intervals[1], level, found_cells_only=False)
+
+
+def census_ratio(
+    counts: AuditCounts, *, level: float, effect: float = 1.0, missed: CheckedFields | None = None
+) -> AuditedRatio:
+    """Give the ratio of an audit that ended in naming every cell: a full review's x of n and its sampling interval.
+
+    The audit's own interval is about cells that nobody named; with none of them it would have no width at all, beside
+    a full review of the same names that has one.
+    """
+    totals = counts.named.sum(axis=0)
+    found = full_review_interval(
+        int(totals[CBLC]), int(totals[CBLC] + totals[OTHER]), level=level, effect=effect, missed=missed
+    )
+    fields, smear = (
+        RatioInterval(given.estimate, given.lower, given.upper, level) for given in (found.fields, found.smear)
+    )
+    n_named, n_cells = int(counts.named.sum()), int(counts.n_cells.sum())
+    return AuditedRatio(fields, smear, n_named, n_cells, found.found_cells_only, found.x, found.n)
 
 
 def _two_sided(draws_lower: RealArray, draws_upper: RealArray, estimate: float, level: float) -> Interval:

@@ -3,11 +3,13 @@
 The frame of an audit holds what the machine found, and the parts into which readers split or merged it. Cells that a
 reader added are none of it: they speak through whole fields drawn at random (``missed_fields``), or the figure says
 that it knows of found cells only. Only an audit whose look is complete, or a full review, gives an estimate.
+
+Invariant: an audit is counted from what it froze when it was drawn, the names of then and the frame, and from the first
+answer about each of its cells. What readers do to these cells later changes the cells, never the audit.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -15,18 +17,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marrowscope.review.audit import CBLC, NOT_COUNTABLE, OTHER, Audit, FrameCell, count_answers, draw_audit, side_of
+from marrowscope.review.audit import (
+    CBLC,
+    LOOKS,
+    NOT_COUNTABLE,
+    OTHER,
+    Audit,
+    FrameCell,
+    count_answers,
+    draw_audit,
+    side_of,
+    sides_of,
+)
 from marrowscope.review.audited_ratio import audit_interval
-from marrowscope.review.full_review import full_review_interval, machine_count, review_progress
+from marrowscope.review.full_review import census_ratio, full_review_interval, machine_count, review_progress
 from marrowscope.review.looks import LOOK_LEVEL, take_look
 from marrowscope.review.missed_fields import FEWEST_FIELDS, check_fields, draw_fields
 from marrowscope.statistics.clusters import ASSUMED_CORRELATION, design_effect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from marrowscope.review.audited_ratio import AuditedRatio
-    from marrowscope.review.events import Head
     from marrowscope.review.fold import PatientState, ReviewedCell
     from marrowscope.review.missed_fields import CheckedFields
     from marrowscope.vocabulary import Vocabulary
@@ -34,18 +46,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AuditView:
-    """A drawn audit and how far it is: the cells of all looks in the order to name them, and how many are named."""
+    """A drawn audit and how far it is: the cells of all looks in the order to name them, and how many are named.
+
+    ``n_looks`` is how many of its looks may be taken: those that earlier audits of the patient left.
+    """
 
     audit: Audit
     order: tuple[str, ...]
     fields: tuple[str, ...]
     n_answered: int
+    n_looks: int = len(LOOKS)
 
     @property
     def look(self) -> int | None:
         """The last look whose cells are all named; None before the first."""
-        done = [index for index, size in enumerate(self.audit.sizes) if self.n_answered >= size]
+        done = [index for index, size in enumerate(self.audit.sizes[: self.n_looks]) if self.n_answered >= size]
         return done[-1] if done else None
+
+    @property
+    def n_closed(self) -> int:
+        """Cells of the looks that are complete; the calls of all others are hidden."""
+        return max((size for size in self.audit.sizes if self.n_answered >= size), default=0)
 
     @property
     def next_cell(self) -> str | None:
@@ -53,14 +74,19 @@ class AuditView:
         return self.order[self.n_answered] if self.n_answered < len(self.order) else None
 
 
-def drawn_audit(state: PatientState, fields: Iterable[str], head: Head) -> dict[str, Any]:
-    """Draw an audit of a patient as it stands; returns what its event stores.
+def drawn_audit(state: PatientState, fields: Iterable[str], seed: str) -> dict[str, Any]:
+    """Draw an audit of a patient as it stands; returns what its event stores, the names of reviewed cells included.
 
-    The seed is made of the head of the chain, which no reader chooses. Raises ValueError for a patient without a cell.
+    ``seed`` must come from a source that nobody foresees. Raises ValueError for a patient without a cell.
     """
-    seed = hashlib.sha256(f"{head.hash}:{state.patient_id}".encode()).hexdigest()
-    audit = draw_audit(frame_of(state), seed)
-    return {"audit": audit.model_dump(mode="json"), "fields": list(draw_fields(fields, seed))}
+    audit = draw_audit(frame_of(state), seed, LOOKS[: looks_left(state)])
+    named = {name: name_of(state.cells[name]) for name in audit.reviewed}
+    return {"audit": audit.model_dump(mode="json"), "fields": list(draw_fields(fields, seed)), "named": named}
+
+
+def looks_left(state: PatientState) -> int:
+    """Return how many looks a new audit of this patient may have: three over all of its audits."""
+    return max(0, len(LOOKS) - state.looks_spent)
 
 
 def audit_view(state: PatientState) -> AuditView | None:
@@ -70,13 +96,17 @@ def audit_view(state: PatientState) -> AuditView | None:
     audit = Audit.model_validate(state.audit["audit"])
     order = tuple(cell_id for look in range(len(audit.sizes)) for cell_id in audit.cells_of_look(look))
     n_answered = next((index for index, name in enumerate(order) if name not in state.audit_answers), len(order))
-    return AuditView(audit, order, tuple(state.audit["fields"]), n_answered)
+    return AuditView(audit, order, tuple(state.audit["fields"]), n_answered, looks_left(state))
 
 
 def hidden_cells(state: PatientState) -> frozenset[str]:
-    """Return the cells whose calls a reader must not see yet: those of the audit that nobody has named."""
+    """Return the cells whose calls a reader must not see yet: those of the audit's looks that are not complete.
+
+    A cell that was answered stays hidden until its look is: who sees that an answer was the machine's, or was not,
+    names the next cells otherwise.
+    """
     view = audit_view(state)
-    return frozenset() if view is None else frozenset(view.order[view.n_answered :])
+    return frozenset() if view is None else frozenset(view.order[view.n_closed :])
 
 
 def frame_of(state: PatientState) -> list[FrameCell]:
@@ -87,20 +117,30 @@ def frame_of(state: PatientState) -> list[FrameCell]:
             called_cblc=bool(cell.model_is_cblc),
             called_countable=bool(cell.model_is_countable),
             p_cblc=cell.p_cblc or 0.0,
-            reviewed=cell.is_seen,
+            reviewed=cell.code is not None or cell.removed is not None,
         )
         for cell in state.cells.values()
         if cell.origin != "added"
     ]
 
 
+def name_of(cell: ReviewedCell) -> str | None:
+    """Return the code of a cell that somebody named or removed; None for what is not a cell."""
+    return cell.code if cell.removed is None else None
+
+
+def audit_sides(state: PatientState, audit: Audit, vocabulary: Vocabulary) -> dict[str, int]:
+    """Return the side of each cell of an audit by the names that it froze and the first answers."""
+    named = (state.audit or {}).get("named")
+    if named is None:  # drawn by a version that did not freeze them: the names of now are all there is
+        named = {name: name_of(state.cells[name]) for name in audit.reviewed if name in state.cells}
+    return sides_of({**named, **state.audit_answers}, vocabulary)
+
+
 def sides_of_seen(state: PatientState, vocabulary: Vocabulary) -> dict[str, int]:
-    """Return the side of each cell that somebody named or removed."""
-    return {
-        cell.cell_id: side_of(cell.code if cell.removed is None else None, vocabulary)
-        for cell in state.cells.values()
-        if cell.code is not None or cell.removed is not None
-    }
+    """Return the side of each cell that somebody named or removed, as it stands now."""
+    named = (cell for cell in state.cells.values() if cell.code is not None or cell.removed is not None)
+    return sides_of({cell.cell_id: name_of(cell) for cell in named}, vocabulary)
 
 
 def side_now(cell: ReviewedCell, vocabulary: Vocabulary) -> int:
@@ -109,6 +149,11 @@ def side_now(cell: ReviewedCell, vocabulary: Vocabulary) -> int:
         return NOT_COUNTABLE
     if cell.code is not None:
         return side_of(cell.code, vocabulary)
+    return side_called(cell)
+
+
+def side_called(cell: ReviewedCell) -> int:
+    """Return the side of the machine's call; a cell that a reader drew has none, and counts for nothing."""
     if not cell.model_is_countable:
         return NOT_COUNTABLE
     return CBLC if cell.model_is_cblc else OTHER
@@ -121,18 +166,24 @@ def unnamed_cells(state: PatientState, *, drawn_only: bool) -> list[ReviewedCell
 
 def estimate(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> dict[str, Any]:
     """Return the figures of a patient as plain values; ``full`` and ``audit`` are None where they do not apply."""
-    sides = sides_of_seen(state, vocabulary)
+    hidden = hidden_cells(state)  # a corrected count that moves with an answer would tell the call
+    sides = {name: side for name, side in sides_of_seen(state, vocabulary).items() if name not in hidden}
     machine = machine_count(frame_of(state), sides)
-    effect = _effect(state, vocabulary)
+    effect = _effect((cell.field_id, side_now(cell, vocabulary)) for cell in state.present)
     named = Counter(
         vocabulary.codes[cell.code].category
         for cell in state.present
         if cell.code is not None and vocabulary.codes[cell.code].ndc
     )
+    full = _full(state, n_fields, vocabulary, effect)
+    audit = _audit(state, n_fields, vocabulary)
+    if audit is not None and full is not None and full["ratio"] is not None:
+        # One ratio a patient: every cell was named, and the audit's interval is about cells that were not.
+        audit |= {"ratio": None, "advice": "all_named", "next": None}
     return {
         "machine": {**asdict(machine), "is_estimate": False},
-        "full": _full(state, n_fields, vocabulary, effect),
-        "audit": _audit(state, n_fields, vocabulary, effect),
+        "full": full,
+        "audit": audit,
         "progress": _plain(asdict(review_progress(named, 1, effect=effect))),
     }
 
@@ -149,7 +200,7 @@ def _full(state: PatientState, n_fields: int, vocabulary: Vocabulary, effect: fl
     return {"confirmed_by": state.full_review_by, "n_unnamed": 0, "ratio": _plain(asdict(ratio))}
 
 
-def _audit(state: PatientState, n_fields: int, vocabulary: Vocabulary, effect: float) -> dict[str, Any] | None:
+def _audit(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> dict[str, Any] | None:
     view = audit_view(state)
     if view is None:
         return None
@@ -167,10 +218,17 @@ def _audit(state: PatientState, n_fields: int, vocabulary: Vocabulary, effect: f
     }
     if view.look is None:
         return made
-    counts = count_answers(view.audit, sides_of_seen(state, vocabulary), view.look)
+    later = set(view.order[view.n_closed :])  # answers of a look that is not complete say nothing yet
+    sides = {name: side for name, side in audit_sides(state, view.audit, vocabulary).items() if name not in later}
+    counts, effect = count_answers(view.audit, sides, view.look), _frozen_effect(state, sides)
     look = take_look(view.audit, counts, view.look, effect=effect)
     missed = _missed(state, n_fields, vocabulary)
-    ratio = look.ratio if missed is None else audit_interval(counts, level=LOOK_LEVEL, effect=effect, missed=missed)
+    if look.advice == "all_named":
+        ratio = census_ratio(counts, level=LOOK_LEVEL, effect=effect, missed=missed)
+    elif missed is None:
+        ratio = look.ratio
+    else:
+        ratio = audit_interval(counts, level=LOOK_LEVEL, effect=effect, missed=missed)
     following = None if look.next is None else _plain(asdict(look.next))
     return made | {"ratio": _ratio(ratio), "advice": look.advice, "next": following}
 
@@ -193,14 +251,20 @@ def _missed(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> Check
     return check_fields([(counts[CBLC], counts[OTHER]) for counts in added.values()], n_fields)
 
 
-def _effect(state: PatientState, vocabulary: Vocabulary) -> float:
-    """Return the design effect of the ratio by the patient's own fields, as counted now; 1 without a cell."""
+def _effect(sides: Iterable[tuple[str, int]]) -> float:
+    """Return the design effect by the patient's own fields, from field and side of each cell; 1 without a cell."""
     by_field: dict[str, Counter[int]] = {}
-    for cell in state.present:
-        by_field.setdefault(cell.field_id, Counter())[side_now(cell, vocabulary)] += 1
+    for field_id, side in sides:
+        by_field.setdefault(field_id, Counter())[side] += 1
     x = np.array([counts[CBLC] for counts in by_field.values()], dtype=np.float64)
     n = x + np.array([counts[OTHER] for counts in by_field.values()], dtype=np.float64)
     return float(design_effect(x, n, ASSUMED_CORRELATION)) if n.sum() > 0 else 1.0
+
+
+def _frozen_effect(state: PatientState, sides: Mapping[str, int]) -> float:
+    """Return the design effect by the answers of an audit and, for the other cells of the run, the machine's calls."""
+    cells = (cell for cell in state.cells.values() if cell.origin == "model" or cell.cell_id in sides)
+    return _effect((cell.field_id, sides.get(cell.cell_id, side_called(cell))) for cell in cells)
 
 
 def _ratio(ratio: AuditedRatio) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def take_look(
     """Estimate the ratio at one look of an audit, and foresee the next one.
 
     ``counts`` are the answers of that look (``audit.count_answers``). ``threshold`` must be one that was learned on
-    reviewed ratios (``reviewed_threshold``). The future is drawn from what the answers so far say about unnamed cells.
+    reviewed ratios: one learned on counted or corrected ratios carries the classifier's errors in it. The future is
+    drawn from what the answers so far say about unnamed cells.
     """
     ratio = audit_interval(counts, level=LOOK_LEVEL, effect=effect, seed=seed)
     if not (counts.n_cells - counts.n_named).any():
@@ -75,14 +76,6 @@ def take_look(
         enough = (following.chance_to_separate or 0.0) >= 0.2  # noqa: PLR2004
         advice = "more_may_separate" if enough else "unlikely_to_separate"
     return Look(look, ratio, advice, following)
-
-
-def reviewed_threshold(value: float | None, learned_on: str) -> float | None:
-    """Give a study's threshold for use on reviewed ratios, None where it was learned on others.
-
-    A threshold learned on counted or corrected ratios carries the classifier's errors in it: a reviewed ratio has none.
-    """
-    return value if learned_on == "reviewed" else None
 
 
 def _foresee(

@@ -23,9 +23,11 @@ class PatientProgress:
 
     decided: set[str] = field(default_factory=set)
     added: set[str] = field(default_factory=set)
+    added_by: dict[str, set[str]] = field(default_factory=dict)
     readers: dict[str, str] = field(default_factory=dict)
     decided_by: dict[str, set[str]] = field(default_factory=dict)
     assigned: tuple[str, ...] = ()
+    was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
 
@@ -37,6 +39,12 @@ class PatientProgress:
         if self.n_signatures:
             return "amending"
         return "in_review" if self.decided or self.readers else "new"
+
+    def status_of(self, reader: str) -> Status:
+        """Where the review stands for a blinded reader, who is not told whether another one has begun."""
+        if self.is_locked or self.n_signatures:
+            return self.status
+        return "in_review" if self.decided_by.get(reader) or reader in self.readers else "new"
 
 
 class Progress:
@@ -78,6 +86,7 @@ class Progress:
             patient.decided.clear()
             patient.decided_by.clear()
             patient.added.clear()
+            patient.added_by.clear()
             patient.is_locked = False
         elif event.kind == "sign":
             patient.n_signatures += 1
@@ -86,6 +95,7 @@ class Progress:
             patient.is_locked = False
         elif event.kind == "assign":
             patient.assigned = tuple(event.new["readers"])
+            patient.was_assigned |= bool(patient.assigned)
         if event.kind not in {"assign", "bind", "carried", "not_carried"}:
             patient.readers[event.reader] = event.time_utc
 
@@ -98,8 +108,10 @@ def _count_cells(patient: PatientProgress, event: Event) -> None:
     drawn = {event.cell_id} if is_drawn else set()
     if event.kind == "split":
         drawn = {part["cell_id"] for part in event.new["parts"]}
+    reader = event.new["decided_by"] or "" if event.kind == "carried" else event.reader
     patient.added |= drawn
-    for cells in (patient.decided, patient.decided_by.setdefault(event.reader, set())):
+    patient.added_by.setdefault(reader, set()).update(drawn)
+    for cells in (patient.decided, patient.decided_by.setdefault(reader, set())):
         if event.new is None and event.kind == "relabel":
             cells.discard(event.cell_id)
         else:

@@ -39,7 +39,6 @@ class Chart:
     tables: Mapping[str, str]
     n_fields: int
     vocabulary: Vocabulary
-    n_disputed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def checklist(chart: Chart) -> tuple[ChecklistItem, ...]:
             not unnamed,
             f"{count_of(len(unnamed), whose)} without a name" if unnamed else f"every {whose} has a name",
         ),
-        *([ChecklistItem("disputes", not chart.n_disputed, _disputes(chart.n_disputed))] if state.assigned else []),
+        *([ChecklistItem("disputes", not state.disputed, _disputes(len(state.disputed)))] if state.blinded else []),
         ChecklistItem(
             "reviewed",
             is_full or is_audited,

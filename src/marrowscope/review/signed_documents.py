@@ -68,12 +68,14 @@ def ratio_sentences(signature: Signature, words: Words) -> list[str]:
     """Return what a signed version says of the ratio, in the order to print it."""
     value, strings = signature.value, words.strings
     ratio, cells, machine = signed_ratio(value), value["cells"], value["figures"]["machine"]
-    audit = value["figures"]["audit"] or {}
-    how = (
-        strings("signed.how.full_review", name=value["figures"]["full"]["confirmed_by"])
-        if value["how"] == "full_review"
-        else strings("signed.how.audit", n=audit["ratio"]["n_named"], total=audit["n_cells"])
-    )
+    if value["how"] == "full_review":
+        how = [strings("signed.how.full_review", name=value["figures"]["full"]["confirmed_by"])]
+    else:
+        audit = value["figures"]["audit"]
+        n_blind = audit["sizes"][audit["look"]]
+        n_before = audit["ratio"]["n_named"] - n_blind
+        how = [strings("signed.how.audit", n=n_blind, total=audit["n_cells"])]
+        how += [strings("signed.how.audit_before", n=n_before)] if n_before else []
     counted = [strings("signed.x_of_n", x=ratio.x, n=ratio.n)] if ratio.x is not None else []
     interval = strings(
         "signed.interval",
@@ -85,7 +87,7 @@ def ratio_sentences(signature: Signature, words: Words) -> list[str]:
     return [
         *counted,
         interval,
-        how,
+        *how,
         strings("signed.found_only" if ratio.found_cells_only else "signed.missed_checked"),
         strings("signed.machine", x=machine["x"], n=machine["n"]),
         strings(
@@ -130,7 +132,7 @@ def page_policy() -> str:
 
 
 def signed_fhir(signature: Signature, lang: str = "en") -> str:
-    """Return a signed version as a FHIR Bundle (R4 and R4B): a DiagnosticReport, ``final`` or ``amended``."""
+    """Return a signed version as a FHIR R4B Bundle: a DiagnosticReport, ``final`` or ``amended``."""
     value, words = signature.value, load_words(lang)
     patient, ratio = value["patient"], signed_ratio(value)
     shared: Json = {

@@ -16,11 +16,10 @@ from marrowscope.errors import ReviewError
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
 from marrowscope.review.binding import bind_runs, read_bindings
 from marrowscope.review.cell_images import CellImages
-from marrowscope.review.consensus import verdicts
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.events import Draft
 from marrowscope.review.fold import Folding, foreseen
-from marrowscope.review.live_estimate import audit_view, drawn_audit
+from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
 from marrowscope.review.progress import Progress
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, checklist, signed_value
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.decisions import Decision
-    from marrowscope.review.events import Event
     from marrowscope.review.fold import PatientState
     from marrowscope.review.run_cells import PatientCells, RunCells
     from marrowscope.review.sessions import Session
@@ -184,7 +182,8 @@ class Station:
         """Give patients to readers who see neither calls nor each other; no reader ends the assignment.
 
         Raises ReviewError for fewer than two readers, a reader without an account, or a patient that was decided about:
-        what somebody saw cannot be taken back. LockedError for a signed one.
+        what somebody saw cannot be taken back. LockedError for a signed one, NotAssignedError for one that ``reader``
+        reads blinded.
         """
         if readers and len(set(readers)) < _LEAST_READERS:
             message = f"found {count_of(len(set(readers)), 'reader')}, expected two or more, or none to end it"
@@ -199,23 +198,15 @@ class Station:
             state = self.state(patient_id)
             if state.is_locked:
                 raise LockedError(locked_sentence(patient_id))
+            if reader in state.assigned:
+                message = f"patient {patient_id!r} is assigned to {reader}, who cannot change that; another signer can"
+                raise NotAssignedError(message)
             if readers and state.n_reviewed:
                 message = f"patient {patient_id!r}: found decisions, expected none before blinded readers begin"
                 raise ReviewError(message)
             value = {"readers": list(dict.fromkeys(readers))}
             drafts.append(Draft(reader, patient_id, "assign", None, {"readers": list(state.assigned)}, value))
         return self.store.append(drafts)
-
-    def n_disputed(self, patient_id: str) -> int:
-        """Count the cells of which assigned readers say different things, and nobody adjudicated."""
-        state = self.state(patient_id)
-        if not state.assigned:
-            return 0
-        return sum(item.status == "disputed" for item in verdicts(state, self.events_since_bound(patient_id)))
-
-    def events_since_bound(self, patient_id: str) -> list[Event]:
-        """Return the events of a patient that are about the cells of its present run."""
-        return self.store.read(patient_id, after=self._bindings[patient_id].sequence)
 
     def decide(
         self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int, *, is_blinded: bool = False
@@ -224,17 +215,22 @@ class Station:
 
         ``base`` is the number of the last event that the reader saw. Raises ReviewError for a decision that cannot be,
         LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
-        beside the others.
+        beside the others, and NotAssignedError is raised for one who adjudicates.
         """
-        state = self.state(patient_id, reader if is_blinded else None)
-        if self.state(patient_id).is_locked:
+        whole = self.state(patient_id)
+        if whole.is_locked:
             raise LockedError(locked_sentence(patient_id))
+        if reader in whole.blinded and any(decision.kind == "adjudicate" for decision in decisions):
+            message = f"patient {patient_id!r}: {reader} read it blinded, and never adjudicates it; another signer does"
+            raise NotAssignedError(message)
+        state = self.state(patient_id, reader) if is_blinded else whole
         subject = Subject(
             state,
             self.patient(patient_id).fields,
             self.vocabulary,
             frozenset(flag.flag for flag in self.cells.rows[patient_id].flags),
             audit_view(state),
+            states_place=bool(whole.blinded) and not is_blinded,
         )
         drafts = []
         for decision in decisions:  # each is checked against what those before it leave
@@ -247,20 +243,24 @@ class Station:
     def draw(self, patient_id: str, reader: str) -> Appended:
         """Draw a random audit of a patient and freeze it; LockedError for a signed one, ReviewError for a second one.
 
-        An audit that was drawn stays until it is answered: drawing until one pleases would be no random sample.
+        A prediction has one audit: drawing until one pleases would be no random sample, and the looks of a second one
+        would break the level that three looks keep. Looks spent on an earlier prediction are not given again.
         """
         state = self.state(patient_id)
         if state.is_locked:
             raise LockedError(locked_sentence(patient_id))
-        view = audit_view(state)
-        if view is not None and view.next_cell is not None:
-            message = f"patient {patient_id!r}: found an audit that is not answered, expected its answers first"
+        if state.audit is not None or not looks_left(state):
+            found = f"{count_of(state.looks_spent, 'look')} spent" if state.audit is None else "an audit that was drawn"
+            message = (
+                f"patient {patient_id!r}: found {found}, expected one audit of three looks in all, which together keep "
+                "the level of 95%; go on with it, or review every cell"
+            )
             raise ReviewError(message)
         if not state.cells:
             message = f"patient {patient_id!r}: found no cell, expected some to audit"
             raise ReviewError(message)
         fields = [field.field_id for field in self.patient(patient_id).fields.values() if field.failed is None]
-        value = drawn_audit(state, fields, self.store.head())
+        value = drawn_audit(state, fields, secrets.token_hex(32))
         draft = Draft(reader, patient_id, "audit_drawn", None, None, value)
         return self.store.append([draft], alone_after=state.sequence)
 
@@ -302,6 +302,5 @@ class Station:
             manifest=self.cells.run_of(patient_id).manifest,
             tables=self._bindings[patient_id].tables,
             n_fields=sum(field.failed is None for field in fields),
-            n_disputed=self.n_disputed(patient_id),
             vocabulary=self.vocabulary,
         )

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _MOST_TOGETHER = 64
 """Requests that one commit holds at most."""
 _ROWS_AT_ONCE = 2000
+_SETTLING = ("sign", "audit_drawn", "assign")
+"""Kinds of event that change which decisions are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,9 @@ class Store:
 
         With ``base``, the number of the last event that the reader saw, ConflictError is raised where another reader
         decided about one of the cells after it. With ``unsigned_after``, LockedError is raised where a patient was
-        signed after that event. With ``alone_after``, ChangedError is raised where anything was recorded
-        about one of the patients after that event: what is to be recorded depends on the whole state.
+        signed after that event, and ChangedError where an audit was drawn or readers were assigned. With
+        ``alone_after``, ChangedError is raised where anything was recorded about one of the patients after that event:
+        what is to be recorded depends on the whole state.
         """
         if self._closed:
             message = "the review station is closing, and records nothing more; start it again"
@@ -216,13 +219,21 @@ def _conflicts(connection: sa.Connection, drafts: Sequence[Draft], base: int) ->
 
 
 def _refuse_signed(connection: sa.Connection, drafts: Sequence[Draft], after: int) -> None:
+    """Refuse what was decided before a signature, an audit or an assignment that was recorded meanwhile.
+
+    The drafts were checked without them: a cell of a fresh audit, for example, takes no other decision first.
+    """
     patients = sorted({draft.patient_id for draft in drafts})
-    query = sa.select(EVENTS.c.patient_id).where(
-        EVENTS.c.patient_id.in_(patients), EVENTS.c.sequence > after, EVENTS.c.kind == "sign"
+    query = sa.select(EVENTS.c.patient_id, EVENTS.c.kind, EVENTS.c.reader).where(
+        EVENTS.c.patient_id.in_(patients), EVENTS.c.sequence > after, EVENTS.c.kind.in_(_SETTLING)
     )
-    signed = connection.scalar(query.limit(1))
-    if signed is not None:
-        raise LockedError(locked_sentence(signed))
+    row = connection.execute(query.order_by(EVENTS.c.sequence).limit(1)).one_or_none()
+    if row is None:
+        return
+    if row.kind == "sign":
+        raise LockedError(locked_sentence(row.patient_id))
+    message = f"{row.reader} recorded something about this patient meanwhile ({row.kind}); look at it, then try again"
+    raise ChangedError(message)
 
 
 def locked_sentence(patient_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from marrowscope.review.decisions import Decision
 from tests.review.pages.conftest import Served, expect, saved
 from tests.review.pages.test_gallery_page import kinds, labels
 
@@ -28,13 +29,14 @@ def test_an_audit_hides_the_calls_takes_every_name_in_order_and_gives_a_ratio(
     page.keyboard.type("n2")  # none is skipped: the cursor goes back to the first
     expect(page.locator("#typed")).to_contain_text("none is skipped")
     page.keyboard.press("Enter")  # nothing to confirm where nothing is shown
-    for _ in order:
+    page.keyboard.press("x")
+    for _ in order[1:]:
         page.keyboard.type("nn")
     expect(page.locator("body.auditing")).to_have_count(0)
     saved(page)
     answers = [event for event in served.station.store.events("P1") if event.kind == "audit_answer"]
     assert [event.cell_id for event in answers] == order
-    assert {event.new for event in answers} == {"N"}
+    assert [event.new for event in answers] == [None, *["N"] * (len(order) - 1)]
     expect(page.locator(".figure.audit")).to_contain_text("%")
 
 
@@ -57,7 +59,12 @@ def test_a_patient_is_signed_once_everything_is_done_and_amended_with_a_reason(
         flag.locator("input").fill("seen")
         flag.locator("button").click()
     page.keyboard.press("Escape")
-    saved(page)
+    page.click("#sign")  # waits for what is on its way
+    expect(page.locator("dialog.sign-off .primary")).to_be_enabled()
+    served.station.decide("P1", "Ada", [Decision("comment", None, {"text": "seen in another tab"})], 0)
+    page.click("dialog .primary")  # what came after the page was shown is not signed
+    expect(page.locator("dialog .problem")).to_contain_text("meanwhile (comment)")
+    page.keyboard.press("Escape")
     page.click("#sign")
     page.click("dialog .primary")
     page.wait_for_selector("#standing:has-text('signed')")

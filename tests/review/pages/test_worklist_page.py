@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from marrowscope.review.accounts import add_account
 from marrowscope.review.decisions import Decision
 from tests.review.pages.conftest import Served, expect
 
@@ -35,6 +36,22 @@ def test_the_worklist_counts_filters_and_opens_by_keyboard(opened: Callable[...,
     page.keyboard.press("Enter")
     page.wait_for_selector("body.station[data-ready]")
     assert page.url.endswith("/patients/P2")
+
+
+def test_whoever_entered_with_a_password_leaves_by_a_button(opened: Callable[..., Page], served: Served) -> None:
+    page = opened("/")
+    expect(page.locator("#leave")).to_have_count(0)  # a lone reader's address works once
+    words = "four plain words here"
+    add_account(served.station.store.engine, "ada", ["reader"], password=words)
+    served.station.lone_reader = None
+    page.goto(f"{served.address}/login")
+    page.fill("input[name=name]", "ada")
+    page.fill("input[name=password]", words)
+    page.click("button.primary")
+    page.wait_for_selector("body[data-ready]")
+    page.click("#leave")
+    page.wait_for_url("**/login")
+    assert page.request.get(f"{served.address}/api/session").status == 401
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

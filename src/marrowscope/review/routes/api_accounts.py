@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +17,14 @@ from marrowscope.review.accounts import (
     read_accounts,
     utc_now,
 )
+from marrowscope.review.fold import DECIDING
 from marrowscope.review.guard import ENTER, INSPECT, MANAGE, RefusedError, address_of, station_of
+from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.sessions import Session
+
+if TYPE_CHECKING:
+    from marrowscope.review.events import Event
+    from marrowscope.review.fold import PatientState
 
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000
@@ -121,16 +128,46 @@ def add_run(
 
 
 @router.get("/api/log")
-def log(request: Request, _session: Annotated[Session, Depends(INSPECT)], after: int = 0) -> dict[str, Any]:
-    """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain."""
-    store = station_of(request).store
-    head = store.head()
-    found = []
-    for event in store.events(after=after):
-        found.append({name: getattr(event, name) for name in event.__slots__})
+def log(request: Request, session: Annotated[Session, Depends(INSPECT)], after: int = 0) -> dict[str, Any]:
+    """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain.
+
+    What a reader must not see is ``withheld``, and its values are null: decisions about a patient whom this session
+    reads or read blinded, until it is signed, and what the machine said of cells that an open audit hides.
+    """
+    station = station_of(request)
+    head = station.store.head()
+    found: list[dict[str, Any]] = []
+    hiding: dict[str, _Hiding] = {}
+    for event in station.store.events(after=after):
+        values = {name: getattr(event, name) for name in event.__slots__}
+        hidden: tuple[str, ...] = ()
+        if event.kind in DECIDING and "decide" in session.permissions and event.patient_id in station.cells.rows:
+            if event.patient_id not in hiding:
+                hiding[event.patient_id] = _hiding(station.state(event.patient_id), session.reader)
+            hidden = hiding[event.patient_id].of(event)
+        found.append({**values, **dict.fromkeys(hidden), **({"withheld": True} if hidden else {})})
         if len(found) == _EVENTS_AT_ONCE:
             break
     return {"sequence": head.sequence, "head": head.hash, "events": found}
+
+
+@dataclass(frozen=True, slots=True)
+class _Hiding:
+    """What of a patient's log a reader must not see: every decision, or the machine's word on some cells."""
+
+    is_blinded: bool
+    cells: frozenset[str]
+
+    def of(self, event: Event) -> tuple[str, ...]:
+        """Return the names of the values of ``event`` that are hidden."""
+        if self.is_blinded:
+            return ("old", "new", "model_value")
+        touched = {event.cell_id, *(event.new["cells"] if event.kind == "merge" else ())}
+        return ("model_value",) if touched & self.cells else ()
+
+
+def _hiding(state: PatientState, reader: str) -> _Hiding:
+    return _Hiding(reader in state.blinded and not state.is_locked, hidden_cells(state))
 
 
 @router.get("/api/verify")

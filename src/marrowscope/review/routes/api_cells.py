@@ -53,8 +53,11 @@ def cells(request: Request, patient_id: str, session: Annotated[Session, Depends
 
 
 @router.get("/api/patients/{patient_id}/fields")
-def fields(request: Request, patient_id: str, _session: Annotated[Session, Depends(SEE)]) -> list[dict[str, Any]]:
-    """Return the fields of a patient, without contours."""
+def fields(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> list[dict[str, Any]]:
+    """Return the fields of a patient, without contours; a blinded reader gets no flags, which tell of the calls."""
+    station = station_of(request)
+    shown = station.patient(patient_id).fields.values()
+    is_blinded = station.seen_by(patient_id, session).is_blinded
     return [
         {
             "field_id": field.field_id,
@@ -63,9 +66,9 @@ def fields(request: Request, patient_id: str, _session: Annotated[Session, Depen
             "height_px": field.height_px,
             "um_per_px": field.um_per_px,
             "failed": field.failed,
-            "flags": list(field.flags),
+            "flags": [] if is_blinded else list(field.flags),
         }
-        for field in station_of(request).patient(patient_id).fields.values()
+        for field in shown
     ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request
 
 from marrowscope.review.guard import SEE, RefusedError, station_of, unblinded
+from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.measured_cells import MEASURES, MeasuredCells, distances, read_measures
 from marrowscope.review.sessions import Session
 
@@ -45,9 +46,8 @@ def similar(
     cells, index = _found(request, patient_id, cell_id, session)
     distance = distances(cells, index)
     distance[index] = -1.0
-    state = station_of(request).state(patient_id)
-    if state.audit is not None:  # likeness to a named cell would tell the calls that an audit hides
-        distance[[name not in state.cells or state.cells[name].code is None for name in cells.cell_ids]] = np.inf
+    hidden = hidden_cells(station_of(request).state(patient_id))  # likeness to a known cell would tell their calls
+    distance[[name in hidden for name in cells.cell_ids]] = np.inf
     order = np.argsort(distance, kind="stable")
     return {"by": "probabilities_and_morphology", "cell_ids": [cells.cell_ids[i] for i in order]}
 
@@ -59,9 +59,9 @@ def _found(request: Request, patient_id: str, cell_id: str, session: Session) ->
     cells = _read(folder, patient_id)
     if cell_id not in cells.cell_ids:
         raise RefusedError(404, f"patient {patient_id!r}: cell {cell_id!r} was not measured by the run, or is unknown")
-    state = station.state(patient_id)
-    if state.audit is not None and state.cells[cell_id].code is None:
-        raise RefusedError(403, f"cell {cell_id!r}: an audit hides what the machine says of it until it is named")
+    if cell_id in hidden_cells(station.state(patient_id)):
+        sentence = f"cell {cell_id!r}: an audit hides what the machine says of it until every cell of its look is named"
+        raise RefusedError(403, sentence)
     return cells, cells.cell_ids.index(cell_id)
 
 

@@ -38,7 +38,7 @@ def readings(request: Request, patient_id: str, session: Annotated[Session, Depe
     """Return what each assigned reader says of each cell that any of them named, disputed ones first."""
     station = unblinded(request, patient_id, session)
     state = station.state(patient_id)
-    found = [item for item in verdicts(state, station.events_since_bound(patient_id)) if item.names]
+    found = [item for item in verdicts(state) if item.names]
     found.sort(key=lambda item: item.status != "disputed")
     return {
         "sequence": state.sequence,

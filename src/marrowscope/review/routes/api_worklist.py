@@ -17,7 +17,10 @@ router = APIRouter()
 
 @router.get("/api/worklist")
 def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> list[dict[str, Any]]:
-    """Return one line per patient whom this reader may see; no cell is read for it."""
+    """Return one line per patient whom this reader may see; no cell is read for it.
+
+    A blinded reader gets no flag and no state, which tell of the calls, and counts his or her own decisions alone.
+    """
     station = station_of(request)
     progress = station.progress.patients()
     lines = []
@@ -29,20 +32,21 @@ def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> lis
             continue  # given to others, who must not see each other's decisions
         decided = patient.decided_by.get(session.reader, set()) if is_blinded else patient.decided
         own = [session.reader] if is_blinded else None
+        added = patient.added_by.get(session.reader, set()) if is_blinded else patient.added
         lines.append(
             {
                 "patient_id": row.patient_id,
                 "center": row.center,
                 "specimen": row.specimen,
-                "state": row.state,
-                "status": patient.status,
-                "flags": [flag.flag for flag in row.flags],
+                "state": None if is_blinded else row.state,
+                "status": patient.status_of(session.reader) if is_blinded else patient.status,
+                "flags": [] if is_blinded else [flag.flag for flag in row.flags],
                 "opened_by": own or station.progress.opened_by(row.patient_id),
                 "readers": own or sorted(patient.readers),
                 "assigned": own or list(patient.assigned),
                 "blinded": is_blinded,
                 "n_reviewed": len(decided),
-                "n_cells": row.n_cells + len(patient.added),
+                "n_cells": row.n_cells + len(added),
                 "n_fields": row.n_fields,
                 "signed": patient.is_locked,
             }

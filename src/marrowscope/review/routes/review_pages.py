@@ -59,7 +59,8 @@ def page(request: Request, name: str, data: dict[str, Any] | None = None, **valu
 @router.get("/")
 def worklist_page(request: Request, session: Annotated[Session, Depends(SEE)]) -> HTMLResponse:
     """Show the worklist."""
-    return page(request, "worklist.html.j2", {"reader": session.reader}, session=session)
+    with_accounts = station_of(request).lone_reader is None  # a lone reader's address works once: no way back in
+    return page(request, "worklist.html.j2", {"reader": session.reader}, session=session, with_accounts=with_accounts)
 
 
 @router.get("/patients/{patient_id}")
@@ -83,7 +84,13 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
 @router.get("/login", dependencies=[Depends(PUBLIC)])
 def login_page(request: Request) -> HTMLResponse:
     """Show how to enter."""
-    return page(request, "login.html.j2", with_accounts=station_of(request).lone_reader is None)
+    station = station_of(request)
+    return page(
+        request,
+        "login.html.j2",
+        with_accounts=station.lone_reader is None,
+        with_single_sign_on=station.single_sign_on is not None,
+    )
 
 
 def _language(request: Request) -> str:
@@ -97,14 +104,14 @@ def _language(request: Request) -> str:
 def _patient(row: PatientRow, texts: Strings, *, is_blinded: bool) -> dict[str, Any]:
     """Return what the run says of a patient; out of depth no ratio is made of its counts.
 
-    A blinded reader gets neither count nor flags, which tell of the calls.
+    A blinded reader gets neither count, state nor flags, which tell of the calls.
     """
     has_ratio = row.state != "out_of_depth" and not is_blinded
     return {
         "patient_id": row.patient_id,
         "center": row.center,
         "specimen": row.specimen,
-        "state": row.state,
+        "state": None if is_blinded else row.state,
         "machine": {"x": row.n_cblc, "n": row.n_countable} if has_ratio else None,
         "flags": [{"flag": flag.flag, "name": texts.choose("flag", flag.flag)} for flag in row.flags if not is_blinded],
     }

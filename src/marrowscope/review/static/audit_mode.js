@@ -10,7 +10,7 @@ export class AuditMode {
   /** Begin, or go on; draws the audit where none was drawn. */
   async begin() {
     try {
-      await this.#settled();
+      await this.desk.settled();
       let audit = await read(`${this.desk.address}/audit`);
       if (!audit.drawn) {
         await send(`${this.desk.address}/audit`, {});
@@ -28,33 +28,35 @@ export class AuditMode {
     }
   }
 
-  async #settled() {
-    for (let k = 0; this.desk.outbox.length && k < 100; k++) await new Promise((resolve) => { setTimeout(resolve, 50); });
-  }
-
   async end() {
     this.isOn = false;
-    await this.#settled();
+    await this.desk.settled();
     await this.desk.reload().catch(() => null); // the calls of the cells that are named now
     this.leave();
   }
 
-  /** Name a cell of the audit: the next one, or again one that was named. */
+  /** Name the next cell of the audit; null is not a cell. The first answer counts: a later name is the cell's alone. */
   async answer(i, code) {
     const id = this.desk.cells.columns.cell_id[i];
-    if (id !== this.next && !this.answered.has(id)) {
+    const again = this.answered.has(id);
+    if (!again && id !== this.next) {
       this.show(null, this.next);
       this.tell("review.audit.in_order");
       return;
     }
-    if (!this.desk.decide([{ kind: "audit_answer", cell_id: id, new: code }], code)) return;
-    const isNew = !this.answered.has(id);
+    const event = again ? { kind: code === null ? "not_a_cell" : "relabel", cell_id: id, new: code } : { kind: "audit_answer", cell_id: id, new: code };
+    if (again && code === null && this.desk.cells.isRemoved(i)) return;
+    if (!this.desk.decide([event], code ?? "not_a_cell")) return;
+    if (again) {
+      this.tell("review.audit.first_counts");
+      return;
+    }
     this.answered.add(id);
     const order = this.audit.cells.map((cell) => cell.cell_id);
     this.next = order.find((name) => !this.answered.has(name)) ?? null;
-    if (this.next !== null) this.show(null, isNew ? this.next : order[order.indexOf(id) + 1] ?? this.next);
+    if (this.next !== null) this.show(null, this.next);
     else {
-      await this.#settled();
+      await this.desk.settled();
       this.tell("review.audit.look_done", { n: this.answered.size });
       this.end();
     }

@@ -46,7 +46,14 @@ export class Desk extends EventTarget {
     return state;
   }
 
+  /** Wait until every decision is on disk; false where some still wait after a few seconds. */
+  async settled() {
+    for (let k = 0; this.outbox.length && k < 100; k++) await new Promise((resolve) => { setTimeout(resolve, 50); });
+    return this.outbox.length === 0;
+  }
+
   #take(state) {
+    this.nOthers = 0; // of cells that others decided about since the page last showed them
     const before = this.state && this.cells.length ? this.cells.columns : null;
     this.state = state;
     this.base = state.sequence;
@@ -66,6 +73,7 @@ export class Desk extends EventTarget {
       n += 1;
       readers.add(c.decided_by[i]);
     }
+    this.nOthers = n;
     if (n) this.tell("review.others_decided", { n, readers: [...readers].join(", ") });
   }
 
@@ -179,7 +187,7 @@ export class Desk extends EventTarget {
     return [...last.values()].every(({ kind, cell_id, new: value }) => {
       const i = at.get(cell_id);
       if (kind === "relabel") return state.code[i] === value && state.decided_by[i] === (value === null ? null : data.reader);
-      if (kind === "audit_answer") return state.code[i] === value && state.decided_by[i] === data.reader;
+      if (kind === "audit_answer") return state.code[i] === value && (value !== null || state.removed[i] !== null) && state.decided_by[i] === data.reader;
       if (["not_a_cell", "delete", "split"].includes(kind)) return state.removed[i] === kind;
       if (kind === "restore") return i !== undefined && state.removed[i] === null;
       if (kind === "redraw") return i !== undefined && isBox(state, i, box(value.contour_xy));

@@ -7,6 +7,8 @@ const SIDE_UM = 28.8, UNSCALED_SIDE_PX = 192;
 const REST_MS = 160, N_REFERENCES = 6;
 const PLACES = new Intl.NumberFormat(data.language, { maximumFractionDigits: 1 });
 
+export const NOT_A_CELL = ""; // what stands beside the codes for what is none
+
 export class Panel {
   constructor(element, desk, fields, hotkeys, { decide, goTo }) {
     Object.assign(this, { element, desk, fields, hotkeys, decide, goTo, cells: desk.cells });
@@ -46,7 +48,8 @@ export class Panel {
         make("b", {}, code.code), make("kbd", {}, this.hotkeys.of(code.code)), make("span", {}, code.names[data.language]));
       button.style.setProperty("--code", data.colors[code.category] ?? "#6b7178");
       return button;
-    }));
+    }), make("button", { class: "code", "data-code": NOT_A_CELL, title: t("review.removed.not_a_cell") },
+      make("b", {}, "×"), make("kbd", {}, "x"), make("span", {}, t("review.removed.not_a_cell"))));
   }
 
   /** Dim the codes that the keys typed so far cannot become. */
@@ -81,8 +84,9 @@ export class Panel {
       ...row(t("review.fact.field"), this.fields.byId.get(c.field_id[i])?.name ?? c.field_id[i]),
     );
     for (const button of this.palette.children) {
-      button.classList.toggle("is", button.dataset.code === code);
-      button.setAttribute("aria-pressed", String(button.dataset.code === code));
+      const is = this.cells.isRemoved(i) ? button.dataset.code === NOT_A_CELL : button.dataset.code === code;
+      button.classList.toggle("is", is);
+      button.setAttribute("aria-pressed", String(is));
     }
     this.#reference(i, category);
     this.#picture(i);

@@ -7,7 +7,7 @@ import { Fields } from "./fields.js";
 import { Gallery, nameOf } from "./gallery.js";
 import { Hotkeys, keyOf } from "./hotkeys.js";
 import { EVERYTHING, ordered } from "./order.js";
-import { Panel } from "./panel.js";
+import { NOT_A_CELL, Panel } from "./panel.js";
 import { data, has, kept, make, t } from "./page_data.js";
 import { Side } from "./side.js";
 import { signOff } from "./sign_off.js";
@@ -152,6 +152,7 @@ function showAll(i) {
 }
 
 function giveCode(code) {
+  if (code === NOT_A_CELL) return notACell();
   if (audit.isOn && !inField) {
     if (current() !== null) audit.answer(current(), code);
     return;
@@ -195,7 +196,10 @@ function confirm() {
 
 /** Not a cell, or a cell again: whatever most of the chosen are not. */
 function notACell() {
-  if (audit.isOn) return tell(t("review.audit.how"));
+  if (audit.isOn && !inField) {
+    if (current() !== null) audit.answer(current(), null);
+    return;
+  }
   const chosen = selection();
   const c = cells.columns;
   const present = chosen.filter((i) => !cells.isRemoved(i));

@@ -4,8 +4,11 @@ import { data, make, t } from "./page_data.js";
 import { read, send } from "./station.js";
 
 export async function signOff(desk, { changed }) {
-  const { items, signed, sequence } = await read(`${desk.address}/checklist`);
-  const problem = make("p", { class: "problem", role: "alert" });
+  if (!(await desk.settled())) throw new Error(t("review.sign.waiting", { n: desk.outbox.length }));
+  await desk.reload();
+  const { base, nOthers } = desk; // what is signed is what the page shows now, not what the station may know by then
+  const { items, signed } = await read(`${desk.address}/checklist`);
+  const problem = make("p", { class: "problem", role: "alert" }, nOthers ? t("review.sign.others", { n: nOthers }) : "");
   const attempt = async (work) => {
     try {
       await work();
@@ -24,6 +27,6 @@ export async function signOff(desk, { changed }) {
   const reason = make("input", { maxlength: 400, "aria-label": t("review.sign.reason"), placeholder: t("review.sign.reason") });
   const act = !data.may_sign ? make("p", { class: "soft" }, t("review.sign.may_not"))
     : signed ? make("footer", {}, reason, make("button", { class: "primary", onclick: () => attempt(() => send(`${desk.address}/amend`, { reason: reason.value })) }, t("review.sign.amend")))
-      : make("footer", {}, make("button", { class: "primary", disabled: items.some((item) => !item.done), onclick: () => attempt(() => send(`${desk.address}/sign`, { base: sequence })) }, t("review.sign.sign")));
+      : make("footer", {}, make("button", { class: "primary", disabled: nOthers > 0 || items.some((item) => !item.done), onclick: () => attempt(() => send(`${desk.address}/sign`, { base })) }, t("review.sign.sign")));
   const dialog = open(t("review.sign.title"), "sign-off", list, ...documents, problem, act);
 }

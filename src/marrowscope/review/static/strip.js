@@ -73,7 +73,7 @@ export class Strip {
   #audit(audit) {
     const ratio = audit?.ratio;
     const size = audit?.sizes.find((wanted) => wanted > audit.n_answered) ?? audit?.sizes.at(-1);
-    const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
+    const value = this.estimate.audit === undefined ? null : ratio ? `${ratio.x !== null && ratio.x !== undefined ? count(ratio.x, ratio.n) : ratio.fields.estimate === null ? "–" : percent(ratio.fields.estimate, 1)} · ${limits(ratio.fields)}` : audit ? t("review.n_of_n", { x: audit.n_answered, n: size }) : t("review.audit.none");
     const remark = ratio ? [t("review.figure.audit_why", { n: ratio.n_named, of: ratio.n_cells }), found(ratio)].filter(Boolean).join("; ") : "";
     this.#set("audit", value, remark);
     this.parts.audit.box.title = [audit?.advice && t(`review.advice.${audit.advice}`), ratio && t("review.figure.smear", { limits: limits(ratio.smear) })].filter(Boolean).join("\n");

@@ -1,7 +1,7 @@
 // The worklist: every patient with status and progress; arrow keys and Enter open one.
 import * as dialogs from "./dialogs.js";
 import { data, kept, make, t } from "./page_data.js";
-import { read } from "./station.js";
+import { read, send } from "./station.js";
 
 const $ = (selector) => document.querySelector(selector);
 const AGAIN_MS = 15_000;
@@ -79,6 +79,10 @@ function showHelp() {
   dialogs.help([[[t("review.worklist"), [[["↑", "↓"], t("review.help.list_move")], [["Enter"], t("review.help.list_open")], [["/"], t("review.help.list_find")], [["Esc"], t("review.help.list_clear")], [["?"], t("review.help")]]]]]);
 }
 $("#help").onclick = showHelp;
+$("#leave")?.addEventListener("click", async () => {
+  await send("/api/leave", {}).catch(() => null); // an ended session is left already
+  location.href = "/login";
+});
 
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
