@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -90,11 +91,16 @@ def test_no_address_describes_the_interface(station: Station) -> None:
 
 def test_a_name_with_markup_is_text_on_the_page(browser: Browser, station: Station) -> None:
     row = station.cells.rows["P1"]
-    name = "<script>alert(1)</script>"
+    name = "<script>alert(1)<img src=x onerror=alert(1)>"  # without a slash, which no address of a patient can hold
     station.cells.rows[name] = row.model_copy(update={"patient_id": name})
     station.cells._run_of[name] = station.cells.run_of("P1")
-    page = browser.get(f"/patients/{name.replace('/', '%2F')}")
+    station._bindings[name] = station._bindings["P1"]
+    page = browser.get(f"/patients/{quote(name)}")
+    assert page.status_code == 200, page.text
+    assert page.text.count("&lt;script&gt;alert(1)") == 2, "in title and heading"
+    assert "\\u003cscript\\u003ealert(1)" in page.text, "in the block of JSON"
     assert "<script>alert" not in page.text
+    assert "<img" not in page.text
 
 
 def test_an_error_says_nothing_of_the_inside(browser: Browser) -> None:
