@@ -267,11 +267,11 @@ def restore(
 
 def copy(
     source: DatabaseArgument,
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Empty database or earlier copy, written as DB is.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Empty database, written as DB is.")],
 ) -> None:
     """Copy a review into another database: from SQLite to PostgreSQL when a department joins in, or back.
 
-    Both have the same events and the same head then. A target with other events is refused.
+    Both have the same events, head and accounts then. A target that holds any of them is refused.
 
     Example: marrowscope review copy runs/first-review postgresql+psycopg://review@db.example.org/review
     """
