@@ -75,8 +75,13 @@ ATTEMPTS = sa.Table(
     sa.Index("attempts_by_source", "source", "time_utc"),
 )
 
-_BUSY_S = 30.0
+BUSY_S = 30.0
+"""Seconds that a transaction waits for another one's end on SQLite."""
 _IMMEDIATE = "begin_immediate"
+
+
+class DatabaseDownError(ReviewError):
+    """The database cannot be reached, read or written to now: nothing is said about what was asked of it."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -96,7 +101,7 @@ def open_engine(url: str) -> sa.Engine:
     if address.drivername != "sqlite" or not address.database:
         message = f"found a database of {address.drivername}, expected a SQLite file or postgresql+psycopg://"
         raise ReviewError(message)
-    engine = sa.create_engine(address, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+    engine = sa.create_engine(address, connect_args={"check_same_thread": False})
     sa_event.listen(engine, "connect", _set_up_sqlite)
     sa_event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -110,6 +115,7 @@ def make_private_file(path: Path) -> None:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DB-API connection
     connection.isolation_level = None  # the driver begins nothing by itself; ``_begin_sqlite`` does
+    connection.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_S)}")
     for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
         connection.execute(f"PRAGMA {setting}")
 
@@ -137,13 +143,19 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def _said() -> Iterator[None]:
-    """Raise a ReviewError for what a database raises: the sentence of its driver, without statement and address."""
+    """Raise a ReviewError for what a database raises: the sentence of its driver, without statement.
+
+    A value that it does not take is refused; whatever else fails is the database's, DatabaseDownError.
+    """
     try:
         yield
+    except (sa.exc.DataError, sa.exc.IntegrityError) as error:
+        message = f"the review database refused a value ({' '.join(str(error.orig).split())}), expected one that fits"
+        raise ReviewError(message) from error
     except sa.exc.DBAPIError as error:
         reason = " ".join(str(error.orig).split())
         message = f"the review database refused ({reason}); check that it can be reached and written to"
-        raise ReviewError(message) from error
+        raise DatabaseDownError(message) from error
     except sa.exc.SQLAlchemyError as error:
         message = f"the review database cannot be used ({' '.join(str(error).split())})"
-        raise ReviewError(message) from error
+        raise DatabaseDownError(message) from error

@@ -7,6 +7,7 @@ page of another site can reach it under a name of its own.
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from marrowscope.errors import InputError, ReviewError, RunError
+from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.guard import RefusedError
 from marrowscope.review.routes import (
     api_accounts,
@@ -56,6 +58,8 @@ _HEADERS = (
     ("Cache-Control", "no-store"),
     ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
 )
+_LOG = logging.getLogger(__name__)
+_RETRY_AFTER_S = 2
 _MOST_BODY_BYTES = 16 * 1024**2
 ROUTERS = (
     entrance.router,
@@ -82,6 +86,7 @@ def create_app(
     app.mount("/static", StaticFiles(directory=str(files("marrowscope.review") / "static")), name="static")
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(ConflictError, _conflict)
+    app.add_exception_handler(DatabaseDownError, _database_down)
     app.add_exception_handler(ReviewError, _review_error)
     app.add_exception_handler(RunError, _run_error)
     app.add_exception_handler(InputError, _run_error)
@@ -159,6 +164,14 @@ def _decision(event: Event) -> dict[str, object]:
         "kind": event.kind,
         "new": event.new,
     }
+
+
+def _database_down(_request: Request, error: Exception) -> Response:
+    """Say that nothing was decided about the request; what the driver says is for who runs the station."""
+    _LOG.warning("%s", error)
+    answer = _said(503, "the station cannot reach its database; nothing is lost in this browser, try again soon")
+    answer.headers["Retry-After"] = str(_RETRY_AFTER_S)
+    return answer
 
 
 def _review_error(_request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
 from marrowscope.review.decisions import Decision
@@ -11,6 +12,7 @@ from tests.review.pages.test_gallery_page import codes, cursor, kinds, labels
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
     from playwright.sync_api import Page, Route
 
 EVENTS = "**/api/patients/P1/events"
@@ -52,6 +54,27 @@ def test_a_page_that_is_closed_before_it_could_send_does_so_when_it_is_opened_ag
     saved(again)
     assert codes(served)[cell] == "N1"
     assert labels(again)[cell] == "N1"
+
+
+def test_decisions_wait_while_the_database_is_down_and_are_sent_when_it_is_back(
+    opened: Callable[..., Page], served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened()
+    cell = cursor(page)
+    monkeypatch.setattr("marrowscope.review.database.BUSY_S", 0.1)
+    served.station.store.engine.dispose()
+    with sqlite3.connect(served.station.store.engine.url.database or "", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.keyboard.type("n1")
+        expect(page.locator("#saved")).to_have_attribute("data-state", "offline")
+        expect(page.locator("#problem")).to_contain_text("cannot reach its database. 1 decision")
+        assert labels(page)[cell] == "N1"
+        assert kinds(served) == []
+        other.execute("ROLLBACK")
+    other.close()
+    saved(page)
+    assert kinds(served) == [("relabel", "N1")]
+    expect(page.locator("#problem")).to_be_hidden()
 
 
 def test_an_answer_that_never_came_is_not_recorded_twice(opened: Callable[..., Page], served: Served) -> None:

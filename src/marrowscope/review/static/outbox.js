@@ -5,6 +5,8 @@ import { LostError } from "./station.js";
 
 const FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 15_000;
 
+const isLost = (error) => error instanceof LostError || error.status === 401;
+
 export class Outbox extends EventTarget {
   /**
    * post(base, events) sends; isThere(events) asks the station whether they were recorded after all.
@@ -80,19 +82,28 @@ export class Outbox extends EventTarget {
       await this.accepted(item, answer);
       return true;
     } catch (error) {
-      if (error instanceof LostError || error.status === 401) {
-        this.unsure ||= error instanceof LostError;
-        this.#say(error.status === 401 ? "left" : "offline", error.message);
-        this.timer = setTimeout(() => { this.timer = null; this.run(); }, this.wait);
-        this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
-        return false;
-      }
+      if (isLost(error)) return this.#later(error);
       if (error.status === undefined) throw error;
       this.#say("asking", error.message);
-      if (error.body.conflicts?.length) await this.met(item, error.body.conflicts);
-      else await this.refused(item, error);
+      try {
+        if (error.body.conflicts?.length) await this.met(item, error.body.conflicts);
+        else await this.refused(item, error);
+      } catch (lost) {
+        if (!isLost(lost)) throw lost;
+        return this.#later(lost);
+      }
       return true;
     }
+  }
+
+  /** Try again after a while: nothing was refused. */
+  #later(error) {
+    this.unsure ||= error instanceof LostError;
+    this.isDown = error.status === 503;
+    this.#say(error.status === 401 ? "left" : "offline", error.message);
+    this.timer = setTimeout(() => { this.timer = null; this.run(); }, this.wait);
+    this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
+    return false;
   }
 
   #named = (event) => {
