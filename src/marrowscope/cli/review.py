@@ -205,7 +205,7 @@ def verify(
     from marrowscope.review.review_folder import open_store
     from marrowscope.wording import count_of
 
-    with open_store(db, upgrades=False) as store:
+    with open_store(db, reads_only=True) as store:
         faults = store.verify()
         found = store.head()
         signed_at = next((event.sequence for event in store.events() if event.hash == head), None) if head else None
@@ -297,7 +297,8 @@ def export(
 ) -> None:
     """Write the cells that people named as a cohort, to train on (`marrowscope prepare`) or to evaluate with.
 
-    Disputed and unseen cells have no shape; a list beside the cohort has every cell with its status.
+    Disputed and unseen cells have no shape; a list beside the cohort has every cell with its status. The review is only
+    read; it must be about this prediction of the run.
 
     Example: marrowscope review export runs/first-review runs/first --out corrected
     """
@@ -306,7 +307,7 @@ def export(
     from marrowscope.review.review_folder import open_station
     from marrowscope.wording import count_of
 
-    with open_station(db, [run], lone_reader=None, makes=False) as station:
+    with open_station(db, [run], lone_reader=None, reads_only=True) as station:
         done = export_review(station, out, file_format, signed_only=signed, copy_images=images)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(done.by_status.items()))
     typer.echo(

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.errors import ReviewError
 from marrowscope.review.carry import carried_drafts
 from marrowscope.review.events import Draft
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.review.run_cells import ReviewedRun, RunCells
@@ -43,6 +45,23 @@ def read_bindings(store: Store) -> dict[str, Binding]:
         for patient_id in event.new["patients"]:
             bound[patient_id] = Binding(event.sequence, event.new["tables"])
     return bound
+
+
+def refuse_unbound(store: Store, cells: RunCells) -> None:
+    """Raise ReviewError where the review is about other runs, or about another prediction of one of the patients."""
+    bound = read_bindings(store)
+    for run in cells.runs:
+        own = [row.patient_id for row in run.tables.rows]
+        if not any(name in bound for name in own):
+            message = f"{run.folder}: found none of its patients in the review, expected the run that was reviewed"
+            raise ReviewError(message)
+        if changed := [name for name in own if name in bound and bound[name].tables != run.hashes]:
+            message = (
+                f"{run.folder}: found {count_of(len(changed), 'patient')} ({changed[0]!r} ...) whose review is about "
+                "another prediction, expected the run that was reviewed; `marrowscope review` with this run carries "
+                "the decisions to it"
+            )
+            raise ReviewError(message)
 
 
 def bind_runs(store: Store, cells: RunCells, reader: str) -> list[Rebound]:

@@ -89,20 +89,24 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def open_engine(url: str) -> sa.Engine:
-    """Open a database by its address; ReviewError for one that is neither SQLite nor PostgreSQL through psycopg."""
+def open_engine(url: str, *, reads_only: bool = False) -> sa.Engine:
+    """Open a database by its address; ReviewError for one that is neither SQLite nor PostgreSQL through psycopg.
+
+    With ``reads_only``, the database itself refuses whatever would change it.
+    """
     try:
         address = sa.make_url(url)
     except sa.exc.ArgumentError as error:
         message = f"found no address of a database in {url!r}, expected postgresql+psycopg://user@host/name"
         raise ReviewError(message) from error
     if address.drivername == "postgresql+psycopg":
-        return sa.create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True)
+        options = {"options": "-c default_transaction_read_only=on"} if reads_only else {}
+        return sa.create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True, connect_args=options)
     if address.drivername != "sqlite" or not address.database:
         message = f"found a database of {address.drivername}, expected a SQLite file or postgresql+psycopg://"
         raise ReviewError(message)
     engine = sa.create_engine(address, connect_args={"check_same_thread": False})
-    sa_event.listen(engine, "connect", _set_up_sqlite)
+    sa_event.listen(engine, "connect", _set_up_sqlite_to_read if reads_only else _set_up_sqlite)
     sa_event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -117,6 +121,12 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - 
     connection.isolation_level = None  # the driver begins nothing by itself; ``_begin_sqlite`` does
     connection.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_S)}")
     for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _set_up_sqlite_to_read(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DB-API connection
+    connection.isolation_level = None
+    for setting in (f"busy_timeout = {round(1000 * BUSY_S)}", "trusted_schema = OFF", "query_only = ON"):
         connection.execute(f"PRAGMA {setting}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from marrowscope.errors import ReviewError
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
-from marrowscope.review.binding import bind_runs, read_bindings
+from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.consensus import verdicts
 from marrowscope.review.decisions import Subject, draft_of
@@ -74,8 +74,9 @@ class Station:
         images_root: Path | None = None,
         runs_root: Path | None = None,
         single_sign_on: SingleSignOn | None = None,
+        reads_only: bool = False,
     ) -> None:
-        """Bind the log to the runs; see ``binding``."""
+        """Bind the log to the runs; see ``binding``. With ``reads_only``, refuse runs that it is not bound to."""
         self.cells = cells
         self.store = store
         self.lone_reader = lone_reader
@@ -87,7 +88,9 @@ class Station:
         self._foldings: OrderedDict[tuple[str, str | None], tuple[Folding, threading.Lock]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokens: set[str] = set()
-        self.rebound = tuple(bind_runs(store, cells, lone_reader or "station"))
+        if reads_only:
+            refuse_unbound(store, cells)
+        self.rebound = () if reads_only else tuple(bind_runs(store, cells, lone_reader or "station"))
         self._bindings = read_bindings(store)
 
     def close(self) -> None:
