@@ -270,7 +270,7 @@ def _carry(cells: dict[str, ReviewedCell], event: Event) -> None:
     value = event.new
     changes: dict[str, Any] = {"code": value.get("code"), "removed": value.get("removed")}
     if value.get("contour_xy") is not None:
-        changes["contour_xy"] = tuple(value["contour_xy"])
+        changes |= {"contour_xy": tuple(value["contour_xy"]), "area_um2": value.get("area_um2")}
     if value.get("drawn"):
         name = event.cell_id or ""
         cells[name] = replace(drawn_cell(name, value, value["drawn"], event), removed=value.get("removed"))
