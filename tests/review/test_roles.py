@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from fastapi.routing import APIRoute
@@ -11,6 +12,7 @@ from starlette.routing import Mount
 
 from marrowscope.records import Patient
 from marrowscope.review.accounts import PERMISSIONS, ROLES, Role, add_account, utc_now
+from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.guard import COOKIE, Guard, Public
 from marrowscope.review.server import create_app
 from marrowscope.review.sessions import begin_session
@@ -249,8 +251,16 @@ def test_an_admin_adds_a_run_and_its_patients_stand_in_the_worklist(
     root = tmp_path_factory.mktemp("runs")
     make_run(root / "second", [Patient("P7", "A", "AML"), Patient("P8", "A", "AML")])
     monkeypatch.setattr(station, "runs_root", root)
+    with monkeypatch.context() as down:
+        down.setattr(station.store, "append", Mock(side_effect=DatabaseDownError("down")))
+        assert entered(app, "admin").post("/api/runs", {"path": "second/run"}).status_code == 503
+    assert "P7" not in station.cells.rows, "a run that was not bound was registered"
     answer = entered(app, "admin").post("/api/runs", {"path": "second/run"})
     assert answer.json() == {"patients": ["P7", "P8"]}
+    progress = station.progress.patients()
+    assert {"P7", "P8"}.isdisjoint(progress)
+    with pytest.raises(AttributeError):
+        progress["P1"].is_locked = True  # type: ignore[misc]  # nobody changes what the station counts
     reader = entered(app, "reader")
     assert "P7" in {line["patient_id"] for line in reader.json("/api/worklist")}
     assert reader.get("/api/patients/P7/cells").status_code == 200

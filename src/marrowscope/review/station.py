@@ -89,8 +89,8 @@ class Station:
         self._lock = threading.Lock()
         self._tokens: set[str] = set()
         if reads_only:
-            refuse_unbound(store, cells)
-        self.rebound = () if reads_only else tuple(bind_runs(store, cells, lone_reader or "station"))
+            refuse_unbound(store, cells.runs)
+        self.rebound = () if reads_only else tuple(bind_runs(store, cells.runs, lone_reader or "station"))
         self._bindings = read_bindings(store)
 
     def close(self) -> None:
@@ -134,9 +134,10 @@ class Station:
             message = f"found run {str(folder)!r}, expected one below the folder of runs; choose another"
             raise ReviewError(message)
         with self._lock:
-            run = self.cells.add(place)
-            bind_runs(self.store, self.cells, reader)
+            run = self.cells.opened(place)
+            bind_runs(self.store, [run], reader)
             self._bindings = read_bindings(self.store)
+            self.cells.add(run)  # last: a run that is not bound has no patients here
         return [row.patient_id for row in run.tables.rows]
 
     def patient(self, patient_id: str) -> PatientCells:
@@ -187,18 +188,19 @@ class Station:
         """Give patients to readers who see neither calls nor each other; no reader ends the assignment.
 
         Raises ReviewError for fewer than two readers, a reader without an account, or a patient that was decided about:
-        what somebody saw cannot be taken back. LockedError for a signed one.
+        what somebody saw cannot be taken back. LockedError for a signed one, ChangedError where anything was recorded
+        about one of them meanwhile.
         """
         if readers and len(set(readers)) < _LEAST_READERS:
             message = f"found {count_of(len(set(readers)), 'reader')}, expected two or more, or none to end it"
             raise ReviewError(message)
         for name in readers:
             account = self.who(name)
-            if account is None or "decide" not in permissions_of(account.roles):
-                message = f"found no reader {name!r}, expected accounts that may decide"
+            if account is None or not account.is_active or "decide" not in permissions_of(account.roles):
+                message = f"found no reader {name!r}, expected active accounts that may decide"
                 raise ReviewError(message)
-        drafts = []
-        for patient_id in patient_ids:
+        drafts, seen = [], self.store.head().sequence
+        for patient_id in dict.fromkeys(patient_ids):
             state = self.state(patient_id)
             if state.is_locked:
                 raise LockedError(locked_sentence(patient_id))
@@ -207,7 +209,7 @@ class Station:
                 raise ReviewError(message)
             value = {"readers": list(dict.fromkeys(readers))}
             drafts.append(Draft(reader, patient_id, "assign", None, {"readers": list(state.assigned)}, value))
-        return self.store.append(drafts)
+        return self.store.append(drafts, alone_after=seen)
 
     def n_disputed(self, patient_id: str) -> int:
         """Count the cells of which assigned readers say different things, and nobody adjudicated."""

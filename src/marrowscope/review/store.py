@@ -96,8 +96,9 @@ class Store:
 
         With ``base``, the number of the last event that the reader saw, ConflictError is raised where another reader
         decided about one of the cells after it. With ``unsigned_after``, LockedError is raised where a patient was
-        signed after that event. With ``alone_after``, ChangedError is raised where anything was recorded
-        about one of the patients after that event: what is to be recorded depends on the whole state.
+        signed after that event, and ChangedError where it was given to blinded readers. With ``alone_after``,
+        ChangedError is raised where anything was recorded about one of the patients after that event: what is to be
+        recorded depends on the whole state.
         """
         if self._closed:
             message = "the review station is closing, and records nothing more; start it again"
@@ -217,12 +218,16 @@ def _conflicts(connection: sa.Connection, drafts: Sequence[Draft], base: int) ->
 
 def _refuse_signed(connection: sa.Connection, drafts: Sequence[Draft], after: int) -> None:
     patients = sorted({draft.patient_id for draft in drafts})
-    query = sa.select(EVENTS.c.patient_id).where(
-        EVENTS.c.patient_id.in_(patients), EVENTS.c.sequence > after, EVENTS.c.kind == "sign"
+    query = sa.select(EVENTS.c.patient_id, EVENTS.c.kind).where(
+        EVENTS.c.patient_id.in_(patients), EVENTS.c.sequence > after, EVENTS.c.kind.in_(["sign", "assign"])
     )
-    signed = connection.scalar(query.limit(1))
-    if signed is not None:
-        raise LockedError(locked_sentence(signed))
+    row = connection.execute(query.order_by(EVENTS.c.kind.desc()).limit(1)).one_or_none()  # a signature comes first
+    if row is None:
+        return
+    if row.kind == "sign":
+        raise LockedError(locked_sentence(row.patient_id))
+    message = f"patient {row.patient_id!r} was assigned to readers, or taken from them, meanwhile; load the page again"
+    raise ChangedError(message)
 
 
 def locked_sentence(patient_id: str) -> str:
