@@ -95,7 +95,7 @@ def test_a_database_that_is_down_answers_503_and_takes_the_decision_when_it_is_b
 
 def test_a_value_that_the_database_does_not_take_is_no_database_that_is_down(cluster: Cluster) -> None:
     store = Store(cluster.new_database())
-    with pytest.raises(ReviewError, match="refused a value") as caught:
+    with pytest.raises(ReviewError, match="value that the review database does not take") as caught:
         store.append([Draft("Ada", "P\0", "comment")])
     assert not isinstance(caught.value, DatabaseDownError)
     assert store.append([Draft("Ada", "P1", "comment")]).head.sequence == 1

@@ -75,6 +75,9 @@ ATTEMPTS = sa.Table(
     sa.Index("attempts_by_source", "source", "time_utc"),
 )
 
+LARGEST_NUMBER = 2**63 - 1
+"""The largest number of an event that a database holds."""
+
 BUSY_S = 30.0
 """Seconds that a transaction waits for another one's end on SQLite."""
 _IMMEDIATE = "begin_immediate"
@@ -151,6 +154,12 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+def alone(connection: sa.Connection, lock: int) -> None:
+    """Hold a lock of this number until the transaction ends; on SQLite, each writing transaction is alone anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+
+
 @contextmanager
 def _said() -> Iterator[None]:
     """Raise a ReviewError for what a database raises: the sentence of its driver, without statement.
@@ -160,7 +169,7 @@ def _said() -> Iterator[None]:
     try:
         yield
     except (sa.exc.DataError, sa.exc.IntegrityError) as error:
-        message = f"the review database refused a value ({' '.join(str(error.orig).split())}), expected one that fits"
+        message = "found a value that the review database does not take (unprintable, too large, or there already)"
         raise ReviewError(message) from error
     except sa.exc.DBAPIError as error:
         reason = " ".join(str(error.orig).split())
