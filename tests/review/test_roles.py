@@ -239,6 +239,13 @@ def test_a_run_outside_the_folder_of_runs_is_refused(
     (root / "link").symlink_to(outside / "run")
     monkeypatch.setattr(station, "runs_root", root)
     below = "expected one below the folder of runs"
+    make_run(root / "second", list(TWO_PATIENTS))
+    for path, said in (
+        ("none", "found no finished run"),
+        ("second/run", "found patient 'P1', whom another run here has"),
+    ):
+        answer = admin.post("/api/runs", {"path": path})
+        assert (answer.status_code, said in answer.text, str(root) in answer.text) == (400, True, False), answer.text
     for path in ("/etc", str(outside / "run"), f"../{outside.name}/run", "run/../../x", ".", "link"):
         answer = admin.post("/api/runs", {"path": path})
         assert (answer.status_code, below in answer.json()["error"]) == (400, True), f"{path}: {answer.text}"

@@ -6,13 +6,14 @@ vocabulary and the cells before they reach the log.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.errors import ReviewError
+from marrowscope.errors import InputError, ReviewError, RunError
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
@@ -22,6 +23,7 @@ from marrowscope.review.events import Draft
 from marrowscope.review.fold import Folding, foreseen
 from marrowscope.review.live_estimate import audit_view, drawn_audit
 from marrowscope.review.progress import Progress
+from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, checklist, signed_value
 from marrowscope.review.store import LockedError, locked_sentence
@@ -36,11 +38,12 @@ if TYPE_CHECKING:
     from marrowscope.review.decisions import Decision
     from marrowscope.review.events import Event
     from marrowscope.review.fold import PatientState
-    from marrowscope.review.run_cells import PatientCells, RunCells
+    from marrowscope.review.run_cells import PatientCells, ReviewedRun, RunCells
     from marrowscope.review.sessions import Session
     from marrowscope.review.single_sign_on import SingleSignOn
     from marrowscope.review.store import Appended, Store
 
+_LOG = logging.getLogger(__name__)
 _LEAST_READERS = 2
 _MOST_FOLDINGS = 32
 """Patients whose folded state stays in memory."""
@@ -134,11 +137,25 @@ class Station:
             message = f"found run {str(folder)!r}, expected one below the folder of runs; choose another"
             raise ReviewError(message)
         with self._lock:
-            run = self.cells.opened(place)
+            run = self._opened(place, str(folder))
             bind_runs(self.store, [run], reader)
             self._bindings = read_bindings(self.store)
             self.cells.add(run)  # last: a run that is not bound has no patients here
         return [row.patient_id for row in run.tables.rows]
+
+    def _opened(self, place: Path, named: str) -> ReviewedRun:
+        """Open a run; ReviewError, without a path of this computer, for one that cannot be reviewed."""
+        try:
+            return self.cells.opened(place)
+        except TwoRunsError as error:
+            message = f"run {named!r}: found patient {error.patient_id!r}, whom another run here has; add another run"
+            raise ReviewError(message) from error
+        except (RunError, InputError) as error:
+            _LOG.warning("run %r cannot be added: %s", named, error)
+            message = (
+                f"run {named!r}: found no finished run that can be read, expected one written by `marrowscope predict`"
+            )
+            raise ReviewError(message) from error
 
     def patient(self, patient_id: str) -> PatientCells:
         """Return the fields and frozen cells of a patient; UnknownNameError for none of that name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from marrowscope.review.accounts import (
@@ -16,6 +16,7 @@ from marrowscope.review.accounts import (
     read_accounts,
     utc_now,
 )
+from marrowscope.review.database import LARGEST_NUMBER
 from marrowscope.review.guard import ENTER, INSPECT, MANAGE, RefusedError, address_of, station_of
 from marrowscope.review.sessions import Session
 
@@ -121,7 +122,11 @@ def add_run(
 
 
 @router.get("/api/log")
-def log(request: Request, _session: Annotated[Session, Depends(INSPECT)], after: int = 0) -> dict[str, Any]:
+def log(
+    request: Request,
+    _session: Annotated[Session, Depends(INSPECT)],
+    after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0,
+) -> dict[str, Any]:
     """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain."""
     store = station_of(request).store
     head = store.head()

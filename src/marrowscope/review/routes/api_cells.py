@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from marrowscope.review.database import LARGEST_NUMBER
 from marrowscope.review.decisions import Decision
 from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
 from marrowscope.review.live_estimate import hidden_cells
@@ -38,7 +39,7 @@ class SentDecisions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    base: int = Field(ge=0)
+    base: int = Field(ge=0, le=LARGEST_NUMBER)
     events: list[SentDecision] = Field(min_length=1, max_length=_MOST_EVENTS)
 
 

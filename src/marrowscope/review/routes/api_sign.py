@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from marrowscope.review.database import LARGEST_NUMBER
 from marrowscope.review.guard import SEE, SIGN, RefusedError, unblinded
 from marrowscope.review.sessions import Session
 from marrowscope.review.sign import checklist
@@ -22,7 +23,7 @@ class SentSignature(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    base: int = Field(ge=0)
+    base: int = Field(ge=0, le=LARGEST_NUMBER)
 
 
 class SentAmendment(BaseModel):
