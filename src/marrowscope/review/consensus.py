@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from marrowscope.review.events import Event
+    from marrowscope.review.events import Event, Kind
     from marrowscope.review.fold import PatientState, ReviewedCell
 
 Status = Literal["confirmed", "disputed", "unseen", "removed"]
-_NAMES = frozenset({"relabel", "audit_answer"})
-_REMOVES = frozenset({"not_a_cell", "delete"})
+_NAMES: frozenset[Kind] = frozenset({"relabel", "audit_answer"})
+_REMOVES: frozenset[Kind] = frozenset({"not_a_cell", "delete"})
 NOT_A_CELL = "not a cell"
 
 

@@ -18,10 +18,10 @@ from marrowscope.review.events import Head, chained
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from marrowscope.review.events import Draft, Event
+    from marrowscope.review.events import Draft, Event, Kind
 
 Origin = Literal["model", "added", "split", "merged"]
-DECIDING = frozenset(
+DECIDING: frozenset[Kind] = frozenset(
     {
         "relabel",
         "not_a_cell",
@@ -37,10 +37,10 @@ DECIDING = frozenset(
     }
 )
 """Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
-NAMING = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
+NAMING: frozenset[Kind] = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
 """Kinds of event that give a cell a code, or take it back."""
 
-_EVERYBODYS = frozenset({"bind", "carried", "not_carried", "assign"})
+_EVERYBODYS: frozenset[Kind] = frozenset({"bind", "carried", "not_carried", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
 
 Contour = tuple[float, ...]
@@ -334,7 +334,7 @@ def _bind(_state: PatientState, _event: Event) -> dict[str, Any]:
     }
 
 
-_CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
+_CELL_CHANGES: dict[Kind, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "relabel": _relabel,
     "audit_answer": _answer,
     "adjudicate": _relabel,
@@ -347,7 +347,7 @@ _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "merge": _merge,
     "redraw": _redraw,
 }
-_PATIENT_CHANGES: dict[str, Callable[[PatientState, Event], dict[str, Any]]] = {
+_PATIENT_CHANGES: dict[Kind, Callable[[PatientState, Event], dict[str, Any]]] = {
     "bind": _bind,
     "comment": _comment,
     "audit_drawn": lambda _, event: {"audit": event.new},

@@ -188,6 +188,13 @@ class Station:
                 folding.apply(event)
             return folding.state()
 
+    def _unlocked(self, patient_id: str) -> PatientState:
+        """Return the present state of a patient that takes decisions; LockedError for a signed one."""
+        state = self.state(patient_id)
+        if state.is_locked:
+            raise LockedError(locked_sentence(patient_id))
+        return state
+
     def seen_by(self, patient_id: str, session: Session) -> SeenState:
         """Return a patient as somebody may see it: assigned readers see their own decisions and no call.
 
@@ -218,9 +225,7 @@ class Station:
                 raise ReviewError(message)
         drafts, seen = [], self.store.head().sequence
         for patient_id in dict.fromkeys(patient_ids):
-            state = self.state(patient_id)
-            if state.is_locked:
-                raise LockedError(locked_sentence(patient_id))
+            state = self._unlocked(patient_id)
             if readers and state.n_reviewed:
                 message = f"patient {patient_id!r}: found decisions, expected none before blinded readers begin"
                 raise ReviewError(message)
@@ -248,9 +253,8 @@ class Station:
         LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
         beside the others.
         """
-        state = self.state(patient_id, reader if is_blinded else None)
-        if self.state(patient_id).is_locked:
-            raise LockedError(locked_sentence(patient_id))
+        whole = self._unlocked(patient_id)
+        state = self.state(patient_id, reader) if is_blinded else whole
         subject = Subject(
             state,
             self.patient(patient_id).fields,
@@ -264,16 +268,14 @@ class Station:
             drafts.append(draft)
             foreseen(subject.state, draft)
         seen = None if is_blinded else base  # who must not see the others is not told that they decided
-        return self.store.append(drafts, seen, unsigned_after=state.sequence)
+        return self.store.append(drafts, seen, unsigned_after=whole.sequence)
 
     def draw(self, patient_id: str, reader: str) -> Appended:
         """Draw a random audit of a patient and freeze it; LockedError for a signed one, ReviewError for a second one.
 
         An audit that was drawn stays until it is answered: drawing until one pleases would be no random sample.
         """
-        state = self.state(patient_id)
-        if state.is_locked:
-            raise LockedError(locked_sentence(patient_id))
+        state = self._unlocked(patient_id)
         view = audit_view(state)
         if view is not None and view.next_cell is not None:
             message = f"patient {patient_id!r}: found an audit that is not answered, expected its answers first"
@@ -291,9 +293,7 @@ class Station:
 
         Raises ReviewError that names what the checklist lacks, ChangedError where anything was recorded meanwhile.
         """
-        state = self.state(patient_id)
-        if state.is_locked:
-            raise LockedError(locked_sentence(patient_id))
+        state = self._unlocked(patient_id)
         chart = self.chart(patient_id, state)
         if lacking := [item for item in checklist(chart) if not item.is_done]:
             message = f"patient {patient_id!r} cannot be signed: {'; '.join(item.sentence for item in lacking)}"
