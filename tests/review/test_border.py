@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
 
+from marrowscope.report.environment import page_style
 from marrowscope.review.accounts import add_account
 from marrowscope.review.server import POLICY, create_app
 from tests.review.stations import new_client
@@ -83,6 +85,18 @@ def test_no_file_beside_the_static_ones_is_served(station: Station, address: str
 )
 def test_only_what_the_run_names_is_served(browser: Browser, address: str) -> None:
     assert browser.get(address).status_code == 404
+
+
+def test_every_color_of_a_page_is_served(station: Station) -> None:
+    client = new_client(station)
+    palette, style = (client.get(f"/static/{name}.css") for name in ("palette", "review"))
+    assert (palette.status_code, palette.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    assert page_style().startswith(palette.text), "pages of runs and of the review have one palette"
+    stated = set(re.findall(r"(--[\w-]+):", palette.text + style.text))
+    set_by_scripts = {"--code", "--picture"}
+    assert set(re.findall(r"var\((--[\w-]+)\)", style.text)) <= stated | set_by_scripts
+    linked = re.findall(r'<link rel="stylesheet" href="([^"]+)">', client.get("/login").text)
+    assert linked == ["/static/palette.css", "/static/review.css"]
 
 
 def test_no_address_describes_the_interface(station: Station) -> None:

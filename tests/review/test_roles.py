@@ -32,6 +32,7 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/"): "see",
     ("GET", "/patients/{patient_id}"): "see",
     ("GET", "/login"): "public",
+    ("GET", "/static/palette.css"): "public",
     ("POST", "/login"): "public",
     ("GET", "/enter"): "public",
     ("GET", "/oidc/start"): "public",

@@ -231,10 +231,5 @@ def side_of(code: str | None, vocabulary: Vocabulary) -> int:
     return CBLC if facts.cblc else OTHER
 
 
-def sides_of(codes: Mapping[str, str | None], vocabulary: Vocabulary) -> dict[str, int]:
-    """Sides of many named cells."""
-    return {cell_id: side_of(code, vocabulary) for cell_id, code in codes.items()}
-
-
 def _place(seed: str, cell_id: str) -> bytes:
     return hashlib.sha256(f"{seed}:{cell_id}".encode()).digest()

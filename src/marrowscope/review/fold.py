@@ -37,8 +37,6 @@ DECIDING: frozenset[Kind] = frozenset(
     }
 )
 """Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
-NAMING: frozenset[Kind] = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
-"""Kinds of event that give a cell a code, or take it back."""
 
 _EVERYBODYS: frozenset[Kind] = frozenset({"bind", "carried", "not_carried", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
