@@ -168,8 +168,13 @@ def _said() -> Iterator[None]:
     """
     try:
         yield
-    except (sa.exc.DataError, sa.exc.IntegrityError) as error:
-        message = "found a value that the review database does not take (unprintable, too large, or there already)"
+    except sa.exc.DataError as error:
+        message = "found a value that the review database does not take (unprintable or too large); change it"
+        raise ReviewError(message) from error
+    except sa.exc.IntegrityError as error:
+        message = (
+            f"the review database refused a change ({' '.join(str(error.orig).split())}), expected one that it allows"
+        )
         raise ReviewError(message) from error
     except sa.exc.DBAPIError as error:
         reason = " ".join(str(error.orig).split())
