@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,37 @@ def test_an_address_is_closed_whatever_names_it_tries(engine: sa.Engine, monkeyp
         assert check_password(engine, f"name-{index}", "wrong", "10.0.0.1", now) is None
     with pytest.raises(TooManyAttemptsError):
         check_password(engine, "ada", PASSWORD, "10.0.0.1", now)
+
+
+def test_only_failures_count_against_an_address(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marrowscope.review.accounts._fits", lambda _, password: password == PASSWORD)
+    now = utc_now()
+    for index in range(MOST_BY_ADDRESS - 1):
+        assert check_password(engine, f"name-{index}", "wrong", "10.0.0.1", now) is None
+    for _ in range(MOST_BY_ADDRESS):
+        assert check_password(engine, "ada", PASSWORD, "10.0.0.1", now) is not None
+    assert check_password(engine, "a\0b", "wrong", "10.0.0.1", now) is None
+    with pytest.raises(TooManyAttemptsError):
+        check_password(engine, "ada", PASSWORD, "10.0.0.1", now)
+
+
+def test_attempts_at_one_moment_are_counted_one_after_another(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marrowscope.review.accounts._fits", lambda *_: False)
+    n, now = 3 * MOST_BY_ACCOUNT, utc_now()
+    begins = threading.Barrier(n)
+
+    def attempt(index: int) -> bool:
+        begins.wait()
+        try:
+            return check_password(engine, "ada", "wrong", f"10.0.0.{index}", now) is None
+        except TooManyAttemptsError:
+            return False
+
+    with ThreadPoolExecutor(n) as pool:
+        tried = list(pool.map(attempt, range(n)))
+    assert sum(tried) == MOST_BY_ACCOUNT
 
 
 def test_the_right_password_forgets_earlier_failures(engine: sa.Engine) -> None:

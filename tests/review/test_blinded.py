@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from marrowscope.review.accounts import add_account, utc_now
+from marrowscope.review.accounts import add_account, change_account, utc_now
+from marrowscope.review.database import ACCOUNTS, writing
+from marrowscope.review.events import Draft
 from marrowscope.review.guard import COOKIE
-from marrowscope.review.sessions import begin_session
+from marrowscope.review.sessions import begin_session, find_session
 from tests.fake_runs import circle
 from tests.review.stations import Browser, new_client, open_station
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.review.station import Station
+    from marrowscope.review.store import Appended
     from tests.fake_runs import FakeRun
 
 
@@ -199,6 +202,51 @@ def test_an_assignment_that_cannot_be_is_refused(
 ) -> None:
     answer = as_reader("dee").post("/api/assign", {"patients": ["P1"], "readers": readers})
     assert (answer.status_code, words in answer.json()["error"]) == (400, True)
+
+
+def test_an_account_that_is_closed_is_given_no_patient_and_its_session_ends_for_good(
+    as_reader: Callable[[str], Browser], station: Station
+) -> None:
+    ada, engine = as_reader("ada"), station.store.engine
+    add_account(engine, "head", ["admin"])
+    change_account(engine, "ada", is_active=False)
+    assert ada.get("/api/worklist").status_code == 401
+    answer = as_reader("dee").post("/api/assign", {"patients": ["P1"], "readers": ["ada", "bo"]})
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "found no reader 'ada', expected active accounts that may decide",
+    )
+    token = begin_session(engine, "ada", utc_now())  # the password was right just before the account was closed
+    assert find_session(engine, token, station.who, utc_now()) is None
+    with writing(engine) as connection:  # opened again by another program, which ends no session
+        connection.execute(ACCOUNTS.update().values(active=True))
+    assert find_session(engine, token, station.who, utc_now()) is None
+
+
+def test_what_was_recorded_while_a_patient_was_assigned_is_not_overlooked(
+    as_reader: Callable[[str], Browser], station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, dee = as_reader("ada"), as_reader("dee")
+    cell_id = station.patient("P1").frozen[0].cell_id
+    assignment = {"patients": ["P1", "P1"], "readers": ["ada", "bo"]}
+    append = station.store.append
+
+    def meanwhile(*events: Draft) -> None:
+        def late(*sent: Any, **conditions: Any) -> Appended:  # noqa: ANN401 - as append takes them
+            monkeypatch.setattr(station.store, "append", append)
+            append(events)
+            return append(*sent, **conditions)
+
+        monkeypatch.setattr(station.store, "append", late)
+
+    meanwhile(Draft("cy", "P1", "comment", None, None, {"text": "seen"}))
+    answer = dee.post("/api/assign", assignment)
+    assert (answer.status_code, "cy recorded something" in answer.json()["error"]) == (409, True)
+    meanwhile(Draft("dee", "P1", "assign", None, None, {"readers": ["bo", "cy"]}))
+    answer = ada.decide("P1", relabel(cell_id, "N"), base=station.store.head().sequence)
+    assert (answer.status_code, "meanwhile (assign)" in answer.json()["error"]) == (409, True)
+    assert station.state("P1").n_reviewed == 0
+    assert [event.kind for event in station.store.read("P1")] == ["comment", "assign"]
 
 
 def test_a_patient_that_was_decided_about_is_not_given_to_blinded_readers(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
 
+from marrowscope.report.environment import page_style
+from marrowscope.review.accounts import add_account
 from marrowscope.review.server import POLICY, create_app
 from tests.review.stations import new_client
 
@@ -83,6 +87,18 @@ def test_only_what_the_run_names_is_served(browser: Browser, address: str) -> No
     assert browser.get(address).status_code == 404
 
 
+def test_every_color_of_a_page_is_served(station: Station) -> None:
+    client = new_client(station)
+    palette, style = (client.get(f"/static/{name}.css") for name in ("palette", "review"))
+    assert (palette.status_code, palette.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    assert page_style().startswith(palette.text), "pages of runs and of the review have one palette"
+    stated = set(re.findall(r"(--[\w-]+):", palette.text + style.text))
+    set_by_scripts = {"--code", "--picture"}
+    assert set(re.findall(r"var\((--[\w-]+)\)", style.text)) <= stated | set_by_scripts
+    linked = re.findall(r'<link rel="stylesheet" href="([^"]+)">', client.get("/login").text)
+    assert linked == ["/static/palette.css", "/static/review.css"]
+
+
 def test_no_address_describes_the_interface(station: Station) -> None:
     client = new_client(station)
     assert {client.get(address).status_code for address in ("/docs", "/redoc", "/openapi.json")} == {404}
@@ -90,17 +106,45 @@ def test_no_address_describes_the_interface(station: Station) -> None:
 
 def test_a_name_with_markup_is_text_on_the_page(browser: Browser, station: Station) -> None:
     row = station.cells.rows["P1"]
-    name = "<script>alert(1)</script>"
+    name = "<script>alert(1)<img src=x onerror=alert(1)>"  # without a slash, which no address of a patient can hold
     station.cells.rows[name] = row.model_copy(update={"patient_id": name})
     station.cells._run_of[name] = station.cells.run_of("P1")
-    page = browser.get(f"/patients/{name.replace('/', '%2F')}")
+    station._bindings[name] = station._bindings["P1"]
+    page = browser.get(f"/patients/{quote(name)}")
+    assert page.status_code == 200, page.text
+    assert page.text.count("&lt;script&gt;alert(1)") == 2, "in title and heading"
+    assert "\\u003cscript\\u003ealert(1)" in page.text, "in the block of JSON"
     assert "<script>alert" not in page.text
+    assert "<img" not in page.text
 
 
-def test_an_error_says_nothing_of_the_inside(browser: Browser) -> None:
-    for address, body in (("/api/patients/P1/events", {"base": "x"}), ("/api/patients/P1/events", [])):
-        answer = browser.post(address, body)
-        assert answer.status_code == 400
-        assert set(answer.json()) == {"error"}
-        assert "Traceback" not in answer.text
+def test_an_error_says_nothing_of_the_inside(browser: Browser, station: Station) -> None:
+    events = [{"kind": "relabel", "cell_id": "c", "new": "N"}]
+    bodies: list[tuple[dict[str, Any], str]] = [
+        ({"base": "x", "events": events}, "a base that does not fit"),
+        ({"base": 10**30, "events": events}, "a base that does not fit"),
+        ({"base": 0}, "no events"),
+        ({"base": 0, "events": [{"cell_id": "c"}]}, "no events 0 kind"),
+        ({"base": 0, "events": events, "more": 1}, "a more that nobody asks for"),
+    ]
+    for body, found in bodies:
+        answer = browser.post("/api/patients/P1/events", body)
+        expected = "expected what this station's pages send; load the page again"
+        assert (answer.status_code, answer.json()) == (400, {"error": f"found {found} in the request, {expected}"})
+    for text in ("[]", "no JSON", ""):
+        headers = {"X-CSRF-Token": browser.csrf, "Content-Type": "application/json"}
+        answer = browser.client.post("/api/patients/P1/events", content=text, headers=headers)
+        assert (answer.status_code, "no JSON object of this address" in answer.json()["error"]) == (400, True)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = browser.client.post("/login", content="&".join(["a=b"] * 9), headers=form)
+    assert answer.json() == {"error": "found a form of too many fields, expected name and password"}
     assert browser.client.put("/api/worklist").status_code == 405
+    table = station.cells.runs[0].folder / "cells.parquet"
+    address = f"/api/patients/P1/cells/{station.patient('P1').frozen[0].cell_id}/measures"
+    table.write_bytes(b"no table")
+    assert str(table) in browser.get(address).text, "a lone reader's own file"
+    station.lone_reader = None  # a department: the files are not the reader's
+    add_account(station.store.engine, "Ada", ["reader"])
+    answer = browser.get(address)
+    said = "the station cannot read the run's files; ask who runs the station"
+    assert (answer.status_code, answer.json()) == (500, {"error": said})

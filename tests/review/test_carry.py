@@ -85,6 +85,37 @@ def test_decisions_go_along_to_the_cells_that_have_their_place(case: Case) -> No
     assert case.station.store.verify() == []
 
 
+def test_redrawn_outlines_go_along_again_and_again(case: Case) -> None:
+    first, second, third, *_ = case.cells
+    outlines = {}
+    for cell, side_px in ((first, 2.0), (second, 25.0), (third, 2.0)):  # the second one covers no cell of the model
+        x, y = np.reshape(cell.contour_xy, (-1, 2)).mean(axis=0)
+        outlines[cell.cell_id] = circle(x + side_px, y, 14).ravel().tolist()
+        new = {"contour_xy": outlines[cell.cell_id]}
+        case.decide({"kind": "redraw", "cell_id": cell.cell_id, "new": new})
+    case.decide({"kind": "relabel", "cell_id": second.cell_id, "new": "N2"})
+    areas = {name: case.cell(name).area_um2 for name in outlines}
+    rows = list(case.run.cells)
+    case.again(drop={third.cell_id})
+    (pending,) = case.station.state("P1").not_carried
+    assert (pending.cell_id, pending.old["contour_xy"]) == (third.cell_id, outlines[third.cell_id])
+    for cell in (first, second):
+        carried = case.cell(f"new-{cell.cell_id}")
+        assert carried.contour_xy == tuple(outlines[cell.cell_id])
+        assert (carried.area_um2, carried.decided_by) == (areas[cell.cell_id], "Ada")
+    assert case.cell(f"new-{second.cell_id}").code == "N2"
+    case.run.cells = rows
+    case.again(2.0, prefix="third")
+    for name, outline in outlines.items():
+        carried = case.cell(f"third-{name}")
+        assert carried.contour_xy == tuple(outline)
+        assert carried.area_um2 == areas[name]
+    unchanged = case.cell(f"third-{case.cells[3].cell_id}")
+    assert unchanged.contour_xy != case.cells[3].contour_xy, "the new prediction's own"
+    assert case.station.state("P1").not_carried == ()
+    assert case.station.store.verify() == []
+
+
 def test_the_same_prediction_changes_nothing(case: Case) -> None:
     case.decide({"kind": "relabel", "cell_id": case.cells[0].cell_id, "new": "N2"})
     head = case.station.store.head()

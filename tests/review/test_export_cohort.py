@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from marrowscope.cohort import read_cohort
 from marrowscope.errors import ReviewError
+from marrowscope.review.events import Draft
 from marrowscope.review.export_cohort import export_review
-from tests.fake_runs import circle
+from marrowscope.review.review_folder import open_station
+from tests.conftest import TWO_PATIENTS
+from tests.fake_runs import circle, make_run
 from tests.review.stations import Browser, enter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from marrowscope.review.station import Station
 
 
@@ -53,6 +55,25 @@ def test_named_cells_come_back_as_a_clean_cohort(
     rows = list(csv.DictReader(listed.splitlines()))
     assert len(rows) == len(station.patient("P1").frozen) + 1
     assert {row["decided_by"] for row in rows if row["status"] == "confirmed"} == {"Ada"}
+
+
+def test_an_export_only_reads_the_review(browser: Browser, station: Station, tmp_path: Path) -> None:
+    frozen = station.patient("P1").frozen
+    browser.decide("P1", *(relabel(cell.cell_id, "N2") for cell in frozen[:3]))
+    place, run = Path(station.store.engine.url.database or ""), station.cells.runs[0].folder
+    station.close()
+    before = place.read_bytes()
+    with open_station(place, [run], lone_reader=None, reads_only=True) as opened:
+        assert export_review(opened, tmp_path / "out").by_status["confirmed"] == 3
+        with pytest.raises(ReviewError, match="readonly"):
+            opened.store.append([Draft("Ada", "P1", "comment")])
+    again = make_run(tmp_path / "again", list(TWO_PATIENTS), seed=1)
+    with pytest.raises(ReviewError, match=r"2 patients \('P1' \.\.\.\) whose review is about another prediction"):
+        open_station(place, [again.folder], lone_reader=None, reads_only=True).__enter__()
+    with pytest.raises(ReviewError, match="found no review there"):
+        open_station(tmp_path / "none", [run], lone_reader=None, reads_only=True).__enter__()
+    assert place.read_bytes() == before
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_image_is_exhaustive_once_every_cell_is_settled_and_it_was_searched(

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
-from fastapi.routing import APIRoute, APIRouter
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+from starlette.routing import Mount
 
+from marrowscope.records import Patient
 from marrowscope.review.accounts import PERMISSIONS, ROLES, Role, add_account, utc_now
+from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.guard import COOKIE, Guard, Public
-from marrowscope.review.server import ROUTERS
+from marrowscope.review.server import create_app
 from marrowscope.review.sessions import begin_session
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import make_run
-from tests.review.stations import Browser, new_client, open_station
+from tests.review.stations import Browser, open_station
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx2 as httpx
+    from fastapi import FastAPI
 
     from marrowscope.review.station import Station
 
@@ -26,6 +32,7 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/"): "see",
     ("GET", "/patients/{patient_id}"): "see",
     ("GET", "/login"): "public",
+    ("GET", "/static/palette.css"): "public",
     ("POST", "/login"): "public",
     ("GET", "/enter"): "public",
     ("GET", "/oidc/start"): "public",
@@ -75,22 +82,35 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-def routes() -> list[APIRoute]:
-    """Return every route; those of a router inside another one are found through it."""
-    found: list[APIRoute] = []
-    pending: list[APIRouter] = list(ROUTERS)
+ALLOWED: dict[tuple[str, str], set[int]] = {
+    ("POST", "/api/password"): {403},
+    ("POST", "/api/patients/{patient_id}/audit"): {200, 400},
+    ("POST", "/api/patients/{patient_id}/sign"): {400},
+    ("POST", "/api/patients/{patient_id}/amend"): {400},
+    ("GET", "/api/patients/{patient_id}/signed/{version}.{kind}"): {404},
+    ("POST", "/api/accounts"): {200, 400},
+    ("POST", "/api/runs"): {400},
+}
+"""How a role that may is answered where it is not 200 alone: the request of this test is not complete, or came before.
+"""
+
+
+def rules_of(app: FastAPI) -> dict[tuple[str, str], list[str]]:
+    """Return the permissions that each route of an application states; a route that is none of FastAPI's has none."""
+    found: dict[tuple[str, str], list[str]] = {}
+    pending = [*app.router.routes]
     while pending:
-        for route in pending.pop().routes:
-            if isinstance(route, APIRoute):
-                found.append(route)
-            elif (inner := getattr(route, "original_router", None)) is not None:
-                pending.append(inner)
+        route = pending.pop()
+        inner = getattr(route, "original_router", None)  # the routes of an included router are found through it
+        if inner is not None:
+            pending += inner.routes
+        elif isinstance(route, APIRoute):
+            calls = [dependency.call for dependency in route.dependant.dependencies]
+            stated = [call.permission for call in calls if isinstance(call, Guard | Public)]
+            found |= {(method, route.path): stated for method in route.methods or ()}
+        elif not (isinstance(route, Mount) and route.path == "/static"):
+            found["?", getattr(route, "path", repr(route))] = []
     return found
-
-
-def permissions(route: APIRoute) -> list[str]:
-    calls = [dependency.call for dependency in route.dependant.dependencies]
-    return [call.permission for call in calls if isinstance(call, Guard | Public)]
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +126,20 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
     station.close()
 
 
-def entered(station: Station, name: str) -> Browser:
-    client = new_client(station)
-    client.cookies.set(COOKIE, begin_session(station.store.engine, name, utc_now()))
-    browser = Browser(client)
+@pytest.fixture(scope="module")
+def app(station: Station) -> FastAPI:
+    return create_app(station)
+
+
+def arrived(app: FastAPI) -> Browser:
+    """Give a browser that has not entered."""
+    client = TestClient(app, "http://127.0.0.1:8760", raise_server_exceptions=False, follow_redirects=False)
+    return Browser(client)
+
+
+def entered(app: FastAPI, name: str) -> Browser:
+    browser = arrived(app)
+    browser.client.cookies.set(COOKIE, begin_session(app.state.station.store.engine, name, utc_now()))
     browser.csrf = browser.json("/api/session")["csrf"]
     return browser
 
@@ -132,100 +162,113 @@ def ask(browser: Browser, station: Station, method: str, path: str, **headers: s
     return browser.get(address) if method == "GET" else browser.post(address, BODIES.get(path, {}), headers)
 
 
-def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
-    found = {(method, route.path): permissions(route) for route in routes() for method in route.methods or ()}
-    assert found == {key: [rule] for key, rule in RULES.items()}
+def test_every_route_has_a_rule_and_every_rule_a_route(station: Station) -> None:
+    app, stated = create_app(station), {key: [rule] for key, rule in RULES.items()}
+    assert rules_of(app) == stated
+
+    @app.get("/api/new")
+    def new() -> None: ...
+
+    assert rules_of(app) == {**stated, ("GET", "/api/new"): []}, "a route without a rule was not seen"
 
 
-@pytest.mark.parametrize(("method", "path"), GUARDED, ids=" ".join)
-def test_nobody_is_answered_without_a_session(station: Station, method: str, path: str) -> None:
-    before = station.store.head()
-    assert ask(Browser(new_client(station)), station, method, path).status_code == 401
+def test_nobody_is_answered_without_a_session(app: FastAPI, station: Station) -> None:
+    before, browser = station.store.head(), arrived(app)
+    answered = {(method, path): ask(browser, station, method, path).status_code for method, path in GUARDED}
+    assert answered == dict.fromkeys(GUARDED, 401)
     assert station.store.head() == before
 
 
 @pytest.mark.parametrize("role", [*ROLES, "nobody"])
-@pytest.mark.parametrize(("method", "path"), GUARDED, ids=" ".join)
-def test_a_role_may_do_what_its_permissions_say_and_nothing_else(
-    station: Station, method: str, path: str, role: Role
-) -> None:
-    browser, before = entered(station, role), station.store.head()
-    rule = RULES[method, path]
-    answer = ask(browser, station, method, path)
-    if rule == "enter" or rule in PERMISSIONS.get(role, ()):
-        is_wrong_password = path == "/api/password"
-        assert (answer.status_code == 403) == is_wrong_password, answer.text
-    else:
-        assert answer.status_code == 403
-        assert f"it needs the permission to {rule}" in answer.json()["error"]
-        assert station.store.head() == before
-
-
-@pytest.mark.parametrize(("method", "path"), CHANGING, ids=" ".join)
-def test_a_changing_request_needs_the_token_of_its_own_session(station: Station, method: str, path: str) -> None:
-    rule = RULES[method, path]
-    role = next((role for role in ROLES if rule in PERMISSIONS[role]), "reader")
-    browser, other = entered(station, role), entered(station, role)
-    before = station.store.head()
-    own = browser.csrf
-    for wrong in ("", "x", other.csrf):
-        browser.csrf = wrong
+def test_a_role_may_do_what_its_permissions_say_and_nothing_else(app: FastAPI, station: Station, role: Role) -> None:
+    browser, wrong = entered(app, role), []
+    for method, path in GUARDED:
+        rule, before = RULES[method, path], station.store.head()
         answer = ask(browser, station, method, path)
-        assert (answer.status_code, "X-CSRF-Token" in answer.json()["error"]) == (403, True)
-    browser.csrf = own
-    answer = ask(browser, station, method, path, Origin="https://elsewhere.example")
-    assert (answer.status_code, "https://elsewhere.example" in answer.json()["error"]) == (403, True)
+        said = f"{method} {path}: {answer.status_code} {answer.text[:200]}"
+        if rule == "enter" or rule in PERMISSIONS.get(role, ()):
+            if answer.status_code not in ALLOWED.get((method, path), {200}):
+                wrong.append(f"may, and was not answered: {said}")
+        elif answer.status_code != 403 or f"it needs the permission to {rule}" not in answer.text:
+            wrong.append(f"may not, and was not refused: {said}")
+        elif station.store.head() != before:
+            wrong.append(f"may not, and was recorded: {said}")
+        if path == "/api/leave":  # it ended the session
+            browser = entered(app, role)
+    assert wrong == []
+
+
+def test_a_changing_request_needs_the_token_of_its_own_session(app: FastAPI, station: Station) -> None:
+    before, passed = station.store.head(), []
+    may: dict[str, Role] = {
+        rule: next((role for role in ROLES if rule in PERMISSIONS[role]), "reader") for rule in RULES.values()
+    }
+    browsers = {role: entered(app, role) for role in ROLES}
+    others = {role: entered(app, role).csrf for role in ROLES}
+    for method, path in CHANGING:
+        role = may[RULES[method, path]]
+        browser = browsers[role]
+        own = browser.csrf
+        for wrong in ("", "x", others[role]):
+            browser.csrf = wrong
+            answer = ask(browser, station, method, path)
+            if answer.status_code != 403 or "X-CSRF-Token" not in answer.text:
+                passed.append(f"token {wrong[:1]!r}: {method} {path}: {answer.status_code} {answer.text[:200]}")
+        browser.csrf = own
+        answer = ask(browser, station, method, path, Origin="https://elsewhere.example")
+        if answer.status_code != 403 or "https://elsewhere.example" not in answer.text:
+            passed.append(f"another origin: {method} {path}: {answer.status_code} {answer.text[:200]}")
+    assert passed == []
     assert station.store.head() == before
 
 
-def test_only_a_signer_adjudicates(station: Station) -> None:
+def test_only_a_signer_adjudicates(app: FastAPI, station: Station) -> None:
     cell_id = station.patient("P1").frozen[0].cell_id
     event = {"kind": "adjudicate", "cell_id": cell_id, "new": "N"}
-    assert entered(station, "reader").decide("P1", event).status_code == 403
-    assert entered(station, "signer").decide("P1", event).status_code == 200
+    assert entered(app, "reader").decide("P1", event).status_code == 403
+    assert entered(app, "signer").decide("P1", event).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/etc", "../../elsewhere", "run/../../x", "."])
 def test_a_run_outside_the_folder_of_runs_is_refused(
-    station: Station, tmp_path_factory: pytest.TempPathFactory, path: str
+    app: FastAPI, station: Station, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    station.runs_root = tmp_path_factory.mktemp("runs")
-    try:
-        answer = entered(station, "admin").post("/api/runs", {"path": path})
-    finally:
-        station.runs_root = None
-    assert (answer.status_code, "expected one below the folder of runs" in answer.json()["error"]) == (400, True)
-
-
-def test_a_link_out_of_the_folder_of_runs_is_refused(
-    station: Station, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    outside, root = tmp_path_factory.mktemp("outside"), tmp_path_factory.mktemp("runs")
-    make_run(outside, [*TWO_PATIENTS], n_fields=2)
-    (root / "link").symlink_to(outside / "run")
-    station.runs_root = root
-    try:
-        answer = entered(station, "admin").post("/api/runs", {"path": "link"})
-    finally:
-        station.runs_root = None
-    assert answer.status_code == 400
-
-
-def test_no_run_is_added_where_no_folder_was_named(station: Station) -> None:
-    answer = entered(station, "admin").post("/api/runs", {"path": "run"})
+    admin = entered(app, "admin")
+    answer = admin.post("/api/runs", {"path": "run"})
     assert (answer.status_code, "takes no further runs" in answer.json()["error"]) == (400, True)
+    outside, root = tmp_path_factory.mktemp("outside"), tmp_path_factory.mktemp("runs")
+    make_run(outside, [Patient("P5", "A", "AML"), Patient("P6", "A", "AML")], n_fields=2)
+    (root / "link").symlink_to(outside / "run")
+    monkeypatch.setattr(station, "runs_root", root)
+    below = "expected one below the folder of runs"
+    make_run(root / "second", list(TWO_PATIENTS))
+    for path, said in (
+        ("none", "found no finished run"),
+        ("second/run", "found patient 'P1', whom another run here has"),
+    ):
+        answer = admin.post("/api/runs", {"path": path})
+        assert (answer.status_code, said in answer.text, str(root) in answer.text) == (400, True, False), answer.text
+    for path in ("/etc", str(outside / "run"), f"../{outside.name}/run", "run/../../x", ".", "link"):
+        answer = admin.post("/api/runs", {"path": path})
+        assert (answer.status_code, below in answer.json()["error"]) == (400, True), f"{path}: {answer.text}"
+    assert not {"P5", "P6"} & set(station.cells.rows)
 
 
 def test_an_admin_adds_a_run_and_its_patients_stand_in_the_worklist(
-    station: Station, tmp_path_factory: pytest.TempPathFactory
+    app: FastAPI, station: Station, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from marrowscope.records import Patient
-
     root = tmp_path_factory.mktemp("runs")
     make_run(root / "second", [Patient("P7", "A", "AML"), Patient("P8", "A", "AML")])
-    station.runs_root = root
-    answer = entered(station, "admin").post("/api/runs", {"path": "second/run"})
-    station.runs_root = None
+    monkeypatch.setattr(station, "runs_root", root)
+    with monkeypatch.context() as down:
+        down.setattr(station.store, "append", Mock(side_effect=DatabaseDownError("down")))
+        assert entered(app, "admin").post("/api/runs", {"path": "second/run"}).status_code == 503
+    assert "P7" not in station.cells.rows, "a run that was not bound was registered"
+    answer = entered(app, "admin").post("/api/runs", {"path": "second/run"})
     assert answer.json() == {"patients": ["P7", "P8"]}
-    assert "P7" in {line["patient_id"] for line in entered(station, "reader").json("/api/worklist")}
-    assert entered(station, "reader").get("/api/patients/P7/cells").status_code == 200
+    progress = station.progress.patients()
+    assert {"P7", "P8"}.isdisjoint(progress)
+    with pytest.raises(AttributeError):
+        progress["P1"].is_locked = True  # type: ignore[misc]  # nobody changes what the station counts
+    reader = entered(app, "reader")
+    assert "P7" in {line["patient_id"] for line in reader.json("/api/worklist")}
+    assert reader.get("/api/patients/P7/cells").status_code == 200

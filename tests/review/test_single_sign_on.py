@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from marrowscope.review.accounts import add_account, change_account
-from marrowscope.review.single_sign_on import Provider, SingleSignOn
+from marrowscope.review.single_sign_on import MOST_BEGUN_BY_ADDRESS, Provider, SingleSignOn
 from tests.review.stations import Browser, new_client, open_station
 
 if TYPE_CHECKING:
@@ -195,7 +195,26 @@ def test_who_has_no_account_or_a_closed_one_does_not_enter(station: Station, pro
 
 def test_a_provider_that_states_another_issuer_is_refused(station: Station, provider: FakeProvider) -> None:
     provider.stated_issuer = "https://elsewhere.example"
-    assert new_client(station).get("/oidc/start").status_code == 400
+    answer = new_client(station).get("/oidc/start")
+    assert (answer.status_code, "not the one" in answer.text, "elsewhere" in answer.text) == (400, True, False)
+
+
+def test_nobody_fills_the_memory_with_entrances_or_keeps_others_out(
+    station: Station, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_on = station.single_sign_on
+    assert sign_on is not None
+    client = new_client(station)
+    states = [begin(client, provider) for _ in range(MOST_BEGUN_BY_ADDRESS)]
+    answer = client.get("/oidc/start")
+    assert (answer.status_code, "from this address; wait 10 minutes" in answer.json()["error"]) == (429, True)
+    assert client.get(f"/oidc/back?state={states[-1]}&code=c").status_code == 200
+    assert client.get("/oidc/start").status_code == 303, "an entrance that ended counts no more"
+    monkeypatch.setattr("marrowscope.review.single_sign_on.MOST_BEGUN", MOST_BEGUN_BY_ADDRESS + 5)
+    for index in range(20):
+        sign_on.begin(f"10.0.0.{index}")
+    assert len(sign_on._begun) == MOST_BEGUN_BY_ADDRESS + 5
+    assert client.get("/oidc/start").status_code == 303
 
 
 def test_a_station_without_single_sign_on_says_so(station: Station) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from marrowscope.errors import ReviewError
 from marrowscope.review.events import GENESIS, Draft, Head
-from marrowscope.review.store import ConflictError
+from marrowscope.review.store import ConflictError, Store
 from tests.review.stations import open_store
 
 if TYPE_CHECKING:
@@ -60,6 +60,15 @@ def test_a_closed_store_records_nothing(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(ReviewError, match="closing"):
         store.append([relabel("c1")])
+
+
+def test_a_store_that_only_reads_records_nothing(database_url: str) -> None:
+    Store(database_url).close()
+    store = Store(database_url, reads_only=True)
+    with pytest.raises(ReviewError, match=r"read-?only"):
+        store.append([relabel("c1")])
+    assert store.read() == []
+    store.close()
 
 
 def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:

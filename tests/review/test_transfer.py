@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from typing import TYPE_CHECKING
@@ -8,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from marrowscope.errors import ReviewError
-from marrowscope.review.accounts import utc_now
+from marrowscope.review.accounts import add_account, change_account, check_password, read_accounts, utc_now
+from marrowscope.review.binding import read_bindings
 from marrowscope.review.database import ACCOUNTS, EVENTS, SESSIONS, reading, sqlite_url, writing
 from marrowscope.review.events import Draft
 from marrowscope.review.sessions import begin_session
@@ -82,21 +84,84 @@ def test_nothing_is_replaced_by_a_backup_or_a_restore(store: Store, tmp_path: Pa
     store.close()
 
 
-def test_a_copy_has_an_equal_head_and_goes_on_from_an_earlier_copy(database_url: str, tmp_path: Path) -> None:
+def test_a_restore_needs_the_backup_alone_and_only_reads_it(tmp_path: Path) -> None:
+    live = open_store(tmp_path / "live" / "review.sqlite")
+    fill(live, 5)
+    head = back_up(live, tmp_path / "backups" / "monday.sqlite")
+    live.close()
+    shutil.rmtree(tmp_path / "live")
+    backup = tmp_path / "backups" / "monday.sqlite"
+    with sqlite3.connect(backup) as connection:  # as a version wrote it whose schema is older than this one's
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.execute("DROP TRIGGER events_no_update")
+        connection.execute("DROP TRIGGER events_no_delete")
+    connection.close()
+    before = backup.read_bytes()
+    backup.chmod(0o400)
+    assert restore(backup, tmp_path / "new" / "review.sqlite") == head
+    assert backup.read_bytes() == before, "a backup is not changed by reading it"
+    assert list(backup.parent.iterdir()) == [backup]
+    (tmp_path / "text.sqlite").write_text("no database " * 100, encoding="utf-8")
+    sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)").connection.close()
+    for name, found in (("none", "found no file there"), ("text", "found no database"), ("other", "without a review")):
+        with pytest.raises(ReviewError, match=rf"{found}.*, expected .* written by `marrowscope review backup`"):
+            restore(tmp_path / f"{name}.sqlite", tmp_path / f"from-{name}" / "review.sqlite")
+        assert not (tmp_path / f"from-{name}" / "review.sqlite").exists()
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_the_files_of_a_station_that_was_killed_are_restored_with_what_its_journal_holds(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "review.sqlite")
+    fill(store, 5)
+    (tmp_path / "taken").mkdir()
+    for path in tmp_path.glob("review.sqlite*"):
+        if not path.name.endswith("-shm"):
+            shutil.copy(path, tmp_path / "taken")
+    assert restore(tmp_path / "taken" / "review.sqlite", tmp_path / "new" / "review.sqlite") == store.head()
+    store.close()
+
+
+def test_a_copy_has_an_equal_head_the_same_bindings_and_accounts_but_no_session(
+    database_url: str, tmp_path: Path
+) -> None:
     source, target = open_store(tmp_path / "source.sqlite"), Store(database_url)
+    source.append([Draft("station", "", "bind", None, None, {"tables": {"cells": "ab"}, "patients": ["P1"]})])
     fill(source, 40)
-    assert copy(source, target) == source.head() == target.head()
-    fill(source, 3, "P2")
+    add_account(source.engine, "ada", ["admin"], password="four plain words here", subject="5f1c2a")  # noqa: S106
+    add_account(source.engine, "bo", ["reader"])
+    change_account(source.engine, "bo", is_active=False)
+    begin_session(source.engine, "ada", utc_now())
     assert copy(source, target) == source.head() == target.head()
     assert target.read() == source.read()
+    assert read_bindings(target) == read_bindings(source)
+    assert read_accounts(target.engine) == read_accounts(source.engine)
+    assert check_password(target.engine, "ada", "four plain words here", "", utc_now()) is not None
+    with reading(target.engine) as connection:
+        assert connection.scalars(sa.select(SESSIONS.c.token_hash)).all() == []
     back = open_store(tmp_path / "back.sqlite")
     assert copy(target, back) == source.head()
     assert back.verify() == []
-    fill(target, 1)
-    with pytest.raises(ReviewError, match="found 44 events that the source does not have"):
-        copy(source, target)
     for store in (source, target, back):
         store.close()
+
+
+def test_a_copy_writes_over_nothing(database_url: str, tmp_path: Path) -> None:
+    source, target = open_store(tmp_path / "source.sqlite"), Store(database_url)
+    add_account(source.engine, "ada", ["admin", "signer"])
+    fill(source, 3)
+    add_account(target.engine, "ada", ["reader"])
+    before = read_accounts(target.engine)
+    said = r"the target: found 1 account \(ada\), expected an empty database; choose another"
+    with pytest.raises(ReviewError, match=said):
+        copy(source, target)
+    fill(target, 2)
+    with pytest.raises(ReviewError, match=r"found 2 events and 1 account \(ada\), expected"):
+        copy(source, target)
+    assert read_accounts(target.engine) == before
+    assert len(target.read()) == 2
+    assert target.verify() == []
+    source.close()
+    target.close()
 
 
 def test_a_log_that_is_not_sound_is_not_copied(tmp_path: Path) -> None:

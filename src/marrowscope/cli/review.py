@@ -205,7 +205,7 @@ def verify(
     from marrowscope.review.review_folder import open_store
     from marrowscope.wording import count_of
 
-    with open_store(db, upgrades=False) as store:
+    with open_store(db, reads_only=True) as store:
         faults = store.verify()
         found = store.head()
         signed_at = next((event.sequence for event in store.events() if event.hash == head), None) if head else None
@@ -267,11 +267,11 @@ def restore(
 
 def copy(
     source: DatabaseArgument,
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Empty database or earlier copy, written as DB is.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Empty database, written as DB is.")],
 ) -> None:
     """Copy a review into another database: from SQLite to PostgreSQL when a department joins in, or back.
 
-    Both have the same events and the same head then. A target with other events is refused.
+    Both have the same events, head and accounts then. A target that holds any of them is refused.
 
     Example: marrowscope review copy runs/first-review postgresql+psycopg://review@db.example.org/review
     """
@@ -297,7 +297,8 @@ def export(
 ) -> None:
     """Write the cells that people named as a cohort, to train on (`marrowscope prepare`) or to evaluate with.
 
-    Disputed and unseen cells have no shape; a list beside the cohort has every cell with its status.
+    Disputed and unseen cells have no shape; a list beside the cohort has every cell with its status. The review is only
+    read; it must be about this prediction of the run.
 
     Example: marrowscope review export runs/first-review runs/first --out corrected
     """
@@ -306,7 +307,7 @@ def export(
     from marrowscope.review.review_folder import open_station
     from marrowscope.wording import count_of
 
-    with open_station(db, [run], lone_reader=None, makes=False) as station:
+    with open_station(db, [run], lone_reader=None, reads_only=True) as station:
         done = export_review(station, out, file_format, signed_only=signed, copy_images=images)
     counts = ", ".join(f"{n} {status}" for status, n in sorted(done.by_status.items()))
     typer.echo(
@@ -333,7 +334,7 @@ def agreement(
     from marrowscope.review.review_folder import open_station
     from marrowscope.wording import count_of
 
-    with open_station(db, [run], lone_reader=None, makes=False) as station:
+    with open_station(db, [run], lone_reader=None, reads_only=True) as station:
         states = {
             name: station.state(name)
             for name, progress in station.progress.patients().items()

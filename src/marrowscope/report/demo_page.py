@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from marrowscope.disk import write_text
 from marrowscope.evaluate.labeled_cells import Outcome
-from marrowscope.report.environment import asset, template_environment
+from marrowscope.report.environment import page_style, template_environment
 from marrowscope.report.field_pixels import FieldPixels
 from marrowscope.report.palette import category_color
 from marrowscope.report.pictures import cell_uri
@@ -133,7 +133,7 @@ def write_demo_page(
     environment.filters.update(percent=words.percent)
     environment.globals.update(t=words.text, count=words.count, words=words)
     text = environment.get_template("demo.html.j2").render(
-        style=asset("report.css") + asset("pages.css") + asset("demo.css"),
+        style=page_style("pages.css", "demo.css"),
         sections=[_section(patient, source, words) for patient, source in real],
         simulated=simulated,
         bundles=bundles,

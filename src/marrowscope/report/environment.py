@@ -52,7 +52,7 @@ def page_environment(manifest: Manifest, words: Words) -> jinja2.Environment:
         lineage_colors=LINEAGE_COLORS,
         call_signs=CALL_SIGNS,
         signs=SIGNS,
-        style=asset("report.css") + asset("pages.css"),
+        style=page_style("pages.css"),
         css_text=css_text,
         scripts={name: asset(f"{name}.js") for name in ("cohort", "patient")},
         script_hash=script_hash,
@@ -71,6 +71,11 @@ def asset(name: str) -> Markup:
     """Return a file of the package as trusted text."""
     text = (files("marrowscope.report") / "templates" / name).read_text(encoding="utf-8")
     return Markup(text)  # noqa: S704  our own file
+
+
+def page_style(*names: str) -> Markup:
+    """Return the style of every page, its palette first, and then the files of one page."""
+    return Markup("").join([asset("palette.css"), asset("report.css"), *map(asset, names)])
 
 
 def script_hash(script: str) -> str:

@@ -21,7 +21,7 @@ from marrowscope.evaluate.frames import ALL_CENTERS, ALL_EXPERT, MATCHED
 from marrowscope.evaluate.scorer import FEW_PATIENTS
 from marrowscope.evaluate.written_tables import normal_codes, read_tables
 from marrowscope.imaging.names import file_names
-from marrowscope.report.environment import asset, template_environment
+from marrowscope.report.environment import asset, page_style, template_environment
 from marrowscope.report.evaluation_call_figures import CALL_FIGURES
 from marrowscope.report.evaluation_cell_figures import CELL_FIGURES
 from marrowscope.report.evaluation_center import CenterTables
@@ -274,7 +274,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["inline"] = lambda drawing: Markup(drawing.inline())  # noqa: S704  escaped while drawn
     environment.globals.update(
         research_use=RESEARCH_USE,
-        style=asset("report.css"),
+        style=page_style(),
         own_style=asset("evaluation.css"),
         plot_style=Markup(STYLE),  # noqa: S704  our own text
         catalog=CATALOG,

@@ -6,6 +6,7 @@ neither another process nor a restart forgets them; an attempt on an unknown nam
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, get_args
@@ -15,7 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from marrowscope.errors import ReviewError
-from marrowscope.review.database import ACCOUNTS, ATTEMPTS, SESSIONS, reading, writing
+from marrowscope.review.database import ACCOUNTS, ATTEMPTS, SESSIONS, alone, reading, writing
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 128
 ATTEMPTS_WITHIN = timedelta(minutes=15)
 MOST_BY_ACCOUNT, MOST_BY_ADDRESS = 5, 30
 _LONGEST_NAME = 100
+_ATTEMPTS_LOCK, _ACCOUNTS_LOCK = 7_360_483, 7_360_484
+"""Numbers of the locks on PostgreSQL: what is counted or checked stays so until the transaction ends."""
 
 _HASHER = PasswordHasher()
 """argon2id with the parameters that its RFC recommends where memory is scarce: 64 MiB, three passes."""
@@ -92,6 +95,7 @@ def add_account(
         "created_utc": utc_now().isoformat(),
     }
     with writing(engine) as connection:
+        alone(connection, _ACCOUNTS_LOCK)
         same_name = connection.scalar(sa.select(ACCOUNTS.c.name).where(ACCOUNTS.c.name == name))
         same_subject = subject and connection.scalar(sa.select(ACCOUNTS.c.name).where(ACCOUNTS.c.subject == subject))
         if taken := same_name or same_subject:
@@ -120,6 +124,7 @@ def change_account(
     if is_active is not None:
         values["active"] = is_active
     with writing(engine) as connection:
+        alone(connection, _ACCOUNTS_LOCK)
         if connection.scalar(sa.select(ACCOUNTS.c.name).where(ACCOUNTS.c.name == name)) is None:
             message = f"found no account {name!r}, expected one that was added"
             raise ReviewError(message)
@@ -151,9 +156,12 @@ def check_password(engine: sa.Engine, name: str, password: str, address: str, no
 
     Raises TooManyAttemptsError after five failures of an account, or thirty from an address, in a quarter of an hour.
     """
+    name = name.replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL has no such character, no account either
     sources = {f"account {name[:_LONGEST_NAME]}": MOST_BY_ACCOUNT, f"address {address}": MOST_BY_ADDRESS}
+    mark = f"{now.isoformat()} {secrets.token_hex(8)}"  # names this attempt among those of the same moment
     since = (now - ATTEMPTS_WITHIN).isoformat()
     with writing(engine) as connection:  # counted before the password is tried: no two attempts share a place
+        alone(connection, _ATTEMPTS_LOCK)
         connection.execute(ATTEMPTS.delete().where(ATTEMPTS.c.time_utc < since))
         for source, most in sources.items():
             n = connection.scalar(sa.select(sa.func.count()).where(ATTEMPTS.c.source == source)) or 0
@@ -161,7 +169,7 @@ def check_password(engine: sa.Engine, name: str, password: str, address: str, no
                 minutes = int(ATTEMPTS_WITHIN.total_seconds() // 60)
                 message = f"too many failed attempts to enter; wait {minutes} minutes"
                 raise TooManyAttemptsError(message)
-        connection.execute(ATTEMPTS.insert(), [{"source": source, "time_utc": now.isoformat()} for source in sources])
+        connection.execute(ATTEMPTS.insert(), [{"source": source, "time_utc": mark} for source in sources])
     with reading(engine) as connection:
         row = connection.execute(sa.select(ACCOUNTS).where(ACCOUNTS.c.name == name)).one_or_none()
     known = _NOBODYS_HASH if row is None or row.password_hash is None else row.password_hash
@@ -169,7 +177,8 @@ def check_password(engine: sa.Engine, name: str, password: str, address: str, no
     if not fits or row is None or row.password_hash is None or not row.active:
         return None
     with writing(engine) as connection:
-        connection.execute(ATTEMPTS.delete().where(ATTEMPTS.c.source == f"account {name}"))
+        forgotten = (ATTEMPTS.c.source == f"account {name}") | (ATTEMPTS.c.time_utc == mark)
+        connection.execute(ATTEMPTS.delete().where(forgotten))  # of the address, only this one: it did not fail
         if _HASHER.check_needs_rehash(row.password_hash):
             renewed = ACCOUNTS.update().where(ACCOUNTS.c.name == name).values(password_hash=_HASHER.hash(password))
             connection.execute(renewed)

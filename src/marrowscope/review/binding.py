@@ -10,11 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from marrowscope.errors import ReviewError
 from marrowscope.review.carry import carried_drafts
 from marrowscope.review.events import Draft
+from marrowscope.review.run_cells import read_patient
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from marrowscope.review.run_cells import ReviewedRun, RunCells
+    from collections.abc import Iterable
+
+    from marrowscope.review.run_cells import ReviewedRun
     from marrowscope.review.store import Store
 
 
@@ -45,23 +50,39 @@ def read_bindings(store: Store) -> dict[str, Binding]:
     return bound
 
 
-def bind_runs(store: Store, cells: RunCells, reader: str) -> list[Rebound]:
+def refuse_unbound(store: Store, runs: Iterable[ReviewedRun]) -> None:
+    """Raise ReviewError where the review is about other runs, or about another prediction of one of the patients."""
+    bound = read_bindings(store)
+    for run in runs:
+        own = [row.patient_id for row in run.tables.rows]
+        if not any(name in bound for name in own):
+            message = f"{run.folder}: found none of its patients in the review, expected the run that was reviewed"
+            raise ReviewError(message)
+        if changed := [name for name in own if name in bound and bound[name].tables != run.hashes]:
+            message = (
+                f"{run.folder}: found {count_of(len(changed), 'patient')} ({changed[0]!r} ...) whose review is about "
+                "another prediction, expected the run that was reviewed; `marrowscope review` with this run carries "
+                "the decisions to it"
+            )
+            raise ReviewError(message)
+
+
+def bind_runs(store: Store, runs: Iterable[ReviewedRun], reader: str) -> list[Rebound]:
     """Bind every patient of the runs to its tables; returns those that were bound to other tables before."""
     bound = read_bindings(store)
     rebound: list[Rebound] = []
-    for run in cells.runs:
+    for run in runs:
         own = [row.patient_id for row in run.tables.rows]
         if new := [name for name in own if name not in bound]:
             store.append([Draft(reader, "", "bind", None, None, _statement(run, new))])
         changed = [name for name in own if name in bound and bound[name].tables != run.hashes]
-        rebound += [_rebind(store, cells, name, bound[name], reader=reader) for name in changed]
+        rebound += [_rebind(store, run, name, bound[name], reader=reader) for name in changed]
     return rebound
 
 
-def _rebind(store: Store, cells: RunCells, patient_id: str, before: Binding, *, reader: str) -> Rebound:
-    run = cells.run_of(patient_id)
+def _rebind(store: Store, run: ReviewedRun, patient_id: str, before: Binding, *, reader: str) -> Rebound:
     events = store.read(patient_id, after=before.sequence)
-    patient = cells.cells(patient_id)
+    patient = read_patient(run, patient_id)
     drafts = carried_drafts(
         patient_id, events, patient.frozen, patient.fields, reader, assigned=_assigned(store, patient_id, before)
     )

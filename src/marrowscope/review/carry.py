@@ -2,8 +2,9 @@
 
 Pure: the log of a patient and the cells of the new prediction come in, drafts come out. A decided cell is matched to
 the new cells of the same image, one to one, with an IoU of at least 0.5 (``cells.match``). A cell that a reader drew
-and that the new prediction did not find stays as it was drawn. What cannot be carried is listed, with the reason, and
-is tried again with the next prediction. Signatures are never carried: the result has to be signed again by a person.
+and that the new prediction did not find stays as it was drawn. A cell whose outline a reader changed keeps it,
+and is found by it or by the model's own. What cannot be carried is listed, with the reason, and is tried again with the
+next prediction. Signatures are never carried: the result has to be signed again by a person.
 
 Decisions of readers who do not see each other are carried reader by reader, and stay theirs alone: each reader's cells
 are matched to the new ones as if there were no other reader, and so are those of everybody else.
@@ -20,7 +21,7 @@ import numpy as np
 from marrowscope.cells.match import match_contours
 from marrowscope.review.decisions import image_of
 from marrowscope.review.events import Draft
-from marrowscope.review.fold import DECIDING, FrozenCell, ReviewedCell, blind_reader, fold
+from marrowscope.review.fold import DECIDING, Contour, FrozenCell, ReviewedCell, blind_reader, fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,10 +38,18 @@ Reason = Literal["no_image", "no_cell"]
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a decided cell lies: its image by content, and the corner of its field in it."""
+    """Where a decided cell lies: its image by content, and the corner of its field in it.
+
+    ``model_contour_xy`` is the outline that the model gave it, in pixels of its field; None for one that a reader drew.
+    """
 
     image_sha256: str | None
     origin_xy: tuple[float, float]
+    model_contour_xy: Contour | None = None
+
+    def is_redrawn(self, cell: ReviewedCell) -> bool:
+        """Whether a reader changed the outline of this cell of the model."""
+        return self.model_contour_xy not in {None, cell.contour_xy}
 
 
 def carried_drafts(
@@ -107,7 +116,9 @@ def _carried_stream(
             more = {"adjudicated": True} if cell.cell_id in settled else {}
             if cell.cell_id in found:
                 match = found[cell.cell_id]
-                drafts.append(_carried(patient_id, reader, cell, match, field=fields[match[0].field_id], more=more))
+                drafts.append(
+                    _carried(patient_id, reader, cell, match, place=place, field=fields[match[0].field_id], more=more)
+                )
             elif cell.origin != "model" and (field := field_of_image.get((image, place.origin_xy))) is not None:
                 drafts.append(_drawn_again(patient_id, reader, cell, field, more))
             elif cell.removed is None or image not in known:  # a removed cell that is not found again is no loss
@@ -131,9 +142,10 @@ def _before(
         if event.kind not in DECIDING:
             continue
         for cell_id, said in _stated(event):
-            place = _Place(said.get("image_sha256"), tuple(said.get("origin_xy", (0.0, 0.0))))
+            contour = tuple(said["contour_xy"]) if "contour_xy" in said else None
+            place = _Place(said.get("image_sha256"), tuple(said.get("origin_xy", (0.0, 0.0))), contour)
             places.setdefault(cell_id, place)
-            if "contour_xy" in said and cell_id not in frozen:
+            if contour is not None and cell_id not in frozen:
                 frozen[cell_id] = _frozen(cell_id, said)
                 if "origin" in said:
                     origins[cell_id] = said["origin"]
@@ -144,7 +156,8 @@ def _before(
     for event in stream:
         if event.kind == "not_carried":
             cells.append(_pending(event))
-            place = _Place(event.old["image_sha256"], tuple(event.old["origin_xy"]))
+            contour = tuple(event.old["model_contour_xy"]) if "model_contour_xy" in event.old else None
+            place = _Place(event.old["image_sha256"], tuple(event.old["origin_xy"]), contour)
             places.setdefault(event.cell_id or "", place)
     return cells, places
 
@@ -162,7 +175,7 @@ def _pending(event: Event) -> ReviewedCell:
         p_cblc=None,
         model_is_cblc=None,
         model_is_countable=None,
-        area_um2=None,
+        area_um2=old.get("area_um2"),
         code=old["code"],
         removed=old["removed"],
         decided_by=old["decided_by"],
@@ -210,19 +223,26 @@ def _matches(
     new: Sequence[FrozenCell],
     fields: Mapping[str, ShownField],
 ) -> dict[str, tuple[FrozenCell, float]]:
-    """Match decided cells to the new ones of their image, cells that are there before those that were removed."""
+    """Match decided cells to the new ones of their image, cells that are there before those that were removed.
+
+    A redrawn cell that no new one covers is matched by the outline that the model gave it before.
+    """
     found: dict[str, tuple[FrozenCell, float]] = {}
     taken: set[str] = set()
     for are_removed in (False, True):  # the parts of a split come before the whole that they replaced
-        old = [cell for cell in cells if (cell.removed is not None) == are_removed]
-        free = [cell for cell in new if cell.cell_id not in taken]
-        pairs = match_contours(
-            [_in_image(cell.contour_xy, places[cell.cell_id].origin_xy) for cell in old],
-            [_in_image(cell.contour_xy, _origin(fields[cell.field_id])) for cell in free],
-        ).pairs
-        for pair in pairs:
-            found[old[pair.predicted].cell_id] = (free[pair.expert], pair.iou)
-            taken.add(free[pair.expert].cell_id)
+        own = [cell for cell in cells if (cell.removed is not None) == are_removed]
+        outlines = {cell.cell_id: cell.contour_xy for cell in own}
+        redrawn = [cell.cell_id for cell in own if places[cell.cell_id].is_redrawn(cell)]
+        for contours in (outlines, {name: places[name].model_contour_xy or () for name in redrawn}):
+            old = [name for name in contours if name not in found]
+            free = [cell for cell in new if cell.cell_id not in taken]
+            pairs = match_contours(
+                [_in_image(contours[name], places[name].origin_xy) for name in old],
+                [_in_image(cell.contour_xy, _origin(fields[cell.field_id])) for cell in free],
+            ).pairs
+            for pair in pairs:
+                found[old[pair.predicted]] = (free[pair.expert], pair.iou)
+                taken.add(free[pair.expert].cell_id)
     return found
 
 
@@ -240,11 +260,12 @@ def _carried(
     cell: ReviewedCell,
     match: tuple[FrozenCell, float],
     *,
+    place: _Place,
     field: ShownField,
     more: Mapping[str, bool],
 ) -> Draft:
     new, iou = match
-    value = {
+    value: dict[str, Any] = {
         "from_cell": cell.cell_id,
         "iou": round(iou, 4),
         "code": cell.code,
@@ -252,6 +273,9 @@ def _carried(
         "decided_by": cell.decided_by,
         **more,
     }
+    if place.is_redrawn(cell):
+        outline = _in_image(cell.contour_xy, place.origin_xy) - np.asarray(_origin(field))
+        value |= {"contour_xy": outline.ravel().tolist(), "area_um2": cell.area_um2}
     said = {
         "category": new.category,
         "certainty": new.certainty,
@@ -281,7 +305,7 @@ def _drawn_again(
 
 
 def _not_carried(patient_id: str, reader: str, cell: ReviewedCell, place: _Place, reason: Reason) -> Draft:
-    old = {
+    old: dict[str, Any] = {
         "category": cell.model_category,
         "origin": cell.origin,
         "code": cell.code,
@@ -292,4 +316,6 @@ def _not_carried(patient_id: str, reader: str, cell: ReviewedCell, place: _Place
         "origin_xy": list(place.origin_xy),
         "contour_xy": list(cell.contour_xy),
     }
+    if place.is_redrawn(cell):
+        old |= {"model_contour_xy": list(place.model_contour_xy or ()), "area_um2": cell.area_um2}
     return Draft(reader, patient_id, "not_carried", cell.cell_id, old, {"reason": reason})

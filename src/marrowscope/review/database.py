@@ -75,8 +75,16 @@ ATTEMPTS = sa.Table(
     sa.Index("attempts_by_source", "source", "time_utc"),
 )
 
-_BUSY_S = 30.0
+LARGEST_NUMBER = 2**63 - 1
+"""The largest number of an event that a database holds."""
+
+BUSY_S = 30.0
+"""Seconds that a transaction waits for another one's end on SQLite."""
 _IMMEDIATE = "begin_immediate"
+
+
+class DatabaseDownError(ReviewError):
+    """The database cannot be reached, read or written to now: nothing is said about what was asked of it."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -84,20 +92,24 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def open_engine(url: str) -> sa.Engine:
-    """Open a database by its address; ReviewError for one that is neither SQLite nor PostgreSQL through psycopg."""
+def open_engine(url: str, *, reads_only: bool = False) -> sa.Engine:
+    """Open a database by its address; ReviewError for one that is neither SQLite nor PostgreSQL through psycopg.
+
+    With ``reads_only``, the database itself refuses whatever would change it.
+    """
     try:
         address = sa.make_url(url)
     except sa.exc.ArgumentError as error:
         message = f"found no address of a database in {url!r}, expected postgresql+psycopg://user@host/name"
         raise ReviewError(message) from error
     if address.drivername == "postgresql+psycopg":
-        return sa.create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True)
+        options = {"options": "-c default_transaction_read_only=on"} if reads_only else {}
+        return sa.create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True, connect_args=options)
     if address.drivername != "sqlite" or not address.database:
         message = f"found a database of {address.drivername}, expected a SQLite file or postgresql+psycopg://"
         raise ReviewError(message)
-    engine = sa.create_engine(address, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
-    sa_event.listen(engine, "connect", _set_up_sqlite)
+    engine = sa.create_engine(address, connect_args={"check_same_thread": False})
+    sa_event.listen(engine, "connect", _set_up_sqlite_to_read if reads_only else _set_up_sqlite)
     sa_event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -110,7 +122,14 @@ def make_private_file(path: Path) -> None:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DB-API connection
     connection.isolation_level = None  # the driver begins nothing by itself; ``_begin_sqlite`` does
+    connection.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_S)}")
     for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _set_up_sqlite_to_read(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DB-API connection
+    connection.isolation_level = None
+    for setting in (f"busy_timeout = {round(1000 * BUSY_S)}", "trusted_schema = OFF", "query_only = ON"):
         connection.execute(f"PRAGMA {setting}")
 
 
@@ -135,15 +154,32 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+def alone(connection: sa.Connection, lock: int) -> None:
+    """Hold a lock of this number until the transaction ends; on SQLite, each writing transaction is alone anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+
+
 @contextmanager
 def _said() -> Iterator[None]:
-    """Raise a ReviewError for what a database raises: the sentence of its driver, without statement and address."""
+    """Raise a ReviewError for what a database raises: the sentence of its driver, without statement.
+
+    A value that it does not take is refused; whatever else fails is the database's, DatabaseDownError.
+    """
     try:
         yield
+    except sa.exc.DataError as error:
+        message = "found a value that the review database does not take (unprintable or too large); change it"
+        raise ReviewError(message) from error
+    except sa.exc.IntegrityError as error:
+        message = (
+            f"the review database refused a change ({' '.join(str(error.orig).split())}), expected one that it allows"
+        )
+        raise ReviewError(message) from error
     except sa.exc.DBAPIError as error:
         reason = " ".join(str(error.orig).split())
         message = f"the review database refused ({reason}); check that it can be reached and written to"
-        raise ReviewError(message) from error
+        raise DatabaseDownError(message) from error
     except sa.exc.SQLAlchemyError as error:
         message = f"the review database cannot be used ({' '.join(str(error).split())})"
-        raise ReviewError(message) from error
+        raise DatabaseDownError(message) from error

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from marrowscope.review.consensus import Agreement
-    from marrowscope.review.events import Draft, Event
+    from marrowscope.review.events import Draft, Event, Kind
 
 Origin = Literal["model", "added", "split", "merged"]
-DECIDING = frozenset(
+DECIDING: frozenset[Kind] = frozenset(
     {
         "relabel",
         "not_a_cell",
@@ -42,13 +42,11 @@ DECIDING = frozenset(
     }
 )
 """Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
-NAMING = frozenset({"relabel", "audit_answer", "adjudicate", "carried"})
-"""Kinds of event that give a cell a code, or take it back."""
 
 _REPLACED = frozenset({"split", "merge", "delete"})
 """Ways of being removed that an answer about the former outline does not take back."""
 
-_EVERYBODYS = frozenset({"bind", "assign"})
+_EVERYBODYS: frozenset[Kind] = frozenset({"bind", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
 
 Contour = tuple[float, ...]
@@ -365,7 +363,7 @@ def _carry(cells: dict[str, ReviewedCell], event: Event) -> None:
     value = event.new
     changes: dict[str, Any] = {"code": value.get("code"), "removed": value.get("removed")}
     if value.get("contour_xy") is not None:
-        changes["contour_xy"] = tuple(value["contour_xy"])
+        changes |= {"contour_xy": tuple(value["contour_xy"]), "area_um2": value.get("area_um2")}
     if value.get("drawn"):
         name = event.cell_id or ""
         cells[name] = replace(drawn_cell(name, value, value["drawn"], event), removed=value.get("removed"))
@@ -446,7 +444,7 @@ def _bind(state: PatientState, _event: Event) -> dict[str, Any]:
     }
 
 
-_CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
+_CELL_CHANGES: dict[Kind, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "relabel": _relabel,
     "audit_answer": _answer,
     "adjudicate": _answer,
@@ -459,7 +457,7 @@ _CELL_CHANGES: dict[str, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "merge": _merge,
     "redraw": _redraw,
 }
-_PATIENT_CHANGES: dict[str, Callable[[PatientState, Event], dict[str, Any]]] = {
+_PATIENT_CHANGES: dict[Kind, Callable[[PatientState, Event], dict[str, Any]]] = {
     "bind": _bind,
     "comment": _comment,
     "audit_drawn": _draw,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from marrowscope.review.fold import DECIDING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from marrowscope.review.events import Event
     from marrowscope.review.store import Store
 
@@ -17,15 +19,15 @@ Status = Literal["new", "in_review", "signed", "amending"]
 _OPEN_FOR_S = 180.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PatientProgress:
-    """The review of one patient so far. ``added`` are cells that the run does not have."""
+    """The review of one patient so far, in counts. ``n_added`` are cells that the run does not have."""
 
-    decided: set[str] = field(default_factory=set)
-    added: set[str] = field(default_factory=set)
-    added_by: dict[str, set[str]] = field(default_factory=dict)
-    readers: dict[str, str] = field(default_factory=dict)
-    decided_by: dict[str, set[str]] = field(default_factory=dict)
+    n_decided: int = 0
+    n_added: int = 0
+    n_decided_by: Mapping[str, int] = field(default_factory=dict)
+    n_added_by: Mapping[str, int] = field(default_factory=dict)
+    readers: tuple[str, ...] = ()
     assigned: tuple[str, ...] = ()
     was_assigned: bool = False
     n_signatures: int = 0
@@ -38,13 +40,41 @@ class PatientProgress:
             return "signed"
         if self.n_signatures:
             return "amending"
-        return "in_review" if self.decided or self.readers else "new"
+        return "in_review" if self.n_decided or self.readers else "new"
 
     def status_of(self, reader: str) -> Status:
         """Where the review stands for a blinded reader, who is not told whether another one has begun."""
         if self.is_locked or self.n_signatures:
             return self.status
-        return "in_review" if self.decided_by.get(reader) or reader in self.readers else "new"
+        return "in_review" if self.n_decided_by.get(reader) or reader in self.readers else "new"
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What is counted of one patient; it changes with each event and never leaves this module."""
+
+    decided: set[str] = field(default_factory=set)
+    added: set[str] = field(default_factory=set)
+    added_by: dict[str, set[str]] = field(default_factory=dict)
+    readers: set[str] = field(default_factory=set)
+    decided_by: dict[str, set[str]] = field(default_factory=dict)
+    assigned: tuple[str, ...] = ()
+    was_assigned: bool = False
+    n_signatures: int = 0
+    is_locked: bool = False
+
+    def shown(self) -> PatientProgress:
+        return PatientProgress(
+            n_decided=len(self.decided),
+            n_added=len(self.added),
+            n_decided_by={reader: len(cells) for reader, cells in self.decided_by.items()},
+            n_added_by={reader: len(cells) for reader, cells in self.added_by.items()},
+            readers=tuple(sorted(self.readers)),
+            assigned=self.assigned,
+            was_assigned=self.was_assigned,
+            n_signatures=self.n_signatures,
+            is_locked=self.is_locked,
+        )
 
 
 class Progress:
@@ -55,7 +85,7 @@ class Progress:
         self._store = store
         self._lock = threading.Lock()
         self._sequence = 0
-        self._patients: dict[str, PatientProgress] = {}
+        self._patients: dict[str, _Counted] = {}
         self._present: dict[str, dict[str, float]] = {}
 
     def patients(self) -> dict[str, PatientProgress]:
@@ -64,7 +94,7 @@ class Progress:
             for event in self._store.events(after=self._sequence):
                 self._count(event)
                 self._sequence = event.sequence
-            return dict(self._patients)
+            return {patient_id: counted.shown() for patient_id, counted in self._patients.items()}
 
     def is_here(self, patient_id: str, reader: str) -> None:
         """Note that ``reader`` looks at a patient now."""
@@ -80,7 +110,7 @@ class Progress:
     def _count(self, event: Event) -> None:
         if not event.patient_id:
             return
-        patient = self._patients.setdefault(event.patient_id, PatientProgress())
+        patient = self._patients.setdefault(event.patient_id, _Counted())
         _count_cells(patient, event)
         if event.kind == "bind":  # predicted again: what was decided stands in the events that carry it
             patient.decided.clear()
@@ -97,10 +127,10 @@ class Progress:
             patient.assigned = tuple(event.new["readers"])
             patient.was_assigned |= bool(patient.assigned)
         if event.kind not in {"assign", "bind", "carried", "not_carried"}:
-            patient.readers[event.reader] = event.time_utc
+            patient.readers.add(event.reader)
 
 
-def _count_cells(patient: PatientProgress, event: Event) -> None:
+def _count_cells(patient: _Counted, event: Event) -> None:
     """Count the cells that an event decides about, and those that it draws."""
     if event.kind not in DECIDING or event.cell_id is None:
         return

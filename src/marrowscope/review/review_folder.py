@@ -24,9 +24,9 @@ DATABASE_NAME = "review.sqlite"
 
 
 @contextmanager
-def open_store(place: str | Path, *, upgrades: bool = True, makes: bool = False) -> Iterator[Store]:
+def open_store(place: str | Path, *, reads_only: bool = False, makes: bool = False) -> Iterator[Store]:
     """Open a review by its folder, its SQLite file or its address; ``makes`` one where there is none."""
-    store = Store(_url(place, makes=makes), upgrades=upgrades)
+    store = Store(_url(place, makes=makes), reads_only=reads_only)
     try:
         yield store
     finally:
@@ -41,12 +41,15 @@ def open_station(
     lone_reader: str | None,
     images_root: Path | None = None,
     runs_root: Path | None = None,
-    makes: bool = True,
+    reads_only: bool = False,
     single_sign_on: SingleSignOn | None = None,
 ) -> Iterator[Station]:
-    """Open the station over ``runs`` whose review is kept at ``place``; for a folder, hold its lock meanwhile."""
+    """Open the station over ``runs`` whose review is kept at ``place``, which is made where there is none.
+
+    With ``reads_only`` nothing is made or recorded: ReviewError for no review, or one of another prediction.
+    """
     cells = RunCells(runs)
-    with open_store(place, makes=makes) as store:
+    with open_store(place, reads_only=reads_only, makes=not reads_only) as store:
         station = Station(
             cells,
             store,
@@ -54,6 +57,7 @@ def open_station(
             images_root=images_root,
             runs_root=runs_root,
             single_sign_on=single_sign_on,
+            reads_only=reads_only,
         )
         try:
             yield station

@@ -44,21 +44,30 @@ class PatientCells:
     refused: tuple[ShownCell, ...]
 
 
+class TwoRunsError(ReviewError):
+    """A patient stands in two runs of one station."""
+
+    def __init__(self, message: str, patient_id: str) -> None:
+        """Keep the patient with the message."""
+        super().__init__(message)
+        self.patient_id = patient_id
+
+
 class RunCells:
     """The patients of one or several runs; a patient stands in one of them."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        """Open runs; RunError for one that is not finished or was changed, ReviewError for a patient in two of them."""
+        """Open runs; RunError for one that is not finished or was changed, TwoRunsError for a patient in two."""
         self.runs: list[ReviewedRun] = []
         self._run_of: dict[str, ReviewedRun] = {}
         self.rows: dict[str, PatientRow] = {}
         self._held: OrderedDict[str, PatientCells] = OrderedDict()
         self._reading = Lock()
         for folder in folders:
-            self.add(folder)
+            self.add(self.opened(folder))
 
-    def add(self, folder: Path) -> ReviewedRun:
-        """Open one more run; ReviewError, with nothing changed, for a patient that another run has."""
+    def opened(self, folder: Path) -> ReviewedRun:
+        """Open one more run, to be added or not; TwoRunsError for a patient that another run has."""
         run = _open(folder)
         for row in run.tables.rows:
             if (other := self._run_of.get(row.patient_id)) is not None:
@@ -66,11 +75,14 @@ class RunCells:
                     f"patient {row.patient_id!r}: found in {other.folder} and in {run.folder}, expected each patient "
                     "in one run; start a station for each run"
                 )
-                raise ReviewError(message)
+                raise TwoRunsError(message, row.patient_id)
+        return run
+
+    def add(self, run: ReviewedRun) -> None:
+        """Take in the patients of a run that was opened here."""
         self.runs.append(run)
         self._run_of |= {row.patient_id: run for row in run.tables.rows}
         self.rows = {**self.rows, **{row.patient_id: row for row in run.tables.rows}}  # others may go through the old
-        return run
 
     def run_of(self, patient_id: str) -> ReviewedRun:
         """Return the run of a patient. Raises KeyError for one that is in none."""
@@ -81,7 +93,7 @@ class RunCells:
         with self._reading:
             held = self._held.get(patient_id)
             if held is None:
-                held = _patient_cells(self._run_of[patient_id].tables, patient_id)
+                held = read_patient(self._run_of[patient_id], patient_id)
                 self._held[patient_id] = held
                 if len(self._held) > _MOST_PATIENTS:
                     self._held.popitem(last=False)
@@ -94,10 +106,11 @@ def _open(folder: Path) -> ReviewedRun:
     return ReviewedRun(folder, manifest, PatientTables(folder), manifest.tables or hash_tables(folder))
 
 
-def _patient_cells(tables: PatientTables, patient_id: str) -> PatientCells:
-    cells = tables.cells(patient_id)
+def read_patient(run: ReviewedRun, patient_id: str) -> PatientCells:
+    """Read the fields and cells of a patient of ``run``."""
+    cells = run.tables.cells(patient_id)
     return PatientCells(
-        fields={field.field_id: field for field in tables.fields(patient_id)},
+        fields={field.field_id: field for field in run.tables.fields(patient_id)},
         frozen=tuple(_frozen(cell) for cell in cells if cell.reject_reason is None),
         refused=tuple(cell for cell in cells if cell.reject_reason is not None),
     )

@@ -7,6 +7,7 @@ page of another site can reach it under a name of its own.
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from marrowscope.errors import InputError, ReviewError, RunError
+from marrowscope.review.accounts import TooManyAttemptsError
+from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.guard import RefusedError
 from marrowscope.review.routes import (
     api_accounts,
@@ -56,6 +59,9 @@ _HEADERS = (
     ("Cache-Control", "no-store"),
     ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
 )
+_LOG = logging.getLogger(__name__)
+_RETRY_AFTER_S = 2
+_LONGEST_PLACE = 100
 _MOST_BODY_BYTES = 16 * 1024**2
 ROUTERS = (
     entrance.router,
@@ -82,6 +88,7 @@ def create_app(
     app.mount("/static", StaticFiles(directory=str(files("marrowscope.review") / "static")), name="static")
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(ConflictError, _conflict)
+    app.add_exception_handler(DatabaseDownError, _database_down)
     app.add_exception_handler(ReviewError, _review_error)
     app.add_exception_handler(RunError, _run_error)
     app.add_exception_handler(InputError, _run_error)
@@ -161,21 +168,45 @@ def _decision(event: Event) -> dict[str, object]:
     }
 
 
+def _database_down(_request: Request, error: Exception) -> Response:
+    """Say that nothing was decided about the request; what the driver says is for who runs the station."""
+    _LOG.warning("%s", error)
+    answer = _said(503, "the station cannot reach its database; nothing is lost in this browser, try again soon")
+    answer.headers["Retry-After"] = str(_RETRY_AFTER_S)
+    return answer
+
+
+_STATUSES: tuple[tuple[type[ReviewError], int], ...] = (
+    (UnknownNameError, 404),
+    (NotAssignedError, 403),
+    (LockedError, 409),
+    (ChangedError, 409),
+    (TooManyAttemptsError, 429),
+)
+
+
 def _review_error(_request: Request, error: Exception) -> Response:
-    unknown, conflicts = isinstance(error, UnknownNameError), isinstance(error, LockedError | ChangedError)
-    forbidden = isinstance(error, NotAssignedError)
-    return _said(404 if unknown else 403 if forbidden else 409 if conflicts else 400, str(error))
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 400)
+    return _said(status, str(error))
 
 
-def _run_error(_request: Request, error: Exception) -> Response:
-    return _said(500, str(error))
+def _run_error(request: Request, error: Exception) -> Response:
+    """Say that a file of a run cannot be used: a lone reader, whose files they are, is told which and why."""
+    _LOG.warning("%s", error)
+    is_own = request.app.state.station.lone_reader is not None
+    return _said(500, str(error) if is_own else "the station cannot read the run's files; ask who runs the station")
 
 
 def _not_valid(_request: Request, error: Exception) -> Response:
-    error = cast("RequestValidationError", error)
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return _said(400, f"{where}: found a request that does not fit ({fault['msg']})")
+    """Name what does not fit in a request, by its place in the body; how it is read is nobody's business."""
+    fault = cast("RequestValidationError", error).errors()[0]
+    words = [str(part) for part in fault["loc"][1:]]  # the first word is body, query or path
+    where = " ".join(word for word in words if word.isprintable())[:_LONGEST_PLACE]
+    if fault["type"] == "json_invalid" or not where:
+        return _said(400, "found a request that is no JSON object of this address, expected one; load the page again")
+    found = {"missing": f"no {where}", "extra_forbidden": f"a {where} that nobody asks for"}
+    sentence = found.get(fault["type"], f"a {where} that does not fit")
+    return _said(400, f"found {sentence} in the request, expected what this station's pages send; load the page again")
 
 
 def _http_error(_request: Request, error: Exception) -> Response:

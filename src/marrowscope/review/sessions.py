@@ -83,6 +83,7 @@ def find_session(engine: sa.Engine, token: str, who: Callable[[str], Account | N
         return None
     account = who(row.account)
     if account is None or not account.is_active:
+        end_session(engine, token)  # for good: it does not come back when the account is opened again
         return None
     if now - seen > _SEEN_EVERY:
         with writing(engine) as connection:

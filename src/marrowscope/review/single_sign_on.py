@@ -6,6 +6,7 @@ was begun stays in memory for ten minutes and is used once; a cookie ties it to 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -19,10 +20,14 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from marrowscope.errors import ReviewError
+from marrowscope.review.accounts import TooManyAttemptsError
 
 _TIMEOUT_S = 10.0
 _BEGUN_FOR_S = 600.0
-_MOST_BEGUN = 1000
+MOST_BEGUN, MOST_BEGUN_BY_ADDRESS = 1000, 30
+"""Entrances that are begun and not ended, kept at once: of all, and from one address."""
+
+_LOG = logging.getLogger(__name__)
 _ALGORITHMS = ["RS256", "PS256", "ES256"]
 _LEEWAY_S = 60
 
@@ -39,6 +44,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
+    address: str
     nonce: str
     verifier: str
     at: float
@@ -54,15 +60,23 @@ class SingleSignOn:
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None
 
-    def begin(self) -> tuple[str, str]:
-        """Return the address to send a browser to, and the state that must come back with it."""
-        state, begun = secrets.token_urlsafe(32), _Begun(secrets.token_urlsafe(32), secrets.token_urlsafe(48), _now())
+    def begin(self, address: str) -> tuple[str, str]:
+        """Return the address to send a browser to, and the state that must come back with it.
+
+        Raises TooManyAttemptsError for an ``address`` that began thirty and ended none. Where too many others have
+        begun, the oldest is forgotten: nobody can keep everybody out.
+        """
+        state = secrets.token_urlsafe(32)
+        begun = _Begun(address, secrets.token_urlsafe(32), secrets.token_urlsafe(48), _now())
         with self._lock:
             self._begun = {key: item for key, item in self._begun.items() if _now() - item.at < _BEGUN_FOR_S}
-            if len(self._begun) >= _MOST_BEGUN:
-                message = "too many entrances were begun and not ended; wait a few minutes"
-                raise ReviewError(message)
-            self._begun[state] = begun
+            if sum(item.address == address for item in self._begun.values()) >= MOST_BEGUN_BY_ADDRESS:
+                minutes = round(_BEGUN_FOR_S / 60)
+                message = f"too many entrances were begun and not ended from this address; wait {minutes} minutes"
+                raise TooManyAttemptsError(message)
+            self._begun[state] = begun  # before the provider is asked: what cannot be reached counts, too
+            if len(self._begun) > MOST_BEGUN:
+                del self._begun[next(iter(self._begun))]
         with self._client() as client:
             address, _ = client.create_authorization_url(
                 self._metadata()["authorization_endpoint"], state=state, nonce=begun.nonce, code_verifier=begun.verifier
@@ -83,7 +97,8 @@ class SingleSignOn:
         except ReviewError:
             raise
         except Exception as error:
-            message = f"the single sign-on did not confirm this entrance ({type(error).__name__}); enter again"
+            _LOG.warning("the single sign-on did not confirm an entrance: %s", type(error).__name__)
+            message = "the single sign-on did not confirm this entrance; enter again"
             raise ReviewError(message) from error
 
     def _subject(self, id_token: str, nonce: str) -> str:
@@ -102,7 +117,8 @@ class SingleSignOn:
                 sub={"essential": True},
             ).validate(claims)
         except JoseError as error:
-            message = f"the single sign-on sent an identity that does not hold ({error.error}); enter again"
+            _LOG.warning("the single sign-on sent an identity that does not hold: %s", error.error)
+            message = "the single sign-on sent an identity that does not hold; enter again"
             raise ReviewError(message) from error
         return str(claims["sub"])
 
@@ -121,7 +137,8 @@ class SingleSignOn:
             address = f"{self._provider.issuer.rstrip('/')}/.well-known/openid-configuration"
             found = _read(address)
             if found.get("issuer") != self._provider.issuer:
-                message = f"{address}: found issuer {found.get('issuer')!r}, expected {self._provider.issuer!r}"
+                _LOG.warning("%s: found issuer %r, expected %r", address, found.get("issuer"), self._provider.issuer)
+                message = "the single sign-on is not the one that this station was started for; enter with a password"
                 raise ReviewError(message)
             self._known = found
         return self._known
@@ -133,7 +150,8 @@ def _read(address: str) -> dict[str, Any]:
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        message = f"{address}: the single sign-on cannot be reached ({type(error).__name__}); enter with a password"
+        _LOG.warning("%s: cannot be read (%s)", address, type(error).__name__)
+        message = "the single sign-on cannot be reached; enter with a password"
         raise ReviewError(message) from error
     return found
 

@@ -6,21 +6,23 @@ vocabulary and the cells before they reach the log.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from marrowscope.errors import ReviewError
+from marrowscope.errors import InputError, ReviewError, RunError
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
-from marrowscope.review.binding import bind_runs, read_bindings
+from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.events import Draft
 from marrowscope.review.fold import Folding, foreseen
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
 from marrowscope.review.progress import Progress
+from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, checklist, signed_value
 from marrowscope.review.store import LockedError, locked_sentence
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
     from marrowscope.report.shown_rows import ShownField
     from marrowscope.review.decisions import Decision
     from marrowscope.review.fold import PatientState
-    from marrowscope.review.run_cells import PatientCells, RunCells
+    from marrowscope.review.run_cells import PatientCells, ReviewedRun, RunCells
     from marrowscope.review.sessions import Session
     from marrowscope.review.single_sign_on import SingleSignOn
     from marrowscope.review.store import Appended, Store
 
+_LOG = logging.getLogger(__name__)
 _LEAST_READERS = 2
 _MOST_FOLDINGS = 32
 """Patients whose folded state stays in memory."""
@@ -72,8 +75,9 @@ class Station:
         images_root: Path | None = None,
         runs_root: Path | None = None,
         single_sign_on: SingleSignOn | None = None,
+        reads_only: bool = False,
     ) -> None:
-        """Bind the log to the runs; see ``binding``."""
+        """Bind the log to the runs; see ``binding``. With ``reads_only``, refuse runs that it is not bound to."""
         self.cells = cells
         self.store = store
         self.lone_reader = lone_reader
@@ -85,7 +89,9 @@ class Station:
         self._foldings: OrderedDict[tuple[str, str | None], tuple[Folding, threading.Lock]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokens: set[str] = set()
-        self.rebound = tuple(bind_runs(store, cells, lone_reader or "station"))
+        if reads_only:
+            refuse_unbound(store, cells.runs)
+        self.rebound = () if reads_only else tuple(bind_runs(store, cells.runs, lone_reader or "station"))
         self._bindings = read_bindings(store)
 
     def close(self) -> None:
@@ -129,10 +135,25 @@ class Station:
             message = f"found run {str(folder)!r}, expected one below the folder of runs; choose another"
             raise ReviewError(message)
         with self._lock:
-            run = self.cells.add(place)
-            bind_runs(self.store, self.cells, reader)
+            run = self._opened(place, str(folder))
+            bind_runs(self.store, [run], reader)
             self._bindings = read_bindings(self.store)
+            self.cells.add(run)  # last: a run that is not bound has no patients here
         return [row.patient_id for row in run.tables.rows]
+
+    def _opened(self, place: Path, named: str) -> ReviewedRun:
+        """Open a run; ReviewError, without a path of this computer, for one that cannot be reviewed."""
+        try:
+            return self.cells.opened(place)
+        except TwoRunsError as error:
+            message = f"run {named!r}: found patient {error.patient_id!r}, whom another run here has; add another run"
+            raise ReviewError(message) from error
+        except (RunError, InputError) as error:
+            _LOG.warning("run %r cannot be added: %s", named, error)
+            message = (
+                f"run {named!r}: found no finished run that can be read, expected one written by `marrowscope predict`"
+            )
+            raise ReviewError(message) from error
 
     def patient(self, patient_id: str) -> PatientCells:
         """Return the fields and frozen cells of a patient; UnknownNameError for none of that name."""
@@ -165,6 +186,13 @@ class Station:
                 folding.apply(event)
             return folding.state()
 
+    def _unlocked(self, patient_id: str) -> PatientState:
+        """Return the present state of a patient that takes decisions; LockedError for a signed one."""
+        state = self.state(patient_id)
+        if state.is_locked:
+            raise LockedError(locked_sentence(patient_id))
+        return state
+
     def seen_by(self, patient_id: str, session: Session) -> SeenState:
         """Return a patient as somebody may see it: assigned readers see their own decisions and no call.
 
@@ -183,21 +211,19 @@ class Station:
 
         Raises ReviewError for fewer than two readers, a reader without an account, or a patient that was decided about:
         what somebody saw cannot be taken back. LockedError for a signed one, NotAssignedError for one that ``reader``
-        reads blinded.
+        reads blinded, ChangedError where anything was recorded about one of them meanwhile.
         """
         if readers and len(set(readers)) < _LEAST_READERS:
             message = f"found {count_of(len(set(readers)), 'reader')}, expected two or more, or none to end it"
             raise ReviewError(message)
         for name in readers:
             account = self.who(name)
-            if account is None or "decide" not in permissions_of(account.roles):
-                message = f"found no reader {name!r}, expected accounts that may decide"
+            if account is None or not account.is_active or "decide" not in permissions_of(account.roles):
+                message = f"found no reader {name!r}, expected active accounts that may decide"
                 raise ReviewError(message)
-        drafts = []
-        for patient_id in patient_ids:
-            state = self.state(patient_id)
-            if state.is_locked:
-                raise LockedError(locked_sentence(patient_id))
+        drafts, seen = [], self.store.head().sequence
+        for patient_id in dict.fromkeys(patient_ids):
+            state = self._unlocked(patient_id)
             if reader in state.assigned:
                 message = f"patient {patient_id!r} is assigned to {reader}, who cannot change that; another signer can"
                 raise NotAssignedError(message)
@@ -206,7 +232,7 @@ class Station:
                 raise ReviewError(message)
             value = {"readers": list(dict.fromkeys(readers))}
             drafts.append(Draft(reader, patient_id, "assign", None, {"readers": list(state.assigned)}, value))
-        return self.store.append(drafts)
+        return self.store.append(drafts, alone_after=seen)
 
     def decide(
         self, patient_id: str, reader: str, decisions: Sequence[Decision], base: int, *, is_blinded: bool = False
@@ -217,9 +243,7 @@ class Station:
         LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
         beside the others, and NotAssignedError is raised for one who adjudicates.
         """
-        whole = self.state(patient_id)
-        if whole.is_locked:
-            raise LockedError(locked_sentence(patient_id))
+        whole = self._unlocked(patient_id)
         if reader in whole.blinded and any(decision.kind == "adjudicate" for decision in decisions):
             message = f"patient {patient_id!r}: {reader} read it blinded, and never adjudicates it; another signer does"
             raise NotAssignedError(message)
@@ -238,7 +262,7 @@ class Station:
             drafts.append(draft)
             foreseen(subject.state, draft)
         seen = None if is_blinded else base  # who must not see the others is not told that they decided
-        return self.store.append(drafts, seen, unsigned_after=state.sequence)
+        return self.store.append(drafts, seen, unsigned_after=whole.sequence)
 
     def draw(self, patient_id: str, reader: str) -> Appended:
         """Draw a random audit of a patient and freeze it; LockedError for a signed one, ReviewError for a second one.
@@ -246,9 +270,7 @@ class Station:
         A prediction has one audit: drawing until one pleases would be no random sample, and the looks of a second one
         would break the level that three looks keep. Looks spent on an earlier prediction are not given again.
         """
-        state = self.state(patient_id)
-        if state.is_locked:
-            raise LockedError(locked_sentence(patient_id))
+        state = self._unlocked(patient_id)
         if state.audit is not None or not looks_left(state):
             found = f"{count_of(state.looks_spent, 'look')} spent" if state.audit is None else "an audit that was drawn"
             message = (
@@ -269,9 +291,7 @@ class Station:
 
         Raises ReviewError that names what the checklist lacks, ChangedError where anything was recorded meanwhile.
         """
-        state = self.state(patient_id)
-        if state.is_locked:
-            raise LockedError(locked_sentence(patient_id))
+        state = self._unlocked(patient_id)
         chart = self.chart(patient_id, state)
         if lacking := [item for item in checklist(chart) if not item.is_done]:
             message = f"patient {patient_id!r} cannot be signed: {'; '.join(item.sentence for item in lacking)}"

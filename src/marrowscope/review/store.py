@@ -73,13 +73,13 @@ class _Request:
 class Store:
     """The log in one database; usable from several threads. ``close`` it at the end."""
 
-    def __init__(self, url: str, *, upgrades: bool = True) -> None:
+    def __init__(self, url: str, *, reads_only: bool = False) -> None:
         """Open the database, and bring its schema to this version; a new one is made.
 
-        Without ``upgrades`` the database stays as it is: to look at a log that may have been tampered with.
+        With ``reads_only`` the database stays as it is: to export it, or to look at what may be tampered with.
         """
-        self.engine = open_engine(url)
-        if upgrades:
+        self.engine = open_engine(url, reads_only=reads_only)
+        if not reads_only:
             upgrade(self.engine)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closed = False

@@ -1,7 +1,7 @@
 """A review database as a whole: backup while the station works, restore, and copy from SQLite to PostgreSQL or back.
 
 The events are copied as they are, so the copy has the same hashes and the same head; it is verified before it counts.
-Sessions and attempts to enter are not copied: a backup opens no session.
+Accounts go along, closed ones closed. Sessions and attempts to enter are not copied: a backup opens no session.
 """
 
 from __future__ import annotations
@@ -41,44 +41,35 @@ def back_up(store: Store, out: Path) -> Head:
     with written_whole(out) as temporary:
         make_private_file(temporary)
         if store.engine.dialect.name == "sqlite":
-            _copy_pages(store, temporary)
+            with reading(store.engine) as connection:
+                source = connection.connection.driver_connection
+                if not isinstance(source, sqlite3.Connection):
+                    message = "found a database that is not SQLite, expected one"
+                    raise ReviewError(message)
+                _copy_pages(source, temporary)
         else:
             target = Store(sqlite_url(temporary))
             try:
                 copy(store, target)
             finally:
                 target.close()
-        target = Store(sqlite_url(temporary))
-        try:
-            require_sound(target.verify(), str(out))
-            head = target.head()
-        finally:
-            target.close()
-        with closing(sqlite3.connect(temporary)) as connection:
-            connection.execute("PRAGMA journal_mode = DELETE")  # one file, without a journal beside it
-    return head
+        return _sound_file(temporary, out)
 
 
 def copy(source: Store, target: Store) -> Head:
-    """Copy every event and account to ``target``, which must be empty or an earlier state of ``source``.
+    """Copy every event and account to ``target``, which must be empty: a copy writes over nothing.
 
-    Returns the head that both have then. Raises ReviewError for a target with other events, and for a log that is not
-    sound: a fault must not travel.
+    Returns the head that both have then. Raises ReviewError for a target that holds an event or an account, and for a
+    log that is not sound: a fault must not travel.
     """
     upgrade(target.engine)
     with reading(source.engine) as read:
         head = head_of(read)
         require_sound(list(chain_faults(read_events(read), head)), "the source")
         with writing(target.engine) as write:
-            have = head_of(write, lock=True)
-            if have.sequence and not _is_earlier(read, have):
-                message = (
-                    f"the target: found {count_of(have.sequence, 'event')} that the source does not have, expected an "
-                    "empty database or an earlier copy; choose another"
-                )
-                raise ReviewError(message)
+            _refuse_filled(write)
             rows = []
-            for event in read_events(read, after=have.sequence):
+            for event in read_events(read):
                 rows.append(row_of(event))
                 if len(rows) == _ROWS_AT_ONCE:
                     write.execute(EVENTS.insert(), rows)
@@ -86,7 +77,6 @@ def copy(source: Store, target: Store) -> Head:
             if rows:
                 write.execute(EVENTS.insert(), rows)
             write.execute(HEAD.update().values(sequence=head.sequence, hash=head.hash))
-            write.execute(ACCOUNTS.delete())
             if accounts := [dict(row) for row in read.execute(sa.select(ACCOUNTS)).mappings()]:
                 write.execute(ACCOUNTS.insert(), accounts)
             require_sound(list(chain_faults(read_events(write), head)), "the copy")
@@ -94,15 +84,17 @@ def copy(source: Store, target: Store) -> Head:
 
 
 def restore(backup: Path, out: Path) -> Head:
-    """Make the database of a new station from a backup; ReviewError where there is one, or the backup is not sound."""
+    """Make the database of a new station from a backup alone, which is only read: it may lie where nobody can write.
+
+    Raises ReviewError where there is a database already, and for a file that is no backup or is not sound.
+    """
     if out.exists():
         message = f"{out}: found a database there, expected none: a restore replaces nothing; choose another --out"
         raise ReviewError(message)
-    source = Store(sqlite_url(backup))
-    try:
-        return back_up(source, out)
-    finally:
-        source.close()
+    with closing(_opened_backup(backup)) as source, written_whole(out) as temporary:
+        make_private_file(temporary)
+        _copy_pages(source, temporary)
+        return _sound_file(temporary, out)
 
 
 def require_sound(faults: Sequence[ChainFault], what: str) -> None:
@@ -113,21 +105,63 @@ def require_sound(faults: Sequence[ChainFault], what: str) -> None:
         raise ReviewError(message)
 
 
-def _is_earlier(read: sa.Connection, head: Head) -> bool:
-    query = sa.select(EVENTS.c.hash).where(EVENTS.c.sequence == head.sequence)
-    return read.scalar(query) == head.hash
+def _refuse_filled(write: sa.Connection) -> None:
+    """Raise ReviewError that names what a target holds already."""
+    head_of(write, lock=True)
+    n_events = write.scalar(sa.select(sa.func.count()).select_from(EVENTS)) or 0
+    names = write.scalars(sa.select(ACCOUNTS.c.name).order_by(ACCOUNTS.c.name)).all()
+    found = [count_of(n_events, "event")] if n_events else []
+    if names:
+        more = ", ..." if len(names) > _MOST_NAMED else ""
+        found.append(f"{count_of(len(names), 'account')} ({', '.join(names[:_MOST_NAMED])}{more})")
+    if found:
+        message = f"the target: found {' and '.join(found)}, expected an empty database; choose another"
+        raise ReviewError(message)
 
 
-def _copy_pages(store: Store, path: Path) -> None:
+def _opened_backup(path: Path) -> sqlite3.Connection:
+    """Open the file of a backup for reading alone; ReviewError for anything else."""
+    if not path.is_file():
+        message = f"{path}: found no file there, expected one written by `marrowscope review backup`"
+        raise ReviewError(message)
+    has_journal = path.with_name(f"{path.name}-wal").exists()  # a copy of a station's own files has one
+    address = f"{path.resolve().as_uri()}?mode=ro{'' if has_journal else '&immutable=1'}"
+    connection = sqlite3.connect(address, uri=True)
+    try:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error as error:
+        connection.close()
+        message = f"{path}: found no database ({error}), expected a file written by `marrowscope review backup`"
+        raise ReviewError(message) from error
+    if not {EVENTS.name, HEAD.name} <= tables:
+        connection.close()
+        message = f"{path}: found a database without a review, expected one written by `marrowscope review backup`"
+        raise ReviewError(message)
+    return connection
+
+
+def _sound_file(path: Path, named: Path) -> Head:
+    """Bring a copied database to this version, check its log, leave it as one file, and return its head."""
+    store = Store(sqlite_url(path))
+    try:
+        require_sound(store.verify(), str(named))
+        head = store.head()
+    finally:
+        store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")  # one file, without a journal beside it
+    return head
+
+
+def _copy_pages(source: sqlite3.Connection, path: Path) -> None:
     """Copy a SQLite database as it stands at one moment, then drop what opens sessions."""
     with closing(sqlite3.connect(path)) as target:
-        with reading(store.engine) as connection:
-            source = connection.connection.driver_connection
-            if not isinstance(source, sqlite3.Connection):
-                message = "found a database that is not SQLite, expected one"
-                raise ReviewError(message)
+        try:
             source.backup(target)
-        target.execute("DELETE FROM sessions")
-        target.execute("DELETE FROM login_attempts")
-        target.commit()
-        target.execute("VACUUM")
+            target.execute("DELETE FROM sessions")
+            target.execute("DELETE FROM login_attempts")
+            target.commit()
+            target.execute("VACUUM")
+        except sqlite3.Error as error:
+            message = f"the review database cannot be copied ({error}); check it with `marrowscope review verify`"
+            raise ReviewError(message) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
 from marrowscope.review.decisions import Decision
@@ -11,6 +12,7 @@ from tests.review.pages.test_gallery_page import codes, cursor, kinds, labels
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
     from playwright.sync_api import Page, Route
 
 EVENTS = "**/api/patients/P1/events"
@@ -49,9 +51,58 @@ def test_a_page_that_is_closed_before_it_could_send_does_so_when_it_is_opened_ag
     page.close()
     again.goto(f"{served.address}/patients/P1")
     again.wait_for_selector("body[data-ready]")
+    expect(again.locator(f"[data-cell='{cell}'] .label")).to_have_text("N1")
     saved(again)
     assert codes(served)[cell] == "N1"
-    assert labels(again)[cell] == "N1"
+
+
+def test_decisions_wait_while_the_database_is_down_and_are_sent_when_it_is_back(
+    opened: Callable[..., Page], served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened()
+    cell = cursor(page)
+    monkeypatch.setattr("marrowscope.review.database.BUSY_S", 0.1)
+    served.station.store.engine.dispose()
+    with sqlite3.connect(served.station.store.engine.url.database or "", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.keyboard.type("n1")
+        expect(page.locator("#saved")).to_have_attribute("data-state", "offline")
+        expect(page.locator("#problem")).to_contain_text("cannot reach its database. 1 decision")
+        assert labels(page)[cell] == "N1"
+        assert kinds(served) == []
+        other.execute("ROLLBACK")
+    other.close()
+    saved(page)
+    assert kinds(served) == [("relabel", "N1")]
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_two_pages_of_one_browser_keep_what_each_decided(opened: Callable[..., Page], served: Served) -> None:
+    page = opened()
+    other = page.context.new_page()
+    other.goto(f"{served.address}/patients/P1")
+    other.wait_for_selector("body[data-ready]")
+    page.context.set_offline(True)
+    first = cursor(page)
+    page.keyboard.type("n1")
+    other.keyboard.press("ArrowRight")
+    second = cursor(other)
+    other.keyboard.type("n2")
+    for each in (page, other):
+        expect(each.locator("#saved")).to_have_text("Not saved: 1")
+    page.close()
+    expect(other.locator("#saved")).to_have_text("Not saved: 2")
+    again = other.context.new_page()
+    other.close()
+    again.context.set_offline(False)
+    again.goto(f"{served.address}/patients/P1")
+    expect(again.locator(f"[data-cell='{first}'] .label")).to_have_text("N1")
+    expect(again.locator(f"[data-cell='{second}'] .label")).to_have_text("N2")
+    saved(again)
+    assert first != second
+    assert (codes(served)[first], codes(served)[second]) == ("N1", "N2")
+    assert sorted(kinds(served)) == [("relabel", "N1"), ("relabel", "N2")]
+    assert again.evaluate("Object.keys(localStorage).filter((key) => key.includes('outbox'))") == []
 
 
 def test_an_answer_that_never_came_is_not_recorded_twice(opened: Callable[..., Page], served: Served) -> None:

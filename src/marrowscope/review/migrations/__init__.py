@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from marrowscope.errors import ReviewError
-from marrowscope.review.database import writing
+from marrowscope.review.database import alone, writing
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -33,8 +33,7 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> None:
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
     with writing(engine) as connection:
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+        alone(connection, _UPGRADE_LOCK)
         found = MigrationContext.configure(connection).get_current_revision()
         if found is not None and found not in {step.revision for step in script.walk_revisions()}:
             message = (

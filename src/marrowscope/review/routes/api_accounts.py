@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from marrowscope.review.accounts import (
-    LONGEST_PASSWORD,
     add_account,
     change_account,
     check_password,
@@ -20,6 +19,7 @@ from marrowscope.review.accounts import (
 from marrowscope.review.fold import DECIDING
 from marrowscope.review.guard import ENTER, INSPECT, MANAGE, RefusedError, address_of, station_of
 from marrowscope.review.live_estimate import hidden_cells
+from marrowscope.review.routes.sent_values import EventNumber, SentPassword, SentValue, ShortText
 from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
@@ -28,44 +28,35 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 _EVENTS_AT_ONCE = 1000
-_Text = Annotated[str, Field(max_length=1000)]
 
 
-class NewAccount(BaseModel):
+class NewAccount(SentValue):
     """An account to make."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: _Text
-    full_name: _Text = ""
-    roles: list[_Text] = Field(min_length=1)
-    password: str | None = Field(default=None, max_length=10 * LONGEST_PASSWORD)
-    subject: _Text | None = None
+    name: ShortText
+    full_name: ShortText = ""
+    roles: list[ShortText] = Field(min_length=1)
+    password: SentPassword | None = None
+    subject: ShortText | None = None
 
 
-class ChangedAccount(BaseModel):
+class ChangedAccount(SentValue):
     """What is to change of an account; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    roles: list[_Text] | None = Field(default=None, min_length=1)
-    password: str | None = Field(default=None, max_length=10 * LONGEST_PASSWORD)
+    roles: list[ShortText] | None = Field(default=None, min_length=1)
+    password: SentPassword | None = None
     active: bool | None = None
 
 
-class NewPassword(BaseModel):
+class NewPassword(SentValue):
     """One's own password, the present and the new one."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    old: str = Field(max_length=10 * LONGEST_PASSWORD)
-    new: str = Field(max_length=10 * LONGEST_PASSWORD)
+    old: SentPassword
+    new: SentPassword
 
 
-class AddedRun(BaseModel):
+class AddedRun(SentValue):
     """A run to review as well; ``path`` is below the folder that the station was started with."""
-
-    model_config = ConfigDict(extra="forbid")
 
     path: str = Field(min_length=1, max_length=4000)
 
@@ -128,7 +119,11 @@ def add_run(
 
 
 @router.get("/api/log")
-def log(request: Request, session: Annotated[Session, Depends(INSPECT)], after: int = 0) -> dict[str, Any]:
+def log(
+    request: Request,
+    session: Annotated[Session, Depends(INSPECT)],
+    after: EventNumber = 0,
+) -> dict[str, Any]:
     """Return up to a thousand events after number ``after``, as they were recorded, and the head of the chain.
 
     What a reader must not see is ``withheld``, and its values are null: decisions about a patient whom this session

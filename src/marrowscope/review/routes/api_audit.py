@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 
 from marrowscope.review.guard import DECIDE, SEE, unblinded
 from marrowscope.review.live_estimate import audit_view, estimate
+from marrowscope.review.routes.sent_values import acknowledged
 from marrowscope.review.sessions import Session
 
 router = APIRouter()
@@ -26,7 +27,7 @@ def patient_estimate(request: Request, patient_id: str, session: Annotated[Sessi
 def draw(request: Request, patient_id: str, session: Annotated[Session, Depends(DECIDE)]) -> dict[str, Any]:
     """Draw an audit and freeze it."""
     appended = unblinded(request, patient_id, session).draw(patient_id, session.reader)
-    return {"sequence": appended.head.sequence, "head": appended.head.hash}
+    return acknowledged(appended)
 
 
 @router.get("/api/patients/{patient_id}/audit")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Body, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from marrowscope.review.decisions import Decision
 from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
 from marrowscope.review.live_estimate import hidden_cells
+from marrowscope.review.routes.sent_values import EventNumber, SentValue, acknowledged
 from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
@@ -23,22 +24,18 @@ _MOST_EVENTS = 20_000
 _SIGN_KINDS = frozenset({"adjudicate"})
 
 
-class SentDecision(BaseModel):
+class SentDecision(SentValue):
     """One decision in a request."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: str
     cell_id: str | None = None
     new: Any = None
 
 
-class SentDecisions(BaseModel):
+class SentDecisions(SentValue):
     """Decisions that belong together: all are recorded, or none. ``base`` is the last event that the page saw."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    base: int = Field(ge=0)
+    base: EventNumber
     events: list[SentDecision] = Field(min_length=1, max_length=_MOST_EVENTS)
 
 
@@ -123,8 +120,7 @@ def decide(
     appended = station.decide(patient_id, session.reader, decisions, sent.base, is_blinded=is_blinded)
     station.progress.is_here(patient_id, session.reader)
     return {
-        "sequence": appended.events[-1].sequence,
-        "head": appended.events[-1].hash,
+        **acknowledged(appended),
         "conflicts": [],
         "cell_ids": [event.cell_id for event in appended.events],
     }

@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from marrowscope.review.consensus import verdicts
 from marrowscope.review.guard import SIGN, station_of, unblinded
+from marrowscope.review.routes.sent_values import SentValue, ShortText, acknowledged
 from marrowscope.review.sessions import Session
 
 router = APIRouter()
-_Name = Annotated[str, Field(max_length=1000)]
 
 
-class SentAssignment(BaseModel):
+class SentAssignment(SentValue):
     """Patients and the readers who get them; no reader ends an assignment."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    patients: list[_Name] = Field(min_length=1, max_length=10_000)
-    readers: list[_Name] = Field(max_length=20)
+    patients: list[ShortText] = Field(min_length=1, max_length=10_000)
+    readers: list[ShortText] = Field(max_length=20)
 
 
 @router.post("/api/assign")
@@ -30,7 +28,7 @@ def assign(
 ) -> dict[str, Any]:
     """Give patients to two or more readers, who see neither calls nor each other's decisions."""
     appended = station_of(request).assign(sent.patients, sent.readers, session.reader)
-    return {"sequence": appended.head.sequence, "head": appended.head.hash}
+    return acknowledged(appended)
 
 
 @router.get("/api/patients/{patient_id}/readings")

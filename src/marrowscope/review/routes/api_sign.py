@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from marrowscope.review.guard import SEE, SIGN, RefusedError, unblinded
+from marrowscope.review.routes.sent_values import EventNumber, SentValue, acknowledged
 from marrowscope.review.sessions import Session
 from marrowscope.review.sign import checklist
 from marrowscope.review.signed_documents import page_policy, signed_fhir, signed_hl7, signed_html
@@ -17,18 +18,14 @@ router = APIRouter()
 _LONGEST_REASON = 4000
 
 
-class SentSignature(BaseModel):
+class SentSignature(SentValue):
     """A signature; ``base`` is the last event that the signer saw."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    base: int = Field(ge=0)
+    base: EventNumber
 
 
-class SentAmendment(BaseModel):
+class SentAmendment(SentValue):
     """Why a signed result is opened again."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(max_length=_LONGEST_REASON)
 
@@ -51,7 +48,7 @@ def sign(
     """Sign the patient; no decision is recorded afterwards, unless it is amended."""
     appended = unblinded(request, patient_id, session).sign(patient_id, session.reader, session.full_name, sent.base)
     version = appended.events[-1].new["version"]
-    return {"sequence": appended.head.sequence, "head": appended.events[-1].hash, "version": version}
+    return {**acknowledged(appended), "version": version}
 
 
 @router.post("/api/patients/{patient_id}/amend")
@@ -63,7 +60,7 @@ def amend(
 ) -> dict[str, Any]:
     """Open a signed patient again, with a reason; the signed version stays."""
     appended = unblinded(request, patient_id, session).amend(patient_id, session.reader, sent.reason)
-    return {"sequence": appended.head.sequence, "head": appended.head.hash}
+    return acknowledged(appended)
 
 
 @router.get("/api/patients/{patient_id}/signed/{version}.{kind}")

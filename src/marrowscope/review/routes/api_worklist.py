@@ -30,9 +30,9 @@ def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> lis
         is_blinded = session.reader in patient.assigned
         if patient.assigned and not is_blinded and not sees_all:
             continue  # given to others, who must not see each other's decisions
-        decided = patient.decided_by.get(session.reader, set()) if is_blinded else patient.decided
+        n_reviewed = patient.n_decided_by.get(session.reader, 0) if is_blinded else patient.n_decided
         own = [session.reader] if is_blinded else None
-        added = patient.added_by.get(session.reader, set()) if is_blinded else patient.added
+        n_added = patient.n_added_by.get(session.reader, 0) if is_blinded else patient.n_added
         lines.append(
             {
                 "patient_id": row.patient_id,
@@ -42,11 +42,11 @@ def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> lis
                 "status": patient.status_of(session.reader) if is_blinded else patient.status,
                 "flags": [] if is_blinded else [flag.flag for flag in row.flags],
                 "opened_by": own or station.progress.opened_by(row.patient_id),
-                "readers": own or sorted(patient.readers),
+                "readers": own or list(patient.readers),
                 "assigned": own or list(patient.assigned),
                 "blinded": is_blinded,
-                "n_reviewed": len(decided),
-                "n_cells": row.n_cells + len(added),
+                "n_reviewed": n_reviewed,
+                "n_cells": row.n_cells + n_added,
                 "n_fields": row.n_fields,
                 "signed": patient.is_locked,
             }

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from marrowscope.review.accounts import TooManyAttemptsError, check_password, find_account, utc_now
+from marrowscope.review.accounts import check_password, find_account, utc_now
 from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, address_of, station_of
 from marrowscope.review.sessions import LONGEST, Session, begin_session, end_session
 
@@ -37,14 +37,14 @@ def enter(request: Request, token: str = "") -> Response:
 async def log_in(request: Request) -> Response:
     """Enter with name and password, as the form of the page sends them; the answer is the same for either wrong."""
     station = station_of(request)
-    sent = parse_qs((await request.body()).decode("utf-8", errors="replace"), max_num_fields=_MOST_FIELDS)
-    name, password = (sent.get(field, [""])[0] for field in ("name", "password"))
     try:
-        account = await run_in_threadpool(
-            check_password, station.store.engine, name, password, address_of(request), utc_now()
-        )
-    except TooManyAttemptsError as error:
-        raise RefusedError(429, str(error)) from error
+        sent = parse_qs((await request.body()).decode("utf-8", errors="replace"), max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise RefusedError(400, "found a form of too many fields, expected name and password") from error
+    name, password = (sent.get(field, [""])[0] for field in ("name", "password"))
+    account = await run_in_threadpool(
+        check_password, station.store.engine, name, password, address_of(request), utc_now()
+    )
     if account is None or station.lone_reader is not None:
         raise RefusedError(401, "found a wrong name or password; nobody has entered")
     response = RedirectResponse("/", status_code=303)
@@ -54,7 +54,7 @@ async def log_in(request: Request) -> Response:
 @router.get("/oidc/start", dependencies=[Depends(PUBLIC)])
 def begin_single_sign_on(request: Request) -> Response:
     """Send the browser to the single sign-on; a cookie ties what comes back to this browser."""
-    address, state = _single_sign_on(request).begin()
+    address, state = _single_sign_on(request).begin(address_of(request))
     response = RedirectResponse(address, status_code=303)
     response.set_cookie(
         _STATE_COOKIE,

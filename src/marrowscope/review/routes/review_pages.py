@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
-from marrowscope.report.environment import template_environment
+from marrowscope.report.environment import asset, template_environment
 from marrowscope.report.palette import category_color
 from marrowscope.report.strings import LANGUAGES, Strings, load_strings
 from marrowscope.review.guard import PUBLIC, SEE, station_of
@@ -91,6 +91,12 @@ def login_page(request: Request) -> HTMLResponse:
         with_accounts=station.lone_reader is None,
         with_single_sign_on=station.single_sign_on is not None,
     )
+
+
+@router.get("/static/palette.css", dependencies=[Depends(PUBLIC)])
+def palette() -> Response:
+    """Return the colors and typefaces of the reports: pages of runs and of the review look alike."""
+    return Response(str(asset("palette.css")), media_type="text/css")
 
 
 def _language(request: Request) -> str:

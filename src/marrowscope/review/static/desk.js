@@ -16,7 +16,7 @@ export class Desk extends EventTarget {
     this.cells = new Cells(vocabulary);
     this.ask = ask; // (conflicts, events) -> true to record mine over theirs
     this.tell = tell; // a sentence to the reader
-    this.place = `${data.station.slice(0, 16)}.${patientId}.${data.reader}`;
+    this.place = [data.station.slice(0, 16), patientId, data.reader].map(encodeURIComponent).join("/");
     this.done = [];
     this.undone = [];
     this.n = 0; // of changes, so that a slow answer does not overwrite a later decision
@@ -27,11 +27,13 @@ export class Desk extends EventTarget {
       refused: (item, error) => this.#refused(item, error),
       met: (item, conflicts) => this.#met(item, conflicts),
       accepted: (item, answer) => this.#accepted(item, answer),
+      adopted: () => this.#adopted(),
     });
     this.outbox.addEventListener("state", () => this.#changed("saved"));
   }
 
   async open() {
+    await this.outbox.open();
     await this.reload();
     const history = kept.read(`history.${this.place}`, null, sessionStorage);
     if (history) [this.done, this.undone] = [history.done, history.undone];
@@ -138,6 +140,16 @@ export class Desk extends EventTarget {
       this.#take(state);
     }
     this.dispatchEvent(new CustomEvent("recorded", { detail: { item, answer } }));
+  }
+
+  /** Another page of this patient was closed with decisions on their way: show them, then send them. */
+  async #adopted() {
+    try {
+      await this.reload();
+    } catch {
+      // no connection: they are shown when there is one
+    }
+    this.outbox.run();
   }
 
   #rename(drawn, real) {

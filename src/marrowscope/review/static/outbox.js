@@ -1,27 +1,61 @@
 // Decisions on their way to the station. They are kept in this browser until the station has said that they are on
-// disk; a lost connection keeps them, and a page that was closed sends them when it is opened again.
+// disk; a lost connection keeps them, and what a page left that was closed is sent by another one of the same patient.
+// Each page keeps its own under a key of its own, and holds a lock of that name while it is open.
 import { kept } from "./page_data.js";
 import { LostError } from "./station.js";
 
 const FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 15_000;
 
+const A_PAGE = /^[0-9a-f-]{36}$/;
+const locks = navigator.locks ?? { request: async (_name, ...rest) => rest.at(-1)({}) };
+const isLost = (error) => error instanceof LostError || error.status === 401;
+
 export class Outbox extends EventTarget {
   /**
    * post(base, events) sends; isThere(events) asks the station whether they were recorded after all.
    * refused(item, error) and met(item, error) are told of what the station did not take; both give a promise.
+   * adopted() is told when what a closed page left came in, after `open`.
    */
-  constructor({ key, post, isThere, refused, met, accepted }) {
+  constructor({ key, post, isThere, refused, met, accepted, adopted }) {
     super();
-    Object.assign(this, { key, post, isThere, refused, met, accepted });
-    const stored = kept.read(key, {});
-    this.items = stored.items ?? [];
-    this.ids = new Map(stored.ids ?? []); // drawn here -> named by the station
-    this.state = this.items.length ? "saving" : "saved";
+    Object.assign(this, { post, isThere, refused, met, accepted, adopted });
+    this.prefix = `${key}#`;
+    this.key = this.prefix + crypto.randomUUID();
+    this.items = [];
+    this.ids = new Map(kept.read(`ids.${key}`, [], sessionStorage)); // drawn here -> named by the station
+    this.state = "saved";
     this.isKept = true;
     this.wait = FIRST_WAIT_MS;
-    this.unsure = this.items.length > 0; // the first item may have been recorded before the page was closed
+    this.asked = new Set([this.key]);
+    locks.request(this.key, () => new Promise(() => {})); // until this page is closed
+    addEventListener("storage", (event) => this.#inherit(kept.name(event.key)));
     addEventListener("online", () => this.now());
     document.addEventListener("visibilitychange", () => { if (!document.hidden) this.now(); });
+  }
+
+  /** Take in what closed pages left; what open ones keep comes in when they are closed. */
+  async open() {
+    for (const key of kept.names()) await this.#inherit(key);
+    this.isOpen = true;
+  }
+
+  async #inherit(key) {
+    if (!key.startsWith(this.prefix) || !A_PAGE.test(key.slice(this.prefix.length)) || this.asked.has(key)) return;
+    this.asked.add(key);
+    const wasFree = await locks.request(key, { ifAvailable: true }, (lock) => lock !== null && this.#take(key));
+    if (!wasFree) locks.request(key, () => this.#take(key));
+  }
+
+  #take(key) {
+    const { items = [], ids = [] } = kept.read(key, {});
+    for (const [drawn, real] of ids) this.ids.set(drawn, real);
+    if (items.length) items[0].unsure = true; // it may have been recorded before its page was closed
+    this.items.push(...items);
+    this.#keep();
+    if (this.isKept) kept.remove(key);
+    if (items.length && this.state === "saved") this.state = "saving";
+    if (items.length && this.isOpen) this.adopted();
+    return true;
   }
 
   get length() { return this.items.length; }
@@ -67,12 +101,11 @@ export class Outbox extends EventTarget {
   async #first() {
     const item = this.items[0];
     try {
-      if (this.unsure && (await this.isThere(item.events.map(this.#named)))) {
-        this.unsure = false;
+      if (item.unsure && (await this.isThere(item.events.map(this.#named)))) {
         this.drop(item);
         return true;
       }
-      this.unsure = false;
+      item.unsure = false;
       this.#say("saving");
       const answer = await this.post(item.base, item.events.map(this.#named));
       this.drop(item);
@@ -80,19 +113,28 @@ export class Outbox extends EventTarget {
       await this.accepted(item, answer);
       return true;
     } catch (error) {
-      if (error instanceof LostError || error.status === 401) {
-        this.unsure ||= error instanceof LostError;
-        this.#say(error.status === 401 ? "left" : "offline", error.message);
-        this.timer = setTimeout(() => { this.timer = null; this.run(); }, this.wait);
-        this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
-        return false;
-      }
+      if (isLost(error)) return this.#later(error, item);
       if (error.status === undefined) throw error;
       this.#say("asking", error.message);
-      if (error.body.conflicts?.length) await this.met(item, error.body.conflicts);
-      else await this.refused(item, error);
+      try {
+        if (error.body.conflicts?.length) await this.met(item, error.body.conflicts);
+        else await this.refused(item, error);
+      } catch (lost) {
+        if (!isLost(lost)) throw lost;
+        return this.#later(lost, item);
+      }
       return true;
     }
+  }
+
+  /** Try again after a while: nothing was refused. */
+  #later(error, item) {
+    item.unsure ||= error instanceof LostError;
+    this.isDown = error.status === 503;
+    this.#say(error.status === 401 ? "left" : "offline", error.message);
+    this.timer = setTimeout(() => { this.timer = null; this.run(); }, this.wait);
+    this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
+    return false;
   }
 
   #named = (event) => {
@@ -112,7 +154,10 @@ export class Outbox extends EventTarget {
   }
 
   #keep() {
-    this.isKept = kept.write(this.key, { items: this.items, ids: [...this.ids] });
+    const ids = [...this.ids];
+    if (this.items.length || ids.length) this.isKept = kept.write(this.key, { items: this.items, ids });
+    else kept.remove(this.key);
+    kept.write(`ids.${this.prefix.slice(0, -1)}`, ids, sessionStorage); // what this page undoes after a reload
   }
 
   #say(state, why = "") {

@@ -48,21 +48,39 @@ export function selectOf(attributes, list, first = null) {
   return select;
 }
 
+const OWN = "marrowscope.";
+
 /** Keep something in this browser; a browser that keeps nothing is no reason to stop. */
 export const kept = {
   read(key, otherwise = null, store = localStorage) {
     try {
-      return JSON.parse(store.getItem(`marrowscope.${key}`)) ?? otherwise;
+      return JSON.parse(store.getItem(OWN + key)) ?? otherwise;
     } catch {
       return otherwise;
     }
   },
   write(key, value, store = localStorage) {
     try {
-      store.setItem(`marrowscope.${key}`, JSON.stringify(value));
+      store.setItem(OWN + key, JSON.stringify(value));
       return true;
     } catch {
       return false;
+    }
+  },
+  remove(key) {
+    try {
+      localStorage.removeItem(OWN + key);
+    } catch {
+      // nothing is kept here
+    }
+  },
+  /** The name under which something is kept, of a key of the browser's storage; empty for another page's. */
+  name: (key) => (key?.startsWith(OWN) ? key.slice(OWN.length) : ""),
+  names() {
+    try {
+      return Object.keys(localStorage).map(kept.name);
+    } catch {
+      return [];
     }
   },
 };

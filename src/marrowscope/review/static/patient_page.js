@@ -79,13 +79,14 @@ function later(work) { // once, when the hands rest; counting 10,000 cells is no
 }
 
 function drawSaved() {
-  const { state, length, why, isKept } = desk.outbox;
+  const { state, length, why, isKept, isDown } = desk.outbox;
+  const offline = !isKept ? "not_kept" : isDown ? "down_why" : "offline_why";
   const saved = $("#saved");
   saved.dataset.state = state;
   saved.textContent = t(`review.saved.${state}`, { n: length });
   saved.title = why ?? "";
   document.body.classList.toggle("offline", ["offline", "left"].includes(state));
-  problem(state === "left" ? t("review.saved.left_why", { n: length }) : state === "offline" ? t(isKept ? "review.saved.offline_why" : "review.saved.not_kept", { n: length }) : "");
+  problem(state === "left" ? t("review.saved.left_why", { n: length }) : state === "offline" ? t(`review.saved.${offline}`, { n: length }) : "");
 }
 
 desk.addEventListener("saved", () => { drawSaved(); gallery.soon(); });

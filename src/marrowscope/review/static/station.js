@@ -2,8 +2,13 @@
 // decision are three kinds of error, since each asks for something else.
 let csrf = document.querySelector("meta[name=csrf-token]")?.content ?? "";
 
-/** No answer came, or the server failed: what was sent may have been recorded or not. */
-export class LostError extends Error {}
+/** No answer came, or the server failed (503: its database is down): what was sent may have been recorded or not. */
+export class LostError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
 
 /** The server refused: nothing was recorded. */
 export class RefusedError extends Error {
@@ -20,9 +25,10 @@ async function ask(address, options = {}) {
     response = await fetch(address, { ...options, headers: { Accept: "application/json", ...options.headers } });
     body = await response.json();
   } catch (error) {
-    throw new LostError(error.message);
+    if (!(response?.status >= 400 && response.status < 500)) throw new LostError(error.message, response?.status);
+    body = {}; // refused, by something in between that speaks no JSON
   }
-  if (response.status >= 500) throw new LostError(body.error ?? `HTTP ${response.status}`);
+  if (response.status >= 500) throw new LostError(body.error ?? `HTTP ${response.status}`, response.status);
   if (!response.ok) throw new RefusedError(response.status, body);
   return body;
 }
