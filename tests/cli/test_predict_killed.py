@@ -25,7 +25,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_tables(tmp_path: Path) 
     folder = tmp_path / "patient"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for index in range(4 * IMAGES_A_PART + 5):
+    for index in range(2 * IMAGES_A_PART + 5):
         write_image(folder / f"{index:03}.png", rng.integers(200, 255, (64, 64, 3), dtype=np.uint8))
     command = [
         sys.executable,
