@@ -64,7 +64,7 @@ def names(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an undisturbed simulation leaves."""
+    """Simulate once without any disturbance."""
     out = tmp_path_factory.mktemp("undisturbed") / "cohort"
     assert start(*simulation(out)).wait(LIMIT_S) == 0
     return out
