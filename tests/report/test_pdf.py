@@ -450,32 +450,35 @@ def test_report_imports_no_typst_until_a_pdf_is_written() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603  our own code
 
 
+NO_GLYPH = {
+    "\ue000": "[U+E000]",  # private: the archive forbids it
+    "\U0001f9a0": "[U+1F9A0]",
+    "\U0001f469\u200d\U0001f52c": "[U+1F469]\u200d[U+1F52C]",
+    "\ufeff": "[U+FEFF]",
+    "\uffff": "[U+FFFF]",
+    "b\u20e3": "b[U+20E3]",  # the compiler names the letter, not the mark
+    "".join(map(chr, range(0x12000, 0x12014))): "[U+12013]",
+}
+"""Signs that no font has, and how they are printed."""
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize(
-    ("sign", "printed"),
-    [
-        ("\ue000", "[U+E000]"),  # private: the archive forbids it
-        ("\U0001f9a0", "[U+1F9A0]"),
-        ("\U0001f469\u200d\U0001f52c", "[U+1F469]\u200d[U+1F52C]"),
-        ("\ufeff", "[U+FEFF]"),
-        ("\uffff", "[U+FFFF]"),
-        ("b\u20e3", "b[U+20E3]"),  # the compiler names the letter, not the mark
-        ("".join(map(chr, range(0x12000, 0x12014))), "[U+12013]"),
-    ],
-)
 def test_character_without_a_glyph_is_printed_as_its_code_point(
-    fake_run: Callable[..., FakeRun], request: pytest.FixtureRequest, lang: str, sign: str, printed: str
+    fake_run: Callable[..., FakeRun], request: pytest.FixtureRequest, lang: str
 ) -> None:
     if lang == "zh":
         request.getfixturevalue("chinese_font")
-    run = fake_run([Patient(f"P{sign}", f"A{sign}", f"AML {sign}"), Patient("P2", "A", "AML")], n_fields=1)
-    first, second = write_pdfs(run.folder, lang=lang)
-    for page in pages_of(first):
-        for code_point in re.findall(r"\[U\+[0-9A-F]+\]", printed):
-            assert code_point in without_space(page)
-    assert "[U+" not in "".join(pages_of(second))
-    strings = load_strings(lang)
-    assert without_space(strings("research_use")) in without_space(pages_of(first)[0])  # the catalog's texts stay
+    patients = [Patient(f"P{sign}", f"A{sign}", f"AML {sign}") for sign in NO_GLYPH]
+    run = fake_run([*patients, Patient("Z2", "A", "AML")], n_fields=1, n_cells=3)
+    shown = [[without_space(page) for page in pages_of(path)] for path in write_pdfs(run.folder, lang=lang)]
+    *marked, plain = sorted(shown, key=lambda pages: "[U+" not in pages[0])
+    assert len(marked) == len(NO_GLYPH)
+    assert "[U+" not in "".join(plain)
+    for printed in NO_GLYPH.values():
+        code_points = re.findall(r"\[U\+[0-9A-F]+\]", printed)
+        assert sum(all(sign in page for sign in code_points for page in pages) for pages in marked) == 1, printed
+    sentence = without_space(load_strings(lang)("research_use"))
+    assert all(sentence in pages[0] for pages in [*marked, plain])  # the catalog's texts stay
 
 
 def test_font_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
