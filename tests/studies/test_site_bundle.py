@@ -17,9 +17,11 @@ from marrowscope.patient.standing import MeasuredCenter
 from marrowscope.records import UNKNOWN, Patient
 from marrowscope.review.events import Draft
 from marrowscope.review.live_estimate import audit_view, drawn_audit
+from marrowscope.review.review_folder import open_station as open_review
+from marrowscope.review.site_rates import SiteRates
 from marrowscope.runs.manifest import UsedBundle, read_manifest, write_manifest
 from marrowscope.runs.parquet import read_table
-from marrowscope.studies.site_bundle import ReviewedSite, measure_sites, with_center_rates
+from marrowscope.studies.site_bundle import MeasuredSite, ReviewedSite, measure_sites, reviewed_sites, with_center_rates
 from tests.bundles import make_bundle, make_spec
 from tests.fake_runs import VOCABULARY, make_run
 from tests.patient.quantify.patients import N5, N, make_rates
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
     from marrowscope.review.station import Station
+    from marrowscope.runs.schemas import TableKind
 
 IN_A = [Patient(f"A{i:02}", "A", "control") for i in range(21)]
 IN_B = [Patient("B0", "B", "control"), Patient("B1", "B", "control")]
@@ -102,6 +105,25 @@ def test_a_center_with_enough_audits_gets_its_rates_and_another_gets_a_sentence(
     assert (review.place / "review.sqlite").read_bytes() == before, "the review is only read"
 
 
+def test_patients_are_gathered_by_center_and_simulated_ones_left_out(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_a_simulated_patient(path: Path, kind: TableKind) -> pl.DataFrame:
+        return read_table(path, kind).with_columns(simulated=pl.col("patient_id") == "A20")
+
+    monkeypatch.setattr("marrowscope.studies.site_bundle.read_table", with_a_simulated_patient)
+    with open_review(review.place, [review.run], lone_reader=None, reads_only=True) as station:
+        first, second = reviewed_sites(station)
+        assert reviewed_sites(station, "B") == [second]
+    assert [patient.patient_id for patient in first.patients] == [f"A{i:02}" for i in range(20)]
+    assert (first.n_simulated, first.lacks, len(second.patients), second.ratios) == (1, None, 1, {})
+    kept = read_table(review.run / "cells.parquet", "cells").filter(
+        pl.col("reject_reason").is_null() & (pl.col("patient_id") == "A00")
+    )
+    n_cblc = int(kept["is_cblc"].sum()) - 1  # the reader called one of them N5
+    assert first.ratios == {"A00": pytest.approx(n_cblc / int(kept["is_countable"].sum()))}
+
+
 def test_what_gives_no_rates_writes_nothing(review: Review, tmp_path: Path) -> None:
     out = tmp_path / "out"
     few = rates(review, out, "--center", "B")
@@ -134,6 +156,11 @@ def test_an_open_centers_rates_are_used_for_its_patients_and_for_no_others(revie
     def measured(tpr: float, n_patients: int) -> MeasuredCenter:
         return MeasuredCenter(Quantification(source="a test", rates=make_rates({N: tpr, N5: 0.05})), n_patients, 1)
 
+    found = SiteRates(make_rates({N: 0.9, N5: 0.05}), 40, 900, 700.4, found_cells_only=False)
+    assert MeasuredSite(found, measured(0.9, 30)).sentence("A") == (
+        "A: rates from 40 audited patients, 900 named cells worth 700. Validated: 30 fully reviewed patients, "
+        "1 of them with a ratio outside the interval."
+    )
     given = load_bundle(review.bundle)
     first = with_center_rates(given, {"B": measured(0.8, 12), "A": measured(0.7, 12)}, tmp_path / "first")
     second = with_center_rates(first, {"A": measured(0.9, 30)}, tmp_path / "second")
