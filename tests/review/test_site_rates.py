@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from marrowscope.patient.quantify import PatientCounts, estimate_ratio
 from marrowscope.patient.quantify.rates import Kind
-from marrowscope.review.site_rates import AuditedCell, AuditedPatient, carry_rounding, site_rates
+from marrowscope.review.site_rates import AuditedCell, AuditedPatient, carry_rounding, ratios_outside, site_rates
 from marrowscope.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary()
@@ -39,6 +39,7 @@ def test_weights_of_one_leave_plain_counts() -> None:
     assert rates.call_rate(cblc=False) == 0.1
     assert rates.recall(cblc=True) == pytest.approx(10 / 11)
     assert rates.wrongly_counted == (2,) * 20
+    assert rates.wrongly_called == (1,) * 20
     assert rates.wrong_calls[rates.kinds.index(Kind("N", cblc=True))] == 20
     assert (site.n_patients, site.n_cells) == (20, 460)
     assert site.n_effective == pytest.approx(460)
@@ -116,6 +117,17 @@ def test_the_quantifier_reads_them() -> None:
     assert 0 < ratio.lower < ratio.upper < 1
 
 
+def test_a_reviewed_ratio_is_held_against_the_interval_of_the_other_patients_rates() -> None:
+    """Calls are right in 19 of 20 cells, and 30 of 100 are called CBLC: near 28% true, and never 80%."""
+    cells = (
+        [cell("N", cblc=True)] * 19 + [cell("N", cblc=False)] + [cell("N5", cblc=True)] + [cell("N5", cblc=False)] * 19
+    )
+    group = [replace(one, called_by_field=(14, 16), counted_by_field=(50, 50)) for one in patients(cells, 6)]
+    group[3] = replace(group[3], called_by_field=(), counted_by_field=())
+    reviewed = {"P00": 0.28, "P01": 0.8, "P02": float("nan"), "P03": 0.3}
+    assert ratios_outside(group, reviewed, VOCABULARY) == ("P01", "P02", "P03")
+
+
 @pytest.mark.parametrize(
     ("group", "message"),
     [
@@ -124,6 +136,10 @@ def test_the_quantifier_reads_them() -> None:
         (patients([]), "patient P00: found no named cell"),
         (patients([cell("N", cblc=True, weight=0.5)]), "patient P00: found a weight of 0.5"),
         (patients([cell("N", cblc=True, weight=float("nan"))]), "found a weight of nan"),
+        (
+            patients([replace(cell("N", cblc=True), called_category="X")]),
+            "P00: found a cell called 'X', CBLC and countable",
+        ),
     ],
 )
 def test_what_gives_no_rates_is_refused(group: list[AuditedPatient], message: str) -> None:

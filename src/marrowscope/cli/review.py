@@ -1,4 +1,7 @@
-"""``marrowscope review``: start a station, and look after its database."""
+"""``marrowscope review``: start a station, look after its database, and take out what people decided.
+
+All its commands stand in this one file, which is long by their options and help texts alone.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typer.core import TyperGroup
 
 from marrowscope.cli.cohort import FORMATS
 from marrowscope.cli.command import add_command
+from marrowscope.cli.options import BundleOption
 
 if TYPE_CHECKING:
     from marrowscope.review.single_sign_on import SingleSignOn
@@ -348,6 +352,53 @@ def agreement(
     typer.echo(f"Tables: {out}")
 
 
+def rates(
+    db: DatabaseArgument,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that was reviewed.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the new bundle.")],
+    center: Annotated[
+        str | None,
+        typer.Option(metavar="<name>", show_default="every center of RUN", help="Measure this center alone."),
+    ] = None,
+    bundle: BundleOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle in --out.")] = False,
+) -> None:
+    """Measure a center's error rates on its audited patients, and write the bundle of RUN again with them.
+
+    A center needs 20 patients with a complete look of a random audit, or a full review. Its rates are for its patients
+    alone, and `predict` corrects ratios with them once 30 patients were fully reviewed, at most 2 of them with a ratio
+    outside the interval. The review is only read.
+
+    Example: marrowscope review rates runs/first-review runs/first --out bundle-measured
+    """
+    require_review()
+    from marrowscope.bundle import load_bundle, refuse_bundle_folder
+    from marrowscope.bundle.shipped import bundle_path
+    from marrowscope.review.review_folder import open_station
+    from marrowscope.studies.site_bundle import (
+        measure_sites,
+        require_bundle_of_run,
+        reviewed_sites,
+        with_center_rates,
+    )
+
+    refuse_bundle_folder(out, overwrite=overwrite)
+    opened = load_bundle(bundle_path(bundle))
+    with open_station(db, [run], lone_reader=None, reads_only=True) as station:
+        require_bundle_of_run(opened, station)
+        sites = reviewed_sites(station, center)
+        vocabulary = station.vocabulary
+    for site in sites:
+        if site.lacks:
+            typer.echo(site.lacks, err=True)
+    measured = measure_sites(sites, vocabulary, opened.quantification)
+    with_center_rates(opened, {name: item.stored for name, item in measured.items()}, out, overwrite=overwrite)
+    for name, item in measured.items():
+        typer.echo(item.sentence(name))
+    typer.echo(f"Bundle: {out}")
+
+
 class RoleName(StrEnum):
     """The roles of ``review.accounts``."""
 
@@ -417,4 +468,5 @@ add_command(app, restore)
 add_command(app, copy)
 add_command(app, export)
 add_command(app, agreement)
+add_command(app, rates)
 add_command(app, account)

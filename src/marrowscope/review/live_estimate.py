@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from marrowscope.review.audited_ratio import AuditedRatio
     from marrowscope.review.fold import PatientState, ReviewedCell
+    from marrowscope.review.full_review import FullReview
     from marrowscope.review.missed_fields import CheckedFields
     from marrowscope.vocabulary import Vocabulary
 
@@ -129,12 +130,17 @@ def name_of(cell: ReviewedCell) -> str | None:
     return cell.code if cell.removed is None else None
 
 
-def audit_sides(state: PatientState, audit: Audit, vocabulary: Vocabulary) -> dict[str, int]:
-    """Return the side of each cell of an audit by the names that it froze and the first answers."""
+def audit_names(state: PatientState, audit: Audit) -> dict[str, str | None]:
+    """Return the name of each cell of an audit: those that it froze, and the first answers; None is not a cell."""
     named = (state.audit or {}).get("named")
     if named is None:  # drawn by a version that did not freeze them: the names of now are all there is
         named = {name: name_of(state.cells[name]) for name in audit.reviewed if name in state.cells}
-    return sides_of({**named, **state.audit_answers}, vocabulary)
+    return {**named, **state.audit_answers}
+
+
+def audit_sides(state: PatientState, audit: Audit, vocabulary: Vocabulary) -> dict[str, int]:
+    """Return the side of each cell of an audit by the names that it froze and the first answers."""
+    return sides_of(audit_names(state, audit), vocabulary)
 
 
 def sides_of_seen(state: PatientState, vocabulary: Vocabulary) -> dict[str, int]:
@@ -193,11 +199,21 @@ def _full(state: PatientState, n_fields: int, vocabulary: Vocabulary, effect: fl
         return None
     if n_unnamed := len(unnamed_cells(state, drawn_only=False)):
         return {"confirmed_by": state.full_review_by, "n_unnamed": n_unnamed, "ratio": None}
+    ratio = reviewed_ratio(state, n_fields, vocabulary, effect)
+    return {"confirmed_by": state.full_review_by, "n_unnamed": 0, "ratio": _plain(asdict(ratio))}
+
+
+def is_fully_reviewed(state: PatientState) -> bool:
+    """Whether a reader said that the patient is reviewed in full, and every cell that is there has a name."""
+    return state.full_review_by is not None and not unnamed_cells(state, drawn_only=False)
+
+
+def reviewed_ratio(state: PatientState, n_fields: int, vocabulary: Vocabulary, effect: float = 1.0) -> FullReview:
+    """Return the ratio of a fully reviewed patient; ``effect`` is the design effect of the smear's interval."""
     missed = _missed(state, n_fields, vocabulary)
     counted = [side_now(cell, vocabulary) for cell in state.present if missed is None or cell.origin != "added"]
     x, n = counted.count(CBLC), counted.count(CBLC) + counted.count(OTHER)
-    ratio = full_review_interval(x, n, effect=effect, missed=missed)
-    return {"confirmed_by": state.full_review_by, "n_unnamed": 0, "ratio": _plain(asdict(ratio))}
+    return full_review_interval(x, n, effect=effect, missed=missed)
 
 
 def _audit(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> dict[str, Any] | None:
@@ -233,8 +249,8 @@ def _audit(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> dict[s
     return made | {"ratio": _ratio(ratio), "advice": look.advice, "next": following}
 
 
-def _missed(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> CheckedFields | None:
-    """Return the cells added in fields drawn at random and checked whole; None until all of these are checked.
+def searched_fields(state: PatientState, n_fields: int) -> tuple[str, ...]:
+    """Return the fields that were drawn at random and checked whole; none until all that were drawn are checked.
 
     Without a draw, only a patient whose every field is checked has such fields.
     """
@@ -242,7 +258,13 @@ def _missed(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> Check
     if len(state.fields_checked) == n_fields:
         drawn = tuple(state.fields_checked)
     is_done = all(name in state.fields_checked for name in drawn)
-    if not drawn or not is_done or len(drawn) < min(FEWEST_FIELDS, n_fields):
+    return drawn if is_done and len(drawn) >= min(FEWEST_FIELDS, n_fields) else ()
+
+
+def _missed(state: PatientState, n_fields: int, vocabulary: Vocabulary) -> CheckedFields | None:
+    """Return the cells added in fields that were drawn and checked whole; None where there are no such fields."""
+    drawn = searched_fields(state, n_fields)
+    if not drawn:
         return None
     added: dict[str, Counter[int]] = {name: Counter() for name in drawn}
     for cell in state.present:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from marrowscope.patient.quantify.estimate import PatientCounts, estimate_ratio
 from marrowscope.patient.quantify.rates import ErrorRates, Kind, kinds_of
 from marrowscope.statistics.clusters import pooled_correlation
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from marrowscope.vocabulary import Vocabulary
 
@@ -83,12 +84,51 @@ class SiteRates:
 def site_rates(patients: Sequence[AuditedPatient], vocabulary: Vocabulary) -> SiteRates:
     """Measure a site's rates on at least 20 audited patients.
 
-    Raises ValueError for fewer, for two of one name, for a patient without a named cell, and for weights below 1.
+    Raises ValueError for fewer, for two of one name, for a patient without a named cell, for weights below 1, and for a
+    call that no code of the vocabulary has.
     """
+    if len(patients) < FEWEST_PATIENTS:
+        message = (
+            f"found {count_of(len(patients), 'audited patient')}, expected at least {FEWEST_PATIENTS} of the site; "
+            "audit more patients"
+        )
+        raise ValueError(message)
+    return _measured(patients, vocabulary)
+
+
+def ratios_outside(
+    patients: Sequence[AuditedPatient], reviewed: Mapping[str, float], vocabulary: Vocabulary
+) -> tuple[str, ...]:
+    """Return the fully reviewed patients whose ratio lies outside the interval that would have been printed.
+
+    ``reviewed`` has their ratios (0-1) by patient; all of them stand in ``patients``, the audited patients of the site.
+    Each is corrected with the rates of the site's other patients, as a new patient would be. One without a counted
+    cell, without a countable one (NaN) or with rates too close to correct has no interval or no ratio, and counts as
+    outside, as in ``patient.quantify.centers``.
+    """
+    return tuple(
+        patient.patient_id
+        for patient in patients
+        if patient.patient_id in reviewed
+        and not _holds(
+            patient, [other for other in patients if other is not patient], reviewed[patient.patient_id], vocabulary
+        )
+    )
+
+
+def _holds(patient: AuditedPatient, others: Sequence[AuditedPatient], ratio: float, vocabulary: Vocabulary) -> bool:
+    if not others or not sum(patient.counted_by_field) or not np.isfinite(ratio):
+        return False
+    counts = PatientCounts(np.array(patient.called_by_field, float), np.array(patient.counted_by_field, float))
+    estimate = estimate_ratio(counts, _measured(others, vocabulary).rates)
+    return bool(estimate.lower <= ratio <= estimate.upper)
+
+
+def _measured(patients: Sequence[AuditedPatient], vocabulary: Vocabulary) -> SiteRates:
     patients = sorted(patients, key=lambda patient: patient.patient_id)
-    _check(patients)
     kinds = kinds_of(vocabulary)
     place = {kind: index for index, kind in enumerate(kinds)}
+    _check(patients, place)
     found_only = any(patient.missed is None for patient in patients)
     # By patient and kind: called CBLC, counted but not called, not counted; and cells that should not be counted.
     parts = np.zeros((len(patients), len(kinds), 3))
@@ -120,6 +160,7 @@ def site_rates(patients: Sequence[AuditedPatient], vocabulary: Vocabulary) -> Si
         called=_table(called),
         wrongly_counted=tuple(wrong_whole.sum(axis=1).tolist()),
         wrong_calls=tuple(wrong_whole.sum(axis=0).tolist()),
+        wrongly_called=tuple(wrong_whole[:, [kind.cblc for kind in kinds]].sum(axis=1).tolist()),
         correlation=pooled_correlation(
             [np.array(patient.called_by_field, dtype=np.float64) for patient in patients],
             [np.array(patient.counted_by_field, dtype=np.float64) for patient in patients],
@@ -135,13 +176,7 @@ def carry_rounding(counts: RealArray) -> IntArray:
     return np.diff(running, axis=0, prepend=np.zeros((1, *running.shape[1:]), dtype=np.int64))
 
 
-def _check(patients: Sequence[AuditedPatient]) -> None:
-    if len(patients) < FEWEST_PATIENTS:
-        message = (
-            f"found {count_of(len(patients), 'audited patient')}, expected at least {FEWEST_PATIENTS} of the site; "
-            "audit more patients"
-        )
-        raise ValueError(message)
+def _check(patients: Sequence[AuditedPatient], kinds: Collection[Kind]) -> None:
     names = [patient.patient_id for patient in patients]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -152,6 +187,14 @@ def _check(patients: Sequence[AuditedPatient]) -> None:
         if not patient.cells or light:
             found = f"a weight of {light[0]}" if light else "no named cell"
             message = f"patient {patient.patient_id}: found {found}, expected cells of weight 1 / inclusion probability"
+            raise ValueError(message)
+        calls = (Kind(cell.called_category, cell.called_cblc) for cell in patient.cells if cell.called_countable)
+        if unknown := [kind for kind in calls if kind not in kinds]:
+            found = f"{unknown[0].category!r}, {'CBLC' if unknown[0].cblc else 'not CBLC'}"
+            message = (
+                f"patient {patient.patient_id}: found a cell called {found} and countable, expected a call that a code "
+                "of the vocabulary has; predict the patient again"
+            )
             raise ValueError(message)
 
 
