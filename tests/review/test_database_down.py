@@ -14,7 +14,7 @@ from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.events import Draft
 from marrowscope.review.run_cells import RunCells
 from marrowscope.review.station import Station
-from marrowscope.review.store import Store
+from marrowscope.review.store import ConflictError, Store
 from tests.review.stations import enter
 
 if TYPE_CHECKING:
@@ -48,6 +48,19 @@ def unreadable(store: Store) -> Iterator[None]:
 
 
 @contextmanager
+def gone(store: Store) -> Iterator[None]:
+    """Take the SQLite file away: none is made in its place."""
+    file = Path(store.engine.url.database or "")
+    for name in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        if name.exists():
+            name.rename(name.with_name(f"{name.name}.away"))
+    yield
+    assert not file.exists()
+    for name in file.parent.glob("*.away"):
+        name.rename(name.with_suffix(""))
+
+
+@contextmanager
 def stopped(cluster: Cluster) -> Iterator[None]:
     cluster.stop("immediate")
     yield
@@ -60,7 +73,7 @@ def post(browser: Browser, cell_id: str, code: str = "N1") -> tuple[int, str]:
     return answer.status_code, answer.json().get("error", "")
 
 
-@pytest.mark.parametrize("kind", ["locked", "unreadable", "stopped"])
+@pytest.mark.parametrize("kind", ["locked", "unreadable", "gone", "stopped"])
 def test_a_database_that_is_down_answers_503_and_takes_the_decision_when_it_is_back(
     kind: str,
     fake_run: Callable[..., FakeRun],
@@ -76,8 +89,8 @@ def test_a_database_that_is_down_answers_503_and_takes_the_decision_when_it_is_b
     assert post(browser, cell_id, "N2")[0] == 200
     store.engine.dispose()
     head = store.head()
-    down = stopped(cluster) if cluster else locked(store) if kind == "locked" else unreadable(store)
-    if kind == "unreadable":
+    down = stopped(cluster) if cluster else {"locked": locked, "unreadable": unreadable, "gone": gone}[kind](store)
+    if kind in {"unreadable", "gone"}:
         store.engine.dispose()
     with down:
         assert post(browser, cell_id) == (503, SENTENCE)
@@ -90,6 +103,26 @@ def test_a_database_that_is_down_answers_503_and_takes_the_decision_when_it_is_b
     assert post(browser, cell_id, "Q9")[0] == 400, "a decision that is refused is another thing"
     assert post(browser, cell_id)[0] == 200
     assert store.verify() == []
+    station.close()
+
+
+def test_a_conflict_that_meets_a_database_that_is_down_is_tried_again_too(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'review.sqlite'}")
+    station = Station(RunCells([fake_run().folder]), store, lone_reader="Ada")
+    browser, cell_id = enter(station), station.patient("P1").frozen[0].cell_id
+
+    def conflict(*_: object, **__: object) -> None:
+        monkeypatch.setattr(store, "head", down)
+        raise ConflictError([])
+
+    def down() -> None:
+        message = "down"
+        raise DatabaseDownError(message)
+
+    monkeypatch.setattr(store, "append", conflict)
+    assert post(browser, cell_id) == (503, SENTENCE)
     station.close()
 
 

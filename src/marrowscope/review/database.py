@@ -8,7 +8,9 @@ canonical JSON text, so both databases hold the same bytes and give the same has
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,7 +20,6 @@ from marrowscope.errors import ReviewError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 METADATA = sa.MetaData()
 _HASH = sa.String(64)
@@ -108,10 +109,24 @@ def open_engine(url: str, *, reads_only: bool = False) -> sa.Engine:
     if address.drivername != "sqlite" or not address.database:
         message = f"found a database of {address.drivername}, expected a SQLite file or postgresql+psycopg://"
         raise ReviewError(message)
-    engine = sa.create_engine(address, connect_args={"check_same_thread": False})
+    engine = sa.create_engine(address, creator=_Connector(Path(address.database), makes=not reads_only))
     sa_event.listen(engine, "connect", _set_up_sqlite_to_read if reads_only else _set_up_sqlite)
     sa_event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+class _Connector:
+    """Opens a SQLite file; the first time it may make it. One that is gone later is not made anew, empty."""
+
+    def __init__(self, path: Path, *, makes: bool) -> None:
+        self._address = path.absolute().as_uri()
+        self._mode = "rwc" if makes else "rw"
+
+    def __call__(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(f"{self._address}?mode={self._mode}", uri=True, check_same_thread=False)
+        connection.execute("PRAGMA schema_version")  # opens the file, which connecting alone does not
+        self._mode = "rw"
+        return connection
 
 
 def make_private_file(path: Path) -> None:

@@ -151,7 +151,10 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _conflict(request: Request, error: Exception) -> Response:
     error = cast("ConflictError", error)
-    head = request.app.state.station.store.head()
+    try:
+        head = request.app.state.station.store.head()
+    except DatabaseDownError as down:
+        return _database_down(request, down)
     return _said(
         409, str(error), sequence=head.sequence, head=head.hash, conflicts=[_decision(event) for event in error.events]
     )
