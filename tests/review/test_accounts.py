@@ -22,9 +22,10 @@ from marrowscope.review.accounts import (
     utc_now,
 )
 from marrowscope.review.database import ACCOUNTS, SESSIONS, reading
+from marrowscope.review.guard import COOKIE
 from marrowscope.review.sessions import IDLE, LONGEST, begin_session, end_session, find_session
 from marrowscope.review.store import Store
-from tests.review.stations import Browser, new_client, open_station
+from tests.review.stations import Browser, enter, new_client, open_station, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,3 +248,31 @@ def test_a_reader_changes_the_own_password_and_has_to_enter_again(department: St
 
 def test_no_one_time_token_opens_a_station_with_accounts(department: Station) -> None:
     assert new_client(department).get(f"/enter?token={department.one_time_token()}").status_code == 403
+
+
+def test_a_session_of_a_lone_reader_is_none_of_the_account_of_that_name(
+    fake_run: Callable[..., FakeRun], tmp_path: Path
+) -> None:
+    run, place = fake_run().folder, tmp_path / "review" / "review.sqlite"
+
+    def answer(reader: str | None, token: str) -> int:
+        station = open_station(run, place, reader=reader)
+        client = new_client(station)
+        client.cookies.set(COOKIE, token)
+        status = client.get("/api/worklist").status_code
+        station.close()
+        return status
+
+    def enter_alone() -> str:
+        alone = open_station(run, place, reader="ada")
+        token = enter(alone).client.cookies[COOKIE]
+        alone.close()
+        return token
+
+    store = open_store(place)
+    add_account(store.engine, "ada", ["reader"], password=PASSWORD)
+    of_account = begin_session(store.engine, "ada", utc_now())
+    store.close()
+    assert (answer("ada", enter_alone()), answer(None, of_account)) == (200, 200)
+    assert answer(None, enter_alone()) == 401
+    assert answer("ada", of_account) == 401

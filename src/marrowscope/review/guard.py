@@ -45,7 +45,7 @@ def session_of(request: Request) -> Session | None:
     if not token:
         return None
     station = station_of(request)
-    return find_session(station.store.engine, token, station.who, utc_now())
+    return find_session(station.store.engine, token, station.entered_as, utc_now())
 
 
 def address_of(request: Request) -> str:

@@ -121,6 +121,17 @@ class Station:
             return None
         return Account(name, name, frozenset(ROLES), is_active=True, has_password=False)
 
+    @property
+    def lone_session(self) -> str:
+        """What the sessions of a lone reader are kept under: no account can have this name, and enter with one."""
+        return f"\n{self.lone_reader}"
+
+    def entered_as(self, kept: str) -> Account | None:
+        """Return the account that a session is kept under; None for one that a station of the other kind began."""
+        if self.lone_reader is None:
+            return self.who(kept)
+        return self.who(self.lone_reader) if kept == self.lone_session else None
+
     def add_run(self, folder: Path, reader: str) -> list[str]:
         """Review another run as well and return its patients.
 

@@ -30,7 +30,7 @@ def enter(request: Request, token: str = "") -> Response:
         raise RefusedError(
             403, "found a token that was used before or is not known; start the station again for a new one"
         )
-    return with_session(request, RedirectResponse("/", status_code=303), station.lone_reader)
+    return with_session(request, RedirectResponse("/", status_code=303), station.lone_session)
 
 
 @router.post("/login", dependencies=[Depends(PUBLIC)])
