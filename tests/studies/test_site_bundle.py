@@ -149,7 +149,7 @@ def test_a_center_without_a_name_gives_no_rates() -> None:
     with pytest.raises(ReviewError, match="found no center with 20 audited patients or more"):
         measure_sites([site], VOCABULARY, None)
     drawn = ReviewedSite("A", (), {}, n_simulated=24)
-    assert "found 0 audited patients beside 24 with simulated photographs" in str(drawn.lacks)
+    assert "found 0 audited patients beside 24 simulated ones" in str(drawn.lacks)
 
 
 def test_an_open_centers_rates_are_used_for_its_patients_and_for_no_others(review: Review, tmp_path: Path) -> None:

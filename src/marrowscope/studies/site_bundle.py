@@ -60,7 +60,7 @@ class ReviewedSite:
         if self.center == UNKNOWN:
             return f"{found} whose center is not stated, expected its name in patients.csv; name it and predict again"
         if len(self.patients) < FEWEST_PATIENTS:
-            beside = f" beside {self.n_simulated} with simulated photographs" if self.n_simulated else ""
+            beside = f" beside {count_of(self.n_simulated, 'simulated one')}" if self.n_simulated else ""
             return f"{found}{beside}, expected at least {FEWEST_PATIENTS} of a center; audit more patients"
         return None
 
