@@ -14,7 +14,7 @@ from marrowscope.disk import name_files
 from marrowscope.errors import RunError
 from marrowscope.imaging import decode_image, encode_image, read_image, sha256_file, write_image
 from marrowscope.records import Patient
-from marrowscope.report import write_report
+from marrowscope.report import html, write_report
 from marrowscope.report.html import RESEARCH_USE
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.parquet import read_table, write_table
@@ -373,7 +373,10 @@ def test_huge_gallery_shows_both_ends_and_says_what_is_left_out(
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_processes_write_the_same_pages(fake_run: Callable[..., FakeRun], tmp_path: Path) -> None:
+def test_processes_write_the_same_pages(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "_FEWEST_CELLS_FOR_WORKERS", 0)
     run = fake_run([Patient(f"P{k}", "A", "control") for k in range(6)], n_fields=1, n_cells=4)
     alone = write_report(run.folder).parent
     shared = write_report(run.folder, tmp_path / "shared", workers=2).parent

@@ -59,7 +59,7 @@ def report(run: FakeRun, capsys: pytest.CaptureFixture[str], *options: str) -> t
     """Write every format of ``run``; gives the exit code and what the terminal says as errors, on one line."""
     formats = [part for name in FORMATS for part in ("--format", name)]
     with pytest.raises(SystemExit) as stopped:
-        main(["report", str(run.folder), *formats, *options])
+        main(["report", str(run.folder), *formats, "--workers", "1", *options])
     code = stopped.value.code
     assert isinstance(code, int)
     return code, " ".join(capsys.readouterr().err.split())
@@ -246,7 +246,10 @@ def test_page_that_cannot_be_written_says_why_and_leads_back(
         write_report(run.folder)
 
 
-def test_processes_give_the_same_report_as_one(fake_run: Callable[..., FakeRun], tmp_path: Path) -> None:
+def test_processes_give_the_same_report_as_one(
+    fake_run: Callable[..., FakeRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "_FEWEST_CELLS_FOR_WORKERS", 0)
     run = fake_run([Patient(f"P{k}", "A", "AML") for k in range(7)], n_fields=1, n_cells=3)
     change(run, "cells", "P3", contour_xy=[1.0])
     told: list[list[PatientProblem]] = [[], []]
@@ -286,6 +289,7 @@ class EndingPool:
 def test_patient_that_ends_a_process_is_left_out_alone(
     fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(html, "_FEWEST_CELLS_FOR_WORKERS", 0)
     run = fake_run([Patient(f"P{k}", "A", "AML") for k in range(7)], n_fields=1, n_cells=3)
     monkeypatch.setattr(html, "_processes", lambda job, _n: EndingPool(job, {2, 3}))
     told: list[PatientProblem] = []

@@ -63,7 +63,11 @@ _PICTURE_PROBLEMS: dict[PictureProblem, str] = {
 _MOST_ENDED = 3
 """Processes that end one after the other before the cause is taken to be no patient."""
 _FEWEST_FOR_WORKERS = 6
-"""Fewer patients are finished before a second process has started."""
+_FEWEST_CELLS_FOR_WORKERS = 4000
+"""Fewer patients, or patients of fewer cells in all, are finished before a second process has started.
+
+A start costs about four seconds of processor time; a page takes about 2.5 ms a cell, a part of it in threads already.
+"""
 
 
 def write_report(
@@ -274,7 +278,8 @@ def _pictured_by_field(page: PatientPage) -> dict[int, list[Any]]:
 def _patient_pages(job: _Job, workers: int) -> Iterator[_WrittenPage]:
     """Render every patient's page, in order; in processes of their own where that pays."""
     indices = range(len(job.tables.rows))
-    if workers <= 1 or len(indices) < _FEWEST_FOR_WORKERS:
+    n_cells = sum(row.n_cells for row in job.tables.rows)
+    if workers <= 1 or len(indices) < _FEWEST_FOR_WORKERS or n_cells < _FEWEST_CELLS_FOR_WORKERS:
         yield from map(job.patient, indices)
         return
     n_done = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +143,15 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
     Raises VocabularyError with the file and row for a missing or unknown key, a duplicate code, an undeclared category,
     group, lineage or condition, a category without codes, and a CBLC that is not countable (the ratio could exceed 1).
     """
-    path = path or DEFAULT_VOCABULARY
+    return _shipped_vocabulary() if path is None else _read_vocabulary(path)
+
+
+@cache
+def _shipped_vocabulary() -> Vocabulary:
+    return _read_vocabulary(DEFAULT_VOCABULARY)
+
+
+def _read_vocabulary(path: Path) -> Vocabulary:
     document, sha256 = read_document(path)
     require_keys(
         document,
