@@ -117,9 +117,16 @@ def start(
     from contextlib import nullcontext
 
     from marrowscope.disk import locked
+    from marrowscope.errors import ConfigError
     from marrowscope.review.review_folder import open_station
     from marrowscope.review.serve import public_host, serve
 
+    if db is not None and "://" not in db:
+        message = (
+            f"--db: found {db!r}, expected the address of a database, postgresql+psycopg://user@host/name; a folder "
+            "is named with --out"
+        )
+        raise ConfigError(message)
     host = None if public_url is None else public_host(public_url)
     sign_on = _single_sign_on(oidc_issuer, oidc_client, public_url) if oidc_issuer else None
     folder = out or runs[0].resolve().with_name(f"{runs[0].resolve().name}-review")
