@@ -138,6 +138,29 @@ def test_a_start_that_cannot_be_is_said_in_one_sentence(
     assert (stopped.value.code, said in error, "Traceback" in error) == (2, True, False), error
 
 
+def test_photographs_that_are_not_found_are_said(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, started = fake_run(n_fields=2), []
+    monkeypatch.setattr("marrowscope.review.serve.serve", lambda *_, **__: started.append(1))
+    paths = sorted(run.images.rglob("*.png"))
+    for n_gone, said in ((0, None), (1, f"found {len(paths) - 1} of {len(paths)} photographs looked for")):
+        for path in paths[:n_gone]:
+            path.unlink()
+        with pytest.raises(SystemExit) as stopped:
+            main(["review", str(run.folder), "--no-browser"])
+        assert (stopped.value.code, len(started)) == (0, n_gone + 1)
+        assert (said or "") in capsys.readouterr().err
+    for path in paths[1:]:
+        path.unlink()
+    with pytest.raises(SystemExit) as stopped:
+        main(["review", str(run.folder), "--no-browser"])
+    said = capsys.readouterr().err
+    assert (stopped.value.code, len(started)) == (2, 2)
+    assert f"found 0 of {len(paths)} photographs" in said
+    assert "--images-from" in said
+
+
 def test_a_missing_extra_is_said_with_what_installs_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,7 @@ def start(
         ) as station,
     ):
         _tell_rebound(station)
+        _tell_missing(station)
         place = str(folder) if db is None else "PostgreSQL"
         serve(
             station,
@@ -167,6 +168,29 @@ def _single_sign_on(issuer: str, client: str, public_url: str | None) -> SingleS
         message = f"--oidc-issuer: found {lacking}, expected both; the provider sends people back to that address"
         raise ConfigError(message)
     return SingleSignOn(Provider(issuer, client, secret, f"{public_url.rstrip('/')}/oidc/back"))
+
+
+def _tell_missing(station: Station) -> None:
+    """Warn where photographs are not where the prediction read them; raises ReviewError where none of a run's are."""
+    import polars as pl
+
+    from marrowscope.errors import ReviewError
+    from marrowscope.wording import count_of
+
+    for run in station.cells.runs:
+        fields = pl.scan_parquet(run.folder / "fields.parquet").filter(pl.col("error").is_null())
+        paths = fields.select(pl.col("path").unique(maintain_order=True)).collect()["path"].to_list()
+        n_missing, n_looked_for = station.images.missing(paths)
+        if not n_missing:
+            continue
+        message = (
+            f"{run.folder}: found {n_looked_for - n_missing} of {count_of(n_looked_for, 'photograph')} looked for "
+            f"({paths[0]} ...), expected them where the prediction read them; start the station in the folder where "
+            "`marrowscope predict` was called, or name their folder with --images-from"
+        )
+        if n_missing == n_looked_for:
+            raise ReviewError(message)
+        typer.echo(f"Warning: {message}", err=True)
 
 
 def _tell_rebound(station: Station) -> None:

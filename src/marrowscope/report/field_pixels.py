@@ -30,6 +30,10 @@ class FieldPixels:
         self._digests: dict[Path, str] = {}
         self._hashing = Lock()
 
+    def is_there(self, path: Path) -> bool:
+        """Tell whether the file of a field is found; it is not opened."""
+        return _locate_image(path, self._images_root) is not None
+
     def read(self, path: Path, sha256: str, region: Region | None = None) -> ImageArray | PictureProblem:
         """Read a field, RGB uint8 (h, w, 3), or return why that is not possible.
 

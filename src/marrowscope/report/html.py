@@ -63,10 +63,10 @@ _PICTURE_PROBLEMS: dict[PictureProblem, str] = {
 _MOST_ENDED = 3
 """Processes that end one after the other before the cause is taken to be no patient."""
 _FEWEST_FOR_WORKERS = 6
-_FEWEST_CELLS_FOR_WORKERS = 4000
+_FEWEST_CELLS_FOR_WORKERS = 2000
 """Fewer patients, or patients of fewer cells in all, are finished before a second process has started.
 
-A start costs about four seconds of processor time; a page takes about 2.5 ms a cell, a part of it in threads already.
+A start costs about five seconds of processor time, a page with its pictures about 7 ms a cell.
 """
 
 

@@ -38,6 +38,8 @@ _MOST_BYTES = 256 * 1024**2
 _MOST_FIELDS = 6
 """Decoded fields in memory at most; one of 5 megapixels takes 15 MB."""
 
+_MOST_LOOKED_FOR = 200
+
 _CropKey = tuple[str, str, tuple[float, ...]]
 
 
@@ -79,6 +81,11 @@ class CellImages:
         data = encode_image(image, ".jpg", _FIELD_QUALITY)
         self._put(field.field_id, data)
         return data
+
+    def missing(self, paths: Sequence[str], most: int = _MOST_LOOKED_FOR) -> tuple[int, int]:
+        """Count the photographs that are not found, and those looked for: ``most`` of ``paths``, evenly spread."""
+        chosen = paths[:: -(-len(paths) // most)] if paths else paths
+        return sum(not self._pixels.is_there(Path(path)) for path in chosen), len(chosen)
 
     def close(self) -> None:
         """Close the slides."""
