@@ -151,9 +151,15 @@ def posterior(y: float, n: float, prior: RealArray, curve: Curve) -> Posterior:
     log_likelihood = xlogy(y, curve.q) + xlogy(n - y, 1 - curve.q)
     highest = log_likelihood.max()
     if not np.isfinite(highest):  # q is exactly 0 or 1 in every draw, and the calls contradict it: nothing is learned
-        return Posterior(np.concatenate([[0.0], np.cumsum(prior) / prior.sum()]))
+        return Posterior(_cumulative(prior))
     mass = curve.weights @ np.exp(log_likelihood - highest) * prior
-    return Posterior(np.concatenate([[0.0], np.cumsum(mass) / mass.sum()]))
+    return Posterior(_cumulative(mass))
+
+
+def _cumulative(mass: RealArray) -> RealArray:
+    """Add up ``mass`` (g,) to exactly 1 at the end: over another sum of it, the last value can be larger."""
+    sums = np.concatenate([[0.0], np.cumsum(mass)])
+    return np.asarray(sums / sums[-1], dtype=np.float64)
 
 
 def within_false_positives(y: float, n: float, curve: Curve) -> bool:
