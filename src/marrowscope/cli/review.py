@@ -1,6 +1,6 @@
 """``marrowscope review``: start a station, look after its database, and take out what people decided.
 
-All its commands stand in this one file, which is long by their options and help texts alone.
+Longer than 400 lines by the options and help texts of its commands, which read alike and stand in this one file.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ are what these readings agree on (``consensus``), and what those decided who see
 
 A cell counts by its ``code`` once somebody named it, else by the model's category. A removed cell (not a cell, deleted,
 split, merged into another) stays in the state, so that a later event can restore it.
+
+Longer than 400 lines: each kind of event changes the state in one place, and these changes hold only together.
 """
 
 from __future__ import annotations
