@@ -10,8 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from marrowscope.report.environment import page_style
-from marrowscope.review.accounts import add_account
+from marrowscope.review.accounts import add_account, utc_now
+from marrowscope.review.guard import COOKIE
 from marrowscope.review.server import POLICY, create_app
+from marrowscope.review.sessions import begin_session
 from tests.review.stations import new_client
 
 if TYPE_CHECKING:
@@ -145,6 +147,8 @@ def test_an_error_says_nothing_of_the_inside(browser: Browser, station: Station)
     assert str(table) in browser.get(address).text, "a lone reader's own file"
     station.lone_reader = None  # a department: the files are not the reader's
     add_account(station.store.engine, "Ada", ["reader"])
+    browser.client.cookies.clear()
+    browser.client.cookies.set(COOKIE, begin_session(station.store.engine, "Ada", utc_now()))
     answer = browser.get(address)
     said = "the station cannot read the run's files; ask who runs the station"
     assert (answer.status_code, answer.json()) == (500, {"error": said})
