@@ -424,7 +424,7 @@ def test_chinese_without_a_font_is_refused_before_anything_is_written(
 ) -> None:
     run = fake_run()
     before = sorted(run.folder.rglob("*"))
-    monkeypatch.setattr("marrowscope.report.pdf.open_fonts", lambda _path: typst.Fonts(include_system_fonts=False))
+    monkeypatch.setattr("marrowscope.report.typeset.open_fonts", lambda _path: typst.Fonts(include_system_fonts=False))
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(run.folder), "--format", "html", "--format", "pdf", "--lang", "zh"])
     assert stopped.value.code == 2

@@ -55,6 +55,7 @@ RULES: dict[tuple[str, str], str] = {
     ("POST", "/api/patients/{patient_id}/sign"): "sign",
     ("POST", "/api/patients/{patient_id}/amend"): "sign",
     ("GET", "/api/patients/{patient_id}/signed/{version}.{kind}"): "see",
+    ("GET", "/api/patients/{patient_id}/preliminary.{kind}"): "see",
     ("POST", "/api/assign"): "sign",
     ("GET", "/api/patients/{patient_id}/readings"): "sign",
     ("GET", "/api/patients/{patient_id}/cells/{cell_id}/measures"): "see",

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
+from pypdf import PdfReader
 
 from marrowscope.report.words import load_words
-from marrowscope.review.signed_documents import escaped, page_policy, signed_fhir, signed_hl7, signed_html
+from marrowscope.review.live_estimate import audit_view, hidden_cells
+from marrowscope.review.sign import preliminary_value
+from marrowscope.review.signed_documents import (
+    escaped,
+    page_policy,
+    ratio_sentences,
+    signed_fhir,
+    signed_hl7,
+    signed_html,
+)
+from marrowscope.review.signed_pdf import signed_pdf
 from tests.review.stations import READER, Browser
 
 if TYPE_CHECKING:
@@ -70,6 +82,26 @@ def test_the_checklist_names_what_is_lacking_until_all_is_done(browser: Browser,
     answer_flags(browser, station)
     assert lacking(browser) == []
     assert sign(browser).status_code == 200
+
+
+def test_the_checklist_speaks_the_language_of_the_page(browser: Browser, station: Station) -> None:
+    def said(lang: str) -> dict[str, str]:
+        items = browser.json(f"/api/patients/P1/checklist?lang={lang}")["items"]
+        return {item["key"]: item["sentence"] for item in items}
+
+    assert browser.post("/api/patients/P1/audit", {}).status_code == 200
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    n = view.audit.sizes[0]
+    english, chinese = said("en"), said("zh")
+    assert english["named"] == "every cell that readers added has a name"
+    assert english["reviewed"] == f"neither a full review nor a random audit is done (0 of {n} cells named)"
+    words = load_words("zh")
+    assert chinese["reviewed"] == words.plain("checklist.reviewed.begun", named=0, cell=words.count("cell", n))
+    flags = [words.name("flag", flag.flag) for flag in station.cells.rows["P1"].flags]
+    assert flags
+    assert all(flag in chinese["flags"] for flag in flags)
+    assert not [text for text in chinese.values() if any("a" <= sign <= "z" for sign in text)]
 
 
 def test_a_signed_patient_takes_no_decision(browser: Browser, station: Station) -> None:
@@ -174,6 +206,71 @@ def test_the_fhir_document_is_valid_and_final(signature: Signature) -> None:
     assert signature.head_hash in text
     assert "loinc" not in text.casefold()
     assert len(bundle.entry or []) > 5
+
+
+def test_the_pdf_says_what_the_page_says(signature: Signature, browser: Browser) -> None:
+    answer = browser.get("/api/patients/P1/signed/1.pdf")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    text = "".join(" ".join(page.extract_text() for page in PdfReader(BytesIO(answer.content)).pages).split())
+    words = load_words()
+    said = [*ratio_sentences(signature, words), f"Signed by {READER}", signature.head_hash, "Final, version 1"]
+    for sentence in [*said, "Cells & fields <enough>|^", words.strings("research_use")]:
+        assert "".join(sentence.split()) in text.replace("\u200b", ""), sentence
+    assert signed_pdf(signature) == answer.content, "the same version gives the same bytes"
+
+
+def test_before_a_signature_the_documents_are_preliminary_and_conclude_nothing(
+    browser: Browser, station: Station
+) -> None:
+    def report() -> dict[str, Any]:
+        text = browser.get("/api/patients/P1/preliminary.json").text
+        Bundle.model_validate_json(text)
+        entries = [entry["resource"] for entry in json.loads(text)["entry"]]
+        assert entries[0]["status"] == "preliminary"
+        assert "conclusion" not in entries[0]
+        return {entry["code"]["text"]: entry for entry in entries}
+
+    ratio = load_words().strings("signed.ratio")
+    before = report()
+    assert "valueQuantity" not in before[ratio], "no audit and no full review"
+    assert "No ratio is stated" in json.dumps(before[ratio]["note"])
+    page = browser.get("/api/patients/P1/preliminary.html").text
+    assert "Preliminary result, not signed" in page
+    assert "Signed by" not in page
+    message = browser.get("/api/patients/P1/preliminary.hl7").text
+    assert {part.split("|")[11] for part in message.split("\r") if part.startswith("OBX")} == {"P"}
+    assert browser.get("/api/patients/P1/preliminary.pdf").content.startswith(b"%PDF")
+    assert browser.get("/api/patients/P1/preliminary.doc").status_code == 404
+    make_ready(browser, station)
+    assert "valueQuantity" in report()[ratio], "reviewed in full, and not signed yet"
+    other = json.loads(browser.get("/api/patients/P2/preliminary.json").text)
+    mine = json.loads(browser.get("/api/patients/P1/preliminary.json").text)
+    assert not {item["fullUrl"] for item in other["entry"]} & {item["fullUrl"] for item in mine["entry"]}
+    sign(browser)
+    answer = browser.get("/api/patients/P1/preliminary.html")
+    assert (answer.status_code, "found a signed result" in answer.json()["error"]) == (409, True)
+
+
+def test_no_count_of_a_preliminary_document_moves_with_an_answer_of_an_open_look(
+    browser: Browser, station: Station
+) -> None:
+    """Whoever prints before and after naming a drawn cell must not read from it what the machine had called."""
+    assert browser.post("/api/patients/P1/audit", {}).status_code == 200
+    counts = ("codes", "categories")
+
+    def stated() -> dict[str, Any]:
+        value = preliminary_value(station.chart("P1"), READER, station.store.head())
+        return {name: value[name] for name in counts} | {"changed": value["cells"]["changed_by_eye"]}
+
+    before = stated()
+    view = audit_view(station.state("P1"))
+    assert view is not None
+    drawn = browser.decide("P1", {"kind": "audit_answer", "cell_id": view.next_cell, "new": "R"})
+    assert drawn.status_code == 200, drawn.text
+    assert stated() == before
+    n_hidden = len(hidden_cells(station.state("P1")))
+    assert n_hidden
+    assert f"none of the counts by category: {n_hidden}." in browser.get("/api/patients/P1/preliminary.html").text
 
 
 def test_the_hl7_message_has_its_segments_and_ends_them_where_they_end(signature: Signature) -> None:

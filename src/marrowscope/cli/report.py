@@ -78,7 +78,8 @@ def report(
     problems: list[PatientProblem] = []
     on_problem = problems.append
     if Format.pdf in wanted:
-        from marrowscope.report.pdf import find_pdf_fonts, write_pdfs
+        from marrowscope.report.pdf import write_pdfs
+        from marrowscope.report.typeset import find_pdf_fonts
 
         find_pdf_fonts(lang, font_path)  # report a missing font before anything is written
     for remark in older_run_remarks(run):

@@ -1,18 +1,12 @@
 """A patient's report as a PDF of two A4 pages: ``write_pdfs(run)`` writes one for every patient of a run.
 
-What a page says is made in ``pdf_document.py``, how it looks in ``templates/patient.typ``; here cells are cut from
-their fields and typst is run. Data reach the template as a JSON file beside it, never as part of its source. The
-files are PDF/A-2a and PDF/UA-1: for the archive, tagged for screen readers, and refused by the compiler where a
-glyph is missing; such a character is then printed as its code point. Files are written beside their place and moved
-there when all of them are complete.
+What a page says is made in ``pdf_document.py``, how it looks in ``templates/patient.typ``, and ``typeset.py`` runs
+typst; here cells are cut from their fields. Files are written beside their place and moved there when all of them are
+complete.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import tempfile
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from importlib.resources import files
@@ -21,52 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 from marrowscope.cells.crop import CropSpec, cut_crop
 from marrowscope.disk import new_files, write_bytes
-from marrowscope.errors import InputError
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
-from marrowscope.report.fonts import HOW_TO_INSTALL, families_for, open_fonts
 from marrowscope.report.pages import page_names
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf_document import patient_document
 from marrowscope.report.pdf_gallery import choose_cells
-from marrowscope.report.pdf_glyphs import characters_without_glyph, printable
 from marrowscope.report.problems import PatientProblem, attempt, leave_out, tell
 from marrowscope.report.run_manifest import reportable_manifest
+from marrowscope.report.typeset import FullPageError, find_pdf_fonts, typesetting
 from marrowscope.report.words import load_words
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import typst
-
     from marrowscope.report.shown_rows import ShownCell, ShownField
+    from marrowscope.report.typeset import PdfFonts
     from marrowscope.runs.schemas import PatientRow
 
-_STANDARDS: list[Any] = ["a-2a", "ua-1"]
 TILE_SPEC = CropSpec(side_um=28.8, size_px=192)
 """Size of a gallery picture; 192 px over 13.6 mm is 358 dpi."""
 
 SIZES_PT = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
 """Text sizes, tried in this order until everything fits on the page."""
 
-_FULL = re.compile(r"page (\d) is full")
 _UNSCALED_SIDE_PX = 192
 _QUALITY = 90
-
-
-@dataclass(frozen=True, slots=True)
-class PdfFonts:
-    """The fonts of one language, found before anything is written."""
-
-    fonts: typst.Fonts
-    families: tuple[str, ...]
-
-
-def find_pdf_fonts(lang: str = "en", font_path: Path | None = None) -> PdfFonts:
-    """Find the fonts for a PDF in ``lang``. Raises DependencyError if typst or a Chinese font is missing."""
-    fonts = open_fonts(font_path)
-    return PdfFonts(fonts, tuple(families_for(lang, fonts, font_path)))
 
 
 def write_pdfs(
@@ -136,43 +111,19 @@ def _render_pdf(document: Mapping[str, Any], tiles: Mapping[str, bytes], fonts: 
 
     A page that is too full is typeset again with smaller text; at the smallest size the whole page is scaled.
     """
-    import typst  # noqa: PLC0415  an extra: only a PDF needs it
-
-    with tempfile.TemporaryDirectory(prefix="marrowscope-pdf-") as folder:
-        root = Path(folder)
+    template = files("marrowscope.report") / "templates" / "patient.typ"
+    with typesetting(template, fonts, datetime.fromisoformat(created_utc)) as setting:
         names = {cell_id: f"{index}.jpg" for index, cell_id in enumerate(sorted(tiles))}
         for cell_id, name in names.items():
-            (root / name).write_bytes(tiles[cell_id])
-        template = files("marrowscope.report") / "templates" / "patient.typ"
-        (root / "patient.typ").write_bytes(template.read_bytes())
+            setting.add_picture(name, tiles[cell_id])
         placed = _with_paths(document, names)
         steps = {1: 0, 2: 0}
-        unprintable: set[str] = set()
         while True:
             sizes = [(SIZES_PT[step], step == len(SIZES_PT) - 1) for step in steps.values()]
-            data = json.dumps(printable(placed | {"sizes": sizes}, unprintable), ensure_ascii=False)
-            (root / "data.json").write_text(data, encoding="utf-8")
             try:
-                return typst.compile(
-                    root / "patient.typ",
-                    root=root,
-                    font_paths=fonts.fonts,
-                    pdf_standards=_STANDARDS,
-                    timestamp=datetime.fromisoformat(created_utc),
-                )
-            except typst.TypstError as error:
-                if full := _FULL.search(error.message):
-                    steps[int(full[1])] += 1
-                elif found := characters_without_glyph(error.message, placed, unprintable):
-                    unprintable |= found
-                else:
-                    raise InputError(_not_typeset(error.message)) from error
-
-
-def _not_typeset(complaint: str) -> str:
-    """Say why a PDF cannot be made, and what to do."""
-    told = complaint.rsplit("error: ", maxsplit=1)[-1]
-    return f"the PDF cannot be set ({told}), expected texts that a font here has; {HOW_TO_INSTALL}"
+                return setting.pdf(placed | {"sizes": sizes})
+            except FullPageError as full:
+                steps[full.page] += 1
 
 
 def cut_tiles(cells: Sequence[ShownCell], fields: Sequence[ShownField], pixels: FieldPixels) -> dict[str, bytes]:

@@ -1,8 +1,9 @@
 """The documents of a signed version, made of its event alone: HTML to read, FHIR and HL7 v2 for other systems.
 
 Every document names the reader, the time, what was confirmed by eye and what was predicted, and the hash of the signing
-event, which is the head of the chain at that moment. No code of LOINC is stated: none could be verified here for these
-figures, so every code is text for the receiver to map.
+event, which is the head of the chain at that moment. The same documents are made of a patient that is not signed, as
+preliminary: they say so, and conclude nothing. No code of LOINC is stated: none could be verified here for these
+figures, so every code is text for the receiver to map. ``signed_pdf.py`` sets the PDF.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from marrowscope import __version__
 from marrowscope.report.environment import template_environment
 from marrowscope.report.fhir_parts import code, integer_part, percent, percent_range
 from marrowscope.report.words import load_words
+from marrowscope.review.fold import Signature
+from marrowscope.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +33,10 @@ if TYPE_CHECKING:
 
     from marrowscope.report.fhir_parts import Json
     from marrowscope.report.words import Words
-    from marrowscope.review.fold import Signature
 
 _HL7_TIME = 14
 _SEGMENT_END = "\r"
+_HL7_STATUS = {"preliminary": "P", "final": "F", "amended": "C"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,16 @@ class SignedRatio:
     found_cells_only: bool
 
 
-def signed_ratio(value: Mapping[str, Any]) -> SignedRatio:
-    """Read the ratio of a signed value."""
+def preliminary(value: Mapping[str, Any], reader: str, time_utc: str) -> Signature:
+    """Return what stands in the place of a signature where there is none; its head is that of the chain by then."""
+    head = value["head_before"]
+    return Signature(value["version"], head["sequence"], reader, time_utc, head["hash"], value)
+
+
+def signed_ratio(value: Mapping[str, Any]) -> SignedRatio | None:
+    """Read the ratio of a signed value; None where neither an audit nor a full review gives one yet."""
+    if value["how"] is None:
+        return None
     ratio = value["figures"]["full" if value["how"] == "full_review" else "audit"]["ratio"]
     fields, smear = ratio["fields"], ratio["smear"]
     return SignedRatio(
@@ -67,7 +78,12 @@ def signed_ratio(value: Mapping[str, Any]) -> SignedRatio:
 def ratio_sentences(signature: Signature, words: Words) -> list[str]:
     """Return what a signed version says of the ratio, in the order to print it."""
     value, strings = signature.value, words.strings
-    ratio, cells, machine = signed_ratio(value), value["cells"], value["figures"]["machine"]
+    ratio = signed_ratio(value)
+    return [*(_stated_ratio(ratio, value, words) if ratio else [strings("signed.how.none")]), *_counts(value, words)]
+
+
+def _stated_ratio(ratio: SignedRatio, value: Mapping[str, Any], words: Words) -> list[str]:
+    strings = words.strings
     if value["how"] == "full_review":
         how = [strings("signed.how.full_review", name=value["figures"]["full"]["confirmed_by"])]
     else:
@@ -89,6 +105,13 @@ def ratio_sentences(signature: Signature, words: Words) -> list[str]:
         interval,
         *how,
         strings("signed.found_only" if ratio.found_cells_only else "signed.missed_checked"),
+    ]
+
+
+def _counts(value: Mapping[str, Any], words: Words) -> list[str]:
+    strings, cells, machine = words.strings, value["cells"], value["figures"]["machine"]
+    n_undisclosed = value.get("undisclosed", 0)
+    return [
         strings("signed.machine", x=machine["x"], n=machine["n"]),
         strings(
             "signed.cells",
@@ -99,6 +122,36 @@ def ratio_sentences(signature: Signature, words: Words) -> list[str]:
             added=cells["added"],
             removed=cells["removed"],
         ),
+        *([strings("signed.undisclosed", n=n_undisclosed)] if n_undisclosed else []),
+    ]
+
+
+def signed_by(signature: Signature, words: Words) -> str:
+    """Return who signed a version and when; of a preliminary one, for whom it was made."""
+    key = "signed.as_of" if signature.value["status"] == "preliminary" else "signed.by"
+    time = signature.time_utc[:19].replace("T", " ")
+    return words.strings(key, name=signature.value["full_name"], time=time)
+
+
+def title(signature: Signature, words: Words) -> str:
+    """Return the title of a version's documents."""
+    is_preliminary = signature.value["status"] == "preliminary"
+    return words.strings("signed.title.preliminary" if is_preliminary else "signed.title")
+
+
+def shown_categories(signature: Signature, words: Words) -> list[tuple[str, str, Mapping[str, int]]]:
+    """Return key, name and counts of the categories that a cell has, those of today's vocabulary in its order."""
+    categories = signature.value["categories"]
+    order = [*load_vocabulary().categories, *sorted(categories)]
+    shown = sorted((name for name, counts in categories.items() if any(counts.values())), key=order.index)
+    return [(name, words.category(name), categories[name]) for name in shown]
+
+
+def answered_flags(signature: Signature, words: Words) -> list[str]:
+    """Return each flag of the patient by name, with its answer."""
+    return [
+        f"{words.name('flag', item['flag'])}: {item['answer'] or words.strings('signed.no_answer')}"
+        for item in signature.value["flags"]
     ]
 
 
@@ -114,13 +167,11 @@ def signed_html(signature: Signature, lang: str = "en") -> str:
             words=words,
             t=words.strings,
             sentences=ratio_sentences(signature, words),
-            categories=[
-                (name, words.category(name), counts)
-                for name, counts in signature.value["categories"].items()
-                if any(counts.values())
-            ],
+            categories=shown_categories(signature, words),
             style=Markup(style),  # noqa: S704  our own file
-            time=_printed_time(signature),
+            title=title(signature, words),
+            flags=answered_flags(signature, words),
+            signed_by=signed_by(signature, words),
         )
     )
 
@@ -132,9 +183,12 @@ def page_policy() -> str:
 
 
 def signed_fhir(signature: Signature, lang: str = "en") -> str:
-    """Return a signed version as a FHIR R4B Bundle: a DiagnosticReport, ``final`` or ``amended``."""
+    """Return a version as a FHIR R4B Bundle: a DiagnosticReport, ``preliminary``, ``final`` or ``amended``.
+
+    A preliminary report has no conclusion.
+    """
     value, words = signature.value, load_words(lang)
-    patient, ratio = value["patient"], signed_ratio(value)
+    patient, ratio, is_signed = value["patient"], signed_ratio(value), value["status"] != "preliminary"
     shared: Json = {
         "status": value["status"],
         "subject": {
@@ -148,7 +202,8 @@ def signed_fhir(signature: Signature, lang: str = "en") -> str:
     made_by = {"type": "Device", "display": f"marrowscope {__version__}, {value['bundle']}"}
 
     def identified(part: str) -> str:
-        return str(uuid5(NAMESPACE_OID, f"{signature.head_hash}\n{part}"))
+        of = [signature.head_hash, part] if is_signed else [signature.head_hash, patient["patient_id"], part]
+        return str(uuid5(NAMESPACE_OID, "\n".join(of)))
 
     def observation(part: str, name: str, found: Json, components: list[Json], notes: list[str]) -> Json:
         return {
@@ -162,18 +217,13 @@ def signed_fhir(signature: Signature, lang: str = "en") -> str:
             **({"note": [{"text": note} for note in notes]} if notes else {}),
         }
 
-    counts = [integer_part("x", ratio.x), integer_part("n", ratio.n)] if ratio.x is not None else []
-    absent = {"dataAbsentReason": {"text": words.strings("none")}}
+    absent: Json = {"dataAbsentReason": {"text": words.strings("none")}}
     results = [
         observation(
             "ratio",
             words.strings("signed.ratio"),
-            percent(ratio.estimate) or absent,
-            [
-                *counts,
-                percent_range("interval, these fields", *ratio.fields),
-                percent_range("interval, this smear", *ratio.smear),
-            ],
+            (percent(ratio.estimate) if ratio else None) or absent,
+            _ratio_parts(ratio) if ratio else [],
             ratio_sentences(signature, words),
         ),
         *(
@@ -187,17 +237,23 @@ def signed_fhir(signature: Signature, lang: str = "en") -> str:
             for name, counted in value["categories"].items()
             if any(counted.values())
         ),
-        observation("adequacy", words.strings("signed.adequacy"), {"valueString": value["adequacy"]}, [], []),
+        observation(
+            "adequacy",
+            words.strings("signed.adequacy"),
+            {"valueString": value["adequacy"]} if value["adequacy"] else absent,
+            [],
+            [],
+        ),
         observation("head", words.strings("signed.head"), {"valueString": signature.head_hash}, [], []),
     ]
-    conclusion = [words.strings("research_use"), *_reason(value, words)]
+    conclusion = " ".join([words.strings("research_use"), *_reason(value, words)])
     report: Json = {
         "resourceType": "DiagnosticReport",
         "id": identified("report"),
         **shared,
-        "code": code(words.strings("signed.title")),
+        "code": code(title(signature, words)),
         "result": [{"reference": f"urn:uuid:{item['id']}", "display": item["code"]["text"]} for item in results],
-        "conclusion": " ".join(conclusion),
+        **({"conclusion": conclusion} if is_signed else {}),
     }
     bundle: Json = {
         "resourceType": "Bundle",
@@ -209,10 +265,19 @@ def signed_fhir(signature: Signature, lang: str = "en") -> str:
     return json.dumps(bundle, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
+def _ratio_parts(ratio: SignedRatio) -> list[Json]:
+    counts = [integer_part("x", ratio.x), integer_part("n", ratio.n)] if ratio.x is not None else []
+    return [
+        *counts,
+        percent_range("interval, these fields", *ratio.fields),
+        percent_range("interval, this smear", *ratio.smear),
+    ]
+
+
 def signed_hl7(signature: Signature, lang: str = "en") -> str:
-    """Return a signed version as an HL7 v2.5.1 message ORU^R01; OBX-11 is F, or C for an amended version."""
+    """Return a version as an HL7 v2.5.1 message ORU^R01; OBX-11 is P, F, or C for an amended version."""
     value, words = signature.value, load_words(lang)
-    ratio, status = signed_ratio(value), {"final": "F", "amended": "C"}[value["status"]]
+    ratio, status, named = signed_ratio(value), _HL7_STATUS[value["status"]], title(signature, words)
     time = "".join(sign for sign in signature.time_utc if sign.isdigit())[:_HL7_TIME] + "+0000"
     control = signature.head_hash[:20]
     who = escaped(value["full_name"])
@@ -222,17 +287,14 @@ def signed_hl7(signature: Signature, lang: str = "en") -> str:
             "||||||UNICODE UTF-8"
         ),
         f"PID|1||{escaped(value['patient']['patient_id'])}",
-        (
-            f"OBR|1||{control}|{_observed(words.strings('signed.title'))}|||{time}|||||||||||||||{time}|||{status}"
-            f"|||||||^{who}"
-        ),
+        (f"OBR|1||{control}|{_observed(named)}|||{time}|||||||||||||||{time}|||{status}|||||||^{who}"),
     ]
 
     def add(kind: str, name: str, found: str, unit: str = "", limits: str = "") -> None:
         number = len(lines) - 2
         lines.append(f"OBX|{number}|{kind}|{_observed(name)}||{found}|{unit}|{limits}||||{status}|||{time}||^{who}")
 
-    if ratio.estimate is not None:
+    if ratio is not None and ratio.estimate is not None:
         limits = "-".join(f"{100 * limit:.1f}" for limit in ratio.fields)
         add("NM", words.strings("signed.ratio"), f"{100 * ratio.estimate:.1f}", "%")
         add("ST", f"{words.percent(ratio.level)} interval, these fields", limits, "%")
@@ -241,11 +303,12 @@ def signed_hl7(signature: Signature, lang: str = "en") -> str:
     for name, counted in value["categories"].items():
         if any(counted.values()):
             add("NM", f"{name}: {words.category(name)}, {words.strings('signed.named')}", str(counted["named_by_eye"]))
-    add("TX", words.strings("signed.adequacy"), escaped(value["adequacy"]))
+    if value["adequacy"]:
+        add("TX", words.strings("signed.adequacy"), escaped(value["adequacy"]))
     for reason in _reason(value, words):
-        add("TX", words.strings("signed.title"), escaped(reason))
+        add("TX", named, escaped(reason))
     add("ST", words.strings("signed.head"), signature.head_hash)
-    add("TX", words.strings("signed.title"), escaped(words.strings("research_use")))
+    add("TX", named, escaped(words.strings("research_use")))
     return _SEGMENT_END.join(lines) + _SEGMENT_END
 
 
@@ -264,10 +327,6 @@ def _observed(name: str) -> str:
 
 def _reason(value: Mapping[str, Any], words: Words) -> list[str]:
     return [words.strings("signed.reason", reason=value["reason"])] if value["reason"] else []
-
-
-def _printed_time(signature: Signature) -> str:
-    return signature.time_utc[:19].replace("T", " ")
 
 
 def _style() -> str:

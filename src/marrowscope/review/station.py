@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from marrowscope.errors import InputError, ReviewError, RunError
+from marrowscope.report.words import load_words
 from marrowscope.review.accounts import ROLES, Account, find_account, permissions_of
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
@@ -305,7 +306,9 @@ class Station:
         state = self._unlocked(patient_id)
         chart = self.chart(patient_id, state)
         if lacking := [item for item in checklist(chart) if not item.is_done]:
-            message = f"patient {patient_id!r} cannot be signed: {'; '.join(item.sentence for item in lacking)}"
+            words = load_words()
+            said = "; ".join(item.sentence(words) for item in lacking)
+            message = f"patient {patient_id!r} cannot be signed: {said}"
             raise ReviewError(message)
         value = signed_value(chart, full_name, self.store.head())
         old = None if not state.signatures else state.signatures[-1].head_hash
