@@ -144,21 +144,29 @@ def compare_readers(states: Mapping[str, PatientState], vocabulary: Vocabulary) 
     return ReaderComparison(tuple(kappas), tuple(confusions), ratios, tuple(_ratio_agreement(ratios, readers)))
 
 
-def write_comparison(found: ReaderComparison, out: Path) -> None:
-    """Write the tables as CSV into the new or empty folder ``out``; an empty table has its header."""
+def comparison_tables(found: ReaderComparison) -> dict[str, str]:
+    """Return the tables as CSV, by the name of their file; an empty table has its header."""
     tables: dict[str, tuple[type[_Row], Sequence[_Row]]] = {
         "kappa.csv": (KappaRow, found.kappas),
         "confusion.csv": (ConfusionRow, found.confusions),
         "ratios.csv": (RatioRow, found.ratios),
         "ratio-agreement.csv": (RatioAgreementRow, found.ratio_agreement),
     }
+    texts = {}
+    for name, (kind, rows) in tables.items():
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _plain(value) for key, value in asdict(row).items()} for row in rows)
+        texts[name] = text.getvalue()
+    return texts
+
+
+def write_comparison(found: ReaderComparison, out: Path) -> None:
+    """Write the tables as CSV into the new or empty folder ``out``."""
     with new_folder(out, "comparison of readers", overwrite=False, error=InputError) as folder:
-        for name, (kind, rows) in tables.items():
-            text = io.StringIO()
-            writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: _plain(value) for key, value in asdict(row).items()} for row in rows)
-            write_text(folder / name, text.getvalue())
+        for name, text in comparison_tables(found).items():
+            write_text(folder / name, text)
 
 
 def _plain(value: object) -> object:
