@@ -10,19 +10,20 @@ import math
 from typing import TYPE_CHECKING
 
 from marrowscope.report.evaluation_center import axis_end
+from marrowscope.report.palette import OTHER
 from marrowscope.report.plot import Drawing, Panel, text_width, ticks
 from marrowscope.review.consensus import NOT_A_CELL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from marrowscope.report.strings import Strings
     from marrowscope.review.reader_comparison import ConfusionRow, KappaRow, RatioAgreementRow, RatioRow
 
-_NO_CELL = "×"
+_NO_CELL = "\N{MULTIPLICATION SIGN}"
 _DARK_FROM = 0.55
 """Share of a row from which a tile is dark enough to print its number in the background color."""
-_ROW, _TILE, _LABELS, _VALUES = 22.0, 32.0, 190.0, 132.0
+_ROW, _TILE, _LABELS, _VALUES = 22.0, 32.0, 206.0, 132.0
 _LEAST_REACH = 0.05
 _LINES = ("upper_limit", "bias", "lower_limit")
 
@@ -33,7 +34,11 @@ def name_of(row: KappaRow, t: Strings) -> str:
         return t(f"review.agreement.all_{row.level}")
     if row.name == NOT_A_CELL:
         return t("review.removed.not_a_cell")
-    return t.choose("lineage", row.name) if row.level == "lineage" else f"{row.name} {t.choose('category', row.name)}"
+    if row.level == "lineage":
+        own = t.choose("lineage", row.name)
+        return t.choose("review.lineage", row.name) if own == row.name else own
+    words = t.choose("category", row.name)
+    return words if row.name in {OTHER, words} else f"{row.name} {words}"
 
 
 def limits_of(row: KappaRow) -> tuple[float, float]:
@@ -42,10 +47,19 @@ def limits_of(row: KappaRow) -> tuple[float, float]:
     return (row.lower, row.upper) if math.isnan(by_patients[0]) else by_patients
 
 
+def in_order(rows: Iterable[KappaRow]) -> list[KappaRow]:
+    """Sort the kappas of one group: all names first, then lineages, then categories; *not a cell* once.
+
+    Names that nobody used have none.
+    """
+    kept = [row for row in rows if row.level == "category" or row.name != NOT_A_CELL]
+    kept = [row for row in kept if not row.name or not math.isnan(row.kappa)]
+    return sorted(kept, key=lambda row: (bool(row.name), (row.level == "category") == bool(row.name)))
+
+
 def kappa_figure(rows: Sequence[KappaRow], t: Strings) -> Drawing:
     """Draw the kappas of one group of readers, one line each; a kappa that is not defined has no line."""
     shown = [row for row in rows if not math.isnan(row.kappa)]
-    shown.sort(key=lambda row: (bool(row.name), row.level == "category"))
     low = min([0.0, *(limit for row in shown if not math.isnan(limit := limits_of(row)[0]))])
     low = math.floor(low * 5) / 5
     drawing = Drawing(744, 28 + _ROW * len(shown) + 46, "")
@@ -59,7 +73,9 @@ def kappa_figure(rows: Sequence[KappaRow], t: Strings) -> Drawing:
     for k, row in enumerate(shown):
         y, words = panel.top + 4 + _ROW * (k + 0.5), _kappa_words(row)
         css = "b" if row.level == "lineage" else "a"
-        drawing.text(_LABELS - 12, y + 4, _short(name_of(row, t), _LABELS - 16), "end ink" if row.name else "end strong")
+        drawing.text(
+            _LABELS - 12, y + 4, _short(name_of(row, t), _LABELS - 16), "end ink" if row.name else "end strong"
+        )
         lower, upper = limits_of(row)
         if not math.isnan(lower):
             drawing.whisker(panel.x(lower), y, panel.x(upper), y, css, title=words)
@@ -82,9 +98,7 @@ def confusion_figure(rows: Sequence[ConfusionRow], order: Sequence[str], t: Stri
     total = {name: sum(n for (first, _), n in counts.items() if first == name) for name in names}
     first, second = rows[0].first, rows[0].second
     left, top = 62.0, 46.0
-    drawing = Drawing(
-        max(left + _TILE * len(names) + 44, left + text_width(second)), top + _TILE * len(names) + 14, ""
-    )
+    drawing = Drawing(max(left + _TILE * len(names) + 44, left + text_width(second)), top + _TILE * len(names) + 14, "")
     drawing.text(left, 14, second, "ink")
     drawing.text(4, top - 9, _short(first, left - 8), "ink")
     edge = left + _TILE * len(names) + 38
@@ -98,9 +112,7 @@ def confusion_figure(rows: Sequence[ConfusionRow], order: Sequence[str], t: Stri
         for j, of_second in enumerate(names):
             _tile(drawing, (left + _TILE * j, y), counts.get((of_first, of_second), 0), total[of_first])
     agreed = sum(n for (one, other), n in counts.items() if one == other)
-    drawing.label = t(
-        "review.agreement.confusion_said", first=first, second=second, x=agreed, n=sum(counts.values())
-    )
+    drawing.label = t("review.agreement.confusion_said", first=first, second=second, x=agreed, n=sum(counts.values()))
     return drawing
 
 
@@ -114,36 +126,43 @@ def bland_altman_figure(
     lines = {row.measure: row for row in measured if row.measure in _LINES}
     if not lines:
         return None
-    by_patient: dict[str, dict[str, RatioRow]] = {}
-    for row in ratios:
-        if row.n_countable and row.reader in pair:
-            by_patient.setdefault(row.patient_id, {})[row.reader] = row
-    both = {name: own for name, own in by_patient.items() if len(own) == len(pair)}
-    points = {name: (own[pair[0]].cblc_ratio, own[pair[1]].cblc_ratio) for name, own in both.items()}
-    values = [*(first - second for first, second in points.values()), *(row.value for row in lines.values())]
+    both = _ratios_of_both(pair, ratios)
+    values = [*(first.cblc_ratio - second.cblc_ratio for first, second in both), *(row.value for row in lines.values())]
     reach = max(_LEAST_REACH, 1.15 * max(abs(value) for value in values))
     drawing = Drawing(620, 340, "")
-    end = axis_end(max(max(point) for point in points.values()))
+    end = axis_end(max(row.cblc_ratio for rows in both for row in rows))
     panel = Panel(drawing, 62, 14, 410, 262, (0.0, end), (-reach, reach))
     panel.axes(t("review.agreement.mean"), f"{pair[0]} - {pair[1]}", percent=True)
-    right = panel.left + panel.width
-    drawing.line(panel.left, panel.y(0), right, panel.y(0), "axis")
-    for measure, row in lines.items():
-        words = f"{t(f'review.agreement.{measure}')} {100 * row.value:+.1f}%"
-        css = "whisker a" if measure == "bias" else "whisker a dashed"
-        drawing.line(panel.left, panel.y(row.value), right, panel.y(row.value), css, title=_interval_words(words, row))
-    heights = _apart([panel.y(lines[name].value) for name in _LINES if name in lines])
-    for measure, height in zip((name for name in _LINES if name in lines), heights, strict=True):
-        drawing.text(right + 8, height - 2, t(f"review.agreement.{measure}"), "ink")
-        row = lines[measure]
-        drawing.text(right + 8, height + 12, f"{100 * row.value:+.1f}% ({100 * row.lower:+.0f}, {100 * row.upper:+.0f})")
-    for name, (first, second) in points.items():
-        own = both[name]
-        words = "; ".join(f"{reader} {own[reader].n_cblc} / {own[reader].n_countable}" for reader in pair)
-        drawing.mark(panel.x((first + second) / 2), panel.y(first - second), "circle", "dot a", f"{name}: {words}")
+    drawing.line(panel.left, panel.y(0), panel.left + panel.width, panel.y(0), "axis")
+    _limit_lines(panel, [lines[measure] for measure in _LINES if measure in lines], t)
+    for first, second in both:
+        words = "; ".join(f"{row.reader} {row.n_cblc} / {row.n_countable}" for row in (first, second))
+        x, y = (first.cblc_ratio + second.cblc_ratio) / 2, first.cblc_ratio - second.cblc_ratio
+        drawing.mark(panel.x(x), panel.y(y), "circle", "dot a", f"{first.patient_id}: {words}")
     spoken = "; ".join(f"{t(f'review.agreement.{name}')} {100 * row.value:+.1f}%" for name, row in lines.items())
     drawing.label = f"{t('review.agreement.bland_altman')}: {spoken}"
     return drawing
+
+
+def _ratios_of_both(pair: tuple[str, str], ratios: Sequence[RatioRow]) -> list[tuple[RatioRow, RatioRow]]:
+    of: dict[str, dict[str, RatioRow]] = {}
+    for row in ratios:
+        if row.n_countable and row.reader in pair:
+            of.setdefault(row.patient_id, {})[row.reader] = row
+    return [(own[pair[0]], own[pair[1]]) for own in of.values() if len(own) == len(pair)]
+
+
+def _limit_lines(panel: Panel, lines: Sequence[RatioAgreementRow], t: Strings) -> None:
+    """Draw bias and limits across a panel, each with its interval beside it; ``lines`` from top to bottom."""
+    drawing, right = panel.drawing, panel.left + panel.width
+    for row, height in zip(lines, _apart([panel.y(row.value) for row in lines]), strict=True):
+        name, value = t(f"review.agreement.{row.measure}"), f"{100 * row.value:+.1f}%"
+        limits = f"{100 * row.lower:+.1f} - {100 * row.upper:+.1f}%"
+        css = "whisker a" if row.measure == "bias" else "whisker a dashed"
+        y = panel.y(row.value)
+        drawing.line(panel.left, y, right, y, css, title=f"{name} {value} ({limits})")
+        drawing.text(right + 8, height - 2, name, "ink")
+        drawing.text(right + 8, height + 12, f"{value} ({100 * row.lower:+.0f}, {100 * row.upper:+.0f})")
 
 
 def _tile(drawing: Drawing, place: tuple[float, float], n: int, total: int) -> None:
@@ -171,10 +190,6 @@ def _kappa_words(row: KappaRow) -> str:
     return f"{row.kappa:.2f}" if math.isnan(lower) else f"{row.kappa:.2f} ({lower:.2f} - {upper:.2f})"
 
 
-def _interval_words(words: str, row: RatioAgreementRow) -> str:
-    return f"{words} ({100 * row.lower:+.1f} - {100 * row.upper:+.1f}%)"
-
-
 def _code(name: str) -> str:
     return _NO_CELL if name == NOT_A_CELL else name
 
@@ -198,4 +213,3 @@ def _apart(heights: Sequence[float], least: float = 34.0) -> list[float]:
     for k in range(len(moved) // 2 - 1, -1, -1):
         moved[k] = min(moved[k], moved[k + 1] - least)
     return moved
-

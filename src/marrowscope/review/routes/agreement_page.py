@@ -19,6 +19,7 @@ from marrowscope.report.strings import load_strings
 from marrowscope.review.agreement_figures import (
     bland_altman_figure,
     confusion_figure,
+    in_order,
     kappa_figure,
     limits_of,
     name_of,
@@ -100,7 +101,7 @@ def _compared(request: Request, session: Session) -> _Compared:
 
 def _group(found: ReaderComparison, names: str, order: Sequence[str], t: Strings) -> dict[str, Any]:
     """Return what the page shows of one pair of readers, or of all together."""
-    rows = [row for row in found.kappas if row.readers == names]
+    rows = in_order(row for row in found.kappas if row.readers == names)
     measured = [row for row in found.ratio_agreement if row.readers == names]
     icc = next((row for row in measured if row.measure == "icc"), None)
     readers = tuple(names.split(", "))
@@ -127,18 +128,13 @@ def _group(found: ReaderComparison, names: str, order: Sequence[str], t: Strings
 
 
 def _kappa_line(row: KappaRow, t: Strings) -> dict[str, Any]:
-    def between(lower: float, upper: float) -> str:
-        return "" if math.isnan(lower) else f"{lower:.2f} - {upper:.2f}"
-
     lower, upper = limits_of(row)
     return {
         "name": name_of(row, t),
         "level": row.level,
         "is_all": not row.name,
         "kappa": "" if math.isnan(row.kappa) else f"{row.kappa:.2f}",
-        "interval": between(lower, upper),
-        "by_cells": between(row.lower, row.upper),
-        "by_patients": between(row.patients_lower, row.patients_upper),
+        "interval": "" if math.isnan(lower) else f"{lower:.2f} - {upper:.2f}",
         "agreement": "" if math.isnan(row.agreement) else f"{100 * row.agreement:.1f}%",
         "n_cells": row.n_cells,
         "n_patients": row.n_patients,

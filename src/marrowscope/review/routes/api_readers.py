@@ -10,7 +10,7 @@ from pydantic import Field
 from marrowscope.review.accounts import permissions_of, read_accounts
 from marrowscope.review.consensus import verdicts
 from marrowscope.review.disputes import disputes
-from marrowscope.review.guard import SIGN, RefusedError, station_of, unblinded
+from marrowscope.review.guard import SIGN, impartial, station_of, unblinded
 from marrowscope.review.routes.sent_values import SentValue, ShortText, acknowledged
 from marrowscope.review.sessions import Session
 
@@ -89,14 +89,9 @@ def all_disputes(request: Request, session: Annotated[Session, Depends(SIGN)]) -
 
 
 @router.get("/api/patients/{patient_id}/disputes")
-def patient_disputes(
-    request: Request, patient_id: str, session: Annotated[Session, Depends(SIGN)]
-) -> dict[str, Any]:
+def patient_disputes(request: Request, patient_id: str, session: Annotated[Session, Depends(SIGN)]) -> dict[str, Any]:
     """Return each cell that its readers dispute or disputed, with their answers under letters, not names."""
-    state = unblinded(request, patient_id, session).state(patient_id)
-    if session.reader in state.blinded:
-        sentence = f"patient {patient_id!r}: {session.reader} read it blinded, and never adjudicates it"
-        raise RefusedError(403, sentence)
+    state = impartial(request, patient_id, session).state(patient_id)
     return {
         "sequence": state.sequence,
         "cells": [

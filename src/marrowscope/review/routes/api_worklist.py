@@ -41,7 +41,7 @@ def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> lis
                 "state": None if is_blinded else row.state,
                 "status": patient.status_of(session.reader) if is_blinded else patient.status,
                 "flags": [] if is_blinded else [flag.flag for flag in row.flags],
-                "opened_by": own or station.progress.opened_by(row.patient_id),
+                "opened_by": [name for name in station.progress.opened_by(row.patient_id) if not own or name in own],
                 "readers": own or list(patient.readers),
                 "assigned": own or list(patient.assigned),
                 "readings": [_reading(name, patient, row.n_cells) for name in own or patient.assigned],

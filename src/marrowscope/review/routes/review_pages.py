@@ -1,4 +1,4 @@
-"""The pages: worklist, one patient, its disputes, accounts, and where to enter. Their content comes from the JSON addresses.
+"""The pages: worklist, one patient, its disputes, accounts, and where to enter. Their content comes as JSON.
 
 What a page needs before its first request stands in it as one block of JSON: words in the reader's language, colors of
 the categories, and what the run says of the patient. The policy allows no inline script; a block of JSON is none.
@@ -14,10 +14,10 @@ from fastapi.responses import HTMLResponse, Response
 
 from marrowscope.report.environment import asset, template_environment
 from marrowscope.report.palette import category_color
-from marrowscope.report.strings import LANGUAGES, Strings, load_strings
-from marrowscope.review.guard import MANAGE, PUBLIC, SEE, SIGN, station_of, unblinded
 from marrowscope.report.plot import STYLE
+from marrowscope.report.strings import LANGUAGES, Strings, load_strings
 from marrowscope.review.accounts import ROLES
+from marrowscope.review.guard import MANAGE, PUBLIC, SEE, SIGN, impartial, station_of
 from marrowscope.review.routes import api_measures
 from marrowscope.review.sessions import Session
 
@@ -104,7 +104,9 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
 @router.get("/patients/{patient_id}/adjudicate")
 def adjudicate_page(request: Request, patient_id: str, session: Annotated[Session, Depends(SIGN)]) -> HTMLResponse:
     """Show the cells that the blinded readers of a patient dispute, for a signer who did not read it."""
-    station = unblinded(request, patient_id, session)
+    station = station_of(request)
+    station.patient(patient_id)  # names one that is not there
+    impartial(request, patient_id, session)
     row = station.cells.rows[patient_id]
     data = {
         "reader": session.reader,
