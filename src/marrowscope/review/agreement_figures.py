@@ -1,7 +1,7 @@
 """The figures of the agreement page: kappas with intervals, a pair's confusion, and Bland's and Altman's plot. Pure.
 
-Each is drawn from the rows of ``reader_comparison`` alone, in the words of one language. Nothing is told by color alone:
-every mark has its numbers beside it or as its tooltip.
+Each is drawn from the rows of ``reader_comparison`` alone, in the words of one language. Nothing is told by color
+alone: every mark has its numbers beside it or as its tooltip.
 """
 
 from __future__ import annotations
