@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ScaleOption
+from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ReaderOption, ScaleOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from marrowscope.bundle import Bundle
+    from marrowscope.cohort import Cohort
     from marrowscope.evaluate import Evaluation
 
 
@@ -55,6 +56,7 @@ def evaluate(
         float, typer.Option(min=0, max=1, help="Lowest contour IoU at which a cell counts as found; above 0.")
     ] = 0.5,
     mapping: MappingsOption = None,
+    reader: ReaderOption = "",
     vocabulary: Annotated[
         Path | None,
         typer.Option(show_default="the built-in one", help="Vocabulary of the run's bundle, if it has its own (TOML)."),
@@ -66,11 +68,20 @@ def evaluate(
     """Compare RUN_OR_BUNDLE with the expert polygons of COHORT, per center, with n and 95% confidence intervals.
 
     Writes index.html (one self-contained page), figures/*.svg, metrics.json, metrics.md and the tables as CSV. The run
-    of a bundle is kept in the subfolder `run`.
+    of a bundle is kept in the subfolder `run`. Where several readers annotated the same images, each gets a folder with
+    all of this, and `agreement` compares the readers with each other.
 
     Example: marrowscope evaluate runs/first my-cohort --out runs/first-metrics
     """
     from marrowscope.bundle import SPEC_NAME, load_bundle
+    from marrowscope.cli.evaluate_readers import (
+        AGREEMENT_FOLDER,
+        SUMMARY_NAME,
+        evaluate_readers,
+        folder_names,
+        metrics_of,
+        refuse_evaluated,
+    )
     from marrowscope.cli.progress import progress_bar
     from marrowscope.cohort import read_cohort
     from marrowscope.config import validate_config
@@ -102,7 +113,9 @@ def evaluate(
         where="marrowscope evaluate",
     )
     # Check everything cheap before the cohort's images are read.
-    check_evaluation_folder(out, overwrite=overwrite)
+    refuse_evaluated(out, overwrite=overwrite)
+    if not (out / SUMMARY_NAME).is_file():
+        check_evaluation_folder(out, overwrite=overwrite)
     bundle = load_bundle(run_or_bundle) if (run_or_bundle / SPEC_NAME).is_file() else None
     if bundle is None:
         _refuse_training(run_or_bundle)
@@ -114,30 +127,51 @@ def evaluate(
         if config.threshold is None:
             config = config.model_copy(update={"threshold": bundle.spec.threshold})
     labels = load_mappings(mapping or ())
-    # The pixels are not needed: the hashes prove that these are the predicted images.
-    with progress_bar("Reading annotations", enabled=not as_json) as advance:
-        truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
+
+    def read(whose: str) -> Cohort:
+        # The pixels are not needed: the hashes prove that these are the predicted images.
+        with progress_bar("Reading annotations", enabled=not as_json) as advance:
+            return read_cohort(cohort, vocabulary=words, mapping=labels, reader=whose, decode=False, progress=advance)
+
+    truth = read(reader)
     if labels:
         labels.check_centers({patient.center for patient in truth.patients})
     run = run_or_bundle
     if bundle is not None:
         run = out / RUN_NAME
         _predict(bundle, cohort, run, um_per_px=um_per_px, overwrite=overwrite, quiet=as_json)
-    expert_fields = (*truth.fields, *truth.slides)
-    keep_run = run.resolve() == (out / RUN_NAME).resolve()
-    with evaluation_folder(out, overwrite=overwrite, keep_run=keep_run) as folder:
-        with progress_bar("Measuring centers", enabled=not as_json) as advance:
-            evaluation = evaluate_run(
-                run,
-                truth.patients,
-                expert_fields,
-                words,
-                config=config,
-                rejected_patients=truth.counts.patients.rejected,
-                progress=advance,
-            )
-        write_evaluation(evaluation, folder)
-        write_evaluation_page(folder)
+
+    def measure(own: Cohort, place: Path) -> Evaluation:
+        keep_run = run.resolve() == (place / RUN_NAME).resolve()
+        with evaluation_folder(place, overwrite=overwrite, keep_run=keep_run) as folder:
+            with progress_bar("Measuring centers", enabled=not as_json) as advance:
+                evaluation = evaluate_run(
+                    run,
+                    own.patients,
+                    (*own.fields, *own.slides),
+                    words,
+                    config=config,
+                    rejected_patients=own.counts.patients.rejected,
+                    progress=advance,
+                )
+            write_evaluation(evaluation, folder)
+            write_evaluation_page(folder)
+        return evaluation
+
+    if truth.readers and not reader:
+        places = dict(zip(truth.readers, folder_names(truth.readers), strict=True))
+        for name in places.values():
+            check_evaluation_folder(out / name, overwrite=overwrite)
+        found = evaluate_readers(truth.readers, read, measure, out, words, overwrite=overwrite)
+        if as_json:
+            typer.echo(metrics_of(out, truth.readers))
+            return
+        for name, evaluation in found.items():
+            typer.echo(f"\nAgainst the annotations of {name}: {out / places[name] / 'index.html'}")
+            _print_main_figures(evaluation)
+        typer.echo(f"All readers: {out / SUMMARY_NAME}; the readers against each other: {out / AGREEMENT_FOLDER}")
+        return
+    evaluation = measure(truth, out)
     if as_json:
         typer.echo((out / METRICS_NAME).read_text(encoding="utf-8"))
         return
