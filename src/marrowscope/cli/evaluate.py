@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,12 @@ from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOpti
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.bundle import Bundle
     from marrowscope.cohort import Cohort
-    from marrowscope.evaluate import Evaluation
+    from marrowscope.evaluate import EvaluateConfig, Evaluation
+    from marrowscope.vocabulary import CenterMappings, Vocabulary
 
 
 def evaluate(
@@ -74,27 +78,9 @@ def evaluate(
     Example: marrowscope evaluate runs/first my-cohort --out runs/first-metrics
     """
     from marrowscope.bundle import SPEC_NAME, load_bundle
-    from marrowscope.cli.evaluate_readers import (
-        AGREEMENT_FOLDER,
-        SUMMARY_NAME,
-        evaluate_readers,
-        folder_names,
-        metrics_of,
-        refuse_evaluated,
-    )
-    from marrowscope.cli.progress import progress_bar
-    from marrowscope.cohort import read_cohort
+    from marrowscope.cli.evaluate_readers import SUMMARY_NAME, refuse_evaluated
     from marrowscope.config import validate_config
-    from marrowscope.evaluate import (
-        RUN_NAME,
-        EvaluateConfig,
-        check_evaluation_folder,
-        evaluate_run,
-        evaluation_folder,
-        write_evaluation,
-    )
-    from marrowscope.evaluate.document import METRICS_NAME
-    from marrowscope.report.evaluation_page import write_evaluation_page
+    from marrowscope.evaluate import RUN_NAME, EvaluateConfig, check_evaluation_folder
     from marrowscope.runs.older import older_run_remarks
     from marrowscope.vocabulary import load_mappings, load_vocabulary
 
@@ -126,53 +112,75 @@ def evaluate(
         words = bundle.vocabulary
         if config.threshold is None:
             config = config.model_copy(update={"threshold": bundle.spec.threshold})
-    labels = load_mappings(mapping or ())
-
-    def read(whose: str) -> Cohort:
-        # The pixels are not needed: the hashes prove that these are the predicted images.
-        with progress_bar("Reading annotations", enabled=not as_json) as advance:
-            return read_cohort(cohort, vocabulary=words, mapping=labels, reader=whose, decode=False, progress=advance)
-
-    truth = read(reader)
-    if labels:
-        labels.check_centers({patient.center for patient in truth.patients})
-    run = run_or_bundle
+    run = run_or_bundle if bundle is None else out / RUN_NAME
+    work = _Work(cohort, run, words, load_mappings(mapping or ()), config, overwrite=overwrite, quiet=as_json)
+    truth = work.read(reader)
+    if work.labels:
+        work.labels.check_centers({patient.center for patient in truth.patients})
     if bundle is not None:
-        run = out / RUN_NAME
         _predict(bundle, cohort, run, um_per_px=um_per_px, overwrite=overwrite, quiet=as_json)
+    if truth.readers and not reader:
+        _report_readers(work, truth.readers, out)
+    else:
+        _report(work, truth, out)
 
-    def measure(own: Cohort, place: Path) -> Evaluation:
-        keep_run = run.resolve() == (place / RUN_NAME).resolve()
-        with evaluation_folder(place, overwrite=overwrite, keep_run=keep_run) as folder:
-            with progress_bar("Measuring centers", enabled=not as_json) as advance:
+
+@dataclass(frozen=True)
+class _Work:
+    """What an evaluation is made of: the cohort, read as anybody annotated it, and the run to measure."""
+
+    cohort: Path
+    run: Path
+    words: Vocabulary
+    labels: CenterMappings | None
+    config: EvaluateConfig
+    overwrite: bool
+    quiet: bool
+
+    def read(self, reader: str) -> Cohort:
+        """Read the cohort; the pixels are not needed: the hashes prove that these are the predicted images."""
+        from marrowscope.cli.progress import progress_bar
+        from marrowscope.cohort import read_cohort
+
+        with progress_bar("Reading annotations", enabled=not self.quiet) as advance:
+            return read_cohort(
+                self.cohort,
+                vocabulary=self.words,
+                mapping=self.labels,
+                reader=reader,
+                decode=False,
+                progress=advance,
+            )
+
+    def measure(self, truth: Cohort, out: Path) -> Evaluation:
+        """Evaluate the run against one reading of the cohort, into the folder ``out``."""
+        from marrowscope.cli.progress import progress_bar
+        from marrowscope.evaluate import RUN_NAME, evaluate_run, evaluation_folder, write_evaluation
+        from marrowscope.report.evaluation_page import write_evaluation_page
+
+        keep_run = self.run.resolve() == (out / RUN_NAME).resolve()
+        with evaluation_folder(out, overwrite=self.overwrite, keep_run=keep_run) as folder:
+            with progress_bar("Measuring centers", enabled=not self.quiet) as advance:
                 evaluation = evaluate_run(
-                    run,
-                    own.patients,
-                    (*own.fields, *own.slides),
-                    words,
-                    config=config,
-                    rejected_patients=own.counts.patients.rejected,
+                    self.run,
+                    truth.patients,
+                    (*truth.fields, *truth.slides),
+                    self.words,
+                    config=self.config,
+                    rejected_patients=truth.counts.patients.rejected,
                     progress=advance,
                 )
             write_evaluation(evaluation, folder)
             write_evaluation_page(folder)
         return evaluation
 
-    if truth.readers and not reader:
-        places = dict(zip(truth.readers, folder_names(truth.readers), strict=True))
-        for name in places.values():
-            check_evaluation_folder(out / name, overwrite=overwrite)
-        found = evaluate_readers(truth.readers, read, measure, out, words, overwrite=overwrite)
-        if as_json:
-            typer.echo(metrics_of(out, truth.readers))
-            return
-        for name, evaluation in found.items():
-            typer.echo(f"\nAgainst the annotations of {name}: {out / places[name] / 'index.html'}")
-            _print_main_figures(evaluation)
-        typer.echo(f"All readers: {out / SUMMARY_NAME}; the readers against each other: {out / AGREEMENT_FOLDER}")
-        return
-    evaluation = measure(truth, out)
-    if as_json:
+
+def _report(work: _Work, truth: Cohort, out: Path) -> None:
+    """Evaluate against the one reading of a cohort, and print the main figures."""
+    from marrowscope.evaluate.document import METRICS_NAME
+
+    evaluation = work.measure(truth, out)
+    if work.quiet:
         typer.echo((out / METRICS_NAME).read_text(encoding="utf-8"))
         return
     _print_main_figures(evaluation)
@@ -182,9 +190,34 @@ def evaluate(
     lost = [fault for fault in truth.faults if fault.loses_data]
     if lost:
         typer.echo(
-            f"{count_of(len(lost), 'fault')} in the cohort would lose data; see `marrowscope cohort check {cohort}`",
+            f"{count_of(len(lost), 'fault')} in the cohort would lose data; see `marrowscope cohort check "
+            f"{work.cohort}`",
             err=True,
         )
+
+
+def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
+    """Evaluate against each reader of a cohort, compare the readers, and print the main figures of each."""
+    from marrowscope.cli.evaluate_readers import (
+        AGREEMENT_FOLDER,
+        SUMMARY_NAME,
+        evaluate_readers,
+        folder_names,
+        metrics_of,
+    )
+    from marrowscope.evaluate import check_evaluation_folder
+
+    places = dict(zip(readers, folder_names(readers), strict=True))
+    for name in places.values():
+        check_evaluation_folder(out / name, overwrite=work.overwrite)
+    found = evaluate_readers(readers, work.read, work.measure, out, work.words, overwrite=work.overwrite)
+    if work.quiet:
+        typer.echo(metrics_of(out, readers))
+        return
+    for name, evaluation in found.items():
+        typer.echo(f"\nAgainst the annotations of {name}: {out / places[name] / 'index.html'}")
+        _print_main_figures(evaluation)
+    typer.echo(f"All readers: {out / SUMMARY_NAME}; the readers against each other: {out / AGREEMENT_FOLDER}")
 
 
 def _refuse_training(folder: Path) -> None:

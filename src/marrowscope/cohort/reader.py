@@ -117,9 +117,9 @@ def read_cohort(
 
     ``mapping`` translates labels of another scheme, for all centers or for each its own. ``um_per_px`` is the scale of
     images for which neither their metadata nor patients.csv states one. ``reader`` says whose readings are meant where
-    images have those of several people; the shapes of others count as rejected. ``decode=False`` reads only the headers of JPEG
-    and PNG, which is faster but checks less. ``progress`` gets (images examined, total images). Raises CohortError
-    without a readable patients.csv, and for a ``reader`` who annotated nothing.
+    images have those of several people; the shapes of others count as rejected. ``decode=False`` reads only the headers
+    of JPEG and PNG, which is faster but checks less. ``progress`` gets (images examined, total images). Raises
+    CohortError without a readable patients.csv, and for a ``reader`` who annotated nothing.
     """
     vocabulary = vocabulary or load_vocabulary()
     mappings = mapping if isinstance(mapping, CenterMappings) else CenterMappings(mapping)

@@ -101,7 +101,9 @@ def pair(documents: Sequence[Document], reader: str = "") -> Paired:
     for image, items in of_image.items():
         if image in several or (readers and len(items) == 1 and items[0].reader not in {"", reader}):
             others += [item for item in items if item.reader != reader]
-            by_image |= {image: item for item in items if item.reader == reader}
+            for item in items:
+                if item.reader == reader:
+                    by_image[image] = item
             continue
         by_image[image] = items[0]
         left_over += items[1:]

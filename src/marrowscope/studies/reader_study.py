@@ -1,8 +1,8 @@
 """Readers of one cohort compared with each other: kappas, confusions and ratios, by the cells that they outlined.
 
 1. In each field, outlines of two readers are one cell if they match (IoU of at least 0.5, one to one, ``cells.match``).
-2. A cell that a reader did not outline is *not drawn* there, if the reader's annotation of the field is exhaustive; else
-   the reader says nothing of it. A coarse label, which leaves the code open, says nothing either.
+2. A cell that a reader did not outline is *not drawn* there, if the reader's annotation of the field is exhaustive;
+   else the reader says nothing of it. A coarse label, which leaves the code open, says nothing either.
 3. ``review.reader_comparison`` makes the tables, as of blinded readers of a review.
 
 Only fields that two readers or more annotated enter. Pure.
