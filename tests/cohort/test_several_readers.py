@@ -26,7 +26,13 @@ def draw(path: Path, image: str, reader: str, *codes: str) -> None:
         {"label": code, "points": square(3 + 14 * k, 5).tolist(), "shape_type": "polygon", "flags": {}}
         for k, code in enumerate(codes)
     ]
-    document = {"version": "5.0", "flags": {}, "shapes": shapes, "imagePath": image, "imageData": None}
+    document: dict[str, object] = {
+        "version": "5.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": image,
+        "imageData": None,
+    }
     size = {"imageHeight": HEIGHT, "imageWidth": WIDTH, "reader": reader}
     path.write_text(json.dumps(document | size), encoding="utf-8")
 

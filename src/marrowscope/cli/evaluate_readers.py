@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +62,9 @@ def evaluate_readers(
         for scores in evaluation.centers:
             for key in SUMMARY_FIGURES:
                 figure = scores.figure(key)
-                numbers = ("", "", "")
-                if not figure.undefined:
-                    limits = (figure.value.estimate, figure.value.lower, figure.value.upper)
-                    numbers = tuple("" if number != number else f"{number:.4f}" for number in limits)  # noqa: PLR0124  NaN
-                values = (reader, name, scores.center, key, *numbers, figure.n, scores.n_patients)
+                of = figure.value
+                limits = ("", "", "") if figure.undefined else map(_number, (of.estimate, of.lower, of.upper))
+                values = (reader, name, scores.center, key, *limits, figure.n, scores.n_patients)
                 rows.append(dict(zip(_COLUMNS, values, strict=True)))
     try:
         found = compare_cohort_readers(cohorts, vocabulary)
@@ -79,6 +78,10 @@ def evaluate_readers(
                 typer.echo(f"{row.readers}, {row.level}: kappa {row.kappa:.3f} on {of}", err=True)
     _write_summary(out / SUMMARY_NAME, rows)
     return evaluations
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def folder_names(readers: Sequence[str]) -> list[str]:
