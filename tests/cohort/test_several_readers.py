@@ -72,6 +72,7 @@ def test_each_reader_is_read_alone(root: Path) -> None:
 def test_nobody_is_chosen_in_silence(root: Path) -> None:
     cohort = read_cohort(root)
     assert cohort.readers == ("ada", "bo")
+    assert codes(root, "") == {"p1/f3": ["L"]}, "a reading that nobody chose was read"
     fault = next(fault for fault in cohort.faults if fault.loses_data)
     assert (fault.kind, "1 image with readings by several of ada, bo" in fault.sentence()) == ("several_readers", True)
     assert "--reader" in fault.sentence()

@@ -62,8 +62,8 @@ def evaluate_readers(
         for scores in evaluation.centers:
             for key in SUMMARY_FIGURES:
                 figure = scores.figure(key)
-                of = figure.value
-                limits = ("", "", "") if figure.undefined else map(_number, (of.estimate, of.lower, of.upper))
+                value = figure.value
+                limits = ("", "", "") if figure.undefined else map(_number, (value.estimate, value.lower, value.upper))
                 values = (reader, name, scores.center, key, *limits, figure.n, scores.n_patients)
                 rows.append(dict(zip(_COLUMNS, values, strict=True)))
     try:
