@@ -57,6 +57,11 @@ def in_order(rows: Iterable[KappaRow]) -> list[KappaRow]:
     return sorted(kept, key=lambda row: (bool(row.name), (row.level == "category") == bool(row.name)))
 
 
+def two(value: float) -> str:
+    """Print a number with two decimals; zero has no sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
 def kappa_figure(rows: Sequence[KappaRow], t: Strings) -> Drawing:
     """Draw the kappas of one group of readers, one line each; a kappa that is not defined has no line."""
     shown = [row for row in rows if not math.isnan(row.kappa)]
@@ -187,7 +192,7 @@ def _tile(drawing: Drawing, place: tuple[float, float], n: int, total: int) -> N
 
 def _kappa_words(row: KappaRow) -> str:
     lower, upper = limits_of(row)
-    return f"{row.kappa:.2f}" if math.isnan(lower) else f"{row.kappa:.2f} ({lower:.2f} - {upper:.2f})"
+    return two(row.kappa) if math.isnan(lower) else f"{two(row.kappa)} ({two(lower)} - {two(upper)})"
 
 
 def _code(name: str) -> str:

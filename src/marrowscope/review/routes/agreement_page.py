@@ -23,6 +23,7 @@ from marrowscope.review.agreement_figures import (
     kappa_figure,
     limits_of,
     name_of,
+    two,
 )
 from marrowscope.review.guard import SIGN, RefusedError, station_of
 from marrowscope.review.reader_comparison import ReaderComparison, compare_readers, comparison_tables
@@ -133,8 +134,8 @@ def _kappa_line(row: KappaRow, t: Strings) -> dict[str, Any]:
         "name": name_of(row, t),
         "level": row.level,
         "is_all": not row.name,
-        "kappa": "" if math.isnan(row.kappa) else f"{row.kappa:.2f}",
-        "interval": "" if math.isnan(lower) else f"{lower:.2f} - {upper:.2f}",
+        "kappa": "" if math.isnan(row.kappa) else two(row.kappa),
+        "interval": "" if math.isnan(lower) else f"{two(lower)} - {two(upper)}",
         "agreement": "" if math.isnan(row.agreement) else f"{100 * row.agreement:.1f}%",
         "n_cells": row.n_cells,
         "n_patients": row.n_patients,
