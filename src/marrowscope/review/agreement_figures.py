@@ -36,7 +36,7 @@ def name_of(row: KappaRow, t: Strings) -> str:
         return t("review.removed.not_a_cell")
     if row.level == "lineage":
         own = t.choose("lineage", row.name)
-        return t.choose("review.lineage", row.name) if own == row.name else own
+        return t.choose("review.agreement.lineage", row.name) if own == row.name else own
     words = t.choose("category", row.name)
     return words if row.name in {OTHER, words} else f"{row.name} {words}"
 
