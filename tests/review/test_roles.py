@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 RULES: dict[tuple[str, str], str] = {
     ("GET", "/"): "see",
     ("GET", "/patients/{patient_id}"): "see",
+    ("GET", "/patients/{patient_id}/adjudicate"): "sign",
+    ("GET", "/agreement"): "sign",
+    ("GET", "/agreement/{table}"): "sign",
+    ("GET", "/accounts"): "manage",
     ("GET", "/login"): "public",
     ("GET", "/static/palette.css"): "public",
+    ("GET", "/static/plot.css"): "public",
     ("POST", "/login"): "public",
     ("GET", "/enter"): "public",
     ("GET", "/oidc/start"): "public",
@@ -57,7 +62,10 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/api/patients/{patient_id}/signed/{version}.{kind}"): "see",
     ("GET", "/api/patients/{patient_id}/preliminary.{kind}"): "see",
     ("POST", "/api/assign"): "sign",
+    ("GET", "/api/readers"): "sign",
+    ("GET", "/api/disputes"): "sign",
     ("GET", "/api/patients/{patient_id}/readings"): "sign",
+    ("GET", "/api/patients/{patient_id}/disputes"): "sign",
     ("GET", "/api/patients/{patient_id}/cells/{cell_id}/measures"): "see",
     ("GET", "/api/patients/{patient_id}/cells/{cell_id}/similar"): "see",
     ("GET", "/api/log"): "inspect",
@@ -154,6 +162,7 @@ def ask(browser: Browser, station: Station, method: str, path: str, **headers: s
         "name": "victim",
         "version": "1",
         "kind": "html",
+        "table": "kappa.csv",
     }
     if (method, path) == ("POST", "/api/patients/{patient_id}/audit"):
         names["patient_id"] = "P2"  # an audit that is open hides the calls of its cells from other routes

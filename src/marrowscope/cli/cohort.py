@@ -11,7 +11,7 @@ import typer
 from marrowscope.cli import cohort_cells
 from marrowscope.cli.cohort_folds import folds
 from marrowscope.cli.command import add_command
-from marrowscope.cli.options import MappingOption, MappingsOption, ScaleOption, VocabularyOption
+from marrowscope.cli.options import MappingOption, MappingsOption, ReaderOption, ScaleOption, VocabularyOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ def check(
     um_per_px: ScaleOption = None,
     mapping: MappingsOption = None,
     vocabulary: VocabularyOption = None,
+    reader: ReaderOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """List every fault of a cohort at once, and count its cells by center, diagnosis and code.
 
+    Where several readers annotated the same images, the annotations of each are checked, one reader after another.
     Exits with code 2 if a cell, an image or a patient would be lost.
 
     Example: marrowscope cohort check my-cohort
@@ -50,22 +52,28 @@ def check(
     from marrowscope.cohort.summary import summarize
     from marrowscope.vocabulary import load_mappings, load_vocabulary
 
-    mappings = load_mappings(mapping or ())
-    with progress_bar("Examining images", enabled=not as_json) as advance:
-        cohort = read_cohort(
-            folder,
-            vocabulary=load_vocabulary(vocabulary),
-            mapping=mappings,
-            um_per_px=um_per_px,
-            progress=advance,
-        )
+    mappings, words = load_mappings(mapping or ()), load_vocabulary(vocabulary)
+
+    def read(whose: str) -> Cohort:
+        with progress_bar("Examining images", enabled=not as_json) as advance:
+            return read_cohort(
+                folder, vocabulary=words, mapping=mappings, um_per_px=um_per_px, reader=whose, progress=advance
+            )
+
+    cohort = read(reader)
     if mappings:
         mappings.check_centers({patient.center for patient in cohort.patients})
+    several = {name: read(name) for name in cohort.readers} if not reader else {}
     if as_json:
-        typer.echo(json.dumps(summarize(cohort), indent=2, ensure_ascii=False))
+        shown = {"readers": {name: summarize(own) for name, own in several.items()}} if several else summarize(cohort)
+        typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif several:
+        for name, own in several.items():
+            typer.echo(f"\nAnnotations by {name}")
+            _print_cohort(own)
     else:
         _print_cohort(cohort)
-    if cohort.loses_data:
+    if any(own.loses_data for own in several.values() or [cohort]):
         raise typer.Exit(_EXIT_LOSES_DATA)
 
 

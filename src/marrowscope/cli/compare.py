@@ -88,6 +88,7 @@ def compare(
         sides = [_read_side(path, words, labels, quiet=as_json) for path in (a, b)]
         with progress_bar("Reading annotations", enabled=not as_json) as advance:
             truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
+        _refuse_several(cohort, truth)
         fields = (*truth.fields, *truth.slides)
         with progress_bar("Measuring centers", enabled=not as_json) as advance:
             comparison = compare_sides(
@@ -112,8 +113,21 @@ def _read_side(path: Path, words: Vocabulary, labels: CenterMappings | None, *, 
         return read_run_side(path, words)
     with progress_bar("Reading annotations", enabled=not quiet) as advance:
         reader = read_cohort(path, vocabulary=words, mapping=labels, decode=False, progress=advance)
+    _refuse_several(path, reader)
     _say_lost(path, reader)
     return reader_side(path, reader.fields, words)
+
+
+def _refuse_several(path: Path, cohort: Cohort) -> None:
+    """Refuse a cohort that several readers annotated: which one is meant is not told."""
+    from marrowscope.errors import CohortError
+
+    if cohort.readers:
+        message = (
+            f"{path}: found annotations of the same images by {', '.join(cohort.readers)}, expected one reader; "
+            "`marrowscope evaluate` measures a run against each and compares the readers"
+        )
+        raise CohortError(message)
 
 
 def _say_lost(path: Path, cohort: Cohort) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ScaleOption
+from marrowscope.cli.options import AmlOption, BootstrapSeedOption, MappingsOption, ReaderOption, ScaleOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from marrowscope.bundle import Bundle
-    from marrowscope.evaluate import Evaluation
+    from marrowscope.cohort import Cohort
+    from marrowscope.evaluate import EvaluateConfig, Evaluation
+    from marrowscope.vocabulary import CenterMappings, Vocabulary
 
 
 def evaluate(
@@ -55,6 +60,7 @@ def evaluate(
         float, typer.Option(min=0, max=1, help="Lowest contour IoU at which a cell counts as found; above 0.")
     ] = 0.5,
     mapping: MappingsOption = None,
+    reader: ReaderOption = "",
     vocabulary: Annotated[
         Path | None,
         typer.Option(show_default="the built-in one", help="Vocabulary of the run's bundle, if it has its own (TOML)."),
@@ -66,24 +72,15 @@ def evaluate(
     """Compare RUN_OR_BUNDLE with the expert polygons of COHORT, per center, with n and 95% confidence intervals.
 
     Writes index.html (one self-contained page), figures/*.svg, metrics.json, metrics.md and the tables as CSV. The run
-    of a bundle is kept in the subfolder `run`.
+    of a bundle is kept in the subfolder `run`. Where several readers annotated the same images, each gets a folder with
+    all of this, and `agreement` compares the readers with each other.
 
     Example: marrowscope evaluate runs/first my-cohort --out runs/first-metrics
     """
     from marrowscope.bundle import SPEC_NAME, load_bundle
-    from marrowscope.cli.progress import progress_bar
-    from marrowscope.cohort import read_cohort
+    from marrowscope.cli.evaluate_readers import SUMMARY_NAME, refuse_evaluated
     from marrowscope.config import validate_config
-    from marrowscope.evaluate import (
-        RUN_NAME,
-        EvaluateConfig,
-        check_evaluation_folder,
-        evaluate_run,
-        evaluation_folder,
-        write_evaluation,
-    )
-    from marrowscope.evaluate.document import METRICS_NAME
-    from marrowscope.report.evaluation_page import write_evaluation_page
+    from marrowscope.evaluate import RUN_NAME, EvaluateConfig, check_evaluation_folder
     from marrowscope.runs.older import older_run_remarks
     from marrowscope.vocabulary import load_mappings, load_vocabulary
 
@@ -102,7 +99,9 @@ def evaluate(
         where="marrowscope evaluate",
     )
     # Check everything cheap before the cohort's images are read.
-    check_evaluation_folder(out, overwrite=overwrite)
+    refuse_evaluated(out, overwrite=overwrite)
+    if not (out / SUMMARY_NAME).is_file():
+        check_evaluation_folder(out, overwrite=overwrite)
     bundle = load_bundle(run_or_bundle) if (run_or_bundle / SPEC_NAME).is_file() else None
     if bundle is None:
         _refuse_training(run_or_bundle)
@@ -113,32 +112,75 @@ def evaluate(
         words = bundle.vocabulary
         if config.threshold is None:
             config = config.model_copy(update={"threshold": bundle.spec.threshold})
-    labels = load_mappings(mapping or ())
-    # The pixels are not needed: the hashes prove that these are the predicted images.
-    with progress_bar("Reading annotations", enabled=not as_json) as advance:
-        truth = read_cohort(cohort, vocabulary=words, mapping=labels, decode=False, progress=advance)
-    if labels:
-        labels.check_centers({patient.center for patient in truth.patients})
-    run = run_or_bundle
+    run = run_or_bundle if bundle is None else out / RUN_NAME
+    work = _Work(cohort, run, words, load_mappings(mapping or ()), config, overwrite=overwrite, quiet=as_json)
+    truth = work.read(reader)
+    if work.labels:
+        work.labels.check_centers({patient.center for patient in truth.patients})
     if bundle is not None:
-        run = out / RUN_NAME
         _predict(bundle, cohort, run, um_per_px=um_per_px, overwrite=overwrite, quiet=as_json)
-    expert_fields = (*truth.fields, *truth.slides)
-    keep_run = run.resolve() == (out / RUN_NAME).resolve()
-    with evaluation_folder(out, overwrite=overwrite, keep_run=keep_run) as folder:
-        with progress_bar("Measuring centers", enabled=not as_json) as advance:
-            evaluation = evaluate_run(
-                run,
-                truth.patients,
-                expert_fields,
-                words,
-                config=config,
-                rejected_patients=truth.counts.patients.rejected,
+    if truth.readers and not reader:
+        _report_readers(work, truth.readers, out)
+    else:
+        _report(work, truth, out)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What an evaluation is made of: the cohort, read as anybody annotated it, and the run to measure."""
+
+    cohort: Path
+    run: Path
+    words: Vocabulary
+    labels: CenterMappings | None
+    config: EvaluateConfig
+    overwrite: bool
+    quiet: bool
+
+    def read(self, reader: str) -> Cohort:
+        """Read the cohort; the pixels are not needed: the hashes prove that these are the predicted images."""
+        from marrowscope.cli.progress import progress_bar
+        from marrowscope.cohort import read_cohort
+
+        with progress_bar("Reading annotations", enabled=not self.quiet) as advance:
+            return read_cohort(
+                self.cohort,
+                vocabulary=self.words,
+                mapping=self.labels,
+                reader=reader,
+                decode=False,
                 progress=advance,
             )
-        write_evaluation(evaluation, folder)
-        write_evaluation_page(folder)
-    if as_json:
+
+    def measure(self, truth: Cohort, out: Path) -> Evaluation:
+        """Evaluate the run against one reading of the cohort, into the folder ``out``."""
+        from marrowscope.cli.progress import progress_bar
+        from marrowscope.evaluate import RUN_NAME, evaluate_run, evaluation_folder, write_evaluation
+        from marrowscope.report.evaluation_page import write_evaluation_page
+
+        keep_run = self.run.resolve() == (out / RUN_NAME).resolve()
+        with evaluation_folder(out, overwrite=self.overwrite, keep_run=keep_run) as folder:
+            with progress_bar("Measuring centers", enabled=not self.quiet) as advance:
+                evaluation = evaluate_run(
+                    self.run,
+                    truth.patients,
+                    (*truth.fields, *truth.slides),
+                    self.words,
+                    config=self.config,
+                    rejected_patients=truth.counts.patients.rejected,
+                    progress=advance,
+                )
+            write_evaluation(evaluation, folder)
+            write_evaluation_page(folder)
+        return evaluation
+
+
+def _report(work: _Work, truth: Cohort, out: Path) -> None:
+    """Evaluate against the one reading of a cohort, and print the main figures."""
+    from marrowscope.evaluate.document import METRICS_NAME
+
+    evaluation = work.measure(truth, out)
+    if work.quiet:
         typer.echo((out / METRICS_NAME).read_text(encoding="utf-8"))
         return
     _print_main_figures(evaluation)
@@ -148,9 +190,34 @@ def evaluate(
     lost = [fault for fault in truth.faults if fault.loses_data]
     if lost:
         typer.echo(
-            f"{count_of(len(lost), 'fault')} in the cohort would lose data; see `marrowscope cohort check {cohort}`",
+            f"{count_of(len(lost), 'fault')} in the cohort would lose data; see `marrowscope cohort check "
+            f"{work.cohort}`",
             err=True,
         )
+
+
+def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
+    """Evaluate against each reader of a cohort, compare the readers, and print the main figures of each."""
+    from marrowscope.cli.evaluate_readers import (
+        AGREEMENT_FOLDER,
+        SUMMARY_NAME,
+        evaluate_readers,
+        folder_names,
+        metrics_of,
+    )
+    from marrowscope.evaluate import check_evaluation_folder
+
+    places = dict(zip(readers, folder_names(readers), strict=True))
+    for name in places.values():
+        check_evaluation_folder(out / name, overwrite=work.overwrite)
+    found = evaluate_readers(readers, work.read, work.measure, out, work.words, overwrite=work.overwrite)
+    if work.quiet:
+        typer.echo(metrics_of(out, readers))
+        return
+    for name, evaluation in found.items():
+        typer.echo(f"\nAgainst the annotations of {name}: {out / places[name] / 'index.html'}")
+        _print_main_figures(evaluation)
+    typer.echo(f"All readers: {out / SUMMARY_NAME}; the readers against each other: {out / AGREEMENT_FOLDER}")
 
 
 def _refuse_training(folder: Path) -> None:

@@ -112,6 +112,15 @@ MappingsOption = Annotated[
         help="Mapping from another label scheme: a built-in name or a TOML file; repeat it for each center.",
     ),
 ]
+ReaderOption = Annotated[
+    str,
+    typer.Option(
+        "--reader",
+        metavar="<name>",
+        show_default="the only one",
+        help="Whose annotations to take where images have those of several readers.",
+    ),
+]
 BootstrapSeedOption = Annotated[
     int, typer.Option(min=0, max=MAX_SEED, help="Random seed for the bootstrap over patients.")
 ]

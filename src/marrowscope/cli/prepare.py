@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marrowscope.cli.options import SEGMENTER_HELP, Backend, BackendOption, MappingsOption, ScaleOption
+from marrowscope.cli.options import SEGMENTER_HELP, Backend, BackendOption, MappingsOption, ReaderOption, ScaleOption
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def prepare(
     um_per_px: ScaleOption = None,
     backend: BackendOption = "auto",
     mapping: MappingsOption = None,
+    reader: ReaderOption = "",
     seen_um: Annotated[
         float | None,
         typer.Option(
@@ -49,6 +50,7 @@ def prepare(
         um_per_px=um_per_px,
         backend=backend,
         mapping=mapping or (),
+        reader=reader,
         seen_um=seen_um,
         overwrite=overwrite,
     )
@@ -62,6 +64,7 @@ def cut_crops(
     um_per_px: float | None = None,
     backend: Backend = "auto",
     mapping: Sequence[str] = (),
+    reader: str = "",
     seen_um: float | None = None,
     overwrite: bool = False,
     to_stderr: bool = False,
@@ -83,7 +86,7 @@ def cut_crops(
     patients: list[Patient] = []
     fields: list[Field] = []
     for root in cohorts:
-        cohort = read_cohort(root, vocabulary=vocabulary, mapping=mappings, um_per_px=um_per_px)
+        cohort = read_cohort(root, vocabulary=vocabulary, mapping=mappings, um_per_px=um_per_px, reader=reader)
         require_clean(cohort)
         print_scale_notes(cohort)
         patients += cohort.patients

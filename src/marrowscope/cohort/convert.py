@@ -77,7 +77,9 @@ def import_annotations(
         documents = place(read, file, ImageIndex(images_root, images))
     else:
         documents = _of_one_image(read, source, image)
-    by_image, _, faults = pair(documents)
+    names = {annotated.reader for annotated in read}
+    paired = pair(documents, reader if reader in names else "")  # a format may know the reader by another name
+    by_image, faults = paired.by_image, list(paired.faults)
     if mapping is None:
         faults += class_numbers(documents)
     results: dict[Path, tuple[CheckedShapes, AnnotatedImage, tuple[int, int]]] = {}

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
+    from marrowscope.cohort.sources import Paired
     from marrowscope.vocabulary import LabelMapping, Vocabulary
 
 _IMAGE_REJECTED = "image_rejected"
+_OTHER_READER = "other_reader"
 _MAX_FAULTS_IN_MESSAGE = 20
 
 
@@ -45,7 +47,8 @@ class Cohort:
     """A cohort as read: its usable patients and fields, all its faults, and counts that reconcile.
 
     ``slides`` are the annotated slides, in pixels of the whole slide: ``evaluate`` compares a run's regions with them.
-    They are no fields, which are photographs to cut crops from.
+    They are no fields, which are photographs to cut crops from. ``readers`` are the people who annotated, where an
+    image has readings by several of them; ``reader`` is the one whose are read, empty where none was chosen.
     """
 
     root: Path
@@ -55,6 +58,8 @@ class Cohort:
     faults: tuple[Fault, ...]
     counts: CohortCounts
     slides: tuple[Field, ...] = ()
+    readers: tuple[str, ...] = ()
+    reader: str = ""
 
     @property
     def loses_data(self) -> bool:
@@ -103,6 +108,7 @@ def read_cohort(
     vocabulary: Vocabulary | None = None,
     mapping: LabelMapping | CenterMappings | None = None,
     um_per_px: float | None = None,
+    reader: str = "",
     decode: bool = True,
     n_threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
@@ -110,9 +116,10 @@ def read_cohort(
     """Read the cohort at ``root``; whatever is wrong is listed in ``faults``, not raised (see ``require_clean``).
 
     ``mapping`` translates labels of another scheme, for all centers or for each its own. ``um_per_px`` is the scale of
-    images for which neither their metadata nor patients.csv states one. ``decode=False`` reads only the headers of JPEG
-    and PNG, which is faster but checks less. ``progress`` gets (images examined, total images). Raises CohortError
-    without a readable patients.csv.
+    images for which neither their metadata nor patients.csv states one. ``reader`` says whose readings are meant where
+    images have those of several people; the shapes of others count as rejected. ``decode=False`` reads only the headers
+    of JPEG and PNG, which is faster but checks less. ``progress`` gets (images examined, total images). Raises
+    CohortError without a readable patients.csv, and for a ``reader`` who annotated nothing.
     """
     vocabulary = vocabulary or load_vocabulary()
     mappings = mapping if isinstance(mapping, CenterMappings) else CenterMappings(mapping)
@@ -128,7 +135,7 @@ def read_cohort(
     photographs = [path for path in found.images if path not in set(slides)]
     images = _examine(root, photographs, faults, decode=decode, n_threads=n_threads, progress=progress)
     slides += found.slides
-    left_over, n_broken, slides_used = _annotate(root, images, slides, faults, mapped=mapping is not None)
+    paired, n_broken, slides_used = _annotate(root, images, slides, faults, reader=reader, mapped=mapping is not None)
     images += slides_used
     n_slides_left_out = _say_slides(root, slides, {image.file.path for image in slides_used}, faults)
     found.rejected.update({"slide": n_slides_left_out} if n_slides_left_out else {})
@@ -140,10 +147,12 @@ def read_cohort(
     ledger = _Ledger(faults)
     fields: list[Field] = []
     slide_fields: list[Field] = []
-    for annotated in [*left_over, *(image.annotated for image in images if image.annotated)]:
+    for annotated in [*paired.left_over, *paired.others, *(image.annotated for image in images if image.annotated)]:
         ledger.n_shapes += annotated.n_shapes
-    for annotated in left_over:
+    for annotated in paired.left_over:
         ledger.add_rejected(annotated, _IMAGE_REJECTED)
+    for annotated in paired.others:
+        ledger.add_rejected(annotated, _OTHER_READER)
     for image in images:
         if not image.reason:
             patient = patient_of[image.folder]
@@ -165,6 +174,8 @@ def read_cohort(
         patients=patients,
         fields=tuple(fields),
         slides=tuple(slide_fields),
+        readers=paired.readers,
+        reader=reader,
         faults=tuple(sorted(faults, key=lambda fault: (fault.where, fault.shape_index or 0))),
         counts=CohortCounts(
             patients=Tally(table.tally.n_in, len(patients), dict(rejected_patients)),
@@ -225,16 +236,21 @@ def _examine(
 
 
 def _annotate(
-    root: Path, images: Sequence[_Image], slides: Sequence[Path], faults: list[Fault], *, mapped: bool
-) -> tuple[list[AnnotatedImage], int, list[_Image]]:
+    root: Path, images: Sequence[_Image], slides: Sequence[Path], faults: list[Fault], *, reader: str, mapped: bool
+) -> tuple[Paired, int, list[_Image]]:
     """Attach annotations to images.
 
-    Returns the annotations without an image, the number of broken files, and the annotated slides: only these are
-    opened.
+    Returns what belongs to which image, the number of broken files, and the annotated slides: only these are opened.
+    Raises CohortError for a ``reader`` who annotated nothing.
     """
     documents = find_annotations(root, [*(image.file.path for image in images if image.reason not in UNREAD), *slides])
-    by_image, left_over, pair_faults = pair(documents)
-    faults += pair_faults if mapped else [*pair_faults, *class_numbers(documents)]
+    paired = pair(documents, reader)
+    named = sorted({annotated.reader for _, annotated in documents if annotated.reader})
+    if reader and reader not in named:
+        message = f"{root}: found no annotation by {reader!r}, expected one of {', '.join(named) or 'nobody named'}"
+        raise CohortError(message)
+    by_image = paired.by_image
+    faults += paired.faults if mapped else [*paired.faults, *class_numbers(documents)]
     n_broken = sum(not annotated.readable for _, annotated in documents)
     for image in images:
         annotated = by_image.get(image.file.path)
@@ -253,7 +269,7 @@ def _annotate(
                 faults.append(file.fault)
                 image.reason = file.fault.kind
             used.append(image)
-    return left_over, n_broken, used
+    return paired, n_broken, used
 
 
 def _say_slides(root: Path, slides: Sequence[Path], used: Collection[Path], faults: list[Fault]) -> int:

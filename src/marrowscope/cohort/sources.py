@@ -8,7 +8,8 @@ not there, belongs to the image of its file's own name.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from marrowscope.cohort.annotations import AnnotationFile, has_suffix, remark, s
 from marrowscope.cohort.formats import annotation_formats, is_recognized, read_annotations
 from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.records import Fault
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,27 +61,68 @@ def find_annotations(root: Path, images: Sequence[Path]) -> list[Document]:
     return [*documents, *((None, remark(fault.where, fault)) for fault in unread)]
 
 
-def pair(documents: Sequence[Document]) -> tuple[dict[Path, AnnotatedImage], list[AnnotatedImage], list[Fault]]:
-    """Assign one annotation to each image; return (by image, annotations left over, their faults)."""
-    by_image: dict[Path, AnnotatedImage] = {}
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The annotation of each image, and what none has: annotations left over, and those of readers not asked for.
+
+    ``readers`` are those who annotated, by name, where an image has readings by several of them; else nobody.
+    """
+
+    by_image: dict[Path, AnnotatedImage]
+    left_over: tuple[AnnotatedImage, ...]
+    others: tuple[AnnotatedImage, ...]
+    readers: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+
+def pair(documents: Sequence[Document], reader: str = "") -> Paired:
+    """Assign one annotation to each image: the only one, or that by ``reader`` where several name their readers.
+
+    Where several readers annotated an image and ``reader`` is empty, it gets none of theirs, and a fault says so.
+    """
+    of_image: defaultdict[Path, list[AnnotatedImage]] = defaultdict(list)
     left_over: list[AnnotatedImage] = []
     faults: list[Fault] = []
     for image, annotated in documents:
-        if image is not None and image not in by_image:
-            by_image[image] = annotated
+        if image is not None:
+            of_image[image].append(annotated)
             continue
         left_over.append(annotated)
         faults += annotated.faults
-        if image is not None:
-            found = f"a second annotation of {image.name} ({by_image[image].where} is one)"
-            action = "join the two or remove one"
-            faults.append(Fault("second_annotation", annotated.where, found, "one annotation an image", action))
-        elif annotated.readable and (annotated.placed or not _says_why(annotated)):
+        if annotated.readable and (annotated.placed or not _says_why(annotated)):
             name = _shown(annotated.image_path) if annotated.image_path else "an image it does not name"
             found, expected = f"an annotation of {name}, which does not exist", "its image"
             action = "add the image or remove the annotation"
             faults.append(Fault("annotation_without_image", annotated.where, found, expected, action))
-    return by_image, left_over, faults
+    several = {image for image, items in of_image.items() if _are_readings(items)}
+    readers = sorted({item.reader for items in of_image.values() for item in items if item.reader}) if several else []
+    by_image: dict[Path, AnnotatedImage] = {}
+    others: list[AnnotatedImage] = []
+    for image, items in of_image.items():
+        if image in several or (readers and len(items) == 1 and items[0].reader not in {"", reader}):
+            others += [item for item in items if item.reader != reader]
+            for item in items:
+                if item.reader == reader:
+                    by_image[image] = item
+            continue
+        by_image[image] = items[0]
+        left_over += items[1:]
+        for item in items[1:]:
+            found = f"a second annotation of {image.name} ({items[0].where} is one)"
+            action = "join the two or remove one; readings by several people each name their reader"
+            faults += [*item.faults, Fault("second_annotation", item.where, found, "one annotation an image", action)]
+    if readers and not reader:
+        where = next(items[0].where for image, items in of_image.items() if image in several)
+        found = f"{count_of(len(several), 'image')} with readings by several of {', '.join(map(_shown, readers))}"
+        action = "choose one with --reader; `marrowscope evaluate` compares all"
+        faults.append(Fault("several_readers", where, found, "one reader", action))
+    return Paired(by_image, tuple(left_over), tuple(others), tuple(readers), tuple(faults))
+
+
+def _are_readings(items: Sequence[AnnotatedImage]) -> bool:
+    """Say whether annotations of one image are readings by several people: each names its reader, another one each."""
+    names = {item.reader for item in items}
+    return len(items) > 1 and len(names) == len(items) and "" not in names
 
 
 def place(read: Sequence[AnnotatedImage], file: AnnotationFile, index: ImageIndex) -> list[Document]:

@@ -101,6 +101,14 @@ def unblinded(request: Request, patient_id: str, session: Session) -> Station:
     return station
 
 
+def impartial(request: Request, patient_id: str, session: Session) -> Station:
+    """Return the station for one who adjudicates; RefusedError for who reads or read the patient blinded."""
+    station = unblinded(request, patient_id, session)
+    if session.reader in station.state(patient_id).blinded:
+        raise RefusedError(403, f"patient {patient_id!r}: {session.reader} read it blinded, and never adjudicates it")
+    return station
+
+
 def check_origin(request: Request) -> None:
     """Refuse a changing request that a page of another origin sent; browsers state it in every one."""
     origin = request.headers.get("Origin")

@@ -29,6 +29,8 @@ class PatientProgress:
     n_added_by: Mapping[str, int] = field(default_factory=dict)
     readers: tuple[str, ...] = ()
     assigned: tuple[str, ...] = ()
+    finished: frozenset[str] = frozenset()
+    """Readers who said that they saw every cell."""
     was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
@@ -59,6 +61,7 @@ class _Counted:
     readers: set[str] = field(default_factory=set)
     decided_by: dict[str, set[str]] = field(default_factory=dict)
     assigned: tuple[str, ...] = ()
+    finished: set[str] = field(default_factory=set)
     was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
@@ -71,6 +74,7 @@ class _Counted:
             n_added_by={reader: len(cells) for reader, cells in self.added_by.items()},
             readers=tuple(sorted(self.readers)),
             assigned=self.assigned,
+            finished=frozenset(self.finished),
             was_assigned=self.was_assigned,
             n_signatures=self.n_signatures,
             is_locked=self.is_locked,
@@ -117,12 +121,15 @@ class Progress:
             patient.decided_by.clear()
             patient.added.clear()
             patient.added_by.clear()
+            patient.finished.clear()
             patient.is_locked = False
         elif event.kind == "sign":
             patient.n_signatures += 1
             patient.is_locked = True
         elif event.kind == "amend":
             patient.is_locked = False
+        elif event.kind == "full_review":
+            (patient.finished.add if event.new is not False else patient.finished.discard)(event.reader)
         elif event.kind == "assign":
             patient.assigned = tuple(event.new["readers"])
             patient.was_assigned |= bool(patient.assigned)

@@ -123,11 +123,18 @@ class ReaderComparison:
 
 
 def compare_readers(states: Mapping[str, PatientState], vocabulary: Vocabulary) -> ReaderComparison:
-    """Compare the readers of patients, by what each says of each cell.
+    """Compare the readers of patients of a review, by what each says of each cell, as ``compare_opinions`` does."""
+    return compare_opinions({patient: state.opinions for patient, state in states.items()}, vocabulary)
+
+
+def compare_opinions(
+    opinions: Mapping[str, Mapping[str, Mapping[str, str]]], vocabulary: Vocabulary
+) -> ReaderComparison:
+    """Compare readers by what each says, by patient, cell and reader: a code, else what ``consensus`` has instead.
 
     Raises ReviewError where no two readers named one cell.
     """
-    readings: Readings = {patient: named for patient, state in states.items() if (named := _named(state, vocabulary))}
+    readings: Readings = {patient: named for patient, said in opinions.items() if (named := _named(said, vocabulary))}
     readers = sorted({reader for cells in readings.values() for said in cells.values() for reader in said})
     pairs = [(a, b) for a, b in combinations(readers, _PAIR) if _common(readings, (a, b))]
     if not pairs:
@@ -144,21 +151,29 @@ def compare_readers(states: Mapping[str, PatientState], vocabulary: Vocabulary) 
     return ReaderComparison(tuple(kappas), tuple(confusions), ratios, tuple(_ratio_agreement(ratios, readers)))
 
 
-def write_comparison(found: ReaderComparison, out: Path) -> None:
-    """Write the tables as CSV into the new or empty folder ``out``; an empty table has its header."""
+def comparison_tables(found: ReaderComparison) -> dict[str, str]:
+    """Return the tables as CSV, by the name of their file; an empty table has its header."""
     tables: dict[str, tuple[type[_Row], Sequence[_Row]]] = {
         "kappa.csv": (KappaRow, found.kappas),
         "confusion.csv": (ConfusionRow, found.confusions),
         "ratios.csv": (RatioRow, found.ratios),
         "ratio-agreement.csv": (RatioAgreementRow, found.ratio_agreement),
     }
-    with new_folder(out, "comparison of readers", overwrite=False, error=InputError) as folder:
-        for name, (kind, rows) in tables.items():
-            text = io.StringIO()
-            writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: _plain(value) for key, value in asdict(row).items()} for row in rows)
-            write_text(folder / name, text.getvalue())
+    texts = {}
+    for name, (kind, rows) in tables.items():
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _plain(value) for key, value in asdict(row).items()} for row in rows)
+        texts[name] = text.getvalue()
+    return texts
+
+
+def write_comparison(found: ReaderComparison, out: Path, *, overwrite: bool = False) -> None:
+    """Write the tables as CSV into the new or empty folder ``out``, or in place of an earlier comparison."""
+    with new_folder(out, "comparison of readers", overwrite=overwrite, error=InputError) as folder:
+        for name, text in comparison_tables(found).items():
+            write_text(folder / name, text)
 
 
 def _plain(value: object) -> object:
@@ -167,13 +182,13 @@ def _plain(value: object) -> object:
     return value
 
 
-def _named(state: PatientState, vocabulary: Vocabulary) -> dict[str, dict[str, str]]:
+def _named(opinions: Mapping[str, Mapping[str, str]], vocabulary: Vocabulary) -> dict[str, dict[str, str]]:
     """Return the codes by cell and reader; a cell that was drawn without a name says nothing."""
     return {
         cell: {
             reader: code if code in vocabulary.codes else NOT_A_CELL for reader, code in said.items() if code != NO_NAME
         }
-        for cell, said in state.opinions.items()
+        for cell, said in opinions.items()
     }
 
 

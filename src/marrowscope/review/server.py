@@ -23,6 +23,7 @@ from marrowscope.review.accounts import TooManyAttemptsError
 from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.guard import RefusedError
 from marrowscope.review.routes import (
+    agreement_page,
     api_accounts,
     api_audit,
     api_cells,
@@ -66,6 +67,7 @@ _MOST_BODY_BYTES = 16 * 1024**2
 ROUTERS = (
     entrance.router,
     review_pages.router,
+    agreement_page.router,
     api_worklist.router,
     api_cells.router,
     api_audit.router,

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from marrowscope.review.store import Appended, Store
 
 _LOG = logging.getLogger(__name__)
-_LEAST_READERS = 2
 _MOST_FOLDINGS = 32
 """Patients whose folded state stays in memory."""
 
@@ -221,13 +220,10 @@ class Station:
     def assign(self, patient_ids: Sequence[str], readers: Sequence[str], reader: str) -> Appended:
         """Give patients to readers who see neither calls nor each other; no reader ends the assignment.
 
-        Raises ReviewError for fewer than two readers, a reader without an account, or a patient that was decided about:
-        what somebody saw cannot be taken back. LockedError for a signed one, NotAssignedError for one that ``reader``
-        reads blinded, ChangedError where anything was recorded about one of them meanwhile.
+        One reader alone is hidden the calls. Raises ReviewError for a reader without an account, or a patient that was
+        decided about: what somebody saw cannot be taken back. LockedError for a signed one, NotAssignedError for one
+        that ``reader`` reads blinded, ChangedError where anything was recorded about one of them meanwhile.
         """
-        if readers and len(set(readers)) < _LEAST_READERS:
-            message = f"found {count_of(len(set(readers)), 'reader')}, expected two or more, or none to end it"
-            raise ReviewError(message)
         for name in readers:
             account = self.who(name)
             if account is None or not account.is_active or "decide" not in permissions_of(account.roles):

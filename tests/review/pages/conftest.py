@@ -82,7 +82,7 @@ def opened(chromium: Browser, served: Served) -> Iterator[Callable[..., Page]]:
         context = chromium.new_context(viewport={"width": width, "height": height}, bypass_csp=bypass_csp)
         context.set_default_timeout(WAIT_MS)
         contexts.append(context)
-        context.route("**/*", lambda route: _only(route, served.address))
+        context.route("**/*", lambda route: only_from(route, served.address))
         page = context.new_page()
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(served.enter())
@@ -96,7 +96,7 @@ def opened(chromium: Browser, served: Served) -> Iterator[Callable[..., Page]]:
     assert said == []
 
 
-def _only(route: Route, address: str) -> None:
+def only_from(route: Route, address: str) -> None:
     if route.request.url.startswith((address, "data:", "blob:")):
         route.continue_()
     else:

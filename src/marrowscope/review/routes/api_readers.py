@@ -1,4 +1,4 @@
-"""Blinded readers: who is given which patients, and what they said, side by side, for the one who adjudicates."""
+"""Blinded readers: who is given which patients, what they said, and what they dispute, for the one who adjudicates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import Field
 
+from marrowscope.review.accounts import permissions_of, read_accounts
 from marrowscope.review.consensus import verdicts
-from marrowscope.review.guard import SIGN, station_of, unblinded
+from marrowscope.review.disputes import disputes
+from marrowscope.review.guard import SIGN, impartial, station_of, unblinded
 from marrowscope.review.routes.sent_values import SentValue, ShortText, acknowledged
 from marrowscope.review.sessions import Session
 
@@ -22,11 +24,24 @@ class SentAssignment(SentValue):
     readers: list[ShortText] = Field(max_length=20)
 
 
+@router.get("/api/readers")
+def readers(request: Request, _session: Annotated[Session, Depends(SIGN)]) -> list[dict[str, str]]:
+    """Return the accounts to which a patient can be assigned: active ones that may decide."""
+    station = station_of(request)
+    alone = [] if station.lone_reader is None else [station.who(station.lone_reader)]
+    accounts = [account for account in alone or read_accounts(station.store.engine) if account is not None]
+    return [
+        {"name": account.name, "full_name": account.full_name}
+        for account in accounts
+        if account.is_active and "decide" in permissions_of(account.roles)
+    ]
+
+
 @router.post("/api/assign")
 def assign(
     request: Request, sent: Annotated[SentAssignment, Body()], session: Annotated[Session, Depends(SIGN)]
 ) -> dict[str, Any]:
-    """Give patients to two or more readers, who see neither calls nor each other's decisions."""
+    """Give patients to readers, who see neither calls nor each other's decisions."""
     appended = station_of(request).assign(sent.patients, sent.readers, session.reader)
     return acknowledged(appended)
 
@@ -50,5 +65,44 @@ def readings(request: Request, patient_id: str, session: Annotated[Session, Depe
                 "code": item.cell.code,
             }
             for item in found
+        ],
+    }
+
+
+@router.get("/api/disputes")
+def all_disputes(request: Request, session: Annotated[Session, Depends(SIGN)]) -> dict[str, dict[str, int]]:
+    """Count the disputed and the adjudicated cells of every patient that was assigned and that this signer may settle.
+
+    The cells of those patients are read, which a worklist alone does not.
+    """
+    station = station_of(request)
+    counted: dict[str, dict[str, int]] = {}
+    for patient_id, progress in station.progress.patients().items():
+        if not progress.was_assigned or progress.is_locked or patient_id not in station.cells.rows:
+            continue
+        state = station.state(patient_id)
+        if session.reader not in state.blinded:
+            found = disputes(state)
+            n_settled = sum(item.is_settled for item in found)
+            counted[patient_id] = {"disputed": len(found) - n_settled, "settled": n_settled}
+    return counted
+
+
+@router.get("/api/patients/{patient_id}/disputes")
+def patient_disputes(request: Request, patient_id: str, session: Annotated[Session, Depends(SIGN)]) -> dict[str, Any]:
+    """Return each cell that its readers dispute or disputed, with their answers under letters, not names."""
+    state = impartial(request, patient_id, session).state(patient_id)
+    return {
+        "sequence": state.sequence,
+        "cells": [
+            {
+                "cell_id": item.cell.cell_id,
+                "field_id": item.cell.field_id,
+                "settled": item.is_settled,
+                "answers": [
+                    {"letter": answer.letter, "code": answer.code, "said": answer.said} for answer in item.answers
+                ],
+            }
+            for item in disputes(state)
         ],
     }

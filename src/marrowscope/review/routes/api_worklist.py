@@ -41,9 +41,11 @@ def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> lis
                 "state": None if is_blinded else row.state,
                 "status": patient.status_of(session.reader) if is_blinded else patient.status,
                 "flags": [] if is_blinded else [flag.flag for flag in row.flags],
-                "opened_by": own or station.progress.opened_by(row.patient_id),
+                "opened_by": [name for name in station.progress.opened_by(row.patient_id) if not own or name in own],
                 "readers": own or list(patient.readers),
                 "assigned": own or list(patient.assigned),
+                "readings": [_reading(name, patient, row.n_cells) for name in own or patient.assigned],
+                "was_assigned": patient.was_assigned,
                 "blinded": is_blinded,
                 "n_reviewed": n_reviewed,
                 "n_cells": row.n_cells + n_added,
@@ -52,6 +54,16 @@ def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> lis
             }
         )
     return lines
+
+
+def _reading(reader: str, patient: PatientProgress, n_cells: int) -> dict[str, Any]:
+    """Return how far one assigned reader is; ``finished`` once he or she said that every cell was seen."""
+    return {
+        "reader": reader,
+        "n_reviewed": patient.n_decided_by.get(reader, 0),
+        "n_cells": n_cells + patient.n_added_by.get(reader, 0),
+        "finished": reader in patient.finished,
+    }
 
 
 @router.get("/api/vocabulary")

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from marrowscope.review.accounts import check_password, find_account, utc_now
+from marrowscope.review.accounts import check_password, find_account, permissions_of, utc_now
 from marrowscope.review.guard import COOKIE, ENTER, PUBLIC, RefusedError, address_of, station_of
 from marrowscope.review.sessions import LONGEST, Session, begin_session, end_session
 
 if TYPE_CHECKING:
+    from marrowscope.review.accounts import Account
     from marrowscope.review.single_sign_on import SingleSignOn
 
 router = APIRouter()
@@ -47,7 +48,7 @@ async def log_in(request: Request) -> Response:
     )
     if account is None or station.lone_reader is not None:
         raise RefusedError(401, "found a wrong name or password; nobody has entered")
-    response = RedirectResponse("/", status_code=303)
+    response = RedirectResponse(_first_page(account), status_code=303)
     return await run_in_threadpool(with_session, request, response, account.name)
 
 
@@ -78,10 +79,17 @@ def end_single_sign_on(request: Request, state: str = "", code: str = "") -> Res
     if account is None or not account.is_active:
         raise RefusedError(403, "the single sign-on knows you, but no account here has your name; ask an admin")
     # A page and no redirect: a cookie of this site alone does not come along on a way that began at another site.
-    page = '<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">marrowscope</a>'
+    place = _first_page(account)
+    page = f'<!doctype html><meta http-equiv="refresh" content="0; url={place}"><a href="{place}">marrowscope</a>'
     response = with_session(request, HTMLResponse(page), account.name)
     response.delete_cookie(_STATE_COOKIE, path="/oidc")
     return response
+
+
+def _first_page(account: Account) -> str:
+    """Return where an account begins: the worklist, or the accounts for an admin who sees no patient."""
+    may = permissions_of(account.roles)
+    return "/accounts" if "manage" in may and "see" not in may else "/"
 
 
 def _single_sign_on(request: Request) -> SingleSignOn:

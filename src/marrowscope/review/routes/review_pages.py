@@ -1,4 +1,4 @@
-"""The pages: worklist, one patient, and where to enter. Their content comes from the JSON addresses.
+"""The pages: worklist, one patient, its disputes, accounts, and where to enter. Their content comes as JSON.
 
 What a page needs before its first request stands in it as one block of JSON: words in the reader's language, colors of
 the categories, and what the run says of the patient. The policy allows no inline script; a block of JSON is none.
@@ -14,8 +14,10 @@ from fastapi.responses import HTMLResponse, Response
 
 from marrowscope.report.environment import asset, template_environment
 from marrowscope.report.palette import category_color
+from marrowscope.report.plot import STYLE
 from marrowscope.report.strings import LANGUAGES, Strings, load_strings
-from marrowscope.review.guard import PUBLIC, SEE, station_of
+from marrowscope.review.accounts import ROLES
+from marrowscope.review.guard import MANAGE, PUBLIC, SEE, SIGN, impartial, station_of
 from marrowscope.review.routes import api_measures
 from marrowscope.review.sessions import Session
 
@@ -42,7 +44,7 @@ def _templates() -> jinja2.Environment:
 def page(request: Request, name: str, data: dict[str, Any] | None = None, **values: Any) -> HTMLResponse:  # noqa: ANN401
     """Render a template in the reader's language; ``?lang=zh`` chooses one and is remembered."""
     asked = request.query_params.get("lang")
-    language = _language(request)
+    language = language_of(request)
     texts = load_strings(language)
     shown = {
         "language": language,
@@ -56,11 +58,29 @@ def page(request: Request, name: str, data: dict[str, Any] | None = None, **valu
     return response
 
 
+def station_page(
+    request: Request,
+    name: str,
+    session: Session,
+    data: dict[str, Any] | None = None,
+    **values: Any,  # noqa: ANN401
+) -> HTMLResponse:
+    """Render one of the pages that the head of each leads to: those that ``session`` may open."""
+    with_accounts = station_of(request).lone_reader is None  # a lone reader's address works once: no way back in
+    pages = {"worklist": ("see", "/"), "agreement": ("sign", "/agreement"), "accounts": ("manage", "/accounts")}
+    open_to = {
+        key: address
+        for key, (permission, address) in pages.items()
+        if permission in session.permissions and (with_accounts or key == "worklist")
+    }
+    return page(request, name, data, session=session, with_accounts=with_accounts, pages=open_to, **values)
+
+
 @router.get("/")
 def worklist_page(request: Request, session: Annotated[Session, Depends(SEE)]) -> HTMLResponse:
     """Show the worklist."""
-    with_accounts = station_of(request).lone_reader is None  # a lone reader's address works once: no way back in
-    return page(request, "worklist.html.j2", {"reader": session.reader}, session=session, with_accounts=with_accounts)
+    data = {"reader": session.reader, "may_assign": "sign" in session.permissions}
+    return station_page(request, "worklist.html.j2", session, data)
 
 
 @router.get("/patients/{patient_id}")
@@ -74,11 +94,35 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
         "reader": session.reader,
         "may_decide": "decide" in session.permissions,
         "may_sign": "sign" in session.permissions,
-        "patient": _patient(row, load_strings(_language(request)), is_blinded=is_blinded),
+        "patient": _patient(row, load_strings(language_of(request)), is_blinded=is_blinded),
         "colors": _colors(station),
         "station": next((event.hash for event in station.store.events("")), ""),  # names the database
     }
     return page(request, "review_patient.html.j2", data, session=session, patient_id=patient_id)
+
+
+@router.get("/patients/{patient_id}/adjudicate")
+def adjudicate_page(request: Request, patient_id: str, session: Annotated[Session, Depends(SIGN)]) -> HTMLResponse:
+    """Show the cells that the blinded readers of a patient dispute, for a signer who did not read it."""
+    station = station_of(request)
+    station.patient(patient_id)  # names one that is not there
+    impartial(request, patient_id, session)
+    row = station.cells.rows[patient_id]
+    data = {
+        "reader": session.reader,
+        "may_decide": True,
+        "patient": _patient(row, load_strings(language_of(request)), is_blinded=True),
+        "colors": _colors(station),
+        "station": next((event.hash for event in station.store.events("")), ""),
+    }
+    return page(request, "adjudicate.html.j2", data, session=session, patient_id=patient_id)
+
+
+@router.get("/accounts")
+def accounts_page(request: Request, session: Annotated[Session, Depends(MANAGE)]) -> HTMLResponse:
+    """Show the accounts, for admins."""
+    data = {"reader": session.reader, "roles": list(ROLES)}
+    return station_page(request, "accounts.html.j2", session, data)
 
 
 @router.get("/login", dependencies=[Depends(PUBLIC)])
@@ -99,7 +143,13 @@ def palette() -> Response:
     return Response(str(asset("palette.css")), media_type="text/css")
 
 
-def _language(request: Request) -> str:
+@router.get("/static/plot.css", dependencies=[Depends(PUBLIC)])
+def plot_style() -> Response:
+    """Return the style of the figures, that of the reports: the policy allows none inside a page."""
+    return Response(STYLE, media_type="text/css")
+
+
+def language_of(request: Request) -> str:
     """Return the language that the reader chose, else that of the browser, else English."""
     for asked in (request.query_params.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
         if asked in LANGUAGES:

@@ -63,7 +63,7 @@ export class Cells {
       const again = was.removed !== null && value !== null ? [{ kind: "not_a_cell", cell_id, new: null }] : [];
       return [{ kind: "relabel", cell_id, new: was.code }, ...again];
     }
-    if (kind === "audit_answer") { // stands in the audit, and is not undone
+    if (["audit_answer", "adjudicate"].includes(kind)) { // both stand, and are not undone
       if (i !== undefined) set(i, { code: value, decided_by: reader, removed: value === null ? "not_a_cell" : null });
       return [];
     }

@@ -199,7 +199,7 @@ export class Desk extends EventTarget {
     return [...last.values()].every(({ kind, cell_id, new: value }) => {
       const i = at.get(cell_id);
       if (kind === "relabel") return state.code[i] === value && state.decided_by[i] === (value === null ? null : data.reader);
-      if (kind === "audit_answer") return state.code[i] === value && (value !== null || state.removed[i] !== null) && state.decided_by[i] === data.reader;
+      if (["audit_answer", "adjudicate"].includes(kind)) return state.code[i] === value && (value !== null || state.removed[i] !== null) && state.decided_by[i] === data.reader;
       if (["not_a_cell", "delete", "split"].includes(kind)) return state.removed[i] === kind;
       if (kind === "restore") return i !== undefined && state.removed[i] === null;
       if (kind === "redraw") return i !== undefined && isBox(state, i, box(value.contour_xy));

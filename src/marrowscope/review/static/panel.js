@@ -1,13 +1,12 @@
 // The chosen cell, large: its facts, the codes with their keys, and reference cells of its category.
+import { centerOf, drawPart, nominalSide } from "./cell_picture.js";
 import { nameOf, pictureOf } from "./gallery.js";
 import { data, make, percent, t } from "./page_data.js";
+import { NOT_A_CELL, Palette } from "./palette.js";
 import { read } from "./station.js";
 
-const SIDE_UM = 28.8, UNSCALED_SIDE_PX = 192;
 const REST_MS = 160, N_REFERENCES = 6;
 const PLACES = new Intl.NumberFormat(data.language, { maximumFractionDigits: 1 });
-
-export const NOT_A_CELL = ""; // what stands beside the codes for what is none
 
 export class Panel {
   constructor(element, desk, fields, hotkeys, { decide, goTo }) {
@@ -29,35 +28,16 @@ export class Panel {
       this.palette,
       make("section", { class: "reference" }, this.referencesHead, this.references),
     );
-    this.palette.addEventListener("click", (event) => {
-      const button = event.target.closest("button");
-      if (button) this.decide(button.dataset.code);
-    });
     this.references.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (button) this.goTo(Number(button.dataset.at));
     });
-    this.drawPalette();
+    this.codes = new Palette(this.palette, this.cells.codes, hotkeys, (code) => this.decide(code));
   }
 
-  drawPalette() {
-    const groups = new Map();
-    for (const code of this.cells.codes.values()) groups.set(code.lineage, [...(groups.get(code.lineage) ?? []), code]);
-    this.palette.replaceChildren(...[...groups.values()].flat().map((code) => {
-      const button = make("button", { class: "code", "data-code": code.code, title: `${code.code} · ${code.names[data.language]}` },
-        make("b", {}, code.code), make("kbd", {}, this.hotkeys.of(code.code)), make("span", {}, code.names[data.language]));
-      button.style.setProperty("--code", data.colors[code.category] ?? "#6b7178");
-      return button;
-    }), make("button", { class: "code", "data-code": NOT_A_CELL, title: t("review.removed.not_a_cell") },
-      make("b", {}, "×"), make("kbd", {}, "x"), make("span", {}, t("review.removed.not_a_cell"))));
-  }
+  drawPalette() { this.codes.draw(); }
 
-  /** Dim the codes that the keys typed so far cannot become. */
-  typing() {
-    const open = new Set(this.hotkeys.open());
-    this.palette.classList.toggle("typing", open.size > 0);
-    for (const button of this.palette.children) button.classList.toggle("open", open.has(button.dataset.code));
-  }
+  typing() { this.codes.typing(); }
 
   show(i, nChosen) {
     this.i = i;
@@ -83,11 +63,7 @@ export class Panel {
       ...row(t("review.fact.area"), c.area_um2[i] === null ? null : `${PLACES.format(c.area_um2[i])} µm²`),
       ...row(t("review.fact.field"), this.fields.byId.get(c.field_id[i])?.name ?? c.field_id[i]),
     );
-    for (const button of this.palette.children) {
-      const is = this.cells.isRemoved(i) ? button.dataset.code === NOT_A_CELL : button.dataset.code === code;
-      button.classList.toggle("is", is);
-      button.setAttribute("aria-pressed", String(is));
-    }
+    this.codes.mark(this.cells.isRemoved(i) ? NOT_A_CELL : code);
     this.#reference(i, category);
     this.#picture(i);
   }
@@ -106,7 +82,7 @@ export class Panel {
     const token = (this.token = Symbol("picture"));
     const field = this.fields.byId.get(c.field_id[i]);
     this.canvas.setAttribute("aria-label", t("review.picture_of", { cell: this.name.textContent.trim() }));
-    const side = field?.um_per_px ? SIDE_UM / field.um_per_px : UNSCALED_SIDE_PX;
+    const side = nominalSide(field);
     this.rule.hidden = !field?.um_per_px;
     this.rule.textContent = "5 µm";
     const pen = this.canvas.getContext("2d");
@@ -121,20 +97,8 @@ export class Panel {
         const [picture] = await Promise.all([this.fields.picture(c.field_id[i]), this.fields.contours(c.field_id[i])]);
         if (this.token !== token) return;
         this.isSharp = true;
-        const contour = this.cells.contours.get(c.cell_id[i]);
-        const [x, y] = contour ? centroid(contour) : [c.x[i] + c.w[i] / 2, c.y[i] + c.h[i] / 2];
-        pen.fillStyle = "#efece5";
-        pen.fillRect(0, 0, 640, 640);
-        pen.imageSmoothingQuality = "high";
-        pen.drawImage(picture, x - side / 2, y - side / 2, side, side, 0, 0, 640, 640);
-        if (this.withOutline && contour) {
-          pen.beginPath();
-          for (let k = 0; k < contour.length; k += 2) pen.lineTo((contour[k] - x + side / 2) * 640 / side, (contour[k + 1] - y + side / 2) * 640 / side);
-          pen.closePath();
-          pen.lineWidth = 3;
-          pen.strokeStyle = "#74195a";
-          pen.stroke();
-        }
+        const [x, y] = centerOf(this.cells, i);
+        drawPart(pen, picture, { x, y, scale: 640 / side }, this.withOutline ? this.cells.contours.get(c.cell_id[i]) : null);
       } catch {
         // the small picture stays, or none where the image is not there
       }
@@ -187,15 +151,4 @@ export class Panel {
     if (others.length) this.facts.append(make("dt", {}, t("review.fact.else")), make("dd", {}, others.map((other) => `${other.category} ${percent(other.p)}`).join(", ")));
     if (said.contradiction) this.facts.append(make("dd", { class: "warn whole" }, `! ${t("review.fact.contradiction")}`));
   }
-}
-
-function centroid(contour) {
-  let [twice, sx, sy] = [0, 0, 0];
-  for (let k = 0, j = contour.length - 2; k < contour.length; j = k, k += 2) {
-    const cross = contour[j] * contour[k + 1] - contour[k] * contour[j + 1];
-    twice += cross;
-    sx += (contour[j] + contour[k]) * cross;
-    sy += (contour[j + 1] + contour[k + 1]) * cross;
-  }
-  return twice === 0 ? [contour[0], contour[1]] : [sx / (3 * twice), sy / (3 * twice)];
 }
