@@ -152,7 +152,7 @@ def write_comparison(found: ReaderComparison, out: Path) -> None:
         "ratios.csv": (RatioRow, found.ratios),
         "ratio-agreement.csv": (RatioAgreementRow, found.ratio_agreement),
     }
-    with new_folder(out, "comparison of readers", overwrite=False, error=InputError) as folder:
+    with new_folder(out, "comparison of readers", overwrite=None, error=InputError) as folder:
         for name, (kind, rows) in tables.items():
             text = io.StringIO()
             writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")

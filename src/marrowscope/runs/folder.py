@@ -17,6 +17,7 @@ from marrowscope.disk import (
     remove_unfinished,
 )
 from marrowscope.errors import RunError
+from marrowscope.runs.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 RUN_KIND = "run"
 MADE_FROM_A_RUN = ("report", "pdf", "fhir")
 """Kinds of folders inside a run that later commands make from it and could make again."""
+
+
+_EXIT_INCOMPLETE = 1
+"""Exit code of a command whose run lacks something: an image, a patient's page. The run's marker keeps it."""
 
 
 def refuse_file(out: Path) -> None:
@@ -65,7 +70,8 @@ def new_run_folder(staging: Path, out: Path, finish: Callable[[Path], object] | 
         shutil.rmtree(leftover, ignore_errors=True)
     complete.mkdir(parents=True)
     yield complete
-    mark_folder(complete, RUN_KIND)
+    counts = read_manifest(complete).counts
+    mark_folder(complete, RUN_KIND, exit_code=_EXIT_INCOMPLETE if counts.images_failed or counts.left_out else 0)
     if finish:
         finish(complete)
     refuse_foreign_folder(out, RUN_KIND, overwrite=True, within=MADE_FROM_A_RUN)
