@@ -142,7 +142,7 @@ def test_the_digest_has_options_files_below_folders_and_versions(
 
     first = digest()
     assert digest(out=tmp_path / "elsewhere") == first
-    assert digest(as_json=True) == first
+    assert digest(as_json=True, threads=7, processes=2, workers=3) == first
     (folder / "x.marrowscope-lock").touch()  # of a call that reads nothing here
     assert digest() == first
     different = [digest(n=2), digest(n=None), digest(cohort=[folder, folder]), same_call.digest_of_call("y", {})]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _PLACE = "out"
 """The option that names the folder to make; a folder that was moved is still the same result."""
-_NOT_OF_THE_RESULT = frozenset({_PLACE, "as_json"})
+_NOT_OF_THE_RESULT = frozenset({_PLACE, "as_json", "processes", "threads", "workers"})
 
 
 def done_once(command: Callable[_P, None]) -> Callable[_P, None]:
