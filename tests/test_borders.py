@@ -41,7 +41,14 @@ from marrowscope.runs.manifest import MANIFEST_NAME, read_manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.parts import RunParts
 from marrowscope.runs.schemas import ROWS, required_columns
-from marrowscope.runs.shard_record import SHARD_NAME, ShardFile, ShardPatient, ShardRecord, read_shard_record, write_shard_record
+from marrowscope.runs.shard_record import (
+    SHARD_NAME,
+    ShardFile,
+    ShardPatient,
+    ShardRecord,
+    read_shard_record,
+    write_shard_record,
+)
 from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration, HeadCalibration
 from marrowscope.studies.reproduce.journal import Journal
 from marrowscope.train.config import HEADS

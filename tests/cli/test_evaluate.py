@@ -231,7 +231,9 @@ def test_a_call_killed_after_the_prediction_or_while_files_are_moved_ends_whole_
     (out / "notes.txt").unlink()
     assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 0
     assert (out / "run" / "cells.parquet").stat().st_mtime_ns == predicted  # not predicted again
-    assert {"metrics.json", "index.html", "metrics.md", "run", ".marrowscope.json"} <= {path.name for path in out.iterdir()}
+    assert {"metrics.json", "index.html", "metrics.md", "run", ".marrowscope.json"} <= {
+        path.name for path in out.iterdir()
+    }
     assert run_main("evaluate", bundle.folder, cohort, "--out", out, "--overwrite") == 0
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import typer
 
 from marrowscope import disk
 from marrowscope.cli import same_call
@@ -16,6 +14,9 @@ from marrowscope.cli.main import app, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import typer
 
 NOT_ONCE = {
     "report.report": "makes its pages anew, into the run too",
@@ -84,8 +85,9 @@ def test_a_call_killed_after_its_last_step_finds_its_result(
     before = contents(cohort)
     capsys.readouterr()
     assert run("simulate", cohort, "--patients", 1, "--fields", 1) == 0
-    assert "already complete, made by this same call from the same files with the same versions; nothing is changed." in (
-        capsys.readouterr().out
+    assert (
+        "already complete, made by this same call from the same files with the same versions; nothing is changed."
+        in (capsys.readouterr().out)
     )
     assert contents(cohort) == before
     assert run("simulate", cohort, "--patients", 1, "--fields", 1, "--seed", 1) == 2

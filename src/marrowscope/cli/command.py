@@ -48,9 +48,9 @@ def add_command(
 ) -> None:
     """Add ``function`` to ``group`` under ``name``, its own by default.
 
-    ``writes_into_input`` is for a command that may write inside the folder it reads. ``makes_a_folder`` is for one whose
-    ``out`` is a folder that is marked when it is complete, and that follows from its options and the files it reads: the
-    same call is then made once. A review's database changes without a trace in these, so its commands are not.
+    ``writes_into_input`` is for a command that may write inside the folder it reads. ``makes_a_folder`` is for one
+    whose ``out`` is a folder that is marked when it is complete, and that follows from its options and the files it
+    reads: the same call is then made once. A review changes without a trace in these, so its commands are not.
     """
     made = done_once(function) if makes_a_folder else function
     checked = with_checked_paths(one_call_at_a_time(made), writes_into_input=writes_into_input)

@@ -53,7 +53,7 @@ def done_once(command: Callable[_P, None]) -> Callable[_P, None]:
 
 
 def digest_of_call(name: str, options: Mapping[str, object]) -> str:
-    """Return the SHA-256 of a command's name, its options that shape the result, what they name on the disk, and versions.
+    """Return the SHA-256 of a command's name, the options that shape its result, what they name, and the versions.
 
     Of a file or a folder count the names, sizes and times of change, not the bytes: a cohort may have a terabyte.
     """

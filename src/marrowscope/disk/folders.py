@@ -36,8 +36,9 @@ _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 class Marker(FrozenModel):
     """Content of a folder's marker: the kind of folder, and the relative paths of the files we wrote in it.
 
-    In a folder that is not ``complete``, a new one is being made, and everything in it is ours; but where it names files,
-    these alone are ours, and are on their way into it. ``call`` is the digest of the call that made the folder, with that call's exit code and the sum of the files' sizes; empty from Python.
+    In a folder that is not ``complete``, a new one is being made, and everything in it is ours; but where it names
+    files, these alone are ours, and are on their way into it. ``call`` is the digest of the call that made the folder,
+    with that call's exit code and the sum of the files' sizes; empty from Python.
     """
 
     kind: str

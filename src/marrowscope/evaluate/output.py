@@ -1,7 +1,8 @@
 """Write an evaluation as files: metrics.json (figures and settings), one CSV per table, metrics.md to read.
 
-The files are written to a temporary folder and then moved into place; metrics.json comes last, but for the marker of the
-complete folder: until then another one names what is moved, and the same call moves all of it again. Only an empty folder, or one whose marker names every file in it, is written to.
+The files are written to a temporary folder and then moved into place; metrics.json comes last, but for the marker of
+the complete folder. Until then another marker names what is moved, and the same call moves all of it again. Only an
+empty folder, or one whose marker names every file in it, is written to.
 """
 
 from __future__ import annotations

@@ -101,7 +101,12 @@ class Audit(FrozenModel):
             if len(stratum.n_by_look) != len(self.sizes) or not rising:
                 message = f"stratum {stratum.key}: n_by_look has not one rising number for each look"
                 raise ValueError(message)
-            if not len(set(stratum.drawn)) == len(stratum.drawn) == max(stratum.n_by_look, default=0) <= stratum.n_cells:
+            if (
+                not len(set(stratum.drawn))
+                == len(stratum.drawn)
+                == max(stratum.n_by_look, default=0)
+                <= stratum.n_cells
+            ):
                 message = f"stratum {stratum.key}: its drawn cells are not as many different ones as its last look has"
                 raise ValueError(message)
         if [sum(stratum.n_by_look[look] for stratum in self.strata) for look in range(len(self.sizes))] != [

@@ -80,7 +80,8 @@ def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *
     """Write the kept contours of the run at ``run`` to the new or empty folder ``out``.
 
     ``copy_images`` copies the images next to the annotations, as every tool expects. Raises InputError if the format
-    does not exist, ``out`` has anything else, or an image is missing or was changed; RunError if ``run`` is not a finished run or its tables were changed.
+    does not exist, ``out`` has anything else, or an image is missing or was changed; RunError if ``run`` is not a
+    finished run or its tables were changed.
     """
     with new_folder(out, _KIND, overwrite=None, error=InputError) as folder:
         done = _export_into(run, folder, file_format, vocabulary, copy_images=copy_images)

@@ -170,8 +170,8 @@ def _optimizer_slots(
     wrong += [f"{index}/{slot}" for index, found in slots.items() for slot in _SLOTS if slot not in found]
     if wrong:
         message = (
-            f"{path}: does not fit the optimizer: {count_of(len(wrong), 'tensor')} absent, of another shape or too many, "
-            f"first {min(wrong)}; expected {', '.join(_SLOTS)} of each trained parameter; train again or restore it"
+            f"{path}: does not fit the optimizer: {count_of(len(wrong), 'tensor')} absent, of another shape or too "
+            f"many, first {min(wrong)}; expected {', '.join(_SLOTS)} of each trained parameter; train again or restore it"
         )
         raise RunError(message)
     return slots
