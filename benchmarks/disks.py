@@ -7,7 +7,8 @@ The trials: a disk that is full after some of what the command writes, a tempora
 disk, a folder of another user (the command runs as nobody, and again as the owner), names that are too long, and the
 folder above the output removed while the command works. A disk is a tmpfs that this script mounts (Linux, as root).
 Clean is one sentence ``Error: ...`` on standard error, no traceback, and an exit code that is not 0; whole is the same
-call's end afterwards, with the files of an undisturbed call. A command that ends well in spite of the trial counts as not met.
+call's end afterwards, with the files of an undisturbed call. A command that ends well in spite of the trial counts as
+not met.
 """
 
 from __future__ import annotations

@@ -171,7 +171,8 @@ def _optimizer_slots(
     if wrong:
         message = (
             f"{path}: does not fit the optimizer: {count_of(len(wrong), 'tensor')} absent, of another shape or too "
-            f"many, first {min(wrong)}; expected {', '.join(_SLOTS)} of each trained parameter; train again or restore it"
+            f"many, first {min(wrong)}; expected {', '.join(_SLOTS)} of each trained parameter; train again or restore "
+            "it"
         )
         raise RunError(message)
     return slots
