@@ -85,9 +85,7 @@ def test_a_classifier_of_wrong_shapes_or_a_strange_header(tmp_path: Path) -> Non
         ({f"optimizer/0/{slot}": None for slot in ("exp_avg", "exp_avg_sq", "step")}, ""),
     ],
 )
-def test_what_the_optimizer_keeps_is_whole_or_refused(
-    change: dict[str, Any], first: str, tmp_path: Path
-) -> None:
+def test_what_the_optimizer_keeps_is_whole_or_refused(change: dict[str, Any], first: str, tmp_path: Path) -> None:
     path, module = tmp_path / "last.safetensors", torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(module.parameters())
     module(torch.ones(1, 3)).sum().backward()

@@ -1,12 +1,11 @@
 """Files and folders on disk: written whole or not at all, replaced only where we made them, one call at a time.
 
 ``whole_files`` writes files whole, ``folders`` marks and replaces folders, ``resumed`` goes on with an unfinished one,
-``locks`` keeps a second call out, ``calls`` knows which call a folder was made by.
+``locks`` keeps a second call out, ``made_by`` knows which call a folder was made by.
 """
 
 from __future__ import annotations
 
-from marrowscope.disk.calls import call_known_as, this_call
 from marrowscope.disk.folders import (
     MARKER_NAME,
     Marker,
@@ -27,6 +26,7 @@ from marrowscope.disk.folders import (
     result_of,
 )
 from marrowscope.disk.locks import locked
+from marrowscope.disk.made_by import call_known_as, this_call
 from marrowscope.disk.resumed import UnfinishedFolder, resumed_folder
 from marrowscope.disk.whole_files import write_bytes, write_json, write_text, written_whole
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from marrowscope.config import FrozenModel
-from marrowscope.disk.calls import this_call
 from marrowscope.disk.locks import LOCK_SUFFIX
+from marrowscope.disk.made_by import this_call
 from marrowscope.disk.whole_files import PART, flush_folder, move_whole, write_text
 from marrowscope.errors import RunError
 
