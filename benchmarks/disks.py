@@ -4,10 +4,11 @@
     sudo python benchmarks/disks.py --out /tmp/kills
 
 The trials: a disk that is full after some of what the command writes, a temporary folder that is full, a read-only
-disk, a folder of another user (the command then runs as nobody), names that are too long, and the folder above the
-output removed while the command works. A disk is a tmpfs that this script mounts (Linux, as root). Clean is one
-sentence ``Error: ...`` on standard error, no traceback, and an exit code that is not 0; whole is the same call's end
-afterwards, with the files of an undisturbed call. A command that ends well in spite of the trial counts as not met.
+disk, a folder of another user (the command runs as nobody, and again as the owner), names that are too long, and the
+folder above the output removed while the command works. A disk is a tmpfs that this script mounts (Linux, as root).
+Clean is one sentence ``Error: ...`` on standard error, no traceback, and an exit code that is not 0; whole is the same
+call's end afterwards, with the files of an undisturbed call. A command that ends well in spite of the trial counts as
+not met.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Trials:
     """The trials of one call, in folders below ``work``; ``rows`` has one result per trial."""
 
     def __init__(self, name: str, call: Call, work: Path) -> None:
-        self._call, self._place, self._log = call, work / "disk", work / "disk.txt"
+        self._call, self._place, self._log = call, work / name / "disk", work / name / "disk.txt"
         self._place.mkdir(exist_ok=True)
         self._whole = work / name / "whole"
         self._has_out = "OUT" in call.words
@@ -58,7 +59,7 @@ class Trials:
                 size = f"size={max(16, int(share * size_kb)) + self._filled_kb()}k"
                 self._try(f"full, {share:.0%}", partial(self._remount, size), partial(self._remount, _ROOM))
             self._try("read-only", partial(self._remount, f"ro,{_ROOM}"), partial(self._remount, f"rw,{_ROOM}"))
-            self._try("no rights", self._shut, self._open, words=_OTHER_USER)
+            self._try("no rights", self._shut, self._shut, words=_OTHER_USER)  # called again by the owner
             for length in _LONG_NAMES:
                 self._try_name("x" * length)
             self._try_removed()
@@ -78,7 +79,7 @@ class Trials:
             disturb()
             code, said = self._run(out, words)
             mend()
-            again, _ = self._run(out, words) if code else (code, "")
+            again, _ = self._run(out) if code else (code, "")
             self._note(trial, code, said, again=again, whole=set(listing(out)) == set(listing(self._whole)))
 
     def _try_name(self, name: str) -> None:
@@ -150,11 +151,6 @@ class Trials:
     def _shut(self) -> None:
         """Leave the folder, and what is in it, to root alone."""
         self._place.chmod(0o755)
-
-    def _open(self) -> None:
-        self._place.chmod(0o777)
-        for path in self._place.rglob("*"):
-            os.chown(path, _NOBODY, _NOBODY)
 
 
 @contextmanager

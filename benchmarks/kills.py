@@ -7,7 +7,9 @@ as often where it is slow) and ended at a moment drawn evenly from that time, al
 once more. Three signals take turns: SIGKILL, SIGTERM, and SIGINT to the whole group of processes, as a terminal sends
 it for Ctrl-C. Counted are: kills by signal, ended whole (exit code and files of the undisturbed call), tracebacks,
 wrong (whole, but files with other bytes), exit codes that are not those of the signal, processes that outlived their
-parent by ten seconds, and locks that a SIGTERM or SIGINT left. POSIX only.
+parent by ten seconds, and locks that a SIGTERM or SIGINT left. The call is also made again over its undisturbed result,
+as where it is killed after its last step: ``same_call_on_whole`` is "unchanged" where that gives the same exit code and
+touches no file. POSIX only.
 """
 
 from __future__ import annotations
@@ -60,6 +62,11 @@ def listing(place: Path) -> dict[str, bytes]:
     }
 
 
+def everything(place: Path) -> dict[str, tuple[int, int]]:
+    """Map each file below ``place`` to its size and its time of change."""
+    return {name: ((place / name).stat().st_size, (place / name).stat().st_mtime_ns) for name in listing(place)}
+
+
 def remove(place: Path) -> None:
     """Remove a file or a folder, where there is one."""
     if place.is_dir():
@@ -86,6 +93,9 @@ def try_call(name: str, call: Call, work: Path, n_kills: int, draw: random.Rando
     for path in (killed, log, said):
         remove(path)
     whole, wanted_code, seconds = run_whole(call, folder, log)
+    before = everything(whole)
+    again = start(call.command(whole), log).wait()
+    is_done = again == wanted_code and everything(whole) == before
     kills, odd, left, locks = Counter[str](), Counter[str](), 0, 0
     tracebacks = 0
     for number in range((n_kills + 1) // 2 if call.slow else n_kills):
@@ -116,8 +126,6 @@ def try_call(name: str, call: Call, work: Path, n_kills: int, draw: random.Rando
     call.fill(killed)
     code = start(call.command(killed), log).wait() if n_kills else wanted_code
     words = log.read_text(encoding="utf-8", errors="replace")
-    if code != wanted_code and ("found an earlier" in words or "found a run" in words):  # killed after its last step
-        code = wanted_code
     wanted, found = listing(whole), listing(killed if n_kills else whole)
     is_whole = code == wanted_code and set(found) == set(wanted)
     ours = {"whole", "timed", "killed", log.name, said.name}
@@ -126,6 +134,7 @@ def try_call(name: str, call: Call, work: Path, n_kills: int, draw: random.Rando
         "command": name,
         "seconds": round(seconds, 1),
         "exit_code": wanted_code,
+        "same_call_on_whole": "unchanged" if is_done else again,
         "kills": sum(kills.values()),
         "by_signal": dict(kills),
         "ended_whole": is_whole,

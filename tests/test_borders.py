@@ -10,6 +10,7 @@ import copy
 import json
 import math
 import tomllib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,10 +34,21 @@ from marrowscope.evaluate.written_tables import read_tables
 from marrowscope.imaging import sha256_file
 from marrowscope.patient.quantify.quantification import QUANTIFICATION_FILE, Quantification
 from marrowscope.records import Annotation
+from marrowscope.review.audit import FrameCell, draw_audit
+from marrowscope.review.events import GENESIS, Draft, Head, chained
+from marrowscope.review.fold import fold
 from marrowscope.runs.manifest import MANIFEST_NAME, read_manifest
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.parts import RunParts
 from marrowscope.runs.schemas import ROWS, required_columns
+from marrowscope.runs.shard_record import (
+    SHARD_NAME,
+    ShardFile,
+    ShardPatient,
+    ShardRecord,
+    read_shard_record,
+    write_shard_record,
+)
 from marrowscope.statistics.temperature import CALIBRATION_NAME, Calibration, HeadCalibration
 from marrowscope.studies.reproduce.journal import Journal
 from marrowscope.train.config import HEADS
@@ -225,6 +237,41 @@ def test_calibration_json(tmp_path: Path) -> None:
 def test_manifest_json(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run().folder
     assert json_faults(run / MANIFEST_NAME, lambda: read_manifest(run), free=("config",)) == []
+
+
+def test_shard_json(tmp_path: Path) -> None:
+    patient = ShardPatient(
+        patient_id="P1", center="A", diagnosis="AML", specimen="marrow", age_group=None, um_per_px=0.1, extra={"a": "b"}
+    )
+    copy_of = ShardFile(field_id="P1/a", patient_id="P1", path="P1/a.jpg", is_predicted=True)
+    record = ShardRecord(
+        index=1,
+        of=2,
+        inputs_sha256="ab",
+        processor="x86",
+        patients=(patient,),
+        fingerprints={"P1/a": "0f"},
+        input_faults=("a fault",),
+        left_out_of_input=0,
+        faults=("another",),
+        copies=((copy_of, copy_of),),
+    )
+    write_shard_record(tmp_path, record)
+    assert json_faults(tmp_path / SHARD_NAME, lambda: read_shard_record(tmp_path)) == []
+
+
+def test_the_event_of_a_drawn_audit() -> None:
+    cells = [FrameCell(f"c{i}", called_cblc=i % 2 == 0, called_countable=i < 9, p_cblc=0.5) for i in range(12)]
+    audit = draw_audit([*cells, replace(cells[0], cell_id="r", reviewed=True)], "seed", (5, 10))
+    value = {"audit": audit.model_dump(mode="json"), "fields": ["P1/a"], "named": {"r": None}}
+
+    def read(new: object) -> object:
+        draft = Draft("reader", "P1", "audit_drawn", new=new)
+        return fold("P1", [], [chained(draft, Head(0, GENESIS), "2026-01-01T00:00:00.000Z")])
+
+    assert faults_of(value, read) == []
+    no_look = changed(changed(value, ("audit", "sizes"), []), ("audit", "strata", 0, "n_by_look"), [])
+    assert outcome(read, no_look) == "refused"
 
 
 def test_metrics_json_and_the_tables_beside_it(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def prepare_crops(
     finder = CellFinder(segmenter, rules, spec, margin_px) if segmenter else None
     coarsest = coarsest_um_per_px(segmenter.config.um_per_px if segmenter else spec.um_per_px, spec.um_per_px)
     out.mkdir(parents=True, exist_ok=True)
-    name_files(out, _CROP_SET_KIND, _CROP_SET_FILES)
+    name_files(out, _CROP_SET_KIND, _CROP_SET_FILES, whole=True)
     (out / SUMMARY_NAME).unlink(missing_ok=True)  # written last: without it, the crop set is not complete
     rows: list[dict[str, str | float | bool | None]] = []
     measured: list[dict[str, str | float | None]] = []

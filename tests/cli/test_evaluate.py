@@ -202,6 +202,41 @@ def test_threshold_and_diagnoses_are_taken(
     assert "! confounded by center" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("killed_before", ["page", "metrics.json", ".marrowscope.json"])
+def test_a_call_killed_after_the_prediction_or_while_files_are_moved_ends_whole_when_made_again(
+    killed_before: str, cohort_and_run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort, _ = cohort_and_run
+    bundle = make_bundle(tmp_path / "bundle", spec=make_spec(threshold=0.25))
+    out = tmp_path / "m"
+    move = Path.replace
+
+    def killed_move(path: Path, target: Path) -> Path:
+        if path == tmp_path / "m.part" / killed_before:
+            raise KeyboardInterrupt
+        return move(path, target)
+
+    def killed_page(_folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed_move)
+        if killed_before == "page":
+            patch.setattr("marrowscope.report.evaluation_page.write_evaluation_page", killed_page)
+        assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 130
+    assert (out / "run").is_dir()
+    predicted = (out / "run" / "cells.parquet").stat().st_mtime_ns
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 2
+    (out / "notes.txt").unlink()
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 0
+    assert (out / "run" / "cells.parquet").stat().st_mtime_ns == predicted  # not predicted again
+    assert {"metrics.json", "index.html", "metrics.md", "run", ".marrowscope.json"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out, "--overwrite") == 0
+
+
 def test_bundle_predicts_the_cohort_first_and_keeps_the_run(
     cohort_and_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,7 +249,9 @@ def test_bundle_predicts_the_cohort_first_and_keeps_the_run(
     assert document["config"]["threshold"] == 0.25
     assert document["run"]["bundle"]["name"] == "test"
     capsys.readouterr()
-    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 2
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out) == 0  # the same call over its own result
+    assert "already complete, made by this same call" in capsys.readouterr().out
+    assert run_main("evaluate", bundle.folder, cohort, "--out", out, "--seed", "5") == 2
     assert "found an earlier evaluation" in capsys.readouterr().err
     # The kept run can be evaluated again into the same folder, and stays.
     assert run_main("evaluate", out / "run", cohort, "--out", out, "--overwrite", "--threshold", "0.5") == 0

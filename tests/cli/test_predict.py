@@ -187,3 +187,5 @@ def test_a_shard_prints_no_figure_and_is_merged(
     assert "found one shard of a prediction" in capsys.readouterr().err
     assert run("merge", str(tmp_path / "shard"), *bundle, "--out", str(tmp_path / "run")) == 0
     assert "1 shard: 1 patient, 2 images" in capsys.readouterr().out
+    assert run("merge", str(tmp_path / "shard"), *bundle, "--out", str(tmp_path / "run")) == 0  # the same call again
+    assert "already complete, made by this same call" in capsys.readouterr().out

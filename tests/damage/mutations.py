@@ -150,7 +150,7 @@ def _parquet(data: bytes, rng: Generator, *, n_ways: int) -> bytes:
         elif way == 6:
             table = table.with_columns(pl.lit(ODD_VALUES[int(rng.choice([0, 1, 3, 11, 14, 17, 19]))]).alias(name))
         elif way == 7:
-            key = str(rng.choice(sorted(metadata)))
+            key = str(rng.choice(sorted(metadata) or ["marrowscope_table"]))  # a crop set's table has no such key
             metadata[key] = str(rng.choice(["", "cells", "-1", "99", "3", "1e3", "\u0663"]))
         else:
             table = table.select(reversed(table.columns))

@@ -66,9 +66,9 @@ def test_pixels_that_fit_their_header_are_read_however_they_lie(data: bytes) -> 
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (strips(37, t278=(8,)), "found a TIFF of 1 strips, expected 5, as its rows and planes need"),
-        (strips(37, t257=(370,)), "found a TIFF of 1 strips, expected 10, as its rows and planes need"),
-        (strips(37, t284=(2,)), "found a TIFF of 1 strips, expected 3, as its rows and planes need"),
+        (strips(37, t278=(8,)), "found a TIFF of 1 strip, expected 5, as its rows and planes need"),
+        (strips(37, t257=(370,)), "found a TIFF of 1 strip, expected 10, as its rows and planes need"),
+        (strips(37, t284=(2,)), "found a TIFF of 1 strip, expected 3, as its rows and planes need"),
         (strips(8, t278=(9,)), "found a TIFF whose strip 1 of 5 has 1200 bytes, expected 1350"),
         (strips(37, t278=(0,)), "found a TIFF of strips without rows, expected 1 row or more"),
         (strips(37, t279=(37 * 150 - 1,)), "found a TIFF whose strip 1 of 1 has 5549 bytes, expected 5550"),

@@ -383,6 +383,11 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
             "center,head,bin,n,mean_probability,share,share_lower,share_upper\nA,cblc,0,9,0.5,,,\n",
             "found a row without share, expected one in each",
         ),
+        (
+            "reliability.csv",
+            "center,head,bin,n,mean_probability,share,share_lower,share_upper\nA,cblc,0,9,0.5,0.4,0.1,\n",
+            "found one limit of an interval of share without the other, expected both or none",
+        ),
         ("normal_blasts.csv", None, "cannot be read as a table"),
     ],
 )

@@ -79,7 +79,8 @@ def test_decisions_before_the_patient_was_bound_again_are_left_out() -> None:
 
 
 def test_the_first_answer_counts_and_complete_looks_stay_spent() -> None:
-    drawn = {"audit": {"sizes": [1, 2]}, "fields": []}
+    stratum = {"key": "other_uncertain", "n_cells": 2, "drawn": ["c0", "c1"], "n_by_look": [1, 2]}
+    drawn = {"audit": {"seed": "s", "sizes": [1, 2], "reviewed": [], "strata": [stratum]}, "fields": []}
     steps: list[Any] = [("audit_drawn", None, drawn), ("audit_answer", "c0", "N"), ("audit_answer", "c0", "R")]
     state = fold("P1", FROZEN, chain(*steps))
     assert (state.audit_answers, state.cells["c0"].code, state.looks_spent) == ({"c0": "N"}, "R", 0)

@@ -250,6 +250,9 @@ def test_the_command_prints_counts_by_label(
     assert "pseudo-patients, dealt by chance: no person" in printed.out
     assert "unreadable_image 1" in printed.out
     assert "broken.png" in printed.err
+    for _ in range(2):  # the same call over its own result ends like the first
+        assert run("cohort", "import", "--cells", root, "--out", tmp_path / "again", *options) == 1
+    assert "already complete, made by this same call" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

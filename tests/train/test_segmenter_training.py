@@ -176,3 +176,16 @@ def test_a_training_killed_before_its_first_epoch_starts_from_its_fields(tmp_pat
                 _fields(tmp_path / f"in-{resume}"), tmp_path / "out", CONFIG, resume=resume, progress=kill_at_once
             )
     assert not can_go_on(tmp_path / "out")
+
+
+def test_a_checkpoint_that_a_full_disk_cut_short_is_none(tmp_path: Path) -> None:
+    last, windows = tmp_path / "training/weights/last.pt", tmp_path / "windows/data.yaml"
+    for path in (last, windows):
+        path.parent.mkdir(parents=True)
+    windows.touch()
+    torch.save({"epoch": 1, "weights": torch.zeros(4000)}, last)
+    assert can_go_on(tmp_path)
+    whole = last.read_bytes()
+    for size in (0, len(whole) // 2, len(whole) - 30):
+        last.write_bytes(whole[:size])
+        assert not can_go_on(tmp_path)

@@ -273,5 +273,5 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 
 add_command(app, check)
-add_command(app, export)
-add_command(app, import_, name="import")
+add_command(app, export, makes_a_folder=True)
+add_command(app, import_, name="import", makes_a_folder=True)

@@ -234,11 +234,14 @@ def _refuse_training(folder: Path) -> None:
 
 
 def _predict(bundle: Bundle, cohort: Path, run: Path, *, um_per_px: float | None, overwrite: bool, quiet: bool) -> None:
-    """Predict the cohort with the bundle into ``run``."""
+    """Predict the cohort with the bundle into ``run``, but where this call, when it was killed later, had done so."""
     from marrowscope.cli.progress import progress_bar
     from marrowscope.config import validate_config
+    from marrowscope.disk import result_of, this_call
     from marrowscope.predict import PredictConfig, predict
 
+    if not overwrite and result_of(run, this_call()):
+        return
     config = validate_config(PredictConfig, {"um_per_px": um_per_px}, where="marrowscope evaluate")
     run.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar("Predicting images", enabled=not quiet) as advance:

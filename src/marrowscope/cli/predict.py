@@ -162,11 +162,14 @@ def predict(
 
     def finish(folder: Path) -> None:
         """Write the report into the run before it is in its place: a call killed here goes on when made again."""
+        from marrowscope.disk import note_exit_code
         from marrowscope.errors import RunError
         from marrowscope.report import write_report
 
         try:
             write_report(folder, workers=2, on_problem=problems.append)
+            if problems:
+                note_exit_code(folder, _EXIT_INCOMPLETE)
         except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
             no_report.append(str(error))
 

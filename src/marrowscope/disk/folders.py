@@ -7,7 +7,6 @@ folder, in which a new one is made, stands for everything there. Invariant: noth
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import glob
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from marrowscope.config import FrozenModel
 from marrowscope.disk.locks import LOCK_SUFFIX
+from marrowscope.disk.made_by import this_call
 from marrowscope.disk.whole_files import PART, flush_folder, move_whole, write_text
 from marrowscope.errors import RunError
 
@@ -36,29 +36,70 @@ _OF_THE_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 class Marker(FrozenModel):
     """Content of a folder's marker: the kind of folder, and the relative paths of the files we wrote in it.
 
-    In a folder that is not ``complete``, a new one is being made, and everything in it is ours.
+    In a folder that is not ``complete``, a new one is being made, and everything in it is ours; but where it names
+    files, these alone are ours, and are on their way into it. ``call`` is the digest of the call that made the folder,
+    with that call's exit code and the sum of the files' sizes; empty from Python.
     """
 
     kind: str
     files: tuple[str, ...]
     complete: bool = True
+    call: str = ""
+    exit_code: int = 0
+    n_bytes: int | None = None
 
 
-def mark_folder(folder: Path, kind: str) -> None:
-    """Write the marker of ``folder``, which lists all files now in it; call it when the folder is complete."""
-    files = (name for name in _files_in(folder) if name != MARKER_NAME)
-    _write_marker(folder, Marker(kind=kind, files=tuple(files)))
+def mark_folder(folder: Path, kind: str, *, exit_code: int = 0) -> None:
+    """Write the marker of ``folder``, which lists all files now in it; call it when the folder is complete.
+
+    ``exit_code`` is that of the call whose result it is, where something was left out of it.
+    """
+    files = tuple(name for name in _files_in(folder) if name != MARKER_NAME)
+    n_bytes = _size(folder, files) if this_call() else None
+    _write_marker(folder, Marker(kind=kind, files=files, call=this_call(), exit_code=exit_code, n_bytes=n_bytes))
 
 
-def name_files(folder: Path, kind: str, names: Iterable[str]) -> None:
+def name_files(folder: Path, kind: str, names: Iterable[str], *, whole: bool = False) -> None:
     """Add files that we write into ``folder`` to its marker, which is created with ``kind`` if there is none.
 
-    ``names`` are relative paths; the files need not exist yet.
+    ``names`` are relative paths; the files need not exist yet. With ``whole`` they are all that this call makes, so
+    that the folder is complete when they are there; one of them must be absent now.
     """
     folder.mkdir(parents=True, exist_ok=True)
     marker = read_marker(folder) or Marker(kind=kind, files=())
     if marker.complete:
-        _write_marker(folder, marker.model_copy(update={"files": tuple(sorted({*marker.files, *names}))}))
+        made_by = {"call": this_call(), "exit_code": 0, "n_bytes": None} if whole else {}
+        files = tuple(sorted({*marker.files, *names}))
+        _write_marker(folder, marker.model_copy(update={"files": files} | made_by))
+
+
+def begin_filling(folder: Path, complete: Path, kind: str) -> None:
+    """Mark ``folder`` as one into which the files of ``complete``, a marked folder, are moved one after the other.
+
+    What an earlier marker of the kind names there stays named. The marker of ``complete`` has to be moved last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    markers = [marker for place in (folder, complete) if (marker := read_marker(place)) and marker.kind == kind]
+    files = sorted({name for marker in markers for name in marker.files})
+    _write_marker(folder, Marker(kind=kind, files=tuple(files), complete=False))
+
+
+def note_exit_code(folder: Path, exit_code: int) -> None:
+    """Write into the marker of ``folder`` that the call that made it, or makes it now, ends with ``exit_code``."""
+    if (marker := read_marker(folder)) is not None:
+        _write_marker(folder, marker.model_copy(update={"exit_code": exit_code}))
+
+
+def result_of(folder: Path, call: str) -> Marker | None:
+    """Return the marker of ``folder`` where it is the complete result of the call with the digest ``call``, else None.
+
+    Files that were removed, or that have another size now, make it incomplete; foreign files do not.
+    """
+    marker = read_marker(folder)
+    if marker is None or not marker.complete or not call or marker.call != call:
+        return None
+    is_there = all((folder / name).exists() for name in marker.files)
+    return marker if is_there and marker.n_bytes in {None, _size(folder, marker.files)} else None
 
 
 def read_marker(folder: Path) -> Marker | None:
@@ -73,14 +114,15 @@ def refuse_foreign_folder(
     folder: Path,
     kind: str,
     *,
-    overwrite: bool,
+    overwrite: bool | None,
     error: type[MarrowscopeError] = RunError,
     within: Collection[str] = (),
 ) -> None:
     """Raise ``error`` if ``folder``, a future ``kind``, must not be made or replaced.
 
-    It may be made if it does not exist or is empty, and with ``overwrite`` if our marker of this kind lists every file
-    in it. A marker in a subfolder counts if its kind is in ``within``. Without a marker, or with files that no marker
+    It may be made if it does not exist or is empty, and with ``overwrite`` (None where a command has no such option) if
+    our marker of this kind lists every file in it; no option is needed for one that was being filled when a call was
+    killed. A marker in a subfolder counts if its kind is in ``within``. Without a marker, or with files that no marker
     lists, the message lists what would be removed.
     """
     if not folder.exists():
@@ -92,11 +134,11 @@ def refuse_foreign_folder(
     if not present:
         return
     marker = read_marker(folder)
-    is_ours = _is_of_kind(folder, kind)
-    if is_ours and not overwrite:
-        message = (
-            f"{folder}: found an earlier {kind}, expected a new or empty folder; add --overwrite or choose another"
-        )
+    is_filled = marker is not None and marker.kind == kind and not marker.complete and bool(marker.files)
+    is_ours = is_filled or _is_of_kind(folder, kind)
+    if is_ours and not is_filled and not overwrite:
+        action = "choose another" if overwrite is None else "add --overwrite or choose another"
+        message = f"{folder}: found an earlier {kind}, expected a new or empty folder; {action}"
         raise error(message)
     foreign = sorted(set(present) - _ours(folder, marker, present, within)) if marker and is_ours else present
     if foreign:
@@ -183,32 +225,24 @@ def new_folder(
     out: Path,
     kind: str,
     *,
-    overwrite: bool,
+    overwrite: bool | None,
     error: type[MarrowscopeError] = RunError,
     within: Collection[str] = (),
-    equal_is_done: bool = False,
 ) -> Iterator[Path]:
     """Yield an empty folder next to ``out``; on success it is marked and becomes ``out``, otherwise it is removed.
 
-    Raises ``error`` like ``refuse_foreign_folder``, at once and again before an earlier folder is removed. With
-    ``equal_is_done``, an earlier folder of the kind is compared with the new one first: where their files are equal it
-    stays and all is done, as where a call was killed after its last step and is made again.
+    Raises ``error`` like ``refuse_foreign_folder``, at once and again before an earlier folder is removed.
     """
     refuse_working_folder(out, kind, error=error)
-    compared = equal_is_done and _is_of_kind(out, kind)
-    if not compared:
-        refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
+    refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
     staging = out.with_name(out.name + PART)
     begin_folder(staging, kind, error=error, within=within)
     try:
         yield staging
-        mark_folder(staging, kind)
-        if compared:
-            _refuse_other(out, staging, kind, error)
-            remove_unfinished(staging)
-        else:
-            refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
-            replace_folder(staging, out)
+        marker = read_marker(staging)
+        mark_folder(staging, kind, exit_code=marker.exit_code if marker else 0)
+        refuse_foreign_folder(out, kind, overwrite=overwrite, error=error, within=within)
+        replace_folder(staging, out)
     except BaseException:
         with contextlib.suppress(OSError):
             remove_unfinished(staging)
@@ -273,19 +307,6 @@ def _is_of_kind(folder: Path, kind: str) -> bool:
     return marker is not None and marker.kind == kind and marker.complete
 
 
-def _refuse_other(out: Path, new: Path, kind: str, error: type[MarrowscopeError]) -> None:
-    """Raise ``error`` unless two folders have the same files with the same bytes; what nobody owns is passed over."""
-    names, earlier = set(_files_in(new)), set(_files_in(out))
-    other = names ^ earlier
-    other |= {name for name in names & earlier if not filecmp.cmp(new / name, out / name, shallow=False)}
-    if other:
-        message = (
-            f"{out}: found an earlier {kind} with other content ({_named(sorted(other))}), expected a new or empty "
-            "folder; nothing is replaced. Choose another"
-        )
-        raise error(message)
-
-
 def _clear(folder: Path) -> None:
     """Remove everything in ``folder`` except its marker."""
     for path in folder.iterdir():
@@ -303,6 +324,11 @@ def _files_in(folder: Path) -> list[str]:
     """List the sorted relative paths of everything below ``folder`` except folders; links to folders are included."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return sorted(path.relative_to(folder).as_posix() for path in found if not _is_nobodys(path.name))
+
+
+def _size(folder: Path, files: Iterable[str]) -> int:
+    """Return the sum of the files' sizes in bytes; a link counts as itself."""
+    return sum((folder / name).lstat().st_size for name in files)
 
 
 def _is_nobodys(name: str) -> bool:

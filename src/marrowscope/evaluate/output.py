@@ -1,7 +1,8 @@
 """Write an evaluation as files: metrics.json (figures and settings), one CSV per table, metrics.md to read.
 
-The files are written to a temporary folder and then moved into place; metrics.json, which marks an evaluation as
-complete, comes last. Only an empty folder, or one whose marker names every file in it, is written to.
+The files are written to a temporary folder and then moved into place; metrics.json comes last, but for the marker of
+the complete folder. Until then another marker names what is moved, and the same call moves all of it again. Only an
+empty folder, or one whose marker names every file in it, is written to.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING
 
 from marrowscope.disk import (
     MARKER_NAME,
+    begin_filling,
     begin_folder,
     mark_folder,
     name_files,
     refuse_foreign_folder,
     refuse_working_folder,
+    result_of,
+    this_call,
     write_text,
     written_whole,
 )
@@ -58,12 +62,13 @@ _OWN = frozenset({METRICS_NAME, CHECKLISTS_NAME, "metrics.md", "index.html", "fi
 def check_evaluation_folder(out: Path, *, overwrite: bool) -> None:
     """Raise InputError if ``out`` contains anything but an earlier evaluation, or one that must not be replaced.
 
-    A folder that contains only a bundle's run counts as an interrupted evaluation.
+    A folder that contains only a bundle's run counts as an interrupted evaluation; a complete run must be of this call.
     """
     refuse_working_folder(out, _EVALUATION_KIND, error=InputError)
     names_of_a_run = {RUN_NAME, staging_folder(out / RUN_NAME).name}
     if out.is_dir() and set() < {path.name for path in out.iterdir()} <= names_of_a_run:
-        refuse_run_folder(out / RUN_NAME, overwrite=overwrite)
+        if result_of(out / RUN_NAME, this_call()) is None:
+            refuse_run_folder(out / RUN_NAME, overwrite=overwrite)
         return
     within = (RUN_KIND, *MADE_FROM_A_RUN)
     refuse_foreign_folder(out, _EVALUATION_KIND, overwrite=overwrite, error=InputError, within=within)
@@ -84,14 +89,14 @@ def evaluation_folder(out: Path, *, overwrite: bool = False, keep_run: bool = Fa
         yield staging
         mark_folder(staging, _EVALUATION_KIND)
         check_evaluation_folder(out, overwrite=overwrite or keep_run)
-        out.mkdir(parents=True, exist_ok=True)
+        begin_filling(out, staging, _EVALUATION_KIND)
         for name in sorted(_OWN - ({RUN_NAME} if keep_run else frozenset())):
             old = out / name
             if old.is_dir():
                 shutil.rmtree(old)
             else:
                 old.unlink(missing_ok=True)
-        order = {MARKER_NAME: -1, METRICS_NAME: 1}  # the marker first, so that it names what a killed call leaves
+        order = {METRICS_NAME: 1, MARKER_NAME: 2}
         for path in sorted(staging.iterdir(), key=lambda path: order.get(path.name, 0)):
             path.replace(out / path.name)
     finally:

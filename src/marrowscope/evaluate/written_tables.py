@@ -100,6 +100,14 @@ def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
         if table[name].null_count():
             message = f"{path}: found a row without {name}, expected one in each; run `marrowscope evaluate` again"
             raise InputError(message)
+    for name in (column.removesuffix("_lower") for column in table.columns if column.endswith("_lower")):
+        lower, upper = table[f"{name}_lower"], table[f"{name}_upper"]
+        if (lower.is_null() != upper.is_null()).any():
+            message = (
+                f"{path}: found one limit of an interval of {name} without the other, expected both or none; "
+                "run `marrowscope evaluate` again"
+            )
+            raise InputError(message)
     return table
 
 

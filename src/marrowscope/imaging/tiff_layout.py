@@ -49,12 +49,12 @@ def piece_sizes(tags: Tags) -> list[tuple[int, int]]:
                 found="a TIFF of tiles without a size", expected="width and height of a tile", action=_COPY
             )
         n_pieces = -(-width // across) * -(-height // down) * n_planes
-        _check_count(tags[tiff.TILE_OFFSETS], n_pieces, "tiles")
+        _check_count(tags[tiff.TILE_OFFSETS], n_pieces, "tile")
         return [(across, down)] * n_pieces
     rows = min(tags.get(tiff.ROWS_PER_STRIP, (height,))[0], height)
     if rows < 1:
         raise RefusedError(found="a TIFF of strips without rows", expected="1 row or more in a strip", action=_COPY)
-    _check_count(tags[tiff.STRIP_OFFSETS], -(-height // rows) * n_planes, "strips")
+    _check_count(tags[tiff.STRIP_OFFSETS], -(-height // rows) * n_planes, "strip")
     return [(width, min(rows, height - at)) for at in range(0, height, rows)] * n_planes
 
 
@@ -72,7 +72,7 @@ def are_planes_apart(tags: Tags) -> bool:
 def _check_count(offsets: tuple[int, ...], n_expected: int, kind: str) -> None:
     if len(offsets) != n_expected:
         raise RefusedError(
-            found=f"a TIFF of {len(offsets)} {kind}",
+            found=f"a TIFF of {count_of(len(offsets), kind)}",
             expected=f"{n_expected}, as its rows and planes need",
             action=_COPY,
         )

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from marrowscope.config import FrozenModel
+from marrowscope.config import FrozenModel, validate_config
+from marrowscope.errors import ConfigError, ReviewError
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,12 @@ class Audit(FrozenModel):
             if len(stratum.n_by_look) != len(self.sizes) or not rising:
                 message = f"stratum {stratum.key}: n_by_look has not one rising number for each look"
                 raise ValueError(message)
-            if not len(set(stratum.drawn)) == len(stratum.drawn) == stratum.n_by_look[-1] <= stratum.n_cells:
+            if (
+                not len(set(stratum.drawn))
+                == len(stratum.drawn)
+                == max(stratum.n_by_look, default=0)
+                <= stratum.n_cells
+            ):
                 message = f"stratum {stratum.key}: its drawn cells are not as many different ones as its last look has"
                 raise ValueError(message)
         if [sum(stratum.n_by_look[look] for stratum in self.strata) for look in range(len(self.sizes))] != [
@@ -126,6 +132,26 @@ class Audit(FrozenModel):
             for cell_id in stratum.drawn[stratum.n_by_look[look - 1] if look else 0 : stratum.n_by_look[look]]
         ]
         return tuple(sorted(added, key=lambda cell_id: _place(f"{self.seed}:shown", cell_id)))
+
+
+class DrawnAudit(FrozenModel):
+    """What the event of a drawn audit stores: the audit, the fields to check, and who was named what before.
+
+    Events of earlier versions have no ``named``.
+    """
+
+    audit: Audit
+    fields: tuple[str, ...]
+    named: dict[str, str | None] | None = None
+
+
+def check_drawn(value: Any, where: str) -> None:  # noqa: ANN401 - any value of JSON
+    """Raise ReviewError unless ``value`` is what the event ``where`` of a drawn audit stores."""
+    try:
+        validate_config(DrawnAudit, value, where=where)
+    except ConfigError as error:
+        message = f"{error}; ask `marrowscope review verify` whether it was edited, and restore a backup"
+        raise ReviewError(message) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def export_review(
             exhaustive.append(image.exhaustive)
         return image
 
-    with new_folder(out, _KIND, overwrite=False, error=InputError) as folder:
+    with new_folder(out, _KIND, overwrite=None, error=InputError) as folder:
         done = write_annotated(run.folder, folder, file_format, annotate, wanted=known, copy_images=copy_images)
         write_text(folder / LIST_NAME, _listed(known))
     by_status = Counter(verdict.status for found in known.values() for verdict in found)

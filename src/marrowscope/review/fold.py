@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from marrowscope.errors import ReviewError
+from marrowscope.review.audit import check_drawn
 from marrowscope.review.consensus import agree
 from marrowscope.review.events import Head, chained
 
@@ -417,7 +418,8 @@ def _sign(state: PatientState, event: Event) -> dict[str, Any]:
 
 
 def _draw(state: PatientState, event: Event) -> dict[str, Any]:
-    """Begin an audit; the looks that were taken at one before it stay spent."""
+    """Begin an audit; the looks that were taken at one before it stay spent. ReviewError where it cannot be read."""
+    check_drawn(event.new, where=f"event {event.sequence}, audit of patient {event.patient_id!r}")
     return {"audit": event.new, "audit_answers": {}, "looks_spent": state.looks_spent + _looks_taken(state)}
 
 

@@ -169,8 +169,8 @@ def comparison_tables(found: ReaderComparison) -> dict[str, str]:
     return texts
 
 
-def write_comparison(found: ReaderComparison, out: Path, *, overwrite: bool = False) -> None:
-    """Write the tables as CSV into the new or empty folder ``out``, or in place of an earlier comparison."""
+def write_comparison(found: ReaderComparison, out: Path, *, overwrite: bool | None = None) -> None:
+    """Write the tables as CSV into the new or empty folder ``out``; ``overwrite`` as of ``new_folder``."""
     with new_folder(out, "comparison of readers", overwrite=overwrite, error=InputError) as folder:
         for name, text in comparison_tables(found).items():
             write_text(folder / name, text)

@@ -17,6 +17,7 @@ from marrowscope.disk import (
     remove_unfinished,
 )
 from marrowscope.errors import RunError
+from marrowscope.runs.manifest import MANIFEST_NAME, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 RUN_KIND = "run"
 MADE_FROM_A_RUN = ("report", "pdf", "fhir")
 """Kinds of folders inside a run that later commands make from it and could make again."""
+
+
+_EXIT_INCOMPLETE = 1
+"""Exit code of a command whose run lacks an image; the run's marker keeps it."""
 
 
 def refuse_file(out: Path) -> None:
@@ -65,7 +70,7 @@ def new_run_folder(staging: Path, out: Path, finish: Callable[[Path], object] | 
         shutil.rmtree(leftover, ignore_errors=True)
     complete.mkdir(parents=True)
     yield complete
-    mark_folder(complete, RUN_KIND)
+    mark_folder(complete, RUN_KIND, exit_code=_exit_code(complete))
     if finish:
         finish(complete)
     refuse_foreign_folder(out, RUN_KIND, overwrite=True, within=MADE_FROM_A_RUN)
@@ -73,3 +78,9 @@ def new_run_folder(staging: Path, out: Path, finish: Callable[[Path], object] | 
         out.replace(replaced)
     complete.replace(out)
     remove_unfinished(staging)
+
+
+def _exit_code(run: Path) -> int:
+    """Return the exit code of the command that made ``run``: an image that was left out makes it incomplete."""
+    counts = read_manifest(run).counts if (run / MANIFEST_NAME).exists() else None
+    return _EXIT_INCOMPLETE if counts and (counts.images_failed or counts.left_out) else 0

@@ -79,11 +79,11 @@ def label_of_call(category: str | None, *, is_cblc: bool, is_countable: bool, vo
 def export_run(run: Path, out: Path, file_format: str, vocabulary: Vocabulary, *, copy_images: bool = True) -> Exported:
     """Write the kept contours of the run at ``run`` to the new or empty folder ``out``.
 
-    ``copy_images`` copies the images next to the annotations, as every tool expects. An equal export in ``out`` stays
-    as it is. Raises InputError if the format does not exist, ``out`` has anything else, or an image is missing or was
-    changed; RunError if ``run`` is not a finished run or its tables were changed.
+    ``copy_images`` copies the images next to the annotations, as every tool expects. Raises InputError if the format
+    does not exist, ``out`` has anything else, or an image is missing or was changed; RunError if ``run`` is not a
+    finished run or its tables were changed.
     """
-    with new_folder(out, _KIND, overwrite=False, error=InputError, equal_is_done=True) as folder:
+    with new_folder(out, _KIND, overwrite=None, error=InputError) as folder:
         done = _export_into(run, folder, file_format, vocabulary, copy_images=copy_images)
     return replace(done, folder=out)
 

@@ -110,7 +110,7 @@ def run_demo(
 
     def finish(complete: Path) -> None:
         write_report(complete, workers=workers)
-        name_files(out, _KIND, [_PAGE])
+        name_files(out, _KIND, [_PAGE, f"{_RUN}/{MANIFEST_NAME}"], whole=True)  # the run comes last
         write_demo_page(
             out / _PAGE,
             [(patient, SOURCES[patient.center]) for patient in real],

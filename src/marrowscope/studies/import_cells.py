@@ -30,7 +30,7 @@ from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.cohort.patients import PATIENTS_NAME
 from marrowscope.cohort.tally import Tally
-from marrowscope.disk import new_folder, refuse_foreign_folder, write_json, write_text
+from marrowscope.disk import new_folder, note_exit_code, refuse_foreign_folder, write_json, write_text
 from marrowscope.errors import ImageError, InputError, ScaleError
 from marrowscope.imaging import one_image
 from marrowscope.imaging.names import file_names
@@ -53,6 +53,8 @@ _PSEUDO = "pseudo"
 _AHEAD = 4
 """Pictures that are read and searched ahead for each thread."""
 
+_EXIT_INCOMPLETE = 1
+"""Exit code of an import with unreadable pictures; the cohort's marker keeps it."""
 _EDGE, _TWO_LABELS = "edge", "two_labels"
 
 
@@ -160,6 +162,8 @@ def import_cells(
             looked_at = count_of(len(pictures), "picture")
             message = f"found no cell to import in {looked_at} ({reasons}), expected some; check the scale"
             raise InputError(message)
+        if imported.problems:
+            note_exit_code(folder, _EXIT_INCOMPLETE)
         _write_tables(folder, pictures, facts, outcomes)
         settings = {
             "mapping": mapping and {"name": mapping.name, "version": mapping.version, "sha256": mapping.sha256},

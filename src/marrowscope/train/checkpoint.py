@@ -32,6 +32,8 @@ CLASSIFIER_NAME, SPLIT_NAME = "classifier.safetensors", "split.csv"
 
 _META_KEY = "marrowscope"
 _MODEL, _OPTIMIZER, _AVERAGE = "model/", "optimizer/", "average/"
+_SLOTS = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW keeps of a parameter."""
 
 
 class TrainingState(FrozenModel):
@@ -138,17 +140,42 @@ def load_checkpoint(
     fill(model, _with_prefix(tensors, _MODEL), path)
     if average is not None:
         fill(average, _with_prefix(tensors, _AVERAGE), path)
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(_OPTIMIZER):
-            index, slot = name.removeprefix(_OPTIMIZER).split("/")
-            slots.setdefault(int(index), {})[slot] = tensor
+    slots = _optimizer_slots(_with_prefix(tensors, _OPTIMIZER), optimizer, path)
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     for parameter, loaded in optimizer.state.items():
         for slot, value in loaded.items():
             if value.shape == parameter.shape:  # the parameter's layout in memory, as in a training never interrupted
                 loaded[slot] = torch.empty_like(parameter).copy_(value)
     return state
+
+
+def _optimizer_slots(
+    tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, path: Path
+) -> dict[int, dict[str, Tensor]]:
+    """Return what AdamW keeps of each parameter, by its number; RunError where that is not whole.
+
+    A parameter that has never been trained, since it was frozen, has nothing.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    shapes = {str(index): parameter.shape for index, parameter in enumerate(parameters)}
+    slots: dict[int, dict[str, Tensor]] = {}
+    wrong = []
+    for name, tensor in tensors.items():
+        index, _, slot = name.partition("/")
+        expected = torch.Size() if slot == "step" else shapes.get(index)
+        if index not in shapes or slot not in _SLOTS or tensor.shape != expected:
+            wrong.append(name)
+        else:
+            slots.setdefault(int(index), {})[slot] = tensor
+    wrong += [f"{index}/{slot}" for index, found in slots.items() for slot in _SLOTS if slot not in found]
+    if wrong:
+        message = (
+            f"{path}: does not fit the optimizer: {count_of(len(wrong), 'tensor')} absent, of another shape or too "
+            f"many, first {min(wrong)}; expected {', '.join(_SLOTS)} of each trained parameter; train again or restore "
+            "it"
+        )
+        raise RunError(message)
+    return slots
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

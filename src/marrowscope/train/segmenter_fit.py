@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,13 +123,18 @@ def check_segmenter_folder(out: Path, config: SegmenterTrainingConfig, *, resume
 
 def can_go_on(out: Path) -> bool:
     """Tell whether ``out`` has all that a resumed training reads: the last epoch's checkpoint and the windows."""
-    return (out / _LAST).is_file() and (out / _WINDOWS).is_file()
+    return _is_whole(out / _LAST) and (out / _WINDOWS).is_file()
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint was written to its end: a full disk or a kill leaves one without its directory."""
+    return checkpoint.is_file() and zipfile.is_zipfile(checkpoint)
 
 
 def _all_epochs_done(out: Path, n_epochs: int) -> bool:
     """Tell whether every epoch is done: Ultralytics resumes no such training, its best checkpoint is the result."""
     curve = out / "training" / "results.csv"
-    if not ((out / _BEST).is_file() and curve.is_file()):
+    if not (_is_whole(out / _BEST) and _is_whole(out / _LAST) and curve.is_file()):
         return False
     with curve.open(encoding="utf-8", newline="") as stream:
         return sum(1 for _ in csv.DictReader(stream)) >= n_epochs

@@ -1,0 +1,120 @@
+"""The same call over its own complete result: it says that all is done, and changes nothing.
+
+A call that was killed after its last step left a complete folder. Made again, it finds itself in the folder's marker,
+as a digest of the command, its options, the files that it reads (name, size and time of change) and the versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_P = ParamSpec("_P")
+_PLACE = "out"
+"""The option that names the folder to make; a folder that was moved is still the same result."""
+_NOT_OF_THE_RESULT = frozenset({_PLACE, "as_json", "processes", "threads", "workers"})
+
+
+def done_once(command: Callable[_P, None]) -> Callable[_P, None]:
+    """Let ``command`` end at once where its ``out`` is the complete result of the same call.
+
+    The exit code is then that of the first call. Everything else in ``out`` is refused or replaced by the command
+    itself, and with ``overwrite`` the folder is made again.
+    """
+
+    @wraps(command)
+    def once(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        out = kwargs.get(_PLACE)
+        if not isinstance(out, Path):
+            command(*args, **kwargs)
+            return
+        from marrowscope.disk import call_known_as, result_of
+
+        digest = digest_of_call(f"{command.__module__}.{command.__name__}", kwargs)
+        earlier = None if kwargs.get("overwrite") else result_of(out, digest)
+        if earlier is None:
+            with call_known_as(digest):
+                command(*args, **kwargs)
+            return
+        _say_done(out, is_incomplete=bool(earlier.exit_code), as_json=bool(kwargs.get("as_json")))
+        if earlier.exit_code:
+            raise typer.Exit(earlier.exit_code)
+
+    return once
+
+
+def digest_of_call(name: str, options: Mapping[str, object]) -> str:
+    """Return the SHA-256 of a command's name, the options that shape its result, what they name, and the versions.
+
+    Of a file or a folder count the names, sizes and times of change, not the bytes: a cohort may have a terabyte.
+    """
+    from marrowscope import __version__
+    from marrowscope.runs.manifest import installed_versions
+
+    stated = {
+        "command": name,
+        "versions": installed_versions() | {"marrowscope": __version__},
+        "options": {key: _stated(value) for key, value in options.items() if key not in _NOT_OF_THE_RESULT},
+    }
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _stated(value: object) -> object:
+    """Return an option's value as JSON; text that names a file or folder counts as its path."""
+    if isinstance(value, (list, tuple)):
+        return [_stated(item) for item in value]
+    if isinstance(value, (str, Path)):
+        path = Path(value)
+        return [str(value), *(_files(path) if _exists(path) else ())]
+    return value if value is None or isinstance(value, (bool, int, float)) else repr(value)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.name != "" and path.exists()
+    except (OSError, ValueError):  # text that is no path
+        return False
+
+
+def _files(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield name, size in bytes and time of change in ns of a file, or of every file below a folder, sorted."""
+    from marrowscope.disk.locks import LOCK_SUFFIX
+
+    yield str(path.absolute()), 0, 0
+    if path.is_file():
+        yield _facts(path)
+    for folder, inner, names in os.walk(path):
+        inner.sort()
+        for name in sorted(names):
+            if not name.endswith(LOCK_SUFFIX):
+                yield _facts(Path(folder, name))
+
+
+def _facts(path: Path) -> tuple[str, int, int]:
+    try:
+        facts = path.stat()
+    except OSError:  # a link to nothing, or a file that another program removed meanwhile
+        return str(path), -1, -1
+    return str(path), facts.st_size, facts.st_mtime_ns
+
+
+def _say_done(out: Path, *, is_incomplete: bool, as_json: bool) -> None:
+    from marrowscope.imaging import printable
+
+    left_out = " It lacks what the first call named." if is_incomplete else ""
+    typer.echo(
+        f"{printable(out)}: already complete, made by this same call from the same files with the same versions; "
+        f"nothing is changed.{left_out}",
+        err=as_json,
+    )
+    if as_json:
+        typer.echo(json.dumps({"already_complete": str(out)}))

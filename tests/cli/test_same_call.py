@@ -1,0 +1,170 @@
+"""The same call over its own complete result says so and changes nothing; any other call is refused as ever."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope import disk
+from marrowscope.cli import same_call
+from marrowscope.cli.main import app, main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import typer
+
+NOT_ONCE = {
+    "report.report": "makes its pages anew, into the run too",
+    "reproduce.reproduce": "has a journal of its steps",
+    "train_classifier.classifier": "goes on with --resume",
+    "train.segmenter": "goes on with --resume",
+    "cohort_folds.folds": "writes one file, anew",
+    "review.start": "a review changes without a trace in its options",
+    "review.backup": "see review.start",
+    "review.restore": "see review.start",
+    "review.export": "see review.start",
+    "review.agreement": "see review.start",
+    "review.rates": "see review.start",
+}
+"""Commands with --out whose same call is not ended at once, and why."""
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return int(ended.value.code or 0)
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def commands(group: typer.Typer) -> Iterator[Callable[..., object]]:
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield command.callback
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None
+        yield from commands(inner.typer_instance)
+
+
+def is_made_once(function: Callable[..., object] | None) -> bool:
+    while function is not None:
+        if function.__code__.co_filename == same_call.__file__:
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
+
+
+def test_every_command_that_makes_a_folder_is_made_once_or_named_here_with_the_reason() -> None:
+    writing = [function for function in commands(app) if "out" in function.__annotations__]
+    others = [function for function in writing if not is_made_once(function)]
+    names = {f"{function.__module__.rpartition('.')[2]}.{function.__name__}" for function in others}
+    assert names == set(NOT_ONCE)
+    assert len(writing) > len(names) + 10
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    assert run("simulate", tmp_path / "cohort", "--patients", 1, "--fields", 1) == 0
+    return tmp_path / "cohort"
+
+
+def test_a_call_killed_after_its_last_step_finds_its_result(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(cohort)
+    capsys.readouterr()
+    assert run("simulate", cohort, "--patients", 1, "--fields", 1) == 0
+    assert (
+        "already complete, made by this same call from the same files with the same versions; nothing is changed."
+        in (capsys.readouterr().out)
+    )
+    assert contents(cohort) == before
+    assert run("simulate", cohort, "--patients", 1, "--fields", 1, "--seed", 1) == 2
+    assert "found an earlier simulated cohort, expected a new or empty folder" in capsys.readouterr().err
+    words = ("predict", cohort, "--out", tmp_path / "run", "--no-report", "-b", "demo", "--backend", "onnxruntime")
+    assert run(*words) == 0
+    made = contents(tmp_path / "run")
+    capsys.readouterr()
+    assert run(*words, "--json") == 0  # printing only
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"already_complete": str(tmp_path / "run")}
+    assert "run: already complete" in printed.err
+    assert contents(tmp_path / "run") == made
+    labels = min(cohort.glob("*/*.json"))
+    os.utime(labels, ns=(1, 1))  # the input changed
+    assert run(*words) == 2
+    assert "found an earlier run" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == made
+
+
+def test_what_the_first_call_left_out_is_said_again(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient = min(path for path in cohort.iterdir() if path.is_dir())
+    (patient / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    words = ("predict", cohort, "--out", tmp_path / "run", "--no-report", "-b", "demo", "--backend", "onnxruntime")
+    assert run(*words) == 1
+    capsys.readouterr()
+    assert run(*words) == 1
+    assert "nothing is changed. It lacks what the first call named." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["removed", "longer"])
+def test_a_result_that_was_changed_is_not_called_complete(change: str, cohort: Path) -> None:
+    table = cohort / "patients.csv"
+    if change == "removed":
+        table.unlink()
+    else:
+        table.write_text(table.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    before = contents(cohort)
+    assert run("simulate", cohort, "--patients", 1, "--fields", 1) == 2
+    assert contents(cohort) == before
+
+
+def test_the_digest_has_options_files_below_folders_and_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    (folder / "p1").mkdir(parents=True)
+    (folder / "p1/a.txt").write_text("1", encoding="utf-8")
+
+    def digest(**options: object) -> str:
+        return same_call.digest_of_call("x", {"cohort": folder, "out": tmp_path / "o", "n": 1, **options})
+
+    first = digest()
+    assert digest(out=tmp_path / "elsewhere") == first
+    assert digest(as_json=True, threads=7, processes=2, workers=3) == first
+    (folder / "x.marrowscope-lock").touch()  # of a call that reads nothing here
+    assert digest() == first
+    different = [digest(n=2), digest(n=None), digest(cohort=[folder, folder]), same_call.digest_of_call("y", {})]
+    different.append(digest(segmenter=str(folder / "p1/a.txt")))  # text that names a file
+    (folder / "p1/b.txt").symlink_to(tmp_path / "nothing")
+    different.append(digest())
+    monkeypatch.setattr("marrowscope.__version__", "0")
+    different.append(digest())
+    assert len({first, *different}) == len(different) + 1
+
+
+def test_a_folder_that_was_being_filled_is_replaced_without_a_word_and_foreign_files_are_not(tmp_path: Path) -> None:
+    complete, out = tmp_path / "new", tmp_path / "out"
+    complete.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (complete / name).touch()
+    disk.mark_folder(complete, "evaluation")
+    disk.begin_filling(out, complete, "evaluation")
+    (complete / "a.csv").replace(out / "a.csv")
+    disk.refuse_foreign_folder(out, "evaluation", overwrite=False)  # a call was killed here
+    (out / "notes.txt").touch()
+    with pytest.raises(disk.folders.RunError, match=r"It contains notes\.txt; move them away"):
+        disk.refuse_foreign_folder(out, "evaluation", overwrite=True)
