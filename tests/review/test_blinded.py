@@ -311,6 +311,9 @@ def test_the_disputes_of_a_patient_are_shown_under_letters_to_who_did_not_read_i
     assert dee.json("/api/disputes") == {"P1": {"disputed": 1, "settled": 0}}
     dee.decide("P1", adjudicate(first, "N1"))
     assert dee.json("/api/disputes") == {"P1": {"disputed": 0, "settled": 1}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(station, "state", None)  # a worklist that asks again folds nothing that has not changed
+        assert dee.json("/api/disputes") == {"P1": {"disputed": 0, "settled": 1}}
     assert dee.json("/api/patients/P1/disputes")["cells"][0]["settled"] is True
     bo = assigned("bo")
     assert bo.json("/api/disputes") == {}

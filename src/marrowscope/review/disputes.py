@@ -40,6 +40,22 @@ class Dispute:
     is_settled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DisputeCounts:
+    """How many cells of a patient are disputed and how many adjudicated; ``blinded`` are those who read it blinded."""
+
+    n_open: int
+    n_settled: int
+    blinded: frozenset[str]
+
+
+def count_disputes(state: PatientState) -> DisputeCounts:
+    """Count the disputed and the adjudicated cells of a patient."""
+    found = disputes(state)
+    n_settled = sum(item.is_settled for item in found)
+    return DisputeCounts(len(found) - n_settled, n_settled, frozenset(state.blinded))
+
+
 def letters(patient_id: str, readers: Iterable[str]) -> dict[str, str]:
     """Return the letter of each reader of a patient: A, B, ..., in an order that differs between patients."""
     order = sorted(set(readers), key=lambda reader: hashlib.sha256(f"{patient_id}\n{reader}".encode()).digest())

@@ -34,6 +34,8 @@ class PatientProgress:
     was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
+    sequence: int = 0
+    """The last event about the patient."""
 
     @property
     def status(self) -> Status:
@@ -65,6 +67,7 @@ class _Counted:
     was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
+    sequence: int = 0
 
     def shown(self) -> PatientProgress:
         return PatientProgress(
@@ -78,6 +81,7 @@ class _Counted:
             was_assigned=self.was_assigned,
             n_signatures=self.n_signatures,
             is_locked=self.is_locked,
+            sequence=self.sequence,
         )
 
 
@@ -115,6 +119,7 @@ class Progress:
         if not event.patient_id:
             return
         patient = self._patients.setdefault(event.patient_id, _Counted())
+        patient.sequence = event.sequence
         _count_cells(patient, event)
         if event.kind == "bind":  # predicted again: what was decided stands in the events that carry it
             patient.decided.clear()

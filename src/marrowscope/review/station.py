@@ -19,6 +19,7 @@ from marrowscope.review.accounts import ROLES, Account, find_account, permission
 from marrowscope.review.binding import bind_runs, read_bindings, refuse_unbound
 from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
+from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import Draft
 from marrowscope.review.fold import Folding, foreseen
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
@@ -89,6 +90,7 @@ class Station:
         self._foldings: OrderedDict[tuple[str, str | None], tuple[Folding, threading.Lock]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokens: set[str] = set()
+        self._dispute_counts: dict[str, tuple[int, DisputeCounts]] = {}
         if reads_only:
             refuse_unbound(store, cells.runs)
         self.rebound = () if reads_only else tuple(bind_runs(store, cells.runs, lone_reader or "station"))
@@ -196,6 +198,16 @@ class Station:
             for event in self.store.events(patient_id, after=folding.sequence):
                 folding.apply(event)
             return folding.state()
+
+    def dispute_counts(self, patient_id: str, sequence: int) -> DisputeCounts:
+        """Return the counts of a patient's disputes; ``sequence`` is its last event, by its progress.
+
+        They are kept until there is a later event: a worklist asks again and again, and a fold reads all cells.
+        """
+        kept = self._dispute_counts.get(patient_id)
+        if kept is None or kept[0] != sequence:
+            kept = self._dispute_counts[patient_id] = (sequence, count_disputes(self.state(patient_id)))
+        return kept[1]
 
     def _unlocked(self, patient_id: str) -> PatientState:
         """Return the present state of a patient that takes decisions; LockedError for a signed one."""

@@ -71,20 +71,15 @@ def readings(request: Request, patient_id: str, session: Annotated[Session, Depe
 
 @router.get("/api/disputes")
 def all_disputes(request: Request, session: Annotated[Session, Depends(SIGN)]) -> dict[str, dict[str, int]]:
-    """Count the disputed and the adjudicated cells of every patient that was assigned and that this signer may settle.
-
-    The cells of those patients are read, which a worklist alone does not.
-    """
+    """Count the disputed and the adjudicated cells of each assigned patient that this signer may settle."""
     station = station_of(request)
     counted: dict[str, dict[str, int]] = {}
     for patient_id, progress in station.progress.patients().items():
         if not progress.was_assigned or progress.is_locked or patient_id not in station.cells.rows:
             continue
-        state = station.state(patient_id)
-        if session.reader not in state.blinded:
-            found = disputes(state)
-            n_settled = sum(item.is_settled for item in found)
-            counted[patient_id] = {"disputed": len(found) - n_settled, "settled": n_settled}
+        counts = station.dispute_counts(patient_id, progress.sequence)
+        if session.reader not in counts.blinded:
+            counted[patient_id] = {"disputed": counts.n_open, "settled": counts.n_settled}
     return counted
 
 
