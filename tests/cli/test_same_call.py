@@ -11,6 +11,7 @@ import pytest
 from marrowscope import disk
 from marrowscope.cli import same_call
 from marrowscope.cli.main import app, main
+from marrowscope.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,5 +167,5 @@ def test_a_folder_that_was_being_filled_is_replaced_without_a_word_and_foreign_f
     (complete / "a.csv").replace(out / "a.csv")
     disk.refuse_foreign_folder(out, "evaluation", overwrite=False)  # a call was killed here
     (out / "notes.txt").touch()
-    with pytest.raises(disk.folders.RunError, match=r"It contains notes\.txt; move them away"):
+    with pytest.raises(RunError, match=r"It contains notes\.txt; move them away"):
         disk.refuse_foreign_folder(out, "evaluation", overwrite=True)
