@@ -42,7 +42,8 @@ def dispatch(blocks: Iterable[Block], crew: Crew, done: Callable[[Block], object
 
     Raises RunError for a refusal, and for a block over which workers ended ``MAX_LOSSES`` times.
     """
-    source, again, losses = iter(blocks), deque[Block](), Counter[int]()
+    again: deque[Block] = deque()
+    source, losses = iter(blocks), Counter[int]()
     block = next(source, None)
     while block is not None or crew.n_working:
         while block is not None and crew.give(block):
@@ -58,8 +59,8 @@ def dispatch(blocks: Iterable[Block], crew: Crew, done: Callable[[Block], object
             if losses[left.shard.index] == MAX_LOSSES:
                 first = left.inputs.images[0].path
                 message = (
-                    f"shard {left.shard}, from {first} on: found that {count_of(MAX_LOSSES, 'worker process')} ended "
-                    "over it, expected one to predict it; see the memory of the nodes and the logs of Ray. The same "
+                    f"shard {left.shard}, from {first} on: found that {count_of(MAX_LOSSES, "worker process", "worker processes")} ended "
+                    "over it, expected one to predict it; see the memory of the nodes and the logs of Ray. The "
                     "call goes on"
                 )
                 raise RunError(message)
