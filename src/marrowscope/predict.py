@@ -354,9 +354,7 @@ def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: 
 
     Images are identified by path, size and modification time, because their content is read only once, for prediction.
     """
-    images = [
-        (image.field_id, str(image.path), image.um_per_px, *size_and_time(image.path)) for image in inputs.images
-    ]
+    images = [(image.field_id, str(image.path), image.um_per_px, *size_and_time(image.path)) for image in inputs.images]
     centers = {patient.patient_id: patient.center for patient in inputs.patients}
     return {
         "versions": installed_versions() | {"marrowscope": Manifest.model_fields["marrowscope_version"].default},

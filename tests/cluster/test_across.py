@@ -243,9 +243,7 @@ def test_the_input_alone_decides_how_it_is_divided(cohort: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["local", "ray://head:10001"])
-def test_an_address_that_is_no_running_cluster_is_refused(
-    cohort: Path, tmp_path: Path, address: str
-) -> None:
+def test_an_address_that_is_no_running_cluster_is_refused(cohort: Path, tmp_path: Path, address: str) -> None:
     with pytest.raises(ConfigError, match="expected auto or HOST:PORT"):
         predict_across([cohort], Path("demo"), tmp_path / "run", address=address, config=CONFIG)
 

@@ -58,10 +58,10 @@ def dispatch(blocks: Iterable[Block], crew: Crew, done: Callable[[Block], object
             losses[left.shard.index] += 1
             if losses[left.shard.index] == MAX_LOSSES:
                 first = left.inputs.images[0].path
+                ended = count_of(MAX_LOSSES, "worker process", "worker processes")
                 message = (
-                    f"shard {left.shard}, from {first} on: found that {count_of(MAX_LOSSES, "worker process", "worker processes")} ended "
-                    "over it, expected one to predict it; see the memory of the nodes and the logs of Ray. The "
-                    "call goes on"
+                    f"shard {left.shard}, from {first} on: found that {ended} ended over it, expected one to predict it; "
+                    "see the memory of the nodes and the logs of Ray. The same call goes on"
                 )
                 raise RunError(message)
             again.append(left)

@@ -231,9 +231,7 @@ def _slots(nodes: Iterable[Mapping[str, Any]], device: str) -> list[_Slot]:
 def _connect(address: str) -> Any:  # noqa: ANN401  Ray has no types here
     """Import Ray and connect to a cluster that is there; Ray's handlers of signals are put back to ours."""
     if address == "local" or "://" in address:
-        message = (
-            f"--ray: found {address!r}, expected auto or HOST:PORT of a cluster that runs; call this on one of its nodes"
-        )
+        message = f"--ray: found {address!r}, expected auto or HOST:PORT of a cluster that runs; call this on one of its nodes"
         raise ConfigError(message)
     # Nodes have their own environments: without this, a driver under `uv run` would have each worker build one.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
