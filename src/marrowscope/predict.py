@@ -127,16 +127,8 @@ def predict(
     """
     config = config or PredictConfig()
     started = time.monotonic()
-    block: Block | None
-    if isinstance(paths, Block):
-        block, inputs = paths, paths.inputs
-    else:
-        inputs = collect_inputs(paths, stated=stated)
-        block = None if shard is None else take_shard(inputs, shard)
-        inputs = inputs if block is None else block.inputs
-    groups = [] if keep_copies else equal_files(inputs.images)
-    if block is not None:
-        groups = [group for group in groups if len({image.patient_id for image in group}) == 1]
+    block, inputs = _inputs(paths, stated, shard)
+    groups = [] if keep_copies else _copies_to_leave_out(inputs, block)
     inputs = without_copies(inputs, groups)
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
@@ -194,6 +186,23 @@ def predict(
         )
         write_manifest(folder, manifest)
     return Prediction(folder=out, manifest=manifest)
+
+
+def _inputs(paths: Sequence[Path] | Block, stated: Stated, shard: Shard | None) -> tuple[Block | None, Inputs]:
+    """List what is to be predicted, and the block that it is of a whole input, None where it is the whole."""
+    if isinstance(paths, Block):
+        return paths, paths.inputs
+    whole = collect_inputs(paths, stated=stated)
+    if shard is None:
+        return None, whole
+    block = take_shard(whole, shard)
+    return block, block.inputs
+
+
+def _copies_to_leave_out(inputs: Inputs, block: Block | None) -> list[list[InputImage]]:
+    """Return groups of files of equal content; in a block those of one patient, since it does not hold all others."""
+    groups = equal_files(inputs.images)
+    return [group for group in groups if block is None or len({image.patient_id for image in group}) == 1]
 
 
 def new_assessor(patients: Sequence[Patient], bundle: Bundle, config: PredictConfig) -> PatientAssessor:

@@ -20,14 +20,14 @@ class RayNodes:
     """The nodes by name; the first is the head. All of them listen on loopback only."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))  # noqa: S108  sockets need a short path
+        self.folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))  # sockets need a short path
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, environment: dict[str, str] | None = None) -> None:
-        """Start a node with one core and wait until it is there; Ray gives up after 30 s, too soon for a busy machine."""
+        """Start a node with one core and wait until it is there; Ray gives up after 30 s, which is short when busy."""
         log = self.folder / f"{name}.log"
         where = ["--address", self.address]
         if not self._nodes:
@@ -35,7 +35,7 @@ class RayNodes:
             where = ["--head", "--port", port, "--include-dashboard=false", "--temp-dir", str(self.folder / "r")]
         for _ in range(_TRIES):
             with log.open("wb") as stream:
-                self._nodes[name] = subprocess.Popen(
+                self._nodes[name] = subprocess.Popen(  # noqa: S603 - our own command
                     [sys.executable, "-m", "ray.scripts.scripts", "start", *where, "--node-ip-address=127.0.0.1",
                      "--num-cpus=1", "--object-store-memory=80000000", "--include-log-monitor=false",
                      "--disable-usage-stats", "--block"],

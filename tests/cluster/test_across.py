@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from marrowscope.bundle.shipped import demonstration_bundle
-from marrowscope.cluster import across, ray_crew
+from marrowscope.cluster import across, ray_crew, shard_worker
 from marrowscope.cluster.across import count_shards, predict_across
 from marrowscope.cluster.ray_crew import refuse_unlike
 from marrowscope.cluster.shard_worker import Engine, NodeFacts, Refusal, ShardWorker, describe_node
@@ -34,7 +35,7 @@ TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
 
 
 class CrewHere:
-    """One worker, in this process. ``stops_after`` blocks the call is ended as by a signal; ``facts`` changes a node."""
+    """One worker, in this process. STOPS_AFTER blocks the call is ended as by a signal; FACTS changes a node."""
 
     def __init__(self, address: str, job: Job, *, accept: Callable[[Engine], object], say: object = None) -> None:
         del address, say
@@ -107,7 +108,7 @@ def whole(cohort: Path) -> Prediction:
     )
 
 
-def run(cohort: Path, out: Path, **options: Any) -> Prediction:
+def run(cohort: Path, out: Path, **options: Any) -> Prediction:  # noqa: ANN401  options of many types
     return predict_across([cohort], Path("demo"), out, address="", config=CONFIG, images_a_shard=3, **options)
 
 
@@ -146,11 +147,10 @@ def test_the_same_call_goes_on_and_predicts_no_shard_again(whole: Prediction, co
     shards = tmp_path / "run.shards"
     times = {path: path.stat().st_mtime_ns for path in shards.glob("*/fields.parquet")}
     assert len(times) == 2
-    STOPS_AFTER[0] = 2
-    with pytest.raises(KeyboardInterrupt):  # the last step but one: all shards are there, and no run
-        with pytest.MonkeyPatch.context() as broken:
-            broken.setattr(across, "merge", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-            STOPS_AFTER[0] = None
+    STOPS_AFTER[0] = None
+    with pytest.MonkeyPatch.context() as broken:  # the last step but one: all shards are there, and no run
+        broken.setattr(across, "merge", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
             run(cohort, tmp_path / "run")
     assert {path: path.stat().st_mtime_ns for path in times} == times
     made = run(cohort, tmp_path / "run")
@@ -221,19 +221,14 @@ def test_shards_so_far_decide_on_the_engine_of_a_call_that_goes_on(cohort: Path,
 
 
 def test_a_worker_goes_on_behind_a_lock_that_is_free_again_and_names_one_that_is_not(
-    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from contextlib import ExitStack
-
-    from marrowscope.cluster import shard_worker
-
     monkeypatch.setattr(shard_worker, "_LOCK_TRIED_EVERY_S", 0.01)
-    with locked(tmp_path / "00001"), ExitStack() as stack:
-        with pytest.raises(RunError, match="found it in use by process"):
-            shard_worker._lock_in_time(stack, tmp_path / "00001", 0.05)
+    held = locked(tmp_path / "00001")
+    with held, ExitStack() as stack, pytest.raises(RunError, match="found it in use by process"):
+        shard_worker._lock_in_time(stack, tmp_path / "00001", 0.05)
     with ExitStack() as stack:
         shard_worker._lock_in_time(stack, tmp_path / "00001", 0.0)
-    assert cohort.is_dir()
 
 
 def test_the_input_alone_decides_how_it_is_divided(cohort: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import marrowscope.cohort.copies
-from marrowscope.cohort.copies import equal_files, scale_faults, without_copies
 from marrowscope.cohort import duplicates
+from marrowscope.cohort.copies import equal_files, scale_faults, without_copies
 from marrowscope.cohort.duplicates import FEATURELESS, SeenPhotographs, image_fingerprint
 from marrowscope.cohort.inputs import Inputs, collect_inputs
 from marrowscope.errors import CohortError

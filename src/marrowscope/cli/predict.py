@@ -6,7 +6,6 @@ import itertools
 import json
 import sys
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -200,15 +199,14 @@ def predict(
         else:
             from marrowscope.cluster.across import predict_across
 
-            say = partial(typer.echo, err=True)
-            prediction = predict_across(inputs, bundle, out, address=ray, mixed=mixed, say=say, **shared)
+            prediction = predict_across(inputs, bundle, out, address=ray, mixed=mixed, say=_warn, **shared)
     for reason in no_report:
         report = False
-        typer.echo(f"No report: {reason}", err=True)
+        _warn(f"No report: {reason}")
     counts = prediction.manifest.counts
     if prediction.manifest.images_resumed:
         resumed = count_of(prediction.manifest.images_resumed, "image")
-        typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
+        _warn(f"Continued an interrupted prediction: {resumed} already predicted.")
     rows = [] if block else patient_rows(prediction)  # a shard has no figures yet: others may have its images too
     if as_json:
         figures = patient_figures(rows)
@@ -221,6 +219,10 @@ def predict(
     _print_remarks(prediction.manifest, rows, problems, block)
     if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
+
+
+def _warn(sentence: str) -> None:
+    typer.echo(sentence, err=True)
 
 
 def _refuse_unfit(ray: str | None, others: Mapping[str, object], *, mixed: bool) -> None:

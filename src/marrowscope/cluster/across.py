@@ -179,8 +179,8 @@ def _accept(job: Job, engine: Engine, *, mixed: bool) -> None:
         return
     if other:
         message = (
-            f"{job.folder}: found a worker with {other[0]} {getattr(engine, other[0])}, expected {kept.get(other[0])} as "
-            "of the shards so far; use nodes of that kind, or remove the folder to begin anew"
+            f"{job.folder}: found a worker with {other[0]} {getattr(engine, other[0])}, expected {kept.get(other[0])} "
+            "as of the shards so far; use nodes of that kind, or remove the folder to begin anew"
         )
         raise RunError(message)
 

@@ -23,9 +23,11 @@ MAX_LOSSES = 3
 
 
 class Crew(Protocol):
-    """Workers that may end at any time. ``n_working`` of them have a block."""
+    """Workers that may end at any time."""
 
-    n_working: int
+    @property
+    def n_working(self) -> int:
+        """How many workers have a block."""
 
     def give(self, block: Block) -> bool:
         """Give a block to a free worker; False where none is free."""
@@ -60,8 +62,8 @@ def dispatch(blocks: Iterable[Block], crew: Crew, done: Callable[[Block], object
                 first = left.inputs.images[0].path
                 ended = count_of(MAX_LOSSES, "worker process", "worker processes")
                 message = (
-                    f"shard {left.shard}, from {first} on: found that {ended} ended over it, expected one to predict it; "
-                    "see the memory of the nodes and the logs of Ray. The same call goes on"
+                    f"shard {left.shard}, from {first} on: found that {ended} ended over it, expected one to predict "
+                    "it; see the memory of the nodes and the logs of Ray. The same call goes on"
                 )
                 raise RunError(message)
             again.append(left)

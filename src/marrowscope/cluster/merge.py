@@ -78,8 +78,10 @@ def merge(
 
     ``bundle`` is the one that predicted them. ``mixed`` takes shards of processors with different features, which can
     differ in the last digits. ``progress`` gets (images done, total images), ``finish`` the complete run before it is
-    moved to ``out``. The images of the shards ``resumed``, by number, count as predicted by an earlier call. Raises RunError for a shard that is
-    missing, given twice, of another input, or made with another bundle, version, setting or kind of processor.
+    moved to ``out``. The images of the shards ``resumed``, by number, count as predicted by an earlier call.
+
+    Raises RunError for a shard that is missing, given twice, of another input, or made with another bundle, version,
+    setting or kind of processor.
     """
     runs = _in_order([_read(folder) for folder in shards])
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle

@@ -11,11 +11,11 @@ import os
 import signal
 from collections import deque
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from marrowscope.cluster.shard_worker import Engine, NodeFacts, Refusal, ShardWorker, describe_node
 from marrowscope.errors import ConfigError, DependencyError, RunError
-from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,7 +93,10 @@ class RayCrew:
     def wait(self) -> list[tuple[Block, int | Refusal | None]]:
         """Wait until a worker opens or leaves its block; see ``dispatch.Crew``."""
         if not self._opening and not self._working:
-            message = "found no worker process left in the cluster, expected one; start its nodes again. The same call goes on"
+            message = (
+                "found no worker process left in the cluster, expected one; start its nodes again. The same call "
+                "goes on"
+            )
             raise RunError(message)
         ready, _ = self._ray.wait([*self._opening, *self._working], num_returns=1, timeout=_SAID_AFTER_S)
         if not ready and not self._working and self._is_silent and self._say:
@@ -162,8 +165,8 @@ class RayCrew:
             facts: NodeFacts = self._ray.get(reference, timeout=_ASKED_FOR_S)
         except self._ray.exceptions.RayError as error:
             message = (
-                f"node {host}: found no marrowscope that answers ({_said(error)}), expected the version that runs here; "
-                "install it in the Python that Ray was started with there"
+                f"node {host}: found no marrowscope that answers ({_said(error)}), expected the version that runs "
+                "here; install it in the Python that Ray was started with there"
             )
             raise RunError(message) from error
         return facts
@@ -182,8 +185,8 @@ def refuse_unlike(nodes: Sequence[NodeFacts], here: NodeFacts, *, mixed: bool) -
     for node in nodes:
         if node.unseen:
             message = (
-                f"node {node.host}: found no file {node.unseen[0]} as it is here, expected a disk that all nodes share; "
-                "mount it there under the same path"
+                f"node {node.host}: found no file {node.unseen[0]} as it is here, expected a disk that all nodes "
+                "share; mount it there under the same path"
             )
             raise RunError(message)
         differs = _difference(node, here)
@@ -213,7 +216,7 @@ def _difference(node: NodeFacts, here: NodeFacts) -> str:
 
 
 def _slots(nodes: Iterable[Mapping[str, Any]], device: str) -> list[_Slot]:
-    """Return one slot a core, or one a GPU where ``device`` is neither auto nor the CPU; RunError where there is none."""
+    """Return one slot a core, or one a GPU where ``device`` is neither auto nor the CPU; RunError where none is."""
     wants_gpu = device.lower() not in {"auto", "cpu"}
     slots: list[_Slot] = []
     for node in nodes:
@@ -231,7 +234,10 @@ def _slots(nodes: Iterable[Mapping[str, Any]], device: str) -> list[_Slot]:
 def _connect(address: str) -> Any:  # noqa: ANN401  Ray has no types here
     """Import Ray and connect to a cluster that is there; Ray's handlers of signals are put back to ours."""
     if address == "local" or "://" in address:
-        message = f"--ray: found {address!r}, expected auto or HOST:PORT of a cluster that runs; call this on one of its nodes"
+        message = (
+            f"--ray: found {address!r}, expected auto or HOST:PORT of a cluster that runs; call this on one of its "
+            "nodes"
+        )
         raise ConfigError(message)
     # Nodes have their own environments: without this, a driver under `uv run` would have each worker build one.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -240,13 +246,15 @@ def _connect(address: str) -> Any:  # noqa: ANN401  Ray has no types here
     except ImportError as error:
         message = "found no module ray, which --ray needs; run pip install 'marrowscope[cluster]' on every node"
         raise DependencyError(message) from error
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+    handlers = {number: signal.getsignal(number) for number in ours}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         message = (
-            f"--ray {address}: found no Ray cluster that takes this call ({_said(error)}), expected one with the versions "
-            "of Ray and Python that are here; start it with `ray start --head`, and call this on one of its nodes"
+            f"--ray {address}: found no Ray cluster that takes this call ({_said(error)}), expected one with the "
+            "versions of Ray and Python that are here; start it with `ray start --head`, and call this on one of its "
+            "nodes"
         )
         raise RunError(message) from error
     finally:

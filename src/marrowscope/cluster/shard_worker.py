@@ -12,7 +12,6 @@ import socket
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import marrowscope
@@ -23,14 +22,15 @@ from marrowscope.errors import MarrowscopeError, RunError
 from marrowscope.machine import processor_features
 from marrowscope.predict import predict
 from marrowscope.runs.manifest import installed_versions
-from marrowscope.streaming.config import PredictConfig
 from marrowscope.streaming.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from marrowscope.bundle import Bundle
     from marrowscope.cohort.shards import Block
+    from marrowscope.streaming.config import PredictConfig
 
 _LOCK_FREE_AFTER_S = 90.0
 """A lock of a process on a node that is gone is stale after a minute."""
