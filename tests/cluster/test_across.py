@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections import deque
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from marrowscope.bundle.shipped import demonstration_bundle
+from marrowscope.cli.main import main
 from marrowscope.cluster import across, ray_crew, shard_worker
 from marrowscope.cluster.across import count_shards, predict_across
 from marrowscope.cluster.ray_crew import refuse_unlike
@@ -260,3 +262,55 @@ def test_slots_are_cores_or_the_gpus_that_are_asked_for() -> None:
     assert [(slot.host, slot.threads, slot.n_gpus) for slot in ray_crew._slots(nodes, "cuda")] == [("A", 4, 1)] * 2
     with pytest.raises(RunError, match="found no GPU in the cluster"):
         ray_crew._slots(nodes[1:], "GPU")
+
+
+def test_ray_is_imported_only_where_a_call_names_a_cluster(tmp_path: Path) -> None:
+    """The commands and all modules of the cluster are imported, and a call without --ray gets to its input."""
+    text = (
+        "import sys\n"
+        "from marrowscope.cli import main\n"
+        "from marrowscope.cluster import across, dispatch, merge, ray_crew, shard_worker\n"
+        "try:\n"
+        "    main.main(['predict', 'absent', '--out', 'run'])\n"
+        "except SystemExit as ended:\n"
+        "    assert ended.code == 2\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] == 'ray']\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=False, capture_output=True, text=True)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ray", "auto", "--shard", "1/2"], "found --ray with --shard"),
+        (["--ray", "auto", "--threads", "2"], "found --ray with --threads"),
+        (["--mixed"], "found --mixed without --ray"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(cohort), "--out", str(tmp_path / "run"), *words])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("crew")
+def test_the_command_predicts_on_the_cluster_and_a_second_one_is_kept_out(
+    whole: Prediction, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["predict", str(cohort), "--out", str(out), "--bundle", "demo", "--ray", "head:6379"]
+    words += ["--backend", "onnxruntime", "--no-morphology"]
+    with locked(out), pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "found it in use by process" in capsys.readouterr().err
+    assert not MADE
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1  # an image that is none, and copies
+    equal(out, whole.folder)
+    assert (out / "report" / "index.html").is_file()

@@ -120,7 +120,7 @@ class PatientTables:
         return cells
 
     def _own_fields(self, patient_id: str) -> list[pl.DataFrame]:
-        """Return the rows of a patient in the table of fields; slices share its memory, frames of their own would not."""
+        """Return the rows of a patient in the table of fields, as slices that share its memory."""
         return [self._fields.slice(start, length) for start, length in self._field_slices.get(patient_id, ())]
 
 
