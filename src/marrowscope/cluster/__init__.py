@@ -1,1 +1,1 @@
-"""More than one machine: shards predicted on a cluster, and put together to the run that one machine would have made."""
+"""More than one machine: shards predicted on a cluster, and put together to the run one machine would have written."""
