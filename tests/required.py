@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-CHROMIUM, POSTGRESQL = "chromium", "postgresql"
+CHROMIUM, POSTGRESQL, RAY = "chromium", "postgresql", "ray"
 
 
 def skip_without(program: str, reason: str) -> NoReturn:

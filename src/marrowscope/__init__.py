@@ -35,6 +35,7 @@ __version__ = "0.1.0"
 # kept.
 for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED", "HF_HUB_DISABLE_TELEMETRY", "YOLO_OFFLINE"):
     os.environ.setdefault(_name, "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # A function with its module's name has another name here: the module takes the name as soon as it is loaded.
 _HOMES = {

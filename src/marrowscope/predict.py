@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -26,7 +26,7 @@ from marrowscope.cells.quality import REJECT_REASONS
 from marrowscope.cohort.copies import equal_files, near_copy_fault, scale_faults, without_copies
 from marrowscope.cohort.duplicates import SeenPhotographs
 from marrowscope.cohort.inputs import collect_inputs
-from marrowscope.cohort.shards import input_digest, take_shard
+from marrowscope.cohort.shards import Block, take_shard
 from marrowscope.cohort.stated import NOTHING_STATED, Stated
 from marrowscope.config import config_hash
 from marrowscope.errors import ConfigError, InputError
@@ -89,7 +89,7 @@ class Prediction:
 
 
 def predict(
-    paths: Sequence[Path],
+    paths: Sequence[Path] | Block,
     bundle: Bundle | Path,
     out: Path,
     *,
@@ -119,19 +119,16 @@ def predict(
     range, M:E ratio, adequacy or blast estimate.
 
     ``shard`` predicts one block of the patients, for ``cluster.merge`` to put together with the others. Copies between
-    patients stay in it, since not all of them are seen; merging leaves them out.
+    patients stay in it, since not all of them are seen; merging leaves them out. A driver that has listed and divided
+    the input gives the block itself in place of ``paths``.
 
     Raises InputError or RunError before opening a network if the input, the bundle or ``out`` cannot be used, and
     ScaleError if an image has no scale.
     """
     config = config or PredictConfig()
     started = time.monotonic()
-    whole = inputs = collect_inputs(paths, stated=stated)
-    if shard is not None:
-        inputs = replace(take_shard(inputs, shard), faults=(), n_left_out=0)  # the merged run says those of the whole
-    groups = [] if keep_copies else equal_files(inputs.images)
-    if shard is not None:
-        groups = [group for group in groups if len({image.patient_id for image in group}) == 1]
+    block, inputs = _inputs(paths, stated, shard)
+    groups = [] if keep_copies else _copies_to_leave_out(inputs, block)
     inputs = without_copies(inputs, groups)
     refuse_missing_scale(inputs.images, config.um_per_px)
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
@@ -145,9 +142,9 @@ def predict(
         if worker is None:
             n_apart = 0 if any(is_slide(image.path) for image in inputs.images) else len(inputs.images)
             worker = stack.enter_context(open_worker(opened, config, n_apart))
-        drawn = {"keep_copies": keep_copies} | ({} if shard is None else {"shard": str(shard)})
+        drawn = {"keep_copies": keep_copies} | ({} if block is None else {"shard": str(block.shard)})
         parts = RunParts(staging, _fingerprint(inputs, opened, config, worker) | drawn)
-        keeps_near = keep_copies or shard is not None
+        keeps_near = keep_copies or block is not None
         fields = _FieldWriter(parts, assessor, inputs, opened.spec, progress, keep_copies=keeps_near)
         n_resumed = fields.n_done
         try:
@@ -166,8 +163,8 @@ def predict(
         table = read_table(folder / "fields.parquet", "fields")
         used = dict(table.filter(pl.col("um_per_px").is_not_null()).select("path", "um_per_px").iter_rows())
         of_images = (*fields.near_copies, *scale_faults(inputs.images, used, config.um_per_px))
-        if shard is not None:
-            record = _shard_record(shard, whole, inputs, groups, of_images, fields.fingerprints)
+        if block is not None:
+            record = _shard_record(block, inputs, groups, of_images, fields.fingerprints)
             write_shard_record(folder, record.model_copy(update={"keep_copies": keep_copies}))
         failed = table.filter(pl.col("status") == STATUS_FAILED).select("field_id", "error")
         manifest = Manifest(
@@ -191,6 +188,23 @@ def predict(
     return Prediction(folder=out, manifest=manifest)
 
 
+def _inputs(paths: Sequence[Path] | Block, stated: Stated, shard: Shard | None) -> tuple[Block | None, Inputs]:
+    """List what is to be predicted, and the block that it is of a whole input, None where it is the whole."""
+    if isinstance(paths, Block):
+        return paths, paths.inputs
+    whole = collect_inputs(paths, stated=stated)
+    if shard is None:
+        return None, whole
+    block = take_shard(whole, shard)
+    return block, block.inputs
+
+
+def _copies_to_leave_out(inputs: Inputs, block: Block | None) -> list[list[InputImage]]:
+    """Return groups of files of equal content; in a block those of one patient, since it does not hold all others."""
+    groups = equal_files(inputs.images)
+    return [group for group in groups if block is None or len({image.patient_id for image in group}) == 1]
+
+
 def new_assessor(patients: Sequence[Patient], bundle: Bundle, config: PredictConfig) -> PatientAssessor:
     """Return the assessor of a run's patients; InputError for reference ranges that do not fit the bundle."""
     return PatientAssessor(
@@ -204,9 +218,8 @@ def new_assessor(patients: Sequence[Patient], bundle: Bundle, config: PredictCon
     )
 
 
-def _shard_record(  # noqa: PLR0917  six parts of one record
-    shard: Shard,
-    whole: Inputs,
+def _shard_record(
+    block: Block,
     inputs: Inputs,
     groups: Sequence[Sequence[InputImage]],
     of_images: Sequence[Fault],
@@ -215,14 +228,14 @@ def _shard_record(  # noqa: PLR0917  six parts of one record
     """Describe a shard for the merged run."""
     predicted = {image.field_id for image in inputs.images}
     return ShardRecord(
-        index=shard.index,
-        of=shard.of,
-        inputs_sha256=input_digest(whole),
+        index=block.shard.index,
+        of=block.shard.of,
+        inputs_sha256=block.whole_sha256,
         processor=processor_features(),
         patients=tuple(ShardPatient.of(patient) for patient in inputs.patients),
         fingerprints=dict(fingerprints),
-        input_faults=tuple(fault.sentence() for fault in whole.faults),
-        left_out_of_input=whole.n_left_out,
+        input_faults=block.whole_faults,
+        left_out_of_input=block.whole_left_out,
         faults=tuple(fault.sentence() for fault in of_images),
         copies=tuple(
             tuple(
@@ -350,9 +363,7 @@ def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: 
 
     Images are identified by path, size and modification time, because their content is read only once, for prediction.
     """
-    images = [
-        (image.field_id, str(image.path), image.um_per_px, *_size_and_time(image.path)) for image in inputs.images
-    ]
+    images = [(image.field_id, str(image.path), image.um_per_px, *size_and_time(image.path)) for image in inputs.images]
     centers = {patient.patient_id: patient.center for patient in inputs.patients}
     return {
         "versions": installed_versions() | {"marrowscope": Manifest.model_fields["marrowscope_version"].default},
@@ -364,7 +375,8 @@ def _fingerprint(inputs: Inputs, bundle: Bundle, config: PredictConfig, worker: 
     }
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Return a file's bytes and its time of modification in ns, by which an image is told from a later one."""
     try:
         stat = path.stat()
     except OSError:

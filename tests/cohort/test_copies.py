@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import marrowscope.cohort.copies
+from marrowscope.cohort import duplicates
 from marrowscope.cohort.copies import equal_files, scale_faults, without_copies
 from marrowscope.cohort.duplicates import FEATURELESS, SeenPhotographs, image_fingerprint
 from marrowscope.cohort.inputs import Inputs, collect_inputs
@@ -102,6 +103,40 @@ def test_a_photograph_is_known_again_however_turned_and_others_are_not() -> None
     seen.add("p/blank", FEATURELESS)
     assert seen.find(FEATURELESS) is None
     assert seen.find("") is None
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 8192])
+def test_the_nearest_earlier_photograph_is_that_of_a_search_through_all_orientations(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random fingerprints, some of them turned and with bits changed, so that there are ties and every distance."""
+    monkeypatch.setattr(duplicates, "_AT_ONCE", at_once)
+    generator = np.random.default_rng(5)
+    images = [generator.random((16, 16)) > 0.5 for _ in range(40)]
+    for turn in range(80):
+        image = np.rot90(images[generator.integers(40)], turn) if turn % 3 else images[turn // 2]
+        laid = next(bits for k, bits in enumerate(duplicates._orientations(image[None])) if k == turn % 8)[0] ^ (
+            generator.random((16, 16)) < generator.uniform(0, 0.4)
+        )
+        images.append(laid)
+    for image in images:
+        image[0, 0] = False
+    prints = [np.packbits(image).tobytes().hex() for image in images]
+    seen = SeenPhotographs()
+    n_found = 0
+    for index, (image, text) in enumerate(zip(images, prints, strict=True)):
+        distances = [
+            min(int((laid[0] != earlier).sum()) for laid in duplicates._orientations(image[None]))
+            for earlier in images[:index]
+        ]
+        for limit in (64, 255, 0):
+            expected = None
+            if distances and min(distances) <= limit:
+                expected = (str(distances.index(min(distances))), min(distances))
+                n_found += limit == 64
+            assert seen.find(text, limit) == expected
+        seen.add(str(index), text)
+    assert n_found > 20
 
 
 def test_scales_that_disagree_are_named_once_per_patient_and_those_that_agree_are_not() -> None:

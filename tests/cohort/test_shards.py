@@ -28,7 +28,7 @@ def inputs_of(counts: list[int]) -> Inputs:
 def test_shards_are_consecutive_and_hold_everybody_once(counts: list[int], data: st.DataObject) -> None:
     whole = inputs_of(counts)
     n = data.draw(st.integers(1, sum(map(bool, counts))))
-    parts = [take_shard(whole, Shard(index, n)) for index in range(1, n + 1)]
+    parts = [take_shard(whole, Shard(index, n)).inputs for index in range(1, n + 1)]
     assert all(part.images for part in parts)
     assert tuple(patient for part in parts for patient in part.patients) == whole.patients
     assert tuple(image for part in parts for image in part.images) == whole.images
@@ -36,11 +36,11 @@ def test_shards_are_consecutive_and_hold_everybody_once(counts: list[int], data:
 
 def test_one_large_patient_leaves_the_others_to_the_other_shards() -> None:
     whole = inputs_of([100, 1, 1])
-    assert [len(take_shard(whole, Shard(index, 3)).images) for index in (1, 2, 3)] == [100, 1, 1]
+    assert [len(take_shard(whole, Shard(index, 3)).inputs.images) for index in (1, 2, 3)] == [100, 1, 1]
 
 
 def test_shards_have_about_as_many_images() -> None:
-    sizes = [len(take_shard(inputs_of([5] * 100), Shard(index, 8)).images) for index in range(1, 9)]
+    sizes = [len(take_shard(inputs_of([5] * 100), Shard(index, 8)).inputs.images) for index in range(1, 9)]
     assert sum(sizes) == 500
     assert max(sizes) - min(sizes) <= 5
 

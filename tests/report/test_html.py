@@ -384,6 +384,16 @@ def test_processes_write_the_same_pages(
         assert path.read_bytes() == (shared / path.relative_to(alone)).read_bytes()
 
 
+def test_a_page_in_a_process_of_its_own_makes_no_threads_and_is_the_same(
+    fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory that a thread's allocations took stays with the process after the thread's end."""
+    job = html._Job(fake_run().folder, "en", None)
+    with_threads = job.patient(0, threads=2)
+    monkeypatch.setattr(html, "ThreadPoolExecutor", lambda **_: pytest.fail("a thread was made"))
+    assert job.patient(0, threads=1) == with_threads
+
+
 def test_run_without_patients_has_an_index(fake_run: Callable[..., FakeRun]) -> None:
     run = fake_run()
     for kind in ("fields", "cells", "patients"):

@@ -38,6 +38,18 @@ def test_rows_that_do_not_stand_together_are_all_found(fake_run: Callable[..., F
     assert sorted(cell.cell_id for cell in tables.cells("P1")) == sorted(own["cell_id"])
 
 
+def test_fields_that_do_not_stand_together_are_all_found(fake_run: Callable[..., FakeRun]) -> None:
+    run = fake_run()
+    path = run.folder / "fields.parquet"
+    fields = read_table(path, "fields")
+    write_table(path, pl.concat([fields.gather_every(2), fields.gather_every(2, 1)]), "fields")
+    tables = PatientTables(run.folder)
+    for patient_id in ("P1", "P2"):
+        own = fields.filter(pl.col("patient_id") == patient_id)["field_id"].to_list()
+        assert [field.field_id for field in tables.fields(patient_id)] == own
+    assert tables.cells("P1")
+
+
 def test_a_patient_without_a_field_has_neither_fields_nor_cells(fake_run: Callable[..., FakeRun]) -> None:
     tables = PatientTables(fake_run().folder)
     assert tables.cells("nobody") == ()

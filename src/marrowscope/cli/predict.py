@@ -7,7 +7,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,7 +24,7 @@ from marrowscope.cli.options import (
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from marrowscope.cohort.shards import Shard
     from marrowscope.report.problems import PatientProblem
@@ -118,6 +118,19 @@ def predict(
             help="Predict block i of n blocks of the patients, without a report; see `marrowscope merge`.",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="<address>",
+            show_default="this machine",
+            help="Predict on the Ray cluster at this address (HOST:PORT, or auto); needs the extra `cluster`.",
+        ),
+    ] = None,
+    mixed: Annotated[
+        bool,
+        typer.Option("--mixed", help="With --ray: accept processors with different features; last digits may differ."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the counts and each patient's figures as JSON.")
@@ -154,6 +167,7 @@ def predict(
         "reference_ranges": reference_ranges,
     }
     config = validate_config(PredictConfig, values, where="marrowscope predict")
+    _refuse_unfit(ray, {"--shard": shard, "--threads": threads, "--processes": processes}, mixed=mixed)
     block = None if shard is None else Shard.parse(shard)
     report = report and block is None
     stated = Stated(specimen=specimen, age_group=age_group, sex=sex, diagnosis=diagnosis)
@@ -174,26 +188,28 @@ def predict(
             no_report.append(str(error))
 
     with progress_bar("Predicting images", enabled=not as_json) as advance:
-        prediction = run_prediction(
-            inputs,
-            bundle_path(bundle),
-            out,
-            config=config,
-            overwrite=overwrite,
-            command=["marrowscope", *sys.argv[1:]],
-            progress=advance,
-            finish=finish if report else None,
-            keep_copies=keep_copies,
-            stated=stated,
-            shard=block,
-        )
+        shared: dict[str, Any] = {
+            "config": config,
+            "overwrite": overwrite,
+            "command": ["marrowscope", *sys.argv[1:]],
+            "progress": advance,
+            "finish": finish if report else None,
+            "keep_copies": keep_copies,
+            "stated": stated,
+        }
+        if ray is None:
+            prediction = run_prediction(inputs, bundle_path(bundle), out, shard=block, **shared)
+        else:
+            from marrowscope.cluster.across import predict_across
+
+            prediction = predict_across(inputs, bundle, out, address=ray, mixed=mixed, say=_warn, **shared)
     for reason in no_report:
         report = False
-        typer.echo(f"No report: {reason}", err=True)
+        _warn(f"No report: {reason}")
     counts = prediction.manifest.counts
     if prediction.manifest.images_resumed:
         resumed = count_of(prediction.manifest.images_resumed, "image")
-        typer.echo(f"Continued an interrupted prediction: {resumed} already predicted.", err=True)
+        _warn(f"Continued an interrupted prediction: {resumed} already predicted.")
     rows = [] if block else patient_rows(prediction)  # a shard has no figures yet: others may have its images too
     if as_json:
         figures = patient_figures(rows)
@@ -206,6 +222,23 @@ def predict(
     _print_remarks(prediction.manifest, rows, problems, block)
     if counts.images_failed or counts.left_out or problems:
         raise typer.Exit(_EXIT_INCOMPLETE)
+
+
+def _warn(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+def _refuse_unfit(ray: str | None, others: Mapping[str, object], *, mixed: bool) -> None:
+    """Raise ConfigError for options that do not go together with --ray, or without it."""
+    from marrowscope.errors import ConfigError
+
+    given = [name for name, value in others.items() if value is not None]
+    if ray is not None and given:
+        message = f"found --ray with {given[0]}, expected one of them; the cluster's slots decide, leave {given[0]} out"
+        raise ConfigError(message)
+    if ray is None and mixed:
+        message = "found --mixed without --ray, expected both; shards are put together with `marrowscope merge --mixed`"
+        raise ConfigError(message)
 
 
 def _print_remarks(

@@ -1,1 +1,1 @@
-"""More than one machine: the shards of a run, put together to the run that one machine would have written."""
+"""More than one machine: shards predicted on a cluster, and put together to the run one machine would have written."""

@@ -34,7 +34,7 @@ from marrowscope.streaming.config import PredictConfig
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from marrowscope.bundle import Bundle
     from marrowscope.records import Fault, Patient
@@ -71,12 +71,17 @@ def merge(
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    finish: Callable[[Path], object] | None = None,
+    resumed: Collection[int] = (),
 ) -> Prediction:
     """Put the runs ``shards`` of one input together and write the run ``out``.
 
     ``bundle`` is the one that predicted them. ``mixed`` takes shards of processors with different features, which can
-    differ in the last digits. ``progress`` gets (images done, total images). Raises RunError for a shard that is
-    missing, given twice, of another input, or made with another bundle, version, setting or kind of processor.
+    differ in the last digits. ``progress`` gets (images done, total images), ``finish`` the complete run before it is
+    moved to ``out``. The images of the shards ``resumed``, by number, count as predicted by an earlier call.
+
+    Raises RunError for a shard that is missing, given twice, of another input, or made with another bundle, version,
+    setting or kind of processor.
     """
     runs = _in_order([_read(folder) for folder in shards])
     opened = load_bundle(bundle) if isinstance(bundle, Path) else bundle
@@ -97,7 +102,7 @@ def merge(
         if progress:
             progress(min(n_images, (index + 1) * IMAGES_A_PART), n_images)
     table = assessor.finish()
-    with new_run_folder(staging, out) as folder:
+    with new_run_folder(staging, out, finish) as folder:
         parts.join(folder)
         _join_regions(runs, copies, folder)
         write_table(folder / "patients.parquet", table, "patients")
@@ -126,7 +131,10 @@ def merge(
             faults=tuple(said),
             failures=tuple(Failure(field_id=field_id, error=error) for field_id, error in failed.iter_rows()),
             seconds=round(sum(run.manifest.seconds or 0.0 for run in runs), 3),
-            images_resumed=sum(run.manifest.images_resumed for run in runs),
+            images_resumed=sum(
+                run.manifest.counts.images if run.record.index in resumed else run.manifest.images_resumed
+                for run in runs
+            ),
         )
         write_manifest(folder, manifest)
     return Prediction(folder=out, manifest=manifest)

@@ -47,6 +47,11 @@ _FINGERPRINT = re.compile(rf"[0-9a-f]{{{_N_FREQUENCIES**2 // 4}}}")
 _GRID_PX = 64
 _MIN_CONTRAST = 0.5
 _RGB_NDIM = 3
+_N_PARITIES = 4
+_FLIPPED = np.uint8(2 * _N_FREQUENCIES**2 // _N_PARITIES)
+"""Bits of the two words that mirroring flips."""
+_AT_ONCE = 8192
+"""So many fingerprints, with what is computed of them, fit into the cache of a core."""
 _SHOWN = 5
 _MAX_SHOWN = 80
 
@@ -119,33 +124,61 @@ def near_duplicates(fingerprints: pl.DataFrame, max_distance: int = MAX_DISTANCE
 
 
 class SeenPhotographs:
-    """The fingerprints of the images so far, for a run that asks of each next one whether it was there before."""
+    """The fingerprints of the images so far, for a run that asks of each next one whether it was there before.
+
+    Each is compared with all earlier ones. The bits are kept in four words, one for each parity of the frequencies down
+    and across: a mirrored image has in each word all bits flipped or none, so that two comparisons, of the image and of
+    its transpose, give the distances in all eight orientations. No index by parts of the fingerprint would save any: at
+    a quarter of the bits, and with all images that share a part looked at, it selects most of them.
+    """
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._words = np.zeros((64, _N_BITS // 64 + 1), dtype=np.uint64)
+        self._words = np.zeros((_N_PARITIES, _AT_ONCE), dtype=np.uint64)
 
     def find(self, fingerprint: str, max_distance: int = MAX_DISTANCE) -> tuple[str, int] | None:
         """Return the name of the nearest earlier image, however mirrored or turned, and how many bits differ.
 
-        None where none is within ``max_distance``, and for an image without a fingerprint or of one color.
+        The first of those that are equally near. None where none is within ``max_distance``, and for an image without a
+        fingerprint or of one color.
         """
         if fingerprint in {"", FEATURELESS} or not self._names:
             return None
-        laid = np.concatenate([_words(bits) for bits in _orientations(_unpack([fingerprint]))])
-        seen = self._words[: len(self._names)]
-        distances = np.bitwise_count(seen[None] ^ laid[:, None]).sum(axis=2, dtype=np.int64).min(axis=0)
-        nearest = int(distances.argmin())
-        return (self._names[nearest], int(distances[nearest])) if distances[nearest] <= max_distance else None
+        bits = _unpack([fingerprint])
+        laid = (_parity_words(bits)[:, 0], _parity_words(bits.transpose(0, 2, 1))[:, 0])
+        place, nearest = 0, _N_BITS + 1
+        for start in range(0, len(self._names), _AT_ONCE):
+            distances = _least_distances(self._words[:, start : min(start + _AT_ONCE, len(self._names))], laid)
+            first = int(distances.argmin())
+            if distances[first] < nearest:
+                place, nearest = start + first, int(distances[first])
+        return (self._names[place], nearest) if nearest <= max_distance else None
 
     def add(self, name: str, fingerprint: str) -> None:
         """Keep an image; one without a fingerprint, or of one color, is nobody's copy."""
         if fingerprint in {"", FEATURELESS}:
             return
-        if len(self._names) == len(self._words):
-            self._words = np.concatenate([self._words, np.zeros_like(self._words)])
-        self._words[len(self._names)] = _words(_unpack([fingerprint]))[0]
+        if len(self._names) == self._words.shape[1]:
+            self._words = np.concatenate([self._words, np.zeros_like(self._words)], axis=1)
+        self._words[:, len(self._names)] = _parity_words(_unpack([fingerprint]))[:, 0]
         self._names.append(name)
+
+
+def _least_distances(words: NDArray[np.uint64], laid: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint8]:
+    """Return the bits (n,) in which images ``words`` (4, n) differ from another one, in the nearest orientation.
+
+    ``laid`` are the words (4,) of the other image and of its transpose. Sums are at most 255, so that what they pass in
+    between may run over.
+    """
+    least = np.full(words.shape[1], _N_BITS, dtype=np.uint8)
+    for other in laid:
+        even, across, down, both = np.bitwise_count(words ^ other[:, None])
+        plain, turned = across + down, across - down
+        np.minimum(least, even + plain + both, out=least)
+        np.minimum(least, even - plain + both + _FLIPPED, out=least)
+        np.minimum(least, even + turned - both + _FLIPPED, out=least)
+        np.minimum(least, even - turned - both + _FLIPPED, out=least)
+    return least
 
 
 def fingerprint_fields(
@@ -243,6 +276,12 @@ def _unpack(fingerprints: list[str]) -> NDArray[np.bool_]:
 def _words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Pack bits (n, 16, 16) to (n, 4) words."""
     return np.packbits(bits.reshape(len(bits), _N_FREQUENCIES**2), axis=1).view(np.uint64)
+
+
+def _parity_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Pack bits (n, 16, 16) to words (4, n): even frequencies, odd ones across, odd ones down, odd ones both ways."""
+    parts = [bits[:, down::2, across::2] for down in (0, 1) for across in (0, 1)]
+    return np.stack([np.packbits(part.reshape(len(bits), -1), axis=1).view(np.uint64)[:, 0] for part in parts])
 
 
 def _orientations(bits: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:

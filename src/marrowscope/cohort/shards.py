@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Self
 
+from marrowscope.cohort.inputs import Inputs
 from marrowscope.errors import ConfigError, InputError
 from marrowscope.imaging import sha256_bytes
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from marrowscope.cohort.inputs import Inputs
+    from marrowscope.records import InputImage
 
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
 
@@ -47,26 +48,52 @@ class Shard:
         return f"{self.index}/{self.of}"
 
 
-def take_shard(inputs: Inputs, shard: Shard) -> Inputs:
-    """Return the patients of one shard with their images; faults and what was left out stay those of the whole input.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The patients of one shard with their images, and what its run states of the whole input.
 
-    Every shard has a patient with an image. Each block ends where its share of all images is reached, or earlier so
-    that the later ones keep one; patients without an image go with those before them. Raises InputError with more
-    shards than patients with an image.
+    ``inputs`` has neither faults nor a number of what was left out: the merged run says those of the whole, which are
+    in ``whole_faults``, a sentence each, and ``whole_left_out``.
+    """
+
+    shard: Shard
+    inputs: Inputs
+    whole_sha256: str
+    whole_faults: tuple[str, ...]
+    whole_left_out: int
+
+
+def take_shard(inputs: Inputs, shard: Shard) -> Block:
+    """Return one block of ``divide``. Raises InputError with more shards than patients with an image."""
+    return next(islice(divide(inputs, shard.of), shard.index - 1, None))
+
+
+def divide(inputs: Inputs, n: int) -> Iterator[Block]:
+    """Yield the ``n`` blocks of an input, in order; one at a time is in memory beside the input.
+
+    Every block has a patient with an image. Each ends where its share of all images is reached, or earlier so that the
+    later ones keep one; patients without an image go with those before them. Raises InputError with more shards than
+    patients with an image.
     """
     n_images = Counter(image.patient_id for image in inputs.images)
     counts = [n_images[patient.patient_id] for patient in inputs.patients]
     with_images = [place for place, count in enumerate(counts) if count]
-    if shard.of > len(with_images):
+    if n > len(with_images):
         message = (
-            f"shard {shard}: found {count_of(len(with_images), 'patient')} with an image, expected some for each "
-            f"shard; take at most {len(with_images)}"
+            f"found {count_of(len(with_images), 'patient')} with an image, expected some for each of "
+            f"{count_of(n, 'shard')}; take at most {len(with_images)}"
         )
         raise InputError(message)
-    begins = [0, *_begins(list(accumulate(counts)), with_images, shard.of), len(counts)]
-    own = inputs.patients[begins[shard.index - 1] : begins[shard.index]]
-    names = {patient.patient_id for patient in own}
-    return replace(inputs, patients=own, images=tuple(image for image in inputs.images if image.patient_id in names))
+    images_of: defaultdict[str, list[InputImage]] = defaultdict(list)
+    for image in inputs.images:
+        images_of[image.patient_id].append(image)
+    whole_sha256 = input_digest(inputs)
+    faults = tuple(fault.sentence() for fault in inputs.faults)
+    begins = [0, *_begins(list(accumulate(counts)), with_images, n), len(counts)]
+    for index, (begin, end) in enumerate(pairwise(begins), start=1):
+        patients = inputs.patients[begin:end]
+        images = tuple(image for patient in patients for image in images_of[patient.patient_id])
+        yield Block(Shard(index, n), Inputs(patients, images), whole_sha256, faults, inputs.n_left_out)
 
 
 def _begins(ends: Sequence[int], with_images: Sequence[int], n: int) -> list[int]:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from marrowscope.report.field_pixels import PictureProblem
+    from marrowscope.report.marks import FieldPage
     from marrowscope.report.problems import ProblemKind
     from marrowscope.runs.schemas import PatientRow
 
@@ -254,17 +255,15 @@ def _pictures(page: PatientPage, pixels: FieldPixels, threads: int) -> dict[int,
     wanted = _pictured_by_field(page)
     readable = [field for field in page.fields if field.failed is None]
     factors = shrink_factors(readable)
+
+    def picture(field: FieldPage) -> FieldPicture:
+        contours = [mark.contour_xy for mark in wanted.get(field.number, ())]
+        return field_picture(field, pixels, contours, shrink_to=factors[field.number])
+
+    if threads == 1:  # without a thread of its own: what one allocates, the system keeps for it after its end
+        return {field.number: picture(field) for field in readable}
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="report") as pool:
-        pictures = pool.map(
-            lambda field: field_picture(
-                field,
-                pixels,
-                [mark.contour_xy for mark in wanted.get(field.number, ())],
-                shrink_to=factors[field.number],
-            ),
-            readable,
-        )
-        return {field.number: picture for field, picture in zip(readable, pictures, strict=True)}
+        return {field.number: made for field, made in zip(readable, pool.map(picture, readable), strict=True)}
 
 
 def _pictured_by_field(page: PatientPage) -> dict[int, list[Any]]:

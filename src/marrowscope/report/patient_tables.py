@@ -69,10 +69,10 @@ class PatientTables:
         self.rows, self.problems = read_patients(patients)
         failed = fields.filter(pl.col("status") != "ok").select("field_id", "error")
         self.failed = [Failure(field_id=name, error=error or "could not be read") for name, error in failed.iter_rows()]
-        self._fields = {str(key[0]): frame for key, frame in fields.group_by("patient_id", maintain_order=True)}
+        self._fields, self._field_slices = fields, _slices(fields["patient_id"].rle())
         self._path = run_dir / "cells.parquet"
         self._cells = scan_table(self._path, "cells")
-        self._slices = _slices(self._cells, self._path)
+        self._slices = _slices(collected(self._cells.select(pl.col("patient_id").rle()), self._path)["patient_id"])
 
     @property
     def patient_ids(self) -> list[str]:
@@ -81,8 +81,7 @@ class PatientTables:
 
     def fields(self, patient_id: str) -> tuple[ShownField, ...]:
         """Return the fields of a patient, those of a slide with their core; empty for a patient without fields."""
-        own = self._fields.get(patient_id)
-        rows = [] if own is None else own.to_dicts()
+        rows = [row for own in self._own_fields(patient_id) for row in own.iter_rows(named=True)]
         for row in rows:
             field_row({name: row[name] for name in FIELDS})
         return tuple(map(shown_field, rows))
@@ -111,8 +110,7 @@ class PatientTables:
                 f"expected finite ones up to {MAX_COORDINATE_PX:,}; run `marrowscope predict` again"
             )
             raise RunError(message)  # OpenCV ends the process over coordinates that do not fit its floats
-        own = self._fields.get(patient_id)
-        known = set() if own is None else set(own["field_id"])
+        known = {name for own in self._own_fields(patient_id) for name in own["field_id"]}
         if lost := sorted({cell.field_id for cell in cells} - known):
             message = (
                 f"cells table: found cells of field {lost[0]!r}, which this patient does not have in the fields "
@@ -121,13 +119,16 @@ class PatientTables:
             raise RunError(message)
         return cells
 
+    def _own_fields(self, patient_id: str) -> list[pl.DataFrame]:
+        """Return the rows of a patient in the table of fields, as slices that share its memory."""
+        return [self._fields.slice(start, length) for start, length in self._field_slices.get(patient_id, ())]
 
-def _slices(cells: pl.LazyFrame, path: Path) -> Mapping[str, list[tuple[int, int]]]:
-    """Return the slices of rows of each patient, as start and length."""
-    runs = collected(cells.select(pl.col("patient_id").rle()), path).unnest("patient_id")
+
+def _slices(runs: pl.Series) -> Mapping[str, list[tuple[int, int]]]:
+    """Return the slices of rows of each patient, as start and length, from the run lengths of a patient_id column."""
     found: dict[str, list[tuple[int, int]]] = {}
     start = 0
-    for length, patient_id in runs.select("len", "value").iter_rows():
+    for length, patient_id in runs.struct.unnest().select("len", "value").iter_rows():
         found.setdefault(patient_id, []).append((start, length))
         start += length
     return found

@@ -1,0 +1,159 @@
+"""What a node of a cluster does: say what it has, open the networks once, predict one block of patients after another.
+
+Nothing here knows of Ray. Blocks name photographs by their paths; what is found goes into the shared folder, and only
+counts go back.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import marrowscope
+from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import bundle_path
+from marrowscope.disk import locked
+from marrowscope.errors import MarrowscopeError, RunError
+from marrowscope.machine import processor_features
+from marrowscope.predict import predict
+from marrowscope.runs.manifest import installed_versions
+from marrowscope.streaming.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from marrowscope.bundle import Bundle
+    from marrowscope.cohort.shards import Block
+    from marrowscope.streaming.config import PredictConfig
+
+_LOCK_FREE_AFTER_S = 90.0
+"""A lock of a process on a node that is gone is stale after a minute."""
+_LOCK_TRIED_EVERY_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the nodes are to predict with, and where: ``bundle`` as the user gave it, a path or a shipped name.
+
+    Relative paths are those of ``working_folder``. The run of shard 3 is written to ``folder/00003``.
+    """
+
+    bundle: Path | None
+    config: PredictConfig
+    folder: Path
+    working_folder: Path
+    keep_copies: bool = False
+
+    def shard_folder(self, index: int) -> Path:
+        """Return where the run of a shard lies."""
+        return self.folder / f"{index:05}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node says of itself: ``versions`` may change a result, ``unseen`` are paths that it does not see."""
+
+    host: str
+    version: str
+    versions: Mapping[str, str]
+    bundle_sha256: str
+    processor: str
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What networks were opened on."""
+
+    backend: str
+    device: str
+    precision: str
+    processor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a worker cannot go on: the sentence of a MarrowscopeError."""
+
+    sentence: str
+
+
+def describe_node(job: Job, witnesses: Mapping[Path, int]) -> NodeFacts:
+    """Say what this node has. ``witnesses`` are files with their sizes that it must see as the driver does."""
+    try:
+        os.chdir(job.working_folder)
+        bundle_sha256 = load_bundle(bundle_path(job.bundle)).spec_sha256
+    except (OSError, MarrowscopeError) as error:
+        bundle_sha256 = f"none ({error})"
+    return NodeFacts(
+        host=platform.node() or socket.gethostname(),
+        version=marrowscope.__version__,
+        versions=installed_versions(),
+        bundle_sha256=bundle_sha256,
+        processor=processor_features(),
+        unseen=tuple(str(path) for path, size in witnesses.items() if _size(path) != size),
+    )
+
+
+class ShardWorker:
+    """The networks of a job's bundle, and blocks through them; ``threads`` is the number of cores of this slot."""
+
+    def __init__(self, job: Job, threads: int) -> None:
+        self._job = job
+        self._config = job.config.model_copy(update={"threads": threads, "processes": 1})
+        self._opened: tuple[Bundle, Worker] | None = None
+
+    def open(self) -> Engine | Refusal:
+        """Open the networks; says on what they run."""
+        try:
+            os.chdir(self._job.working_folder)
+            bundle = load_bundle(bundle_path(self._job.bundle))
+            worker = Worker(bundle, self._config)
+        except MarrowscopeError as error:
+            return Refusal(str(error))
+        self._opened = bundle, worker
+        return Engine(worker.backend, worker.device, worker.precision, processor_features())
+
+    def predict(self, block: Block) -> int | Refusal:
+        """Predict a block into its folder, after what an earlier call left there; returns its number of images."""
+        if self._opened is None:
+            message = "found networks that are not open, expected a call of open() first"
+            raise RuntimeError(message)
+        bundle, worker = self._opened
+        out = self._job.shard_folder(block.shard.index)
+        try:
+            with ExitStack() as stack:
+                _lock_in_time(stack, out)
+                if (out / "manifest.json").is_file():  # complete: the process ended before it could say so
+                    return len(block.inputs.images)
+                predict(block, bundle, out, config=self._config, worker=worker, keep_copies=self._job.keep_copies)
+        except MarrowscopeError as error:
+            return Refusal(str(error))
+        return len(block.inputs.images)
+
+
+def _lock_in_time(stack: ExitStack, out: Path, limit_s: float = _LOCK_FREE_AFTER_S) -> None:
+    """Take the lock of ``out``, waiting for that of a worker on a node that is gone; RunError after ``limit_s``."""
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            stack.enter_context(locked(out))
+        except RunError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOCK_TRIED_EVERY_S)
+        else:
+            return
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,160 @@
+"""A prediction on two nodes of Ray: what is killed costs time and nothing else; a node that differs is refused.
+
+These tests start a cluster on loopback and stop it. Each call is a process of its own, as a user makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from marrowscope.bundle.shipped import demonstration_bundle
+from marrowscope.predict import PredictConfig, Prediction, predict
+from marrowscope.simulate import SimulationConfig, simulate_cohort
+from tests.cluster.ray_nodes import RayNodes
+from tests.required import RAY, skip_without
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
+LIMIT_S = 300.0
+CALL = """
+import sys
+from pathlib import Path
+from marrowscope.cli import main
+from marrowscope.cluster import across
+across.count_shards.__defaults__ = (2,)  # few images, many shards
+main.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    if sys.platform != "linux" or find_spec("ray") is None:
+        skip_without(RAY, "Ray is not installed here, or this is no Linux; uv sync --extra cluster")
+    started = RayNodes()
+    try:
+        started.start("head")
+        started.start("second")
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, nodes: RayNodes) -> Prediction:
+    """Four patients with two photographs each, and a file that is none: the run of one machine."""
+    del nodes  # nothing is predicted where there is no Ray
+    cohort = tmp_path_factory.mktemp("ray") / "cohort"
+    simulate_cohort(cohort, SimulationConfig(patients=4, centers=2, fields=2, seed=12))
+    first = min(path for path in cohort.iterdir() if path.is_dir())
+    (first / "zz_broken.jpg").write_bytes(b"no photograph")
+    config = PredictConfig(backend="onnxruntime", morphology=False, threads=1, processes=1)
+    return predict([cohort], demonstration_bundle(), cohort.parent / "whole", config=config)
+
+
+@pytest.fixture
+def call(nodes: RayNodes, whole: Prediction, tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
+    """Make the one command that is repeated after everything that is killed."""
+    words = ["predict", str(whole.folder.parent / "cohort"), "--out", "run", "--bundle", "demo", "--ray", nodes.address]
+    words += ["--backend", "onnxruntime", "--no-morphology", "--no-report", "--json"]
+
+    def made() -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-c", CALL, *words],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        )  # fmt: skip
+
+    return made
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something is there that ``process`` makes."""
+    end = time.monotonic() + LIMIT_S
+    while not found():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def locked_shard(shards: Path) -> dict[str, object] | None:
+    """Return who predicts a shard right now: the content of its lock."""
+    for lock in shards.glob(".*-lock"):
+        try:
+            found: dict[str, object] = json.loads(lock.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return found
+    return None
+
+
+def assert_run_of_one_machine(process: subprocess.Popen[str], whole: Prediction, out: Path) -> dict[str, object]:
+    """Wait for a call; its tables are those of one machine. Returns the manifest."""
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1, said  # the file that is no photograph
+    assert "zz_broken.jpg" in said
+    for name in TABLES:
+        assert (out / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    assert not out.with_name("run.shards").exists()
+    manifest: dict[str, object] = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def test_a_worker_that_is_killed_costs_nothing(
+    call: Callable[[], subprocess.Popen[str]], whole: Prediction, tmp_path: Path
+) -> None:
+    process = call()
+    wait_for(lambda: locked_shard(tmp_path / "run.shards"), process)
+    holder = locked_shard(tmp_path / "run.shards")
+    if holder is not None:
+        assert holder["process"] != process.pid
+        os.kill(int(str(holder["process"])), signal.SIGKILL)
+    manifest = assert_run_of_one_machine(process, whole, tmp_path / "run")
+    assert manifest["images_resumed"] == 0
+
+
+def test_a_node_of_another_version_is_refused_in_one_sentence_before_any_work(
+    nodes: RayNodes, call: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text("import marrowscope\nmarrowscope.__version__ = '0.0.9'\n", encoding="utf-8")
+    path = os.pathsep.join(filter(None, [str(hook), os.environ.get("PYTHONPATH")]))
+    nodes.start("other", {"PYTHONPATH": path})
+    try:
+        process = call()
+        _, said = process.communicate(timeout=LIMIT_S)
+    finally:
+        nodes.kill("other")
+    assert process.returncode == 2, said
+    (sentence,) = [line for line in said.splitlines() if line.startswith("Error: ")]
+    assert "found marrowscope 0.0.9, expected" in sentence
+    assert not list((tmp_path / "run.shards").glob("0*"))
+
+
+def test_after_the_driver_and_a_node_are_killed_the_same_call_ends_with_equal_tables(
+    nodes: RayNodes, call: Callable[[], subprocess.Popen[str]], whole: Prediction, tmp_path: Path
+) -> None:
+    shards = tmp_path / "run.shards"
+    process = call()
+    wait_for(lambda: list(shards.glob("0*/manifest.json")), process)
+    process.kill()
+    process.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in shards.glob("0*/manifest.json")}
+    n_images = sum(json.loads(path.read_text(encoding="utf-8"))["counts"]["images"] for path in finished)
+    again = call()
+    wait_for(lambda: locked_shard(shards) or not shards.exists(), again)
+    nodes.kill("second")
+    assert all(path.stat().st_mtime_ns == at for path, at in finished.items() if path.exists())
+    manifest = assert_run_of_one_machine(again, whole, tmp_path / "run")
+    assert manifest["images_resumed"] >= n_images
