@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -174,26 +175,13 @@ def predict(
     no_report: list[str] = []
     problems: list[PatientProblem] = []
 
-    def finish(folder: Path) -> None:
-        """Write the report into the run before it is in its place: a call killed here goes on when made again."""
-        from marrowscope.disk import note_exit_code
-        from marrowscope.errors import RunError
-        from marrowscope.report import write_report
-
-        try:
-            write_report(folder, workers=2, on_problem=problems.append)
-            if problems:
-                note_exit_code(folder, _EXIT_INCOMPLETE)
-        except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
-            no_report.append(str(error))
-
     with progress_bar("Predicting images", enabled=not as_json) as advance:
         shared: dict[str, Any] = {
             "config": config,
             "overwrite": overwrite,
             "command": ["marrowscope", *sys.argv[1:]],
             "progress": advance,
-            "finish": finish if report else None,
+            "finish": partial(_write_report, problems, no_report) if report else None,
             "keep_copies": keep_copies,
             "stated": stated,
         }
@@ -226,6 +214,20 @@ def predict(
 
 def _warn(sentence: str) -> None:
     typer.echo(sentence, err=True)
+
+
+def _write_report(problems: list[PatientProblem], no_report: list[str], folder: Path) -> None:
+    """Write the report into the run before it is in its place: a call killed here goes on when made again."""
+    from marrowscope.disk import note_exit_code
+    from marrowscope.errors import RunError
+    from marrowscope.report import write_report
+
+    try:
+        write_report(folder, workers=2, on_problem=problems.append)
+        if problems:
+            note_exit_code(folder, _EXIT_INCOMPLETE)
+    except RunError as error:  # the run is whole: its tables stand, and what hinders the report is said
+        no_report.append(str(error))
 
 
 def _refuse_unfit(ray: str | None, others: Mapping[str, object], *, mixed: bool) -> None:
