@@ -201,7 +201,7 @@ def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
     from marrowscope.cli.evaluate_readers import (
         AGREEMENT_FOLDER,
         SUMMARY_NAME,
-        evaluate_readers,
+        evaluate_each_reader,
         folder_names,
         metrics_of,
     )
@@ -210,7 +210,7 @@ def _report_readers(work: _Work, readers: Sequence[str], out: Path) -> None:
     places = dict(zip(readers, folder_names(readers), strict=True))
     for name in places.values():
         check_evaluation_folder(out / name, overwrite=work.overwrite)
-    found = evaluate_readers(readers, work.read, work.measure, out, work.words, overwrite=work.overwrite)
+    found = evaluate_each_reader(readers, work.read, work.measure, out, work.words, overwrite=work.overwrite)
     if work.quiet:
         typer.echo(metrics_of(out, readers))
         return

@@ -35,7 +35,7 @@ def refuse_evaluated(out: Path, *, overwrite: bool) -> None:
         raise InputError(message)
 
 
-def evaluate_readers(
+def evaluate_each_reader(
     readers: Sequence[str],
     read: Callable[[str], Cohort],
     measure: Callable[[Cohort, Path], Evaluation],
