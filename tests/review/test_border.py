@@ -94,7 +94,7 @@ def test_every_color_of_a_page_is_served(station: Station) -> None:
     palette, style = (client.get(f"/static/{name}.css") for name in ("palette", "review"))
     assert (palette.status_code, palette.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert page_style().startswith(palette.text), "pages of runs and of the review have one palette"
-    styles = style.text + "".join(client.get(f"/static/{name}.css").text for name in ("station", "plot"))
+    styles = style.text + "".join(client.get(f"/static/{name}.css").text for name in ("station", "plot", "slide"))
     stated = set(re.findall(r"(--[\w-]+):", palette.text + styles))
     set_by_scripts = {"--code", "--picture"}
     assert set(re.findall(r"var\((--[\w-]+)\)", styles)) <= stated | set_by_scripts

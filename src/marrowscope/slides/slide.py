@@ -59,7 +59,7 @@ class Slide(Protocol):
         """
 
     def reduced(self, region: Region, factor: int) -> ImageArray:
-        """Read a region inside the slide shrunk by ``factor``: RGB uint8 (ceil(height / factor), ceil(width / factor), 3).
+        """Read a region inside the slide, shrunk by ``factor``: RGB uint8 (h, w, 3), sides rounded up.
 
         Raises ImageError as ``read`` does.
         """

@@ -74,7 +74,7 @@ class WholeSlide:
             self._handle.close()
 
     def _level_for(self, downsample: float) -> tuple[int, float, int]:
-        """Return the coarsest level not beyond ``downsample``, by what it is shrunk, and the whole factor that is left."""
+        """Return the coarsest level not beyond ``downsample``, how far it is shrunk, and the whole factor left."""
         downsample *= _LEVEL_SLACK
         level = self._handle.get_best_level_for_downsample(downsample)
         stored = float(self._handle.level_downsamples[level])
