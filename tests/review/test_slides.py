@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,13 +84,13 @@ def test_the_cores_of_a_level_cover_the_slide_and_the_first_level_is_one_tile(wi
     assert tile_box(width, height, first - 1, 0, 0) is tile_box(width, height, last + 1, 0, 0) is None
     for level in range(first, last + 1):
         factor = 2 ** (last - level)
-        columns = -(-(-(-width // factor)) // TILE_PX)
+        columns = math.ceil(math.ceil(width / factor) / TILE_PX)
         boxes = [tile_box(width, height, level, column, 0) for column in range(columns)]
         assert tile_box(width, height, level, columns, 0) is None
         edges = [box[2] for box in boxes if box is not None]
         assert len(edges) == columns
         assert edges[-1] == width
-        for before, box in zip(boxes, boxes[1:], strict=False):
+        for before, box in pairwise(boxes):
             assert before is not None
             assert box is not None
             assert 0 < before[2] - box[0] <= 2 * OVERLAP_PX * factor

@@ -47,7 +47,7 @@ def test_a_slide_is_drawn_and_its_regions_lead_to_the_field_view(
     page = opened("/")
     refused: list[str] = []
     page.on("console", lambda said: refused.append(said.text) if said.type in {"error", "warning"} else None)
-    page.click("text=Slide")
+    page.click(".patients a:text-is('Slide')")
     page.wait_for_selector("body[data-ready]")
     n_read = len(slide_run.regions) - 1
     expect(page.locator(".deep .region")).to_have_count(n_read)

@@ -18,11 +18,16 @@ function say(sentence) {
 }
 
 function view() {
-  // OpenSeadragon would add a style of its own, which the policy refuses; it adds none where one is marked as there
-  if (!$("style[data-openseadragon-mobile-css]")) document.head.append(make("style", { type: "text/plain", "data-openseadragon-mobile-css": "true" }));
+  // OpenSeadragon would add a style of its own, which the policy refuses; it adds none where an element is marked as one
+  if (!$("style[data-openseadragon-mobile-css]")) {
+    const marked = document.createElementNS(null, "style"); // of no namespace, so that it is nothing to a browser
+    marked.setAttribute("data-openseadragon-mobile-css", "true");
+    document.head.append(marked);
+  }
   viewer?.destroy();
   viewer = OpenSeadragon({
     element: $("#deep"), drawer: "canvas", showNavigationControl: false, showNavigator: true, navigatorPosition: "BOTTOM_RIGHT", navigatorSizeRatio: 0.16,
+    navigatorOpacity: 1, navigatorBackground: "#dfdbd1", navigatorBorderColor: "#8d867c", navigatorDisplayRegionColor: "#74195a",
     animationTime: 0.4, visibilityRatio: 0.6, minZoomImageRatio: 0.9, maxZoomPixelRatio: 3, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     tileSources: {
       width: slide.width_px, height: slide.height_px, tileSize: slide.tile_px, tileOverlap: slide.overlap_px, minLevel: slide.min_level, maxLevel: slide.max_level,
