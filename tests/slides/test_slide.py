@@ -76,7 +76,8 @@ def test_a_part_is_read_shrunk_from_the_level_that_fits(pyramid: Path, factor: i
     for slide in (open_slide(pyramid), _large(pyramid)):
         for x, y, width, height in ((0, 0, 1300, 900), (256, 128, 512, 384), (1024, 640, 276, 260)):
             part = slide.reduced(window(x, y, x + width, y + height), factor)
-            assert (part.shape, part.dtype) == ((-(-height // factor), -(-width // factor), 3), np.uint8)
+            assert part.shape == (-(-height // factor), -(-width // factor), 3)
+            assert part.dtype == np.uint8
             centers_y = y + np.minimum((np.arange(part.shape[0]) + 0.5) * factor - 0.5, height - 1)
             centers_x = x + np.minimum((np.arange(part.shape[1]) + 0.5) * factor - 0.5, width - 1)
             expected = whole[np.round(centers_y).astype(int)][:, np.round(centers_x).astype(int)]
