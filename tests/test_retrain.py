@@ -1,4 +1,4 @@
-"""The page docs/retrain.md, command by command, on a few simulated fields; training is one epoch instead of five."""
+"""The page docs/retrain.md, command by command, on a few small simulated fields, with a tiny network and one epoch."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ from marrowscope.review.review_folder import open_station
 
 _PAGE = Path(__file__).parents[1] / "docs" / "retrain.md"
 _FULL_SIZE = "--patients 16 --centers 8 --fields 3"
+_TINY = {
+    "epochs = 5": "epochs = 1",
+    'init = "lite0"': 'init = "scratch"\narchitecture = "test_efficientnet"\ncrop_px = 32\nbatch_size = 8\nthreads = 1',
+}
 
 
 def blocks(kind: str) -> list[str]:
@@ -39,7 +43,7 @@ def divide(cohort: Path, root: Path) -> dict[str, list[tuple[shapely.Polygon, st
         for field in read_cohort(cohort).fields
     }
     head, *rows = (cohort / "patients.csv").read_text(encoding="utf-8").splitlines()
-    for name, own in (("new-center", rows[:2]), ("other-patients", rows[2:])):
+    for name, own in (("new-center", rows[:1]), ("other-patients", rows[1:])):
         (root / name).mkdir()
         for row in own:
             patient = row.split(",")[0]
@@ -73,15 +77,19 @@ def run_lines(text: str) -> None:
 def test_the_page_leads_from_corrected_cells_to_figures_before_and_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = SimulationConfig(patients=3, centers=1, fields=1, seed=5, composition="balanced", prefix="C")
+    small: dict[str, int] = {"width_px": 640, "height_px": 480}
+    config = SimulationConfig(patients=2, centers=1, fields=1, seed=5, composition="balanced", prefix="C", **small)
     simulate_cohort(tmp_path / "truth", config)
     truth = divide(tmp_path / "truth", tmp_path)
     (settings,) = blocks("toml")
-    (tmp_path / "retrain.toml").write_text(settings.replace("epochs = 5", "epochs = 1"), encoding="utf-8")
+    for stated, tiny in _TINY.items():
+        assert stated in settings
+        settings = settings.replace(stated, tiny)
+    (tmp_path / "retrain.toml").write_text(settings, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     predict, after = blocks("console")
     assert _FULL_SIZE in after
-    after = after.replace(_FULL_SIZE, "--patients 2 --centers 1 --fields 1")
+    after = after.replace(_FULL_SIZE, "--patients 1 --centers 1 --fields 1")
     stations = [line for line in predict.splitlines() if " review " in line]
     assert stations == ["marrowscope review run", "marrowscope review other-run"], "these wait for a person"
     run_lines("\n".join(line for line in predict.splitlines() if line not in stations))
