@@ -19,7 +19,7 @@ from tests.slides.pyramids import write_pyramid
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from marrowscope.records import Region
+    from marrowscope.records import ImageArray, Region
 
 WIDTH, HEIGHT, UM_PER_PX, RADIUS_PX = 1300, 700, 0.25, 24.0
 PATIENT = Patient("P1", "A", "AML")
@@ -36,8 +36,8 @@ class SlideRun:
     truth: list[Annotation]
 
 
-def make_slide_run(root: Path, suffix: str = ".tif") -> SlideRun:
-    """Write a slide, its annotation in slide pixels and a run of all regions but the last.
+def make_slide_run(root: Path, suffix: str = ".tif", image: ImageArray | None = None) -> SlideRun:
+    """Write a slide, gray or ``image``, its annotation in slide pixels and a run of all regions but the last.
 
     Every expert cell is found where it is, but for three: one of region 0 is missed; one lies in the region that was
     not read; the one on the seam has its expert's center in region 0, and was found in region 1, half a pixel to the
@@ -46,7 +46,8 @@ def make_slide_run(root: Path, suffix: str = ".tif") -> SlideRun:
     folder = root / "cohort" / "P1"
     folder.mkdir(parents=True)
     slide = folder / f"slide{suffix}"
-    write_pyramid(slide, np.full((HEIGHT, WIDTH, 3), 230, dtype=np.uint8), UM_PER_PX)
+    pixels = np.full((HEIGHT, WIDTH, 3), 230, dtype=np.uint8) if image is None else image
+    write_pyramid(slide, pixels, UM_PER_PX)
     (root / "cohort/patients.csv").write_text("patient_id,center,diagnosis\nP1,A,AML\n", encoding="utf-8")
     regions = plan_regions(WIDTH, HEIGHT, UM_PER_PX, SlideConfig(side_um=120))
     first, second, last = regions[0], regions[1], regions[-1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -94,12 +96,26 @@ def test_every_color_of_a_page_is_served(station: Station) -> None:
     palette, style = (client.get(f"/static/{name}.css") for name in ("palette", "review"))
     assert (palette.status_code, palette.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert page_style().startswith(palette.text), "pages of runs and of the review have one palette"
-    styles = style.text + "".join(client.get(f"/static/{name}.css").text for name in ("station", "plot"))
+    styles = style.text + "".join(client.get(f"/static/{name}.css").text for name in ("station", "plot", "slide"))
     stated = set(re.findall(r"(--[\w-]+):", palette.text + styles))
     set_by_scripts = {"--code", "--picture"}
     assert set(re.findall(r"var\((--[\w-]+)\)", styles)) <= stated | set_by_scripts
     linked = re.findall(r'<link rel="stylesheet" href="([^"]+)">', client.get("/login").text)
     assert linked == ["/static/palette.css", "/static/review.css"]
+
+
+def test_the_vendored_viewer_is_the_one_of_its_package(browser: Browser) -> None:
+    """The hash is that of npm's package; a changed file, or a renewed one that the docs do not name, fails."""
+    script = browser.get("/static/vendor/openseadragon.min.js")
+    version = re.search(rb"openseadragon ([0-9.]+)", script.content)
+    assert version is not None
+    page = (Path(__file__).parents[2] / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    assert f"OpenSeadragon](https://openseadragon.github.io) {version[1].decode()} |" in page
+    assert hashlib.sha256(script.content).hexdigest() in page
+    assert len(script.content) < 350 * 1024, "the base installation has a limit"
+    license_text = browser.get("/static/vendor/openseadragon.LICENSE.txt").text
+    assert "OpenSeadragon contributors" in license_text
+    assert "Redistributions in binary form must reproduce the above copyright notice" in license_text
 
 
 def test_no_address_describes_the_interface(station: Station) -> None:

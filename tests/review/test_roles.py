@@ -52,6 +52,9 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/api/patients/{patient_id}/fields/{field_id:path}"): "see",
     ("GET", "/crops/{patient_id}/{cell_id}.webp"): "see",
     ("GET", "/fields/{patient_id}/{field_id:path}.jpg"): "see",
+    ("GET", "/slides/{patient_id}"): "see",
+    ("GET", "/slides/{patient_id}/{number}/{level}/{column}_{row}.jpg"): "see",
+    ("GET", "/api/patients/{patient_id}/slides"): "see",
     ("POST", "/api/patients/{patient_id}/events"): "decide",
     ("GET", "/api/patients/{patient_id}/estimate"): "see",
     ("GET", "/api/patients/{patient_id}/audit"): "see",
@@ -97,6 +100,7 @@ ALLOWED: dict[tuple[str, str], set[int]] = {
     ("POST", "/api/patients/{patient_id}/sign"): {400},
     ("POST", "/api/patients/{patient_id}/amend"): {400},
     ("GET", "/api/patients/{patient_id}/signed/{version}.{kind}"): {404},
+    ("GET", "/slides/{patient_id}/{number}/{level}/{column}_{row}.jpg"): {404},
     ("POST", "/api/accounts"): {200, 400},
     ("POST", "/api/runs"): {400},
 }
@@ -163,6 +167,7 @@ def ask(browser: Browser, station: Station, method: str, path: str, **headers: s
         "version": "1",
         "kind": "html",
         "table": "kappa.csv",
+        **dict.fromkeys(("number", "level", "column", "row"), "1"),
     }
     if (method, path) == ("POST", "/api/patients/{patient_id}/audit"):
         names["patient_id"] = "P2"  # an audit that is open hides the calls of its cells from other routes

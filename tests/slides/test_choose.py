@@ -127,6 +127,9 @@ def test_a_region_whose_pixels_are_damaged_is_skipped(slide: Slide) -> None:
         def overview(self, downsample: float) -> tuple[ImageArray, float]:
             return slide.overview(downsample)
 
+        def reduced(self, region: Region, factor: int) -> ImageArray:
+            return slide.reduced(region, factor)
+
         def close(self) -> None:
             """Leave the slide open."""
 

@@ -70,6 +70,21 @@ def test_the_overview_is_the_slide_shrunk_by_the_factor_it_states(pyramid: Path,
         assert -(-1300 // factor) == overview.shape[1]
 
 
+@pytest.mark.parametrize("factor", [1, 2, 4, 32])
+def test_a_part_is_read_shrunk_from_the_level_that_fits(pyramid: Path, factor: int) -> None:
+    whole = picture().astype(np.float64)
+    for slide in (open_slide(pyramid), _large(pyramid)):
+        for x, y, width, height in ((0, 0, 1300, 900), (256, 128, 512, 384), (1024, 640, 276, 260)):
+            part = slide.reduced(window(x, y, x + width, y + height), factor)
+            assert part.shape == (-(-height // factor), -(-width // factor), 3)
+            assert part.dtype == np.uint8
+            centers_y = y + np.minimum((np.arange(part.shape[0]) + 0.5) * factor - 0.5, height - 1)
+            centers_x = x + np.minimum((np.arange(part.shape[1]) + 0.5) * factor - 0.5, width - 1)
+            expected = whole[np.round(centers_y).astype(int)][:, np.round(centers_x).astype(int)]
+            assert np.abs(part - expected).max() <= max(2, factor / 4)  # a gradient of 0.28 a pixel at most
+        slide.close()
+
+
 def _large(pyramid: Path) -> LargeImage:
     path = pyramid.with_suffix(".png")
     cv2.imwrite(str(path), picture()[..., ::-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
@@ -11,9 +12,11 @@ from marrowscope.imaging.names import path_below
 from marrowscope.slides import SlideCache
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from marrowscope.records import ImageArray, Region
+    from marrowscope.slides import Slide
 
 PictureProblem = Literal["not_found", "changed", "unreadable"]
 
@@ -53,18 +56,36 @@ class FieldPixels:
         except Exception:  # noqa: BLE001  whatever a file raises, MemoryError too: the page says that it lacks a picture
             return "unreadable"
 
+    @contextmanager
+    def slide(self, path: Path, sha256: str) -> Iterator[Slide | PictureProblem]:
+        """Lend the whole slide of a run's regions, open for the duration of the block, or say why that is not possible.
+
+        Raises DependencyError as ``read`` does, and ImageError where it cannot be opened.
+        """
+        found = _locate_image(path, self._images_root)
+        if found is None:
+            yield "not_found"
+        elif self._digest(found) != sha256:
+            yield "changed"
+        else:
+            with self._slides.slide(found) as slide:
+                yield slide
+
     def close(self) -> None:
         """Close the slides."""
         self._slides.close()
 
     def _read_region(self, path: Path, sha256: str, region: Region) -> ImageArray | PictureProblem:
-        with self._hashing:
-            if path not in self._digests:
-                self._digests[path] = sha256_file(path)
-        if self._digests[path] != sha256:
+        if self._digest(path) != sha256:
             return "changed"
         with self._slides.slide(path) as slide:
             return slide.read(region)
+
+    def _digest(self, path: Path) -> str:
+        with self._hashing:
+            if path not in self._digests:
+                self._digests[path] = sha256_file(path)
+            return self._digests[path]
 
 
 def _locate_image(path: Path, images_root: Path | None) -> Path | None:

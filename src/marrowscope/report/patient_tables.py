@@ -57,7 +57,8 @@ def read_patients(patients: pl.DataFrame) -> tuple[list[PatientRow], list[Patien
 class PatientTables:
     """The tables of a finished run; RunError where one is absent, broken or of another schema version.
 
-    ``problems`` are the patients whose row cannot be read; they are not in ``rows``.
+    ``problems`` are the patients whose row cannot be read; they are not in ``rows``. ``with_slides`` are the patients
+    with a field that is a region of a slide.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -70,6 +71,7 @@ class PatientTables:
         failed = fields.filter(pl.col("status") != "ok").select("field_id", "error")
         self.failed = [Failure(field_id=name, error=error or "could not be read") for name, error in failed.iter_rows()]
         self._fields, self._field_slices = fields, _slices(fields["patient_id"].rle())
+        self.with_slides = frozenset(fields.filter(pl.col("region_x_px").is_not_null())["patient_id"])
         self._path = run_dir / "cells.parquet"
         self._cells = scan_table(self._path, "cells")
         self._slices = _slices(collected(self._cells.select(pl.col("patient_id").rle()), self._path)["patient_id"])

@@ -18,6 +18,7 @@ from PIL import Image
 from marrowscope.cells.crop import CropSpec, cut_crops
 from marrowscope.imaging import encode_image
 from marrowscope.report.field_pixels import FieldPixels
+from marrowscope.review.kept_pictures import KeptPictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,9 +49,8 @@ class CellImages:
 
     def __init__(self, images_root: Path | None = None) -> None:
         """Read images where the run found them, or below ``images_root`` if they have moved."""
-        self._pixels = FieldPixels(images_root)
-        self._encoded: OrderedDict[object, bytes] = OrderedDict()
-        self._n_bytes = 0
+        self.pixels = FieldPixels(images_root)
+        self._kept = KeptPictures(_MOST_BYTES)
         self._decoded: OrderedDict[str, ImageArray] = OrderedDict()
         self._locks: dict[str, Lock] = {}
         self._lock = Lock()
@@ -58,38 +58,38 @@ class CellImages:
     def crop(self, field: ShownField, cell: ReviewedCell, others: Iterable[ReviewedCell]) -> bytes | PictureProblem:
         """Return the crop of ``cell`` as WebP, or why there is none; ``others`` of its field are cut with it."""
         key = _key(cell)
-        if (found := self._get(key)) is not None:
+        if (found := self._kept.get(key)) is not None:
             return found
         with self._lock_of(field.field_id):  # those who ask for other cells of the field wait, then find them cut
-            if (found := self._get(key)) is not None:
+            if (found := self._kept.get(key)) is not None:
                 return found
             image = self._image(field)
             if isinstance(image, str):
                 return image
-            cells = [cell, *(other for other in others if self._get(_key(other)) is None and other is not cell)]
+            cells = [cell, *(other for other in others if self._kept.get(_key(other)) is None and other is not cell)]
             self._cut(image, field, cells)
-        return self._get(key) or "unreadable"
+        return self._kept.get(key) or "unreadable"
 
     def field(self, field: ShownField) -> bytes | PictureProblem:
         """Return a whole field as JPEG, with all its pixels, or why there is none."""
-        if (found := self._get(field.field_id)) is not None:
+        if (found := self._kept.get(field.field_id)) is not None:
             return found
         with self._lock_of(field.field_id):
             image = self._image(field)
         if isinstance(image, str):
             return image
         data = encode_image(image, ".jpg", _FIELD_QUALITY)
-        self._put(field.field_id, data)
+        self._kept.put(field.field_id, data)
         return data
 
     def missing(self, paths: Sequence[str], most: int = _MOST_LOOKED_FOR) -> tuple[int, int]:
         """Count the photographs that are not found, and those looked for: ``most`` of ``paths``, evenly spread."""
         chosen = paths[:: -(-len(paths) // most)] if paths else paths
-        return sum(not self._pixels.is_there(Path(path)) for path in chosen), len(chosen)
+        return sum(not self.pixels.is_there(Path(path)) for path in chosen), len(chosen)
 
     def close(self) -> None:
         """Close the slides."""
-        self._pixels.close()
+        self.pixels.close()
 
     def _cut(self, image: ImageArray, field: ShownField, cells: Sequence[ReviewedCell]) -> None:
         um_per_px = field.um_per_px or CELL_PICTURE.side_um / _UNSCALED_SIDE_PX
@@ -98,7 +98,7 @@ class CellImages:
         for cell, crop in zip(reversed(cells), reversed(crops), strict=True):  # the one asked for is kept longest
             stream = io.BytesIO()
             Image.fromarray(crop).save(stream, "WEBP", quality=_CROP_QUALITY, method=_CROP_METHOD)
-            self._put(_key(cell), stream.getvalue())
+            self._kept.put(_key(cell), stream.getvalue())
 
     def _image(self, field: ShownField) -> ImageArray | PictureProblem:
         """Decode a field, or return it from memory; call it with the field's lock."""
@@ -108,7 +108,7 @@ class CellImages:
                 return found
         if field.failed is not None or field.sha256 is None:
             return "unreadable"
-        image = self._pixels.read(Path(field.path), field.sha256, field.region)
+        image = self.pixels.read(Path(field.path), field.sha256, field.region)
         if not isinstance(image, str):
             with self._lock:
                 self._decoded[field.field_id] = image
@@ -119,20 +119,6 @@ class CellImages:
     def _lock_of(self, field_id: str) -> Lock:
         with self._lock:
             return self._locks.setdefault(field_id, Lock())
-
-    def _get(self, key: object) -> bytes | None:
-        with self._lock:
-            if (found := self._encoded.get(key)) is not None:
-                self._encoded.move_to_end(key)
-            return found
-
-    def _put(self, key: object, data: bytes) -> None:
-        with self._lock:
-            self._n_bytes += len(data) - len(self._encoded.pop(key, b""))
-            self._encoded[key] = data
-            while self._n_bytes > _MOST_BYTES and len(self._encoded) > 1:
-                _, dropped = self._encoded.popitem(last=False)
-                self._n_bytes -= len(dropped)
 
 
 def _key(cell: ReviewedCell) -> _CropKey:

@@ -88,6 +88,10 @@ class RunCells:
         """Return the run of a patient. Raises KeyError for one that is in none."""
         return self._run_of[patient_id]
 
+    def has_slides(self, patient_id: str) -> bool:
+        """Whether a field of a patient is a region of a slide; no cell is read for it. Raises KeyError for none."""
+        return patient_id in self._run_of[patient_id].tables.with_slides
+
     def cells(self, patient_id: str) -> PatientCells:
         """Read the fields and cells of a patient; the last ones read stay in memory. Raises KeyError for none."""
         with self._reading:

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from marrowscope.errors import InputError, ReviewError, RunError
+from marrowscope.errors import DependencyError, InputError, ReviewError, RunError
 from marrowscope.review.accounts import TooManyAttemptsError
 from marrowscope.review.database import DatabaseDownError
 from marrowscope.review.guard import RefusedError
@@ -33,6 +33,7 @@ from marrowscope.review.routes import (
     entrance,
     review_pages,
     served_images,
+    slide_pages,
 )
 from marrowscope.review.station import NotAssignedError, UnknownNameError
 from marrowscope.review.store import ChangedError, ConflictError, LockedError
@@ -75,6 +76,7 @@ ROUTERS = (
     api_readers.router,
     api_accounts.router,
     served_images.router,
+    slide_pages.router,
 )
 
 
@@ -94,6 +96,7 @@ def create_app(
     app.add_exception_handler(ReviewError, _review_error)
     app.add_exception_handler(RunError, _run_error)
     app.add_exception_handler(InputError, _run_error)
+    app.add_exception_handler(DependencyError, _run_error)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(_Border, hosts=tuple(hosts), secure=secure)

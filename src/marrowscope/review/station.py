@@ -27,6 +27,7 @@ from marrowscope.review.progress import Progress
 from marrowscope.review.run_cells import TwoRunsError
 from marrowscope.review.sessions import token_hash
 from marrowscope.review.sign import Chart, checklist, signed_value
+from marrowscope.review.slide_tiles import SlideTiles
 from marrowscope.review.store import LockedError, locked_sentence
 from marrowscope.vocabulary import load_vocabulary
 from marrowscope.wording import count_of
@@ -85,6 +86,7 @@ class Station:
         self.runs_root = runs_root
         self.single_sign_on = single_sign_on
         self.images = CellImages(images_root)
+        self.tiles = SlideTiles(self.images.pixels)
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
         self._foldings: OrderedDict[tuple[str, str | None], tuple[Folding, threading.Lock]] = OrderedDict()

@@ -67,6 +67,10 @@ class LargeImage:
         factor = max(1, int(downsample))
         return shrink(self._image(), factor), float(factor)
 
+    def reduced(self, region: Region, factor: int) -> ImageArray:
+        """See ``Slide.reduced``."""
+        return shrink(self.read(region), factor)
+
     def close(self) -> None:
         """Free the memory."""
         with self._lock:

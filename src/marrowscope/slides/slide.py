@@ -58,6 +58,12 @@ class Slide(Protocol):
         Overview pixel (x, y) covers the slide's pixels from x * factor to (x + 1) * factor.
         """
 
+    def reduced(self, region: Region, factor: int) -> ImageArray:
+        """Read a region inside the slide, shrunk by ``factor``: RGB uint8 (h, w, 3), sides rounded up.
+
+        Raises ImageError as ``read`` does.
+        """
+
     def close(self) -> None:
         """Close the file and free its memory; nothing can be read afterwards."""
 

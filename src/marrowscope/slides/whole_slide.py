@@ -11,6 +11,7 @@ import math
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from marrowscope.errors import DependencyError, ImageError
@@ -54,22 +55,41 @@ class WholeSlide:
 
     def overview(self, downsample: float) -> tuple[ImageArray, float]:
         """See ``Slide.overview``: the next finer stored level, shrunk by a whole factor, strip by strip."""
-        downsample *= _LEVEL_SLACK
-        level = self._handle.get_best_level_for_downsample(downsample)
-        stored = float(self._handle.level_downsamples[level])
-        width, height = self._handle.level_dimensions[level]
-        factor = max(1, int(downsample / stored))
-        rows = max(1, _STRIP_PX // (width * factor)) * factor
-        strips = [
-            shrink(self._read((0, round(top * stored)), level, (width, min(rows, height - top))), factor)
-            for top in range(0, height, rows)
-        ]
-        return np.concatenate(strips), stored * factor
+        level, stored, factor = self._level_for(downsample)
+        return self._strips((0, 0), level, self._handle.level_dimensions[level], factor), stored * factor
+
+    def reduced(self, region: Region, factor: int) -> ImageArray:
+        """See ``Slide.reduced``; stored levels seldom fit to the pixel, so that the last step may be a resize."""
+        level, stored, whole = self._level_for(factor)
+        size = max(1, round(region.width_px / stored)), max(1, round(region.height_px / stored))
+        found = self._strips((region.x_px, region.y_px), level, size, whole)
+        wanted = -(-region.width_px // factor), -(-region.height_px // factor)
+        if found.shape[1::-1] == wanted:
+            return found
+        return np.asarray(cv2.resize(found, wanted, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
     def close(self) -> None:
         """See ``Slide.close``."""
         with self._lock:
             self._handle.close()
+
+    def _level_for(self, downsample: float) -> tuple[int, float, int]:
+        """Return the coarsest level not beyond ``downsample``, how far it is shrunk, and the whole factor left."""
+        downsample *= _LEVEL_SLACK
+        level = self._handle.get_best_level_for_downsample(downsample)
+        stored = float(self._handle.level_downsamples[level])
+        return level, stored, max(1, int(downsample / stored))
+
+    def _strips(self, location: tuple[int, int], level: int, size: tuple[int, int], factor: int) -> ImageArray:
+        """Read a part of a level as ``_read`` does and shrink it by ``factor``, a strip in memory at a time."""
+        (left, above), (width, height) = location, size
+        stored = float(self._handle.level_downsamples[level])
+        rows = max(1, _STRIP_PX // (width * factor)) * factor
+        strips = [
+            shrink(self._read((left, above + round(top * stored)), level, (width, min(rows, height - top))), factor)
+            for top in range(0, height, rows)
+        ]
+        return np.concatenate(strips)
 
     def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> ImageArray:
         """Read a part of a level; ``location`` is in full-resolution pixels, ``size`` in the level's."""

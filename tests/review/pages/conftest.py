@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,13 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]:
     """Serve a station over two patients, P1 and P2, of two fields with twelve contours each."""
-    station = open_station(fake_run().folder, tmp_path / "review" / "review.sqlite")
+    with serving(open_station(fake_run().folder, tmp_path / "review" / "review.sqlite")) as served:
+        yield served
+
+
+@contextmanager
+def serving(station: Station) -> Iterator[Served]:
+    """Serve a station, and close it in the end."""
     listening = socket.create_server((LOOPBACK, 0))
     config = uvicorn.Config(create_app(station), log_level="warning", access_log=False, lifespan="off")
     server = uvicorn.Server(config)

@@ -50,6 +50,7 @@ def worklist(request: Request, session: Annotated[Session, Depends(SEE)]) -> lis
                 "n_reviewed": n_reviewed,
                 "n_cells": row.n_cells + n_added,
                 "n_fields": row.n_fields,
+                "has_slides": station.cells.has_slides(row.patient_id),
                 "signed": patient.is_locked,
             }
         )

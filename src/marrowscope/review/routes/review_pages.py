@@ -98,7 +98,8 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
         "colors": _colors(station),
         "station": next((event.hash for event in station.store.events("")), ""),  # names the database
     }
-    return page(request, "review_patient.html.j2", data, session=session, patient_id=patient_id)
+    has_slides = station.cells.has_slides(patient_id)
+    return page(request, "review_patient.html.j2", data, session=session, patient_id=patient_id, has_slides=has_slides)
 
 
 @router.get("/patients/{patient_id}/adjudicate")

@@ -59,6 +59,11 @@ export class FieldView extends EventTarget {
     await this.#show(fieldId, i);
   }
 
+  async openField(fieldId) {
+    this.pinned.clear();
+    await this.#show(fieldId);
+  }
+
   async #show(fieldId, i = null) {
     const isOther = this.fieldId !== fieldId;
     this.fieldId = fieldId;

@@ -223,7 +223,7 @@ function step(which) {
   tell(t(`review.told.${which}`, { what: has(`review.kind_of.${action.label}`) ? t(`review.kind_of.${action.label}`) : action.label }));
 }
 
-async function toggleField(on = !inField) {
+async function toggleField(on = !inField, fieldId = null) {
   if (on === inField) return;
   const i = current();
   inField = on;
@@ -232,7 +232,7 @@ async function toggleField(on = !inField) {
   $("#view-gallery").setAttribute("aria-pressed", String(!on));
   $("#view-field").setAttribute("aria-pressed", String(on));
   if (on) {
-    await fieldView.open(i);
+    await (fieldId === null ? fieldView.open(i) : fieldView.openField(fieldId));
     fieldView.canvas.focus({ preventScroll: true });
   } else {
     gallery.layout();
@@ -359,6 +359,7 @@ $("#smaller").onclick = () => gallery.resize(-1);
 $("#larger").onclick = () => gallery.resize(1);
 $("#view-gallery").onclick = () => toggleField(false);
 $("#view-field").onclick = () => toggleField(true);
+if ($("#view-slide")) $("#view-slide").onclick = () => { $("#view-slide").hash = inField ? encodeURIComponent(fieldView.fieldId) : ""; };
 addEventListener("beforeunload", (event) => { if (desk.outbox.length && !desk.outbox.isKept) event.preventDefault(); });
 
 $("#standing").textContent = [data.patient.center, has(`state.word.${data.patient.state}`) ? t(`state.word.${data.patient.state}`) : null, desk.state.is_locked ? t("review.status.signed") : null].filter(Boolean).join(" · ");
@@ -367,4 +368,6 @@ drawSaved();
 strip.draw();
 strip.later();
 $("#grid").focus({ preventScroll: true });
+const asked = new URLSearchParams(location.search).get("field"); // a region of a slide leads here
+if (fields.byId.has(asked)) await toggleField(true, asked);
 document.body.dataset.ready = "true";

@@ -64,7 +64,7 @@ function row(patient) {
     make("td", {}, patient.center), make("td", {}, make("span", { class: `status ${patient.status}` }, t(`review.status.${patient.status}`))),
     make("td", { class: "wide" }, progress, make("span", {}, t("review.n_of_n", { x: patient.n_reviewed, n: patient.n_cells }))),
     withReaders() ? readers(patient) : null,
-    make("td", { class: "n" }, String(patient.n_fields)),
+    make("td", { class: "n" }, String(patient.n_fields), ...(patient.has_slides ? [" · ", make("a", { href: `/slides/${encodeURIComponent(patient.patient_id)}` }, t("review.slide"))] : [])),
     make("td", { class: "flags" }, ...patient.flags.map((flag) => make("span", { class: "flag" }, data.words[`flag.${flag}`] ?? flag))),
     make("td", { class: "soft" }, data.words[`state.word.${patient.state}`] ?? "–"),
     make("td", { class: others.length ? "here" : "" }, patient.opened_by.map((reader) => (reader === data.reader ? t("review.list.you") : reader)).join(", ") || "–"));
