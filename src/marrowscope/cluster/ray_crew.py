@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from dataclasses import dataclass
 from threading import current_thread, main_thread
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _ASKED_FOR_S = 300.0
 _SAID_AFTER_S = 60.0
+_LOST_AFTER_S, _LOOK_EVERY_S = 30.0, 0.5
 _MAX_OPENED = 5
 """So many times an actor is opened in one slot while its node lives."""
 
@@ -65,7 +67,10 @@ class RayCrew:
         return len(self._working)
 
     def ask(self, witnesses: Mapping[Path, int]) -> list[NodeFacts]:
-        """Return what every node with a slot has. Raises RunError for one that does not answer."""
+        """Return what every node with a slot has; one that is lost meanwhile is left out.
+
+        Raises RunError for one that is there and does not answer, and where none is left.
+        """
         self._slots = _slots(self._nodes(), self._job.config.device)
         nodes = {slot.node_id: slot.host for slot in self._slots}
         remote = self._ray.remote(describe_node)
@@ -75,7 +80,18 @@ class RayCrew:
             )
             for node_id in nodes
         }
-        return [self._answer(asked[node_id], host) for node_id, host in nodes.items()]
+        facts = []
+        for node_id, host in nodes.items():
+            try:
+                facts.append(self._answer(asked[node_id], host))
+            except RunError:
+                if len(nodes) == 1 or not self._is_lost(node_id):
+                    raise
+                self._slots = [slot for slot in self._slots if slot.node_id != node_id]
+        if not facts:
+            message = "found that every node of the cluster was lost, expected one; start its nodes again"
+            raise RunError(message)
+        return facts
 
     def open(self) -> None:
         """Open an actor in every slot; each takes blocks as soon as its networks are open."""
@@ -156,6 +172,15 @@ class RayCrew:
             .remote(self._job, slot.threads)
         )
         self._opening[slot.actor.open.remote()] = slot
+
+    def _is_lost(self, node_id: str) -> bool:
+        """Say whether Ray gives a node up, which it may learn some seconds after the node's last answer."""
+        end = time.monotonic() + _LOST_AFTER_S
+        while any(node["NodeID"] == node_id for node in self._nodes()):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_LOOK_EVERY_S)
+        return True
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
