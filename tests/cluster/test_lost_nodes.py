@@ -20,7 +20,7 @@ class LostError(Exception):
 
 
 class MadeUpRay:
-    """Nodes with one core each, of which ``silent`` do not answer; ``listed`` are those that Ray still knows, in turn."""
+    """Nodes of one core, of which ``silent`` do not answer; ``listed`` are those that Ray still knows, in turn."""
 
     exceptions = SimpleNamespace(RayError=LostError)
 
