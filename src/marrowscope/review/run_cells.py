@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from marrowscope.runs.manifest import Manifest
     from marrowscope.runs.schemas import PatientRow
 
-_MOST_PATIENTS = 16
+_MOST_PATIENTS = 64
 """Patients whose cells stay in memory; 10,000 cells take about 30 MB."""
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from marrowscope.review.store import Appended, Store
 
 _LOG = logging.getLogger(__name__)
-_MOST_FOLDINGS = 32
+_MOST_FOLDINGS = 64
 """Patients whose folded state stays in memory."""
 
 
