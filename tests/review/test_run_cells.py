@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from marrowscope.review.run_cells import PatientCells, ReviewedRun
     from tests.fake_runs import FakeRun
 
 N_READERS = 20
@@ -24,8 +25,13 @@ def test_as_many_patients_as_a_department_has_readers_are_read_once(
     patients = [Patient(f"P{k}", "A", "AML") for k in range(N_READERS)]
     cells = RunCells([fake_run(patients, n_fields=1, n_cells=2).folder])
     read: list[str] = []
-    once = run_cells.read_patient
-    monkeypatch.setattr(run_cells, "read_patient", lambda run, name: read.append(name) or once(run, name))
+    really_read = run_cells.read_patient
+
+    def read_and_note(run: ReviewedRun, patient_id: str) -> PatientCells:
+        read.append(patient_id)
+        return really_read(run, patient_id)
+
+    monkeypatch.setattr(run_cells, "read_patient", read_and_note)
     for _ in range(2):
         for patient in patients:
             cells.cells(patient.patient_id)
