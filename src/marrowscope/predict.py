@@ -6,6 +6,8 @@ call leaves its parts next to the folder, and the same call resumes after the la
 
 Invariant: every input image has a row in `fields` (a failed one with its error), every contour a row in `cells` (a
 rejected one with its reason), and the manifest's counts add up. Memory use does not grow with the number of cells.
+
+Longer than 400 lines: one machine, a shard and a node of a cluster take the same steps from here, in the same order.
 """
 
 from __future__ import annotations
