@@ -7,11 +7,12 @@ import { Fields } from "./fields.js";
 import { nameOf, pictureOf } from "./gallery.js";
 import { Hotkeys, keyOf } from "./hotkeys.js";
 import { data, make, t } from "./page_data.js";
+import { drawSaved, problem, tell } from "./page_messages.js";
 import { NOT_A_CELL, Palette } from "./palette.js";
 import { read } from "./station.js";
 
 const $ = (selector) => document.querySelector(selector);
-const TOLD_MS = 6000, RETYPE_MS = 2500, ASK_AGAIN_MS = 600, ZOOM = 1.3, MOST_ZOOM = 8;
+const RETYPE_MS = 2500, ASK_AGAIN_MS = 600, ZOOM = 1.3, MOST_ZOOM = 8;
 
 const vocabulary = await read("/api/vocabulary");
 const hotkeys = new Hotkeys(vocabulary);
@@ -26,17 +27,6 @@ await ask();
 const palette = new Palette($("#palette"), cells.codes, hotkeys, decide);
 
 async function ask() { found = await read(`${desk.address}/disputes`); }
-
-function problem(sentence) {
-  $("#problem").textContent = sentence;
-  $("#problem").hidden = !sentence;
-}
-
-function tell(sentence) {
-  $("#typed").textContent = sentence;
-  clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => { $("#typed").textContent = ""; }, TOLD_MS);
-}
 
 const dispute = () => found.cells[at] ?? null;
 const indexOf = (item) => (item ? cells.index.get(item.cell_id) : undefined);
@@ -208,15 +198,6 @@ addEventListener("keydown", (event) => {
   }
 });
 
-function drawSaved() {
-  const { state, length, why, isKept, isDown } = desk.outbox;
-  $("#saved").dataset.state = state;
-  $("#saved").textContent = t(`review.saved.${state}`, { n: length });
-  $("#saved").title = why ?? "";
-  const offline = !isKept ? "not_kept" : isDown ? "down_why" : "offline_why";
-  problem(state === "left" ? t("review.saved.left_why", { n: length }) : state === "offline" ? t(`review.saved.${offline}`, { n: length }) : "");
-}
-
 /** Readers may go on, and another signer may settle: ask for the list again when the patient has changed elsewhere. */
 function askAgain() {
   clearTimeout(askAgain.timer);
@@ -230,7 +211,7 @@ function askAgain() {
   }, ASK_AGAIN_MS);
 }
 
-desk.addEventListener("saved", drawSaved);
+desk.addEventListener("saved", () => drawSaved(desk.outbox));
 desk.addEventListener("cells", () => { draw(); askAgain(); });
 $("#keys").onclick = editKeys;
 $("#help").onclick = showHelp;
@@ -240,7 +221,7 @@ new ResizeObserver(() => drawPicture()).observe($(".canvas-box"));
 addEventListener("beforeunload", (event) => { if (desk.outbox.length && !desk.outbox.isKept) event.preventDefault(); });
 
 askAgain.seen = desk.base;
-drawSaved();
+drawSaved(desk.outbox);
 go(Math.max(0, found.cells.findIndex((item) => decision(item) === null)));
 $("#list").focus({ preventScroll: true });
 document.body.dataset.ready = "true";

@@ -8,6 +8,7 @@ import { Gallery, nameOf } from "./gallery.js";
 import { Hotkeys, keyOf } from "./hotkeys.js";
 import { EVERYTHING, ordered } from "./order.js";
 import { data, has, kept, make, t } from "./page_data.js";
+import { drawSaved, problem, tell } from "./page_messages.js";
 import { NOT_A_CELL } from "./palette.js";
 import { Panel } from "./panel.js";
 import { Side } from "./side.js";
@@ -16,7 +17,7 @@ import { read } from "./station.js";
 import { Strip } from "./strip.js";
 
 const $ = (selector) => document.querySelector(selector);
-const TOLD_MS = 6000, RETYPE_MS = 2500;
+const RETYPE_MS = 2500;
 
 const vocabulary = await read("/api/vocabulary");
 const hotkeys = new Hotkeys(vocabulary);
@@ -38,17 +39,6 @@ let rank = null, inField = false;
 
 panel.next.checked = kept.read("go-on", true);
 panel.next.addEventListener("change", () => kept.write("go-on", panel.next.checked));
-
-function problem(sentence) {
-  $("#problem").textContent = sentence;
-  $("#problem").hidden = !sentence;
-}
-
-function tell(sentence) {
-  $("#typed").textContent = sentence;
-  clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => { $("#typed").textContent = ""; }, TOLD_MS);
-}
 
 function sort({ keep = true } = {}) {
   gallery.show(ordered(cells, side.view, rank), { keep });
@@ -79,18 +69,7 @@ function later(work) { // once, when the hands rest; counting 10,000 cells is no
   work.timer = setTimeout(work, 120);
 }
 
-function drawSaved() {
-  const { state, length, why, isKept, isDown } = desk.outbox;
-  const offline = !isKept ? "not_kept" : isDown ? "down_why" : "offline_why";
-  const saved = $("#saved");
-  saved.dataset.state = state;
-  saved.textContent = t(`review.saved.${state}`, { n: length });
-  saved.title = why ?? "";
-  document.body.classList.toggle("offline", ["offline", "left"].includes(state));
-  problem(state === "left" ? t("review.saved.left_why", { n: length }) : state === "offline" ? t(`review.saved.${offline}`, { n: length }) : "");
-}
-
-desk.addEventListener("saved", () => { drawSaved(); gallery.soon(); });
+desk.addEventListener("saved", () => { drawSaved(desk.outbox); gallery.soon(); });
 desk.addEventListener("cells", () => {
   gallery.soon();
   panelSoon();
@@ -364,7 +343,7 @@ addEventListener("beforeunload", (event) => { if (desk.outbox.length && !desk.ou
 
 $("#standing").textContent = [data.patient.center, has(`state.word.${data.patient.state}`) ? t(`state.word.${data.patient.state}`) : null, desk.state.is_locked ? t("review.status.signed") : null].filter(Boolean).join(" · ");
 sort({ keep: false });
-drawSaved();
+drawSaved(desk.outbox);
 strip.draw();
 strip.later();
 $("#grid").focus({ preventScroll: true });
