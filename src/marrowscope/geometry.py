@@ -371,8 +371,7 @@ def overlaps(
 
     The memory needed grows with the pairs, not with the product of the lists. Either list may be empty.
     """
-    shapes_a = np.array([_polygon(contour) for contour in list_a], dtype=object)
-    shapes_b = np.array([_polygon(contour) for contour in list_b], dtype=object)
+    shapes_a, shapes_b = _polygons(list_a), _polygons(list_b)
     if not len(shapes_a) or not len(shapes_b):
         return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp), np.zeros(0)
     index_b, index_a = shapely.STRtree(shapes_a).query(shapes_b)
@@ -383,7 +382,7 @@ def overlaps_within(
     contours: Sequence[ContourArray],
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Return the pairs of one list whose boxes overlap, each once, the earlier first, and their exact IoU."""
-    shapes = np.array([_polygon(contour) for contour in contours], dtype=object)
+    shapes = _polygons(contours)
     if not len(shapes):
         return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp), np.zeros(0)
     second, first = shapely.STRtree(shapes).query(shapes)
@@ -429,6 +428,19 @@ def _about_first(rings: Rings) -> tuple[ContourArray, ContourArray]:
 
 def _offsets(counts: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
+
+
+def _polygons(contours: Sequence[ContourArray]) -> NDArray[np.object_]:
+    """Return the valid shapely geometry of each contour (m,); see ``_polygon``."""
+    rings = Rings.of(contours)
+    enclosing = rings.counts >= MIN_POINTS
+    chosen = rings.take(enclosing)
+    polygons = np.full(len(rings), shapely.Polygon(), dtype=object)
+    if len(chosen):
+        polygons[enclosing] = shapely.polygons(shapely.linearrings(chosen.points_xy, indices=chosen.owner))
+    crossing = ~shapely.is_valid(polygons)
+    polygons[crossing] = shapely.make_valid(polygons[crossing])
+    return polygons
 
 
 def _polygon(contour_xy: ContourArray) -> shapely.Geometry:

@@ -15,6 +15,7 @@ from marrowscope.cohort.annotations import (
     ellipse,
     item_id,
     label_text,
+    shorten,
     taken_or_fault,
 )
 from marrowscope.cohort.formats import read_annotations
@@ -199,3 +200,48 @@ def test_no_mutant_raises_and_every_count_reconciles(
             assert all(fault.sentence().isprintable() for fault in annotated.faults)
         tried += 1
     assert tried > 250
+
+
+def _document(folder: Path, points: object) -> object:
+    path = folder / "a.json"
+    path.write_text(json.dumps({"shapes": [{"label": "N", "points": points}], "outline": [[points]]}), encoding="utf-8")
+    return AnnotationFile(path).document
+
+
+def test_outlines_of_a_document_are_arrays_at_any_depth_and_read_as_the_same_contours(tmp_path: Path) -> None:
+    points = [[x, x / 4] for x in range(9)]
+    document = _document(tmp_path, points)
+    assert isinstance(document, dict)
+    for found in (document["shapes"][0]["points"], document["outline"][0][0]):
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_array_equal(contour_from_points(found), contour_from_points(points))
+    closed = contour_from_points(np.array([*points, points[0]], dtype=np.float64))
+    np.testing.assert_array_equal(closed, points)
+    assert contour_from_points(np.array([*points, [1e9, 0]])) is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param([True, 2], id="truth value"),
+        pytest.param(["a", 2], id="text"),
+        pytest.param([1], id="one number"),
+        pytest.param([1, 2, 3], id="three numbers"),
+        pytest.param([10**320, 2], id="a number that no float holds"),
+        pytest.param(None, id="nothing"),
+    ],
+)
+def test_what_is_no_outline_stays_a_list(tmp_path: Path, odd: object) -> None:
+    points = [*([x, x / 4] for x in range(9)), odd]
+    document = _document(tmp_path, points)
+    assert isinstance(document, dict)
+    assert document["shapes"][0]["points"] == points
+    assert contour_from_points(points) is None
+
+
+def test_a_message_shows_an_outline_as_it_is_written(tmp_path: Path) -> None:
+    points = [[float(x), x / 4] for x in range(9)]
+    document = _document(tmp_path, points)
+    assert isinstance(document, dict)
+    for found, written in ((document["shapes"][0]["points"], points), (document["outline"], [[points]])):
+        assert shorten(found) == shorten(written) != shorten(points[:2])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COORDINATES = 2
+_ARRAY_POINTS = 8  # below, an array is no smaller
 _ELLIPSE_POINTS = 64
 _MAX_DIGITS = 400
 """Whole numbers of more digits are larger than any float; they are read as infinity and refused where they are used."""
@@ -211,6 +212,8 @@ def contour_from_points(points: object) -> ContourArray | None:
     None where ``points`` is no list of pairs of numbers up to MAX_COORDINATE_PX (true and false are no numbers); (0, 2)
     for an empty list.
     """
+    if isinstance(points, np.ndarray):  # see ``_with_arrays``
+        return _open_contour(points)
     if not isinstance(points, list):
         return None
     if not points:
@@ -222,6 +225,11 @@ def contour_from_points(points: object) -> ContourArray | None:
         return None
     if has_truth_values or contour.ndim != _COORDINATES or contour.shape[1] != _COORDINATES:
         return None
+    return _open_contour(contour)
+
+
+def _open_contour(contour: ContourArray) -> ContourArray | None:
+    """Return the contour without a closing repeat of its first point; None where it reaches too far."""
     if not are_pixels(contour):
         return None
     if len(contour) > 1 and np.array_equal(contour[0], contour[-1]):
@@ -231,7 +239,8 @@ def contour_from_points(points: object) -> ContourArray | None:
 
 def points_from_contour(contour_xy: ContourArray) -> list[list[float]]:
     """Return the contour as [[x, y], ...]; reading it back gives equal floats."""
-    return [[float(x), float(y)] for x, y in contour_xy]
+    points: list[list[float]] = np.asarray(contour_xy, dtype=np.float64).tolist()
+    return points
 
 
 def label_text(value: object) -> str | None:
@@ -332,17 +341,17 @@ def broken_shape(where: str, index: int, found: str, expected: str) -> Fault:
 
 def shorten(value: Any) -> str:  # noqa: ANN401 - whatever a foreign file holds
     """Return ``value`` as short readable text for a message."""
-    text = repr(value)
+    text = repr(_with_lists(value))
     limit = 60
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def join_parts(parts: Sequence[ContourArray], where: str, index: int, faults: list[Fault]) -> ContourArray:
     """Return the largest part of a cell stored in several parts, and add a fault that does not lose the cell."""
-    if len(parts) > 1:
-        action = "the largest is kept"
-        found = f"a cell of {count_of(len(parts), 'part')}"
-        faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
+    if len(parts) == 1:
+        return parts[0]
+    found, action = f"a cell of {count_of(len(parts), 'part')}", "the largest is kept"
+    faults.append(Fault("several_parts", where, found, "one outline", action, index, loses_data=False))
     return max(parts, key=area)
 
 
@@ -394,11 +403,38 @@ def id_text(value: object) -> str:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object's members; raises ValueError where one key has two values, of which one would be lost."""
+    """Return an object's members, outlines as arrays; raises ValueError where a key has two values, one to be lost."""
     members = dict(pairs)
     if len(members) != len(pairs):
         for key, value in pairs:
             if members[key] is not value and members[key] != value:
                 message = f"the key {shorten(key)} twice in one object, with two values"
                 raise ValueError(message)
+    for key, value in members.items():
+        if isinstance(value, list):
+            members[key] = _with_arrays(value)
     return members
+
+
+def _with_arrays(value: Any) -> Any:  # noqa: ANN401 - whatever a foreign file holds
+    """Return a list with each outline in it, a list of [x, y], as an array (n, 2): a tenth of a list's memory."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], list):
+        return value
+    is_outline = (
+        len(value) >= _ARRAY_POINTS
+        and all(type(point) is list and len(point) == _COORDINATES for point in value)
+        and set(map(type, chain.from_iterable(value))) <= {int, float}
+    )
+    try:
+        return np.array(value, dtype=np.float64) if is_outline else [_with_arrays(each) for each in value]
+    except OverflowError:  # a whole number that no float holds
+        return value
+
+
+def _with_lists(value: Any) -> Any:  # noqa: ANN401 - whatever a foreign file holds
+    """Return ``value`` with its outlines as lists again."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list):
+        return [_with_lists(each) for each in value]
+    return {key: _with_lists(each) for key, each in value.items()} if isinstance(value, dict) else value
