@@ -389,6 +389,16 @@ def test_run_without_corrected_ratios_and_calls_has_a_page_that_says_so(tmp_path
             "found one limit of an interval of share without the other, expected both or none",
         ),
         ("normal_blasts.csv", None, "cannot be read as a table"),
+        (
+            "normal_blasts.csv",
+            "center,diagnosis,n_patients,n_cells,n_N0,n_found,n_called_cblc\nA,AML,1,2,one,3,4\n",
+            "found a column 'n_N0' of String, expected center, .* and whole numbers in n_<code>",
+        ),
+        (
+            "normal_blasts.csv",
+            "center,diagnosis,n_patients,n_cells,note,n_found,n_called_cblc\nA,AML,1,2,5,3,4\n",
+            "found a column 'note' of Int64, expected center, .* and whole numbers in n_<code>",
+        ),
     ],
 )
 def test_broken_evaluation_is_refused(tmp_path: Path, name: str, content: str | None, message: str) -> None:

@@ -100,6 +100,13 @@ def _read_table(path: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
         if table[name].null_count():
             message = f"{path}: found a row without {name}, expected one in each; run `marrowscope evaluate` again"
             raise InputError(message)
+    for name in sorted(set(table.columns) - columns.keys()):
+        if not (name.startswith("n_") and table[name].dtype.is_integer()):
+            message = (
+                f"{path}: found a column {name!r} of {table[name].dtype}, expected {', '.join(columns)} and whole "
+                "numbers in n_<code>; run `marrowscope evaluate` again"
+            )
+            raise InputError(message)
     for name in (column.removesuffix("_lower") for column in table.columns if column.endswith("_lower")):
         lower, upper = table[f"{name}_lower"], table[f"{name}_upper"]
         if (lower.is_null() != upper.is_null()).any():
