@@ -24,16 +24,17 @@ def field(*codes: str, annotated: bool = True) -> Field:
 def test_every_polygon_is_a_kept_cell_called_by_its_code() -> None:
     side = reader_side(Path("second"), [field("N", "J2", "L1"), field("N", annotated=False)], VOCABULARY)
     assert side.fields.select("field_id", "patient_id", "status").rows() == [("P1/f", "P1", "ok")]
-    called = side.cells.select("category", "is_cblc", "is_countable", "reject_reason").rows()
+    cells = side.cells.read()
+    called = cells.select("category", "is_cblc", "is_countable", "reject_reason").rows()
     assert called == [("N", True, True, None), ("Other", False, False, None), ("L", False, True, None)]
-    assert side.cells["contour_xy"][0].to_list() == SQUARE.ravel().tolist()
-    assert side.cells["cell_id"].n_unique() == 3
+    assert cells["contour_xy"][0].to_list() == SQUARE.ravel().tolist()
+    assert cells["cell_id"].n_unique() == 3
     assert (side.patients, side.threshold, side.described) == (None, None, "reader second")
 
 
 def test_a_field_without_cells_is_one_too() -> None:
     side = reader_side(Path("second"), [field()], VOCABULARY)
-    assert (len(side.fields), len(side.cells)) == (1, 0)
+    assert (len(side.fields), len(side.cells.read())) == (1, 0)
     assert reader_side(Path("second"), [], VOCABULARY).fields.is_empty()
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from marrowscope.evaluate import labeled_cells
 from marrowscope.evaluate.labeled_cells import label_by_label
 from marrowscope.records import Patient
+from marrowscope.runs.checked_rows import CheckedRows
 from tests.evaluate.test_link import VOCABULARY, cell, circle, expert, make_field, tables
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def test_each_labeled_cell_stands_beside_its_call(monkeypatch: pytest.MonkeyPatc
     patients = pl.DataFrame([{"patient_id": "P1", "n_cblc": 3, "n_countable": 5, "state": "not_validated"}])
     of_kind = {"fields": run_fields, "cells": run_cells, "patients": patients}
     monkeypatch.setattr(labeled_cells, "read_rows", lambda _run, kind, _categories: of_kind[kind])
+    monkeypatch.setattr(labeled_cells, "scan_rows", lambda _run, kind, _categories: CheckedRows.of(of_kind[kind]))
     (patient,) = label_by_label(Path("run"), [Patient("P1", "A", "AML", "blood")], [field], VOCABULARY)
     assert (patient.n_found, patient.n_labeled) == (5, 6)
     assert patient.n_category_right == 2

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from marrowscope.errors import InputError, VocabularyError
-from marrowscope.evaluate import EvaluateConfig, link_cells
+from marrowscope.errors import InputError, RunError, VocabularyError
+from marrowscope.evaluate import EvaluateConfig, link, link_cells
 from marrowscope.evaluate.link import touches_edge
 from marrowscope.records import Annotation, Field, Patient
-from marrowscope.runs.parquet import conform
+from marrowscope.runs.checked_rows import CheckedRows
+from marrowscope.runs.parquet import conform, scan_table, write_table
 from marrowscope.runs.schemas import CELLS, FIELDS
 from marrowscope.vocabulary import load_vocabulary
 
@@ -143,6 +144,31 @@ def test_only_fields_on_both_sides_are_compared_and_the_others_counted() -> None
     assert linked.ratios["patient_id"].to_list() == ["P1"]
     assert linked.ratios["n_fields_unshared"].to_list() == [1]  # the run's ratio counts the bare field too
     assert len(linked.detections) == 1
+
+
+def test_however_few_fields_are_read_at_once_and_wherever_the_cells_lie_the_link_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = [make_field(expert("N", 60, 60), patient_id=patient, name=f"f{n}") for patient in "ab" for n in range(3)]
+    cells = [cell(60, 60, "N", field_id=field.field_id, p=0.8) for field in fields[:-1]]
+    cells += [cell(200, 200, "N5", field_id=fields[0].field_id), cell(90, 200, reject="cut", field_id="a/f1")]
+    patients = [Patient(name, "A", "AML") for name in "ab"]
+    run_fields, run_cells = tables(fields, cells)
+    whole = link_cells(run_fields, run_cells, patients, fields, VOCABULARY)
+    assert whole.ratios["n_run_countable"].to_list() == [4, 2]
+    assert whole.ratios["n_run_cblc"].to_list() == [3, 2]
+    path = tmp_path / "cells.parquet"
+    write_table(path, run_cells, "cells")
+    monkeypatch.setattr(link, "_FIELDS_AT_ONCE", 2)
+    in_file = CheckedRows(scan_table(path, "cells"), path)
+    for given in (run_cells, in_file):
+        linked = link_cells(run_fields, given, patients, fields, VOCABULARY)
+        assert linked.expert.equals(whole.expert)
+        assert linked.detections.equals(whole.detections)
+        assert linked.ratios.equals(whole.ratios)
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(RunError, match=r"cells\.parquet: not a readable Parquet table"):
+        link_cells(run_fields, in_file, patients, fields, VOCABULARY)
 
 
 def test_field_that_only_one_ratio_counts_is_counted_by_patient() -> None:

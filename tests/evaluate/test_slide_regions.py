@@ -11,6 +11,7 @@ import pytest
 from marrowscope.cohort import read_cohort
 from marrowscope.evaluate import EvaluateConfig, evaluate_run
 from marrowscope.evaluate.slide_regions import split_slides
+from marrowscope.runs.checked_rows import CheckedRows
 from marrowscope.runs.parquet import read_table
 from marrowscope.vocabulary import load_vocabulary
 from tests.fake_slide_runs import SlideRun, make_slide_run
@@ -63,7 +64,7 @@ def test_the_figures_of_a_slide_are_exact(made: SlideRun) -> None:
 def test_without_its_plan_a_region_owns_what_it_shows(made: SlideRun) -> None:
     cohort = read_cohort(made.cohort, decode=False)
     fields, cells = read_table(made.run / "fields.parquet", "fields"), read_table(made.run / "cells.parquet", "cells")
-    split, n_outside = split_slides((*cohort.fields, *cohort.slides), fields, cells, None, 0.5)
+    split, n_outside = split_slides((*cohort.fields, *cohort.slides), fields, CheckedRows.of(cells), None, 0.5)
     assert n_outside <= 1
     assert sum(len(field.annotations) for field in split) == len(made.truth) - n_outside
 
@@ -72,7 +73,7 @@ def test_photographs_stay_as_they_are(made: SlideRun) -> None:
     cohort = read_cohort(made.cohort, decode=False)
     fields, cells = read_table(made.run / "fields.parquet", "fields"), read_table(made.run / "cells.parquet", "cells")
     others = fields.with_columns(field_id=pl.lit("P1/other/") + pl.col("field_id"))
-    split, n_outside = split_slides(cohort.fields, others, cells, None, 0.5)
+    split, n_outside = split_slides(cohort.fields, others, CheckedRows.of(cells), None, 0.5)
     assert (split, n_outside) == (list(cohort.fields), 0)
 
 
@@ -80,7 +81,7 @@ def test_annotations_are_shifted_into_their_regions(made: SlideRun) -> None:
     cohort = read_cohort(made.cohort, decode=False)
     fields, cells = read_table(made.run / "fields.parquet", "fields"), read_table(made.run / "cells.parquet", "cells")
     regions = read_table(made.run / "regions.parquet", "regions")
-    split, _ = split_slides((*cohort.fields, *cohort.slides), fields, cells, regions, 0.5)
+    split, _ = split_slides((*cohort.fields, *cohort.slides), fields, CheckedRows.of(cells), regions, 0.5)
     region = made.regions[1]
     (field,) = [item for item in split if item.field_id == f"P1/slide/x{region.x0}_y{region.y0}"]
     assert (field.width_px, field.height_px) == (region.width_px, region.height_px)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from marrowscope.errors import RunError
-from marrowscope.runs.checked_rows import read_rows
+from marrowscope.runs.checked_rows import CheckedRows, read_rows, scan_rows
 from marrowscope.runs.parquet import read_table, write_table
 from tests.fake_runs import VOCABULARY, FakeRun
 
@@ -25,6 +25,17 @@ def test_sound_tables_are_read_as_they_are(fake_run: Callable[..., FakeRun], kin
     folder = fake_run().folder
     expected = read_table(folder / f"{kind}.parquet", kind)
     assert read_rows(folder, kind, VOCABULARY.categories).equals(expected)
+
+
+def test_rows_that_were_looked_through_are_read_in_part(fake_run: Callable[..., FakeRun]) -> None:
+    folder = fake_run().folder
+    cells = scan_rows(folder, "cells", VOCABULARY.categories)
+    expected = read_table(folder / "cells.parquet", "cells")
+    first = pl.col("patient_id") == "P1"
+    asked = cells.read(cells.rows.filter(first).select("cell_id"))
+    assert 0 < len(asked) < len(expected)
+    assert asked.equals(expected.filter(first).select("cell_id"))
+    assert CheckedRows.of(expected).read().equals(expected)
 
 
 @pytest.mark.parametrize(

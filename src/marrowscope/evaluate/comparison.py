@@ -19,7 +19,7 @@ from marrowscope.evaluate.link import EvaluateConfig, link_cells
 from marrowscope.evaluate.paired_scores import PairedDecisions, PairedFigure, Side, paired_decisions, paired_figures
 from marrowscope.evaluate.ratio_scores import with_assessment
 from marrowscope.evaluate.slide_regions import split_slides
-from marrowscope.runs.checked_rows import read_rows
+from marrowscope.runs.checked_rows import CheckedRows, read_rows, scan_rows
 from marrowscope.runs.parquet import conform, read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
 
@@ -43,7 +43,7 @@ class ComparedSide:
     name: str
     described: str
     fields: pl.DataFrame
-    cells: pl.DataFrame
+    cells: CheckedRows
     patients: pl.DataFrame | None
     regions: pl.DataFrame | None
     threshold: float | None
@@ -89,7 +89,7 @@ def read_run_side(run: Path, vocabulary: Vocabulary) -> ComparedSide:
         name=run.name,
         described=f"run {run.name} of bundle {bundle}",
         fields=read_rows(run, "fields", vocabulary.categories),
-        cells=read_rows(run, "cells", vocabulary.categories),
+        cells=scan_rows(run, "cells", vocabulary.categories),
         patients=read_rows(run, "patients", vocabulary.categories),
         regions=read_table(plans, "regions") if plans.is_file() else None,
         threshold=None if manifest.bundle.threshold is None else float(manifest.bundle.threshold),
@@ -132,7 +132,7 @@ def reader_side(folder: Path, fields: Sequence[Field], vocabulary: Vocabulary) -
         name=folder.name,
         described=f"reader {folder.name}",
         fields=conform(pl.DataFrame(rows), "fields"),
-        cells=conform(pl.DataFrame(cells), "cells"),
+        cells=CheckedRows.of(conform(pl.DataFrame(cells), "cells")),
         patients=None,
         regions=None,
         threshold=None,
@@ -207,8 +207,9 @@ def compare_sides(
 
 def _shared(side: ComparedSide, shared: set[str]) -> ComparedSide:
     """Return the side with only the fields of ``shared``."""
-    fields, cells = (frame.filter(pl.col("field_id").is_in(shared)) for frame in (side.fields, side.cells))
-    return replace(side, fields=fields, cells=cells)
+    is_shared = pl.col("field_id").is_in(shared)
+    cells = replace(side.cells, rows=side.cells.rows.filter(is_shared))
+    return replace(side, fields=side.fields.filter(is_shared), cells=cells)
 
 
 def _linked(

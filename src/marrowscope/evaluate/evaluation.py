@@ -27,7 +27,7 @@ from marrowscope.evaluate.participants import Flow, flows
 from marrowscope.evaluate.ratio_scores import with_assessment
 from marrowscope.evaluate.scores import CenterScores, score_center
 from marrowscope.evaluate.slide_regions import split_slides
-from marrowscope.runs.checked_rows import read_rows
+from marrowscope.runs.checked_rows import read_rows, scan_rows
 from marrowscope.runs.parquet import read_table
 from marrowscope.runs.table_hashes import read_checked_manifest
 from marrowscope.vocabulary import are_compatible
@@ -79,7 +79,7 @@ def evaluate_run(
     manifest = read_checked_manifest(run)
     refuse_other_vocabulary(run, manifest, vocabulary)
     run_fields = read_rows(run, "fields", vocabulary.categories)
-    run_cells = read_rows(run, "cells", vocabulary.categories)
+    run_cells = scan_rows(run, "cells", vocabulary.categories)
     plans = run / "regions.parquet"
     regions = read_table(plans, "regions") if plans.is_file() else None
     fields, n_outside = split_slides(fields, run_fields, run_cells, regions, config.min_iou)

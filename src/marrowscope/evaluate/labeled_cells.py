@@ -14,7 +14,7 @@ import polars as pl
 
 from marrowscope.evaluate.cell_scores import right_calls
 from marrowscope.evaluate.link import link_cells
-from marrowscope.runs.checked_rows import read_rows
+from marrowscope.runs.checked_rows import read_rows, scan_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def label_by_label(
     Raises InputError where the run has none of the fields or other images of the same names, RunError where a table of
     the run cannot be used.
     """
-    run_cells = read_rows(run, "cells", vocabulary.categories)
+    run_cells = scan_rows(run, "cells", vocabulary.categories)
     run_fields = read_rows(run, "fields", vocabulary.categories)
     rows_of = {row["patient_id"]: row for row in read_rows(run, "patients", vocabulary.categories).to_dicts()}
     expert = link_cells(run_fields, run_cells, patients, fields, vocabulary).expert
@@ -84,7 +84,7 @@ def label_by_label(
     expert = expert.with_columns(
         right_calls(expert).alias("category_right"), cblc_right.alias("cblc_right")
     )  # null where the label leaves CBLC open, and for a missed cell
-    contour_of = dict(run_cells.select("cell_id", "contour_xy").iter_rows())
+    contour_of = dict(run_cells.read(run_cells.rows.select("cell_id", "contour_xy")).iter_rows())
     field_of = {field.field_id: field for field in fields}
     compared = []
     for patient in patients:

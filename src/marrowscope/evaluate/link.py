@@ -21,14 +21,30 @@ from marrowscope.config import StageConfig
 from marrowscope.errors import InputError
 from marrowscope.evaluate.frames import DETECTION_COLUMNS, EXPERT_COLUMNS, RATIO_COLUMNS
 from marrowscope.evaluate.ranking import rank_outcomes
+from marrowscope.runs.checked_rows import CheckedRows
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from marrowscope.cells.match import Matching
     from marrowscope.records import ContourArray, Field, Patient
     from marrowscope.vocabulary import Vocabulary
+
+
+_FIELDS_AT_ONCE = 256
+_CELL_COLUMNS = (
+    "cell_id",
+    "field_id",
+    "reject_reason",
+    "contour_xy",
+    "score",
+    "category",
+    "is_cblc",
+    "is_countable",
+    "p_cblc",
+    "p_category",
+)
 
 
 class EvaluateConfig(StageConfig):
@@ -71,18 +87,19 @@ class LinkedCells:
 
 def link_cells(
     run_fields: pl.DataFrame,
-    run_cells: pl.DataFrame,
+    run_cells: pl.DataFrame | CheckedRows,
     patients: Sequence[Patient],
     fields: Sequence[Field],
     vocabulary: Vocabulary,
     *,
     config: EvaluateConfig | None = None,
 ) -> LinkedCells:
-    """Match the run's contours to the expert polygons, image by image.
+    """Match the run's contours to the expert polygons, image by image; a few fields' contours are in memory at a time.
 
     An image that the run could not read has no contours, so all its expert cells are missed.
     """
     config = config or EvaluateConfig()
+    rows = CheckedRows.of(run_cells) if isinstance(run_cells, pl.DataFrame) else run_cells
     hashes = dict(run_fields.select("field_id", "sha256").iter_rows())
     failed = set(run_fields.filter(pl.col("status") != "ok")["field_id"])
     annotated = [field for field in fields if field.annotated]
@@ -94,9 +111,6 @@ def link_cells(
             "some in common; evaluate a run with the cohort that it predicted"
         )
         raise InputError(message)
-    by_field = {str(key[0]): frame for key, frame in run_cells.group_by("field_id", maintain_order=True)}
-    expert_rows: list[dict[str, Any]] = []
-    detection_rows: list[dict[str, Any]] = []
     for field in compared:
         if field.field_id not in failed and hashes[field.field_id] != field.sha256:
             message = (
@@ -104,24 +118,47 @@ def link_cells(
                 f"expected {hashes[field.field_id][:12]}); predict this cohort again"
             )
             raise InputError(message)
-        cells = by_field.get(field.field_id, run_cells.clear())
-        experts, detections = _link_field(field, cells, vocabulary, config)
-        expert_rows += experts
-        detection_rows += detections
-    expert = pl.DataFrame(expert_rows, schema=EXPERT_COLUMNS)
-    detection = pl.DataFrame(detection_rows, schema=DETECTION_COLUMNS)
+    experts, detected = [pl.DataFrame(schema=EXPERT_COLUMNS)], [pl.DataFrame(schema=DETECTION_COLUMNS)]
+    for start in range(0, len(compared), _FIELDS_AT_ONCE):
+        linked = _link_fields(compared[start : start + _FIELDS_AT_ONCE], rows, vocabulary, config)
+        experts.append(linked[0])
+        detected.append(linked[1])
+    expert, detection = pl.concat(experts), pl.concat(detected)
     known = {field.patient_id for field in compared}
     compared_patients = [patient for patient in patients if patient.patient_id in known]
     compared_ids = {field.field_id for field in compared}
     return LinkedCells(
         expert=expert,
         detections=detection,
-        ratios=_patient_ratios(compared_patients, expert, detection, run_cells, config).with_columns(
+        ratios=_patient_ratios(compared_patients, expert, detection, _counted(rows), config).with_columns(
             n_fields_unshared=_count_unshared(compared_patients, compared, run_fields)
         ),
         n_fields_only_in_run=len(hashes.keys() - compared_ids),
         n_fields_only_in_cohort=len(annotated) - len(compared),
     )
+
+
+def _link_fields(
+    fields: Sequence[Field], run_cells: CheckedRows, vocabulary: Vocabulary, config: EvaluateConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the expert rows and the detection rows of some images."""
+    names = [field.field_id for field in fields]
+    cells = run_cells.read(run_cells.rows.filter(pl.col("field_id").is_in(names)).select(_CELL_COLUMNS))
+    by_field = {str(key[0]): frame for key, frame in cells.group_by("field_id", maintain_order=True)}
+    expert_rows: list[dict[str, Any]] = []
+    detection_rows: list[dict[str, Any]] = []
+    for field in fields:
+        experts, detections = _link_field(field, by_field.get(field.field_id, cells.clear()), vocabulary, config)
+        expert_rows += experts
+        detection_rows += detections
+    return pl.DataFrame(expert_rows, schema=EXPERT_COLUMNS), pl.DataFrame(detection_rows, schema=DETECTION_COLUMNS)
+
+
+def _counted(run_cells: CheckedRows) -> dict[str, tuple[int, int]]:
+    """Return the countable cells and the CBLC of each patient, over all kept cells of the run."""
+    countable = run_cells.rows.filter(pl.col("reject_reason").is_null() & pl.col("is_countable"))
+    counts = countable.group_by("patient_id").agg(pl.len(), pl.col("is_cblc").sum())
+    return {patient_id: (n, int(x)) for patient_id, n, x in run_cells.read(counts).iter_rows()}
 
 
 def _link_field(
@@ -234,7 +271,7 @@ def _patient_ratios(
     patients: Sequence[Patient],
     expert: pl.DataFrame,
     detections: pl.DataFrame,
-    run_cells: pl.DataFrame,
+    counted: Mapping[str, tuple[int, int]],
     config: EvaluateConfig,
 ) -> pl.DataFrame:
     """Compute each patient's true and predicted ratio, both over the same exhaustively annotated fields.
@@ -246,7 +283,6 @@ def _patient_ratios(
     is_undecided = pl.col("countable").is_null() | (pl.col("countable") & pl.col("cblc").is_null())
     truth, undecided = whole.filter(~is_undecided), whole.filter(is_undecided)
     called = detections.filter(pl.col("exhaustive") & ~pl.col("undecided").fill_null(value=False))
-    kept = run_cells.filter(pl.col("reject_reason").is_null())
     is_mosaic = config.tile_columns * config.tile_rows > 1
     rows: list[dict[str, Any]] = []
     for patient in patients:
@@ -256,7 +292,7 @@ def _patient_ratios(
         n_normal = int((cells["normal_blast"] & cells["countable"]).sum())
         n_called, x_called = _ratio_counts(found, "is_cblc", "is_countable")
         n_inner, x_inner = _ratio_counts(found.filter(~pl.col("ignored")), "is_cblc", "is_countable")
-        n_run, x_run = _ratio_counts(kept.filter(of_patient), "is_cblc", "is_countable")
+        n_run, x_run = counted.get(patient.patient_id, (0, 0))
         rows.append(
             {
                 "patient_id": patient.patient_id,

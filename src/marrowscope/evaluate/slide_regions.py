@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marrowscope.records import ContourArray, Field
+    from marrowscope.runs.checked_rows import CheckedRows
 
 _CORE = ("core_x0_px", "core_y0_px", "core_x1_px", "core_y1_px")
 _NOT_READ = -1
@@ -31,7 +32,7 @@ _NOT_READ = -1
 def split_slides(
     fields: Sequence[Field],
     run_fields: pl.DataFrame,
-    run_cells: pl.DataFrame,
+    run_cells: CheckedRows,
     regions: pl.DataFrame | None,
     min_iou: float,
 ) -> tuple[list[Field], int]:
@@ -60,7 +61,7 @@ def split_slides(
 
 
 def _owners(
-    field: Field, regions: Sequence[dict[str, Any]], run_cells: pl.DataFrame, min_iou: float
+    field: Field, regions: Sequence[dict[str, Any]], run_cells: CheckedRows, min_iou: float
 ) -> NDArray[np.intp]:
     """Return for each annotation of a slide the position of the region that owns it, -1 where none does."""
     outlines = [annotation.contour_xy for annotation in field.annotations]
@@ -73,7 +74,8 @@ def _owners(
         inside = ((centers >= [x0 - HALF_PX, y0 - HALF_PX]) & (centers < [x1 - HALF_PX, y1 - HALF_PX])).all(axis=1)
         owner[inside] = index
     position = {row["field_id"]: index for index, row in enumerate(regions)}
-    cells = run_cells.filter(pl.col("field_id").is_in(list(position)))
+    of_slide = run_cells.rows.filter(pl.col("field_id").is_in(list(position)))
+    cells = run_cells.read(of_slide.select("field_id", "contour_xy", "reject_reason"))
     contours = [
         _in_slide(points, regions[position[field_id]])
         for field_id, points in zip(cells["field_id"], cells["contour_xy"], strict=True)
