@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from marrowscope.records import ContourArray, Field, Patient
     from marrowscope.vocabulary import Vocabulary
 
+    _Found = tuple[dict[str, Any], ContourArray]
+    """A cell of the run and its outline (n, 2)."""
+
 
 _FIELDS_AT_ONCE = 256
 _CELL_COLUMNS = (
@@ -144,11 +147,13 @@ def _link_fields(
     """Return the expert rows and the detection rows of some images."""
     names = [field.field_id for field in fields]
     cells = run_cells.read(run_cells.rows.filter(pl.col("field_id").is_in(names)).select(_CELL_COLUMNS))
-    by_field = {str(key[0]): frame for key, frame in cells.group_by("field_id", maintain_order=True)}
+    found: dict[str, list[_Found]] = {name: [] for name in names}
+    for row, points in zip(cells.drop("contour_xy").iter_rows(named=True), cells["contour_xy"], strict=True):
+        found[row["field_id"]].append((row, np.asarray(points.to_numpy(), dtype=np.float64).reshape(-1, 2)))
     expert_rows: list[dict[str, Any]] = []
     detection_rows: list[dict[str, Any]] = []
     for field in fields:
-        experts, detections = _link_field(field, by_field.get(field.field_id, cells.clear()), vocabulary, config)
+        experts, detections = _link_field(field, found[field.field_id], vocabulary, config)
         expert_rows += experts
         detection_rows += detections
     return pl.DataFrame(expert_rows, schema=EXPERT_COLUMNS), pl.DataFrame(detection_rows, schema=DETECTION_COLUMNS)
@@ -162,16 +167,15 @@ def _counted(run_cells: CheckedRows) -> dict[str, tuple[int, int]]:
 
 
 def _link_field(
-    field: Field, cells: pl.DataFrame, vocabulary: Vocabulary, config: EvaluateConfig
+    field: Field, cells: Sequence[_Found], vocabulary: Vocabulary, config: EvaluateConfig
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the expert rows and the detection rows of one image."""
-    rows = cells.to_dicts()
+    rows, contours = [row for row, _ in cells], [contour for _, contour in cells]
     is_kept = np.array([row["reject_reason"] is None for row in rows], dtype=bool)
     kept = [row for row, keep in zip(rows, is_kept, strict=True) if keep]
     outlines = [annotation.contour_xy for annotation in field.annotations]
-    iou = geometry.iou_matrix([_contour(row) for row in rows], outlines).reshape(len(rows), len(outlines))
-    areas = np.array([geometry.area(_contour(row)) for row in rows], dtype=np.float64)
-    expert_areas = np.array([geometry.area(outline) for outline in outlines], dtype=np.float64)
+    iou = geometry.iou_matrix(contours, outlines).reshape(len(rows), len(outlines))
+    areas, expert_areas = (geometry.areas(geometry.Rings.of(drawn)) for drawn in (contours, outlines))
     before, after = (
         add_nuclei(match_iou_matrix(iou[of], config.min_iou), iou[of], areas[of], expert_areas)
         for of in (np.ones(len(rows), dtype=bool), is_kept)
@@ -185,7 +189,8 @@ def _link_field(
     experts = _expert_rows(field, before, after, kept, vocabulary)
     unmatched = set(after.unmatched_predicted)
     undecided = {pair.predicted for pair in after.pairs if not _is_decided(experts[pair.expert])}
-    at_edge = np.array([touches_edge(_contour(row), field, config) for row in kept], dtype=bool)
+    of_kept = [contour for contour, keep in zip(contours, is_kept, strict=True) if keep]
+    at_edge = np.array([touches_edge(contour, field, config) for contour in of_kept], dtype=bool)
     uncounted = np.array([row["cut"] or row["network_contour"] for row in experts], dtype=bool)
     of_network = {pair.predicted for pair in after.pairs if field.annotations[pair.expert].network_contour}
     scores = np.array([row["score"] if row["score"] is not None else 0.0 for row in kept], dtype=np.float64)
@@ -333,7 +338,3 @@ def _ratio_counts(frame: pl.DataFrame, cblc: str, countable: str) -> tuple[int, 
     """Count the countable cells, and the CBLC among them."""
     counted = frame.filter(pl.col(countable))
     return len(counted), int(counted[cblc].sum())
-
-
-def _contour(row: dict[str, Any]) -> ContourArray:
-    return np.asarray(row["contour_xy"], dtype=np.float64).reshape(-1, 2)
