@@ -89,7 +89,13 @@ class Trials:
         with _disk(self._place):
             code, said = self._run(self._place / name)
             left = sorted(path.name for path in self._place.iterdir())
-            self._note(f"a name of {len(name)} bytes", code, said, again=code, whole=code == 0 or not left)
+            self._note(
+                f"a name of {len(name)} bytes",
+                code,
+                said,
+                again=code,
+                whole=code in {0, self._call.exit_code} or not left,
+            )
 
     def _try_removed(self) -> None:
         """Remove the folder above the output as soon as something is in it."""
@@ -125,9 +131,10 @@ class Trials:
             out.unlink(missing_ok=True)
 
     def _note(self, trial: str, code: int, said: str, *, again: int, whole: bool) -> None:
-        met = code != 0
+        met = code not in {0, self._call.exit_code} or "Error: " in said
         clean = met and TRACEBACK not in said and said.count("Error: ") == 1
-        row = {"trial": trial, "met": met, "clean": clean, "whole_after": whole and (again == 0 or "name" in trial)}
+        is_whole = whole and (again == self._call.exit_code or "name" in trial)
+        row = {"trial": trial, "met": met, "clean": clean, "whole_after": is_whole}
         bad = (met and not clean) or not row["whole_after"]
         self.rows.append(row | ({"code": code, "again": again, "said": said[-400:]} if bad else {}))
 

@@ -24,12 +24,17 @@ _DESCRIPTION = "purpose = 'A trial.'\ntrained_on = 'Simulated patients.'\n"
 
 @dataclass(frozen=True)
 class Call:
-    """One call: its words, where OUT is the place it writes to, and what must be in that place before."""
+    """One call: its words, where OUT is the place it writes to, and what must be in that place before.
+
+    ``exit_code`` is that of the undisturbed call: a study of networks as small as these ends with 1, since they do not
+    beat its probe.
+    """
 
     words: tuple[str, ...]
     annotates: Path | None = None
     out_is_file: bool = False
     slow: bool = False
+    exit_code: int = 0
 
     def command(self, out: Path) -> list[str]:
         """Return the call that writes to ``out``."""
@@ -82,7 +87,7 @@ def calls(work: Path) -> dict[str, Call]:
         "quantify": Call(("quantify", bundle, cohort, "--out", "OUT")),
         "precision": Call(("precision", bundle, cohort, "--out", "OUT")),
         "demo": Call(("demo", "--out", "OUT")),
-        "reproduce": Call(("reproduce", "--out", "OUT", "--threads", "1"), slow=True),
+        "reproduce": Call(("reproduce", "--out", "OUT", "--threads", "1"), slow=True, exit_code=1),
         "bench predict": Call(("bench", "predict", cohort, "--fields", "2", "--rounds", "1")),
     }  # fmt: skip
 
