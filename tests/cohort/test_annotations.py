@@ -245,3 +245,15 @@ def test_a_message_shows_an_outline_as_it_is_written(tmp_path: Path) -> None:
     assert isinstance(document, dict)
     for found, written in ((document["shapes"][0]["points"], points), (document["outline"], [[points]])):
         assert shorten(found) == shorten(written) != shorten(points[:2])
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "x\\uDE00", "\\ud83d\\ud83d\\ude00"])
+@pytest.mark.parametrize("text", ['{{"shapes": [{{"label": "{}"}}]}}', '{{"a": {{"{}": 1}}}}', '["{}"]'])
+def test_half_a_letter_which_no_file_can_hold_is_broken_json(tmp_path: Path, text: str, half: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text.format(half), encoding="utf-8")
+    file = AnnotationFile(path)
+    assert file.document is None
+    assert "half a letter, a lone surrogate" in file.broken
+    path.write_text(text.format("\\ud83d\\ude00"), encoding="utf-8")
+    assert not AnnotationFile(path).broken

@@ -74,6 +74,16 @@ def test_nothing_is_written_where_a_cell_would_be_lost(images: Path, tmp_path: P
     assert list(images.rglob("*.json")) == []
 
 
+@pytest.mark.parametrize("other", ["f1.jpg", "F1.PNG"])
+def test_two_images_that_would_share_a_file_are_refused(images: Path, tmp_path: Path, other: str) -> None:
+    write_image(images / "p1" / other, np.zeros((40, 60, 3), dtype=np.uint8))
+    source = coco(tmp_path, ("p1/f1.png", 60, ("N",)), (f"p1/{other}", 60, ("N5",)))
+    with pytest.raises(CohortError, match="but for its suffix, both with cells") as caught:
+        import_annotations(source, images, "coco", VOCABULARY)
+    assert [fault.kind for fault in caught.value.faults] == ["one_file_for_two"]
+    assert list(images.rglob("*.json")) == []
+
+
 def test_unreadable_image_is_refused(images: Path, tmp_path: Path) -> None:
     (images / "p1/f1.png").write_bytes(b"")
     with pytest.raises(CohortError, match=r"p1/f1\.png: found a file of 0 bytes"):

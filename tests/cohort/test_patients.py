@@ -75,6 +75,8 @@ def test_a_row_that_names_no_patient_is_rejected(tmp_path: Path, row: str, kind:
     ("column", "cell", "kind", "sentence", "loses"),
     [
         ("center", "", "empty_cell", "found an empty center for patient p1, expected the center; fill the cell", True),
+        ("center", "A\0", "unprintable_cell", r"found center 'A\x00', expected letters that can be printed", True),
+        ("diagnosis", "AML\x1b", "unprintable_cell", r"found diagnosis 'AML\x1b', expected letters", True),
         ("um_per_px", "abc", "bad_um_per_px", "found um_per_px 'abc', expected micrometers per pixel between", True),
         ("um_per_px", "0", "bad_um_per_px", "found um_per_px '0'", True),
         ("um_per_px", "-0.2", "bad_um_per_px", "found um_per_px '-0.2'", True),

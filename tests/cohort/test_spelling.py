@@ -23,7 +23,9 @@ COMPOSED, DECOMPOSED = "Zo\u00eb", unicodedata.normalize("NFD", "Zo\u00eb")
         ("Munich", "munich"), ("Munich", " Munich "), ("St Mary", "St  Mary"), ("St Mary", "StMary"),
         (COMPOSED, DECOMPOSED), ("Munich", "\uff2d\uff55nich"), ("Munich", "\u041cunich"), ("A-1", "A\u20131"),
         ("Munich", "Mun\u200bich"), ("stra\u00dfe", "STRASSE"), ("St\u00a0Mary", "St Mary"),
-        ("\u212bngstr", "\u00c5ngstr"),
+        ("\u212bngstr", "\u00c5ngstr"), ("Munich", "Munich\ufe0f"), ("Munich", "Munich\u2800"),
+        ("Munich", "Munich\x7f"),
+        ("Munich", "Munic\u04bb"), ("Munich", "Mun\u0131ch"), ("Munich", "\u3164Munich"),
     ],
 )  # fmt: skip
 def test_names_that_look_alike(one: str, other: str) -> None:

@@ -85,6 +85,13 @@ def test_chunks_that_contradict_each_other_are_refused(data: bytes) -> None:
         decode_image(data, "f")
 
 
+def test_a_transparent_gray_level_is_refused_which_opencv_would_show_as_gray() -> None:
+    gray = np.full((8, 8), 100, np.uint8)
+    data = saved(gray, "PNG", transparency=100)
+    with pytest.raises(ImageError, match="f: found a gray PNG with a transparent gray level"):
+        decode_image(data, "f")
+
+
 def test_animated_png_is_refused_like_an_animated_webp() -> None:
     data = saved(SMALL, "PNG", save_all=True, append_images=[Image.fromarray(255 - SMALL)])
     with pytest.raises(ImageError, match="f: found an animated PNG, expected a still picture"):

@@ -182,6 +182,22 @@ def test_names_from_data_are_never_paths_and_never_collide(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "set"]
 
 
+@pytest.mark.parametrize("other", ["p1", "P1\u200b", "\u04201"])
+def test_one_patient_under_two_spellings_is_refused_before_any_work(
+    tmp_path: Path, simulated: tuple[list[Cut], float], segmenter: Segmenter, other: str
+) -> None:
+    cuts, um_per_px = simulated
+    (tmp_path / "set").mkdir()
+    lines = ["image,label,patient"]
+    for number, patient in enumerate(("P1", other)):
+        write_image(tmp_path / f"set/{number}.png", cuts[number].pixels)
+        lines.append(f"{number}.png,{cuts[number].code},{patient}")
+    (tmp_path / "set/cells.csv").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(InputError, match=r"found patients that look alike \('P1' and '.*'\), expected one spelling"):
+        run_import(tmp_path / "set/cells.csv", tmp_path / "out", segmenter, um_per_px)
+    assert not (tmp_path / "out").exists()
+
+
 def test_folders_of_others_are_refused_before_any_work(
     tmp_path: Path, simulated: tuple[list[Cut], float], segmenter: Segmenter
 ) -> None:

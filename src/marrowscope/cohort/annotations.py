@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import unicodedata
 import zlib
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COORDINATES = 2
+_ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_SHOWN_LETTERS = 40
 _ARRAY_POINTS = 8  # below, an array is no smaller
 _ELLIPSE_POINTS = 64
 _MAX_DIGITS = 400
@@ -139,8 +142,9 @@ class AnnotationFile:
             return -math.inf if digits.startswith("-") else math.inf
 
         try:
+            text = _text_of(self.path)
             document = json.loads(
-                _text_of(self.path),
+                text,
                 parse_constant=constant,
                 parse_int=whole_number,
                 object_pairs_hook=_each_key_once,
@@ -151,6 +155,8 @@ class AnnotationFile:
             return None, f"a file that cannot be opened ({error.strerror or error})", ()
         except (ValueError, RecursionError, zlib.error) as error:
             return None, f"broken JSON ({error})", ()
+        if _ESCAPED_HALF.search(text) and (half := _half_a_letter(document)):
+            return None, f"broken JSON (half a letter, a lone surrogate, in {half[:_SHOWN_LETTERS]!a})", ()
         return document, "", tuple(odd)
 
     @property
@@ -414,6 +420,21 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if isinstance(value, list):
             members[key] = _with_arrays(value)
     return members
+
+
+def _half_a_letter(document: Any) -> str:  # noqa: ANN401 - whatever a foreign file holds
+    r"""Return the first text that no file can hold, since it has one half of a pair such as \ud83d\ude00; else ''."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+                return value
+        elif isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+    return ""
 
 
 def _with_arrays(value: Any) -> Any:  # noqa: ANN401 - whatever a foreign file holds

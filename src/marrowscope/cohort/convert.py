@@ -7,7 +7,7 @@ leaves its code open is no loss: it goes into the LabelMe file as it is.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +18,7 @@ from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.cohort.images import examine_image_or_slide
 from marrowscope.cohort.polygons import TO_NAME, check_shapes
 from marrowscope.cohort.sources import class_numbers, pair, place
+from marrowscope.cohort.spelling import same_letters
 from marrowscope.cohort.written_json import write_pieces
 from marrowscope.errors import CohortError, InputError
 from marrowscope.imaging import is_image_path, is_slide_path, sha256_file
@@ -25,7 +26,7 @@ from marrowscope.records import Fault
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from marrowscope.cohort.annotations import AnnotatedImage
@@ -97,6 +98,7 @@ def import_annotations(
         checked = check_shapes(annotated, *size, vocabulary, mapping)
         faults += checked.faults
         results[path] = (checked, annotated, size)
+    faults += _one_file_each(results, images_root)
     losing = [fault for fault in faults if fault.loses_data]
     if losing:
         listed = "\n".join(f"  {fault.sentence()}" for fault in losing)
@@ -117,6 +119,27 @@ def import_annotations(
     del rejected[TO_NAME]
     n_cells = n_to_name + sum(len(checked.annotations) for checked, _, _ in results.values())
     return Imported(len(results), n_cells, n_to_name, dict(rejected), dict(changed), tuple(faults))
+
+
+def _one_file_each(images: Iterable[Path], root: Path) -> list[Fault]:
+    """Describe a fault for each image whose LabelMe file is another image's too: f1.png and F1.jpg have one f1.json.
+
+    Case does not tell two files apart on every system.
+    """
+    by_target: defaultdict[Path, list[Path]] = defaultdict(list)
+    for path in images:
+        by_target[path.with_name(same_letters(path.stem))].append(path)
+    return [
+        Fault(
+            "one_file_for_two",
+            path.relative_to(root).as_posix(),
+            f"an image named as {same[0].name} but for its suffix, both with cells in this file",
+            "names that differ, since a LabelMe file is named as its image",
+            "rename one of them, here and in the annotation",
+        )
+        for same in by_target.values()
+        for path in same[1:]
+    ]
 
 
 def _is_picture(path: Path) -> bool:

@@ -91,7 +91,8 @@ def near_copy_fault(image: InputImage, original: InputImage, n_bits: int) -> Fau
     """Describe the fault of an image that shows an earlier photograph in another encoding, size or position."""
     found = f"the photograph of {printable(original.path)} again ({n_bits} of 255 bits of the fingerprints differ)"
     if image.patient_id == original.patient_id:
-        kind, expected, action = "near_duplicate", "each photograph once", "it is counted once; remove the copy"
+        kind, expected = "near_duplicate", "each photograph once"
+        action = f"{printable(original.path.name)} is counted; remove the one that is the copy, or that was drawn on"
     else:
         kind, expected = "near_duplicate_across_patients", "a photograph to belong to one patient"
         action = f"it is counted for {original.patient_id} only; find out whose it is and remove the other"

@@ -177,6 +177,9 @@ def _read_patient(row: dict[str, str], where: str, faults: list[Fault]) -> Patie
         if row.get(name) == "":
             found = f"an empty {name} for patient {row['patient_id']}"
             faults.append(Fault("empty_cell", where, found, f"the {name}", "fill the cell"))
+        elif not row.get(name, "").isprintable():
+            found = f"{name} {row[name]!a}"
+            faults.append(Fault("unprintable_cell", where, found, "letters that can be printed", "correct the cell"))
     specimen = row.get("specimen", "").casefold() or SPECIMENS[0]
     if specimen not in _KNOWN_SPECIMENS:
         faults.append(

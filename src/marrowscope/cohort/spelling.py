@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_LOOK_ALIKES = str.maketrans(
-    "АВЕЅІЈКМНОРСТУХаеѕіјорсухΑΒΕΖΗΙΚΜΝΟΡΤΥΧοαν",  # noqa: RUF001 - Cyrillic and Greek on purpose
-    "ABESIJKMHOPCTYXaesijopcyxABEZHIKMNOPTYXoav",
+_LOOK_ALIKES = str.maketrans(  # Cyrillic, Greek, Armenian and rare Latin letters
+    "АВЕЅІЈКМНОРСТУХҮҺӀѴԌԚԜаеѕіјорсухһӏѵԁԍԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανικρυχγօսոհցıɑɡǀ",
+    "ABESIJKMHOPCTYXYhIVGQWaesijopcyxhlvdgqwABEZHIKMNOPTYXoavikpuxyounhgiagl",
 )
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and signs that show nothing, beside those that Unicode files under formats and controls."""
 _SPACE_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
 _ACCENTS = re.compile(r"(?<=[a-z])[\u0300-\u036f]+")
 _NUMBER = re.compile(r"0*(?P<whole>\d+?)(?:\.0+)?")
@@ -32,10 +34,19 @@ def likeness(name: str) -> str:
 
     Spaces count only between two digits: "1 12" and "11 2" are two names. Invisible characters never count.
     """
-    visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    visible = "".join(letter for letter in name if not _is_invisible(letter))
     plain = unicodedata.normalize("NFKC", visible).translate(_LOOK_ALIKES).casefold()
     plain = _DASHES.sub("-", unicodedata.normalize("NFC", plain))
     return "".join(_SPACE_BETWEEN_DIGITS.sub("\0", plain.strip()).split())
+
+
+def _is_invisible(letter: str) -> bool:
+    if letter.isspace():
+        return False
+    of_variants = (
+        "\ufe00" <= letter <= "\ufe0f" or "\u180b" <= letter <= "\u180f" or "\U000e0100" <= letter <= "\U000e01ef"
+    )
+    return of_variants or letter in _BLANKS or unicodedata.category(letter) in {"Cc", "Cf"}
 
 
 def closeness(name: str) -> str:
@@ -60,6 +71,7 @@ def alike(names: Iterable[str], key: Callable[[str], str] = likeness) -> list[li
 def show(name: str) -> str:
     """Return a name in quotes; decomposed, full-width and foreign letters by their codes, so that one can tell them."""
     plain = name == unicodedata.normalize("NFKC", name) and name.translate(_LOOK_ALIKES) == name
+    plain = plain and not any(map(_is_invisible, name))
     return repr(name) if plain else ascii(name)
 
 

@@ -10,12 +10,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from marrowscope.imaging.refusals import CutShortError, RefusedError, damaged
+from marrowscope.imaging.refusals import SAVE_PLAIN, CutShortError, RefusedError, damaged
 from marrowscope.imaging.tiff import exif_orientation
 
 START = b"\x89PNG\r\n\x1a\n"
 _BITS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 _MAX_PALETTE = 256
+_GRAY = 0
 _PALETTE, _OPAQUE, _TRANSPARENCY_BYTES = 3, {0, 2, 3}, {0: 2, 2: 6}
 _ONCE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IEND"})
 _CRITICAL = _ONCE - {b"tRNS"} | {b"IDAT"}
@@ -79,6 +80,9 @@ def _read_chunk(facts: PngFacts, kind: bytes, content: bytes) -> None:
         n_bytes = _TRANSPARENCY_BYTES.get(facts.color, len(content))
         if len(content) != n_bytes or n_bytes > _MAX_PALETTE or facts.has_alpha:
             raise damaged(kind="PNG")
+        if facts.color == _GRAY:
+            found = "a gray PNG with a transparent gray level"
+            raise RefusedError(found, "a picture without transparency", SAVE_PLAIN)
         facts.has_alpha = True
     elif kind == b"eXIf":
         facts.orientation = exif_orientation(content)

@@ -29,6 +29,7 @@ from marrowscope.cells.quality import QualityRules
 from marrowscope.cohort.copies import MAX_SCALE_DISAGREEMENT
 from marrowscope.cohort.formats.labelme import write_labelme
 from marrowscope.cohort.patients import PATIENTS_NAME
+from marrowscope.cohort.spelling import alike, show
 from marrowscope.cohort.tally import Tally
 from marrowscope.disk import new_folder, note_exit_code, refuse_foreign_folder, write_json, write_text
 from marrowscope.errors import ImageError, InputError, ScaleError
@@ -51,6 +52,7 @@ COHORT_KIND = "cohort of single cells"
 CELLS_NAME, COUNTS_NAME = "cells.csv", "import.json"
 _PSEUDO = "pseudo"
 _AHEAD = 4
+_SHOWN_GROUPS = 3
 """Pictures that are read and searched ahead for each thread."""
 
 _EXIT_INCOMPLETE = 1
@@ -136,9 +138,11 @@ def import_cells(
 
     ``keep_cut`` keeps cells whose contour touches the picture's border. One bad picture never ends the import: it is
     counted. A picture of the same bytes under two codes is left out. Raises RunError for a folder that must not be
-    replaced, ScaleError where neither the first picture nor ``facts`` state a scale, InputError where nothing is left.
+    replaced, ScaleError where neither the first picture nor ``facts`` state a scale, InputError where nothing is left
+    or one patient stands under two spellings.
     """
     refuse_foreign_folder(out, COHORT_KIND, overwrite=overwrite)
+    _refuse_two_spellings(pictures)
     _refuse_missing_scale(pictures, facts)
     rules = rules or QualityRules()
     wanted = _names(pictures)
@@ -266,6 +270,19 @@ def _text(where: str, own: Counter[str]) -> str:
     """Return the name of a picture, or its whole path where another picture of the patient has that name."""
     path = PurePosixPath(where)
     return path.name if own[path.stem.casefold()] == 1 else where
+
+
+def _refuse_two_spellings(pictures: Sequence[CellPicture]) -> None:
+    """Raise InputError where one patient stands under two spellings: each would become a patient of its own."""
+    groups = alike(dict.fromkeys(picture.patient for picture in pictures))
+    if groups:
+        shown = "; ".join(" and ".join(map(show, group)) for group in groups[:_SHOWN_GROUPS])
+        more = f" and {len(groups) - _SHOWN_GROUPS} more" if len(groups) > _SHOWN_GROUPS else ""
+        message = (
+            f"found patients that look alike ({shown}{more}), expected one spelling per patient; write it the same way "
+            "for each picture, or give another patient another name"
+        )
+        raise InputError(message)
 
 
 def _refuse_missing_scale(pictures: Sequence[CellPicture], facts: SetFacts) -> None:
