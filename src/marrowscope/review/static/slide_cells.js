@@ -5,7 +5,7 @@ import { data, make, t } from "./page_data.js";
 import { addressOf, fieldPath, read } from "./station.js";
 
 const LEAST_PX = 12, CELL_UM = 12, UNSCALED_CELL_PX = 48; // on the screen; of a nucleated cell
-const LABEL_PX = 26, HALO_PX = 20; // sides of a cell on the screen from which it has them
+const LABEL_PX = 26, HALO_PX = 20; // of a nucleated cell on the screen, from which cells have them
 const AT_ONCE = 2, AGAIN_MS = 5000, MOST_REGIONS = 80;
 const NO_CATEGORY = "#6b7178", MARK = "#74195a";
 
@@ -45,10 +45,11 @@ export class SlideCells {
     canvas.dataset.current = this.current?.cell_id ?? "";
     pen.setTransform(scale * ratio, 0, 0, scale * ratio, -left * scale * ratio, -top * scale * ratio);
     const px = 1 / scale;
-    for (const cell of seen) this.#outline(pen, cell, scale, px);
+    const isLarge = this.cellPx * scale >= HALO_PX, isLabeled = this.cellPx * scale >= LABEL_PX;
+    for (const cell of seen) this.#outline(pen, cell, isLarge, px);
     pen.font = `600 ${12 * px}px ui-sans-serif, system-ui, sans-serif`;
     pen.textBaseline = "middle";
-    for (const cell of seen) if (this.#isMarked(cell) || cell.side * scale >= LABEL_PX) this.#label(pen, cell, px, top);
+    for (const cell of seen) if (this.#isMarked(cell) || (isLabeled && (cell.code ?? cell.category) !== null)) this.#label(pen, cell, px, top);
     const current = this.#now(this.current);
     if (current) corners(pen, current.box, px);
   }
@@ -135,15 +136,15 @@ export class SlideCells {
     return { cell_id, contour, path, box, side, code, category, middle: [(box.left + box.right) / 2, (box.top + box.bottom) / 2], color: data.colors[category] ?? NO_CATEGORY };
   }
 
-  #outline(pen, cell, scale, px) {
-    const isMarked = this.#isMarked(cell), isLarge = cell.side * scale >= HALO_PX;
+  #outline(pen, cell, isLarge, px) {
+    const isMarked = this.#isMarked(cell);
     const width = isMarked ? 3.5 : isLarge ? 2 : 1.5;
     if (isLarge || isMarked) {
       pen.lineWidth = (width + 1.5) * px;
       pen.strokeStyle = "rgba(255,255,255,.75)";
       pen.stroke(cell.path);
     }
-    if (cell.code === null && isLarge) pen.setLineDash([7 * px, 3 * px]);
+    if (cell.code === null) pen.setLineDash((isLarge ? [7, 3] : [3, 2]).map((length) => length * px));
     pen.lineWidth = width * px;
     pen.strokeStyle = cell.color;
     pen.stroke(cell.path);
