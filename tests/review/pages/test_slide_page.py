@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
+REGION, SEEN_XY = "P1/slide/x433_y0", (583.0, 200.0)
+"""The second region of the slide, whose pixels do not begin at its corner, and the place of its one N5."""
+
 SEEN = """(side) => {
   const drawn = document.querySelector("#deep .openseadragon-canvas canvas");
   const over = document.querySelector(".outlines");
@@ -42,7 +45,7 @@ SEEN = """(side) => {
   };
   const cell = bounds(drawn, ([r, g, b]) => g > 150 && r < 90 && b < 90);
   const { colors } = JSON.parse(document.querySelector("#page-data").textContent);
-  const color = colors.N.match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16));
+  const color = colors.N5.match(/[0-9a-f]{2}/gi).map((part) => parseInt(part, 16));
   const isIt = ([r, g, b, a]) => a > 200 && Math.hypot(r - color[0], g - color[1], b - color[2]) < 35;
   const isHere = (x, y) => Math.hypot(x - cell.x, y - cell.y) < 2 * cell.radius; // not the outline of another cell
   const outline = bounds(over, (pixel, x, y) => isIt(pixel) && isHere(x, y));
@@ -112,7 +115,7 @@ def slide_run(tmp_path: Path) -> SlideRun:
     image = np.full((HEIGHT, WIDTH, 3), 230, dtype=np.uint8)
     image[:, : WIDTH // 2] = (180, 90, 160)
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5  # pixel 0 reaches from 0 to 1
-    image[np.hypot(x - 100, y - 90) <= RADIUS_PX] = (40, 200, 40)  # the first cell of the run
+    image[np.hypot(x - SEEN_XY[0], y - SEEN_XY[1]) <= RADIUS_PX] = (40, 200, 40)
     return make_slide_run(tmp_path, image=image)
 
 
@@ -175,9 +178,16 @@ def test_a_slide_that_is_gone_leaves_one_sentence(opened: Callable[..., Page], s
 
 
 def look_near(page: Page, served: Served) -> None:
-    """Open the slide at its first region, where its cells are outlined."""
-    page.goto(f"{served.address}/slides/P1#P1/slide/x0_y0")
+    """Open the slide at its second region, where its cells are outlined."""
+    page.goto(f"{served.address}/slides/P1#{REGION}")
     page.wait_for_function("() => Number(document.querySelector('.outlines')?.dataset.drawn) >= 2")
+
+
+def the_seen(served: Served) -> str:
+    """Return the cell at ``SEEN_XY``."""
+    cells = served.station.patient("P1").frozen
+    (found,) = (cell for cell in cells if cell.field_id == REGION and cell.category == "N5")
+    return found.cell_id
 
 
 def test_cells_are_outlined_near_by_within_a_pixel_of_the_slide(
@@ -194,7 +204,9 @@ def test_cells_are_outlined_near_by_within_a_pixel_of_the_slide(
     assert sorted(set(asked)) == sorted(asked), "no region is asked for twice"
     page.click("#closer")
     page.wait_for_timeout(1500)  # the zoom is animated, and sharper tiles come
-    core = slide_run.regions[0]
+    core = slide_run.regions[1]
+    assert (f"P1/slide/x{core.x0}_y{core.y0}", core.x0 + 150) == (REGION, SEEN_XY[0])
+    assert core.x_px > 0
     picture, outline, scale = page.evaluate(SEEN, core.x1 - core.x0)
     assert scale > 1, "screen pixels to one of the slide"
     assert outline["n"] > 100
@@ -243,8 +255,7 @@ def test_a_click_and_the_keys_lead_from_a_slide_to_the_cell(opened: Callable[...
     at = page.evaluate(SEEN, 1)[0]
     page.mouse.move(at["page_x"], at["page_y"])
     page.mouse.click(at["page_x"], at["page_y"])
-    first = next(cell for cell in served.station.patient("P1").frozen if cell.field_id.endswith("x0_y0"))
-    page.wait_for_url(re.compile(rf"/patients/P1\?cell={first.cell_id}"))
+    page.wait_for_url(re.compile(rf"/patients/P1\?cell={the_seen(served)}"))
 
 
 def test_a_blinded_reader_sees_outlines_without_the_color_of_a_call(
@@ -257,8 +268,7 @@ def test_a_blinded_reader_sees_outlines_without_the_color_of_a_call(
     expect(page.locator("#read")).to_contain_text("The machine's calls are not shown")
     colors = {tuple(color) for color in page.evaluate(COLORS)}
     assert all(max(color) - min(color) < 16 for color in colors), f"an outline has a color: {colors}"
-    named = station.patient("P1").frozen[0]
-    station.decide("P1", READER, [Decision("relabel", named.cell_id, "N")], 0, is_blinded=True)
+    station.decide("P1", READER, [Decision("relabel", the_seen(served), "N")], 0, is_blinded=True)
     page.reload()
     page.wait_for_function("() => Number(document.querySelector('.outlines')?.dataset.drawn) >= 2")
     colors = {tuple(color) for color in page.evaluate(COLORS)}
