@@ -333,3 +333,17 @@ def test_a_blinded_reader_is_told_only_what_is_the_own_of_what_stayed(case: Case
         assert [event.old["decided_by"] for event in own.not_carried] == [reader]
     assert [item.readers for item in case.station.state("P1").left_behind] == [("Ada", "Bo")]
     assert len(case.station.state("P1").not_carried) == 2
+
+
+def test_a_name_from_before_an_adjudication_that_was_taken_back_settles_nothing(case: Case) -> None:
+    name = case.cells[0].cell_id
+    case.station.store.append([Draft("Dee", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
+    case.station.decide("P1", "Dee", [Decision("relabel", name, "N2")], 10**6)
+    for reader, code in (("Ada", "N"), ("Bo", "R")):
+        case.station.decide("P1", reader, [Decision("relabel", name, code)], 0, is_blinded=True)
+    for kind in ("adjudicate", "withdraw"):
+        new = "N5" if kind == "adjudicate" else None
+        case.station.decide("P1", "Dee", [Decision(kind, name, new)], 10**6)
+    assert case.station.state("P1").disputed == {name}
+    case.again()
+    assert case.station.state("P1").disputed == {f"new-{name}"}
