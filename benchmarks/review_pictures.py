@@ -23,6 +23,7 @@ import numpy as np
 import uvicorn
 
 from marrowscope.bundle import load_bundle
+from marrowscope.bundle.shipped import demonstration_bundle
 from marrowscope.predict import predict
 from marrowscope.review.accounts import add_account, change_account, utc_now
 from marrowscope.review.decisions import Decision
@@ -30,7 +31,6 @@ from marrowscope.review.guard import COOKIE
 from marrowscope.review.server import create_app
 from marrowscope.review.sessions import begin_session
 from marrowscope.simulate import SimulationConfig, simulate_cohort
-from marrowscope.studies.demo import demonstration_bundle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a script finds the tests too
 from tests.chromium import launched_chromium
@@ -179,7 +179,7 @@ def take_all(
 
 def save(png: bytes, path: Path) -> None:
     """Write a picture as WebP, as good as ``MOST_BYTES`` allow."""
-    image = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_COLOR)
+    image = np.asarray(cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_COLOR))
     for quality in (90, 82, 74, 66, 58, 50):
         data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
         if len(data) < MOST_BYTES:
