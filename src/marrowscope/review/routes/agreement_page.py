@@ -85,7 +85,7 @@ def agreement_table(request: Request, table: str, session: Annotated[Session, De
 def _compared(request: Request, session: Session) -> tuple[_Compared, int]:
     """Compare the patients that ``session`` may see compared; the other number is of those withheld from it.
 
-    The result is kept under the last event of each patient: resampling whole patients takes seconds.
+    The result is kept under the last event of each patient: it takes a fold of each, and resamples whole patients.
     """
     station = station_of(request)
     known = {name: of for name, of in station.progress.patients().items() if name in station.cells.rows}
