@@ -15,7 +15,7 @@ from tests.review.pages.conftest import WAIT_MS, Served, expect, only_from, save
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 PASSWORD = "four plain words here"  # noqa: S105  of accounts of these tests
 
@@ -196,6 +196,40 @@ def test_an_adjudication_is_taken_back_by_keys_and_by_its_button(
     saved(page)
     assert department.station.state("P1").cells[first].code == "N3"
     assert [event.kind for event in department.station.store.read("P1")].count("withdraw") == 3
+
+
+def test_taking_back_is_recorded_once_and_another_signer_is_met(
+    opened_by: Callable[..., Page], department: Served
+) -> None:
+    first, second = read_blinded(department)
+    page, lost = opened_by("dee", "/patients/P1/adjudicate"), []
+
+    def lose_the_answer(route: Route) -> None:
+        if lost:
+            route.continue_()
+            return
+        lost.append(route.fetch().text())
+        route.abort()
+
+    page.keyboard.type("n2")
+    saved(page)
+    page.route("**/api/patients/P1/events", lose_the_answer)
+    page.keyboard.press("u")
+    saved(page)
+    assert "sequence" in lost[0]
+    recorded = [event.kind for event in department.station.store.read("P1") if event.reader == "dee"]
+    assert recorded.count("withdraw") == 1
+    assert department.station.state("P1").disputed == {first, second}
+    base = department.station.store.head().sequence
+    for decision in (Decision("adjudicate", first, "N"), Decision("withdraw", first)):
+        department.station.decide("P1", "gil", [decision], base)
+    page.keyboard.press("Home")
+    page.keyboard.type("n3")
+    expect(page.locator("dialog.conflict")).to_contain_text("gil")
+    expect(page.locator("dialog.conflict")).to_contain_text("adjudication taken back")
+    page.click("dialog.conflict button:has-text('Record mine')")
+    saved(page)
+    assert department.station.state("P1").cells[first].code == "N3"
 
 
 def test_an_auditor_opens_the_agreement_and_decides_nothing(opened_by: Callable[..., Page], department: Served) -> None:

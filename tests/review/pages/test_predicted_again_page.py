@@ -41,12 +41,15 @@ def served(fake_run: Callable[..., FakeRun], tmp_path: Path) -> Iterator[Served]
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_what_did_not_go_along_is_listed_by_name(opened: Callable[..., Page], served: Served, lang: str) -> None:
-    page = opened(lang=lang)
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = opened(lang=lang, bypass_csp=True)
     figure = page.locator(".figure.behind")
     expect(figure).to_contain_text("not carried: 3" if lang == "en" else "未沿用")
     figure.locator("button").click()
     items = page.locator("dialog.behind li")
     expect(items).to_have_count(3)
+    violations = axe.Axe().run(page).response["violations"]
+    assert [item["id"] for item in violations if item["impact"] in {"serious", "critical"}] == []
     if lang == "en":
         of = served.station.state("P1").left_behind[0].of
         expect(items.nth(0)).to_contain_text(f"Random audit by {READER}: 2 of {of} cells named")
