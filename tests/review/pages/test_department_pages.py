@@ -202,7 +202,8 @@ def test_taking_back_is_recorded_once_and_another_signer_is_met(
     opened_by: Callable[..., Page], department: Served
 ) -> None:
     first, second = read_blinded(department)
-    page, lost = opened_by("dee", "/patients/P1/adjudicate"), []
+    page = opened_by("dee", "/patients/P1/adjudicate")
+    lost: list[str] = []
 
     def lose_the_answer(route: Route) -> None:
         if lost:
