@@ -239,3 +239,14 @@ def test_citation_has_the_version_of_the_package() -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_the_research_use_is_stated(page: str) -> None:
     assert "does not diagnose" in " ".join(TEXTS[ROOT / page].split())
+
+
+def test_every_picture_is_shown_with_words_and_none_is_in_the_wheel() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    assert wheel["wheel"] == {"packages": ["src/marrowscope"]}
+    pictures = sorted((ROOT / "docs" / "images").iterdir())
+    for picture in pictures:
+        shown = [alt for text in TEXTS.values() for alt in re.findall(rf"!\[([^\]]*)\]\([^)]*{picture.name}\)", text)]
+        assert shown, f"no page shows {picture.name}"
+        assert all(len(alt.split()) > 5 for alt in shown), f"{picture.name}: words for who does not see it"
+    assert all(path.stat().st_size < 120_000 for path in pictures if path.name.startswith("review-"))

@@ -13,17 +13,20 @@ from marrowscope.review.accounts import add_account, utc_now
 from marrowscope.review.agreement_figures import bland_altman_figure, confusion_figure, in_order, kappa_figure
 from marrowscope.review.decisions import Decision
 from marrowscope.review.guard import COOKIE
-from marrowscope.review.reader_comparison import ReaderComparison, compare_readers, comparison_tables
+from marrowscope.review.kept_comparisons import KeptComparisons
+from marrowscope.review.reader_comparison import ReaderComparison, compare_opinions, compare_readers, comparison_tables
+from marrowscope.review.routes import agreement_page
 from marrowscope.review.sessions import begin_session
 from marrowscope.vocabulary import load_vocabulary
 from tests.review.stations import Browser, new_client, open_station
 from tests.review.test_reader_comparison import read_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from marrowscope.review.station import Station
+    from marrowscope.vocabulary import Vocabulary
     from tests.fake_runs import FakeRun
 
 PAIR = ("ada", "bo")
@@ -76,6 +79,49 @@ def test_page_and_tables_are_those_of_the_command(station: Station) -> None:
     assert f'<td>ada</td><td class="n">{x} of {n}</td>' in page
     assert "style=" not in page, "the policy would drop it"
     assert "阅片者一致性" in dee.get("/agreement?lang=zh").text
+
+
+def test_the_page_computes_anew_only_what_a_decision_changed(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+
+    def counted(opinions: Mapping[str, Mapping[str, Mapping[str, str]]], vocabulary: Vocabulary) -> ReaderComparison:
+        compared.append(opinions)
+        return compare_opinions(opinions, vocabulary)
+
+    monkeypatch.setattr(agreement_page, "compare_opinions", counted)
+    dee, bo = entered(station, "dee"), entered(station, "bo")
+    before = dee.get("/agreement?lang=en").text
+    assert dee.get("/agreement?lang=en").text == before
+    dee.get("/agreement/kappa.csv")
+    dee.get("/agreement?lang=zh")
+    assert len(compared) == 1
+    station.decide("P2", "dee", [Decision("comment", None, {"text": "seen"})], station.store.head().sequence)
+    dee.get("/agreement")
+    assert len(compared) == 1, "P2 was never assigned"
+    bo.get("/agreement")
+    assert len(compared) == 2, "what bo may see compared is less"
+    cell = station.patient("P1").frozen[0].cell_id
+    station.decide("P1", "ada", [Decision("relabel", cell, "L2")], 0, is_blinded=True)
+    after = dee.get("/agreement?lang=en").text
+    assert (len(compared), after == before) == (3, False)
+    expected = comparison_tables(compare_readers({"P1": station.state("P1")}, station.vocabulary))
+    assert dee.get("/agreement/kappa.csv").text == expected["kappa.csv"]
+
+
+def test_few_comparisons_are_kept_and_the_one_asked_for_last_stays() -> None:
+    kept, made = KeptComparisons(most=2), []
+
+    def get(key: str) -> str:
+        def make() -> str:
+            made.append(key)
+            return key.upper()
+
+        return kept.get(key, make)
+
+    assert [get(key) for key in "abaca"] == ["A", "B", "A", "C", "A"]
+    assert made == ["a", "b", "c"]
+    get("b")
+    assert made == ["a", "b", "c", "b"], "b was asked for longest ago when c came"
 
 
 def test_who_read_a_patient_blinded_is_not_shown_it_before_it_is_signed(station: Station) -> None:

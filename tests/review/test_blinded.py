@@ -180,10 +180,90 @@ def test_a_cell_that_one_reader_alone_drew_is_disputed(assigned: Callable[[str],
     assert state.cells[name].code == "N"
 
 
+def withdraw(cell_id: str) -> dict[str, Any]:
+    return {"kind": "withdraw", "cell_id": cell_id, "new": None}
+
+
+def test_an_adjudication_is_taken_back_and_the_cell_is_disputed_again(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    first, second, third = (cell.cell_id for cell in station.patient("P1").frozen[:3])
+    ada, bo, dee = (assigned(name) for name in ("ada", "bo", "dee"))
+    added = ada.decide("P1", drawn(station, 20), relabel(first, "N"), relabel(second, "R")).json()["cell_ids"][0]
+    bo.decide("P1", relabel(first, "N1"), relabel(second, "R1"))
+    before = station.state("P1")
+    assert before.disputed == {first, second, added}
+    assert dee.decide("P1", *(adjudicate(name, "N5") for name in (first, second, added))).status_code == 200
+    assert dee.decide("P1", adjudicate(first, None)).status_code == 200, "decided again"
+    assert dee.json("/api/disputes")["P1"] == {"disputed": 0, "settled": 3}
+    for name in ("ada", "bo"):
+        answer = assigned(name).decide("P1", withdraw(first))
+        assert answer.status_code == 403, answer.text
+    own = {reader: station.state("P1", reader).cells for reader in ("ada", "bo")}
+    assert dee.decide("P1", withdraw(first), withdraw(added)).status_code == 200
+    state = station.state("P1")
+    assert state.disputed == {first, added}
+    assert state.settled == {second}
+    assert {name: state.cells[name] for name in (first, added)} == {name: before.cells[name] for name in (first, added)}
+    assert state.opinions == before.opinions
+    assert {reader: station.state("P1", reader).cells for reader in own} == own
+    assert dee.json("/api/disputes")["P1"] == {"disputed": 2, "settled": 1}
+    kinds = [event.kind for event in station.store.read("P1")]
+    assert (kinds.count("adjudicate"), kinds.count("withdraw")) == (4, 2), "nothing is deleted"
+    assert station.store.verify() == []
+    for said, events in (
+        ("nobody has adjudicated", [withdraw(first)]),
+        ("nobody has adjudicated", [withdraw(third)]),
+        ("nobody has adjudicated", [withdraw(second), withdraw(second)]),
+        ("'adjudicate', by a signer", [withdraw(second), relabel(second, "N")]),
+    ):
+        answer = dee.decide("P1", *events)
+        assert (answer.status_code, said in answer.json()["error"]) == (400, True), answer.text
+    assert dee.decide("P1", adjudicate(first, "N2"), adjudicate(added, None)).status_code == 200
+    state = station.state("P1")
+    assert (state.cells[first].code, state.cells[added].removed, state.disputed) == ("N2", "not_a_cell", frozenset())
+    bo.decide("P1", relabel(second, "R"))
+    assert station.state("P1").cells[second].code == "N5", "what was adjudicated stands"
+    assert dee.decide("P1", withdraw(second)).status_code == 200
+    state = station.state("P1")
+    assert (state.cells[second].code, state.disputed) == ("R", frozenset()), "its readers agree by now"
+
+
+def test_an_adjudicated_cell_that_was_split_since_is_not_given_back(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    first = station.patient("P1").frozen[0]
+    assigned("ada").decide("P1", relabel(first.cell_id, "N"))
+    assigned("bo").decide("P1", relabel(first.cell_id, "R"))
+    dee, half = assigned("dee"), len(first.contour_xy) // 4 * 2
+    parts = [list(first.contour_xy[: half + 2]), [*first.contour_xy[half:], *first.contour_xy[:2]]]
+    dee.decide("P1", adjudicate(first.cell_id, "N"))
+    split = {"parts": [{"contour_xy": part} for part in parts]}
+    assert dee.decide("P1", {"kind": "split", "cell_id": first.cell_id, "new": split}).status_code == 200
+    answer = dee.decide("P1", withdraw(first.cell_id))
+    assert (answer.status_code, "others replaced since (split)" in answer.json()["error"]) == (400, True)
+    station.store.append([Draft("dee", "P1", "sign", None, None, {"version": 1})])
+    assert dee.decide("P1", withdraw(first.cell_id)).status_code == 409
+
+
+def test_what_is_taken_back_counts_as_decided_while_its_readers_named_it(
+    assigned: Callable[[str], Browser], station: Station
+) -> None:
+    first, second = (cell.cell_id for cell in station.patient("P1").frozen[:2])
+    assigned("ada").decide("P1", relabel(first, "N"))
+    dee = assigned("dee")
+    dee.decide("P1", adjudicate(first, "N"), adjudicate(second, "N"))
+    assert station.progress.patients()["P1"].n_decided == 2
+    dee.decide("P1", withdraw(first), withdraw(second))
+    assert station.progress.patients()["P1"].n_decided == 1
+    assert not station.state("P1").cells[second].is_seen
+
+
 def test_who_read_blinded_never_adjudicates(assigned: Callable[[str], Browser], station: Station) -> None:
     bo, cell_id = assigned("bo"), station.patient("P1").frozen[0].cell_id
     for answer in (
         bo.decide("P1", adjudicate(cell_id, "N")),
+        bo.decide("P1", {"kind": "withdraw", "cell_id": cell_id}),
         bo.post("/api/assign", {"patients": ["P1"], "readers": []}),
         bo.get("/api/patients/P1/readings"),
     ):

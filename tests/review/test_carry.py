@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from marrowscope.cli.review import _tell_rebound
 from marrowscope.review.decisions import Decision
 from marrowscope.review.events import Draft
+from marrowscope.review.left_behind import LeftBehind
+from marrowscope.review.live_estimate import audit_view
+from marrowscope.wording import count_of
 from tests.conftest import TWO_PATIENTS
 from tests.fake_runs import FakeRun, circle, write_run
 from tests.review.stations import Browser, enter, open_station
@@ -234,3 +239,111 @@ def test_blinded_decisions_go_along_as_their_readers_own(case: Case) -> None:
             own = case.station.state("P1", reader).cells
             assert [own[name].code for name in names] == codes, "neither the other's decisions nor the adjudication"
             assert (added in own) == (reader == "Ada")
+
+
+def test_an_adjudication_that_was_taken_back_is_not_carried(case: Case) -> None:
+    first, second, third = (cell.cell_id for cell in case.cells[:3])
+    case.station.store.append([Draft("Dee", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
+    outline = circle(400, 300, 20).ravel().tolist()
+    added = case.decide({"kind": "add", "new": {"field_id": "P1/field_0", "contour_xy": outline, "code": "J"}})
+    names = [first, second, third, added["cell_ids"][0]]
+    for reader, code in (("Ada", "N"), ("Bo", "R")):
+        named = [Decision("relabel", name, code) for name in names[:3]]
+        case.station.decide("P1", reader, named, 0, is_blinded=True)
+
+    def dee(kind: str, *cells: str) -> None:
+        new = "N5" if kind == "adjudicate" else None
+        case.station.decide("P1", "Dee", [Decision(kind, name, new) for name in cells], 10**6)
+
+    dee("adjudicate", *names)
+    dee("withdraw", first, names[3])
+    case.again()
+    names = [*(f"new-{name}" for name in names[:3]), names[3]]
+    state = case.station.state("P1")
+    assert state.disputed == {names[0], names[3]}
+    assert [state.cells[name].code for name in names] == [None, "N5", "N5", None]
+    dee("withdraw", names[1])
+    dee("adjudicate", names[3])
+    case.again(2.0, prefix="third")
+    names = [*(f"third-{name}" for name in names[:3]), names[3]]
+    state = case.station.state("P1")
+    assert state.disputed == {names[0], names[1]}
+    assert [state.cells[name].code for name in names] == [None, None, "N5", "N5"]
+    dee("withdraw", names[3])
+    state = case.station.state("P1")
+    assert state.disputed == {names[0], names[1], names[3]}, "the drawn cell is its reader's again"
+    assert case.station.store.verify() == []
+
+
+def test_audits_reviews_and_checks_stay_with_their_prediction_and_are_listed(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = case.cells[0].cell_id
+    flags = [flag.flag for flag in case.station.cells.rows["P1"].flags]
+    assert case.browser.post("/api/patients/P1/audit", {}).status_code == 200
+    view = audit_view(case.station.state("P1"))
+    assert view is not None
+    order = view.order[:2]
+    case.decide(*({"kind": "audit_answer", "cell_id": name, "new": "N"} for name in order))
+    case.decide(
+        {"kind": "full_review"},
+        {"kind": "field_checked", "new": {"field_id": "P1/field_0"}},
+        *({"kind": "flag_answered", "new": {"flag": flag, "answer": "seen"}} for flag in flags),
+    )
+    case.again(drop={order[0]})
+    state = case.station.state("P1")
+    assert (state.audit, state.full_review_by, state.fields_checked, state.flags_answered) == (None, None, {}, {})
+    expected = [
+        LeftBehind("audit", ("Ada",), 2, view.audit.sizes[-1]),
+        LeftBehind("full_review", ("Ada",), 1),
+        LeftBehind("fields_checked", ("Ada",), 1),
+        LeftBehind("flags_answered", ("Ada",), len(flags)),
+    ]
+    assert list(state.left_behind) == expected
+    shown = case.browser.json("/api/patients/P1/cells")
+    assert shown["left_behind"] == [{**asdict(item), "readers": list(item.readers)} for item in expected]
+    (pending,) = shown["not_carried"]
+    assert (pending["code"], pending["decided_by"], pending["reason"]) == ("N", "Ada", "no_cell")
+    assert set(pending) == {"field_id", "code", "removed", "decided_by", "reason"}, "nothing of a call"
+    _tell_rebound(case.station)
+    said = capsys.readouterr().err
+    assert (
+        f"not carried: 1 decision, a random audit (2 of {view.audit.sizes[-1]} cells named), a full review by Ada, "
+        in said
+    )
+    assert f"1 checked field by Ada, {count_of(len(flags), 'answered flag')} by Ada" in said
+    assert "P2, 0 decisions carried to its new cells." in said
+    case.decide({"kind": "full_review"}, {"kind": "full_review", "new": False})
+    case.again(2.0, prefix="third")
+    state = case.station.state("P1")
+    assert list(state.left_behind) == expected, "what was taken back is not listed, and what was listed stays"
+    assert case.cells[0].cell_id == first
+
+
+def test_a_blinded_reader_is_told_only_what_is_the_own_of_what_stayed(case: Case) -> None:
+    case.station.store.append([Draft("Dee", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
+    lost = case.cells[0].cell_id
+    for reader, code in (("Ada", "N"), ("Bo", "R")):
+        decisions = [Decision("relabel", lost, code), Decision("full_review")]
+        case.station.decide("P1", reader, decisions, 0, is_blinded=True)
+    case.again(drop={lost})
+    for reader in ("Ada", "Bo"):
+        own = case.station.state("P1", reader)
+        assert [item.readers for item in own.left_behind] == [(reader,)]
+        assert [event.old["decided_by"] for event in own.not_carried] == [reader]
+    assert [item.readers for item in case.station.state("P1").left_behind] == [("Ada", "Bo")]
+    assert len(case.station.state("P1").not_carried) == 2
+
+
+def test_a_name_from_before_an_adjudication_that_was_taken_back_settles_nothing(case: Case) -> None:
+    name = case.cells[0].cell_id
+    case.station.store.append([Draft("Dee", "P1", "assign", None, None, {"readers": ["Ada", "Bo"]})])
+    case.station.decide("P1", "Dee", [Decision("relabel", name, "N2")], 10**6)
+    for reader, code in (("Ada", "N"), ("Bo", "R")):
+        case.station.decide("P1", reader, [Decision("relabel", name, code)], 0, is_blinded=True)
+    for kind in ("adjudicate", "withdraw"):
+        new = "N5" if kind == "adjudicate" else None
+        case.station.decide("P1", "Dee", [Decision(kind, name, new)], 10**6)
+    assert case.station.state("P1").disputed == {name}
+    case.again()
+    assert case.station.state("P1").disputed == {f"new-{name}"}

@@ -32,8 +32,8 @@ RULES: dict[tuple[str, str], str] = {
     ("GET", "/"): "see",
     ("GET", "/patients/{patient_id}"): "see",
     ("GET", "/patients/{patient_id}/adjudicate"): "sign",
-    ("GET", "/agreement"): "sign",
-    ("GET", "/agreement/{table}"): "sign",
+    ("GET", "/agreement"): "compare",
+    ("GET", "/agreement/{table}"): "compare",
     ("GET", "/accounts"): "manage",
     ("GET", "/login"): "public",
     ("GET", "/static/palette.css"): "public",
@@ -237,11 +237,43 @@ def test_a_changing_request_needs_the_token_of_its_own_session(app: FastAPI, sta
     assert station.store.head() == before
 
 
+def test_an_auditor_reads_what_was_done_and_decides_nothing(app: FastAPI, station: Station) -> None:
+    auditor, before = entered(app, "auditor"), station.store.head()
+    own = {("POST", "/api/leave"), ("POST", "/api/password")}
+    decided = {path: ask(auditor, station, method, path).status_code for method, path in set(CHANGING) - own}
+    assert set(decided.values()) == {403}, decided
+    assert station.store.head() == before
+    for address in (
+        *("/", "/agreement", "/agreement/kappa.csv", "/patients/P1", "/api/log", "/api/verify"),
+        *(f"/api/patients/P1/{part}" for part in ("cells", "estimate", "audit", "checklist", "preliminary.html")),
+    ):
+        assert auditor.get(address).status_code == 200, address
+    assert auditor.json("/api/verify")["faults"] == []
+    for address in (
+        "/patients/P1/adjudicate",
+        "/api/patients/P1/readings",
+        "/api/disputes",
+        "/api/readers",
+        "/accounts",
+    ):
+        assert auditor.get(address).status_code == 403, address
+    page = auditor.get("/?lang=en").text
+    assert 'href="/agreement"' in page
+    assert 'href="/accounts"' not in page
+    for name in ("reader", "admin"):
+        assert entered(app, name).get("/agreement").status_code == 403, name
+
+
 def test_only_a_signer_adjudicates(app: FastAPI, station: Station) -> None:
     cell_id = station.patient("P1").frozen[0].cell_id
     event = {"kind": "adjudicate", "cell_id": cell_id, "new": "N"}
-    assert entered(app, "reader").decide("P1", event).status_code == 403
+    for name in ("reader", "auditor"):
+        assert entered(app, name).decide("P1", event).status_code == 403
     assert entered(app, "signer").decide("P1", event).status_code == 200
+    back = {"kind": "withdraw", "cell_id": cell_id}
+    for name in ("reader", "auditor"):
+        assert entered(app, name).decide("P1", back).status_code == 403
+    assert entered(app, "signer").decide("P1", back).status_code == 200
 
 
 def test_a_run_outside_the_folder_of_runs_is_refused(

@@ -11,7 +11,10 @@ from fhir.resources.R4B.bundle import Bundle
 from pypdf import PdfReader
 
 from marrowscope.report.words import load_words
+from marrowscope.review.accounts import add_account, utc_now
+from marrowscope.review.guard import COOKIE
 from marrowscope.review.live_estimate import audit_view, hidden_cells
+from marrowscope.review.sessions import begin_session
 from marrowscope.review.sign import preliminary_value
 from marrowscope.review.signed_documents import (
     escaped,
@@ -22,7 +25,7 @@ from marrowscope.review.signed_documents import (
     signed_html,
 )
 from marrowscope.review.signed_pdf import signed_pdf
-from tests.review.stations import READER, Browser
+from tests.review.stations import READER, Browser, new_client
 
 if TYPE_CHECKING:
     import httpx2 as httpx
@@ -102,6 +105,21 @@ def test_the_checklist_speaks_the_language_of_the_page(browser: Browser, station
     assert flags
     assert all(flag in chinese["flags"] for flag in flags)
     assert not [text for text in chinese.values() if any("a" <= sign <= "z" for sign in text)]
+
+
+def test_an_auditor_opens_what_was_signed_and_cannot_sign(browser: Browser, station: Station) -> None:
+    make_ready(browser, station)
+    assert sign(browser).status_code == 200
+    station.lone_reader = None
+    add_account(station.store.engine, "eve", ["auditor"])
+    client = new_client(station)
+    client.cookies.set(COOKIE, begin_session(station.store.engine, "eve", utc_now()))
+    eve = Browser(client)
+    eve.csrf = eve.json("/api/session")["csrf"]
+    for kind in ("html", "json", "hl7", "pdf"):
+        assert eve.get(f"/api/patients/P1/signed/1.{kind}").status_code in {200, 501}, kind
+    head = station.store.head()
+    assert (sign(eve).status_code, amend(eve).status_code, station.store.head()) == (403, 403, head)
 
 
 def test_a_signed_patient_takes_no_decision(browser: Browser, station: Station) -> None:

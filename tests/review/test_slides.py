@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -150,6 +151,22 @@ def test_the_regions_that_were_read_stand_with_their_cells(slide_station: Statio
     assert tile.headers["cache-control"] == "private, max-age=3600"
 
 
+def test_the_outlines_of_a_region_lie_where_the_slide_has_the_cells(
+    slide_station: Station, slide_run: SlideRun
+) -> None:
+    browser = enter(slide_station)
+    (slide,) = browser.json("/api/patients/P1/slides")
+    placed = []
+    for region in slide["regions"]:
+        field = browser.json(f"/api/patients/P1/fields/{quote(region['field_id'])}")
+        placed += [np.reshape(cell["contour_xy"], (-1, 2)) + region["origin_xy"] for cell in field["cells"]]
+    assert slide["regions"][1]["origin_xy"][0] > 0
+    known = [annotation.contour_xy for annotation in slide_run.truth]
+    nearest = [min(float(np.abs(contour - truth).max()) for truth in known) for contour in placed]
+    assert sorted(nearest)[:4] == pytest.approx([0, 0, 0, 0.5], abs=0.01), "half a pixel is the run's own"
+    assert len(placed) == 5
+
+
 @pytest.mark.parametrize(
     ("address", "status"),
     [
@@ -242,7 +259,12 @@ def test_blinded_readers_see_where_cells_are_and_nothing_of_a_call(slide_run: Sl
     first = station.patient("P1").frozen[0].cell_id
     assert entered("bo").decide("P1", {"kind": "not_a_cell", "cell_id": first}).status_code == 200
     (slide,) = entered("ada").json("/api/patients/P1/slides")
-    assert {name for region in slide["regions"] for name in region} == {"field_id", "name", "box_xyxy", "n_cells"}
+    parts = {"field_id", "name", "box_xyxy", "origin_xy", "n_cells"}
+    assert {name for region in slide["regions"] for name in region} == parts
+    outlines = entered("ada").json(f"/api/patients/P1/fields/{quote(slide['regions'][0]['field_id'])}")["cells"]
+    assert {(cell["model_category"], cell["code"]) for cell in outlines} == {(None, None)}
+    assert '"blinded": true' in entered("ada").get("/slides/P1").text
+    assert '"blinded": false' in entered("dee").get("/slides/P1").text
     assert slide["regions"][0]["n_cells"] == 2, "what bo removed is bo's"
     assert entered("bo").json("/api/patients/P1/slides")[0]["regions"][0]["n_cells"] == 1
     assert entered("ada").get(TILE).status_code == 200

@@ -17,6 +17,7 @@ from marrowscope.cli.command import add_command
 from marrowscope.cli.options import BundleOption
 
 if TYPE_CHECKING:
+    from marrowscope.review.binding import Rebound
     from marrowscope.review.single_sign_on import SingleSignOn
     from marrowscope.review.station import Station
 
@@ -199,9 +200,31 @@ def _tell_rebound(station: Station) -> None:
 
     for patient in station.rebound:
         carried = count_of(patient.n_carried, "decision")
-        lost = "" if not patient.n_not_carried else f"; {patient.n_not_carried} could not be, and are listed there"
+        lost = (
+            f"; not carried: {', '.join(named)} (*Predicted again* on the patient's page)"
+            if (named := _left(patient))
+            else ""
+        )
         again = "; it has to be signed again" if patient.was_signed else ""
         typer.echo(f"Predicted again: {patient.patient_id}, {carried} carried to its new cells{lost}{again}.", err=True)
+
+
+def _left(patient: Rebound) -> list[str]:
+    """Name what a new prediction did not take along."""
+    from marrowscope.wording import count_of
+
+    found = [count_of(patient.n_not_carried, "decision")] if patient.n_not_carried else []
+    for item in patient.left:
+        by = f" by {', '.join(item.readers)}"
+        found.append(
+            {
+                "audit": f"a random audit ({item.n} of {count_of(item.of, 'cell')} named)",
+                "full_review": f"a full review{by}",
+                "fields_checked": f"{count_of(item.n, 'checked field')}{by}",
+                "flags_answered": f"{count_of(item.n, 'answered flag')}{by}",
+            }[item.kind]
+        )
+    return found
 
 
 def _announce(station: Station, address: str, place: str, *, opens: bool) -> None:

@@ -127,7 +127,8 @@ def _are_readings(items: Sequence[AnnotatedImage]) -> bool:
 
 def place(read: Sequence[AnnotatedImage], file: AnnotationFile, index: ImageIndex) -> list[Document]:
     """Find the image of each annotation of one file; where two images may be meant, that is a fault and none has it."""
-    return [_place_one(annotated, file, index, n_in_file=len(read)) for annotated in read]
+    n_in_file = len({annotated.image_path if annotated.reader else number for number, annotated in enumerate(read)})
+    return [_place_one(annotated, file, index, n_in_file=n_in_file) for annotated in read]
 
 
 def class_numbers(documents: Sequence[Document]) -> list[Fault]:

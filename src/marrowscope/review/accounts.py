@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 Role = Literal["reader", "signer", "auditor", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
-Permission = Literal["see", "decide", "sign", "inspect", "manage"]
-"""see patients and cells; decide about cells; sign, amend and adjudicate; inspect the log; manage accounts and runs."""
+Permission = Literal["see", "decide", "sign", "compare", "inspect", "manage"]
+"""see patients and cells; decide about cells; sign, amend and adjudicate; compare readers; inspect the log; manage
+accounts and runs."""
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     "reader": frozenset({"see", "decide"}),
-    "signer": frozenset({"see", "decide", "sign"}),
-    "auditor": frozenset({"see", "inspect"}),
+    "signer": frozenset({"see", "decide", "sign", "compare"}),
+    "auditor": frozenset({"see", "compare", "inspect"}),
     "admin": frozenset({"manage"}),
 }
 

@@ -2,7 +2,7 @@
 
 The first event of a log binds the patients of its run. A patient that was predicted again is bound anew, with its
 decisions carried to the new cells in the same transaction; what a reader did for the patient as a whole (full review,
-audit, checked fields, answered flags, signature) does not go along, since it was about other cells.
+audit, checked fields, answered flags, signature) does not go along, since it was about other cells: ``left_behind``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from marrowscope.errors import ReviewError
 from marrowscope.review.carry import carried_drafts
 from marrowscope.review.events import Draft
+from marrowscope.review.left_behind import left_behind
 from marrowscope.review.run_cells import read_patient
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from marrowscope.review.left_behind import LeftBehind
     from marrowscope.review.run_cells import ReviewedRun
     from marrowscope.review.store import Store
 
@@ -33,12 +35,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Rebound:
-    """A patient that was predicted again: decisions carried to its new cells, and those that were not."""
+    """A patient that was predicted again: what was carried to its new cells, and what was not."""
 
     patient_id: str
     n_carried: int
     n_not_carried: int
     was_signed: bool
+    left: tuple[LeftBehind, ...] = ()
 
 
 def read_bindings(store: Store) -> dict[str, Binding]:
@@ -90,7 +93,7 @@ def _rebind(store: Store, run: ReviewedRun, patient_id: str, before: Binding, *,
     store.append([bind, *drafts])
     n_carried = sum(draft.kind == "carried" for draft in drafts)
     signs = [event.kind for event in events if event.kind in {"sign", "amend"}]
-    return Rebound(patient_id, n_carried, len(drafts) - n_carried, signs[-1:] == ["sign"])
+    return Rebound(patient_id, n_carried, len(drafts) - n_carried, signs[-1:] == ["sign"], left_behind(events))
 
 
 def _assigned(store: Store, patient_id: str, before: Binding) -> list[str]:

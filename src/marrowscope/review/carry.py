@@ -21,7 +21,7 @@ import numpy as np
 from marrowscope.cells.match import match_contours
 from marrowscope.review.decisions import image_of
 from marrowscope.review.events import Draft
-from marrowscope.review.fold import DECIDING, Contour, FrozenCell, ReviewedCell, blind_reader, fold
+from marrowscope.review.fold import DECIDING, Contour, FrozenCell, ReviewedCell, blind_reader, fold, settles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +98,10 @@ def _carried_stream(
 ) -> list[Draft]:
     """Return what carries the decisions of ``stream``; all ``events`` tell where cells lie."""
     state, places = _before(patient_id, events, stream)
-    settled = {event.cell_id for event in stream if _settles(event)}
+    settled: set[str | None] = set()
+    for event in stream:
+        settled |= {event.cell_id} if settles(event) else set()
+        settled -= {event.cell_id} if event.kind == "withdraw" else set()
     decided = [cell for cell in state if cell.is_seen and (cell.cell_id in settled or not _was_never_there(cell))]
     new_by_image: dict[str | None, list[FrozenCell]] = defaultdict(list)
     for new in frozen:
@@ -125,10 +128,6 @@ def _carried_stream(
                 reason: Reason = "no_cell" if image in known else "no_image"
                 drafts.append(_not_carried(patient_id, reader, cell, place, reason))
     return drafts
-
-
-def _settles(event: Event) -> bool:
-    return event.kind == "adjudicate" or (event.kind == "carried" and bool(event.new.get("adjudicated")))
 
 
 def _before(

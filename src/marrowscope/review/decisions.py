@@ -16,7 +16,7 @@ import shapely
 from marrowscope import geometry
 from marrowscope.errors import ReviewError, VocabularyError
 from marrowscope.review.events import Draft, canonical
-from marrowscope.review.fold import DECIDING
+from marrowscope.review.fold import DECIDING, REPLACED, SETTLING
 from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Subject:
     audit: AuditView | None = None
     answered: list[str] = field(default_factory=list)
     """Cells of the audit that this request answered so far."""
+    withdrawn: set[str] = field(default_factory=set)
+    """Cells whose adjudication this request took back so far."""
     states_place: bool = False
     """Whether every decision states where its cell lies; where blinded readings are joined, the log of one reader
     alone does not."""
@@ -80,7 +82,10 @@ def draft_of(subject: Subject, reader: str, decision: Decision) -> Draft:
         subject.answered.append(decision.cell_id or "")
         return draft
     touched = {draft.cell_id, *(draft.new["cells"] if draft.kind == "merge" else ())}
-    if draft.kind in DECIDING - {"adjudicate"} and touched & subject.state.opinions.keys() - subject.state.settled:
+    named = subject.state.opinions.keys() - (subject.state.settled - subject.withdrawn)
+    if draft.kind == "withdraw":
+        subject.withdrawn.add(decision.cell_id or "")
+    elif draft.kind in DECIDING - SETTLING and touched & named:
         _refuse("a decision about a cell that blinded readers named", "one of kind 'adjudicate', by a signer")
     if subject.audit is not None and draft.kind in DECIDING:
         pending = set(subject.audit.order) - set(subject.state.audit_answers) - set(subject.answered)
@@ -103,6 +108,18 @@ def _relabel(subject: Subject, reader: str, decision: Decision) -> Draft:
     if decision.new is not None:
         _code(subject, decision.new)
     return _about(subject, reader, decision, cell, old=cell.code)
+
+
+def _withdraw(subject: Subject, reader: str, decision: Decision) -> Draft:
+    cell = _cell(subject, decision)
+    if cell.cell_id not in subject.state.settled - subject.withdrawn:
+        _refuse(f"cell {cell.cell_id!r}, which nobody has adjudicated", "one whose adjudication can be taken back")
+    if cell.removed in REPLACED:
+        _refuse(
+            f"cell {cell.cell_id!r}, which others replaced since ({cell.removed})",
+            "one that is there; restore it first",
+        )
+    return _about(subject, reader, decision, cell, old=cell.code, new=None)
 
 
 def _audit_answer(subject: Subject, reader: str, decision: Decision) -> Draft:
@@ -230,6 +247,7 @@ _CHECKS: dict[str, Callable[[Subject, str, Decision], Draft]] = {
     "flag_answered": _flag_answered,
     "full_review": _full_review,
     "adjudicate": _relabel,
+    "withdraw": _withdraw,
 }
 """Every kind that a reader may send; the others are recorded by the station itself."""
 

@@ -40,6 +40,7 @@ Kind = Literal[
     "not_carried",
     "assign",
     "adjudicate",
+    "withdraw",
 ]
 """``bind`` comes first: the runs that a database is about, with the hashes of their tables."""
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -21,12 +21,14 @@ from marrowscope.errors import ReviewError
 from marrowscope.review.audit import check_drawn
 from marrowscope.review.consensus import agree
 from marrowscope.review.events import Head, chained
+from marrowscope.review.left_behind import ABOUT_PATIENT, left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from marrowscope.review.consensus import Agreement
     from marrowscope.review.events import Draft, Event, Kind
+    from marrowscope.review.left_behind import LeftBehind
 
 Origin = Literal["model", "added", "split", "merged"]
 DECIDING: frozenset[Kind] = frozenset(
@@ -42,12 +44,16 @@ DECIDING: frozenset[Kind] = frozenset(
         "audit_answer",
         "carried",
         "adjudicate",
+        "withdraw",
     }
 )
 """Kinds of event that decide something about one cell: two readers must not do so without seeing each other's."""
 
-_REPLACED = frozenset({"split", "merge", "delete"})
+REPLACED = frozenset({"split", "merge", "delete"})
 """Ways of being removed that an answer about the former outline does not take back."""
+
+SETTLING: frozenset[Kind] = frozenset({"adjudicate", "withdraw"})
+"""Kinds that settle what blinded readers dispute, or take that back; they are never one of these readers' own."""
 
 _EVERYBODYS: frozenset[Kind] = frozenset({"bind", "assign"})
 """Kinds that a reader sees who does not see the others' decisions."""
@@ -154,6 +160,8 @@ class PatientState:
     settled: frozenset[str] = frozenset()
     """Cells that were adjudicated: they have this name, whatever a reader says later."""
     not_carried: tuple[Event, ...] = ()
+    left_behind: tuple[LeftBehind, ...] = ()
+    """What was about the cells of earlier predictions: audits, full reviews, checked fields, answers to flags."""
 
     @property
     def present(self) -> list[ReviewedCell]:
@@ -182,7 +190,7 @@ def blind_reader(event: Event, assigned: Sequence[str]) -> str | None:
     if event.kind in {"carried", "not_carried"}:
         value = event.new if event.kind == "carried" else event.old
         return value["decided_by"] if value.get("blind") else None
-    return event.reader if event.reader in assigned and event.kind != "adjudicate" else None
+    return event.reader if event.reader in assigned and event.kind not in SETTLING else None
 
 
 class Folding:
@@ -201,8 +209,9 @@ class Folding:
         self._cells: dict[str, ReviewedCell] = dict(self._frozen)
         self._readings: dict[str, dict[str, ReviewedCell]] = {}
         self._readers: tuple[str, ...] = ()
-        self._settled: set[str] = set()
+        self._settled: dict[str, ReviewedCell | None] = {}  # each as it stood before; None where no one else drew it
         self._reviewed_in_full: set[str] = set()
+        self._about_patient: list[Event] = []  # of this prediction
         self._agreement: Agreement | None = None
 
     @property
@@ -213,7 +222,7 @@ class Folding:
     def state(self) -> PatientState:
         """Return what stands now; later events do not change it."""
         if not self._readings:
-            return replace(self._state, cells=dict(self._cells))
+            return replace(self._state, cells=dict(self._cells), settled=frozenset(self._settled))
         found = self._agreed()
         return replace(
             self._state,
@@ -238,7 +247,11 @@ class Folding:
         more = _PATIENT_CHANGES[event.kind](self._state, event) if event.kind in _PATIENT_CHANGES else {}
         if event.kind == "assign" and event.new["readers"]:
             self._readers = tuple(event.new["readers"])
+        if event.kind in ABOUT_PATIENT:
+            self._about_patient.append(event)
         if event.kind == "bind":
+            more = {**more, "left_behind": (*self._state.left_behind, *left_behind(self._about_patient))}
+            self._about_patient.clear()
             self._reviewed_in_full.clear()
         if event.kind == "full_review" and self._only is None and event.reader in self._state.assigned:
             more = {"full_review_by": self._full_review(event)}
@@ -252,13 +265,29 @@ class Folding:
         if reader is not None:
             change(self._readings.setdefault(reader, dict(self._frozen)), event)
             return
+        if event.kind == "withdraw":
+            self._withdraw(event)
+            return
+        if settles(event):
+            self._settled.setdefault(event.cell_id or "", self._cells.get(event.cell_id or ""))
         for name in (event.cell_id or "", *(event.new["cells"] if event.kind == "merge" else ())):
             if self._readings and name not in self._cells and name in (agreed := self._agreed().cells):
                 self._cells[name] = agreed[name]  # drawn in a reading, and now decided about by one who sees all
         self._agreement = None
         change(self._cells, event)
-        if event.kind == "adjudicate" or (event.kind == "carried" and event.new.get("adjudicated")):
-            self._settled.add(event.cell_id or "")
+
+    def _withdraw(self, event: Event) -> None:
+        """Give a cell that was adjudicated back to its readers, as it stood before."""
+        name = event.cell_id or ""
+        if name not in self._settled:
+            return
+        before = self._settled.pop(name)
+        if before is not None:
+            self._cells[name] = before
+        elif any(name in reading for reading in self._readings.values()):
+            self._cells.pop(name)
+        else:
+            _unname(self._cells, event)
 
     def _agreed(self) -> Agreement:
         if self._agreement is None:
@@ -273,6 +302,11 @@ class Folding:
         if event.new is not False:
             done.add(event.reader)
         return ", ".join(self._state.assigned) if done >= set(self._state.assigned) else None
+
+
+def settles(event: Event) -> bool:
+    """Whether an event adjudicates a cell, or carries one that was."""
+    return event.kind == "adjudicate" or (event.kind == "carried" and bool(event.new.get("adjudicated")))
 
 
 def _is_shown(event: Event, reader: str) -> bool:
@@ -353,12 +387,17 @@ def _answer(cells: dict[str, ReviewedCell], event: Event) -> None:
     A cell whose place others have taken (split, merged, deleted) stays away: the answer is the audit's alone.
     """
     cell = cells.get(event.cell_id or "")
-    if cell is not None and cell.removed in _REPLACED:
+    if cell is not None and cell.removed in REPLACED:
         return
     if event.new is None:
         _set(cells, event, code=None, removed="not_a_cell")
     else:
         _set(cells, event, code=event.new, removed=None)
+
+
+def _unname(cells: dict[str, ReviewedCell], event: Event) -> None:
+    """Take the name of a cell away, for what is checked next; how it stood before is the fold's to know."""
+    _set(cells, event, code=None, removed=None, decided_by=None, decided_at=None)
 
 
 def _carry(cells: dict[str, ReviewedCell], event: Event) -> None:
@@ -452,6 +491,7 @@ _CELL_CHANGES: dict[Kind, Callable[[dict[str, ReviewedCell], Event], None]] = {
     "relabel": _relabel,
     "audit_answer": _answer,
     "adjudicate": _answer,
+    "withdraw": _unname,
     "carried": _carry,
     "not_a_cell": _remove,
     "delete": _remove,

@@ -87,7 +87,8 @@ class Public:
             check_origin(request)
 
 
-SEE, DECIDE, SIGN, INSPECT, MANAGE = (Guard(name) for name in ("see", "decide", "sign", "inspect", "manage"))
+SEE, DECIDE, SIGN = Guard("see"), Guard("decide"), Guard("sign")
+COMPARE, INSPECT, MANAGE = Guard("compare"), Guard("inspect"), Guard("manage")
 ENTER, PUBLIC = Guard("enter"), Public()
 
 

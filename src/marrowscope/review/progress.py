@@ -29,13 +29,19 @@ class PatientProgress:
     n_added_by: Mapping[str, int] = field(default_factory=dict)
     readers: tuple[str, ...] = ()
     assigned: tuple[str, ...] = ()
+    blinded: frozenset[str] = frozenset()
+    """Everybody who was ever assigned."""
     finished: frozenset[str] = frozenset()
     """Readers who said that they saw every cell."""
-    was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
     sequence: int = 0
     """The last event about the patient."""
+
+    @property
+    def was_assigned(self) -> bool:
+        """Whether blinded readers were ever given the patient."""
+        return bool(self.blinded)
 
     @property
     def status(self) -> Status:
@@ -63,8 +69,8 @@ class _Counted:
     readers: set[str] = field(default_factory=set)
     decided_by: dict[str, set[str]] = field(default_factory=dict)
     assigned: tuple[str, ...] = ()
+    blinded: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
-    was_assigned: bool = False
     n_signatures: int = 0
     is_locked: bool = False
     sequence: int = 0
@@ -78,7 +84,7 @@ class _Counted:
             readers=tuple(sorted(self.readers)),
             assigned=self.assigned,
             finished=frozenset(self.finished),
-            was_assigned=self.was_assigned,
+            blinded=frozenset(self.blinded),
             n_signatures=self.n_signatures,
             is_locked=self.is_locked,
             sequence=self.sequence,
@@ -137,7 +143,7 @@ class Progress:
             (patient.finished.add if event.new is not False else patient.finished.discard)(event.reader)
         elif event.kind == "assign":
             patient.assigned = tuple(event.new["readers"])
-            patient.was_assigned |= bool(patient.assigned)
+            patient.blinded |= set(patient.assigned)
         if event.kind not in {"assign", "bind", "carried", "not_carried"}:
             patient.readers.add(event.reader)
 
@@ -145,6 +151,12 @@ class Progress:
 def _count_cells(patient: _Counted, event: Event) -> None:
     """Count the cells that an event decides about, and those that it draws."""
     if event.kind not in DECIDING or event.cell_id is None:
+        return
+    if event.kind == "withdraw":  # what its readers named stays decided
+        for reader in patient.decided_by.keys() - patient.blinded:
+            patient.decided_by[reader].discard(event.cell_id)
+        if not any(event.cell_id in cells for cells in patient.decided_by.values()):
+            patient.decided.discard(event.cell_id)
         return
     is_drawn = event.kind in {"add", "merge"} or (event.kind == "carried" and "drawn" in event.new)
     drawn = {event.cell_id} if is_drawn else set()

@@ -21,7 +21,8 @@ from marrowscope.review.cell_images import CellImages
 from marrowscope.review.decisions import Subject, draft_of
 from marrowscope.review.disputes import DisputeCounts, count_disputes
 from marrowscope.review.events import Draft
-from marrowscope.review.fold import Folding, foreseen
+from marrowscope.review.fold import SETTLING, Folding, foreseen
+from marrowscope.review.kept_comparisons import KeptComparisons
 from marrowscope.review.live_estimate import audit_view, drawn_audit, looks_left
 from marrowscope.review.progress import Progress
 from marrowscope.review.run_cells import TwoRunsError
@@ -89,6 +90,7 @@ class Station:
         self.tiles = SlideTiles(self.images.pixels)
         self.vocabulary = load_vocabulary()
         self.progress = Progress(store)
+        self.comparisons = KeptComparisons()
         self._foldings: OrderedDict[tuple[str, str | None], tuple[Folding, threading.Lock]] = OrderedDict()
         self._lock = threading.Lock()
         self._tokens: set[str] = set()
@@ -263,10 +265,10 @@ class Station:
 
         ``base`` is the number of the last event that the reader saw. Raises ReviewError for a decision that cannot be,
         LockedError for a signed patient, ConflictError where another reader decided meanwhile; a blinded reader decides
-        beside the others, and NotAssignedError is raised for one who adjudicates.
+        beside the others, and NotAssignedError is raised for one who adjudicates or takes an adjudication back.
         """
         whole = self._unlocked(patient_id)
-        if reader in whole.blinded and any(decision.kind == "adjudicate" for decision in decisions):
+        if reader in whole.blinded and any(decision.kind in SETTLING for decision in decisions):
             message = f"patient {patient_id!r}: {reader} read it blinded, and never adjudicates it; another signer does"
             raise NotAssignedError(message)
         state = self.state(patient_id, reader) if is_blinded else whole

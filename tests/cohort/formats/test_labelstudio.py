@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from marrowscope.cohort import read_cohort, require_clean
 from marrowscope.cohort.annotations import AnnotatedImage, AnnotationFile
 from marrowscope.cohort.convert import import_annotations
 from marrowscope.cohort.formats import annotation_formats
@@ -126,19 +127,64 @@ def test_a_prediction_that_nobody_corrected_is_no_persons_annotation(tmp_path: P
 
 def test_two_readers_are_named_and_one_can_be_chosen(tmp_path: Path) -> None:
     both = task(drawn(region("N"), by={"id": 1, "email": "a@x"}), drawn(region("L2"), by={"id": 2, "email": "b@x"}))
-    (image,) = read(tmp_path, both)
-    assert (image.placed, image.n_shapes) == (False, 2)
-    (fault,) = image.faults
-    assert fault.loses_data
-    assert "found 2 annotations (by a@x, b@x), expected one an image; import one reader's with --reader" in (
-        fault.sentence()
-    )
+    apart = read(tmp_path, both)
+    assert [(image.reader, [shape.code for shape in image.shapes]) for image in apart] == [
+        ("a@x", ["N"]),
+        ("b@x", ["L2"]),
+    ]
+    assert [image.faults for image in apart] == [(), ()]
     for reader in ("b@x", "2"):
         (chosen,) = read(tmp_path, both, reader=reader)
         assert ([shape.code for shape in chosen.shapes], chosen.reader) == (["L2"], "b@x")
     (nobody,) = read(tmp_path, both, reader="c@x")
     assert not nobody.readable
     assert "found annotations by a@x, b@x, expected annotations by 'c@x'" in nobody.faults[0].sentence()
+
+
+@pytest.mark.parametrize("second", [{"id": 1, "email": "a@x"}, None])
+def test_two_annotations_by_one_reader_or_by_nobody_named_are_a_fault(tmp_path: Path, second: object) -> None:
+    unclear = task(drawn(region("N"), by={"id": 1, "email": "a@x"}), drawn(region("L2"), by=second))
+    (image,) = read(tmp_path, unclear)
+    assert (image.placed, image.n_shapes) == (False, 2)
+    (fault,) = image.faults
+    assert fault.loses_data
+    assert "expected one an image; leave one of each reader, each with a name, or mark one" in fault.sentence()
+
+
+def test_a_cohort_takes_the_readers_of_one_task_apart(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    (root / "p1").mkdir(parents=True)
+    header = "patient_id,center,diagnosis,specimen,um_per_px\n"
+    (root / "patients.csv").write_text(f"{header}p1,A,AML,marrow,0.2\n", encoding="utf-8")
+    for number in (1, 2):
+        write_image(root / f"p1/f{number}.png", np.full((HEIGHT, WIDTH, 3), number, dtype=np.uint8))
+    by_two = [drawn(region(code), by={"email": by}) for code, by in (("N", "a@x"), ("L2", "b@x"))]
+    tasks = [task(*by_two, image="f1.png"), task(drawn(region("R"), by={"email": "a@x"}), image="f2.png")]
+    (root / "export.labelstudio.json").write_text(json.dumps(tasks), encoding="utf-8")
+
+    def codes(reader: str) -> dict[str, list[str]]:
+        cohort = require_clean(read_cohort(root, reader=reader))
+        return {field.field_id: [item.code for item in field.annotations] for field in cohort.fields if field.annotated}
+
+    assert codes("a@x") == {"p1/f1": ["N"], "p1/f2": ["R"]}
+    assert codes("b@x") == {"p1/f1": ["L2"]}
+    cohort = read_cohort(root)
+    assert cohort.readers == ("a@x", "b@x")
+    assert [fault.kind for fault in cohort.faults if fault.loses_data] == ["several_readers"]
+    with pytest.raises(CohortError, match="found no annotation by 'c@x', expected one of a@x, b@x"):
+        read_cohort(root, reader="c@x")
+
+
+def test_a_file_of_one_image_belongs_to_the_image_of_its_name_also_with_two_readers(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    (root / "p1").mkdir(parents=True)
+    header = "patient_id,center,diagnosis,specimen,um_per_px\n"
+    (root / "patients.csv").write_text(f"{header}p1,A,AML,marrow,0.2\n", encoding="utf-8")
+    write_image(root / "p1/f1.png", np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8))
+    both = task(drawn(region("N"), by=1), drawn(region("L2"), by=2), image="scan-0017.png")
+    (root / "p1/f1.json").write_text(json.dumps([both]), encoding="utf-8")
+    (field,) = read_cohort(root, reader="2").fields
+    assert [item.code for item in field.annotations] == ["L2"]
 
 
 def test_the_ground_truth_of_several_annotations_is_read_and_said(tmp_path: Path) -> None:
@@ -235,7 +281,10 @@ def test_import_of_two_readers_writes_nothing_until_one_is_named(tmp_path: Path)
     write_image(tmp_path / "c/p1/f1.png", np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8))
     source = tmp_path / "export.json"
     source.write_text(json.dumps([task(drawn(region("N"), by=1), drawn(region("L2"), by=2))]), encoding="utf-8")
-    with pytest.raises(CohortError, match=r"found 2 annotations \(by 1, 2\)"):
+    with pytest.raises(
+        CohortError,
+        match="found 1 image with readings by several of 1, 2, expected one reader; choose one with --reader",
+    ):
         import_annotations(source, tmp_path / "c", None, load_vocabulary())
     assert not (tmp_path / "c/p1/f1.json").exists()
     assert import_annotations(source, tmp_path / "c", None, load_vocabulary(), reader="2").n_cells == 1

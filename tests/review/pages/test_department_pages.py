@@ -15,7 +15,7 @@ from tests.review.pages.conftest import WAIT_MS, Served, expect, only_from, save
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 PASSWORD = "four plain words here"  # noqa: S105  of accounts of these tests
 
@@ -150,6 +150,103 @@ def test_disputes_are_settled_by_keyboard_alone_under_letters(
     assert department.station.state("P1").cells[first].code == "N"
     page.goto(f"{department.address}/")
     expect(page.locator("tr[data-patient=P1] .readers")).to_contain_text("adjudicated: 2")
+
+
+def test_an_adjudication_is_taken_back_by_keys_and_by_its_button(
+    opened_by: Callable[..., Page], department: Served
+) -> None:
+    first, second = read_blinded(department)
+    page = opened_by("dee", "/patients/P1/adjudicate")
+    before = department.station.state("P1")
+    expect(page.locator("#withdraw")).to_be_hidden()
+    page.keyboard.press("u")
+    expect(page.locator("#typed")).to_have_text("Nothing to undo")
+    page.keyboard.type("n2")
+    page.keyboard.press("x")
+    page.keyboard.press("Home")
+    page.keyboard.type("n3")
+    expect(page.locator("#done")).to_have_text("2 of 2")
+    page.keyboard.press("u")
+    saved(page)
+    assert department.station.state("P1").cells[first].code == "N2", "the decision before it"
+    page.keyboard.press("u")
+    expect(page.locator("#done")).to_have_text("1 of 2")
+    expect(page.locator("#cell-name")).to_have_text("Disputed cell 2 of 2")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#done")).to_have_text("0 of 2")
+    saved(page)
+    state = department.station.state("P1")
+    assert (state.disputed, state.cells, state.opinions) == (before.disputed, before.cells, before.opinions)
+    page.keyboard.press("y")
+    page.click("#redo")
+    page.keyboard.press("Control+y")
+    saved(page)
+    state = department.station.state("P1")
+    assert (state.cells[first].code, state.cells[second].removed, state.disputed) == ("N3", "not_a_cell", frozenset())
+    page = opened_by("dee", "/patients/P1/adjudicate")  # another day: nothing of what was done is left in this browser
+    expect(page.locator("#done")).to_have_text("2 of 2")
+    page.keyboard.press("Home")
+    page.click("#withdraw")
+    expect(page.locator("#typed")).to_have_text("Taken back: the cell is disputed again")
+    expect(page.locator("#stands")).to_have_text("not decided yet")
+    expect(page.locator("#withdraw")).to_be_hidden()
+    saved(page)
+    assert department.station.state("P1").disputed == {first}
+    page.click("#undo")
+    saved(page)
+    assert department.station.state("P1").cells[first].code == "N3"
+    assert [event.kind for event in department.station.store.read("P1")].count("withdraw") == 3
+
+
+def test_taking_back_is_recorded_once_and_another_signer_is_met(
+    opened_by: Callable[..., Page], department: Served
+) -> None:
+    first, second = read_blinded(department)
+    page = opened_by("dee", "/patients/P1/adjudicate")
+    lost: list[str] = []
+
+    def lose_the_answer(route: Route) -> None:
+        if lost:
+            route.continue_()
+            return
+        lost.append(route.fetch().text())
+        route.abort()
+
+    page.keyboard.type("n2")
+    saved(page)
+    page.route("**/api/patients/P1/events", lose_the_answer)
+    page.keyboard.press("u")
+    saved(page)
+    assert "sequence" in lost[0]
+    recorded = [event.kind for event in department.station.store.read("P1") if event.reader == "dee"]
+    assert recorded.count("withdraw") == 1
+    assert department.station.state("P1").disputed == {first, second}
+    base = department.station.store.head().sequence
+    for decision in (Decision("adjudicate", first, "N"), Decision("withdraw", first)):
+        department.station.decide("P1", "gil", [decision], base)
+    page.keyboard.press("Home")
+    page.keyboard.type("n3")
+    expect(page.locator("dialog.conflict")).to_contain_text("gil")
+    expect(page.locator("dialog.conflict")).to_contain_text("adjudication taken back")
+    page.click("dialog.conflict button:has-text('Record mine')")
+    saved(page)
+    assert department.station.state("P1").cells[first].code == "N3"
+
+
+def test_an_auditor_opens_the_agreement_and_decides_nothing(opened_by: Callable[..., Page], department: Served) -> None:
+    read_blinded(department)
+    add_account(department.station.store.engine, "eve", ["auditor"], password=PASSWORD)
+    page = opened_by("eve", "/")
+    expect(page.locator("#assign, .pick, .dispute")).to_have_count(0)
+    page.click("nav a[href='/agreement']")
+    page.wait_for_selector("body[data-ready]")
+    expect(page.locator("h2").first).to_have_text("ada, bo")
+    head = department.station.store.head()
+    page.goto(f"{department.address}/patients/P1")
+    page.wait_for_selector("body[data-ready]")
+    page.keyboard.type("n2")
+    expect(page.locator("#typed")).to_contain_text("but not decide")
+    assert department.station.store.head() == head
 
 
 def test_an_answer_is_taken_by_a_click_and_one_that_names_nothing_cannot_be(

@@ -1,8 +1,9 @@
 """Label Studio: a JSON list of tasks, one an image; outlines in percent of the image's sides.
 
 A task has annotations by readers, and predictions. A submitted annotation is read; cancelled ones and drafts are left
-out with a note. Of several submitted ones the one marked as ground truth is read, with a note; without such a mark they
-are a fault that names their readers, and ``AnnotationFile.reader`` says whose is meant. Predictions are read only from
+out with a note. Of several submitted ones the one marked as ground truth is read, with a note; without such a mark each
+is its reader's reading of the image, and ``AnnotationFile.reader`` says whose alone is meant. Two by one reader, or one
+of nobody named among several, are a fault. Predictions are read only from
 a file that nobody has annotated: beside annotations, they would pass for a person's.
 
 An image's own name is ``image_path`` of the task's data, which our files have, else the end of the link in ``image``.
@@ -64,7 +65,7 @@ def _is_labelstudio(file: AnnotationFile) -> bool:
 
 
 def read_labelstudio(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
-    """Read a file of tasks as one annotation per image; nothing is raised.
+    """Read a file of tasks as one annotation per image and reader; nothing is raised.
 
     ``shape_index`` is the position of the region in its annotation.
     """
@@ -141,7 +142,10 @@ def _read_task(task: JsonDict, drawn: Sequence[JsonDict], place: str, reader: st
         action = f"the ground truth is read, by {_named(true_ones)}"
         notes.append(Fault("second_annotation", place, found, "one an image", action, loses_data=False))
         return [_read_drawn(task, true_ones[0], notes, place)]
-    action = "import one reader's with --reader, mark one as ground truth, or delete the others"
+    names = [(_names_of(item) or [""])[0] for item in submitted]
+    if "" not in names and len(set(names)) == len(names):
+        return [_read_drawn(task, item, notes if number == 0 else [], place) for number, item in enumerate(submitted)]
+    action = "leave one of each reader, each with a name, or mark one as ground truth"
     fault = Fault("second_annotation", place, found, "one an image", action)
     read = [_read_drawn(task, item, [], place) for item in submitted]
     shapes = tuple(shape for annotated in read for shape in annotated.shapes)

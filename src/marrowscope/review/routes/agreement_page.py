@@ -1,4 +1,4 @@
-"""The agreement of blinded readers as a page with figures, and its tables as CSV, for signers.
+"""The agreement of blinded readers as a page with figures, and its tables as CSV, for signers and auditors.
 
 What a reader said of a patient is not told to another of its blinded readers before the patient is signed, so such
 patients are left out of what that reader is shown, and the page says how many.
@@ -25,19 +25,19 @@ from marrowscope.review.agreement_figures import (
     name_of,
     two,
 )
-from marrowscope.review.guard import SIGN, RefusedError, station_of
-from marrowscope.review.reader_comparison import ReaderComparison, compare_readers, comparison_tables
+from marrowscope.review.guard import COMPARE, RefusedError, station_of
+from marrowscope.review.reader_comparison import ReaderComparison, compare_opinions, comparison_tables
 from marrowscope.review.routes.review_pages import language_of, station_page
 from marrowscope.review.sessions import Session
 from marrowscope.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from marrowscope.report.plot import Drawing
     from marrowscope.report.strings import Strings
-    from marrowscope.review.fold import PatientState
     from marrowscope.review.reader_comparison import KappaRow
+    from marrowscope.review.station import Station
 
 router = APIRouter()
 _PAIR = 2
@@ -45,18 +45,17 @@ _PAIR = 2
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """The comparison, or why there is none; ``n_withheld`` patients were left out for this session."""
+    """A comparison, or why there is none; ``n_left_out`` are the cells of each patient that not all readers named."""
 
     found: ReaderComparison
     problem: str | None
-    n_withheld: int
-    states: dict[str, PatientState]
+    n_left_out: Mapping[str, int]
 
 
 @router.get("/agreement")
-def agreement_page(request: Request, session: Annotated[Session, Depends(SIGN)]) -> HTMLResponse:
+def agreement_page(request: Request, session: Annotated[Session, Depends(COMPARE)]) -> HTMLResponse:
     """Show how far blinded readers agree."""
-    compared = _compared(request, session)
+    compared, n_withheld = _compared(request, session)
     t, found = load_strings(language_of(request)), compared.found
     order = station_of(request).vocabulary.categories
     groups = sorted(dict.fromkeys(row.readers for row in found.kappas), key=lambda names: -names.count(", "))
@@ -66,38 +65,48 @@ def agreement_page(request: Request, session: Annotated[Session, Depends(SIGN)])
         session,
         groups=[_group(found, names, order, t) for names in groups],
         ratios=_ratio_lines(compared),
-        n_patients=len(compared.states),
-        n_withheld=compared.n_withheld,
+        n_patients=len(compared.n_left_out),
+        n_withheld=n_withheld,
         problem=compared.problem,
         tables=list(comparison_tables(found)),
     )
 
 
 @router.get("/agreement/{table}")
-def agreement_table(request: Request, table: str, session: Annotated[Session, Depends(SIGN)]) -> Response:
+def agreement_table(request: Request, table: str, session: Annotated[Session, Depends(COMPARE)]) -> Response:
     """Return one of the tables that `marrowscope review agreement` writes."""
-    tables = comparison_tables(_compared(request, session).found)
+    tables = comparison_tables(_compared(request, session)[0].found)
     if table not in tables:
         raise RefusedError(404, f"found no table {table!r}, expected one of {', '.join(tables)}")
     headers = {"Content-Disposition": f'attachment; filename="{table}"'}
     return Response(tables[table], media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _compared(request: Request, session: Session) -> _Compared:
+def _compared(request: Request, session: Session) -> tuple[_Compared, int]:
+    """Compare the patients that ``session`` may see compared; the other number is of those withheld from it.
+
+    The result is kept under the last event of each patient: it takes a fold of each, and resamples whole patients.
+    """
     station = station_of(request)
-    states, n_withheld = {}, 0
-    for name, progress in station.progress.patients().items():
-        if not progress.was_assigned or name not in station.cells.rows:
-            continue
-        state = station.state(name)
-        if session.reader in state.blinded and not state.is_locked:
-            n_withheld += 1
-        else:
-            states[name] = state
+    known = {name: of for name, of in station.progress.patients().items() if name in station.cells.rows}
+    assigned = {name: of for name, of in known.items() if of.was_assigned}
+    shown = {name: of for name, of in assigned.items() if session.reader not in of.blinded or of.is_locked}
+    key = tuple((name, of.sequence) for name, of in shown.items())
+    return station.comparisons.get(key, lambda: _compare(station, shown)), len(assigned) - len(shown)
+
+
+def _compare(station: Station, patients: Iterable[str]) -> _Compared:
+    opinions = {name: station.state(name).opinions for name in patients}
+    n_left_out = {name: _n_left_out(said) for name, said in opinions.items()}
     try:
-        return _Compared(compare_readers(states, station.vocabulary), None, n_withheld, states)
+        return _Compared(compare_opinions(opinions, station.vocabulary), None, n_left_out)
     except ReviewError as error:
-        return _Compared(ReaderComparison((), (), (), ()), str(error), n_withheld, states)
+        return _Compared(ReaderComparison((), (), (), ()), str(error), n_left_out)
+
+
+def _n_left_out(opinions: Mapping[str, Mapping[str, str]]) -> int:
+    readers = {reader for said in opinions.values() for reader in said}
+    return sum(len(said) < len(readers) for said in opinions.values())
 
 
 def _group(found: ReaderComparison, names: str, order: Sequence[str], t: Strings) -> dict[str, Any]:
@@ -146,8 +155,6 @@ def _ratio_lines(compared: _Compared) -> list[dict[str, Any]]:
     """Return each reader's x of n of each patient with its interval, and the cells that not all readers named."""
     lines = []
     for row in compared.found.ratios:
-        opinions = compared.states[row.patient_id].opinions.values()
-        readers = {reader for said in opinions for reader in said}
         limits = wilson_interval(row.n_cblc, row.n_countable) if row.n_countable else None
         lines.append(
             {
@@ -157,7 +164,7 @@ def _ratio_lines(compared: _Compared) -> list[dict[str, Any]]:
                 "n": row.n_countable,
                 "ratio": f"{100 * row.cblc_ratio:.1f}%" if limits else "",
                 "interval": f"{100 * limits.lower:.1f} - {100 * limits.upper:.1f}%" if limits else "",
-                "left_out": sum(len(said) < len(readers) for said in opinions),
+                "left_out": compared.n_left_out[row.patient_id],
             }
         )
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -10,18 +10,19 @@ from fastapi import APIRouter, Body, Depends, Request
 from pydantic import Field
 
 from marrowscope.review.decisions import Decision
+from marrowscope.review.fold import SETTLING
 from marrowscope.review.guard import DECIDE, SEE, RefusedError, station_of
 from marrowscope.review.live_estimate import hidden_cells
 from marrowscope.review.routes.sent_values import EventNumber, SentValue, acknowledged
 from marrowscope.review.sessions import Session
 
 if TYPE_CHECKING:
+    from marrowscope.review.events import Event
     from marrowscope.review.fold import PatientState, ReviewedCell
     from marrowscope.review.station import SeenState
 
 router = APIRouter()
 _MOST_EVENTS = 20_000
-_SIGN_KINDS = frozenset({"adjudicate"})
 
 
 class SentDecision(SentValue):
@@ -112,7 +113,7 @@ def decide(
     session: Annotated[Session, Depends(DECIDE)],
 ) -> dict[str, Any]:
     """Record decisions; the answer comes after they are on disk."""
-    if any(item.kind in _SIGN_KINDS for item in sent.events) and "sign" not in session.permissions:
+    if any(item.kind in SETTLING for item in sent.events) and "sign" not in session.permissions:
         raise RefusedError(403, f"{session.reader} may not adjudicate: it needs the permission to sign")
     station = station_of(request)
     decisions = [Decision(item.kind, item.cell_id, item.new) for item in sent.events]
@@ -138,6 +139,8 @@ def _state(state: PatientState) -> dict[str, Any]:
         "full_review_by": state.full_review_by,
         "fields_checked": dict(state.fields_checked),
         "flags_answered": dict(state.flags_answered),
+        "not_carried": [_not_carried(event) for event in state.not_carried],
+        "left_behind": [asdict(item) for item in state.left_behind],
         "comments": [
             {
                 "sequence": comment.sequence,
@@ -153,6 +156,18 @@ def _state(state: PatientState) -> dict[str, Any]:
             {"version": item.version, "reader": item.reader, "time_utc": item.time_utc, "head": item.head_hash}
             for item in state.signatures
         ],
+    }
+
+
+def _not_carried(event: Event) -> dict[str, Any]:
+    """Return a decision that found no place in this prediction; of blinded readers, without whose it was."""
+    old = event.old
+    return {
+        "field_id": old["field_id"],
+        "code": old["code"],
+        "removed": old["removed"],
+        "decided_by": None if old.get("blind") else old["decided_by"],
+        "reason": event.new["reason"],
     }
 
 

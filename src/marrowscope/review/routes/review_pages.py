@@ -67,7 +67,7 @@ def station_page(
 ) -> HTMLResponse:
     """Render one of the pages that the head of each leads to: those that ``session`` may open."""
     with_accounts = station_of(request).lone_reader is None  # a lone reader's address works once: no way back in
-    pages = {"worklist": ("see", "/"), "agreement": ("sign", "/agreement"), "accounts": ("manage", "/accounts")}
+    pages = {"worklist": ("see", "/"), "agreement": ("compare", "/agreement"), "accounts": ("manage", "/accounts")}
     open_to = {
         key: address
         for key, (permission, address) in pages.items()
@@ -95,7 +95,7 @@ def patient_page(request: Request, patient_id: str, session: Annotated[Session, 
         "may_decide": "decide" in session.permissions,
         "may_sign": "sign" in session.permissions,
         "patient": _patient(row, load_strings(language_of(request)), is_blinded=is_blinded),
-        "colors": _colors(station),
+        "colors": category_colors(station),
         "station": next((event.hash for event in station.store.events("")), ""),  # names the database
     }
     has_slides = station.cells.has_slides(patient_id)
@@ -113,7 +113,7 @@ def adjudicate_page(request: Request, patient_id: str, session: Annotated[Sessio
         "reader": session.reader,
         "may_decide": True,
         "patient": _patient(row, load_strings(language_of(request)), is_blinded=True),
-        "colors": _colors(station),
+        "colors": category_colors(station),
         "station": next((event.hash for event in station.store.events("")), ""),
     }
     return page(request, "adjudicate.html.j2", data, session=session, patient_id=patient_id)
@@ -174,6 +174,7 @@ def _patient(row: PatientRow, texts: Strings, *, is_blinded: bool) -> dict[str, 
     }
 
 
-def _colors(station: Station) -> dict[str, str]:
+def category_colors(station: Station) -> dict[str, str]:
+    """Return the color of each category, as the reports have it."""
     lineages = {code.category: code.lineage for code in reversed(list(station.vocabulary.codes.values()))}
     return {name: category_color(name, lineages.get(name, "other")) for name in station.vocabulary.categories}

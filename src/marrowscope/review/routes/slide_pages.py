@@ -1,6 +1,7 @@
 """A patient's slides in deep zoom: the page, what it draws, and the tiles.
 
-Nothing here tells of a call: regions carry the number of their cells alone, which every reader sees in the gallery.
+Nothing here tells of a call: regions carry the number of their cells alone, which every reader sees in the gallery. The
+outlines come region by region from where the field view has them (``api_cells``), with the same calls hidden.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
 from marrowscope.review.guard import SEE, RefusedError, station_of
-from marrowscope.review.routes.review_pages import page
+from marrowscope.review.routes.review_pages import category_colors, page
 from marrowscope.review.sessions import Session
 from marrowscope.review.slide_tiles import OVERLAP_PX, PROBLEMS, TILE_PX, NoTileError, RunSlide, slides_of
 from marrowscope.review.station import Station
@@ -26,8 +27,13 @@ _KEPT = {"Cache-Control": "private, max-age=3600"}
 def slide_page(request: Request, patient_id: str, session: Annotated[Session, Depends(SEE)]) -> HTMLResponse:
     """Show the slides of one patient."""
     station = station_of(request)
-    station.seen_by(patient_id, session)
-    data = {"reader": session.reader, "patient_id": patient_id, "problems": PROBLEMS}
+    data = {
+        "reader": session.reader,
+        "patient_id": patient_id,
+        "problems": PROBLEMS,
+        "colors": category_colors(station),
+        "blinded": station.seen_by(patient_id, session).is_blinded,
+    }
     return page(request, "review_slide.html.j2", data, session=session, patient_id=patient_id)
 
 
@@ -91,6 +97,7 @@ def _slide(station: Station, number: int, slide: RunSlide, present: Counter[str]
                 "field_id": field.field_id,
                 "name": field.name,
                 "box_xyxy": [region.x0, region.y0, region.x1, region.y1],
+                "origin_xy": [region.x_px, region.y_px],
                 "n_cells": present[field.field_id],
             }
             for field in slide.regions

@@ -6,7 +6,7 @@ import { Desk } from "./desk.js";
 import { Fields } from "./fields.js";
 import { nameOf, pictureOf } from "./gallery.js";
 import { Hotkeys, keyOf } from "./hotkeys.js";
-import { data, make, t } from "./page_data.js";
+import { data, has, make, t } from "./page_data.js";
 import { drawSaved, problem, tell } from "./page_messages.js";
 import { NOT_A_CELL, Palette } from "./palette.js";
 import { read } from "./station.js";
@@ -19,6 +19,7 @@ const hotkeys = new Hotkeys(vocabulary);
 const desk = new Desk(data.patient.patient_id, vocabulary, {
   ask: (conflicts, events) => dialogs.conflict(conflicts, events, desk, desk.outbox.real),
   tell: (key, values) => tell(t(key, values)),
+  history: "adjudications",
 });
 const cells = desk.cells, fields = new Fields(desk);
 let found = { cells: [] }, at = 0, inField = false, zoom = 1;
@@ -87,6 +88,7 @@ function drawPanel() {
   }), make("p", { class: "soft" }, t("review.adjudicate.in_field", { field: fieldName })));
   const code = decision(item);
   $("#stands").textContent = code === null ? t("review.adjudicate.undecided") : t("review.decided_by", { reader: cells.columns.decided_by[i] });
+  $("#withdraw").hidden = code === null || desk.isLocked;
   palette.mark(code);
 }
 
@@ -142,6 +144,22 @@ function decide(code) {
   nextOpen();
 }
 
+/** Take the decision about this cell back, whoever made it: it is disputed again. */
+function withdraw() {
+  const item = dispute();
+  if (decision(item) === null || !desk.decide([{ kind: "withdraw", cell_id: item.cell_id, new: null }], "withdraw")) return;
+  tell(t("review.adjudicate.disputed_again"));
+}
+
+function step(which) {
+  const action = desk[which]();
+  if (!action) return tell(t(`review.nothing_to_${which}`));
+  const names = new Set([...action.forward, ...action.inverse].map((event) => event.cell_id));
+  const to = found.cells.findIndex((item) => names.has(item.cell_id));
+  if (to >= 0) go(to);
+  tell(t(`review.told.${which}`, { what: has(`review.kind_of.${action.label}`) ? t(`review.kind_of.${action.label}`) : action.label }));
+}
+
 function show(whole) {
   inField = whole;
   zoom = 1;
@@ -158,20 +176,26 @@ function zoomBy(factor) {
 function showHelp() {
   dialogs.help([[
     [t("review.adjudicate"), [[["↑", "↓"], t("review.help.dispute_move")], [["Home", "End"], t("review.help.ends")], [["z"], t("review.help.dispute_open")], [["g"], t("review.help.dispute_field")], [["+", "−"], t("review.help.dispute_zoom")]]],
-    [t("review.help.decide"), [[["A … Z"], t("review.help.dispute_code")], [["x"], t("review.help.dispute_not")], [["h"], t("review.help.keys")], [["?"], t("review.help")]]],
+    [t("review.help.decide"), [[["A … Z"], t("review.help.dispute_code")], [["x"], t("review.help.dispute_not")], [["u", "y"], t("review.help.undo")], [["h"], t("review.help.keys")], [["?"], t("review.help")]]],
   ]], hotkeys, vocabulary);
 }
 
 const editKeys = () => dialogs.editKeys(hotkeys, vocabulary, () => palette.draw());
 const commands = {
   ArrowDown: () => go(at + 1), ArrowRight: () => go(at + 1), ArrowUp: () => go(at - 1), ArrowLeft: () => go(at - 1),
-  Home: () => go(0), End: () => go(found.cells.length), z: nextOpen, g: () => show(!inField), x: () => decide(NOT_A_CELL),
+  Home: () => go(0), End: () => go(found.cells.length), z: nextOpen, u: () => step("undo"), y: () => step("redo"), g: () => show(!inField), x: () => decide(NOT_A_CELL),
   Delete: () => decide(NOT_A_CELL), Backspace: () => decide(NOT_A_CELL), h: editKeys, "?": showHelp,
   "+": () => zoomBy(ZOOM), "=": () => zoomBy(ZOOM), "-": () => zoomBy(1 / ZOOM), Escape: () => { hotkeys.clear(); palette.typing(); },
 };
 
 addEventListener("keydown", (event) => {
-  if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (document.querySelector("dialog[open]") || event.altKey) return;
+  if (event.ctrlKey || event.metaKey) {
+    const which = { z: event.shiftKey ? "redo" : "undo", y: "redo" }[keyOf(event)];
+    if (!which) return;
+    step(which);
+    return event.preventDefault();
+  }
   if ((event.key === "Enter" || event.key === " ") && event.target.closest?.("button, a")) return;
   const key = keyOf(event);
   if (hotkeys.typed && ["Escape", "Enter", "Backspace"].includes(key)) {
@@ -213,6 +237,9 @@ function askAgain() {
 
 desk.addEventListener("saved", () => drawSaved(desk.outbox));
 desk.addEventListener("cells", () => { draw(); askAgain(); });
+$("#undo").onclick = () => step("undo");
+$("#redo").onclick = () => step("redo");
+$("#withdraw").onclick = withdraw;
 $("#keys").onclick = editKeys;
 $("#help").onclick = showHelp;
 $("#view-cell").onclick = () => show(false);

@@ -63,9 +63,15 @@ export class Cells {
       const again = was.removed !== null && value !== null ? [{ kind: "not_a_cell", cell_id, new: null }] : [];
       return [{ kind: "relabel", cell_id, new: was.code }, ...again];
     }
-    if (["audit_answer", "adjudicate"].includes(kind)) { // both stand, and are not undone
+    if (["audit_answer", "adjudicate"].includes(kind)) {
       if (i !== undefined) set(i, { code: value, decided_by: reader, removed: value === null ? "not_a_cell" : null });
-      return [];
+      if (i === undefined || kind === "audit_answer") return []; // an answer in the audit stands
+      return [was.decided_by === null ? { kind: "withdraw", cell_id, new: null } : { kind, cell_id, new: was.removed === null ? was.code : null }];
+    }
+    if (kind === "withdraw") { // the cell is disputed again
+      if (i === undefined) return [];
+      set(i, { code: null, removed: null, decided_by: null });
+      return [{ kind: "adjudicate", cell_id, new: was.removed === null ? was.code : null }];
     }
     if (kind === "not_a_cell" || kind === "delete") {
       if (i === undefined) return [];

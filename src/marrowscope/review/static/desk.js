@@ -9,13 +9,14 @@ const LOOK_AGAIN_MS = 20_000, LOOK_AGAIN_LARGE_MS = 60_000, LARGE = 3000;
 const MOST_KEPT = 500;
 
 export class Desk extends EventTarget {
-  constructor(patientId, vocabulary, { ask, tell }) {
+  constructor(patientId, vocabulary, { ask, tell, history = "history" }) {
     super();
     this.patientId = patientId;
     this.address = addressOf(patientId);
     this.cells = new Cells(vocabulary);
     this.ask = ask; // (conflicts, events) -> true to record mine over theirs
     this.tell = tell; // a sentence to the reader
+    this.history = history; // a page takes back what was decided on it
     this.place = [data.station.slice(0, 16), patientId, data.reader].map(encodeURIComponent).join("/");
     this.done = [];
     this.undone = [];
@@ -35,7 +36,7 @@ export class Desk extends EventTarget {
   async open() {
     await this.outbox.open();
     await this.reload();
-    const history = kept.read(`history.${this.place}`, null, sessionStorage);
+    const history = kept.read(`${this.history}.${this.place}`, null, sessionStorage);
     if (history) [this.done, this.undone] = [history.done, history.undone];
     this.outbox.run();
     this.#lookAgain();
@@ -200,6 +201,7 @@ export class Desk extends EventTarget {
       const i = at.get(cell_id);
       if (kind === "relabel") return state.code[i] === value && state.decided_by[i] === (value === null ? null : data.reader);
       if (["audit_answer", "adjudicate"].includes(kind)) return state.code[i] === value && (value !== null || state.removed[i] !== null) && state.decided_by[i] === data.reader;
+      if (kind === "withdraw") return i === undefined || state.decided_by[i] === null;
       if (["not_a_cell", "delete", "split"].includes(kind)) return state.removed[i] === kind;
       if (kind === "restore") return i !== undefined && state.removed[i] === null;
       if (kind === "redraw") return i !== undefined && isBox(state, i, box(value.contour_xy));
@@ -232,7 +234,7 @@ export class Desk extends EventTarget {
   #changed(what) {
     if (what === "cells") {
       this.n += 1;
-      kept.write(`history.${this.place}`, { done: this.done.slice(-MOST_KEPT), undone: this.undone.slice(-MOST_KEPT) }, sessionStorage);
+      kept.write(`${this.history}.${this.place}`, { done: this.done.slice(-MOST_KEPT), undone: this.undone.slice(-MOST_KEPT) }, sessionStorage);
     }
     this.dispatchEvent(new Event(what));
   }

@@ -93,6 +93,18 @@ export function notes(desk, currentId, send) {
   dialog.addEventListener("close", () => desk.removeEventListener("cells", draw));
 }
 
+/** What could not go along to a new prediction, by name, and why. */
+export function behind({ state, cells }, fields) {
+  const item = (what, why) => make("li", {}, make("b", {}, what), make("small", {}, why));
+  const left = state.left_behind.map(({ kind, readers, n, of }) => item(t(`review.behind.${kind}`, { n, of, readers: readers.join(", ") }), t(`review.behind.${kind}.why`)));
+  const decisions = state.not_carried.map(({ field_id: field, code, removed, decided_by: reader, reason }) => {
+    const what = removed ? t(`review.removed.${removed}`) : code === null ? t("review.behind.outline") : `${code} · ${cells.codes.get(code)?.names[data.language] ?? code}`;
+    const where = t("review.behind.where", { field: fields.byId.get(field)?.name ?? field.split("/").at(-1) });
+    return item([what, reader && t("review.decided_by", { reader })].filter(Boolean).join(", "), `${where} ${t(`review.behind.${reason}`)}`);
+  });
+  open(t("review.behind.title"), "behind", make("p", { class: "soft" }, t("review.behind.how")), make("ul", { class: "checklist" }, ...left, ...decisions));
+}
+
 export function choose(title, choices) {
   return new Promise((resolve) => {
     let answer = null;

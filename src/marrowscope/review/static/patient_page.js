@@ -33,7 +33,7 @@ const gallery = new Gallery($("#grid"), desk);
 const side = new Side($("#side"), desk, fields);
 const panel = new Panel($("#panel"), desk, fields, hotkeys, { decide: giveCode, goTo });
 const fieldView = new FieldView($("#field-view"), desk, fields, { tell: (key, values) => tell(t(key, values)), choose: (i) => { gallery.go(i) || showAll(i); } });
-const strip = new Strip($("#strip"), desk, { fullReview, audit: () => (audit.isOn ? audit.end() : toggleField(false).then(() => audit.begin())) });
+const strip = new Strip($("#strip"), desk, { fullReview, behind: () => dialogs.behind(desk, fields), audit: () => (audit.isOn ? audit.end() : toggleField(false).then(() => audit.begin())) });
 const audit = new AuditMode(desk, { show: showAudit, leave: () => { document.body.classList.remove("auditing"); sort({ keep: false }); strip.later(); }, tell: (key, values) => tell(t(key, values)) });
 let rank = null, inField = false;
 
@@ -347,6 +347,9 @@ drawSaved(desk.outbox);
 strip.draw();
 strip.later();
 $("#grid").focus({ preventScroll: true });
-const asked = new URLSearchParams(location.search).get("field"); // a region of a slide leads here
-if (fields.byId.has(asked)) await toggleField(true, asked);
+const asked = new URLSearchParams(location.search); // a region, or a cell, of a slide leads here
+const askedCell = cells.index.get(asked.get("cell"));
+if (askedCell !== undefined) goTo(askedCell);
+if (askedCell !== undefined) await toggleField(true);
+else if (fields.byId.has(asked.get("field"))) await toggleField(true, asked.get("field"));
 document.body.dataset.ready = "true";

@@ -1,15 +1,19 @@
-// A slide in deep zoom with the regions that were read; a click on one, or its name in the list, opens its field view.
+// A slide in deep zoom with the regions that were read, and near by with the outlines of their cells; a click on a cell
+// or a region, or a name in the list, opens the field view.
 import { data, make, t } from "./page_data.js";
+import { SlideCells } from "./slide_cells.js";
 import { addressOf, read } from "./station.js";
 
 const $ = (selector) => document.querySelector(selector);
-const LABEL_PX = 70, CLICKABLE_PX = 8, NEAR = 1.6, RULE_PX = 180;
+const LABEL_PX = 70, CLICKABLE_PX = 8, NEAR = 1.6, RULE_PX = 180, PAN = 0.15;
 const RULES_UM = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000];
 const TURNS = ["r", "R", "f", "F"]; // keys with which the viewer turns and mirrors: the list and the rule would not follow
 
 const patient = encodeURIComponent(data.patient_id);
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const cellOf = (cell) => `/patients/${patient}?cell=${encodeURIComponent(cell.cell_id)}`;
 const fieldOf = (region) => `/patients/${patient}?field=${encodeURIComponent(region.field_id)}`;
-let slides = [], slide = null, viewer = null, rows = new Map();
+let slides = [], slide = null, viewer = null, cells = null, vocabulary = null, rows = new Map();
 
 function say(sentence) {
   $("#instead").textContent = sentence;
@@ -42,18 +46,83 @@ function view() {
   viewer.addOnceHandler("open", mark);
   viewer.addHandler("open-failed", () => say(t("review.slide.problem.unreadable", { name: slide.name })));
   viewer.addHandler("tile-load-failed", () => { $("#deep").dataset.lost = "true"; });
-  viewer.addHandler("update-viewport", measure);
+  cells = new SlideCells(slide, vocabulary, { redraw: drawCells });
+  viewer.canvas.append(cells.canvas);
+  viewer.addHandler("update-viewport", () => { measure(); drawCells(); });
   viewer.addHandler("canvas-click", (event) => {
-    const region = event.quick && regionAt(event.position);
-    if (region) location.href = fieldOf(region);
+    const cell = event.quick && cellAt(event.position), region = event.quick && regionAt(event.position);
+    if (cell) location.href = cellOf(cell);
+    else if (region) location.href = fieldOf(region);
   });
-  viewer.addHandler("canvas-key", (event) => { if (TURNS.includes(event.originalEvent.key)) event.preventDefaultAction = true; });
+  viewer.addHandler("canvas-key", (event) => { if (TURNS.includes(event.originalEvent.key) || key(event.originalEvent)) event.preventDefaultAction = true; });
   viewer.canvas.addEventListener("pointermove", (event) => {
     const box = viewer.canvas.getBoundingClientRect();
-    const region = regionAt(new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top));
-    viewer.canvas.style.cursor = region ? "pointer" : "grab";
+    const place = new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top);
+    const region = regionAt(place), cell = cellAt(place);
+    viewer.canvas.style.cursor = cell || region ? "pointer" : "grab";
     point(region);
+    if (cell === cells.pointed) return;
+    cells.pointed = cell;
+    drawCells();
   });
+}
+
+/** What of the slide is in view: its pixels at the corner, the screen's size, and pixels of the screen to one of it. */
+function seen() {
+  const image = viewer.world.getItemAt(0);
+  if (!image) return null;
+  const { x: left, y: top } = image.viewportToImageCoordinates(viewer.viewport.pointFromPixel(new OpenSeadragon.Point(0, 0), true));
+  const { x: width, y: height } = viewer.viewport.getContainerSize();
+  return { left, top, width, height, scale: image.viewportToImageZoom(viewer.viewport.getZoom(true)) };
+}
+
+function drawCells() { // once a frame
+  drawCells.frame ??= requestAnimationFrame(() => {
+    drawCells.frame = null;
+    const view = seen();
+    if (!view) return;
+    $("#deep").classList.toggle("near", cells.isNear(view.scale));
+    cells.draw(view);
+  });
+}
+
+function cellAt({ x, y }) {
+  const view = seen();
+  return view && cells.isNear(view.scale) ? cells.at(view.left + x / view.scale, view.top + y / view.scale) : null;
+}
+
+/** Answer a key on the picture: arrows choose a cell where there are outlines, Enter opens it, q takes outlines away. */
+function key(event) {
+  const view = seen(), arrow = ARROWS[event.key];
+  if (!view || event.ctrlKey || event.metaKey || event.altKey) return false;
+  if (event.key === "q") {
+    outlines();
+    return true;
+  }
+  if (!cells.isNear(view.scale)) return false;
+  if (event.key === "Enter" && cells.current) {
+    location.href = cellOf(cells.current);
+    return true;
+  }
+  if (event.key === "Escape") cells.current = null;
+  else if (!arrow) return false;
+  else if (event.shiftKey) viewer.viewport.panBy(new OpenSeadragon.Point(...arrow.map((by) => by * PAN)).times(viewer.viewport.getBounds().width)).applyConstraints();
+  else {
+    const cell = cells.toward(...arrow, view);
+    if (cell) $("#chosen").textContent = cells.say(cell);
+    if (cell && !isWithin(cell.box, view)) viewer.viewport.panTo(viewer.world.getItemAt(0).imageToViewportCoordinates(...cell.middle));
+  }
+  event.preventDefault();
+  drawCells();
+  return true;
+}
+
+const isWithin = ({ left, top, right, bottom }, view) => left >= view.left && top >= view.top && right <= view.left + view.width / view.scale && bottom <= view.top + view.height / view.scale;
+
+function outlines() {
+  cells.isOn = !cells.isOn;
+  $("#outlines").setAttribute("aria-pressed", String(cells.isOn));
+  drawCells();
 }
 
 const rectangle = ([x0, y0, x1, y1]) => viewer.viewport.imageToViewportRectangle(x0, y0, x1 - x0, y1 - y0);
@@ -130,13 +199,19 @@ function choose(number) {
   view();
 }
 
+document.addEventListener("visibilitychange", () => { // somebody may have named cells meanwhile
+  if (document.hidden || !cells) return;
+  cells.forget();
+  drawCells();
+});
 $("#closer").onclick = () => viewer.viewport.zoomBy(1.6).applyConstraints();
 $("#farther").onclick = () => viewer.viewport.zoomBy(1 / 1.6).applyConstraints();
 $("#whole").onclick = () => viewer.viewport.goHome();
+$("#outlines").onclick = outlines;
 $("#which").onchange = () => choose(Number($("#which").value));
 
 try {
-  slides = await read(`${addressOf(data.patient_id)}/slides`);
+  [slides, vocabulary] = await Promise.all([read(`${addressOf(data.patient_id)}/slides`), read("/api/vocabulary")]);
   $("#which").replaceChildren(...slides.map((item) => make("option", { value: item.number }, item.name)));
   $("#which").hidden = slides.length < 2;
   const hash = decodeURIComponent(location.hash.slice(1));

@@ -6,11 +6,11 @@ import { RefusedError, read } from "./station.js";
 const WANTED = 500, WAIT_MS = 1200;
 
 export class Strip {
-  constructor(element, desk, { fullReview, audit }) {
+  constructor(element, desk, { fullReview, audit, behind }) {
     Object.assign(this, { element, desk, cells: desk.cells, fullReview });
     this.estimate = {};
     this.hasEndpoint = true;
-    this.parts = Object.fromEntries(["machine", "reviewed", "confirmed", "differential", "audit", "full"].map((name) => {
+    this.parts = Object.fromEntries(["machine", "reviewed", "confirmed", "differential", "audit", "full", "behind"].map((name) => {
       const value = make("b"), remark = make("small");
       const box = make("div", { class: `figure ${name}` }, make("span", { class: "title" }, t(`review.figure.${name}`)), value, remark);
       element.append(box);
@@ -22,6 +22,7 @@ export class Strip {
     this.parts.full.box.append(this.button);
     this.auditButton = make("button", { class: "quiet", onclick: () => audit() });
     this.parts.audit.box.append(this.auditButton);
+    this.parts.behind.box.append(make("button", { class: "quiet", "aria-haspopup": "dialog", onclick: () => behind() }, t("review.behind.show")));
   }
 
   /** Ask for the estimates again, a moment after the last change. */
@@ -67,6 +68,8 @@ export class Strip {
     this.parts.full.box.title = full ? t("review.figure.smear", { limits: limits(full.smear) }) : "";
     this.button.textContent = t(by ? "review.full_review_back" : "review.full_review");
     this.button.hidden = this.desk.isLocked || !isComplete && !by;
+    const { not_carried: decisions, left_behind: left } = this.desk.state;
+    this.#set("behind", decisions.length + left.length ? t("review.behind.n", { n: decisions.length + left.length }) : null, "");
   }
 
   /** The audit: hidden where the station knows none; an estimate only once a look is complete. */
