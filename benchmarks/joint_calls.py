@@ -61,7 +61,7 @@ def heads_of_cells(cohort: Path, bundle: Path, vocabulary: Vocabulary) -> pl.Dat
     """Return each matched cell: patient, label, and the probabilities of the heads alone (one member)."""
 
     def heads_alone(
-        members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary, *_: object
+        members: Sequence[Mapping[str, FloatArray]], n_cells: int, vocabulary: Vocabulary, *_: object, **__: object
     ) -> list[Call]:
         calls = call_cells(members, n_cells, vocabulary)
         return [
