@@ -70,9 +70,7 @@ def task_images(data: JsonDict, objects: Collection[str]) -> TaskImages:
     """Return the images that the data of a task state, where regions of the file are drawn on the tags ``objects``."""
     stated = {key: names for key, value in data.items() if key != _OWN_NAME and (names := _names_in(value))}
     of_key = {
-        key: names
-        for key, names in stated.items()
-        if key in objects or key == _IMAGE or all(map(_is_picture, names))
+        key: names for key, names in stated.items() if key in objects or key == _IMAGE or all(map(_is_picture, names))
     }
     own = data.get(_OWN_NAME)
     if isinstance(own, str) and own and len(of_key.get(_IMAGE, ())) == 1:
@@ -98,7 +96,8 @@ def _only_image(data: JsonDict) -> str:
 def _names_in(value: object) -> tuple[str, ...]:
     """Return the names in a link, or in a list of links; nothing where it holds anything else."""
     links = value if isinstance(value, list) else [value]
-    return tuple(_name_in_link(link) for link in links) if all(isinstance(link, str) for link in links) else ()
+    names = [_name_in_link(link) for link in links if isinstance(link, str)]
+    return tuple(names) if len(names) == len(links) else ()
 
 
 def _is_picture(name: str) -> bool:

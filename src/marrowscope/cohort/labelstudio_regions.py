@@ -71,9 +71,7 @@ def objects_of(result: object) -> set[str]:
     return {str(entry["to_name"]) for entry in entries if entry.get("to_name") and "original_width" in entry}
 
 
-def read_regions(
-    result: object, where: str, images: TaskImages, faults: list[Fault]
-) -> dict[str | None, ImageRegions]:
+def read_regions(result: object, where: str, images: TaskImages, faults: list[Fault]) -> dict[str | None, ImageRegions]:
     """Return the regions of an annotation, by name of the image that they are drawn on; None where it cannot be told.
 
     Every image that was annotated is there, without a region too. ``shape_index`` is the position among all regions.
@@ -197,9 +195,7 @@ def _fault_of(
         found = f"image_rotation {shorten(turn)}, item_index {shorten(number)}"
         return broken_shape(where, index, found, "a region of an image of its task, which is not turned")
     if _size_of(entry) is None or len(sizes) > 1:
-        found = (
-            "no size of the image" if len(sizes) <= 1 else f"{count_of(len(sizes), 'size')} of one image"
-        )
+        found = "no size of the image" if len(sizes) <= 1 else f"{count_of(len(sizes), 'size')} of one image"
         return broken_shape(where, index, found, "original_width and original_height, the same in all regions")
     return None
 

@@ -49,30 +49,24 @@ def object_id(feature: JsonDict) -> str:
     return "" if _TYPE_AS_ID.fullmatch(text) else text
 
 
-def id_fault(feature: JsonDict, seen: dict[str, int], index: int, where: str) -> Fault | None:
-    """Return the fault of an object's id, which ``seen`` then has; None where it is absent or the only one."""
-    stated, own_id = feature.get("id"), object_id(feature)
-    if stated not in (None, "") and not id_text(stated):
-        return broken_shape(where, index, f"id {shorten(stated)}", "a whole number or text as its id")
-    if not own_id or seen.setdefault(own_id, index) == index:
-        return None
-    found = f"feature id {own_id!r} again, which shape {seen[own_id]} has"
-    return Fault("duplicate_id", where, found, "each id once", "give each feature a unique id", index)
+def checked_plane(feature: JsonDict, geometry: JsonDict, seen: dict[str, int], index: int, where: str) -> Plane | Fault:
+    """Return the plane of an object, that of a photograph where none is stated; or the fault of its id or its plane.
 
-
-def plane_of(geometry: JsonDict) -> Plane | None:
-    """Return the plane of an outline, that of a photograph where none is stated; None where it is no plane."""
-    stated = geometry.get("plane")
-    if stated is None:
-        return _NO_PLANE
-    if not isinstance(stated, dict):
-        return None
-    numbers = [
-        default if stated.get(key) is None else item_id(stated[key])
-        for key, default in zip(("t", "z", "c"), _NO_PLANE, strict=True)
-    ]
+    ``seen`` has the position of every id so far, and then the object's.
+    """
+    own_id = object_id(feature)
+    if feature.get("id") not in (None, "") and not id_text(feature["id"]):
+        return broken_shape(where, index, f"id {shorten(feature['id'])}", "a whole number or text as its id")
+    if own_id and seen.setdefault(own_id, index) != index:
+        found = f"feature id {own_id!r} again, which shape {seen[own_id]} has"
+        return Fault("duplicate_id", where, found, "each id once", "give each feature a unique id", index)
+    stated = {} if geometry.get("plane") is None else geometry["plane"]
+    keys = zip(("t", "z", "c"), _NO_PLANE, strict=True)
+    numbers = [item_id(stated.get(key, none)) for key, none in keys] if isinstance(stated, dict) else []
     whole = [number for number in numbers if isinstance(number, int)]
-    return (whole[0], whole[1], whole[2]) if len(whole) == len(numbers) else None
+    if len(whole) != len(_NO_PLANE):
+        return broken_shape(where, index, f"plane {shorten(stated)}", "whole numbers z, t and c")
+    return whole[0], whole[1], whole[2]
 
 
 def on_one_plane(

@@ -249,6 +249,15 @@ def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: li
         expected = "a listed category that has one name"
         faults.append(Fault("unknown_category", where, found, expected, action, index))
         return None
+    contour = _read_contour(item, index, where, faults)
+    if contour is None:
+        return None
+    cell_id = id_text(item.get(CELL_ID)) or id_text(item.get("id"))
+    return Annotation(label, contour, index, cell_id, network_contour=item.get(_NETWORK_CONTOUR) is True)
+
+
+def _read_contour(item: JsonDict, index: int, where: str, faults: list[Fault]) -> ContourArray | None:
+    """Return the outline of an annotation, or None with the fault."""
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict) or item_id(item.get("iscrowd") or 0) != 0:
         faults.append(shape_type_fault(where, index, "a run-length mask or crowd region"))
@@ -258,16 +267,10 @@ def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: li
         found = f"segmentation {shorten(segmentation)}"
         faults.append(broken_shape(where, index, found, "a list of polygons [x0, y0, x1, y1, ...]"))
         return None
-    contour = _turned(join_parts(parts, where, index, faults), item, index, where, faults)
-    if contour is None:
-        return None
-    cell_id = id_text(item.get(CELL_ID)) or id_text(item.get("id"))
-    return Annotation(label, contour, index, cell_id, network_contour=item.get(_NETWORK_CONTOUR) is True)
+    return _turned(join_parts(parts, where, index, faults), item, index, where, faults)
 
 
-def _turned(
-    contour: ContourArray, item: JsonDict, index: int, where: str, faults: list[Fault]
-) -> ContourArray | None:
+def _turned(contour: ContourArray, item: JsonDict, index: int, where: str, faults: list[Fault]) -> ContourArray | None:
     """Return the outline turned by CVAT's ``attributes.rotation``: degrees, clockwise, around the middle of its box.
 
     None, and a fault, where that is no number or the outline no upright rectangle.

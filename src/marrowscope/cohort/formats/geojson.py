@@ -3,8 +3,8 @@
 One file an image (a top-level member ``image`` names it, else the file's own name does), or one file for many, where
 each feature's property ``image`` names its own. A feature of several polygons keeps its largest, holes are filled, and
 both are noted. Objects that QuPath nests in others are read like the others, but none as a second cell of its parent's
-class inside it (``nested_shapes``); planes and ids: ``qupath_objects``. An ellipse of QuPath is a polygon of its corners
-that says ``"isEllipse": true``.
+class inside it (``nested_shapes``); their planes and ids are checked (``qupath_objects``). An ellipse of QuPath is a
+polygon of its corners that says ``"isEllipse": true``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from marrowscope.cohort.annotations import (
 )
 from marrowscope.cohort.label_colors import label_rgb
 from marrowscope.cohort.nested_shapes import join_nested
-from marrowscope.cohort.qupath_objects import Plane, flat, id_fault, nuclei_left_out, object_id, on_one_plane, plane_of
+from marrowscope.cohort.qupath_objects import Plane, checked_plane, flat, nuclei_left_out, object_id, on_one_plane
 from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
 from marrowscope.geometry import Rings, bounding_box, lies_within, signed_areas
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
@@ -219,13 +219,9 @@ def _read_feature(  # noqa: PLR0917 - one feature, its place, and what is known 
     if not isinstance(feature, dict) or not isinstance(geometry, dict):
         faults.append(broken_shape(where, index, shorten(feature), "a feature with a geometry"))
         return None
-    wrong_id, plane = id_fault(feature, seen, index, where), plane_of(geometry)
-    if wrong_id is not None:
-        faults.append(wrong_id)
-        return None
-    if plane is None:
-        found = f"plane {shorten(geometry['plane'])}"
-        faults.append(broken_shape(where, index, found, "a plane with whole numbers z, t and c"))
+    plane = checked_plane(feature, geometry, seen, index, where)
+    if isinstance(plane, Fault):
+        faults.append(plane)
         return None
     planes[index] = plane
     classification = properties.get("classification")
