@@ -72,9 +72,9 @@ def _part(inner: Annotation, outer: Annotation, where: str) -> Fault:
 
 def _unclear(shape: Annotation, parent: Annotation, n: int, where: str) -> Fault:
     found = (
-        f"{n} shapes of its class {parent.code!r} inside it, stated as its children"
+        f"{count_of(n, 'shape')} of its class {parent.code!r} inside it, stated as its children"
         if shape is parent
-        else f"one of {n} shapes inside shape {parent.shape_index}, their parent of the same class {parent.code!r}"
+        else f"one of {count_of(n, 'shape')} inside shape {parent.shape_index}, their parent of the same class {parent.code!r}"
     )
     action = "remove the parent if it only surrounds cells, else its children"
     return Fault("nested_shape", where, found, "cells that are not inside each other", action, shape.shape_index)

@@ -263,6 +263,14 @@ def test_a_region_belongs_to_the_image_that_it_is_drawn_on(tmp_path: Path) -> No
     assert [shape.shape_index for image in images for shape in image.shapes] == [0, 1]
 
 
+def test_the_links_of_images_need_no_suffix_where_regions_are_drawn_on_them(tmp_path: Path) -> None:
+    links = {"image": "https://host.example/one?id=1", "second": "https://host.example/two?id=2"}
+    on_both = (region("N1"), region("L2", "b", to_name="second"))
+    assert labels_of(read(tmp_path, two_images(*on_both, **links))) == {"/one": ["N1"], "/two": ["L2"]}
+    images = read(tmp_path, two_images(region("N1"), region("L2", "b", to_name="gone"), **links))
+    assert labels_of(images) == {"/one": ["N1"]}
+
+
 def test_an_image_without_a_region_is_annotated_only_if_the_file_has_regions_on_its_tag(tmp_path: Path) -> None:
     empty = two_images(image="p2/f1.png", second="p2/f2.png")
     assert labels_of(read(tmp_path, two_images(region()), empty)) == {"p1/f1.png": ["N1"], "p2/f1.png": []}
