@@ -74,7 +74,7 @@ def _unclear(shape: Annotation, parent: Annotation, n: int, where: str) -> Fault
     found = (
         f"{count_of(n, 'shape')} of its class {parent.code!r} inside it, stated as its children"
         if shape is parent
-        else f"one of {count_of(n, 'shape')} inside shape {parent.shape_index}, their parent of the same class {parent.code!r}"
+        else f"one of {count_of(n, 'shape')} of class {parent.code!r} inside their parent, shape {parent.shape_index}"
     )
     action = "remove the parent if it only surrounds cells, else its children"
     return Fault("nested_shape", where, found, "cells that are not inside each other", action, shape.shape_index)

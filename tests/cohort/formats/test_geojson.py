@@ -128,6 +128,8 @@ def test_several_children_of_one_class_are_all_left_out_with_their_parent(tmp_pa
     assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in read.faults] == [
         ("nested_shape", index, True) for index in range(3)
     ]
+    assert "found 2 shapes of its class 'N' inside it, stated as its children" in read.faults[0].sentence()
+    assert "found one of 2 shapes of class 'N' inside their parent, shape 0" in read.faults[1].sentence()
 
 
 def test_shapes_of_several_planes_are_not_laid_over_each_other(tmp_path: Path) -> None:
