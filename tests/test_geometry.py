@@ -204,6 +204,19 @@ def test_dilate_moves_the_outline() -> None:
 MIXED = [circle(), EMPTY, SQUARE, BOW_TIE, LINE, circle(1e6, 3.0, 7.0, 31), SQUARE[:1], np.ones((5, 2))]
 
 
+def test_a_ring_lies_within_a_contour_up_to_a_margin() -> None:
+    bent = np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 3.0], [3.0, 3.0], [3.0, 9.0], [0.0, 9.0]])
+    inside, in_bay = np.array([[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]]), np.array([[5.0, 5.0], [8.0, 5.0], [5.0, 8.0]])
+    assert geometry.lies_within(inside, bent)
+    assert not geometry.lies_within(in_bay, bent, 1.0)
+    assert geometry.lies_within(bent - 1.0, bent, 1.0)
+    assert not geometry.lies_within(bent - 1.1, bent, 1.0)
+    assert geometry.lies_within(bent[:1], bent)
+    assert not geometry.lies_within(in_bay[:2], bent)
+    assert geometry.lies_within(EMPTY, bent)
+    assert not geometry.lies_within(inside, EMPTY)
+
+
 def test_rings_measured_together_are_those_measured_alone() -> None:
     rings = geometry.Rings.of(MIXED)
     for together, alone in (

@@ -420,6 +420,19 @@ def dilate(contour_xy: ContourArray, distance_px: float) -> ContourArray:
     return np.zeros((0, 2)) if ring is None else ring
 
 
+def lies_within(inner_xy: ContourArray, outer_xy: ContourArray, margin_px: float = 0.0) -> bool:
+    """Whether a ring is nowhere more than ``margin_px`` beyond a contour; True for one without points.
+
+    A ring of one or two points, which encloses nothing, is compared by its points. Corners of the contour are moved
+    outward as corners, so that a point may be off by ``margin_px`` in x and in y.
+    """
+    if not len(inner_xy):
+        return True
+    inner = _polygon(inner_xy) if len(inner_xy) >= MIN_POINTS else shapely.MultiPoint(inner_xy)
+    outer = shapely.buffer(_polygon(outer_xy), margin_px, join_style="mitre")
+    return bool(shapely.covers(outer, inner))
+
+
 def _about_first(rings: Rings) -> tuple[ContourArray, ContourArray]:
     """Each point and the next, relative to the first of its ring, so that areas are exact far from the origin."""
     local = rings.points_xy - rings.points_xy.take(rings.offsets[:-1].repeat(rings.counts), axis=0)

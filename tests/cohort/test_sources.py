@@ -138,3 +138,18 @@ def test_labels_that_are_all_zero_are_noted(root: Path) -> None:
     assert (cells(cohort), kinds(cohort)) == ({"p1/f1": "0"}, [("class_number", False)])
     write_labelme(root / "p1/f2.json", "f2.png", 60, 40, CELLS)
     assert kinds(read_cohort(root)) == []
+
+
+def test_labels_that_are_all_zero_in_one_folder_or_file_are_noted(root: Path) -> None:
+    zero = [Annotation("0", SQUARE, 0)]
+    write_labelme(root / "p1/f1.json", "f1.png", 60, 40, CELLS)
+    write_labelme(root / "p2/f1.json", "f1.png", 60, 40, zero)
+    cohort = read_cohort(root)
+    assert [(fault.kind, fault.where) for fault in cohort.faults] == [("class_number", "p2/f1.json")]
+    assert "found no label but '0' in this folder" in cohort.faults[0].sentence()
+    (root / "p2/f1.json").unlink()
+    names = ("p1/f2.png", "p2/f1.png")
+    write_coco(root / "a.coco.json", [AnnotatedImage(name, 60, 40, tuple(zero)) for name in names])
+    cohort = read_cohort(root)
+    assert [(fault.kind, fault.where) for fault in cohort.faults] == [("class_number", "a.coco.json")]
+    assert "found no label but '0' in this file" in cohort.faults[0].sentence()

@@ -2,14 +2,15 @@
 
 Everything with one region id is one region: its outline, its label, and a choice made for it, which goes before the
 label. Rectangles and ellipses, turned or not, become polygons. What has no outline at all (a choice for the whole
-image, a relation, a comment) is no shape; it is counted and noted.
+image, a relation, a comment) is no shape; it is counted and noted. A region belongs to the image that it is drawn on.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,8 +26,14 @@ from marrowscope.cohort.annotations import (
     size_px,
     taken_or_fault,
 )
+from marrowscope.cohort.nested_shapes import join_nested
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
 from marrowscope.wording import count_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marrowscope.cohort.labelstudio_images import TaskImages
 
 _OUTLINES = ("polygon", "rectangle", "ellipse")
 _CHOSEN = ("choices", "taxonomy")
@@ -49,26 +56,62 @@ class _Region:
     n_outlines: int = 0
 
 
-def read_regions(
-    result: object, where: str, faults: list[Fault]
-) -> tuple[tuple[Annotation, ...], tuple[int, int] | None]:
-    """Return the shapes of an annotation and the size of its image in pixels (None where it is not stated, or twice).
+@dataclass(slots=True)
+class ImageRegions:
+    """What one annotation holds of one image; its size in pixels is None where it is not stated, or twice."""
 
-    ``shape_index`` is the position among the regions. Whatever cannot be taken is added to ``faults``.
+    shapes: tuple[Annotation, ...] = ()
+    size: tuple[int, int] | None = None
+    faults: list[Fault] = field(default_factory=list)
+
+
+def objects_of(result: object) -> set[str]:
+    """Return the tags of the labeling interface that the regions of an annotation are drawn on."""
+    entries = [entry for entry in result if isinstance(entry, dict)] if isinstance(result, list) else []
+    return {str(entry["to_name"]) for entry in entries if entry.get("to_name") and "original_width" in entry}
+
+
+def read_regions(result: object, where: str, images: TaskImages, faults: list[Fault]) -> dict[str | None, ImageRegions]:
+    """Return the regions of an annotation, by name of the image that they are drawn on; None where it cannot be told.
+
+    Every image that was annotated is there, without a region too. ``shape_index`` is the position among all regions.
+    What cannot be taken is among the faults of the image, and in ``faults`` what is about the whole annotation.
     """
+    read: dict[str | None, ImageRegions] = {name: ImageRegions() for name in images.annotated}
     if not isinstance(result, list):
         found, action = f"result {shorten(result)}", "export the tasks again"
         faults.append(Fault("broken_annotation", where, found, "a list of regions", action))
-        return (), None
-    regions = _gather(result, where, faults)
-    sizes = {size for region in regions if (size := _size_of(region.entry)) is not None}
+        return read
+    regions = list(enumerate(_gather(result, where, faults)))
+    index_of = {region.region_id: index for index, region in reversed(regions) if region.region_id}
+    grouped: defaultdict[str | None, list[tuple[int, _Region]]] = defaultdict(list)
+    for index, region in regions:
+        grouped[images.name_of(region.entry.get("to_name"), region.entry.get("item_index"))].append((index, region))
+    for name, mine in grouped.items():
+        parent_of = {
+            index: index_of[parent]
+            for index, region in mine
+            if (parent := id_text(region.entry.get("parentID"))) in index_of
+        }
+        read[name] = _read_image(mine, where, parent_of, has_one=images.only is not None)
+    return read
+
+
+def _read_image(
+    regions: Sequence[tuple[int, _Region]], where: str, parent_of: dict[int, int], *, has_one: bool
+) -> ImageRegions:
+    """Read the regions of one image, each with its position; ``has_one`` tells that its task has no other image."""
+    faults: list[Fault] = []
+    sizes = {size for _, region in regions if (size := _size_of(region.entry)) is not None}
     shapes: list[Annotation] = []
-    for index, region in enumerate(regions):
-        read = partial(_read_region, region, index, where, faults, sizes)
+    for index, region in regions:
+        wrong_item = has_one and item_id(region.entry.get("item_index") or 0) != 0
+        read = partial(_read_region, region, index, where, faults, sizes, wrong_item=wrong_item)
         shape = taken_or_fault(read, where, index, faults)
         if shape is not None:
             shapes.append(shape)
-    return tuple(shapes), next(iter(sizes)) if len(sizes) == 1 else None
+    size = next(iter(sizes)) if len(sizes) == 1 else None
+    return ImageRegions(join_nested(shapes, parent_of, where, faults), size, faults)
 
 
 def _gather(result: list[object], where: str, faults: list[Fault]) -> list[_Region]:
@@ -113,10 +156,10 @@ def _size_of(entry: JsonDict) -> tuple[int, int] | None:
 
 
 def _read_region(
-    region: _Region, index: int, where: str, faults: list[Fault], sizes: set[tuple[int, int]]
+    region: _Region, index: int, where: str, faults: list[Fault], sizes: set[tuple[int, int]], *, wrong_item: bool
 ) -> Annotation | None:
     """Take one region, or add the fault that says why not."""
-    fault = _fault_of(region, index, where, sizes)
+    fault = _fault_of(region, index, where, sizes, wrong_item=wrong_item)
     if fault is not None:
         faults.append(fault)
         return None
@@ -135,7 +178,9 @@ def _read_region(
     return Annotation(label, contour, index, region.region_id)
 
 
-def _fault_of(region: _Region, index: int, where: str, sizes: set[tuple[int, int]]) -> Fault | None:
+def _fault_of(
+    region: _Region, index: int, where: str, sizes: set[tuple[int, int]], *, wrong_item: bool
+) -> Fault | None:
     """Return what is wrong with a region before its coordinates are read, None where nothing is."""
     entry, value = region.entry, region.entry.get("value")
     if region.n_outlines > 1:
@@ -146,13 +191,11 @@ def _fault_of(region: _Region, index: int, where: str, sizes: set[tuple[int, int
     if value.get("closed") is False:
         return shape_type_fault(where, index, "a polygon that is not closed")
     turn, number = entry.get("image_rotation") or 0, entry.get("item_index") or 0
-    if item_id(turn) != 0 or item_id(number) != 0:
+    if item_id(turn) != 0 or wrong_item:
         found = f"image_rotation {shorten(turn)}, item_index {shorten(number)}"
-        return broken_shape(where, index, found, "a region of the only image of its task, which is not turned")
+        return broken_shape(where, index, found, "a region of an image of its task, which is not turned")
     if _size_of(entry) is None or len(sizes) > 1:
-        found = (
-            "no size of the image" if len(sizes) <= 1 else f"images of {count_of(len(sizes), 'size')} in one annotation"
-        )
+        found = "no size of the image" if len(sizes) <= 1 else f"{count_of(len(sizes), 'size')} of one image"
         return broken_shape(where, index, found, "original_width and original_height, the same in all regions")
     return None
 

@@ -8,7 +8,7 @@ not there, belongs to the image of its file's own name.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,13 +132,36 @@ def place(read: Sequence[AnnotatedImage], file: AnnotationFile, index: ImageInde
 
 
 def class_numbers(documents: Sequence[Document]) -> list[Fault]:
-    """Note that every label of a cohort is the number 0, which tools also write for the first of their classes."""
-    labels = {shape.code: annotated.where for _, annotated in documents for shape in annotated.shapes}
-    if set(labels) != {"0"}:
-        return []
-    found, expected = "no label but '0', which is the code of an artefact", "the codes of cells"
-    action = "if 0 is the number of a class, give its name, or a mapping"
-    return [Fault("class_number", labels["0"], found, expected, action, loses_data=False)]
+    """Note where every label is the number 0, which tools also write for the first of their classes.
+
+    That is one note where all annotations are so, else one for each file of several images and for each folder of
+    images with files of their own: one tool wrote these, and another may have written names elsewhere.
+    """
+    annotations = [(image, annotated) for image, annotated in documents if annotated.shapes]
+    n_of_file = Counter(annotated.where.partition(", task ")[0] for _, annotated in annotations)
+    labels: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    where: dict[tuple[str, str], str] = {}
+    for image, annotated in annotations:
+        file = annotated.where.partition(", task ")[0]
+        source = ("file", file) if n_of_file[file] > 1 or image is None else ("folder", str(image.parent))
+        labels[source] |= {shape.code for shape in annotated.shapes}
+        where.setdefault(source, annotated.where)
+    alike = [source for source, codes in labels.items() if codes == {"0"}]
+    place_of = {source: f" in this {source[0]}" for source in alike}
+    if alike and len(alike) == len(labels):
+        place_of = {alike[-1]: ""}
+    expected, action = "the codes of cells", "if 0 is the number of a class, give its name, or a mapping"
+    return [
+        Fault(
+            "class_number",
+            where[source],
+            f"no label but '0'{place}, which is the code of an artefact",
+            expected,
+            action,
+            loses_data=False,
+        )
+        for source, place in place_of.items()
+    ]
 
 
 def _place_one(annotated: AnnotatedImage, file: AnnotationFile, index: ImageIndex, *, n_in_file: int) -> Document:

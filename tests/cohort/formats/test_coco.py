@@ -205,3 +205,40 @@ def test_two_categories_of_one_name_are_noted(tmp_path: Path) -> None:
     assert [shape.code for shape in image.shapes] == ["N1", "N1"]
     assert [(fault.kind, fault.loses_data) for fault in about_file.faults] == [("same_category", False)]
     assert "category ids 1 and 2, both 'N1'" in about_file.faults[0].sentence()
+
+
+BOX = [40.0, 40.0, 60.0, 40.0, 60.0, 50.0, 40.0, 50.0]
+
+
+def with_rotation(rotation: object, flat: list[float]) -> JsonDict:
+    attributes = {"occluded": False, "rotation": rotation}
+    return {"image_id": 1, "category_id": 3, "segmentation": [flat], "attributes": attributes}
+
+
+@pytest.mark.parametrize("rotation", [90.0, 450, "90"])
+def test_a_turned_rectangle_of_cvat_is_turned(tmp_path: Path, rotation: object) -> None:
+    (image,) = coco(tmp_path, with_rotation(rotation, BOX))
+    np.testing.assert_allclose(image.shapes[0].contour_xy, [[55, 35], [55, 55], [45, 55], [45, 35]], atol=1e-9)
+    (note,) = image.faults
+    assert (note.kind, note.loses_data) == ("converted_shape", False)
+    assert "a rectangle turned by" in note.sentence()
+
+
+def test_it_is_turned_clockwise_around_its_middle(tmp_path: Path) -> None:
+    (image,) = coco(tmp_path, with_rotation(30, BOX))
+    corner = image.shapes[0].contour_xy[0]  # (-10, -5) from the middle (50, 45); y points down
+    np.testing.assert_allclose(corner, [50 - 10 * 3**0.5 / 2 + 2.5, 45 - 5 - 5 * 3**0.5 / 2])
+
+
+@pytest.mark.parametrize("rotation", [0, 0.0, None, "", 360, False])
+def test_no_rotation_changes_nothing(tmp_path: Path, rotation: object) -> None:
+    (image,) = coco(tmp_path, with_rotation(rotation, FLAT))
+    assert (image.shapes[0].contour_xy.ravel().tolist(), image.faults) == (FLAT, ())
+
+
+@pytest.mark.parametrize(("rotation", "flat"), [(45, FLAT), (45, [*BOX[:6], 41.0, 51.0]), ("left", BOX), ([1], BOX)])
+def test_a_rotation_that_may_be_drawn_already_is_a_fault(tmp_path: Path, rotation: object, flat: list[float]) -> None:
+    (image,) = coco(tmp_path, with_rotation(rotation, flat))
+    (fault,) = image.faults
+    assert (image.shapes, fault.kind, fault.shape_index) == ((), "broken_shape", 0)
+    assert "found attributes.rotation" in fault.sentence()

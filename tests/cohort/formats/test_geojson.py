@@ -94,14 +94,88 @@ def test_an_inner_ring_beside_its_outline_is_no_hole(tmp_path: Path) -> None:
     assert "found an inner ring outside of its outline, expected holes inside" in read.faults[0].sentence()
 
 
+def test_an_inner_ring_in_a_bay_of_its_outline_is_no_hole_but_a_rounded_one_is(tmp_path: Path) -> None:
+    bent = [[10, 10], [100, 10], [100, 30], [30, 30], [30, 100], [10, 100], [10, 10]]
+    in_bay = [[60, 60], [90, 60], [90, 90], [60, 90], [60, 60]]
+    rounded = [[9, 9], [20, 12], [12, 20], [9, 9]]
+    (read,) = geojson(tmp_path, collection(feature(polygon(bent, in_bay)), feature(polygon(bent, rounded))))
+    assert [shape.shape_index for shape in read.shapes] == [1]
+    assert [(fault.kind, fault.shape_index) for fault in read.faults] == [("broken_shape", 0), ("filled_hole", 1)]
+    assert "found an inner ring outside of its outline" in read.faults[0].sentence()
+
+
+def nested(*children: JsonDict, label: str = "N") -> JsonDict:
+    return feature(polygon([[x * 9, y * 9] for x, y in RING]), label, childObjects=list(children))
+
+
+def test_a_child_of_its_parents_class_inside_it_is_no_second_cell(tmp_path: Path) -> None:
+    (read,) = geojson(tmp_path, collection(nested(feature(polygon(RING))), feature(polygon(RING))))
+    assert [shape.shape_index for shape in read.shapes] == [0, 2]
+    (note,) = read.faults
+    assert (note.kind, note.shape_index, note.loses_data) == ("nested_shape", 0, False)
+    assert "found shape 1 of its class 'N' inside it" in note.sentence()
+
+
+def test_a_child_beside_its_parent_is_a_cell(tmp_path: Path) -> None:
+    (read,) = geojson(tmp_path, collection(nested(feature(polygon([[x + 200, y] for x, y in RING])))))
+    assert (len(read.shapes), read.faults) == (2, ())
+
+
+def test_several_children_of_one_class_are_all_left_out_with_their_parent(tmp_path: Path) -> None:
+    moved = [[x + 12, y + 12] for x, y in RING]
+    (read,) = geojson(tmp_path, collection(nested(feature(polygon(RING)), feature(polygon(moved)))))
+    assert (read.shapes, read.n_shapes) == ((), 3)
+    assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in read.faults] == [
+        ("nested_shape", index, True) for index in range(3)
+    ]
+    assert "found 2 shapes of its class 'N' inside it, stated as its children" in read.faults[0].sentence()
+    assert "found one of 2 shapes of class 'N' inside their parent, shape 0" in read.faults[1].sentence()
+
+
+def test_shapes_of_several_planes_are_not_laid_over_each_other(tmp_path: Path) -> None:
+    planes = [{"c": -1, "z": 2, "t": 0}, None, {"c": -1, "z": 0, "t": 0}, {"z": 1}, {"z": "x"}, "z"]
+    features = [feature(polygon(RING) | ({"plane": plane} if plane else {})) for plane in planes]
+    (read,) = geojson(tmp_path, collection(*features))
+    assert [shape.shape_index for shape in read.shapes] == [1, 2]
+    assert sorted((fault.kind, fault.shape_index) for fault in read.faults) == [
+        ("broken_shape", 4),
+        ("broken_shape", 5),
+        ("other_plane", 0),
+        ("other_plane", 3),
+    ]
+    assert "found a shape on plane z 2, t 0, c -1, expected shapes of one plane, plane z 0, t 0, c -1" in (
+        next(fault.sentence() for fault in read.faults if fault.shape_index == 0)
+    )
+    (alone,) = geojson(tmp_path, collection(features[0]))
+    assert (len(alone.shapes), alone.faults) == (1, ())
+
+
+def test_an_id_counts_once_in_an_image_and_a_type_is_none(tmp_path: Path) -> None:
+    ids = ["a", "a", 1, "1.0", "PathAnnotationObject", "PathAnnotationObject", [1]]
+    features = [feature(polygon(RING)) | {"id": own} for own in ids]
+    (read,) = geojson(tmp_path, collection(*features))
+    assert [(shape.shape_index, shape.cell_id) for shape in read.shapes] == [(0, "a"), (2, "1"), (4, ""), (5, "")]
+    assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in read.faults] == [
+        ("duplicate_id", 1, True),
+        ("duplicate_id", 3, True),
+        ("broken_shape", 6, True),
+    ]
+    two = [feature(polygon(RING), image=name) | {"id": "a"} for name in ("p1/a.jpg", "p1/b.jpg")]
+    assert [image.faults for image in geojson(tmp_path, collection(*two))] == [(), ()]
+
+
 @pytest.mark.parametrize("key", ["childObjects", "children"])
 @pytest.mark.parametrize("in_properties", [True, False])
 def test_cells_nested_in_a_feature_are_read_with_their_holes(tmp_path: Path, key: str, *, in_properties: bool) -> None:
-    outer, child = feature(polygon(RING)), feature({"type": "Polygon", "coordinates": [RING, HOLE]})
+    outer, child = feature(polygon(RING)), feature({"type": "Polygon", "coordinates": [RING, HOLE]}, "L2")
     (outer["properties"] if in_properties else outer)[key] = [child]
     (read,) = geojson(tmp_path, collection(outer))
-    assert len(read.shapes) == 2
-    assert [fault.kind for fault in read.faults] == ["filled_hole"]
+    assert [shape.code for shape in read.shapes] == ["N", "L2"]
+    assert [(fault.kind, fault.loses_data) for fault in read.faults] == [
+        ("filled_hole", False),
+        ("nested_shape", False),
+    ]
+    assert "found 1 shape inside a parent of another class" in read.faults[1].sentence()
 
 
 def test_a_hole_that_is_no_ring_is_a_fault(tmp_path: Path) -> None:

@@ -288,3 +288,115 @@ def test_import_of_two_readers_writes_nothing_until_one_is_named(tmp_path: Path)
         import_annotations(source, tmp_path / "c", None, load_vocabulary())
     assert not (tmp_path / "c/p1/f1.json").exists()
     assert import_annotations(source, tmp_path / "c", None, load_vocabulary(), reader="2").n_cells == 1
+
+
+def two_images(*regions: dict[str, Any], **data: object) -> Any:  # noqa: ANN401 - JSON
+    """Return a task of the images f1.png and f2.png with these regions, its data changed by ``data``."""
+    stated = {"image": "/data/local-files/?d=p1/f1.png", "second": "/data/local-files/?d=p1/f2.png"} | data
+    return {"id": 3, "data": stated, "annotations": [drawn(*regions, by=5)]}
+
+
+def labels_of(images: tuple[AnnotatedImage, ...]) -> dict[str, list[str]]:
+    return {image.image_path: [shape.code for shape in image.shapes] for image in images if image.placed}
+
+
+def test_a_region_belongs_to_the_image_that_it_is_drawn_on(tmp_path: Path) -> None:
+    on_second = region("L2", "b", to_name="second", original_width=2 * WIDTH)
+    choice = region(None, "b", type="choices", to_name="second", value={"choices": ["J2"]})
+    images = read(tmp_path, two_images(region("N1"), on_second, choice))
+    assert labels_of(images) == {"p1/f1.png": ["N1"], "p1/f2.png": ["J2"]}
+    assert [(image.width_px, image.reader, image.exhaustive) for image in images] == [
+        (WIDTH, "5", True),
+        (2 * WIDTH, "5", True),
+    ]
+    assert [shape.shape_index for image in images for shape in image.shapes] == [0, 1]
+
+
+def test_the_links_of_images_need_no_suffix_where_regions_are_drawn_on_them(tmp_path: Path) -> None:
+    links = {"image": "https://host.example/one?id=1", "second": "https://host.example/two?id=2"}
+    on_both = (region("N1"), region("L2", "b", to_name="second"))
+    assert labels_of(read(tmp_path, two_images(*on_both, **links))) == {"/one": ["N1"], "/two": ["L2"]}
+    images = read(tmp_path, two_images(region("N1"), region("L2", "b", to_name="gone"), **links))
+    assert labels_of(images) == {"/one": ["N1"]}
+
+
+def test_an_image_without_a_region_is_annotated_only_if_the_file_has_regions_on_its_tag(tmp_path: Path) -> None:
+    empty = two_images(image="p2/f1.png", second="p2/f2.png")
+    assert labels_of(read(tmp_path, two_images(region()), empty)) == {"p1/f1.png": ["N1"], "p2/f1.png": []}
+    both = two_images(region(), region("L2", "b", to_name="second"))
+    assert labels_of(read(tmp_path, both, empty)) == {
+        "p1/f1.png": ["N1"],
+        "p1/f2.png": ["L2"],
+        "p2/f1.png": [],
+        "p2/f2.png": [],
+    }
+
+
+def test_a_region_of_which_the_image_cannot_be_told_is_put_on_none(tmp_path: Path) -> None:
+    images = read(tmp_path, two_images(region("N1"), region("L2", "b", to_name="right")))
+    assert labels_of(images) == {"p1/f1.png": ["N1"]}
+    first, lost = images
+    assert (first.exhaustive, lost.placed, lost.n_shapes) == (False, False, 1)
+    (fault,) = lost.faults
+    assert (fault.kind, fault.where, fault.loses_data) == ("unclear_image", "export.json, task 3", True)
+    assert "found 1 region drawn on one of several images of the task (to_name: 'image', 'right')" in fault.sentence()
+    assert "a key of its data as to_name ('image', 'second')" in fault.sentence()
+
+
+@pytest.mark.parametrize("regions", [(), (region(to_name="img"),), (region(to_name=None), region("N", "b"))])
+def test_a_tag_of_no_key_is_known_only_where_the_task_has_one_image(
+    tmp_path: Path, regions: tuple[dict[str, Any], ...]
+) -> None:
+    other = task(drawn(region(to_name="img")), image="p2/f1.png")
+    images = read(tmp_path, two_images(*regions), other)
+    assert [fault.kind for image in images for fault in image.faults if fault.loses_data] == ["unclear_image"]
+    assert labels_of(images)["p2/f1.png"] == ["N1"]
+
+
+def test_text_beside_the_image_is_no_second_image(tmp_path: Path) -> None:
+    images = read(tmp_path, two_images(region(to_name="img"), second="a note", number=7))
+    assert labels_of(images) == {"p1/f1.png": ["N1"]}
+
+
+@pytest.mark.parametrize(("item_index", "name"), [(0, "p1/f1.png"), (1, "p1/f2.png")])
+@pytest.mark.parametrize("to_name", ["pages", "img"])
+def test_a_list_of_images_has_its_regions_by_position(tmp_path: Path, item_index: int, name: str, to_name: str) -> None:
+    pages = {"id": 3, "data": {"pages": ["p1/f1.png", "p1/f2.png"]}}
+    on_page = region(to_name=to_name, item_index=item_index)
+    labels = labels_of(read(tmp_path, pages | {"annotations": [drawn(on_page)]}))
+    assert labels == {"p1/f1.png": [], "p1/f2.png": []} | {name: ["N1"]}
+    for wrong in (2, -1, "x", None):
+        images = read(tmp_path, pages | {"annotations": [drawn(on_page | {"item_index": wrong})]})
+        assert [fault.kind for image in images for fault in image.faults] == ["unclear_image"]
+
+
+def test_two_annotations_of_two_images_are_one_fault(tmp_path: Path) -> None:
+    both = two_images(region(), region("L2", "b", to_name="second"))
+    both["annotations"].append(drawn(region("N")))
+    (image,) = read(tmp_path, both)
+    assert (image.placed, image.n_shapes, [fault.kind for fault in image.faults]) == (False, 3, ["second_annotation"])
+    both["annotations"][1] = drawn(region("N"), by=6)
+    read_apart = [(image.reader, image.placed, image.n_shapes) for image in read(tmp_path, both)]
+    assert read_apart == [("5", True, 1), ("5", True, 1), ("6", True, 1), ("6", True, 0)]
+
+
+def test_a_child_of_its_parents_class_inside_it_is_no_second_cell(tmp_path: Path) -> None:
+    inside = {"points": [[20.0, 12.0], [48.0, 12.0], [48.0, 40.0]], "polygonlabels": ["N1"]}
+    (image,) = read(tmp_path, task(drawn(region(), region(None, "b", parentID="a", value=inside))))
+    assert [shape.cell_id for shape in image.shapes] == ["a"]
+    assert [(fault.kind, fault.shape_index, fault.loses_data) for fault in image.faults] == [("nested_shape", 0, False)]
+    for parent in (None, "", "gone"):
+        (image,) = read(tmp_path, task(drawn(region(), region(None, "b", parentID=parent, value=inside))))
+        assert (len(image.shapes), image.faults) == (2, ())
+
+
+def test_import_writes_the_cells_of_two_images_beside_their_own(tmp_path: Path) -> None:
+    (tmp_path / "c/p1").mkdir(parents=True)
+    for number, name in enumerate(("f1.png", "f2.png")):
+        write_image(tmp_path / "c/p1" / name, np.full((HEIGHT, WIDTH, 3), 50 * number, dtype=np.uint8))
+    source = tmp_path / "export.json"
+    regions = (region("N1"), region("L2", "b", to_name="second"))
+    source.write_text(json.dumps([two_images(*regions)]), encoding="utf-8")
+    import_annotations(source, tmp_path / "c", None, load_vocabulary())
+    written = [read_labelme(AnnotationFile(tmp_path / "c/p1" / name))[0] for name in ("f1.json", "f2.json")]
+    assert [[shape.code for shape in image.shapes] for image in written] == [["N1"], ["L2"]]

@@ -164,6 +164,69 @@ def test_a_class_number_of_two_names_names_no_cell(tmp_path: Path) -> None:
     assert [fault.kind for image in read for fault in image.faults] == ["unknown_category", "duplicate_id"]
 
 
+def labels_and_faults(tmp_path: Path, names: str, *numbers: int) -> tuple[list[str], list[tuple[str, bool]]]:
+    """Return the labels of cells of the classes ``numbers``, and kind and severity of every fault."""
+    add_image(tmp_path / "f.png")
+    (tmp_path / "data.yaml").write_text(names, encoding="utf-8")
+    lines = [f"{number} 0.1 0.1 0.5 0.1 0.5 0.5\n" for number in numbers]
+    (tmp_path / "f.txt").write_text("".join(lines), encoding="utf-8")
+    read = read_yolo(AnnotationFile(tmp_path / "data.yaml"))
+    faults = [(fault.kind, fault.loses_data) for image in read for fault in image.faults]
+    return [shape.code for image in read for shape in image.shapes], faults
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names:\n  -\n  - N1\n  - L2\n",
+        "names:\n- ~\n- N1\n- L2\n",
+        "names:\n- # artefact\n- N1\n- L2\n",
+        'names: ["", N1, L2]\n',
+        "names: [, N1, L2]\n",
+        "names:\n  0:\n  1: N1\n  2: L2\n",
+        "names: {0: , 1: N1, 2: L2}\n",
+        "names: {0: null, 1: N1, 2: L2,}\n",
+    ],
+)
+def test_a_class_without_a_name_is_a_fault_and_shifts_no_other(tmp_path: Path, names: str) -> None:
+    assert labels_and_faults(tmp_path, names, 1, 2) == (["N1", "L2"], [("broken_id", True)])
+
+
+def test_an_apostrophe_in_an_inline_list_splits_no_name(tmp_path: Path) -> None:
+    names = """names: [Auer's rod, "a, b", 'it''s', N1]\n"""
+    assert labels_and_faults(tmp_path, names, 0, 1, 2, 3) == (["Auer's rod", "a, b", "it's", "N1"], [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names:\n- L2\n- N1\npath: .\nnames:\n- N1\n- L2\n",
+        "names: [L2, N1]\n---\nnames: [N1, L2]\n",
+        "names: [L2, N1]\n'names': [L2, N1]\n",
+        "names:\n- L2\n  # two lines of one name\n  and more\n- N1\n",
+        "names: [L2]\nnot_exhaustive: [a.png]\nnot_exhaustive: [f.png]\n",
+    ],
+)
+def test_a_list_that_is_there_twice_names_no_class(tmp_path: Path, text: str) -> None:
+    assert labels_and_faults(tmp_path, text, 0) == ([], [("broken_annotation", True)])
+
+
+def test_the_fault_of_a_key_twice_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [L2]\nnames: [N1]\n", encoding="utf-8")
+    (read,) = read_yolo(AnnotationFile(tmp_path / "data.yaml"))
+    assert "found the key 'names' a second time in line 2, expected each list once" in read.faults[0].sentence()
+
+
+def test_the_lists_of_other_keys_are_no_names(tmp_path: Path) -> None:
+    text = "class-weights:\n- 1\n'key points':\n- 2\nnames:\n- L2\n- N1\n---\n- 3\nmore.keys:\n- 4\n"
+    assert labels_and_faults(tmp_path, text, 0, 1) == (["L2", "N1"], [])
+    assert labels_and_faults(tmp_path, text, 2) == ([], [("unknown_category", True)])
+
+
+def test_two_numbers_of_one_name_are_noted(tmp_path: Path) -> None:
+    assert labels_and_faults(tmp_path, "names: [N1, N1]\n", 0, 1) == (["N1", "N1"], [("same_category", False)])
+
+
 def test_a_run_goes_out_and_comes_back_as_a_cohort(tmp_path: Path) -> None:
     run = make_run(tmp_path, [Patient("p1", "A", "AML"), Patient("p2", "B", "control")]).folder
     done = export_run(run, tmp_path / "yolo", "yolo", load_vocabulary())

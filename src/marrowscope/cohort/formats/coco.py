@@ -4,6 +4,9 @@ A cell of several polygons keeps its largest; run-length masks and crowd regions
 ``"exhaustive": false`` of an image says that cells were left out on purpose, ``"network_contour": true`` of an
 annotation that an expert named the cell and a network outlined it.
 
+CVAT writes a turned rectangle as the upright one, with the angle in ``attributes.rotation``: it is turned. That angle
+beside any other outline is a fault, since nothing says whether the outline is turned already.
+
 Ids are compared in one form: 1, 1.0 and "1" are one id. An id that stands for two things is a fault, and whatever
 refers to it is refused: nothing in the file says which of the two is meant.
 """
@@ -14,6 +17,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from marrowscope.cohort.annotations import (
     CELL_ID,
@@ -40,6 +45,7 @@ from marrowscope.cohort.annotations import (
 from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
 from marrowscope.geometry import area, bounding_box
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
+from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +55,8 @@ Id = int | float | str | None
 """An id in the form of ``item_id``."""
 
 _NETWORK_CONTOUR = "network_contour"
+_CORNERS = 4
+_FULL_TURN_DEG = 360.0
 
 
 def _is_coco(file: AnnotationFile) -> bool:
@@ -241,6 +249,15 @@ def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: li
         expected = "a listed category that has one name"
         faults.append(Fault("unknown_category", where, found, expected, action, index))
         return None
+    contour = _read_contour(item, index, where, faults)
+    if contour is None:
+        return None
+    cell_id = id_text(item.get(CELL_ID)) or id_text(item.get("id"))
+    return Annotation(label, contour, index, cell_id, network_contour=item.get(_NETWORK_CONTOUR) is True)
+
+
+def _read_contour(item: JsonDict, index: int, where: str, faults: list[Fault]) -> ContourArray | None:
+    """Return the outline of an annotation, or None with the fault."""
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict) or item_id(item.get("iscrowd") or 0) != 0:
         faults.append(shape_type_fault(where, index, "a run-length mask or crowd region"))
@@ -250,9 +267,31 @@ def _read_annotation(item: object, index: int, where: str, ids: _Ids, faults: li
         found = f"segmentation {shorten(segmentation)}"
         faults.append(broken_shape(where, index, found, "a list of polygons [x0, y0, x1, y1, ...]"))
         return None
-    cell_id = id_text(item.get(CELL_ID)) or id_text(item.get("id"))
-    is_networks = item.get(_NETWORK_CONTOUR) is True
-    return Annotation(label, join_parts(parts, where, index, faults), index, cell_id, network_contour=is_networks)
+    return _turned(join_parts(parts, where, index, faults), item, index, where, faults)
+
+
+def _turned(contour: ContourArray, item: JsonDict, index: int, where: str, faults: list[Fault]) -> ContourArray | None:
+    """Return the outline turned by CVAT's ``attributes.rotation``: degrees, clockwise, around the middle of its box.
+
+    None, and a fault, where that is no number or the outline no upright rectangle.
+    """
+    attributes = item.get("attributes")
+    stated = attributes.get("rotation") if isinstance(attributes, dict) else None
+    angle = item_id(stated or 0)
+    if isinstance(angle, int | float) and angle % _FULL_TURN_DEG == 0:
+        return contour
+    low, high = contour.min(axis=0), contour.max(axis=0)
+    on_corners = ((contour == low) | (contour == high)).all()
+    is_upright = len(contour) == len(np.unique(contour, axis=0)) == _CORNERS and on_corners
+    if not isinstance(angle, int | float) or not is_upright:
+        found = f"attributes.rotation {shorten(stated)} of an outline of {count_of(len(contour), 'point')}"
+        faults.append(broken_shape(where, index, found, "an angle in degrees, of an upright rectangle"))
+        return None
+    found, action = f"a rectangle turned by {angle:g} degrees", "it is read as a polygon with the same outline"
+    faults.append(Fault("converted_shape", where, found, "a polygon", action, index, loses_data=False))
+    sine, cosine = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
+    middle = (low + high) / 2
+    return np.asarray((contour - middle) @ np.array([[cosine, sine], [-sine, cosine]]) + middle, dtype=np.float64)
 
 
 def _read_parts(segmentation: object) -> list[ContourArray] | None:

@@ -2,8 +2,9 @@
 
 One file an image (a top-level member ``image`` names it, else the file's own name does), or one file for many, where
 each feature's property ``image`` names its own. A feature of several polygons keeps its largest, holes are filled, and
-both are noted. Objects that QuPath nests in others are read like the others. An ellipse of QuPath is a polygon of its
-corners that says ``"isEllipse": true``.
+both are noted. Objects that QuPath nests in others are read like the others, but none as a second cell of its parent's
+class inside it (``nested_shapes``); their planes and ids are checked (``qupath_objects``). An ellipse of QuPath is a
+polygon of its corners that says ``"isEllipse": true``.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ from marrowscope.cohort.annotations import (
     unreadable,
 )
 from marrowscope.cohort.label_colors import label_rgb
+from marrowscope.cohort.nested_shapes import join_nested
+from marrowscope.cohort.qupath_objects import Plane, checked_plane, flat, nuclei_left_out, object_id, on_one_plane
 from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
-from marrowscope.geometry import Rings, bounding_box, signed_areas
+from marrowscope.geometry import Rings, bounding_box, lies_within, signed_areas
 from marrowscope.records import Annotation, ContourArray, Fault, JsonDict
-from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
 _SUFFIX = ".geojson"
 _DESCRIPTION = "ANNOTATION_DESCRIPTION"
 """The key under which QuPath keeps the description of an annotation."""
-_CHILDREN = ("childObjects", "children")
 _TURNED = "clockwise"
 _ROUNDED_PX = 1.0
 """How far programs that round coordinates may move a hole beyond its outline."""
@@ -97,16 +98,25 @@ def read_geojson(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     sides = {key: image.get(key) for key in ("width_px", "height_px")}
     shapes: defaultdict[str, list[Annotation]] = defaultdict(list)
     faults: defaultdict[str, list[Fault]] = defaultdict(list)
+    seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    planes: dict[int, Plane] = {}
+    parent_of: dict[int, int] = {}
     n_nuclei = 0
-    for index, (feature, properties) in enumerate(_flat(features)):
+    for index, (feature, properties, parent) in enumerate(flat(features)):
         n_nuclei += isinstance(feature, dict) and isinstance(feature.get("nucleusGeometry"), dict)
         image_path = path_text(properties.get("image")) or default_path
-        read = partial(_read_feature, feature, properties, index, where, faults[image_path])
-        taken = taken_or_fault(read, where, index, faults[image_path])
+        mine = faults[image_path]
+        read = partial(_read_feature, feature, properties, index, where, (seen[image_path], planes), mine)
+        taken = taken_or_fault(read, where, index, mine)
         if taken is not None:
             shapes[image_path].append(taken)
+        if parent is not None:
+            parent_of[index] = parent
+    for name, items in shapes.items():
+        on_plane = on_one_plane(items, planes, where, faults[name])
+        shapes[name] = list(join_nested(on_plane, parent_of, where, faults[name]))
     paths = list(dict.fromkeys([*faults, *shapes])) or [default_path]
-    left_out = [remark(where, _nuclei_left_out(where, n_nuclei))] if n_nuclei else []
+    left_out = [remark(where, nuclei_left_out(where, n_nuclei))] if n_nuclei else []
     return tuple(
         AnnotatedImage(
             image_path=name,
@@ -192,28 +202,28 @@ def _closed(points: list[list[float]]) -> list[list[float]]:
     return [*points, points[0]] if points else points
 
 
-def _flat(features: list[object]) -> Iterator[tuple[object, JsonDict]]:
-    """Return each feature with its properties; those nested in another one, or in its properties, follow it."""
-    waiting = features[::-1]
-    while waiting:
-        feature = waiting.pop()
-        properties = feature.get("properties") if isinstance(feature, dict) else None
-        properties = properties if isinstance(properties, dict) else {}
-        for holder in (properties, feature if isinstance(feature, dict) else {}):
-            for key in _CHILDREN:
-                children = holder.get(key)
-                waiting += children[::-1] if isinstance(children, list) else []
-        yield feature, properties
-
-
-def _read_feature(
-    feature: object, properties: JsonDict, index: int, where: str, faults: list[Fault]
+def _read_feature(  # noqa: PLR0917 - one feature, its place, and what is known of the others
+    feature: object,
+    properties: JsonDict,
+    index: int,
+    where: str,
+    known: tuple[dict[str, int], dict[int, Plane]],
+    faults: list[Fault],
 ) -> Annotation | None:
-    """Read one feature, or add the fault that explains why it cannot be read."""
+    """Read one feature, or add the fault that explains why it cannot be read.
+
+    ``known`` has the ids of its image's features, and the planes of all, to which its own are added.
+    """
+    seen, planes = known
     geometry = feature.get("geometry") if isinstance(feature, dict) else None
-    if not isinstance(geometry, dict):
+    if not isinstance(feature, dict) or not isinstance(geometry, dict):
         faults.append(broken_shape(where, index, shorten(feature), "a feature with a geometry"))
         return None
+    plane = checked_plane(feature, geometry, seen, index, where)
+    if isinstance(plane, Fault):
+        faults.append(plane)
+        return None
+    planes[index] = plane
     classification = properties.get("classification")
     label = _label(classification) if isinstance(classification, dict) else label_text(properties.get("label"))
     if label is None:
@@ -237,9 +247,7 @@ def _read_feature(
         contour = contour[::-1]
     metadata = properties.get("metadata")
     stated = id_text(metadata.get(CELL_ID)) if isinstance(metadata, dict) else ""
-    return Annotation(
-        label, contour, index, stated or id_text(feature.get("id") if isinstance(feature, dict) else None)
-    )
+    return Annotation(label, contour, index, stated or object_id(feature))
 
 
 def _read_parts(polygons: list[object], index: int, where: str, faults: list[Fault]) -> list[ContourArray] | None:
@@ -252,7 +260,7 @@ def _read_parts(polygons: list[object], index: int, where: str, faults: list[Fau
         if outer is None or any(hole is None for hole in holes):
             faults.append(broken_shape(where, index, f"coordinates {shorten(rings)}", "rings of [x, y]"))
             return None
-        if any(_is_beside(hole, outer) for hole in holes if hole is not None):
+        if not all(lies_within(hole, outer, _ROUNDED_PX) for hole in holes if hole is not None):
             found = "an inner ring outside of its outline"
             faults.append(broken_shape(where, index, found, "holes inside the outline"))
             return None
@@ -261,23 +269,6 @@ def _read_parts(polygons: list[object], index: int, where: str, faults: list[Fau
     if n_holes:
         faults.append(filled_hole(n_holes, where, index))
     return parts
-
-
-def _is_beside(hole: ContourArray, outer: ContourArray) -> bool:
-    """Say whether an inner ring has a point outside the outline's box: it may be the outline of another cell."""
-    if not len(hole) or not len(outer):
-        return False
-    low, high = outer.min(axis=0) - _ROUNDED_PX, outer.max(axis=0) + _ROUNDED_PX
-    return bool(((hole < low) | (hole > high)).any())
-
-
-def _nuclei_left_out(where: str, n: int) -> Fault:
-    """Describe the note that the outlines of nuclei, which QuPath keeps beside those of their cells, are left out."""
-    found, action = (
-        f"{count_of(n, 'outline')} of nuclei beside those of their cells",
-        "the outlines of the cells are read",
-    )
-    return Fault("nucleus_outline", where, found, "one outline per cell", action, loses_data=False)
 
 
 def _label(classification: JsonDict) -> str | None:

@@ -6,15 +6,15 @@ is its reader's reading of the image, and ``AnnotationFile.reader`` says whose a
 of nobody named among several, are a fault. Predictions are read only from
 a file that nobody has annotated: beside annotations, they would pass for a person's.
 
-An image's own name is ``image_path`` of the task's data, which our files have, else the end of the link in ``image``.
+A task of several images gives one annotation per image (``labelstudio_images``). Regions of which it cannot be told on
+which image they are drawn are a fault that names the task, and are put on none.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 
@@ -25,16 +25,15 @@ from marrowscope.cohort.annotations import (
     AnnotationFormat,
     broken_file,
     id_text,
-    path_text,
     remark,
     shorten,
     unreadable,
 )
 from marrowscope.cohort.label_colors import label_color
-from marrowscope.cohort.labelstudio_regions import read_regions
+from marrowscope.cohort.labelstudio_images import TaskImages, task_images
+from marrowscope.cohort.labelstudio_regions import objects_of, read_regions
 from marrowscope.cohort.written_json import json_text, object_with_list, write_pieces
 from marrowscope.disk import write_text
-from marrowscope.imaging import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 from marrowscope.records import Fault, JsonDict
 from marrowscope.wording import count_of
 
@@ -42,14 +41,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from marrowscope.records import Annotation
+
 _SUFFIX = ".labelstudio.json"
 _ANNOTATIONS, _OLD_ANNOTATIONS, _PREDICTIONS = "annotations", "completions", "predictions"
 _FROM, _TO = "label", "image"
 """Names of the two tags of the labeling interface that is written beside the tasks."""
 _LOCAL_FILES = "/data/local-files/?d="
-_UPLOADS = "/data/upload/"
-_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
-"""What Label Studio puts before the name of an uploaded file."""
 _PERCENT = 100.0
 
 
@@ -79,6 +77,7 @@ def read_labelstudio(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
         fault = Fault("broken_annotation", where, found, f"annotations by {file.reader!r}", action)
         return (unreadable("", where, fault),)
     use_predictions = not any(drawn) and not file.reader
+    objects = _objects(file)
     result: list[AnnotatedImage] = []
     for number, (task, items) in enumerate(zip(_tasks(file), drawn, strict=True)):
         own_id = id_text(task.get("id")) or f"number {number}"
@@ -86,7 +85,7 @@ def read_labelstudio(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
         result += _broken_entries(task, place)
         if use_predictions:
             items = _dicts(task.get(_PREDICTIONS))  # noqa: PLW2901 - nobody has drawn anything
-        result += _read_task(task, items, place, file.reader)
+        result += _read_task(task, items, place, file.reader, task_images(task["data"], objects))
     return tuple(result)
 
 
@@ -113,6 +112,12 @@ def _dicts(value: object) -> list[JsonDict]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+def _objects(file: AnnotationFile) -> set[str]:
+    """Return the tags that regions of the file are drawn on; all tasks of an export have one labeling interface."""
+    items = [item for task in _tasks(file) for item in (*_drawn(task), *_dicts(task.get(_PREDICTIONS)))]
+    return {name for item in items for name in objects_of(item.get("result"))}
+
+
 def _drawn(task: JsonDict) -> list[JsonDict]:
     """Return the annotations of a task, cancelled ones included."""
     return [*_dicts(task.get(_ANNOTATIONS)), *_dicts(task.get(_OLD_ANNOTATIONS))]
@@ -127,7 +132,9 @@ def _broken_entries(task: JsonDict, place: str) -> list[AnnotatedImage]:
     return []
 
 
-def _read_task(task: JsonDict, drawn: Sequence[JsonDict], place: str, reader: str) -> list[AnnotatedImage]:
+def _read_task(
+    task: JsonDict, drawn: Sequence[JsonDict], place: str, reader: str, images: TaskImages
+) -> list[AnnotatedImage]:
     """Read the annotation of a task that counts, or the note or the fault that says why none does."""
     mine = [item for item in drawn if not reader or reader in _names_of(item)]
     submitted = [item for item in mine if not (item.get("was_cancelled") or item.get("skipped"))]
@@ -135,19 +142,23 @@ def _read_task(task: JsonDict, drawn: Sequence[JsonDict], place: str, reader: st
     if not submitted:
         return [remark(place, *notes)] if notes else []
     if len(submitted) == 1:
-        return [_read_drawn(task, submitted[0], notes, place)]
+        return _read_drawn(task, submitted[0], notes, place, images)
     found = f"{count_of(len(submitted), 'annotation')} (by {_named(submitted)})"
     true_ones = [item for item in submitted if item.get("ground_truth") is True]
     if len(true_ones) == 1:
         action = f"the ground truth is read, by {_named(true_ones)}"
         notes.append(Fault("second_annotation", place, found, "one an image", action, loses_data=False))
-        return [_read_drawn(task, true_ones[0], notes, place)]
+        return _read_drawn(task, true_ones[0], notes, place, images)
     names = [(_names_of(item) or [""])[0] for item in submitted]
     if "" not in names and len(set(names)) == len(names):
-        return [_read_drawn(task, item, notes if number == 0 else [], place) for number, item in enumerate(submitted)]
+        return [
+            image
+            for number, item in enumerate(submitted)
+            for image in _read_drawn(task, item, notes if number == 0 else [], place, images)
+        ]
     action = "leave one of each reader, each with a name, or mark one as ground truth"
     fault = Fault("second_annotation", place, found, "one an image", action)
-    read = [_read_drawn(task, item, [], place) for item in submitted]
+    read = [image for item in submitted for image in _read_drawn(task, item, [], place, images)]
     shapes = tuple(shape for annotated in read for shape in annotated.shapes)
     return [replace(read[0], shapes=shapes, faults=(fault,), placed=False)]
 
@@ -180,20 +191,49 @@ def _notes_on_rest(
     return [fault]
 
 
-def _read_drawn(task: JsonDict, item: JsonDict, notes: list[Fault], place: str) -> AnnotatedImage:
-    faults = list(notes)
-    shapes, size = read_regions(item.get("result"), place, faults)
+def _read_drawn(
+    task: JsonDict, item: JsonDict, notes: list[Fault], place: str, images: TaskImages
+) -> list[AnnotatedImage]:
+    """Return an annotation as one of each image of its task; the first has the notes on all of it.
+
+    Regions of which it cannot be told on which image they are drawn belong to none, with a fault, and then no image of
+    the task counts as exhaustively annotated.
+    """
+    about_all = list(notes)
+    read = read_regions(item.get("result"), place, images, about_all)
     names = _names_of(item)
-    return AnnotatedImage(
-        image_path=_image_path(task["data"]),
-        width_px=size[0] if size else None,
-        height_px=size[1] if size else None,
-        shapes=shapes,
-        exhaustive=task["data"].get("exhaustive") is not False,
-        faults=tuple(faults),
-        where=place,
-        reader=names[0] if names else "",
-    )
+    unclear = read.pop(None, None)
+    if unclear is not None or not read:
+        about_all.append(_unclear_images(unclear.shapes if unclear else (), place, images))
+    exhaustive = task["data"].get("exhaustive") is not False and unclear is None
+    result = [
+        AnnotatedImage(
+            image_path=name or "",
+            width_px=regions.size[0] if regions.size else None,
+            height_px=regions.size[1] if regions.size else None,
+            shapes=regions.shapes,
+            exhaustive=exhaustive,
+            faults=tuple(regions.faults),
+            where=place,
+            reader=names[0] if names else "",
+        )
+        for name, regions in read.items()
+    ]
+    if unclear is not None or not result:
+        shapes, faults = (unclear.shapes, unclear.faults) if unclear else ((), [])
+        lost = AnnotatedImage("", None, None, shapes, faults=(*about_all, *faults), where=place, placed=False)
+        return [*result, lost]
+    return [replace(result[0], faults=(*about_all, *result[0].faults)), *result[1:]]
+
+
+def _unclear_images(shapes: Sequence[Annotation], place: str, images: TaskImages) -> Fault:
+    """Return the fault of regions that are drawn on an image of their task, of which it cannot be told which."""
+    drawn = ", ".join(map(repr, images.objects)) or "an object without a name"
+    keys = ", ".join(map(repr, images.of_key)) or "none"
+    found = f"{count_of(len(shapes), 'region')} drawn on one of several images of the task (to_name: {drawn})"
+    expected = f"a key of its data as to_name ({keys}), and the position in a list of images"
+    action = "name the Image tags of the labeling interface like these keys and correct to_name in the file"
+    return Fault("unclear_image", place, found, expected, action)
 
 
 def _names_of(item: JsonDict) -> list[str]:
@@ -210,31 +250,6 @@ def _named(items: Sequence[JsonDict]) -> str:
     """Name the readers of annotations, each once."""
     names = [(_names_of(item) or ["a reader without a name"])[0] for item in items]
     return ", ".join(dict.fromkeys(names)) or "nobody"
-
-
-def _image_path(data: JsonDict) -> str:
-    """Return the name of a task's image; empty where its data name none, or no single one."""
-    own = data.get("image_path")
-    if isinstance(own, str) and own:
-        return path_text(own)
-    links = [data["image"]] if isinstance(data.get("image"), str) else [v for v in data.values() if isinstance(v, str)]
-    names = [_name_in_link(link) for link in links]
-    pictures = [name for name in names if name.lower().endswith(tuple(IMAGE_SUFFIXES | SLIDE_SUFFIXES))]
-    return (pictures or names if len(names) == 1 else pictures if len(pictures) == 1 else [""])[0]
-
-
-def _name_in_link(link: str) -> str:
-    """Return the path of an image in a link: of a folder that Label Studio serves, an upload, or a storage."""
-    if "://" not in link and not link.startswith("/data/"):
-        return path_text(link)
-    split = urlsplit(link)
-    served = parse_qs(split.query).get("d")
-    if served:
-        return path_text(served[0])
-    path = unquote(split.path)
-    if _UPLOADS in path:  # the folder is Label Studio's own
-        return path_text(_UPLOADED.sub("", path.rpartition("/")[2], count=1))
-    return path_text(path)
 
 
 def _file_pieces(images: Sequence[AnnotatedImage]) -> Iterator[str]:

@@ -9,7 +9,6 @@ the image either: those are moved to its edge when written.
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,13 +22,13 @@ from marrowscope.cohort.annotations import (
     broken_file,
     broken_shape,
     contour_from_points,
-    label_text,
     remark,
     shape_type_fault,
     shorten,
     taken_or_fault,
     unreadable,
 )
+from marrowscope.cohort.yolo_names import class_names, unclear_lists, yaml_lists
 from marrowscope.disk import write_text
 from marrowscope.errors import ImageError
 from marrowscope.imaging import is_image_path, read_header
@@ -44,13 +43,10 @@ _NUMBERS_IN_BOX = 5
 _MAX_SHARE = 1.01
 """Shares outside the image by more than this are no shares; the reader of Ultralytics has the same limit."""
 
-_KEY = re.compile(r"^(?P<key>[A-Za-z_]\w*)\s*:\s*(?P<rest>.*)$")
-_ITEM = re.compile(r"^\s*(?:-|(?P<number>['\"]?\d+['\"]?)\s*:)\s*(?P<value>.+)$")
-
 
 def _is_yolo(file: AnnotationFile) -> bool:
     """Say whether a file names the classes of YOLO labels: YAML with a list of ``names``."""
-    return file.path.name.lower().endswith(_NAMES_FILES) and bool(_sections(_lines(file.path)).get("names"))
+    return file.path.name.lower().endswith(_NAMES_FILES) and bool(yaml_lists(_lines(file.path)).get("names"))
 
 
 def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
@@ -61,8 +57,11 @@ def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
     broken; that of no image may be anything and is left alone. Nothing is raised.
     """
     where, root = file.where, file.path.parent
-    sections = _sections(_lines(file.path))
-    names, faults = _class_names(sections.get("names", []), where)
+    lines = _lines(file.path)
+    sections = yaml_lists(lines)
+    names, faults = class_names(sections.get("names", []), where)
+    if unclear := unclear_lists(lines):
+        return (unreadable("", where, broken_file(where, unclear, "each list once, an item a line")),)
     if not names:
         return (unreadable("", where, broken_file(where, file.holds(), "a YAML file with the names of classes")),)
     not_exhaustive = {value for _, value in sections.get("not_exhaustive", [])}
@@ -153,53 +152,6 @@ def _lines_or_reason(path: Path) -> tuple[list[str], str]:
         return [], f"a file that cannot be opened ({error.strerror or error})"
     except UnicodeDecodeError as error:
         return [], f"a file that is no UTF-8 text ({error.reason} at byte {error.start})"
-
-
-def _sections(lines: list[str]) -> dict[str, list[tuple[str | None, str]]]:
-    """Return the lists of a YAML file, by key: (number or None, text) of each item; block and inline lists are read."""
-    sections: dict[str, list[tuple[str | None, str]]] = {}
-    items: list[tuple[str | None, str]] = []
-    for line in lines:
-        key = _KEY.match(line)
-        if key:
-            items = sections.setdefault(key["key"], [])
-            inner = key["rest"].split(" #")[0].strip()
-            if inner.startswith(("[", "{")) and inner.endswith(("]", "}")):
-                items += [_item(part) for part in re.findall(r"(?:[^,\"']|\"[^\"]*\"|'[^']*')+", inner[1:-1])]
-        elif _ITEM.match(line):
-            items.append(_item(line))
-    return sections
-
-
-def _item(text: str) -> tuple[str | None, str]:
-    match = _ITEM.match(text)
-    number, value = (match["number"], match["value"]) if match else (None, text)
-    value = value.strip()
-    if value.startswith('"'):
-        try:
-            value = str(json.loads(value))
-        except ValueError:
-            value = value.strip('"')
-    elif value.startswith("'"):
-        value = value.strip("'").replace("''", "'")
-    else:
-        value = value.split(" #")[0].strip()
-    return (number.strip("'\"") if number else None), value
-
-
-def _class_names(items: list[tuple[str | None, str]], where: str) -> tuple[dict[int, str | None], list[Fault]]:
-    """Return the name of every class number; None, and a fault, for a number of two names."""
-    names: dict[int, str | None] = {}
-    faults: list[Fault] = []
-    for position, (number, text) in enumerate(items):
-        class_id, name = position if number is None else int(number), label_text(text)
-        if class_id in names and names[class_id] != name:
-            found = f"class {class_id} twice, as {names[class_id]!r} and {name!r}"
-            action = "give each class a unique number; its cells are left out"
-            faults.append(Fault("duplicate_id", where, found, "each number once", action))
-            name = None
-        names[class_id] = name
-    return names, faults
 
 
 def _is_hidden(path: Path, root: Path) -> bool:
