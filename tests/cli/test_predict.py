@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ import pytest
 from marrowscope.bundle.shipped import default_bundle, demonstration_bundle
 from marrowscope.cli.main import main
 from marrowscope.errors import BundleError
+from marrowscope.simulate import SimulationConfig, simulate_cohort
 from marrowscope.studies import demo
 from tests.slides.pyramids import scanner, smear, write_pyramid
 
@@ -23,14 +25,20 @@ def run(*arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small fields: the command draws larger ones."""
     out = tmp_path_factory.mktemp("cli") / "cohort"
-    assert run("simulate", str(out), "--patients", "1", "--fields", "2", "--seed", "4") == 0
+    config = SimulationConfig(
+        patients=1, centers=1, fields=2, seed=4, cells_per_field=(10, 12), width_px=640, height_px=480
+    )
+    simulate_cohort(out, config)
     return out
 
 
-def test_simulate_of_one_patient_needs_no_word_about_centers(cohort: Path) -> None:
-    assert pl.read_csv(cohort / "patients.csv")["center"].to_list() == ["S1"]
-    assert len(list(cohort.glob("*/*.jpg"))) == 2
+def test_simulate_of_one_patient_needs_no_word_about_centers(tmp_path: Path) -> None:
+    out = tmp_path / "cohort"
+    assert run("simulate", str(out), "--patients", "1", "--fields", "2", "--seed", "4") == 0
+    assert pl.read_csv(out / "patients.csv")["center"].to_list() == ["S1"]
+    assert len(list(out.glob("*/*.jpg"))) == 2
 
 
 def test_simulate_refuses_an_unknown_diagnosis_with_the_known_ones(
@@ -105,6 +113,8 @@ def test_demo_compares_real_cells_with_their_labels_and_six_patients_with_their_
         monkeypatch.setattr(demo, "default_bundle", demonstration_bundle)
     monkeypatch.setattr(demo, "_MIN_FIELDS", 1)  # the whole demonstration is run, and its error checked, by .ci/run
     monkeypatch.setattr(demo, "MIN_CELLS", 0)
+    small = partial(SimulationConfig, width_px=640, height_px=480, cells_per_field=(10, 12))
+    monkeypatch.setattr(demo, "SimulationConfig", small)
     out = tmp_path / "demo"
     assert run("demo", "--out", str(out), "--seed", "5", "--workers", "1", "--json") == 0
     result = json.loads(capsys.readouterr().out)
