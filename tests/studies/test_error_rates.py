@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG = PredictConfig(backend="onnxruntime", threads=1)
+RUNTIME = ("--backend", "onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,9 @@ def test_cohort_without_annotations_is_refused_before_any_network_runs(cohort: P
 
 def test_the_command_prints_what_it_measured(cohort: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    answer = CliRunner().invoke(app, ["quantify", str(demonstration_bundle()), str(cohort), "--out", str(bundle), "--backend", "onnxruntime"])
+    answer = CliRunner().invoke(
+        app, ["quantify", str(demonstration_bundle()), str(cohort), "--out", str(bundle), *RUNTIME]
+    )
     assert answer.exit_code == 0, answer.output
     assert "measured on 4 patients" in answer.output
     assert "There is no study threshold" in answer.output
