@@ -121,7 +121,7 @@ def _on_grid(means: RealArray, sds: RealArray, likelihood: RealArray) -> _Grid:
 def _kernel(means: tuple[float, ...], sds: tuple[float, ...]) -> RealArray:
     """Shares (h, theta) of a normal of every mean and sd on the grid of theta; few grids are ever used (4 MB each)."""
     mean, sd = np.repeat(means, len(sds)), np.tile(sds, len(means))
-    kernel = np.exp(-0.5 * ((_THETA - mean[:, None]) / sd[:, None]) ** 2)
+    kernel: RealArray = np.exp(-0.5 * ((_THETA - mean[:, None]) / sd[:, None]) ** 2)
     kernel /= kernel.sum(axis=1, keepdims=True)
     kernel.flags.writeable = False
     return kernel
