@@ -85,7 +85,8 @@ def test_a_whole_session_opens_no_socket_and_writes_only_where_asked(tmp_path: P
     (work / "training.toml").write_text(
         """
 init = "scratch"
-architecture = "efficientnet_lite0"
+architecture = "test_efficientnet"
+crop_px = 32
 epoch_crops = 8
 batch_size = 4
 threads = 1
