@@ -1,4 +1,5 @@
 """What several test files share."""
+# ruff: noqa: E402 - what is imported reads the variables set above the imports
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+    os.environ.setdefault(_variable, "1")  # a worker of pytest has one core, and its arrays and tables are small
+
 import pytest
 from hypothesis import settings
 
@@ -14,16 +18,43 @@ from marrowscope.records import Patient
 from tests.fake_runs import FakeRun, make_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 settings.register_profile("marrowscope", deadline=None, derandomize=True)  # a slow machine is no defect
 settings.load_profile("marrowscope")
+
+
+APART = (
+    "report/test_browser.py",  # Chromium
+    "review/pages/",  # Chromium
+    "studies/reproduce/test_study.py",  # a study from its simulation to its table, and again, interrupted
+    "test_own_cells.py",  # a page of the docs, with its training
+    "test_retrain.py",  # another one
+)
+"""Tests outside the ten minutes of the suite, `-m apart`; those of PostgreSQL are marked where they ask for it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what stands apart."""
+    places = tuple(str(Path(__file__).parent / name) for name in APART)
+    for item in items:
+        if str(item.path).startswith(places):
+            item.add_marker("apart")
 
 
 def pytest_collection_finish() -> None:
     """Take what was imported and collected out of the garbage collector's sight: it stays to the end anyway."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """Let the system write when it will: thousands of files are flushed in tests, and none cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,11 @@ def test_readme_has_exactly_two_commands_that_set_everything_up() -> None:
         assert goal in command
 
 
+def test_what_the_readmes_test_command_leaves_out_is_run_by_ci() -> None:
+    assert blocks(README, "sh")[1].rstrip().endswith('-m "not apart"')
+    assert "pytest -n auto -m apart\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
 def test_readme_file_map_names_every_room_and_nothing_else() -> None:
     (listing,) = blocks(README, "text")
     lines = listing.splitlines()

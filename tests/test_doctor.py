@@ -7,12 +7,25 @@ import pytest
 from typer.testing import CliRunner
 
 from marrowscope.bundle import Bundle, load_bundle, write_bundle
+from marrowscope.bundle.golden import check_golden
 from marrowscope.cli.main import app
 from marrowscope.doctor import choose, examine
 from marrowscope.errors import BundleError
 from tests.bundle.test_precisions import FAILED, make_change, make_gate
 from tests.bundles import make_bundle
 from tests.onnx_graphs import classifier_graph
+
+
+@pytest.fixture(autouse=True)
+def _golden_samples_run_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run them in this process, where ``own_process`` is not asked for: another one imports everything anew."""
+    if "own_process" not in request.fixturenames:
+        monkeypatch.setattr("marrowscope.doctor.check_golden_apart", check_golden)
+
+
+@pytest.fixture
+def own_process() -> None:
+    """Ask for golden samples as the doctor runs them."""
 
 
 @pytest.fixture
@@ -23,6 +36,7 @@ def wrong_bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "wrong", bundle.spec, files | {"classifier-0.onnx": classifier_graph(seed=9)}).folder
 
 
+@pytest.mark.usefixtures("own_process")
 def test_a_right_bundle_is_healthy_on_every_runtime(tmp_path: Path) -> None:
     diagnosis = examine(make_bundle(tmp_path / "bundle").folder)
     installed = [name for name, devices in diagnosis.devices.items() if devices]

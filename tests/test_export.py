@@ -27,12 +27,13 @@ from marrowscope.statistics.temperature import apply_temperature  # noqa: E402
 from marrowscope.studies.error_rates import quantify_bundle  # noqa: E402
 from marrowscope.train.bundle_card import BundleDescription  # noqa: E402
 from marrowscope.train.checkpoint import load_tensors, save_tensors  # noqa: E402
-from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier, load_classifier  # noqa: E402
+from marrowscope.train.classifier_graph import Readout, check_parity, export_classifier  # noqa: E402
 from marrowscope.train.ensemble import check_segmenter, find_members  # noqa: E402
 from marrowscope.train.half_weights import halve_weights  # noqa: E402
 from marrowscope.train.out_of_fold import read_priors  # noqa: E402
 from marrowscope.train.training_record import read_finished  # noqa: E402
 from tests.crop_sets import tiny_config, write_crop_set  # noqa: E402
+from tests.exported_graphs import exported_once  # noqa: E402
 from tests.onnx_graphs import segmenter_graph  # noqa: E402
 from tests.segment.raw_outputs import raw_outputs  # noqa: E402
 
@@ -40,27 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from marrowscope.train.model import ClassifierInfo
-
 SEGMENTER_METADATA = {"um_per_px": "0.3", "license": "AGPL-3.0-only"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _equal_graphs_are_exported_once() -> Iterator[None]:
-    """Keep the graph of each weights file and readout: an export through torch takes seconds, and most are repeated."""
-    graphs: dict[tuple[str, str], bytes] = {}
-
-    def export_or_repeat(weights: Path, out: Path, readout: Readout) -> ClassifierInfo:
-        key = (sha256_file(weights), repr(readout))
-        if key not in graphs:
-            info = export_classifier(weights, out, readout)
-            graphs[key] = out.read_bytes()
-            return info
-        out.write_bytes(graphs[key])
-        return load_classifier(weights)[1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("marrowscope.export.export_classifier", export_or_repeat)
+    with exported_once():
         yield
 
 

@@ -34,7 +34,10 @@ CONFIG = PredictConfig(backend="onnxruntime", threads=1)
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("predict") / "cohort"
-    config = SimulationConfig(patients=2, centers=2, fields=2, seed=11, diagnoses=("AML_M2", "control"))
+    size: dict[str, int] = {"width_px": 800, "height_px": 600}
+    config = SimulationConfig(
+        patients=2, centers=2, fields=2, seed=11, diagnoses=("AML_M2", "control"), cells_per_field=(14, 18), **size
+    )
     simulate_cohort(out, config)
     return out
 

@@ -22,7 +22,10 @@ TABLES = ("fields.parquet", "cells.parquet", "patients.parquet")
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("copies") / "cohort"
-    config = SimulationConfig(patients=2, centers=2, fields=2, seed=11, diagnoses=("AML_M2", "control"))
+    size: dict[str, int] = {"width_px": 640, "height_px": 480}
+    config = SimulationConfig(
+        patients=2, centers=2, fields=2, seed=11, diagnoses=("AML_M2", "control"), cells_per_field=(10, 12), **size
+    )
     simulate_cohort(out, config)
     return out
 

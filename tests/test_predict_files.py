@@ -28,7 +28,10 @@ SENTENCES = {
 @pytest.fixture(scope="module")
 def prediction(tmp_path_factory: pytest.TempPathFactory) -> Prediction:
     root = tmp_path_factory.mktemp("files")
-    config = SimulationConfig(patients=1, centers=1, fields=1, seed=3, diagnoses=("AML_M2",))
+    size: dict[str, int] = {"width_px": 640, "height_px": 480}
+    config = SimulationConfig(
+        patients=1, centers=1, fields=1, seed=3, diagnoses=("AML_M2",), cells_per_field=(10, 12), **size
+    )
     simulate_cohort(root / "cohort", config)
     whole = read_image(next((root / "cohort").glob("*/*.jpg")))
     folder = root / "patient"

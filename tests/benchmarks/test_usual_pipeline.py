@@ -26,7 +26,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch and Ultralytics warn 
 
 
 def test_same_cells_are_found_and_each_is_classified_once(tmp_path: Path) -> None:
-    simulate_cohort(tmp_path / "cohort", SimulationConfig(patients=1, centers=1, fields=2, seed=3))
+    config = SimulationConfig(
+        patients=1, centers=1, fields=2, seed=3, cells_per_field=(10, 12), width_px=640, height_px=480
+    )
+    simulate_cohort(tmp_path / "cohort", config)
     paths = sorted((tmp_path / "cohort").rglob("*.jpg"), reverse=True)[:2]
     height, width = read_image(paths[0]).shape[:2]
     size = max(height, width) // 2 // 32 * 32

@@ -46,7 +46,10 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("find") / "cohort"
-    simulate_cohort(out, SimulationConfig(patients=1, centers=1, fields=2, seed=3, width_px=960, height_px=720))
+    config = SimulationConfig(
+        patients=1, centers=1, fields=2, seed=3, cells_per_field=(14, 16), width_px=640, height_px=480
+    )
+    simulate_cohort(out, config)
     return out
 
 

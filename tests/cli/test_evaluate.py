@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from marrowscope.cli.main import main
 from marrowscope.disk import MARKER_NAME, name_files
 from marrowscope.errors import InputError
+from marrowscope.evaluate import evaluate_run
 from marrowscope.evaluate.evaluation import refuse_other_vocabulary
 from marrowscope.evaluate.frames import WRITTEN_TABLES
 from marrowscope.runs.manifest import UsedBundle, read_manifest, write_manifest
@@ -19,6 +21,19 @@ from marrowscope.runs.parquet import write_table
 from marrowscope.vocabulary import DEFAULT_VOCABULARY, load_vocabulary
 from tests.bundles import make_bundle, make_spec
 from tests.cli.annotated_cohort import CENTERS, make_cohort_and_run
+
+if TYPE_CHECKING:
+    from marrowscope.evaluate import EvaluateConfig, Evaluation
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw 40 resamples instead of 2000: how wide intervals are is the matter of tests/evaluate."""
+
+    def quick(*given: Any, config: EvaluateConfig, **options: Any) -> Evaluation:  # noqa: ANN401 - passed on
+        return evaluate_run(*given, config=config.model_copy(update={"n_resamples": 40}), **options)
+
+    monkeypatch.setattr("marrowscope.evaluate.evaluate_run", quick)
 
 
 @pytest.fixture

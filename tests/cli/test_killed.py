@@ -55,7 +55,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def simulation(out: Path) -> list[str]:
-    return ["simulate", str(out), "--patients", "4", "--fields", "1", "--workers", "2"]
+    return ["simulate", str(out), "--patients", "3", "--fields", "1", "--workers", "2"]
 
 
 def names(folder: Path) -> set[str]:

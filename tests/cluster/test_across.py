@@ -96,7 +96,10 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four patients, one image that is none, and a copy of another patient's."""
     out = tmp_path_factory.mktemp("across") / "cohort"
-    simulate_cohort(out, SimulationConfig(patients=4, centers=2, fields=2, seed=12))
+    config = SimulationConfig(
+        patients=4, centers=2, fields=2, seed=12, cells_per_field=(10, 12), width_px=640, height_px=480
+    )
+    simulate_cohort(out, config)
     first, *_, last = sorted(path for path in out.iterdir() if path.is_dir())
     shutil.copyfile(min(first.glob("*.jpg")), last / "zz_same.jpg")
     (first / "zz_broken.jpg").write_bytes(b"no photograph")

@@ -39,7 +39,10 @@ def worker() -> Worker:
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four patients with copies of every kind: a file of two patients, of one, in another encoding, and empty files."""
     out = tmp_path_factory.mktemp("shards") / "cohort"
-    simulate_cohort(out, SimulationConfig(patients=4, centers=2, fields=2, seed=11))
+    config = SimulationConfig(
+        patients=4, centers=2, fields=2, seed=11, cells_per_field=(10, 12), width_px=640, height_px=480
+    )
+    simulate_cohort(out, config)
     first, _, third, last = sorted(path for path in out.iterdir() if path.is_dir())
     photographs = sorted(first.glob("*.jpg"))
     shutil.copyfile(photographs[0], last / "zz_same.jpg")

@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import sys
+import unicodedata
 from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from marrowscope.report.fonts import CHINESE, catalog_characters, families_for, 
 from marrowscope.report.patient_tables import PatientTables
 from marrowscope.report.pdf import TILE_SPEC, write_pdfs
 from marrowscope.report.pdf_gallery import N_CERTAIN, TILE_MM, choose_cells
-from marrowscope.report.pdf_text import one_line, plain
+from marrowscope.report.pdf_text import BIDI_CONTROLS, one_line, plain, readable
 from marrowscope.report.strings import load_strings
 from marrowscope.runs.manifest import read_manifest, write_manifest
 from marrowscope.runs.parquet import read_table
@@ -437,6 +438,7 @@ def test_chinese_without_a_font_is_refused_before_anything_is_written(
 
 def test_missing_typst_is_told_in_a_sentence(fake_run: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch) -> None:
     run = fake_run()
+    monkeypatch.setattr("marrowscope.report.typeset.open_fonts", open_fonts)  # which the tests keep otherwise
     monkeypatch.setitem(sys.modules, "typst", None)
     with pytest.raises(DependencyError, match=r"pip install '\.\[pdf\]'"):
         write_pdfs(run.folder)
@@ -516,6 +518,12 @@ def test_every_patient_has_a_file_of_its_own(fake_run: Callable[..., FakeRun]) -
 )
 def test_users_text_is_put_on_one_line(text: str | None, printed: str) -> None:
     assert one_line(text) == printed
+
+
+def test_what_cannot_be_shown_is_known_by_its_category() -> None:
+    for sign in map(chr, range(sys.maxunicode + 1)):
+        hidden = unicodedata.category(sign) in {"Cc", "Cs"} and sign not in "\t\n\v\f\r\x85"
+        assert (readable(sign) != sign) == (hidden or sign in BIDI_CONTROLS), hex(ord(sign))
 
 
 def test_catalogs_markup_is_taken_away() -> None:

@@ -43,16 +43,17 @@ def test_every_surface_marks_it_and_says_why_there_is_no_estimate(
     if learned:
         learned_so(run)
     why = strings("blasts.not_learned", codes="M, J")
-    for name, words in surfaces(run).items():
+    said = surfaces(run)
+    for name, words in said.items():
         assert (strings("learned.footnote") in words) == learned, name
         assert (strings("learned.codes", codes="J") in words) == learned, name
         assert (why in words) == learned, name
         assert (strings("blasts.codes") in words) != learned, name
-    page = surfaces(run)["html"]
+    page = said["html"]
     assert page.count("<sup>†</sup>") == (2 if learned else 0)
     for name in ("monoblast", "basophilic erythroblast"):
         assert (f"{name} <sup>†</sup>" in page) == learned
-        assert (f"{name} †" in surfaces(run)["pdf"]) == learned
+        assert (f"{name} †" in said["pdf"]) == learned
     row, patient = tables(run)
     assert row["simulated_only"] == ("M R1" if learned else "")
     assert patient["simulated_only"] == (ONLY if learned else None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from argon2 import PasswordHasher
 
+from marrowscope.review import accounts
 from marrowscope.review.database import make_private_file, sqlite_url
 from tests.required import POSTGRESQL, skip_without
 from tests.review.postgres import Cluster, reason_absent, running_cluster
@@ -17,6 +19,19 @@ if TYPE_CHECKING:
 
     from marrowscope.review.station import Station
     from tests.fake_runs import FakeRun
+
+
+HASHER_IN_USE = accounts._HASHER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _passwords_are_hashed_in_a_moment() -> Iterator[None]:
+    """Hash with the least that argon2id takes: half a second for each password is what the station is to spend."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "_HASHER", quick)
+        patch.setattr(accounts, "_NOBODYS_HASH", quick.hash("nobody has this password"))
+        yield
 
 
 @pytest.fixture
@@ -42,7 +57,7 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.apart)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the address of an empty database, of each kind in turn."""
     if request.param == "postgresql":

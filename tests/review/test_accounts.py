@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from marrowscope.errors import ReviewError
+from marrowscope.review import accounts
 from marrowscope.review.accounts import (
     ATTEMPTS_WITHIN,
     MOST_BY_ACCOUNT,
@@ -25,6 +26,7 @@ from marrowscope.review.database import ACCOUNTS, SESSIONS, reading
 from marrowscope.review.guard import COOKIE
 from marrowscope.review.sessions import IDLE, LONGEST, begin_session, end_session, find_session
 from marrowscope.review.store import Store
+from tests.review.conftest import HASHER_IN_USE
 from tests.review.stations import Browser, enter, new_client, open_station, open_store
 
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     store.close()
 
 
-def test_a_password_is_kept_as_argon2id_and_nowhere_else(engine: sa.Engine) -> None:
+def test_a_password_is_kept_as_argon2id_and_nowhere_else(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "_HASHER", HASHER_IN_USE)
+    assert check_password(engine, "ada", PASSWORD, "10.0.0.1", utc_now())  # which renews a hash that is too weak
     with reading(engine) as connection:
         kept = connection.scalar(sa.select(ACCOUNTS.c.password_hash)) or ""
     assert kept.startswith("$argon2id$v=19$m=65536,t=3,")

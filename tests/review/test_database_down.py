@@ -73,7 +73,7 @@ def post(browser: Browser, cell_id: str, code: str = "N1") -> tuple[int, str]:
     return answer.status_code, answer.json().get("error", "")
 
 
-@pytest.mark.parametrize("kind", ["locked", "unreadable", "gone", "stopped"])
+@pytest.mark.parametrize("kind", ["locked", "unreadable", "gone", pytest.param("stopped", marks=pytest.mark.apart)])
 def test_a_database_that_is_down_answers_503_and_takes_the_decision_when_it_is_back(
     kind: str,
     fake_run: Callable[..., FakeRun],
@@ -126,6 +126,7 @@ def test_a_conflict_that_meets_a_database_that_is_down_is_tried_again_too(
     station.close()
 
 
+@pytest.mark.apart
 def test_a_value_that_the_database_does_not_take_is_no_database_that_is_down(cluster: Cluster) -> None:
     store = Store(cluster.new_database())
     with pytest.raises(ReviewError, match="value that the review database does not take") as caught:

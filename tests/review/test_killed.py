@@ -103,6 +103,7 @@ def test_a_killed_server_loses_nothing_that_it_acknowledged(fake_run: Callable[.
             assert recorded[sequence] == (cell_id, code)
 
 
+@pytest.mark.apart
 def test_a_database_server_that_is_killed_loses_nothing_that_was_acknowledged(cluster: Cluster) -> None:
     url = cluster.new_database()
     store = Store(url)

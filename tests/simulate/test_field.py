@@ -46,7 +46,7 @@ def test_every_code_renders_within_its_ranges(code: str) -> None:
         cell
         for seed in range(2)
         for cell in render_field(
-            np.random.default_rng(seed), [code] * 3, style, PARAMETERS, width_px=900, height_px=700
+            np.random.default_rng(seed), [code] * 3, style, PARAMETERS, width_px=700, height_px=540
         ).cells
     ]
     assert cells

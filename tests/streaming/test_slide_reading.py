@@ -196,8 +196,9 @@ def test_thick_and_empty_parts_are_not_read_and_the_reason_is_kept(
 ) -> None:
     wide = np.full((HEIGHT, 2 * WIDTH, 3), np.quantile(picture, 0.95, axis=(0, 1)), dtype=np.uint8)
     wide[:, :750] = picture[:, :750]
-    layers = [smear(seed, scanner(2, UM_PER_PX), 70, 750, HEIGHT) for seed in range(5, 11)]
-    wide[:, 2250:] = stack(layers)
+    one, other = (smear(seed, scanner(2, UM_PER_PX), 70, 750, HEIGHT) for seed in (5, 6))
+    turned = [layer[::rows, ::columns] for layer in (one, other) for rows, columns in ((1, 1), (-1, 1), (1, -1))]
+    wide[:, 2250:] = stack(turned)
     (tmp_path / "P1").mkdir()
     write_pyramid(tmp_path / "P1" / "slide.tif", wide, UM_PER_PX)
     prediction = run(worker, tmp_path / "P1", tmp_path / "run")

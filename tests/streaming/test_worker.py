@@ -42,7 +42,10 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[InputImage, ...]:
     out = tmp_path_factory.mktemp("streaming") / "cohort"
-    simulate_cohort(out, SimulationConfig(patients=2, centers=2, fields=2, seed=11, width_px=960, height_px=720))
+    config = SimulationConfig(
+        patients=2, centers=2, fields=2, seed=11, cells_per_field=(12, 14), width_px=640, height_px=480
+    )
+    simulate_cohort(out, config)
     return collect_inputs([out]).images
 
 
@@ -100,7 +103,7 @@ def test_fields_that_cannot_be_read_keep_their_place_and_say_why(
         assert words in error
     assert found[0].sha256 == sha256_file(broken)
     assert (found[3].sha256, found[3].width_px) == ("", None)
-    assert found[5].width_px == 960
+    assert found[5].width_px == 640
     row = field_row(found[0], "S1", float("nan"), [])
     assert (row["status"], row["n_cells"], row["flags"]) == ("failed", 0, None)
     with pytest.raises(ImageError, match="a slide without a region"):

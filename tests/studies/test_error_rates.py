@@ -24,13 +24,17 @@ from marrowscope.vocabulary import load_vocabulary
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = PredictConfig(threads=1)
+CONFIG = PredictConfig(backend="onnxruntime", threads=1)
+RUNTIME = ("--backend", "onnxruntime")
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quantify") / "cohort"
-    simulate_cohort(folder, SimulationConfig(patients=4, centers=2, fields=2, seed=5))
+    config = SimulationConfig(
+        patients=4, centers=2, fields=2, seed=5, cells_per_field=(10, 12), width_px=640, height_px=480
+    )
+    simulate_cohort(folder, config)
     return folder
 
 
@@ -135,7 +139,9 @@ def test_cohort_without_annotations_is_refused_before_any_network_runs(cohort: P
 
 def test_the_command_prints_what_it_measured(cohort: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    answer = CliRunner().invoke(app, ["quantify", str(demonstration_bundle()), str(cohort), "--out", str(bundle)])
+    answer = CliRunner().invoke(
+        app, ["quantify", str(demonstration_bundle()), str(cohort), "--out", str(bundle), *RUNTIME]
+    )
     assert answer.exit_code == 0, answer.output
     assert "measured on 4 patients" in answer.output
     assert "There is no study threshold" in answer.output

@@ -31,7 +31,17 @@ CONFIG = PredictConfig(backend="onnxruntime", threads=1)
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bench") / "cohort"
-    simulate_cohort(out, SimulationConfig(patients=1, centers=1, fields=2, seed=4, diagnoses=("control",)))
+    config = SimulationConfig(
+        patients=1,
+        centers=1,
+        fields=2,
+        seed=4,
+        diagnoses=("control",),
+        cells_per_field=(10, 12),
+        width_px=640,
+        height_px=480,
+    )
+    simulate_cohort(out, config)
     return out
 
 

@@ -24,10 +24,12 @@ from marrowscope.train.losses import HeadCorrection, classification_losses  # no
 from marrowscope.train.training_record import read_finished  # noqa: E402
 from marrowscope.vocabulary import load_vocabulary  # noqa: E402
 from tests.crop_sets import COLORS, tiny_config, write_crop_set  # noqa: E402
+from tests.exported_graphs import exported_once  # noqa: E402
 from tests.onnx_graphs import segmenter_graph  # noqa: E402
 from tests.segment.raw_outputs import raw_outputs  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from marrowscope.train.crop_set import CropSet
@@ -74,6 +76,19 @@ def test_an_open_answer_has_no_loss_and_no_gradient() -> None:
     assert logits.grad[1:].all()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _equal_graphs_are_exported_once() -> Iterator[None]:
+    with exported_once():
+        yield
+
+
+@pytest.fixture(scope="module")
+def without(folder: Path) -> Path:
+    """Train on the same crops without the head."""
+    fit_classifier(folder / "crops", folder / "without", tiny_config(loss_weights={PLASMA: 0}))
+    return folder / "without"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a crop set with plasma cells, a segmenter, and a training in ``run``."""
@@ -110,27 +125,29 @@ def test_its_bundle_predicts_plasma_cells(folder: Path, tmp_path: Path) -> None:
     assert check_golden(bundle, "onnxruntime").passed
 
 
-@pytest.mark.parametrize("settings", [{"loss_weights": {PLASMA: 0}}, {}])
+@pytest.mark.parametrize("missing", ["weight", "answers"])
 def test_a_training_without_both_answers_or_weight_has_no_head(
-    folder: Path, tmp_path: Path, settings: dict[str, object]
+    folder: Path, tmp_path: Path, request: pytest.FixtureRequest, missing: str
 ) -> None:
     """The other heads start the same in all of them."""
-    if not settings:
+    run = tmp_path / "run"
+    if missing == "weight":
+        run = request.getfixturevalue("without")
+    else:
         crops_with(tmp_path / "crops", {"P2": "V"})
         (tmp_path / "crops" / "prepare.json").write_bytes((folder / "crops" / "prepare.json").read_bytes())
-    crops = folder / "crops" if settings else tmp_path / "crops"
-    fit_classifier(crops, tmp_path / "run", tiny_config(**settings))
-    info = load_classifier(tmp_path / "run" / "classifier.safetensors")[1]
+        fit_classifier(tmp_path / "crops", run, tiny_config())
+    info = load_classifier(run / "classifier.safetensors")[1]
     assert info.heads == HEADS
-    assert "plasma.weight" not in load_tensors(tmp_path / "run" / "classifier.safetensors")[0]
-    bundle = export_bundle([tmp_path / "run"], folder / "segmenter.onnx", tmp_path / "bundle")
+    assert "plasma.weight" not in load_tensors(run / "classifier.safetensors")[0]
+    bundle = export_bundle([run], folder / "segmenter.onnx", tmp_path / "bundle")
     assert not bundle.spec.predicts_plasma
     assert "plasma" not in (tmp_path / "bundle" / "bundle.toml").read_text(encoding="utf-8")
 
 
-def test_an_ensemble_predicts_plasma_cells_only_if_every_member_does(folder: Path, tmp_path: Path) -> None:
-    fit_classifier(folder / "crops", tmp_path / "without", tiny_config(loss_weights={PLASMA: 0}))
-    members = [folder / "run", tmp_path / "without"]
-    bundle = export_bundle(members, folder / "segmenter.onnx", tmp_path / "bundle")
+def test_an_ensemble_predicts_plasma_cells_only_if_every_member_does(
+    folder: Path, without: Path, tmp_path: Path
+) -> None:
+    bundle = export_bundle([folder / "run", without], folder / "segmenter.onnx", tmp_path / "bundle")
     assert not bundle.spec.predicts_plasma
     assert check_golden(bundle, "onnxruntime").passed

@@ -75,16 +75,24 @@ def test_an_epoch_draws_no_more_than_asked_and_sets_its_threads(trained: tuple[P
     assert "training with 1 thread, 2 steps per epoch" in trained[1]
 
 
-def test_exported_graph_computes_what_the_checkpoint_does(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def graph(trained: tuple[Path, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export the training, once for this file."""
+    path = tmp_path_factory.mktemp("exported") / "segmenter" / "segmenter.onnx"
+    return export_segmenter(trained[0], path, CONFIG, training_data_sha256="ab")
+
+
+def test_exported_graph_computes_what_the_checkpoint_does(
+    trained: tuple[Path, list[str]], graph: Path, tmp_path: Path
+) -> None:
     """On a batch and a size that export never saw."""
-    checkpoint, _ = trained
-    path = export_segmenter(checkpoint, tmp_path / "segmenter" / "segmenter.onnx", CONFIG, training_data_sha256="ab")
+    checkpoint, path = trained[0], graph
     network = open_network(path, "onnxruntime")
     assert network.metadata["um_per_px"] == "0.3"
     assert (network.metadata["mask_level"], network.metadata["box_margin_px"]) == ("0.5", "2.0")
     assert network.metadata["license"] == "AGPL-3.0-only"
     assert network.metadata["training_data_sha256"] == "ab"
-    assert not any(str(tmp_path) in value for value in network.metadata.values())
+    assert not any(str(path.parent) in value for value in network.metadata.values())
     assert b"GNU AFFERO GENERAL PUBLIC LICENSE" in (path.parent / "LICENSE").read_bytes()
     images = np.random.default_rng(0).random((2, 3, 96, 160), dtype=np.float32)
     model = load_ultralytics(tmp_path).YOLO(str(checkpoint)).model.float().eval()
@@ -128,9 +136,8 @@ def test_training_starts_from_the_weights_it_was_given(trained: tuple[Path, list
         assert torch.allclose(parameter.float(), after[name].float(), atol=1e-3), name
 
 
-def test_a_training_starts_from_an_exported_graph(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_a_training_starts_from_an_exported_graph(graph: Path, tmp_path: Path) -> None:
     """With a learning rate of nothing, the network computes what the graph does."""
-    graph = export_segmenter(trained[0], tmp_path / "first" / "segmenter.onnx", CONFIG)
     still = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
     train_segmenter(_fields(tmp_path / "in"), tmp_path / "out", still, weights=graph)
     start = tmp_path / "out" / "network" / "start.pt"

@@ -20,8 +20,31 @@ from marrowscope.report.verdict import CALL_SIGNS
 from marrowscope.report.words import integer
 
 if TYPE_CHECKING:
+    from types import CodeType
+
+    from jinja2.bccache import Bucket
+
     from marrowscope.report.words import Words
     from marrowscope.runs.manifest import Manifest
+
+
+class _CompiledOnce(jinja2.BytecodeCache):
+    """Templates that were compiled in this process, by name and file: every report has an environment of its own."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, tuple[str, CodeType]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        checksum, code = self._compiled.get(bucket.key, ("", None))
+        if checksum == bucket.checksum:  # of the source, so that a changed template is compiled again
+            bucket.code = code
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._compiled[bucket.key] = bucket.checksum, bucket.code
+
+
+_COMPILED = _CompiledOnce()
 
 
 def template_environment(package: str = "marrowscope.report") -> jinja2.Environment:
@@ -33,6 +56,7 @@ def template_environment(package: str = "marrowscope.report") -> jinja2.Environm
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         finalize=_in_order,
+        bytecode_cache=_COMPILED,
     )
 
 

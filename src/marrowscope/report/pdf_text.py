@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from markupsafe import Markup
@@ -17,6 +18,8 @@ BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2
 """
 
 _SPACES = frozenset("\t\n\v\f\r\x85")
+_INVISIBLE = re.compile(rf"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{BIDI_CONTROLS}]")
+"""Control characters (Cc) but for ``_SPACES``, lone surrogates (Cs), and what reorders text."""
 
 
 def spelled(sign: str) -> str:
@@ -31,17 +34,13 @@ def readable(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(spelled(sign) if _is_invisible(sign) else sign for sign in text)
+    return _INVISIBLE.sub(lambda found: spelled(found[0]), text)
 
 
 def one_line(text: str | None) -> str:
     """Return a user's text on one line, in its order: line breaks and tabs become spaces, the rest is ``readable``."""
     kept = (" " if sign in _SPACES or unicodedata.category(sign) in {"Zl", "Zp"} else sign for sign in text or "")
     return readable("".join(kept)).strip()
-
-
-def _is_invisible(sign: str) -> bool:
-    return sign in BIDI_CONTROLS or (sign not in _SPACES and unicodedata.category(sign) in {"Cc", "Cs"})
 
 
 def percent_range(low: float, high: float) -> str:

@@ -131,7 +131,7 @@ def bootstrap_columns(
     ]
     columns = np.concatenate(parts).T if parts else np.zeros((len(estimates), 0))
     return [
-        _percentile_interval(float(estimate), column.tolist(), confidence)
+        _percentile_interval(float(estimate), column, confidence)
         for estimate, column in zip(estimates, columns, strict=True)
     ]
 
@@ -191,9 +191,10 @@ def _times_drawn(n_groups: int, n_resamples: int, seed: int) -> IndexArray:
     return np.array(drawn, dtype=np.int64).reshape(n_resamples, n_groups)
 
 
-def _percentile_interval(estimate: float, values: Sequence[float], confidence: float) -> Interval:
+def _percentile_interval(estimate: float, values: Sequence[float] | NDArray[np.float64], confidence: float) -> Interval:
     tail = (1 - _checked_confidence(confidence)) / 2
-    defined = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
+    drawn = np.asarray(values, dtype=np.float64)
+    defined = drawn[np.isfinite(drawn)]
     if len(defined) == 0 or len(defined) < len(values) / 2:
         return Interval(estimate, math.nan, math.nan)
     lower, upper = np.quantile(defined, [tail, 1 - tail])

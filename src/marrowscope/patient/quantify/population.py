@@ -19,6 +19,7 @@ Nothing is accepted or rejected by a step, so close counts give close draws.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,12 +110,21 @@ class _Grid:
 def _on_grid(means: RealArray, sds: RealArray, likelihood: RealArray) -> _Grid:
     """Integrate the likelihood (theta, patients) over theta; the grid is even in mean and logarithm of the sd."""
     mean, sd = np.repeat(means, len(sds)), np.tile(sds, len(means))
-    kernel = np.exp(-0.5 * ((_THETA - mean[:, None]) / sd[:, None]) ** 2)
-    kernel /= kernel.sum(axis=1, keepdims=True)
+    kernel = _kernel(tuple(means.tolist()), tuple(sds.tolist()))
     expected = np.maximum(kernel @ likelihood, _TINY)
     prior = 0.5 * (mean - 2 * np.logaddexp(0.0, mean)) - 0.5 * (sd / _SD_SCALE) ** 2 + np.log(sd)
     log_mass = np.log(expected).sum(axis=1) + prior
     return _Grid(mean, sd, kernel, expected, np.exp(log_mass - log_mass.max()))
+
+
+@lru_cache(maxsize=8)
+def _kernel(means: tuple[float, ...], sds: tuple[float, ...]) -> RealArray:
+    """Shares (h, theta) of a normal of every mean and sd on the grid of theta; few grids are ever used (4 MB each)."""
+    mean, sd = np.repeat(means, len(sds)), np.tile(sds, len(means))
+    kernel: RealArray = np.exp(-0.5 * ((_THETA - mean[:, None]) / sd[:, None]) ** 2)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    kernel.flags.writeable = False
+    return kernel
 
 
 def _added_by_correlation(first: _Side, second: _Side, correlation: RealArray) -> RealArray:
