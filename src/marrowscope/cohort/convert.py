@@ -122,12 +122,22 @@ def import_annotations(
 
 
 def _images_below(root: Path) -> list[Path]:
-    """List the photographs and slides below a folder, as every command sees them."""
+    """List the photographs and slides below a folder, as every command sees them.
+
+    A patient's folder may be a link. One further down that leads out of it is none of the import's business: a file
+    would be written beside an image that no cohort reads.
+    """
     patients: list[str] = []
     if (root / PATIENTS_NAME).is_file():
         with contextlib.suppress(CohortError):  # the folder need not be a cohort
             patients = [patient.patient_id for patient in read_patients(root).patients]
-    return [entry.path for entry in list_folder(root, patients) if entry.is_input]
+    images = [entry.path for entry in list_folder(root, patients) if entry.is_input]
+    return [path for path in images if path.parent.resolve().is_relative_to(_top_folder(path, root).resolve())]
+
+
+def _top_folder(path: Path, root: Path) -> Path:
+    """Return the folder of ``root`` that an image lies in or below; ``root`` for one that lies in it."""
+    return root.joinpath(*path.relative_to(root).parts[:-1][:1])
 
 
 def _folder_of(images_root: Path | None, image: Path | None) -> Path:

@@ -13,7 +13,6 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marrowscope.cohort.annotations import has_suffix
@@ -34,6 +33,7 @@ from marrowscope.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
 
 _PICTURES = IMAGE_SUFFIXES | SLIDE_SUFFIXES
 _TOOLS = (
@@ -118,7 +118,7 @@ class Entry:
 def list_folder(root: Path, patients: Collection[str] = ()) -> list[Entry]:
     """List everything below ``root`` with its role, in the order of the paths.
 
-    A hidden folder is one entry. Links to folders are followed, never twice. A folder named as one of ``patients`` is
+    A hidden folder is one entry. Links to folders are followed (``walk``). A folder named as one of ``patients`` is
     no folder of by-products, whatever its name. Nothing is raised: what cannot be opened is an entry with its fault.
     """
     entries: list[Entry] = []

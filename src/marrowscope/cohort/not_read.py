@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 _EXPORT = "it is not read; if it holds annotations, export them as LabelMe, COCO or GeoJSON"
 _UNPACK = "it is not opened; unpack it if it holds annotations or photographs"
-_EXPECTED = "an annotation of a format that is read"
+_EXPORT_OUTLINES = "it is not read; export the outlines with their classes as GeoJSON, from QuPath for example"
+_EXPECTED = "an annotation or a photograph in a format that is read"
 _SHOWN = 3
 
 _FOREIGN_JSON = (
     ("Supervisely annotation", frozenset({"objects", "size"})),
-    ("Supervisely annotation", frozenset({"classes", "tags"})),
+    ("Supervisely file", frozenset({"classes", "tags"})),
     ("Datumaro annotation", frozenset({"items", "categories"})),
     ("VIA annotation", frozenset({"_via_img_metadata"})),
     ("VGG annotation", frozenset({"file_attributes", "regions"})),
@@ -55,25 +56,31 @@ _SETTINGS = frozenset({
     "renovate.json", "dataset_description.json", "datapackage.json", "codemeta.json", "dataset-metadata.json",
 })  # fmt: skip
 """Settings and descriptions that programs leave, some of them with comments, which JSON does not have."""
+_METADATA = frozenset({"metadata.json", "meta.json", "info.json", "acquisition.json", "log.json"})
+"""Names that many programs give to what they say of images; such a file is noted, since it may be anything."""
 
 _LINES = (".geojsonl", ".geojsons", ".geojsonseq", ".jsonl", ".ndjson")
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 _XML = (".xml",)
 _BY_SUFFIX = {
-    ".roi": ("ImageJ outline", _EXPORT),
-    ".ndpa": ("NDP.view annotation", _EXPORT),
-    ".qpdata": ("QuPath data file", "it is not read; export its annotations from QuPath as GeoJSON"),
+    ".roi": ("an ImageJ outline", _EXPORT_OUTLINES),
+    ".ndpa": ("an NDP.view annotation", _EXPORT),
+    ".qpdata": ("a QuPath data file", "it is not read; export its annotations from QuPath as GeoJSON"),
 }
 _TABLE_OF_OUTLINES = re.compile(rb"region_shape_attributes|xmin|encodedpixels|polygon|segmentation", re.IGNORECASE)
-_RENAMED_JSON = re.compile(r"(?P<name>.+\.(geo)?json)([.~_ (-].*)?", re.IGNORECASE)
+_RENAMED_JSON = re.compile(r"(.+\.(?:geo)?json)[.~_ (-].*", re.IGNORECASE)
+_TABLES = frozenset({".csv", ".tsv"})
 _HEAD_BYTES = 4096
 _PICTURES = IMAGE_SUFFIXES | SLIDE_SUFFIXES
-_PATIENT_FOLDER = 1
-"""Depth of the folders of patients below the cohort's folder."""
+
+
+def is_other(path: Path) -> bool:
+    """Tell whether a name is that of a program's settings or metadata, which are no annotation in any folder."""
+    return path.name.lower() in _SETTINGS | _METADATA
 
 
 def is_settings(path: Path) -> bool:
-    """Tell whether a name is that of a program's settings, whatever is in the file."""
+    """Tell whether a name is that of a program's settings."""
     return path.name.lower() in _SETTINGS
 
 
@@ -95,8 +102,7 @@ def not_read_json(files: Iterable[AnnotationFile], root: Path) -> list[Fault]:
 
 def not_read(root: Path, entries: Sequence[Entry], images: Sequence[Path]) -> list[Fault]:
     """Note every other file of a cohort that may hold its annotations or photographs."""
-    names = {path.name.lower() for entry in entries for path in [entry.path]}
-    return _notes(_said(root, entries, images, names), root)
+    return _notes(_said(root, entries, images), root)
 
 
 def names_one_of(path: Path, images: Sequence[Path]) -> bool:
@@ -108,29 +114,43 @@ def names_one_of(path: Path, images: Sequence[Path]) -> bool:
     return any(image.name in text for image in images)
 
 
-def _said(root: Path, entries: Sequence[Entry], images: Sequence[Path], names: set[str]) -> Iterator[Said]:
+def _said(root: Path, entries: Sequence[Entry], images: Sequence[Path]) -> Iterator[Said]:
     stems = {image.stem for image in images}
+    taken = {str(entry.path).lower() for entry in entries}
     for entry in entries:
         path = entry.path
         if entry.role not in {Role.OTHER, Role.BY_PRODUCT} or path.suffix.lower() in _PICTURES or not path.is_file():
             continue
-        suffix = path.suffix.lower()
-        renamed = _RENAMED_JSON.fullmatch(path.name)
-        if suffix in _BY_SUFFIX:
-            yield (path, f"a {_BY_SUFFIX[suffix][0]}", _BY_SUFFIX[suffix][1])
-        elif has_suffix(path, _XML):
+        if has_suffix(path, _XML):
             if path.name.partition(".")[0] in stems or names_one_of(path, images):
-                yield (path, f"a {suffix} file that belongs to images of the cohort", _EXPORT)
-        elif has_suffix(path, _LINES):
-            yield (path, "a file of lines of JSON", _EXPORT)
-        elif has_suffix(path, _ARCHIVES):
-            yield (path, _in_archive(path), _UNPACK)
-        elif renamed and renamed["name"].lower() not in names and _head(path).lstrip()[:1] in {b"{", b"["}:
-            yield (path, "JSON under another suffix", "it is not read; rename it to end in .json")
-        elif suffix in {".csv", ".tsv"} and _TABLE_OF_OUTLINES.search(_head(path).partition(b"\n")[0]):
-            yield (path, "a table of outlines or boxes", _EXPORT)
-        elif suffix == ".pdf" and len(path.relative_to(root).parts) > _PATIENT_FOLDER:
-            yield (path, "a PDF", "it is not read; if it holds photographs, export them as PNG or TIFF")
+                yield path, f"a {path.suffix} file that belongs to images of the cohort", _EXPORT
+        elif path.suffix.lower() == ".pdf":
+            if path.parent != root:
+                yield path, "a PDF", "it is not read; if it holds photographs, export them as PNG or TIFF"
+        elif found := _by_name(path):
+            yield path, *found
+        elif (plain := _plain_json(path)) and str(plain).lower() not in taken:
+            yield path, "JSON under another suffix", "it is not read; rename it to end in .json"
+
+
+def _by_name(path: Path) -> tuple[str, str] | None:
+    """Say what a file is and what to do, by its name or the list in it; None where it is nothing of the kind."""
+    suffix = path.suffix.lower()
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    if has_suffix(path, _LINES):
+        return "a file of lines of JSON", _EXPORT
+    if has_suffix(path, _ARCHIVES):
+        return _in_archive(path)
+    if suffix in _TABLES and _TABLE_OF_OUTLINES.search(_head(path).partition(b"\n")[0]):
+        return "a table of outlines or boxes", _EXPORT
+    return None
+
+
+def _plain_json(path: Path) -> Path | None:
+    """Return where a JSON file would lie without what follows its suffix; None for every other file."""
+    name = _RENAMED_JSON.fullmatch(path.name)
+    return path.with_name(name[1]) if name and _head(path).lstrip()[:1] in {b"{", b"["} else None
 
 
 def _notes(said: Iterable[Said], root: Path) -> list[Fault]:
@@ -149,18 +169,18 @@ def _notes(said: Iterable[Said], root: Path) -> list[Fault]:
     return notes
 
 
-def _in_archive(path: Path) -> str:
-    """Say what an archive holds as far as its list tells, worded to follow "found"."""
+def _in_archive(path: Path) -> tuple[str, str]:
+    """Say what an archive holds as far as its list tells, and what to do."""
     try:
         with zipfile.ZipFile(path) as archive:
             suffixes = {Path(name).suffix.lower() for name in archive.namelist()}
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return "an archive"
+        return "an archive", _UNPACK
     if ".roi" in suffixes:
-        return "an archive of ImageJ outlines"
+        return "an archive of ImageJ outlines", _EXPORT_OUTLINES
     if suffixes & {".json", ".geojson", ".xml", ".txt", ".csv"}:
-        return "an archive that may hold annotations"
-    return "an archive of pictures" if suffixes & _PICTURES else "an archive"
+        return "an archive that may hold annotations", _UNPACK
+    return ("an archive of pictures" if suffixes & _PICTURES else "an archive"), _UNPACK
 
 
 def _keys(document: object) -> list[set[str]]:

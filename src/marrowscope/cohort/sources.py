@@ -15,7 +15,7 @@ from marrowscope.cohort.annotations import AnnotationFile, has_suffix, remark, s
 from marrowscope.cohort.formats import annotation_formats, is_recognized, read_annotations
 from marrowscope.cohort.image_index import ImageIndex
 from marrowscope.cohort.listing import QUPATH, Role
-from marrowscope.cohort.not_read import is_half_read, is_settings, names_one_of, not_read, not_read_json
+from marrowscope.cohort.not_read import is_half_read, is_other, is_settings, names_one_of, not_read, not_read_json
 from marrowscope.records import Fault
 from marrowscope.wording import count_of
 
@@ -184,7 +184,7 @@ def _is_annotation(file: AnnotationFile, index: ImageIndex, *, in_project: bool)
         return True
     if is_recognized(file) or index.own(file.base_name, folder, beside_only=True):
         return True
-    if in_project or is_settings(file.path):
+    if in_project or is_other(file.path):
         return False
     return len(folder) == _PATIENT_FOLDER or bool(file.broken) or is_half_read(file)
 
