@@ -36,7 +36,9 @@ def make(root: Path, *names: str) -> None:
         "f1_instance_mask.png", "f1.stardist.tif", "masks/f1.png", "thumbnails/f1.jpg", "f1_json/label.png",
         "Mask of f1.png", "Count Masks of f1.tif", "Drawing of f1.tif", "Mask of f1.jpg.tif", "Result of f1.png",
         "OutlinedCells_f1.png", "f1_OutlinedNuclei.png", "OrigOverlay_f1.png", "f1_cells.png", "f1_Objects.tif",
-        "f1Mask.png", "f1mask.tif", "f1Cells.png", "f1.jpg_mask.png", "f1 - mask.png", "f1_color_mask.png",
+        "f1Mask.png", "f1mask.tif", "f1Cells.png", "f1.jpg_mask.png", "f1 - mask.png", "Voronoi of f1.tif",
+        "f1_NucleiOutlines.png",
+        "CellOutlines_f1.png", "f1CellMask.png", "f1_ColoredObjects.png", "f1_color_mask.png",
     ],
 )  # fmt: skip
 def test_a_picture_that_another_program_made_is_no_photograph(tmp_path: Path, name: str) -> None:

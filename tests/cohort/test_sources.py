@@ -204,6 +204,9 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "p1/f9.JSON.bak": ('{"shapes": []}', "JSON under another suffix"),
     "p1/f3.pdf": ("%PDF-1.4", "a PDF"),
     "old.7z": ("7z", "an archive"),
+    "a.json.xz": ("xz", "an archive"),
+    "p1/f2": ('\ufeff[\n{"shapes": []}]', "JSON under another suffix"),
+    "p1/f2.txt": ('{ "shapes": []}', "JSON under another suffix"),
 }
 
 
@@ -243,10 +246,12 @@ def test_many_files_of_one_kind_are_one_note(root: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "cells.csv", "report.pdf", "p1/f1.json.bak", "p1/f1.json~", "a.xml"])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "README", "cells.csv", "report.pdf", "p1/f1.json.bak", "p1/f1.json~", "a.xml"]
+)
 def test_files_of_people_are_left_alone(root: Path, name: str) -> None:
     write_labelme(root / "p1/f1.json", "f1.png", 60, 40, CELLS)
-    (root / name).write_text('{"a": 1}', encoding="utf-8")
+    (root / name).write_text("[section]\na = 1\n", encoding="utf-8")
     assert kinds(read_cohort(root)) == []
 
 
@@ -286,6 +291,21 @@ def test_annotations_behind_links_to_folders_are_read(root: Path, tmp_path_facto
     (root / "p1/again").symlink_to(root / "p1", target_is_directory=True)
     cohort = read_cohort(root)
     assert (cells(cohort), kinds(cohort)) == ({"p1/f1": "N1 L2", "p2/f1": "N1"}, [])
+
+
+@pytest.mark.parametrize("stated", ["f1.png", "p1/f1.png"])
+def test_one_annotation_by_two_names_is_one(root: Path, stated: str) -> None:
+    (root / "json").mkdir()
+    write_labelme(root / "json/any.json", stated, 60, 40, CELLS)
+    (root / "p1/json").symlink_to(root / "json", target_is_directory=True)
+    cohort = read_cohort(root)
+    assert (cells(cohort), kinds(cohort), cohort.counts.shapes.n_in) == ({"p1/f1": "N1 L2"}, [], 2)
+
+
+def test_one_file_for_the_images_of_two_patients_is_of_both(root: Path) -> None:
+    write_labelme(root / "p1/f1.json", "f1.png", 60, 40, CELLS)
+    (root / "p2/f1.json").symlink_to(root / "p1/f1.json")
+    assert cells(read_cohort(root)) == {"p1/f1": "N1 L2", "p2/f1": "N1 L2"}
 
 
 def test_a_link_to_no_annotation_is_one_of_the_annotations(root: Path) -> None:

@@ -52,11 +52,18 @@ _WORDS = (
     r"ground_?truth|gt|viz|vis(uali[sz]ation)?|bbox(es)?|drawn|results?|outputs?|detect(ed|ions?)|semantic|"
     r"thresh(old(ed)?)?|otsu|watershed|instance_?ids?|grad[_-]?cam|saliency|attention|nucle(i|us)|cytoplasm|rois?"
 )
-_IN_NAMES = rf"{_WORDS}|outlined[_ -]?(cells?|nucle(i|us)|cytoplasm|objects?)?|origoverlay|cells|objects?|bw"
+_IN_NAMES = rf"{_WORDS}|outlined[_ -]?(cells?|nucle(i|us)|cytoplasm|objects?)?|origoverlay|cells|objects?|bw|"
+_IN_NAMES += r"(cell|nuclei|nucleus|object)s?[_ -]?outlines?|colou?red([_ -]?objects?)?"
 """Words in the name of a picture; a folder called ``cells`` may be anybody's."""
-_OF = r"((count )?masks?|(bare )?outlines?|drawing|ellipses|overlay|results?|classified image|segmentation) of "
+_OF = (
+    r"((count )?masks?|(bare )?outlines?|drawing|ellipses|overlay|results?|classified image|segmentation|"
+    r"thresh(old(ed)?)?|labels?|voronoi|edm|skeleton|watershed|particles) of "
+)
 """What ImageJ puts before the title of the image that it measured."""
-_GLUED = r"masks?|labels?|(out|bound)lines?|contours?|overlays?|segmentations?|annotated"
+_GLUED = (
+    r"(cell|nuclei|nucleus|object|label|instance|binary)?masks?|labels?|(out|bound)lines?|contours?|overlays?|"
+    r"segmentations?|annotated"
+)
 _CAPITALIZED = r"Cells|Objects?|Nuclei|Nucleus|Cytoplasm|Seg|Binary|Boundaries|Probabilities|Predictions?|Result|Output"
 _NAMED_AFTER = (
     re.compile(rf"(?i:(?P<of>.+?)[_.\- ]+({_IN_NAMES})([_.\- ]*({_IN_NAMES}|\d+))*)"),

@@ -60,7 +60,7 @@ _METADATA = frozenset({"metadata.json", "meta.json", "info.json", "acquisition.j
 """Names that many programs give to what they say of images; such a file is noted, since it may be anything."""
 
 _LINES = (".geojsonl", ".geojsons", ".geojsonseq", ".jsonl", ".ndjson")
-_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz")
 _XML = (".xml",)
 _BY_SUFFIX = {
     ".roi": ("an ImageJ outline", _EXPORT_OUTLINES),
@@ -68,7 +68,10 @@ _BY_SUFFIX = {
     ".qpdata": ("a QuPath data file", "it is not read; export its annotations from QuPath as GeoJSON"),
 }
 _TABLE_OF_OUTLINES = re.compile(rb"region_shape_attributes|xmin|encodedpixels|polygon|segmentation", re.IGNORECASE)
+_STARTS_AS_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\{\s*[\"}]|\[\s*[\[{\]])")
 _RENAMED_JSON = re.compile(r"(.+\.(?:geo)?json)[.~_ (-].*", re.IGNORECASE)
+_MAY_BE_JSON = frozenset({"", ".txt"})
+_PACKED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 _TABLES = frozenset({".csv", ".tsv"})
 _HEAD_BYTES = 4096
 _PICTURES = IMAGE_SUFFIXES | SLIDE_SUFFIXES
@@ -140,7 +143,7 @@ def _by_name(path: Path) -> tuple[str, str] | None:
         return _BY_SUFFIX[suffix]
     if has_suffix(path, _LINES):
         return "a file of lines of JSON", _EXPORT
-    if has_suffix(path, _ARCHIVES):
+    if has_suffix(path, _ARCHIVES) or suffix in _PACKED:
         return _in_archive(path)
     if suffix in _TABLES and _TABLE_OF_OUTLINES.search(_head(path).partition(b"\n")[0]):
         return "a table of outlines or boxes", _EXPORT
@@ -148,9 +151,12 @@ def _by_name(path: Path) -> tuple[str, str] | None:
 
 
 def _plain_json(path: Path) -> Path | None:
-    """Return where a JSON file would lie without what follows its suffix; None for every other file."""
+    """Return where a JSON file of another suffix, or of none, would lie; None for every other file."""
     name = _RENAMED_JSON.fullmatch(path.name)
-    return path.with_name(name[1]) if name and _head(path).lstrip()[:1] in {b"{", b"["} else None
+    if not name and path.suffix.lower() not in _MAY_BE_JSON:
+        return None
+    plain = path.with_name(name[1]) if name else path.with_suffix(".json")
+    return plain if _STARTS_AS_JSON.match(_head(path)) else None
 
 
 def _notes(said: Iterable[Said], root: Path) -> list[Fault]:

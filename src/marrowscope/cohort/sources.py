@@ -42,17 +42,18 @@ def find_annotations(root: Path, images: Sequence[Path], entries: Sequence[Entry
     Each file that may hold annotations and is not read is a note.
     """
     index = ImageIndex(root, images)
-    documents: list[Document] = []
+    by_file: dict[Path, list[Document]] = {}
     other_json: list[AnnotationFile] = []
     annotations = [entry for entry in entries if entry.role is Role.ANNOTATION]
     for entry in sorted(annotations, key=lambda entry: _in_order(entry.path, root)):
         file = AnnotationFile(entry.path, entry.path.relative_to(root).as_posix())
         if _is_annotation(file, index, in_project=entry.reason == QUPATH):
-            documents += place(read_annotations(file), file, index)
+            _keep(place(read_annotations(file), file, index), file.path, by_file)
         elif has_suffix(file.path, (_JSON,)) and _is_said(file, images, in_project=entry.reason == QUPATH):
             other_json.append(AnnotationFile(file.path, file.name))  # its document is freed
     notes = [*not_read_json(other_json, root), *not_read(root, entries, images)]
     notes += [fault for item in annotation_formats() if item.unread for fault in item.unread(root, images)]
+    documents = [document for of_file in by_file.values() for document in of_file]
     return [*documents, *((None, remark(fault.where, fault)) for fault in notes)]
 
 
@@ -163,6 +164,17 @@ def _unclear(annotated: AnnotatedImage, found: str, images: Sequence[Path]) -> A
     action = f"state which is meant: {meant}"
     fault = Fault("unclear_image", annotated.where, found, "one image", action)
     return replace(annotated, faults=(*annotated.faults, fault), placed=False)
+
+
+def _keep(found: list[Document], path: Path, by_file: dict[Path, list[Document]]) -> None:
+    """Keep what a file says; once, where links give it two names of which one finds no other image."""
+    real = path.resolve()
+    before = {image for image, _ in by_file.get(real, []) if image is not None}
+    images = {image for image, _ in found if image is not None}
+    if real not in by_file or images > before:
+        by_file[real] = found
+    elif not images <= before:
+        by_file[path] = found
 
 
 def _in_order(path: Path, root: Path) -> tuple[bool, tuple[str, ...], str]:

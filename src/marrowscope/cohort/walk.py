@@ -5,6 +5,7 @@ Every command that looks for images, annotations or labels goes through here, so
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,21 +69,23 @@ def _walk(folder: Path, above: frozenset[object]) -> Iterator[WalkedFolder]:
         yield WalkedFolder(folder, repeats=True)
         return
     try:
-        inside = sorted(folder.iterdir())
+        with os.scandir(folder) as found:
+            is_folder = {folder / item.name: _is_folder(item) for item in found}
     except OSError as error:
         yield WalkedFolder(folder, error=error.strerror or str(error))
         return
-    seen = [path for path in inside if not is_hidden(path)]
-    folders = tuple(filter(_is_folder, seen))
-    files = tuple(sorted(set(seen) - set(folders)))
-    yield WalkedFolder(folder, files, folders, tuple(sorted(set(inside) - set(seen))))
+    hidden = tuple(sorted(filter(is_hidden, is_folder)))
+    seen = sorted(is_folder.keys() - set(hidden))
+    folders = tuple(path for path in seen if is_folder[path])
+    yield WalkedFolder(folder, tuple(path for path in seen if not is_folder[path]), folders, hidden)
     for path in folders:
         yield from _walk(path, above | {identity})
 
 
-def _is_folder(path: Path) -> bool:
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    """Whether a name leads to a folder, behind a link too; asks the disk only for links."""
     try:
-        return path.is_dir()
+        return item.is_dir()
     except OSError:
         return False
 

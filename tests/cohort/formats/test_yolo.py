@@ -266,6 +266,16 @@ def test_labels_elsewhere_are_not_passed_over(tmp_path: Path, place: str) -> Non
     assert cohort.counts.shapes.rejected == {"image_rejected": 1}
 
 
+def test_a_link_to_the_folder_of_labels_gives_each_cell_once(tmp_path: Path) -> None:
+    add_image(tmp_path / "p1/f1.png")
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    (tmp_path / "labels/p1").mkdir(parents=True)
+    (tmp_path / "labels/p1/f1.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-8")
+    (tmp_path / "p1/labels").symlink_to(tmp_path / "labels/p1", target_is_directory=True)
+    (read,) = read_yolo(AnnotationFile(tmp_path / "data.yaml"))
+    assert (read.image_path, [shape.code for shape in read.shapes]) == ("p1/f1.png", ["N1"])
+
+
 def test_two_label_files_of_one_image_are_a_fault(tmp_path: Path) -> None:
     (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
     add_image(tmp_path / "p1/f1.png")

@@ -75,9 +75,13 @@ def read_yolo(file: AnnotationFile) -> tuple[AnnotatedImage, ...]:
             for place in _label_places(path, root) if is_image_path(path) and path.is_file() else ():
                 images[place].append(path)
     result: list[AnnotatedImage] = []
+    seen: set[tuple[Path, ...]] = set()
     for path in files_below(root, (_LABELS,)):
         lines, reason = _lines_or_reason(path)
         of = images.get(path.with_suffix(""), [])
+        if of and (path.resolve(), *of) in seen:
+            continue  # a link to the folder of labels
+        seen.add((path.resolve(), *of))
         if of and reason:
             label_where = path.relative_to(root).as_posix()
             names_of = [image.relative_to(root).as_posix() for image in of]
