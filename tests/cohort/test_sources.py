@@ -206,6 +206,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
     "old.7z": ("7z", "an archive"),
     "a.json.xz": ("xz", "an archive"),
     "p1/f2": ('\ufeff[\n{"shapes": []}]', "JSON under another suffix"),
+    "p1/f2.label": ('{\n"shapes": []}', "JSON under another suffix"),
     "p1/f2.txt": ('{ "shapes": []}', "JSON under another suffix"),
 }
 
@@ -218,6 +219,11 @@ def test_a_file_that_may_hold_annotations_or_photographs_is_noted_with_what_to_d
     (fault,) = read_cohort(root).faults
     assert (fault.kind, fault.where, fault.found, fault.loses_data) == ("not_read", name, found, False)
     assert any(word in fault.action for word in ("export", "unpack", "rename"))
+
+
+def test_json_of_another_encoding_and_suffix_is_noted(root: Path) -> None:
+    (root / "p1/f1.json.txt").write_text('{"shapes": []}', encoding="utf-16")
+    assert kinds(read_cohort(root)) == [("not_read", False)]
 
 
 @pytest.mark.parametrize(
@@ -247,11 +253,11 @@ def test_many_files_of_one_kind_are_one_note(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["notes.txt", "README", "cells.csv", "report.pdf", "p1/f1.json.bak", "p1/f1.json~", "a.xml"]
+    "name", ["notes.txt", "README", "a.ipynb", "cells.csv", "report.pdf", "p1/f1.json.bak", "p1/f1.json~", "a.xml"]
 )
 def test_files_of_people_are_left_alone(root: Path, name: str) -> None:
     write_labelme(root / "p1/f1.json", "f1.png", 60, 40, CELLS)
-    (root / name).write_text("[section]\na = 1\n", encoding="utf-8")
+    (root / name).write_text("{}" if name == "a.ipynb" else "[section]\na = 1\n", encoding="utf-8")
     assert kinds(read_cohort(root)) == []
 
 

@@ -6,6 +6,7 @@ all files of one kind in one folder.
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections import defaultdict
@@ -68,9 +69,9 @@ _BY_SUFFIX = {
     ".qpdata": ("a QuPath data file", "it is not read; export its annotations from QuPath as GeoJSON"),
 }
 _TABLE_OF_OUTLINES = re.compile(rb"region_shape_attributes|xmin|encodedpixels|polygon|segmentation", re.IGNORECASE)
-_STARTS_AS_JSON = re.compile(rb"(\xef\xbb\xbf)?\s*(\{\s*[\"}]|\[\s*[\[{\]])")
+_STARTS_AS_JSON = re.compile(r"\s*(\{\s*[\"}]|\[\s*[\[{\]])")
 _RENAMED_JSON = re.compile(r"(.+\.(?:geo)?json)[.~_ (-].*", re.IGNORECASE)
-_MAY_BE_JSON = frozenset({"", ".txt"})
+_OTHER_JSON = frozenset({".ipynb", ".jsonc", ".json5", ".code-workspace", ".webmanifest", ".map", ".lock"})
 _PACKED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 _TABLES = frozenset({".csv", ".tsv"})
 _HEAD_BYTES = 4096
@@ -132,7 +133,7 @@ def _said(root: Path, entries: Sequence[Entry], images: Sequence[Path]) -> Itera
                 yield path, "a PDF", "it is not read; if it holds photographs, export them as PNG or TIFF"
         elif found := _by_name(path):
             yield path, *found
-        elif (plain := _plain_json(path)) and str(plain).lower() not in taken:
+        elif entry.role is Role.OTHER and _is_renamed_json(path, taken):
             yield path, "JSON under another suffix", "it is not read; rename it to end in .json"
 
 
@@ -150,13 +151,13 @@ def _by_name(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def _plain_json(path: Path) -> Path | None:
-    """Return where a JSON file of another suffix, or of none, would lie; None for every other file."""
+def _is_renamed_json(path: Path, taken: set[str]) -> bool:
+    """Say whether a file of another suffix holds JSON, unless it is a copy of one of its name."""
     name = _RENAMED_JSON.fullmatch(path.name)
-    if not name and path.suffix.lower() not in _MAY_BE_JSON:
-        return None
-    plain = path.with_name(name[1]) if name else path.with_suffix(".json")
-    return plain if _STARTS_AS_JSON.match(_head(path)) else None
+    if path.suffix.lower() in _OTHER_JSON or (name and str(path.with_name(name[1])).lower() in taken):
+        return False
+    head = _head(path)
+    return _STARTS_AS_JSON.match(head.decode(json.detect_encoding(head), errors="ignore")) is not None
 
 
 def _notes(said: Iterable[Said], root: Path) -> list[Fault]:

@@ -253,7 +253,16 @@ def test_labels_lie_beside_the_image_or_in_a_folder_of_labels(tmp_path: Path, pl
     assert [item.code for item in cohort.fields[0].annotations] == ["N1"]
 
 
-@pytest.mark.parametrize("place", ["labels/f1.txt", "sets/labels/any.txt", "texts/F1.txt"])
+def test_labels_in_utf_16_are_a_fault_with_and_without_names(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
+    add_image(tmp_path / "p1/f1.png")
+    (tmp_path / "p1/f1.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n", encoding="utf-16")
+    assert "labels_without_names" in {fault.kind for fault in read_cohort(tmp_path).faults}
+    (tmp_path / "data.yaml").write_text(NAMES, encoding="utf-8")
+    assert "broken_annotation" in {fault.kind for fault in read_cohort(tmp_path).faults}
+
+
+@pytest.mark.parametrize("place", ["p1/f1.png.txt", "labels/f1.txt", "sets/labels/any.txt", "texts/F1.txt"])
 def test_labels_elsewhere_are_not_passed_over(tmp_path: Path, place: str) -> None:
     (tmp_path / "patients.csv").write_text("patient_id,center,diagnosis\np1,A,AML\n", encoding="utf-8")
     add_image(tmp_path / "p1/f1.png")

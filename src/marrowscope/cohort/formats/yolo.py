@@ -8,8 +8,10 @@ the image either: those are moved to its edge when written.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -102,13 +104,13 @@ def unnamed_labels(root: Path, images: Sequence[Path]) -> tuple[Fault, ...]:
     bare = [path for path in names_files if path.name.lower() == _NAMES_FILES[1]]
     unread = [path for path in bare if not _is_yolo(AnnotationFile(path))]
     named = [path.parent for path in names_files if path not in unread]
-    stems = {image.stem.casefold() for image in images}
+    stems = {name.casefold() for image in images for name in (image.stem, image.name)}
     labels = [
         path
         for path in files_below(root, (_LABELS,))
         if not any(path.is_relative_to(folder) for folder in named)
         and (path.stem.casefold() in stems or _LABELS_FOLDER in path.relative_to(root).parts[:-1])
-        and _is_label_line(next((line for line in _lines(path) if line.strip()), ""))
+        and _holds_labels(path)
     ]
     beside = f"beside {unread[0].relative_to(root).as_posix()} without names" if unread else "without a data.yaml"
     if labels:
@@ -226,6 +228,15 @@ def _label_places(image: Path, root: Path) -> Iterator[Path]:
     yield image.parent / _LABELS_FOLDER / image.stem
     if len(parts) > 1:
         yield root.joinpath(_LABELS_FOLDER, *parts)
+
+
+def _holds_labels(path: Path) -> bool:
+    """Say whether a text file begins as labels do, in UTF-16 too, which ``read_yolo`` refuses."""
+    lines = _lines(path)
+    with contextlib.suppress(OSError):
+        if not lines and path.is_file() and (data := path.read_bytes()).startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            lines = data.decode("utf-16", errors="replace").splitlines()
+    return _is_label_line(next((line for line in lines if line.strip()), ""))
 
 
 def _is_label_line(line: str) -> bool:
